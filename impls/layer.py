@@ -1,0 +1,75 @@
+"""What one HyperLSTM layer consists of: its sizes, its parameters, its state, its layer norm.
+
+Dims legend, valid in every file of this project:
+
+    T  steps of the sequence       B  batch rows            I  input_size of the layer
+    H  hidden_size                 S  hyper_size            Z  n_z
+    L  n_layers
+
+Axes of length 4 run over the gates in the order i, f, g, o (that of `torch.nn.LSTM`); axes of length 3 run over what
+the hypernetwork scales or makes: the product with h, the product with x, the bias, in this order.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Added to the variance in every layer norm.
+EPS = 1e-5
+
+
+class LayerParams(NamedTuple):
+    """The parameters of one layer; the norms are None when the layer has no layer norm."""
+
+    weight_x: Tensor  # [4, H, I]
+    weight_h: Tensor  # [4, H, H]
+    bias: Tensor  # [4, H]
+    hyper_weight_x: Tensor  # [4, S, I]
+    hyper_weight_h: Tensor  # [4, S, H]
+    hyper_weight_s: Tensor  # [4, S, S]
+    hyper_bias: Tensor  # [4, S]
+    z_weight: Tensor  # [3, 4, Z, S]
+    z_bias: Tensor  # [2, 4, Z]
+    d_weight: Tensor  # [3, 4, H, Z]
+    norm_weight: Tensor | None = None  # [4, H]
+    norm_bias: Tensor | None = None  # [4, H]
+    norm_c_weight: Tensor | None = None  # [H]
+    norm_c_bias: Tensor | None = None  # [H]
+    hyper_norm_weight: Tensor | None = None  # [4, S]
+    hyper_norm_bias: Tensor | None = None  # [4, S]
+    hyper_norm_c_weight: Tensor | None = None  # [S]
+    hyper_norm_c_bias: Tensor | None = None  # [S]
+
+
+class LayerState(NamedTuple):
+    """What a layer hands from one step to the next; the cells c and c_hat are raw, never normalised."""
+
+    h: Tensor  # [B, H]
+    c: Tensor  # [B, H]
+    h_hat: Tensor  # [B, S]
+    c_hat: Tensor  # [B, S]
+
+
+#: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
+Run = Callable[[LayerParams, Tensor, LayerState], tuple[Tensor, LayerState]]
+
+Norm = Callable[[Tensor], Tensor]
+
+
+def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
+    """Return N, the layer norm over the last axis (paper, A.2.2), or the identity where there is no weight.
+
+    weight, bias: [*, F], broadcast against the normalised [..., F].
+    """
+    if weight is None or bias is None:
+        return lambda y: y
+    return lambda y: F.layer_norm(y, y.shape[-1:], eps=EPS) * weight + bias
+
+
+def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
+    """Return N_k for each gate k from the rows of weight, bias [4, F]."""
+    if weight is None or bias is None:
+        return [norm(None, None)] * 4
+    return [norm(weight[k], bias[k]) for k in range(4)]
