@@ -42,6 +42,7 @@ IMPLS = (
     Impl("naive", "builds every sample's weight matrices at every step", twice_differentiable=True),
     Impl("row_scaled", "scales the rows of W h instead of building weights", twice_differentiable=True),
     Impl("batched", "four gates in one product, input products before the loop", twice_differentiable=True),
+    Impl("deferred", "gradient by hand: weight gradients as large products after the loop back through time"),
 )
 
 

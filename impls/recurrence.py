@@ -1,0 +1,266 @@
+"""The skeleton of every hand-written gradient: what stands around the loop over steps, written once.
+
+An implementation plugs in two sweeps over steps. The skeleton makes a `torch.library` operator of them, computes the
+products with x, and in the backward pass those with h, for a chunk of steps at a time in one large product each, and
+turns the deltas that the backward sweep leaves into weight gradients the same way. Kept between the passes are only x
+and the trajectory (out, c, h_hat, c_hat); the rest is rebuilt chunk by chunk and never stands whole in memory.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+from torch import Tensor
+
+from .layer import LayerParams, LayerState, Run
+
+#: What the arrays of one chunk may take, by device type: small beside the trajectory of a long sequence, large enough
+#: for the products over a chunk to run at full speed.
+CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
+
+
+class Chunk(NamedTuple):
+    """K consecutive steps as the backward sweep sees them."""
+
+    vx: Tensor  # [K, B, 4H + 4S], products with x_t: v, then the hyper LSTM's part
+    uh: Tensor  # [K, B, 4H + 4S], products with h_{t-1}: u, then the hyper LSTM's part
+    z: Tensor  # [K, B, 12, Z]
+    before: LayerState  # [K, B, *] each: the states that each step started from
+    after: LayerState  # [K, B, *] each: the states that each step ended in
+    d_out: Tensor  # [K, B, H]
+
+
+class Deltas(NamedTuple):
+    """What one chunk's backward sweep leaves to the large products."""
+
+    rec: Tensor  # [K, B, 4H + 4S], gradient of the products with h: du, then da
+    inp: Tensor  # [K, B, 4H], gradient of the main LSTM's product with x: dv
+    y: Tensor  # [K, B, 4, H], gradient of d_h u + d_x v + b, before the norm
+    z: Tensor  # [K, B, 12, Z]
+    norms: Sequence[Tensor] = ()  # gradients of the norms in the order of LayerParams, summed over the chunk
+
+
+#: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] to write the states after each step to) -> last state
+ForwardSweep = Callable[[Tensor, LayerState, LayerState], LayerState]
+#: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
+BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
+
+
+class Sweeps(NamedTuple):
+    """What an implementation plugs in: each prepares the parameters once a sequence and returns the sweep over a chunk."""
+
+    forward: Callable[[LayerParams], ForwardSweep]
+    backward: Callable[[LayerParams], BackwardSweep]
+
+
+def rung(module: str, sweeps: Sweeps) -> Run:
+    """Make an implementation of two sweeps, as an operator `<package>::<module>` with a fake and a backward.
+
+    module: the `__name__` of the file that plugs in, which keeps operators apart when the package is imported under
+    two names. A second derivative raises NotImplementedError.
+    """
+    package, name = module.rsplit(".", 1)
+    qualified = f"{package.replace('.', '_')}::{name}"
+    backward = _backward_op(qualified + "_backward", sweeps)
+    forward = _forward_op(qualified, sweeps, backward)
+
+    def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+        params = [q for q in p if q is not None]
+        keep = torch.is_grad_enabled() and any(q.requires_grad for q in (x, *params, *s))
+        out, h, c, h_hat, c_hat, *_ = forward(x, params, *s, keep)
+        return out, LayerState(h, c, h_hat, c_hat)
+
+    return run
+
+
+def cell_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of c, c_hat and their gradients inside a sequence: float32 where the parameters are half."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def input_weight(p: LayerParams) -> Tensor:
+    """Return both LSTMs' weights for x side by side, [4H + 4S, I]."""
+    return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])
+
+
+def hidden_weight(p: LayerParams) -> Tensor:
+    """Return both LSTMs' weights for h side by side, [4H + 4S, H]."""
+    return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])
+
+
+def embedding_bias(p: LayerParams) -> Tensor:
+    """Return the bias of all twelve z, [12Z]: z_b has none."""
+    return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
+
+
+def _chunks(p: LayerParams, T: int, B: int) -> list[slice]:
+    """Cut T steps so that the arrays of one chunk, some 40 numbers per output number, stay within CHUNK_BYTES."""
+    step = 40 * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
+    K = max(1, CHUNK_BYTES[p.bias.device.type] // step)
+    return [slice(t, min(t + K, T)) for t in range(0, T, K)]
+
+
+def _before(first: Tensor, trajectory: Tensor, steps: slice) -> Tensor:
+    """Return the trajectory one step earlier than these steps."""
+    if steps.start:
+        return trajectory[steps.start - 1 : steps.stop - 1]
+    return torch.cat([first.to(trajectory.dtype).unsqueeze(0), trajectory[: steps.stop - 1]])
+
+
+def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence[Tensor]]) -> Callable[..., Any]:
+    @torch.library.custom_op(qualified, mutates_args=())
+    def op(
+        x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        p, (T, B, _), H, S, cell = LayerParams(*params), x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
+        chunks = _chunks(p, T, B)
+        # Without a backward pass to come, each chunk overwrites the cells of the one before.
+        rows = T if keep else chunks[0].stop
+        out = x.new_empty(T, B, H)
+        kept = x.new_empty(rows, B, H, dtype=cell), x.new_empty(rows, B, S), x.new_empty(rows, B, S, dtype=cell)
+        sweep, w_x = sweeps.forward(p), input_weight(p)
+        s = LayerState(h, c.to(cell), h_hat, c_hat.to(cell))
+        for steps in chunks:
+            vx = torch.nn.functional.linear(x[steps], w_x)
+            into = (part[steps] if keep else part[: vx.shape[0]] for part in kept)
+            # Cloned, since the next chunk may write where this state lies.
+            s = LayerState(*(part.clone() for part in sweep(vx, s, LayerState(out[steps], *into))))
+        last = (part.to(x.dtype) for part in s)
+        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)))  # type: ignore[return-value]
+
+    @op.register_fake
+    def _(
+        x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
+    ) -> tuple[Tensor, ...]:
+        (T, B, _), H, S, cell = x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
+        out = x.new_empty(T, B, H)
+        last = (x.new_empty(B, F) for F in (H, H, S, S))
+        if not keep:
+            return (out, *last, *(x.new_empty(0) for _ in range(3)))
+        return (out, *last, x.new_empty(T, B, H, dtype=cell), x.new_empty(T, B, S), x.new_empty(T, B, S, dtype=cell))
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, params, *start, _ = inputs
+        out, kept = output[0], output[5:]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *params, *start, out, *kept)
+
+    def derivative(ctx: Any, d_out: Tensor | None, *d_rest: Tensor | None) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        x, params, start, (out, *kept) = saved[0], list(saved[1:-8]), saved[-8:-4], saved[-4:]
+        d_out = torch.zeros_like(out) if d_out is None else d_out
+        d_last = [torch.zeros_like(q) if d is None else d for q, d in zip(start, d_rest, strict=False)]
+        needs_x, needs_params, *needs_start, _ = ctx.needs_input_grad
+        needs = [needs_x, *needs_params, *needs_start]
+        grads = backward(x, params, *start, out, *kept, d_out, *d_last, needs)
+        grads = [g if need else None for g, need in zip(grads, needs, strict=True)]  # type: ignore[misc]
+        return (grads[0], grads[1:-4], *grads[-4:], None)
+
+    op.register_autograd(derivative, setup_context=setup_context)
+    return op
+
+
+def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tensor]]:
+    @torch.library.custom_op(qualified, mutates_args=())
+    def op(
+        x: Tensor,
+        params: Sequence[Tensor],
+        h: Tensor,
+        c: Tensor,
+        h_hat: Tensor,
+        c_hat: Tensor,
+        out: Tensor,
+        out_c: Tensor,
+        out_h_hat: Tensor,
+        out_c_hat: Tensor,
+        d_out: Tensor,
+        d_h: Tensor,
+        d_c: Tensor,
+        d_h_hat: Tensor,
+        d_c_hat: Tensor,
+        needs: Sequence[bool],
+    ) -> list[Tensor]:
+        p, cell = LayerParams(*params), cell_dtype(x.dtype)
+        first, trajectory = LayerState(h, c, h_hat, c_hat), LayerState(out, out_c, out_h_hat, out_c_hat)
+        carried = LayerState(d_h, d_c.to(cell), d_h_hat, d_c_hat.to(cell))
+        # Sums over chunks, in float32 where the parameters are half.
+        d_params = {
+            name: torch.zeros_like(q, dtype=cell)
+            for name, q, need in zip(LayerParams._fields, params, needs[1:-4], strict=False)
+            if need
+        }
+        d_x = torch.empty_like(x) if needs[0] else None
+        sweep, w_x, w_h = sweeps.backward(p), input_weight(p), hidden_weight(p)
+        w_z, b_z = p.z_weight.flatten(0, 2), embedding_bias(p)
+        for steps in reversed(_chunks(p, x.shape[0], x.shape[1])):
+            before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
+            after = LayerState(*(q[steps] for q in trajectory))
+            chunk = Chunk(
+                torch.nn.functional.linear(x[steps], w_x),
+                torch.nn.functional.linear(before.h, w_h),
+                torch.nn.functional.linear(after.h_hat, w_z, b_z).unflatten(-1, (12, -1)),
+                before,
+                after,
+                d_out[steps],
+            )
+            deltas, carried = sweep(chunk, carried)
+            _add_weight_gradients(d_params, x[steps], chunk, deltas)
+            if d_x is not None:
+                d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ w_x
+        grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]
+        return [
+            x.new_empty(0) if g is None or not need else g.to(x.dtype) for g, need in zip(grads, needs, strict=True)
+        ]
+
+    @op.register_fake
+    def _(
+        x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, *rest: Any
+    ) -> list[Tensor]:
+        inputs = (x, *params, h, c, h_hat, c_hat)
+        return [x.new_empty(q.shape if need else 0) for q, need in zip(inputs, rest[-1], strict=True)]
+
+    def second_derivative(ctx: Any, *_: Any) -> NoReturn:
+        from .registry import IMPLS  # the table knows all rungs; none of them knows the table before it has to say this
+
+        able = ", ".join(impl.name for impl in IMPLS if impl.twice_differentiable)
+        raise NotImplementedError(f"{qualified.split('::')[1]} has no second derivative; these have: {able}")
+
+    op.register_autograd(second_derivative)
+    return op
+
+
+def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas) -> None:
+    """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
+    H4 = deltas.inp.shape[-1]
+    H, Z = H4 // 4, deltas.z.shape[-1]
+    cell = chunk.before.c.dtype
+    du, da = deltas.rec.flatten(0, 1).split([H4, deltas.rec.shape[-1] - H4], dim=1)  # [N, 4H], [N, 4S] of N = K B rows
+    dv, dy, dz = deltas.inp.flatten(0, 1), deltas.y.flatten(0, 1), deltas.z.flatten(0, 1)
+    u, v = (y.flatten(0, 1)[:, :H4].unflatten(1, (4, H)) for y in (chunk.uh, chunk.vx))
+    x, h, h_hat_before, h_hat = (
+        y.flatten(0, 1) for y in (x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
+    )
+    z = chunk.z.flatten(0, 1).unflatten(1, (3, 4))
+
+    def d_weight() -> Tensor:
+        sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
+        return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])
+
+    products: dict[str, Callable[[], Tensor]] = {
+        "weight_x": lambda: dv.T @ x,
+        "weight_h": lambda: du.T @ h,
+        "bias": lambda: dy.sum(0, dtype=cell),
+        "hyper_weight_x": lambda: da.T @ x,
+        "hyper_weight_h": lambda: da.T @ h,
+        "hyper_weight_s": lambda: da.T @ h_hat_before,
+        "hyper_bias": lambda: da.sum(0, dtype=cell),
+        "z_weight": lambda: dz.flatten(1).T @ h_hat,
+        "z_bias": lambda: dz[:, :8].sum(0, dtype=cell),
+        "d_weight": d_weight,
+    }
+    for name, total in d_params.items():
+        if name in products:
+            total += products[name]().view_as(total)
+    for name, part in zip(LayerParams._fields[len(products) :], deltas.norms, strict=False):
+        if name in d_params:
+            d_params[name] += part
