@@ -1,4 +1,4 @@
-"""A gradient written by hand: the loop back through time carries only what it must, all weight gradients come after it."""
+"""A gradient written by hand: back through time goes only what must, all weight gradients come after the loop."""
 
 from collections.abc import Callable, Sequence
 
@@ -49,9 +49,7 @@ def _scale_bias(p: LayerParams) -> Tensor:
     return torch.cat([torch.zeros_like(p.bias), torch.zeros_like(p.bias), p.bias]).unsqueeze(1)
 
 
-def _cell(
-    y: Tensor, c: Tensor, n_c: Callable[[Tensor], Tensor], to_h: Tensor, to_c: Tensor
-) -> tuple[Tensor, Tensor]:
+def _cell(y: Tensor, c: Tensor, n_c: Callable[[Tensor], Tensor], to_h: Tensor, to_c: Tensor) -> tuple[Tensor, Tensor]:
     """Write h and c after one step of an LSTM cell with gates y [B, 4, F] and return them."""
     i, f = torch.sigmoid(y[:, :2]).unbind(1)
     g, o = torch.tanh(y[:, 2]), torch.sigmoid(y[:, 3])
@@ -61,7 +59,7 @@ def _cell(
 
 
 def backward(p: LayerParams) -> BackwardSweep:
-    """Return the sweep back over a chunk's steps (design: gradients by hand), which leaves every sum over steps to others."""
+    """Return the sweep back over a chunk's steps (design: gradients by hand); sums over steps are left to others."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1), p.z_weight.flatten(0, 2)
     w_d, w_d_t, b_d = p.d_weight.flatten(0, 1), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
@@ -155,9 +153,9 @@ class LayerNorm:
     def back(self, t: int, d: Tensor) -> Tensor:
         """Return the gradient of y_t from that of its norm."""
         F = self.y.shape[-1:]
-        dy, _, _ = torch.ops.aten.native_layer_norm_backward(
+        dy: Tensor = torch.ops.aten.native_layer_norm_backward(
             (d * self.weight).to(d.dtype), self.y[t], F, self.mean[t], self.rstd[t], None, None, [True, False, False]
-        )
+        )[0]
         return dy
 
     def sums(self, d: Tensor) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ _STATE_NAMES = ("h", "c", "h_hat", "c_hat")
 
 
 class HyperLSTM(nn.Module):
-    """An LSTM whose weight rows a smaller LSTM rescales at every step (arXiv 1609.09106, A.2.2; `z` reads h_hat of the same step).
+    """An LSTM whose weight rows a smaller LSTM rescales at every step (arXiv 1609.09106, A.2.2).
 
+    The embeddings z read h_hat of the same step.
     Parameters lie under `layers.{l}.`, the same for every implementation; their names and shapes are those of
     `LayerParams`. They start at the paper's values (A.2.3), where the hypernetwork is inert until training moves it.
 
@@ -29,6 +30,7 @@ class HyperLSTM(nn.Module):
         impl: the implementation's name, or "auto" for the last in `names()` that is available for the parameters'
             device and dtype; it may be assigned later, on the same parameters.
         device, dtype: of the parameters, as in any torch module.
+
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class HyperLSTM(nn.Module):
     def reset_parameters(self) -> None:
         """Set every parameter to its initial value (paper, A.2.3)."""
         for layer in self.layers:
-            layer.reset_parameters()
+            cast(Layer, layer).reset_parameters()
 
     def forward(
         self, x: Tensor, state: Sequence[Tensor] | None = None
@@ -102,6 +104,7 @@ class HyperLSTM(nn.Module):
             TypeError, ValueError: an argument has the wrong type, shape, dtype or device; nothing is cast, except
                 under autocast, where everything but float64 is cast to its dtype as `torch.nn.LSTM` does.
             RuntimeError: the implementation is unavailable for these parameters.
+
         """
         x, states = self._check(x, state)
         ends = []
@@ -143,7 +146,7 @@ class HyperLSTM(nn.Module):
     def _resolved(self) -> str:
         if self._impl != "auto":
             return ""
-        weight = self.layers[0].weight_h
+        weight = next(self.layers.parameters())
         try:
             return f" ({resolve('auto', weight.device, weight.dtype).name})"
         except RuntimeError:
@@ -216,20 +219,21 @@ class Layer(nn.Module):
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state."""
         p = self._params()
         device_type = p.weight_h.device.type
-        if torch.is_autocast_enabled(device_type):
+        if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
             dtype = torch.get_autocast_dtype(device_type)
-            p = LayerParams(*(q if q is None else _autocast(q, dtype) for q in p))
+            p = LayerParams._make(q if q is None else _autocast(q, dtype) for q in p)
             x, start = _autocast(x, dtype), LayerState(*(_autocast(part, dtype) for part in start))
             with torch.autocast(device_type, enabled=False):
                 return _run(p, x, start, impl)
         return _run(p, x, start, impl)
 
     def _params(self) -> LayerParams:
-        return LayerParams(*(getattr(self, name) for name in LayerParams._fields))
+        return LayerParams(**{name: getattr(self, name) for name in LayerParams._fields})
 
     def extra_repr(self) -> str:
         """Return the sizes that this layer maps between."""
-        return f"{self.weight_x.shape[2]} -> {self.weight_x.shape[1]}"
+        _, H, I = self._params().weight_x.shape
+        return f"{I} -> {H}"
 
 
 def _run(p: LayerParams, x: Tensor, start: LayerState, impl: str) -> tuple[Tensor, LayerState]:

@@ -21,7 +21,7 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
     n, n_hyper = gate_norms(p.norm_weight, p.norm_bias), gate_norms(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
 
-    # W_hz^k[i, j, n] = d_weight[h, k][i, n] weight_h^k[i, j]: tied to the row-scaled form so that all compute one function.
+    # W_hz^k[i, j, n] = d_weight[h, k][i, n] weight_h^k[i, j]: tied to the row-scaled form, as all compute one function.
     w_hz = [torch.einsum("in,ij->ijn", p.d_weight[0, k], p.weight_h[k]) for k in gates]  # [H, H, Z] each
     w_xz = [torch.einsum("in,ij->ijn", p.d_weight[1, k], p.weight_x[k]) for k in gates]  # [H, I, Z] each
 

@@ -40,14 +40,14 @@ class Deltas(NamedTuple):
     norms: Sequence[Tensor] = ()  # gradients of the norms in the order of LayerParams, summed over the chunk
 
 
-#: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] to write the states after each step to) -> last state
+#: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] for the states after each step) -> last state
 ForwardSweep = Callable[[Tensor, LayerState, LayerState], LayerState]
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
 
 class Sweeps(NamedTuple):
-    """What an implementation plugs in: each prepares the parameters once a sequence and returns the sweep over a chunk."""
+    """What an implementation plugs in: each prepares the parameters once a sequence and returns a chunk's sweep."""
 
     forward: Callable[[LayerParams], ForwardSweep]
     backward: Callable[[LayerParams], BackwardSweep]
@@ -126,7 +126,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
             # Cloned, since the next chunk may write where this state lies.
             s = LayerState(*(part.clone() for part in sweep(vx, s, LayerState(out[steps], *into))))
         last = (part.to(x.dtype) for part in s)
-        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)))  # type: ignore[return-value]
+        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)))
 
     @op.register_fake
     def _(
@@ -223,7 +223,8 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         from .registry import IMPLS  # the table knows all rungs; none of them knows the table before it has to say this
 
         able = ", ".join(impl.name for impl in IMPLS if impl.twice_differentiable)
-        raise NotImplementedError(f"{qualified.split('::')[1]} has no second derivative; these have: {able}")
+        name = qualified.split("::")[1].removesuffix("_backward")
+        raise NotImplementedError(f"{name} has no second derivative; these have: {able}")
 
     op.register_autograd(second_derivative)
     return op
@@ -232,14 +233,12 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
 def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas) -> None:
     """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
     H4 = deltas.inp.shape[-1]
-    H, Z = H4 // 4, deltas.z.shape[-1]
+    H = H4 // 4
     cell = chunk.before.c.dtype
     du, da = deltas.rec.flatten(0, 1).split([H4, deltas.rec.shape[-1] - H4], dim=1)  # [N, 4H], [N, 4S] of N = K B rows
     dv, dy, dz = deltas.inp.flatten(0, 1), deltas.y.flatten(0, 1), deltas.z.flatten(0, 1)
     u, v = (y.flatten(0, 1)[:, :H4].unflatten(1, (4, H)) for y in (chunk.uh, chunk.vx))
-    x, h, h_hat_before, h_hat = (
-        y.flatten(0, 1) for y in (x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
-    )
+    x, h, h_hat_before, h_hat = (y.flatten(0, 1) for y in (x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat))
     z = chunk.z.flatten(0, 1).unflatten(1, (3, 4))
 
     def d_weight() -> Tensor:

@@ -1,0 +1,73 @@
+"""The cases of verification and the workloads of the benchmark, as data."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of one model and its input, and how the input is given."""
+
+    T: int
+    B: int
+    I: int
+    H: int
+    S: int
+    Z: int
+    L: int = 1
+    layer_norm: bool = False
+    state: str = "none"  # or "stacked" [L, B, *], or "plain" [B, *], which starts every layer
+    strided: bool = False  # x is a transposed view
+    name: str = ""
+
+    @property
+    def id(self) -> str:
+        """The case in a test id and in tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
+        parts = [f"{size}{getattr(self, size)}" for size in "TBIHSZL"]
+        parts += ["strided"] * self.strided + [self.state] * (self.state != "none") + ["norm"] * self.layer_norm
+        return "-".join(parts)
+
+    def multiply_adds(self) -> int:
+        """Return the multiply-adds of a forward pass over the whole input (design: costs)."""
+        H, S, Z = self.H, self.S, self.Z
+        inputs = [self.I] + [H] * (self.L - 1)
+        return self.T * self.B * sum(4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in inputs)
+
+
+def _both(*cases: Case) -> tuple[Case, ...]:
+    return tuple(replace(case, layer_norm=layer_norm) for case in cases for layer_norm in (False, True))
+
+
+#: Cases of every dtype. H and S of at least 5: the tolerance rule is a statement about norms of tensors, which says
+#: little of tensors with two elements.
+VERIFY = _both(
+    Case(T=1, B=1, I=5, H=7, S=5, Z=2),
+    Case(T=1, B=3, I=5, H=8, S=8, Z=3, state="stacked"),
+    Case(T=2, B=3, I=1, H=9, S=6, Z=1),
+    Case(T=2, B=3, I=9, H=5, S=7, Z=8, strided=True),
+    Case(T=7, B=3, I=6, H=6, S=6, Z=6),
+    Case(T=7, B=3, I=4, H=6, S=11, Z=2, state="stacked"),
+    Case(T=7, B=1, I=13, H=17, S=5, Z=4, L=2),
+    Case(T=7, B=3, I=5, H=16, S=8, Z=4, L=2, strided=True, state="plain"),
+    Case(T=7, B=3, I=3, H=10, S=7, Z=3, L=3, state="stacked"),
+)
+
+#: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero but for eps,
+#: so there the relative error of any implementation says nothing.
+VERIFY_TINY = (
+    Case(T=2, B=3, I=1, H=1, S=1, Z=1, state="stacked"),
+    Case(T=7, B=1, I=2, H=4, S=3, Z=2, L=2),
+    Case(T=7, B=1, I=2, H=4, S=3, Z=2, L=2, layer_norm=True),
+    Case(T=2, B=3, I=3, H=2, S=4, Z=1, state="stacked"),
+)
+
+#: How the training run is called in the verification table.
+TRAINING = "training"
+
+#: The paper's own models, and two that fit anywhere.
+WORKLOADS = {
+    "small": Case(name="small", I=32, H=64, S=16, Z=4, B=8, T=100),
+    "medium": Case(name="medium", I=50, H=256, S=64, Z=4, B=32, T=50),
+    "char-ptb": Case(name="char-ptb", I=50, H=1000, S=128, Z=4, B=128, T=100),
+    "enwik8": Case(name="enwik8", I=205, H=1800, S=256, Z=64, B=128, T=250),
+    "handwriting": Case(name="handwriting", I=3, H=900, S=128, Z=4, B=32, T=300),
+}

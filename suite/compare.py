@@ -1,0 +1,179 @@
+"""The one comparison: run a case with random everything, hold it against the oracle, allow what the rule allows."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM
+
+from .cases import Case
+
+#: A draw of one case is repeated so often and stacked, so that the rule speaks of norms over enough numbers.
+DRAWS = 8
+#: An implementation may err by this multiple of the yardstick's own error in the same dtype,
+TIMES = 2.0
+#: plus this many eps of the dtype.
+FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
+
+Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
+Results = dict[str, Tensor]
+
+STATE_NAMES = ("h", "c", "h_hat", "c_hat")
+
+
+def implementation(name: str) -> Build:
+    """Return what builds a case's HyperLSTM with that implementation."""
+
+    def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+        return HyperLSTM(
+            case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, impl=name, dtype=dtype, device=device
+        )
+
+    return build
+
+
+class Draw(NamedTuple):
+    """Random parameters, input, start and cotangents of one case."""
+
+    params: dict[str, Tensor]
+    x: Tensor
+    state: tuple[Tensor, ...] | None
+    cotangents: tuple[Tensor, ...]  # of out and of the four final states
+
+
+def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
+    """Return draw number `seed` of a case, rounded to dtype: the same numbers on every device.
+
+    Every parameter is random, since at the paper's initial values the hypernetwork is inert and hides every fault.
+    Weights are scaled by their fan-in, so that gates neither saturate nor stay at their middle. The biases of a gate
+    are spread evenly in random order: a gate whose units happened to be nearly equal would have a layer norm that
+    magnifies rounding at will, and one such draw would decide the comparison.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def parameter(name: str, shape: Sequence[int]) -> Tensor:
+        kind = name.rsplit(".", 1)[1]
+        if "norm" in kind:
+            return normal(*shape) * 0.3 + float(kind.endswith("weight"))
+        if kind in ("bias", "hyper_bias"):
+            order = torch.rand(shape, generator=generator).argsort(dim=-1)
+            return torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)[order] + 0.2 * normal(*shape)
+        if kind == "z_bias":
+            return normal(*shape)
+        return normal(*shape) * 0.7 / math.sqrt(shape[-1])
+
+    model = implementation("naive")(case, torch.float64, torch.device("meta"))
+    T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
+    layers = {"none": None, "plain": (), "stacked": (L,)}[case.state]
+    params = {name: parameter(name, p.shape) for name, p in model.named_parameters()}
+    x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
+    state = None if layers is None else tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
+    cotangents = normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S))
+
+    def place(value: Tensor) -> Tensor:
+        return value.to(dtype).to(device)
+
+    return Draw(
+        {name: place(value) for name, value in params.items()},
+        place(x),
+        None if state is None else tuple(map(place, state)),
+        tuple(map(place, cotangents)),
+    )
+
+
+def evaluate(
+    build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, rounded: torch.dtype, draws: int = DRAWS
+) -> Results:
+    """Return out, final states and every gradient by name, stacked over the draws.
+
+    dtype: what is computed in. rounded: what the drawn numbers are rounded to, so that an oracle in a wider dtype
+    sees the very numbers that the implementation sees.
+    """
+    model = build(case, dtype, device)
+    results: dict[str, list[Tensor]] = {}
+    for seed in range(draws):
+        params, x, state, cotangents = draw(case, seed, rounded, device)
+        model.load_state_dict(params)
+        model.zero_grad(set_to_none=True)
+        x = x.to(dtype).requires_grad_()
+        state = None if state is None else tuple(part.to(dtype).requires_grad_() for part in state)
+        out, last = model(x, state)
+        torch.autograd.backward((out, *last), tuple(cotangent.to(dtype) for cotangent in cotangents))
+        named = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
+        leaves = {"x": x, **{f"state {n}": part for n, part in zip(STATE_NAMES, state or (), strict=False)}}
+        for name, leaf in [*leaves.items(), *model.named_parameters()]:
+            # A gradient that was never made counts as zero, and the rule then says whether zero is right.
+            named[f"grad {name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        for name, value in named.items():
+            results.setdefault(name, []).append(value.detach().clone())
+    return {name: torch.stack(values) for name, values in results.items()}
+
+
+@cache
+def reference(
+    name: str, case: Case, dtype: torch.dtype, device: torch.device, rounded: torch.dtype, draws: int = DRAWS
+) -> Results:
+    """Return what the implementation `name` makes of a case, computed once."""
+    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far one tensor is from the oracle, and how far it may be; both as relative L2 errors."""
+
+    tensor: str
+    error: float
+    allowed: float
+
+    @property
+    def ratio(self) -> float:
+        """The error as a multiple of what is allowed; above 1 the tensor is wrong."""
+        return self.error / self.allowed
+
+
+def relative_error(value: Tensor, oracle: Tensor) -> float:
+    """Return ||value - oracle|| / ||oracle||: 0 if both are all zero, inf if value is not finite or should be zero."""
+    value, oracle = value.double(), oracle.double()
+    if value.shape != oracle.shape or not bool(value.isfinite().all()):
+        return math.inf
+    difference, norm = float((value - oracle).norm()), float(oracle.norm())
+    if norm == 0:
+        return 0.0 if difference == 0 else math.inf
+    return difference / norm
+
+
+def judge(results: Results, oracle: Results, yardstick: Results, dtype: torch.dtype) -> list[Verdict]:
+    """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
+
+    A tensor is right if its relative L2 error is at most TIMES the yardstick's own plus FLOOR eps of dtype, if it is
+    finite, and if it is all zero exactly where the oracle's is.
+    """
+    if results.keys() != oracle.keys():
+        raise ValueError(f"results: expected the tensors {sorted(oracle)}, got {sorted(results)}")
+    floor = FLOOR[dtype] * torch.finfo(dtype).eps
+    verdicts = [
+        Verdict(
+            name,
+            relative_error(results[name], oracle[name]),
+            TIMES * relative_error(yardstick[name], oracle[name]) + floor,
+        )
+        for name in oracle
+    ]
+    return sorted(verdicts, key=lambda verdict: -verdict.ratio)
+
+
+def compare(
+    build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, against: str = "naive", draws: int = DRAWS
+) -> list[Verdict]:
+    """Hold an implementation against `against` in float64 (the oracle) and in dtype (the yardstick); worst first."""
+    oracle = reference(against, case, torch.float64, device, dtype, draws)
+    yardstick = reference(against, case, dtype, device, dtype, draws)
+    return judge(evaluate(build, case, dtype, device, rounded=dtype, draws=draws), oracle, yardstick, dtype)

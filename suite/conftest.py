@@ -1,0 +1,84 @@
+"""Options, and the rows that a run of the suite leaves behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from impls import names
+from impls.registry import dtype_name
+
+from . import machine, report
+from .cases import TRAINING, VERIFY, VERIFY_TINY
+from .compare import Verdict
+from .results import RESULTS, replace_rows
+
+ROWS = pytest.StashKey[list[dict[str, Any]]]()
+Record = Callable[..., None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what the suite can be told."""
+    group = parser.getgroup("hyperlstm")
+    group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
+    group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start with no rows."""
+    config.stash[ROWS] = []
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Return the device that everything is checked on."""
+    return _device(request.config)
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, device: torch.device) -> Record:
+    """Give a function that keeps one row of the verification table."""
+    rows = request.config.stash[ROWS]
+
+    def keep(
+        implementation: str, dtype: torch.dtype, case: str, outcome: str, worst: Verdict | None = None, reason: str = ""
+    ) -> None:
+        row = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case, "verdict": outcome}
+        figures = {"ratio": worst.ratio, "error": worst.error, "allowed": worst.allowed} if worst else {}
+        rows.append(
+            row
+            | {"ratio": None, "error": None, "allowed": None}
+            | figures
+            | {"tensor": worst.tensor if worst else "", "reason": reason}
+            | machine.environment(device)
+        )
+
+    return keep
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Put the rows of this run into the results of this machine."""
+    config = session.config
+    rows = config.stash[ROWS]
+    if rows:
+        results = config.getoption("--results")
+        path = results / machine.slug(_device(config)) / "verify.csv"
+        known = {"implementation": names(), "case": [TRAINING, *(case.id for case in VERIFY + VERIFY_TINY)]}
+        replace_rows(path, rows, ["implementation", "dtype", "case"], known)
+        report.write_tables(results)
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    """Show the table of this run."""
+    rows = config.stash[ROWS]
+    if rows:
+        report.show(report.verify_table(pd.DataFrame(rows)), "Against the oracle, worst error / allowed", Console())
+
+
+def _device(config: pytest.Config) -> torch.device:
+    name = config.getoption("--device")
+    return torch.device(name) if name else machine.default_device()

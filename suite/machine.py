@@ -1,0 +1,38 @@
+"""What this machine is called in tables and paths; never by its host name."""
+
+import platform
+import re
+from functools import cache
+
+import cpuinfo
+import torch
+
+
+def default_device() -> torch.device:
+    """Return the first CUDA device if there is one, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@cache
+def name(device: torch.device) -> str:
+    """Return the processor's name in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(cpuinfo.get_cpu_info().get("brand_raw", platform.machine()))
+
+
+def slug(device: torch.device) -> str:
+    """Return the folder name for results: the GPU's name, or the CPU's and its thread count."""
+    words = name(device) if device.type == "cuda" else f"{name(device)} {torch.get_num_threads()} threads"
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", words.lower())).strip("-")
+
+
+def environment(device: torch.device) -> dict[str, str | int]:
+    """Return what every table states about where it was made."""
+    return {
+        "device": device.type,
+        "processor": name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
