@@ -1,6 +1,7 @@
 """The cases of verification and the workloads of the benchmark, as data."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,11 @@ WORKLOADS = {
     "char-ptb": Case(name="char-ptb", I=50, H=1000, S=128, Z=4, B=128, T=100),
     "enwik8": Case(name="enwik8", I=205, H=1800, S=256, Z=64, B=128, T=250),
     "handwriting": Case(name="handwriting", I=3, H=900, S=128, Z=4, B=32, T=300),
+}
+
+#: T and B for a machine without a GPU.
+SHORT: dict[str, dict[str, Any]] = {
+    "char-ptb": {"T": 20, "B": 64},
+    "enwik8": {"T": 5, "B": 16},
+    "handwriting": {"T": 20, "B": 32},
 }

@@ -16,6 +16,8 @@ from . import machine, report
 from .cases import TRAINING, VERIFY, VERIFY_TINY
 from .compare import Verdict
 from .results import RESULTS, replace_rows
+from .tables import show
+from .verify_tables import verify_table
 
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
 Record = Callable[..., None]
@@ -26,6 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hyperlstm")
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
     group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
+    group.addoption("--job", type=Path, help="JSON file of one benchmark job, see suite/bench.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Keep the host's name out of the raw results."""
+    machine_info.pop("node", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,7 +85,7 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
     """Show the table of this run."""
     rows = config.stash[ROWS]
     if rows:
-        report.show(report.verify_table(pd.DataFrame(rows)), "Against the oracle, worst error / allowed", Console())
+        show(verify_table(pd.DataFrame(rows)), "Against the oracle, worst error / allowed", Console())
 
 
 def _device(config: pytest.Config) -> torch.device:
