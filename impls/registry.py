@@ -1,5 +1,6 @@
 """The one table of implementations, and what can be asked of it."""
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -8,6 +9,12 @@ import torch
 from .layer import Run
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _imported(name: str) -> str:
+    """Import an implementation and return its module's full name; torch.compile does this while it traces."""
+    return import_module(f".{name}", __package__).__name__
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,13 @@ class Impl:
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     twice_differentiable: bool = False
+    compiles_each_size: bool = False  # takes many seconds for every new combination of sizes
+    hand_written: bool = False  # the gradient, on the skeleton of recurrence.py
 
     @property
     def run(self) -> Run:
         """The layer function, imported when first asked for."""
-        run: Run = import_module(f".{self.name}", __package__).run
+        run: Run = sys.modules[_imported(self.name)].run
         return run
 
     def why_unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -42,7 +51,13 @@ IMPLS = (
     Impl("naive", "builds every sample's weight matrices at every step", twice_differentiable=True),
     Impl("row_scaled", "scales the rows of W h instead of building weights", twice_differentiable=True),
     Impl("batched", "four gates in one product, input products before the loop", twice_differentiable=True),
-    Impl("deferred", "gradient by hand: weight gradients as large products after the loop back through time"),
+    Impl(
+        "compiled",
+        "batched with torch.compile on its step",
+        dtypes=(torch.float32, torch.bfloat16),
+        compiles_each_size=True,
+    ),
+    Impl("deferred", "gradient by hand: weight gradients as large products after the loop", hand_written=True),
 )
 
 

@@ -84,10 +84,7 @@ def bench_train(job: Job, model: nn.Module, benchmark: Any) -> None:
 def run(job: Job, name: str, work: Callable[[], object], model: nn.Module, benchmark: Any) -> None:
     """Time the pass, measure its memory in a run apart, and leave the row."""
     with labelled(job, name):
-        work()
-        start = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - start
+        first, seconds = seconds_of(work), seconds_of(work)
         rounds = max(LEAST, min(MOST, int(BUDGET / seconds)))
         benchmark.extra_info.update(job.columns(name))
         benchmark.pedantic(work, rounds=rounds)
@@ -102,10 +99,18 @@ def run(job: Job, name: str, work: Callable[[], object], model: nn.Module, bench
             q1_s=stats.q1,
             q3_s=stats.q3,
             rounds=stats.rounds,
+            first_s=first,
             peak_bytes=peak,
             parameters=sum(p.numel() for p in model.parameters()),
             multiply_adds=find(job.subject).multiply_adds(job.case),
         )
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def example(job: Job) -> Tensor:

@@ -38,6 +38,7 @@ def _bench_line(name: str, here: pd.DataFrame, group: pd.DataFrame) -> dict[str,
             line[f"{step} / {baseline}"] = _ratio(row, _baseline(here, group, baseline, step), "median_s")
     for step in ("forward", "train"):
         line[f"{step}, MB"] = _figure(_only(here, name, step), "peak_bytes", 1e-6, label=False)
+    line["first call, s"] = _figure(_only(here, name, "train"), "first_s", 1, label=False)
     for baseline in BASELINES:
         line[f"MB / {baseline}"] = _ratio(
             _only(here, name, "train"), _baseline(here, group, baseline, "train"), "peak_bytes"
@@ -106,7 +107,8 @@ def bench_markdown(rows: pd.DataFrame) -> str:
         "memory is the most that torch's allocator held above what it held before. Ratios below 1 mean less time or "
         "memory than the baseline. `torch.nn.LSTM` has the same I, H, T, B and neither hypernetwork nor layer norm. "
         "Everything else was checked at the workload's sizes before it was timed; what was not right is *refused*, and "
-        "what did not fit in the memory or time allowed says so. The naive form's weight tensor is tied to the "
+        "what did not fit in the memory or time allowed says so. The first training step is given apart: what it takes "
+        "longer is compiling, or capturing. The naive form's weight tensor is tied to the "
         "row-scaled one, so that all compute one function; a free tensor would be n_z times as many parameters, "
         "with gradients and Adam moments to match:\n"
     )

@@ -52,6 +52,9 @@ VERIFY = _both(
     Case(T=7, B=3, I=3, H=10, S=7, Z=3, L=3, state="stacked"),
 )
 
+#: What is checked of an implementation that compiles for each size anew.
+VERIFY_COMPILING = tuple(case for case in VERIFY if case.state == "plain")
+
 #: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero but for eps,
 #: so there the relative error of any implementation says nothing.
 VERIFY_TINY = (

@@ -144,7 +144,7 @@ def relative_error(value: Tensor, oracle: Tensor) -> float:
     value, oracle = value.double(), oracle.double()
     if value.shape != oracle.shape or not bool(value.isfinite().all()):
         return math.inf
-    difference, norm = float((value - oracle).norm()), float(oracle.norm())
+    difference, norm = float((value - oracle).detach().norm()), float(oracle.detach().norm())
     if norm == 0:
         return 0.0 if difference == 0 else math.inf
     return difference / norm

@@ -9,11 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from impls import names
-from impls.registry import dtype_name
+from impls import names, why_unavailable
+from impls.registry import dtype_name, find
 
 from . import machine, report
-from .cases import TRAINING, VERIFY, VERIFY_TINY
+from .cases import TRAINING, VERIFY, VERIFY_COMPILING, VERIFY_TINY, Case
 from .compare import Verdict
 from .results import RESULTS, replace_rows
 from .tables import show
@@ -46,6 +46,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Return the device that everything is checked on."""
     return _device(request.config)
+
+
+def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None) -> str:
+    """Return why an implementation is not checked in a dtype on a case, or on what is no case of the table; else ""."""
+    if (reason := why_unavailable(name, device, dtype)) is not None:
+        return reason
+    if find(name).compiles_each_size and case not in VERIFY_COMPILING:
+        return f"{name} compiles anew for each size; it is checked on {len(VERIFY_COMPILING)} cases and before timing."
+    return ""
 
 
 @pytest.fixture

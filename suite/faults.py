@@ -134,7 +134,7 @@ FAULTS = (
     _step("one gate's norm for all gates", ("n[k](", "n[0](")),
     _step("bias added after the norm", ("n[k](d_h", "b + n[k](d_h"), (".T) + b)", ".T))")),
     _in("layer", "eps of 1e-3", ("EPS = 1e-5", "EPS = 1e-3")),
-    _in("layer", "norm without its bias", ("eps=EPS) * weight + bias", "eps=EPS) * weight")),
+    _in("layer", "norm without its bias", ("addcmul(bias, F", "addcmul(0 * bias, F")),
     _in("layer", "one norm over all four gates", ("norm(weight[k], bias[k])", "norm(weight[0], bias[k])")),
     # State and layers
     _step("last state is the first", ("LayerState(h, c, h_hat, c_hat)", "LayerState(out[0], c, h_hat, c_hat)")),

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from impls import names, why_unavailable
+from impls import names
 from impls.registry import dtype_name
 
 from .cases import VERIFY, VERIFY_TINY, Case
 from .compare import FLOOR, compare, implementation
-from .conftest import Record
+from .conftest import Record, skip_reason
 
 PAIRS = [(case, dtype) for dtype in FLOOR for case in VERIFY] + [(case, torch.float64) for case in VERIFY_TINY]
 
@@ -16,8 +16,8 @@ PAIRS = [(case, dtype) for dtype in FLOOR for case in VERIFY] + [(case, torch.fl
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
 def test_equals_the_oracle(name: str, case: Case, dtype: torch.dtype, device: torch.device, record: Record) -> None:
-    reason = why_unavailable(name, device, dtype)
-    if reason is not None:
+    reason = skip_reason(name, device, dtype, case)
+    if reason:
         record(name, dtype, case.id, "skipped", reason=reason)
         pytest.skip(reason)
     try:

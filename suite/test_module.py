@@ -19,6 +19,7 @@ from impls import HyperLSTM, names, registry, why_unavailable
 
 from .cases import Case
 from .compare import STATE_NAMES, Results, draw, implementation, judge
+from .conftest import skip_reason
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
@@ -27,8 +28,8 @@ CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
 @pytest.fixture(params=names())
 def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every implementation that runs here in float32."""
-    reason = why_unavailable(request.param, device)
-    if reason is not None:
+    reason = skip_reason(request.param, device)
+    if reason:
         pytest.skip(reason)
     return str(request.param)
 

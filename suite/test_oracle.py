@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impls import HyperLSTM, names, why_unavailable
+from impls import HyperLSTM, names
 from impls.layer import LayerParams
 from impls.registry import IMPLS
 
 from .cases import Case
 from .compare import draw, implementation, judge
+from .conftest import skip_reason
 
-CHECKED = Case(T=2, B=2, I=2, H=3, S=3, Z=2, state="stacked")
+CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
 TWICE = [impl.name for impl in IMPLS if impl.twice_differentiable]
 
 
@@ -36,8 +37,8 @@ def call(model: nn.Module, params: list[str], inputs: tuple[Tensor, ...]) -> tup
 
 
 def skip_unless_available(name: str, device: torch.device, dtype: torch.dtype = torch.float64) -> None:
-    reason = why_unavailable(name, device, dtype)
-    if reason is not None:
+    reason = skip_reason(name, device, dtype)
+    if reason:
         pytest.skip(reason)
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from impls import HyperLSTM, names, why_unavailable
+from impls import HyperLSTM, names
 
 from .cases import TRAINING
 from .compare import Verdict
-from .conftest import Record
+from .conftest import Record, skip_reason
 from .text import one_hot, streams, text
 
 #: In nats per character, float64, after STEPS steps.
@@ -42,8 +42,8 @@ def losses(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", names())
 def test_trains_on_english_text(name: str, dtype: torch.dtype, device: torch.device, record: Record) -> None:
-    reason = why_unavailable(name, device, dtype)
-    if reason is not None:
+    reason = skip_reason(name, device, dtype)
+    if reason:
         record(name, dtype, TRAINING, "skipped", reason=reason)
         pytest.skip(reason)
     curve = losses(name, dtype, device)

@@ -1,0 +1,31 @@
+"""`batched`, with its step compiled: what people get who put `torch.compile` on a cell and keep the loop in Python."""
+
+import torch
+from torch import Tensor
+
+from . import batched
+from .layer import LayerParams, LayerState
+
+#: Every combination of sizes, dtype, layer norm and gradient mode is a graph of its own.
+GRAPHS = 256
+
+
+def _step(w: batched.Weights, v_t: Tensor, a_x_t: Tensor, s: LayerState) -> LayerState:
+    return batched.step(w)(v_t, a_x_t, s)
+
+
+# With fullgraph, what cannot be compiled is an error and never a quiet return to uncompiled code.
+_compiled = torch.compile(_step, fullgraph=True)
+_unrolled = batched.unrolled(lambda w: lambda v_t, a_x_t, s: _compiled(w, v_t, a_x_t, s))
+
+
+def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+    """Run one layer over all steps; the first call with new sizes, or in a new mode, compiles for many seconds.
+
+    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state.
+    """
+    if torch.is_grad_enabled():
+        # As the states of all later steps do, so that the first step needs no graph of its own.
+        s = LayerState(*(part if part.requires_grad else part.detach().requires_grad_() for part in s))
+    with torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):
+        return _unrolled(p, x, s)
