@@ -127,7 +127,8 @@ class CellGradient:
     def step(self, t: int, dc: Tensor) -> Tensor:
         """Write the gradient of y_t, given dh[t] and the gradient of c_{t+1}; return that of c_t."""
         dh, into, d_gates = self.dh[t], self.into_gates[t], self.d_gates[t]
-        dc = torch.addcmul(self.cell_norm.back(t, dh * self.into_cell[t]), dc, self.forget[t + 1], out=self.dc[t])
+        d_cell: Tensor = self.cell_norm.back(t, dh * self.into_cell[t])
+        dc = torch.addcmul(d_cell, dc, self.forget[t + 1], out=self.dc[t])
         torch.mul(into[:, :3], dc.unsqueeze(1), out=d_gates[:, :3])
         torch.mul(into[:, 3], dh, out=d_gates[:, 3])
         self.gates_norm.finish(t, d_gates, self.dy[t])
@@ -135,7 +136,8 @@ class CellGradient:
 
     def last(self, dc: Tensor) -> Tensor:
         """Return the gradient of the cell before the chunk from that of its first."""
-        return dc * self.forget[0]
+        before: Tensor = dc * self.forget[0]
+        return before
 
     def norms(self) -> list[Tensor]:
         """Return the gradients of the four norm parameters, summed over the chunk; none without layer norm."""

@@ -14,7 +14,9 @@ _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _imported(name: str) -> str:
     """Import an implementation and return its module's full name; torch.compile does this while it traces."""
-    return import_module(f".{name}", __package__).__name__
+    full = f"{__package__}.{name}"
+    import_module(full)
+    return full
 
 
 @dataclass(frozen=True)

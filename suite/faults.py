@@ -1,5 +1,6 @@
 """Wrong implementations that the comparison must reject: each is an edit of a right one, shown as it would be made."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ class Fault:
                 raise LookupError(f"{self.name}: expected {right!r} once in {path.name}, found {source.count(right)}")
             source = source.replace(right, wrong)
         # A name of its own, since operators are registered under it.
-        module = ModuleType(f"{impls.__name__}.{file}_with_{'_'.join(self.name.replace('-', ' ').split())}")
+        slug = re.sub(r"\W+", "_", self.name)
+        module = ModuleType(f"{impls.__name__}.{file}_with_{slug}")
         module.__package__ = impls.__name__
         module.__file__ = str(path)
         sys.modules[module.__name__] = module  # where dataclasses and operators look for what they belong to
@@ -166,4 +168,45 @@ FAULTS = (
     _step("gradient of h_hat through z_h cut", ("z_h = h_hat @", "z_h = h_hat.detach() @")),
     _step("gradient of h to the hyper LSTM cut", ("+ h @ p.hyper_weight_h", "+ h.detach() @ p.hyper_weight_h")),
     _step("gradient of x to the hyper LSTM cut", ("x[t] @ p.hyper_weight_x", "x[t].detach() @ p.hyper_weight_x")),
+    # Gradients by hand: the sweep
+    _gradient("dh not carried", ("torch.add(chunk.d_out[t], dh,", "torch.add(chunk.d_out[t], 0 * dh,")),
+    _gradient("d_out left out", ("torch.add(chunk.d_out[t], dh,", "torch.add(0 * chunk.d_out[t], dh,")),
+    _gradient("dc carried without forgetting", ("dc, self.forget[t + 1], out=", "dc, 0 * dc + 1, out=")),
+    _gradient("dc not carried", ("dc, self.forget[t + 1], out=", "0 * dc, self.forget[t + 1], out=")),
+    _gradient("dh_hat not carried", ("torch.addmm(dh_hat, dz", "torch.addmm(0 * dh_hat, dz")),
+    _gradient("slope of tanh c left out", ("o * (1 - tanh_c * tanh_c)", "o")),
+    _gradient("slope of g left out", ("i * (1 - g * g)", "i")),
+    _gradient("slope of f with the cell after the step", ("before * f * (1 - f)", "after * f * (1 - f)")),
+    _gradient("du without its scale", ("torch.mul(dy[t], d_h[t], out=du[t])", "du[t].copy_(dy[t])")),
+    _gradient("du scaled by d_x", ("torch.mul(dy[t], d_h[t], out=du[t])", "torch.mul(dy[t], d_x[t], out=du[t])")),
+    _gradient("dv without its scale", ("(dy * d_x).flatten(2)", "dy.flatten(2)")),
+    _gradient("dz of h from v", ("torch.mul(dy[t], u[t], out=dyu)", "torch.mul(dy[t], v[t], out=dyu)")),
+    _gradient("dz of b left out", ("w_d[8:]).transpose(0, 1)", "0 * w_d[8:]).transpose(0, 1)")),
+    _gradient("da not passed to h_hat", ("rec[t, :, 4 * H :] @ w_s", "0 * rec[t, :, 4 * H :] @ w_s")),
+    _gradient(
+        "norm's mean left out of its backward",
+        ("self.mean[t], self.rstd[t], None", "0 * self.mean[t], self.rstd[t], None"),
+    ),
+    _gradient("norm's weight left out of its backward", ("return (d * self.weight).to(d.dtype)", "return d")),
+    # Gradients by hand: the products after it
+    _skeleton(
+        "weight_h from h after the step", ('"weight_h": (du, h)', '"weight_h": (du, chunk.after.h.flatten(0, 1))')
+    ),
+    _skeleton("hyper_weight_s from h_hat after the step", ("(da, h_hat_before)", "(da, h_hat)")),
+    _skeleton("z_weight from h_hat before the step", ("(dz.flatten(1), h_hat)", "(dz.flatten(1), h_hat_before)")),
+    _skeleton("d_weight of x from u", ("(dy * v, 1)", "(dy * u, 1)")),
+    _skeleton("z_bias of x and b", ("dz[:, :8].sum", "dz[:, 4:].sum")),
+    _skeleton(
+        "gradient of x without the hyper LSTM's part",
+        ("deltas.rec[..., -4 * h_hat.shape[1] :]]", "0 * deltas.rec[..., -4 * h_hat.shape[1] :]]"),
+    ),
+    _skeleton(
+        "gradients of final states ignored", ("carried = LayerState(d_h, d_c", "carried = LayerState(0 * d_h, 0 * d_c")
+    ),
+    _skeleton("given states get each other's gradient", ("*carried]\n", "*carried[1::-1], *carried[2:]]\n")),
+    _skeleton("sums in half precision", ("zeros_like(q, dtype=cell)", "zeros_like(q, dtype=torch.bfloat16)")),
+    _skeleton(
+        "an uninitialised gradient",
+        ("name: torch.zeros_like(q, dtype=cell)", "name: torch.full_like(q, float('nan'), dtype=cell)"),
+    ),
 )
