@@ -6,12 +6,17 @@ before the first use, on CPU tensors through Triton's interpreter, which shows e
 concurrent programs, graph capture and TF32.
 """
 
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..layer import LayerParams, LayerState
+
+if TYPE_CHECKING:
+    from .launching import Launches
 
 _TRITON = (3, 6)
 _CAPABILITY = (8, 0)
@@ -22,6 +27,20 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
     from .sweeps import run as layer  # imports Triton, which nothing before the first run needs
 
     return layer(p, x, s)
+
+
+def launches() -> "dict[str, Launches]":
+    """Return how the last forward and the last backward sweep over a chunk were started, by those names."""
+    from .launching import launches as asked
+
+    return asked()
+
+
+def plain_launches() -> AbstractContextManager[None]:
+    """Start every kernel from Python, never from a graph, while this context is open."""
+    from .launching import plain_launches as context
+
+    return context()
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:

@@ -49,7 +49,7 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
     hyper = target.tiled(kernels.hyper_gradient, cut(B, S, 12 * Z + 4 * S), B, S, H=H, S=S, Z=Z, NORM=NORM)
 
     y = torch.empty_like(dy) if sums else dy
-    rebuild = target.tiled(kernels.rebuild_gates, cut(K * B, H, Z), K * B, H, H=H, S=S, Z=Z)
+    rebuild = target.tiled(kernels.rebuild_gates, cut(K * B, H, Z, gates=4), K * B, H, H=H, S=S, Z=Z)
     rebuild(uh, vx, z, w_d, bias, rec, inp, y, K * B)
     if sums:
         main_norms = Norms(target, y, c_after, norms[:4])
@@ -94,9 +94,7 @@ class Norms:
     def step(self, dc: Tensor, to_c: Tensor, c_before: Tensor, dy: Tensor | None, to: Tensor, t: int) -> None:
         """Write the gradients of y_t, to dy and times d_h to `to`, or to `to` alone, and that of c_{t-1}."""
         B, F = self.dh.shape
-        phase = self.target.by_row(
-            kernels.norm_cell_gradient, B, F, WIDTH=to.stride(-2), SCALED=dy is not None
-        )
+        phase = self.target.by_row(kernels.norm_cell_gradient, B, F, WIDTH=to.stride(-2), SCALED=dy is not None)
         phase(
             self.dh, dc, to_c, self.y, self.rstd, self.c, self.rstd_c, c_before, *self.params,
             self.d_gates, self.d_cell, dy, to, t, B,

@@ -5,6 +5,9 @@ before their norm where `dy` will, so that the phases of a step only turn number
 `later` is 1 where the chunk has a step after this one, whose deltas this step's product reads, and 0 at its end.
 """
 
+# mypy: ignore-errors
+# What a kernel's arguments are is Triton's to say, which has no static types.
+
 import triton
 import triton.language as tl
 
@@ -158,9 +161,7 @@ def through_tanh(dh, x, x_c, weight, bias, c_weight, c_bias, k, F: tl.constexpr)
 
 
 @triton.jit
-def through_cell(
-    dh, dc, x, x_c, r_c, mean_g, mean_gx, before, weight, bias, c_weight, c_bias, k, F: tl.constexpr
-):
+def through_cell(dh, dc, x, x_c, r_c, mean_g, mean_gx, before, weight, bias, c_weight, c_bias, k, F: tl.constexpr):
     """Return a block of a row: gradients of the four normalised gates, of c_{t-1} and of the normalised cell."""
     inside = k < F
     dh, o, tanh_c, d_cell = through_tanh(dh, x, x_c, weight, bias, c_weight, c_bias, k, F)

@@ -15,7 +15,16 @@ from .target import Target
 
 def weights(p: LayerParams) -> list[Tensor | None]:
     """Return what `steps` reads of a layer, each contiguous; the norms are None without layer norm."""
-    w = (p.weight_h, p.hyper_weight_h, p.hyper_weight_s, p.z_weight, embedding_bias(p), p.d_weight, p.bias, p.hyper_bias)
+    w = (
+        p.weight_h,
+        p.hyper_weight_h,
+        p.hyper_weight_s,
+        p.z_weight,
+        embedding_bias(p),
+        p.d_weight,
+        p.bias,
+        p.hyper_bias,
+    )
     return [q if q is None else q.contiguous() for q in (*w, *p[10:])]
 
 

@@ -4,6 +4,9 @@ A phase reads only what the phases before it wrote, so that a barrier across the
 the end of a launch is one. Rows of arrays over steps are addressed as (t B + b); `prev` is the row block of the step before.
 """
 
+# mypy: ignore-errors
+# What a kernel's arguments are is Triton's to say, which has no static types.
+
 import triton
 import triton.language as tl
 
@@ -71,9 +74,7 @@ def hyper_gates(
     b_i, b_f, b_g, b_o = load4(bias + units, known, S)
 
     zero = tl.zeros((ROWS, UNITS), dtype=tl.float32)
-    i, f, g, o = gates_product(
-        zero, zero, zero, zero, h + at_prev * H, live, w_h, units, known, S, H, DEPTH, PRECISION
-    )
+    i, f, g, o = gates_product(zero, zero, zero, zero, h + at_prev * H, live, w_h, units, known, S, H, DEPTH, PRECISION)
     i, f, g, o = gates_product(i, f, g, o, h_hat + at_prev * S, live, w_s, units, known, S, S, DEPTH, PRECISION)
     x_i, x_f, x_g, x_o = load4(a_x, inside, S)
     i, f = i + (x_i + b_i[None, :]), f + (x_f + b_f[None, :])
@@ -165,9 +166,7 @@ def main_gates(
     inside = live[:, None] & known[None, :]
     at, at_prev = t.to(tl.int64) * B + rows, prev.to(tl.int64) * B + rows
     zero = tl.zeros((ROWS, UNITS), dtype=tl.float32)
-    i, f, g, o = gates_product(
-        zero, zero, zero, zero, h + at_prev * H, live, w_h, units, known, H, H, DEPTH, PRECISION
-    )
+    i, f, g, o = gates_product(zero, zero, zero, zero, h + at_prev * H, live, w_h, units, known, H, H, DEPTH, PRECISION)
     e = h_hat + at * S
     d_i, d_f, d_g, d_o = scales(
         e, z, rows, live, w_z, b_z, w_d, units, known, 0, H, S, Z, ZS, EMBED, ROWS, UNITS, DEPTH, PRECISION
@@ -206,9 +205,7 @@ def row_cell(y, c, weight, bias, k, inside, F: tl.constexpr, moments4):
 
 
 @triton.jit(do_not_specialize=FREE)
-def norm_cell(
-    y, c, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: tl.constexpr, BLOCK: tl.constexpr
-):
+def norm_cell(y, c, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: tl.constexpr, BLOCK: tl.constexpr):
     """Write h_t and c_t of one batch row from its gates y [B, 4F] before their layer norm, for rows of any length."""
     b = tl.program_id(0).to(tl.int64)
     y += b * 4 * F

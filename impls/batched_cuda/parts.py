@@ -4,6 +4,9 @@ Every function runs inside a kernel. Sizes are compile-time constants, so that t
 loads are as wide as the size allows; the batch and the step are not. Offsets that grow with T B are 64 bit.
 """
 
+# mypy: ignore-errors
+# What a kernel's arguments are is Triton's to say, which has no static types.
+
 import triton
 import triton.language as tl
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layer import LayerParams, LayerState
-from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Sweeps, rung
+from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Sweeps, hidden_weight, rung
 from . import backward, forward, launching
 
 
@@ -22,8 +22,8 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
 def backward_sweep(p: LayerParams) -> BackwardSweep:
     """Return the sweep back over a chunk's steps; the hyper LSTM's gates are rebuilt by one product before it."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
-    weights, w_s, b = backward.weights(p), p.hyper_weight_s.flatten(0, 1), p.hyper_bias.flatten()
-    w_h_t, _, w_s_t = weights[:3]
+    weights, w_h = backward.weights(p), hidden_weight(p)
+    w_s, b = p.hyper_weight_s.flatten(0, 1), p.hyper_bias.flatten()
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
         a = F.linear(chunk.before.h_hat, w_s, b).add_(chunk.uh[..., 4 * H :]).add_(chunk.vx[..., 4 * H :])
@@ -32,8 +32,8 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
         out = backward.outputs(chunk.uh, H, S, Z, p.norm_weight is not None)
         launching.run(backward.steps, (*(q.contiguous() for q in given), *weights), out)
         rec, inp, dy, dz, dc, dc_hat, *norms = out
-        first = LayerState(F.linear(rec[0], w_h_t), dc, F.linear(rec[0, :, 4 * H :], w_s_t), dc_hat)
-        return Deltas(rec, inp, dy.unflatten(-1, (4, H)), dz.unflatten(-1, (12, Z)), norms), first
+        first = LayerState(rec[0] @ w_h, dc, rec[0, :, 4 * H :] @ w_s, dc_hat)
+        return Deltas(rec, inp, dy.view(*dy.shape[:2], 4, H), dz.view(*dz.shape[:2], 12, Z), norms), first
 
     return sweep
 

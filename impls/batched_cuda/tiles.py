@@ -17,7 +17,9 @@ _MULTIPLY_ADDS = {torch.float32: 128, torch.bfloat16: 1024, torch.float16: 1024}
 _TF32 = 512
 #: The sides that a tile can have.
 _ROWS, _UNITS = (16, 32, 64, 128), (16, 32, 64)
-#: Clocks that a tile costs whatever its size: launch, first loads, epilogue.
+#: The largest tile by gates, and its warps: with twice as much for each warp the main phases spill.
+_LARGEST, _WARPS = {1: 2048, 4: 1024}, 4
+#: Clocks that a phase costs whatever its size: launch, first loads, epilogue.
 _START = 2000
 
 
@@ -59,9 +61,9 @@ class Cut:
     dtype: torch.dtype
     precision: str
 
-    def __call__(self, B: int, F: int, K: int, copies: int = 1) -> Tile:
-        """Return the tile for [B, K] x [K, F], of which `copies` run side by side."""
-        return _tile(self, B, F, 1, K, copies, 1)
+    def __call__(self, B: int, F: int, K: int, *, gates: int = 1, copies: int = 1) -> Tile:
+        """Return the tile for [B, K] x [K, gates F], the gates of a unit together; `copies` of it run side by side."""
+        return _tile(self, B, F, gates, K, copies, 1)
 
     def for_gates(self, B: int, F: int, K: int, normed: bool) -> tuple[Tile, str]:
         """Return the tile for [B, K] x [K, 4F], the gates of a unit together, and where their layer norm stands.
@@ -83,23 +85,23 @@ class Cut:
         waves = -(-copies * -(-B // rows) * -(-F // units) // self.card.multiprocessors)
         loads = (rows + gates * units) * K * self.dtype.itemsize / _L2_BYTES
         macs = _TF32 if self.precision == "tf32" else _MULTIPLY_ADDS[self.dtype]
-        return waves * (_START + max(loads, rows * gates * units * K / macs))
+        return _START + waves * max(loads, rows * gates * units * K / macs)
 
 
 @cache
 def _tile(cut: Cut, B: int, F: int, gates: int, K: int, copies: int, least: int) -> Tile:
-    """Return the cheapest tile of at least so many units; 64 x 64 sums fill half of the registers of four warps."""
+    """Return the cheapest tile of at least so many units."""
     sizes = [
         (rows, units)
         for rows in _ROWS
         for units in _UNITS
-        if rows * gates * units <= 8192 and rows < 2 * max(B, 16) and least <= units < 2 * max(F, 16)
+        if rows * units <= _LARGEST[gates] and rows < 2 * max(B, 16) and least <= units < 2 * max(F, 16)
     ]
     rows, units = min(sizes, key=lambda size: (cut.clocks(B, F, gates, K, copies, *size), size))
     depth = min(128 // cut.dtype.itemsize, padded(K))  # a cache line of each row
     stage = (rows + gates * units) * depth * cut.dtype.itemsize
     stages = max(1, min(4, (cut.card.shared - (32 << 10)) // stage))
-    return Tile(rows, units, depth, 4 if rows * gates * units <= 4096 else 8, stages)
+    return Tile(rows, units, depth, _WARPS, stages)
 
 
 def padded(n: int) -> int:

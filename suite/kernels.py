@@ -1,0 +1,179 @@
+"""Every kernel of `batched_cuda`, compiled ahead of time for cards that need not be here.
+
+The sweeps run on meta tensors with a launcher that only writes down what it is asked to start, so what is compiled is
+what a GPU would run: the same kernels, tiles, warps and argument types. Run as `python -m suite.kernels FILE.csv`, in a
+process of its own, since Triton compiles nothing where its interpreter is on.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+
+class Size(NamedTuple):
+    """A workload, as far as kernels depend on it."""
+
+    name: str
+    I: int
+    H: int
+    S: int
+    Z: int
+    B: int
+
+
+SIZES = (
+    Size("char-ptb", 50, 1000, 128, 4, 128),
+    Size("enwik8", 205, 1800, 256, 64, 128),
+    Size("handwriting", 3, 900, 128, 4, 32),
+    Size("medium", 50, 256, 64, 4, 32),
+)
+
+
+class Arithmetic(NamedTuple):
+    """How products are made: the parameters' dtype and, for float32, Triton's input precision."""
+
+    name: str
+    dtype: str
+    precision: str
+
+
+ARITHMETICS = (
+    Arithmetic("bfloat16", "bfloat16", "ieee"),
+    Arithmetic("float16", "float16", "ieee"),
+    Arithmetic("tf32", "float32", "tf32"),
+    Arithmetic("float32", "float32", "ieee"),
+)
+
+#: Bytes of shared memory that a block may take, and multiprocessors, by compute capability.
+CAPABILITIES = (80, 90, 100)
+
+#: The most a kernel may spill, in bytes a thread.
+SPILL = 128
+
+_TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
+
+class Kernel(NamedTuple):
+    """One kernel as a sweep would start it."""
+
+    size: str
+    layer_norm: bool
+    arithmetic: str
+    capability: int
+    module: str
+    name: str
+    signature: tuple[str, ...]  # Triton's type of each argument, "constexpr" where it is a constant
+    constants: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, int], ...]
+
+
+def listed(size: Size, arithmetic: Arithmetic, capability: int, layer_norm: bool) -> Iterator[Kernel]:
+    """Yield each kernel that forward and backward start at a size on a card, once."""
+    import torch
+
+    from impls import HyperLSTM
+    from impls.batched_cuda import backward, forward, tiles
+    from impls.batched_cuda.target import Target
+    from impls.layer import LayerParams
+
+    dtype = getattr(torch, arithmetic.dtype)
+    seen: dict[Kernel, None] = {}
+
+    def note(kernel: Any, grid: tuple[int, ...], given: Sequence[Any], constants: dict[str, Any]) -> None:
+        names = kernel.arg_names
+        types = dict(zip(names, map(_type, given), strict=False)) | {k: "constexpr" for k in constants if k in names}
+        fixed = {n: v for n, v in zip(names, given, strict=False) if v is None}
+        fixed |= {k: v for k, v in constants.items() if k in names}
+        options = tuple((k, v) for k, v in constants.items() if k not in names)
+        signature = tuple(types[n] for n in names)
+        described = (size.name, layer_norm, arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__)
+        seen[Kernel(*described, signature, tuple(fixed.items()), options)] = None
+
+    card = {80: tiles.A100, 90: tiles.H100, 100: tiles.B200}[capability]
+    target = Target(card, arithmetic.precision, note)
+    _, I, H, S, Z, B = size
+    layer = HyperLSTM(I, H, S, Z, 1, layer_norm=layer_norm, device="meta", dtype=dtype).layers[0]
+    p = LayerParams(*(getattr(layer, name) for name in LayerParams._fields))
+    K, wide = 2, torch.float32
+    products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
+    shapes = ((B, H, dtype), (B, H, wide), (B, S, dtype), (B, S, wide))
+    state = [torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes]
+    over = [q.expand(K, *q.shape).contiguous() for q in state]
+    with torch.no_grad():
+        forward.steps(target, (products, *state, *forward.weights(p)), over)
+        z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
+        given = (products, products, z, a, over[1], over[3], over[1], over[3], over[0], *state, *backward.weights(p))
+        backward.steps(target, given, backward.outputs(products, H, S, Z, layer_norm))
+    yield from seen
+
+
+def _type(value: Any) -> str:
+    """Return Triton's name for an argument's type."""
+    if value is None:
+        return "constexpr"
+    if isinstance(value, int):
+        return "i32"
+    return "*" + _TYPES[str(value.dtype).removeprefix("torch.")]
+
+
+def compiled(kernel: Kernel) -> dict[str, Any]:
+    """Compile one kernel and return its row: what it takes of a multiprocessor, and whether it uses tensor cores."""
+    from importlib import import_module
+
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    function = getattr(import_module(kernel.module), kernel.name)
+    # The allocator gives every tensor an address that is a multiple of 16; a launch looks and sees the same.
+    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(kernel.signature) if kind.startswith("*")}
+    signature = dict(zip(function.arg_names, kernel.signature, strict=True))
+    source = ASTSource(function, signature, dict(kernel.constants), aligned)
+    start = time.perf_counter()
+    binary = triton.compile(source, target=GPUTarget("cuda", kernel.capability, 32), options=dict(kernel.options))
+    seconds = time.perf_counter() - start
+    usage = _resources(binary.asm["cubin"], binary.metadata.name)
+    constants = dict(kernel.constants)
+    return {
+        "size": kernel.size,
+        "layer_norm": kernel.layer_norm,
+        "arithmetic": kernel.arithmetic,
+        "capability": kernel.capability,
+        "kernel": kernel.name,
+        "F": constants.get("F"),
+        "rows": constants.get("ROWS"),
+        "units": constants.get("UNITS"),
+        "depth": constants.get("DEPTH"),
+        **dict(kernel.options),
+        "registers": usage["REG"],
+        "stack_bytes": usage["STACK"],
+        "shared_bytes": binary.metadata.shared,
+        "product": ".dot" in binary.asm["ttir"],
+        "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", binary.asm["ptx"])),
+        "seconds": seconds,
+    }
+
+
+def _resources(cubin: bytes, name: str) -> dict[str, int]:
+    """Return what Triton's own cuobjdump reads from a cubin: registers and stack of each thread."""
+    import triton
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        tool = triton.knobs.nvidia.cuobjdump.path
+        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(rf"Function {re.escape(name)}:\s*(.*)", told)
+    if found is None:
+        raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {told!r}")
+    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", found[1])}
