@@ -2,7 +2,7 @@
 
 The sweeps run on meta tensors with a launcher that only writes down what it is asked to start, so what is compiled is
 what a GPU would run: the same kernels, tiles, warps and argument types. Run as `python -m suite.kernels FILE.csv`, in a
-process of its own, since Triton compiles nothing where its interpreter is on.
+process of its own, since Triton compiles nothing where its interpreter is on. No GPU and no driver is needed.
 """
 
 import os
@@ -15,9 +15,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
+
+if TYPE_CHECKING:
+    from impls.batched_cuda.tiles import Card
 
 
 class Size(NamedTuple):
@@ -54,7 +57,7 @@ ARITHMETICS = (
     Arithmetic("float32", "float32", "ieee"),
 )
 
-#: Bytes of shared memory that a block may take, and multiprocessors, by compute capability.
+#: Compute capabilities, ten to the whole number: A100, H100, B200.
 CAPABILITIES = (80, 90, 100)
 
 #: The most a kernel may spill, in bytes a thread.
@@ -77,12 +80,29 @@ class Kernel(NamedTuple):
     options: tuple[tuple[str, int], ...]
 
 
+def chosen() -> Iterator[Kernel]:
+    """Yield what `table` compiles: every kernel in bfloat16 and TF32 on every card; the rest where it differs from these.
+
+    float16 differs from bfloat16 in its products alone, which layer norm does not touch; float32's own products run on no
+    tensor core, on any card.
+    """
+    for size in SIZES:
+        for arithmetic in ARITHMETICS:
+            for capability in CAPABILITIES:
+                for layer_norm in (False, True):
+                    if arithmetic.name == "float16" and layer_norm:
+                        continue
+                    if arithmetic.name == "float32" and (layer_norm or capability != CAPABILITIES[0]):
+                        continue
+                    yield from listed(size, arithmetic, capability, layer_norm)
+
+
 def listed(size: Size, arithmetic: Arithmetic, capability: int, layer_norm: bool) -> Iterator[Kernel]:
     """Yield each kernel that forward and backward start at a size on a card, once."""
     import torch
 
     from impls import HyperLSTM
-    from impls.batched_cuda import backward, forward, tiles
+    from impls.batched_cuda import backward, forward
     from impls.batched_cuda.target import Target
     from impls.layer import LayerParams
 
@@ -99,8 +119,7 @@ def listed(size: Size, arithmetic: Arithmetic, capability: int, layer_norm: bool
         described = (size.name, layer_norm, arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__)
         seen[Kernel(*described, signature, tuple(fixed.items()), options)] = None
 
-    card = {80: tiles.A100, 90: tiles.H100, 100: tiles.B200}[capability]
-    target = Target(card, arithmetic.precision, note)
+    target = Target(_card(capability), arithmetic.precision, note)
     _, I, H, S, Z, B = size
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=layer_norm, device="meta", dtype=dtype).layers[0]
     p = LayerParams(*(getattr(layer, name) for name in LayerParams._fields))
@@ -115,6 +134,13 @@ def listed(size: Size, arithmetic: Arithmetic, capability: int, layer_norm: bool
         given = (products, products, z, a, over[1], over[3], over[1], over[3], over[0], *state, *backward.weights(p))
         backward.steps(target, given, backward.outputs(products, H, S, Z, layer_norm))
     yield from seen
+
+
+def _card(capability: int) -> "Card":
+    """Return the card that stands for a compute capability."""
+    from impls.batched_cuda import tiles
+
+    return {80: tiles.A100, 90: tiles.H100, 100: tiles.B200}[capability]
 
 
 def _type(value: Any) -> str:
@@ -149,8 +175,7 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "layer_norm": kernel.layer_norm,
         "arithmetic": kernel.arithmetic,
         "capability": kernel.capability,
-        "kernel": kernel.name,
-        "F": constants.get("F"),
+        "kernel": f"{kernel.name} ({constants['F']})" if "F" in constants else kernel.name,
         "rows": constants.get("ROWS"),
         "units": constants.get("UNITS"),
         "depth": constants.get("DEPTH"),
@@ -158,6 +183,7 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "registers": usage["REG"],
         "stack_bytes": usage["STACK"],
         "shared_bytes": binary.metadata.shared,
+        "shared_limit": _card(kernel.capability).shared,
         "product": ".dot" in binary.asm["ttir"],
         "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", binary.asm["ptx"])),
         "seconds": seconds,
@@ -177,3 +203,51 @@ def _resources(cubin: bytes, name: str) -> dict[str, int]:
     if found is None:
         raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {told!r}")
     return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", found[1])}
+
+
+def complaints(row: Any) -> list[str]:
+    """Return what is wrong with one row of `table`: spills, too much shared memory, products without tensor cores."""
+    found = []
+    if row.stack_bytes > SPILL:
+        found.append(f"stack: expected at most {SPILL} bytes a thread, got {row.stack_bytes}")
+    if row.shared_bytes > row.shared_limit:
+        found.append(f"shared memory: expected at most {row.shared_limit} bytes a block, got {row.shared_bytes}")
+    if row.product and row.arithmetic != "float32" and not row.tensor_cores:
+        found.append(f"{row.arithmetic} product: expected a tensor-core instruction in the PTX, got none")
+    return found
+
+
+def table(path: Path) -> pd.DataFrame:
+    """Compile all that `chosen` lists in a child process, write the rows to a CSV file and return them.
+
+    RuntimeError gives what the child said, should a kernel not compile.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "suite.kernels", str(path)]
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    if child.returncode:
+        raise RuntimeError(f"python -m suite.kernels: expected every kernel to compile, got:\n{child.stderr}")
+    return pd.read_csv(path)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return a Markdown table: for each size and kernel, the most of every figure over arithmetics, with and without norm."""
+    figures = {"registers": "registers", "stack_bytes": "spilled", "shared_bytes": "shared"}
+    most = rows.groupby(["size", "kernel", "capability"], sort=False)[list(figures)].max().unstack()
+    head = [f"{label}, {capability / 10:.1f}" for label in figures.values() for capability in CAPABILITIES]
+    lines = ["| size | kernel | " + " | ".join(head) + " |", "| --- " * (2 + len(head)) + "|"]
+    for (size, kernel), values in most.iterrows():
+        lines.append(f"| {size} | {kernel} | " + " | ".join(f"{int(value):,}" for value in values) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(path: Path) -> None:
+    """Compile on every core this process may use, and write the rows."""
+    kernels = list(chosen())
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        rows = list(pool.map(compiled, kernels, chunksize=4))
+    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.3f")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
