@@ -13,7 +13,7 @@ from impls import names
 from impls.registry import dtype_name
 
 from . import machine, report
-from .cases import TRAINING, VERIFY, VERIFY_TINY
+from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY
 from .compare import Verdict
 from .results import RESULTS, replace_rows
 
@@ -67,7 +67,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if rows:
         results = config.getoption("--results")
         path = results / machine.slug(_device(config)) / "verify.csv"
-        known = {"implementation": names(), "case": [TRAINING, *(case.id for case in VERIFY + VERIFY_TINY)]}
+        known = {
+            "implementation": names(),
+            "case": [TRAINING, *(case.id for case in VERIFY + VERIFY_TINY + VERIFY_TILES)],
+        }
         replace_rows(path, rows, ["implementation", "dtype", "case"], known)
         report.write_tables(results)
 

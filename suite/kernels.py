@@ -19,46 +19,41 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from .cases import WORKLOADS, Case
+from .report import markdown as markdown_table
+from .results import write_whole
+
 if TYPE_CHECKING:
     from impls.batched_cuda.tiles import Card
 
 
-class Size(NamedTuple):
-    """A workload, as far as kernels depend on it."""
+#: The workloads at whose sizes kernels are compiled.
+SIZES = ("char-ptb", "enwik8", "handwriting", "medium")
 
-    name: str
-    I: int
-    H: int
-    S: int
-    Z: int
-    B: int
-
-
-SIZES = (
-    Size("char-ptb", 50, 1000, 128, 4, 128),
-    Size("enwik8", 205, 1800, 256, 64, 128),
-    Size("handwriting", 3, 900, 128, 4, 32),
-    Size("medium", 50, 256, 64, 4, 32),
-)
-
-
-class Arithmetic(NamedTuple):
-    """How products are made: the parameters' dtype and, for float32, Triton's input precision."""
-
-    name: str
-    dtype: str
-    precision: str
-
-
-ARITHMETICS = (
-    Arithmetic("bfloat16", "bfloat16", "ieee"),
-    Arithmetic("float16", "float16", "ieee"),
-    Arithmetic("tf32", "float32", "tf32"),
-    Arithmetic("float32", "float32", "ieee"),
-)
 
 #: Compute capabilities, ten to the whole number: A100, H100, B200.
 CAPABILITIES = (80, 90, 100)
+_EVERY = tuple((capability, layer_norm) for capability in CAPABILITIES for layer_norm in (False, True))
+
+
+class Arithmetic(NamedTuple):
+    """How products are made, and for which (capability, layer norm) their kernels are compiled."""
+
+    name: str
+    dtype: str  # of the parameters
+    precision: str  # Triton's, of float32 products
+    cards: tuple[tuple[int, bool], ...]
+
+
+#: Every kernel in bfloat16; the others where they can differ. float16 takes what bfloat16 takes, so one card shows its
+#: instructions. Layer norm's kernels have no products, so one card shows them in float32, that with the fewest
+#: registers to spare; and so it shows float32's own products, which use no tensor cores on any.
+ARITHMETICS = (
+    Arithmetic("bfloat16", "bfloat16", "ieee", _EVERY),
+    Arithmetic("float16", "float16", "ieee", ((90, False),)),
+    Arithmetic("tf32", "float32", "tf32", ((80, False), (90, False), (100, False), (80, True))),
+    Arithmetic("float32", "float32", "ieee", ((80, False),)),
+)
 
 #: The most a kernel may spill, in bytes a thread.
 SPILL = 128
@@ -81,24 +76,17 @@ class Kernel(NamedTuple):
 
 
 def chosen() -> Iterator[Kernel]:
-    """Yield what `table` compiles: every kernel in bfloat16 and TF32 on every card; the rest where it differs from these.
-
-    float16 differs from bfloat16 in its products alone, which layer norm does not touch; float32's own products run on no
-    tensor core, on any card.
-    """
-    for size in SIZES:
+    """Yield what `table` compiles."""
+    for case in map(WORKLOADS.__getitem__, SIZES):
         for arithmetic in ARITHMETICS:
             for capability in CAPABILITIES:
                 for layer_norm in (False, True):
-                    if arithmetic.name == "float16" and layer_norm:
-                        continue
-                    if arithmetic.name == "float32" and (layer_norm or capability != CAPABILITIES[0]):
-                        continue
-                    yield from listed(size, arithmetic, capability, layer_norm)
+                    if (capability, layer_norm) in arithmetic.cards:
+                        yield from listed(case, arithmetic, capability, layer_norm)
 
 
-def listed(size: Size, arithmetic: Arithmetic, capability: int, layer_norm: bool) -> Iterator[Kernel]:
-    """Yield each kernel that forward and backward start at a size on a card, once."""
+def listed(case: Case, arithmetic: Arithmetic, capability: int, layer_norm: bool) -> Iterator[Kernel]:
+    """Yield each kernel that forward and backward start at a case's sizes on a card, once."""
     import torch
 
     from impls import HyperLSTM
@@ -116,11 +104,11 @@ def listed(size: Size, arithmetic: Arithmetic, capability: int, layer_norm: bool
         fixed |= {k: v for k, v in constants.items() if k in names}
         options = tuple((k, v) for k, v in constants.items() if k not in names)
         signature = tuple(types[n] for n in names)
-        described = (size.name, layer_norm, arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__)
+        described = (case.name, layer_norm, arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__)
         seen[Kernel(*described, signature, tuple(fixed.items()), options)] = None
 
     target = Target(_card(capability), arithmetic.precision, note)
-    _, I, H, S, Z, B = size
+    I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=layer_norm, device="meta", dtype=dtype).layers[0]
     p = LayerParams(*(getattr(layer, name) for name in LayerParams._fields))
     K, wide = 2, torch.float32
@@ -187,6 +175,7 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "product": ".dot" in binary.asm["ttir"],
         "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", binary.asm["ptx"])),
         "seconds": seconds,
+        "triton": triton.__version__,
     }
 
 
@@ -224,29 +213,42 @@ def table(path: Path) -> pd.DataFrame:
     """
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "suite.kernels", str(path)]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    root = Path(__file__).parents[1]
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root, check=False)
     if child.returncode:
         raise RuntimeError(f"python -m suite.kernels: expected every kernel to compile, got:\n{child.stderr}")
     return pd.read_csv(path)
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """Return a Markdown table: for each size and kernel, the most of every figure over arithmetics, with and without norm."""
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, as strings, the most of each figure that a kernel takes at a size, over arithmetics and layer norm."""
     figures = {"registers": "registers", "stack_bytes": "spilled", "shared_bytes": "shared"}
     most = rows.groupby(["size", "kernel", "capability"], sort=False)[list(figures)].max().unstack()
-    head = [f"{label}, {capability / 10:.1f}" for label in figures.values() for capability in CAPABILITIES]
-    lines = ["| size | kernel | " + " | ".join(head) + " |", "| --- " * (2 + len(head)) + "|"]
-    for (size, kernel), values in most.iterrows():
-        lines.append(f"| {size} | {kernel} | " + " | ".join(f"{int(value):,}" for value in values) + " |")
-    return "\n".join(lines) + "\n"
+    most.columns = pd.Index([f"{figures[figure]}, {capability / 10:.1f}" for figure, capability in most.columns])
+    table: pd.DataFrame = most.map(lambda value: f"{value:,.0f}").reset_index()
+    return table
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return kernels.md."""
+    return f"""# Kernels of batched_cuda
+
+Compiled ahead of time by `python -m suite.kernels FILE.csv`, without a GPU, by Triton {rows["triton"].iloc[0]} for
+compute capability 8.0, 9.0 and 10.0. Registers and bytes spilled are for each thread, bytes of shared memory for each
+block; each figure is the most over arithmetics, with and without layer norm.
+
+{markdown_table(summary(rows))}
+
+Kernel by kernel, with tiles and instructions: [kernels.csv](kernels.csv).
+"""
 
 
 def main(path: Path) -> None:
-    """Compile on every core this process may use, and write the rows."""
-    kernels = list(chosen())
+    """Compile on every core there is, and write the rows to a CSV file with a Markdown table beside it."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        rows = list(pool.map(compiled, kernels, chunksize=4))
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.3f")
+        rows = pd.DataFrame(list(pool.map(compiled, list(chosen()), chunksize=4)))
+    write_whole(path, rows.to_csv(index=False, float_format="%.3f"))
+    write_whole(path.with_suffix(".md"), markdown(rows))
 
 
 if __name__ == "__main__":

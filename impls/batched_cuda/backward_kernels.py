@@ -1,7 +1,7 @@
 """The phases of one step backward, each a kernel, and what is rebuilt for a whole chunk before them.
 
-Rebuilding runs over all rows of the chunk at once. It leaves d_h where `du` will stand, d_x where `dv` will and the gates
-before their norm where `dy` will, so that the phases of a step only turn numbers into their gradients, in place.
+Rebuilding runs over all rows of the chunk at once. It leaves d_h where `du` will stand, d_x where `dv` will and the
+gates before their norm where `dy` will, so that the phases of a step only turn numbers into their gradients, in place.
 `later` is 1 where the chunk has a step after this one, whose deltas this step's product reads, and 0 at its end.
 """
 
@@ -58,7 +58,7 @@ def cell_gradient(
     dh, dc, dc_to, y, to, scaled, c_before, c_after, rows, at, units, inside,
     F: tl.constexpr, WIDTH: tl.constexpr, SCALED: tl.constexpr,
 ):  # fmt: skip
-    """Write the gates' gradients from dh [ROWS, UNITS]: to `to` in rows of WIDTH; if SCALED to y, and times d_h to `to`."""
+    """Write the gates' gradients from dh [ROWS, UNITS] to `to`, in rows of WIDTH; if SCALED to y, and times d_h to `to`."""
     gates = y + at[:, None] * (4 * F) + units[None, :] if SCALED else to + at[:, None] * WIDTH + units[None, :]
     i, f, g, o = load4(gates, inside, F)
     cells, here = at[:, None] * F + units[None, :], rows[:, None] * F + units[None, :]
@@ -80,7 +80,7 @@ def main_gradient(
     H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write dy_t, du_t and dc_{t-1} from dh_t, the product of the next step's du and da; if NORM is "later" dh_t instead."""
+    """Write dy_t, du_t and dc_{t-1} from dh_t, the product of the next step's du and da; if NORM is "later" only dh_t."""
     rows, units, live, known = corner(B, H, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     at = t.to(tl.int64) * B + rows
@@ -132,7 +132,7 @@ def hyper_gradient(
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write da_t and dc_hat_{t-1} from dh_hat_t, the products of dz_t and the next step's da; if NORM is "later" dh_hat_t."""
+    """Write da_t and dc_hat_{t-1} from dh_hat_t, made of dz_t and the next step's da; if NORM is "later" only dh_hat_t."""
     rows, units, live, known = corner(B, S, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     at = t.to(tl.int64) * B + rows
@@ -180,7 +180,7 @@ def norm_cell_gradient(
     dh, dc, dc_to, x, rstd, x_c, rstd_c, c_before, weight, bias, c_weight, c_bias, d_gates, d_cell, y, to, t, B,
     F: tl.constexpr, WIDTH: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write one batch row's gradients through both norms: of the normalised gates and cell, and as `cell_gradient` does.
+    """Write one batch row's gradients through both norms: of the normalised gates and cell, then as `cell_gradient`.
 
     x [K, B, 4F] and x_c [K, B, F] are normalised, rstd [K, B, 4] and rstd_c [K, B] their 1 / std.
     """

@@ -43,7 +43,7 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
     hyper_tile, hyper_norm = cut.for_gates(B, S, H + S, norms[0] is not None)
     main_tile, main_norm = cut.for_gates(B, H, H, norms[0] is not None)
     # Each tile of the main phase makes its own z where that adds little to its product.
-    here = 4 * Z <= 64 and 12 * Z * S <= main_tile.units * H
+    here = 4 * Z <= 64 and main_tile.units * H >= 12 * Z * S
     ZS = tiles.padded(4 * Z) if here else min(main_tile.depth, tiles.padded(Z))
     hyper = target.tiled(kernels.hyper_gates, hyper_tile, B, S, H=H, S=S, NORM=hyper_norm)
     embed = target.tiled(kernels.embed, cut(B, 12 * Z, S), B, 12 * Z, S=S, Z12=12 * Z)

@@ -1,7 +1,7 @@
-"""The phases of one step forward, each a kernel: hyper gates, z, main gates; with layer norm each row's cell after its gates.
+"""The phases of one step forward, each a kernel: hyper gates, z, main gates; with layer norm a row's cell after its gates.
 
-A phase reads only what the phases before it wrote, so that a barrier across the grid between two of them is all they need:
-the end of a launch is one. Rows of arrays over steps are addressed as (t B + b); `prev` is the row block of the step before.
+A phase reads only what the phases before it wrote, so that a barrier across the grid between two of them is all they
+need: the end of a launch is one. Rows of arrays over steps are addressed as t B + b; `prev` is the t of the step before.
 """
 
 # mypy: ignore-errors
@@ -34,7 +34,7 @@ def finish(
     i, f, g, o, c_prev, inside, units, h_to, c_to, at, at_prev, weight, bias, c_weight, c_bias,
     F: tl.constexpr, NORM: tl.constexpr,
 ):  # fmt: skip
-    """Write h and c [*, F] of one tile from its gates; NORM: whether to normalise rows, which the tile then holds whole."""
+    """Write h and c [*, F] of one tile from its gates; NORM: normalise rows, which the tile then holds whole."""
     live = units < F
     if NORM:
         i, f, g, o = norm4(i, f, g, o, inside, units, live, weight, bias, F)
@@ -161,7 +161,7 @@ def main_gates(
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, ZS: tl.constexpr, EMBED: tl.constexpr, NORM: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write h_t and c_t from h_{t-1} and h_hat_t, or from z_t where EMBED is off; where NORM is "later" y [B, 4H] instead."""
+    """Write h_t and c_t from h_{t-1} and, if EMBED, h_hat_t, else z_t; where NORM is "later" y [B, 4H] instead."""
     rows, units, live, known = corner(B, H, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     at, at_prev = t.to(tl.int64) * B + rows, prev.to(tl.int64) * B + rows

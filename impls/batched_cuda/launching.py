@@ -74,7 +74,7 @@ class Graph:
 
 def capture(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Return what replays work from a CUDA graph with a memory pool of its own."""
-    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
     # Once outside: a capture must not compile or load a kernel.
     side.wait_stream(here)
     with torch.cuda.stream(side):
@@ -147,7 +147,7 @@ def plain_launches() -> Iterator[None]:
 
 
 def target(like: Tensor, launch: Counter) -> Target:
-    """Return what kernels for such tensors are cut for; float32 products follow torch.get_float32_matmul_precision()."""
+    """Return what kernels for such tensors are cut for; float32 follows torch.get_float32_matmul_precision()."""
     precision = "ieee"
     if like.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         precision = "tf32"

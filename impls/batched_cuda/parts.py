@@ -1,7 +1,7 @@
 """What the phases of a step share: products, pointwise mathematics, layer norm. Nothing here knows HyperLSTM.
 
-Every function runs inside a kernel. Sizes are compile-time constants, so that the alignment of each row is known and its
-loads are as wide as the size allows; the batch and the step are not. Offsets that grow with T B are 64 bit.
+Every function runs inside a kernel. Sizes are compile-time constants, so that the alignment of each row is known and
+its loads are as wide as the size allows; the batch and the step are not. Offsets that grow with T B are 64 bit.
 """
 
 # mypy: ignore-errors
@@ -27,16 +27,16 @@ def corner(B, F: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr):
 
 @triton.jit
 def only(condition, limit):
-    """Return limit if condition, else 0: bounds, for the interpreter makes no mask of a scalar and a block of truths."""
+    """Return limit if condition, else 0: a bound, since the interpreter makes no mask of a scalar and a block."""
     return tl.where(condition, limit, 0)
 
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too, for an interpreter without bfloat16."""
+    """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
-    else:
+    else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
         return tl.dot(a, b, acc, input_precision=PRECISION)
 
 
