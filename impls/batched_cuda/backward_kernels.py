@@ -80,7 +80,7 @@ def main_gradient(
     H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write dy_t, du_t and dc_{t-1} from dh_t, the product of the next step's du and da; if NORM is "later" only dh_t."""
+    """Write dy_t, du_t and dc_{t-1} from dh_t, made of the next du and da; if NORM is "later" only dh_t."""
     rows, units, live, known = corner(B, H, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     at = t.to(tl.int64) * B + rows
@@ -132,7 +132,7 @@ def hyper_gradient(
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write da_t and dc_hat_{t-1} from dh_hat_t, made of dz_t and the next step's da; if NORM is "later" only dh_hat_t."""
+    """Write da_t and dc_hat_{t-1} from dh_hat_t, made of dz_t and the next da; if NORM is "later" only dh_hat_t."""
     rows, units, live, known = corner(B, S, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     at = t.to(tl.int64) * B + rows

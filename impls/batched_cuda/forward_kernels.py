@@ -1,7 +1,7 @@
-"""The phases of one step forward, each a kernel: hyper gates, z, main gates; with layer norm a row's cell after its gates.
+"""The phases of one step forward, each a kernel: hyper gates, z, main gates; with layer norm each row's cell.
 
 A phase reads only what the phases before it wrote, so that a barrier across the grid between two of them is all they
-need: the end of a launch is one. Rows of arrays over steps are addressed as t B + b; `prev` is the t of the step before.
+need: the end of a launch is one. Rows of arrays over steps are addressed as t B + b; `prev` is t of the step before.
 """
 
 # mypy: ignore-errors
