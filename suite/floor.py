@@ -5,7 +5,7 @@ A step is a row of phases, and each phase waits for the one before. A phase take
     max(multiply-adds / rate, L2 bytes / L2 bandwidth) + gap
 
 where the bytes are what its tiles load, each tile its rows of the input and its rows of the weight. Weights of the
-sizes here stay in L2 from step to step, so HBM's part is what must cross it once, products with x in, the trajectory out:
+sizes here stay in L2 from step to step, so HBM's part is what must cross it once: products with x in, trajectory out:
 
     step = max(sum of the phases, HBM bytes / HBM bandwidth)
 

@@ -44,9 +44,14 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
     NORM = "later" if sums else "no"
 
     cut = tiles.Cut(target.card, uh.dtype, target.precision)
-    main = target.tiled(kernels.main_gradient, cut(B, H, D), B, H, H=H, S=S, NORM=NORM)
+    main, hyper = (
+        [target.tiled(kernel, tile, B, F, H=H, S=S, **sizes, NORM=NORM, LATER=later) for later in (False, True)]
+        for kernel, tile, F, sizes in (
+            (kernels.main_gradient, cut(B, H, D), H, {}),
+            (kernels.hyper_gradient, cut(B, S, 12 * Z + 4 * S), S, {"Z": Z}),
+        )
+    )
     embedding = target.tiled(kernels.embedding_gradient, cut(B, Z, H, copies=12), B, Z, 12, H=H, S=S, Z=Z)
-    hyper = target.tiled(kernels.hyper_gradient, cut(B, S, 12 * Z + 4 * S), B, S, H=H, S=S, Z=Z, NORM=NORM)
 
     y = torch.empty_like(dy) if sums else dy
     rebuild = target.tiled(kernels.rebuild_gates, cut(K * B, H, Z, gates=4), K * B, H, H=H, S=S, Z=Z)
@@ -57,20 +62,20 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
     else:
         da.copy_(a)
 
-    spare_c, spare_c_hat = (torch.empty_like(q.expand(2, *q.shape)) for q in (dc_to, dc_hat_to))
+    spare_c, spare_c_hat = (q.new_empty(2, *q.shape) for q in (dc_to, dc_hat_to))
     for t in reversed(range(K)):
         to_c, to_c_hat = (spare_c[t % 2], spare_c_hat[t % 2]) if t else (dc_to, dc_hat_to)
-        step = t, int(t + 1 < K), B
+        later = t + 1 < K
         if sums:
-            main(d_out, dh, rec, w_h, None, None, None, None, None, main_norms.dh, *step)
+            main[later](d_out, dh, rec, w_h, None, None, None, None, None, main_norms.dh, t, B)
             main_norms.step(dc, to_c, c_before, dy, rec, t)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
-            hyper(dz, dh_hat, rec, w_z, w_s, None, None, None, None, hyper_norms.dh, *step)
+            hyper[later](dz, dh_hat, rec, w_z, w_s, None, None, None, None, hyper_norms.dh, t, B)
             hyper_norms.step(dc_hat, to_c_hat, c_hat_before, None, da, t)
         else:
-            main(d_out, dh, rec, w_h, dc, to_c, dy, c_before, c_after, None, *step)
+            main[later](d_out, dh, rec, w_h, dc, to_c, dy, c_before, c_after, None, t, B)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
-            hyper(dz, dh_hat, rec, w_z, w_s, dc_hat, to_c_hat, c_hat_before, c_hat_after, None, *step)
+            hyper[later](dz, dh_hat, rec, w_z, w_s, dc_hat, to_c_hat, c_hat_before, c_hat_after, None, t, B)
         dc, dc_hat = to_c, to_c_hat
 
     inp.mul_(dy)  # dv: no step waits for it

@@ -2,7 +2,7 @@
 
 Rebuilding runs over all rows of the chunk at once. It leaves d_h where `du` will stand, d_x where `dv` will and the
 gates before their norm where `dy` will, so that the phases of a step only turn numbers into their gradients, in place.
-`later` is 1 where the chunk has a step after this one, whose deltas this step's product reads, and 0 at its end.
+LATER: the chunk has a step after this one, whose deltas this step reads; at its end it reads what is carried in.
 """
 
 # mypy: ignore-errors
@@ -15,7 +15,7 @@ from .forward_kernels import load_row, scale
 from .parts import cell_back, corner, dot, load4, moments, only, product, store4, tanh
 
 #: Arguments whose value changes from step to step, or with the data: not worth a compilation each.
-FREE = ["t", "later", "B"]
+FREE = ["t", "B"]
 
 
 @triton.jit(do_not_specialize=["B"])
@@ -58,7 +58,7 @@ def cell_gradient(
     dh, dc, dc_to, y, to, scaled, c_before, c_after, rows, at, units, inside,
     F: tl.constexpr, WIDTH: tl.constexpr, SCALED: tl.constexpr,
 ):  # fmt: skip
-    """Write the gates' gradients from dh [ROWS, UNITS] to `to`, in rows of WIDTH; if SCALED to y, and times d_h to `to`."""
+    """Write the gates' gradients from dh [ROWS, UNITS] to `to`, rows of WIDTH; if SCALED to y, times d_h to `to`."""
     gates = y + at[:, None] * (4 * F) + units[None, :] if SCALED else to + at[:, None] * WIDTH + units[None, :]
     i, f, g, o = load4(gates, inside, F)
     cells, here = at[:, None] * F + units[None, :], rows[:, None] * F + units[None, :]
@@ -76,8 +76,8 @@ def cell_gradient(
 
 @triton.jit(do_not_specialize=FREE)
 def main_gradient(
-    d_out, carried, rec, w_h, dc, dc_to, y, c_before, c_after, dh_to, t, later, B,
-    H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr,
+    d_out, carried, rec, w_h, dc, dc_to, y, c_before, c_after, dh_to, t, B,
+    H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, LATER: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write dy_t, du_t and dc_{t-1} from dh_t, made of the next du and da; if NORM is "later" only dh_t."""
@@ -85,11 +85,12 @@ def main_gradient(
     inside = live[:, None] & known[None, :]
     at = t.to(tl.int64) * B + rows
     D: tl.constexpr = 4 * H + 4 * S
-    acc = tl.zeros((ROWS, UNITS), dtype=tl.float32)
-    dh = product(acc, rec + (at + B) * D, live, w_h, units, known, D, DEPTH, PRECISION, later)
+    dh = tl.zeros((ROWS, UNITS), dtype=tl.float32)
     here = rows[:, None] * H + units[None, :]
-    first = (rows < only(later == 0, B))[:, None] & known[None, :]
-    dh += tl.load(carried + here, mask=first, other=0.0).to(tl.float32)
+    if LATER:
+        dh = product(dh, rec + (at + B) * D, live, w_h, units, known, D, DEPTH, PRECISION)
+    else:
+        dh += tl.load(carried + here, mask=inside, other=0.0).to(tl.float32)
     dh += tl.load(d_out + at[:, None] * H + units[None, :], mask=inside, other=0.0).to(tl.float32)
     if NORM == "later":
         tl.store(dh_to + here, dh, mask=inside)
@@ -128,8 +129,8 @@ def embedding_gradient(
 
 @triton.jit(do_not_specialize=FREE)
 def hyper_gradient(
-    dz, carried, rec, w_z, w_s, dc, dc_to, c_before, c_after, dh_to, t, later, B,
-    H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
+    dz, carried, rec, w_z, w_s, dc, dc_to, c_before, c_after, dh_to, t, B,
+    H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr, LATER: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write da_t and dc_hat_{t-1} from dh_hat_t, made of dz_t and the next da; if NORM is "later" only dh_hat_t."""
@@ -139,10 +140,11 @@ def hyper_gradient(
     D: tl.constexpr = 4 * H + 4 * S
     acc = tl.zeros((ROWS, UNITS), dtype=tl.float32)
     dh = product(acc, dz + at * (12 * Z), live, w_z, units, known, 12 * Z, DEPTH, PRECISION)
-    dh = product(dh, rec + (at + B) * D + 4 * H, live, w_s, units, known, 4 * S, DEPTH, PRECISION, later)
     here = rows[:, None] * S + units[None, :]
-    first = (rows < only(later == 0, B))[:, None] & known[None, :]
-    dh += tl.load(carried + here, mask=first, other=0.0).to(tl.float32)
+    if LATER:
+        dh = product(dh, rec + (at + B) * D + 4 * H, live, w_s, units, known, 4 * S, DEPTH, PRECISION)
+    else:
+        dh += tl.load(carried + here, mask=inside, other=0.0).to(tl.float32)
     if NORM == "later":
         tl.store(dh_to + here, dh, mask=inside)
     else:

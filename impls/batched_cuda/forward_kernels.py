@@ -195,7 +195,7 @@ def main_gates(
 @triton.jit
 def row_cell(y, c, weight, bias, k, inside, F: tl.constexpr, moments4):
     """Return c_t and the normalised output gate of a row's units k."""
-    (m_i, r_i), (m_f, r_f), (m_g, r_g), (m_o, r_o) = moments4
+    m_i, r_i, m_f, r_f, m_g, r_g, m_o, r_o = moments4
     i, f, g, o = load4(y + k, inside, F)
     w_i, w_f, w_g, w_o = load4(weight + k, inside, F)
     b_i, b_f, b_g, b_o = load4(bias + k, inside, F)
@@ -211,7 +211,11 @@ def norm_cell(y, c, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: t
     y += b * 4 * F
     c += (prev.to(tl.int64) * B + b) * F
     at = (t.to(tl.int64) * B + b) * F
-    stats = (moments(y, F, BLOCK), moments(y + F, F, BLOCK), moments(y + 2 * F, F, BLOCK), moments(y + 3 * F, F, BLOCK))
+    m_i, r_i = moments(y, F, BLOCK)
+    m_f, r_f = moments(y + F, F, BLOCK)
+    m_g, r_g = moments(y + 2 * F, F, BLOCK)
+    m_o, r_o = moments(y + 3 * F, F, BLOCK)
+    stats = (m_i, r_i, m_f, r_f, m_g, r_g, m_o, r_o)
     mean, m2 = 0.0, 0.0
     for first in range(0, F, BLOCK):
         k = first + tl.arange(0, BLOCK)

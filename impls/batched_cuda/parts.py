@@ -47,9 +47,9 @@ def weights(w, rows, live, k, K: tl.constexpr):
 
 
 @triton.jit
-def product(acc, a, live, w, units, inside, K: tl.constexpr, KS: tl.constexpr, PRECISION: tl.constexpr, times=1):
-    """Return acc + a w^T: a [ROWS] points to the rows' starts, w is [F, K]; `times` 0 leaves acc as it is."""
-    for first in range(0, times * K, KS):
+def product(acc, a, live, w, units, inside, K: tl.constexpr, KS: tl.constexpr, PRECISION: tl.constexpr):
+    """Return acc + a w^T: a [ROWS] points to the rows' starts, w is [F, K]."""
+    for first in range(0, K, KS):
         k = first + tl.arange(0, KS)
         x = tl.load(a[:, None] + k[None, :], mask=live[:, None] & (k < K)[None, :], other=0.0)
         acc = dot(x, weights(w, units, inside, k, K), acc, PRECISION)
