@@ -1,5 +1,7 @@
 """`batched`, with its step compiled: what people get who put `torch.compile` on a cell and keep the loop in Python."""
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,19 @@ def _step(w: batched.Weights, v_t: Tensor, a_x_t: Tensor, s: LayerState) -> Laye
 # With fullgraph, what cannot be compiled is an error and never a quiet return to uncompiled code.
 _compiled = torch.compile(_step, fullgraph=True)
 _unrolled = batched.unrolled(lambda w: lambda v_t, a_x_t, s: _compiled(w, v_t, a_x_t, s))
+
+
+def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return None if torch.compile can make code for the device, else the reason in a sentence."""
+    if device.type == "cuda":
+        return None if find_spec("triton") is not None else "compiled needs Triton on a GPU; it is not installed."
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:
+        return f"compiled needs a C++ compiler, and torch finds none: {' '.join(str(error).split())}"
+    return None
 
 
 def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:

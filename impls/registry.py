@@ -1,5 +1,6 @@
 """The one table of implementations, and what can be asked of it."""
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,17 +20,33 @@ def _imported(name: str) -> str:
     return full
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return what the implementation's own module says."""
+    reason: str | None = sys.modules[_imported(name)].why_unavailable(device, dtype)
+    return reason
+
+
 @dataclass(frozen=True)
 class Impl:
-    """One row of the table: the module `impls/<name>.py`, and what it promises."""
+    """One row of the table: the module `impls/<name>.py`, and what it promises.
+
+    compiles_each_size: it takes many seconds for every new combination of sizes.
+    hand_written: its gradient is, on the skeleton of `recurrence.py`.
+    probe: the module has a `why_unavailable(device, dtype)` of its own, asked when the row has no objection.
+    interpreted_on: devices on which it runs too where TRITON_INTERPRET=1 is set, through Triton's interpreter: the same
+        kernels, to be checked without a GPU. Such a run is never chosen by "auto" and never timed.
+    """
 
     name: str
     summary: str
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     twice_differentiable: bool = False
-    compiles_each_size: bool = False  # takes many seconds for every new combination of sizes
-    hand_written: bool = False  # the gradient, on the skeleton of recurrence.py
+    compiles_each_size: bool = False
+    hand_written: bool = False
+    probe: bool = False
+    interpreted_on: tuple[str, ...] = ()
 
     @property
     def run(self) -> Run:
@@ -37,14 +54,21 @@ class Impl:
         run: Run = sys.modules[_imported(self.name)].run
         return run
 
+    def interpreted(self, device: torch.device) -> bool:
+        """Return whether a run on device goes through Triton's interpreter."""
+        return device.type in self.interpreted_on and os.environ.get("TRITON_INTERPRET") == "1"
+
     def why_unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Return None if this runs on device in dtype, else the reason in a sentence."""
-        if device.type not in self.devices:
+        if device.type not in self.devices and not self.interpreted(device):
             return f"{self.name} runs on {' and '.join(self.devices)}, not on {device.type}."
         if dtype not in self.dtypes:
             return f"{self.name} computes in {', '.join(map(dtype_name, self.dtypes))}, not in {dtype_name(dtype)}."
         if device.type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device here."
+        if self.probe:
+            reason: str | None = _probed(self.name, device, dtype)
+            return reason
         return None
 
 
@@ -58,8 +82,18 @@ IMPLS = (
         "batched with torch.compile on its step",
         dtypes=(torch.float32, torch.bfloat16),
         compiles_each_size=True,
+        probe=True,
     ),
     Impl("deferred", "gradient by hand: weight gradients as large products after the loop", hand_written=True),
+    Impl(
+        "batched_cuda",
+        "each phase of a step is one Triton kernel: the products, and all that follows them, without leaving the chip",
+        devices=("cuda",),
+        dtypes=(torch.float32, torch.bfloat16, torch.float16),
+        hand_written=True,
+        probe=True,
+        interpreted_on=("cpu",),
+    ),
 )
 
 
@@ -90,11 +124,11 @@ def why_unavailable(name: str, device: torch.device | str, dtype: torch.dtype = 
 
 
 def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
-    """Return the row to run: that of the name, or for "auto" the last in the ladder that is available.
+    """Return the row to run: that of the name, or for "auto" the last in the ladder that is available natively.
 
     RuntimeError gives the reason when it, or for "auto" each of them, is unavailable.
     """
-    rows = IMPLS[::-1] if name == "auto" else (find(name),)
+    rows = [impl for impl in IMPLS[::-1] if not impl.interpreted(device)] if name == "auto" else [find(name)]
     reasons = []
     for impl in rows:
         reason = impl.why_unavailable(device, dtype)

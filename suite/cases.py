@@ -64,6 +64,13 @@ VERIFY_TINY = (
     Case(T=2, B=3, I=3, H=2, S=4, Z=1, state="stacked"),
 )
 
+#: Sizes that take a kernel more than one tile, with edges: of rows, of units, of z, and rows of a norm that span tiles.
+VERIFY_TILES = _both(
+    Case(T=5, B=3, I=6, H=40, S=5, Z=3, state="stacked", strided=True),
+    Case(T=2, B=17, I=1, H=20, S=70, Z=5),
+    Case(T=2, B=2, I=7, H=70, S=9, Z=33, L=2),
+)
+
 #: How the training run is called in the verification table.
 TRAINING = "training"
 

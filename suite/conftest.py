@@ -13,7 +13,7 @@ from impls import names, why_unavailable
 from impls.registry import dtype_name, find
 
 from . import machine, report
-from .cases import TRAINING, VERIFY, VERIFY_COMPILING, VERIFY_TINY, Case
+from .cases import TRAINING, VERIFY, VERIFY_COMPILING, VERIFY_TILES, VERIFY_TINY, Case
 from .compare import Verdict
 from .results import RESULTS, replace_rows
 from .tables import show
@@ -85,7 +85,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if rows:
         results = config.getoption("--results")
         path = results / machine.slug(_device(config)) / "verify.csv"
-        known = {"implementation": names(), "case": [TRAINING, *(case.id for case in VERIFY + VERIFY_TINY)]}
+        cases = VERIFY + VERIFY_TINY + VERIFY_TILES
+        known = {"implementation": names(), "case": [TRAINING, *(case.id for case in cases)]}
         replace_rows(path, rows, ["implementation", "dtype", "case"], known)
         report.write_tables(results)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from impls import names, why_unavailable
+from impls import names, registry, why_unavailable
 from impls.convert import from_labml, to_labml
 
 from .cases import Case
@@ -43,7 +43,12 @@ def _implementation(name: str) -> Subject:
         dtype = torch.float64 if name == names()[0] else dtype
         return compare(implementation(name), case, dtype, device, against=AGAINST, draws=DRAWS)
 
-    return Subject(name, build, check, (False, True), lambda device, dtype: why_unavailable(name, device, dtype))
+    def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
+        if registry.find(name).interpreted(device):
+            return f"{name} would run in Triton's interpreter, whose speed says nothing."
+        return why_unavailable(name, device, dtype)
+
+    return Subject(name, build, check, (False, True), why_not)
 
 
 def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:

@@ -6,6 +6,9 @@ from impls import names
 
 from .tables import environments, markdown
 
+#: The reason in the row of a run through Triton's interpreter.
+INTERPRETED = "interpreted"
+
 
 def _rank(name: str) -> int:
     """Return the place of an implementation in the ladder, or of a dtype from the widest down."""
@@ -20,7 +23,6 @@ def verify_table(rows: pd.DataFrame) -> pd.DataFrame:
         ran = group[group["verdict"] != "skipped"]
         measured = ran.dropna(subset="ratio").sort_values("ratio")
         worst = measured.iloc[-1] if len(measured) else None
-        failed = int((ran["verdict"] == "FAIL").sum())
         lines.append(
             {
                 "implementation": group["implementation"].iloc[0],
@@ -28,10 +30,18 @@ def verify_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "cases": str(len(ran)),
                 "worst": "-" if worst is None else f"{worst['ratio']:.2f}",
                 "on": worst["tensor"] if worst is not None else group["reason"].iloc[0],
-                "verdict": "skipped" if ran.empty else f"{failed} FAILED" if failed else "pass",
+                "verdict": _verdict(ran),
             }
         )
     return pd.DataFrame(lines)
+
+
+def _verdict(ran: pd.DataFrame) -> str:
+    if ran.empty:
+        return "skipped"
+    failed = int((ran["verdict"] == "FAIL").sum())
+    word = f"{failed} FAILED" if failed else "pass"
+    return f"{word}, interpreted" if (ran["reason"] == INTERPRETED).all() else word
 
 
 def verify_markdown(rows: pd.DataFrame) -> str:

@@ -1,0 +1,41 @@
+"""The layer function: both sweeps plugged into the skeleton of hand-written gradients."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layer import LayerParams, LayerState
+from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Sweeps, hidden_weight, rung
+from . import backward, forward, launching
+
+
+def forward_sweep(p: LayerParams) -> ForwardSweep:
+    """Return the sweep over a chunk's steps."""
+    weights = forward.weights(p)
+
+    def sweep(vx: Tensor, s: LayerState, into: LayerState, _: Tensor) -> LayerState:
+        launching.run(forward.steps, (vx, *(part.contiguous() for part in s), *weights), into)
+        return LayerState(*(part[-1] for part in into))
+
+    return sweep
+
+
+def backward_sweep(p: LayerParams) -> BackwardSweep:
+    """Return the sweep back over a chunk's steps; the hyper LSTM's gates are rebuilt by one product before it."""
+    H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
+    weights, w_h = backward.weights(p), hidden_weight(p)
+    w_s, b = p.hyper_weight_s.flatten(0, 1), p.hyper_bias.flatten()
+
+    def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
+        a = F.linear(chunk.before.h_hat, w_s, b).add_(chunk.uh[..., 4 * H :]).add_(chunk.vx[..., 4 * H :])
+        cells = chunk.before.c, chunk.before.c_hat, chunk.after.c, chunk.after.c_hat
+        given = (chunk.uh, chunk.vx, chunk.z, a, *cells, chunk.d_out, *carried)
+        out = backward.outputs(chunk.uh, H, S, Z, p.norm_weight is not None)
+        launching.run(backward.steps, (*(q.contiguous() for q in given), *weights), out)
+        rec, inp, dy, dz, dc, dc_hat, *norms = out
+        first = LayerState(rec[0] @ w_h, dc, rec[0, :, 4 * H :] @ w_s, dc_hat)
+        return Deltas(rec, inp, dy.view(*dy.shape[:2], 4, H), dz.view(*dz.shape[:2], 12, Z), norms), first
+
+    return sweep
+
+
+run = rung(__package__, Sweeps(forward_sweep, backward_sweep))

@@ -1,0 +1,122 @@
+"""How a phase is cut into tiles: the cut that a small model of a multiprocessor's time calls cheapest.
+
+The model is arithmetic on sizes, not a measurement, and has one purpose: the same cut for the same sizes and card,
+everywhere - on a GPU, in the interpreter and in the ahead-of-time checks.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+#: Bytes from L2, and multiply-adds by type, that one multiprocessor gets through in a clock: round figures of the
+#: 8.0 and 9.0 generations, whose ratio alone matters here.
+_L2_BYTES = 64
+_MULTIPLY_ADDS = {torch.float32: 128, torch.bfloat16: 1024, torch.float16: 1024}
+_TF32 = 512
+#: The sides that a tile can have.
+_ROWS, _UNITS = (16, 32, 64, 128), (16, 32, 64)
+#: The largest tile by gates, and its warps: with twice as much for each warp the main phases spill.
+_LARGEST, _WARPS = {1: 2048, 4: 1024}, 4
+#: Clocks that a phase costs whatever its size: launch, first loads, epilogue.
+_START = 2000
+
+
+class Card(NamedTuple):
+    """What the cut depends on."""
+
+    multiprocessors: int
+    shared: int  # bytes of shared memory that a block may take
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Card":
+        """Return the properties of a CUDA device, or H100's for any other, which only stands for one."""
+        if device.type != "cuda":
+            return H100
+        from triton.runtime import driver
+
+        known = driver.active.utils.get_device_properties(torch.cuda._utils._get_device_index(device, optional=True))
+        return cls(known["multiprocessor_count"], known["max_shared_mem"])
+
+
+A100, H100, B200 = Card(108, 163 << 10), Card(132, 227 << 10), Card(148, 227 << 10)
+
+
+class Tile(NamedTuple):
+    """One program's share: batch rows by units (of each gate), the step along the sum, warps, loads in flight."""
+
+    rows: int
+    units: int
+    depth: int
+    warps: int
+    stages: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cuts products on a card."""
+
+    card: Card
+    dtype: torch.dtype
+    precision: str
+
+    def __call__(self, B: int, F: int, K: int, *, gates: int = 1, copies: int = 1) -> Tile:
+        """Return the tile for [B, K] x [K, gates F], the gates of a unit together; `copies` of it run side by side."""
+        return _tile(self, B, F, gates, K, copies, 1)
+
+    def for_gates(self, B: int, F: int, K: int, normed: bool) -> tuple[Tile, str]:
+        """Return the tile for [B, K] x [K, 4F], the gates of a unit together, and where their layer norm stands.
+
+        "no" norm; "here", in tiles that hold whole rows; or "later", in a phase of its own, where such tiles would cost
+        more than that phase.
+        """
+        tile = _tile(self, B, F, 4, K, 1, 1)
+        if not normed:
+            return tile, "no"
+        if padded(F) > _UNITS[-1]:
+            return tile, "later"
+        whole = _tile(self, B, F, 4, K, 1, F)
+        later = self.clocks(B, F, 4, K, 1, tile.rows, tile.units) + _START
+        return (whole, "here") if self.clocks(B, F, 4, K, 1, whole.rows, whole.units) <= later else (tile, "later")
+
+    def clocks(self, B: int, F: int, gates: int, K: int, copies: int, rows: int, units: int) -> float:
+        """Return the model's time of a whole product."""
+        waves = -(-copies * -(-B // rows) * -(-F // units) // self.card.multiprocessors)
+        loads = (rows + gates * units) * K * self.dtype.itemsize / _L2_BYTES
+        macs = _TF32 if self.precision == "tf32" else _MULTIPLY_ADDS[self.dtype]
+        return _START + waves * max(loads, rows * gates * units * K / macs)
+
+
+@cache
+def _tile(cut: Cut, B: int, F: int, gates: int, K: int, copies: int, least: int) -> Tile:
+    """Return the cheapest tile of at least so many units."""
+    sizes = [
+        (rows, units)
+        for rows in _ROWS
+        for units in _UNITS
+        if rows * units <= _LARGEST[gates] and rows < 2 * max(B, 16) and least <= units < 2 * max(F, 16)
+    ]
+    rows, units = min(sizes, key=lambda size: (cut.clocks(B, F, gates, K, copies, *size), size))
+    depth = min(128 // cut.dtype.itemsize, padded(K))  # a cache line of each row
+    stage = (rows + gates * units) * depth * cut.dtype.itemsize
+    stages = max(1, min(4, (cut.card.shared - (32 << 10)) // stage))
+    return Tile(rows, units, depth, _WARPS, stages)
+
+
+def padded(n: int) -> int:
+    """Return the power of two from 16 up that holds n columns of a product."""
+    return max(16, 1 << (n - 1).bit_length())
+
+
+class RowBlock(NamedTuple):
+    """How a program goes along a row: numbers at a time, and warps."""
+
+    block: int
+    warps: int
+
+
+def along(F: int) -> RowBlock:
+    """Return the blocks for a row of F numbers: one block where it holds 2048 or fewer."""
+    block = min(2048, padded(F))
+    return RowBlock(block, max(1, min(8, block // 128)))

@@ -1,0 +1,255 @@
+"""Every kernel of `batched_cuda`, compiled ahead of time for cards that need not be here.
+
+The sweeps run on meta tensors with a launcher that only writes down what it is asked to start, so what is compiled is
+what a GPU would run: the same kernels, tiles, warps and argument types. Run as `python -m suite.kernels FILE.csv`, in a
+process of its own, since Triton compiles nothing where its interpreter is on. No GPU and no driver is needed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from .cases import WORKLOADS, Case
+from .results import write_whole
+from .tables import markdown as markdown_table
+
+if TYPE_CHECKING:
+    from impls.batched_cuda.tiles import Card
+
+
+#: The workloads at whose sizes kernels are compiled.
+SIZES = ("char-ptb", "enwik8", "handwriting", "medium")
+
+
+#: Compute capabilities, ten to the whole number: A100, H100, B200.
+CAPABILITIES = (80, 90, 100)
+
+
+class Arithmetic(NamedTuple):
+    """How products are made."""
+
+    name: str
+    dtype: str  # of the parameters
+    precision: str  # Triton's, of float32 products
+
+
+BFLOAT16 = Arithmetic("bfloat16", "bfloat16", "ieee")
+FLOAT16 = Arithmetic("float16", "float16", "ieee")
+TF32 = Arithmetic("tf32", "float32", "tf32")
+FLOAT32 = Arithmetic("float32", "float32", "ieee")
+
+#: (arithmetic, layer norm) that are compiled for every workload and card,
+EVERYWHERE = ((BFLOAT16, False), (BFLOAT16, True), (TF32, False))
+#: and (arithmetic, layer norm, capability) for char-ptb. float16 takes of a card what bfloat16 takes, so one shows its
+#: instructions; the norms hold no products, and float32's own products use no tensor cores, so the card with the fewest
+#: registers to spare shows both.
+ONCE = ((FLOAT16, False, 90), (TF32, True, 80), (FLOAT32, False, 80))
+
+#: The most a kernel may spill, in bytes a thread.
+SPILL = 128
+
+_TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
+
+class Kernel(NamedTuple):
+    """One kernel as a sweep would start it."""
+
+    size: str
+    layer_norm: bool
+    arithmetic: str
+    capability: int
+    module: str
+    name: str
+    signature: tuple[str, ...]  # Triton's type of each argument, "constexpr" where it is a constant
+    constants: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, int], ...]
+
+
+def chosen() -> Iterator[Kernel]:
+    """Yield what `table` compiles."""
+    for case in map(WORKLOADS.__getitem__, SIZES):
+        for capability in CAPABILITIES:
+            for arithmetic, layer_norm in EVERYWHERE:
+                yield from listed(case, arithmetic, capability, layer_norm)
+    for arithmetic, layer_norm, capability in ONCE:
+        yield from listed(WORKLOADS["char-ptb"], arithmetic, capability, layer_norm)
+
+
+def listed(case: Case, arithmetic: Arithmetic, capability: int, layer_norm: bool) -> Iterator[Kernel]:
+    """Yield each kernel that forward and backward start at a case's sizes on a card, once."""
+    import torch
+
+    from impls import HyperLSTM
+    from impls.batched_cuda import backward, forward
+    from impls.batched_cuda.target import Target
+    from impls.layer import LayerParams
+
+    dtype = getattr(torch, arithmetic.dtype)
+    seen: dict[Kernel, None] = {}
+
+    def note(kernel: Any, grid: tuple[int, ...], given: Sequence[Any], constants: dict[str, Any]) -> None:
+        names = kernel.arg_names
+        types = dict(zip(names, map(_type, given), strict=False)) | {k: "constexpr" for k in constants if k in names}
+        fixed = {n: v for n, v in zip(names, given, strict=False) if v is None}
+        fixed |= {k: v for k, v in constants.items() if k in names}
+        options = tuple((k, v) for k, v in constants.items() if k not in names)
+        signature = tuple(types[n] for n in names)
+        described = (case.name, layer_norm, arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__)
+        seen[Kernel(*described, signature, tuple(fixed.items()), options)] = None
+
+    target = Target(_card(capability), arithmetic.precision, note)
+    I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
+    layer = HyperLSTM(I, H, S, Z, 1, layer_norm=layer_norm, device="meta", dtype=dtype).layers[0]
+    p = LayerParams(*(getattr(layer, name) for name in LayerParams._fields))
+    K, wide = 2, torch.float32
+    products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
+    shapes = ((B, H, dtype), (B, H, wide), (B, S, dtype), (B, S, wide))
+    state = [torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes]
+    over = [q.expand(K, *q.shape).contiguous() for q in state]
+    with torch.no_grad():
+        forward.steps(target, (products, *state, *forward.weights(p)), over)
+        z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
+        given = (products, products, z, a, over[1], over[3], over[1], over[3], over[0], *state, *backward.weights(p))
+        backward.steps(target, given, backward.outputs(products, H, S, Z, layer_norm))
+    yield from seen
+
+
+def _card(capability: int) -> "Card":
+    """Return the card that stands for a compute capability."""
+    from impls.batched_cuda import tiles
+
+    return {80: tiles.A100, 90: tiles.H100, 100: tiles.B200}[capability]
+
+
+def _type(value: Any) -> str:
+    """Return Triton's name for an argument's type."""
+    if value is None:
+        return "constexpr"
+    if isinstance(value, int):
+        return "i32"
+    return "*" + _TYPES[str(value.dtype).removeprefix("torch.")]
+
+
+def compiled(kernel: Kernel) -> dict[str, Any]:
+    """Compile one kernel and return its row: what it takes of a multiprocessor, and whether it uses tensor cores."""
+    from importlib import import_module
+
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    function = getattr(import_module(kernel.module), kernel.name)
+    # The allocator gives every tensor an address that is a multiple of 16; a launch looks and sees the same.
+    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(kernel.signature) if kind.startswith("*")}
+    signature = dict(zip(function.arg_names, kernel.signature, strict=True))
+    source = ASTSource(function, signature, dict(kernel.constants), aligned)
+    start = time.perf_counter()
+    binary = triton.compile(source, target=GPUTarget("cuda", kernel.capability, 32), options=dict(kernel.options))
+    seconds = time.perf_counter() - start
+    usage = _resources(binary.asm["cubin"], binary.metadata.name)
+    constants = dict(kernel.constants)
+    return {
+        "size": kernel.size,
+        "layer_norm": kernel.layer_norm,
+        "arithmetic": kernel.arithmetic,
+        "capability": kernel.capability,
+        "kernel": f"{kernel.name} ({constants['F']})" if "F" in constants else kernel.name,
+        "rows": constants.get("ROWS"),
+        "units": constants.get("UNITS"),
+        "depth": constants.get("DEPTH"),
+        **dict(kernel.options),
+        "registers": usage["REG"],
+        "stack_bytes": usage["STACK"],
+        "shared_bytes": binary.metadata.shared,
+        "shared_limit": _card(kernel.capability).shared,
+        "product": ".dot" in binary.asm["ttir"],
+        "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", binary.asm["ptx"])),
+        "seconds": seconds,
+        "triton": triton.__version__,
+    }
+
+
+def _resources(cubin: bytes, name: str) -> dict[str, int]:
+    """Return what Triton's own cuobjdump reads from a cubin: registers and stack of each thread."""
+    import triton
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        tool = triton.knobs.nvidia.cuobjdump.path
+        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(rf"Function {re.escape(name)}:\s*(.*)", told)
+    if found is None:
+        raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {told!r}")
+    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", found[1])}
+
+
+def complaints(row: Any) -> list[str]:
+    """Return what is wrong with one row of `table`: spills, too much shared memory, products without tensor cores."""
+    found = []
+    if row.stack_bytes > SPILL:
+        found.append(f"stack: expected at most {SPILL} bytes a thread, got {row.stack_bytes}")
+    if row.shared_bytes > row.shared_limit:
+        found.append(f"shared memory: expected at most {row.shared_limit} bytes a block, got {row.shared_bytes}")
+    if row.product and row.arithmetic != "float32" and not row.tensor_cores:
+        found.append(f"{row.arithmetic} product: expected a tensor-core instruction in the PTX, got none")
+    return found
+
+
+def table(path: Path) -> pd.DataFrame:
+    """Compile all that `chosen` lists in a child process, write the rows to a CSV file and return them.
+
+    RuntimeError gives what the child said, should a kernel not compile.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "suite.kernels", str(path)]
+    root = Path(__file__).parents[1]
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root, check=False)
+    if child.returncode:
+        raise RuntimeError(f"python -m suite.kernels: expected every kernel to compile, got:\n{child.stderr}")
+    return pd.read_csv(path)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, as strings, the most of each figure that a kernel takes at a size, over arithmetics and layer norm."""
+    figures = {"registers": "registers", "stack_bytes": "spilled", "shared_bytes": "shared"}
+    most = rows.groupby(["size", "kernel", "capability"], sort=False)[list(figures)].max().unstack()
+    most.columns = pd.Index([f"{figures[figure]}, {capability / 10:.1f}" for figure, capability in most.columns])
+    table: pd.DataFrame = most.map(lambda value: f"{value:,.0f}").reset_index()
+    return table
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return kernels.md."""
+    return f"""# Kernels of batched_cuda
+
+Compiled ahead of time by `python -m suite.kernels FILE.csv`, without a GPU, by Triton {rows["triton"].iloc[0]} for
+compute capability 8.0, 9.0 and 10.0. Registers and bytes spilled are for each thread, bytes of shared memory for each
+block; each figure is the most over arithmetics, with and without layer norm.
+
+{markdown_table(summary(rows))}
+
+Kernel by kernel, with tiles and instructions: [kernels.csv](kernels.csv).
+"""
+
+
+def main(path: Path) -> None:
+    """Compile on every core there is, and write the rows to a CSV file with a Markdown table beside it."""
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        rows = pd.DataFrame(list(pool.map(compiled, list(chosen()), chunksize=4)))
+    write_whole(path, rows.to_csv(index=False, float_format="%.3f"))
+    write_whole(path.with_suffix(".md"), markdown(rows))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
