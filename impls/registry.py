@@ -2,17 +2,29 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TypeVar
 
 import torch
 
 from .layer import Run
 
+T = TypeVar("T")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _constant(function: Callable[..., T]) -> Callable[..., T]:
+    """Have torch.compile call the function while it traces, and take the result for a constant.
+
+    This is torch.compiler.assume_constant_result without its import of the compiler, which takes seconds.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
 def _imported(name: str) -> str:
     """Import an implementation and return its module's full name; torch.compile does this while it traces."""
     full = f"{__package__}.{name}"
@@ -20,7 +32,7 @@ def _imported(name: str) -> str:
     return full
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_constant
 def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """Return what the implementation's own module says."""
     reason: str | None = sys.modules[_imported(name)].why_unavailable(device, dtype)

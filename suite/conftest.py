@@ -1,6 +1,8 @@
 """Options, and the rows that a run of the suite leaves behind."""
 
+import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,16 @@ from rich.console import Console
 from impls import names, why_unavailable
 from impls.registry import dtype_name, find
 
-from . import machine, report
+from . import interpreted, kernels, machine, report
 from .cases import TRAINING, VERIFY, VERIFY_COMPILING, VERIFY_TILES, VERIFY_TINY, Case
+from .children import Child
 from .compare import Verdict
 from .results import RESULTS, replace_rows
 from .tables import show
 from .verify_tables import verify_table
 
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
+KERNELS, VERDICTS = pytest.StashKey[Child](), pytest.StashKey[Child]()
 Record = Callable[..., None]
 
 
@@ -55,6 +59,43 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
     if find(name).compiles_each_size and case not in VERIFY_COMPILING:
         return f"{name} compiles anew for each size; it is checked on {len(VERIFY_COMPILING)} cases and before timing."
     return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what waits for a child process to the end."""
+    items.sort(key=lambda item: bool({"compiled", "verdicts"} & set(getattr(item, "fixturenames", ()))))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the child processes that tests will ask for, so that they work while other tests run."""
+    config = session.config
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if config.option.collectonly or find_spec("triton") is None:
+        return
+    results = config.getoption("--results") / machine.slug(_device(config))
+    if "compiled" in wanted:
+        config.stash[KERNELS] = kernels.start(results / "kernels.csv")
+        config.add_cleanup(config.stash[KERNELS].stop)
+    if "verdicts" in wanted and _device(config).type == "cpu":
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        config.stash[VERDICTS] = interpreted.start(Path(folder.name) / "rows.csv")
+        config.add_cleanup(config.stash[VERDICTS].stop)
+
+
+@pytest.fixture(scope="session")
+def compiled(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Return the table of kernels compiled ahead of time, which stays among the results."""
+    return request.config.stash[KERNELS].rows()
+
+
+@pytest.fixture(scope="session")
+def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Return the verdicts on interpreted runs."""
+    child = request.config.stash.get(VERDICTS, None)
+    if child is None:
+        pytest.skip("On a GPU the kernels run natively, in the next test.")
+    return child.rows().set_index(["case", "dtype"])
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ programs of one launch do to one another, the order of memory, streams and graph
 checked, never timed.
 """
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from impls import recurrence
 from impls.registry import dtype_name, find
 
 from .cases import VERIFY, VERIFY_TILES, Case
+from .children import Child
 from .compare import Verdict, compare, implementation
 from .results import write_whole
 
@@ -51,18 +50,13 @@ def rows() -> Iterator[dict[str, Any]]:
 
 
 def verdict(row: Any) -> Verdict:
-    """Return the verdict in a row of `table`."""
+    """Return the verdict in a row."""
     return Verdict(row["tensor"], row["error"], row["allowed"])
 
 
-def table(path: Path) -> pd.DataFrame:
-    """Run the pairs in a child process whose Triton interprets, and return the rows; RuntimeError says what failed."""
-    command, root = [sys.executable, "-m", "suite.interpreted", str(path)], Path(__file__).parents[1]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root, check=False)
-    if child.returncode:
-        raise RuntimeError(f"python -m suite.interpreted: expected every case to run, got:\n{child.stderr}")
-    return pd.read_csv(path)
+def start(path: Path) -> Child:
+    """Start running the pairs in a process whose Triton interprets, into a CSV file of rows."""
+    return Child("suite.interpreted", path, TRITON_INTERPRET="1")
 
 
 if __name__ == "__main__":

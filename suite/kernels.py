@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from .cases import WORKLOADS, Case
+from .children import Child
 from .results import write_whole
 from .tables import markdown as markdown_table
 
@@ -76,7 +77,7 @@ class Kernel(NamedTuple):
 
 
 def chosen() -> Iterator[Kernel]:
-    """Yield what `table` compiles."""
+    """Yield what is compiled."""
     for case in map(WORKLOADS.__getitem__, SIZES):
         for capability in CAPABILITIES:
             for arithmetic, layer_norm in EVERYWHERE:
@@ -195,7 +196,7 @@ def _resources(cubin: bytes, name: str) -> dict[str, int]:
 
 
 def complaints(row: Any) -> list[str]:
-    """Return what is wrong with one row of `table`: spills, too much shared memory, products without tensor cores."""
+    """Return what is wrong with one row: spills, too much shared memory, products without tensor cores."""
     found = []
     if row.stack_bytes > SPILL:
         found.append(f"stack: expected at most {SPILL} bytes a thread, got {row.stack_bytes}")
@@ -206,18 +207,10 @@ def complaints(row: Any) -> list[str]:
     return found
 
 
-def table(path: Path) -> pd.DataFrame:
-    """Compile all that `chosen` lists in a child process, write the rows to a CSV file and return them.
-
-    RuntimeError gives what the child said, should a kernel not compile.
-    """
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "suite.kernels", str(path)]
-    root = Path(__file__).parents[1]
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root, check=False)
-    if child.returncode:
-        raise RuntimeError(f"python -m suite.kernels: expected every kernel to compile, got:\n{child.stderr}")
-    return pd.read_csv(path)
+def start(path: Path) -> Child:
+    """Start compiling all that `chosen` lists, into a CSV file of rows."""
+    # Triton compiles nothing where its interpreter is on.
+    return Child("suite.kernels", path, TRITON_INTERPRET=None)
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from torch import Tensor
 from impls import HyperLSTM, why_unavailable
 from impls.registry import dtype_name, find, resolve
 
-from . import interpreted, kernels, machine
+from . import interpreted, kernels
 from .cases import Case
 from .compare import compare, implementation
 from .conftest import Record
@@ -25,18 +25,6 @@ from .verify_tables import INTERPRETED
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="session")
-def compiled(request: pytest.FixtureRequest, device: torch.device) -> pd.DataFrame:
-    """Return the table of kernels, made once a session and left among the results."""
-    return kernels.table(request.config.getoption("--results") / machine.slug(device) / "kernels.csv")
-
-
-@pytest.fixture(scope="session")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Return the verdicts on interpreted runs, made once a session."""
-    return interpreted.table(tmp_path_factory.mktemp("interpreted") / "rows.csv").set_index(["case", "dtype"])
 
 
 @pytest.fixture
