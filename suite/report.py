@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .bench_tables import bench_markdown
+from .bench_tables import bench_markdown, bench_summary
 from .results import RESULTS, read, write_whole
-from .tables import markdown
+from .tables import environments, markdown
 from .verify_tables import verify_markdown
 
 
@@ -17,7 +17,9 @@ def index_markdown(results: Path) -> str:
     lines = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         tables = [
-            f"[{name}]({folder.name}/{name}.md)" for name in ("bench", "verify") if (folder / f"{name}.md").exists()
+            f"[{name}]({folder.name}/{name}.md)"
+            for name in ("bench", "verify", "kernels")
+            if (folder / f"{name}.md").exists()
         ]
         if tables:
             rows = pd.concat([read(path) for path in (folder / "bench.csv", folder / "verify.csv")])
@@ -27,6 +29,31 @@ def index_markdown(results: Path) -> str:
     return f"# Results\n\nOne folder a machine, written by `nox -s verify` and `nox -s bench`.\n\n{table}\n"
 
 
+README = RESULTS.parent / "README.md"
+START, END = "<!-- tables -->\n", "<!-- end of tables -->"
+
+
+def readme_tables(results: Path) -> str:
+    """Return what the README shows: for each machine the fastest implementation by workload, and the verdicts."""
+    parts = []
+    for path in sorted(results.glob("*/bench.csv")):
+        rows = read(path)
+        parts.append(
+            f"The fastest to train, as ratios of its time and memory to others'. {environments(rows)}\n\n"
+            f"{markdown(bench_summary(rows))}\n\nAll of it: [bench]({results.name}/{path.parent.name}/bench.md), "
+            f"[verify]({results.name}/{path.parent.name}/verify.md).\n"
+        )
+    return "\n".join(parts)
+
+
+def write_readme(results: Path) -> None:
+    """Put the tables into the README, between its two marks."""
+    text = README.read_text(encoding="utf-8")
+    head, rest = text.split(START)
+    _, tail = rest.split(END)
+    write_whole(README, f"{head}{START}\n{readme_tables(results)}\n{END}{tail}")
+
+
 def write_tables(results: Path) -> None:
     """Make every Markdown table under a results folder again from its CSV files."""
     for path in sorted(results.glob("*/verify.csv")):
@@ -34,6 +61,8 @@ def write_tables(results: Path) -> None:
     for path in sorted(results.glob("*/bench.csv")):
         write_whole(path.with_suffix(".md"), bench_markdown(read(path)))
     write_whole(results / "README.md", index_markdown(results))
+    if results == RESULTS:
+        write_readme(results)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
