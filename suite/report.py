@@ -16,11 +16,8 @@ def index_markdown(results: Path) -> str:
     """Return results/README.md: the machines with results, and what each has."""
     lines = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        tables = [
-            f"[{name}]({folder.name}/{name}.md)"
-            for name in ("bench", "verify", "kernels")
-            if (folder / f"{name}.md").exists()
-        ]
+        made = [name for name in ("bench", "verify", "kernels") if (folder / f"{name}.md").exists()]
+        tables = [f"[{name}]({folder.name}/{name}.md)" for name in made]
         if tables:
             rows = pd.concat([read(path) for path in (folder / "bench.csv", folder / "verify.csv")])
             first = rows.iloc[0]
