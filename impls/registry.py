@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 
 import torch
 
@@ -19,11 +20,17 @@ class Impl:
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     twice_differentiable: bool = False
+    compiled: bool = False  # must be built for this machine; its module's own why_unavailable knows whether it can
+
+    @property
+    def module(self) -> ModuleType:
+        """The module, imported when first asked for."""
+        return import_module(f".{self.name}", __package__)
 
     @property
     def run(self) -> Run:
-        """The layer function, imported when first asked for."""
-        run: Run = import_module(f".{self.name}", __package__).run
+        """The layer function."""
+        run: Run = self.module.run
         return run
 
     def why_unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -34,6 +41,9 @@ class Impl:
             return f"{self.name} computes in {', '.join(map(dtype_name, self.dtypes))}, not in {dtype_name(dtype)}."
         if device.type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device here."
+        if self.compiled:
+            reason: str | None = self.module.why_unavailable(device, dtype)
+            return reason
         return None
 
 
@@ -43,6 +53,13 @@ IMPLS = (
     Impl("row_scaled", "scales the rows of W h instead of building weights", twice_differentiable=True),
     Impl("batched", "four gates in one product, input products before the loop", twice_differentiable=True),
     Impl("deferred", "gradient by hand: weight gradients as large products after the loop back through time"),
+    Impl(
+        "batched_cpu",
+        "the loop over steps in compiled code, each thread with its own rows",
+        devices=("cpu",),
+        dtypes=(torch.float64, torch.float32, torch.bfloat16),
+        compiled=True,
+    ),
 )
 
 
