@@ -117,7 +117,7 @@ def _build(name: str, folder: Path) -> None:
                 name,
                 [str(_MAIN_SOURCE)],
                 extra_cflags=_flags(),
-                extra_ldflags=_extra_flags(),
+                extra_ldflags=[*_openmp_flags(), *_extra_flags()],
                 build_directory=str(target),
                 is_python_module=False,
             )
@@ -144,7 +144,13 @@ def _load(name: str, path: Path) -> ModuleType:
 def _flags() -> list[str]:
     capability = _CAPABILITY_FLAGS.get(torch.backends.cpu.get_cpu_capability(), "")
     common = ["-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
-    return [*common, *capability.split(), *_extra_flags()]
+    return [*common, *_openmp_flags(), *capability.split(), *_extra_flags()]
+
+
+def _openmp_flags() -> list[str]:
+    # at::parallel_for is a template: without the flag that torch was compiled with it runs on one thread. Apple's
+    # compiler has no OpenMP.
+    return ["-fopenmp"] if torch.backends.openmp.is_available() and sys.platform != "darwin" else []
 
 
 def _extra_flags() -> list[str]:
