@@ -1,41 +1,35 @@
 """Four gates in one product, and the products with x for all steps in one before the loop."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layer import LayerParams, LayerState, norm
+from .layer import LayerParams, LayerState, Run, norm
+
+#: (v_t [B, 4, H], hyper LSTM's part of the product with x_t [B, 4S], state) -> state
+Step = Callable[[Tensor, Tensor, LayerState], LayerState]
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
-    """Run one layer over all steps with three products a step (design: hoisted input products, gates side by side).
-
-    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state.
-    """
-    T, B, _ = x.shape
-    H, S = p.bias.shape[1], p.hyper_bias.shape[1]
-    Z = p.z_bias.shape[2]
-    h, c, h_hat, c_hat = s
+def step(p: LayerParams) -> Step:
+    """Return the step of one layer: three products, and d from z without a [12H, S] matrix."""
+    H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     n, n_hyper = norm(p.norm_weight, p.norm_bias), norm(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
 
-    # Both LSTMs read x and h, so their rows stand side by side in one matrix: 4H of the main LSTM, then 4S.
-    w_x = torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])  # [4H + 4S, I]
+    # Both LSTMs read h, so their rows stand side by side in one matrix: 4H of the main LSTM, then 4S.
     w_h = torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)]).T  # [H, 4H + 4S]
     w_s = p.hyper_weight_s.flatten(0, 1).T  # [S, 4S]
     w_z = p.z_weight.flatten(0, 2).T  # [S, 12Z]
     b_z = F.pad(p.z_bias.flatten(), (0, 4 * Z))  # [12Z]; z_b has no bias
     w_d = p.d_weight.flatten(0, 1).mT  # [12, Z, H]
 
-    # The hoist is sound because d_x scales the rows of W x after the product.
-    vx, ax = F.linear(x, w_x).split([4 * H, 4 * S], dim=-1)
-    v = vx.unflatten(-1, (4, H)).unbind()  # T of [B, 4, H]
-    a_x = (ax + p.hyper_bias.flatten()).unbind()  # T of [B, 4S]
-
-    out = []
-    for t in range(T):
+    def take(v_t: Tensor, a_x_t: Tensor, s: LayerState) -> LayerState:
+        h, c, h_hat, c_hat = s
+        B = h.shape[0]
         u, a_h = (h @ w_h).split([4 * H, 4 * S], dim=-1)
-        a = n_hyper(torch.addmm(a_x[t] + a_h, h_hat, w_s).unflatten(-1, (4, S)))
+        a = n_hyper(torch.addmm(a_x_t + a_h, h_hat, w_s).unflatten(-1, (4, S)))
         i, f, g, o = a.unbind(1)
         c_hat = torch.sigmoid(f) * c_hat + torch.sigmoid(i) * torch.tanh(g)
         h_hat = torch.sigmoid(o) * torch.tanh(n_hyper_c(c_hat))
@@ -43,9 +37,32 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         z = torch.addmm(b_z, h_hat, w_z).unflatten(-1, (12, Z))
         # Each of the 12 scales is Z multiply-adds a unit; one [S, 12H] matrix from h_hat would make it S.
         d_h, d_x, d_b = torch.bmm(z.transpose(0, 1), w_d).view(3, 4, B, H).transpose(1, 2)  # [B, 4, H] each
-        y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v[t] + (d_b + p.bias))
+        y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v_t + (d_b + p.bias))
         i, f, g, o = y.unbind(1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(n_c(c))
-        out.append(h)
-    return torch.stack(out), LayerState(h, c, h_hat, c_hat)
+        return LayerState(h, c, h_hat, c_hat)
+
+    return take
+
+
+def unrolled(step: Callable[[LayerParams], Step]) -> Run:
+    """Return the implementation that takes such steps in a loop, with all products with x before it."""
+
+    def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+        """Run one layer over all steps: x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state."""
+        H, S = p.bias.shape[1], p.hyper_bias.shape[1]
+        # The hoist is sound because d_x scales the rows of W x after the product.
+        w_x = torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])  # [4H + 4S, I]
+        v, a_x = F.linear(x, w_x).split([4 * H, 4 * S], dim=-1)
+        take = step(p)
+        out = []
+        for v_t, a_x_t in zip(v.unflatten(-1, (4, H)), a_x + p.hyper_bias.flatten(), strict=True):
+            s = take(v_t, a_x_t, s)
+            out.append(s.h)
+        return torch.stack(out), s
+
+    return run
+
+
+run = unrolled(step)

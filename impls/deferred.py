@@ -23,21 +23,25 @@ def forward(p: LayerParams) -> ForwardSweep:
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     n, n_hyper = norm(p.norm_weight, p.norm_bias), norm(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
-    w_h, w_s, w_z = hidden_weight(p).T, p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
+    w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState) -> LayerState:
+    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor) -> LayerState:
         B = vx.shape[1]
         v = vx[..., : 4 * H].unflatten(-1, (4, H))
         a_x = vx[..., 4 * H :] + p.hyper_bias.flatten()
+        y = v.new_empty(B, 4, H)
         h, c, h_hat, c_hat = s
-        for v_t, a_x_t, to_h, to_c, to_h_hat, to_c_hat in zip(v, a_x, *into, strict=True):
-            uh = h @ w_h
-            a = torch.addmm(a_x_t, h_hat, w_s).add_(uh[:, 4 * H :])
+        u, a_h = uh[..., : 4 * H].unflatten(-1, (4, H)), uh[..., 4 * H :]
+        for v_t, a_x_t, uh_t, u_t, a_h_t, to_h, to_c, to_h_hat, to_c_hat in zip(v, a_x, uh, u, a_h, *into, strict=True):
+            # Transposed twice: with so few rows MKL is faster at this orientation of the product.
+            uh_t.copy_((w_h @ h.T).T)
+            a = torch.addmm(a_x_t, h_hat, w_s).add_(a_h_t)
             h_hat, c_hat = _cell(n_hyper(a.view(B, 4, S)), c_hat, n_hyper_c, to_h_hat, to_c_hat)
             z = torch.addmm(b_z, h_hat, w_z).view(B, 12, Z)
             d_h, d_x, b = torch.baddbmm(b_d, z.transpose(0, 1), w_d).view(3, 4, B, H).transpose(1, 2)
-            y = uh[:, : 4 * H].view(B, 4, H).mul_(d_h).addcmul_(d_x, v_t).add_(b)
+            torch.mul(d_h, u_t, out=y)
+            y.addcmul_(d_x, v_t).add_(b)
             h, c = _cell(n(y), c, n_c, to_h, to_c)
         return LayerState(h, c, h_hat, c_hat)
 
@@ -53,7 +57,7 @@ def _cell(y: Tensor, c: Tensor, n_c: Callable[[Tensor], Tensor], to_h: Tensor, t
     """Write h and c after one step of an LSTM cell with gates y [B, 4, F] and return them."""
     i, f = torch.sigmoid(y[:, :2]).unbind(1)
     g, o = torch.tanh(y[:, 2]), torch.sigmoid(y[:, 3])
-    torch.add(f * c, i * g, out=to_c)
+    torch.addcmul(f * c, i, g, out=to_c)
     torch.mul(o, torch.tanh(n_c(to_c)), out=to_h)
     return to_h, to_c
 
@@ -61,8 +65,8 @@ def _cell(y: Tensor, c: Tensor, n_c: Callable[[Tensor], Tensor], to_h: Tensor, t
 def backward(p: LayerParams) -> BackwardSweep:
     """Return the sweep back over a chunk's steps (design: gradients by hand); sums over steps are left to others."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
-    w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1), p.z_weight.flatten(0, 2)
-    w_d, w_d_t, b_d = p.d_weight.flatten(0, 1), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
+    w_h, w_s, w_z = hidden_weight(p).T, p.hyper_weight_s.flatten(0, 1), p.z_weight.flatten(0, 2)
+    w_d = p.d_weight.flatten(0, 1)
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
         K, B = chunk.z.shape[:2]
@@ -70,27 +74,32 @@ def backward(p: LayerParams) -> BackwardSweep:
         v, a_x = chunk.vx.split([4 * H, 4 * S], dim=-1)
         a = (chunk.before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())
         z = chunk.z.flatten(0, 1).transpose(0, 1)  # [12, K B, Z]
-        d_h, d_x, b = torch.baddbmm(b_d, z, w_d_t).view(3, 4, K, B, H).permute(0, 2, 3, 1, 4)  # [K, B, 4, H] each
+        d_h, d_x = torch.bmm(z[:8], w_d[:8].mT).view(2, 4, K, B, H).permute(0, 2, 3, 1, 4)  # [K, B, 4, H] each
+        b = torch.baddbmm(p.bias.unsqueeze(1), z[8:], w_d[8:].mT).view(4, K, B, H).permute(1, 2, 0, 3)
         u, v = u.unflatten(-1, (4, H)), v.unflatten(-1, (4, H))
-        main = CellGradient((d_h * u).addcmul_(d_x, v).add_(b), chunk.before.c, chunk.after.c, p[10:14])
-        hyper = CellGradient(a.view(K, B, 4, S), chunk.before.c_hat, chunk.after.c_hat, p[14:18])
-
         rec = chunk.uh.new_empty(K, B, 4 * H + 4 * S)
         du, da = rec[..., : 4 * H].unflatten(-1, (4, H)), rec[..., 4 * H :].unflatten(-1, (4, S))
         dy, dz = rec.new_empty(K, B, 4, H), rec.new_empty(K, B, 12, Z)
-        scaled = rec.new_empty(3, 4, B, H)
+        y = torch.mul(d_h, u, out=rec.new_empty(K, B, 4, H)).addcmul_(d_x, v).add_(b)
+        del b
+        main = CellGradient(y, chunk.before.c, chunk.after.c, p[10:14], dy)
+        hyper = CellGradient(a.view(K, B, 4, S), chunk.before.c_hat, chunk.after.c_hat, p[14:18], da)
+        scaled = rec.new_empty(8, B, H)
+        dyu, dyv = scaled[:4].transpose(0, 1), scaled[4:].transpose(0, 1)
         dh, dc, dh_hat, dc_hat = carried
         for t in reversed(range(K)):
-            dc = main.step(t, chunk.d_out[t] + dh, dc, dy[t])
+            torch.add(chunk.d_out[t], dh, out=main.dh[t])
+            dc = main.step(t, dc)
             torch.mul(dy[t], d_h[t], out=du[t])
-            torch.mul(dy[t], u[t], out=scaled[0].transpose(0, 1))
-            torch.mul(dy[t], v[t], out=scaled[1].transpose(0, 1))
-            scaled[2].transpose(0, 1).copy_(dy[t])
-            dz[t] = torch.bmm(scaled.view(12, B, H), w_d).transpose(0, 1)
-            dc_hat = hyper.step(t, torch.addmm(dh_hat, dz[t].view(B, 12 * Z), w_z), dc_hat, da[t])
-            dh, dh_hat = rec[t] @ w_h, rec[t, :, 4 * H :] @ w_s
+            torch.mul(dy[t], u[t], out=dyu)
+            torch.mul(dy[t], v[t], out=dyv)
+            dz[t, :, :8] = torch.bmm(scaled, w_d[:8]).transpose(0, 1)
+            dz[t, :, 8:] = torch.bmm(dy[t].transpose(0, 1), w_d[8:]).transpose(0, 1)
+            torch.addmm(dh_hat, dz[t].view(B, 12 * Z), w_z, out=hyper.dh[t])
+            dc_hat = hyper.step(t, dc_hat)
+            dh, dh_hat = (w_h @ rec[t].T).T, rec[t, :, 4 * H :] @ w_s
         deltas = Deltas(rec, (dy * d_x).flatten(2), dy, dz, (*main.norms(), *hyper.norms()))
-        return deltas, LayerState(dh, dc, dh_hat, dc_hat)
+        return deltas, LayerState(dh, main.last(dc), dh_hat, hyper.last(dc_hat))
 
     return sweep
 
@@ -98,33 +107,43 @@ def backward(p: LayerParams) -> BackwardSweep:
 class CellGradient:
     """The gradient of one LSTM cell over a chunk: all that does not depend on later steps is computed at once."""
 
-    def __init__(self, y: Tensor, before: Tensor, after: Tensor, norms: Sequence[Tensor | None]) -> None:
-        """Take the gates y [K, B, 4, F] before the norm, the raw cells [K, B, F], the norms of gates and cell."""
+    def __init__(self, y: Tensor, before: Tensor, after: Tensor, norms: Sequence[Tensor | None], dy: Tensor) -> None:
+        """Take gates y [K, B, 4, F] before their norm, raw cells [K, B, F], and where the gradient of y is to go."""
         weight, bias, c_weight, c_bias = norms
         self.gates_norm, self.cell_norm = norm_gradient(y, weight, bias), norm_gradient(after, c_weight, c_bias)
         value = self.gates_norm.value
         i, f = torch.sigmoid(value[..., :2, :]).unbind(-2)
         g, o = torch.tanh(value[..., 2, :]), torch.sigmoid(value[..., 3, :])
         tanh_c = torch.tanh(self.cell_norm.value)
-        self.forget = f
-        self.dh_to_c = o * (1 - tanh_c * tanh_c)  # [K, B, F], to the cell after its norm
-        self.to_gates = torch.stack(  # [K, B, 4, F]: i, f, g from dc, o from dh
+        self.to_cell = o * (1 - tanh_c * tanh_c)  # [K, B, F], from dh to the cell after its norm
+        self.to_gates = torch.stack(  # [K, B, 4, F], from dc to i, f, g and from dh to o, after their norm
             [g * i * (1 - i), before * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)], dim=-2
         )
-        self.d_gates, self.d_cell = torch.empty_like(value), torch.empty_like(after)
+        self.forget = [*f, torch.ones_like(f[0])]  # what comes into the chunk is already forgotten
+        self.into_cell, self.into_gates = self.cell_norm.scale(self.to_cell), self.gates_norm.scale(self.to_gates)
+        self.dy, self.d_gates = dy, self.gates_norm.scratch(dy)
+        self.dh, self.dc = y.new_empty(after.shape), torch.empty_like(after)
 
-    def step(self, t: int, dh: Tensor, dc: Tensor, to: Tensor) -> Tensor:
-        """Write the gradient of y_t [B, 4, F], given that of h_t and what is carried to c_t; return that of c_{t-1}."""
-        torch.mul(dh, self.dh_to_c[t], out=self.d_cell[t])
-        dc = dc + self.cell_norm.back(t, self.d_cell[t])
-        torch.mul(self.to_gates[t, :, :3], dc.unsqueeze(1), out=self.d_gates[t, :, :3])
-        torch.mul(self.to_gates[t, :, 3], dh, out=self.d_gates[t, :, 3])
-        to.copy_(self.gates_norm.back(t, self.d_gates[t]))
-        return dc * self.forget[t]
+    def step(self, t: int, dc: Tensor) -> Tensor:
+        """Write the gradient of y_t, given dh[t] and the gradient of c_{t+1}; return that of c_t."""
+        dh, into, d_gates = self.dh[t], self.into_gates[t], self.d_gates[t]
+        dc = torch.addcmul(self.cell_norm.back(t, dh * self.into_cell[t]), dc, self.forget[t + 1], out=self.dc[t])
+        torch.mul(into[:, :3], dc.unsqueeze(1), out=d_gates[:, :3])
+        torch.mul(into[:, 3], dh, out=d_gates[:, 3])
+        self.gates_norm.finish(t, d_gates, self.dy[t])
+        return dc
+
+    def last(self, dc: Tensor) -> Tensor:
+        """Return the gradient of the cell before the chunk from that of its first."""
+        return dc * self.forget[0]
 
     def norms(self) -> list[Tensor]:
         """Return the gradients of the four norm parameters, summed over the chunk; none without layer norm."""
-        return [*self.gates_norm.sums(self.d_gates), *self.cell_norm.sums(self.d_cell)]
+        gates, cell = self.gates_norm, self.cell_norm
+        return [
+            *gates.sums(lambda: self.to_gates * torch.stack([self.dc] * 3 + [self.dh], dim=-2)),
+            *cell.sums(lambda: self.to_cell * self.dh),
+        ]
 
 
 class Identity:
@@ -133,11 +152,22 @@ class Identity:
     def __init__(self, y: Tensor) -> None:
         self.value = y
 
-    def back(self, t: int, d: Tensor) -> Tensor:
-        """Return the gradient of y_t from that of its norm."""
+    def scale(self, d: Tensor) -> Tensor:
+        """Return what takes the place of d once the norm's weight is multiplied in."""
         return d
 
-    def sums(self, d: Tensor) -> list[Tensor]:
+    def scratch(self, dy: Tensor) -> Sequence[Tensor]:
+        """Return where each step writes the gradient of the norm."""
+        return dy.unbind()
+
+    def back(self, t: int, d: Tensor) -> Tensor:
+        """Return the gradient of y_t from that of its norm, the norm's weight multiplied in."""
+        return d
+
+    def finish(self, t: int, d: Tensor, dy: Tensor) -> None:
+        """Write the gradient of y_t to dy."""
+
+    def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
         """Return the gradients of weight and bias from that of the norm over all steps."""
         return []
 
@@ -147,20 +177,34 @@ class LayerNorm:
 
     def __init__(self, y: Tensor, weight: Tensor, bias: Tensor) -> None:
         self.y, self.weight = y, weight
-        self.normalised, self.mean, self.rstd = torch.native_layer_norm(y, y.shape[-1:], None, None, EPS)
-        self.value = self.normalised * weight + bias
+        normalised, self.mean, self.rstd = torch.native_layer_norm(y, y.shape[-1:], None, None, EPS)
+        self.value = torch.addcmul(bias, normalised, weight)
+
+    def scale(self, d: Tensor) -> Tensor:
+        """Return d with the norm's weight multiplied in."""
+        return (d * self.weight).to(d.dtype)
+
+    def scratch(self, dy: Tensor) -> Sequence[Tensor]:
+        """Return where each step writes the gradient of the norm: one place, as it is used up at once."""
+        return [torch.empty_like(dy[0])] * len(dy)
 
     def back(self, t: int, d: Tensor) -> Tensor:
-        """Return the gradient of y_t from that of its norm."""
+        """Return the gradient of y_t from that of its norm, the norm's weight multiplied in."""
         F = self.y.shape[-1:]
         dy: Tensor = torch.ops.aten.native_layer_norm_backward(
-            (d * self.weight).to(d.dtype), self.y[t], F, self.mean[t], self.rstd[t], None, None, [True, False, False]
+            d, self.y[t], F, self.mean[t], self.rstd[t], None, None, [True, False, False]
         )[0]
         return dy
 
-    def sums(self, d: Tensor) -> list[Tensor]:
+    def finish(self, t: int, d: Tensor, dy: Tensor) -> None:
+        """Write the gradient of y_t to dy."""
+        dy.copy_(self.back(t, d))
+
+    def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
         """Return the gradients of weight and bias from that of the norm over all steps."""
-        return [(d * self.normalised).flatten(0, 1).sum(0), d.flatten(0, 1).sum(0)]
+        rows = d()
+        normalised = (self.y - self.mean).mul_(self.rstd)
+        return [normalised.mul_(rows).flatten(0, 1).sum(0), rows.flatten(0, 1).sum(0)]
 
 
 def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Identity | LayerNorm:
@@ -168,4 +212,4 @@ def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Iden
     return Identity(y) if weight is None or bias is None else LayerNorm(y, weight, bias)
 
 
-run = rung(__name__, Sweeps(forward, backward))
+run = rung(__name__, Sweeps(forward, backward, keeps_products=True))

@@ -13,6 +13,7 @@ the hypernetwork scales or makes: the product with h, the product with x, the bi
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -65,7 +66,7 @@ def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
     """
     if weight is None or bias is None:
         return lambda y: y
-    return lambda y: F.layer_norm(y, y.shape[-1:], eps=EPS) * weight + bias
+    return lambda y: torch.addcmul(bias, F.layer_norm(y, y.shape[-1:], eps=EPS), weight)
 
 
 def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:

@@ -3,7 +3,8 @@
 An implementation plugs in two sweeps over steps. The skeleton makes a `torch.library` operator of them, computes the
 products with x, and in the backward pass those with h, for a chunk of steps at a time in one large product each, and
 turns the deltas that the backward sweep leaves into weight gradients the same way. Kept between the passes are only x
-and the trajectory (out, c, h_hat, c_hat); the rest is rebuilt chunk by chunk and never stands whole in memory.
+and the trajectory (out, c, h_hat, c_hat), and for short sequences the products with h; the rest is rebuilt chunk by
+chunk and never stands whole in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +18,9 @@ from .layer import LayerParams, LayerState, Run
 #: What the arrays of one chunk may take, by device type: small beside the trajectory of a long sequence, large enough
 #: for the products over a chunk to run at full speed.
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
+#: Up to this size the products with h are kept for the backward pass; above, memory counts for more than the sixth of
+#: the time that rebuilding them takes.
+KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
 
 
 class Chunk(NamedTuple):
@@ -40,8 +44,9 @@ class Deltas(NamedTuple):
     norms: Sequence[Tensor] = ()  # gradients of the norms in the order of LayerParams, summed over the chunk
 
 
-#: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] for the states after each step) -> last state
-ForwardSweep = Callable[[Tensor, LayerState, LayerState], LayerState]
+#: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] to write the states after each step to, array
+#: [K, B, 4H + 4S] to write the products with h to, if the rung keeps them) -> last state
+ForwardSweep = Callable[[Tensor, LayerState, LayerState, Tensor], LayerState]
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
@@ -51,6 +56,7 @@ class Sweeps(NamedTuple):
 
     forward: Callable[[LayerParams], ForwardSweep]
     backward: Callable[[LayerParams], BackwardSweep]
+    keeps_products: bool = False  # the forward sweep leaves its products with h behind
 
 
 def rung(module: str, sweeps: Sweeps) -> Run:
@@ -100,6 +106,11 @@ def _chunks(p: LayerParams, T: int, B: int) -> list[slice]:
     return [slice(t, min(t + K, T)) for t in range(0, T, K)]
 
 
+def _keeps_products(sweeps: Sweeps, T: int, B: int, p: LayerParams) -> bool:
+    products = T * B * 4 * (p.bias.shape[1] + p.hyper_bias.shape[1]) * p.bias.element_size()
+    return sweeps.keeps_products and products <= KEEP_BYTES[p.bias.device.type]
+
+
 def _before(first: Tensor, trajectory: Tensor, steps: slice) -> Tensor:
     """Return the trajectory one step earlier than these steps."""
     if steps.start:
@@ -111,22 +122,26 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
     @torch.library.custom_op(qualified, mutates_args=())
     def op(
         x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         p, (T, B, _), H, S, cell = LayerParams(*params), x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
         chunks = _chunks(p, T, B)
-        # Without a backward pass to come, each chunk overwrites the cells of the one before.
+        # What no backward pass will read, each chunk overwrites.
         rows = T if keep else chunks[0].stop
+        products = keep and _keeps_products(sweeps, T, B, p)
         out = x.new_empty(T, B, H)
         kept = x.new_empty(rows, B, H, dtype=cell), x.new_empty(rows, B, S), x.new_empty(rows, B, S, dtype=cell)
+        uh = x.new_empty(T if products else chunks[0].stop, B, 4 * (H + S) if sweeps.keeps_products else 0)
         sweep, w_x = sweeps.forward(p), input_weight(p)
         s = LayerState(h, c.to(cell), h_hat, c_hat.to(cell))
         for steps in chunks:
             vx = torch.nn.functional.linear(x[steps], w_x)
-            into = (part[steps] if keep else part[: vx.shape[0]] for part in kept)
+            K = vx.shape[0]
+            into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in kept))
             # Cloned, since the next chunk may write where this state lies.
-            s = LayerState(*(part.clone() for part in sweep(vx, s, LayerState(out[steps], *into))))
+            s = LayerState(*(part.clone() for part in sweep(vx, s, into, uh[steps] if products else uh[:K])))
         last = (part.to(x.dtype) for part in s)
-        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)))
+        nothing = (x.new_empty(0) for _ in range(4))
+        return (out, *last, *(kept if keep else (next(nothing) for _ in kept)), uh if products else next(nothing))
 
     @op.register_fake
     def _(
@@ -135,9 +150,12 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         (T, B, _), H, S, cell = x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
         out = x.new_empty(T, B, H)
         last = (x.new_empty(B, F) for F in (H, H, S, S))
+        products = keep and _keeps_products(sweeps, T, B, LayerParams(*params))
+        uh = x.new_empty(T, B, 4 * (H + S)) if products else x.new_empty(0)
         if not keep:
-            return (out, *last, *(x.new_empty(0) for _ in range(3)))
-        return (out, *last, x.new_empty(T, B, H, dtype=cell), x.new_empty(T, B, S), x.new_empty(T, B, S, dtype=cell))
+            return (out, *last, *(x.new_empty(0) for _ in range(3)), uh)
+        kept = x.new_empty(T, B, H, dtype=cell), x.new_empty(T, B, S), x.new_empty(T, B, S, dtype=cell)
+        return (out, *last, *kept, uh)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, params, *start, _ = inputs
@@ -147,7 +165,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
 
     def derivative(ctx: Any, d_out: Tensor | None, *d_rest: Tensor | None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
-        x, params, start, (out, *kept) = saved[0], list(saved[1:-8]), saved[-8:-4], saved[-4:]
+        x, params, start, (out, *kept) = saved[0], list(saved[1:-9]), saved[-9:-5], saved[-5:]
         d_out = torch.zeros_like(out) if d_out is None else d_out
         d_last = [torch.zeros_like(q) if d is None else d for q, d in zip(start, d_rest, strict=False)]
         needs_x, needs_params, *needs_start, _ = ctx.needs_input_grad
@@ -173,6 +191,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         out_c: Tensor,
         out_h_hat: Tensor,
         out_c_hat: Tensor,
+        uh: Tensor,
         d_out: Tensor,
         d_h: Tensor,
         d_c: Tensor,
@@ -197,7 +216,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
             after = LayerState(*(q[steps] for q in trajectory))
             chunk = Chunk(
                 torch.nn.functional.linear(x[steps], w_x),
-                torch.nn.functional.linear(before.h, w_h),
+                uh[steps] if uh.dim() == 3 else torch.nn.functional.linear(before.h, w_h),
                 torch.nn.functional.linear(after.h_hat, w_z, b_z).unflatten(-1, (12, -1)),
                 before,
                 after,
@@ -245,21 +264,31 @@ def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, 
         sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
         return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])
 
-    products: dict[str, Callable[[], Tensor]] = {
-        "weight_x": lambda: dv.T @ x,
-        "weight_h": lambda: du.T @ h,
+    products = {
+        "weight_x": (dv, x),
+        "weight_h": (du, h),
+        "hyper_weight_x": (da, x),
+        "hyper_weight_h": (da, h),
+        "hyper_weight_s": (da, h_hat_before),
+        "z_weight": (dz.flatten(1), h_hat),
+    }
+    sums: dict[str, Callable[[], Tensor]] = {
         "bias": lambda: dy.sum(0, dtype=cell),
-        "hyper_weight_x": lambda: da.T @ x,
-        "hyper_weight_h": lambda: da.T @ h,
-        "hyper_weight_s": lambda: da.T @ h_hat_before,
         "hyper_bias": lambda: da.sum(0, dtype=cell),
-        "z_weight": lambda: dz.flatten(1).T @ h_hat,
         "z_bias": lambda: dz[:, :8].sum(0, dtype=cell),
         "d_weight": d_weight,
     }
+    norms = dict(zip(LayerParams._fields[len(products) + len(sums) :], deltas.norms, strict=False))
     for name, total in d_params.items():
         if name in products:
-            total += products[name]().view_as(total)
-    for name, part in zip(LayerParams._fields[len(products) :], deltas.norms, strict=False):
-        if name in d_params:
-            d_params[name] += part
+            _add_product(total.flatten(0, -2), *products[name])
+        else:
+            total += (sums[name]() if name in sums else norms[name]).view_as(total)
+
+
+def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
+    """Add d^T values to total [F, G], of d [N, F] and values [N, G]; in one pass over total where dtypes allow it."""
+    if total.dtype == d.dtype:
+        total.addmm_(d.T, values)
+    else:
+        total += d.T @ values

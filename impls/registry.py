@@ -1,5 +1,6 @@
 """The one table of implementations, and what can be asked of it."""
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -11,6 +12,12 @@ from .layer import Run
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _imported(name: str) -> str:
+    """Import an implementation and return its module's full name; torch.compile does this while it traces."""
+    return import_module(f".{name}", __package__).__name__
+
+
 @dataclass(frozen=True)
 class Impl:
     """One row of the table: the module `impls/<name>.py`, and what it promises."""
@@ -20,12 +27,13 @@ class Impl:
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     twice_differentiable: bool = False
+    hand_written: bool = False  # the gradient, on the skeleton of recurrence.py
     compiled: bool = False  # must be built for this machine; its module's own why_unavailable knows whether it can
 
     @property
     def module(self) -> ModuleType:
         """The module, imported when first asked for."""
-        return import_module(f".{self.name}", __package__)
+        return sys.modules[_imported(self.name)]
 
     @property
     def run(self) -> Run:
@@ -52,12 +60,17 @@ IMPLS = (
     Impl("naive", "builds every sample's weight matrices at every step", twice_differentiable=True),
     Impl("row_scaled", "scales the rows of W h instead of building weights", twice_differentiable=True),
     Impl("batched", "four gates in one product, input products before the loop", twice_differentiable=True),
-    Impl("deferred", "gradient by hand: weight gradients as large products after the loop back through time"),
+    Impl(
+        "deferred",
+        "gradient by hand: weight gradients as large products after the loop back in time",
+        hand_written=True,
+    ),
     Impl(
         "batched_cpu",
         "the loop over steps in compiled code, each thread with its own rows",
         devices=("cpu",),
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
+        hand_written=True,
         compiled=True,
     ),
 )
