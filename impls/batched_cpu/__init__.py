@@ -15,8 +15,8 @@ def forward(p: LayerParams) -> ForwardSweep:
     compiled = library()
     weights = compiled.Weights([q for q in p if q is not None], False)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState) -> LayerState:
-        compiled.forward(weights, vx.contiguous(), [q.contiguous() for q in s], list(into))
+    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor) -> LayerState:
+        compiled.forward(weights, vx.contiguous(), [q.contiguous() for q in s], list(into), uh)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -34,16 +34,16 @@ def backward(p: LayerParams) -> BackwardSweep:
         a = (chunk.before.h_hat @ w_s.T).add_(chunk.uh[..., 4 * H :]).add_(chunk.vx[..., 4 * H :])
         a += p.hyper_bias.flatten()
         rec, z = torch.empty_like(chunk.uh), chunk.z.new_empty(K, B, 12, Z)
-        inp, y = rec.new_empty(K, B, 4 * H), rec.new_empty(K, B, 4, H)
+        inp = rec.new_empty(K, B, 4 * H)
         arrays = [chunk.vx, chunk.uh, a, chunk.z.flatten(2), chunk.before.c, chunk.after.c]
         arrays += [chunk.before.c_hat, chunk.after.c_hat, chunk.d_out]
         state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
-        norms = compiled.backward(
-            weights, [q.contiguous() for q in arrays], [rec, inp, y.flatten(2), z.flatten(2)], state
+        d_weight, bias, *norms = compiled.backward(
+            weights, [q.contiguous() for q in arrays], [rec, inp, z.flatten(2)], state
         )
-        return Deltas(rec, inp, y, z, norms), LayerState(*state)
+        return Deltas(rec, inp, None, z, norms, {"bias": bias, "d_weight": d_weight}), LayerState(*state)
 
     return sweep
 
 
-run = rung(__name__, Sweeps(forward, backward))
+run = rung(__name__, Sweeps(forward, backward, keeps_products=True, numbers=16))

@@ -1,6 +1,10 @@
 // The steps of a chunk backwards (design: gradients by hand).
 #pragma once
 
+#include <ATen/ops/empty.h>
+
+#include <utility>
+
 #include "layer.h"
 #include "scratch.h"
 
@@ -18,7 +22,7 @@ struct ChunkArrays {
 
 template <class T>
 struct DeltaArrays {
-  T *rec, *inp, *y, *z;
+  T *rec, *inp, *z;
 };
 
 // Gradients of the state, [B, *] each: of that after the chunk on entry, of that before it on return.
@@ -33,33 +37,69 @@ class BackwardSweep {
   BackwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, Carried<A> carried)
       : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
-  // Adds the gradients of the norms to d_norms [norm_numbers], if there are norms.
-  void run(A* d_norms) const {
-    const int64_t shares = row_shares(B_), numbers = norm_numbers(size_);
+  // Returns the gradients of d_weight [3, 4, H, Z] and bias [4, H] and, if there are norms, theirs.
+  Tensors run(const at::TensorOptions& options) const {
+    const bool normed = static_cast<bool>(p_.norms);
+    const int64_t shares = row_shares(B_), numbers = Sums::numbers(size_, normed);
     Scratch scratch;
-    A* parts = p_.norms ? scratch.zeros<A>(shares * numbers) : nullptr;
+    A* parts = scratch.zeros<A>(std::max<int64_t>(shares, 1) * numbers);
     for_row_shares(shares, B_, [&](int64_t i, int64_t begin, int64_t end) {
-      Share(*this, begin, end, p_.norms ? parts + i * numbers : nullptr).run();
+      Share(*this, begin, end, Sums(parts + i * numbers, size_, normed)).run();
     });
-    if (p_.norms) {
-      for (int64_t i = 0; i < shares * numbers; ++i) d_norms[i % numbers] += parts[i];
+    for (int64_t i = 1; i < shares; ++i) {
+      for (int64_t j = 0; j < numbers; ++j) parts[j] += parts[i * numbers + j];
     }
+    return Sums(parts, size_, normed).tensors(size_, options);
   }
 
-  // Of both cells' norms, padded: gates' weight and bias [4, F], cell's weight and bias [F].
-  static int64_t norm_numbers(Sizes size) { return 10 * (padded<A>(size.H) + padded<A>(size.S)); }
-
  private:
+  // Gradients that are summed over all steps on the way, one thread's rows of them.
+  struct Sums {
+    A *scales, *bias;  // laid out as in Packed
+    Norms<A> norms, hyper_norms;
+
+    static int64_t numbers(Sizes size, bool normed) {
+      const int64_t H = padded<A>(size.H), S = padded<A>(size.S);
+      return H * 12 * size.Z + 4 * H + (normed ? 10 * (H + S) : 0);
+    }
+
+    Sums(A* memory, Sizes size, bool normed) {
+      const auto next = [&](int64_t n) { return std::exchange(memory, memory + n); };
+      const auto next_norms = [&](int64_t F) { return Norms<A>{next(4 * F), next(4 * F), next(F), next(F)}; };
+      scales = next(padded<A>(size.H) * 12 * size.Z);
+      bias = next(4 * padded<A>(size.H));
+      if (normed) {
+        norms = next_norms(padded<A>(size.H));
+        hyper_norms = next_norms(padded<A>(size.S));
+      }
+    }
+
+    Tensors tensors(Sizes size, const at::TensorOptions& options) const {
+      Tensors found{at::empty({3, 4, size.H, size.Z}, options)};
+      A* to = found[0].mutable_data_ptr<A>();
+      for_scales<A>(size, [&](int64_t stored, int64_t packed) { to[stored] = scales[packed]; });
+      const auto add = [&](const A* from, int64_t rows, int64_t F) {
+        found.push_back(at::empty({rows, F}, options));
+        for (int64_t k = 0; k < rows; ++k) std::copy_n(from + k * padded<A>(F), F, found.back().mutable_data_ptr<A>() + k * F);
+      };
+      add(bias, 4, size.H);
+      for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {
+        if (!n) continue;
+        add(n.weight, 4, F);
+        add(n.bias, 4, F);
+        add(n.c_weight, 1, F);
+        add(n.c_bias, 1, F);
+      }
+      return found;
+    }
+  };
+
   class Share {
    public:
-    Share(const BackwardSweep& sweep, int64_t begin, int64_t end, A* d_norms)
-        : w_(sweep), begin_(begin), rows_(end - begin) {
+    Share(const BackwardSweep& sweep, int64_t begin, int64_t end, const Sums& sums)
+        : w_(sweep), begin_(begin), rows_(end - begin), sums_(sums) {
       const auto [H, S, Z] = size_;
-      if (d_norms != nullptr) {
-        d_norms_ = norms_at(d_norms, padded<A>(H));
-        d_hyper_norms_ = norms_at(d_norms + 10 * padded<A>(H), padded<A>(S));
-        normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
-      }
+      if (p_.norms) normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       scale_ = scratch_.zeros<A>(kGroup * 12 * padded<A>(H));
       y_ = scratch_.zeros<A>(kGroup * 4 * padded<A>(std::max(H, S)));
@@ -84,10 +124,6 @@ class BackwardSweep {
     }
 
    private:
-    static Norms<A> norms_at(A* first, int64_t stride) {
-      return {first, first + 4 * stride, first + 8 * stride, first + 9 * stride};
-    }
-
     // to [rows, N] = left [rows, K] times panels of N columns, or that added to it.
     void product(const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, A* to, bool add) {
       constexpr int64_t V = kLanes<A>, P = kPanel<A>;
@@ -119,6 +155,7 @@ class BackwardSweep {
       }
       for (int64_t r = 0; r < n; ++r) main_row(first + r, scale_ + r * 12 * wide, y_ + r * 4 * wide);
       embedding(n, dz_ + first * 12 * Z);
+      sum_scales(n, z);
       T* to = w_.to_.z + (row_ + first) * 12 * Z;
       for (int64_t i = 0; i < n * 12 * Z; ++i) to[i] = static_cast<T>(dz_[first * 12 * Z + i]);
     }
@@ -140,8 +177,8 @@ class BackwardSweep {
           at::vec::fmadd(Vec<A>::loadu(d_h + i), load(u + k * H + j, m), sum).store(y + i);
         }
       }
-      gradient(y, p_.norms, d_norms_, w_.chunk_.c_before + at * H, w_.chunk_.c + at * H, dh, dc, H);
-      T *du = w_.to_.rec + at * stride_, *dv = w_.to_.inp + at * 4 * H, *dy = w_.to_.y + at * 4 * H;
+      gradient(y, p_.norms, sums_.norms, w_.chunk_.c_before + at * H, w_.chunk_.c + at * H, dh, dc, H);
+      T *du = w_.to_.rec + at * stride_, *dv = w_.to_.inp + at * 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < H; j += V) {
           const int64_t m = std::min(V, H - j), i = k * wide + j, o = k * H + j;
@@ -149,7 +186,6 @@ class BackwardSweep {
           store(du + o, d_u, m);
           if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + o, d_u, m);
           store(dv + o, d * Vec<A>::loadu(d_x + i), m);
-          store(dy + o, d, m);
           (d * load(u + o, m)).store(d_h + i);
           (d * load(v + o, m)).store(d_x + i);
           d.store(d_b + i);
@@ -205,6 +241,29 @@ class BackwardSweep {
       }
     }
 
+    // Adds n rows to the gradients of d_weight and bias.
+    void sum_scales(int64_t n, const A* z) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t Z = size_.Z, wide = padded<A>(size_.H);
+      for (int64_t j = 0; j < wide; j += V) {
+        for (int64_t sk = 0; sk < 12; ++sk) {
+          Vec<A> d[kGroup];
+          for (int64_t r = 0; r < n; ++r) d[r] = Vec<A>::loadu(scale_ + (r * 12 + sk) * wide + j);
+          A* sum = sums_.scales + ((j / V * 4 + sk % 4) * Z * 3 + sk / 4) * V;
+          for (int64_t i = 0; i < Z; ++i, sum += 3 * V) {
+            Vec<A> total = Vec<A>::loadu(sum);
+            for (int64_t r = 0; r < n; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[(r * 12 + sk) * Z + i]), total);
+            total.store(sum);
+          }
+          if (sk < 8) continue;
+          A* bias = sums_.bias + (sk - 8) * wide + j;
+          Vec<A> total = Vec<A>::loadu(bias);
+          for (int64_t r = 0; r < n; ++r) total = total + d[r];
+          total.store(bias);
+        }
+      }
+    }
+
     // The hyper LSTM's cell of one row: writes da; dc_hat becomes that of the step before.
     void hyper(int64_t r) {
       constexpr int64_t V = kLanes<A>;
@@ -214,7 +273,7 @@ class BackwardSweep {
         for (int64_t j = 0; j < S; j += V) load(a + k * S + j, std::min(V, S - j)).store(y_ + k * wide + j);
       }
       gradient(
-          y_, p_.hyper_norms, d_hyper_norms_, w_.chunk_.c_hat_before + at * S, w_.chunk_.c_hat + at * S,
+          y_, p_.hyper_norms, sums_.hyper_norms, w_.chunk_.c_hat_before + at * S, w_.chunk_.c_hat + at * S,
           w_.carried_.h_hat + row * S, w_.carried_.c_hat + row * S, S);
       T* da = w_.to_.rec + at * stride_ + 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
@@ -231,10 +290,10 @@ class BackwardSweep {
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
     const int64_t begin_, rows_;
+    const Sums sums_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S;
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;
-    Norms<A> d_norms_, d_hyper_norms_;
     A *tile_, *scale_, *y_, *z_, *dz_, *rec_ = nullptr, *normed_ = nullptr;
   };
 

@@ -22,9 +22,9 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // vx [K, B, 4H + 4S]; start [B, *]; into [K, B, *].
-  ForwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* vx, States<T> start, States<T> into)
-      : p_(p), size_(size), K_(K), B_(B), vx_(vx), start_(start), into_(into) {}
+  // vx [K, B, 4H + 4S]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S], written.
+  ForwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* vx, States<T> start, States<T> into, T* uh)
+      : p_(p), size_(size), K_(K), B_(B), vx_(vx), start_(start), into_(into), uh_(uh) {}
 
   void run() const {
     for_row_shares(row_shares(B_), B_, [this](int64_t, int64_t begin, int64_t end) { Share(*this, begin, end).run(); });
@@ -55,7 +55,8 @@ class ForwardSweep {
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
       for (int64_t t = 0; t < w_.K_; ++t) {
         const States<T> after = w_.into_.from_row(t * w_.B_ + begin_, size_);
-        const T* vx = w_.vx_ + (t * w_.B_ + begin_) * vx_stride_;
+        const T* vx = w_.vx_ + (t * w_.B_ + begin_) * stride_;
+        uh_ = w_.uh_ + (t * w_.B_ + begin_) * stride_;
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(vx + 4 * size_.H, h, h_hat, before, after);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
@@ -80,13 +81,17 @@ class ForwardSweep {
       const int64_t stride = padded<A>(S);
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
+        std::fill_n(tile_, n * kPanel<A>, A(0));
+        multiply(n, h + first * H, H, p_.hyper_weight_h + p * H * kPanel<A>, H, tile_);
         for (int64_t r = 0; r < n; ++r) {
           for (int64_t k = 0; k < kGates; ++k) {
-            const Vec<A> x = load(a_x + (first + r) * vx_stride_ + k * S + unit, m);
-            (x + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(tile_ + r * kPanel<A> + k * V);
+            const int64_t at = (first + r) * stride_ + k * S + unit;
+            A* sum = tile_ + r * kPanel<A> + k * V;
+            const Vec<A> u = Vec<A>::loadu(sum);
+            store(uh_ + 4 * H + at, u, m);
+            (u + load(a_x + at, m) + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(sum);
           }
         }
-        multiply(n, h + first * H, H, p_.hyper_weight_h + p * H * kPanel<A>, H, tile_);
         multiply(n, h_hat + first * S, S, p_.hyper_weight_s + p * S * kPanel<A>, S, tile_);
         finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
       });
@@ -136,7 +141,8 @@ class ForwardSweep {
           const int64_t group = std::min<int64_t>(kGroup, n - g);
           scales(group, p_.scales + p * 12 * Z * V, Z, z_ + (first + g) * z_stride_, z_stride_, scale_, 3 * kPanel<A>, kPanel<A>, V);
           for (int64_t r = 0; r < group; ++r) {
-            scale_tile(scale_ + r * 3 * kPanel<A>, v + (first + g + r) * vx_stride_ + unit, unit, m, tile_ + (g + r) * kPanel<A>);
+            const int64_t at = (first + g + r) * stride_ + unit;
+            scale_tile(scale_ + r * 3 * kPanel<A>, v + at, uh_ + at, unit, m, tile_ + (g + r) * kPanel<A>);
           }
         }
         finish(n, first, unit, m, H, before.c, after.c, after.h, y_);
@@ -148,13 +154,16 @@ class ForwardSweep {
       }
     }
 
-    void scale_tile(const A* scale, const T* v, int64_t unit, int64_t m, A* tile) {
+    // tile: u on entry, also written to keep; y on return.
+    void scale_tile(const A* scale, const T* v, T* keep, int64_t unit, int64_t m, A* tile) {
       constexpr int64_t V = kLanes<A>;
       for (int64_t k = 0; k < kGates; ++k) {
         const A* d = scale + k * V;
         Vec<A> y = Vec<A>::loadu(d + 2 * kPanel<A>) + Vec<A>::loadu(p_.bias + k * padded<A>(size_.H) + unit);
         y = at::vec::fmadd(Vec<A>::loadu(d + kPanel<A>), load(v + k * size_.H, m), y);
-        at::vec::fmadd(Vec<A>::loadu(d), Vec<A>::loadu(tile + k * V), y).store(tile + k * V);
+        const Vec<A> u = Vec<A>::loadu(tile + k * V);
+        store(keep + k * size_.H, u, m);
+        at::vec::fmadd(Vec<A>::loadu(d), u, y).store(tile + k * V);
       }
     }
 
@@ -162,8 +171,9 @@ class ForwardSweep {
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
     const int64_t begin_, rows_;
-    const int64_t vx_stride_ = 4 * size_.H + 4 * size_.S;
+    const int64_t stride_ = 4 * size_.H + 4 * size_.S;
     const int64_t z_stride_ = panels<A>(12 * size_.Z, false) * kPanel<A>;
+    T* uh_ = nullptr;
     Scratch scratch_;
     A *tile_, *scale_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr, *wide_h_hat_ = nullptr;
   };
@@ -173,6 +183,7 @@ class ForwardSweep {
   const int64_t K_, B_;
   const T* vx_;
   const States<T> start_, into_;
+  T* uh_;
 };
 
 }  // namespace hyperlstm

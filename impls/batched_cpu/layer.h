@@ -31,6 +31,19 @@ struct Packed {
   A *weight_h_t, *hyper_weight_h_t, *hyper_weight_s_t, *z_weight_t;
 };
 
+// Calls move(i, j) for every number of d_weight: i is its place in [3, 4, H, Z], j in [panels of H, 4, Z, 3, lanes].
+template <class A, class Move>
+void for_scales(Sizes size, const Move& move) {
+  constexpr int64_t V = kLanes<A>;
+  int64_t i = 0;
+  for (int64_t sk = 0; sk < 12; ++sk) {
+    for (int64_t j = 0; j < size.H; ++j) {
+      const int64_t first = ((j / V * 4 + sk % 4) * size.Z * 3 + sk / 4) * V + j % V;
+      for (int64_t n = 0; n < size.Z; ++n) move(i++, first + n * 3 * V);
+    }
+  }
+}
+
 // Owns what a Packed points to, as tensors, so that memory is torch's own.
 template <class T, class A = Acc<T>>
 class Packing {
@@ -86,16 +99,10 @@ class Packing {
   }
 
   A* scales() {
-    constexpr int64_t V = kLanes<A>;
     const auto [H, S, Z] = size_;
-    const T* from = data(kDWeight);  // [3, 4, H, Z]
-    A* to = allocate(panels<A>(H, true) * 12 * Z * V);
-    for (int64_t sk = 0; sk < 12; ++sk) {
-      for (int64_t j = 0; j < H; ++j) {
-        A* into = to + ((j / V * 4 + sk % 4) * Z * 3 + sk / 4) * V + j % V;
-        for (int64_t n = 0; n < Z; ++n) into[n * 3 * V] = static_cast<A>(*from++);
-      }
-    }
+    const T* from = data(kDWeight);
+    A* to = allocate(padded<A>(H) * 12 * Z);
+    for_scales<A>(size_, [&](int64_t stored, int64_t packed) { to[packed] = static_cast<A>(from[stored]); });
     return to;
   }
 

@@ -50,25 +50,27 @@ States<T> states(const Tensors& s, at::IntArrayRef leading, Sizes size) {
   return {data<T>(s[0], h), data<A>(s[1], h), data<T>(s[2], h_hat), data<A>(s[3], h_hat)};
 }
 
-// vx [K, B, 4H + 4S], start [B, *] -> into [K, B, *].
-void forward(const Weights& weights, const at::Tensor& vx, const Tensors& start, const Tensors& into) {
+// vx [K, B, 4H + 4S], start [B, *] -> into [K, B, *] and the products with h, uh [K, B, 4H + 4S].
+void forward(
+    const Weights& weights, const at::Tensor& vx, const Tensors& start, const Tensors& into, const at::Tensor& uh) {
   const Sizes size = weights.size();
   const int64_t K = vx.size(0), B = vx.size(1);
   DISPATCH(weights.dtype(), "forward", [&] {
     ForwardSweep<scalar_t>(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(vx, {K, B, 4 * size.H + 4 * size.S}),
-        states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size))
+        states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size),
+        data<scalar_t>(uh, {K, B, 4 * size.H + 4 * size.S}))
         .run();
   });
 }
 
-// chunk: vx, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, y, z. carried: dh, dc,
-// dh_hat, dc_hat in the accumulation type, overwritten. Returns the sums for the norms, padded, in the order of LayerParams.
+// chunk: vx, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc, dh_hat,
+// dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight and bias and, if there are norms,
+// theirs in the order of LayerParams.
 Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& deltas, const Tensors& carried) {
   const Sizes size = weights.size();
-  const auto [H, S, Z] = size;
-  const int64_t K = chunk[0].size(0), B = chunk[0].size(1), N = 4 * H + 4 * S;
-  Tensors sums;
+  const int64_t H = size.H, S = size.S, Z = size.Z, K = chunk[0].size(0), B = chunk[0].size(1), N = 4 * H + 4 * S;
+  Tensors gradients;
   DISPATCH(weights.dtype(), "backward", [&] {
     using T = scalar_t;
     using A = Acc<T>;
@@ -77,25 +79,12 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
         data<T>(chunk[3], {K, B, 12 * Z}), data<A>(chunk[4], {K, B, H}), data<A>(chunk[5], {K, B, H}),
         data<A>(chunk[6], {K, B, S}), data<A>(chunk[7], {K, B, S}), data<T>(chunk[8], {K, B, H})};
     const DeltaArrays<T> to{
-        data<T>(deltas[0], {K, B, N}), data<T>(deltas[1], {K, B, 4 * H}), data<T>(deltas[2], {K, B, 4 * H}),
-        data<T>(deltas[3], {K, B, 12 * Z})};
+        data<T>(deltas[0], {K, B, N}), data<T>(deltas[1], {K, B, 4 * H}), data<T>(deltas[2], {K, B, 12 * Z})};
     const Carried<A> state{
         data<A>(carried[0], {B, H}), data<A>(carried[1], {B, H}), data<A>(carried[2], {B, S}), data<A>(carried[3], {B, S})};
-    const auto& packed = weights.packed<T>();
-    at::Tensor d_norms = at::zeros({packed.norms ? BackwardSweep<T>::norm_numbers(size) : 0}, carried[0].options());
-    BackwardSweep<T>(packed, size, K, B, arrays, to, state).run(d_norms.mutable_data_ptr<A>());
-    if (!packed.norms) return;
-    int64_t first = 0;
-    for (const int64_t F : {H, S}) {
-      for (const int64_t rows : {4, 4, 1, 1}) {
-        const int64_t wide = padded<A>(F);
-        at::Tensor sum = d_norms.narrow(0, first, rows * wide).view({rows, wide}).narrow(1, 0, F);
-        sums.push_back(rows == 1 ? sum[0] : sum);
-        first += rows * wide;
-      }
-    }
+    gradients = BackwardSweep<T>(weights.packed<T>(), size, K, B, arrays, to, state).run(carried[0].options());
   });
-  return sums;
+  return gradients;
 }
 
 }  // namespace
@@ -104,7 +93,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights").def(py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
-  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("vx"), py::arg("start"), py::arg("into"));
+  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("vx"), py::arg("start"), py::arg("into"), py::arg("uh"));
   m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
 }
 
