@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include "cell.h"
@@ -78,15 +79,18 @@ class Packing {
   const T* data(int i) const { return p_[i].const_data_ptr<T>(); }
 
   A* allocate(int64_t n) {
-    owned_.push_back(at::zeros({n}, p_[0].options().dtype(c10::CppTypeToScalarType<A>::value)));
+    owned_.push_back(at::zeros({n}, options()));
     return owned_.back().mutable_data_ptr<A>();
   }
 
   A* matrix(const T* source, Columns at, int64_t K, int64_t units, bool gates) {
-    A* to = allocate(panels<A>(units, gates) * K * kPanel<A>);
+    owned_.push_back(at::empty({panels<A>(units, gates) * K * kPanel<A>}, options()));
+    A* to = owned_.back().mutable_data_ptr<A>();
     pack(source, at, K, units, gates, to);
     return to;
   }
+
+  at::TensorOptions options() const { return p_[0].options().dtype(c10::CppTypeToScalarType<A>::value); }
 
   A* rows(const T* source, int64_t n, int64_t F) {
     A* to = allocate(n * padded<A>(F));

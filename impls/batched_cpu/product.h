@@ -25,7 +25,7 @@ constexpr int kTileRows = 3;
 
 // Rows whose tiles are worked on together, and the part of K for which a panel is read: both fit into the L1 cache.
 constexpr int64_t kRowBlock = 36;
-constexpr int64_t kDepthBlock = 64;
+constexpr int64_t kDepthBlock = 128;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -49,20 +49,33 @@ inline int64_t panels(int64_t units, bool gates) {
 template <class T>
 void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to) {
   using A = Acc<T>;
-  constexpr int64_t V = kLanes<A>;
-  at::parallel_for(0, panels<A>(units, gates), std::max<int64_t>(1, (1 << 14) / (K * kPanel<A> + 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) {
+  constexpr int64_t V = kLanes<A>, kBlock = 16;  // depth of a block whose cache lines stay in L1 while it is transposed
+  const auto pack_panel = [&](int64_t p) {
+    for (int64_t d = 0; d < K; d += kBlock) {
+      const int64_t depth = std::min(kBlock, K - d);
       for (int64_t k = 0; k < kGates; ++k) {
         const int64_t first = gates ? p * V : (p * kGates + k) * V;
         const int64_t n = std::clamp<int64_t>(units - first, 0, V);
-        const T* from = source + (gates ? at.gate * k : 0) + at.unit * first;
-        A* into = to + p * K * kPanel<A> + k * V;
-        for (int64_t d = 0; d < K; ++d, into += kPanel<A>) {
-          for (int64_t lane = 0; lane < n; ++lane) into[lane] = static_cast<A>(from[lane * at.unit + d * at.depth]);
-          for (int64_t lane = n; lane < V; ++lane) into[lane] = A(0);
+        const T* from = source + (gates ? at.gate * k : 0) + at.unit * first + at.depth * d;
+        A* into = to + (p * K + d) * kPanel<A> + k * V;
+        if (n < V) {
+          for (int64_t i = 0; i < depth; ++i) std::fill_n(into + i * kPanel<A>, V, A(0));
+        }
+        if (at.unit == 1) {
+          for (int64_t i = 0; i < depth; ++i) {
+            for (int64_t j = 0; j < n; ++j) into[i * kPanel<A> + j] = static_cast<A>(from[i * at.depth + j]);
+          }
+        } else {
+          for (int64_t j = 0; j < n; ++j) {
+            for (int64_t i = 0; i < depth; ++i) into[i * kPanel<A> + j] = static_cast<A>(from[i * at.depth + j * at.unit]);
+          }
         }
       }
     }
+  };
+  const int64_t grain = std::max<int64_t>(1, (1 << 15) / (K * kPanel<A>));
+  at::parallel_for(0, panels<A>(units, gates), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) pack_panel(p);
   });
 }
 
