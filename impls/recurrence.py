@@ -18,6 +18,8 @@ from .layer import LayerParams, LayerState, Run
 #: What the arrays of one chunk may take, by device type: small beside the trajectory of a long sequence, large enough
 #: for the products over a chunk to run at full speed.
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
+#: The same for the forward pass, which sums nothing over steps: its arrays should stay in the cache.
+FORWARD_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 #: Up to this size the products with h are kept for the backward pass; above, memory counts for more than the sixth of
 #: the time that rebuilding them takes.
 KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
@@ -103,10 +105,10 @@ def embedding_bias(p: LayerParams) -> Tensor:
     return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
 
 
-def _chunks(sweeps: Sweeps, p: LayerParams, T: int, B: int) -> list[slice]:
-    """Cut T steps into equal parts whose arrays stay within CHUNK_BYTES."""
+def _chunks(limit: dict[str, int], sweeps: Sweeps, p: LayerParams, T: int, B: int) -> list[slice]:
+    """Cut T steps into equal parts whose arrays stay within the limit of the device."""
     step = sweeps.numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
-    n = -(-T // max(1, CHUNK_BYTES[p.bias.device.type] // step))
+    n = -(-T // max(1, limit[p.bias.device.type] // step))
     return [slice(T * i // n, T * (i + 1) // n) for i in range(n)]
 
 
@@ -128,7 +130,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         p, (T, B, _), H, S, cell = LayerParams(*params), x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
-        chunks = _chunks(sweeps, p, T, B)
+        chunks = _chunks(FORWARD_CHUNK_BYTES, sweeps, p, T, B)
         # What no backward pass will read, each chunk overwrites.
         rows = T if keep else max(steps.stop - steps.start for steps in chunks)
         products = keep and _keeps_products(sweeps, T, B, p)
@@ -215,7 +217,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         d_x = torch.empty_like(x) if needs[0] else None
         sweep, w_x, w_h = sweeps.backward(p), input_weight(p), hidden_weight(p)
         w_z, b_z = p.z_weight.flatten(0, 2), embedding_bias(p)
-        for steps in reversed(_chunks(sweeps, p, x.shape[0], x.shape[1])):
+        for steps in reversed(_chunks(CHUNK_BYTES, sweeps, p, x.shape[0], x.shape[1])):
             before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
             after = LayerState(*(q[steps] for q in trajectory))
             chunk = Chunk(
