@@ -7,7 +7,7 @@ and the trajectory (out, c, h_hat, c_hat), and for short sequences the products 
 chunk and never stands whole in memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -18,9 +18,13 @@ from .layer import LayerParams, LayerState, Run
 #: What the arrays of one chunk may take, by device type: small beside the trajectory of a long sequence, large enough
 #: for the products over a chunk to run at full speed.
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
+#: The same for the forward pass, which sums nothing over steps: its arrays should stay in the cache.
+FORWARD_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 #: Up to this size the products with h are kept for the backward pass; above, memory counts for more than the sixth of
 #: the time that rebuilding them takes.
 KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
+
+_NORMS = tuple(name for name in LayerParams._fields if "norm" in name)
 
 
 class Chunk(NamedTuple):
@@ -39,9 +43,10 @@ class Deltas(NamedTuple):
 
     rec: Tensor  # [K, B, 4H + 4S], gradient of the products with h: du, then da
     inp: Tensor  # [K, B, 4H], gradient of the main LSTM's product with x: dv
-    y: Tensor  # [K, B, 4, H], gradient of d_h u + d_x v + b, before the norm
+    y: Tensor | None  # [K, B, 4, H], gradient of d_h u + d_x v + b, before the norm; None if `sums` has what it is for
     z: Tensor  # [K, B, 12, Z]
     norms: Sequence[Tensor] = ()  # gradients of the norms in the order of LayerParams, summed over the chunk
+    sums: Mapping[str, Tensor] = {}  # gradients of bias and d_weight, if the sweep has summed them on its way
 
 
 #: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] to write the states after each step to, array
@@ -57,6 +62,7 @@ class Sweeps(NamedTuple):
     forward: Callable[[LayerParams], ForwardSweep]
     backward: Callable[[LayerParams], BackwardSweep]
     keeps_products: bool = False  # the forward sweep leaves its products with h behind
+    numbers: int = 40  # that the arrays of a chunk take for each number of the output
 
 
 def rung(module: str, sweeps: Sweeps) -> Run:
@@ -99,11 +105,11 @@ def embedding_bias(p: LayerParams) -> Tensor:
     return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
 
 
-def _chunks(p: LayerParams, T: int, B: int) -> list[slice]:
-    """Cut T steps so that the arrays of one chunk, some 40 numbers per output number, stay within CHUNK_BYTES."""
-    step = 40 * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
-    K = max(1, CHUNK_BYTES[p.bias.device.type] // step)
-    return [slice(t, min(t + K, T)) for t in range(0, T, K)]
+def _chunks(limit: dict[str, int], sweeps: Sweeps, p: LayerParams, T: int, B: int) -> list[slice]:
+    """Cut T steps into equal parts whose arrays stay within the limit of the device."""
+    step = sweeps.numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
+    n = -(-T // max(1, limit[p.bias.device.type] // step))
+    return [slice(T * i // n, T * (i + 1) // n) for i in range(n)]
 
 
 def _keeps_products(sweeps: Sweeps, T: int, B: int, p: LayerParams) -> bool:
@@ -124,13 +130,13 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         p, (T, B, _), H, S, cell = LayerParams(*params), x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
-        chunks = _chunks(p, T, B)
+        chunks = _chunks(FORWARD_CHUNK_BYTES, sweeps, p, T, B)
         # What no backward pass will read, each chunk overwrites.
-        rows = T if keep else chunks[0].stop
+        rows = T if keep else max(steps.stop - steps.start for steps in chunks)
         products = keep and _keeps_products(sweeps, T, B, p)
         out = x.new_empty(T, B, H)
         kept = x.new_empty(rows, B, H, dtype=cell), x.new_empty(rows, B, S), x.new_empty(rows, B, S, dtype=cell)
-        uh = x.new_empty(T if products else chunks[0].stop, B, 4 * (H + S) if sweeps.keeps_products else 0)
+        uh = x.new_empty(T if products else rows, B, 4 * (H + S) if sweeps.keeps_products else 0)
         sweep, w_x = sweeps.forward(p), input_weight(p)
         s = LayerState(h, c.to(cell), h_hat, c_hat.to(cell))
         for steps in chunks:
@@ -211,7 +217,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         d_x = torch.empty_like(x) if needs[0] else None
         sweep, w_x, w_h = sweeps.backward(p), input_weight(p), hidden_weight(p)
         w_z, b_z = p.z_weight.flatten(0, 2), embedding_bias(p)
-        for steps in reversed(_chunks(p, x.shape[0], x.shape[1])):
+        for steps in reversed(_chunks(CHUNK_BYTES, sweeps, p, x.shape[0], x.shape[1])):
             before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
             after = LayerState(*(q[steps] for q in trajectory))
             chunk = Chunk(
@@ -252,18 +258,10 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
 def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas) -> None:
     """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
     H4 = deltas.inp.shape[-1]
-    H = H4 // 4
     cell = chunk.before.c.dtype
     du, da = deltas.rec.flatten(0, 1).split([H4, deltas.rec.shape[-1] - H4], dim=1)  # [N, 4H], [N, 4S] of N = K B rows
-    dv, dy, dz = deltas.inp.flatten(0, 1), deltas.y.flatten(0, 1), deltas.z.flatten(0, 1)
-    u, v = (y.flatten(0, 1)[:, :H4].unflatten(1, (4, H)) for y in (chunk.uh, chunk.vx))
+    dv, dz = deltas.inp.flatten(0, 1), deltas.z.flatten(0, 1)
     x, h, h_hat_before, h_hat = (y.flatten(0, 1) for y in (x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat))
-    z = chunk.z.flatten(0, 1).unflatten(1, (3, 4))
-
-    def d_weight() -> Tensor:
-        sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
-        return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])
-
     products = {
         "weight_x": (dv, x),
         "weight_h": (du, h),
@@ -273,17 +271,26 @@ def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, 
         "z_weight": (dz.flatten(1), h_hat),
     }
     sums: dict[str, Callable[[], Tensor]] = {
-        "bias": lambda: dy.sum(0, dtype=cell),
         "hyper_bias": lambda: da.sum(0, dtype=cell),
         "z_bias": lambda: dz[:, :8].sum(0, dtype=cell),
-        "d_weight": d_weight,
     }
-    norms = dict(zip(LayerParams._fields[len(products) + len(sums) :], deltas.norms, strict=False))
+    if deltas.y is not None:
+        dy = deltas.y.flatten(0, 1)
+        sums |= {"bias": lambda: dy.sum(0, dtype=cell), "d_weight": lambda: _d_weight_gradient(chunk, dy)}
+    summed: dict[str, Tensor] = {**dict(zip(_NORMS, deltas.norms, strict=False)), **deltas.sums}
     for name, total in d_params.items():
         if name in products:
             _add_product(total.flatten(0, -2), *products[name])
         else:
-            total += (sums[name]() if name in sums else norms[name]).view_as(total)
+            total += (summed[name] if name in summed else sums[name]()).view_as(total)
+
+
+def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
+    """Return the gradient of d_weight [3, 4, H, Z] from that of y, dy [N, 4, H]."""
+    u, v = (y.flatten(0, 1)[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (chunk.uh, chunk.vx))
+    z = chunk.z.flatten(0, 1).unflatten(1, (3, 4))
+    sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
+    return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])
 
 
 def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:

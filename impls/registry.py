@@ -106,6 +106,14 @@ IMPLS = (
         probe=True,
         interpreted_on=("cpu",),
     ),
+    Impl(
+        "batched_cpu",
+        "the loop over steps in compiled code, each thread with its own rows",
+        devices=("cpu",),
+        dtypes=(torch.float64, torch.float32, torch.bfloat16),
+        hand_written=True,
+        probe=True,
+    ),
 )
 
 

@@ -8,6 +8,7 @@ checked, never timed.
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,10 +31,13 @@ DRAWS = 1
 PAIRS = [(case, dtype) for case in (*VERIFY[:2], *VERIFY_TILES) for dtype in find(NAME).dtypes]
 
 
-def two_steps_a_chunk(case: Case, dtype: torch.dtype) -> Any:
+def two_steps_a_chunk(case: Case, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Return the patch that lets a case span chunks, whose borders are where a sweep's first and last step are."""
     size = 2 * 40 * case.B * case.H * dtype.itemsize
-    return mock.patch.dict(recurrence.CHUNK_BYTES, cpu=size, cuda=size)
+    stack = ExitStack()
+    for limits in (recurrence.CHUNK_BYTES, recurrence.FORWARD_CHUNK_BYTES):
+        stack.enter_context(mock.patch.dict(limits, cpu=size, cuda=size))
+    return stack
 
 
 def judged(case: Case, dtype: torch.dtype, device: torch.device) -> Verdict:

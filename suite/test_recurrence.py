@@ -50,6 +50,7 @@ def test_chunks_of_any_length_give_the_same(
 ) -> None:
     row = 40 * CASE.B * CASE.H * 4
     monkeypatch.setitem(recurrence.CHUNK_BYTES, device.type, steps * row)
+    monkeypatch.setitem(recurrence.FORWARD_CHUNK_BYTES, device.type, steps * row)
     monkeypatch.setitem(recurrence.KEEP_BYTES, device.type, keep)
     worst = compare(implementation(name), CASE, torch.float32, device)[0]
     assert worst.ratio <= 1, worst

@@ -1,0 +1,308 @@
+// The steps of a chunk backwards (design: gradients by hand).
+#pragma once
+
+#include <ATen/ops/empty.h>
+
+#include <utility>
+
+#include "layer.h"
+#include "scratch.h"
+
+namespace hyperlstm {
+
+// What the chunk's steps were, [K, B, *] each.
+template <class T, class A = Acc<T>>
+struct ChunkArrays {
+  const T *vx, *uh;  // [.., 4H + 4S]
+  const T* a;        // [.., 4S], the hyper LSTM's gates before the norm
+  const T* z;        // [.., 12Z]
+  const A *c_before, *c, *c_hat_before, *c_hat;
+  const T* d_out;
+};
+
+template <class T>
+struct DeltaArrays {
+  T *rec, *inp, *z;
+};
+
+// Gradients of the state, [B, *] each: of that after the chunk on entry, of that before it on return.
+template <class A>
+struct Carried {
+  A *h, *c, *h_hat, *c_hat;
+};
+
+template <class T, class A = Acc<T>>
+class BackwardSweep {
+ public:
+  BackwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, Carried<A> carried)
+      : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
+
+  // Returns the gradients of d_weight [3, 4, H, Z] and bias [4, H] and, if there are norms, theirs.
+  Tensors run(const at::TensorOptions& options) const {
+    const bool normed = static_cast<bool>(p_.norms);
+    const int64_t shares = row_shares(B_), numbers = Sums::numbers(size_, normed);
+    Scratch scratch;
+    A* parts = scratch.zeros<A>(std::max<int64_t>(shares, 1) * numbers);
+    for_row_shares(shares, B_, [&](int64_t i, int64_t begin, int64_t end) {
+      Share(*this, begin, end, Sums(parts + i * numbers, size_, normed)).run();
+    });
+    for (int64_t i = 1; i < shares; ++i) {
+      for (int64_t j = 0; j < numbers; ++j) parts[j] += parts[i * numbers + j];
+    }
+    return Sums(parts, size_, normed).tensors(size_, options);
+  }
+
+ private:
+  // Gradients that are summed over all steps on the way, one thread's rows of them.
+  struct Sums {
+    A *scales, *bias;  // laid out as in Packed
+    Norms<A> norms, hyper_norms;
+
+    static int64_t numbers(Sizes size, bool normed) {
+      const int64_t H = padded<A>(size.H), S = padded<A>(size.S);
+      return H * 12 * size.Z + 4 * H + (normed ? 10 * (H + S) : 0);
+    }
+
+    Sums(A* memory, Sizes size, bool normed) {
+      const auto next = [&](int64_t n) { return std::exchange(memory, memory + n); };
+      const auto next_norms = [&](int64_t F) { return Norms<A>{next(4 * F), next(4 * F), next(F), next(F)}; };
+      scales = next(padded<A>(size.H) * 12 * size.Z);
+      bias = next(4 * padded<A>(size.H));
+      if (normed) {
+        norms = next_norms(padded<A>(size.H));
+        hyper_norms = next_norms(padded<A>(size.S));
+      }
+    }
+
+    Tensors tensors(Sizes size, const at::TensorOptions& options) const {
+      Tensors found{at::empty({3, 4, size.H, size.Z}, options)};
+      A* to = found[0].mutable_data_ptr<A>();
+      for_scales<A>(size, [&](int64_t stored, int64_t packed) { to[stored] = scales[packed]; });
+      const auto add = [&](const A* from, int64_t rows, int64_t F) {
+        found.push_back(at::empty({rows, F}, options));
+        for (int64_t k = 0; k < rows; ++k) std::copy_n(from + k * padded<A>(F), F, found.back().mutable_data_ptr<A>() + k * F);
+      };
+      add(bias, 4, size.H);
+      for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {
+        if (!n) continue;
+        add(n.weight, 4, F);
+        add(n.bias, 4, F);
+        add(n.c_weight, 1, F);
+        add(n.c_bias, 1, F);
+      }
+      return found;
+    }
+  };
+
+  class Share {
+   public:
+    Share(const BackwardSweep& sweep, int64_t begin, int64_t end, const Sums& sums)
+        : w_(sweep), begin_(begin), rows_(end - begin), sums_(sums) {
+      const auto [H, S, Z] = size_;
+      if (p_.norms) normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
+      tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
+      scale_ = scratch_.zeros<A>(kGroup * 12 * padded<A>(H));
+      y_ = scratch_.zeros<A>(kGroup * 4 * padded<A>(std::max(H, S)));
+      z_ = scratch_.zeros<A>(kGroup * 12 * Z);
+      dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
+      if (!std::is_same_v<T, A>) rec_ = scratch_.zeros<A>(rows_ * stride_);
+    }
+
+    void run() {
+      const auto [H, S, Z] = size_;
+      for (int64_t t = w_.K_ - 1; t >= 0; --t) {
+        row_ = t * w_.B_ + begin_;
+        if constexpr (std::is_same_v<T, A>) rec_ = w_.to_.rec + row_ * stride_;
+        for (int64_t r = 0; r < rows_; r += kGroup) main(r, std::min<int64_t>(kGroup, rows_ - r));
+        A *dh = w_.carried_.h + begin_ * H, *dh_hat = w_.carried_.h_hat + begin_ * S;
+        product(dz_, 12 * Z, p_.z_weight_t, 12 * Z, S, dh_hat, true);
+        for (int64_t r = 0; r < rows_; ++r) hyper(r);
+        product(rec_, stride_, p_.weight_h_t, 4 * H, H, dh, false);
+        product(rec_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, dh, true);
+        product(rec_ + 4 * H, stride_, p_.hyper_weight_s_t, 4 * S, S, dh_hat, false);
+      }
+    }
+
+   private:
+    // to [rows, N] = left [rows, K] times panels of N columns, or that added to it.
+    void product(const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, A* to, bool add) {
+      constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+      for (int64_t p = 0; p < panels<A>(N, false); ++p) {
+        for (int64_t first = 0; first < rows_; first += kRowBlock) {
+          const int64_t n = std::min(kRowBlock, rows_ - first), columns = std::min(P, N - p * P);
+          std::fill_n(tile_, n * P, A(0));
+          multiply(n, left + first * left_stride, left_stride, packed + p * K * P, K, tile_);
+          for (int64_t r = 0; r < n; ++r) {
+            A* row = to + (first + r) * N + p * P;
+            for (int64_t j = 0; j < columns; j += V) {
+              const int64_t m = std::min(V, columns - j);
+              const Vec<A> sum = Vec<A>::loadu(tile_ + r * P + j);
+              store(row + j, add ? sum + load(row + j, m) : sum, m);
+            }
+          }
+        }
+      }
+    }
+
+    // The main LSTM's cell, d and z of n rows: writes du, dv, dy, dz; dc becomes that of the step before.
+    void main(int64_t first, int64_t n) {
+      constexpr int64_t V = kLanes<A>;
+      const auto [H, S, Z] = size_;
+      const int64_t wide = padded<A>(H);
+      const A* z = widened(w_.chunk_.z + (row_ + first) * 12 * Z, n * 12 * Z, z_);
+      for (int64_t p = 0; p < panels<A>(H, true); ++p) {
+        scales(n, p_.scales + p * 12 * Z * V, Z, z, 12 * Z, scale_ + p * V, 12 * wide, 4 * wide, wide);
+      }
+      for (int64_t r = 0; r < n; ++r) main_row(first + r, scale_ + r * 12 * wide, y_ + r * 4 * wide);
+      embedding(n, dz_ + first * 12 * Z);
+      sum_scales(n, z);
+      T* to = w_.to_.z + (row_ + first) * 12 * Z;
+      for (int64_t i = 0; i < n * 12 * Z; ++i) to[i] = static_cast<T>(dz_[first * 12 * Z + i]);
+    }
+
+    // One row: scale [3, 4, H] becomes the gradient of the d, dy u, dy v and dy.
+    void main_row(int64_t r, A* scale, A* y) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t H = size_.H, wide = padded<A>(H), at = row_ + r;
+      const T *u = w_.chunk_.uh + at * stride_, *v = w_.chunk_.vx + at * stride_;
+      A *d_h = scale, *d_x = scale + 4 * wide, *d_b = scale + 8 * wide;
+      A *dh = w_.carried_.h + (begin_ + r) * H, *dc = w_.carried_.c + (begin_ + r) * H;
+      for (int64_t j = 0; j < H; j += V) {
+        const int64_t m = std::min(V, H - j);
+        store(dh + j, load(dh + j, m) + load(w_.chunk_.d_out + at * H + j, m), m);
+        for (int64_t k = 0; k < kGates; ++k) {
+          const int64_t i = k * wide + j;
+          Vec<A> sum = Vec<A>::loadu(d_b + i) + Vec<A>::loadu(p_.bias + i);
+          sum = at::vec::fmadd(Vec<A>::loadu(d_x + i), load(v + k * H + j, m), sum);
+          at::vec::fmadd(Vec<A>::loadu(d_h + i), load(u + k * H + j, m), sum).store(y + i);
+        }
+      }
+      gradient(y, p_.norms, sums_.norms, w_.chunk_.c_before + at * H, w_.chunk_.c + at * H, dh, dc, H);
+      T *du = w_.to_.rec + at * stride_, *dv = w_.to_.inp + at * 4 * H;
+      for (int64_t k = 0; k < kGates; ++k) {
+        for (int64_t j = 0; j < H; j += V) {
+          const int64_t m = std::min(V, H - j), i = k * wide + j, o = k * H + j;
+          const Vec<A> d = Vec<A>::loadu(y + i), d_u = d * Vec<A>::loadu(d_h + i);
+          store(du + o, d_u, m);
+          if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + o, d_u, m);
+          store(dv + o, d * Vec<A>::loadu(d_x + i), m);
+          (d * load(u + o, m)).store(d_h + i);
+          (d * load(v + o, m)).store(d_x + i);
+          d.store(d_b + i);
+        }
+      }
+    }
+
+    void gradient(A* y, const Norms<A>& norms, const Norms<A>& d_norms, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
+      if (norms) normed_cell_gradient(y, norms, d_norms, c_before, c, dh, dc, F, normed_);
+      else cell_gradient(y, c_before, c, dh, dc, F);
+    }
+
+    // dz [n, 12 Z] = d_weight^T times what main_row left in scale_.
+    void embedding(int64_t n, A* dz) {
+      switch (n) {
+        case 4: return embedding_rows<4>(dz);
+        case 3: return embedding_rows<3>(dz);
+        case 2: return embedding_rows<2>(dz);
+        default: return embedding_rows<1>(dz);
+      }
+    }
+
+    template <int R>
+    void embedding_rows(A* dz) {
+      const int64_t Z = size_.Z;
+      for (int64_t sk = 0; sk < 12; ++sk) {
+        int64_t n = 0;
+        for (; n + 4 <= Z; n += 4) embedding_columns<R, 4>(sk, n, dz);
+        for (; n < Z; ++n) embedding_columns<R, 1>(sk, n, dz);
+      }
+    }
+
+    template <int R, int C>
+    void embedding_columns(int64_t sk, int64_t n, A* dz) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t Z = size_.Z, wide = padded<A>(size_.H);
+      const A* w = p_.scales + ((sk % 4) * Z + n) * 3 * V + sk / 4 * V;
+      const A* d = scale_ + sk * wide;
+      Vec<A> sum[R][C];
+      for (int64_t j = 0; j < wide; j += V, w += 12 * Z * V) {
+        Vec<A> x[R];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) x[r] = Vec<A>::loadu(d + r * 12 * wide + j);
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) {
+          const Vec<A> weight = Vec<A>::loadu(w + c * 3 * V);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) sum[r][c] = at::vec::fmadd(x[r], weight, sum[r][c]);
+        }
+      }
+      for (int r = 0; r < R; ++r) {
+        for (int c = 0; c < C; ++c) dz[r * 12 * Z + sk * Z + n + c] = sum_of_lanes(sum[r][c]);
+      }
+    }
+
+    // Adds n rows to the gradients of d_weight and bias.
+    void sum_scales(int64_t n, const A* z) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t Z = size_.Z, wide = padded<A>(size_.H);
+      for (int64_t j = 0; j < wide; j += V) {
+        for (int64_t sk = 0; sk < 12; ++sk) {
+          Vec<A> d[kGroup];
+          for (int64_t r = 0; r < n; ++r) d[r] = Vec<A>::loadu(scale_ + (r * 12 + sk) * wide + j);
+          A* sum = sums_.scales + ((j / V * 4 + sk % 4) * Z * 3 + sk / 4) * V;
+          for (int64_t i = 0; i < Z; ++i, sum += 3 * V) {
+            Vec<A> total = Vec<A>::loadu(sum);
+            for (int64_t r = 0; r < n; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[(r * 12 + sk) * Z + i]), total);
+            total.store(sum);
+          }
+          if (sk < 8) continue;
+          A* bias = sums_.bias + (sk - 8) * wide + j;
+          Vec<A> total = Vec<A>::loadu(bias);
+          for (int64_t r = 0; r < n; ++r) total = total + d[r];
+          total.store(bias);
+        }
+      }
+    }
+
+    // The hyper LSTM's cell of one row: writes da; dc_hat becomes that of the step before.
+    void hyper(int64_t r) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = row_ + r, row = begin_ + r;
+      const T* a = w_.chunk_.a + at * 4 * S;
+      for (int64_t k = 0; k < kGates; ++k) {
+        for (int64_t j = 0; j < S; j += V) load(a + k * S + j, std::min(V, S - j)).store(y_ + k * wide + j);
+      }
+      gradient(
+          y_, p_.hyper_norms, sums_.hyper_norms, w_.chunk_.c_hat_before + at * S, w_.chunk_.c_hat + at * S,
+          w_.carried_.h_hat + row * S, w_.carried_.c_hat + row * S, S);
+      T* da = w_.to_.rec + at * stride_ + 4 * H;
+      for (int64_t k = 0; k < kGates; ++k) {
+        for (int64_t j = 0; j < S; j += V) {
+          const int64_t m = std::min(V, S - j);
+          const Vec<A> d = Vec<A>::loadu(y_ + k * wide + j);
+          store(da + k * S + j, d, m);
+          if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + 4 * H + k * S + j, d, m);
+        }
+      }
+    }
+
+    const BackwardSweep& w_;
+    const Packed<A>& p_ = w_.p_;
+    const Sizes size_ = w_.size_;
+    const int64_t begin_, rows_;
+    const Sums sums_;
+    const int64_t stride_ = 4 * size_.H + 4 * size_.S;
+    int64_t row_ = 0;  // the first of this share's rows in [K, B]
+    Scratch scratch_;
+    A *tile_, *scale_, *y_, *z_, *dz_, *rec_ = nullptr, *normed_ = nullptr;
+  };
+
+  const Packed<A>& p_;
+  const Sizes size_;
+  const int64_t K_, B_;
+  const ChunkArrays<T> chunk_;
+  const DeltaArrays<T> to_;
+  const Carried<A> carried_;
+};
+
+}  // namespace hyperlstm

@@ -1,0 +1,168 @@
+"""Builds the C++ source once for each torch, compiler, CPU and set of flags, and loads it."""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+#: Further compiler and linker flags, part of the key: `-fsanitize=address,undefined` for one.
+FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
+
+#: How each capability that torch's own kernels are compiled for is asked of the compiler; at::vec reads the macro. Any
+#: other CPU gets its architecture's baseline, NEON included.
+_CAPABILITY_FLAGS = {
+    "AVX512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c -DCPU_CAPABILITY_AVX512",
+    "AVX2": "-mavx2 -mfma -mf16c -DCPU_CAPABILITY_AVX2",
+}
+_FOLDER = Path(__file__).parent
+_MAIN_SOURCE = _FOLDER / "sweeps.cpp"
+
+
+@dataclass(frozen=True)
+class BuildFailure:
+    """Why there is no library: one sentence, and what the build printed."""
+
+    reason: str
+    output: str = ""
+
+
+def library() -> ModuleType:
+    """Return the compiled module; RuntimeError says why there is none."""
+    result = _result()
+    if isinstance(result, BuildFailure):
+        raise RuntimeError(f"{result.reason}\n{result.output}")
+    return result
+
+
+def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return None if the library is there, building it at the first call, else the reason in a sentence."""
+    result = _result()
+    return result.reason if isinstance(result, BuildFailure) else None
+
+
+def build_output(lines: int = 20) -> str:
+    """Return the last lines that a failed build printed; empty if there was none."""
+    result = _result()
+    return "\n".join(result.output.splitlines()[-lines:]) if isinstance(result, BuildFailure) else ""
+
+
+def key() -> str:
+    """Return what tells one build from another: a digest of torch, Python, compiler, CPU, flags and sources."""
+    digest = hashlib.sha256()
+    parts = [torch.__version__, sys.version, platform.machine(), _compiler_version(), *_flags()]
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    for source in [*sorted(_FOLDER.glob("*.h")), _MAIN_SOURCE]:
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+_lock = threading.Lock()
+
+
+def _result() -> ModuleType | BuildFailure:
+    with _lock:
+        return _load_or_build()
+
+
+@functools.cache
+def _load_or_build() -> ModuleType | BuildFailure:
+    """Return the library or why it cannot be had; a failure stands for the rest of the process."""
+    from torch.utils import cpp_extension
+
+    compiler = _compiler()
+    if shutil.which(compiler[0]) is None:
+        return BuildFailure(f"batched_cpu needs a C++ compiler, and {compiler[0]!r} is not on the path.")
+    if not cpp_extension.is_ninja_available():
+        return BuildFailure("batched_cpu needs ninja to build, and it is not on the path.")
+    name = f"hyperlstm_{key()}"
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
+    folder = root / name
+    try:
+        if not folder.exists():
+            _build(name, folder)
+        return _load(name, folder / f"{name}{cpp_extension.LIB_EXT}")
+    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
+        return BuildFailure(
+            f"batched_cpu could not be built: {type(error).__name__} (batched_cpu.build.build_output() has more).",
+            str(error),
+        )
+
+
+def _build(name: str, folder: Path) -> None:
+    """Build into a folder of this process's own and move it into place whole, so that nobody sees half a build."""
+    from torch.utils import cpp_extension
+
+    start = time.monotonic()
+    print("batched_cpu: building its C++ source, once for this torch and CPU ... ", end="", file=sys.stderr, flush=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{name}.") as own:
+        target = Path(own) / name
+        target.mkdir()
+        try:
+            cpp_extension.load(
+                name,
+                [str(_MAIN_SOURCE)],
+                extra_cflags=_flags(),
+                extra_ldflags=[*_openmp_flags(), *_extra_flags()],
+                build_directory=str(target),
+                is_python_module=False,
+            )
+        except Exception:
+            print("failed", file=sys.stderr, flush=True)
+            raise
+        try:
+            target.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster, with the same result
+                raise
+    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _flags() -> list[str]:
+    capability = _CAPABILITY_FLAGS.get(torch.backends.cpu.get_cpu_capability(), "")
+    common = ["-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
+    return [*common, *_openmp_flags(), *capability.split(), *_extra_flags()]
+
+
+def _openmp_flags() -> list[str]:
+    # at::parallel_for is a template: without the flag that torch was compiled with it runs on one thread. Apple's
+    # compiler has no OpenMP.
+    return ["-fopenmp"] if torch.backends.openmp.is_available() and sys.platform != "darwin" else []
+
+
+def _extra_flags() -> list[str]:
+    return shlex.split(os.environ.get(FLAGS_VARIABLE, ""))
+
+
+def _compiler() -> list[str]:
+    from torch.utils import cpp_extension
+
+    return shlex.split(cpp_extension.get_cxx_compiler())
+
+
+def _compiler_version() -> str:
+    found = subprocess.run([*_compiler(), "--version"], capture_output=True, text=True, check=False)
+    return found.stdout

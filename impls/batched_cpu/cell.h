@@ -1,0 +1,197 @@
+// One LSTM cell on one row: gates to state, and the gradient of the state to that of the gates, with or without norms.
+#pragma once
+
+#include <cmath>
+
+#include "product.h"
+
+namespace hyperlstm {
+
+constexpr double kEps = 1e-5;  // EPS of layer.py
+
+// The norms of a cell, padded to whole vectors: of its gates [4, F] and of its cell's output [F]; null without layer norm.
+template <class A>
+struct Norms {
+  A *weight = nullptr, *bias = nullptr, *c_weight = nullptr, *c_bias = nullptr;
+  explicit operator bool() const { return weight != nullptr; }
+};
+
+// Subtracts the mean of y [F] and divides by its standard deviation, in place; returns 1 / deviation. y has zeros up to
+// a whole vector, before and after.
+template <class A>
+A standardise(A* y, int64_t F) {
+  constexpr int64_t V = kLanes<A>;
+  Vec<A> total(A(0));
+  for (int64_t j = 0; j < F; j += V) total = total + Vec<A>::loadu(y + j);
+  const Vec<A> mean(sum_of_lanes(total) / A(F));
+  Vec<A> squares(A(0));
+  for (int64_t j = 0; j < F; j += V) {
+    const Vec<A> centred = first_lanes(Vec<A>::loadu(y + j) - mean, std::min(V, F - j));
+    centred.store(y + j);
+    squares = at::vec::fmadd(centred, centred, squares);
+  }
+  const A rstd = A(1) / std::sqrt(sum_of_lanes(squares) / A(F) + A(kEps));
+  for (int64_t j = 0; j < F; j += V) (Vec<A>::loadu(y + j) * Vec<A>(rstd)).store(y + j);
+  return rstd;
+}
+
+template <class A>
+inline Vec<A> scale_shift(const A* y, const A* weight, const A* bias) {
+  const Vec<A> value = Vec<A>::loadu(y);
+  return weight == nullptr ? value : at::vec::fmadd(value, Vec<A>::loadu(weight), Vec<A>::loadu(bias));
+}
+
+// The gates i, f, g, o of vector j of a row, activated.
+template <class A>
+struct Gates {
+  Vec<A> i, f, g, o;
+
+  Gates(const A* y, int64_t gate_stride, const Norms<A>& norms, int64_t j, int64_t norm_stride) {
+    const auto value = [&](int k) {
+      const int64_t at = k * norm_stride + j;
+      return norms ? scale_shift(y + k * gate_stride + j, norms.weight + at, norms.bias + at)
+                   : Vec<A>::loadu(y + k * gate_stride + j);
+    };
+    i = sigmoid<A>(value(0));
+    f = sigmoid<A>(value(1));
+    g = hyperlstm::tanh<A>(value(2));
+    o = sigmoid<A>(value(3));
+  }
+};
+
+// Without norms: c and h of n units from their gates y (vectors of them gate_stride apart).
+template <class T, class A = Acc<T>>
+inline void cell(const A* y, int64_t gate_stride, const A* c_before, A* c, T* h, int64_t n) {
+  constexpr int64_t V = kLanes<A>;
+  for (int64_t j = 0; j < n; j += V) {
+    const int64_t m = std::min(V, n - j);
+    const Gates<A> gate(y, gate_stride, {}, j, 0);
+    const Vec<A> cell = at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * gate.g);
+    store(c + j, cell, m);
+    store(h + j, gate.o * hyperlstm::tanh<A>(cell), m);
+  }
+}
+
+// With norms: c and h of a whole row of F units; y [4, padded F] and raw [padded F] are overwritten.
+template <class T, class A = Acc<T>>
+void normed_cell(A* y, const Norms<A>& norms, const A* c_before, A* c, T* h, int64_t F, A* raw) {
+  constexpr int64_t V = kLanes<A>;
+  const int64_t stride = padded<A>(F);
+  for (int64_t k = 0; k < kGates; ++k) standardise(y + k * stride, F);
+  A* output_gate = y + 3 * stride;
+  for (int64_t j = 0; j < F; j += V) {
+    const int64_t m = std::min(V, F - j);
+    const Gates<A> gate(y, stride, norms, j, stride);
+    const Vec<A> cell = first_lanes(at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * gate.g), m);
+    store(c + j, cell, m);
+    cell.store(raw + j);
+    gate.o.store(output_gate + j);
+  }
+  standardise(raw, F);
+  for (int64_t j = 0; j < F; j += V) {
+    const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
+    store(h + j, Vec<A>::loadu(output_gate + j) * squashed, std::min(V, F - j));
+  }
+}
+
+// What follows is the same step backwards. dh [F] is the gradient of h; dc [F] that of c from later steps on entry, that
+// of c_before on return; y becomes its own gradient.
+
+// Gradients of the gates before their activations, and of c_before, from those of h and c.
+template <class A>
+struct GateGradients {
+  Vec<A> i, f, g, o, c_before;
+
+  GateGradients(const Gates<A>& gate, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c, const Vec<A>& squashed) {
+    const Vec<A> one(A(1));
+    i = dc * gate.g * gate.i * (one - gate.i);
+    f = dc * c * gate.f * (one - gate.f);
+    g = dc * gate.i * (one - gate.g * gate.g);
+    o = dh * squashed * gate.o * (one - gate.o);
+    c_before = dc * gate.f;
+  }
+};
+
+template <class A>
+void cell_gradient(A* y, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
+  constexpr int64_t V = kLanes<A>;
+  const int64_t stride = padded<A>(F);
+  for (int64_t j = 0; j < F; j += V) {
+    const int64_t m = std::min(V, F - j);
+    const Gates<A> gate(y, stride, {}, j, 0);
+    const Vec<A> squashed = hyperlstm::tanh<A>(load(c + j, m)), d_h = load(dh + j, m);
+    const Vec<A> d_c = at::vec::fmadd(d_h * gate.o, Vec<A>(A(1)) - squashed * squashed, load(dc + j, m));
+    const GateGradients<A> d(gate, d_h, d_c, load(c_before + j, m), squashed);
+    d.i.store(y + j);
+    d.f.store(y + stride + j);
+    d.g.store(y + 2 * stride + j);
+    d.o.store(y + 3 * stride + j);
+    store(dc + j, d.c_before, m);
+  }
+}
+
+// Turns d [F], the gradient of a norm's result, into that of its argument, in place, and adds to the gradients of weight
+// and bias; y [F] is the standardised argument, rstd what standardise returned for it.
+template <class A>
+void norm_gradient(A* d, const A* y, A rstd, const A* weight, A* d_weight, A* d_bias, int64_t F) {
+  constexpr int64_t V = kLanes<A>;
+  Vec<A> total(A(0)), along(A(0));
+  for (int64_t j = 0; j < F; j += V) {
+    const Vec<A> given = Vec<A>::loadu(d + j), value = Vec<A>::loadu(y + j);
+    at::vec::fmadd(given, value, Vec<A>::loadu(d_weight + j)).store(d_weight + j);
+    (Vec<A>::loadu(d_bias + j) + given).store(d_bias + j);
+    const Vec<A> weighted = given * Vec<A>::loadu(weight + j);
+    weighted.store(d + j);
+    total = total + weighted;
+    along = at::vec::fmadd(weighted, value, along);
+  }
+  const Vec<A> mean(sum_of_lanes(total) / A(F)), slope(sum_of_lanes(along) / A(F)), scale(rstd);
+  for (int64_t j = 0; j < F; j += V) {
+    const Vec<A> rest = Vec<A>::loadu(d + j) - mean - Vec<A>::loadu(y + j) * slope;
+    first_lanes(rest * scale, std::min(V, F - j)).store(d + j);
+  }
+}
+
+// With norms, whose gradients are added to d_norms; scratch holds 5 padded F.
+template <class A>
+void normed_cell_gradient(
+    A* y, const Norms<A>& norms, const Norms<A>& d_norms, const A* c_before, const A* c, const A* dh, A* dc, int64_t F,
+    A* scratch) {
+  constexpr int64_t V = kLanes<A>;
+  const int64_t stride = padded<A>(F);
+  A rstd[kGates];
+  for (int64_t k = 0; k < kGates; ++k) rstd[k] = standardise(y + k * stride, F);
+  A *raw = scratch, *d_cell = scratch + stride, *d_gates = scratch + stride;
+  for (int64_t j = 0; j < F; j += V) load(c + j, std::min(V, F - j)).store(raw + j);
+  const A c_rstd = standardise(raw, F);
+  for (int64_t j = 0; j < F; j += V) {
+    const int64_t m = std::min(V, F - j), o = 3 * stride + j;
+    const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
+    const Vec<A> output_gate = sigmoid<A>(scale_shift(y + o, norms.weight + o, norms.bias + o));
+    (load(dh + j, m) * output_gate * (Vec<A>(A(1)) - squashed * squashed)).store(d_cell + j);
+  }
+  // d_cell and d_gates share memory: the cell's gradient is folded into dc before the gates' are written.
+  norm_gradient(d_cell, raw, c_rstd, norms.c_weight, d_norms.c_weight, d_norms.c_bias, F);
+  for (int64_t j = 0; j < F; j += V) {
+    const int64_t m = std::min(V, F - j);
+    store(dc + j, load(dc + j, m) + Vec<A>::loadu(d_cell + j), m);
+  }
+  for (int64_t j = 0; j < F; j += V) {
+    const int64_t m = std::min(V, F - j);
+    const Gates<A> gate(y, stride, norms, j, stride);
+    const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
+    const GateGradients<A> d(gate, load(dh + j, m), load(dc + j, m), load(c_before + j, m), squashed);
+    d.i.store(d_gates + j);
+    d.f.store(d_gates + stride + j);
+    d.g.store(d_gates + 2 * stride + j);
+    d.o.store(d_gates + 3 * stride + j);
+    store(dc + j, d.c_before, m);
+  }
+  for (int64_t k = 0; k < kGates; ++k) {
+    const int64_t at = k * stride;
+    norm_gradient(d_gates + at, y + at, rstd[k], norms.weight + at, d_norms.weight + at, d_norms.bias + at, F);
+  }
+  std::copy(d_gates, d_gates + kGates * stride, y);
+}
+
+}  // namespace hyperlstm

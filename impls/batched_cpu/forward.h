@@ -1,0 +1,189 @@
+// The steps of a chunk forwards.
+#pragma once
+
+#include "layer.h"
+#include "scratch.h"
+
+namespace hyperlstm {
+
+// h, c, h_hat, c_hat of some rows or steps.
+template <class T, class A = Acc<T>>
+struct States {
+  T* h;
+  A* c;
+  T* h_hat;
+  A* c_hat;
+
+  States from_row(int64_t row, const Sizes& size) const {
+    return {h + row * size.H, c + row * size.H, h_hat + row * size.S, c_hat + row * size.S};
+  }
+};
+
+template <class T, class A = Acc<T>>
+class ForwardSweep {
+ public:
+  // vx [K, B, 4H + 4S]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S], written.
+  ForwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* vx, States<T> start, States<T> into, T* uh)
+      : p_(p), size_(size), K_(K), B_(B), vx_(vx), start_(start), into_(into), uh_(uh) {}
+
+  void run() const {
+    for_row_shares(row_shares(B_), B_, [this](int64_t, int64_t begin, int64_t end) { Share(*this, begin, end).run(); });
+  }
+
+ private:
+  // One thread's rows through all steps.
+  class Share {
+   public:
+    Share(const ForwardSweep& sweep, int64_t begin, int64_t end) : w_(sweep), begin_(begin), rows_(end - begin) {
+      const auto [H, S, Z] = size_;
+      tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
+      scale_ = scratch_.zeros<A>(kGroup * 3 * kPanel<A>);
+      z_ = scratch_.zeros<A>(rows_ * z_stride_);
+      if (p_.norms) {
+        y_ = scratch_.zeros<A>(rows_ * kGates * padded<A>(H));
+        a_ = scratch_.zeros<A>(rows_ * kGates * padded<A>(S));
+        raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
+      }
+      if (!std::is_same_v<T, A>) {
+        wide_h_ = scratch_.zeros<A>(rows_ * H);
+        wide_h_hat_ = scratch_.zeros<A>(rows_ * S);
+      }
+    }
+
+    void run() {
+      States<T> before = w_.start_.from_row(begin_, size_);
+      const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
+      for (int64_t t = 0; t < w_.K_; ++t) {
+        const States<T> after = w_.into_.from_row(t * w_.B_ + begin_, size_);
+        const T* vx = w_.vx_ + (t * w_.B_ + begin_) * stride_;
+        uh_ = w_.uh_ + (t * w_.B_ + begin_) * stride_;
+        const A* h = widened(before.h, rows_ * size_.H, wide_h_);
+        hyper(vx + 4 * size_.H, h, h_hat, before, after);
+        h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
+        embed(h_hat);
+        main(vx, h, before, after);
+        before = after;
+      }
+    }
+
+   private:
+    template <class Block>
+    void for_blocks(int64_t panels, const Block& block) {
+      for (int64_t p = 0; p < panels; ++p) {
+        for (int64_t r = 0; r < rows_; r += kRowBlock) block(p, r, std::min(kRowBlock, rows_ - r));
+      }
+    }
+
+    // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
+    void hyper(const T* a_x, const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
+      constexpr int64_t V = kLanes<A>;
+      const auto [H, S, Z] = size_;
+      const int64_t stride = padded<A>(S);
+      for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
+        const int64_t unit = p * V, m = std::min(V, S - unit);
+        std::fill_n(tile_, n * kPanel<A>, A(0));
+        multiply(n, h + first * H, H, p_.hyper_weight_h + p * H * kPanel<A>, H, tile_);
+        for (int64_t r = 0; r < n; ++r) {
+          for (int64_t k = 0; k < kGates; ++k) {
+            const int64_t at = (first + r) * stride_ + k * S + unit;
+            A* sum = tile_ + r * kPanel<A> + k * V;
+            const Vec<A> u = Vec<A>::loadu(sum);
+            store(uh_ + 4 * H + at, u, m);
+            (u + load(a_x + at, m) + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(sum);
+          }
+        }
+        multiply(n, h_hat + first * S, S, p_.hyper_weight_s + p * S * kPanel<A>, S, tile_);
+        finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
+      });
+      if (p_.hyper_norms) {
+        for (int64_t r = 0; r < rows_; ++r) {
+          normed_cell(a_ + r * kGates * stride, p_.hyper_norms, before.c_hat + r * S, after.c_hat + r * S, after.h_hat + r * S, S, raw_);
+        }
+      }
+    }
+
+    // A tile of gates goes to the cell at once, or where a norm wants the whole row first, to y.
+    void finish(int64_t n, int64_t first, int64_t unit, int64_t m, int64_t F, const A* c_before, A* c, T* h, A* y) {
+      constexpr int64_t V = kLanes<A>;
+      for (int64_t r = 0; r < n; ++r) {
+        const A* tile = tile_ + r * kPanel<A>;
+        const int64_t at = (first + r) * F + unit;
+        if (!p_.norms) {
+          cell<T>(tile, V, c_before + at, c + at, h + at, m);
+          continue;
+        }
+        A* to = y + (first + r) * kGates * padded<A>(F) + unit;
+        for (int64_t k = 0; k < kGates; ++k) Vec<A>::loadu(tile + k * V).store(to + k * padded<A>(F));
+      }
+    }
+
+    // z = z_weight h_hat + z_bias
+    void embed(const A* h_hat) {
+      const int64_t S = size_.S;
+      for_blocks(panels<A>(12 * size_.Z, false), [&](int64_t p, int64_t first, int64_t n) {
+        for (int64_t r = 0; r < n; ++r) std::copy_n(p_.z_bias + p * kPanel<A>, kPanel<A>, tile_ + r * kPanel<A>);
+        multiply(n, h_hat + first * S, S, p_.z_weight + p * S * kPanel<A>, S, tile_);
+        for (int64_t r = 0; r < n; ++r) {
+          std::copy_n(tile_ + r * kPanel<A>, kPanel<A>, z_ + (first + r) * z_stride_ + p * kPanel<A>);
+        }
+      });
+    }
+
+    // y = d_h u + d_x v + d_b + bias with u = weight_h h, and the main LSTM's cell.
+    void main(const T* v, const A* h, const States<T>& before, const States<T>& after) {
+      constexpr int64_t V = kLanes<A>;
+      const auto [H, S, Z] = size_;
+      for_blocks(panels<A>(H, true), [&](int64_t p, int64_t first, int64_t n) {
+        const int64_t unit = p * V, m = std::min(V, H - unit);
+        std::fill_n(tile_, n * kPanel<A>, A(0));
+        multiply(n, h + first * H, H, p_.weight_h + p * H * kPanel<A>, H, tile_);
+        for (int64_t g = 0; g < n; g += kGroup) {
+          const int64_t group = std::min<int64_t>(kGroup, n - g);
+          scales(group, p_.scales + p * 12 * Z * V, Z, z_ + (first + g) * z_stride_, z_stride_, scale_, 3 * kPanel<A>, kPanel<A>, V);
+          for (int64_t r = 0; r < group; ++r) {
+            const int64_t at = (first + g + r) * stride_ + unit;
+            scale_tile(scale_ + r * 3 * kPanel<A>, v + at, uh_ + at, unit, m, tile_ + (g + r) * kPanel<A>);
+          }
+        }
+        finish(n, first, unit, m, H, before.c, after.c, after.h, y_);
+      });
+      if (p_.norms) {
+        for (int64_t r = 0; r < rows_; ++r) {
+          normed_cell(y_ + r * kGates * padded<A>(H), p_.norms, before.c + r * H, after.c + r * H, after.h + r * H, H, raw_);
+        }
+      }
+    }
+
+    // tile: u on entry, also written to keep; y on return.
+    void scale_tile(const A* scale, const T* v, T* keep, int64_t unit, int64_t m, A* tile) {
+      constexpr int64_t V = kLanes<A>;
+      for (int64_t k = 0; k < kGates; ++k) {
+        const A* d = scale + k * V;
+        Vec<A> y = Vec<A>::loadu(d + 2 * kPanel<A>) + Vec<A>::loadu(p_.bias + k * padded<A>(size_.H) + unit);
+        y = at::vec::fmadd(Vec<A>::loadu(d + kPanel<A>), load(v + k * size_.H, m), y);
+        const Vec<A> u = Vec<A>::loadu(tile + k * V);
+        store(keep + k * size_.H, u, m);
+        at::vec::fmadd(Vec<A>::loadu(d), u, y).store(tile + k * V);
+      }
+    }
+
+    const ForwardSweep& w_;
+    const Packed<A>& p_ = w_.p_;
+    const Sizes size_ = w_.size_;
+    const int64_t begin_, rows_;
+    const int64_t stride_ = 4 * size_.H + 4 * size_.S;
+    const int64_t z_stride_ = panels<A>(12 * size_.Z, false) * kPanel<A>;
+    T* uh_ = nullptr;
+    Scratch scratch_;
+    A *tile_, *scale_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr, *wide_h_hat_ = nullptr;
+  };
+
+  const Packed<A>& p_;
+  const Sizes size_;
+  const int64_t K_, B_;
+  const T* vx_;
+  const States<T> start_, into_;
+  T* uh_;
+};
+
+}  // namespace hyperlstm

@@ -1,0 +1,153 @@
+// The parameters of a layer as the sweeps read them: packed and padded once a sequence.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include "cell.h"
+
+namespace hyperlstm {
+
+struct Sizes {
+  int64_t H, S, Z;
+};
+
+using Tensors = std::vector<at::Tensor>;
+
+// In the order of LayerParams.
+enum Param { kWeightX, kWeightH, kBias, kHyperWeightX, kHyperWeightH, kHyperWeightS, kHyperBias, kZWeight, kZBias, kDWeight, kNorms };
+
+inline Sizes sizes(const Tensors& p) { return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2)}; }
+
+// The packed arrays of either sweep; which of them are there depends on the direction.
+template <class A>
+struct Packed {
+  A *scales;  // [panels of H, 4, Z, 3, lanes], d_weight
+  A *bias;    // [4, padded H]
+  Norms<A> norms, hyper_norms;
+  // Forward: products with h, h_hat and z's weights.
+  A *weight_h, *hyper_weight_h, *hyper_weight_s, *hyper_bias, *z_weight, *z_bias;
+  // Backward: the transposed ones.
+  A *weight_h_t, *hyper_weight_h_t, *hyper_weight_s_t, *z_weight_t;
+};
+
+// Calls move(i, j) for every number of d_weight: i is its place in [3, 4, H, Z], j in [panels of H, 4, Z, 3, lanes].
+template <class A, class Move>
+void for_scales(Sizes size, const Move& move) {
+  constexpr int64_t V = kLanes<A>;
+  int64_t i = 0;
+  for (int64_t sk = 0; sk < 12; ++sk) {
+    for (int64_t j = 0; j < size.H; ++j) {
+      const int64_t first = ((j / V * 4 + sk % 4) * size.Z * 3 + sk / 4) * V + j % V;
+      for (int64_t n = 0; n < size.Z; ++n) move(i++, first + n * 3 * V);
+    }
+  }
+}
+
+// Owns what a Packed points to, as tensors, so that memory is torch's own.
+template <class T, class A = Acc<T>>
+class Packing {
+ public:
+  Packing(const Tensors& p, bool backward) : p_(p), size_(sizes(p)) {
+    const auto [H, S, Z] = size_;
+    packed_.scales = scales();
+    packed_.bias = rows(data(kBias), 4, H);
+    if (p.size() > kNorms) {
+      packed_.norms = norms(kNorms, H);
+      packed_.hyper_norms = norms(kNorms + 4, S);
+    }
+    if (backward) {
+      packed_.weight_h_t = matrix(data(kWeightH), {0, 1, H}, 4 * H, H, false);
+      packed_.hyper_weight_h_t = matrix(data(kHyperWeightH), {0, 1, H}, 4 * S, H, false);
+      packed_.hyper_weight_s_t = matrix(data(kHyperWeightS), {0, 1, S}, 4 * S, S, false);
+      packed_.z_weight_t = matrix(data(kZWeight), {0, 1, S}, 12 * Z, S, false);
+    } else {
+      packed_.weight_h = matrix(data(kWeightH), {H * H, H, 1}, H, H, true);
+      packed_.hyper_weight_h = matrix(data(kHyperWeightH), {S * H, H, 1}, H, S, true);
+      packed_.hyper_weight_s = matrix(data(kHyperWeightS), {S * S, S, 1}, S, S, true);
+      packed_.hyper_bias = rows(data(kHyperBias), 4, S);
+      packed_.z_weight = matrix(data(kZWeight), {0, S, 1}, S, 12 * Z, false);
+      packed_.z_bias = allocate(panels<A>(12 * Z, false) * kPanel<A>);  // the last 4 Z have none
+      std::copy(data(kZBias), data(kZBias) + 8 * Z, packed_.z_bias);
+    }
+  }
+
+  const Packed<A>& operator*() const { return packed_; }
+
+ private:
+  const T* data(int i) const { return p_[i].const_data_ptr<T>(); }
+
+  A* allocate(int64_t n) {
+    owned_.push_back(at::zeros({n}, options()));
+    return owned_.back().mutable_data_ptr<A>();
+  }
+
+  A* matrix(const T* source, Columns at, int64_t K, int64_t units, bool gates) {
+    owned_.push_back(at::empty({panels<A>(units, gates) * K * kPanel<A>}, options()));
+    A* to = owned_.back().mutable_data_ptr<A>();
+    pack(source, at, K, units, gates, to);
+    return to;
+  }
+
+  at::TensorOptions options() const { return p_[0].options().dtype(c10::CppTypeToScalarType<A>::value); }
+
+  A* rows(const T* source, int64_t n, int64_t F) {
+    A* to = allocate(n * padded<A>(F));
+    for (int64_t k = 0; k < n; ++k) std::copy(source + k * F, source + (k + 1) * F, to + k * padded<A>(F));
+    return to;
+  }
+
+  Norms<A> norms(int first, int64_t F) {
+    return {rows(data(first), 4, F), rows(data(first + 1), 4, F), rows(data(first + 2), 1, F), rows(data(first + 3), 1, F)};
+  }
+
+  A* scales() {
+    const auto [H, S, Z] = size_;
+    const T* from = data(kDWeight);
+    A* to = allocate(padded<A>(H) * 12 * Z);
+    for_scales<A>(size_, [&](int64_t stored, int64_t packed) { to[packed] = static_cast<A>(from[stored]); });
+    return to;
+  }
+
+  const Tensors& p_;
+  Sizes size_;
+  Packed<A> packed_{};
+  Tensors owned_;
+};
+
+// scale [R, 4, lanes, each source] = d_h, d_x and d_b of one panel for R rows, from their z [R, z_stride], which holds
+// [3, 4, Z]. Source s of gate k lies at scale + s * source_stride + k * gate_stride, rows row_stride apart.
+template <class A, int R>
+inline void row_scales(const A* panel, int64_t Z, const A* z, int64_t z_stride, A* scale, int64_t row_stride, int64_t source_stride, int64_t gate_stride) {
+  constexpr int64_t V = kLanes<A>;
+  for (int64_t k = 0; k < kGates; ++k) {
+    Vec<A> d[R][3];
+    for (int64_t n = 0; n < Z; ++n, panel += 3 * V) {
+#pragma GCC unroll 3
+      for (int s = 0; s < 3; ++s) {
+        const Vec<A> w = Vec<A>::loadu(panel + s * V);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) d[r][s] = at::vec::fmadd(w, Vec<A>(z[r * z_stride + (s * 4 + k) * Z + n]), d[r][s]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 3
+      for (int s = 0; s < 3; ++s) d[r][s].store(scale + r * row_stride + s * source_stride + k * gate_stride);
+    }
+  }
+}
+
+// Rows that share one read of a panel of scales.
+constexpr int kGroup = 4;
+
+template <class A, int R = kGroup>
+inline void scales(int64_t rows, const A* panel, int64_t Z, const A* z, int64_t z_stride, A* scale, int64_t row_stride, int64_t source_stride, int64_t gate_stride) {
+  if constexpr (R > 0) {
+    if (rows == R) return row_scales<A, R>(panel, Z, z, z_stride, scale, row_stride, source_stride, gate_stride);
+    scales<A, R - 1>(rows, panel, Z, z, z_stride, scale, row_stride, source_stride, gate_stride);
+  }
+}
+
+}  // namespace hyperlstm

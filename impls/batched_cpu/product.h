@@ -1,0 +1,132 @@
+// Matrix products of a few rows with packed weights: the one product of every step.
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "vec.h"
+
+namespace hyperlstm {
+
+// A panel is four vectors of columns. Where a matrix has gates, they are one vector of units of each gate, so that the
+// pointwise pass finds all four gates of a unit in one tile.
+constexpr int64_t kGates = 4;
+
+template <class A>
+constexpr int64_t kPanel = kGates * kLanes<A>;
+
+// Rows of a register tile: its rows times four sums, four weights and one number of the left factor fill the registers.
+#if defined(CPU_CAPABILITY_AVX512) || defined(__aarch64__)
+constexpr int kTileRows = 6;
+#else
+constexpr int kTileRows = 3;
+#endif
+
+// Rows whose tiles are worked on together, and the part of K for which a panel is read: both fit into the L1 cache.
+constexpr int64_t kRowBlock = 36;
+constexpr int64_t kDepthBlock = 128;
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class A>
+inline int64_t padded(int64_t n) {
+  return ceil_div(n, kLanes<A>) * kLanes<A>;
+}
+
+// Where the columns of a matrix [K, N] lie: that of unit j in gate k at gate * k + unit * j, its numbers `depth` apart.
+// Without gates N is the number of units and `gate` is 0.
+struct Columns {
+  int64_t gate, unit, depth;
+};
+
+template <class A>
+inline int64_t panels(int64_t units, bool gates) {
+  return ceil_div(units, gates ? kLanes<A> : kPanel<A>);
+}
+
+// source -> to [panels, K, 4, lanes], zero where there is no unit.
+template <class T>
+void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to) {
+  using A = Acc<T>;
+  constexpr int64_t V = kLanes<A>, kBlock = 16;  // depth of a block whose cache lines stay in L1 while it is transposed
+  const auto pack_panel = [&](int64_t p) {
+    for (int64_t d = 0; d < K; d += kBlock) {
+      const int64_t depth = std::min(kBlock, K - d);
+      for (int64_t k = 0; k < kGates; ++k) {
+        const int64_t first = gates ? p * V : (p * kGates + k) * V;
+        const int64_t n = std::clamp<int64_t>(units - first, 0, V);
+        const T* from = source + (gates ? at.gate * k : 0) + at.unit * first + at.depth * d;
+        A* into = to + (p * K + d) * kPanel<A> + k * V;
+        if (n < V) {
+          for (int64_t i = 0; i < depth; ++i) std::fill_n(into + i * kPanel<A>, V, A(0));
+        }
+        if (at.unit == 1) {
+          for (int64_t i = 0; i < depth; ++i) {
+            for (int64_t j = 0; j < n; ++j) into[i * kPanel<A> + j] = static_cast<A>(from[i * at.depth + j]);
+          }
+        } else {
+          for (int64_t j = 0; j < n; ++j) {
+            for (int64_t i = 0; i < depth; ++i) into[i * kPanel<A> + j] = static_cast<A>(from[i * at.depth + j * at.unit]);
+          }
+        }
+      }
+    }
+  };
+  const int64_t grain = std::max<int64_t>(1, (1 << 15) / (K * kPanel<A>));
+  at::parallel_for(0, panels<A>(units, gates), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) pack_panel(p);
+  });
+}
+
+// tile [R, 4, lanes] += a [R, K] times one panel [K, 4, lanes], all sums in registers.
+template <class A, int R>
+inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, int64_t K, A* tile) {
+  constexpr int64_t V = kLanes<A>;
+  Vec<A> sum[R][kGates];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kGates; ++k) sum[r][k] = Vec<A>::loadu(tile + r * kPanel<A> + k * V);
+  }
+  for (int64_t d = 0; d < K; ++d, panel += kPanel<A>) {
+    Vec<A> w[kGates];
+#pragma GCC unroll 4
+    for (int k = 0; k < kGates; ++k) w[k] = Vec<A>::loadu(panel + k * V);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vec<A> x(a[r * a_stride + d]);
+#pragma GCC unroll 4
+      for (int k = 0; k < kGates; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int k = 0; k < kGates; ++k) sum[r][k].store(tile + r * kPanel<A> + k * V);
+  }
+}
+
+template <class A, int R = kTileRows>
+inline void multiply_rows(int64_t rows, const A* a, int64_t a_stride, const A* panel, int64_t K, A* tile) {
+  if constexpr (R > 0) {
+    if (rows == R) return multiply_tile<A, R>(a, a_stride, panel, K, tile);
+    multiply_rows<A, R - 1>(rows, a, a_stride, panel, K, tile);
+  }
+}
+
+// tile [rows, 4, lanes] += a [rows, K] times one panel.
+template <class A>
+void multiply(int64_t rows, const A* a, int64_t a_stride, const A* panel, int64_t K, A* tile) {
+  const int64_t tiles = ceil_div(rows, kTileRows);
+  for (int64_t d = 0; d < K; d += kDepthBlock) {
+    const int64_t depth = std::min(kDepthBlock, K - d);
+    for (int64_t i = 0; i < tiles; ++i) {
+      // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
+      const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
+      multiply_rows<A>(end - begin, a + begin * a_stride + d, a_stride, panel + d * kPanel<A>, depth, tile + begin * kPanel<A>);
+    }
+  }
+}
+
+}  // namespace hyperlstm

@@ -1,0 +1,51 @@
+// Memory of one thread's sweep.
+#pragma once
+
+#include <c10/core/CPUAllocator.h>
+
+#include <cstring>
+#include <vector>
+
+#include "product.h"
+
+namespace hyperlstm {
+
+// Hands out zeroed arrays that begin on a cache line and are freed together.
+class Scratch {
+ public:
+  template <class A>
+  A* zeros(int64_t n) {
+    const size_t bytes = std::max<int64_t>(n, 1) * sizeof(A);
+    owned_.push_back(c10::GetCPUAllocator()->allocate(bytes));
+    return static_cast<A*>(std::memset(owned_.back().get(), 0, bytes));
+  }
+
+ private:
+  std::vector<c10::DataPtr> owned_;
+};
+
+// Stored rows [rows, F] as a factor of a product: as they are, or converted into wide [rows, F].
+template <class T, class A = Acc<T>>
+const A* widened(const T* rows, int64_t n, A* wide) {
+  if constexpr (std::is_same_v<T, A>) {
+    return rows;
+  } else {
+    for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<A>(rows[i]);
+    return wide;
+  }
+}
+
+// How many threads share B rows.
+inline int64_t row_shares(int64_t B) {
+  return std::min<int64_t>(B, at::in_parallel_region() ? 1 : at::get_num_threads());
+}
+
+// Runs body(i, begin, end) for each share of B rows: it goes through all steps without waiting for another.
+template <class Body>
+void for_row_shares(int64_t shares, int64_t B, const Body& body) {
+  at::parallel_for(0, shares, 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) body(i, B * i / shares, B * (i + 1) / shares);
+  });
+}
+
+}  // namespace hyperlstm

@@ -1,0 +1,100 @@
+// What Python calls: the layer's parameters packed, and the two sweeps over a chunk of steps. The GIL is not held here.
+#include <ATen/Dispatch.h>
+#include <torch/csrc/utils/pybind.h>
+
+#include "backward.h"
+#include "forward.h"
+
+namespace hyperlstm {
+namespace {
+
+#define DISPATCH(dtype, name, ...)                                        \
+  AT_DISPATCH_SWITCH(dtype, name, AT_DISPATCH_CASE(at::kDouble, __VA_ARGS__) \
+      AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
+
+// Reads a tensor whose layout the sweeps rely on.
+template <class T>
+T* data(const at::Tensor& x, at::IntArrayRef shape) {
+  TORCH_CHECK(x.is_contiguous() && x.sizes() == shape, "expected a contiguous tensor of shape ", shape, ", got shape ",
+              x.sizes(), " and strides ", x.strides());
+  return x.mutable_data_ptr<T>();
+}
+
+// Owns packed parameters, whatever their dtype.
+class Weights {
+ public:
+  Weights(Tensors params, bool backward) : params_(std::move(params)) {
+    for (auto& p : params_) p = p.contiguous();
+    DISPATCH(dtype(), "Weights", [&] { packed_ = std::make_shared<Packing<scalar_t>>(params_, backward); });
+  }
+
+  at::ScalarType dtype() const { return params_[0].scalar_type(); }
+  Sizes size() const { return sizes(params_); }
+
+  template <class T>
+  const Packed<Acc<T>>& packed() const {
+    return **static_cast<const Packing<T>*>(packed_.get());
+  }
+
+ private:
+  Tensors params_;
+  std::shared_ptr<void> packed_;
+};
+
+template <class T>
+States<T> states(const Tensors& s, at::IntArrayRef leading, Sizes size) {
+  using A = Acc<T>;
+  at::DimVector h(leading), h_hat(leading);
+  h.push_back(size.H);
+  h_hat.push_back(size.S);
+  return {data<T>(s[0], h), data<A>(s[1], h), data<T>(s[2], h_hat), data<A>(s[3], h_hat)};
+}
+
+// vx [K, B, 4H + 4S], start [B, *] -> into [K, B, *] and the products with h, uh [K, B, 4H + 4S].
+void forward(
+    const Weights& weights, const at::Tensor& vx, const Tensors& start, const Tensors& into, const at::Tensor& uh) {
+  const Sizes size = weights.size();
+  const int64_t K = vx.size(0), B = vx.size(1);
+  DISPATCH(weights.dtype(), "forward", [&] {
+    ForwardSweep<scalar_t>(
+        weights.packed<scalar_t>(), size, K, B, data<scalar_t>(vx, {K, B, 4 * size.H + 4 * size.S}),
+        states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size),
+        data<scalar_t>(uh, {K, B, 4 * size.H + 4 * size.S}))
+        .run();
+  });
+}
+
+// chunk: vx, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc, dh_hat,
+// dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight and bias and, if there are norms,
+// theirs in the order of LayerParams.
+Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& deltas, const Tensors& carried) {
+  const Sizes size = weights.size();
+  const int64_t H = size.H, S = size.S, Z = size.Z, K = chunk[0].size(0), B = chunk[0].size(1), N = 4 * H + 4 * S;
+  Tensors gradients;
+  DISPATCH(weights.dtype(), "backward", [&] {
+    using T = scalar_t;
+    using A = Acc<T>;
+    const ChunkArrays<T> arrays{
+        data<T>(chunk[0], {K, B, N}), data<T>(chunk[1], {K, B, N}), data<T>(chunk[2], {K, B, 4 * S}),
+        data<T>(chunk[3], {K, B, 12 * Z}), data<A>(chunk[4], {K, B, H}), data<A>(chunk[5], {K, B, H}),
+        data<A>(chunk[6], {K, B, S}), data<A>(chunk[7], {K, B, S}), data<T>(chunk[8], {K, B, H})};
+    const DeltaArrays<T> to{
+        data<T>(deltas[0], {K, B, N}), data<T>(deltas[1], {K, B, 4 * H}), data<T>(deltas[2], {K, B, 12 * Z})};
+    const Carried<A> state{
+        data<A>(carried[0], {B, H}), data<A>(carried[1], {B, H}), data<A>(carried[2], {B, S}), data<A>(carried[3], {B, S})};
+    gradients = BackwardSweep<T>(weights.packed<T>(), size, K, B, arrays, to, state).run(carried[0].options());
+  });
+  return gradients;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  namespace py = pybind11;
+  using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<Weights>(m, "Weights").def(py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
+  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("vx"), py::arg("start"), py::arg("into"), py::arg("uh"));
+  m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
+}
+
+}  // namespace hyperlstm

@@ -1,0 +1,126 @@
+// Vectors of the accumulation type, whatever type the tensors are stored in, and the two activations on them.
+#pragma once
+
+#include <ATen/OpMathType.h>
+#include <ATen/cpu/vec/functional.h>
+#include <ATen/cpu/vec/vec.h>
+
+#include <array>
+#include <cstdint>
+#include <type_traits>
+
+namespace hyperlstm {
+
+// What sums, cells and scratch arrays are held in: float for bfloat16, else the stored type itself.
+template <class T>
+using Acc = at::opmath_type<T>;
+
+template <class A>
+using Vec = at::vec::Vectorized<A>;
+
+template <class A>
+constexpr int64_t kLanes = Vec<A>::size();
+
+// The first n lanes from p, zero in the rest.
+template <class T>
+inline Vec<Acc<T>> load(const T* p, int64_t n = kLanes<Acc<T>>) {
+  using A = Acc<T>;
+  if constexpr (std::is_same_v<T, A>) {
+    return n == kLanes<A> ? Vec<A>::loadu(p) : Vec<A>::loadu(p, n);
+  } else {
+    alignas(64) A wide[kLanes<A>] = {};
+    if (n == kLanes<A>) {
+      for (int64_t i = 0; i < kLanes<A>; ++i) wide[i] = static_cast<A>(p[i]);
+    } else {
+      for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<A>(p[i]);
+    }
+    return Vec<A>::loadu(wide);
+  }
+}
+
+// Writes the first n lanes.
+template <class T>
+inline void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<T>>) {
+  using A = Acc<T>;
+  if constexpr (std::is_same_v<T, A>) {
+    if (n == kLanes<A>) x.store(p);
+    else x.store(p, n);
+  } else {
+    alignas(64) A wide[kLanes<A>];
+    x.store(wide);
+    if (n == kLanes<A>) {
+      for (int64_t i = 0; i < kLanes<A>; ++i) p[i] = static_cast<T>(wide[i]);
+    } else {
+      for (int64_t i = 0; i < n; ++i) p[i] = static_cast<T>(wide[i]);
+    }
+  }
+}
+
+// Zero in every lane from n on.
+template <class A>
+inline Vec<A> first_lanes(const Vec<A>& x, int64_t n) {
+  return n == kLanes<A> ? x : Vec<A>::set(Vec<A>(A(0)), x, n);
+}
+
+template <class A>
+inline A sum_of_lanes(const Vec<A>& x) {
+  return at::vec::vec_reduce_all<A>([](Vec<A>& a, Vec<A>& b) { return a + b; }, x);
+}
+
+template <class A>
+struct Exponent;
+
+template <>
+struct Exponent<float> {
+  using Int = int32_t;
+  static constexpr int kMantissa = 23, kTerms = 7;
+  static constexpr float kLow = -87.0f, kHigh = 88.0f, kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
+};
+
+template <>
+struct Exponent<double> {
+  using Int = int64_t;
+  static constexpr int kMantissa = 52, kTerms = 13;
+  static constexpr double kLow = -708.0, kHigh = 709.0, kLn2High = 0x1.62e42fefap-1, kLn2Low = 0x1.cf79abc9e3b3ap-40;
+};
+
+// exp(x) - 1, to some units in the last place for every x, small ones included: x = n ln 2 + r with |r| <= ln 2 / 2,
+// exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), and exp(r) - 1 by its Taylor series. NaN stays NaN.
+template <class A>
+inline Vec<A> expm1(Vec<A> x) {
+  using E = Exponent<A>;
+  using Int = typename E::Int;
+  // Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the low bits.
+  constexpr A kRound = A(3) * A(Int(1) << (E::kMantissa - 1));
+  constexpr Int kOne = std::is_same_v<A, float> ? Int(0x3f800000) : Int(0x3ff0000000000000);
+  constexpr A kLog2e = A(1.4426950408889634074);
+
+  x = at::vec::clamp(x, Vec<A>(E::kLow), Vec<A>(E::kHigh));
+  const Vec<A> shifted = at::vec::fmadd(x, Vec<A>(kLog2e), Vec<A>(kRound));
+  const Vec<A> n = shifted - Vec<A>(kRound);
+  Vec<A> r = at::vec::fmadd(n, Vec<A>(-E::kLn2High), x);
+  r = at::vec::fmadd(n, Vec<A>(-E::kLn2Low), r);
+  const auto bits = (at::vec::cast<Int>(shifted) << Vec<Int>(Int(E::kMantissa))) + Vec<Int>(kOne);
+  const Vec<A> scale = at::vec::cast<A>(bits);
+
+  A factorial = A(1);
+  std::array<A, E::kTerms + 1> inverse{};
+  for (int i = 1; i <= E::kTerms; ++i) inverse[i] = A(1) / (factorial *= A(i));
+  Vec<A> q(inverse[E::kTerms]);
+  for (int i = E::kTerms - 1; i >= 2; --i) q = at::vec::fmadd(q, r, Vec<A>(inverse[i]));
+  const Vec<A> p = at::vec::fmadd(q, r * r, r);
+  return at::vec::fmadd(scale, p, scale - Vec<A>(A(1)));
+}
+
+template <class A>
+inline Vec<A> sigmoid(const Vec<A>& x) {
+  return Vec<A>(A(1)) / (Vec<A>(A(2)) + expm1<A>(x.neg()));
+}
+
+template <class A>
+inline Vec<A> tanh(const Vec<A>& x) {
+  const Vec<A> e = expm1<A>(x + x);
+  return e / (e + Vec<A>(A(2)));
+}
+
+}  // namespace hyperlstm
