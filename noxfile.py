@@ -1,4 +1,7 @@
-"""The commands of the project: `nox -s verify`, `nox -s bench`, `nox -s report`, `nox -s lint`."""
+"""The commands of the project: `nox -s verify`, `nox -s bench`, `nox -s report`, `nox -s lint`, `nox -s sanitize`."""
+
+import subprocess
+from pathlib import Path
 
 import nox
 
@@ -46,3 +49,25 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """Check batched_cpu built under the address and undefined-behaviour sanitizers; takes GCC on Linux."""
+    install(session, "verify")
+    libraries = [
+        subprocess.run(["g++", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True).stdout
+        for name in ("asan", "ubsan")
+    ]
+    env = {
+        "HYPERLSTM_CXXFLAGS": "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "LD_PRELOAD": ":".join(map(str.strip, libraries)),
+        # Python and torch leave much to the end of the process.
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "TORCH_EXTENSIONS_DIR": str(Path(session.create_tmp()) / "sanitized"),
+    }
+    # Without a build every case below would be skipped.
+    built = "import sys; from impls import why_unavailable; sys.exit(why_unavailable('batched_cpu', 'cpu'))"
+    session.run("python", "-c", built, env=env)
+    scratch = str(Path(session.create_tmp()) / "results")
+    session.run("python", "-m", "pytest", "suite/test_equality.py", "-k", "batched_cpu", "--results", scratch, env=env)
