@@ -3,7 +3,6 @@
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from types import ModuleType
 
 import torch
 
@@ -18,6 +17,13 @@ def _imported(name: str) -> str:
     return import_module(f".{name}", __package__).__name__
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _why_not_built(name: str) -> str | None:
+    """Build an implementation if it is not built yet, and return None or why that cannot be done."""
+    reason: str | None = sys.modules[_imported(name)].why_unavailable()
+    return reason
+
+
 @dataclass(frozen=True)
 class Impl:
     """One row of the table: the module `impls/<name>.py`, and what it promises."""
@@ -28,17 +34,12 @@ class Impl:
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     twice_differentiable: bool = False
     hand_written: bool = False  # the gradient, on the skeleton of recurrence.py
-    compiled: bool = False  # must be built for this machine; its module's own why_unavailable knows whether it can
-
-    @property
-    def module(self) -> ModuleType:
-        """The module, imported when first asked for."""
-        return sys.modules[_imported(self.name)]
+    compiled: bool = False  # must be built for this machine; its module's why_unavailable() does that
 
     @property
     def run(self) -> Run:
-        """The layer function."""
-        run: Run = self.module.run
+        """The layer function, imported when first asked for."""
+        run: Run = sys.modules[_imported(self.name)].run
         return run
 
     def why_unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -50,8 +51,7 @@ class Impl:
         if device.type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device here."
         if self.compiled:
-            reason: str | None = self.module.why_unavailable(device, dtype)
-            return reason
+            return _why_not_built(self.name)  # type: ignore[no-any-return]
         return None
 
 

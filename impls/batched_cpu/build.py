@@ -47,7 +47,7 @@ def library() -> ModuleType:
     return result
 
 
-def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
+def why_unavailable() -> str | None:
     """Return None if the library is there, building it at the first call, else the reason in a sentence."""
     result = _result()
     return result.reason if isinstance(result, BuildFailure) else None
@@ -65,7 +65,7 @@ def key() -> str:
     parts = [torch.__version__, sys.version, platform.machine(), _compiler_version(), *_flags()]
     for part in parts:
         digest.update(part.encode() + b"\0")
-    for source in sorted(_FOLDER.glob("*.h")) + [_MAIN_SOURCE]:
+    for source in [*sorted(_FOLDER.glob("*.h")), _MAIN_SOURCE]:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -96,10 +96,8 @@ def _load_or_build() -> ModuleType | BuildFailure:
             _build(name, folder)
         return _load(name, folder / f"{name}{cpp_extension.LIB_EXT}")
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
-        return BuildFailure(
-            f"batched_cpu could not be built: {type(error).__name__} (impls.batched_cpu.build.build_output() has more).",
-            str(error),
-        )
+        cause = type(error).__name__
+        return BuildFailure(f"batched_cpu could not be built ({cause}, see {__name__}.build_output()).", str(error))
 
 
 def _build(name: str, folder: Path) -> None:
@@ -150,7 +148,8 @@ def _flags() -> list[str]:
 def _openmp_flags() -> list[str]:
     # at::parallel_for is a template: without the flag that torch was compiled with it runs on one thread. Apple's
     # compiler has no OpenMP.
-    return ["-fopenmp"] if torch.backends.openmp.is_available() and sys.platform != "darwin" else []
+    has_openmp: bool = torch.backends.openmp.is_available()  # type: ignore[no-untyped-call]
+    return ["-fopenmp"] if has_openmp and sys.platform != "darwin" else []
 
 
 def _extra_flags() -> list[str]:
@@ -160,7 +159,7 @@ def _extra_flags() -> list[str]:
 def _compiler() -> list[str]:
     from torch.utils import cpp_extension
 
-    return shlex.split(cpp_extension.get_cxx_compiler())
+    return shlex.split(cpp_extension.get_cxx_compiler())  # type: ignore[no-untyped-call]
 
 
 def _compiler_version() -> str:
