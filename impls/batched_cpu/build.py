@@ -96,10 +96,8 @@ def _load_or_build() -> ModuleType | BuildFailure:
             _build(name, folder)
         return _load(name, folder / f"{name}{cpp_extension.LIB_EXT}")
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
-        return BuildFailure(
-            f"batched_cpu could not be built: {type(error).__name__} (batched_cpu.build.build_output() has more).",
-            str(error),
-        )
+        cause = type(error).__name__
+        return BuildFailure(f"batched_cpu could not be built ({cause}, see {__name__}.build_output()).", str(error))
 
 
 def _build(name: str, folder: Path) -> None:
@@ -150,7 +148,8 @@ def _flags() -> list[str]:
 def _openmp_flags() -> list[str]:
     # at::parallel_for is a template: without the flag that torch was compiled with it runs on one thread. Apple's
     # compiler has no OpenMP.
-    return ["-fopenmp"] if torch.backends.openmp.is_available() and sys.platform != "darwin" else []
+    has_openmp: bool = torch.backends.openmp.is_available()
+    return ["-fopenmp"] if has_openmp and sys.platform != "darwin" else []
 
 
 def _extra_flags() -> list[str]:
