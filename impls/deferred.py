@@ -26,7 +26,8 @@ def forward(p: LayerParams) -> ForwardSweep:
     w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor) -> LayerState:
+    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
+        uh = torch.empty_like(vx) if uh is None else uh
         B = vx.shape[1]
         v = vx[..., : 4 * H].unflatten(-1, (4, H))
         a_x = vx[..., 4 * H :] + p.hyper_bias.flatten()

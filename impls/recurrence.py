@@ -50,8 +50,8 @@ class Deltas(NamedTuple):
 
 
 #: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] to write the states after each step to, array
-#: [K, B, 4H + 4S] to write the products with h to, if the rung keeps them) -> last state
-ForwardSweep = Callable[[Tensor, LayerState, LayerState, Tensor], LayerState]
+#: [K, B, 4H + 4S] to write the products with h to, None if nobody wants them) -> last state
+ForwardSweep = Callable[[Tensor, LayerState, LayerState, Tensor | None], LayerState]
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
@@ -136,7 +136,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         products = keep and _keeps_products(sweeps, T, B, p)
         out = x.new_empty(T, B, H)
         kept = x.new_empty(rows, B, H, dtype=cell), x.new_empty(rows, B, S), x.new_empty(rows, B, S, dtype=cell)
-        uh = x.new_empty(T if products else rows, B, 4 * (H + S) if sweeps.keeps_products else 0)
+        uh = x.new_empty(T, B, 4 * (H + S)) if products else x.new_empty(0)
         sweep, w_x = sweeps.forward(p), input_weight(p)
         s = LayerState(h, c.to(cell), h_hat, c_hat.to(cell))
         for steps in chunks:
@@ -144,10 +144,9 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
             K = vx.shape[0]
             into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in kept))
             # Cloned, since the next chunk may write where this state lies.
-            s = LayerState(*(part.clone() for part in sweep(vx, s, into, uh[steps] if products else uh[:K])))
+            s = LayerState(*(part.clone() for part in sweep(vx, s, into, uh[steps] if products else None)))
         last = (part.to(x.dtype) for part in s)
-        nothing = (x.new_empty(0) for _ in range(4))
-        return (out, *last, *(kept if keep else (next(nothing) for _ in kept)), uh if products else next(nothing))
+        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)), uh)  # type: ignore[return-value]
 
     @op.register_fake
     def _(

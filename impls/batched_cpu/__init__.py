@@ -15,7 +15,7 @@ def forward(p: LayerParams) -> ForwardSweep:
     compiled = library()
     weights = compiled.Weights([q for q in p if q is not None], False)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor) -> LayerState:
+    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
         compiled.forward(weights, vx.contiguous(), [q.contiguous() for q in s], list(into), uh)
         return LayerState(*(part[-1] for part in into))
 

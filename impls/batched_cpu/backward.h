@@ -150,11 +150,9 @@ class BackwardSweep {
       const auto [H, S, Z] = size_;
       const int64_t wide = padded<A>(H);
       const A* z = widened(w_.chunk_.z + (row_ + first) * 12 * Z, n * 12 * Z, z_);
-      for (int64_t p = 0; p < panels<A>(H, true); ++p) {
-        scales(n, p_.scales + p * 12 * Z * V, Z, z, 12 * Z, scale_ + p * V, 12 * wide, 4 * wide, wide);
-      }
+      for_group(n, [&](auto rows) { scales<rows>(z); });
       for (int64_t r = 0; r < n; ++r) main_row(first + r, scale_ + r * 12 * wide, y_ + r * 4 * wide);
-      embedding(n, dz_ + first * 12 * Z);
+      for_group(n, [&](auto rows) { embedding<rows>(dz_ + first * 12 * Z); });
       sum_scales(n, z);
       T* to = w_.to_.z + (row_ + first) * 12 * Z;
       for (int64_t i = 0; i < n * 12 * Z; ++i) to[i] = static_cast<T>(dz_[first * 12 * Z + i]);
@@ -198,18 +196,25 @@ class BackwardSweep {
       else cell_gradient(y, c_before, c, dh, dc, F);
     }
 
-    // dz [n, 12 Z] = d_weight^T times what main_row left in scale_.
-    void embedding(int64_t n, A* dz) {
-      switch (n) {
-        case 4: return embedding_rows<4>(dz);
-        case 3: return embedding_rows<3>(dz);
-        case 2: return embedding_rows<2>(dz);
-        default: return embedding_rows<1>(dz);
+    // scale_ [R, 3, 4, H] = d_h, d_x and d_b.
+    template <int R>
+    void scales(const A* z) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t Z = size_.Z, wide = padded<A>(size_.H);
+      for (int64_t j = 0; j < wide; j += V) {
+        scale_rows<A, R>(p_.scales + j * 12 * Z, Z, z, 12 * Z, [&](int64_t k, const auto& d) {
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 3
+            for (int s = 0; s < 3; ++s) d[r][s].store(scale_ + ((r * 3 + s) * kGates + k) * wide + j);
+          }
+        });
       }
     }
 
+    // dz [R, 12 Z] = d_weight^T times what main_row left in scale_.
     template <int R>
-    void embedding_rows(A* dz) {
+    void embedding(A* dz) {
       const int64_t Z = size_.Z;
       for (int64_t sk = 0; sk < 12; ++sk) {
         int64_t n = 0;

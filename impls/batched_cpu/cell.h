@@ -36,7 +36,7 @@ A standardise(A* y, int64_t F) {
 }
 
 template <class A>
-inline Vec<A> scale_shift(const A* y, const A* weight, const A* bias) {
+C10_ALWAYS_INLINE Vec<A> scale_shift(const A* y, const A* weight, const A* bias) {
   const Vec<A> value = Vec<A>::loadu(y);
   return weight == nullptr ? value : at::vec::fmadd(value, Vec<A>::loadu(weight), Vec<A>::loadu(bias));
 }
@@ -46,8 +46,8 @@ template <class A>
 struct Gates {
   Vec<A> i, f, g, o;
 
-  Gates(const A* y, int64_t gate_stride, const Norms<A>& norms, int64_t j, int64_t norm_stride) {
-    const auto value = [&](int k) {
+  C10_ALWAYS_INLINE Gates(const A* y, int64_t gate_stride, const Norms<A>& norms, int64_t j, int64_t norm_stride) {
+    const auto value = [&](int k) __attribute__((always_inline)) {
       const int64_t at = k * norm_stride + j;
       return norms ? scale_shift(y + k * gate_stride + j, norms.weight + at, norms.bias + at)
                    : Vec<A>::loadu(y + k * gate_stride + j);
@@ -102,7 +102,7 @@ template <class A>
 struct GateGradients {
   Vec<A> i, f, g, o, c_before;
 
-  GateGradients(const Gates<A>& gate, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c, const Vec<A>& squashed) {
+  C10_ALWAYS_INLINE GateGradients(const Gates<A>& gate, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c, const Vec<A>& squashed) {
     const Vec<A> one(A(1));
     i = dc * gate.g * gate.i * (one - gate.i);
     f = dc * c * gate.f * (one - gate.f);

@@ -22,7 +22,7 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // vx [K, B, 4H + 4S]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S], written.
+  // vx [K, B, 4H + 4S]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S] is written, or null.
   ForwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* vx, States<T> start, States<T> into, T* uh)
       : p_(p), size_(size), K_(K), B_(B), vx_(vx), start_(start), into_(into), uh_(uh) {}
 
@@ -37,7 +37,6 @@ class ForwardSweep {
     Share(const ForwardSweep& sweep, int64_t begin, int64_t end) : w_(sweep), begin_(begin), rows_(end - begin) {
       const auto [H, S, Z] = size_;
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
-      scale_ = scratch_.zeros<A>(kGroup * 3 * kPanel<A>);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) {
         y_ = scratch_.zeros<A>(rows_ * kGates * padded<A>(H));
@@ -56,7 +55,7 @@ class ForwardSweep {
       for (int64_t t = 0; t < w_.K_; ++t) {
         const States<T> after = w_.into_.from_row(t * w_.B_ + begin_, size_);
         const T* vx = w_.vx_ + (t * w_.B_ + begin_) * stride_;
-        uh_ = w_.uh_ + (t * w_.B_ + begin_) * stride_;
+        if (w_.uh_ != nullptr) uh_ = w_.uh_ + (t * w_.B_ + begin_) * stride_;
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(vx + 4 * size_.H, h, h_hat, before, after);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
@@ -77,8 +76,7 @@ class ForwardSweep {
     // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
     void hyper(const T* a_x, const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
-      const auto [H, S, Z] = size_;
-      const int64_t stride = padded<A>(S);
+      const int64_t H = size_.H, S = size_.S, stride = padded<A>(S);
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         std::fill_n(tile_, n * kPanel<A>, A(0));
@@ -88,7 +86,7 @@ class ForwardSweep {
             const int64_t at = (first + r) * stride_ + k * S + unit;
             A* sum = tile_ + r * kPanel<A> + k * V;
             const Vec<A> u = Vec<A>::loadu(sum);
-            store(uh_ + 4 * H + at, u, m);
+            if (uh_ != nullptr) store(uh_ + 4 * H + at, u, m);
             (u + load(a_x + at, m) + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(sum);
           }
         }
@@ -132,18 +130,15 @@ class ForwardSweep {
     // y = d_h u + d_x v + d_b + bias with u = weight_h h, and the main LSTM's cell.
     void main(const T* v, const A* h, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
-      const auto [H, S, Z] = size_;
+      const int64_t H = size_.H;
       for_blocks(panels<A>(H, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, H - unit);
         std::fill_n(tile_, n * kPanel<A>, A(0));
         multiply(n, h + first * H, H, p_.weight_h + p * H * kPanel<A>, H, tile_);
         for (int64_t g = 0; g < n; g += kGroup) {
-          const int64_t group = std::min<int64_t>(kGroup, n - g);
-          scales(group, p_.scales + p * 12 * Z * V, Z, z_ + (first + g) * z_stride_, z_stride_, scale_, 3 * kPanel<A>, kPanel<A>, V);
-          for (int64_t r = 0; r < group; ++r) {
-            const int64_t at = (first + g + r) * stride_ + unit;
-            scale_tile(scale_ + r * 3 * kPanel<A>, v + at, uh_ + at, unit, m, tile_ + (g + r) * kPanel<A>);
-          }
+          for_group(std::min<int64_t>(kGroup, n - g), [&](auto rows) {
+            scale_tile<rows>(p, first + g, m, v, tile_ + g * kPanel<A>);
+          });
         }
         finish(n, first, unit, m, H, before.c, after.c, after.h, y_);
       });
@@ -154,17 +149,22 @@ class ForwardSweep {
       }
     }
 
-    // tile: u on entry, also written to keep; y on return.
-    void scale_tile(const A* scale, const T* v, T* keep, int64_t unit, int64_t m, A* tile) {
+    // tile [R, 4, lanes]: u on entry, y on return, of R rows from `first` on.
+    template <int R>
+    void scale_tile(int64_t p, int64_t first, int64_t m, const T* v, A* tile) {
       constexpr int64_t V = kLanes<A>;
-      for (int64_t k = 0; k < kGates; ++k) {
-        const A* d = scale + k * V;
-        Vec<A> y = Vec<A>::loadu(d + 2 * kPanel<A>) + Vec<A>::loadu(p_.bias + k * padded<A>(size_.H) + unit);
-        y = at::vec::fmadd(Vec<A>::loadu(d + kPanel<A>), load(v + k * size_.H, m), y);
-        const Vec<A> u = Vec<A>::loadu(tile + k * V);
-        store(keep + k * size_.H, u, m);
-        at::vec::fmadd(Vec<A>::loadu(d), u, y).store(tile + k * V);
-      }
+      const int64_t H = size_.H, Z = size_.Z, unit = p * V;
+      scale_rows<A, R>(p_.scales + p * 12 * Z * V, Z, z_ + first * z_stride_, z_stride_, [&](int64_t k, const auto& d) {
+        const Vec<A> bias = Vec<A>::loadu(p_.bias + k * padded<A>(H) + unit);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const int64_t at = (first + r) * stride_ + k * H + unit;
+          A* sum = tile + r * kPanel<A> + k * V;
+          const Vec<A> u = Vec<A>::loadu(sum);
+          if (uh_ != nullptr) store(uh_ + at, u, m);
+          at::vec::fmadd(d[r][0], u, at::vec::fmadd(d[r][1], load(v + at, m), d[r][2] + bias)).store(sum);
+        }
+      });
     }
 
     const ForwardSweep& w_;
@@ -175,7 +175,7 @@ class ForwardSweep {
     const int64_t z_stride_ = panels<A>(12 * size_.Z, false) * kPanel<A>;
     T* uh_ = nullptr;
     Scratch scratch_;
-    A *tile_, *scale_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr, *wide_h_hat_ = nullptr;
+    A *tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr, *wide_h_hat_ = nullptr;
   };
 
   const Packed<A>& p_;

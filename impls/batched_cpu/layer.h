@@ -116,10 +116,13 @@ class Packing {
   Tensors owned_;
 };
 
-// scale [R, 4, lanes, each source] = d_h, d_x and d_b of one panel for R rows, from their z [R, z_stride], which holds
-// [3, 4, Z]. Source s of gate k lies at scale + s * source_stride + k * gate_stride, rows row_stride apart.
-template <class A, int R>
-inline void row_scales(const A* panel, int64_t Z, const A* z, int64_t z_stride, A* scale, int64_t row_stride, int64_t source_stride, int64_t gate_stride) {
+// Rows that share one read of a panel of scales.
+constexpr int kGroup = 4;
+
+// d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) gets them as d[R][3] for gate k. The rows' z are
+// [3, 4, Z] each, z_stride apart.
+template <class A, int R, class Take>
+inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, const Take& take) {
   constexpr int64_t V = kLanes<A>;
   for (int64_t k = 0; k < kGates; ++k) {
     Vec<A> d[R][3];
@@ -128,25 +131,12 @@ inline void row_scales(const A* panel, int64_t Z, const A* z, int64_t z_stride, 
       for (int s = 0; s < 3; ++s) {
         const Vec<A> w = Vec<A>::loadu(panel + s * V);
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) d[r][s] = at::vec::fmadd(w, Vec<A>(z[r * z_stride + (s * 4 + k) * Z + n]), d[r][s]);
+        for (int r = 0; r < R; ++r) {
+          d[r][s] = at::vec::fmadd(w, Vec<A>(z[r * z_stride + (s * kGates + k) * Z + n]), d[r][s]);
+        }
       }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 3
-      for (int s = 0; s < 3; ++s) d[r][s].store(scale + r * row_stride + s * source_stride + k * gate_stride);
-    }
-  }
-}
-
-// Rows that share one read of a panel of scales.
-constexpr int kGroup = 4;
-
-template <class A, int R = kGroup>
-inline void scales(int64_t rows, const A* panel, int64_t Z, const A* z, int64_t z_stride, A* scale, int64_t row_stride, int64_t source_stride, int64_t gate_stride) {
-  if constexpr (R > 0) {
-    if (rows == R) return row_scales<A, R>(panel, Z, z, z_stride, scale, row_stride, source_stride, gate_stride);
-    scales<A, R - 1>(rows, panel, Z, z, z_stride, scale, row_stride, source_stride, gate_stride);
+    take(k, d);
   }
 }
 

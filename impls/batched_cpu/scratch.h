@@ -35,6 +35,17 @@ const A* widened(const T* rows, int64_t n, A* wide) {
   }
 }
 
+// Calls body with the number of rows as a constant, for groups of up to 4.
+template <class Body>
+void for_group(int64_t rows, const Body& body) {
+  switch (rows) {
+    case 4: return body(std::integral_constant<int, 4>());
+    case 3: return body(std::integral_constant<int, 3>());
+    case 2: return body(std::integral_constant<int, 2>());
+    default: return body(std::integral_constant<int, 1>());
+  }
+}
+
 // How many threads share B rows.
 inline int64_t row_shares(int64_t B) {
   return std::min<int64_t>(B, at::in_parallel_region() ? 1 : at::get_num_threads());

@@ -2,6 +2,8 @@
 #include <ATen/Dispatch.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <optional>
+
 #include "backward.h"
 #include "forward.h"
 
@@ -50,16 +52,17 @@ States<T> states(const Tensors& s, at::IntArrayRef leading, Sizes size) {
   return {data<T>(s[0], h), data<A>(s[1], h), data<T>(s[2], h_hat), data<A>(s[3], h_hat)};
 }
 
-// vx [K, B, 4H + 4S], start [B, *] -> into [K, B, *] and the products with h, uh [K, B, 4H + 4S].
+// vx [K, B, 4H + 4S], start [B, *] -> into [K, B, *] and the products with h, uh [K, B, 4H + 4S], if given.
 void forward(
-    const Weights& weights, const at::Tensor& vx, const Tensors& start, const Tensors& into, const at::Tensor& uh) {
+    const Weights& weights, const at::Tensor& vx, const Tensors& start, const Tensors& into,
+    const std::optional<at::Tensor>& uh) {
   const Sizes size = weights.size();
   const int64_t K = vx.size(0), B = vx.size(1);
   DISPATCH(weights.dtype(), "forward", [&] {
     ForwardSweep<scalar_t>(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(vx, {K, B, 4 * size.H + 4 * size.S}),
         states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size),
-        data<scalar_t>(uh, {K, B, 4 * size.H + 4 * size.S}))
+        uh ? data<scalar_t>(*uh, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
         .run();
   });
 }
