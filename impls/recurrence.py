@@ -146,7 +146,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
             # Cloned, since the next chunk may write where this state lies.
             s = LayerState(*(part.clone() for part in sweep(vx, s, into, uh[steps] if products else None)))
         last = (part.to(x.dtype) for part in s)
-        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)), uh)  # type: ignore[return-value]
+        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)), uh)
 
     @op.register_fake
     def _(

@@ -12,7 +12,7 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
     """Return the sweep over a chunk's steps."""
     weights = forward.weights(p)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState, _: Tensor) -> LayerState:
+    def sweep(vx: Tensor, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
         launching.run(forward.steps, (vx, *(part.contiguous() for part in s), *weights), into)
         return LayerState(*(part[-1] for part in into))
 
