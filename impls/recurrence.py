@@ -214,14 +214,15 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
             if need
         }
         d_x = torch.empty_like(x) if needs[0] else None
-        sweep, w_x, w_h = sweeps.backward(p), input_weight(p), hidden_weight(p)
+        sweep, w_x = sweeps.backward(p), input_weight(p)
+        w_h = None if uh.dim() == 3 else hidden_weight(p)
         w_z, b_z = p.z_weight.flatten(0, 2), embedding_bias(p)
         for steps in reversed(_chunks(CHUNK_BYTES, sweeps, p, x.shape[0], x.shape[1])):
             before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
             after = LayerState(*(q[steps] for q in trajectory))
             chunk = Chunk(
                 torch.nn.functional.linear(x[steps], w_x),
-                uh[steps] if uh.dim() == 3 else torch.nn.functional.linear(before.h, w_h),
+                uh[steps] if w_h is None else torch.nn.functional.linear(before.h, w_h),
                 torch.nn.functional.linear(after.h_hat, w_z, b_z).unflatten(-1, (12, -1)),
                 before,
                 after,
