@@ -146,7 +146,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
             # Cloned, since the next chunk may write where this state lies.
             s = LayerState(*(part.clone() for part in sweep(vx, s, into, uh[steps] if products else None)))
         last = (part.to(x.dtype) for part in s)
-        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)), uh)  # type: ignore[return-value]
+        return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)), uh)
 
     @op.register_fake
     def _(
@@ -277,7 +277,7 @@ def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, 
     if deltas.y is not None:
         dy = deltas.y.flatten(0, 1)
         sums |= {"bias": lambda: dy.sum(0, dtype=cell), "d_weight": lambda: _d_weight_gradient(chunk, dy)}
-    summed = dict(zip(_NORMS, deltas.norms, strict=False)) | deltas.sums
+    summed = {**dict(zip(_NORMS, deltas.norms, strict=False)), **deltas.sums}
     for name, total in d_params.items():
         if name in products:
             _add_product(total.flatten(0, -2), *products[name])
