@@ -96,7 +96,8 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
   using Release = py::call_guard<py::gil_scoped_release>;
-  py::class_<Weights>(m, "Weights").def(py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
+  py::class_<Weights>(m, "Weights", py::module_local()).def(
+      py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("vx"), py::arg("start"), py::arg("into"),
         py::arg("uh"));
   m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
