@@ -14,9 +14,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from impls import names, registry
+
 from . import machine, report
 from .bench_tables import bench_view
-from .cases import SHORT, WORKLOADS, Case
+from .cases import SELECTION, SHORT, WORKLOADS, Case
 from .jobs import Job, run
 from .results import RESULTS, replace_rows
 from .subjects import find, subjects
@@ -32,17 +34,28 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
     add = result.add_argument
     everything = [subject.name for subject in subjects()]
-    add("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="workloads to run; default: all")
-    add("--implementation", nargs="+", choices=everything, default=everything, help="what to time; default: all")
+    add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; on a GPU all")
+    add("--implementation", nargs="+", choices=everything, help="default: all but what compiles for minutes")
     add("--layer-norm", choices=("off", "on", "both"), default="both", help="default: both")
     add("--dtype", nargs="+", choices=("float32", "bfloat16", "float16", "float64"), default=["float32"])
     add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
-    add("--everything", action="store_true", help="--full, and every dtype")
-    add("--time-limit", type=float, default=None, help="seconds a process may take; default: 60, with --full 900")
+    add("--everything", action="store_true", help="every workload at --full, implementation and dtype")
+    add("--time-limit", type=float, default=None, help="seconds a process may take; default: 120, with --full 900")
     add("--memory-limit", type=float, default=None, help="GiB a process may take; default: 60 %% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
     return result
+
+
+def choose(options: argparse.Namespace) -> None:
+    """Fill in what was not said."""
+    gpu = torch.device(options.device).type == "cuda"
+    quick = [s.name for s in subjects() if s.name not in names() or not registry.find(s.name).compiles_each_size]
+    if options.everything:
+        options.full, options.dtype = True, ["float32", "bfloat16", "float16", "float64"]
+    complete = options.everything or gpu
+    options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
+    options.implementation = options.implementation or ([s.name for s in subjects()] if complete else quick)
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[Case]:
@@ -91,9 +104,8 @@ def line(job: Job, rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory or time is not."""
     options = parser().parse_args(arguments)
-    if options.everything:
-        options.full, options.dtype = True, ["float32", "bfloat16", "float16", "float64"]
-    time_limit = options.time_limit or (900 if options.full else 60)
+    choose(options)
+    time_limit = options.time_limit or (900 if options.full else 120)
     device = torch.device(options.device)
     folder = options.results / machine.slug(device)
     console = Console()

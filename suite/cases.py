@@ -83,6 +83,9 @@ WORKLOADS = {
     "handwriting": Case(name="handwriting", I=3, H=900, S=128, Z=4, B=32, T=300),
 }
 
+#: What the benchmark runs unless it is told otherwise: a few minutes without a GPU.
+SELECTION = ("small", "medium", "char-ptb")
+
 #: T and B for a machine without a GPU.
 SHORT: dict[str, dict[str, Any]] = {
     "char-ptb": {"T": 20, "B": 64},

@@ -34,7 +34,9 @@ struct Carried {
 template <class T, class A = Acc<T>>
 class BackwardSweep {
  public:
-  BackwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, Carried<A> carried)
+  BackwardSweep(
+      const Packed<A>& p, Sizes size, int64_t K, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to,
+      Carried<A> carried)
       : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
   // Returns the gradients of d_weight [3, 4, H, Z] and bias [4, H] and, if there are norms, theirs.
@@ -80,7 +82,8 @@ class BackwardSweep {
       for_scales<A>(size, [&](int64_t stored, int64_t packed) { to[stored] = scales[packed]; });
       const auto add = [&](const A* from, int64_t rows, int64_t F) {
         found.push_back(at::empty({rows, F}, options));
-        for (int64_t k = 0; k < rows; ++k) std::copy_n(from + k * padded<A>(F), F, found.back().mutable_data_ptr<A>() + k * F);
+        A* to = found.back().mutable_data_ptr<A>();
+        for (int64_t k = 0; k < rows; ++k) std::copy_n(from + k * padded<A>(F), F, to + k * F);
       };
       add(bias, 4, size.H);
       for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {
@@ -152,7 +155,7 @@ class BackwardSweep {
       const A* z = widened(w_.chunk_.z + (row_ + first) * 12 * Z, n * 12 * Z, z_);
       for_group(n, [&](auto rows) { scales<rows>(z); });
       for (int64_t r = 0; r < n; ++r) main_row(first + r, scale_ + r * 12 * wide, y_ + r * 4 * wide);
-      for_group(n, [&](auto rows) { embedding<rows>(dz_ + first * 12 * Z); });
+      for_group(n, [&](auto rows) { embedding<rows>(dz_ + first * 12 * size_.Z); });
       sum_scales(n, z);
       T* to = w_.to_.z + (row_ + first) * 12 * Z;
       for (int64_t i = 0; i < n * 12 * Z; ++i) to[i] = static_cast<T>(dz_[first * 12 * Z + i]);
@@ -191,7 +194,9 @@ class BackwardSweep {
       }
     }
 
-    void gradient(A* y, const Norms<A>& norms, const Norms<A>& d_norms, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
+    void gradient(
+        A* y, const Norms<A>& norms, const Norms<A>& d_norms, const A* c_before, const A* c, const A* dh, A* dc,
+        int64_t F) {
       if (norms) normed_cell_gradient(y, norms, d_norms, c_before, c, dh, dc, F, normed_);
       else cell_gradient(y, c_before, c, dh, dc, F);
     }

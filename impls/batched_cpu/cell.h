@@ -9,7 +9,8 @@ namespace hyperlstm {
 
 constexpr double kEps = 1e-5;  // EPS of layer.py
 
-// The norms of a cell, padded to whole vectors: of its gates [4, F] and of its cell's output [F]; null without layer norm.
+// The norms of a cell, padded to whole vectors: of its gates [4, F] and of its cell's output [F]; null without layer
+// norm.
 template <class A>
 struct Norms {
   A *weight = nullptr, *bias = nullptr, *c_weight = nullptr, *c_bias = nullptr;
@@ -94,15 +95,16 @@ void normed_cell(A* y, const Norms<A>& norms, const A* c_before, A* c, T* h, int
   }
 }
 
-// What follows is the same step backwards. dh [F] is the gradient of h; dc [F] that of c from later steps on entry, that
-// of c_before on return; y becomes its own gradient.
+// What follows is the same step backwards. dh [F] is the gradient of h; dc [F] that of c from later steps on entry,
+// that of c_before on return; y becomes its own gradient.
 
 // Gradients of the gates before their activations, and of c_before, from those of h and c.
 template <class A>
 struct GateGradients {
   Vec<A> i, f, g, o, c_before;
 
-  C10_ALWAYS_INLINE GateGradients(const Gates<A>& gate, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c, const Vec<A>& squashed) {
+  C10_ALWAYS_INLINE GateGradients(
+      const Gates<A>& gate, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c, const Vec<A>& squashed) {
     const Vec<A> one(A(1));
     i = dc * gate.g * gate.i * (one - gate.i);
     f = dc * c * gate.f * (one - gate.f);
@@ -130,8 +132,8 @@ void cell_gradient(A* y, const A* c_before, const A* c, const A* dh, A* dc, int6
   }
 }
 
-// Turns d [F], the gradient of a norm's result, into that of its argument, in place, and adds to the gradients of weight
-// and bias; y [F] is the standardised argument, rstd what standardise returned for it.
+// Turns d [F], the gradient of a norm's result, into that of its argument, in place, and adds to the gradients of
+// weight and bias; y [F] is the standardised argument, rstd what standardise returned for it.
 template <class A>
 void norm_gradient(A* d, const A* y, A rstd, const A* weight, A* d_weight, A* d_bias, int64_t F) {
   constexpr int64_t V = kLanes<A>;

@@ -23,7 +23,8 @@ template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
   // vx [K, B, 4H + 4S]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S] is written, or null.
-  ForwardSweep(const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* vx, States<T> start, States<T> into, T* uh)
+  ForwardSweep(
+      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* vx, States<T> start, States<T> into, T* uh)
       : p_(p), size_(size), K_(K), B_(B), vx_(vx), start_(start), into_(into), uh_(uh) {}
 
   void run() const {
@@ -95,7 +96,8 @@ class ForwardSweep {
       });
       if (p_.hyper_norms) {
         for (int64_t r = 0; r < rows_; ++r) {
-          normed_cell(a_ + r * kGates * stride, p_.hyper_norms, before.c_hat + r * S, after.c_hat + r * S, after.h_hat + r * S, S, raw_);
+          A* a = a_ + r * kGates * stride;
+          normed_cell(a, p_.hyper_norms, before.c_hat + r * S, after.c_hat + r * S, after.h_hat + r * S, S, raw_);
         }
       }
     }
@@ -144,7 +146,8 @@ class ForwardSweep {
       });
       if (p_.norms) {
         for (int64_t r = 0; r < rows_; ++r) {
-          normed_cell(y_ + r * kGates * padded<A>(H), p_.norms, before.c + r * H, after.c + r * H, after.h + r * H, H, raw_);
+          A* y = y_ + r * kGates * padded<A>(H);
+          normed_cell(y, p_.norms, before.c + r * H, after.c + r * H, after.h + r * H, H, raw_);
         }
       }
     }

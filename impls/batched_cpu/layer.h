@@ -16,7 +16,19 @@ struct Sizes {
 using Tensors = std::vector<at::Tensor>;
 
 // In the order of LayerParams.
-enum Param { kWeightX, kWeightH, kBias, kHyperWeightX, kHyperWeightH, kHyperWeightS, kHyperBias, kZWeight, kZBias, kDWeight, kNorms };
+enum Param {
+  kWeightX,
+  kWeightH,
+  kBias,
+  kHyperWeightX,
+  kHyperWeightH,
+  kHyperWeightS,
+  kHyperBias,
+  kZWeight,
+  kZBias,
+  kDWeight,
+  kNorms
+};
 
 inline Sizes sizes(const Tensors& p) { return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2)}; }
 
@@ -99,7 +111,8 @@ class Packing {
   }
 
   Norms<A> norms(int first, int64_t F) {
-    return {rows(data(first), 4, F), rows(data(first + 1), 4, F), rows(data(first + 2), 1, F), rows(data(first + 3), 1, F)};
+    const auto next = [&](int i, int64_t n) { return rows(data(first + i), n, F); };
+    return {next(0, 4), next(1, 4), next(2, 1), next(3, 1)};
   }
 
   A* scales() {
@@ -119,8 +132,8 @@ class Packing {
 // Rows that share one read of a panel of scales.
 constexpr int kGroup = 4;
 
-// d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) gets them as d[R][3] for gate k. The rows' z are
-// [3, 4, Z] each, z_stride apart.
+// d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) gets them as d[R][3] for gate k. The rows' z
+// are [3, 4, Z] each, z_stride apart.
 template <class A, int R, class Take>
 inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, const Take& take) {
   constexpr int64_t V = kLanes<A>;

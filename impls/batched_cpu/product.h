@@ -67,7 +67,8 @@ void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc
           }
         } else {
           for (int64_t j = 0; j < n; ++j) {
-            for (int64_t i = 0; i < depth; ++i) into[i * kPanel<A> + j] = static_cast<A>(from[i * at.depth + j * at.unit]);
+            const T* column = from + j * at.unit;
+            for (int64_t i = 0; i < depth; ++i) into[i * kPanel<A> + j] = static_cast<A>(column[i * at.depth]);
           }
         }
       }
@@ -124,7 +125,8 @@ void multiply(int64_t rows, const A* a, int64_t a_stride, const A* panel, int64_
     for (int64_t i = 0; i < tiles; ++i) {
       // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
       const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
-      multiply_rows<A>(end - begin, a + begin * a_stride + d, a_stride, panel + d * kPanel<A>, depth, tile + begin * kPanel<A>);
+      const A* left = a + begin * a_stride + d;
+      multiply_rows<A>(end - begin, left, a_stride, panel + d * kPanel<A>, depth, tile + begin * kPanel<A>);
     }
   }
 }

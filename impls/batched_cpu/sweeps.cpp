@@ -67,9 +67,9 @@ void forward(
   });
 }
 
-// chunk: vx, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc, dh_hat,
-// dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight and bias and, if there are norms,
-// theirs in the order of LayerParams.
+// chunk: vx, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc,
+// dh_hat, dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight and bias and, if there are
+// norms, theirs in the order of LayerParams.
 Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& deltas, const Tensors& carried) {
   const Sizes size = weights.size();
   const int64_t H = size.H, S = size.S, Z = size.Z, K = chunk[0].size(0), B = chunk[0].size(1), N = 4 * H + 4 * S;
@@ -84,7 +84,8 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
     const DeltaArrays<T> to{
         data<T>(deltas[0], {K, B, N}), data<T>(deltas[1], {K, B, 4 * H}), data<T>(deltas[2], {K, B, 12 * Z})};
     const Carried<A> state{
-        data<A>(carried[0], {B, H}), data<A>(carried[1], {B, H}), data<A>(carried[2], {B, S}), data<A>(carried[3], {B, S})};
+        data<A>(carried[0], {B, H}), data<A>(carried[1], {B, H}), data<A>(carried[2], {B, S}),
+        data<A>(carried[3], {B, S})};
     gradients = BackwardSweep<T>(weights.packed<T>(), size, K, B, arrays, to, state).run(carried[0].options());
   });
   return gradients;
@@ -95,8 +96,10 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
   using Release = py::call_guard<py::gil_scoped_release>;
-  py::class_<Weights>(m, "Weights").def(py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
-  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("vx"), py::arg("start"), py::arg("into"), py::arg("uh"));
+  py::class_<Weights>(m, "Weights", py::module_local()).def(
+      py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
+  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("vx"), py::arg("start"), py::arg("into"),
+        py::arg("uh"));
   m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
 }
 
