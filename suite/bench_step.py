@@ -67,7 +67,7 @@ def bench_forward(job: Job, model: nn.Module, benchmark: Any) -> None:
         measure.synchronize(job.torch_device)
         return out
 
-    run(job, "forward", forward, model, benchmark)
+    run(job, "forward", forward, forward, model, benchmark)
 
 
 def bench_train(job: Job, model: nn.Module, benchmark: Any) -> None:
@@ -78,11 +78,18 @@ def bench_train(job: Job, model: nn.Module, benchmark: Any) -> None:
         model(x)[0].square().mean().backward()
         measure.synchronize(job.torch_device)
 
-    run(job, "train", train, model, benchmark)
+    run(job, "train", train, lambda: model(x), model, benchmark)
 
 
-def run(job: Job, name: str, work: Callable[[], object], model: nn.Module, benchmark: Any) -> None:
-    """Time the pass, measure its memory in a run apart, and leave the row."""
+def run(
+    job: Job,
+    name: str,
+    work: Callable[[], object],
+    kept_by: Callable[[], object],
+    model: nn.Module,
+    benchmark: Any,
+) -> None:
+    """Time the pass, measure in runs apart its memory and what its forward part keeps, and leave the row."""
     with labelled(job, name):
         first, seconds = seconds_of(work), seconds_of(work)
         rounds = max(LEAST, min(MOST, int(BUDGET / seconds)))
@@ -90,6 +97,7 @@ def run(job: Job, name: str, work: Callable[[], object], model: nn.Module, bench
         benchmark.pedantic(work, rounds=rounds)
         model.zero_grad(set_to_none=True)
         peak = measure.peak_bytes(work, job.torch_device)
+        kept = measure.kept_bytes(kept_by, job.torch_device)
         stats = benchmark.stats.stats
         leave(
             job,
@@ -101,6 +109,7 @@ def run(job: Job, name: str, work: Callable[[], object], model: nn.Module, bench
             rounds=stats.rounds,
             first_s=first,
             peak_bytes=peak,
+            kept_bytes=kept,
             parameters=sum(p.numel() for p in model.parameters()),
             multiply_adds=find(job.subject).multiply_adds(job.case),
         )

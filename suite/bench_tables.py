@@ -38,6 +38,7 @@ def _bench_line(name: str, here: pd.DataFrame, group: pd.DataFrame) -> dict[str,
             line[f"{step} / {baseline}"] = _ratio(row, _baseline(here, group, baseline, step), "median_s")
     for step in ("forward", "train"):
         line[f"{step}, MB"] = _figure(_only(here, name, step), "peak_bytes", 1e-6, label=False)
+    line["kept, B"] = _kept(_only(here, name, "train"))
     line["first call, s"] = _figure(_only(here, name, "train"), "first_s", 1, label=False)
     for baseline in BASELINES:
         line[f"MB / {baseline}"] = _ratio(
@@ -62,6 +63,11 @@ def _figure(row: pd.Series | None, column: str, scale: float, label: bool = True
         return "-" if row is None or not label else str(row["status"]).split(":")[0]
     value = row[column] * scale
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _kept(row: pd.Series | None) -> str:
+    """Return the bytes kept for the backward pass, a step and sample."""
+    return "-" if row is None or row["status"] != "ok" else f"{row['kept_bytes'] / (row['T'] * row['B']):.0f}"
 
 
 def _ratio(row: pd.Series | None, baseline: pd.Series | None, column: str) -> str:
@@ -108,7 +114,8 @@ def bench_markdown(rows: pd.DataFrame) -> str:
         "memory than the baseline. `torch.nn.LSTM` has the same I, H, T, B and neither hypernetwork nor layer norm. "
         "Everything else was checked at the workload's sizes before it was timed; what was not right is *refused*, and "
         "what did not fit in the memory or time allowed says so. The first training step is given apart: what it takes "
-        "longer is compiling, or capturing. The naive form's weight tensor is tied to the "
+        "longer is compiling, or capturing. *kept* is what stands between the passes, a step and sample. "
+        "The naive form's weight tensor is tied to the "
         "row-scaled one, so that all compute one function; a free tensor would be n_z times as many parameters, "
         "with gradients and Adam moments to match:\n"
     )

@@ -1,6 +1,8 @@
 """Peak memory and synchronisation, the same way on any device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -27,12 +29,31 @@ def _peak_on_cuda(work: Callable[[], object], device: torch.device) -> int:
 
 
 def _peak_on_cpu(work: Callable[[], object]) -> int:
+    with _allocations() as events:
+        work()
+    return max(accumulate(events), default=0)
+
+
+def kept_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Run work once and return what torch's allocator holds more than before while the result of work lives."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        result = work()
+        kept = torch.cuda.memory_allocated(device) - before
+    else:
+        with _allocations() as events:
+            result = work()
+        kept = sum(events)
+    del result
+    return kept
+
+
+@contextmanager
+def _allocations() -> Iterator[list[int]]:
+    """Collect the bytes of each allocation on the CPU, and of each release as a negative number, in order of time."""
+    found: list[int] = []
     # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        work()
+        yield found
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    found.extend(event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()))

@@ -94,6 +94,11 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
     assert 8_000_000 <= measure.peak_bytes(work, CPU) < 8_100_000
 
 
+def test_kept_memory_counts_what_the_result_holds() -> None:
+    x = torch.ones(1_000_000, requires_grad=True)
+    assert 4_000_000 <= measure.kept_bytes(lambda: x.exp(), CPU) < 4_100_000
+
+
 def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
     short = replace(WORKLOADS["char-ptb"], T=SHORT["char-ptb"]["T"], B=SHORT["char-ptb"]["B"])
     assert job(tmp_path, case=short).columns("train")["shortened"] == "T 20 of 100, B 64 of 128"
@@ -136,7 +141,7 @@ def test_tables_give_ratios_to_both_baselines_and_labels_where_there_is_no_figur
         made = job(tmp_path, subject, case=replace(TINY, layer_norm=layer_norm))
         where = {"device": "cpu", "processor": "P", "threads": 2, "torch": "2", "python": "3"}
         figures = (
-            {"status": "ok", "median_s": seconds, "first_s": 9.0, "peak_bytes": peak}
+            {"status": "ok", "median_s": seconds, "first_s": 9.0, "peak_bytes": peak, "kept_bytes": 60}
             if seconds
             else {"status": "time-out: 9 s"}
         )
@@ -148,9 +153,9 @@ def test_tables_give_ratios_to_both_baselines_and_labels_where_there_is_no_figur
         + rows("batched", 0.3, 3_000_000, True) + rows("labml", 0.6, 1_000_000, True)
     )  # fmt: skip
     text = bench_markdown(table)
-    assert "| naive | time-out | - | - | time-out | - | - | - | - | - | - | - |" in text
-    assert "| batched | 100 | 0.50 | 2.00 | 100 | 0.50 | 2.00 | 3 | 3 | 9 | 0.75 | 1.50 |" in text
-    assert "| labml | 600 | 1.50 | 12.00 | 600 | 1.50 | 12.00 | 1 | 1 | 9 | 0.25 | 0.50 |" in text
+    assert "| naive | time-out | - | - | time-out | - | - | - | - | - | - | - | - |" in text
+    assert "| batched | 100 | 0.50 | 2.00 | 100 | 0.50 | 2.00 | 3 | 3 | 10 | 9 | 0.75 | 1.50 |" in text
+    assert "| labml | 600 | 1.50 | 12.00 | 600 | 1.50 | 12.00 | 1 | 1 | 10 | 9 | 0.25 | 0.50 |" in text
     assert "Shortened: T 3 of 100, B 2 of 8." in text
     summary = bench_summary(table)
     assert list(summary["fastest"]) == ["batched", "batched"]
