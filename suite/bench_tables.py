@@ -70,10 +70,15 @@ def _kept(row: pd.Series | None) -> str:
     return "-" if row is None or row["status"] != "ok" else f"{row['kept_bytes'] / (row['T'] * row['B']):.0f}"
 
 
+def _two(ratio: float) -> str:
+    """Return a ratio with two decimals, or three where two would say little."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
+
+
 def _ratio(row: pd.Series | None, baseline: pd.Series | None, column: str) -> str:
     if row is None or baseline is None or row["status"] != "ok" or baseline["status"] != "ok":
         return "-"
-    return f"{row[column] / baseline[column]:.2f}"
+    return _two(row[column] / baseline[column])
 
 
 def bench_summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +91,7 @@ def bench_summary(rows: pd.DataFrame) -> pd.DataFrame:
             continue
         best = timed.loc[timed["train / row_scaled"].astype(float).idxmin()]
         peer = table[table["implementation"] == "labml"]
-        peer_ratio = peer["train / row_scaled"].iloc[0] if len(peer) else "-"
+        timed_peer = len(peer) > 0 and peer["train / row_scaled"].iloc[0] != "-"
         lines.append(
             {
                 "workload": title,
@@ -95,7 +100,7 @@ def bench_summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "train, ms": best["train, ms"],
                 "/ row_scaled": best["train / row_scaled"],
                 "/ nn.LSTM": best["train / torch.nn.LSTM"],
-                "/ labml": "-" if peer_ratio == "-" else f"{float(best['train / row_scaled']) / float(peer_ratio):.2f}",
+                "/ labml": _two(float(best["train, ms"]) / float(peer["train, ms"].iloc[0])) if timed_peer else "-",
                 "MB / nn.LSTM": best["MB / torch.nn.LSTM"],
             }
         )
