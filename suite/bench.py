@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--everything", action="store_true", help="every workload at --full, implementation and dtype")
-    add("--time-limit", type=float, default=None, help="seconds a process may take; default: 120, with --full 900")
+    add("--time-limit", type=float, default=None, help="seconds a process may take; default: 30, with --full 900")
     add("--memory-limit", type=float, default=None, help="GiB a process may take; default: 60 %% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
     return result
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory or time is not."""
     options = parser().parse_args(arguments)
     choose(options)
-    time_limit = options.time_limit or (900 if options.full else 120)
+    time_limit = options.time_limit or (900 if options.full else 30)
     device = torch.device(options.device)
     folder = options.results / machine.slug(device)
     console = Console()
