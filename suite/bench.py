@@ -20,11 +20,11 @@ from . import machine, report
 from .bench_tables import bench_view
 from .cases import SELECTION, SHORT, WORKLOADS, Case
 from .jobs import Job, run
-from .results import RESULTS, replace_rows
+from .pages import page
+from .results import RESULTS
 from .subjects import find, subjects
 from .tables import show
 
-KEY = ["workload", "T", "B", "layer_norm", "implementation", "dtype", "pass"]
 #: Of the machine's memory, what one process may take.
 MEMORY_SHARE = 0.6
 
@@ -123,8 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for job in todo:
             progress.update(task, description=job.label)
             rows = run(job, time_limit, folder / "raw" / f"{job.label.replace(' ', '-')}.json", log)
-            known = {"workload": list(WORKLOADS), "implementation": [subject.name for subject in subjects()]}
-            replace_rows(folder / "bench.csv", rows, KEY, known)
+            page("bench").put(folder, rows)
             progress.console.print(line(job, rows), soft_wrap=True, highlight=False)
             done += rows
             progress.advance(task)

@@ -11,19 +11,21 @@ import pytest
 import torch
 from rich.console import Console
 
-from impls import names, why_unavailable
+from impls import why_unavailable
 from impls.registry import dtype_name, find
 
 from . import interpreted, kernels, machine, report
-from .cases import TRAINING, VERIFY, VERIFY_COMPILING, VERIFY_TILES, VERIFY_TINY, Case
+from .cases import VERIFY_COMPILING, Case
 from .children import Child
 from .compare import Verdict
-from .results import RESULTS, replace_rows
+from .pages import page
+from .results import RESULTS
 from .tables import show
 from .verify_tables import verify_table
 
-ROWS = pytest.StashKey[list[dict[str, Any]]]()
+ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 KERNELS, VERDICTS = pytest.StashKey[Child](), pytest.StashKey[Child]()
+Keep = Callable[..., None]
 Record = Callable[..., None]
 
 
@@ -43,7 +45,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start with no rows."""
-    config.stash[ROWS] = []
+    config.stash[ROWS] = {}
 
 
 @pytest.fixture(scope="session")
@@ -99,42 +101,52 @@ def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
 
 
 @pytest.fixture
-def record(request: pytest.FixtureRequest, device: torch.device) -> Record:
-    """Give a function that keeps one row of the verification table."""
-    rows = request.config.stash[ROWS]
+def keep(request: pytest.FixtureRequest, device: torch.device) -> Keep:
+    """Give a function that keeps one row of a page of results, see `suite/pages.py`."""
+    pages = request.config.stash[ROWS]
 
-    def keep(
+    def keep_row(name: str, **row: Any) -> None:
+        pages.setdefault(page(name).name, []).append(row | machine.environment(device))
+
+    return keep_row
+
+
+@pytest.fixture
+def record(keep: Keep) -> Record:
+    """Give a function that keeps one row of the verification table."""
+
+    def keep_verdict(
         implementation: str, dtype: torch.dtype, case: str, outcome: str, worst: Verdict | None = None, reason: str = ""
     ) -> None:
-        row = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case, "verdict": outcome}
-        figures = {"ratio": worst.ratio, "error": worst.error, "allowed": worst.allowed} if worst else {}
-        rows.append(
-            row
-            | {"ratio": None, "error": None, "allowed": None}
-            | figures
-            | {"tensor": worst.tensor if worst else "", "reason": reason}
-            | machine.environment(device)
+        keep(
+            "verify",
+            implementation=implementation,
+            dtype=dtype_name(dtype),
+            case=case,
+            verdict=outcome,
+            ratio=worst.ratio if worst else None,
+            error=worst.error if worst else None,
+            allowed=worst.allowed if worst else None,
+            tensor=worst.tensor if worst else "",
+            reason=reason,
         )
 
-    return keep
+    return keep_verdict
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Put the rows of this run into the results of this machine."""
     config = session.config
-    rows = config.stash[ROWS]
-    if rows:
-        results = config.getoption("--results")
-        path = results / machine.slug(_device(config)) / "verify.csv"
-        cases = VERIFY + VERIFY_TINY + VERIFY_TILES
-        known = {"implementation": names(), "case": [TRAINING, *(case.id for case in cases)]}
-        replace_rows(path, rows, ["implementation", "dtype", "case"], known)
+    pages, results = config.stash[ROWS], config.getoption("--results")
+    for name, rows in pages.items():
+        page(name).put(results / machine.slug(_device(config)), rows)
+    if pages:
         report.write_tables(results)
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:
     """Show the table of this run."""
-    rows = config.stash[ROWS]
+    rows = config.stash[ROWS].get("verify")
     if rows:
         show(verify_table(pd.DataFrame(rows)), "Against the oracle, worst error / allowed", Console())
 

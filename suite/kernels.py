@@ -22,7 +22,6 @@ import pandas as pd
 from .cases import WORKLOADS, Case
 from .children import Child
 from .results import write_whole
-from .tables import markdown as markdown_table
 
 if TYPE_CHECKING:
     from impls.batched_cuda.tiles import Card
@@ -213,35 +212,11 @@ def start(path: Path) -> Child:
     return Child("suite.kernels", path, TRITON_INTERPRET=None)
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return, as strings, the most of each figure that a kernel takes at a size, over arithmetics and layer norm."""
-    figures = {"registers": "registers", "stack_bytes": "spilled", "shared_bytes": "shared"}
-    most = rows.groupby(["size", "kernel", "capability"], sort=False)[list(figures)].max().unstack()
-    most.columns = pd.Index([f"{figures[figure]}, {capability / 10:.1f}" for figure, capability in most.columns])
-    table: pd.DataFrame = most.map(lambda value: f"{value:,.0f}").reset_index()
-    return table
-
-
-def markdown(rows: pd.DataFrame) -> str:
-    """Return kernels.md."""
-    return f"""# Kernels of batched_cuda
-
-Compiled ahead of time by `python -m suite.kernels FILE.csv`, without a GPU, by Triton {rows["triton"].iloc[0]} for
-compute capability 8.0, 9.0 and 10.0. Registers and bytes spilled are for each thread, bytes of shared memory for each
-block; each figure is the most over arithmetics, with and without layer norm.
-
-{markdown_table(summary(rows))}
-
-Kernel by kernel, with tiles and instructions: [kernels.csv](kernels.csv).
-"""
-
-
 def main(path: Path) -> None:
-    """Compile on every core there is, and write the rows to a CSV file with a Markdown table beside it."""
+    """Compile on every core there is, and write the rows to a CSV file."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         rows = pd.DataFrame(list(pool.map(compiled, list(chosen()), chunksize=4)))
     write_whole(path, rows.to_csv(index=False, float_format="%.3f"))
-    write_whole(path.with_suffix(".md"), markdown(rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`nox -s report`: make every Markdown file under results/ again from the CSV files."""
+"""`nox -s report`: make every Markdown file and plot under results/ again from the CSV files."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,17 +6,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from .bench_tables import bench_markdown, bench_summary
+from .bench_tables import bench_summary
+from .pages import PAGES
 from .results import RESULTS, read, write_whole
 from .tables import environments, markdown
-from .verify_tables import verify_markdown
+
+
+def machines(results: Path) -> list[Path]:
+    """Return the folders of the machines with results."""
+    return sorted(path for path in results.iterdir() if path.is_dir())
 
 
 def index_markdown(results: Path) -> str:
     """Return results/README.md: the machines with results, and what each has."""
     lines = []
-    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        made = [name for name in ("bench", "verify", "kernels") if (folder / f"{name}.md").exists()]
+    for folder in machines(results):
+        made = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
         tables = [f"[{name}]({folder.name}/{name}.md)" for name in made]
         if tables:
             rows = pd.concat([read(path) for path in (folder / "bench.csv", folder / "verify.csv")])
@@ -52,11 +57,10 @@ def write_readme(results: Path) -> None:
 
 
 def write_tables(results: Path) -> None:
-    """Make every Markdown table under a results folder again from its CSV files."""
-    for path in sorted(results.glob("*/verify.csv")):
-        write_whole(path.with_suffix(".md"), verify_markdown(read(path)))
-    for path in sorted(results.glob("*/bench.csv")):
-        write_whole(path.with_suffix(".md"), bench_markdown(read(path)))
+    """Make every page under a results folder again from its CSV files."""
+    for folder in machines(results):
+        for page in PAGES:
+            page.write(folder)
     write_whole(results / "README.md", index_markdown(results))
     if results == RESULTS:
         write_readme(results)

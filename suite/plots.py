@@ -1,0 +1,71 @@
+"""How every plot looks: SVG without a background, in colours that read on a light page and on a dark one."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from impls import names
+
+#: Text, axes and ticks: a grey that stands out from white and from near-black alike.
+INK = "#7d8590"
+#: Mid-tones of about equal weight on either ground, told apart by lightness too (after Okabe and Ito).
+COLOURS = ("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f", "#8c6d5a", "#6b7f95")
+MARKERS = "osD^vPXph"
+_STYLE: Any = {
+    "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["system-ui", "Helvetica", "Arial", "DejaVu Sans"],
+    "font.size": 11,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "legend.facecolor": "none",
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.color": INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Give what is drawn inside the house's look."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def panels(rows: int, columns: int, width: float = 8.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """Return a figure of panels, in reading order; width of all of it and height of a row, in inches."""
+    with style():
+        figure = Figure(figsize=(width, height * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def look(implementation: str) -> dict[str, str]:
+    """Return the colour and marker that an implementation, or a rival, has in every plot."""
+    known = [*names(), "torch.nn.LSTM", "labml"]
+    place = known.index(implementation) % len(COLOURS) if implementation in known else len(COLOURS) - 1
+    return {"color": COLOURS[place], "marker": MARKERS[place]}
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG text, which holds no date."""
+    text = io.StringIO()
+    with style():
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
