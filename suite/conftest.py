@@ -140,7 +140,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     pages, results = config.stash[ROWS], config.getoption("--results")
     for name, rows in pages.items():
         page(name).put(results / machine.slug(_device(config)), rows)
-    if pages:
+    if pages or KERNELS in config.stash:
         report.write_tables(results)
 
 

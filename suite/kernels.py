@@ -1,7 +1,7 @@
 """Every kernel of `batched_cuda`, compiled ahead of time for cards that need not be here.
 
-The sweeps run on meta tensors with a launcher that only writes down what it is asked to start, so what is compiled is
-what a GPU would run: the same kernels, tiles, warps and argument types. Run as `python -m suite.kernels FILE.csv`, in a
+What is compiled is what a GPU would run, as `suite/launched.py` writes it down: the same kernels, tiles, warps and
+argument types. Run as `python -m suite.kernels FILE.csv`, in a
 process of its own, since Triton compiles nothing where its interpreter is on. No GPU and no driver is needed.
 """
 
@@ -11,14 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from . import floor
 from .cases import WORKLOADS, Case
 from .children import Child
 from .results import write_whole
@@ -89,15 +91,12 @@ def listed(case: Case, arithmetic: Arithmetic, capability: int, layer_norm: bool
     """Yield each kernel that forward and backward start at a case's sizes on a card, once."""
     import torch
 
-    from impls import HyperLSTM
-    from impls.batched_cuda import backward, forward
-    from impls.batched_cuda.target import Target
-    from impls.layer import LayerParams
+    from .launched import launched
 
-    dtype = getattr(torch, arithmetic.dtype)
+    card, dtype = _card(capability), getattr(torch, arithmetic.dtype)
+    found = launched(replace(case, layer_norm=layer_norm), card, dtype, arithmetic.precision)
     seen: dict[Kernel, None] = {}
-
-    def note(kernel: Any, grid: tuple[int, ...], given: Sequence[Any], constants: dict[str, Any]) -> None:
+    for kernel, _, given, constants in (*found.forward, *found.backward):
         names = kernel.arg_names
         types = dict(zip(names, map(_type, given), strict=False)) | {k: "constexpr" for k in constants if k in names}
         fixed = {n: v for n, v in zip(names, given, strict=False) if v is None}
@@ -106,21 +105,6 @@ def listed(case: Case, arithmetic: Arithmetic, capability: int, layer_norm: bool
         signature = tuple(types[n] for n in names)
         described = (case.name, layer_norm, arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__)
         seen[Kernel(*described, signature, tuple(fixed.items()), options)] = None
-
-    target = Target(_card(capability), arithmetic.precision, note)
-    I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
-    layer = HyperLSTM(I, H, S, Z, 1, layer_norm=layer_norm, device="meta", dtype=dtype).layers[0]
-    p = LayerParams(*(getattr(layer, name) for name in LayerParams._fields))
-    K, wide = 2, torch.float32
-    products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
-    shapes = ((B, H, dtype), (B, H, wide), (B, S, dtype), (B, S, wide))
-    state = [torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes]
-    over = [q.expand(K, *q.shape).contiguous() for q in state]
-    with torch.no_grad():
-        forward.steps(target, (products, *state, *forward.weights(p)), over)
-        z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
-        given = (products, products, z, a, over[1], over[3], over[1], over[3], over[0], *state, *backward.weights(p))
-        backward.steps(target, given, backward.outputs(products, H, S, Z, layer_norm))
     yield from seen
 
 
@@ -213,10 +197,11 @@ def start(path: Path) -> Child:
 
 
 def main(path: Path) -> None:
-    """Compile on every core there is, and write the rows to a CSV file."""
+    """Compile on every core there is, write the rows to a CSV file, and the floor model's to `floor.csv` beside it."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         rows = pd.DataFrame(list(pool.map(compiled, list(chosen()), chunksize=4)))
     write_whole(path, rows.to_csv(index=False, float_format="%.3f"))
+    write_whole(path.with_name("floor.csv"), floor.rows().to_csv(index=False))
 
 
 if __name__ == "__main__":

@@ -96,8 +96,9 @@ def tanh(x):
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
     s = x * x
-    near = x * (1.0 + s * (-1.0 / 3 + s * (2.0 / 15 + s * (-17.0 / 315 + s * (62.0 / 2835)))))
-    return tl.where(tl.abs(x) < 0.25, near, tl.where(x < 0, -far, far))
+    # (tanh(x) / x - 1) / x^2 below 5/8, fitted to the least largest relative error of tanh: 4e-9.
+    fit = -0.33333282 + s * (0.13331442 + s * (-0.053739715 + s * (0.020639087 - 0.0057049863 * s)))
+    return tl.where(tl.abs(x) < 0.625, x + x * s * fit, tl.where(x < 0, -far, far))
 
 
 @triton.jit
