@@ -163,8 +163,8 @@ def again(monkeypatch: pytest.MonkeyPatch) -> Any:
     from impls.batched_cuda import launching
 
     monkeypatch.setattr(launching, "capture", lambda work, device: work)
-    for memory in ("_seen", "_graphs"):
-        monkeypatch.setattr(launching, memory, type(launching._seen)())
+    monkeypatch.setattr(launching, "_seen", launching.Recent(launching.SIZES))
+    monkeypatch.setattr(launching, "_graphs", launching.Recent(launching.GRAPHS))
     monkeypatch.setattr(launching, "_last", {})
 
     def run(x: Tensor, stream: int = 0) -> str:
@@ -194,11 +194,29 @@ def test_other_sizes_streams_and_precisions_have_graphs_of_their_own(again: Any)
 def test_the_least_recent_graphs_are_dropped(again: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from impls.batched_cuda import launching
 
-    monkeypatch.setattr(launching, "GRAPHS", 2)
+    monkeypatch.setattr(launching, "_graphs", launching.Recent(2))
     for K in (1, 2, 3):
         again(torch.randn(K, 3))
         again(torch.randn(K, 3))
-    assert len(launching._graphs) == 2
+    assert len(launching._graphs.values) == 2
+
+
+@needs_triton
+def test_what_was_used_of_late_is_kept_within_a_number_and_a_size() -> None:
+    from impls.batched_cuda.launching import Recent
+
+    kept: Recent[str, int] = Recent(3, total=10, bytes_of=lambda value: value)
+    for key, value in (("a", 4), ("b", 4)):
+        kept.put(key, value)
+    assert kept.get("a") == 4  # so b is now the least recent
+    kept.put("c", 3)
+    assert list(kept.values) == ["a", "c"]
+    kept.put("larger than all", 50)
+    assert list(kept.values) == ["larger than all"]
+    for key in "abcd":
+        kept.put(key, 1)
+    assert list(kept.values) == ["b", "c", "d"]
+    assert kept.get("a") is None
 
 
 @contextmanager

@@ -5,11 +5,12 @@ again. A graph owns every tensor that it reads or writes; each call copies its a
 included, so that nothing in it can be stale.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,11 +20,14 @@ from .forward_kernels import main_gates
 from .target import Target
 from .tiles import Card
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 #: Whether the kernels were made for Triton's interpreter, which is settled when their modules are first imported.
 INTERPRETED = isinstance(main_gates, InterpretedFunction)
 
-#: Graphs kept, each with the arrays of one chunk, and sizes remembered: the least recently used go first.
-GRAPHS, SIZES = 16, 1024
+#: Graphs kept, the bytes of all arrays that they own, and sizes remembered: the least recently used go first.
+GRAPHS, GRAPH_BYTES, SIZES = 16, 1 << 30, 1024
 
 #: A sweep over a chunk: (target, tensors to read, the first of them [K, B, *], tensors to write).
 Steps = Callable[[Target, Sequence[Any], Sequence[Tensor]], None]
@@ -61,6 +65,7 @@ class Graph:
             steps(target(self.out[0], self.count), self.given, self.out)
 
         self.work = capture(work, out[0].device)
+        self.bytes = sum(q.nbytes for q in (*self.given, *self.out) if q is not None)
 
     def replay(self, given: Sequence[Tensor | None], out: Sequence[Tensor]) -> None:
         """Run on other tensors of the same sizes."""
@@ -87,10 +92,37 @@ def capture(work: Callable[[], None], device: torch.device) -> Callable[[], None
     return graph.replay
 
 
+class Recent(Generic[K, V]):
+    """What was used of late: at most so many values, of so many bytes together, and the newest whatever its size."""
+
+    def __init__(self, count: int, total: float = math.inf, bytes_of: Callable[[V], int] = lambda _: 0) -> None:
+        self.count, self.total, self.bytes_of = count, total, bytes_of
+        self.values: OrderedDict[K, V] = OrderedDict()
+
+    def __contains__(self, key: K) -> bool:
+        return key in self.values
+
+    def get(self, key: K) -> V | None:
+        """Return the value, which is now the newest, or None."""
+        if key in self.values:
+            self.values.move_to_end(key)
+        return self.values.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value as the newest, and let the oldest go where it is too many or too much."""
+        self.values[key] = value
+        self.values.move_to_end(key)
+        while len(self.values) > 1 and (len(self.values) > self.count or self._bytes() > self.total):
+            self.values.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(map(self.bytes_of, self.values.values()))
+
+
 #: What this process remembers. Copying in, replaying and copying out belong together, whichever thread asks.
 _lock = threading.Lock()
-_seen: OrderedDict[Any, None] = OrderedDict()
-_graphs: OrderedDict[Any, Graph] = OrderedDict()
+_seen: Recent[Any, bool] = Recent(SIZES)
+_graphs: Recent[Any, Graph] = Recent(GRAPHS, GRAPH_BYTES, lambda graph: graph.bytes)
 _last: dict[str, Launches] = {}
 _plain_only = False
 
@@ -120,12 +152,14 @@ def _run_again(steps: Steps, given: Sequence[Tensor | None], out: Sequence[Tenso
     sizes = tuple(None if q is None else (q.dtype, q.shape, q.stride()) for q in (*given, *out))
     key = steps.__module__, out[0].device, stream, torch.get_float32_matmul_precision(), sizes
     with _lock:
-        if key not in _seen and key not in _graphs:
-            _keep(_seen, key, None, SIZES)
+        graph = _graphs.get(key)
+        if graph is None and key not in _seen:
+            _seen.put(key, True)
             _run_plain(steps, given, out)
             return
-        graph = _graphs.get(key) or Graph(steps, given, out)
-        _keep(_graphs, key, graph, GRAPHS)
+        if graph is None:
+            graph = Graph(steps, given, out)
+            _graphs.put(key, graph)
         graph.replay(given, out)
         _note(steps, "graph", graph.count, out)
 
@@ -164,10 +198,3 @@ def _run_plain(steps: Steps, given: Sequence[Tensor | None], out: Sequence[Tenso
 
 def _note(steps: Steps, mode: str, count: Counter, out: Sequence[Tensor]) -> None:
     _last[steps.__module__.rsplit(".", 1)[1]] = Launches(mode, count.kernels, len(out[0]))
-
-
-def _keep(known: OrderedDict[Any, Any], key: Any, value: Any, limit: int) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    while len(known) > limit:
-        known.popitem(last=False)
