@@ -13,6 +13,8 @@ from .bench_tables import bench_markdown
 from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from .floor_tables import floor_markdown
 from .kernel_tables import kernels_markdown
+from .paper import MODELS
+from .paper_tables import paper_markdown
 from .results import read, replace_rows, write_whole
 from .subjects import subjects
 from .verify_tables import verify_markdown
@@ -71,6 +73,7 @@ PAGES = (
     ),
     Page("kernels", kernels_markdown),
     Page("floor", floor_markdown),
+    Page("paper", paper_markdown, ("model",), lambda: {"model": [model.name for model in MODELS]}),
 )
 
 

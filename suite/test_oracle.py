@@ -136,33 +136,3 @@ def test_parameters_are_those_of_the_definition() -> None:
         assert state["layers.1.weight_x"].shape == (4, H, H)
         assert state["layers.1.hyper_weight_x"].shape == (4, S, H)
     assert list(expected | norms) == list(LayerParams._fields)
-
-
-def test_initial_values_are_the_papers() -> None:
-    I, H, S, Z = 6, 8, 5, 4
-    p = HyperLSTM(I, H, S, Z, 1, layer_norm=True, dtype=torch.float64).layers[0]
-    for weight in (p.weight_x, p.weight_h, p.hyper_weight_x, p.hyper_weight_h, p.hyper_weight_s):
-        for gate in weight.detach():
-            short = gate if gate.shape[0] <= gate.shape[1] else gate.T
-            torch.testing.assert_close(short @ short.T, torch.eye(len(short), dtype=torch.float64))
-        assert not torch.equal(weight[0], weight[1])
-    constants = {
-        "bias": 0.0, "hyper_bias": 0.0, "z_bias": 1.0,
-        "norm_weight": 1.0, "norm_bias": 0.0, "norm_c_weight": 1.0, "norm_c_bias": 0.0,
-        "hyper_norm_weight": 1.0, "hyper_norm_bias": 0.0, "hyper_norm_c_weight": 1.0, "hyper_norm_c_bias": 0.0,
-    }  # fmt: skip
-    for name, value in constants.items():
-        assert bool((getattr(p, name) == value).all()), name
-    assert bool((p.z_weight[:2] == 0).all())
-    assert 0.005 < p.z_weight[2].std().item() < 0.02
-    assert bool((p.d_weight[:2] == 0.1 / Z).all())
-    assert bool((p.d_weight[2] == 0).all())
-
-
-@pytest.mark.parametrize(("layer_norm", "millions"), [(False, 4.91), (True, 4.92)], ids=["plain", "norm"])
-def test_char_ptb_model_has_the_papers_parameter_count(layer_norm: bool, millions: float) -> None:
-    """Table 3: with the softmax layer over 50 characters."""
-    model = HyperLSTM(50, 1000, 128, 4, 1, layer_norm=layer_norm, device="meta")
-    softmax = nn.Linear(1000, 50, device="meta")
-    count = sum(p.numel() for p in (*model.parameters(), *softmax.parameters()))
-    assert round(count / 1e6, 2) == millions
