@@ -5,118 +5,142 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from .hyperlstm import HyperLSTM
+from .layer import LayerParams
+
 _SOURCES = ("h", "x", "b")
+_PARTS = ("weight", "bias")
 
 
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
 
-    ValueError names what is missing or unexpected.
+    ValueError names what is missing, unexpected or misshapen.
     """
-    result: dict[str, Tensor] = {}
-    for l in range(_layers(state_dict, "layers.")):
-        p = {name: state_dict[f"layers.{l}.{name}"] for name in _names(state_dict, f"layers.{l}.")}
-        _require(p, _OURS, f"layers.{l}.")
-        cell = {
-            "hyper.hidden_lin.weight": p["hyper_weight_s"].flatten(0, 1),
-            "hyper.hidden_lin.bias": p["hyper_bias"].flatten(),
-            # One matrix for h and x side by side, in this order.
-            "hyper.input_lin.weight": torch.cat([p["hyper_weight_h"], p["hyper_weight_x"]], dim=2).flatten(0, 1),
-            "hyper.layer_norm_c.weight": p["hyper_norm_c_weight"],
-            "hyper.layer_norm_c.bias": p["hyper_norm_c_bias"],
-            "layer_norm_c.weight": p["norm_c_weight"],
-            "layer_norm_c.bias": p["norm_c_bias"],
-        }
-        for s, source in enumerate(_SOURCES):
-            cell[f"z_{source}.weight"] = p["z_weight"][s].flatten(0, 1)
-        for s, source in enumerate(_SOURCES[:2]):
-            cell[f"z_{source}.bias"] = p["z_bias"][s].flatten()
-        for k in range(4):
-            for s, source in enumerate(_SOURCES):
-                cell[f"d_{source}.{k}.weight"] = p["d_weight"][s, k]
-            cell[f"d_b.{k}.bias"] = p["bias"][k]
-            cell[f"w_h.{k}"], cell[f"w_x.{k}"] = p["weight_h"][k], p["weight_x"][k]
-            for part in ("weight", "bias"):
-                cell[f"layer_norm.{k}.{part}"] = p[f"norm_{part}"][k]
-                cell[f"hyper.layer_norm.{k}.{part}"] = p[f"hyper_norm_{part}"][k]
-        result |= {f"cells.{l}.{name}": value.clone() for name, value in cell.items()}
-    return result
+    layers = _split(state_dict, "layers.")
+    sizes = _sizes(layers[0], "layers.0.", "weight_x", "z_weight", rows_of_z=1)
+    for l, p in enumerate(layers):
+        _require(p, _ours(sizes, l), f"layers.{l}.")
+    return {f"cells.{l}.{name}": value.clone() for l, p in enumerate(layers) for name, value in _theirs(p).items()}
 
 
 def from_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a HyperLSTM with layer_norm=True with the same numbers as labml's: undo `to_labml`.
 
-    ValueError names what is missing or unexpected.
+    ValueError names what is missing, unexpected or misshapen.
     """
+    cells = _split(state_dict, "cells.")
+    sizes = _sizes(cells[0], "cells.0.", "w_x.0", "z_h.weight", rows_of_z=4)
     result: dict[str, Tensor] = {}
-    for l in range(_layers(state_dict, "cells.")):
-        q = {name: state_dict[f"cells.{l}.{name}"] for name in _names(state_dict, f"cells.{l}.")}
-        _require(q, _THEIRS, f"cells.{l}.")
-        H = q["w_h.0"].shape[0]
-
-        def gates(name: str, q: Mapping[str, Tensor] = q) -> Tensor:
-            return torch.stack([q[name.format(k)] for k in range(4)])
-
-        hyper_h_x = q["hyper.input_lin.weight"].unflatten(0, (4, -1))
-        layer = {
-            "weight_x": gates("w_x.{}"),
-            "weight_h": gates("w_h.{}"),
-            "bias": gates("d_b.{}.bias"),
-            "hyper_weight_x": hyper_h_x[..., H:],
-            "hyper_weight_h": hyper_h_x[..., :H],
-            "hyper_weight_s": q["hyper.hidden_lin.weight"].unflatten(0, (4, -1)),
-            "hyper_bias": q["hyper.hidden_lin.bias"].unflatten(0, (4, -1)),
-            "z_weight": torch.stack([q[f"z_{source}.weight"].unflatten(0, (4, -1)) for source in _SOURCES]),
-            "z_bias": torch.stack([q[f"z_{source}.bias"].unflatten(0, (4, -1)) for source in _SOURCES[:2]]),
-            "d_weight": torch.stack([gates(f"d_{source}.{{}}.weight") for source in _SOURCES]),
-        }
-        for part in ("weight", "bias"):
-            layer[f"norm_{part}"] = gates(f"layer_norm.{{}}.{part}")
-            layer[f"norm_c_{part}"] = q[f"layer_norm_c.{part}"]
-            layer[f"hyper_norm_{part}"] = gates(f"hyper.layer_norm.{{}}.{part}")
-            layer[f"hyper_norm_c_{part}"] = q[f"hyper.layer_norm_c.{part}"]
-        result |= {
-            f"layers.{l}.{name}": value.clone(memory_format=torch.contiguous_format) for name, value in layer.items()
-        }
-    return result
+    for l, q in enumerate(cells):
+        _require(q, _theirs(_ours(sizes, l)), f"cells.{l}.")
+        result |= {f"layers.{l}.{name}": value for name, value in _back(q).items()}
+    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in result.items()}
 
 
-_NORM_PARTS = ("weight", "bias")
-_OURS = {
-    *("weight_x", "weight_h", "bias", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "hyper_bias"),
-    *("z_weight", "z_bias", "d_weight"),
-    *(f"{norm}_{part}" for norm in ("norm", "norm_c", "hyper_norm", "hyper_norm_c") for part in _NORM_PARTS),
-}
-_THEIRS = {
-    *("hyper.hidden_lin.weight", "hyper.hidden_lin.bias", "hyper.input_lin.weight"),
-    *("z_h.weight", "z_h.bias", "z_x.weight", "z_x.bias", "z_b.weight"),
-    *(f"w_{source}.{k}" for source in "hx" for k in range(4)),
-    *(f"d_{source}.{k}.weight" for source in "hxb" for k in range(4)),
-    *(f"d_b.{k}.bias" for k in range(4)),
-    *(f"{cell}layer_norm.{k}.{part}" for cell in ("", "hyper.") for k in range(4) for part in _NORM_PARTS),
-    *(f"{cell}layer_norm_c.{part}" for cell in ("", "hyper.") for part in _NORM_PARTS),
-}
+def _theirs(p: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return one layer's parameters under the names and in the shapes of labml's cell."""
+    cell = {
+        "hyper.hidden_lin.weight": p["hyper_weight_s"].flatten(0, 1),
+        "hyper.hidden_lin.bias": p["hyper_bias"].flatten(),
+        # One matrix for h and x side by side, in this order.
+        "hyper.input_lin.weight": torch.cat([p["hyper_weight_h"], p["hyper_weight_x"]], dim=2).flatten(0, 1),
+    }
+    for s, source in enumerate(_SOURCES):
+        cell[f"z_{source}.weight"] = p["z_weight"][s].flatten(0, 1)
+    for s, source in enumerate(_SOURCES[:2]):
+        cell[f"z_{source}.bias"] = p["z_bias"][s].flatten()
+    for k in range(4):
+        for s, source in enumerate(_SOURCES):
+            cell[f"d_{source}.{k}.weight"] = p["d_weight"][s, k]
+        cell[f"d_b.{k}.bias"] = p["bias"][k]
+        cell[f"w_h.{k}"], cell[f"w_x.{k}"] = p["weight_h"][k], p["weight_x"][k]
+    for part in _PARTS:
+        for k in range(4):
+            cell[f"layer_norm.{k}.{part}"] = p[f"norm_{part}"][k]
+            cell[f"hyper.layer_norm.{k}.{part}"] = p[f"hyper_norm_{part}"][k]
+        cell[f"layer_norm_c.{part}"] = p[f"norm_c_{part}"]
+        cell[f"hyper.layer_norm_c.{part}"] = p[f"hyper_norm_c_{part}"]
+    return cell
 
 
-def _names(state_dict: Iterable[str], prefix: str) -> list[str]:
-    return [name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)]
+def _back(q: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parameters of labml's cell under the names and in the shapes of a layer."""
+    H = q["w_h.0"].shape[0]
+
+    def gates(name: str) -> Tensor:
+        return torch.stack([q[name.format(k)] for k in range(4)])
+
+    hyper_h_x = q["hyper.input_lin.weight"].unflatten(0, (4, -1))
+    layer = {
+        "weight_x": gates("w_x.{}"),
+        "weight_h": gates("w_h.{}"),
+        "bias": gates("d_b.{}.bias"),
+        "hyper_weight_x": hyper_h_x[..., H:],
+        "hyper_weight_h": hyper_h_x[..., :H],
+        "hyper_weight_s": q["hyper.hidden_lin.weight"].unflatten(0, (4, -1)),
+        "hyper_bias": q["hyper.hidden_lin.bias"].unflatten(0, (4, -1)),
+        "z_weight": torch.stack([q[f"z_{source}.weight"].unflatten(0, (4, -1)) for source in _SOURCES]),
+        "z_bias": torch.stack([q[f"z_{source}.bias"].unflatten(0, (4, -1)) for source in _SOURCES[:2]]),
+        "d_weight": torch.stack([gates(f"d_{source}.{{}}.weight") for source in _SOURCES]),
+    }
+    for part in _PARTS:
+        layer[f"norm_{part}"] = gates(f"layer_norm.{{}}.{part}")
+        layer[f"norm_c_{part}"] = q[f"layer_norm_c.{part}"]
+        layer[f"hyper_norm_{part}"] = gates(f"hyper.layer_norm.{{}}.{part}")
+        layer[f"hyper_norm_c_{part}"] = q[f"hyper.layer_norm_c.{part}"]
+    return {name: layer[name] for name in LayerParams._fields}
 
 
-def _layers(state_dict: Iterable[str], prefix: str) -> int:
-    """Return how many layers a state dict has; ValueError if it has none, a gap, or anything beside them."""
-    keys = list(state_dict)
-    strangers = [key for key in keys if not (key.startswith(prefix) and key.split(".")[1].isdigit())]
+def _split(state_dict: Mapping[str, Tensor], prefix: str) -> list[dict[str, Tensor]]:
+    """Return each layer's entries; ValueError if there is no layer, a gap, or anything beside them."""
+    strangers = [key for key in state_dict if not (key.startswith(prefix) and key.split(".")[1].isdigit())]
     if strangers:
         raise ValueError(f"state_dict: expected entries {prefix}<layer>.<name>, got {', '.join(strangers[:3])}")
-    found = {int(key.split(".")[1]) for key in keys}
-    if not found or found != set(range(len(found))):
-        raise ValueError(f"state_dict: expected layers 0, 1, ... under {prefix!r}, got {sorted(found)}")
-    return len(found)
+    found = sorted({int(key.split(".")[1]) for key in state_dict})
+    if not found or found != list(range(len(found))):
+        raise ValueError(f"state_dict: expected layers 0, 1, ... under {prefix!r}, got {found}")
+    layers: list[dict[str, Tensor]] = [{} for _ in found]
+    for key, value in state_dict.items():
+        layers[int(key.split(".")[1])][key.split(".", 2)[-1]] = value
+    return layers
 
 
-def _require(found: Iterable[str], expected: set[str], prefix: str) -> None:
-    missing, strangers = expected - set(found), set(found) - expected
+def _sizes(
+    first: Mapping[str, Tensor], prefix: str, weight_x: str, z_weight: str, *, rows_of_z: int
+) -> tuple[int, int, int, int]:
+    """Return I, H, S, Z, as two entries of the first layer say that end in [H, I] and [rows_of_z Z, S]."""
+    for name in (weight_x, z_weight):
+        if name not in first:
+            raise ValueError(f"state_dict: missing {prefix}{name}")
+        if first[name].dim() < 2:
+            raise ValueError(f"state_dict ({prefix}{name}): expected a matrix, got shape {list(first[name].shape)}")
+    (H, I), (rows, S) = first[weight_x].shape[-2:], first[z_weight].shape[-2:]
+    if 0 in (I, H, S, rows) or rows % rows_of_z:
+        shapes = f"{list(first[weight_x].shape)} and {list(first[z_weight].shape)}"
+        raise ValueError(f"state_dict ({prefix}{weight_x}, {prefix}{z_weight}): expected weights, got shapes {shapes}")
+    return I, H, S, rows // rows_of_z
+
+
+def _ours(sizes: tuple[int, int, int, int], l: int) -> dict[str, Tensor]:
+    """Return layer l's parameters of a model of these sizes, without numbers; later layers read H features."""
+    I, H, S, Z = sizes
+    model = HyperLSTM(H if l else I, H, S, Z, 1, layer_norm=True, device="meta")
+    return {name.removeprefix("layers.0."): p.detach() for name, p in model.named_parameters()}
+
+
+def _require(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str) -> None:
+    missing, strangers = _named(expected.keys() - found.keys(), prefix), _named(found.keys() - expected.keys(), prefix)
     if missing:
-        raise ValueError(f"state_dict: missing {', '.join(prefix + name for name in sorted(missing))}")
+        raise ValueError(f"state_dict: missing {missing}")
     if strangers:
-        raise ValueError(f"state_dict: unexpected {', '.join(prefix + name for name in sorted(strangers))}")
+        raise ValueError(f"state_dict: unexpected {strangers}")
+    for name, value in expected.items():
+        if found[name].shape != value.shape:
+            raise ValueError(
+                f"state_dict ({prefix}{name}): expected shape {list(value.shape)}, got {list(found[name].shape)}"
+            )
+
+
+def _named(names: Iterable[str], prefix: str) -> str:
+    return ", ".join(prefix + name for name in sorted(names))

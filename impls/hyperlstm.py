@@ -248,7 +248,9 @@ def _run(p: LayerParams, x: Tensor, start: LayerState, impl: str) -> tuple[Tenso
             )
     run = resolve(impl, weight.device, weight.dtype).run
     if x.shape[0] == 0:
-        return x.new_empty(0, x.shape[1], weight.shape[1]), start
+        # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
+        nothing = sum(q.sum() for q in (x, *p) if q is not None)
+        return x.new_empty(0, x.shape[1], weight.shape[1]) * nothing, start
     return run(p, x, start)
 
 

@@ -1,0 +1,216 @@
+"""What must hold of any HyperLSTM at any sizes: rewritten calls equal the oracle, and bits stay where they belong."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from impls.registry import IMPLS, dtype_name, find
+
+from .cases import VERIFY_COMPILING, Case
+from .compare import STATE_NAMES, Build, Draw, Results, compare, draw, implementation
+from .conftest import skip_reason
+from .rewrites import REWRITES, Rewrite, rewritten, with_z_scaled
+
+PAIRS = [(impl.name, dtype) for impl in IMPLS for dtype in impl.dtypes]
+IDS = [f"{name}-{dtype_name(dtype)}" for name, dtype in PAIRS]
+every_implementation = pytest.mark.parametrize(("name", "dtype"), PAIRS, ids=IDS)
+#: Where halving and doubling is exact at the sizes of gradients: not in float16, whose smallest numbers are near.
+EXACT = [(name, dtype) for name, dtype in PAIRS if dtype in (torch.float64, torch.float32)]
+#: Of each claim about bits.
+EXAMPLES = 4
+#: Rows, units and embeddings enough for several tiles, threads and panels, with edges.
+WIDE = Case(T=3, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacked")
+
+
+def fixed(examples: int) -> settings:
+    """Return settings under which every run draws the same examples, so that a red one is red again."""
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+def cases(name: str, dtype: torch.dtype, *, empty: bool = False, least_rows: int = 1) -> st.SearchStrategy[Case]:
+    """Draw sizes that the tolerance rule speaks of, see `suite/cases.py`; those of one case for what compiles each."""
+    if find(name).compiles_each_size:
+        return st.sampled_from([case for case in VERIFY_COMPILING if least_rows <= case.B])
+
+    def case(layer_norm: bool) -> st.SearchStrategy[Case]:
+        least = {False: 1, True: 3}[layer_norm] if dtype == torch.float64 else 5
+        units = st.integers(least, 9)
+        sizes = {"I": st.integers(1, 9), "H": units, "S": units, "Z": st.integers(1, 9), "L": st.integers(1, 3)}
+        T, B = st.integers(0 if empty else 1, 6), st.integers(0 if empty else least_rows, 4)
+        states, strided = st.sampled_from(["none", "plain", "stacked"]), st.booleans()
+        return st.builds(Case, T=T, B=B, **sizes, layer_norm=st.just(layer_norm), state=states, strided=strided)
+
+    return st.booleans().flatmap(case)
+
+
+def skip_unless_available(name: str, device: torch.device, dtype: torch.dtype) -> None:
+    reason = skip_reason(name, device, dtype, VERIFY_COMPILING[0])
+    if reason:
+        pytest.skip(reason)
+
+
+# Rewritten calls
+
+
+@every_implementation
+@pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.__name__)
+@fixed(examples=5)
+@given(data=st.data())
+def test_a_rewritten_call_equals_the_oracle(
+    rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+) -> None:
+    """Output, states and every gradient, by the tolerance rule; T and B may be 0."""
+    skip_unless_available(name, device, dtype)
+    case = data.draw(cases(name, dtype, empty=True))
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    worst = compare(rewritten(implementation(name), rewrite, seed), case, dtype, device)[0]
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+# Bit for bit
+
+
+def everything(build: Build, case: Case, given: Draw) -> Results:
+    """Return output, final states and every gradient of one call on given numbers."""
+    dtype, device = given.x.dtype, given.x.device
+    model = build(case, dtype, device)
+    model.load_state_dict(given.params)
+    x = given.x.detach().requires_grad_()
+    state = None if given.state is None else tuple(part.detach().requires_grad_() for part in given.state)
+    out, last = model(x, state)
+    torch.autograd.backward((out, *last), given.cotangents)
+    leaves = {"x": x, **{f"state {n}": part for n, part in zip(STATE_NAMES, state or (), strict=False)}}
+    gradients = {f"grad {n}": leaf.grad for n, leaf in [*leaves.items(), *model.named_parameters()]}
+    results = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))} | gradients
+    return {n: value.detach().clone() for n, value in results.items() if value is not None}
+
+
+def of_row(results: Results, row: int) -> Results:
+    """Return what belongs to one row of the batch: no gradient of a parameter does."""
+    return {n: value.select(-2, row) for n, value in results.items() if not n.startswith("grad layers")}
+
+
+def assert_same_bits(found: Results, expected: Results) -> None:
+    assert found.keys() == expected.keys()
+    differing = [n for n, value in found.items() if not same_bits(value, expected[n])]
+    assert not differing, f"other bits in {', '.join(differing)}"
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    integers = {8: torch.int64, 4: torch.int32, 2: torch.int16}[a.element_size()]
+    return torch.equal(a.contiguous().view(integers), b.contiguous().view(integers))
+
+
+def case_and_draw(
+    data: st.DataObject, name: str, dtype: torch.dtype, device: torch.device, *, least_rows: int = 1
+) -> tuple[Case, Draw]:
+    """Draw a case, now and then the wide one, and its numbers."""
+    skip_unless_available(name, device, dtype)
+    drawn = cases(name, dtype, least_rows=least_rows)
+    case = data.draw(drawn if find(name).compiles_each_size else st.one_of(st.just(WIDE), drawn))
+    return case, draw(case, data.draw(st.integers(0, 2**32 - 1)), dtype, device)
+
+
+def with_other_rows(given: Draw, row: int, others: Callable[[Tensor], Tensor]) -> Draw:
+    """Return the numbers with those of all rows but one changed."""
+
+    def changed(value: Tensor) -> Tensor:
+        result = others(value)
+        result.select(-2, row).copy_(value.select(-2, row))
+        return result
+
+    state = None if given.state is None else tuple(map(changed, given.state))
+    return Draw(given.params, changed(given.x), state, tuple(map(changed, given.cotangents)))
+
+
+@every_implementation
+@fixed(examples=EXAMPLES)
+@given(data=st.data())
+def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject) -> None:
+    case, given = case_and_draw(data, name, dtype, device)
+    build = implementation(name)
+    assert_same_bits(everything(build, case, given), everything(build, case, given))
+
+
+@every_implementation
+@fixed(examples=EXAMPLES)
+@given(data=st.data())
+def test_zeros_given_are_no_state(name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject) -> None:
+    case, given = case_and_draw(data, name, dtype, device)
+    shapes = (case.L, case.B, case.H), (case.L, case.B, case.S)
+    zeros = tuple(given.x.new_zeros(shapes[part > 1]) for part in range(4))
+    absent, present = (everything(implementation(name), case, given._replace(state=s)) for s in (None, zeros))
+    assert_same_bits({n: value for n, value in present.items() if not n.startswith("grad state")}, absent)
+
+
+@pytest.mark.parametrize(("name", "dtype"), EXACT, ids=[f"{name}-{dtype_name(dtype)}" for name, dtype in EXACT])
+@fixed(examples=EXAMPLES)
+@given(data=st.data())
+def test_z_scaled_by_a_power_of_two_changes_no_bit(
+    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+) -> None:
+    case, given = case_and_draw(data, name, dtype, device)
+    scaled = rewritten(implementation(name), with_z_scaled, data.draw(st.integers(0, 2**32 - 1)))
+    assert_same_bits(everything(scaled, case, given), everything(implementation(name), case, given))
+
+
+@every_implementation
+@fixed(examples=EXAMPLES)
+@given(data=st.data())
+def test_a_row_keeps_its_bits_whatever_stands_beside_it(
+    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+) -> None:
+    """Its output and states, and the gradients of its input and states; sums over rows change, of course."""
+    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
+    row = data.draw(st.integers(0, case.B - 1))
+    other = with_other_rows(given, row, lambda value: value.flip(-2) * 3)
+    found, expected = (everything(implementation(name), case, numbers) for numbers in (other, given))
+    assert_same_bits(of_row(found, row), of_row(expected, row))
+
+
+@every_implementation
+@fixed(examples=EXAMPLES)
+@given(data=st.data())
+def test_a_nan_or_inf_stays_in_its_row_and_a_nan_fills_it_from_its_step_on(
+    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+) -> None:
+    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
+    row, step = data.draw(st.integers(0, case.B - 1)), data.draw(st.integers(0, case.T - 1))
+    value = data.draw(st.sampled_from([float("nan"), float("inf"), float("-inf")]))
+    x = given.x.clone()
+    x[step, row, data.draw(st.integers(0, case.I - 1))] = value
+    found, expected = (everything(implementation(name), case, given._replace(x=each)) for each in (x, given.x))
+    for other in set(range(case.B)) - {row}:
+        assert_same_bits(of_row(found, other), of_row(expected, other))
+    before = {"out": found["out"][:step, row]}, {"out": expected["out"][:step, row]}
+    assert_same_bits(*before)
+    if value != value:
+        after = found["out"][step:, row], *(found[part][:, row] for part in STATE_NAMES)
+        assert all(bool(part.isnan().all()) for part in after)
+
+
+@every_implementation
+@fixed(examples=EXAMPLES)
+@given(data=st.data())
+def test_a_nan_in_a_given_state_stays_in_its_row(
+    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+) -> None:
+    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
+    clean = tuple(given.x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S))
+    damaged = tuple(part.clone() for part in clean)
+    row, part = data.draw(st.integers(0, case.B - 1)), data.draw(st.integers(0, 3))
+    damaged[part][row, data.draw(st.integers(0, damaged[part].shape[1] - 1))] = torch.nan
+    found, expected = (everything(implementation(name), case, given._replace(state=s)) for s in (damaged, clean))
+    for other in set(range(case.B)) - {row}:
+        assert_same_bits(of_row(found, other), of_row(expected, other))
+    assert bool(found["out"][1:, row].isnan().all())
