@@ -15,6 +15,8 @@ class Child:
 
     def __init__(self, module: str, path: Path, **environment: str | None) -> None:
         """Start it; environment: what to set, or with None to unset, for the child."""
+        # One thread each: they run beside the tests.
+        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **environment}
         changed = os.environ | {key: value for key, value in environment.items() if value is not None}
         env = {key: value for key, value in changed.items() if environment.get(key, "") is not None}
         self.module, self.path = module, path

@@ -1,6 +1,7 @@
 """Options, and the rows that a run of the suite leaves behind."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,11 +20,13 @@ from .cases import VERIFY_COMPILING, Case
 from .children import Child
 from .compare import Verdict
 from .pages import page
+from .paper_tables import paper_table
 from .results import RESULTS
 from .tables import show
 from .verify_tables import verify_table
 
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
+LEFT_OUT = pytest.StashKey[Counter[str]]()
 KERNELS, VERDICTS = pytest.StashKey[Child](), pytest.StashKey[Child]()
 Keep = Callable[..., None]
 Record = Callable[..., None]
@@ -34,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hyperlstm")
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
     group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
+    group.addoption("--quick", action="store_true", help="leave out what is marked `thorough`, and say what that was")
     group.addoption("--job", type=Path, help="JSON file of one benchmark job, see suite/bench.py")
 
 
@@ -63,8 +67,14 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
     return ""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what waits for a child process to the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is too much for a quick run, and what waits for a child process to the end."""
+    marks = {item: item.get_closest_marker("thorough") for item in items if config.getoption("--quick")}
+    left_out = {item: str(mark.args[0]) for item, mark in marks.items() if mark is not None}
+    config.stash[LEFT_OUT] = Counter(left_out.values())
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: bool({"compiled", "verdicts"} & set(getattr(item, "fixturenames", ()))))
 
 
@@ -145,10 +155,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:
-    """Show the table of this run."""
-    rows = config.stash[ROWS].get("verify")
-    if rows:
-        show(verify_table(pd.DataFrame(rows)), "Against the oracle, worst error / allowed", Console())
+    """Show the tables of this run, and what it left out."""
+    verify, paper = (pd.DataFrame(config.stash[ROWS].get(name, [])) for name in ("verify", "paper"))
+    if len(paper):
+        columns = ["model", "paper, M", "ours, M", "verdict"]
+        show(paper_table(paper.astype({"paper_millions": float}))[columns], "The paper's parameter counts", Console())
+    if len(verify):
+        show(verify_table(verify), "Against the oracle, worst error / allowed", Console())
+    left_out = config.stash.get(LEFT_OUT, None)
+    if left_out:
+        what = pd.DataFrame([{"a quick run leaves out": name, "tests": str(n)} for name, n in left_out.items()])
+        show(what, "Not checked", Console())
 
 
 def _device(config: pytest.Config) -> torch.device:

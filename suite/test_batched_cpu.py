@@ -15,6 +15,7 @@ from impls import HyperLSTM, why_unavailable
 from impls.batched_cpu import build
 
 ROOT = Path(__file__).parent.parent
+builds = pytest.mark.thorough("batched_cpu built in other ways and on lesser CPUs")
 QUICK_BUILD = {build.FLAGS_VARIABLE: "-O0"}
 
 AGREES = """
@@ -68,6 +69,7 @@ def built() -> None:
         pytest.skip(reason)
 
 
+@builds
 @pytest.mark.usefixtures("built")
 def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tmp_path: Path) -> None:
     processes = [start(AGREES, tmp_path, **QUICK_BUILD) for _ in range(2)]
@@ -80,6 +82,7 @@ def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tm
     assert finish(start(AGREES, tmp_path, **QUICK_BUILD)) == ("agrees\n", ""), "built again, or said something"
 
 
+@builds
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("capability", ["avx2", "default"])
 def test_it_agrees_on_a_lesser_cpu(tmp_path: Path, capability: str) -> None:

@@ -37,6 +37,7 @@ def gpu(device: torch.device) -> torch.device:
 
 
 @needs_triton
+@pytest.mark.thorough("kernels compiled for cards that are not here")
 @pytest.mark.parametrize("capability", kernels.CAPABILITIES)
 @pytest.mark.parametrize("size", kernels.SIZES)
 def test_kernels_fit_the_card(compiled: pd.DataFrame, size: str, capability: int) -> None:
@@ -50,6 +51,7 @@ def test_kernels_fit_the_card(compiled: pd.DataFrame, size: str, capability: int
 
 
 @needs_triton
+@pytest.mark.thorough("kernels run by Triton's interpreter")
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
 def test_interpreted_equals_the_oracle(
     case: Case, dtype: torch.dtype, verdicts: pd.DataFrame, device: torch.device, record: Record

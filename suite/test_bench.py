@@ -32,6 +32,7 @@ def statuses(job: Job, tmp_path: Path, time_limit: float = 60) -> list[str]:
     return [row["status"] for row in run(job, time_limit, tmp_path / "raw.json", tmp_path / "log.txt")]
 
 
+@pytest.mark.thorough("a whole benchmark")
 def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(tmp_path: Path) -> None:
     command = ["--workload", "small", "--implementation", "row_scaled", "torch.nn.LSTM", "--layer-norm", "off"]
     assert bench.main([*command, "--device", "cpu", "--results", str(tmp_path)]) == 0
@@ -52,6 +53,7 @@ def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(tmp_pat
     assert not host or not re.search(rf"\b{re.escape(host)}\b", raw)
 
 
+@pytest.mark.thorough("a benchmark that runs out of memory")
 def test_out_of_memory_is_a_label(tmp_path: Path) -> None:
     huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
     assert statuses(job(tmp_path, "naive", case=huge, memory_limit=1 << 30), tmp_path) == ["out of memory"] * 2

@@ -6,15 +6,24 @@ import torch
 from impls import names
 from impls.registry import dtype_name
 
-from .cases import VERIFY, VERIFY_TINY, Case
+from .cases import VERIFY, VERIFY_QUICK, VERIFY_TINY, Case
 from .compare import FLOOR, compare, implementation
 from .conftest import Record, skip_reason
 
 PAIRS = [(case, dtype) for dtype in FLOOR for case in VERIFY] + [(case, torch.float64) for case in VERIFY_TINY]
+PARAMS = [
+    pytest.param(
+        case,
+        dtype,
+        marks=[] if case in VERIFY_QUICK else pytest.mark.thorough("the other cases of an implementation and dtype"),
+        id=f"{case.id}-{dtype_name(dtype)}",
+    )
+    for case, dtype in PAIRS
+]
 
 
 @pytest.mark.parametrize("name", names())
-@pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
+@pytest.mark.parametrize(("case", "dtype"), PARAMS)
 def test_equals_the_oracle(name: str, case: Case, dtype: torch.dtype, device: torch.device, record: Record) -> None:
     reason = skip_reason(name, device, dtype, case)
     if reason:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -27,9 +27,10 @@ WIDE = Case(T=3, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacke
 
 
 def fixed(examples: int) -> settings:
-    """Return settings under which every run draws the same examples, so that a red one is red again."""
+    """Return settings under which every run draws the same examples; sizes are small, so none are made smaller."""
     return settings(
         max_examples=examples,
+        phases=[Phase.generate],
         derandomize=True,
         database=None,
         deadline=None,
@@ -63,7 +64,11 @@ def skip_unless_available(name: str, device: torch.device, dtype: torch.dtype) -
 
 
 @every_implementation
-@pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.__name__)
+@pytest.mark.parametrize(
+    "rewrite",
+    [REWRITES[0], *(pytest.param(r, marks=pytest.mark.thorough("other rewritten calls")) for r in REWRITES[1:])],
+    ids=[rewrite.__name__ for rewrite in REWRITES],
+)
 @fixed(examples=5)
 @given(data=st.data())
 def test_a_rewritten_call_equals_the_oracle(

@@ -39,7 +39,11 @@ def losses(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, 
     return tuple(curve)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, pytest.param(torch.float32, marks=pytest.mark.thorough("training in float32"))],
+    ids=["float64", "float32"],
+)
 @pytest.mark.parametrize("name", names())
 def test_trains_on_english_text(name: str, dtype: torch.dtype, device: torch.device, record: Record) -> None:
     reason = skip_reason(name, device, dtype)

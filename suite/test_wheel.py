@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough("the wheel in a clean environment")
 ROOT = Path(__file__).resolve().parent.parent
 USE = """
 import importlib.util, torch
