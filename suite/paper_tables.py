@@ -8,7 +8,8 @@ from .tables import markdown
 
 def paper_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return, as strings, a line for each model: its sizes, the paper's count, ours."""
-    table = rows[["model", *"IHSZL", "outputs"]].astype(str).replace({"S": {"0": "-"}, "Z": {"0": "-"}})
+    sizes = rows[["model", *"IHSZL", "outputs"]].astype(str)
+    table: pd.DataFrame = sizes.replace({"S": {"0": "-"}, "Z": {"0": "-"}})
     table["paper, M"] = rows["paper_millions"].map("{:.2f}".format)
     table["ours, M"] = rows["parameters"].map(in_millions)
     table["ours"] = rows["parameters"].map("{:,}".format)

@@ -15,7 +15,7 @@ from impls import HyperLSTM, why_unavailable
 from impls.batched_cpu import build
 
 ROOT = Path(__file__).parent.parent
-builds = pytest.mark.thorough("batched_cpu built in other ways and on lesser CPUs")
+builds = pytest.mark.thorough("batched_cpu built in other ways, not at all, and on lesser CPUs")
 QUICK_BUILD = {build.FLAGS_VARIABLE: "-O0"}
 
 AGREES = """
@@ -90,6 +90,7 @@ def test_it_agrees_on_a_lesser_cpu(tmp_path: Path, capability: str) -> None:
     assert finish(process)[0] == "agrees\n"
 
 
+@builds
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
 def test_without_a_working_compiler_auto_takes_the_next_rung(tmp_path: Path, compiler: str) -> None:
     reason, rest = finish(start(FALLS_BACK, tmp_path, CXX=compiler))[0].split("\n", 1)
@@ -100,6 +101,7 @@ def test_without_a_working_compiler_auto_takes_the_next_rung(tmp_path: Path, com
     assert not list(tmp_path.iterdir()), "a failed build left something behind"
 
 
+@builds
 def test_a_failed_build_keeps_what_the_compiler_said(tmp_path: Path) -> None:
     flags = {build.FLAGS_VARIABLE: "--no-such-flag"}
     out, _ = finish(start(FALLS_BACK.replace("lines=3", "lines=100"), tmp_path, **flags))

@@ -11,19 +11,24 @@ from torch import Tensor
 from impls.registry import IMPLS, dtype_name, find
 
 from .cases import VERIFY_COMPILING, Case
-from .compare import STATE_NAMES, Build, Draw, Results, compare, draw, implementation
+from .compare import DRAWS, FLOOR, STATE_NAMES, Build, Draw, Results, compare, draw, implementation
 from .conftest import skip_reason
 from .rewrites import REWRITES, Rewrite, rewritten, with_z_scaled
 
-PAIRS = [(impl.name, dtype) for impl in IMPLS for dtype in impl.dtypes]
-IDS = [f"{name}-{dtype_name(dtype)}" for name, dtype in PAIRS]
-every_implementation = pytest.mark.parametrize(("name", "dtype"), PAIRS, ids=IDS)
-#: Where halving and doubling is exact at the sizes of gradients: not in float16, whose smallest numbers are near.
-EXACT = [(name, dtype) for name, dtype in PAIRS if dtype in (torch.float64, torch.float32)]
-#: Of each claim about bits.
-EXAMPLES = 4
+
+def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
+    """Return what parametrises a test with each implementation in those of the dtypes that it computes in."""
+    pairs = [(impl.name, dtype) for impl in IMPLS for dtype in impl.dtypes if dtype in dtypes]
+    return pytest.mark.parametrize(
+        ("name", "dtype"), pairs, ids=[f"{name}-{dtype_name(dtype)}" for name, dtype in pairs]
+    )
+
+
+every_implementation = implementations(*FLOOR)
+#: Of each claim about bits; the first is the wide one.
+EXAMPLES = 3
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges.
-WIDE = Case(T=3, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacked")
+WIDE = Case(T=2, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacked")
 
 
 def fixed(examples: int) -> settings:
@@ -49,7 +54,9 @@ def cases(name: str, dtype: torch.dtype, *, empty: bool = False, least_rows: int
         sizes = {"I": st.integers(1, 9), "H": units, "S": units, "Z": st.integers(1, 9), "L": st.integers(1, 3)}
         T, B = st.integers(0 if empty else 1, 6), st.integers(0 if empty else least_rows, 4)
         states, strided = st.sampled_from(["none", "plain", "stacked"]), st.booleans()
-        return st.builds(Case, T=T, B=B, **sizes, layer_norm=st.just(layer_norm), state=states, strided=strided)
+        drawn = st.builds(Case, T=T, B=B, **sizes, layer_norm=st.just(layer_norm), state=states, strided=strided)
+        # No steps from no state are constants, which have no gradient to compare.
+        return drawn.filter(lambda case: case.T > 0 or case.state != "none")
 
     return st.booleans().flatmap(case)
 
@@ -63,23 +70,44 @@ def skip_unless_available(name: str, device: torch.device, dtype: torch.dtype) -
 # Rewritten calls
 
 
-@every_implementation
-@pytest.mark.parametrize(
+every_rewrite = pytest.mark.parametrize(
     "rewrite",
     [REWRITES[0], *(pytest.param(r, marks=pytest.mark.thorough("other rewritten calls")) for r in REWRITES[1:])],
     ids=[rewrite.__name__ for rewrite in REWRITES],
 )
-@fixed(examples=5)
+
+
+def check(
+    rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject, draws: int
+) -> None:
+    skip_unless_available(name, device, dtype)
+    case = data.draw(cases(name, dtype, empty=True))
+    build = rewritten(implementation(name), rewrite, data.draw(st.integers(0, 2**32 - 1)))
+    worst = compare(build, case, dtype, device, draws=draws)[0]
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@implementations(torch.float64)
+@every_rewrite
+@fixed(examples=8)
 @given(data=st.data())
 def test_a_rewritten_call_equals_the_oracle(
     rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
 ) -> None:
     """Output, states and every gradient, by the tolerance rule; T and B may be 0."""
-    skip_unless_available(name, device, dtype)
-    case = data.draw(cases(name, dtype, empty=True))
-    seed = data.draw(st.integers(0, 2**32 - 1))
-    worst = compare(rewritten(implementation(name), rewrite, seed), case, dtype, device)[0]
-    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+    check(rewrite, name, dtype, device, data, draws=1)
+
+
+@pytest.mark.thorough("rewritten calls in fewer bits")
+@implementations(torch.float32, torch.bfloat16, torch.float16)
+@every_rewrite
+@fixed(examples=3)
+@given(data=st.data())
+def test_a_rewritten_call_in_fewer_bits_errs_as_the_rule_allows(
+    rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+) -> None:
+    """Here rounding counts, so it takes the rule's own number of draws."""
+    check(rewrite, name, dtype, device, data, draws=DRAWS)
 
 
 # Bit for bit
@@ -119,7 +147,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 def case_and_draw(
     data: st.DataObject, name: str, dtype: torch.dtype, device: torch.device, *, least_rows: int = 1
 ) -> tuple[Case, Draw]:
-    """Draw a case, now and then the wide one, and its numbers."""
+    """Draw a case, the wide one first, and its numbers."""
     skip_unless_available(name, device, dtype)
     drawn = cases(name, dtype, least_rows=least_rows)
     case = data.draw(drawn if find(name).compiles_each_size else st.one_of(st.just(WIDE), drawn))
@@ -147,6 +175,7 @@ def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, device: torc
     assert_same_bits(everything(build, case, given), everything(build, case, given))
 
 
+@pytest.mark.thorough("other claims about bits")
 @every_implementation
 @fixed(examples=EXAMPLES)
 @given(data=st.data())
@@ -158,7 +187,9 @@ def test_zeros_given_are_no_state(name: str, dtype: torch.dtype, device: torch.d
     assert_same_bits({n: value for n, value in present.items() if not n.startswith("grad state")}, absent)
 
 
-@pytest.mark.parametrize(("name", "dtype"), EXACT, ids=[f"{name}-{dtype_name(dtype)}" for name, dtype in EXACT])
+@pytest.mark.thorough("other claims about bits")
+# Not in float16, whose smallest numbers are too near for halving to be exact.
+@implementations(torch.float64, torch.float32)
 @fixed(examples=EXAMPLES)
 @given(data=st.data())
 def test_z_scaled_by_a_power_of_two_changes_no_bit(
@@ -169,6 +200,7 @@ def test_z_scaled_by_a_power_of_two_changes_no_bit(
     assert_same_bits(everything(scaled, case, given), everything(implementation(name), case, given))
 
 
+@pytest.mark.thorough("other claims about bits")
 @every_implementation
 @fixed(examples=EXAMPLES)
 @given(data=st.data())
@@ -204,6 +236,7 @@ def test_a_nan_or_inf_stays_in_its_row_and_a_nan_fills_it_from_its_step_on(
         assert all(bool(part.isnan().all()) for part in after)
 
 
+@pytest.mark.thorough("other claims about bits")
 @every_implementation
 @fixed(examples=EXAMPLES)
 @given(data=st.data())
