@@ -11,7 +11,7 @@ from impls import HyperLSTM
 from .cases import Case
 from .compare import compare
 from .faults import Edit, Fault
-from .rewrites import Output, Params, State, call, rewritten
+from .properties import Output, Params, State, call, rewritten
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from impls.registry import IMPLS, dtype_name, find
 from .cases import VERIFY_COMPILING, Case
 from .compare import DRAWS, FLOOR, STATE_NAMES, Build, Draw, Results, compare, draw, implementation
 from .conftest import skip_reason
-from .rewrites import REWRITES, Rewrite, rewritten, with_z_scaled
+from .properties import REWRITES, Rewrite, rewritten, with_z_scaled
 
 
 def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
