@@ -11,6 +11,7 @@ from impls import names
 
 from .bench_tables import bench_markdown
 from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
+from .fault_tables import edits, faults_markdown
 from .floor_tables import floor_markdown
 from .kernel_tables import kernels_markdown
 from .results import read, replace_rows, write_whole
@@ -69,6 +70,7 @@ PAGES = (
         ("implementation", "dtype", "case"),
         lambda: {"implementation": names(), "case": _cases()},
     ),
+    Page("faults", faults_markdown, ("edit", "dtype"), lambda: {"edit": edits()}),
     Page("kernels", kernels_markdown),
     Page("floor", floor_markdown),
 )
