@@ -312,8 +312,8 @@ FAULTS = (
     _chunked(
         "last chunk dropped",
         (
-            "reversed(_chunks(CHUNK_BYTES, sweeps, p, x.shape[0], x.shape[1]))",
-            "reversed(_chunks(CHUNK_BYTES, sweeps, p, x.shape[0], x.shape[1])[:-1])",
+            "_chunks(CHUNK_BYTES, sweeps, p, T, B, CHUNK_ROWS[x.device.type]))",
+            "_chunks(CHUNK_BYTES, sweeps, p, T, B, CHUNK_ROWS[x.device.type])[:-1])",
         ),
         damages="grad x",
         kind="uninitialised memory",
