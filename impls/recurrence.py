@@ -20,6 +20,9 @@ from .layer import LayerParams, LayerState, Run
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 #: The same for the forward pass, which sums nothing over steps: its arrays should stay in the cache.
 FORWARD_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
+#: How many rows a chunk may sum over: a longer sum in one go rounds worse than one that is taken step by step. A GPU's
+#: products split such sums themselves.
+CHUNK_ROWS = {"cpu": 1024, "cuda": 1 << 62}
 #: Up to this size the products with h are kept for the backward pass; above, memory counts for more than the sixth of
 #: the time that rebuilding them takes.
 KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
@@ -105,10 +108,10 @@ def embedding_bias(p: LayerParams) -> Tensor:
     return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
 
 
-def _chunks(limit: dict[str, int], sweeps: Sweeps, p: LayerParams, T: int, B: int) -> list[slice]:
-    """Cut T steps into equal parts whose arrays stay within the limit of the device."""
+def _chunks(limit: dict[str, int], sweeps: Sweeps, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[slice]:
+    """Cut T steps into equal parts whose arrays stay within the limit of the device, and within a number of rows."""
     step = sweeps.numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
-    n = -(-T // max(1, limit[p.bias.device.type] // step))
+    n = -(-T // max(1, min(limit[p.bias.device.type] // step, rows // max(B, 1))))
     return [slice(T * i // n, T * (i + 1) // n) for i in range(n)]
 
 
@@ -217,7 +220,8 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         sweep, w_x = sweeps.backward(p), input_weight(p)
         w_h = None if uh.dim() == 3 else hidden_weight(p)
         w_z, b_z = p.z_weight.flatten(0, 2), embedding_bias(p)
-        for steps in reversed(_chunks(CHUNK_BYTES, sweeps, p, x.shape[0], x.shape[1])):
+        T, B, _ = x.shape
+        for steps in reversed(_chunks(CHUNK_BYTES, sweeps, p, T, B, CHUNK_ROWS[x.device.type])):
             before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
             after = LayerState(*(q[steps] for q in trajectory))
             chunk = Chunk(

@@ -1,7 +1,8 @@
 """The one comparison: run a case with random everything, hold it against the oracle, allow what the rule allows."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -24,6 +25,10 @@ Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
 Results = dict[str, Tensor]
 
 STATE_NAMES = ("h", "c", "h_hat", "c_hat")
+#: What a model returns, in its order.
+OUTPUTS = ("out", *STATE_NAMES)
+#: How the results name what was handed in and did not come back as it was, such as "input x".
+TOUCHED = "input "
 
 
 def implementation(name: str) -> Build:
@@ -89,32 +94,66 @@ def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Dra
     )
 
 
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Fill memory that torch hands out without a value with NaN, so that a result which depends on it shows."""
+    mode = torch.get_deterministic_debug_mode()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.set_deterministic_debug_mode("warn")
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        torch.set_deterministic_debug_mode(mode)
+
+
 def evaluate(
     build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, rounded: torch.dtype, draws: int = DRAWS
 ) -> Results:
-    """Return out, final states and every gradient by name, stacked over the draws.
+    """Return out, final states and every gradient by name, stacked over the draws; and inputs that were written to.
 
     dtype: what is computed in. rounded: what the drawn numbers are rounded to, so that an oracle in a wider dtype
     sees the very numbers that the implementation sees.
+
+    What one run leaves to the next shows: all draws go through one model, x and the states of each lie where those of
+    the draw before lay, and no result is copied before the last draw.
     """
     model = build(case, dtype, device)
+    leaves: dict[str, Tensor] = {}
     results: dict[str, list[Tensor]] = {}
     for seed in range(draws):
         params, x, state, cotangents = draw(case, seed, rounded, device)
         model.load_state_dict(params)
         model.zero_grad(set_to_none=True)
-        x = x.to(dtype).requires_grad_()
-        state = None if state is None else tuple(part.to(dtype).requires_grad_() for part in state)
-        out, last = model(x, state)
-        torch.autograd.backward((out, *last), tuple(cotangent.to(dtype) for cotangent in cotangents))
-        named = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
-        leaves = {"x": x, **{f"state {n}": part for n, part in zip(STATE_NAMES, state or (), strict=False)}}
+        drawn = {"x": x, **{f"state {name}": part for name, part in zip(STATE_NAMES, state or (), strict=False)}}
+        leaves = {name: _leaf(value, dtype, leaves.get(name)) for name, value in drawn.items()}
+        given = {f"grad {n}": value.to(dtype, copy=True) for n, value in zip(OUTPUTS, cotangents, strict=True)}
+        with poisoned():
+            out, last = model(leaves["x"], tuple(leaves.values())[1:] or None)
+            torch.autograd.backward((out, *last), tuple(given.values()))
+        named = dict(zip(OUTPUTS, (out, *last), strict=True))
         for name, leaf in [*leaves.items(), *model.named_parameters()]:
             # A gradient that was never made counts as zero, and the rule then says whether zero is right.
             named[f"grad {name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        before = {**drawn, **params, **dict(zip(given, cotangents, strict=True))}
+        for name, value in {**leaves, **dict(model.named_parameters()), **given}.items():
+            if not _same_bits(value, before[name].to(dtype)):
+                named[TOUCHED + name] = value
         for name, value in named.items():
-            results.setdefault(name, []).append(value.detach().clone())
+            results.setdefault(name, []).append(value.detach())
     return {name: torch.stack(values) for name, values in results.items()}
+
+
+def _leaf(value: Tensor, dtype: torch.dtype, memory: Tensor | None) -> Tensor:
+    """Return a leaf of the autograd graph with that value, in the memory of an earlier one if there is one."""
+    leaf = value.to(dtype, copy=True) if memory is None else memory.detach().copy_(value)
+    return leaf.requires_grad_()
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    a, b = (value.detach().contiguous().view(torch.uint8) for value in (a, b))
+    return torch.equal(a, b)
 
 
 @cache
@@ -154,19 +193,18 @@ def judge(results: Results, oracle: Results, yardstick: Results, dtype: torch.dt
     """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
 
     A tensor is right if its relative L2 error is at most TIMES the yardstick's own plus FLOOR eps of dtype, if it is
-    finite, and if it is all zero exactly where the oracle's is.
+    finite, and if it is all zero exactly where the oracle's is. An input that was written to is wrong.
     """
-    if results.keys() != oracle.keys():
+    touched = [name for name in results if name.startswith(TOUCHED)]
+    if results.keys() - touched != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(oracle)}, got {sorted(results)}")
     floor = FLOOR[dtype] * torch.finfo(dtype).eps
-    verdicts = [
-        Verdict(
-            name,
-            relative_error(results[name], oracle[name]),
-            TIMES * relative_error(yardstick[name], oracle[name]) + floor,
-        )
-        for name in oracle
-    ]
+    verdicts = [Verdict(name, math.inf, floor) for name in touched]
+    for name in oracle:
+        own = relative_error(yardstick[name], oracle[name])
+        if math.isinf(own):
+            raise ValueError(f"yardstick: expected {name} to be finite, and zero where the oracle's is")
+        verdicts.append(Verdict(name, relative_error(results[name], oracle[name]), TIMES * own + floor))
     return sorted(verdicts, key=lambda verdict: -verdict.ratio)
 
 

@@ -11,6 +11,8 @@ from impls import names
 
 from .bench_tables import bench_markdown
 from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
+from .error_tables import errors_markdown, errors_plot
+from .fault_tables import edits, faults_markdown
 from .floor_tables import floor_markdown
 from .kernel_tables import kernels_markdown
 from .paper import MODELS
@@ -70,6 +72,14 @@ PAGES = (
         verify_markdown,
         ("implementation", "dtype", "case"),
         lambda: {"implementation": names(), "case": _cases()},
+    ),
+    Page("faults", faults_markdown, ("edit", "dtype"), lambda: {"edit": edits()}),
+    Page(
+        "errors",
+        errors_markdown,
+        ("implementation", "dtype", "T", "layer_norm", "tensor"),
+        lambda: {"implementation": names()},
+        {"errors": errors_plot},
     ),
     Page("kernels", kernels_markdown),
     Page("floor", floor_markdown),

@@ -24,8 +24,10 @@ def index_markdown(results: Path) -> str:
         made = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
         tables = [f"[{name}]({folder.name}/{name}.md)" for name in made]
         if tables:
-            first = pd.concat([read(folder / f"{name}.csv") for name in made]).dropna(subset="processor").iloc[0]
-            lines.append({"machine": f"{first['processor']}, {first['threads']} threads", "tables": ", ".join(tables)})
+            rows = pd.concat([read(folder / f"{name}.csv") for name in made])
+            made_on = rows.reindex(columns=["processor", "threads"]).dropna().to_dict("records")
+            name = "{processor}, {threads:.0f} threads".format_map(made_on[0]) if made_on else folder.name
+            lines.append({"machine": name, "tables": ", ".join(tables)})
     table = markdown(pd.DataFrame(lines)) if lines else "None yet."
     return f"# Results\n\nOne folder a machine, written by `nox -s verify` and `nox -s bench`.\n\n{table}\n"
 
