@@ -1,9 +1,12 @@
 """State dicts to and from labml's HyperLSTM, which is this definition with layer norm (PyPI `labml-nn`)."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from .layer import shapes
 
 _SOURCES = ("h", "x", "b")
 
@@ -11,12 +14,13 @@ _SOURCES = ("h", "x", "b")
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
 
-    ValueError names what is missing or unexpected.
+    ValueError names what is missing, unexpected or misshapen.
     """
     result: dict[str, Tensor] = {}
     for l in range(_layers(state_dict, "layers.")):
         p = {name: state_dict[f"layers.{l}.{name}"] for name in _names(state_dict, f"layers.{l}.")}
         _require(p, _OURS, f"layers.{l}.")
+        _require_shapes(p, _our_shapes(p), f"layers.{l}.")
         cell = {
             "hyper.hidden_lin.weight": p["hyper_weight_s"].flatten(0, 1),
             "hyper.hidden_lin.bias": p["hyper_bias"].flatten(),
@@ -46,12 +50,13 @@ def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def from_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict of a HyperLSTM with layer_norm=True with the same numbers as labml's: undo `to_labml`.
 
-    ValueError names what is missing or unexpected.
+    ValueError names what is missing, unexpected or misshapen.
     """
     result: dict[str, Tensor] = {}
     for l in range(_layers(state_dict, "cells.")):
         q = {name: state_dict[f"cells.{l}.{name}"] for name in _names(state_dict, f"cells.{l}.")}
         _require(q, _THEIRS, f"cells.{l}.")
+        _require_shapes(q, _their_shapes(q), f"cells.{l}.")
         H = q["w_h.0"].shape[0]
 
         def gates(name: str, q: Mapping[str, Tensor] = q) -> Tensor:
@@ -120,3 +125,30 @@ def _require(found: Iterable[str], expected: set[str], prefix: str) -> None:
         raise ValueError(f"state_dict: missing {', '.join(prefix + name for name in sorted(missing))}")
     if strangers:
         raise ValueError(f"state_dict: unexpected {', '.join(prefix + name for name in sorted(strangers))}")
+
+
+def _size(value: Any) -> int:
+    """Return the last size, with which other entries should agree; 0, with which none does, where there is none."""
+    shape = value.shape if isinstance(value, Tensor) else ()
+    return shape[-1] if shape else 0
+
+
+def _our_shapes(p: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    I, H, S, Z = (_size(p[name]) for name in ("weight_x", "bias", "hyper_bias", "z_bias"))
+    return shapes(I, H, S, Z, layer_norm=True)
+
+
+def _their_shapes(q: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    I, H, S, Z = (_size(q[name]) for name in ("w_x.0", "w_h.0", "hyper.hidden_lin.weight", "d_h.0.weight"))
+    ours = shapes(I, H, S, Z, layer_norm=True)
+    theirs = to_labml({f"layers.0.{name}": torch.empty(shape, device="meta") for name, shape in ours.items()})
+    return {name.removeprefix("cells.0."): tuple(value.shape) for name, value in theirs.items()}
+
+
+def _require_shapes(found: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], prefix: str) -> None:
+    for name, shape in expected.items():
+        value = found[name]
+        if not isinstance(value, Tensor):
+            raise ValueError(f"state_dict: {prefix}{name}: expected a tensor, got {type(value).__name__}")
+        if value.shape != shape:
+            raise ValueError(f"state_dict: {prefix}{name}: expected shape {list(shape)}, got {list(value.shape)}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from impls import why_unavailable
 from impls.registry import dtype_name, find
 
-from . import interpreted, kernels, machine, report
+from . import interpreted, kernels, machine, ranks, report
 from .cases import VERIFY_COMPILING, Case
 from .children import Child
 from .compare import Verdict
@@ -24,7 +24,7 @@ from .tables import show
 from .verify_tables import verify_table
 
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
-KERNELS, VERDICTS = pytest.StashKey[Child](), pytest.StashKey[Child]()
+KERNELS, VERDICTS, HALVES = pytest.StashKey[Child](), pytest.StashKey[Child](), pytest.StashKey[Child]()
 Keep = Callable[..., None]
 Record = Callable[..., None]
 
@@ -65,24 +65,34 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave what waits for a child process to the end."""
-    items.sort(key=lambda item: bool({"compiled", "verdicts"} & set(getattr(item, "fixturenames", ()))))
+    items.sort(key=lambda item: bool({"compiled", "verdicts", "halves"} & set(getattr(item, "fixturenames", ()))))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the child processes that tests will ask for, so that they work while other tests run."""
     config = session.config
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if config.option.collectonly or find_spec("triton") is None:
+    if config.option.collectonly:
+        return
+    if "halves" in wanted:
+        config.stash[HALVES] = _start(config, ranks.start)
+    if find_spec("triton") is None:
         return
     results = config.getoption("--results") / machine.slug(_device(config))
     if "compiled" in wanted:
         config.stash[KERNELS] = kernels.start(results / "kernels.csv")
         config.add_cleanup(config.stash[KERNELS].stop)
     if "verdicts" in wanted and _device(config).type == "cpu":
-        folder = tempfile.TemporaryDirectory()
-        config.add_cleanup(folder.cleanup)
-        config.stash[VERDICTS] = interpreted.start(Path(folder.name) / "rows.csv")
-        config.add_cleanup(config.stash[VERDICTS].stop)
+        config.stash[VERDICTS] = _start(config, interpreted.start)
+
+
+def _start(config: pytest.Config, start: Callable[[Path], Child]) -> Child:
+    """Start a child process whose rows nobody keeps."""
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    child = start(Path(folder.name) / "rows.csv")
+    config.add_cleanup(child.stop)
+    return child
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +108,12 @@ def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
     if child is None:
         pytest.skip("On a GPU the kernels run natively, in the next test.")
     return child.rows().set_index(["case", "dtype"])
+
+
+@pytest.fixture(scope="session")
+def halves(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Return what two processes with half a batch each came to."""
+    return request.config.stash[HALVES].rows().fillna("").set_index(["capability", "implementation"])
 
 
 @pytest.fixture

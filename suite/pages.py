@@ -10,6 +10,8 @@ import pandas as pd
 from impls import names
 
 from .bench_tables import bench_markdown
+from .capabilities import CAPABILITIES
+from .capability_tables import capabilities_markdown
 from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from .kernel_tables import kernels_markdown
 from .results import read, replace_rows, write_whole
@@ -67,6 +69,12 @@ PAGES = (
         verify_markdown,
         ("implementation", "dtype", "case"),
         lambda: {"implementation": names(), "case": _cases()},
+    ),
+    Page(
+        "capabilities",
+        capabilities_markdown,
+        ("capability", "implementation"),
+        lambda: {"capability": [capability.name for capability in CAPABILITIES], "implementation": names()},
     ),
     Page("kernels", kernels_markdown),
 )

@@ -1,7 +1,5 @@
 """What the torch world expects of the implementations whose gradient is written by hand."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 from torch import Tensor
@@ -63,15 +61,6 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
     torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(), params, *start, True))
 
 
-def test_compiles_without_a_graph_break(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    expected = gradients(model, x, state)
-    # aot_eager traces forward and backward as inductor would, and leaves code generation out of the test.
-    model.compile(backend="aot_eager", fullgraph=True)
-    for ours, theirs in zip(gradients(model, x, state), expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
-
-
 @pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
 def test_gradient_checkpointing_gives_the_same_gradients(name: str, device: torch.device, reentrant: bool) -> None:
     model, x, state = model_and_input(name, device)
@@ -97,14 +86,6 @@ def test_inference_mode_and_no_grad_give_the_same_output(name: str, device: torc
         out, last = model(x, state)
     assert torch.equal(out, expected)
     assert not any(part.requires_grad for part in last)
-
-
-def test_threads_share_a_module(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    expected = gradients(model, x, state)
-    with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: gradients(model, x, state), range(32)):
-            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_frozen_parameters_get_no_gradient_and_cost_no_product(name: str, device: torch.device) -> None:
