@@ -208,8 +208,8 @@ INPUTS = (
         "expected a dense tensor, got qint8",
     ),
     give(
-        "product-overflows", lambda x: x[:1, :1].expand(2**31, 2**30, I), ValueError,
-        r"expected products with x of fewer than 2\*\*63 bytes, got shape \[2147483648, 1073741824, 4\]",
+        "product-overflows", lambda x: x[:1, :1].expand(2**30, 2**30, I), ValueError,
+        r"expected products with x of fewer than 2\*\*63 bytes, got shape \[1073741824, 1073741824, 4\]",
     ),
 )  # fmt: skip
 
@@ -294,7 +294,7 @@ LOADS = (
         "load-nested-dict", lambda good: good.model.load_state_dict({"model": good.model.state_dict()}),
         RuntimeError, "missing layers.0.weight_x.*unexpected model$",
     ),
-    Bad("load-no-dict", lambda good: good.model.load_state_dict([good.x]), TypeError, "state_dict .* list"),  # type: ignore[arg-type]
+    Bad("load-no-dict", lambda good: good.model.load_state_dict([good.x]), TypeError, "state_dict .*list"),  # type: ignore[arg-type]
     Bad(
         "load-into-a-larger-model",
         lambda good: nn.ModuleDict({"rnn": good.model}).load_state_dict({"rnn.layers.0.bias": torch.zeros(4, H)}),
@@ -304,10 +304,7 @@ LOADS = (
 
 FILES = (
     Bad("file-absent", lambda good: torch.load(good.folder / "none"), FileNotFoundError, "No such file"),
-    Bad("file-empty", lambda good: good.load(b""), EOFError, "Ran out of input"),
     Bad("file-text", lambda good: good.load(b"HyperLSTM " * 99), pickle.UnpicklingError, REFUSED),
-    Bad("file-truncated", lambda good: good.load(good.saved()[:-200]), RuntimeError, "PytorchStreamReader failed"),
-    Bad("file-half", lambda good: good.load(good.saved()[: len(good.saved()) // 2]), RuntimeError, "PytorchStream"),
     Bad(
         "file-runs-code", lambda good: good.load(pickle.dumps(RunsCode(good.folder / "ran"), protocol=2)),
         pickle.UnpicklingError, REFUSED,
@@ -370,8 +367,34 @@ CONVERSIONS = (
 BAD = (*BUILDS, *INPUTS, *STATES, *PARAMETERS, *LOADS, *FILES, *CONVERSIONS)
 
 
+#: Checkpoints with a part missing, which torch.load itself refuses in words of its own, or in none.
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda whole: b"",
+    "half": lambda whole: whole[: len(whole) // 2],
+    "without-its-end": lambda whole: whole[:-200],
+    "without-its-start": lambda whole: whole[200:],
+    "start-only": lambda whole: whole[:30],
+    "torn": lambda whole: whole[:999] + whole[1999:],
+}
+
+
 def _no_work(impl: registry.Impl) -> NoReturn:
     raise AssertionError(f"{impl.name} was about to run")
+
+
+def _good(folder: Path) -> Good:
+    params, x, state, _ = draw(CASE, 0, torch.float32, CPU)
+    assert state is not None
+    good = Good(implementation("auto")(CASE, torch.float32, CPU), x, state, folder)
+    good.model.load_state_dict(params)
+    return good
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what is no longer as it was, to the bit."""
+    assert before.keys() == after.keys()
+    pairs = [(key, before[key], after[key]) for key in before]
+    return [k for k, a, b in pairs if not (torch.equal(a, b) if isinstance(a, Tensor) else a == b)]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, about tensors that only a bad call has
@@ -379,22 +402,25 @@ def _no_work(impl: registry.Impl) -> NoReturn:
 def test_raises_before_any_work_and_leaves_all_as_it_was(
     bad: Bad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params, x, state, _ = draw(CASE, 0, torch.float32, CPU)
-    assert state is not None
-    good = Good(implementation("auto")(CASE, torch.float32, CPU), x, state, tmp_path)
-    good.model.load_state_dict(params)
+    good = _good(tmp_path)
     before = good.everything()
     monkeypatch.setattr(registry.Impl, "run", property(_no_work))
     with pytest.raises(bad.error, match=bad.message) as raised:
         bad.call(good)
     assert raised.type is bad.error
     assert not (tmp_path / "ran").exists()
-    after = good.everything()
-    assert before.keys() == after.keys()
-    changed = [
-        k for k, v in before.items() if not (torch.equal(v, after[k]) if isinstance(v, Tensor) else v == after[k])
-    ]
-    assert not changed
+    assert not _changed(before, good.everything())
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_checkpoint_loads_nothing(damage: str, tmp_path: Path) -> None:
+    good = _good(tmp_path)
+    before = good.everything()
+    doubled = {name: 2 * value for name, value in good.model.state_dict().items()}
+    content = DAMAGED[damage](good.saved(doubled))
+    with pytest.raises((OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError)):
+        good.load(content)
+    assert not _changed(before, good.everything())
 
 
 def test_there_are_many_bad_calls_under_names_of_their_own() -> None:

@@ -1,5 +1,9 @@
 """What the torch world expects of the implementations whose gradient is written by hand."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +14,7 @@ from impls import HyperLSTM, names, recurrence, why_unavailable
 from impls.registry import IMPLS
 
 from .cases import Case
+from .children import ROOT
 from .compare import compare, draw, implementation
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
@@ -146,3 +151,21 @@ def test_final_states_alone_carry_a_gradient(name: str, device: torch.device) ->
         expected = torch.autograd.grad(oracle(x, state)[1][k].sum(), list(oracle.parameters()), materialize_grads=True)
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+LOADS = """
+import sys, torch
+import impls.deferred
+x = torch.load(sys.argv[2])
+torch.save(torch.export.load(sys.argv[1]).module()(x)[0], sys.argv[2])
+"""
+
+
+def test_an_exported_program_runs_in_a_process_that_imports_its_implementation(tmp_path: Path) -> None:
+    model, x, _ = model_and_input("deferred", torch.device("cpu"))
+    program, tensor = tmp_path / "program.pt2", tmp_path / "tensor"
+    with torch.no_grad():
+        torch.export.save(torch.export.export(model, (x,)), program)
+        torch.save(x, tensor)
+        subprocess.run([sys.executable, "-c", LOADS, program, tensor], check=True, cwd=ROOT)
+        assert torch.equal(torch.load(tensor), model(x)[0])
