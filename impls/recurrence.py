@@ -8,7 +8,7 @@ chunk and never stands whole in memory.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -211,19 +211,12 @@ def _transformed(name: str, forward: Callable[..., Any], backward: Callable[...,
     def run_backward(needs: list[bool], *q: Tensor) -> tuple[Tensor, ...]:
         return tuple(backward(q[0], q[1:-14], *q[-14:], needs))
 
-    gradient = transforms.transformable(run_backward, lambda *_: None, lambda *_: _no_second_derivative(name))
+    gradient = transforms.transformable(run_backward, lambda *_: None, lambda *_: transforms.no_second_derivative(name))
 
     def derivative(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:
         return tuple(_derivative(gradient, ctx.saved_tensors, d, list(ctx.needs_input_grad[1:])))
 
     return transforms.transformable(run, _save, derivative)
-
-
-def _no_second_derivative(name: str) -> NoReturn:
-    from .registry import IMPLS  # the table knows all rungs; none of them knows the table before it has to say this
-
-    able = ", ".join(impl.name for impl in IMPLS if impl.twice_differentiable)
-    raise NotImplementedError(f"{name} has no second derivative; these have: {able}")
 
 
 def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tensor]]:
@@ -288,7 +281,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         return [x.new_empty(q.shape if need else 0) for q, need in zip(inputs, rest[-1], strict=True)]
 
     name = qualified.split("::")[1].removesuffix("_backward")
-    op.register_autograd(lambda *_: _no_second_derivative(name))
+    op.register_autograd(lambda *_: transforms.no_second_derivative(name))
     return op
 
 

@@ -6,7 +6,7 @@ loop in Python, and so is the time.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -51,3 +51,41 @@ def transformable(call: Call, save: Callable[..., None], derivative: Derivative)
 
     apply: Call = Function.apply
     return apply
+
+
+def no_second_derivative(name: str) -> NoReturn:
+    """Raise NotImplementedError for an implementation, and name those that have one."""
+    from .registry import IMPLS  # the table knows all rungs; none of them knows the table before it has to say this
+
+    able = ", ".join(impl.name for impl in IMPLS if impl.twice_differentiable)
+    raise NotImplementedError(f"{name} has no second derivative; these have: {able}")
+
+
+class _Passed(torch.autograd.Function):
+    """A gradient on its way out."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, name: str) -> Tensor:
+        ctx.name = name
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> NoReturn:
+        no_second_derivative(ctx.name)
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, name: str) -> Tensor:
+        ctx.name = name
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _Passed.apply(gradients[0], ctx.name), None
+
+
+def once(value: Tensor, name: str) -> Tensor:
+    """Return the value; a second derivative through it raises in the words of `no_second_derivative`."""
+    result: Tensor = _Once.apply(value, name)
+    return result
