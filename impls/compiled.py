@@ -1,11 +1,12 @@
 """`batched`, with its step compiled: what people get who put `torch.compile` on a cell and keep the loop in Python."""
 
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import batched
+from . import batched, transforms
 from .layer import LayerParams, LayerState
 
 #: Every combination of sizes, dtype, layer norm and gradient mode is a graph of its own.
@@ -34,12 +35,20 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+def _once(value: Tensor | None) -> Any:
+    return value if value is None or not value.requires_grad else transforms.once(value, "compiled")
+
+
 def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps; the first call with new sizes, or in a new mode, compiles for many seconds.
 
-    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state.
+    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state. Where torch.compile or torch.export is at work
+    around this, the step is compiled there. A second derivative raises NotImplementedError.
     """
+    if torch.compiler.is_compiling():
+        return batched.run(p, x, s)
     if torch.is_grad_enabled():
+        p, x, s = LayerParams._make(map(_once, p)), _once(x), LayerState._make(map(_once, s))
         # As the states of all later steps do, so that the first step needs no graph of its own.
         s = LayerState(*(part if part.requires_grad else part.detach().requires_grad_() for part in s))
     with torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from .hyperlstm import HyperLSTM
-from .layer import LayerParams
+from .layer import LayerParams, shapes
 
 _SOURCES = ("h", "x", "b")
 _PARTS = ("weight", "bias")
@@ -17,10 +16,10 @@ def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     ValueError names what is missing, unexpected or misshapen.
     """
-    layers = _split(state_dict, "layers.")
-    sizes = _sizes(layers[0], "layers.0.", "weight_x", "z_weight", rows_of_z=1)
+    layers = _split(state_dict, "layers.", LayerParams._fields)
+    sizes = _sizes(layers[0], "layers.0.", "weight_x", "hyper_norm_c_weight", "d_weight")
     for l, p in enumerate(layers):
-        _require(p, _ours(sizes, l), f"layers.{l}.")
+        _require_shapes(p, _ours(sizes, l), f"layers.{l}.")
     return {f"cells.{l}.{name}": value.clone() for l, p in enumerate(layers) for name, value in _theirs(p).items()}
 
 
@@ -29,11 +28,11 @@ def from_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     ValueError names what is missing, unexpected or misshapen.
     """
-    cells = _split(state_dict, "cells.")
-    sizes = _sizes(cells[0], "cells.0.", "w_x.0", "z_h.weight", rows_of_z=4)
+    cells = _split(state_dict, "cells.", _theirs(_ours((1, 1, 1, 1), 0)))
+    sizes = _sizes(cells[0], "cells.0.", "w_x.0", "hyper.layer_norm_c.weight", "d_h.0.weight")
     result: dict[str, Tensor] = {}
     for l, q in enumerate(cells):
-        _require(q, _theirs(_ours(sizes, l)), f"cells.{l}.")
+        _require_shapes(q, _theirs(_ours(sizes, l)), f"cells.{l}.")
         result |= {f"layers.{l}.{name}": value for name, value in _back(q).items()}
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in result.items()}
 
@@ -92,8 +91,8 @@ def _back(q: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: layer[name] for name in LayerParams._fields}
 
 
-def _split(state_dict: Mapping[str, Tensor], prefix: str) -> list[dict[str, Tensor]]:
-    """Return each layer's entries; ValueError if there is no layer, a gap, or anything beside them."""
+def _split(state_dict: Mapping[str, Tensor], prefix: str, names: Iterable[str]) -> list[dict[str, Tensor]]:
+    """Return each layer's entries by name; ValueError if there is no layer, a gap, or not just these names in each."""
     strangers = [key for key in state_dict if not (key.startswith(prefix) and key.split(".")[1].isdigit())]
     if strangers:
         raise ValueError(f"state_dict: expected entries {prefix}<layer>.<name>, got {', '.join(strangers[:3])}")
@@ -102,45 +101,39 @@ def _split(state_dict: Mapping[str, Tensor], prefix: str) -> list[dict[str, Tens
         raise ValueError(f"state_dict: expected layers 0, 1, ... under {prefix!r}, got {found}")
     layers: list[dict[str, Tensor]] = [{} for _ in found]
     for key, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"state_dict ({key}): expected a tensor, got {type(value).__name__}")
         layers[int(key.split(".")[1])][key.split(".", 2)[-1]] = value
+    for l, layer in enumerate(layers):
+        missing, strangers = set(names) - layer.keys(), layer.keys() - set(names)
+        for what, entries in (("missing", missing), ("unexpected", strangers)):
+            if entries:
+                raise ValueError(f"state_dict: {what} {', '.join(f'{prefix}{l}.{name}' for name in sorted(entries))}")
     return layers
 
 
 def _sizes(
-    first: Mapping[str, Tensor], prefix: str, weight_x: str, z_weight: str, *, rows_of_z: int
+    first: Mapping[str, Tensor], prefix: str, weight_x: str, hyper_norm: str, d_weight: str
 ) -> tuple[int, int, int, int]:
-    """Return I, H, S, Z, as two entries of the first layer say that end in [H, I] and [rows_of_z Z, S]."""
-    for name in (weight_x, z_weight):
-        if name not in first:
-            raise ValueError(f"state_dict: missing {prefix}{name}")
-        if first[name].dim() < 2:
-            raise ValueError(f"state_dict ({prefix}{name}): expected a matrix, got shape {list(first[name].shape)}")
-    (H, I), (rows, S) = first[weight_x].shape[-2:], first[z_weight].shape[-2:]
-    if 0 in (I, H, S, rows) or rows % rows_of_z:
-        shapes = f"{list(first[weight_x].shape)} and {list(first[z_weight].shape)}"
-        raise ValueError(f"state_dict ({prefix}{weight_x}, {prefix}{z_weight}): expected weights, got shapes {shapes}")
-    return I, H, S, rows // rows_of_z
+    """Return I, H, S, Z, as three entries of the first layer say that end in [H, I], [S] and [H, Z]."""
+    for name, dims in ((weight_x, 2), (hyper_norm, 1), (d_weight, 1)):
+        got = list(first[name].shape)
+        if len(got) < dims or 0 in got:
+            raise ValueError(f"state_dict ({prefix}{name}): expected {dims} or more dimensions, got shape {got}")
+    (H, I), S, Z = first[weight_x].shape[-2:], first[hyper_norm].shape[-1], first[d_weight].shape[-1]
+    return I, H, S, Z
 
 
 def _ours(sizes: tuple[int, int, int, int], l: int) -> dict[str, Tensor]:
     """Return layer l's parameters of a model of these sizes, without numbers; later layers read H features."""
     I, H, S, Z = sizes
-    model = HyperLSTM(H if l else I, H, S, Z, 1, layer_norm=True, device="meta")
-    return {name.removeprefix("layers.0."): p.detach() for name, p in model.named_parameters()}
+    named = shapes(H if l else I, H, S, Z, layer_norm=True)
+    return {name: torch.empty(shape, device="meta") for name, shape in named.items()}
 
 
-def _require(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str) -> None:
-    missing, strangers = _named(expected.keys() - found.keys(), prefix), _named(found.keys() - expected.keys(), prefix)
-    if missing:
-        raise ValueError(f"state_dict: missing {missing}")
-    if strangers:
-        raise ValueError(f"state_dict: unexpected {strangers}")
+def _require_shapes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str) -> None:
     for name, value in expected.items():
         if found[name].shape != value.shape:
             raise ValueError(
                 f"state_dict ({prefix}{name}): expected shape {list(value.shape)}, got {list(found[name].shape)}"
             )
-
-
-def _named(names: Iterable[str], prefix: str) -> str:
-    return ", ".join(prefix + name for name in sorted(names))

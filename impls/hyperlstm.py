@@ -1,16 +1,19 @@
 """The module that people import: sizes, parameters, input checks, and the loop over layers."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .layer import LayerParams, LayerState
+from .layer import LayerParams, LayerState, shapes
 from .registry import dtype_name, find, resolve
 
 _STATE_NAMES = ("h", "c", "h_hat", "c_hat")
+#: What 64 bits can count.
+_MOST_BYTES = 2**63 - 1
 
 
 class HyperLSTM(nn.Module):
@@ -58,6 +61,10 @@ class HyperLSTM(nn.Module):
             raise TypeError(f"dtype: expected a floating-point torch.dtype, got {dtype!r}")
         self.layer_norm = layer_norm
         self.impl = impl
+        place = _device(device)
+        #: The most numbers that one step and sample makes.
+        self._widest = max(self.input_size, 12 * self.hidden_size, 4 * (self.hidden_size + self.hyper_size))
+        self._check_sizes(dtype or torch.get_default_dtype())
         self.layers = nn.ModuleList(
             Layer(
                 self.hidden_size if l else self.input_size,
@@ -65,7 +72,7 @@ class HyperLSTM(nn.Module):
                 self.hyper_size,
                 self.n_z,
                 layer_norm=layer_norm,
-                device=device,
+                device=place,
                 dtype=dtype,
             )
             for l in range(self.n_layers)
@@ -103,9 +110,11 @@ class HyperLSTM(nn.Module):
         Raises:
             TypeError, ValueError: an argument has the wrong type, shape, dtype or device; nothing is cast, except
                 under autocast, where everything but float64 is cast to its dtype as `torch.nn.LSTM` does.
+                Also where a parameter has been given a shape, dtype or device that does not fit the others.
             RuntimeError: the implementation is unavailable for these parameters.
 
         """
+        self._check_parameters()
         x, states = self._check(x, state)
         ends = []
         for layer, start in zip(self.layers, states, strict=True):
@@ -114,11 +123,34 @@ class HyperLSTM(nn.Module):
         h, c, h_hat, c_hat = (torch.stack(layers) for layers in zip(*ends, strict=True))
         return x, (h, c, h_hat, c_hat)
 
+    def _check_sizes(self, dtype: torch.dtype) -> None:
+        """Raise ValueError for sizes whose parameters no machine can address."""
+        first, later = (
+            shapes(size, self.hidden_size, self.hyper_size, self.n_z, layer_norm=self.layer_norm)
+            for size in (self.input_size, self.hidden_size)
+        )
+        one, others = (sum(map(math.prod, layer.values())) * dtype.itemsize for layer in (first, later))
+        if one + (self.n_layers - 1) * others > _MOST_BYTES:
+            name = max(first, key=lambda name: math.prod(first[name]))
+            raise ValueError(
+                "input_size, hidden_size, hyper_size, n_z, n_layers: expected parameters of fewer than 2**63 bytes, "
+                f"got {self.n_layers} layers, the first with {name} {list(first[name])} in {dtype_name(dtype)}"
+            )
+
+    def _check_parameters(self) -> None:
+        """Raise ValueError for a parameter that does not fit; those that a parametrisation makes, it checks itself."""
+        dtype: torch.dtype | None = None
+        for l, layer in enumerate(self.layers):
+            dtype = cast(Layer, layer).check(f"layers.{l}.", dtype)
+
     def _check(self, x: Tensor, state: Sequence[Tensor] | None) -> tuple[Tensor, list[LayerState]]:
         """Return x and each layer's start, or raise for a wrong type or shape."""
         x = _dense("x", x)
         if x.dim() != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x: expected shape [T, B, {self.input_size}], got {list(x.shape)}")
+        # While a graph is traced sizes may be symbols, on which this would be a condition.
+        if not torch.compiler.is_compiling() and x.shape[0] * x.shape[1] * self._widest * x.itemsize > _MOST_BYTES:
+            raise ValueError(f"x: expected products with x of fewer than 2**63 bytes, got shape {list(x.shape)}")
         L, B = self.n_layers, x.shape[1]
         sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
         if state is None:
@@ -137,6 +169,21 @@ class HyperLSTM(nn.Module):
                 )
             starts.append(part.expand(L, B, size).unbind())
         return x, [LayerState(*parts) for parts in zip(*starts, strict=True)]
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: list[str]
+    ) -> None:
+        """Raise RuntimeError for entries that do not fit before the first is loaded, where torch loads the others."""
+        expected = self.state_dict(prefix=prefix)
+        given = {name: value for name, value in state_dict.items() if name.startswith(prefix)}
+        wrong = [f"missing {name}" for name in expected if strict and name not in given]
+        wrong += [f"unexpected {name}" for name in given if strict and name not in expected]
+        for name, own in expected.items():
+            if name in given and isinstance(own, Tensor):
+                wrong += _unloadable(name, given[name], own)
+        if wrong:
+            raise RuntimeError(f"state_dict of {type(self).__name__}: {'; '.join(wrong)}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
 
     def extra_repr(self) -> str:
         """Return the sizes and the implementation, with what "auto" stands for at present."""
@@ -164,36 +211,15 @@ class Layer(nn.Module):
         n_z: int,
         *,
         layer_norm: bool,
-        device: torch.device | str | int | None,
+        device: torch.device | None,
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        I, H, S, Z = input_size, hidden_size, hyper_size, n_z
-        shapes = {
-            "weight_x": (4, H, I),
-            "weight_h": (4, H, H),
-            "bias": (4, H),
-            "hyper_weight_x": (4, S, I),
-            "hyper_weight_h": (4, S, H),
-            "hyper_weight_s": (4, S, S),
-            "hyper_bias": (4, S),
-            "z_weight": (3, 4, Z, S),
-            "z_bias": (2, 4, Z),
-            "d_weight": (3, 4, H, Z),
-        }
-        norm_shapes = {
-            "norm_weight": (4, H),
-            "norm_bias": (4, H),
-            "norm_c_weight": (H,),
-            "norm_c_bias": (H,),
-            "hyper_norm_weight": (4, S),
-            "hyper_norm_bias": (4, S),
-            "hyper_norm_c_weight": (S,),
-            "hyper_norm_c_bias": (S,),
-        }
-        for name, shape in (shapes | norm_shapes).items():
-            absent = name in norm_shapes and not layer_norm
-            value = None if absent else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        #: By name, those there are.
+        self.shapes = shapes(input_size, hidden_size, hyper_size, n_z, layer_norm=layer_norm)
+        for name in LayerParams._fields:
+            shape = self.shapes.get(name)
+            value = None if shape is None else nn.Parameter(_empty(name, shape, device, dtype))
             self.register_parameter(name, value)
         self.reset_parameters()
 
@@ -215,11 +241,34 @@ class Layer(nn.Module):
                 if "norm" in name:
                     value.fill_(1.0 if name.endswith("weight") else 0.0)
 
+    def check(self, prefix: str, dtype: torch.dtype | None) -> torch.dtype | None:
+        """Raise ValueError for a parameter with a wrong shape, another device than the first's, or another dtype.
+
+        dtype: expected; None for that of the first. Returns what the next layer should have: autocast makes one dtype
+        of several.
+        """
+        device, mixed = None, False
+        for name, q in self._parameters.items():
+            shape = self.shapes.get(name)
+            if q is None and shape is None:
+                continue
+            if q is None:
+                raise ValueError(f"{prefix}{name}: expected a parameter of shape {list(shape or ())}, got None")
+            if device is None:
+                device, mixed = q.device, _autocasts(q.device.type)
+            dtype = dtype or q.dtype
+            if q.shape != shape or q.device != device or (q.dtype != dtype and not mixed):
+                wanted = "None" if shape is None else f"{list(shape)} in {dtype_name(dtype)} on {device}"
+                raise ValueError(
+                    f"{prefix}{name}: expected {wanted}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
+                )
+        return dtype
+
     def forward(self, x: Tensor, start: LayerState, impl: str) -> tuple[Tensor, LayerState]:
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state."""
         p = self._params()
         device_type = p.weight_h.device.type
-        if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        if _autocasts(device_type):
             dtype = torch.get_autocast_dtype(device_type)
             p = LayerParams._make(q if q is None else _autocast(q, dtype) for q in p)
             x, start = _autocast(x, dtype), LayerState(*(_autocast(part, dtype) for part in start))
@@ -228,7 +277,8 @@ class Layer(nn.Module):
         return _run(p, x, start, impl)
 
     def _params(self) -> LayerParams:
-        return LayerParams(**{name: getattr(self, name) for name in LayerParams._fields})
+        own = self._parameters  # without the module's search, save for what a parametrisation makes
+        return LayerParams._make(own[name] if name in own else getattr(self, name) for name in LayerParams._fields)
 
     def extra_repr(self) -> str:
         """Return the sizes that this layer maps between."""
@@ -254,6 +304,38 @@ def _run(p: LayerParams, x: Tensor, start: LayerState, impl: str) -> tuple[Tenso
     return run(p, x, start)
 
 
+def _device(device: Any) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise type(error)(f"device: expected a torch.device or its name, got {device!r}: {error}") from error
+
+
+def _empty(name: str, shape: tuple[int, ...], device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
+    try:
+        return torch.empty(shape, device=device, dtype=dtype)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
+        where = f" on {device}" if device else ""
+        raise type(error)(f"{name}: cannot allocate {list(shape)}{where}: {str(error).splitlines()[0]}") from error
+
+
+def _unloadable(name: str, value: Any, own: Tensor) -> list[str]:
+    """Return what keeps an entry of a state_dict from being loaded, nothing if nothing does."""
+    if not isinstance(value, Tensor):
+        return [f"{name}: expected a tensor, got {type(value).__name__}"]
+    if value.shape != own.shape:
+        return [f"{name}: expected shape {list(own.shape)}, got {list(value.shape)}"]
+    if not value.is_floating_point() or value.layout != torch.strided:
+        return [f"{name}: expected a dense floating-point tensor, got {dtype_name(value.dtype)} in {value.layout}"]
+    if value.is_meta and not own.is_meta:
+        return [f"{name}: expected numbers, got a tensor on meta"]
+    return []
+
+
+def _autocasts(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
 def _autocast(value: Tensor, dtype: torch.dtype) -> Tensor:
     """Cast as autocast does: any floating dtype but float64."""
     return value.to(dtype) if value.is_floating_point() and value.dtype != torch.float64 else value
@@ -270,6 +352,7 @@ def _positive(name: str, value: Any) -> int:
 def _dense(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")
+    if value.layout != torch.strided or value.is_nested or value.is_quantized:
+        kind = "a nested tensor" if value.is_nested else f"{dtype_name(value.dtype)} in layout {value.layout}"
+        raise TypeError(f"{name}: expected a dense tensor, got {kind}")
     return value

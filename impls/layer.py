@@ -44,6 +44,33 @@ class LayerParams(NamedTuple):
     hyper_norm_c_bias: Tensor | None = None  # [S]
 
 
+def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter of a layer, in the order of `LayerParams`."""
+    always: dict[str, tuple[int, ...]] = {
+        "weight_x": (4, H, I),
+        "weight_h": (4, H, H),
+        "bias": (4, H),
+        "hyper_weight_x": (4, S, I),
+        "hyper_weight_h": (4, S, H),
+        "hyper_weight_s": (4, S, S),
+        "hyper_bias": (4, S),
+        "z_weight": (3, 4, Z, S),
+        "z_bias": (2, 4, Z),
+        "d_weight": (3, 4, H, Z),
+    }
+    norms: dict[str, tuple[int, ...]] = {
+        "norm_weight": (4, H),
+        "norm_bias": (4, H),
+        "norm_c_weight": (H,),
+        "norm_c_bias": (H,),
+        "hyper_norm_weight": (4, S),
+        "hyper_norm_bias": (4, S),
+        "hyper_norm_c_weight": (S,),
+        "hyper_norm_c_bias": (S,),
+    }
+    return always | norms if layer_norm else always
+
+
 class LayerState(NamedTuple):
     """What a layer hands from one step to the next; the cells c and c_hat are raw, never normalised."""
 

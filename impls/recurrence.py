@@ -8,11 +8,12 @@ chunk and never stands whole in memory.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import transforms
 from .layer import LayerParams, LayerState, Run
 
 #: What the arrays of one chunk may take, by device type: small beside the trajectory of a long sequence, large enough
@@ -78,12 +79,17 @@ def rung(module: str, sweeps: Sweeps) -> Run:
     qualified = f"{package.replace('.', '_')}::{name}"
     backward = _backward_op(qualified + "_backward", sweeps)
     forward = _forward_op(qualified, sweeps, backward)
+    transformed = _transformed(name, forward, backward)
 
     def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         params = [q for q in p if q is not None]
         keep = torch.is_grad_enabled() and any(q.requires_grad for q in (x, *params, *s))
-        out, h, c, h_hat, c_hat, *_ = forward(x, params, *s, keep)
-        return out, LayerState(h, c, h_hat, c_hat)
+        if transforms.active():
+            # A transform outside the innermost may differentiate what shows no requires_grad in here.
+            out, *rest = transformed(torch.is_grad_enabled(), x, *params, *s)
+        else:
+            out, *rest = forward(x, params, *s, keep)
+        return out, LayerState(*rest[:4])
 
     return run
 
@@ -167,23 +173,53 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, params, *start, _ = inputs
-        out, kept = output[0], output[5:]
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, *params, *start, out, *kept)
+        _save(ctx, (x, *params, *start), output)
 
-    def derivative(ctx: Any, d_out: Tensor | None, *d_rest: Tensor | None) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        x, params, start, (out, *kept) = saved[0], list(saved[1:-9]), saved[-9:-5], saved[-5:]
-        d_out = torch.zeros_like(out) if d_out is None else d_out
-        d_last = [torch.zeros_like(q) if d is None else d for q, d in zip(start, d_rest, strict=False)]
+    def derivative(ctx: Any, *d: Tensor | None) -> tuple[Any, ...]:
         needs_x, needs_params, *needs_start, _ = ctx.needs_input_grad
-        needs = [needs_x, *needs_params, *needs_start]
-        grads = backward(x, params, *start, out, *kept, d_out, *d_last, needs)
-        grads = [g if need else None for g, need in zip(grads, needs, strict=True)]  # type: ignore[misc]
+
+        def call(needs: list[bool], *q: Tensor) -> Sequence[Tensor]:
+            return backward(q[0], q[1:-14], *q[-14:], needs)
+
+        grads = _derivative(call, ctx.saved_tensors, d, [needs_x, *needs_params, *needs_start])
         return (grads[0], grads[1:-4], *grads[-4:], None)
 
     op.register_autograd(derivative, setup_context=setup_context)
     return op
+
+
+def _save(ctx: Any, given: Sequence[Tensor], output: Sequence[Tensor]) -> None:
+    """Put away for the backward pass: x, the parameters and the start, then out, the trajectory and the products."""
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*given, output[0], *output[5:])
+
+
+def _derivative(
+    backward: Callable[..., Sequence[Tensor]], saved: Sequence[Tensor], d: Sequence[Tensor | None], needs: list[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of x, the parameters and the start, None for those that nobody needs."""
+    start, out = saved[-9:-5], saved[-5]
+    d_out = torch.zeros_like(out) if d[0] is None else d[0]
+    d_last = [torch.zeros_like(q) if g is None else g for q, g in zip(start, d[1:], strict=False)]
+    grads = backward(needs, *saved, d_out, *d_last)
+    return [g if need else None for g, need in zip(grads, needs, strict=True)]
+
+
+def _transformed(name: str, forward: Callable[..., Any], backward: Callable[..., Sequence[Tensor]]) -> transforms.Call:
+    """Return the operator for use under torch.func: (keep, x, *params, *start) -> its outputs."""
+
+    def run(keep: bool, *q: Tensor) -> tuple[Tensor, ...]:
+        return tuple(forward(q[0], q[1:-4], *q[-4:], keep))
+
+    def run_backward(needs: list[bool], *q: Tensor) -> tuple[Tensor, ...]:
+        return tuple(backward(q[0], q[1:-14], *q[-14:], needs))
+
+    gradient = transforms.transformable(run_backward, lambda *_: None, lambda *_: transforms.no_second_derivative(name))
+
+    def derivative(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:
+        return tuple(_derivative(gradient, ctx.saved_tensors, d, list(ctx.needs_input_grad[1:])))
+
+    return transforms.transformable(run, _save, derivative)
 
 
 def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tensor]]:
@@ -248,14 +284,8 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         inputs = (x, *params, h, c, h_hat, c_hat)
         return [x.new_empty(q.shape if need else 0) for q, need in zip(inputs, rest[-1], strict=True)]
 
-    def second_derivative(ctx: Any, *_: Any) -> NoReturn:
-        from .registry import IMPLS  # the table knows all rungs; none of them knows the table before it has to say this
-
-        able = ", ".join(impl.name for impl in IMPLS if impl.twice_differentiable)
-        name = qualified.split("::")[1].removesuffix("_backward")
-        raise NotImplementedError(f"{name} has no second derivative; these have: {able}")
-
-    op.register_autograd(second_derivative)
+    name = qualified.split("::")[1].removesuffix("_backward")
+    op.register_autograd(lambda *_: transforms.no_second_derivative(name))
     return op
 
 

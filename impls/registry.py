@@ -138,15 +138,18 @@ def find(name: str) -> Impl:
 def why_unavailable(name: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> str | None:
     """Return None if the implementation runs on device in dtype, else the reason in a sentence.
 
-    ValueError if there is no implementation of that name.
+    ValueError if there is no implementation of that name, TypeError if dtype is none.
     """
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype: expected a torch.dtype, got {dtype!r}")
     return find(name).why_unavailable(torch.device(device), dtype)
 
 
 def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
     """Return the row to run: that of the name, or for "auto" the last in the ladder that is available natively.
 
-    RuntimeError gives the reason when it, or for "auto" each of them, is unavailable.
+    RuntimeError gives the reason when it, or for "auto" each of them, is unavailable, and lists what is made for such
+    parameters.
     """
     rows = [impl for impl in IMPLS[::-1] if not impl.interpreted(device)] if name == "auto" else [find(name)]
     reasons = []
@@ -155,4 +158,8 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
         if reason is None:
             return impl
         reasons.append(reason)
-    raise RuntimeError(f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)}")
+    able = ", ".join(impl.name for impl in IMPLS if device.type in impl.devices and dtype in impl.dtypes)
+    raise RuntimeError(
+        f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
+        f"Made for {dtype_name(dtype)} on {device.type}: {able or 'none'}."
+    )

@@ -1,7 +1,7 @@
 """The one comparison: run a case with random everything, hold it against the oracle, allow what the rule allows."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -215,3 +215,23 @@ def compare(
     oracle = reference(against, case, torch.float64, device, dtype, draws)
     yardstick = reference(against, case, dtype, device, dtype, draws)
     return judge(evaluate(build, case, dtype, device, rounded=dtype, draws=draws), oracle, yardstick, dtype)
+
+
+def agree(results: Results, case: Case, device: torch.device, draws: int) -> None:
+    """Raise AssertionError unless float32 results, stacked over draws, are as right as the tolerance rule asks."""
+    oracle = reference("naive", case, torch.float64, device, torch.float32, draws)
+    yardstick = reference("naive", case, torch.float32, device, torch.float32, draws)
+    worst = judge(results, {name: oracle[name] for name in results}, yardstick, torch.float32)[0]
+    if worst.ratio > 1:
+        raise AssertionError(f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}")
+
+
+def same(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise AssertionError unless all tensors are equal to the bit."""
+    if results.keys() != expected.keys():
+        raise AssertionError(f"expected the tensors {sorted(expected)}, got {sorted(results)}")
+    for name, value in expected.items():
+        if not torch.equal(results[name], value):
+            raise AssertionError(
+                f"{name}: expected the same bits, got a relative error of {relative_error(results[name], value):.2e}"
+            )

@@ -15,7 +15,7 @@ from rich.console import Console
 from impls import why_unavailable
 from impls.registry import dtype_name, find
 
-from . import interpreted, kernels, machine, report
+from . import interpreted, kernels, machine, ranks, report
 from .cases import VERIFY_COMPILING, Case
 from .children import Child
 from .compare import Verdict
@@ -27,7 +27,7 @@ from .verify_tables import verify_table
 
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 LEFT_OUT = pytest.StashKey[Counter[str]]()
-KERNELS, VERDICTS = pytest.StashKey[Child](), pytest.StashKey[Child]()
+KERNELS, VERDICTS, HALVES = pytest.StashKey[Child](), pytest.StashKey[Child](), pytest.StashKey[Child]()
 Keep = Callable[..., None]
 Record = Callable[..., None]
 
@@ -75,24 +75,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: bool({"compiled", "verdicts"} & set(getattr(item, "fixturenames", ()))))
+    items.sort(key=lambda item: bool({"compiled", "verdicts", "halves"} & set(getattr(item, "fixturenames", ()))))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the child processes that tests will ask for, so that they work while other tests run."""
     config = session.config
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if config.option.collectonly or find_spec("triton") is None:
+    if config.option.collectonly:
+        return
+    if "halves" in wanted:
+        config.stash[HALVES] = _start(config, ranks.start)
+    if find_spec("triton") is None:
         return
     results = config.getoption("--results") / machine.slug(_device(config))
     if "compiled" in wanted:
         config.stash[KERNELS] = kernels.start(results / "kernels.csv")
         config.add_cleanup(config.stash[KERNELS].stop)
     if "verdicts" in wanted and _device(config).type == "cpu":
-        folder = tempfile.TemporaryDirectory()
-        config.add_cleanup(folder.cleanup)
-        config.stash[VERDICTS] = interpreted.start(Path(folder.name) / "rows.csv")
-        config.add_cleanup(config.stash[VERDICTS].stop)
+        config.stash[VERDICTS] = _start(config, interpreted.start)
+
+
+def _start(config: pytest.Config, start: Callable[[Path], Child]) -> Child:
+    """Start a child process whose rows nobody keeps."""
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    child = start(Path(folder.name) / "rows.csv")
+    config.add_cleanup(child.stop)
+    return child
 
 
 @pytest.fixture(scope="session")
@@ -108,6 +118,12 @@ def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
     if child is None:
         pytest.skip("On a GPU the kernels run natively, in the next test.")
     return child.rows().set_index(["case", "dtype"])
+
+
+@pytest.fixture(scope="session")
+def halves(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Return what two processes with half a batch each came to."""
+    return request.config.stash[HALVES].rows().fillna("").set_index(["capability", "implementation"])
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import pandas as pd
 from impls import names
 
 from .bench_tables import bench_markdown
+from .capabilities import CAPABILITIES
+from .capability_tables import capabilities_markdown
 from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from .error_tables import errors_markdown, errors_plot
 from .fault_tables import edits, faults_markdown
@@ -80,6 +82,12 @@ PAGES = (
         ("implementation", "dtype", "T", "layer_norm", "tensor"),
         lambda: {"implementation": names()},
         {"errors": errors_plot},
+    ),
+    Page(
+        "capabilities",
+        capabilities_markdown,
+        ("capability", "implementation"),
+        lambda: {"capability": [capability.name for capability in CAPABILITIES], "implementation": names()},
     ),
     Page("kernels", kernels_markdown),
     Page("floor", floor_markdown),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from .bench_tables import bench_summary
+from .capability_tables import capability_summary
 from .pages import PAGES
 from .results import RESULTS, read, write_whole
 from .tables import environments, markdown
@@ -37,7 +38,7 @@ START, END = "<!-- tables -->\n", "<!-- end of tables -->"
 
 
 def readme_tables(results: Path) -> str:
-    """Return what the README shows: for each machine the fastest implementation by workload, and the verdicts."""
+    """Return what the README shows of each machine: the fastest implementation by workload, the capabilities."""
     parts = []
     for path in sorted(results.glob("*/bench.csv")):
         rows = read(path)
@@ -45,6 +46,12 @@ def readme_tables(results: Path) -> str:
             f"The fastest to train, as ratios of its time and memory to others'. {environments(rows)}\n\n"
             f"{markdown(bench_summary(rows))}\n\nAll of it: [bench]({results.name}/{path.parent.name}/bench.md), "
             f"[verify]({results.name}/{path.parent.name}/verify.md).\n"
+        )
+    for path in sorted(results.glob("*/capabilities.csv")):
+        rows = read(path)
+        parts.append(
+            f"What each can do, by checks that ran: [capabilities]({results.name}/{path.parent.name}/capabilities.md). "
+            f"{environments(rows)}\n\n{capability_summary(rows)}\n"
         )
     return "\n".join(parts)
 

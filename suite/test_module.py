@@ -5,11 +5,8 @@
 
 import copy
 import io
-import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -141,29 +138,6 @@ def test_state_dict_passes_between_implementations(name: str, device: torch.devi
     assert torch.equal(other(x, state)[0], model(x, state)[0])
 
 
-@pytest.mark.parametrize(
-    "copied",
-    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), lambda model: saved_and_loaded(model)],
-    ids=["deepcopy", "pickle", "torch.save-weights_only"],
-)
-def test_copies_compute_the_same(name: str, device: torch.device, copied: Callable[[HyperLSTM], HyperLSTM]) -> None:
-    model, x, state = model_and_input(name, device)
-    again = copied(model)
-    assert again.impl == name
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    assert all(a is not b for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    assert torch.equal(again(x, state)[0], model(x, state)[0])
-
-
-def saved_and_loaded(model: HyperLSTM) -> HyperLSTM:
-    file = io.BytesIO()
-    torch.save({"model": model.state_dict()}, file)
-    file.seek(0)
-    again = implementation(model.impl)(CASE, torch.float32, next(model.parameters()).device)
-    again.load_state_dict(torch.load(file, weights_only=True)["model"])
-    return again
-
-
 def test_state_can_be_saved_with_weights_only(name: str, device: torch.device) -> None:
     model, x, _ = model_and_input(name, device)
     file = io.BytesIO()
@@ -282,87 +256,6 @@ def test_parametrised_weights_are_read_afresh(name: str, device: torch.device) -
     with torch.no_grad():
         model.layers[0].parametrizations.weight_h.original.div_(2)
     assert torch.equal(model(x, state)[0], plain)
-
-
-def sizes(**changes: Any) -> dict[str, Any]:
-    return {"input_size": I, "hidden_size": H, "hyper_size": S, "n_z": Z, "n_layers": L} | changes
-
-
-X = torch.zeros(T, B, I)
-STATE = tuple(torch.zeros(L, B, F) for F in (H, H, S, S))
-
-BAD_SIZES: list[tuple[dict[str, Any], type[Exception], str]] = [
-    *(({key: 0}, ValueError, f"{key}: expected a positive integer, got 0") for key in sizes()),
-    *(({key: -1}, ValueError, f"{key}: expected a positive integer, got -1") for key in sizes()),
-    *(({key: True}, TypeError, f"{key}: expected a positive integer, got True") for key in sizes()),
-    ({"hidden_size": 2.0}, TypeError, "hidden_size: expected a positive integer, got 2.0"),
-    ({"n_z": "4"}, TypeError, "n_z: expected a positive integer, got '4'"),
-    ({"layer_norm": 1}, TypeError, "layer_norm: expected True or False, got 1"),
-    ({"dtype": torch.int32}, TypeError, "dtype: expected a floating-point torch.dtype, got torch.int32"),
-    ({"impl": "fast"}, ValueError, "impl: expected 'auto' or one of naive, row_scaled, .*; got 'fast'"),
-]
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "message"), BAD_SIZES, ids=lambda v: str(v) if isinstance(v, dict) else ""
-)
-def test_bad_construction_raises(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        HyperLSTM(**sizes(**changes))
-
-
-def with_part(k: int, part: Any) -> tuple[Any, ...]:
-    return (*STATE[:k], part, *STATE[k + 1 :])
-
-
-BAD_INPUTS: list[tuple[str, Any, Any, type[Exception], str]] = [
-    ("x-list", [[1.0]], None, TypeError, "x: expected a tensor, got list"),
-    ("x-2d", X[0], None, ValueError, r"x: expected shape \[T, B, 4\], got \[3, 4\]"),
-    ("x-4d", X[None], None, ValueError, r"x: expected shape \[T, B, 4\], got \[1, 6, 3, 4\]"),
-    ("x-features", torch.zeros(T, B, I + 1), None, ValueError, r"x: expected shape \[T, B, 4\], got \[6, 3, 5\]"),
-    ("x-float64", X.double(), None, ValueError, "x: expected float32 on cpu as the parameters are, got float64 on cpu"),
-    ("x-integer", X.long(), None, ValueError, "x: expected float32 on cpu as the parameters are, got int64 on cpu"),
-    ("x-meta", X.to("meta"), None, ValueError, "x: expected float32 on cpu as the parameters are, got float32 on meta"),
-    ("x-sparse", X.to_sparse(), None, TypeError, "x: expected a dense tensor, got layout torch.sparse_coo"),
-    ("state-tensor", X, STATE[0], TypeError, "state: expected None or a tuple"),
-    ("state-pair", X, STATE[:2], ValueError, r"state: expected 4 tensors \(h, c, h_hat, c_hat\), got 2"),
-    ("state-none-inside", X, with_part(1, None), TypeError, r"state \(c\): expected a tensor, got NoneType"),
-    *(
-        (
-            f"state-{part}-batch", X, with_part(k, STATE[k][:, :1]), ValueError,
-            rf"state \({part}\): expected shape \[2, 3, {F}\] or \[3, {F}\], got \[2, 1, {F}\]",
-        )
-        for k, (part, F) in enumerate(zip(STATE_NAMES, (H, H, S, S), strict=True))
-    ),
-    ("state-layers", X, with_part(2, STATE[2][:1]), ValueError, r"state \(h_hat\): expected shape .*, got \[1, 3, 5\]"),
-    ("state-swapped", X, STATE[2:] + STATE[:2], ValueError, r"state \(h\): expected shape .*, got \[2, 3, 5\]"),
-    ("state-float64", X, with_part(3, STATE[3].double()), ValueError, r"state \(c_hat\): expected float32"),
-    ("state-meta", X, with_part(0, STATE[0].to("meta")), ValueError, r"state \(h\): expected float32 on cpu .* meta"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("x", "state", "error", "message"), [row[1:] for row in BAD_INPUTS], ids=[row[0] for row in BAD_INPUTS]
-)
-def test_bad_input_raises_before_any_work(x: Any, state: Any, error: type[Exception], message: str) -> None:
-    model = HyperLSTM(I, H, S, Z, L)
-    with pytest.raises(error, match=message):
-        model(x, state)
-
-
-def test_setting_an_unknown_implementation_leaves_the_old_one() -> None:
-    model = HyperLSTM(I, H, S, Z, L, impl="naive")
-    with pytest.raises(ValueError, match="got 'fast'"):
-        model.impl = "fast"
-    assert model.impl == "naive"
-
-
-def test_an_unavailable_dtype_raises_when_called() -> None:
-    model = HyperLSTM(I, H, S, Z, L, impl="naive").to(torch.float8_e5m2)
-    with pytest.raises(
-        RuntimeError, match="impl='naive' is unavailable on cpu in float8_e5m2: naive computes in float64"
-    ):
-        model(X.to(torch.float8_e5m2))
 
 
 def test_nothing_looks_ahead(name: str, device: torch.device) -> None:

@@ -1,6 +1,8 @@
 """What the torch world expects of the implementations whose gradient is written by hand."""
 
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from impls import HyperLSTM, names, recurrence, why_unavailable
 from impls.registry import IMPLS
 
 from .cases import Case
+from .children import ROOT
 from .compare import compare, draw, implementation
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
@@ -63,15 +66,6 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
     torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(), params, *start, True))
 
 
-def test_compiles_without_a_graph_break(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    expected = gradients(model, x, state)
-    # aot_eager traces forward and backward as inductor would, and leaves code generation out of the test.
-    model.compile(backend="aot_eager", fullgraph=True)
-    for ours, theirs in zip(gradients(model, x, state), expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
-
-
 @pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
 def test_gradient_checkpointing_gives_the_same_gradients(name: str, device: torch.device, reentrant: bool) -> None:
     model, x, state = model_and_input(name, device)
@@ -97,14 +91,6 @@ def test_inference_mode_and_no_grad_give_the_same_output(name: str, device: torc
         out, last = model(x, state)
     assert torch.equal(out, expected)
     assert not any(part.requires_grad for part in last)
-
-
-def test_threads_share_a_module(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    expected = gradients(model, x, state)
-    with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: gradients(model, x, state), range(32)):
-            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_frozen_parameters_get_no_gradient_and_cost_no_product(name: str, device: torch.device) -> None:
@@ -165,3 +151,21 @@ def test_final_states_alone_carry_a_gradient(name: str, device: torch.device) ->
         expected = torch.autograd.grad(oracle(x, state)[1][k].sum(), list(oracle.parameters()), materialize_grads=True)
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+LOADS = """
+import sys, torch
+import impls.deferred
+x = torch.load(sys.argv[2])
+torch.save(torch.export.load(sys.argv[1]).module()(x)[0], sys.argv[2])
+"""
+
+
+def test_an_exported_program_runs_in_a_process_that_imports_its_implementation(tmp_path: Path) -> None:
+    model, x, _ = model_and_input("deferred", torch.device("cpu"))
+    program, tensor = tmp_path / "program.pt2", tmp_path / "tensor"
+    with torch.no_grad():
+        torch.export.save(torch.export.export(model, (x,)), program)
+        torch.save(x, tensor)
+        subprocess.run([sys.executable, "-c", LOADS, program, tensor], check=True, cwd=ROOT)
+        assert torch.equal(torch.load(tensor), model(x)[0])
