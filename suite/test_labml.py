@@ -95,10 +95,7 @@ NOT_OURS: list[tuple[dict[str, Tensor], str]] = [
     (without(OURS, "layers.1.norm_bias"), r"missing layers\.1\.norm_bias"),
     ({key: value for key, value in OURS.items() if "norm" not in key}, r"missing layers\.0\.hyper_norm_bias, "),
     (OURS | {"layers.0.extra": torch.zeros(1)}, r"unexpected layers\.0\.extra"),
-    (
-        OURS | {"layers.0.z_weight": torch.zeros(2)},
-        r"z_weight\): expected 2 or more dimensions, got shape \[2\]",
-    ),
+    (OURS | {"layers.0.weight_x": torch.zeros(2)}, r"weight_x\): expected 2 or more dimensions, got shape \[2\]"),
     (OURS | {"layers.0.bias": torch.zeros(4, 5)}, r"\(layers\.0\.bias\): expected shape \[4, 6\], got \[4, 5\]"),
     (OURS | {"layers.1.weight_x": OURS["layers.0.weight_x"]}, r"expected shape \[4, 6, 6\], got \[4, 6, 4\]"),
 ]
@@ -110,7 +107,7 @@ NOT_LABMLS: list[tuple[dict[str, Tensor], str]] = [
     (THEIRS | {"cells.1.w_h.4": torch.zeros(1)}, r"unexpected cells\.1\.w_h\.4"),
     (
         THEIRS | {"cells.0.z_h.weight": torch.zeros(7, 5)},
-        r"\.0\.z_h\.weight\): expected shape \[4, 5\], got \[7, 5\]",
+        r"\.0\.z_h\.weight\): expected shape \[8, 5\], got \[7, 5\]",
     ),
     (
         THEIRS | {"cells.1.hyper.input_lin.weight": torch.zeros(20, 10)},
