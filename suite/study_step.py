@@ -1,0 +1,23 @@
+"""The process of one task: `python -m suite.study_step TASK.json ROWS.jsonl`, a line for each row once measured."""
+
+import json
+import sys
+from pathlib import Path
+
+from . import machine
+from .study import STUDIES
+from .study_jobs import Task
+
+
+def main(task_path: Path, rows_path: Path) -> None:
+    """Do the task."""
+    task = Task.read(task_path)
+    where = machine.environment(task.torch_device)
+    with rows_path.open("a", encoding="utf-8") as file:
+        for row in STUDIES[task.study].rows(task):
+            file.write(json.dumps(row | where) + "\n")
+            file.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
