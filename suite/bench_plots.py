@@ -23,6 +23,8 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 def speed(rows: pd.DataFrame) -> "Figure | None":
     """Draw the ladder: for each workload every implementation's time as a multiple of the LSTM's."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     from .plots import INK, look, panels
 
     timed = ratios(rows)
@@ -42,7 +44,9 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set(xscale="log", title=f"{workload}, T {T}, B {B}, {dtype}")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
     axes[-1].set_xlabel(f"time / {BASELINE}")
     marks = (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward"))
     for marker, face, called in marks:

@@ -125,9 +125,9 @@ def _longest_text(rows: pd.DataFrame) -> str:
     return (
         f"## The longest sequence that trains in {megabytes(row['limit_bytes'])} MB\n\n{row['workload']} "
         f"({sizes(row, 'BIHSZL')}), {row['dtype']}, one training step above its parameters and input. The line of the "
-        "peak against T goes through the longest of lengths that double until one takes a quarter of the limit, and "
-        "one of two thirds of the T that this predicts; where it meets the limit was predicted, then a run just under "
-        "(1 %) had to stay within the limit and one just over to exceed it."
+        "peak against T goes through the last two of lengths that double until one takes half of the limit. Where it "
+        "meets the limit was predicted; then a run 1 % under had to stay within the limit and one 1 % over to exceed "
+        "it."
     )
 
 

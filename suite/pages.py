@@ -65,9 +65,10 @@ class Page:
             return
         text = self.markdown(rows)
         for stem, plot in self.plots.items():
-            from .plots import svg  # matplotlib takes a second to import
+            from .plots import style, svg  # matplotlib takes a second to import
 
-            figure = plot(rows)
+            with style():
+                figure = plot(rows)
             if figure is None:
                 continue
             write_whole(folder / f"{stem}.svg", svg(figure))

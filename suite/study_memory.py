@@ -19,9 +19,9 @@ from .subjects import Subject, find
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
 TENSOR_CASE = replace(WORKLOADS["small"], T=1, B=1)
-#: Lengths double until one takes this share of the limit, and a further one takes this share of the T that is then
-#: predicted. The line goes through these two: what a chunked backward pass holds grows evenly only once T is long.
-DOUBLED_TO, FURTHER = 0.25, 2 / 3
+#: Lengths double, but not beyond FURTHER of the longest T then predicted, until one takes GROWN of the limit. The line
+#: goes through the last two: what a backward pass in chunks holds grows evenly only once T is long.
+GROWN, FURTHER = 0.5, 2 / 3
 #: How far off the predicted T the runs under and over it are, as a share of it.
 MARGIN = 0.01
 
@@ -59,25 +59,26 @@ def rows(task: Task) -> Iterator[Row]:
 def _lengths(task: Task, subject: Subject) -> Iterator[Row]:
     """Yield lengths, the last two of which give the line, then one just under and one just over the longest T."""
     found: list[Row] = []
-    T = 2
-    while not found or found[-1]["peak_bytes"] < DOUBLED_TO * task.limit:
-        T *= 2
-        row = _labelled(task, subject, "length", replace(task.case, T=T), peak)
+    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * task.limit:
+        row = _labelled(task, subject, "length", replace(task.case, T=_next(found, task.limit)), peak)
         yield row
         if row["status"] != "ok":
             return
         found.append(row)
-    if len(found) < 2:
-        return
-    T = max(T + 1, int(FURTHER * _line(found).reaches(task.limit)))
-    found.append(_labelled(task, subject, "length", replace(task.case, T=T), peak))
-    yield found[-1]
     line = _line(found)
     longest = line.reaches(task.limit)
     apart = int(MARGIN * longest)
     for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
         row = _labelled(task, subject, kind, replace(task.case, T=T), peak)
         yield row | {"longest": longest, "limit_bytes": task.limit, "predicted_bytes": line.at(T)}
+
+
+def _next(found: list[Row], limit: int) -> int:
+    """Return the length to measure after these."""
+    T = found[-1]["T"] if found else 1
+    if len(found) < 2 or found[-1]["peak_bytes"] <= found[-2]["peak_bytes"]:
+        return int(2 * T)
+    return int(max(T + 1, min(2 * T, int(FURTHER * _line(found).reaches(limit)))))
 
 
 def _line(found: list[Row]) -> Line:
