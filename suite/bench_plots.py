@@ -23,9 +23,7 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 def speed(rows: pd.DataFrame) -> "Figure | None":
     """Draw the ladder: for each workload every implementation's time as a multiple of the LSTM's."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    from .plots import INK, look, panels
+    from .plots import INK, look, panels, plain
 
     timed = ratios(rows)
     if timed.empty:
@@ -44,9 +42,7 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set(xscale="log", title=f"{workload}, T {T}, B {B}, {dtype}")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        panel.xaxis.set_minor_formatter(NullFormatter())
+        plain(panel.xaxis, (1, 2, 5))
     axes[-1].set_xlabel(f"time / {BASELINE}")
     marks = (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward"))
     for marker, face, called in marks:
@@ -65,7 +61,7 @@ def roofline(rows: pd.DataFrame) -> "Figure | None":
     timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train")].dropna(subset=["share", "least_bytes"])
     if timed.empty:
         return None
-    from .plots import INK, look, panels
+    from .plots import INK, look, panels, plain
 
     intensity, rate = timed["multiply_adds"] / timed["least_bytes"], timed["multiply_adds"] / timed["median_s"]
     roof = rate / timed["share"]
@@ -77,5 +73,7 @@ def roofline(rows: pd.DataFrame) -> "Figure | None":
     order = intensity.sort_values().index
     axes.plot(intensity[order], roof[order] / 1e9, "--", color=INK, linewidth=1, label="what the hardware allows")
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds a byte, by formula", ylabel="10⁹ multiply-adds / s")
+    plain(axes.xaxis, (1, 2, 5))
+    plain(axes.yaxis, (1, 2, 5))
     axes.legend(fontsize=8)
     return figure

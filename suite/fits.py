@@ -8,21 +8,22 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Line:
-    """`constant + slope * n`, fitted for n from low to high."""
+    """`constant + slope * n`, with `square * n^2` where that was asked for; fitted for n from low to high."""
 
     constant: float
     slope: float
     low: float
     high: float
+    square: float = 0.0
 
     def at(self, n: float) -> float:
-        """Return the line's value."""
-        return self.constant + self.slope * n
+        """Return the value at n."""
+        return self.constant + self.slope * n + self.square * n * n
 
     def reaches(self, value: float) -> int:
-        """Return the last whole n at which a rising line is not above the value; ValueError if it does not rise."""
-        if self.slope <= 0:
-            raise ValueError(f"slope: expected a rising line, got {self.slope}")
+        """Return the last whole n at which a rising straight line is not above the value; ValueError for any other."""
+        if self.square or self.slope <= 0:
+            raise ValueError(f"slope: expected a rising straight line, got {self}")
         return int((value - self.constant) // self.slope)
 
     def overhead(self, n: float) -> float:
@@ -30,18 +31,21 @@ class Line:
         return max(0.0, self.constant) / self.at(n)
 
 
-def fit(n: Sequence[float], values: Sequence[float]) -> Line:
-    """Fit a line by least squares of the relative errors, so that small values count as much as large ones.
+def fit(n: Sequence[float], values: Sequence[float], *, square: bool = False) -> Line:
+    """Fit a line, or with a square a parabola, by least squares of the relative errors: small values count as much.
 
-    ValueError if there are fewer than two different n, or a value that is not positive.
+    ValueError if there are fewer different n than coefficients, or a value that is not positive.
     """
     x, y = np.asarray(n, dtype=float), np.asarray(values, dtype=float)
-    if len(set(x)) < 2:
-        raise ValueError(f"n: expected two different ones or more, got {list(n)}")
+    powers = np.arange(3 if square else 2)
+    if len(set(x)) < len(powers):
+        raise ValueError(f"n: expected {len(powers)} different ones or more, got {list(n)}")
     if not (y > 0).all():
         raise ValueError(f"values: expected positive ones, got {list(values)}")
-    (constant, slope), *_ = np.linalg.lstsq(np.stack([1 / y, x / y], axis=1), np.ones_like(y), rcond=None)
-    return Line(float(constant), float(slope), float(x.min()), float(x.max()))
+    largest = x.max()  # so that powers of n are of one size
+    found, *_ = np.linalg.lstsq((x[:, None] / largest) ** powers / y[:, None], np.ones_like(y), rcond=None)
+    constant, slope, squared = (*map(float, found / largest**powers), 0.0)[:3]
+    return Line(constant, slope, float(x.min()), float(x.max()), squared)
 
 
 def worst_error(line: Line, n: Sequence[float], values: Sequence[float]) -> float:
@@ -50,7 +54,9 @@ def worst_error(line: Line, n: Sequence[float], values: Sequence[float]) -> floa
 
 
 def crossing(one: Line, other: Line) -> float | None:
-    """Return the n at which two lines cross, None if that is outside the range that both were fitted in."""
+    """Return the n at which two straight lines cross, None if that is outside the range that both were fitted in."""
+    if one.square or other.square:
+        raise ValueError(f"expected straight lines, got {one} and {other}")
     if one.slope == other.slope:
         return None
     n = (other.constant - one.constant) / (one.slope - other.slope)

@@ -1,8 +1,11 @@
 """The memory page: rows of memory.csv as a ledger, as lengths that fit, and as the naive form's weight tensor."""
 
+import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from impls import names
 
 from .fits import Line, fit
 from .study_tables import MB, label, megabytes, ordered, sizes, unfinished
@@ -145,7 +148,7 @@ def _tensor_text(rows: pd.DataFrame) -> str:
 
 def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
     """Draw the peak against T: lengths measured, the line fitted, and the runs about the limit."""
-    from .plots import look, panels
+    from .plots import INK, look, panels, plain
 
     measured = rows[rows["kind"].isin(["length", "under", "over"]) & (rows["status"] == "ok")]
     if measured.empty:
@@ -162,8 +165,10 @@ def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
         axes.plot(points["T"][~about], points["peak_bytes"][~about] / MB, linestyle="", label=name, **style)
         axes.plot(points["T"][about], points["peak_bytes"][about] / MB, linestyle="", markerfacecolor="none", **style)
     for limit in measured["limit_bytes"].dropna().unique():
-        axes.axhline(limit / MB, linestyle=":", linewidth=1.2, color="#7d8590")
+        axes.axhline(limit / MB, linestyle=":", linewidth=1.2, color=INK)
     axes.set(xscale="log", yscale="log", xlabel="T, steps", ylabel="peak of a training step, MB")
+    plain(axes.xaxis)
+    plain(axes.yaxis)
     axes.legend(fontsize=9)
     return figure
 
@@ -182,6 +187,13 @@ def step_parts(rows: pd.DataFrame) -> "Figure | None":
         axes.barh(labels, steps[column] / MB, left=left, color=colour, label=name, height=0.7)
         left += steps[column] / MB
     axes.invert_yaxis()
+    # The naive form would leave nothing of the others to see: a bar that is cut off has its figure beside it.
+    end = 1.3 * float(steps.loc[steps["implementation"] != names()[0], "peak_bytes"].max()) / MB
+    if math.isfinite(end):
+        axes.set_xlim(0, end)
+        for place, whole in enumerate(left):
+            if whole > end:
+                axes.annotate(f"{whole:,.0f} MB", (end, place), ha="right", va="center", color="white", fontsize=9)
     axes.set(xlabel="MB")
     axes.legend(fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0), columnspacing=1, handlelength=1)
     return figure

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from .fits import Line, crossing, fit, worst_error
@@ -18,40 +19,38 @@ GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 FIGURES = {"time": ("median_s", "ms", 1e-3), "memory": ("peak_bytes", "MB", MB)}
 
 
+#: Besides the constant, the terms of a fit that the table shows, by axis and figure: the unit that a coefficient
+#: is given for, and how many that is. Time against H goes with the multiply-adds of a step and sample, which
+#: grow with its square; memory with H for what is kept of each step and with its square for the weights and gradients.
+TERMS: dict[tuple[str, str], dict[str, float]] = {
+    ("H", "time"): {"million multiply-adds": 1e6},
+    ("H", "memory"): {"100 of H": 1e2, "100² of H²": 1e4},
+}
+
+
 def work(points: pd.DataFrame, axis: str, figure: str) -> pd.Series:
-    """Return what a line is fitted against: the size itself, but for H the work that grows with its square.
-
-    Time against H is fitted against the multiply-adds of a step and sample, memory against H^2.
-    """
-    if axis != "H":
-        return points["n"].astype(float)
-    return points["multiply_adds"] / (points["T"] * points["B"]) if figure == "time" else points["n"] ** 2.0
+    """Return what a figure is fitted against: the size itself, but for time against H the multiply-adds."""
+    if (axis, figure) == ("H", "time"):
+        return points["multiply_adds"] / (points["T"] * points["B"])
+    return points["n"].astype(float)
 
 
-def unit(axis: str, figure: str) -> str:
-    """Return what the slope of a line is given for."""
-    if axis != "H":
-        return f"{axis}"
-    return "million multiply-adds" if figure == "time" else "1000 of H²"
-
-
-def scale(axis: str, figure: str) -> float:
-    """Return how many of `work` that is."""
-    if axis != "H":
-        return 1
-    return 1e6 if figure == "time" else 1e3
+def terms(axis: str, figure: str) -> dict[str, float]:
+    """Return the terms of a fit."""
+    return TERMS.get((axis, figure), {axis: 1.0})
 
 
 def line(points: pd.DataFrame, axis: str, figure: str) -> tuple[Line, float | None] | None:
-    """Return the line through the points for fitting, and its worst relative error on those held out, if any.
+    """Return the fit through the points for fitting, and its worst relative error on those held out, if any.
 
-    None if fewer than three points were measured for fitting: two give a line that nothing supports.
+    None if no more points were measured for fitting than it has coefficients, so that nothing would support it.
     """
     column = FIGURES[figure][0]
     fitted, held = points[~points["held_out"]], points[points["held_out"]]
-    if len(fitted) < 3:
+    square = len(terms(axis, figure)) == 2
+    if len(fitted) < (4 if square else 3):
         return None
-    found = fit(list(work(fitted, axis, figure)), list(fitted[column]))
+    found = fit(list(work(fitted, axis, figure)), list(fitted[column]), square=square)
     error = worst_error(found, list(work(held, axis, figure)), list(held[column])) if len(held) else None
     return found, error
 
@@ -70,25 +69,20 @@ def axis_table(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
     lines = []
     for name, norm, points in groups(rows, axis):
         row = {"implementation": name, "layer norm": norm}
-        for figure, (_, name_of_unit, size) in FIGURES.items():
-            per = f"{name_of_unit} per {unit(axis, figure)}"
+        at_base = points[points["n"] == base[axis]]
+        for figure, (_, unit, size) in FIGURES.items():
             found = line(points, axis, figure)
-            at_base = points[points["n"] == base[axis]]
-            if found is None or at_base.empty:
-                row |= {
-                    f"{figure}: constant, {name_of_unit}": "-",
-                    per: "-",
-                    f"{figure}: overhead": "-",
-                    f"{figure}: error": "-",
-                }
-                continue
-            fitted, error = found
-            row |= {
-                f"{figure}: constant, {name_of_unit}": digits(fitted.constant / size),
-                per: digits(fitted.slope * scale(axis, figure) / size),
-                f"{figure}: overhead": f"{fitted.overhead(work(at_base, axis, figure).iloc[0]):.0%}",
-                f"{figure}: error": "-" if error is None else f"{error:.0%}",
-            }
+            cells = {f"{figure}: constant, {unit}": "-"}
+            cells |= {f"{unit} per {term}": "-" for term in terms(axis, figure)}
+            cells |= {f"{figure}: overhead": "-", f"{figure}: error": "-"}
+            if found is not None:
+                fitted, error = found
+                growing = zip((fitted.slope, fitted.square), terms(axis, figure).values(), strict=False)
+                values = [digits(fitted.constant / size), *(digits(k * many / size) for k, many in growing)]
+                overhead = "-" if at_base.empty else f"{fitted.overhead(work(at_base, axis, figure).iloc[0]):.0%}"
+                values += [overhead, "-" if error is None else f"{error:.0%}"]
+                cells = dict(zip(cells, values, strict=True))
+            row |= cells
         lines.append(row)
     return pd.DataFrame(lines)
 
@@ -102,32 +96,26 @@ def _base(rows: pd.DataFrame) -> pd.Series:
 def crossings(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Return where one implementation overtakes another: two lines of time cross within the range measured.
 
-    Only where the measured times agree: one is faster at the first size of both, the other at the last.
+    Only where the measured times bear it out: each is clearly faster, quartile from quartile, at one end of the range.
     """
     lines = []
     for axis in axes:
         for (one, norm, a), (other, other_norm, b) in combinations(list(groups(rows, axis)), 2):
-            lines_found = line(a, axis, "time"), line(b, axis, "time")
-            if norm != other_norm or lines_found[0] is None or lines_found[1] is None:
+            fits = line(a, axis, "time"), line(b, axis, "time")
+            if norm != other_norm or fits[0] is None or fits[1] is None:
                 continue
-            both = a.merge(b, on="n", suffixes=("", "_other"))
-            faster = (both["median_s"] < both["median_s_other"]).tolist()
-            where = crossing(lines_found[0][0], lines_found[1][0])
-            if where is None or faster[0] == faster[-1]:
+            where = crossing(fits[0][0], fits[1][0])
+            ends = a.merge(b, on="n", suffixes=("", "_other")).iloc[[0, -1]]
+            faster, slower = ends["q3_s"] < ends["q1_s_other"], ends["q1_s"] > ends["q3_s_other"]
+            if where is None or not ((faster.iloc[0] and slower.iloc[1]) or (slower.iloc[0] and faster.iloc[1])):
                 continue
-            first, then = (one, other) if faster[0] else (other, one)
-            n = _size_at(where, a, axis)
+            first, then = (one, other) if faster.iloc[0] else (other, one)
+            # Back from multiply-adds to the size, between the two points around it.
+            n = np.interp(where, work(a, axis, "time"), a["n"])
             lines.append(
                 {"against": axis, "layer norm": norm, "up to": f"{n:.0f}", "faster": first, "from there on": then}
             )
     return pd.DataFrame(lines)
-
-
-def _size_at(where: float, points: pd.DataFrame, axis: str) -> float:
-    """Return the size at which `work` has a value, between the two points around it."""
-    import numpy as np
-
-    return float(np.interp(where, work(points, axis, "time"), points["n"]))
 
 
 def scaling_markdown(rows: pd.DataFrame) -> str:
@@ -153,10 +141,9 @@ def scaling_markdown(rows: pd.DataFrame) -> str:
     )
     parts.append(f"{markdown(found)}\n" if len(found) else "Nothing overtakes anything inside the ranges measured.\n")
     for axis in axes:
-        against = {"time": "multiply-adds of a step and sample", "memory": "H²"}
         fitted = ", ".join(map(str, FITTED[axis]))
         held = " and ".join(map(str, HELD_OUT[axis]))
-        how = f" Time is fitted against {against['time']}, memory against {against['memory']}." if axis == "H" else ""
+        how = " Time is fitted against the multiply-adds of a step and sample, memory against H and H²." * (axis == "H")
         parts.append(
             f"## Against {axis}\n\nFitted to {fitted}; held out {held}.{how}\n\n{markdown(axis_table(rows, axis))}\n\n"
             f"![Against {axis}](scaling-{axis}.svg)\n"
@@ -167,7 +154,7 @@ def scaling_markdown(rows: pd.DataFrame) -> str:
 
 def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":
     """Draw time and memory against a size: points fitted filled, points held out hollow, lines thin."""
-    from .plots import look, panels
+    from .plots import look, panels, plain
 
     if not list(groups(rows, axis)):
         return None
@@ -191,6 +178,7 @@ def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":
         panel.set(xscale="log", yscale="log", ylabel=f"training step, {FIGURES[kind][1]}")
         panel.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
         panel.minorticks_off()
+        plain(panel.yaxis)
     memory.set(xlabel=axis)
     time.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1, handlelength=1)
     return figure

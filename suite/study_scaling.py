@@ -24,9 +24,9 @@ FITTED = {
 }
 HELD_OUT = {"T": (24, 64), "B": (24, 64), "H": (384, 768), "S": (96, 192), "Z": (8, 64)}
 #: Rounds of a point take so many seconds for each subject, and are at least and at most so many.
-BUDGET, LEAST, MOST = 0.25, 3, 15
+BUDGET, LEAST, MOST = 0.2, 3, 15
 #: Seconds of one step above which a subject goes no further along an axis.
-SLOW = 0.25
+SLOW = 0.5
 
 
 def tasks(options: Namespace) -> list[Task]:

@@ -39,6 +39,14 @@ def test_a_fit_recovers_the_line_that_made_the_points() -> None:
     assert line.reaches(10) == 14
 
 
+def test_a_fit_with_a_square_recovers_the_parabola_that_made_the_points() -> None:
+    curve = fit([64, 128, 256, 512], [7 + 3 * n + 0.01 * n * n for n in (64, 128, 256, 512)], square=True)
+    assert (curve.constant, curve.slope, curve.square) == pytest.approx((7, 3, 0.01))
+    assert worst_error(curve, [384, 1024], [7 + 3 * n + 0.01 * n * n for n in (384, 1024)]) < 1e-9
+    with pytest.raises(ValueError, match="expected a rising straight line"):
+        curve.reaches(100)
+
+
 def test_a_fit_counts_relative_errors_so_that_small_values_matter() -> None:
     values = [1.0, 2.0, 4.4, 8.0]
     line = fit([1, 2, 4, 8], values)
@@ -46,11 +54,11 @@ def test_a_fit_counts_relative_errors_so_that_small_values_matter() -> None:
 
 
 def test_a_fit_says_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match=r"n: expected two different ones or more, got \[2, 2\]"):
+    with pytest.raises(ValueError, match=r"n: expected 2 different ones or more, got \[2, 2\]"):
         fit([2, 2], [1, 1])
     with pytest.raises(ValueError, match=r"values: expected positive ones, got \[0, 1\]"):
         fit([1, 2], [0, 1])
-    with pytest.raises(ValueError, match="slope: expected a rising line, got 0"):
+    with pytest.raises(ValueError, match="slope: expected a rising straight line, got Line"):
         Line(1, 0, 1, 2).reaches(5)
 
 
@@ -144,7 +152,9 @@ def scaling_rows(times: dict[str, tuple[float, float]]) -> pd.DataFrame:
             replace(TINY, T=T),
             n=T,
             held_out=T in study_scaling.HELD_OUT["T"],
+            q1_s=0.99 * (a + b * T),
             median_s=a + b * T,
+            q3_s=1.01 * (a + b * T),
             peak_bytes=1e6 * (a + 2 * b * T),
             multiply_adds=1,
         )
@@ -162,6 +172,12 @@ def test_scaling_gives_back_overhead_and_work_and_finds_who_overtakes() -> None:
     assert crossings(rows, ["T"]).to_dict("records") == [
         {"against": "T", "layer norm": "off", "up to": "10", "faster": "row_scaled", "from there on": "batched"}
     ]
+
+
+def test_nothing_overtakes_where_the_quartiles_do_not_bear_it_out() -> None:
+    rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001)})
+    rows.loc[rows["n"] == 4, "q3_s"] *= 3
+    assert crossings(rows, ["T"]).empty
 
 
 def test_a_bend_shows_in_the_error_of_the_points_held_out() -> None:

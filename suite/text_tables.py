@@ -57,7 +57,7 @@ def text_markdown(rows: pd.DataFrame) -> str:
 
 def text_curve(rows: pd.DataFrame) -> "Figure | None":
     """Draw bits per character against seconds of training, from the first checkpoint on."""
-    from .plots import look, panels
+    from .plots import look, panels, plain
 
     measured = ordered(rows[(rows["kind"] == "curve") & (rows["status"] == "ok")])
     if measured.empty:
@@ -70,5 +70,6 @@ def text_curve(rows: pd.DataFrame) -> "Figure | None":
             curve["seconds"], curve["bits"], dashes, label=label(name, norm), markersize=5, linewidth=1.4, **look(name)
         )
     axes.set(xscale="log", xlabel="seconds of training", ylabel="bits per character, held-out text")
+    plain(axes.xaxis, (1, 2, 5))
     axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1)
     return figure
