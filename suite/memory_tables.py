@@ -193,7 +193,7 @@ def step_parts(rows: pd.DataFrame) -> "Figure | None":
         axes.set_xlim(0, end)
         for place, whole in enumerate(left):
             if whole > end:
-                axes.annotate(f"{whole:,.0f} MB", (end, place), ha="right", va="center", color="white", fontsize=9)
+                axes.annotate(f"{whole:,.0f} MB", (end, place), ha="right", va="center", color="#0d1117", fontsize=9)
     axes.set(xlabel="MB")
     axes.legend(fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0), columnspacing=1, handlelength=1)
     return figure

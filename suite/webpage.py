@@ -12,8 +12,12 @@ from .answers import answer_markdown
 from .pages import PAGES
 from .plots import INK
 
-#: Plots that a machine's answer shows, where there are such.
-LEADING = ("speed", "memory-against-T", "text-curve")
+#: Plots that a machine's answer shows, where there are such, and what they are called there.
+LEADING = {
+    "speed": "Time as a multiple of that of torch.nn.LSTM",
+    "memory-against-T": "Memory of a training step against T",
+    "text-curve": "Bits per character of held-out text against seconds of training",
+}
 STYLE = Path(__file__).with_name("report.css")
 
 
@@ -24,12 +28,12 @@ def report_html(folders: Sequence[Path]) -> str:
         pages = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
         if not pages:
             continue
-        leading = "".join(f"![{stem}]({stem}.svg) " for stem in LEADING if (folder / f"{stem}.svg").exists())
-        answers.append(html(f"# {folder.name}\n\n{answer_markdown(folder)}\n{leading}", folder))
+        leading = [f"![{name}]({stem}.svg)" for stem, name in LEADING.items() if (folder / f"{stem}.svg").exists()]
+        answers.append(html(f"# {folder.name}\n\n{answer_markdown(folder)}\n{' '.join(leading)}", folder, "answer"))
         items = "".join(f'<a href="#{folder.name}-{name}">{name}</a> ' for name in pages)
         links.append(f"<p>{escape(folder.name)}: {items}</p>")
         for name in pages:
-            body = html((folder / f"{name}.md").read_text(encoding="utf-8"), folder)
+            body = html((folder / f"{name}.md").read_text(encoding="utf-8"), folder, name)
             sections.append(f'<section id="{folder.name}-{name}">\n{body}</section>')
     return f"""<!doctype html>
 <html lang="en">
@@ -58,9 +62,9 @@ def report_html(folders: Sequence[Path]) -> str:
 """
 
 
-def html(text: str, folder: Path) -> str:
+def html(text: str, folder: Path, part: str) -> str:
     """Return a page of a machine's folder as HTML: headings one lower, tables in boxes that scroll, plots inline."""
-    return str(_renderer().render(text, {"folder": folder}))
+    return str(_renderer().render(text, {"folder": folder, "part": part}))
 
 
 def _renderer() -> MarkdownIt:
@@ -71,8 +75,9 @@ def _renderer() -> MarkdownIt:
         return f"<{slash}h{min(6, int(tokens[at].tag[1]) + 1)}>\n"
 
     def image(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        path = env["folder"] / tokens[at].attrs["src"]
-        return f'<span class="plot">{inline_svg(path, tokens[at].content)}</span>'
+        path, called = env["folder"] / tokens[at].attrs["src"], tokens[at].content
+        plot = inline_svg(path, called, f"{env['folder'].name}-{env['part']}-{path.stem}-")
+        return f'<span class="plot">{plot}<small>{escape(called)}</small></span>'
 
     def link(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         target = tokens[at].attrs["href"]
@@ -88,11 +93,9 @@ def _renderer() -> MarkdownIt:
     return renderer
 
 
-def inline_svg(path: Path, label: str) -> str:
-    """Return a plot as an element of a page: its grey is the page's own colour of text, its ids are its own."""
+def inline_svg(path: Path, label: str, own: str) -> str:
+    """Return a plot as an element of a page: its grey is the page's own colour of text, its ids begin with `own`."""
     text = path.read_text(encoding="utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    own = f"{path.parent.name}-{path.stem}-"
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}", text)
     return text.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
