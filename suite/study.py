@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from impls import names, registry
 
 from . import machine, report, study_memory, study_payback, study_scaling, study_text
+from .bench import memory_limit
 from .cases import WORKLOADS
 from .pages import page
 from .results import RESULTS
@@ -54,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--memory", type=float, default=0.25, help="memory: GiB that the longest T is to fit in; default: 0.25")
     add("--seconds", type=float, default=15, help="text: how long each model trains; default: 15")
     add("--time-limit", type=float, default=180, help="seconds a process may take; default: 180")
+    add("--memory-limit", type=float, default=None, help="GiB a process may take; default: 60 %% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
     return result
 
@@ -92,6 +95,7 @@ def study(name: str, options: Options, console: Console) -> bool:
     for task in module.tasks(options):
         with tempfile.TemporaryDirectory() as fresh:
             environment = module.environment(Path(fresh)) if hasattr(module, "environment") else {}
+            task = replace(task, memory_limit=memory_limit(options))
             rows = run(task, options.time_limit, folder / "raw" / "study.txt", environment)
         page(name).put(folder, rows)
         failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Task:
 
     part: the task's name within its study. subjects: what it measures.
     limit: memory study, the bytes that a training step is to fit in. seconds: text study, how long to train.
+    memory_limit: bytes that the process may take; 0 for no limit.
     """
 
     study: str
@@ -33,6 +34,7 @@ class Task:
     device: str
     limit: int = 0
     seconds: float = 0.0
+    memory_limit: int = 0
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -74,9 +76,15 @@ class Task:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return cls(**fields | {"case": Case(**fields["case"]), "subjects": tuple(fields["subjects"])})
 
-    def only(self, implementation: str) -> "Task":
-        """Return the same task for one subject."""
-        return replace(self, subjects=(implementation,))
+    def limit_memory(self) -> None:
+        """Hold this process to the limit, so that running out is an error in it and not the machine's."""
+        if self.memory_limit and self.torch_device.type == "cuda":
+            total = torch.cuda.get_device_properties(self.torch_device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_limit / total), self.torch_device)
+        elif self.memory_limit and sys.platform == "linux":
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_DATA, (self.memory_limit, self.memory_limit))
 
 
 def run(task: Task, time_limit: float, log: Path, environment: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -108,6 +116,6 @@ def run(task: Task, time_limit: float, log: Path, environment: Mapping[str, str]
         lines = left.read_text(encoding="utf-8").splitlines() if left.exists() else []
     rows = [json.loads(line) for line in lines]
     if ended != "ok":
-        last = task.row("end", ", ".join(task.subjects), status=ended)
+        last = task.row("end", task.subjects[0], status=ended)
         rows.append(last | machine.environment(task.torch_device))
     return rows
