@@ -128,9 +128,8 @@ def _longest_text(rows: pd.DataFrame) -> str:
     return (
         f"## The longest sequence that trains in {megabytes(row['limit_bytes'])} MB\n\n{row['workload']} "
         f"({sizes(row, 'BIHSZL')}), {row['dtype']}, one training step above its parameters and input. The line of the "
-        "peak against T goes through the last two of lengths that double until one takes half of the limit. Where it "
-        "meets the limit was predicted; then a run 1 % under had to stay within the limit and one 1 % over to exceed "
-        "it."
+        "peak against T goes through two lengths that take about half and five sixths of the limit. Where it meets "
+        "the limit was predicted; then a run 1 % under had to stay within the limit and one 1 % over to exceed it."
     )
 
 

@@ -19,9 +19,10 @@ from .subjects import Subject, find
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
 TENSOR_CASE = replace(WORKLOADS["small"], T=1, B=1)
-#: Lengths double, but not beyond FURTHER of the longest T then predicted, until one takes GROWN of the limit. The line
-#: goes through the last two: what a backward pass in chunks holds grows evenly only once T is long.
-GROWN, FURTHER = 0.5, 2 / 3
+#: Lengths double, but not beyond FURTHER of the longest T then predicted, until one takes GROWN of the limit; one more
+#: takes LAST of it. The line goes through the last two: what a backward pass in chunks holds grows evenly only once T is
+#: long.
+GROWN, FURTHER, LAST = 1 / 2, 2 / 3, 5 / 6
 #: How far off the predicted T the runs under and over it are, as a share of it.
 MARGIN = 0.01
 
@@ -59,8 +60,8 @@ def rows(task: Task) -> Iterator[Row]:
 def _lengths(task: Task, subject: Subject) -> Iterator[Row]:
     """Yield lengths, the last two of which give the line, then one just under and one just over the longest T."""
     found: list[Row] = []
-    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * task.limit:
-        row = _labelled(task, subject, "length", replace(task.case, T=_next(found, task.limit)), peak)
+    for T in _growing(found, task.limit):
+        row = _labelled(task, subject, "length", replace(task.case, T=T), peak)
         yield row
         if row["status"] != "ok":
             return
@@ -73,12 +74,15 @@ def _lengths(task: Task, subject: Subject) -> Iterator[Row]:
         yield row | {"longest": longest, "limit_bytes": task.limit, "predicted_bytes": line.at(T)}
 
 
-def _next(found: list[Row], limit: int) -> int:
-    """Return the length to measure after these."""
-    T = found[-1]["T"] if found else 1
-    if len(found) < 2 or found[-1]["peak_bytes"] <= found[-2]["peak_bytes"]:
-        return int(2 * T)
-    return int(max(T + 1, min(2 * T, int(FURTHER * _line(found).reaches(limit)))))
+def _growing(found: list[Row], limit: int) -> Iterator[int]:
+    """Yield the lengths to measure, each by what was found until then."""
+    T = 2
+    yield T
+    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * limit:
+        rises = len(found) > 1 and found[-1]["peak_bytes"] > found[-2]["peak_bytes"]
+        T = max(T + 1, min(2 * T, int(FURTHER * _line(found).reaches(limit)))) if rises else 2 * T
+        yield T
+    yield max(T + 1, int(LAST * _line(found).reaches(limit)))
 
 
 def _line(found: list[Row]) -> Line:
