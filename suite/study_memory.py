@@ -20,8 +20,8 @@ from .subjects import Subject, find
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
 TENSOR_CASE = replace(WORKLOADS["small"], T=1, B=1)
 #: Lengths double, but not beyond FURTHER of the longest T then predicted, until one takes GROWN of the limit; one more
-#: takes LAST of it. The line goes through the last two: what a backward pass in chunks holds grows evenly only once T is
-#: long.
+#: takes LAST of it. The line goes through the last two: what a backward pass in chunks holds grows evenly only once T
+#: is long.
 GROWN, FURTHER, LAST = 1 / 2, 2 / 3, 5 / 6
 #: How far off the predicted T the runs under and over it are, as a share of it.
 MARGIN = 0.01
