@@ -8,7 +8,7 @@ import pandas as pd
 from impls import names
 
 from .fits import Line, fit
-from .study_tables import MB, label, megabytes, ordered, sizes, unfinished
+from .study_tables import MB, label, latest, megabytes, ordered, sizes, unfinished
 from .tables import environments, markdown
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def tensor_line(rows: pd.DataFrame, column: str) -> Line:
 
 def memory_markdown(rows: pd.DataFrame) -> str:
     """Return memory.md: the longest sequences first, then what a step consists of, then the weight tensor."""
+    rows = latest(rows)
     parts = [f"# Memory\n\n{environments(rows)}\n"]
     longest = longest_table(rows)
     if len(longest):
@@ -147,6 +148,7 @@ def _tensor_text(rows: pd.DataFrame) -> str:
 
 def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
     """Draw the peak against T: lengths measured, the line fitted, and the runs about the limit."""
+    rows = latest(rows)
     from .plots import INK, look, panels, plain
 
     measured = rows[rows["kind"].isin(["length", "under", "over"]) & (rows["status"] == "ok")]
@@ -174,6 +176,7 @@ def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
 
 def step_parts(rows: pd.DataFrame) -> "Figure | None":
     """Draw the parts of a training step as bars on top of one another."""
+    rows = latest(rows)
     from .plots import COLOURS, panels
 
     steps = ordered(rows[(rows["kind"] == "step") & (rows["status"] == "ok")])
@@ -200,6 +203,7 @@ def step_parts(rows: pd.DataFrame) -> "Figure | None":
 
 def tensor_plot(rows: pd.DataFrame) -> "Figure | None":
     """Draw what the naive form takes against n_z, beside n_z times the weights."""
+    rows = latest(rows)
     from .plots import INK, look, panels
 
     tensor = rows[rows["kind"] == "tensor"].sort_values("Z")

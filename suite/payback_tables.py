@@ -3,7 +3,7 @@
 import pandas as pd
 
 from .fits import steps_to_pay
-from .study_tables import digits, ordered, sizes, unfinished
+from .study_tables import digits, latest, ordered, sizes, unfinished
 from .tables import environments, markdown
 
 
@@ -45,6 +45,7 @@ def _payback(row: pd.Series, sooner: pd.DataFrame) -> dict[str, str]:
 
 def payback_markdown(rows: pd.DataFrame) -> str:
     """Return payback.md."""
+    rows = latest(rows)
     row = rows.iloc[0]
     return (
         f"# When a slow start has paid for itself\n\n{environments(rows)}\n\n{row['workload']} "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .fits import Line, crossing, fit, worst_error
-from .study_tables import MB, digits, label, ordered, unfinished
+from .study_tables import MB, digits, label, latest, ordered, unfinished
 from .tables import environments, markdown
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def crossings(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 
 def scaling_markdown(rows: pd.DataFrame) -> str:
     """Return scaling.md: what overtakes what first, then a table and a plot for each size."""
+    rows = latest(rows)
     from .study_scaling import FITTED, HELD_OUT, SLOW
 
     axes = [axis for axis in FITTED if (rows["part"] == axis).any()]
@@ -154,6 +155,7 @@ def scaling_markdown(rows: pd.DataFrame) -> str:
 
 def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":
     """Draw time and memory against a size: points fitted filled, points held out hollow, lines thin."""
+    rows = latest(rows)
     from .plots import look, panels, plain
 
     if not list(groups(rows, axis)):

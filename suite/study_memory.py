@@ -138,7 +138,7 @@ def peak(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device)
 
 def _tensor(task: Task, name: str, Z: int) -> Row:
     """Return what one step of one sample takes at n_z, and the bytes of the weights it is made of."""
-    case, dtype, device = replace(TENSOR_CASE, Z=Z), task.torch_dtype, task.torch_device
+    case, dtype, device = replace(TENSOR_CASE, Z=Z, name=task.case.name), task.torch_dtype, task.torch_device
     model, x = find(name).build(case, dtype, device), example(case, dtype, device)
     weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))
 

@@ -7,6 +7,12 @@ from .subjects import subjects
 MB = 1e6
 
 
+def latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the workload and dtype that were studied last: a page is about one, its CSV file has all."""
+    last = rows.iloc[-1]
+    return rows[(rows["workload"] == last["workload"]) & (rows["dtype"] == last["dtype"])]
+
+
 def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows in the order of the tables: without layer norm first, then down the ladder, then the peers."""
     known = [subject.name for subject in subjects()]

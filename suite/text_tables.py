@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .study_tables import label, ordered, sizes, unfinished
+from .study_tables import label, latest, ordered, sizes, unfinished
 from .tables import environments, markdown
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def text_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def text_markdown(rows: pd.DataFrame) -> str:
     """Return text.md."""
+    rows = latest(rows)
     from .study_text import CLIP, HELD_OUT, LEARNING_RATE
 
     row = rows.iloc[0]
@@ -57,6 +58,7 @@ def text_markdown(rows: pd.DataFrame) -> str:
 
 def text_curve(rows: pd.DataFrame) -> "Figure | None":
     """Draw bits per character against seconds of training, from the first checkpoint on."""
+    rows = latest(rows)
     from .plots import look, panels, plain
 
     measured = ordered(rows[(rows["kind"] == "curve") & (rows["status"] == "ok")])
@@ -65,10 +67,10 @@ def text_curve(rows: pd.DataFrame) -> "Figure | None":
     figure, (axes,) = panels(1, 1, width=5.2, height=4.4)
     for (_, _, norm, name), curve in measured.groupby(GROUP, sort=False):
         curve = curve[curve["steps"] > 0].sort_values("seconds")
-        dashes = "--" if norm == "on" else "-"
-        axes.plot(
-            curve["seconds"], curve["bits"], dashes, label=label(name, norm), markersize=5, linewidth=1.4, **look(name)
-        )
+        own, *larger = name.split(",")  # the LSTM of another width goes by the first one's looks, but hollow
+        style = look(own) | {"linestyle": "--" if norm == "on" else ":" if larger else "-"}
+        face = "none" if larger else style["color"]
+        axes.plot(curve["seconds"], curve["bits"], label=label(name, norm), markerfacecolor=face, markersize=5, **style)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="bits per character, held-out text")
     plain(axes.xaxis, (1, 2, 5))
     axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1)
