@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--T", type=int, help="memory: steps of the ledger; default: the workload's")
     add("--memory", type=float, default=0.25, help="memory: GiB that the longest T is to fit in; default: 0.25")
-    add("--seconds", type=float, default=15, help="text: how long each model trains; default: 15")
+    add("--seconds", type=float, default=12, help="text: how long each model trains; default: 12")
     add("--time-limit", type=float, default=180, help="seconds a process may take; default: 180")
     add("--memory-limit", type=float, default=None, help="GiB a process may take; default: 60 %% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
