@@ -18,7 +18,8 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
     timed = rows[rows["status"] == "ok"]
     baseline = timed[timed["implementation"] == BASELINE].drop_duplicates(where).set_index(where)["median_s"]
     found = timed.join(baseline.rename("baseline_s"), on=where).dropna(subset="baseline_s")
-    return found.assign(ratio=found["median_s"] / found["baseline_s"])
+    with_ratio: pd.DataFrame = found.assign(ratio=found["median_s"] / found["baseline_s"])
+    return with_ratio
 
 
 def speed(rows: pd.DataFrame) -> "Figure | None":
@@ -28,10 +29,10 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
     timed = ratios(rows)
     if timed.empty:
         return None
-    workloads = list(timed.groupby(["dtype", "workload", "T", "B"], sort=False))
+    workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
     names = [subject.name for subject in subjects() if (timed["implementation"] == subject.name).any()]
     figure, axes = panels(len(workloads), 1, width=5.2, height=0.75 + 0.24 * len(names))
-    for panel, ((dtype, workload, T, B), group) in zip(axes, workloads, strict=True):
+    for panel, group in zip(axes, workloads, strict=True):
         for _, row in group.iterrows():
             style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
             style |= {} if train else {"marker": "|"}
@@ -41,7 +42,7 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
         panel.axvline(1, color=INK, linewidth=1, linestyle=":")
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
-        panel.set(xscale="log", title=f"{workload}, T {T}, B {B}, {dtype}")
+        panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
         plain(panel.xaxis, (1, 2, 5))
     axes[-1].set_xlabel(f"time / {BASELINE}")
     marks = (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward"))

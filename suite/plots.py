@@ -58,7 +58,7 @@ def panels(rows: int, columns: int, width: float = 8.0, height: float = 3.2) -> 
     return figure, list(axes.flat)
 
 
-def look(implementation: str) -> dict[str, str]:
+def look(implementation: str) -> dict[str, Any]:
     """Return the colour and marker that an implementation, or a rival, has in every plot."""
     known = [*names(), "torch.nn.LSTM", "labml"]
     place = known.index(implementation) % len(COLOURS) if implementation in known else len(COLOURS) - 1

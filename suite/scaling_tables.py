@@ -31,8 +31,10 @@ TERMS: dict[tuple[str, str], dict[str, float]] = {
 def work(points: pd.DataFrame, axis: str, figure: str) -> pd.Series:
     """Return what a figure is fitted against: the size itself, but for time against H the multiply-adds."""
     if (axis, figure) == ("H", "time"):
-        return points["multiply_adds"] / (points["T"] * points["B"])
-    return points["n"].astype(float)
+        multiply_adds: pd.Series = points["multiply_adds"] / (points["T"] * points["B"])
+        return multiply_adds
+    sizes: pd.Series = points["n"].astype(float)
+    return sizes
 
 
 def terms(axis: str, figure: str) -> dict[str, float]:
@@ -59,8 +61,9 @@ def groups(rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, str, pd.DataFra
     """Yield implementation, layer norm and points in ascending order, of an axis."""
     here = rows[(rows["kind"] == "point") & (rows["part"] == axis) & (rows["status"] == "ok")]
     here = here.assign(held_out=here["held_out"].astype(bool))
-    for (_, _, norm, name), group in ordered(here).groupby(GROUP, sort=False):
-        yield str(name), str(norm), group.sort_values("n")
+    for _, group in ordered(here).groupby(GROUP, sort=False):
+        first = group.iloc[0]
+        yield str(first["implementation"]), str(first["layer_norm"]), group.sort_values("n")
 
 
 def axis_table(rows: pd.DataFrame, axis: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from .study_work import example, refusal, seconds_of, training_step
 from .subjects import LSTM, find
 
 #: T and B of the workload that all axes start from: every subject takes a step of it in well under a second.
-BASE = {"T": 16, "B": 16}
+BASE: dict[str, Any] = {"T": 16, "B": 16}
 #: By axis, the values that lines are fitted to, and those they are held against: one between, one beyond.
 FITTED = {
     "T": (4, 8, 16, 32),
@@ -51,7 +51,8 @@ def rows(task: Task) -> Iterator[dict[str, Any]]:
         else:
             yield task.row("point", name, status=f"refused: {reason}")
     for n in sorted(FITTED[task.part] + HELD_OUT[task.part]):
-        case = replace(task.case, **{task.part: n})
+        size: dict[str, Any] = {task.part: n}
+        case = replace(task.case, **size)
         found = list(_point(task, case, going))
         yield from (row | {"n": n, "held_out": n in HELD_OUT[task.part]} for row in found)
         going = [row["implementation"] for row in found if row["median_s"] < SLOW]

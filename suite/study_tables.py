@@ -10,7 +10,8 @@ MB = 1e6
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the workload and dtype that were studied last: a page is about one, its CSV file has all."""
     last = rows.iloc[-1]
-    return rows[(rows["workload"] == last["workload"]) & (rows["dtype"] == last["dtype"])]
+    found: pd.DataFrame = rows[(rows["workload"] == last["workload"]) & (rows["dtype"] == last["dtype"])]
+    return found
 
 
 def ordered(rows: pd.DataFrame) -> pd.DataFrame:

@@ -137,7 +137,10 @@ def rows(task: Task) -> Iterator[dict[str, Any]]:
     train, held_out = parts(case.I)
     training = Trainer(seeded(name, case).to(device, dtype), Streams.of(train.to(device), case.T, case.B))
     training.warm_up()
-    shared = {"parameters": sum(p.numel() for p in training.model.parameters()), "sha256": text(case.I).sha256}
+    shared: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "sha256": text(case.I).sha256,
+    }
     shared |= {"width": training.model.softmax.in_features}
     for share in (0.0, *CHECKPOINTS):
         training.until(task.seconds * share)

@@ -20,6 +20,7 @@ from .payback_tables import payback_table
 from .scaling_tables import axis_table, crossings
 from .study_jobs import Task, run
 from .subjects import LABML, LSTM, Subject, find
+from .text import text
 from .text_tables import text_table
 
 CPU = torch.device("cpu")
@@ -27,8 +28,8 @@ TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
 WHERE = {"device": "cpu", "processor": "P", "threads": 2, "torch": "2", "python": "3"}
 
 
-def task(name: str, part: str, **changes: Any) -> Task:
-    return replace(Task(name, part, (part,), TINY, "float32", "cpu"), **changes)
+def task(study: str, subject: str, **changes: Any) -> Task:
+    return replace(Task(study, subject, (subject,), TINY, "float32", "cpu"), **changes)
 
 
 def test_a_fit_recovers_the_line_that_made_the_points() -> None:
@@ -236,7 +237,7 @@ def test_windows_of_streams_follow_one_another_and_start_again() -> None:
 
 def test_nothing_trains_on_the_text_held_out() -> None:
     train, held_out = study_text.parts(30)
-    whole = study_text.text(30).classes
+    whole = text(30).classes
     assert torch.equal(torch.cat([train, held_out]), whole)
     assert held_out.numel() == pytest.approx(whole.numel() / 10, abs=1)
 
