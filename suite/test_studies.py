@@ -1,6 +1,7 @@
 """The studies fit what they say, keep their clocks and ledgers honest, and label what did not come to its end."""
 
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,8 +265,15 @@ def test_a_task_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
     assert [row["status"] for row in rows] == ["ok"] * (1 + len(study_text.CHECKPOINTS))
     assert text_table(pd.DataFrame(rows))["model"].tolist() == [LSTM.name]
     assert [row["status"] for row in run(quick, 0.1, tmp_path / "log.txt", {})] == ["time-out: 0 s"]
-    crashing = run(replace(quick, study="none"), 60, tmp_path / "log.txt", {})
-    assert [row["status"] for row in crashing] == ["failed: exit 1"]
+
+
+def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    (row,) = run(task("text", LSTM.name), 60, tmp_path / "log.txt", {})
+    assert (row["status"], row["implementation"]) == ("crashed: signal 11", LSTM.name)
 
 
 def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
