@@ -1,5 +1,7 @@
 """The payback page: rows of payback.csv as the number of steps after which a slow start has paid for itself."""
 
+import math
+
 import pandas as pd
 
 from .fits import steps_to_pay
@@ -38,7 +40,7 @@ def _payback(row: pd.Series, sooner: pd.DataFrame) -> dict[str, str]:
     return {
         "next best": other["implementation"],
         "gain a step, ms": digits((other["step_s"] - row["step_s"]) * 1e3),
-        "paid after, steps": "never" if steps is None else digits(steps),
+        "paid after, steps": "never" if steps is None else f"{math.ceil(steps - 1e-6):,}",
         "seconds by then": "-" if seconds is None else digits(seconds),
     }
 
