@@ -17,9 +17,9 @@ from .error_tables import errors_markdown, errors_plot
 from .fault_tables import edits, faults_markdown
 from .floor_tables import floor_markdown
 from .kernel_tables import kernels_markdown
+from .memory_tables import memory_markdown, peak_against_steps, step_parts, tensor_plot
 from .paper import MODELS
 from .paper_tables import paper_markdown
-from .memory_tables import memory_markdown, peak_against_steps, step_parts, tensor_plot
 from .payback_tables import payback_markdown
 from .results import read, replace_rows, write_whole
 from .scaling_tables import axis_plot, scaling_markdown
