@@ -1,4 +1,4 @@
-"""The commands of the project: `nox -s verify`, `nox -s bench`, `nox -s report`, `nox -s lint`, `nox -s sanitize`."""
+"""The commands of the project: `nox -s` with verify, bench, study, report, lint or sanitize."""
 
 import subprocess
 from pathlib import Path
@@ -33,6 +33,14 @@ def bench(session: nox.Session) -> None:
     install(session, "bench")
     session.install("--no-deps", *LABML)
     session.run("python", "-m", "suite.bench", *session.posargs)
+
+
+@nox.session
+def study(session: nox.Session) -> None:
+    """Study memory, scaling, payback and training on text: `-- memory scaling payback text`, or some of them."""
+    install(session, "bench")
+    session.install("--no-deps", *LABML)
+    session.run("python", "-m", "suite.study", *session.posargs)
 
 
 @nox.session

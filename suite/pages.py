@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from impls import names
 
+from .bench_plots import roofline, speed
 from .bench_tables import bench_markdown
 from .capabilities import CAPABILITIES
 from .capability_tables import capabilities_markdown
@@ -17,14 +19,22 @@ from .error_tables import errors_markdown, errors_plot
 from .fault_tables import edits, faults_markdown
 from .floor_tables import floor_markdown
 from .kernel_tables import kernels_markdown
+from .memory_tables import memory_markdown, peak_against_steps, step_parts, tensor_plot
 from .paper import MODELS
 from .paper_tables import paper_markdown
+from .payback_tables import payback_markdown
 from .results import read, replace_rows, write_whole
+from .scaling_tables import axis_plot, scaling_markdown
 from .subjects import subjects
+from .text_tables import text_curve, text_markdown
 from .verify_tables import verify_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def _studied() -> dict[str, list[str]]:
+    return {"workload": list(WORKLOADS), "implementation": [subject.name for subject in subjects()]}
 
 
 def _cases() -> list[str]:
@@ -36,14 +46,15 @@ class Page:
     """One page: `<name>.csv`, from it `<name>.md`, and plots in SVG.
 
     key: the columns whose values a row is replaced by. known: by column, the values that still exist.
-    plots: by file name without its ending.
+    plots: by file name without its ending; None where the rows have nothing to draw. Those that the Markdown does not
+        place come at its end.
     """
 
     name: str
     markdown: Callable[[pd.DataFrame], str]
     key: tuple[str, ...] = ()
     known: Callable[[], Mapping[str, Collection[str]]] = dict
-    plots: Mapping[str, "Callable[[pd.DataFrame], Figure]"] = field(default_factory=dict)
+    plots: Mapping[str, "Callable[[pd.DataFrame], Figure | None]"] = field(default_factory=dict)
 
     def put(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put rows into the page of a machine's folder, in place of those with the same key."""
@@ -54,11 +65,18 @@ class Page:
         rows = read(folder / f"{self.name}.csv")
         if rows.empty:
             return
-        write_whole(folder / f"{self.name}.md", self.markdown(rows))
+        text = self.markdown(rows)
         for stem, plot in self.plots.items():
-            from .plots import svg  # matplotlib takes a second to import
+            from .plots import style, svg  # matplotlib takes a second to import
 
-            write_whole(folder / f"{stem}.svg", svg(plot(rows)))
+            with style():
+                figure = plot(rows)
+            if figure is None:
+                continue
+            write_whole(folder / f"{stem}.svg", svg(figure))
+            if f"({stem}.svg)" not in text:
+                text += f"\n![{stem}]({stem}.svg)\n"
+        write_whole(folder / f"{self.name}.md", text)
 
 
 #: In the order that they are listed in.
@@ -68,6 +86,7 @@ PAGES = (
         bench_markdown,
         ("workload", "T", "B", "layer_norm", "implementation", "dtype", "pass"),
         lambda: {"workload": list(WORKLOADS), "implementation": [subject.name for subject in subjects()]},
+        plots={"speed": speed, "roofline": roofline},
     ),
     Page(
         "verify",
@@ -92,6 +111,22 @@ PAGES = (
     Page("kernels", kernels_markdown),
     Page("floor", floor_markdown),
     Page("paper", paper_markdown, ("model",), lambda: {"model": [model.name for model in MODELS]}),
+    Page(
+        "memory",
+        memory_markdown,
+        ("part", "workload", "layer_norm", "dtype"),
+        _studied,
+        {"memory-against-T": peak_against_steps, "memory-parts": step_parts, "memory-tensor": tensor_plot},
+    ),
+    Page(
+        "scaling",
+        scaling_markdown,
+        ("part", "workload", "layer_norm", "dtype"),
+        _studied,
+        {f"scaling-{axis}": partial(axis_plot, axis=axis) for axis in "TBHSZ"},
+    ),
+    Page("payback", payback_markdown, ("part", "workload", "layer_norm", "dtype"), _studied),
+    Page("text", text_markdown, ("part", "workload", "layer_norm", "dtype"), plots={"text-curve": text_curve}),
 )
 
 

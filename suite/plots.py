@@ -7,7 +7,9 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from impls import names
 
@@ -56,11 +58,18 @@ def panels(rows: int, columns: int, width: float = 8.0, height: float = 3.2) -> 
     return figure, list(axes.flat)
 
 
-def look(implementation: str) -> dict[str, str]:
+def look(implementation: str) -> dict[str, Any]:
     """Return the colour and marker that an implementation, or a rival, has in every plot."""
     known = [*names(), "torch.nn.LSTM", "labml"]
     place = known.index(implementation) % len(COLOURS) if implementation in known else len(COLOURS) - 1
     return {"color": COLOURS[place], "marker": MARKERS[place]}
+
+
+def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
+    """Give a logarithmic axis figures as people write them, at these steps of each power of ten."""
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def svg(figure: Figure) -> str:

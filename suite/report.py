@@ -1,16 +1,16 @@
-"""`nox -s report`: make every Markdown file and plot under results/ again from the CSV files."""
+"""`nox -s report`: make every Markdown file, every plot and the report under results/ again from the CSV files."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
+from .answers import answer_markdown
 from .bench_tables import bench_summary
 from .capability_tables import capability_summary
 from .pages import PAGES
 from .results import RESULTS, read, write_whole
 from .tables import environments, markdown
+from .webpage import report_html
 
 
 def machines(results: Path) -> list[Path]:
@@ -19,18 +19,20 @@ def machines(results: Path) -> list[Path]:
 
 
 def index_markdown(results: Path) -> str:
-    """Return results/README.md: the machines with results, and what each has."""
-    lines = []
+    """Return results/README.md: for each machine the answer, and what pages it has."""
+    parts = ["# Results\n"]
     for folder in machines(results):
         made = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
-        tables = [f"[{name}]({folder.name}/{name}.md)" for name in made]
-        if tables:
-            rows = pd.concat([read(folder / f"{name}.csv") for name in made])
-            made_on = rows.reindex(columns=["processor", "threads"]).dropna().to_dict("records")
-            name = "{processor}, {threads:.0f} threads".format_map(made_on[0]) if made_on else folder.name
-            lines.append({"machine": name, "tables": ", ".join(tables)})
-    table = markdown(pd.DataFrame(lines)) if lines else "None yet."
-    return f"# Results\n\nOne folder a machine, written by `nox -s verify` and `nox -s bench`.\n\n{table}\n"
+        if made:
+            pages = ", ".join(f"[{name}]({folder.name}/{name}.md)" for name in made)
+            parts.append(f"## {folder.name}\n\n{answer_markdown(folder)}\nPages: {pages}.\n")
+    if len(parts) == 1:
+        parts.append("None yet.\n")
+    parts.append(
+        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. All of it in one page to "
+        "download: [report.html](report.html).\n"
+    )
+    return "\n".join(parts)
 
 
 README = RESULTS.parent / "README.md"
@@ -70,6 +72,7 @@ def write_tables(results: Path) -> None:
         for page in PAGES:
             page.write(folder)
     write_whole(results / "README.md", index_markdown(results))
+    write_whole(results / "report.html", report_html(machines(results)))
     if results == RESULTS:
         write_readme(results)
 

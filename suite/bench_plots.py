@@ -1,0 +1,80 @@
+"""Plots of the benchmark: how much longer than an LSTM everything takes, and how near to what the hardware allows."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from .subjects import subjects
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASELINE = "torch.nn.LSTM"
+
+
+def ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the timed rows with `ratio`: their time over that of `torch.nn.LSTM`, of the same pass and sizes."""
+    where = ["dtype", "workload", "T", "B", "pass"]
+    timed = rows[rows["status"] == "ok"]
+    baseline = timed[timed["implementation"] == BASELINE].drop_duplicates(where).set_index(where)["median_s"]
+    found = timed.join(baseline.rename("baseline_s"), on=where).dropna(subset="baseline_s")
+    with_ratio: pd.DataFrame = found.assign(ratio=found["median_s"] / found["baseline_s"])
+    return with_ratio
+
+
+def speed(rows: pd.DataFrame) -> "Figure | None":
+    """Draw the ladder: for each workload every implementation's time as a multiple of the LSTM's."""
+    from .plots import INK, look, panels, plain
+
+    timed = ratios(rows)
+    if timed.empty:
+        return None
+    workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
+    names = [subject.name for subject in subjects() if (timed["implementation"] == subject.name).any()]
+    figure, axes = panels(len(workloads), 1, width=5.2, height=0.75 + 0.24 * len(names))
+    for panel, group in zip(axes, workloads, strict=True):
+        for _, row in group.iterrows():
+            style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
+            style |= {} if train else {"marker": "|"}
+            face = "none" if norm else style["color"]
+            y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
+            panel.plot(row["ratio"], y, linestyle="", markerfacecolor=face, markersize=6 if train else 9, **style)
+        panel.axvline(1, color=INK, linewidth=1, linestyle=":")
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
+        plain(panel.xaxis, (1, 2, 5))
+    axes[-1].set_xlabel(f"time / {BASELINE}")
+    marks = (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward"))
+    for marker, face, called in marks:
+        axes[0].plot([], [], marker=marker, linestyle="", color=INK, markerfacecolor=face, label=called)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def roofline(rows: pd.DataFrame) -> "Figure | None":
+    """Draw the rate that each training step reaches against its multiply-adds a byte, below what the hardware allows.
+
+    None for rows that no ceiling was measured for.
+    """
+    if not {"least_bytes", "multiply_adds", "share", "bound"} <= set(rows):
+        return None
+    timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train")].dropna(subset=["share", "least_bytes"])
+    if timed.empty:
+        return None
+    from .plots import INK, look, panels, plain
+
+    intensity, rate = timed["multiply_adds"] / timed["least_bytes"], timed["multiply_adds"] / timed["median_s"]
+    roof = rate / timed["share"]
+    figure, (axes,) = panels(1, 1, width=5.2, height=4.0)
+    for name in [subject.name for subject in subjects()]:
+        own = timed["implementation"] == name
+        if own.any():
+            axes.plot(intensity[own], rate[own] / 1e9, linestyle="", label=name, **look(name))
+    order = intensity.sort_values().index
+    axes.plot(intensity[order], roof[order] / 1e9, "--", color=INK, linewidth=1, label="what the hardware allows")
+    axes.set(xscale="log", yscale="log", xlabel="multiply-adds a byte, by formula", ylabel="10⁹ multiply-adds / s")
+    plain(axes.xaxis, (1, 2, 5))
+    plain(axes.yaxis, (1, 2, 5))
+    axes.legend(fontsize=8)
+    return figure

@@ -1,0 +1,30 @@
+"""The process of one task: `python -m suite.study_step TASK.json ROWS.jsonl`, a line for each row once measured."""
+
+import json
+import sys
+from pathlib import Path
+
+from . import machine
+from .study import STUDIES
+from .study_jobs import Task
+from .study_work import is_out_of_memory
+
+
+def main(task_path: Path, rows_path: Path) -> None:
+    """Do the task."""
+    task = Task.read(task_path)
+    task.limit_memory()
+    where = machine.environment(task.torch_device)
+    with rows_path.open("a", encoding="utf-8") as file:
+        try:
+            for row in STUDIES[task.study].rows(task):
+                file.write(json.dumps(row | where) + "\n")
+                file.flush()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            file.write(json.dumps(task.row("end", task.subjects[0], status="out of memory") | where) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
