@@ -1,4 +1,4 @@
-"""Peak memory and synchronisation, the same way on any device."""
+"""Peak memory, operator calls and synchronisation, the same way on any device."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +12,17 @@ def synchronize(device: torch.device) -> None:
     """Wait until everything queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def operator_calls(work: Callable[[], object]) -> int:
+    """Run work once and return how many operators were called, without those that only call others."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        work()
+    # Autograd's own events are named like operators, and hold them.
+    operators = {id(e) for e in profiler.events() if "::" in e.name and "autograd" not in e.name}
+    return sum(
+        id(e) in operators and not any(id(child) in operators for child in e.cpu_children) for e in profiler.events()
+    )
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
