@@ -14,7 +14,7 @@ from rich.console import Console
 from impls import why_unavailable
 from impls.registry import dtype_name, find
 
-from . import interpreted, kernels, machine, report
+from . import interpreted, kernels, machine, report, trust
 from .cases import VERIFY_COMPILING, Case
 from .children import Child
 from .compare import Verdict
@@ -106,7 +106,7 @@ def keep(request: pytest.FixtureRequest, device: torch.device) -> Keep:
     pages = request.config.stash[ROWS]
 
     def keep_row(name: str, **row: Any) -> None:
-        pages.setdefault(page(name).name, []).append(row | machine.environment(device))
+        pages.setdefault(page(name).name, []).append(row | machine.environment(device) | trust.stamp())
 
     return keep_row
 

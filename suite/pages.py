@@ -12,6 +12,7 @@ from impls import names
 from .bench_tables import bench_markdown
 from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from .floor_tables import floor_markdown
+from .hardware import hardware_markdown
 from .kernel_tables import kernels_markdown
 from .results import read, replace_rows, write_whole
 from .subjects import subjects
@@ -30,6 +31,7 @@ class Page:
     """One page: `<name>.csv`, from it `<name>.md`, and plots in SVG.
 
     key: the columns whose values a row is replaced by. known: by column, the values that still exist.
+    needed: columns without which a row is of an earlier format, whose figures mean something else; such rows go.
     plots: by file name without its ending.
     """
 
@@ -37,15 +39,27 @@ class Page:
     markdown: Callable[[pd.DataFrame], str]
     key: tuple[str, ...] = ()
     known: Callable[[], Mapping[str, Collection[str]]] = dict
+    needed: tuple[str, ...] = ()
     plots: Mapping[str, "Callable[[pd.DataFrame], Figure]"] = field(default_factory=dict)
 
-    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    def path(self, folder: Path, part: str = "") -> Path:
+        """Return the CSV file in a machine's folder, or that of a part of a sweep, such as "shard-1-of-3"."""
+        return folder / f"{self.name}{'.' * bool(part)}{part}.csv"
+
+    def rows(self, folder: Path, part: str = "") -> pd.DataFrame:
+        """Return the rows of today's format in a machine's folder."""
+        rows = read(self.path(folder, part), self.key)
+        if rows.empty or not set(self.needed) <= set(rows):
+            return pd.DataFrame() if self.needed else rows
+        return rows.dropna(subset=list(self.needed))
+
+    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], part: str = "") -> None:
         """Put rows into the page of a machine's folder, in place of those with the same key."""
-        replace_rows(folder / f"{self.name}.csv", rows, list(self.key), self.known())
+        replace_rows(self.path(folder, part), rows, list(self.key), self.known(), self.needed)
 
     def write(self, folder: Path) -> None:
         """Make the Markdown and the plots of a machine's folder again, if it has this page."""
-        rows = read(folder / f"{self.name}.csv")
+        rows = self.rows(folder)
         if rows.empty:
             return
         write_whole(folder / f"{self.name}.md", self.markdown(rows))
@@ -62,6 +76,7 @@ PAGES = (
         bench_markdown,
         ("workload", "T", "B", "layer_norm", "implementation", "dtype", "pass"),
         lambda: {"workload": list(WORKLOADS), "implementation": [subject.name for subject in subjects()]},
+        needed=("sources",),
     ),
     Page(
         "verify",
@@ -71,6 +86,7 @@ PAGES = (
     ),
     Page("kernels", kernels_markdown),
     Page("floor", floor_markdown),
+    Page("hardware", hardware_markdown, ("dtype",)),
 )
 
 
