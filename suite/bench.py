@@ -149,34 +149,42 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
         if options.list:
             show_plan(todo, console)
             return 0
+        say_refused(todo, console)
         log = make_folder(folder / "raw") / "log.txt"
         log.unlink(missing_ok=True)
-        say_refused(todo, console)
-        done, interrupted = 0, False
+        done: list[Planned] = []
         try:
             ceilings = measured_ceilings(options, folder, todo)
             with display([p.job.label for p in todo], [p.seconds for p in todo], console) as shown:
                 for p in todo:
                     shown.start(p.job)
-                    ended = outcome(p, folder, log)
-                    if ended:
-                        page("bench").put(folder, completed(ended, p.standing, ceilings), options.part)
-                    shown.end(p.job, ended)
-                    done += 1
+                    rows = outcome(p, folder, log)
+                    if rows:
+                        page("bench").put(folder, completed(rows, p.standing, ceilings), options.part)
+                    shown.end(p.job, rows)
+                    done.append(p)
         except KeyboardInterrupt:
-            interrupted = True
+            say(
+                console,
+                f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.",
+            )
+    wrong = conclude(options, folder, done, console)
+    return 130 if len(done) < len(todo) else int(wrong)
+
+
+def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned], console: Console) -> bool:
+    """Make the pages and show the tables of what was done; return whether anything went wrong."""
     report.write_tables(options.results)
     rows = page("bench").rows(folder, options.part)
-    here = pd.concat([rows_of(p.job, rows) for p in todo[:done]]) if done and len(rows) else pd.DataFrame()
+    here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
     for title, table in bench_view(here).items():
         console.print()
         show(table, title, console)
-    if interrupted:
-        say(console, f"\nInterrupted: {done} of {len(todo)} jobs are done and kept; --resume goes on from there.")
-        return 130
-    where = f"{folder / f'bench.{options.part}.csv'}; nox -s report merges it" if options.part else folder / "bench.md"
+    where = (
+        f"{page('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
+    )
     say(console, f"\nTables: {where}")
-    return 1 if len(here) and here["status"].str.startswith(WRONG).any() else 0
+    return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 
 def outcome(p: Planned, folder: Path, log: Path) -> list[dict[str, Any]]:

@@ -26,8 +26,9 @@ from .stopwatch import Stopwatch, clock_columns, stopwatch
 from .subjects import LSTM, find
 from .text import one_hot, streams
 
-#: Seconds that the rounds of one pass may take together with their baseline's, and how many there are at most.
-BUDGET, MOST = 1.2, 50
+#: Seconds that the rounds of one pass may take together with their baseline's; the A/A run, whose interval is the noise
+#: floor of all others, has so many times as long.
+BUDGET, AA = 0.8, 4
 #: A first call that took longer says well enough how long the next will take.
 SLOW = 0.5
 #: What takes less than WARM runs once untimed before each round: caches, memory and sleeping threads are the other's
@@ -147,8 +148,9 @@ def timed(bench: Bench, name: str, step: Callable[[nn.Module, Tensor], None], be
     will_end(bench, first, step)
     first += watch.seconds(lambda: step(model, x))
     subject = Burst(watch, lambda: step(model, x), first if first > SLOW else None)
+    watch.seconds(lambda: step(baseline, x))
     rival = Burst(watch, lambda: step(baseline, x))
-    rounds = max(pairing.LEAST, min(MOST, int(BUDGET / (subject.round_s + rival.round_s))))
+    rounds = pairing.rounds(subject.round_s + rival.round_s, BUDGET * AA if bench.job.subject == LSTM.name else BUDGET)
     subject_s: list[float] = []
     baseline_s: list[float] = []
     clocks = [watch.clock()]
@@ -173,11 +175,9 @@ class Burst:
     """The rounds of one side: how many calls make one, and whether a call goes before."""
 
     def __init__(self, watch: Stopwatch, work: Callable[[], None], once: float | None = None) -> None:
-        """Find out how long a call takes, unless that is known: the second, since the first makes room."""
+        """Find out how long a call takes, unless that is known. It must have run before: a first call makes room."""
         self.watch, self.work = watch, work
-        if once is None:
-            watch.seconds(work)
-            once = watch.seconds(work)
+        once = watch.seconds(work) if once is None else once
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
@@ -198,7 +198,7 @@ def will_end(bench: Bench, first: float, step: Callable[[nn.Module, Tensor], Non
     A first call may have compiled; calls on two steps tell, but only where the first gave reason to doubt. A training
     step takes no less than the forward pass before it.
     """
-    T, passes = bench.case.T, pairing.LEAST + 3  # the first pass, and those that measure memory
+    T, passes = bench.case.T, pairing.FEWEST + 3  # the first pass, and those that measure memory
     if max(bench.predicted, first * T) * passes > bench.left():
         if not bench.predicted:
             two = min(bench.watch.seconds(lambda: step(bench.model, bench.x[:2])) for _ in range(2))

@@ -235,18 +235,19 @@ def _span(ratios: list[float]) -> str:
 
 _READING = """A time is the median of rounds of a forward pass without gradient, or of a training step (forward, mean
 square, backward; no optimiser). Each round, of one call or as many as take 20 ms, follows one of `torch.nn.LSTM` of
-the same I, H, L, T and B in the same process, and */ LSTM* is the median of the rounds' ratios, with a bootstrap 95 %
-interval: below 1 is faster. `torch.nn.LSTM`'s own row is the A/A run, the baseline against its twin, and gives the
-noise floor. A verdict of *faster* or *slower* means that the whole interval is beyond the noise; else it is
-*undecided*. Ratios to others are ratios of these ratios, since all have the same baseline: it has neither
-hypernetwork nor layer norm, and *work / LSTM* says what that alone comes to in multiply-adds.
+the same I, H, L, T and B in the same process, and */ LSTM* is the median of the rounds' ratios, with a 95 % interval
+(bootstrap; Student's where fewer than 6 rounds fit): below 1 is faster. `torch.nn.LSTM`'s own row is the A/A run, the
+baseline against its twin, and gives the noise floor. A verdict of *faster* or *slower* means that the whole interval
+is beyond the noise; else it is *undecided*. Ratios to others are ratios of these ratios, since all have the same
+baseline: it has neither hypernetwork nor layer norm, and *work / LSTM* says what that alone comes to in
+multiply-adds.
 
 Equal work: every figure includes the products with x and whatever packs weights or makes room anew at each call, of
 the baseline too. Building and compiling are done before; what is left of that, of capturing a graph and of a first
 use of memory is in *first call*, a training step on one step and the first on all. Everything was checked at the
 workload's sizes just before it was timed: what was not right is *refused*, and what did not fit in the memory or time
 allowed says so. *checked* says what verify.csv holds besides: *verified* on these very sources, *unverified* if it
-has no rows, *stale* if they are of other sources; a peer is checked here alone.
+has no rows of this torch, *stale* if they are of other sources; a peer is checked here alone.
 
 Memory is the most that torch's allocator held above what it held before; *kept* is what stands between the passes, a
 step and sample. *of bound* is the share of what the [hardware](hardware.md) allows: the time of the least work, or of

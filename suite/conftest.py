@@ -19,7 +19,7 @@ from .cases import VERIFY_COMPILING, Case
 from .children import Child
 from .compare import Verdict
 from .pages import page
-from .results import RESULTS
+from .results import RESULTS, ResultsError
 from .tables import show
 from .verify_tables import verify_table
 
@@ -138,10 +138,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Put the rows of this run into the results of this machine."""
     config = session.config
     pages, results = config.stash[ROWS], config.getoption("--results")
-    for name, rows in pages.items():
-        page(name).put(results / machine.slug(_device(config)), rows)
-    if pages or KERNELS in config.stash:
-        report.write_tables(results)
+    try:
+        for name, rows in pages.items():
+            page(name).put(results / machine.slug(_device(config)), rows)
+        if pages or KERNELS in config.stash:
+            report.write_tables(results)
+    except ResultsError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:

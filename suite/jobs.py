@@ -140,8 +140,8 @@ def _process(job: Job, raw: Path, log: Path) -> str:
         path = Path(temporary) / "job.json"
         job.write(path)
         command = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("bench_step.py"))]
-        command += ["-o", "python_functions=bench_*", "-p", "no:cacheprovider", "--benchmark-disable-gc"]
-        command += ["--job", str(path), "--benchmark-json", str(raw)]
+        command += ["-o", "python_functions=bench_*", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+        command += ["--benchmark-disable-gc", "--job", str(path), "--benchmark-json", str(raw)]
         with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
             try:
                 return _wait(job, process)

@@ -19,10 +19,14 @@ def operator_calls(work: Callable[[], object]) -> int:
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         work()
     # Autograd's own events are named like operators, and hold them.
-    operators = {id(e) for e in profiler.events() if "::" in e.name and "autograd" not in e.name}
-    return sum(
-        id(e) in operators and not any(id(child) in operators for child in e.cpu_children) for e in profiler.events()
-    )
+    events = [e for e in profiler.profiler.kineto_results.events() if "::" in e.name() and "autograd" not in e.name()]
+    calls = 0
+    for thread in {e.start_thread_id() for e in events}:
+        spans = sorted((e.start_ns(), -e.duration_ns()) for e in events if e.start_thread_id() == thread)
+        ends = [start - duration for start, duration in spans]
+        # Sorted so, an operator that another called comes right after it, and starts before it ends.
+        calls += sum(k + 1 == len(spans) or spans[k + 1][0] >= end for k, end in enumerate(ends))
+    return calls
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:

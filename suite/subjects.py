@@ -34,7 +34,7 @@ class Subject:
 
 def _implementation(name: str) -> Subject:
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        model = implementation(name)(case, dtype, device)
+        model = implementation(name)(case, dtype, torch.device("meta")).to_empty(device=device)
         model.load_state_dict(draw(case, 0, dtype, device).params)
         return model
 

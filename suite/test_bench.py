@@ -161,9 +161,9 @@ class Steps:
         return float(work()) + (100 if self.calls == 1 else 0)
 
 
-@pytest.mark.parametrize(("limit", "ends"), [(300, True), (200, False)])
+@pytest.mark.parametrize(("limit", "ends"), [(200, True), (150, False)])
 def test_a_time_out_is_predicted_from_a_few_steps(tmp_path: Path, limit: float, ends: bool) -> None:
-    long = replace(TINY, T=30)  # 9 passes of 30 s
+    long = replace(TINY, T=30)  # 6 passes of 30 s
     made = bench_step.Bench(job(tmp_path, case=long, time_limit=limit), long)
     made.watch = Steps()  # type: ignore[assignment]
     made.since = time.monotonic()
@@ -176,7 +176,7 @@ def test_a_time_out_is_predicted_from_a_few_steps(tmp_path: Path, limit: float, 
         bench_step.will_end(made, first, step)  # type: ignore[arg-type]
     else:
         with pytest.raises(
-            bench_step.TooLongError, match=r"time-out: predicted, 9 passes of 30\.0 s each, limit 200 s"
+            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 30\.0 s each, limit 150 s"
         ):
             bench_step.will_end(made, first, step)  # type: ignore[arg-type]
 
@@ -226,8 +226,16 @@ def test_a_round_whose_baseline_was_slow_is_marked() -> None:
 
 
 def test_rounds_without_a_partner_are_an_error() -> None:
-    with pytest.raises(ValueError, match="expected one of each, got 2 and 1"):
-        pairing.paired_ratio([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="expected as many of each, at least 3; got 4 and 3"):
+        pairing.paired_ratio([1.0] * 4, [1.0] * 3)
+
+
+def test_slow_rounds_are_fewer_and_their_interval_wider() -> None:
+    assert [pairing.rounds(seconds, 0.8) for seconds in (0.001, 0.08, 0.5, 2)] == [50, 10, 6, 3]
+    ratios = [2.0, 2.1, 2.2]
+    found = pairing.paired_ratio(ratios, [1.0] * 3)
+    assert found.low < min(ratios)
+    assert found.high > max(ratios)
 
 
 class FakeEvent:
@@ -370,7 +378,7 @@ def verified(**changes: Any) -> dict[str, Any]:
         ([verified(), verified(case="b")], "verified"),
         ([verified(), verified(case="b", verdict="FAIL")], "red"),
         ([verified(), verified(case="b", sources="elsewhere")], "stale"),
-        ([verified(torch="1.0")], "stale"),
+        ([verified(torch="1.0", sources="elsewhere", verdict="FAIL")], "unverified"),
     ],
 )
 def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], word: str) -> None:

@@ -61,7 +61,7 @@ def stamp() -> dict[str, str]:
 def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Standing:
     """Return what the rows of verify.csv say of an implementation in a dtype.
 
-    Red: a case failed. Stale: rows are of other sources or another torch. Unverified: no case has run. These and
+    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. These and
     "verified" hold for implementations; what is not ours is a peer.
     """
     if implementation not in names():
@@ -69,15 +69,13 @@ def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_versio
     if verify.empty:
         return Standing("unverified", "")
     rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]
-    rows = rows[rows["verdict"] != "skipped"].sort_values("case")
+    rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch_version)].sort_values("case")
     if rows.empty:
         return Standing("unverified", "")
     digest = _hash(rows.to_csv(index=False).encode())
     if (rows["verdict"] == "FAIL").any():
         return Standing("red", digest, f"verify.csv has a failure of {implementation} in {dtype}")
     made_with: Any = rows["sources"] if "sources" in rows else pd.Series("", index=rows.index)
-    if (made_with != sources()).any() or (rows["torch"].astype(str) != torch_version).any():
-        return Standing(
-            "stale", digest, f"verify.csv is of other sources or another torch for {implementation} in {dtype}"
-        )
+    if (made_with != sources()).any():
+        return Standing("stale", digest, f"verify.csv is of other sources for {implementation} in {dtype}")
     return Standing("verified", digest)
