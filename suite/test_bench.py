@@ -93,6 +93,22 @@ def test_a_run_that_resumes_does_nothing_twice(results: Path, monkeypatch: pytes
     assert ran == ["torch.nn.LSTM"], "the rows of a whole run are none of a shard"
 
 
+def test_an_interrupted_run_keeps_what_is_done_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def once(job: Job, *_: Path) -> list[dict[str, Any]]:
+        if job.subject == "deferred":
+            raise KeyboardInterrupt
+        return made(job.subject, 0.1)
+
+    monkeypatch.setattr(bench, "run", once)
+    monkeypatch.setattr(bench, "measured_ceilings", lambda *_: {})
+    chosen = ["--implementation", "batched", "deferred", "torch.nn.LSTM", *ON_CPU, "--results", str(tmp_path)]
+    assert bench.main(["--workload", "small", *chosen]) == 130
+    assert "Interrupted: 1 of 3 jobs are done and kept; --resume goes on from there." in capsys.readouterr().out
+    assert list(page("bench").rows(tmp_path / slug(CPU))["implementation"]) == ["batched"] * 2
+
+
 def test_the_list_says_what_would_run_and_for_how_long(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["--implementation", "batched", "deferred", "batched_cuda", *ON_CPU, "--results", str(results)]
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
