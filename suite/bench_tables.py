@@ -281,7 +281,7 @@ def _section(group: Group) -> str:
     row = group.here.iloc[0]
     sizes = ", ".join(f"{n} {row[n]}" for n in "IHSZL")
     shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
-    floors = [f"{noise:.1%} ({step})" for step in ("forward", "train") if (noise := group.noise(step)) is not None]
+    floors = [f"{floor:.1%} ({step})" for step in ("forward", "train") if (floor := group.noise(step)) is not None]
     noise = f" Noise floor: {', '.join(floors)}." if floors else ""
     work = work_table(group)
     second = f"\n{markdown(work)}\n" if len(work) else ""
