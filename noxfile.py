@@ -1,4 +1,4 @@
-"""The commands of the project: `nox -s` with verify, bench, study, report, lint or sanitize."""
+"""The commands of the project: `nox -s` with verify, bench, study, report, compare, lint or sanitize."""
 
 import subprocess
 from pathlib import Path
@@ -48,6 +48,13 @@ def report(session: nox.Session) -> None:
     """Make the tables again from the CSV files under results/."""
     install(session, "bench")
     session.run("python", "-m", "suite.report", *session.posargs)
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Hold two benchmark results against each other: `-- OLD NEW`; fails on a regression."""
+    install(session, "bench")
+    session.run("python", "-m", "suite.bench_compare", *session.posargs)
 
 
 @nox.session

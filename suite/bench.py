@@ -2,9 +2,10 @@
 
 import argparse
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,24 @@ from typing import Any
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from impls import names, registry
 
-from . import machine, report
+from . import hardware, machine, report, trust
 from .bench_tables import bench_view
 from .cases import SELECTION, SHORT, WORKLOADS, Case
 from .jobs import Job, run
+from .live import display
 from .pages import page
-from .results import RESULTS
+from .planning import WRONG, Planned, plan, rows_of
+from .results import RESULTS, ResultsError, make_folder
 from .subjects import find, subjects
 from .tables import show
 
 #: Of the machine's memory, what one process may take.
 MEMORY_SHARE = 0.6
+#: Seconds that a process may take for each of layer norm off and on: at the paper's T and B, and shortened.
+LONG_LIMIT, SHORT_LIMIT = 900, 45
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,10 +45,29 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--everything", action="store_true", help="every workload at --full, implementation and dtype")
-    add("--time-limit", type=float, default=None, help="seconds a process may take; default: 30, with --full 900")
-    add("--memory-limit", type=float, default=None, help="GiB a process may take; default: 60 %% of what there is")
+    limits = f"default: {SHORT_LIMIT}, with --full {LONG_LIMIT}"
+    add("--time-limit", type=float, help=f"seconds for each of layer norm off and on; {limits}")
+    add("--memory-limit", type=float, help="GiB a process may take; default: 60 %% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
+    add("--list", action="store_true", help="show what would run, and for how long by earlier rows, and end")
+    add("--resume", action="store_true", help="skip what has rows of this commit and environment")
+    add(
+        "--shard",
+        type=shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="every Nth job from the Ith; nox -s report merges",
+    )
+    add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Return (i, n) of "i/n"."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"expected I/N with 1 <= I <= N, got {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def choose(options: argparse.Namespace) -> None:
@@ -56,83 +79,165 @@ def choose(options: argparse.Namespace) -> None:
     complete = options.everything or gpu
     options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
     options.implementation = options.implementation or ([s.name for s in subjects()] if complete else quick)
+    options.time_limit = options.time_limit or (LONG_LIMIT if options.full else SHORT_LIMIT)
+    i, n = options.shard
+    options.part = f"shard-{i}-of-{n}" if n > 1 else ""
 
 
-def cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    """Yield the workloads asked for, with layer norm off and on, shortened where there is no GPU."""
-    short = not arguments.full and torch.device(arguments.device).type == "cpu"
-    for name in arguments.workload:
-        case = replace(WORKLOADS[name], **SHORT[name]) if short and name in SHORT else WORKLOADS[name]
-        for layer_norm in (False, True):
-            if arguments.layer_norm in ("both", "on" if layer_norm else "off"):
-                yield replace(case, layer_norm=layer_norm)
+def cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Yield the workloads asked for, shortened where there is no GPU."""
+    short = not options.full and torch.device(options.device).type == "cpu"
+    for name in options.workload:
+        yield replace(WORKLOADS[name], **SHORT[name]) if short and name in SHORT else WORKLOADS[name]
 
 
-def jobs(arguments: argparse.Namespace, folder: Path) -> list[Job]:
-    """Return what to run, in the order of the tables."""
-    limit = memory_limit(arguments)
-    chosen = [find(name) for name in arguments.implementation]
-    return [
-        Job(subject.name, case, dtype, arguments.device, limit, folder)
-        for dtype in arguments.dtype
-        for case in cases(arguments)
+def jobs(options: argparse.Namespace, folder: Path) -> list[Job]:
+    """Return what to run, in the order of the tables, or this shard's part of it."""
+    asked = {"both": (False, True), "off": (False,), "on": (True,)}[options.layer_norm]
+    limit, (i, n) = memory_limit(options), options.shard
+    chosen = [find(name) for name in options.implementation]
+    found = [
+        Job(subject.name, case, dtype, options.device, limit, options.time_limit, folder, layer_norms)
+        for dtype in options.dtype
+        for case in cases(options)
         for subject in chosen
-        if case.layer_norm in subject.layer_norms
-        and subject.why_unavailable(torch.device(arguments.device), getattr(torch, dtype)) is None
+        if (layer_norms := tuple(norm for norm in asked if norm in subject.layer_norms))
     ]
+    return found[i - 1 :: n]
 
 
-def memory_limit(arguments: argparse.Namespace) -> int:
+def memory_limit(options: argparse.Namespace) -> int:
     """Return the bytes that one process may take."""
-    if arguments.memory_limit is not None:
-        return int(arguments.memory_limit * 2**30)
-    device = torch.device(arguments.device)
+    if options.memory_limit is not None:
+        return int(options.memory_limit * 2**30)
+    device = torch.device(options.device)
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def line(job: Job, rows: Sequence[dict[str, Any]]) -> str:
-    """Return what one job came to, in words."""
-    parts = [
-        f"{row['pass']} {row['median_s'] * 1e3:.4g} ms" if row["status"] == "ok" else f"{row['pass']} {row['status']}"
-        for row in rows
-    ]
-    return f"{job.label}: {', '.join(parts)}"
+def completed(
+    rows: Sequence[Mapping[str, Any]], standing: trust.Standing, ceilings: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return rows with what they rest on, and with what they come to beside the hardware's ceilings."""
+    found = []
+    for row in rows:
+        whole = dict(row) | trust.stamp() | {"verify": standing.word, "verify_rows": standing.rows}
+        if row["status"] == "ok" and row["dtype"] in ceilings:
+            whole |= hardware.share(row, ceilings[row["dtype"]])
+        found.append(whole)
+    return found
+
+
+def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[Planned]) -> dict[str, dict[str, Any]]:
+    """Return the hardware's ceilings by dtype, and keep them among the results, if anything is to be timed."""
+    dtypes = [d for d in options.dtype if any(p.runs and p.job.dtype == d for p in todo)]
+    if not dtypes:
+        return {}
+    rows = hardware.ceilings_apart(options.device, dtypes)
+    environment = machine.environment(torch.device(options.device)) | trust.stamp()
+    page("hardware").put(folder, [row | environment for row in rows])
+    return {row["dtype"]: row for row in rows}
+
+
+def sweep(options: argparse.Namespace, console: Console) -> int:
+    """Run what is planned, keeping the rows of each job as it ends; return the exit status."""
+    folder = options.results / machine.slug(torch.device(options.device))
+    with tempfile.TemporaryDirectory() as temporary:
+        chosen = jobs(options, Path(temporary))
+        todo = plan(chosen, folder, options.part, resume=options.resume, unverified=options.unverified)
+        if options.list:
+            show_plan(todo, console)
+            return 0
+        say_refused(todo, console)
+        log = make_folder(folder / "raw") / "log.txt"
+        log.unlink(missing_ok=True)
+        done: list[Planned] = []
+        try:
+            ceilings = measured_ceilings(options, folder, todo)
+            with display([p.job.label for p in todo], [p.seconds for p in todo], console) as shown:
+                for p in todo:
+                    shown.start(p.job)
+                    rows = outcome(p, folder, log)
+                    if rows:
+                        page("bench").put(folder, completed(rows, p.standing, ceilings), options.part)
+                    shown.end(p.job, rows)
+                    done.append(p)
+        except KeyboardInterrupt:
+            say(
+                console,
+                f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.",
+            )
+    wrong = conclude(options, folder, done, console)
+    return 130 if len(done) < len(todo) else int(wrong)
+
+
+def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned], console: Console) -> bool:
+    """Make the pages and show the tables of what was done; return whether anything went wrong."""
+    report.write_tables(options.results)
+    rows = page("bench").rows(folder, options.part)
+    here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
+    for title, table in bench_view(here).items():
+        console.print()
+        show(table, title, console)
+    where = (
+        f"{page('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
+    )
+    say(console, f"\nTables: {where}")
+    return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
+
+
+def outcome(p: Planned, folder: Path, log: Path) -> list[dict[str, Any]]:
+    """Return the rows of a job: by running it, or as labelled beforehand; none where there are rows already."""
+    if p.finished:
+        return []
+    if p.instead is not None:
+        return p.job.rows(p.job.cases, p.instead)
+    return run(p.job, folder / "raw" / f"{p.job.label.replace(' ', '-')}.json", log)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def say_refused(todo: Sequence[Planned], console: Console) -> None:
+    """Say once, before the minutes pass, what will be refused and what to do."""
+    words = sorted({p.standing.word for p in todo if p.instead is not None and p.instead.startswith("refused")})
+    if words:
+        say(console, f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified.")
+
+
+def show_plan(todo: Sequence[Planned], console: Console) -> None:
+    """Print what would run, and for how long if that is known."""
+    table = pd.DataFrame(
+        {
+            "job": p.job.label,
+            "layer norm": " and ".join("on" if norm else "off" for norm in p.job.layer_norms),
+            "seconds": "0" if not p.runs else "-" if p.seconds is None else f"{p.seconds:.0f}",
+            "note": p.instead or ("has its rows" if p.finished else ""),
+        }
+        for p in todo
+    )
+    if todo:
+        show(table, "", console)
+    runs = [p for p in todo if p.runs]
+    known = [p.seconds for p in runs if p.seconds is not None]
+    unknown = f", and {len(runs) - len(known)} that have not run here yet" if len(known) < len(runs) else ""
+    say(
+        console, f"\n{len(runs)} of {len(todo)} jobs would run: {sum(known) / 60:.1f} minutes by earlier rows{unknown}."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory or time is not."""
     options = parser().parse_args(arguments)
     choose(options)
-    time_limit = options.time_limit or (900 if options.full else 30)
-    device = torch.device(options.device)
-    folder = options.results / machine.slug(device)
-    console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    done: list[dict[str, Any]] = []
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress,
-    ):
-        todo = jobs(options, Path(temporary))
-        task = progress.add_task("starting", total=len(todo))
-        log = folder / "raw" / "log.txt"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
-        for job in todo:
-            progress.update(task, description=job.label)
-            rows = run(job, time_limit, folder / "raw" / f"{job.label.replace(' ', '-')}.json", log)
-            page("bench").put(folder, rows)
-            progress.console.print(line(job, rows), soft_wrap=True, highlight=False)
-            done += rows
-            progress.advance(task)
-    report.write_tables(options.results)
-    for title, table in bench_view(pd.DataFrame(done)).items():
-        console.print()
-        show(table, title, console)
-    console.print(f"\nTables: {folder / 'bench.md'}", soft_wrap=True, highlight=False)
-    return 1 if any(row["status"].startswith(("refused", "failed", "crashed")) for row in done) else 0
+    try:
+        return sweep(options, Console())
+    except ResultsError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -27,11 +27,40 @@ class Case:
         parts += ["strided"] * self.strided + [self.state] * (self.state != "none") + ["norm"] * self.layer_norm
         return "-".join(parts)
 
+    @property
+    def inputs(self) -> list[int]:
+        """The features that each layer reads."""
+        return [self.I] + [self.H] * (self.L - 1)
+
     def multiply_adds(self) -> int:
         """Return the multiply-adds of a forward pass over the whole input (design: costs)."""
         H, S, Z = self.H, self.S, self.Z
-        inputs = [self.I] + [H] * (self.L - 1)
-        return self.T * self.B * sum(4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in inputs)
+        steps = [4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in self.inputs]
+        return self.T * self.B * sum(steps)
+
+    def parameters(self) -> int:
+        """Return how many numbers the model learns (design: parameters)."""
+        H, S, Z = self.H, self.S, self.Z
+        norms = 10 * H + 10 * S if self.layer_norm else 0
+        scales = 12 * Z * S + 8 * Z + 12 * H * Z
+        return sum(4 * H * (I + H + 1) + 4 * S * (I + H + S + 1) + scales + norms for I in self.inputs)
+
+    def least_numbers(self, train: bool) -> int:
+        """Return how many numbers a pass over the whole input moves at least, see `least_numbers`."""
+        return least_numbers(self, self.parameters(), self.H + 2 * self.S, train)
+
+
+def least_numbers(case: Case, parameters: int, kept: int, train: bool) -> int:
+    """Return how many numbers a pass must move between memory and processor, were the cache to hold all else.
+
+    Forward, these go once: x in, each layer's h out, the parameters in. A training step has on top, for the way back:
+    x, h, the gradient of h and the parameters in; `kept`, what else a step and sample must leave for it (the main cell,
+    and h and c of the hyper LSTM), out and in; the gradients of the parameters out.
+    """
+    rows = case.T * case.B
+    x, h = rows * sum(case.inputs), rows * case.H * case.L
+    forward = x + h + parameters
+    return forward + x + 2 * h + 2 * rows * kept * case.L + 2 * parameters if train else forward
 
 
 def _both(*cases: Case) -> tuple[Case, ...]:

@@ -15,13 +15,13 @@ from rich.console import Console
 from impls import why_unavailable
 from impls.registry import dtype_name, find
 
-from . import interpreted, kernels, machine, ranks, report
+from . import interpreted, kernels, machine, ranks, report, trust
 from .cases import VERIFY_COMPILING, Case
 from .children import Child
 from .compare import Verdict
 from .pages import page
 from .paper_tables import paper_table
-from .results import RESULTS
+from .results import RESULTS, ResultsError
 from .tables import show
 from .verify_tables import verify_table
 
@@ -132,7 +132,7 @@ def keep(request: pytest.FixtureRequest, device: torch.device) -> Keep:
     pages = request.config.stash[ROWS]
 
     def keep_row(name: str, **row: Any) -> None:
-        pages.setdefault(page(name).name, []).append(row | machine.environment(device))
+        pages.setdefault(page(name).name, []).append(row | machine.environment(device) | trust.stamp())
 
     return keep_row
 
@@ -164,10 +164,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Put the rows of this run into the results of this machine."""
     config = session.config
     pages, results = config.stash[ROWS], config.getoption("--results")
-    for name, rows in pages.items():
-        page(name).put(results / machine.slug(_device(config)), rows)
-    if pages or KERNELS in config.stash:
-        report.write_tables(results)
+    try:
+        for name, rows in pages.items():
+            page(name).put(results / machine.slug(_device(config)), rows)
+        if pages or KERNELS in config.stash:
+            report.write_tables(results)
+    except ResultsError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""Peak memory and synchronisation, the same way on any device."""
+"""Peak memory, operator calls and synchronisation, the same way on any device."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +12,21 @@ def synchronize(device: torch.device) -> None:
     """Wait until everything queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def operator_calls(work: Callable[[], object]) -> int:
+    """Run work once and return how many operators were called, without those that only call others."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        work()
+    # Autograd's own events are named like operators, and hold them.
+    events = [e for e in profiler.profiler.kineto_results.events() if "::" in e.name() and "autograd" not in e.name()]
+    calls = 0
+    for thread in {e.start_thread_id() for e in events}:
+        spans = sorted((e.start_ns(), -e.duration_ns()) for e in events if e.start_thread_id() == thread)
+        ends = [start - duration for start, duration in spans]
+        # Sorted so, an operator that another called comes right after it, and starts before it ends.
+        calls += sum(k + 1 == len(spans) or spans[k + 1][0] >= end for k, end in enumerate(ends))
+    return calls
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:

@@ -18,6 +18,7 @@ from .cases import TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from .error_tables import errors_markdown, errors_plot
 from .fault_tables import edits, faults_markdown
 from .floor_tables import floor_markdown
+from .hardware import hardware_markdown
 from .kernel_tables import kernels_markdown
 from .memory_tables import memory_markdown, peak_against_steps, step_parts, tensor_plot
 from .paper import MODELS
@@ -46,6 +47,7 @@ class Page:
     """One page: `<name>.csv`, from it `<name>.md`, and plots in SVG.
 
     key: the columns whose values a row is replaced by. known: by column, the values that still exist.
+    needed: columns without which a row is of an earlier format, whose figures mean something else; such rows go.
     plots: by file name without its ending; None where the rows have nothing to draw. Those that the Markdown does not
         place come at its end.
     """
@@ -54,15 +56,27 @@ class Page:
     markdown: Callable[[pd.DataFrame], str]
     key: tuple[str, ...] = ()
     known: Callable[[], Mapping[str, Collection[str]]] = dict
+    needed: tuple[str, ...] = ()
     plots: Mapping[str, "Callable[[pd.DataFrame], Figure | None]"] = field(default_factory=dict)
 
-    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    def path(self, folder: Path, part: str = "") -> Path:
+        """Return the CSV file in a machine's folder, or that of a part of a sweep, such as "shard-1-of-3"."""
+        return folder / f"{self.name}{'.' * bool(part)}{part}.csv"
+
+    def rows(self, folder: Path, part: str = "") -> pd.DataFrame:
+        """Return the rows of today's format in a machine's folder."""
+        rows = read(self.path(folder, part), self.key)
+        if rows.empty or not set(self.needed) <= set(rows):
+            return pd.DataFrame() if self.needed else rows
+        return rows.dropna(subset=list(self.needed))
+
+    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], part: str = "") -> None:
         """Put rows into the page of a machine's folder, in place of those with the same key."""
-        replace_rows(folder / f"{self.name}.csv", rows, list(self.key), self.known())
+        replace_rows(self.path(folder, part), rows, list(self.key), self.known(), self.needed)
 
     def write(self, folder: Path) -> None:
         """Make the Markdown and the plots of a machine's folder again, if it has this page."""
-        rows = read(folder / f"{self.name}.csv")
+        rows = self.rows(folder)
         if rows.empty:
             return
         text = self.markdown(rows)
@@ -86,6 +100,7 @@ PAGES = (
         bench_markdown,
         ("workload", "T", "B", "layer_norm", "implementation", "dtype", "pass"),
         lambda: {"workload": list(WORKLOADS), "implementation": [subject.name for subject in subjects()]},
+        needed=("sources",),
         plots={"speed": speed, "roofline": roofline},
     ),
     Page(
@@ -100,7 +115,7 @@ PAGES = (
         errors_markdown,
         ("implementation", "dtype", "T", "layer_norm", "tensor"),
         lambda: {"implementation": names()},
-        {"errors": errors_plot},
+        plots={"errors": errors_plot},
     ),
     Page(
         "capabilities",
@@ -110,20 +125,21 @@ PAGES = (
     ),
     Page("kernels", kernels_markdown),
     Page("floor", floor_markdown),
+    Page("hardware", hardware_markdown, ("dtype",)),
     Page("paper", paper_markdown, ("model",), lambda: {"model": [model.name for model in MODELS]}),
     Page(
         "memory",
         memory_markdown,
         ("part", "workload", "layer_norm", "dtype"),
         _studied,
-        {"memory-against-T": peak_against_steps, "memory-parts": step_parts, "memory-tensor": tensor_plot},
+        plots={"memory-against-T": peak_against_steps, "memory-parts": step_parts, "memory-tensor": tensor_plot},
     ),
     Page(
         "scaling",
         scaling_markdown,
         ("part", "workload", "layer_norm", "dtype"),
         _studied,
-        {f"scaling-{axis}": partial(axis_plot, axis=axis) for axis in "TBHSZ"},
+        plots={f"scaling-{axis}": partial(axis_plot, axis=axis) for axis in "TBHSZ"},
     ),
     Page("payback", payback_markdown, ("part", "workload", "layer_norm", "dtype"), _studied),
     Page("text", text_markdown, ("part", "workload", "layer_norm", "dtype"), plots={"text-curve": text_curve}),

@@ -1,20 +1,25 @@
 """`nox -s report`: make every Markdown file, every plot and the report under results/ again from the CSV files."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from .answers import answer_markdown
 from .bench_tables import bench_summary
 from .capability_tables import capability_summary
-from .pages import PAGES
-from .results import RESULTS, read, write_whole
+from .pages import PAGES, page
+from .results import RESULTS, ResultsError, read, write_whole
 from .tables import environments, markdown
 from .webpage import report_html
 
 
 def machines(results: Path) -> list[Path]:
     """Return the folders of the machines with results."""
+    if not results.is_dir():
+        raise ResultsError(f"{results}: expected a folder of results, got nothing of the kind.")
     return sorted(path for path in results.iterdir() if path.is_dir())
 
 
@@ -43,7 +48,9 @@ def readme_tables(results: Path) -> str:
     """Return what the README shows of each machine: the fastest implementation by workload, the capabilities."""
     parts = []
     for path in sorted(results.glob("*/bench.csv")):
-        rows = read(path)
+        rows = page("bench").rows(path.parent)
+        if rows.empty:
+            continue
         parts.append(
             f"The fastest to train, as ratios of its time and memory to others'. {environments(rows)}\n\n"
             f"{markdown(bench_summary(rows))}\n\nAll of it: [bench]({results.name}/{path.parent.name}/bench.md), "
@@ -69,20 +76,56 @@ def write_readme(results: Path) -> None:
 def write_tables(results: Path) -> None:
     """Make every page under a results folder again from its CSV files."""
     for folder in machines(results):
-        for page in PAGES:
-            page.write(folder)
+        for each in PAGES:
+            each.write(folder)
     write_whole(results / "README.md", index_markdown(results))
     write_whole(results / "report.html", report_html(machines(results)))
     if results == RESULTS:
         write_readme(results)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `python -m suite.report`."""
+def merge_shards(folder: Path, mixed: bool = False) -> str | None:
+    """Put the rows of a sweep's shards into the benchmark of a machine, remove the shards, and say so; else None.
+
+    ResultsError if they were made with more than one state of the code, unless mixed.
+    """
+    bench = page("bench")
+    parts = {path: path.name.split(".")[1] for path in sorted(folder.glob("bench.shard-*-of-*.csv"))}
+    if not parts:
+        return None
+    rows = pd.concat([bench.rows(folder, part) for part in parts.values()])
+    made = (rows["commit"].astype(str) + ", sources " + rows["sources"]).unique()
+    if len(made) > 1 and not mixed:
+        raise ResultsError(
+            f"{folder}: expected shards of one commit, got {'; '.join(made)}; --mixed merges them, nothing was changed."
+        )
+    bench.put(folder, rows.to_dict("records"))
+    for path in parts:
+        path.unlink()
+    counts = {part.rsplit("-", 1)[1] for part in parts.values()}
+    missing = [f"shard-{i}-of-{n}" for n in sorted(counts) for i in range(1, int(n) + 1)]
+    missing = [part for part in missing if part not in parts.values()]
+    return f"{folder.name}: merged {', '.join(parts.values())}" + (
+        f"; not there: {', '.join(missing)}" if missing else ""
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `python -m suite.report`; exit 2 where files cannot be read or written."""
     parser = argparse.ArgumentParser(prog="nox -s report --", description=main.__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    write_tables(parser.parse_args(arguments).results)
+    parser.add_argument("--mixed", action="store_true", help="merge shards of different commits too")
+    options = parser.parse_args(arguments)
+    try:
+        for folder in machines(options.results):
+            if (merged := merge_shards(folder, options.mixed)) is not None:
+                print(merged)
+        write_tables(options.results)
+    except ResultsError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

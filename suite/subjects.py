@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from impls import names, registry, why_unavailable
 from impls.convert import from_labml, to_labml
 
-from .cases import Case
+from .cases import Case, least_numbers
 from .compare import STATE_NAMES, Results, Verdict, compare, draw, implementation, judge, reference
 
 #: Implementations are held against this one before they are timed: at the sizes of a workload the oracle of
@@ -29,11 +29,12 @@ class Subject:
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
+    least_numbers: Callable[[Case, bool], int] = Case.least_numbers
 
 
 def _implementation(name: str) -> Subject:
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        model = implementation(name)(case, dtype, device)
+        model = implementation(name)(case, dtype, torch.device("meta")).to_empty(device=device)
         model.load_state_dict(draw(case, 0, dtype, device).params)
         return model
 
@@ -99,10 +100,18 @@ def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _lstm_multiply_adds(case: Case) -> int:
-    return case.T * case.B * sum(4 * case.H * (case.H + I) for I in [case.I] + [case.H] * (case.L - 1))
+    return case.T * case.B * sum(4 * case.H * (case.H + I) for I in case.inputs)
 
 
-LSTM = Subject("torch.nn.LSTM", _lstm, lambda *_: [], (False,), lambda *_: None, _lstm_multiply_adds)
+def _lstm_least_numbers(case: Case, train: bool) -> int:
+    parameters = sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
+    return least_numbers(case, parameters, case.H, train)
+
+
+#: What every other subject's rounds alternate with. Its own row is the A/A run: the baseline against its twin.
+LSTM = Subject(
+    "torch.nn.LSTM", _lstm, lambda *_: [], (False,), lambda *_: None, _lstm_multiply_adds, _lstm_least_numbers
+)
 LABML = Subject("labml", _labml, _check_labml, (True,), _why_no_labml)
 
 

@@ -10,7 +10,7 @@ from impls import HyperLSTM
 
 from .cases import Case
 from .compare import compare
-from .faults import Edit, Fault
+from .edits import Edit, Edited
 from .properties import Output, Params, State, call, rewritten
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
@@ -54,7 +54,9 @@ def with_parameters_of_supercell(
 
 def test_order_and_forget_bias_of_supercell_and_magenta_are_a_change_of_parameters() -> None:
     """Under both edits and the changed parameters, output, states and every gradient are the definition's."""
-    dialect = Fault("supercell's order and forget bias", "row_scaled", I_G_F_O + ONE_ADDED_AFTER_THE_NORM, "row_scaled")
+    dialect = Edited(
+        "supercell's order and forget bias", "dialect", "row_scaled", I_G_F_O + ONE_ADDED_AFTER_THE_NORM, "row_scaled"
+    )
     with dialect.planted() as build:
         worst = compare(rewritten(build, with_parameters_of_supercell), CASE, torch.float64, CPU)[0]
         unchanged = compare(build, CASE, torch.float64, CPU)[0]
@@ -63,7 +65,7 @@ def test_order_and_forget_bias_of_supercell_and_magenta_are_a_change_of_paramete
 
 def test_a_forget_bias_before_the_norm_cancels() -> None:
     """As in jihunchoi's code: the norm takes away what is added to every unit."""
-    dialect = Fault("jihunchoi's forget bias", "row_scaled", ONE_ADDED_BEFORE_THE_NORM, "row_scaled")
+    dialect = Edited("jihunchoi's forget bias", "dialect", "row_scaled", ONE_ADDED_BEFORE_THE_NORM, "row_scaled")
     with dialect.planted() as build:
         worst = compare(build, CASE, torch.float64, CPU)[0]
     assert worst.ratio <= 1, worst
@@ -71,6 +73,6 @@ def test_a_forget_bias_before_the_norm_cancels() -> None:
 
 @pytest.mark.parametrize("edits", [I_G_F_O, ONE_ADDED_AFTER_THE_NORM], ids=["order", "forget-bias"])
 def test_either_alone_is_another_function(edits: tuple[Edit, ...]) -> None:
-    with Fault("half of supercell", "row_scaled", edits, "row_scaled").planted() as build:
+    with Edited("half of supercell", "dialect", "row_scaled", edits, "row_scaled").planted() as build:
         worst = compare(rewritten(build, with_parameters_of_supercell), CASE, torch.float64, CPU)[0]
     assert worst.ratio > 1

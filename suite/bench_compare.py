@@ -1,0 +1,135 @@
+"""`nox -s compare -- OLD NEW`: which changes between two benchmark results are larger than both intervals."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from .bench_tables import interval, two
+from .pages import page
+from .results import ResultsError, read
+from .tables import show
+
+#: What two results must have in common for a change to be one of the code.
+SAME = ("device", "processor", "threads", "torch")
+#: Verdicts that fail the comparison.
+BAD = ("REGRESSION", "LOST")
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Return the benchmark rows of a file, or of the bench.csv in a folder; ResultsError if there are none."""
+    file = path / "bench.csv" if path.is_dir() else path
+    if not file.is_file():
+        raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got nothing of the kind.")
+    rows = read(file, [*page("bench").key, *SAME, "status", "ratio", "ratio_low", "ratio_high", "peak_bytes"])
+    if rows.empty:
+        raise ResultsError(f"{file}: expected rows, got none.")
+    return rows
+
+
+def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
+    """Return in a sentence where the two were made in unlike places, or None."""
+    for column in SAME:
+        before, after = (sorted(set(rows[column].astype(str))) for rows in (old, new))
+        if before != after:
+            return f"{column}: {', '.join(before)} in the old result, {', '.join(after)} in the new"
+    return None
+
+
+def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[str, str]:
+    """Return the change of the paired ratio, and what it means; rows without figures have no change.
+
+    A change counts where the intervals have no point in common. Above the threshold, as a share, it is a regression.
+    """
+    was, is_ = before["status"] == "ok", after["status"] == "ok"
+    if not (was and is_):
+        return "-", {(True, False): "LOST", (False, True): "gained"}.get((was, is_), "same")
+    old, new = interval(before), interval(after)
+    ratio = new.ratio / old.ratio
+    if new.low > old.high:
+        verdict = "REGRESSION" if ratio > 1 + threshold else "slower"
+    else:
+        verdict = "faster" if new.high < old.low else "same"
+    return f"{ratio - 1:+.1%}", verdict
+
+
+def memory_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[str, str]:
+    """Return the change of the peak memory, which has no noise to speak of, and what it means."""
+    if before["status"] != "ok" or after["status"] != "ok" or not before["peak_bytes"]:
+        return "-", "same"
+    ratio = after["peak_bytes"] / before["peak_bytes"]
+    return f"{ratio - 1:+.1%}", "REGRESSION" if ratio > 1 + threshold else "same"
+
+
+def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Return a line for each row that both results have."""
+    key = list(page("bench").key)
+    places = {tuple(row[key].astype(str)): row for _, row in old.iterrows()}
+    lines = []
+    for _, after in new.iterrows():
+        before = places.get(tuple(after[key].astype(str)))
+        if before is None:
+            continue
+        change, verdict = change_of(before, after, threshold)
+        memory, worse = memory_of(before, after, threshold)
+        lines.append(
+            {
+                "title": f"{after['workload']}, T {after['T']}, B {after['B']}, {after['dtype']}, "
+                f"layer norm {after['layer_norm']}",
+                "implementation": after["implementation"],
+                "pass": after["pass"],
+                "old / LSTM": two(before["ratio"]) if before["status"] == "ok" else before["status"].split(":")[0],
+                "new / LSTM": two(after["ratio"]) if after["status"] == "ok" else after["status"].split(":")[0],
+                "time": change,
+                "memory": memory,
+                "verdict": worse if worse in BAD and verdict not in BAD else verdict,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def conclusion(table: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """Return the outcome in a sentence."""
+    count = table["verdict"].value_counts()
+    parts = [f"{count[word]} {word}" for word in (*BAD, "slower", "faster", "gained", "same") if word in count]
+    alone = [f"{len(rows) - len(table)} rows only in the {word}" for word, rows in (("old", old), ("new", new))]
+    return f"{', '.join(parts)}; {', '.join(alone)}."
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Show the comparison; return 1 on a regression or a lost figure."""
+    old, new = load(options.old), load(options.new)
+    unlike = differences(old, new)
+    if unlike and not options.anyway:
+        raise ResultsError(f"expected results of one machine and torch, got {unlike}; --anyway compares them.")
+    table = compared(old, new, options.threshold / 100)
+    if table.empty:
+        raise ResultsError(f"{options.old} and {options.new} have no row in common.")
+    for title, part in table.groupby("title", sort=False):
+        show(part.drop(columns="title"), str(title), console)
+        console.print()
+    if unlike:
+        console.print(f"Of unlike places: {unlike}.", soft_wrap=True, highlight=False, markup=False)
+    console.print(conclusion(table, old, new), soft_wrap=True, highlight=False, markup=False)
+    return int(table["verdict"].isin(BAD).any())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare; exit 1 on a regression, 2 if there is nothing to compare."""
+    parser = argparse.ArgumentParser(prog="nox -s compare --", description=__doc__)
+    parser.add_argument("old", type=Path, help="bench.csv, or a folder with one")
+    parser.add_argument("new", type=Path, help="bench.csv, or a folder with one")
+    parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
+    parser.add_argument("--anyway", action="store_true", help="compare unlike machines or torch versions too")
+    try:
+        return run(parser.parse_args(arguments), Console())
+    except ResultsError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Paired rounds: each round of a subject follows one of its baseline, so that a drifting clock hits both alike."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: Resamples of the bootstrap, and how much of them the interval holds.
+RESAMPLES, COVERAGE = 2000, 0.95
+#: Rounds of a pass. With fewer than LEAST a bootstrap could not give such an interval: they are all on one side of the
+#: median with probability 2 / 2^6, 3 %. Where a round takes longer than LONG seconds there may be no more than FEWEST,
+#: and the interval is Student's, of the logarithms.
+FEWEST, LEAST, MOST, LONG = 3, 6, 50, 1.0
+#: What Student's t is at most in 95 % of cases, by degrees of freedom.
+_STUDENT = {2: 4.303, 3: 3.182, 4: 2.776}
+#: A round is called disturbed when its baseline took so many times as long as in the median round.
+DISTURBED = 1.5
+
+
+class Interval(NamedTuple):
+    """A ratio and the interval that holds it."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+def rounds(seconds: float, budget: float) -> int:
+    """Return how many rounds to take, of so many seconds each, within a budget of seconds where that can be."""
+    return max(FEWEST if seconds > LONG else LEAST, min(MOST, int(budget / seconds)))
+
+
+def paired_ratio(subject: Sequence[float], baseline: Sequence[float]) -> Interval:
+    """Return the median of the rounds' ratios, with a percentile bootstrap interval from seeded resamples.
+
+    With fewer rounds than LEAST it is the interval of Student's t about the mean of their logarithms.
+
+    subject, baseline: seconds of each round; ValueError unless there is one of each for every round.
+    """
+    if len(subject) != len(baseline) or len(subject) < FEWEST:
+        raise ValueError(f"rounds: expected as many of each, at least {FEWEST}; got {len(subject)} and {len(baseline)}")
+    ratios = np.asarray(subject) / np.asarray(baseline)
+    if FEWEST <= len(ratios) < LEAST:
+        logs = np.log(ratios)
+        half = _STUDENT[len(logs) - 1] * logs.std(ddof=1) / len(logs) ** 0.5
+        return Interval(float(np.median(ratios)), float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half)))
+    resamples = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
+    outside = (1 - COVERAGE) / 2
+    low, high = np.quantile(np.median(resamples, axis=1), (outside, 1 - outside))
+    return Interval(float(np.median(ratios)), float(low), float(high))
+
+
+def noise_floor(twin: Interval) -> float:
+    """Return how far from 1 a ratio can be by chance, from an A/A run: the baseline held against itself."""
+    return max(twin.high, 1 / twin.low) - 1
+
+
+def verdict(interval: Interval, noise: float) -> str:
+    """Return whether the subject is faster or slower than its baseline: all of the interval is beyond the noise."""
+    if interval.high < 1 / (1 + noise):
+        return "faster"
+    return "slower" if interval.low > 1 + noise else "undecided"
+
+
+def columns(subject: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
+    """Return what a row says of its paired rounds."""
+    q1, median, q3 = np.quantile(subject, (0.25, 0.5, 0.75))
+    interval = paired_ratio(subject, baseline)
+    usual = float(np.median(baseline))
+    return {
+        "median_s": float(median),
+        "q1_s": float(q1),
+        "q3_s": float(q3),
+        "rounds": len(subject),
+        "baseline_s": usual,
+        "ratio": interval.ratio,
+        "ratio_low": interval.low,
+        "ratio_high": interval.high,
+        "disturbed": sum(seconds > DISTURBED * usual for seconds in baseline),
+    }
