@@ -105,10 +105,9 @@ def _split(state_dict: Mapping[str, Tensor], prefix: str, names: Iterable[str]) 
             raise ValueError(f"state_dict ({key}): expected a tensor, got {type(value).__name__}")
         layers[int(key.split(".")[1])][key.split(".", 2)[-1]] = value
     for l, layer in enumerate(layers):
-        missing, strangers = set(names) - layer.keys(), layer.keys() - set(names)
-        for what, entries in (("missing", missing), ("unexpected", strangers)):
-            if entries:
-                raise ValueError(f"state_dict: {what} {', '.join(f'{prefix}{l}.{name}' for name in sorted(entries))}")
+        for what, wrong in (("missing", set(names) - layer.keys()), ("unexpected", layer.keys() - set(names))):
+            if wrong:
+                raise ValueError(f"state_dict: {what} {', '.join(f'{prefix}{l}.{name}' for name in sorted(wrong))}")
     return layers
 
 
