@@ -392,7 +392,7 @@ FAULTS = (
     _step(
         "dropout left on",
         ("torch.tanh(y_g)", "torch.nn.functional.dropout(torch.tanh(y_g), 0.1)"),
-        kind="memory of earlier runs",
+        kind="randomness",
     ),
     # Too few bits
     _step(
