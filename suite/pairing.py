@@ -8,8 +8,8 @@ import numpy as np
 #: Resamples of the bootstrap, and how much of them the interval holds.
 RESAMPLES, COVERAGE = 2000, 0.95
 #: Rounds of a pass. With fewer than LEAST a bootstrap could not give such an interval: they are all on one side of the
-#: median with probability 2 / 2^6, 3 %. Where a round takes longer than LONG seconds there may be no more than FEWEST,
-#: and the interval is Student's, of the logarithms.
+#: median with probability 2 / 2^6, 3 %. Where a round takes longer than LONG seconds, or the
+#: ratio is above FAR and the budget short, there may be as few as FEWEST, and the interval is Student's, of logarithms.
 FEWEST, LEAST, MOST, LONG, FAR = 3, 6, 50, 1.0, 10
 #: What Student's t is at most in 95 % of cases, by degrees of freedom.
 _STUDENT = {2: 4.303, 3: 3.182, 4: 2.776}
