@@ -8,9 +8,9 @@ import numpy as np
 #: Resamples of the bootstrap, and how much of them the interval holds.
 RESAMPLES, COVERAGE = 2000, 0.95
 #: Rounds of a pass. With fewer than LEAST a bootstrap could not give such an interval: they are all on one side of the
-#: median with probability 2 / 2^6, 3 %. Where a round takes longer than LONG seconds there may be no more than FEWEST,
-#: and the interval is Student's, of the logarithms.
-FEWEST, LEAST, MOST, LONG = 3, 6, 50, 1.0
+#: median with probability 2 / 2^6, 3 %. Where a round takes longer than LONG seconds, or the
+#: ratio is above FAR and the budget short, there may be as few as FEWEST, and the interval is Student's, of logarithms.
+FEWEST, LEAST, MOST, LONG, FAR = 3, 6, 50, 1.0, 10
 #: What Student's t is at most in 95 % of cases, by degrees of freedom.
 _STUDENT = {2: 4.303, 3: 3.182, 4: 2.776}
 #: A round is called disturbed when its baseline took so many times as long as in the median round.
@@ -25,9 +25,14 @@ class Interval(NamedTuple):
     high: float
 
 
-def rounds(seconds: float, budget: float) -> int:
-    """Return how many rounds to take, of so many seconds each, within a budget of seconds where that can be."""
-    return max(FEWEST if seconds > LONG else LEAST, min(MOST, int(budget / seconds)))
+def rounds(subject: float, baseline: float, budget: float) -> int:
+    """Return how many rounds to take, of so many seconds on either side, within a budget of seconds where that can be.
+
+    A subject that takes many times as long as its baseline needs no narrow interval either.
+    """
+    seconds = subject + baseline
+    few = seconds > LONG or (seconds > budget / LEAST and subject > FAR * baseline)
+    return max(FEWEST if few else LEAST, min(MOST, int(budget / seconds)))
 
 
 def paired_ratio(subject: Sequence[float], baseline: Sequence[float]) -> Interval:

@@ -54,7 +54,8 @@ def test_rounds_without_a_partner_are_an_error() -> None:
 
 
 def test_slow_rounds_are_fewer_and_their_interval_wider() -> None:
-    assert [pairing.rounds(seconds, 0.8) for seconds in (0.001, 0.08, 0.5, 2)] == [50, 10, 6, 3]
+    assert [pairing.rounds(seconds, seconds, 0.8) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
+    assert [pairing.rounds(seconds, 0.01, 0.8) for seconds in (0.09, 0.11, 0.4)] == [8, 6, 3]
     ratios = [2.0, 2.1, 2.2]
     found = pairing.paired_ratio(ratios, [1.0] * 3)
     assert found.low < min(ratios)
