@@ -217,6 +217,7 @@ class Layer(nn.Module):
         super().__init__()
         #: By name, those there are.
         self.shapes = shapes(input_size, hidden_size, hyper_size, n_z, layer_norm=layer_norm)
+        self._shapes = list(self.shapes.values())
         for name in LayerParams._fields:
             shape = self.shapes.get(name)
             value = None if shape is None else nn.Parameter(_empty(name, shape, device, dtype))
@@ -247,22 +248,28 @@ class Layer(nn.Module):
         dtype: expected; None for that of the first. Returns what the next layer should have: autocast makes one dtype
         of several.
         """
-        device, mixed = None, False
+        values = [q for q in self._parameters.values() if q is not None]
+        if not values:
+            return dtype
+        dtype, device = dtype or values[0].dtype, values[0].device
+        if [q.shape for q in values] != self._shapes or any(q.dtype != dtype or q.device != device for q in values):
+            self._require(prefix, dtype, device)
+        return dtype
+
+    def _require(self, prefix: str, dtype: torch.dtype, device: torch.device) -> None:
+        """Raise ValueError for the first parameter that is not as it should be."""
+        mixed = _autocasts(device.type)
         for name, q in self._parameters.items():
             shape = self.shapes.get(name)
             if q is None and shape is None:
                 continue
             if q is None:
                 raise ValueError(f"{prefix}{name}: expected a parameter of shape {list(shape or ())}, got None")
-            if device is None:
-                device, mixed = q.device, _autocasts(q.device.type)
-            dtype = dtype or q.dtype
             if q.shape != shape or q.device != device or (q.dtype != dtype and not mixed):
                 wanted = "None" if shape is None else f"{list(shape)} in {dtype_name(dtype)} on {device}"
                 raise ValueError(
                     f"{prefix}{name}: expected {wanted}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
                 )
-        return dtype
 
     def forward(self, x: Tensor, start: LayerState, impl: str) -> tuple[Tensor, LayerState]:
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state."""
