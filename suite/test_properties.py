@@ -13,7 +13,7 @@ from impls.registry import IMPLS, dtype_name, find
 from .cases import VERIFY_COMPILING, Case
 from .compare import DRAWS, FLOOR, STATE_NAMES, Build, Draw, Results, compare, draw, implementation
 from .conftest import skip_reason
-from .properties import REWRITES, Rewrite, rewritten, with_z_scaled
+from .properties import REWRITES, Rewrite, in_chunks, rewritten, with_z_scaled
 
 
 def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
@@ -26,7 +26,7 @@ def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
 
 every_implementation = implementations(*FLOOR)
 #: Of each claim about bits; the first is the wide one.
-EXAMPLES = 3
+EXAMPLES = 2
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges.
 WIDE = Case(T=2, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacked")
 
@@ -49,10 +49,12 @@ def cases(name: str, dtype: torch.dtype, *, empty: bool = False, least_rows: int
         return st.sampled_from([case for case in VERIFY_COMPILING if least_rows <= case.B])
 
     def case(layer_norm: bool) -> st.SearchStrategy[Case]:
-        least = {False: 1, True: 3}[layer_norm] if dtype == torch.float64 else 5
-        units = st.integers(least, 9)
-        sizes = {"I": st.integers(1, 9), "H": units, "S": units, "Z": st.integers(1, 9), "L": st.integers(1, 3)}
-        T, B = st.integers(0 if empty else 1, 6), st.integers(0 if empty else least_rows, 4)
+        # With fewer bits rounding decides, which takes many draws, each of which had better be small.
+        wide = dtype == torch.float64
+        least = {False: 1, True: 3}[layer_norm] if wide else 5
+        units, layers = st.integers(least, 9), st.integers(1, 3 if wide else 2)
+        sizes = {"I": st.integers(1, 9), "H": units, "S": units, "Z": st.integers(1, 9), "L": layers}
+        T, B = st.integers(0 if empty else 1, 6 if wide else 4), st.integers(0 if empty else least_rows, 4)
         states, strided = st.sampled_from(["none", "plain", "stacked"]), st.booleans()
         drawn = st.builds(Case, T=T, B=B, **sizes, layer_norm=st.just(layer_norm), state=states, strided=strided)
         # No steps from no state are constants, which have no gradient to compare.
@@ -89,7 +91,7 @@ def check(
 
 @implementations(torch.float64)
 @every_rewrite
-@fixed(examples=8)
+@fixed(examples=4)
 @given(data=st.data())
 def test_a_rewritten_call_equals_the_oracle(
     rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
@@ -98,10 +100,22 @@ def test_a_rewritten_call_equals_the_oracle(
     check(rewrite, name, dtype, device, data, draws=1)
 
 
+def in_fewer_bits() -> pytest.MarkDecorator:
+    """Return what parametrises: chunks, which round states, in every such dtype; the rest where bits are fewest."""
+    narrow = {impl.name: [dtype for dtype in impl.dtypes if dtype != torch.float64] for impl in IMPLS}
+    rows = [
+        (rewrite, name, dtype)
+        for rewrite in REWRITES
+        for name, dtypes in narrow.items()
+        for dtype in (dtypes if rewrite is in_chunks else dtypes[-1:])
+    ]
+    ids = [f"{rewrite.__name__}-{name}-{dtype_name(dtype)}" for rewrite, name, dtype in rows]
+    return pytest.mark.parametrize(("rewrite", "name", "dtype"), rows, ids=ids)
+
+
 @pytest.mark.thorough("rewritten calls in fewer bits")
-@implementations(torch.float32, torch.bfloat16, torch.float16)
-@every_rewrite
-@fixed(examples=3)
+@in_fewer_bits()
+@fixed(examples=2)
 @given(data=st.data())
 def test_a_rewritten_call_in_fewer_bits_errs_as_the_rule_allows(
     rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
