@@ -13,7 +13,8 @@ namespace hyperlstm {
 // What the chunk's steps were, [K, B, *] each.
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
-  const T *vx, *uh;  // [.., 4H + 4S]
+  const T* x;        // [.., I]
+  const T* uh;       // [.., 4H + 4S]
   const T* a;        // [.., 4S], the hyper LSTM's gates before the norm
   const T* z;        // [.., 12Z]
   const A *c_before, *c, *c_hat_before, *c_hat;
@@ -101,7 +102,7 @@ class BackwardSweep {
    public:
     Share(const BackwardSweep& sweep, int64_t begin, int64_t end, const Sums& sums)
         : w_(sweep), begin_(begin), rows_(end - begin), sums_(sums) {
-      const auto [H, S, Z] = size_;
+      const auto [H, S, Z, I] = size_;
       if (p_.norms) normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
@@ -109,11 +110,15 @@ class BackwardSweep {
       y_ = scratch_.zeros<A>(kGroup * 4 * std::max(padded<A>(std::max(H, S)), kBlock));
       z_ = scratch_.zeros<A>(kGroup * 12 * Z);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
-      if (!std::is_same_v<T, A>) rec_ = scratch_.zeros<A>(rows_ * stride_);
+      v_ = scratch_.zeros<A>(kGroup * 4 * padded<A>(H));
+      if (!std::is_same_v<T, A>) {
+        rec_ = scratch_.zeros<A>(rows_ * stride_);
+        x_ = scratch_.zeros<A>(kGroup * I);
+      }
     }
 
     void run() {
-      const auto [H, S, Z] = size_;
+      const auto [H, S, Z, I] = size_;
       for (int64_t t = w_.K_ - 1; t >= 0; --t) {
         row_ = t * w_.B_ + begin_;
         if constexpr (std::is_same_v<T, A>) rec_ = w_.to_.rec + row_ * stride_;
@@ -165,12 +170,14 @@ class BackwardSweep {
     // The main LSTM's cell, d and z of R rows: writes du, dv, dz, sums dy; dc becomes that of the step before.
     template <int R>
     void main(int64_t first) {
-      const auto [H, S, Z] = size_;
+      const auto [H, S, Z, I] = size_;
       const int64_t wide = padded<A>(H);
       const A* z = widened(w_.chunk_.z + (row_ + first) * 12 * Z, R * 12 * Z, z_);
+      const A* x = widened(w_.chunk_.x + (row_ + first) * I, R * I, x_);
       if (p_.norms) {
         for_unit_blocks([&](Block block) {
           scales<R>(block, z);
+          inputs<R>(block, x);
           for (int64_t r = 0; r < R; ++r) arguments(block, first + r, r, y_ + r * 4 * wide + block.begin, wide);
         });
         for (int64_t r = 0; r < R; ++r) {
@@ -183,6 +190,7 @@ class BackwardSweep {
       std::fill_n(embedded_, R * 12 * Z * kLanes<A>, A(0));
       for_unit_blocks([&](Block block) {
         scales<R>(block, z);
+        if (!p_.norms) inputs<R>(block, x);
         for (int64_t r = 0; r < R; ++r) {
           if (p_.norms) {
             deltas(block, first + r, r, y_ + r * 4 * wide + block.begin, wide);
@@ -222,11 +230,23 @@ class BackwardSweep {
       }
     }
 
+    // v_ [panels of H, kGroup, 4, lanes] = weight_x x
+    template <int R>
+    void inputs(Block block, const A* x) {
+      const int64_t I = size_.I;
+      for (int64_t j = block.begin; j < block.begin + block.units; j += kLanes<A>) {
+        A* to = v_ + j * 4 * kGroup;
+        std::fill_n(to, R * kPanel<A>, A(0));
+        multiply(R, x, I, p_.weight_x + j * 4 * I, I, to);
+      }
+    }
+
     // y [4, y_stride] = d_h u + d_x v + d_b + bias of row r, number i of its group; adds its d_out to dh.
     void arguments(Block block, int64_t r, int64_t i, A* y, int64_t y_stride) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
-      const T *u = w_.chunk_.uh + at * stride_ + block.begin, *v = w_.chunk_.vx + at * stride_ + block.begin;
+      const T* u = w_.chunk_.uh + at * stride_ + block.begin;
+      const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
       const T* d_out = w_.chunk_.d_out + at * H + block.begin;
       const A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
       const A* bias = p_.bias + block.begin;
@@ -236,10 +256,10 @@ class BackwardSweep {
         store(dh + j, load(dh + j, m) + load(d_out + j, m), m);
 #pragma GCC unroll 4
         for (int64_t k = 0; k < kGates; ++k) {
-          const int64_t i = k * kBlock + j;
-          Vec<A> sum = Vec<A>::loadu(d_b + i) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
-          sum = at::vec::fmadd(Vec<A>::loadu(d_x + i), load(v + k * H + j, m), sum);
-          at::vec::fmadd(Vec<A>::loadu(d_h + i), load(u + k * H + j, m), sum).store(y + k * y_stride + j);
+          const int64_t n = k * kBlock + j;
+          Vec<A> sum = Vec<A>::loadu(d_b + n) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
+          sum = at::vec::fmadd(Vec<A>::loadu(d_x + n), Vec<A>::loadu(v + j * 4 * kGroup + k * V), sum);
+          at::vec::fmadd(Vec<A>::loadu(d_h + n), load(u + k * H + j, m), sum).store(y + k * y_stride + j);
         }
       }
     }
@@ -248,21 +268,22 @@ class BackwardSweep {
     void deltas(Block block, int64_t r, int64_t i, const A* dy, int64_t dy_stride) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
-      const T *u = w_.chunk_.uh + at * stride_ + block.begin, *v = w_.chunk_.vx + at * stride_ + block.begin;
+      const T* u = w_.chunk_.uh + at * stride_ + block.begin;
+      const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
       T *du = w_.to_.rec + at * stride_ + block.begin, *dv = w_.to_.inp + at * 4 * H + block.begin;
       A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
       for (int64_t j = 0; j < block.units; j += V) {
         const int64_t m = std::min(V, block.units - j);
 #pragma GCC unroll 4
         for (int64_t k = 0; k < kGates; ++k) {
-          const int64_t i = k * kBlock + j, o = k * H + j;
-          const Vec<A> d = Vec<A>::loadu(dy + k * dy_stride + j), d_u = d * Vec<A>::loadu(d_h + i);
+          const int64_t n = k * kBlock + j, o = k * H + j;
+          const Vec<A> d = Vec<A>::loadu(dy + k * dy_stride + j), d_u = d * Vec<A>::loadu(d_h + n);
           store(du + o, d_u, m);
           if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + block.begin + o, d_u, m);
-          store(dv + o, d * Vec<A>::loadu(d_x + i), m);
-          (d * load(u + o, m)).store(d_h + i);
-          (d * load(v + o, m)).store(d_x + i);
-          d.store(d_b + i);
+          store(dv + o, d * Vec<A>::loadu(d_x + n), m);
+          (d * load(u + o, m)).store(d_h + n);
+          (d * Vec<A>::loadu(v + j * 4 * kGroup + k * V)).store(d_x + n);
+          d.store(d_b + n);
         }
       }
     }
@@ -370,7 +391,7 @@ class BackwardSweep {
     const int64_t stride_ = 4 * size_.H + 4 * size_.S;
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *y_, *z_, *dz_, *rec_ = nullptr, *normed_ = nullptr;
+    A *tile_, *scale_, *embedded_, *v_, *y_, *z_, *dz_, *rec_ = nullptr, *x_ = nullptr, *normed_ = nullptr;
   };
 
   const Packed<A>& p_;
