@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "cell.h"
+#include "scratch.h"
 
 namespace hyperlstm {
 
@@ -101,6 +102,7 @@ class Packing {
   A* matrix(const T* source, Columns at, int64_t K, int64_t units, bool gates) {
     owned_.push_back(at::empty({panels<A>(units, gates) * K * kPanel<A>}, options()));
     A* to = owned_.back().mutable_data_ptr<A>();
+    expect_writes(to, owned_.back().numel());
     pack(source, at, K, units, gates, to);
     return to;
   }

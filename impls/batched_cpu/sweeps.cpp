@@ -22,6 +22,14 @@ T* data(const at::Tensor& x, at::IntArrayRef shape) {
   return x.mutable_data_ptr<T>();
 }
 
+// The same for a tensor that is going to be written.
+template <class T>
+T* target(const at::Tensor& x, at::IntArrayRef shape) {
+  T* to = data<T>(x, shape);
+  expect_writes(to, x.numel());
+  return to;
+}
+
 // Owns packed parameters, whatever their dtype.
 class Weights {
  public:
@@ -62,7 +70,7 @@ void forward(
     ForwardSweep<scalar_t>(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
         states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size),
-        uh ? data<scalar_t>(*uh, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
+        uh ? target<scalar_t>(*uh, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
         .run();
   });
 }
@@ -82,7 +90,7 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
         data<T>(chunk[3], {K, B, 12 * Z}), data<A>(chunk[4], {K, B, H}), data<A>(chunk[5], {K, B, H}),
         data<A>(chunk[6], {K, B, S}), data<A>(chunk[7], {K, B, S}), data<T>(chunk[8], {K, B, H})};
     const DeltaArrays<T> to{
-        data<T>(deltas[0], {K, B, N}), data<T>(deltas[1], {K, B, 4 * H}), data<T>(deltas[2], {K, B, 12 * Z})};
+        target<T>(deltas[0], {K, B, N}), target<T>(deltas[1], {K, B, 4 * H}), target<T>(deltas[2], {K, B, 12 * Z})};
     const Carried<A> state{
         data<A>(carried[0], {B, H}), data<A>(carried[1], {B, H}), data<A>(carried[2], {B, S}),
         data<A>(carried[3], {B, S})};
