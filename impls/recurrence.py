@@ -227,7 +227,8 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         carried = LayerState(d_h, d_c.to(cell), d_h_hat, d_c_hat.to(cell))
         # Sums over chunks, in float32 where the parameters are half.
         d_params = {
-            name: torch.zeros_like(q, dtype=cell)
+            # Contiguous, whatever the parameter is: sums are added to views of it.
+            name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)
             for name, q, need in zip(LayerParams._fields, params, needs[1:-4], strict=False)
             if need
         }
