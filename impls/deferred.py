@@ -11,6 +11,7 @@ from .recurrence import (
     Chunk,
     Deltas,
     ForwardSweep,
+    Inputs,
     Sweeps,
     embedding_bias,
     hidden_weight,
@@ -26,7 +27,8 @@ def forward(p: LayerParams) -> ForwardSweep:
     w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
+    def sweep(inputs: Inputs, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
+        vx = inputs.products
         uh = torch.empty_like(vx) if uh is None else uh
         B = vx.shape[1]
         v = vx[..., : 4 * H].unflatten(-1, (4, H))

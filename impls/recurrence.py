@@ -8,6 +8,7 @@ chunk and never stands whole in memory.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -31,15 +32,32 @@ KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
 _NORMS = tuple(name for name in LayerParams._fields if "norm" in name)
 
 
+class Inputs:
+    """x of K consecutive steps, [K, B, I], with its products for the sweeps that do not make their own."""
+
+    def __init__(self, x: Tensor, weight: Callable[[], Tensor]) -> None:
+        self.x, self._weight = x, weight
+
+    @cached_property
+    def products(self) -> Tensor:
+        """The products with x_t, [K, B, 4H + 4S]: v, then the hyper LSTM's part; made when first asked for."""
+        return torch.nn.functional.linear(self.x, self._weight())
+
+
 class Chunk(NamedTuple):
     """K consecutive steps as the backward sweep sees them."""
 
-    vx: Tensor  # [K, B, 4H + 4S], products with x_t: v, then the hyper LSTM's part
+    inputs: Inputs
     uh: Tensor  # [K, B, 4H + 4S], products with h_{t-1}: u, then the hyper LSTM's part
     z: Tensor  # [K, B, 12, Z]
     before: LayerState  # [K, B, *] each: the states that each step started from
     after: LayerState  # [K, B, *] each: the states that each step ended in
     d_out: Tensor  # [K, B, H]
+
+    @property
+    def vx(self) -> Tensor:
+        """The products with x_t, [K, B, 4H + 4S]."""
+        return self.inputs.products
 
 
 class Deltas(NamedTuple):
@@ -53,9 +71,9 @@ class Deltas(NamedTuple):
     sums: Mapping[str, Tensor] = {}  # gradients of bias and d_weight, if the sweep has summed them on its way
 
 
-#: (products with x [K, B, 4H + 4S], state before, arrays [K, B, *] to write the states after each step to, array
+#: (inputs, state before, arrays [K, B, *] to write the states after each step to, array
 #: [K, B, 4H + 4S] to write the products with h to, None if nobody wants them) -> last state
-ForwardSweep = Callable[[Tensor, LayerState, LayerState, Tensor | None], LayerState]
+ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
@@ -146,14 +164,14 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         out = x.new_empty(T, B, H)
         kept = x.new_empty(rows, B, H, dtype=cell), x.new_empty(rows, B, S), x.new_empty(rows, B, S, dtype=cell)
         uh = x.new_empty(T, B, 4 * (H + S)) if products else x.new_empty(0)
-        sweep, w_x = sweeps.forward(p), input_weight(p)
+        sweep, w_x = sweeps.forward(p), cache(lambda: input_weight(p))
         s = LayerState(h, c.to(cell), h_hat, c_hat.to(cell))
         for steps in chunks:
-            vx = torch.nn.functional.linear(x[steps], w_x)
-            K = vx.shape[0]
+            K = steps.stop - steps.start
             into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in kept))
+            s = sweep(Inputs(x[steps], w_x), s, into, uh[steps] if products else None)
             # Cloned, since the next chunk may write where this state lies.
-            s = LayerState(*(part.clone() for part in sweep(vx, s, into, uh[steps] if products else None)))
+            s = LayerState(*(part.clone() for part in s))
         last = (part.to(x.dtype) for part in s)
         return (out, *last, *(kept if keep else (x.new_empty(0) for _ in kept)), uh)
 
@@ -248,12 +266,13 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         carried = LayerState(d_h, d_c.to(cell), d_h_hat, d_c_hat.to(cell))
         # Sums over chunks, in float32 where the parameters are half.
         d_params = {
-            name: torch.zeros_like(q, dtype=cell)
+            # Contiguous, whatever the parameter is: sums are added to views of it.
+            name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)
             for name, q, need in zip(LayerParams._fields, params, needs[1:-4], strict=False)
             if need
         }
         d_x = torch.empty_like(x) if needs[0] else None
-        sweep, w_x = sweeps.backward(p), input_weight(p)
+        sweep, w_x = sweeps.backward(p), cache(lambda: input_weight(p))
         w_h = None if uh.dim() == 3 else hidden_weight(p)
         w_z, b_z = p.z_weight.flatten(0, 2), embedding_bias(p)
         T, B, _ = x.shape
@@ -261,7 +280,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
             before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
             after = LayerState(*(q[steps] for q in trajectory))
             chunk = Chunk(
-                torch.nn.functional.linear(x[steps], w_x),
+                Inputs(x[steps], w_x),
                 uh[steps] if w_h is None else torch.nn.functional.linear(before.h, w_h),
                 torch.nn.functional.linear(after.h_hat, w_z, b_z).unflatten(-1, (12, -1)),
                 before,
@@ -271,7 +290,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
             deltas, carried = sweep(chunk, carried)
             _add_weight_gradients(d_params, x[steps], chunk, deltas)
             if d_x is not None:
-                d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ w_x
+                d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ w_x()
         grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]
         return [
             x.new_empty(0) if g is None or not need else g.to(x.dtype) for g, need in zip(grads, needs, strict=True)

@@ -250,7 +250,7 @@ FAULTS = (
     # What was handed in is written to
     _skeleton(
         "x scaled in place",
-        ("vx = torch.nn.functional.linear(x[steps], w_x)", "vx = torch.nn.functional.linear(x[steps].mul_(0.5), w_x)"),
+        ("s = sweep(Inputs(x[steps], w_x)", "s = sweep(Inputs(x[steps].mul_(0.5), w_x)"),
         damages="input x",
         kind="inputs damaged",
     ),
@@ -350,8 +350,9 @@ FAULTS = (
     _stale(
         "products with x kept by its address",
         (
-            "vx = torch.nn.functional.linear(x[steps], w_x)",
-            "vx = _KEPT.setdefault((x.data_ptr(), x.shape), torch.nn.functional.linear(x[steps], w_x))",
+            "return torch.nn.functional.linear(self.x, self._weight())",
+            "return _KEPT.setdefault("
+            "(self.x.data_ptr(), self.x.shape), torch.nn.functional.linear(self.x, self._weight()))",
         ),
         damages="out",
     ),
@@ -610,7 +611,7 @@ FAULTS = (
     ),
     _chunked(
         "each chunk starts from the given state",
-        ("sweep(vx, s, into", "sweep(vx, LayerState(h, c.to(cell), h_hat, c_hat.to(cell)), into"),
+        ("w_x), s, into", "w_x), LayerState(h, c.to(cell), h_hat, c_hat.to(cell)), into"),
         damages="out",
         kind="states and layers",
     ),

@@ -115,6 +115,16 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(name: str, device
     assert expected.keys() >= trained
 
 
+def test_parameters_in_another_memory_layout_get_the_same_gradients(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    expected = gradients(model, x, state)
+    for p in model.parameters():
+        p.data = p.data.movedim(0, -1).contiguous().movedim(-1, 0)
+    assert not model.get_parameter("layers.0.weight_h").is_contiguous()
+    for found, contiguous in zip(gradients(model, x, state), expected, strict=True):
+        torch.testing.assert_close(found, contiguous)
+
+
 def test_x_or_a_state_alone_may_want_a_gradient(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     expected = gradients(model, x, state)

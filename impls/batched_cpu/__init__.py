@@ -1,10 +1,11 @@
 """The loops over steps in compiled code: each thread takes its batch rows through all steps, one fused pass a phase."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..layer import LayerParams, LayerState
-from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Sweeps, cell_dtype, rung
+from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, cell_dtype, rung
 from .build import library, why_unavailable
 
 __all__ = ["run", "why_unavailable"]
@@ -15,8 +16,8 @@ def forward(p: LayerParams) -> ForwardSweep:
     compiled = library()
     weights = compiled.Weights([q for q in p if q is not None], False)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
-        compiled.forward(weights, vx.contiguous(), [q.contiguous() for q in s], list(into), uh)
+    def sweep(inputs: Inputs, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
+        compiled.forward(weights, inputs.x.contiguous(), [q.contiguous() for q in s], list(into), uh)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -27,15 +28,16 @@ def backward(p: LayerParams) -> BackwardSweep:
     compiled = library()
     weights = compiled.Weights([q for q in p if q is not None], True)
     H, Z = p.bias.shape[1], p.z_bias.shape[2]
-    w_s, cell = p.hyper_weight_s.flatten(0, 1), cell_dtype(p.bias.dtype)
+    w_s, w_x, b = p.hyper_weight_s.flatten(0, 1), p.hyper_weight_x.flatten(0, 1), p.hyper_bias.flatten()
+    cell = cell_dtype(p.bias.dtype)
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
         K, B = chunk.z.shape[:2]
-        a = (chunk.before.h_hat @ w_s.T).add_(chunk.uh[..., 4 * H :]).add_(chunk.vx[..., 4 * H :])
-        a += p.hyper_bias.flatten()
+        a = F.linear(chunk.inputs.x, w_x, b).add_(chunk.uh[..., 4 * H :])
+        a.flatten(0, 1).addmm_(chunk.before.h_hat.flatten(0, 1), w_s.T)
         rec, z = torch.empty_like(chunk.uh), chunk.z.new_empty(K, B, 12, Z)
         inp = rec.new_empty(K, B, 4 * H)
-        arrays = [chunk.vx, chunk.uh, a, chunk.z.flatten(2), chunk.before.c, chunk.after.c]
+        arrays = [chunk.inputs.x, chunk.uh, a, chunk.z.flatten(2), chunk.before.c, chunk.after.c]
         arrays += [chunk.before.c_hat, chunk.after.c_hat, chunk.d_out]
         state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
         d_weight, bias, *norms = compiled.backward(

@@ -13,7 +13,8 @@ namespace hyperlstm {
 // What the chunk's steps were, [K, B, *] each.
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
-  const T *vx, *uh;  // [.., 4H + 4S]
+  const T* x;        // [.., I]
+  const T* uh;       // [.., 4H + 4S]
   const T* a;        // [.., 4S], the hyper LSTM's gates before the norm
   const T* z;        // [.., 12Z]
   const A *c_before, *c, *c_hat_before, *c_hat;
@@ -101,22 +102,29 @@ class BackwardSweep {
    public:
     Share(const BackwardSweep& sweep, int64_t begin, int64_t end, const Sums& sums)
         : w_(sweep), begin_(begin), rows_(end - begin), sums_(sums) {
-      const auto [H, S, Z] = size_;
+      const auto [H, S, Z, I] = size_;
       if (p_.norms) normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
-      scale_ = scratch_.zeros<A>(kGroup * 12 * padded<A>(H));
-      y_ = scratch_.zeros<A>(kGroup * 4 * padded<A>(std::max(H, S)));
+      scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
+      embedded_ = scratch_.zeros<A>(kGroup * 12 * Z * kLanes<A>);
+      y_ = scratch_.zeros<A>(kGroup * 4 * std::max(padded<A>(std::max(H, S)), kBlock));
       z_ = scratch_.zeros<A>(kGroup * 12 * Z);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
-      if (!std::is_same_v<T, A>) rec_ = scratch_.zeros<A>(rows_ * stride_);
+      v_ = scratch_.zeros<A>(kGroup * 4 * padded<A>(H));
+      if (!std::is_same_v<T, A>) {
+        rec_ = scratch_.zeros<A>(rows_ * stride_);
+        x_ = scratch_.zeros<A>(kGroup * I);
+      }
     }
 
     void run() {
-      const auto [H, S, Z] = size_;
+      const auto [H, S, Z, I] = size_;
       for (int64_t t = w_.K_ - 1; t >= 0; --t) {
         row_ = t * w_.B_ + begin_;
         if constexpr (std::is_same_v<T, A>) rec_ = w_.to_.rec + row_ * stride_;
-        for (int64_t r = 0; r < rows_; r += kGroup) main(r, std::min<int64_t>(kGroup, rows_ - r));
+        for (int64_t r = 0; r < rows_; r += kGroup) {
+          for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
+        }
         A *dh = w_.carried_.h + begin_ * H, *dh_hat = w_.carried_.h_hat + begin_ * S;
         product(dz_, 12 * Z, p_.z_weight_t, 12 * Z, S, dh_hat, true);
         for (int64_t r = 0; r < rows_; ++r) hyper(r);
@@ -127,6 +135,8 @@ class BackwardSweep {
     }
 
    private:
+    static constexpr int64_t kBlock = 4 * kLanes<A>;
+
     // to [rows, N] = left [rows, K] times panels of N columns, or that added to it.
     void product(const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, A* to, bool add) {
       constexpr int64_t V = kLanes<A>, P = kPanel<A>;
@@ -147,98 +157,165 @@ class BackwardSweep {
       }
     }
 
-    // The main LSTM's cell, d and z of n rows: writes du, dv, dy, dz; dc becomes that of the step before.
-    void main(int64_t first, int64_t n) {
-      constexpr int64_t V = kLanes<A>;
-      const auto [H, S, Z] = size_;
-      const int64_t wide = padded<A>(H);
-      const A* z = widened(w_.chunk_.z + (row_ + first) * 12 * Z, n * 12 * Z, z_);
-      for_group(n, [&](auto rows) { scales<rows>(z); });
-      for (int64_t r = 0; r < n; ++r) main_row(first + r, scale_ + r * 12 * wide, y_ + r * 4 * wide);
-      for_group(n, [&](auto rows) { embedding<rows>(dz_ + first * 12 * size_.Z); });
-      sum_scales(n, z);
-      T* to = w_.to_.z + (row_ + first) * 12 * Z;
-      for (int64_t i = 0; i < n * 12 * Z; ++i) to[i] = static_cast<T>(dz_[first * 12 * Z + i]);
+    // A block of units: what the passes over it hand to each other stays in the L1 cache.
+    struct Block {
+      int64_t begin, units;  // from unit `begin` on, a multiple of the lanes
+    };
+
+    template <class Body>
+    void for_unit_blocks(const Body& body) {
+      for (int64_t j = 0; j < size_.H; j += kBlock) body(Block{j, std::min(kBlock, size_.H - j)});
     }
 
-    // One row: scale [3, 4, H] becomes the gradient of the d, dy u, dy v and dy.
-    void main_row(int64_t r, A* scale, A* y) {
-      constexpr int64_t V = kLanes<A>;
-      const int64_t H = size_.H, wide = padded<A>(H), at = row_ + r;
-      const T *u = w_.chunk_.uh + at * stride_, *v = w_.chunk_.vx + at * stride_;
-      A *d_h = scale, *d_x = scale + 4 * wide, *d_b = scale + 8 * wide;
-      A *dh = w_.carried_.h + (begin_ + r) * H, *dc = w_.carried_.c + (begin_ + r) * H;
-      for (int64_t j = 0; j < H; j += V) {
-        const int64_t m = std::min(V, H - j);
-        store(dh + j, load(dh + j, m) + load(w_.chunk_.d_out + at * H + j, m), m);
-        for (int64_t k = 0; k < kGates; ++k) {
-          const int64_t i = k * wide + j;
-          Vec<A> sum = Vec<A>::loadu(d_b + i) + Vec<A>::loadu(p_.bias + i);
-          sum = at::vec::fmadd(Vec<A>::loadu(d_x + i), load(v + k * H + j, m), sum);
-          at::vec::fmadd(Vec<A>::loadu(d_h + i), load(u + k * H + j, m), sum).store(y + i);
-        }
-      }
-      gradient(y, p_.norms, sums_.norms, w_.chunk_.c_before + at * H, w_.chunk_.c + at * H, dh, dc, H);
-      T *du = w_.to_.rec + at * stride_, *dv = w_.to_.inp + at * 4 * H;
-      for (int64_t k = 0; k < kGates; ++k) {
-        for (int64_t j = 0; j < H; j += V) {
-          const int64_t m = std::min(V, H - j), i = k * wide + j, o = k * H + j;
-          const Vec<A> d = Vec<A>::loadu(y + i), d_u = d * Vec<A>::loadu(d_h + i);
-          store(du + o, d_u, m);
-          if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + o, d_u, m);
-          store(dv + o, d * Vec<A>::loadu(d_x + i), m);
-          (d * load(u + o, m)).store(d_h + i);
-          (d * load(v + o, m)).store(d_x + i);
-          d.store(d_b + i);
-        }
-      }
-    }
-
-    void gradient(
-        A* y, const Norms<A>& norms, const Norms<A>& d_norms, const A* c_before, const A* c, const A* dh, A* dc,
-        int64_t F) {
-      if (norms) normed_cell_gradient(y, norms, d_norms, c_before, c, dh, dc, F, normed_);
-      else cell_gradient(y, c_before, c, dh, dc, F);
-    }
-
-    // scale_ [R, 3, 4, H] = d_h, d_x and d_b.
+    // The main LSTM's cell, d and z of R rows: writes du, dv, dz, sums dy; dc becomes that of the step before.
     template <int R>
-    void scales(const A* z) {
+    void main(int64_t first) {
+      const auto [H, S, Z, I] = size_;
+      const int64_t wide = padded<A>(H);
+      const A* z = widened(w_.chunk_.z + (row_ + first) * 12 * Z, R * 12 * Z, z_);
+      const A* x = widened(w_.chunk_.x + (row_ + first) * I, R * I, x_);
+      if (p_.norms) {
+        for_unit_blocks([&](Block block) {
+          scales<R>(block, z);
+          inputs<R>(block, x);
+          for (int64_t r = 0; r < R; ++r) arguments(block, first + r, r, y_ + r * 4 * wide + block.begin, wide);
+        });
+        for (int64_t r = 0; r < R; ++r) {
+          const int64_t at = (row_ + first + r) * H, row = (begin_ + first + r) * H;
+          normed_cell_gradient(
+              y_ + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.c_before + at, w_.chunk_.c + at,
+              w_.carried_.h + row, w_.carried_.c + row, H, normed_);
+        }
+      }
+      std::fill_n(embedded_, R * 12 * Z * kLanes<A>, A(0));
+      for_unit_blocks([&](Block block) {
+        scales<R>(block, z);
+        if (!p_.norms) inputs<R>(block, x);
+        for (int64_t r = 0; r < R; ++r) {
+          if (p_.norms) {
+            deltas(block, first + r, r, y_ + r * 4 * wide + block.begin, wide);
+            continue;
+          }
+          arguments(block, first + r, r, y_, kBlock);
+          const int64_t at = (row_ + first + r) * H + block.begin, row = (begin_ + first + r) * H + block.begin;
+          cell_gradient(
+              y_, kBlock, w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row, w_.carried_.c + row,
+              block.units);
+          deltas(block, first + r, r, y_, kBlock);
+        }
+        embedding<R>(block);
+        sum_scales<R>(block, z);
+      });
+      A* dz = dz_ + first * 12 * Z;
+      T* to = w_.to_.z + (row_ + first) * 12 * Z;
+      for (int64_t i = 0; i < R * 12 * Z; ++i) {
+        dz[i] = sum_of_lanes(Vec<A>::loadu(embedded_ + i * kLanes<A>));
+        to[i] = static_cast<T>(dz[i]);
+      }
+    }
+
+    // scale_ [R, 3, 4, block] = d_h, d_x and d_b.
+    template <int R>
+    void scales(Block block, const A* z) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t Z = size_.Z, wide = padded<A>(size_.H);
-      for (int64_t j = 0; j < wide; j += V) {
-        scale_rows<A, R>(p_.scales + j * 12 * Z, Z, z, 12 * Z, [&](int64_t k, const auto& d) {
+      const int64_t Z = size_.Z;
+      for (int64_t j = 0; j < block.units; j += V) {
+        scale_rows<A, R>(p_.scales + (block.begin + j) * 12 * Z, Z, z, 12 * Z, [&](int64_t k, const auto& d) {
 #pragma GCC unroll 4
           for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 3
-            for (int s = 0; s < 3; ++s) d[r][s].store(scale_ + ((r * 3 + s) * kGates + k) * wide + j);
+            for (int s = 0; s < 3; ++s) d[r][s].store(scale_ + ((r * 3 + s) * kGates + k) * kBlock + j);
           }
         });
       }
     }
 
-    // dz [R, 12 Z] = d_weight^T times what main_row left in scale_.
+    // v_ [panels of H, kGroup, 4, lanes] = weight_x x
     template <int R>
-    void embedding(A* dz) {
+    void inputs(Block block, const A* x) {
+      const int64_t I = size_.I;
+      for (int64_t j = block.begin; j < block.begin + block.units; j += kLanes<A>) {
+        A* to = v_ + j * 4 * kGroup;
+        std::fill_n(to, R * kPanel<A>, A(0));
+        multiply(R, x, I, p_.weight_x + j * 4 * I, I, to);
+      }
+    }
+
+    // y [4, y_stride] = d_h u + d_x v + d_b + bias of row r, number i of its group; adds its d_out to dh.
+    void arguments(Block block, int64_t r, int64_t i, A* y, int64_t y_stride) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t H = size_.H, at = row_ + r;
+      const T* u = w_.chunk_.uh + at * stride_ + block.begin;
+      const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
+      const T* d_out = w_.chunk_.d_out + at * H + block.begin;
+      const A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
+      const A* bias = p_.bias + block.begin;
+      A* dh = w_.carried_.h + (begin_ + r) * H + block.begin;
+      for (int64_t j = 0; j < block.units; j += V) {
+        const int64_t m = std::min(V, block.units - j);
+        store(dh + j, load(dh + j, m) + load(d_out + j, m), m);
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < kGates; ++k) {
+          const int64_t n = k * kBlock + j;
+          Vec<A> sum = Vec<A>::loadu(d_b + n) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
+          sum = at::vec::fmadd(Vec<A>::loadu(d_x + n), Vec<A>::loadu(v + j * 4 * kGroup + k * V), sum);
+          at::vec::fmadd(Vec<A>::loadu(d_h + n), load(u + k * H + j, m), sum).store(y + k * y_stride + j);
+        }
+      }
+    }
+
+    // Writes du and dv of row r from dy [4, dy_stride], and to scale_ the gradients of the d: dy u, dy v and dy.
+    void deltas(Block block, int64_t r, int64_t i, const A* dy, int64_t dy_stride) {
+      constexpr int64_t V = kLanes<A>;
+      const int64_t H = size_.H, at = row_ + r;
+      const T* u = w_.chunk_.uh + at * stride_ + block.begin;
+      const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
+      T *du = w_.to_.rec + at * stride_ + block.begin, *dv = w_.to_.inp + at * 4 * H + block.begin;
+      A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
+      for (int64_t j = 0; j < block.units; j += V) {
+        const int64_t m = std::min(V, block.units - j);
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < kGates; ++k) {
+          const int64_t n = k * kBlock + j, o = k * H + j;
+          const Vec<A> d = Vec<A>::loadu(dy + k * dy_stride + j), d_u = d * Vec<A>::loadu(d_h + n);
+          store(du + o, d_u, m);
+          if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + block.begin + o, d_u, m);
+          store(dv + o, d * Vec<A>::loadu(d_x + n), m);
+          (d * load(u + o, m)).store(d_h + n);
+          (d * Vec<A>::loadu(v + j * 4 * kGroup + k * V)).store(d_x + n);
+          d.store(d_b + n);
+        }
+      }
+    }
+
+    // embedded_ [R, 12 Z, lanes] += d_weight^T times what `deltas` left in scale_, lane by lane.
+    template <int R>
+    void embedding(Block block) {
       const int64_t Z = size_.Z;
       for (int64_t sk = 0; sk < 12; ++sk) {
         int64_t n = 0;
-        for (; n + 4 <= Z; n += 4) embedding_columns<R, 4>(sk, n, dz);
-        for (; n < Z; ++n) embedding_columns<R, 1>(sk, n, dz);
+        for (; n + 4 <= Z; n += 4) embedding_columns<R, 4>(block, sk, n);
+        for (; n < Z; ++n) embedding_columns<R, 1>(block, sk, n);
       }
     }
 
     template <int R, int C>
-    void embedding_columns(int64_t sk, int64_t n, A* dz) {
+    void embedding_columns(Block block, int64_t sk, int64_t n) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t Z = size_.Z, wide = padded<A>(size_.H);
-      const A* w = p_.scales + ((sk % 4) * Z + n) * 3 * V + sk / 4 * V;
-      const A* d = scale_ + sk * wide;
+      const int64_t Z = size_.Z;
+      const A* w = p_.scales + block.begin * 12 * Z + ((sk % 4) * Z + n) * 3 * V + sk / 4 * V;
+      const A* d = scale_ + sk * kBlock;
+      A* to = embedded_ + (sk * Z + n) * V;
       Vec<A> sum[R][C];
-      for (int64_t j = 0; j < wide; j += V, w += 12 * Z * V) {
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) sum[r][c] = Vec<A>::loadu(to + (r * 12 * Z + c) * V);
+      }
+      for (int64_t j = 0; j < block.units; j += V, w += 12 * Z * V) {
         Vec<A> x[R];
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) x[r] = Vec<A>::loadu(d + r * 12 * wide + j);
+        for (int r = 0; r < R; ++r) x[r] = Vec<A>::loadu(d + r * 12 * kBlock + j);
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) {
           const Vec<A> weight = Vec<A>::loadu(w + c * 3 * V);
@@ -246,29 +323,35 @@ class BackwardSweep {
           for (int r = 0; r < R; ++r) sum[r][c] = at::vec::fmadd(x[r], weight, sum[r][c]);
         }
       }
+#pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        for (int c = 0; c < C; ++c) dz[r * 12 * Z + sk * Z + n + c] = sum_of_lanes(sum[r][c]);
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) sum[r][c].store(to + (r * 12 * Z + c) * V);
       }
     }
 
-    // Adds n rows to the gradients of d_weight and bias.
-    void sum_scales(int64_t n, const A* z) {
+    // Adds R rows to the gradients of d_weight and bias.
+    template <int R>
+    void sum_scales(Block block, const A* z) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t Z = size_.Z, wide = padded<A>(size_.H);
-      for (int64_t j = 0; j < wide; j += V) {
+      const int64_t Z = size_.Z;
+      for (int64_t j = 0; j < block.units; j += V) {
         for (int64_t sk = 0; sk < 12; ++sk) {
-          Vec<A> d[kGroup];
-          for (int64_t r = 0; r < n; ++r) d[r] = Vec<A>::loadu(scale_ + (r * 12 + sk) * wide + j);
-          A* sum = sums_.scales + ((j / V * 4 + sk % 4) * Z * 3 + sk / 4) * V;
+          Vec<A> d[R];
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) d[r] = Vec<A>::loadu(scale_ + (r * 12 + sk) * kBlock + j);
+          A* sum = sums_.scales + (block.begin + j) * 12 * Z + ((sk % 4) * Z * 3 + sk / 4) * V;
           for (int64_t i = 0; i < Z; ++i, sum += 3 * V) {
             Vec<A> total = Vec<A>::loadu(sum);
-            for (int64_t r = 0; r < n; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[(r * 12 + sk) * Z + i]), total);
+#pragma GCC unroll 4
+            for (int r = 0; r < R; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[(r * 12 + sk) * Z + i]), total);
             total.store(sum);
           }
           if (sk < 8) continue;
-          A* bias = sums_.bias + (sk - 8) * wide + j;
+          A* bias = sums_.bias + (sk - 8) * padded<A>(size_.H) + block.begin + j;
           Vec<A> total = Vec<A>::loadu(bias);
-          for (int64_t r = 0; r < n; ++r) total = total + d[r];
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) total = total + d[r];
           total.store(bias);
         }
       }
@@ -282,9 +365,13 @@ class BackwardSweep {
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < S; j += V) load(a + k * S + j, std::min(V, S - j)).store(y_ + k * wide + j);
       }
-      gradient(
-          y_, p_.hyper_norms, sums_.hyper_norms, w_.chunk_.c_hat_before + at * S, w_.chunk_.c_hat + at * S,
-          w_.carried_.h_hat + row * S, w_.carried_.c_hat + row * S, S);
+      const A *before = w_.chunk_.c_hat_before + at * S, *after = w_.chunk_.c_hat + at * S;
+      A *dh = w_.carried_.h_hat + row * S, *dc = w_.carried_.c_hat + row * S;
+      if (p_.hyper_norms) {
+        normed_cell_gradient(y_, p_.hyper_norms, sums_.hyper_norms, before, after, dh, dc, S, normed_);
+      } else {
+        cell_gradient(y_, wide, before, after, dh, dc, S);
+      }
       T* da = w_.to_.rec + at * stride_ + 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < S; j += V) {
@@ -304,7 +391,7 @@ class BackwardSweep {
     const int64_t stride_ = 4 * size_.H + 4 * size_.S;
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;
-    A *tile_, *scale_, *y_, *z_, *dz_, *rec_ = nullptr, *normed_ = nullptr;
+    A *tile_, *scale_, *embedded_, *v_, *y_, *z_, *dz_, *rec_ = nullptr, *x_ = nullptr, *normed_ = nullptr;
   };
 
   const Packed<A>& p_;

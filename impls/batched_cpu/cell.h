@@ -96,7 +96,7 @@ void normed_cell(A* y, const Norms<A>& norms, const A* c_before, A* c, T* h, int
 }
 
 // What follows is the same step backwards. dh [F] is the gradient of h; dc [F] that of c from later steps on entry,
-// that of c_before on return; y becomes its own gradient.
+// that of c_before on return; y becomes its own gradient. Gates are `stride` apart.
 
 // Gradients of the gates before their activations, and of c_before, from those of h and c.
 template <class A>
@@ -115,9 +115,8 @@ struct GateGradients {
 };
 
 template <class A>
-void cell_gradient(A* y, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
+void cell_gradient(A* y, int64_t stride, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
   constexpr int64_t V = kLanes<A>;
-  const int64_t stride = padded<A>(F);
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
     const Gates<A> gate(y, stride, {}, j, 0);

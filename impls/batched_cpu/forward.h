@@ -22,10 +22,10 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // vx [K, B, 4H + 4S]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S] is written, or null.
+  // x [K, B, I]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S] is written, or null.
   ForwardSweep(
-      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* vx, States<T> start, States<T> into, T* uh)
-      : p_(p), size_(size), K_(K), B_(B), vx_(vx), start_(start), into_(into), uh_(uh) {}
+      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, T* uh)
+      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), uh_(uh) {}
 
   void run() const {
     for_row_shares(row_shares(B_), B_, [this](int64_t, int64_t begin, int64_t end) { Share(*this, begin, end).run(); });
@@ -36,8 +36,9 @@ class ForwardSweep {
   class Share {
    public:
     Share(const ForwardSweep& sweep, int64_t begin, int64_t end) : w_(sweep), begin_(begin), rows_(end - begin) {
-      const auto [H, S, Z] = size_;
+      const auto [H, S, Z, I] = size_;
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
+      input_tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) {
         y_ = scratch_.zeros<A>(rows_ * kGates * padded<A>(H));
@@ -45,6 +46,7 @@ class ForwardSweep {
         raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
       }
       if (!std::is_same_v<T, A>) {
+        wide_x_ = scratch_.zeros<A>(rows_ * I);
         wide_h_ = scratch_.zeros<A>(rows_ * H);
         wide_h_hat_ = scratch_.zeros<A>(rows_ * S);
       }
@@ -55,13 +57,13 @@ class ForwardSweep {
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
       for (int64_t t = 0; t < w_.K_; ++t) {
         const States<T> after = w_.into_.from_row(t * w_.B_ + begin_, size_);
-        const T* vx = w_.vx_ + (t * w_.B_ + begin_) * stride_;
+        const A* x = widened(w_.x_ + (t * w_.B_ + begin_) * size_.I, rows_ * size_.I, wide_x_);
         if (w_.uh_ != nullptr) uh_ = w_.uh_ + (t * w_.B_ + begin_) * stride_;
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
-        hyper(vx + 4 * size_.H, h, h_hat, before, after);
+        hyper(x, h, h_hat, before, after);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
         embed(h_hat);
-        main(vx, h, before, after);
+        main(x, h, before, after);
         before = after;
       }
     }
@@ -75,9 +77,9 @@ class ForwardSweep {
     }
 
     // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
-    void hyper(const T* a_x, const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
+    void hyper(const A* x, const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t H = size_.H, S = size_.S, stride = padded<A>(S);
+      const int64_t I = size_.I, H = size_.H, S = size_.S, stride = padded<A>(S);
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         std::fill_n(tile_, n * kPanel<A>, A(0));
@@ -88,9 +90,10 @@ class ForwardSweep {
             A* sum = tile_ + r * kPanel<A> + k * V;
             const Vec<A> u = Vec<A>::loadu(sum);
             if (uh_ != nullptr) store(uh_ + 4 * H + at, u, m);
-            (u + load(a_x + at, m) + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(sum);
+            (u + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(sum);
           }
         }
+        multiply(n, x + first * I, I, p_.hyper_weight_x + p * I * kPanel<A>, I, tile_);
         multiply(n, h_hat + first * S, S, p_.hyper_weight_s + p * S * kPanel<A>, S, tile_);
         finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
       });
@@ -129,17 +132,19 @@ class ForwardSweep {
       });
     }
 
-    // y = d_h u + d_x v + d_b + bias with u = weight_h h, and the main LSTM's cell.
-    void main(const T* v, const A* h, const States<T>& before, const States<T>& after) {
+    // y = d_h u + d_x v + d_b + bias with u = weight_h h and v = weight_x x, and the main LSTM's cell.
+    void main(const A* x, const A* h, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t H = size_.H;
+      const int64_t I = size_.I, H = size_.H;
       for_blocks(panels<A>(H, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, H - unit);
         std::fill_n(tile_, n * kPanel<A>, A(0));
+        std::fill_n(input_tile_, n * kPanel<A>, A(0));
         multiply(n, h + first * H, H, p_.weight_h + p * H * kPanel<A>, H, tile_);
+        multiply(n, x + first * I, I, p_.weight_x + p * I * kPanel<A>, I, input_tile_);
         for (int64_t g = 0; g < n; g += kGroup) {
           for_group(std::min<int64_t>(kGroup, n - g), [&](auto rows) {
-            scale_tile<rows>(p, first + g, m, v, tile_ + g * kPanel<A>);
+            scale_tile<rows>(p, first + g, m, input_tile_ + g * kPanel<A>, tile_ + g * kPanel<A>);
           });
         }
         finish(n, first, unit, m, H, before.c, after.c, after.h, y_);
@@ -152,9 +157,9 @@ class ForwardSweep {
       }
     }
 
-    // tile [R, 4, lanes]: u on entry, y on return, of R rows from `first` on.
+    // tile [R, 4, lanes]: u on entry, y on return, of R rows from `first` on; v [R, 4, lanes].
     template <int R>
-    void scale_tile(int64_t p, int64_t first, int64_t m, const T* v, A* tile) {
+    void scale_tile(int64_t p, int64_t first, int64_t m, const A* v, A* tile) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, Z = size_.Z, unit = p * V;
       scale_rows<A, R>(p_.scales + p * 12 * Z * V, Z, z_ + first * z_stride_, z_stride_, [&](int64_t k, const auto& d) {
@@ -162,10 +167,11 @@ class ForwardSweep {
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const int64_t at = (first + r) * stride_ + k * H + unit;
-          A* sum = tile + r * kPanel<A> + k * V;
-          const Vec<A> u = Vec<A>::loadu(sum);
+          const int64_t in_tile = r * kPanel<A> + k * V;
+          const Vec<A> u = Vec<A>::loadu(tile + in_tile);
           if (uh_ != nullptr) store(uh_ + at, u, m);
-          at::vec::fmadd(d[r][0], u, at::vec::fmadd(d[r][1], load(v + at, m), d[r][2] + bias)).store(sum);
+          const Vec<A> rest = at::vec::fmadd(d[r][1], Vec<A>::loadu(v + in_tile), d[r][2] + bias);
+          at::vec::fmadd(d[r][0], u, rest).store(tile + in_tile);
         }
       });
     }
@@ -178,13 +184,14 @@ class ForwardSweep {
     const int64_t z_stride_ = panels<A>(12 * size_.Z, false) * kPanel<A>;
     T* uh_ = nullptr;
     Scratch scratch_;
-    A *tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr, *wide_h_hat_ = nullptr;
+    A *tile_, *input_tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_x_ = nullptr, *wide_h_ = nullptr,
+      *wide_h_hat_ = nullptr;
   };
 
   const Packed<A>& p_;
   const Sizes size_;
   const int64_t K_, B_;
-  const T* vx_;
+  const T* x_;
   const States<T> start_, into_;
   T* uh_;
 };

@@ -6,11 +6,12 @@
 #include <ATen/ops/zeros.h>
 
 #include "cell.h"
+#include "scratch.h"
 
 namespace hyperlstm {
 
 struct Sizes {
-  int64_t H, S, Z;
+  int64_t H, S, Z, I;
 };
 
 using Tensors = std::vector<at::Tensor>;
@@ -30,7 +31,7 @@ enum Param {
   kNorms
 };
 
-inline Sizes sizes(const Tensors& p) { return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2)}; }
+inline Sizes sizes(const Tensors& p) { return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)}; }
 
 // The packed arrays of either sweep; which of them are there depends on the direction.
 template <class A>
@@ -38,8 +39,9 @@ struct Packed {
   A *scales;  // [panels of H, 4, Z, 3, lanes], d_weight
   A *bias;    // [4, padded H]
   Norms<A> norms, hyper_norms;
-  // Forward: products with h, h_hat and z's weights.
-  A *weight_h, *hyper_weight_h, *hyper_weight_s, *hyper_bias, *z_weight, *z_bias;
+  A* weight_x;
+  // Forward: products with x, h, h_hat and z's weights.
+  A *weight_h, *hyper_weight_x, *hyper_weight_h, *hyper_weight_s, *hyper_bias, *z_weight, *z_bias;
   // Backward: the transposed ones.
   A *weight_h_t, *hyper_weight_h_t, *hyper_weight_s_t, *z_weight_t;
 };
@@ -62,9 +64,10 @@ template <class T, class A = Acc<T>>
 class Packing {
  public:
   Packing(const Tensors& p, bool backward) : p_(p), size_(sizes(p)) {
-    const auto [H, S, Z] = size_;
+    const auto [H, S, Z, I] = size_;
     packed_.scales = scales();
     packed_.bias = rows(data(kBias), 4, H);
+    packed_.weight_x = matrix(data(kWeightX), {H * I, I, 1}, I, H, true);
     if (p.size() > kNorms) {
       packed_.norms = norms(kNorms, H);
       packed_.hyper_norms = norms(kNorms + 4, S);
@@ -76,6 +79,7 @@ class Packing {
       packed_.z_weight_t = matrix(data(kZWeight), {0, 1, S}, 12 * Z, S, false);
     } else {
       packed_.weight_h = matrix(data(kWeightH), {H * H, H, 1}, H, H, true);
+      packed_.hyper_weight_x = matrix(data(kHyperWeightX), {S * I, I, 1}, I, S, true);
       packed_.hyper_weight_h = matrix(data(kHyperWeightH), {S * H, H, 1}, H, S, true);
       packed_.hyper_weight_s = matrix(data(kHyperWeightS), {S * S, S, 1}, S, S, true);
       packed_.hyper_bias = rows(data(kHyperBias), 4, S);
@@ -98,6 +102,7 @@ class Packing {
   A* matrix(const T* source, Columns at, int64_t K, int64_t units, bool gates) {
     owned_.push_back(at::empty({panels<A>(units, gates) * K * kPanel<A>}, options()));
     A* to = owned_.back().mutable_data_ptr<A>();
+    expect_writes(to, owned_.back().numel());
     pack(source, at, K, units, gates, to);
     return to;
   }
@@ -116,7 +121,7 @@ class Packing {
   }
 
   A* scales() {
-    const auto [H, S, Z] = size_;
+    const auto [H, S, Z, I] = size_;
     const T* from = data(kDWeight);
     A* to = allocate(padded<A>(H) * 12 * Z);
     for_scales<A>(size_, [&](int64_t stored, int64_t packed) { to[packed] = static_cast<A>(from[stored]); });

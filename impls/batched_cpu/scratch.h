@@ -1,7 +1,10 @@
-// Memory of one thread's sweep.
+// Memory of one thread's sweep, and a hint for memory that is large.
 #pragma once
 
 #include <c10/core/CPUAllocator.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <cstring>
 #include <vector>
@@ -9,6 +12,18 @@
 #include "product.h"
 
 namespace hyperlstm {
+
+// Asks for huge pages, before fresh memory is first written: large arrays go back to the system after each use, and
+// to fault them in by pages of 4 KiB takes longer than to compute what they hold. Only a hint; values do not change.
+template <class A>
+void expect_writes(const A* memory, int64_t n) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kHuge = uintptr_t(2) << 20;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(memory);
+  const uintptr_t begin = (address + kHuge - 1) & ~(kHuge - 1), end = (address + n * sizeof(A)) & ~(kHuge - 1);
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
 
 // Hands out zeroed arrays that begin on a cache line and are freed together.
 class Scratch {

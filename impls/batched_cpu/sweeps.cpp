@@ -22,6 +22,14 @@ T* data(const at::Tensor& x, at::IntArrayRef shape) {
   return x.mutable_data_ptr<T>();
 }
 
+// The same for a tensor that is going to be written.
+template <class T>
+T* target(const at::Tensor& x, at::IntArrayRef shape) {
+  T* to = data<T>(x, shape);
+  expect_writes(to, x.numel());
+  return to;
+}
+
 // Owns packed parameters, whatever their dtype.
 class Weights {
  public:
@@ -52,22 +60,22 @@ States<T> states(const Tensors& s, at::IntArrayRef leading, Sizes size) {
   return {data<T>(s[0], h), data<A>(s[1], h), data<T>(s[2], h_hat), data<A>(s[3], h_hat)};
 }
 
-// vx [K, B, 4H + 4S], start [B, *] -> into [K, B, *] and the products with h, uh [K, B, 4H + 4S], if given.
+// x [K, B, I], start [B, *] -> into [K, B, *] and the products with h, uh [K, B, 4H + 4S], if given.
 void forward(
-    const Weights& weights, const at::Tensor& vx, const Tensors& start, const Tensors& into,
+    const Weights& weights, const at::Tensor& x, const Tensors& start, const Tensors& into,
     const std::optional<at::Tensor>& uh) {
   const Sizes size = weights.size();
-  const int64_t K = vx.size(0), B = vx.size(1);
+  const int64_t K = x.size(0), B = x.size(1);
   DISPATCH(weights.dtype(), "forward", [&] {
     ForwardSweep<scalar_t>(
-        weights.packed<scalar_t>(), size, K, B, data<scalar_t>(vx, {K, B, 4 * size.H + 4 * size.S}),
+        weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
         states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size),
-        uh ? data<scalar_t>(*uh, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
+        uh ? target<scalar_t>(*uh, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
         .run();
   });
 }
 
-// chunk: vx, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc,
+// chunk: x, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc,
 // dh_hat, dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight and bias and, if there are
 // norms, theirs in the order of LayerParams.
 Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& deltas, const Tensors& carried) {
@@ -78,11 +86,11 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
     using T = scalar_t;
     using A = Acc<T>;
     const ChunkArrays<T> arrays{
-        data<T>(chunk[0], {K, B, N}), data<T>(chunk[1], {K, B, N}), data<T>(chunk[2], {K, B, 4 * S}),
+        data<T>(chunk[0], {K, B, size.I}), data<T>(chunk[1], {K, B, N}), data<T>(chunk[2], {K, B, 4 * S}),
         data<T>(chunk[3], {K, B, 12 * Z}), data<A>(chunk[4], {K, B, H}), data<A>(chunk[5], {K, B, H}),
         data<A>(chunk[6], {K, B, S}), data<A>(chunk[7], {K, B, S}), data<T>(chunk[8], {K, B, H})};
     const DeltaArrays<T> to{
-        data<T>(deltas[0], {K, B, N}), data<T>(deltas[1], {K, B, 4 * H}), data<T>(deltas[2], {K, B, 12 * Z})};
+        target<T>(deltas[0], {K, B, N}), target<T>(deltas[1], {K, B, 4 * H}), target<T>(deltas[2], {K, B, 12 * Z})};
     const Carried<A> state{
         data<A>(carried[0], {B, H}), data<A>(carried[1], {B, H}), data<A>(carried[2], {B, S}),
         data<A>(carried[3], {B, S})};
@@ -98,7 +106,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights", py::module_local()).def(
       py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
-  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("vx"), py::arg("start"), py::arg("into"),
+  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
         py::arg("uh"));
   m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
 }

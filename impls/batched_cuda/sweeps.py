@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layer import LayerParams, LayerState
-from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Sweeps, hidden_weight, rung
+from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, hidden_weight, rung
 from . import backward, forward, launching
 
 
@@ -12,8 +12,8 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
     """Return the sweep over a chunk's steps."""
     weights = forward.weights(p)
 
-    def sweep(vx: Tensor, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
-        launching.run(forward.steps, (vx, *(part.contiguous() for part in s), *weights), into)
+    def sweep(inputs: Inputs, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
+        launching.run(forward.steps, (inputs.products, *(part.contiguous() for part in s), *weights), into)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
