@@ -293,7 +293,7 @@ FAULTS = (
     # Memory that nothing was written to
     _skeleton(
         "sums that start from uninitialised memory",
-        ("name: torch.zeros_like(q, dtype=cell)", "name: torch.empty_like(q, dtype=cell)"),
+        ("name: torch.zeros_like(q, dtype=cell,", "name: torch.empty_like(q, dtype=cell,"),
         damages="grad weight_x",
         kind="uninitialised memory",
     ),
@@ -375,7 +375,7 @@ FAULTS = (
     _stale(
         "gradients added to those of the run before",
         (
-            "name: torch.zeros_like(q, dtype=cell)",
+            "name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)",
             "name: _KEPT.setdefault(q.data_ptr(), torch.zeros_like(q, dtype=cell))",
         ),
         damages="grad weight_x",
@@ -427,7 +427,7 @@ FAULTS = (
     ),
     _skeleton(
         "products summed in half precision",
-        ("zeros_like(q, dtype=cell)", "zeros_like(q, dtype=torch.bfloat16)"),
+        ("zeros_like(q, dtype=cell,", "zeros_like(q, dtype=torch.bfloat16,"),
         damages="grad weight_x",
         kind="precision",
         dtype=torch.float32,
