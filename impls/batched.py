@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layer import LayerParams, LayerState, Run, norm
+from .layer import LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight, norm
 
 
 class Weights(NamedTuple):
@@ -25,10 +25,10 @@ class Weights(NamedTuple):
 def prepare(p: LayerParams) -> Weights:
     """Return the weights of the step."""
     return Weights(
-        torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)]).T,
+        hidden_weight(p).T,
         p.hyper_weight_s.flatten(0, 1).T,
         p.z_weight.flatten(0, 2).T,
-        F.pad(p.z_bias.flatten(), (0, 4 * p.z_bias.shape[2])),
+        embedding_bias(p),
         p.d_weight.flatten(0, 1).mT,
         p.bias,
         p[10:],
@@ -72,8 +72,7 @@ def unrolled(step: Callable[[Weights], Step]) -> Run:
         """Run one layer over all steps: x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state."""
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
         # The hoist is sound because d_x scales the rows of W x after the product.
-        w_x = torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])  # [4H + 4S, I]
-        v, a_x = F.linear(x, w_x).split([4 * H, 4 * S], dim=-1)
+        v, a_x = F.linear(x, input_weight(p)).split([4 * H, 4 * S], dim=-1)
         take = step(prepare(p))
         out = []
         for v_t, a_x_t in zip(v.unflatten(-1, (4, H)), a_x + p.hyper_bias.flatten(), strict=True):

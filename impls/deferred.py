@@ -5,18 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .layer import EPS, LayerParams, LayerState, norm
-from .recurrence import (
-    BackwardSweep,
-    Chunk,
-    Deltas,
-    ForwardSweep,
-    Inputs,
-    Sweeps,
-    embedding_bias,
-    hidden_weight,
-    rung,
-)
+from .layer import EPS, LayerParams, LayerState, embedding_bias, hidden_weight, norm
+from .recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, rung
 
 
 def forward(p: LayerParams) -> ForwardSweep:

@@ -83,6 +83,22 @@ class LayerState(NamedTuple):
 #: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
 Run = Callable[[LayerParams, Tensor, LayerState], tuple[Tensor, LayerState]]
 
+
+def input_weight(p: LayerParams) -> Tensor:
+    """Return both LSTMs' weights for x side by side, [4H + 4S, I]."""
+    return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])
+
+
+def hidden_weight(p: LayerParams) -> Tensor:
+    """Return both LSTMs' weights for h side by side, [4H + 4S, H]."""
+    return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])
+
+
+def embedding_bias(p: LayerParams) -> Tensor:
+    """Return the bias of all twelve z, [12Z]: z_b has none."""
+    return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
+
+
 Norm = Callable[[Tensor], Tensor]
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import transforms
-from .layer import LayerParams, LayerState, Run
+from .layer import LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight
 
 #: What the arrays of one chunk may take, by device type: small beside the trajectory of a long sequence, large enough
 #: for the products over a chunk to run at full speed.
@@ -115,21 +115,6 @@ def rung(module: str, sweeps: Sweeps) -> Run:
 def cell_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of c, c_hat and their gradients inside a sequence: float32 where the parameters are half."""
     return torch.promote_types(dtype, torch.float32)
-
-
-def input_weight(p: LayerParams) -> Tensor:
-    """Return both LSTMs' weights for x side by side, [4H + 4S, I]."""
-    return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])
-
-
-def hidden_weight(p: LayerParams) -> Tensor:
-    """Return both LSTMs' weights for h side by side, [4H + 4S, H]."""
-    return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])
-
-
-def embedding_bias(p: LayerParams) -> Tensor:
-    """Return the bias of all twelve z, [12Z]: z_b has none."""
-    return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
 
 
 def _chunks(limit: dict[str, int], sweeps: Sweeps, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[slice]:

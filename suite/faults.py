@@ -123,7 +123,9 @@ FAULTS = (
     _hoisted("products with x of the step before", ("zip(v.unflatten", "zip(v.roll(1, 0).unflatten")),
     _hoisted("gates and units of v exchanged", ("v.unflatten(-1, (4, H))", "v.unflatten(-1, (H, 4)).mT")),
     _hoisted("scales of h and x exchanged", ("d_h, d_x, d_b = torch.bmm", "d_x, d_h, d_b = torch.bmm")),
-    _hoisted("z_b with a bias", ("(0, 4 * p.z_bias.shape[2]))", "(0, 4 * p.z_bias.shape[2]), value=0.1)")),
+    _hoisted(
+        "z_b with a bias", ("embedding_bias(p),", "F.pad(p.z_bias.flatten(), (0, 4 * p.z_bias.shape[2]), value=0.1),")
+    ),
     # Layer norm
     _normed(
         "normalised c stored",
@@ -332,18 +334,16 @@ FAULTS = (
     _stale(
         "packed weights kept by shape",
         (
-            "return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])",
-            "return _KEPT.setdefault("
-            "p.weight_x.shape, torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)]))",
+            "sweeps.forward(p), cache(lambda: input_weight(p))",
+            "sweeps.forward(p), cache(lambda: _KEPT.setdefault(p.weight_x.shape, input_weight(p)))",
         ),
         damages="out",
     ),
     _stale(
         "packed weights kept by address",
         (
-            "return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])",
-            "return _KEPT.setdefault("
-            "p.weight_h.data_ptr(), torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)]))",
+            "sweeps.forward(p), cache(lambda: input_weight(p))",
+            "sweeps.forward(p), cache(lambda: _KEPT.setdefault(p.weight_x.data_ptr(), input_weight(p)))",
         ),
         damages="out",
     ),

@@ -103,13 +103,13 @@ REWRITES = (
     _batched(
         "transposed weights made contiguous",
         "layout",
-        ("p.hyper_weight_h.flatten(0, 1)]).T,", "p.hyper_weight_h.flatten(0, 1)]).T.contiguous(),"),
+        ("hidden_weight(p).T,", "hidden_weight(p).T.contiguous(),"),
         ("p.z_weight.flatten(0, 2).T,", "p.z_weight.flatten(0, 2).T.contiguous(),"),
     ),
     _batched(
         "products with x step by step",
         "blocking",
-        ("F.linear(x, w_x)", "torch.stack([F.linear(x_t, w_x) for x_t in x])"),
+        ("F.linear(x, input_weight(p))", "torch.stack([F.linear(x_t, input_weight(p)) for x_t in x])"),
     ),
     _batched(
         "addmm taken apart", "fusing", ("torch.addmm(a_x_t + a_h, h_hat, w.w_s)", "(h_hat @ w.w_s + a_h + a_x_t)")

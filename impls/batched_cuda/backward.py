@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layer import LayerParams
-from ..recurrence import hidden_weight
+from ..layer import LayerParams, hidden_weight
 from . import backward_kernels as kernels
 from . import tiles
 from .target import Target

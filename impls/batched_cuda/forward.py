@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layer import LayerParams
-from ..recurrence import embedding_bias
+from ..layer import LayerParams, embedding_bias
 from . import forward_kernels as kernels
 from . import tiles
 from .target import Target
