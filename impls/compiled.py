@@ -43,10 +43,16 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps; the first call with new sizes, or in a new mode, compiles for many seconds.
 
     x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state. Where torch.compile or torch.export is at work
-    around this, the step is compiled there. A second derivative raises NotImplementedError.
+    around this, the step is compiled there. A second derivative, or a transform of torch.func around this, raises
+    NotImplementedError.
     """
     if torch.compiler.is_compiling():
         return batched.run(p, x, s)
+    if transforms.active():
+        raise NotImplementedError(
+            "compiled does not run inside a transform of torch.func; put torch.compile around the transform, or use naive, "
+            "row_scaled, batched or deferred"
+        )
     if torch.is_grad_enabled():
         p, x, s = LayerParams._make(map(_once, p)), _once(x), LayerState._make(map(_once, s))
         # As the states of all later steps do, so that the first step needs no graph of its own.

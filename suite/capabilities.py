@@ -336,7 +336,10 @@ def threads(name: str, device: torch.device) -> None:
 
 _NO_SECOND = r"no second derivative; these have: naive, row_scaled, batched$"
 _NOT_IN_HALF = r"computes in .*, not in float16\. .*: naive, row_scaled, batched, deferred"
-_HOLDS = r"The peak holds \d\.\d times the output"
+_NOT_UNDER_FUNC = {
+    "compiled": "does not run inside a transform of torch.func; put torch.compile around .* or use naive"
+}
+_HOLDS = r"The peak holds \d+\.\d times the output"
 
 CAPABILITIES = (
     Capability("autocast to bfloat16", autocast(torch.bfloat16)),
@@ -352,9 +355,9 @@ CAPABILITIES = (
     ),
     Capability("torch.compile, fullgraph", compile_fullgraph),
     Capability("torch.export and a reload, any batch", export),
-    Capability("torch.func.functional_call, grad", functional),
-    Capability("torch.func.vmap over an ensemble", ensemble),
-    Capability("torch.func.jacrev", jacobian),
+    Capability("torch.func.functional_call, grad", functional, _NOT_UNDER_FUNC),
+    Capability("torch.func.vmap over an ensemble", ensemble, _NOT_UNDER_FUNC),
+    Capability("torch.func.jacrev", jacobian, _NOT_UNDER_FUNC),
     Capability("gradient checkpointing", checkpointing),
     Capability("CUDA graph capture", cuda_graph, devices=("cuda",)),
     Capability("deepcopy and pickle", copied(_deepcopied_and_pickled)),
