@@ -212,7 +212,8 @@ def will_end(bench: Bench, first: float, step: Callable[[nn.Module, Tensor], Non
             bench.predicted = two * T / 2
         if bench.predicted * passes > bench.left():
             need = f"{passes} passes of {bench.predicted:.1f} s each"
-            raise TooLongError(f"time-out: predicted, {need}, limit {bench.job.time_limit:.0f} s")
+            left = f"{max(0, bench.left()):.0f} of {bench.job.time_limit:.0f} s left"
+            raise TooLongError(f"time-out: predicted, {need}, {left}")
 
 
 def calls_per_step(bench: Bench, step: Callable[[nn.Module, Tensor], None]) -> float:

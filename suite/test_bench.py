@@ -179,7 +179,7 @@ def test_a_time_out_is_predicted_from_a_few_steps(tmp_path: Path, limit: float, 
         bench_step.will_end(made, first, step)  # type: ignore[arg-type]
     else:
         with pytest.raises(
-            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 30\.0 s each, limit 150 s"
+            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 30\.0 s each, 150 of 150 s left"
         ):
             bench_step.will_end(made, first, step)  # type: ignore[arg-type]
 
