@@ -50,8 +50,8 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         return batched.run(p, x, s)
     if transforms.active():
         raise NotImplementedError(
-            "compiled does not run inside a transform of torch.func; put torch.compile around the transform, or use naive, "
-            "row_scaled, batched or deferred"
+            "compiled does not run inside a transform of torch.func; put torch.compile around the transform, "
+            "or use naive, row_scaled, batched or deferred"
         )
     if torch.is_grad_enabled():
         p, x, s = LayerParams._make(map(_once, p)), _once(x), LayerState._make(map(_once, s))
