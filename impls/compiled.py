@@ -57,5 +57,9 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         p, x, s = LayerParams._make(map(_once, p)), _once(x), LayerState._make(map(_once, s))
         # As the states of all later steps do, so that the first step needs no graph of its own.
         s = LayerState(*(part if part.requires_grad else part.detach().requires_grad_() for part in s))
-    with torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):
+    with (
+        torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS),
+        # A backward pass that overwrites what the forward pass saved could not be run twice.
+        torch._functorch.config.patch(donated_buffer=False),
+    ):
         return _unrolled(p, x, s)
