@@ -1,4 +1,4 @@
-"""Plots of the benchmark: how much longer than an LSTM everything takes, and how near to what the hardware allows."""
+"""Plots of the benchmark: how long everything takes beside an LSTM, how near to the hardware, how much it errs."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,9 @@ from .subjects import subjects
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: The workload and the length of the sequences of the error budget that error and speed are held together at.
+WORKLOAD, STEPS = "medium", 100
 
 
 def speed(rows: pd.DataFrame) -> "Figure | None":
@@ -63,5 +66,39 @@ def roofline(rows: pd.DataFrame) -> "Figure | None":
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds a byte, by formula", ylabel="10⁹ multiply-adds / s")
     plain(axes.xaxis, (1, 2, 5))
     plain(axes.yaxis, (1, 2, 5))
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=9)
+    return figure
+
+
+def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> "Figure | None":
+    """Draw how much more than the naive form each implementation errs against its time, a panel for each dtype.
+
+    errors: rows of errors.csv. A point is the median over tensors, its line reaches to the largest. None where nothing
+    was both timed and held against the naive form.
+    """
+    if errors.empty:
+        return None
+    errors = errors[(errors["T"] == STEPS) & (errors["verdict"] != "not run")]
+    timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train") & (rows["workload"] == WORKLOAD)]
+    by = ["dtype", "layer_norm", "implementation"]
+    multiples = errors.groupby(by)["multiple"].agg(["median", "max"]).reset_index()
+    both = timed.merge(multiples, on=by)
+    if both.empty:
+        return None
+    from .plots import INK, look, panels, plain
+
+    figure, axes = panels(both["dtype"].nunique(), 1, width=5.2, height=3.6)
+    for panel, (dtype, group) in zip(axes, both.groupby("dtype", sort=False), strict=True):
+        for _, row in group.iterrows():
+            style = look(row["implementation"])
+            face, label = ("none", None) if row["layer_norm"] == "on" else (style["color"], row["implementation"])
+            panel.plot([row["ratio"]] * 2, [row["median"], row["max"]], color=style["color"], linewidth=1)
+            panel.plot(row["ratio"], row["median"], linestyle="", markerfacecolor=face, label=label, **style)
+        panel.axhline(1, color=INK, linewidth=1, linestyle=":")
+        panel.set(xscale="log", xlabel="time of training / torch.nn.LSTM", ylabel="error / the naive form's")
+        panel.set_title(f"{WORKLOAD}, {dtype}; errors at T {STEPS}")
+        plain(panel.xaxis, (1, 2, 5))
+    axes[0].plot([], [], marker="o", linestyle="", color=INK, markerfacecolor="none", label="with layer norm")
+    axes[0].plot([], [], color=INK, linewidth=1, label="median to largest")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -10,7 +10,7 @@ import pandas as pd
 
 from impls import names
 
-from .bench_plots import roofline, speed
+from .bench_plots import error_against_speed, roofline, speed
 from .bench_tables import bench_markdown
 from .capabilities import CAPABILITIES
 from .capability_tables import capabilities_markdown
@@ -50,6 +50,7 @@ class Page:
     needed: columns without which a row is of an earlier format, whose figures mean something else; such rows go.
     plots: by file name without its ending; None where the rows have nothing to draw. Those that the Markdown does not
         place come at its end.
+    beside: by such a plot, the page whose rows it is given as well, none where the machine lacks that page.
     """
 
     name: str
@@ -57,7 +58,8 @@ class Page:
     key: tuple[str, ...] = ()
     known: Callable[[], Mapping[str, Collection[str]]] = dict
     needed: tuple[str, ...] = ()
-    plots: Mapping[str, "Callable[[pd.DataFrame], Figure | None]"] = field(default_factory=dict)
+    plots: Mapping[str, "Callable[..., Figure | None]"] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, folder: Path, part: str = "") -> Path:
         """Return the CSV file in a machine's folder, or that of a part of a sweep, such as "shard-1-of-3"."""
@@ -83,8 +85,9 @@ class Page:
         for stem, plot in self.plots.items():
             from .plots import style, svg  # matplotlib takes a second to import
 
+            others = [page(self.beside[stem]).rows(folder)] if stem in self.beside else []
             with style():
-                figure = plot(rows)
+                figure = plot(rows, *others)
             if figure is None:
                 continue
             write_whole(folder / f"{stem}.svg", svg(figure))
@@ -101,7 +104,8 @@ PAGES = (
         ("workload", "T", "B", "layer_norm", "implementation", "dtype", "pass"),
         lambda: {"workload": list(WORKLOADS), "implementation": [subject.name for subject in subjects()]},
         needed=("sources",),
-        plots={"speed": speed, "roofline": roofline},
+        plots={"speed": speed, "roofline": roofline, "error-against-speed": error_against_speed},
+        beside={"error-against-speed": "errors"},
     ),
     Page(
         "verify",

@@ -2,9 +2,11 @@
 
 import re
 import shutil
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +19,7 @@ from .bench_plots import roofline
 from .examples import HERE, made, verified
 from .pages import PAGES, page
 from .results import RESULTS
+from .sortable import CALL, figure, script
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -91,9 +94,15 @@ def test_the_report_is_well_formed_and_its_ids_are_unique(results: Path) -> None
     assert wanted <= set(ids)
 
 
-def test_the_report_loads_nothing_and_runs_nothing(results: Path) -> None:
+def test_the_report_loads_nothing_and_runs_one_library_and_its_call(results: Path) -> None:
     shown = parsed(results)
-    assert not {"script", "link", "img", "iframe"} & set(shown.tags)
+    assert not {"link", "img", "iframe"} & set(shown.tags)
+    assert shown.tags["script"] == 1
+    before, library, call = re.split(r'"data:text/javascript;base64,([A-Za-z0-9+/=]+)"', script())
+    assert before == '<script type="module">\nimport DataTable from '
+    assert b64decode(library) == files("itables").joinpath("html/dt_bundle.js").read_bytes()
+    assert call == f";\n{CALL}\n</script>"
+    assert script() in (results / "report.html").read_text(encoding="utf-8")
     assert [value for name, value in shown.attributes if name == "src" or name.startswith("on")] == []
     assert "@import" not in (results / "report.html").read_text(encoding="utf-8")
 
