@@ -4,6 +4,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from importlib.util import find_spec
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
@@ -18,7 +19,12 @@ CALL = """for (const table of document.querySelectorAll("table")) {
 
 
 def script() -> str:
-    """Return the one script of a page: the library, in a URL that holds all of it, and the call."""
+    """Return the one script of a page: the library, in a URL that holds all of it, and the call.
+
+    Where itables is not installed it is a sentence that says so, and the page's tables do not sort.
+    """
+    if find_spec("itables") is None:
+        return "<p>A click on a header would sort these tables, had itables been installed where the page was made.</p>"
     library = b64encode(files("itables").joinpath("html/dt_bundle.js").read_bytes()).decode()
     return f'<script type="module">\nimport DataTable from "data:text/javascript;base64,{library}";\n{CALL}\n</script>'
 

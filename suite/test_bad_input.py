@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -20,6 +18,9 @@ from impls.convert import from_labml, to_labml
 from .cases import Case
 from .compare import STATE_NAMES, draw, implementation
 from .conftest import skip_reason
+
+safetensors = pytest.importorskip("safetensors.torch", reason="Needs safetensors, a file format of parameters.")
+SafetensorError = pytest.importorskip("safetensors").SafetensorError
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
@@ -59,7 +60,7 @@ class Good:
 
     def safetensors(self) -> bytes:
         """Return what safetensors makes of the state_dict."""
-        save_file(self.model.state_dict(), self.folder / "saved")
+        safetensors.save_file(self.model.state_dict(), self.folder / "saved")
         return (self.folder / "saved").read_bytes()
 
     def load(self, content: bytes) -> object:
@@ -314,10 +315,11 @@ FILES = (
         pickle.UnpicklingError, f"(?s){REFUSED}.*HyperLSTM",
     ),
     Bad(
-        "safetensors-truncated", lambda good: good.model.load_state_dict(load_file(good.file(good.safetensors()[:-9]))),
+        "safetensors-truncated",
+        lambda good: good.model.load_state_dict(safetensors.load_file(good.file(good.safetensors()[:-9]))),
         SafetensorError, "(?i)incomplete",
     ),
-    Bad("safetensors-text", lambda good: load_file(good.file(b"x" * 99)), SafetensorError, "(?i)header"),
+    Bad("safetensors-text", lambda good: safetensors.load_file(good.file(b"x" * 99)), SafetensorError, "(?i)header"),
 )  # fmt: skip
 
 CONVERSIONS = (
