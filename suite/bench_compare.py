@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from .bench_tables import interval, two
+from .bench_tables import LSTM, interval, two
 from .pages import page
 from .results import ResultsError, read
 from .tables import show
@@ -17,6 +17,7 @@ from .tables import show
 SAME = ("device", "processor", "threads", "torch")
 #: Verdicts that fail the comparison.
 BAD = ("REGRESSION", "LOST")
+VERDICTS = (*BAD, "slower", "faster", "gained", "same", "A/A run")
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -43,13 +44,16 @@ def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[st
     """Return the change of the paired ratio, and what it means; rows without figures have no change.
 
     A change counts where the intervals have no point in common. Above the threshold, as a share, it is a regression.
+    The row of the A/A run holds the baseline against itself: what changes there is noise.
     """
     was, is_ = before["status"] == "ok", after["status"] == "ok"
     if not (was and is_):
         return "-", {(True, False): "LOST", (False, True): "gained"}.get((was, is_), "same")
     old, new = interval(before), interval(after)
     ratio = new.ratio / old.ratio
-    if new.low > old.high:
+    if after["implementation"] == LSTM:
+        verdict = "A/A run"
+    elif new.low > old.high:
         verdict = "REGRESSION" if ratio > 1 + threshold else "slower"
     else:
         verdict = "faster" if new.high < old.low else "same"
@@ -94,7 +98,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
 def conclusion(table: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> str:
     """Return the outcome in a sentence."""
     count = table["verdict"].value_counts()
-    parts = [f"{count[word]} {word}" for word in (*BAD, "slower", "faster", "gained", "same") if word in count]
+    parts = [f"{count[word]} {word}" for word in VERDICTS if word in count]
     alone = [f"{len(rows) - len(table)} rows only in the {word}" for word, rows in (("old", old), ("new", new))]
     return f"{', '.join(parts)}; {', '.join(alone)}."
 

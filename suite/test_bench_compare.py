@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from . import bench_compare
+from .bench_tables import LSTM
 from .examples import made
 from .pages import page
 
@@ -24,6 +25,11 @@ def test_compare_fails_on_a_regression_beyond_both_intervals(tmp_path: Path, cap
     assert "2 same" in capsys.readouterr().out
     assert compare(tmp_path, old, made("batched", 0.08)) == 0
     assert "2 faster" in capsys.readouterr().out
+
+
+def test_compare_calls_no_change_of_the_baseline_against_itself_a_regression(tmp_path: Path, capsys: Any) -> None:
+    assert compare(tmp_path, made(LSTM, 0.05), made(LSTM, 0.06)) == 0
+    assert "2 A/A run" in capsys.readouterr().out
 
 
 def test_compare_fails_on_more_memory_and_on_a_figure_that_is_lost(tmp_path: Path, capsys: Any) -> None:
