@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def bench(request: pytest.FixtureRequest) -> Bench:
     """Take on the job's memory limit, and build what is timed."""
     job = Job.read(request.config.getoption("--job"))
-    job.limit_memory()
+    machine.limit_memory(job.memory_limit, job.torch_device)
     return Bench(job, request.param)
 
 

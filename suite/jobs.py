@@ -101,16 +101,6 @@ class Job:
         fields |= {name: tuple(fields[name]) for name in ("layer_norms", "passes")}
         return cls(**fields | {"case": Case(**fields["case"]), "folder": Path(fields["folder"])})
 
-    def limit_memory(self) -> None:
-        """Hold this process to the limit, so that running out is an error in it and not the machine's."""
-        if self.torch_device.type == "cuda":
-            total = torch.cuda.get_device_properties(self.torch_device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_limit / total), self.torch_device)
-        elif sys.platform == "linux":
-            import resource
-
-            resource.setrlimit(resource.RLIMIT_DATA, (self.memory_limit, self.memory_limit))
-
 
 def run(job: Job, raw: Path, log: Path) -> list[dict[str, Any]]:
     """Do a job in a process of its own and return its rows, one a case and pass; what did not end is labelled why.

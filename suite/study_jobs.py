@@ -76,16 +76,6 @@ class Task:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return cls(**fields | {"case": Case(**fields["case"]), "subjects": tuple(fields["subjects"])})
 
-    def limit_memory(self) -> None:
-        """Hold this process to the limit, so that running out is an error in it and not the machine's."""
-        if self.memory_limit and self.torch_device.type == "cuda":
-            total = torch.cuda.get_device_properties(self.torch_device).total_memory
-            torch.cuda.set_per_process_memory_fraction(min(1.0, self.memory_limit / total), self.torch_device)
-        elif self.memory_limit and sys.platform == "linux":
-            import resource
-
-            resource.setrlimit(resource.RLIMIT_DATA, (self.memory_limit, self.memory_limit))
-
 
 def run(task: Task, time_limit: float, log: Path, environment: Mapping[str, str]) -> list[dict[str, Any]]:
     """Do a task in a process of its own and return its rows; if it did not reach its end, the last one says why.

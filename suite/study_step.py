@@ -13,7 +13,8 @@ from .study_work import is_out_of_memory
 def main(task_path: Path, rows_path: Path) -> None:
     """Do the task."""
     task = Task.read(task_path)
-    task.limit_memory()
+    if task.memory_limit:
+        machine.limit_memory(task.memory_limit, task.torch_device)
     where = machine.environment(task.torch_device)
     with rows_path.open("a", encoding="utf-8") as file:
         try:

@@ -3,11 +3,15 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from . import report
 from .test_report import committed, made_up
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Needs playwright, which drives a browser.")
 pytest.importorskip("itables", reason="Needs itables, which ships the library that sorts.")
@@ -35,7 +39,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[sync_api.Browser]":
+def browser() -> "Iterator[Browser]":
     """Return a headless Chromium, the system's or playwright's own."""
     with sync_api.sync_playwright() as playwright:
         found = next(filter(None, map(shutil.which, BROWSERS)), None) or playwright.chromium.executable_path
@@ -50,7 +54,7 @@ def browser() -> "Iterator[sync_api.Browser]":
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_report_sorts_and_reads_without_a_complaint(
-    browser: "sync_api.Browser", address: str, width: int, scheme: str
+    browser: "Browser", address: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     complaints: list[str] = []
