@@ -10,6 +10,8 @@ import pandas as pd
 
 #: Where results go unless a command is told otherwise.
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+#: Columns of hexadecimal digits, which are no number, not even where all of them are below ten or one is an e.
+HASHES = ("commit", "sources", "verify_rows")
 
 
 class ResultsError(Exception):
@@ -57,7 +59,7 @@ def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     try:
-        rows = pd.read_csv(path)
+        rows = pd.read_csv(path, dtype=dict.fromkeys(HASHES, str))
     except (OSError, ValueError) as error:  # pandas' errors of parsing and decoding are ValueErrors
         reason = " ".join(str(error).split())
         raise ResultsError(f"{path} cannot be read, so move it away; nothing was written over it: {reason}") from error

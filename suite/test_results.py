@@ -55,6 +55,11 @@ def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
     assert len(hashes) == 2
 
 
+def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a.csv", "commit,sources,verify_rows\n0411959,12e4567890,0123\n")
+    assert read(tmp_path / "a.csv").iloc[0].tolist() == ["0411959", "12e4567890", "0123"]
+
+
 def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
     page("verify").put(tmp_path, [verified(), verified(implementation="deferred", verdict="FAIL", case="training")])
     jobs = [job(tmp_path, name) for name in ("batched", "deferred", "torch.nn.LSTM")]

@@ -94,7 +94,8 @@ def test_payback_is_against_the_fastest_of_those_that_start_sooner() -> None:
 def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
     found = study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
     numbers = sum(p.numel() for p in find("batched").build(TINY, torch.float32, CPU).parameters())
-    assert 4 * numbers <= found["parameter_bytes"] == found["gradient_bytes"] < 4 * numbers + 64 * 20
+    # A gradient may be a view of a buffer that is a little larger.
+    assert 4 * numbers == found["parameter_bytes"] <= found["gradient_bytes"] < 4 * numbers + 64 * 20
     assert found["kept_bytes"] > 4 * TINY.T * TINY.B * TINY.H
     assert found["peak_bytes"] <= found["kept_bytes"] + found["gradient_bytes"] + found["workspace_bytes"]
 
