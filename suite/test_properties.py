@@ -1,6 +1,8 @@
 """What must hold of any HyperLSTM at any sizes: rewritten calls equal the oracle, and bits stay where they belong."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -229,13 +231,48 @@ def test_a_row_keeps_its_bits_whatever_stands_beside_it(
     assert_same_bits(of_row(found, row), of_row(expected, row))
 
 
+@cache
+def keeps_rows_apart(dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether a NaN in a row of torch's own product stays out of the row before it, at an odd inner size.
+
+    With AMX, oneDNN's product of bfloat16 takes numbers in pairs, and at the end of a row the next row's first number,
+    times zero.
+    """
+    apart = True
+    for count in (38, 75, 149):
+        rows = torch.ones(count, WIDE.Z, dtype=dtype, device=device)
+        rows[-1] = torch.nan
+        apart &= bool((rows @ rows.new_ones(WIDE.Z, WIDE.H))[:-1].isfinite().all())
+    return apart
+
+
+@pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
+def test_torchs_own_product_keeps_rows_apart(dtype: torch.dtype, device: torch.device) -> None:
+    if not keeps_rows_apart(dtype, device):
+        pytest.skip(
+            f"At odd sizes torch's product of {dtype_name(dtype)} lets a NaN into the row before it on this processor; "
+            "that a NaN stays in its row is checked at even sizes."
+        )
+
+
+def case_and_draw_of_rows(
+    data: st.DataObject, name: str, dtype: torch.dtype, device: torch.device
+) -> tuple[Case, Draw]:
+    """Draw a case of at least two rows that torch's own product keeps apart, and its numbers."""
+    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
+    if keeps_rows_apart(dtype, device):
+        return case, given
+    even = replace(case, **{n: getattr(case, n) + getattr(case, n) % 2 for n in "IHSZ"})
+    return even, draw(even, 0, dtype, device)
+
+
 @every_implementation
 @fixed(examples=EXAMPLES)
 @given(data=st.data())
 def test_a_nan_or_inf_stays_in_its_row_and_a_nan_fills_it_from_its_step_on(
     name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
 ) -> None:
-    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
+    case, given = case_and_draw_of_rows(data, name, dtype, device)
     row, step = data.draw(st.integers(0, case.B - 1)), data.draw(st.integers(0, case.T - 1))
     value = data.draw(st.sampled_from([float("nan"), float("inf"), float("-inf")]))
     x = given.x.clone()
@@ -257,7 +294,7 @@ def test_a_nan_or_inf_stays_in_its_row_and_a_nan_fills_it_from_its_step_on(
 def test_a_nan_in_a_given_state_stays_in_its_row(
     name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
 ) -> None:
-    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
+    case, given = case_and_draw_of_rows(data, name, dtype, device)
     clean = tuple(given.x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S))
     damaged = tuple(part.clone() for part in clean)
     row, part = data.draw(st.integers(0, case.B - 1)), data.draw(st.integers(0, 3))
