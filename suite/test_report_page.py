@@ -23,7 +23,8 @@ TABLES = 'table:has(th[data-type="num"])'
 #: Whether a table's column, as the page shows it, rises (sign 1) or falls (sign -1).
 ORDERED = """([table, column, sign]) => {
     const figures = [...table.tBodies[0].rows].map(row => Number(row.cells[column].dataset.order));
-    return figures.every((figure, at) => at === 0 || figure === figures[at - 1] || figure > figures[at - 1] === sign > 0);
+    const right = (before, after) => before === after || before < after === sign > 0;
+    return figures.every((figure, at) => at === 0 || right(figures[at - 1], figure));
 }"""
 SMALL = """least => [...document.querySelectorAll("main *")].filter(element =>
     [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())
