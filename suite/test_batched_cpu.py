@@ -88,7 +88,6 @@ def test_it_agrees_on_lesser_cpus(tmp_path: Path) -> None:
     lesser = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in ("avx2", "default")]
     for process in lesser:
         assert finish(process)[0] == "agrees\n"
-    assert len(list(tmp_path.iterdir())) == 2, "expected a library for each"
 
 
 @builds
