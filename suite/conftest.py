@@ -52,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = {}
 
 
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process() -> None:
+    """Forget compiled code: torch takes other sizes than before for a wish to compile once for all sizes, slowly."""
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Return the device that everything is checked on."""

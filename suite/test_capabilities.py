@@ -29,11 +29,13 @@ def _settle(capability: Capability, name: str, found: Outcome, keep: Keep) -> No
     assert found.word == expected, found.reason
 
 
+@pytest.mark.thorough("the capability matrix")
 @_cells(ranks=False)
 def test_capability(capability: Capability, name: str, device: torch.device, keep: Keep) -> None:
     _settle(capability, name, outcome(capability, name, device), keep)
 
 
+@pytest.mark.thorough("the capability matrix")
 @_cells(ranks=True)
 def test_capability_of_two_ranks(capability: Capability, name: str, halves: pd.DataFrame, keep: Keep) -> None:
     row = halves.loc[(capability.name, name)]

@@ -12,6 +12,7 @@ from .conftest import Keep, skip_reason
 from .errors import CASES, DRAWS, errors
 
 
+@pytest.mark.thorough("errors up to 1000 steps")
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
 def test_errors_stay_within_the_rule_as_sequences_grow(

@@ -55,6 +55,7 @@ def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
         assert not {verdict.tensor for verdict in wrong} & set(OUTPUTS), "the output is right, and was blamed"
 
 
+@pytest.mark.thorough("equivalent rewrites")
 @pytest.mark.parametrize(
     ("rewrite", "dtype"),
     [(rewrite, dtype) for rewrite in REWRITES for dtype in rewrite.dtypes],

@@ -101,6 +101,7 @@ def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
 
 
 # The LSTM's own workspace grows by pages, which are small only beside a larger limit.
+@pytest.mark.thorough("processes of the studies")
 @pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
 def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: str, limit: int) -> None:
     rows = pd.DataFrame(row | WHERE for row in study_memory.rows(task("memory", name, limit=limit)))
@@ -261,6 +262,7 @@ def test_the_clock_of_training_stands_while_nothing_trains() -> None:
     assert model.recurrent.impl == "batched"
 
 
+@pytest.mark.thorough("processes of the studies")
 def test_a_task_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
     quick = task("text", LSTM.name, seconds=0.05)
     rows = run(quick, 60, tmp_path / "log.txt", {})
@@ -278,6 +280,7 @@ def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (row["status"], row["implementation"]) == ("crashed: signal 11", LSTM.name)
 
 
+@pytest.mark.thorough("processes of the studies")
 def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     huge = replace(TINY, T=20_000, B=256)
     rows = run(task("memory", LSTM.name, case=huge, limit=1, memory_limit=1 << 30), 60, tmp_path / "log.txt", {})
