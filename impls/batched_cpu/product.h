@@ -27,6 +27,10 @@ constexpr int kTileRows = 3;
 constexpr int64_t kRowBlock = 36;
 constexpr int64_t kDepthBlock = 128;
 
+// Numbers in a cache line.
+template <class A>
+constexpr int64_t kLine = 64 / sizeof(A);
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class A>
@@ -80,9 +84,10 @@ void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc
   });
 }
 
-// tile [R, 4, lanes] += a [R, K] times one panel [K, 4, lanes], all sums in registers.
+// tile [R, 4, lanes] += a [R, K] times one panel [K, 4, lanes], all sums in registers; K cache lines from `ahead` on are
+// fetched in passing.
 template <class A, int R>
-inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, int64_t K, A* tile) {
+inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, const A* ahead, int64_t K, A* tile) {
   constexpr int64_t V = kLanes<A>;
   Vec<A> sum[R][kGates];
 #pragma GCC unroll 8
@@ -91,6 +96,7 @@ inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, int64_t 
     for (int k = 0; k < kGates; ++k) sum[r][k] = Vec<A>::loadu(tile + r * kPanel<A> + k * V);
   }
   for (int64_t d = 0; d < K; ++d, panel += kPanel<A>) {
+    __builtin_prefetch(ahead + d * kLine<A>);
     Vec<A> w[kGates];
 #pragma GCC unroll 4
     for (int k = 0; k < kGates; ++k) w[k] = Vec<A>::loadu(panel + k * V);
@@ -109,10 +115,11 @@ inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, int64_t 
 }
 
 template <class A, int R = kTileRows>
-inline void multiply_rows(int64_t rows, const A* a, int64_t a_stride, const A* panel, int64_t K, A* tile) {
+inline void multiply_rows(int64_t rows, const A* a, int64_t a_stride, const A* panel, const A* ahead, int64_t K,
+                          A* tile) {
   if constexpr (R > 0) {
-    if (rows == R) return multiply_tile<A, R>(a, a_stride, panel, K, tile);
-    multiply_rows<A, R - 1>(rows, a, a_stride, panel, K, tile);
+    if (rows == R) return multiply_tile<A, R>(a, a_stride, panel, ahead, K, tile);
+    multiply_rows<A, R - 1>(rows, a, a_stride, panel, ahead, K, tile);
   }
 }
 
@@ -126,7 +133,10 @@ void multiply(int64_t rows, const A* a, int64_t a_stride, const A* panel, int64_
       // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
       const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
       const A* left = a + begin * a_stride + d;
-      multiply_rows<A>(end - begin, left, a_stride, panel + d * kPanel<A>, depth, tile + begin * kPanel<A>);
+      const A* right = panel + d * kPanel<A>;
+      // Each tile fetches its share of the part that is next, which four tiles cover; a fetch past the end does nothing.
+      const A* ahead = right + depth * kPanel<A> + i * depth * kLine<A>;
+      multiply_rows<A>(end - begin, left, a_stride, right, ahead, depth, tile + begin * kPanel<A>);
     }
   }
 }
