@@ -24,7 +24,7 @@ CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 FORWARD_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
 #: How many rows a chunk may sum over: a longer sum in one go rounds worse than one that is taken step by step. A GPU's
 #: products split such sums themselves.
-CHUNK_ROWS = {"cpu": 1024, "cuda": 1 << 62}
+CHUNK_ROWS = {"cpu": 512, "cuda": 1 << 62}
 #: Up to this size the products with h are kept for the backward pass; above, memory counts for more than the sixth of
 #: the time that rebuilding them takes.
 KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
@@ -77,6 +77,17 @@ ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerSt
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
+#: (total [F, G], d [N, F], values [N, G]): adds d^T values to total
+AddProduct = Callable[[Tensor, Tensor, Tensor], None]
+
+
+def add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
+    """Add d^T values to total [F, G], of d [N, F] and values [N, G]; in one pass over total where dtypes allow it."""
+    if total.dtype == d.dtype:
+        total.addmm_(d.T, values)
+    else:
+        total += d.T @ values
+
 
 class Sweeps(NamedTuple):
     """What an implementation plugs in: each prepares the parameters once a sequence and returns a chunk's sweep."""
@@ -85,6 +96,7 @@ class Sweeps(NamedTuple):
     backward: Callable[[LayerParams], BackwardSweep]
     keeps_products: bool = False  # the forward sweep leaves its products with h behind
     numbers: int = 40  # that the arrays of a chunk take for each number of the output
+    add_product: AddProduct = add_product
 
 
 def rung(module: str, sweeps: Sweeps) -> Run:
@@ -273,7 +285,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
                 d_out[steps],
             )
             deltas, carried = sweep(chunk, carried)
-            _add_weight_gradients(d_params, x[steps], chunk, deltas)
+            _add_weight_gradients(d_params, x[steps], chunk, deltas, sweeps.add_product)
             if d_x is not None:
                 d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ w_x()
         grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]
@@ -293,7 +305,9 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
     return op
 
 
-def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas) -> None:
+def _add_weight_gradients(
+    d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas, add_product: AddProduct
+) -> None:
     """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
     H4 = deltas.inp.shape[-1]
     cell = chunk.before.c.dtype
@@ -318,7 +332,7 @@ def _add_weight_gradients(d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, 
     summed: dict[str, Tensor] = {**dict(zip(_NORMS, deltas.norms, strict=False)), **deltas.sums}
     for name, total in d_params.items():
         if name in products:
-            _add_product(total.flatten(0, -2), *products[name])
+            add_product(total.flatten(0, -2), *products[name])
         else:
             total += (summed[name] if name in summed else sums[name]()).view_as(total)
 
@@ -329,11 +343,3 @@ def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
     z = chunk.z.flatten(0, 1).unflatten(1, (3, 4))
     sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
     return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])
-
-
-def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
-    """Add d^T values to total [F, G], of d [N, F] and values [N, G]; in one pass over total where dtypes allow it."""
-    if total.dtype == d.dtype:
-        total.addmm_(d.T, values)
-    else:
-        total += d.T @ values

@@ -128,6 +128,29 @@ def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])
+def test_weight_gradients_are_exact_on_whole_numbers_whatever_the_strides(
+    N: int, F: int, G: int, dtype: torch.dtype
+) -> None:
+    whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (G, N), (F, G))]
+    d, values, total = whole[0][:, 1:-1], whole[1].T, whole[2]
+    expected = total + d.T @ values
+    build.library().add_product(total, d, values)
+    assert torch.equal(total, expected)
+
+
+@pytest.mark.usefixtures("built")
+def test_weight_gradients_round_less_than_one_long_sum() -> None:
+    d, values = torch.randn(4096, 16), torch.randn(4096, 24)
+    exact, total, long_sum = d.double().T @ values.double(), torch.zeros(16, 24), torch.zeros(16, 24)
+    build.library().add_product(total, d, values)
+    for d_n, value in zip(d, values, strict=True):
+        long_sum.addr_(d_n, value)
+    assert (total - exact).norm() < (long_sum - exact).norm() / 2
+
+
+@pytest.mark.usefixtures("built")
 def test_threads_on_one_module_get_what_one_thread_gets_to_the_bit() -> None:
     model = HyperLSTM(6, 24, 10, 3, 2, layer_norm=True, impl="batched_cpu")
     for p in model.parameters():

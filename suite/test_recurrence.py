@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,9 +98,17 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
 ) -> None:
     model, x, state = model_and_input(name, device)
     expected = dict(zip([n for n, _ in model.named_parameters()], gradients(model, x, state)[5:], strict=True))
-    made: list[None] = []
-    add = recurrence._add_product
-    monkeypatch.setattr(recurrence, "_add_product", lambda *given: made.append(add(*given)))
+    made: list[Tensor] = []
+    add_gradients = recurrence._add_weight_gradients
+
+    def counted(d_params: Any, x: Any, chunk: Any, deltas: Any, add_product: recurrence.AddProduct) -> None:
+        def add(total: Tensor, d: Tensor, values: Tensor) -> None:
+            made.append(total)
+            add_product(total, d, values)
+
+        add_gradients(d_params, x, chunk, deltas, add)
+
+    monkeypatch.setattr(recurrence, "_add_weight_gradients", counted)
 
     def products(model: HyperLSTM) -> int:
         made.clear()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layer import LayerParams, LayerState
-from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, cell_dtype, rung
+from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, add_product, cell_dtype, rung
 from .build import library, why_unavailable
 
 __all__ = ["run", "why_unavailable"]
@@ -30,13 +30,20 @@ def backward(p: LayerParams) -> BackwardSweep:
     H, Z = p.bias.shape[1], p.z_bias.shape[2]
     w_s, w_x, b = p.hyper_weight_s.flatten(0, 1), p.hyper_weight_x.flatten(0, 1), p.hyper_bias.flatten()
     cell = cell_dtype(p.bias.dtype)
+    reused: dict[str, Tensor] = {}
+
+    def reuse(name: str, *shape: int) -> Tensor:
+        """Return an array whose numbers are used up before the next chunk: fresh memory costs more than writing it."""
+        if name not in reused or reused[name].shape[0] < shape[0]:
+            reused[name] = p.bias.new_empty(shape)
+        return reused[name][: shape[0]]
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
         K, B = chunk.z.shape[:2]
         a = F.linear(chunk.inputs.x, w_x, b).add_(chunk.uh[..., 4 * H :])
         a.flatten(0, 1).addmm_(chunk.before.h_hat.flatten(0, 1), w_s.T)
-        rec, z = torch.empty_like(chunk.uh), chunk.z.new_empty(K, B, 12, Z)
-        inp = rec.new_empty(K, B, 4 * H)
+        rec, z = reuse("rec", *chunk.uh.shape), reuse("z", K, B, 12, Z)
+        inp = reuse("inp", K, B, 4 * H)
         arrays = [chunk.inputs.x, chunk.uh, a, chunk.z.flatten(2), chunk.before.c, chunk.after.c]
         arrays += [chunk.before.c_hat, chunk.after.c_hat, chunk.d_out]
         state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
@@ -48,4 +55,12 @@ def backward(p: LayerParams) -> BackwardSweep:
     return sweep
 
 
-run = rung(__name__, Sweeps(forward, backward, keeps_products=True, numbers=16))
+def add_products(total: Tensor, d: Tensor, values: Tensor) -> None:
+    """Add d^T values to total, in bfloat16 with torch's product, which has instructions for it."""
+    if d.dtype == total.dtype:
+        library().add_product(total, d, values)
+    else:
+        add_product(total, d, values)
+
+
+run = rung(__name__, Sweeps(forward, backward, keeps_products=True, numbers=16, add_product=add_products))

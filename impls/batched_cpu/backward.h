@@ -144,7 +144,7 @@ class BackwardSweep {
         for (int64_t first = 0; first < rows_; first += kRowBlock) {
           const int64_t n = std::min(kRowBlock, rows_ - first), columns = std::min(P, N - p * P);
           std::fill_n(tile_, n * P, A(0));
-          multiply(n, left + first * left_stride, left_stride, packed + p * K * P, K, tile_);
+          multiply(n, Left<A>{left + first * left_stride, left_stride}, packed + p * K * P, K, tile_);
           for (int64_t r = 0; r < n; ++r) {
             A* row = to + (first + r) * N + p * P;
             for (int64_t j = 0; j < columns; j += V) {
@@ -237,7 +237,7 @@ class BackwardSweep {
       for (int64_t j = block.begin; j < block.begin + block.units; j += kLanes<A>) {
         A* to = v_ + j * 4 * kGroup;
         std::fill_n(to, R * kPanel<A>, A(0));
-        multiply(R, x, I, p_.weight_x + j * 4 * I, I, to);
+        multiply(R, Left<A>{x, I}, p_.weight_x + j * 4 * I, I, to);
       }
     }
 

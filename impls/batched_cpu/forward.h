@@ -83,7 +83,7 @@ class ForwardSweep {
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         std::fill_n(tile_, n * kPanel<A>, A(0));
-        multiply(n, h + first * H, H, p_.hyper_weight_h + p * H * kPanel<A>, H, tile_);
+        multiply(n, Left<A>{h + first * H, H}, p_.hyper_weight_h + p * H * kPanel<A>, H, tile_);
         for (int64_t r = 0; r < n; ++r) {
           for (int64_t k = 0; k < kGates; ++k) {
             const int64_t at = (first + r) * stride_ + k * S + unit;
@@ -93,8 +93,8 @@ class ForwardSweep {
             (u + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(sum);
           }
         }
-        multiply(n, x + first * I, I, p_.hyper_weight_x + p * I * kPanel<A>, I, tile_);
-        multiply(n, h_hat + first * S, S, p_.hyper_weight_s + p * S * kPanel<A>, S, tile_);
+        multiply(n, Left<A>{x + first * I, I}, p_.hyper_weight_x + p * I * kPanel<A>, I, tile_);
+        multiply(n, Left<A>{h_hat + first * S, S}, p_.hyper_weight_s + p * S * kPanel<A>, S, tile_);
         finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
       });
       if (p_.hyper_norms) {
@@ -125,7 +125,7 @@ class ForwardSweep {
       const int64_t S = size_.S;
       for_blocks(panels<A>(12 * size_.Z, false), [&](int64_t p, int64_t first, int64_t n) {
         for (int64_t r = 0; r < n; ++r) std::copy_n(p_.z_bias + p * kPanel<A>, kPanel<A>, tile_ + r * kPanel<A>);
-        multiply(n, h_hat + first * S, S, p_.z_weight + p * S * kPanel<A>, S, tile_);
+        multiply(n, Left<A>{h_hat + first * S, S}, p_.z_weight + p * S * kPanel<A>, S, tile_);
         for (int64_t r = 0; r < n; ++r) {
           std::copy_n(tile_ + r * kPanel<A>, kPanel<A>, z_ + (first + r) * z_stride_ + p * kPanel<A>);
         }
@@ -140,8 +140,8 @@ class ForwardSweep {
         const int64_t unit = p * V, m = std::min(V, H - unit);
         std::fill_n(tile_, n * kPanel<A>, A(0));
         std::fill_n(input_tile_, n * kPanel<A>, A(0));
-        multiply(n, h + first * H, H, p_.weight_h + p * H * kPanel<A>, H, tile_);
-        multiply(n, x + first * I, I, p_.weight_x + p * I * kPanel<A>, I, input_tile_);
+        multiply(n, Left<A>{h + first * H, H}, p_.weight_h + p * H * kPanel<A>, H, tile_);
+        multiply(n, Left<A>{x + first * I, I}, p_.weight_x + p * I * kPanel<A>, I, input_tile_);
         for (int64_t g = 0; g < n; g += kGroup) {
           for_group(std::min<int64_t>(kGroup, n - g), [&](auto rows) {
             scale_tile<rows>(p, first + g, m, input_tile_ + g * kPanel<A>, tile_ + g * kPanel<A>);

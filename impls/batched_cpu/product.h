@@ -78,16 +78,25 @@ void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc
       }
     }
   };
-  const int64_t grain = std::max<int64_t>(1, (1 << 15) / (K * kPanel<A>));
+  const int64_t grain = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, K * kPanel<A>));
   at::parallel_for(0, panels<A>(units, gates), grain, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) pack_panel(p);
   });
 }
 
+// The left factor of a product: where its number (r, d) lies, at row * r + depth * d.
+template <class A>
+struct Left {
+  const A* numbers;
+  int64_t row, depth = 1;
+
+  Left from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
+};
+
 // tile [R, 4, lanes] += a [R, K] times one panel [K, 4, lanes], all sums in registers; K cache lines from `ahead` on are
 // fetched in passing.
 template <class A, int R>
-inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, const A* ahead, int64_t K, A* tile) {
+inline void multiply_tile(Left<A> a, const A* panel, const A* ahead, int64_t K, A* tile) {
   constexpr int64_t V = kLanes<A>;
   Vec<A> sum[R][kGates];
 #pragma GCC unroll 8
@@ -102,7 +111,7 @@ inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, const A*
     for (int k = 0; k < kGates; ++k) w[k] = Vec<A>::loadu(panel + k * V);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const Vec<A> x(a[r * a_stride + d]);
+      const Vec<A> x(a.numbers[r * a.row + d * a.depth]);
 #pragma GCC unroll 4
       for (int k = 0; k < kGates; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
     }
@@ -115,28 +124,26 @@ inline void multiply_tile(const A* a, int64_t a_stride, const A* panel, const A*
 }
 
 template <class A, int R = kTileRows>
-inline void multiply_rows(int64_t rows, const A* a, int64_t a_stride, const A* panel, const A* ahead, int64_t K,
-                          A* tile) {
+inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, const A* ahead, int64_t K, A* tile) {
   if constexpr (R > 0) {
-    if (rows == R) return multiply_tile<A, R>(a, a_stride, panel, ahead, K, tile);
-    multiply_rows<A, R - 1>(rows, a, a_stride, panel, ahead, K, tile);
+    if (rows == R) return multiply_tile<A, R>(a, panel, ahead, K, tile);
+    multiply_rows<A, R - 1>(rows, a, panel, ahead, K, tile);
   }
 }
 
 // tile [rows, 4, lanes] += a [rows, K] times one panel.
 template <class A>
-void multiply(int64_t rows, const A* a, int64_t a_stride, const A* panel, int64_t K, A* tile) {
+void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, A* tile) {
   const int64_t tiles = ceil_div(rows, kTileRows);
   for (int64_t d = 0; d < K; d += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, K - d);
     for (int64_t i = 0; i < tiles; ++i) {
       // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
       const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
-      const A* left = a + begin * a_stride + d;
       const A* right = panel + d * kPanel<A>;
       // Each tile fetches its share of the part that is next, which four tiles cover; a fetch past the end does nothing.
       const A* ahead = right + depth * kPanel<A> + i * depth * kLine<A>;
-      multiply_rows<A>(end - begin, left, a_stride, right, ahead, depth, tile + begin * kPanel<A>);
+      multiply_rows<A>(end - begin, a.from(begin, d), right, ahead, depth, tile + begin * kPanel<A>);
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "backward.h"
 #include "forward.h"
+#include "gradient.h"
 
 namespace hyperlstm {
 namespace {
@@ -99,6 +100,18 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
   return gradients;
 }
 
+// total [F, G] += d^T values of d [N, F] and values [N, G], all in the accumulation type.
+void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values) {
+  const int64_t N = d.size(0), F = d.size(1), G = values.size(1);
+  TORCH_CHECK(d.stride(1) == 1 && values.size(0) == N, "expected d [N, F] and values [N, G] with rows of d contiguous");
+  AT_DISPATCH_FLOATING_TYPES(total.scalar_type(), "add_product", [&] {
+    using Numbers = Matrix<scalar_t>;
+    add_gradient<scalar_t>(
+        data<scalar_t>(total, {F, G}), Numbers{d.const_data_ptr<scalar_t>(), d.stride(0), 1, F},
+        Numbers{values.const_data_ptr<scalar_t>(), values.stride(0), values.stride(1), G}, N);
+  });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
@@ -108,6 +121,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
         py::arg("uh"));
+  m.def("add_product", &add_product, Release(), py::arg("total"), py::arg("d"), py::arg("values"));
   m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
 }
 

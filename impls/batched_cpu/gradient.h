@@ -1,0 +1,95 @@
+// Weight gradients: products that sum over all rows of a chunk.
+#pragma once
+
+#include <algorithm>
+
+#include "product.h"
+#include "scratch.h"
+
+namespace hyperlstm {
+
+// A matrix [N, width] whose number (n, i) lies at row * n + unit * i.
+template <class A>
+struct Matrix {
+  const A* numbers;
+  int64_t row, unit, width;
+};
+
+// Rows that are summed one by one; such sums are added up after. So the error grows with the root of either number and
+// not with that of their product, as it would in one long sum.
+constexpr int64_t kSummed = kDepthBlock;
+// Rows of the gradient whose parts, with those of d, stay in the L2 cache while all of the values go by.
+constexpr int64_t kGradientBlocks = 4;
+
+// A thread's rows of a gradient.
+template <class A>
+class GradientRows {
+ public:
+  GradientRows(A* total, Matrix<A> d, const A* values, int64_t N, int64_t G)
+      : total_(total), d_(d), values_(values), N_(N), G_(G) {
+    left_ = scratch_.zeros<A>(kGradientBlocks * kRowBlock * kSummed);
+    tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
+  }
+
+  void run(int64_t begin, int64_t end) {
+    constexpr int64_t kGroupRows = kGradientBlocks * kRowBlock;
+    for (int64_t first = begin; first < end; first += kGroupRows) {
+      const int64_t rows = std::min(kGroupRows, end - first);
+      for (int64_t n = 0; n < N_; n += kSummed) group(first, rows, n, std::min(kSummed, N_ - n));
+    }
+  }
+
+ private:
+  // total[first + r] += the sum over `depth` rows from n on of d[n, first + r] values[n].
+  void group(int64_t first, int64_t rows, int64_t n, int64_t depth) {
+    for (int64_t r = 0; r < rows; r += kRowBlock) {
+      const int64_t some = std::min(kRowBlock, rows - r);
+      const A* from = d_.numbers + n * d_.row + first + r;
+      A* to = left_ + r * kSummed;
+      for (int64_t i = 0; i < depth; ++i) std::copy_n(from + i * d_.row, some, to + i * kRowBlock);
+    }
+    for (int64_t p = 0; p < panels<A>(G_, false); ++p) {
+      const A* panel = values_ + (p * N_ + n) * kPanel<A>;
+      for (int64_t r = 0; r < rows; r += kRowBlock) {
+        const int64_t some = std::min(kRowBlock, rows - r);
+        std::fill_n(tile_, some * kPanel<A>, A(0));
+        multiply(some, Left<A>{left_ + r * kSummed, 1, kRowBlock}, panel, depth, tile_);
+        add(first + r, some, p * kPanel<A>);
+      }
+    }
+  }
+
+  void add(int64_t first, int64_t rows, int64_t column) {
+    constexpr int64_t V = kLanes<A>;
+    const int64_t columns = std::min(kPanel<A>, G_ - column);
+    for (int64_t r = 0; r < rows; ++r) {
+      A* to = total_ + (first + r) * G_ + column;
+      for (int64_t j = 0; j < columns; j += V) {
+        const int64_t m = std::min(V, columns - j);
+        store(to + j, load(to + j, m) + Vec<A>::loadu(tile_ + r * kPanel<A> + j), m);
+      }
+    }
+  }
+
+  A* total_;
+  const Matrix<A> d_;
+  const A* values_;
+  const int64_t N_, G_;
+  Scratch scratch_;
+  A *left_, *tile_;
+};
+
+// total [F, G] += d^T values, of d [N, F], whose rows are contiguous, and values [N, G].
+template <class A>
+void add_gradient(A* total, Matrix<A> d, Matrix<A> values, int64_t N) {
+  const int64_t G = values.width;
+  Scratch scratch;
+  A* packed = scratch.zeros<A>(panels<A>(G, false) * N * kPanel<A>);
+  pack<A>(values.numbers, {0, values.unit, values.row}, N, G, false, packed);
+  const int64_t grain = std::max<int64_t>(kTileRows, (1 << 18) / std::max<int64_t>(1, N * G));
+  at::parallel_for(0, d.width, grain, [&](int64_t begin, int64_t end) {
+    GradientRows<A>(total, d, packed, N, G).run(begin, end);
+  });
+}
+
+}  // namespace hyperlstm
