@@ -22,8 +22,8 @@ from .layer import LayerParams, LayerState, Run, embedding_bias, hidden_weight, 
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
 #: The same for the forward pass, which sums nothing over steps: its arrays should stay in the cache.
 FORWARD_CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
-#: How many rows a chunk may sum over: a longer sum in one go rounds worse than one that is taken step by step. A GPU's
-#: products split such sums themselves.
+#: How many rows a chunk may sum over: a longer sum in one go rounds worse than one that is taken step by step, and what
+#: a chunk leaves should be in the cache when it is summed. A GPU's products split such sums themselves.
 CHUNK_ROWS = {"cpu": 512, "cuda": 1 << 62}
 #: Up to this size the products with h are kept for the backward pass; above, memory counts for more than the sixth of
 #: the time that rebuilding them takes.
@@ -77,16 +77,18 @@ ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerSt
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
-#: (total [F, G], d [N, F], values [N, G]): adds d^T values to total
-AddProduct = Callable[[Tensor, Tensor, Tensor], None]
+#: total [F, G], d [N, F] and values [N, G] of a gradient d^T values that is to be added to total
+Product = tuple[Tensor, Tensor, Tensor]
+AddProducts = Callable[[Sequence[Product]], None]
 
 
-def add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
-    """Add d^T values to total [F, G], of d [N, F] and values [N, G]; in one pass over total where dtypes allow it."""
-    if total.dtype == d.dtype:
-        total.addmm_(d.T, values)
-    else:
-        total += d.T @ values
+def add_products(products: Sequence[Product]) -> None:
+    """Add to each total its product; in one pass over total where dtypes allow it."""
+    for total, d, values in products:
+        if total.dtype == d.dtype:
+            total.addmm_(d.T, values)
+        else:
+            total += d.T @ values
 
 
 class Sweeps(NamedTuple):
@@ -96,7 +98,7 @@ class Sweeps(NamedTuple):
     backward: Callable[[LayerParams], BackwardSweep]
     keeps_products: bool = False  # the forward sweep leaves its products with h behind
     numbers: int = 40  # that the arrays of a chunk take for each number of the output
-    add_product: AddProduct = add_product
+    add_products: AddProducts = add_products
 
 
 def rung(module: str, sweeps: Sweeps) -> Run:
@@ -285,7 +287,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
                 d_out[steps],
             )
             deltas, carried = sweep(chunk, carried)
-            _add_weight_gradients(d_params, x[steps], chunk, deltas, sweeps.add_product)
+            _add_weight_gradients(d_params, x[steps], chunk, deltas, sweeps.add_products)
             if d_x is not None:
                 d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ w_x()
         grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]
@@ -306,7 +308,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
 
 
 def _add_weight_gradients(
-    d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas, add_product: AddProduct
+    d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas, add_products: AddProducts
 ) -> None:
     """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
     H4 = deltas.inp.shape[-1]
@@ -330,10 +332,9 @@ def _add_weight_gradients(
         dy = deltas.y.flatten(0, 1)
         sums |= {"bias": lambda: dy.sum(0, dtype=cell), "d_weight": lambda: _d_weight_gradient(chunk, dy)}
     summed: dict[str, Tensor] = {**dict(zip(_NORMS, deltas.norms, strict=False)), **deltas.sums}
+    add_products([(total.flatten(0, -2), *products[name]) for name, total in d_params.items() if name in products])
     for name, total in d_params.items():
-        if name in products:
-            add_product(total.flatten(0, -2), *products[name])
-        else:
+        if name not in products:
             total += (summed[name] if name in summed else sums[name]()).view_as(total)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,13 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
 ) -> None:
     model, x, state = model_and_input(name, device)
     expected = dict(zip([n for n, _ in model.named_parameters()], gradients(model, x, state)[5:], strict=True))
-    made: list[Tensor] = []
+    made: list[recurrence.Product] = []
     add_gradients = recurrence._add_weight_gradients
 
-    def counted(d_params: Any, x: Any, chunk: Any, deltas: Any, add_product: recurrence.AddProduct) -> None:
-        def add(total: Tensor, d: Tensor, values: Tensor) -> None:
-            made.append(total)
-            add_product(total, d, values)
+    def counted(d_params: Any, x: Any, chunk: Any, deltas: Any, add_products: recurrence.AddProducts) -> None:
+        def add(products: Sequence[recurrence.Product]) -> None:
+            made.extend(products)
+            add_products(products)
 
         add_gradients(d_params, x, chunk, deltas, add)
 

@@ -1,11 +1,14 @@
 """The loops over steps in compiled code: each thread takes its batch rows through all steps, one fused pass a phase."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import recurrence
 from ..layer import LayerParams, LayerState
-from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, add_product, cell_dtype, rung
+from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Product, Sweeps, cell_dtype, rung
 from .build import library, why_unavailable
 
 __all__ = ["run", "why_unavailable"]
@@ -55,12 +58,12 @@ def backward(p: LayerParams) -> BackwardSweep:
     return sweep
 
 
-def add_products(total: Tensor, d: Tensor, values: Tensor) -> None:
-    """Add d^T values to total, in bfloat16 with torch's product, which has instructions for it."""
-    if d.dtype == total.dtype:
-        library().add_product(total, d, values)
+def add_products(products: Sequence[Product]) -> None:
+    """Add each product, in bfloat16 with torch's, which has instructions for it."""
+    if products and all(d.dtype == total.dtype for total, d, _ in products):
+        library().add_products(*map(list, zip(*products, strict=True)))
     else:
-        add_product(total, d, values)
+        recurrence.add_products(products)
 
 
-run = rung(__name__, Sweeps(forward, backward, keeps_products=True, numbers=16, add_product=add_products))
+run = rung(__name__, Sweeps(forward, backward, keeps_products=True, numbers=16, add_products=add_products))

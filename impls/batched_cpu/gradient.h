@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "product.h"
 #include "scratch.h"
@@ -81,14 +82,46 @@ class GradientRows {
 
 // total [F, G] += d^T values, of d [N, F], whose rows are contiguous, and values [N, G].
 template <class A>
-void add_gradient(A* total, Matrix<A> d, Matrix<A> values, int64_t N) {
-  const int64_t G = values.width;
+struct GradientProduct {
+  A* total;
+  Matrix<A> d, values;
+};
+
+// Shares out the items of several lists, counts[i] items of cost costs[i] each, among threads: run(i, begin, end) gets
+// those of list i from begin to end. A thread gets `least` of the cost or more.
+template <class Run>
+void for_shares(
+    const std::vector<int64_t>& counts, const std::vector<int64_t>& costs, int64_t least, const Run& run) {
+  int64_t all = 0;
+  for (size_t i = 0; i < counts.size(); ++i) all += counts[i] * costs[i];
+  at::parallel_for(0, all, least, [&](int64_t begin, int64_t end) {
+    int64_t offset = 0;
+    for (size_t i = 0; i < counts.size(); offset += counts[i] * costs[i], ++i) {
+      const auto item = [&](int64_t at) { return std::clamp<int64_t>((at - offset) / costs[i], 0, counts[i]); };
+      if (item(begin) < item(end)) run(i, item(begin), item(end));
+    }
+  });
+}
+
+// All products of N rows, in two parallel regions: threads that sleep between regions take long to wake.
+template <class A>
+void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
+  constexpr int64_t kLeast = 1 << 18;  // multiply-adds that are worth a thread
   Scratch scratch;
-  A* packed = scratch.zeros<A>(panels<A>(G, false) * N * kPanel<A>);
-  pack<A>(values.numbers, {0, values.unit, values.row}, N, G, false, packed);
-  const int64_t grain = std::max<int64_t>(kTileRows, (1 << 18) / std::max<int64_t>(1, N * G));
-  at::parallel_for(0, d.width, grain, [&](int64_t begin, int64_t end) {
-    GradientRows<A>(total, d, packed, N, G).run(begin, end);
+  std::vector<A*> packed;
+  std::vector<int64_t> rows, columns, ones(products.size(), 1);
+  for (const auto& p : products) {
+    rows.push_back(p.d.width);
+    columns.push_back(panels<A>(p.values.width, false));
+    packed.push_back(scratch.zeros<A>(columns.back() * N * kPanel<A>));
+  }
+  const int64_t a_panel = std::max<int64_t>(1, N * kPanel<A>);
+  for_shares(columns, ones, std::max<int64_t>(1, kLeast / 8 / a_panel), [&](size_t i, int64_t begin, int64_t end) {
+    const Matrix<A>& values = products[i].values;
+    pack_panels<A>(values.numbers, {0, values.unit, values.row}, N, values.width, false, packed[i], begin, end);
+  });
+  for_shares(rows, columns, std::max<int64_t>(1, kLeast / a_panel), [&](size_t i, int64_t begin, int64_t end) {
+    GradientRows<A>(products[i].total, products[i].d, packed[i], N, products[i].values.width).run(begin, end);
   });
 }
 

@@ -49,12 +49,13 @@ inline int64_t panels(int64_t units, bool gates) {
   return ceil_div(units, gates ? kLanes<A> : kPanel<A>);
 }
 
-// source -> to [panels, K, 4, lanes], zero where there is no unit.
+// Panels `begin` to `end` of source -> to [panels, K, 4, lanes], zero where there is no unit.
 template <class T>
-void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to) {
+void pack_panels(
+    const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t begin, int64_t end) {
   using A = Acc<T>;
   constexpr int64_t V = kLanes<A>, kBlock = 16;  // depth of a block whose cache lines stay in L1 while it is transposed
-  const auto pack_panel = [&](int64_t p) {
+  for (int64_t p = begin; p < end; ++p) {
     for (int64_t d = 0; d < K; d += kBlock) {
       const int64_t depth = std::min(kBlock, K - d);
       for (int64_t k = 0; k < kGates; ++k) {
@@ -77,10 +78,16 @@ void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc
         }
       }
     }
-  };
-  const int64_t grain = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, K * kPanel<A>));
+  }
+}
+
+// All panels of source, as above.
+template <class T>
+void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to) {
+  using A = Acc<T>;
+  const int64_t grain = std::max<int64_t>(1, (1 << 15) / (K * kPanel<A>));
   at::parallel_for(0, panels<A>(units, gates), grain, [&](int64_t begin, int64_t end) {
-    for (int64_t p = begin; p < end; ++p) pack_panel(p);
+    pack_panels<T>(source, at, K, units, gates, to, begin, end);
   });
 }
 

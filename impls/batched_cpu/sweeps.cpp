@@ -100,15 +100,21 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
   return gradients;
 }
 
-// total [F, G] += d^T values of d [N, F] and values [N, G], all in the accumulation type.
-void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values) {
-  const int64_t N = d.size(0), F = d.size(1), G = values.size(1);
-  TORCH_CHECK(d.stride(1) == 1 && values.size(0) == N, "expected d [N, F] and values [N, G] with rows of d contiguous");
-  AT_DISPATCH_FLOATING_TYPES(total.scalar_type(), "add_product", [&] {
-    using Numbers = Matrix<scalar_t>;
-    add_gradient<scalar_t>(
-        data<scalar_t>(total, {F, G}), Numbers{d.const_data_ptr<scalar_t>(), d.stride(0), 1, F},
-        Numbers{values.const_data_ptr<scalar_t>(), values.stride(0), values.stride(1), G}, N);
+// total [F, G] += d^T values for each of them, d [N, F] and values [N, G], all in the accumulation type.
+void add_products(const Tensors& totals, const Tensors& ds, const Tensors& values) {
+  if (totals.empty()) return;
+  const int64_t N = ds[0].size(0);
+  AT_DISPATCH_FLOATING_TYPES(totals[0].scalar_type(), "add_products", [&] {
+    std::vector<GradientProduct<scalar_t>> products;
+    for (size_t i = 0; i < totals.size(); ++i) {
+      const at::Tensor &d = ds[i], &v = values[i];
+      TORCH_CHECK(d.size(0) == N && d.stride(1) == 1 && v.size(0) == N, "expected N rows, those of d contiguous");
+      products.push_back(
+          {data<scalar_t>(totals[i], {d.size(1), v.size(1)}),
+           {d.const_data_ptr<scalar_t>(), d.stride(0), 1, d.size(1)},
+           {v.const_data_ptr<scalar_t>(), v.stride(0), v.stride(1), v.size(1)}});
+    }
+    add_gradients(products, N);
   });
 }
 
@@ -121,7 +127,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
         py::arg("uh"));
-  m.def("add_product", &add_product, Release(), py::arg("total"), py::arg("d"), py::arg("values"));
+  m.def("add_products", &add_products, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
   m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
 }
 
