@@ -86,4 +86,6 @@ def sanitize(session: nox.Session) -> None:
     built = "import sys; from impls import why_unavailable; sys.exit(why_unavailable('batched_cpu', 'cpu'))"
     session.run("python", "-c", built, env=env)
     scratch = str(Path(session.create_tmp()) / "results")
-    session.run("python", "-m", "pytest", "suite/test_equality.py", "-k", "batched_cpu", "--results", scratch, env=env)
+    files = ("suite/test_equality.py", "suite/test_batched_cpu.py")
+    chosen = "(test_equality and batched_cpu) or weight_gradients"
+    session.run("python", "-m", "pytest", *files, "-k", chosen, "--results", scratch, env=env)
