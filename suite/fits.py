@@ -1,5 +1,6 @@
 """Straight lines through measured points: what stays, what grows, and how far off points are that no line has seen."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,9 @@ class Line:
         """Return the last whole n at which a rising straight line is not above the value; ValueError for any other."""
         if self.square or self.slope <= 0:
             raise ValueError(f"slope: expected a rising straight line, got {self}")
-        return int((value - self.constant) // self.slope)
+        n = (value - self.constant) / self.slope
+        # A fitted line that meets the value at a whole n misses it by rounding, on either side.
+        return round(n) if math.isclose(n, round(n), rel_tol=1e-9) else math.floor(n)
 
     def overhead(self, n: float) -> float:
         """Return the share of the value at n that does not grow with n; 0 where the constant came out negative."""
