@@ -139,20 +139,13 @@ class BackwardSweep {
 
     // to [rows, N] = left [rows, K] times panels of N columns, or that added to it.
     void product(const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, A* to, bool add) {
-      constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+      constexpr int64_t P = kPanel<A>;
       for (int64_t p = 0; p < panels<A>(N, false); ++p) {
         for (int64_t first = 0; first < rows_; first += kRowBlock) {
           const int64_t n = std::min(kRowBlock, rows_ - first), columns = std::min(P, N - p * P);
           std::fill_n(tile_, n * P, A(0));
           multiply(n, Left<A>{left + first * left_stride, left_stride}, packed + p * K * P, K, tile_);
-          for (int64_t r = 0; r < n; ++r) {
-            A* row = to + (first + r) * N + p * P;
-            for (int64_t j = 0; j < columns; j += V) {
-              const int64_t m = std::min(V, columns - j);
-              const Vec<A> sum = Vec<A>::loadu(tile_ + r * P + j);
-              store(row + j, add ? sum + load(row + j, m) : sum, m);
-            }
-          }
+          write_tile(tile_, n, columns, to + first * N + p * P, N, add);
         }
       }
     }

@@ -28,8 +28,8 @@ class GradientRows {
  public:
   GradientRows(A* total, Matrix<A> d, const A* values, int64_t N, int64_t G)
       : total_(total), d_(d), values_(values), N_(N), G_(G) {
-    left_ = scratch_.zeros<A>(kGradientBlocks * kRowBlock * kSummed);
-    tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
+    left_ = scratch_.empty<A>(kGradientBlocks * kRowBlock * kSummed);
+    tile_ = scratch_.empty<A>(kRowBlock * kPanel<A>);
   }
 
   void run(int64_t begin, int64_t end) {
@@ -55,19 +55,8 @@ class GradientRows {
         const int64_t some = std::min(kRowBlock, rows - r);
         std::fill_n(tile_, some * kPanel<A>, A(0));
         multiply(some, Left<A>{left_ + r * kSummed, 1, kRowBlock}, panel, depth, tile_);
-        add(first + r, some, p * kPanel<A>);
-      }
-    }
-  }
-
-  void add(int64_t first, int64_t rows, int64_t column) {
-    constexpr int64_t V = kLanes<A>;
-    const int64_t columns = std::min(kPanel<A>, G_ - column);
-    for (int64_t r = 0; r < rows; ++r) {
-      A* to = total_ + (first + r) * G_ + column;
-      for (int64_t j = 0; j < columns; j += V) {
-        const int64_t m = std::min(V, columns - j);
-        store(to + j, load(to + j, m) + Vec<A>::loadu(tile_ + r * kPanel<A> + j), m);
+        const int64_t column = p * kPanel<A>, columns = std::min(kPanel<A>, G_ - column);
+        write_tile(tile_, some, columns, total_ + (first + r) * G_ + column, G_, true);
       }
     }
   }
@@ -113,7 +102,7 @@ void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
   for (const auto& p : products) {
     rows.push_back(p.d.width);
     columns.push_back(panels<A>(p.values.width, false));
-    packed.push_back(scratch.zeros<A>(columns.back() * N * kPanel<A>));
+    packed.push_back(scratch.empty<A>(columns.back() * N * kPanel<A>));
   }
   const int64_t a_panel = std::max<int64_t>(1, N * kPanel<A>);
   for_shares(columns, ones, std::max<int64_t>(1, kLeast / 8 / a_panel), [&](size_t i, int64_t begin, int64_t end) {

@@ -155,4 +155,17 @@ void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, A* tile) {
   }
 }
 
+// Writes a tile [rows, 4, lanes] to the first `columns` numbers of rows `stride` apart, or adds it to them.
+template <class A>
+void write_tile(const A* tile, int64_t rows, int64_t columns, A* to, int64_t stride, bool add) {
+  constexpr int64_t V = kLanes<A>;
+  for (int64_t r = 0; r < rows; ++r, tile += kPanel<A>, to += stride) {
+    for (int64_t j = 0; j < columns; j += V) {
+      const int64_t m = std::min(V, columns - j);
+      const Vec<A> sum = Vec<A>::loadu(tile + j);
+      store(to + j, add ? sum + load(to + j, m) : sum, m);
+    }
+  }
+}
+
 }  // namespace hyperlstm

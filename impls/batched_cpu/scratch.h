@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #endif
 
-#include <cstring>
+#include <algorithm>
 #include <vector>
 
 #include "product.h"
@@ -25,14 +25,20 @@ void expect_writes(const A* memory, int64_t n) {
 #endif
 }
 
-// Hands out zeroed arrays that begin on a cache line and are freed together.
+// Hands out arrays that begin on a cache line and are freed together.
 class Scratch {
  public:
   template <class A>
+  A* empty(int64_t n) {
+    owned_.push_back(c10::GetCPUAllocator()->allocate(std::max<int64_t>(n, 1) * sizeof(A)));
+    return static_cast<A*>(owned_.back().get());
+  }
+
+  template <class A>
   A* zeros(int64_t n) {
-    const size_t bytes = std::max<int64_t>(n, 1) * sizeof(A);
-    owned_.push_back(c10::GetCPUAllocator()->allocate(bytes));
-    return static_cast<A*>(std::memset(owned_.back().get(), 0, bytes));
+    A* const array = empty<A>(n);
+    std::fill_n(array, n, A(0));
+    return array;
   }
 
  private:
