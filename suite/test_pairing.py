@@ -1,6 +1,7 @@
 """Paired rounds see through a drifting clock, and what is measured beside them is what it says."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from . import bench_step, hardware, measure, pairing
 from .cases import Case
 from .compare import implementation
 from .examples import CPU, TINY, job
-from .stopwatch import DeviceEvents, clock_columns
+from .stopwatch import DeviceEvents, Work, clock_columns
 from .subjects import LSTM
 
 
@@ -129,6 +130,44 @@ def test_the_share_is_of_the_bound_that_holds() -> None:
     assert hardware.share(row | {"least_bytes": 8e7}, ceiling) == {
         "multiply_adds_per_s": 5e8, "bound": "memory", "share": 0.8,
     }  # fmt: skip
+
+
+class Told:
+    """Takes what is called at its word for how long it took."""
+
+    def seconds(self, work: Work) -> float:
+        """Return what the call returns, if that is a time."""
+        told = work()
+        return told if isinstance(told, float) else 1.0
+
+    def clock(self) -> None:
+        """Return None."""
+
+
+def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(name: str, *seconds: float) -> hardware.Product:
+        told = iter(seconds)
+        return hardware.Product(name, lambda a: partial(float, next(told)))
+
+    ways = [takes("slow", 0.004, 0.06), takes("fast", 0.002, 0.01, 0.2)]
+    monkeypatch.setattr(hardware, "COPIED", 1 << 10)
+    monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
+    monkeypatch.setattr(hardware, "stopwatch", lambda device: Told())
+    found = hardware.ceilings(CPU, "float32")
+    assert (found["product"], found["side"]) == ("fast", 2 * hardware.SMALLEST)
+    assert found["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_the_ceiling_in_float32_is_no_lower_than_what_runs_the_baseline() -> None:
+    assert [way.name for way in hardware.products(CPU, "float32")] == ["torch.mm", "oneDNN"]
+    a = torch.rand(33, 33)
+    for way in hardware.products(CPU, "float32"):
+        product = way.of(a)()
+        assert isinstance(product, torch.Tensor)
+        product = product.to_dense() if product.is_mkldnn else product
+        wanted = a @ a if way.name == "torch.mm" else a @ a.T
+        torch.testing.assert_close(product, wanted)
 
 
 def test_operator_calls_are_those_that_call_no_other() -> None:
