@@ -62,7 +62,7 @@ def backward(p: LayerParams) -> BackwardSweep:
     w_d = p.d_weight.flatten(0, 1)
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
-        K, B = chunk.z.shape[:2]
+        K, B = chunk.x.shape[:2]
         u, a_h = chunk.uh.split([4 * H, 4 * S], dim=-1)
         v, a_x = chunk.vx.split([4 * H, 4 * S], dim=-1)
         a = (chunk.before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())

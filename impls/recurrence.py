@@ -8,11 +8,13 @@ chunk and never stands whole in memory.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from . import transforms
 from .layer import LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight
@@ -32,32 +34,66 @@ KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
 _NORMS = tuple(name for name in LayerParams._fields if "norm" in name)
 
 
+class Weights:
+    """What products over whole chunks multiply by, each put together once a sequence, when first asked for."""
+
+    def __init__(self, p: LayerParams) -> None:
+        self._p = p
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The weights for x, [4H + 4S, I]."""
+        return input_weight(self._p)
+
+    @cached_property
+    def h(self) -> Tensor:
+        """The weights for h, [4H + 4S, H]."""
+        return hidden_weight(self._p)
+
+    @cached_property
+    def z(self) -> tuple[Tensor, Tensor]:
+        """The weights [12Z, S] and the bias [12Z] of z."""
+        return self._p.z_weight.flatten(0, 2), embedding_bias(self._p)
+
+
 class Inputs:
     """x of K consecutive steps, [K, B, I], with its products for the sweeps that do not make their own."""
 
-    def __init__(self, x: Tensor, weight: Callable[[], Tensor]) -> None:
-        self.x, self._weight = x, weight
+    def __init__(self, x: Tensor, weights: Weights) -> None:
+        self.x, self._weights = x, weights
 
     @cached_property
     def products(self) -> Tensor:
         """The products with x_t, [K, B, 4H + 4S]: v, then the hyper LSTM's part; made when first asked for."""
-        return torch.nn.functional.linear(self.x, self._weight())
+        return linear(self.x, self._weights.x)
 
 
-class Chunk(NamedTuple):
-    """K consecutive steps as the backward sweep sees them."""
+@dataclass
+class Chunk:
+    """K consecutive steps as the backward sweep sees them; products that it asks for and nobody kept are made anew."""
 
-    inputs: Inputs
-    uh: Tensor  # [K, B, 4H + 4S], products with h_{t-1}: u, then the hyper LSTM's part
-    z: Tensor  # [K, B, 12, Z]
+    x: Tensor  # [K, B, I]
+    kept: Tensor | None  # what the forward sweep left, [K, B, 4H + 4S]
     before: LayerState  # [K, B, *] each: the states that each step started from
     after: LayerState  # [K, B, *] each: the states that each step ended in
     d_out: Tensor  # [K, B, H]
+    weights: Weights
 
-    @property
+    @cached_property
     def vx(self) -> Tensor:
         """The products with x_t, [K, B, 4H + 4S]."""
-        return self.inputs.products
+        return linear(self.x, self.weights.x)
+
+    @cached_property
+    def uh(self) -> Tensor:
+        """The products with h_{t-1}, [K, B, 4H + 4S]: u, then the hyper LSTM's part."""
+        return linear(self.before.h, self.weights.h) if self.kept is None else self.kept
+
+    @cached_property
+    def z(self) -> Tensor:
+        """The embeddings z of the step's h_hat, [K, B, 12, Z]."""
+        z: Tensor = linear(self.after.h_hat, *self.weights.z)
+        return z.view(*z.shape[:2], 12, -1)
 
 
 class Deltas(NamedTuple):
@@ -68,11 +104,12 @@ class Deltas(NamedTuple):
     y: Tensor | None  # [K, B, 4, H], gradient of d_h u + d_x v + b, before the norm; None if `sums` has what it is for
     z: Tensor  # [K, B, 12, Z]
     norms: Sequence[Tensor] = ()  # gradients of the norms in the order of LayerParams, summed over the chunk
-    sums: Mapping[str, Tensor] = {}  # gradients of bias and d_weight, if the sweep has summed them on its way
+    sums: Mapping[str, Tensor] = {}  # gradients that the sweep has summed on its way, by name
 
 
-#: (inputs, state before, arrays [K, B, *] to write the states after each step to, array
-#: [K, B, 4H + 4S] to write the products with h to, None if nobody wants them) -> last state
+#: (inputs, state before, arrays [K, B, *] to write the states after each step to, array [K, B, 4H + 4S] to write to
+#: what the backward sweep finds as `kept`: the products with h, or what it rather has; None if nobody wants it) ->
+#: last state
 ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
@@ -96,7 +133,7 @@ class Sweeps(NamedTuple):
 
     forward: Callable[[LayerParams], ForwardSweep]
     backward: Callable[[LayerParams], BackwardSweep]
-    keeps_products: bool = False  # the forward sweep leaves its products with h behind
+    keeps_products: bool = False  # the forward sweep leaves something to be kept
     numbers: int = 40  # that the arrays of a chunk take for each number of the output
     add_products: AddProducts = add_products
 
@@ -163,12 +200,12 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         out = x.new_empty(T, B, H)
         kept = x.new_empty(rows, B, H, dtype=cell), x.new_empty(rows, B, S), x.new_empty(rows, B, S, dtype=cell)
         uh = x.new_empty(T, B, 4 * (H + S)) if products else x.new_empty(0)
-        sweep, w_x = sweeps.forward(p), cache(lambda: input_weight(p))
+        sweep, weights = sweeps.forward(p), Weights(p)
         s = LayerState(h, c.to(cell), h_hat, c_hat.to(cell))
         for steps in chunks:
             K = steps.stop - steps.start
             into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in kept))
-            s = sweep(Inputs(x[steps], w_x), s, into, uh[steps] if products else None)
+            s = sweep(Inputs(x[steps], weights), s, into, uh[steps] if products else None)
             # Cloned, since the next chunk may write where this state lies.
             s = LayerState(*(part.clone() for part in s))
         last = (part.to(x.dtype) for part in s)
@@ -252,7 +289,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         out_c: Tensor,
         out_h_hat: Tensor,
         out_c_hat: Tensor,
-        uh: Tensor,
+        kept: Tensor,
         d_out: Tensor,
         d_h: Tensor,
         d_c: Tensor,
@@ -271,25 +308,16 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
             if need
         }
         d_x = torch.empty_like(x) if needs[0] else None
-        sweep, w_x = sweeps.backward(p), cache(lambda: input_weight(p))
-        w_h = None if uh.dim() == 3 else hidden_weight(p)
-        w_z, b_z = p.z_weight.flatten(0, 2), embedding_bias(p)
+        sweep, weights = sweeps.backward(p), Weights(p)
         T, B, _ = x.shape
         for steps in reversed(_chunks(CHUNK_BYTES, sweeps, p, T, B, CHUNK_ROWS[x.device.type])):
             before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
             after = LayerState(*(q[steps] for q in trajectory))
-            chunk = Chunk(
-                Inputs(x[steps], w_x),
-                uh[steps] if w_h is None else torch.nn.functional.linear(before.h, w_h),
-                torch.nn.functional.linear(after.h_hat, w_z, b_z).unflatten(-1, (12, -1)),
-                before,
-                after,
-                d_out[steps],
-            )
+            chunk = Chunk(x[steps], kept[steps] if kept.dim() == 3 else None, before, after, d_out[steps], weights)
             deltas, carried = sweep(chunk, carried)
-            _add_weight_gradients(d_params, x[steps], chunk, deltas, sweeps.add_products)
+            _add_weight_gradients(d_params, chunk, deltas, sweeps.add_products)
             if d_x is not None:
-                d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ w_x()
+                d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ weights.x
         grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]
         return [
             x.new_empty(0) if g is None or not need else g.to(x.dtype) for g, need in zip(grads, needs, strict=True)
@@ -307,15 +335,15 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
     return op
 
 
-def _add_weight_gradients(
-    d_params: dict[str, Tensor], x: Tensor, chunk: Chunk, deltas: Deltas, add_products: AddProducts
-) -> None:
+def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Deltas, add_products: AddProducts) -> None:
     """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
     H4 = deltas.inp.shape[-1]
     cell = chunk.before.c.dtype
     du, da = deltas.rec.flatten(0, 1).split([H4, deltas.rec.shape[-1] - H4], dim=1)  # [N, 4H], [N, 4S] of N = K B rows
     dv, dz = deltas.inp.flatten(0, 1), deltas.z.flatten(0, 1)
-    x, h, h_hat_before, h_hat = (y.flatten(0, 1) for y in (x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat))
+    x, h, h_hat_before, h_hat = (
+        y.flatten(0, 1) for y in (chunk.x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
+    )
     products = {
         "weight_x": (dv, x),
         "weight_h": (du, h),

@@ -252,7 +252,7 @@ FAULTS = (
     # What was handed in is written to
     _skeleton(
         "x scaled in place",
-        ("s = sweep(Inputs(x[steps], w_x)", "s = sweep(Inputs(x[steps].mul_(0.5), w_x)"),
+        ("s = sweep(Inputs(x[steps], weights)", "s = sweep(Inputs(x[steps].mul_(0.5), weights)"),
         damages="input x",
         kind="inputs damaged",
     ),
@@ -334,16 +334,16 @@ FAULTS = (
     _stale(
         "packed weights kept by shape",
         (
-            "sweeps.forward(p), cache(lambda: input_weight(p))",
-            "sweeps.forward(p), cache(lambda: _KEPT.setdefault(p.weight_x.shape, input_weight(p)))",
+            "input_weight(self._p)",
+            "_KEPT.setdefault(self._p.weight_x.shape, input_weight(self._p))",
         ),
         damages="out",
     ),
     _stale(
         "packed weights kept by address",
         (
-            "sweeps.forward(p), cache(lambda: input_weight(p))",
-            "sweeps.forward(p), cache(lambda: _KEPT.setdefault(p.weight_x.data_ptr(), input_weight(p)))",
+            "input_weight(self._p)",
+            "_KEPT.setdefault(self._p.weight_x.data_ptr(), input_weight(self._p))",
         ),
         damages="out",
     ),

@@ -102,12 +102,12 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
     made: list[recurrence.Product] = []
     add_gradients = recurrence._add_weight_gradients
 
-    def counted(d_params: Any, x: Any, chunk: Any, deltas: Any, add_products: recurrence.AddProducts) -> None:
+    def counted(d_params: Any, chunk: Any, deltas: Any, add_products: recurrence.AddProducts) -> None:
         def add(products: Sequence[recurrence.Product]) -> None:
             made.extend(products)
             add_products(products)
 
-        add_gradients(d_params, x, chunk, deltas, add)
+        add_gradients(d_params, chunk, deltas, add)
 
     monkeypatch.setattr(recurrence, "_add_weight_gradients", counted)
 

@@ -1,9 +1,9 @@
 """The loops over steps in compiled code: each thread takes its batch rows through all steps, one fused pass a phase."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import recurrence
@@ -13,14 +13,17 @@ from .build import library, why_unavailable
 
 __all__ = ["run", "why_unavailable"]
 
+#: The sums that the compiled backward sweep returns first; those of the norms follow.
+_SUMS = ("d_weight", "bias", "hyper_bias", "z_bias")
+
 
 def forward(p: LayerParams) -> ForwardSweep:
     """Pack the parameters for the forward sweep and return it."""
     compiled = library()
     weights = compiled.Weights([q for q in p if q is not None], False)
 
-    def sweep(inputs: Inputs, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
-        compiled.forward(weights, inputs.x.contiguous(), [q.contiguous() for q in s], list(into), uh)
+    def sweep(inputs: Inputs, s: LayerState, into: LayerState, kept: Tensor | None) -> LayerState:
+        compiled.forward(weights, inputs.x.contiguous(), [q.contiguous() for q in s], list(into), kept)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -29,9 +32,9 @@ def forward(p: LayerParams) -> ForwardSweep:
 def backward(p: LayerParams) -> BackwardSweep:
     """Pack the transposed parameters for the backward sweep and return it."""
     compiled = library()
-    weights = compiled.Weights([q for q in p if q is not None], True)
-    H, Z = p.bias.shape[1], p.z_bias.shape[2]
-    w_s, w_x, b = p.hyper_weight_s.flatten(0, 1), p.hyper_weight_x.flatten(0, 1), p.hyper_bias.flatten()
+    params = [q for q in p if q is not None]
+    weights, forward_weights = compiled.Weights(params, True), cache(lambda: compiled.Weights(params, False))
+    H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     cell = cell_dtype(p.bias.dtype)
     reused: dict[str, Tensor] = {}
 
@@ -41,19 +44,22 @@ def backward(p: LayerParams) -> BackwardSweep:
             reused[name] = p.bias.new_empty(shape)
         return reused[name][: shape[0]]
 
+    def rebuilt(chunk: Chunk) -> Tensor:
+        """Return what the forward sweep would have kept."""
+        kept = reuse("kept", *chunk.x.shape[:2], 4 * H + 4 * S)
+        known = (chunk.x, chunk.before.h, chunk.before.h_hat)
+        compiled.rebuild(forward_weights(), *(q.contiguous() for q in known), kept)
+        return kept
+
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
-        K, B = chunk.z.shape[:2]
-        a = F.linear(chunk.inputs.x, w_x, b).add_(chunk.uh[..., 4 * H :])
-        a.flatten(0, 1).addmm_(chunk.before.h_hat.flatten(0, 1), w_s.T)
-        rec, z = reuse("rec", *chunk.uh.shape), reuse("z", K, B, 12, Z)
-        inp = reuse("inp", K, B, 4 * H)
-        arrays = [chunk.inputs.x, chunk.uh, a, chunk.z.flatten(2), chunk.before.c, chunk.after.c]
-        arrays += [chunk.before.c_hat, chunk.after.c_hat, chunk.d_out]
+        K, B = chunk.x.shape[:2]
+        rec, inp, z = reuse("rec", K, B, 4 * H + 4 * S), reuse("inp", K, B, 4 * H), reuse("z", K, B, 12, Z)
+        arrays = [chunk.x, rebuilt(chunk) if chunk.kept is None else chunk.kept, chunk.after.h_hat]
+        arrays += [chunk.before.c, chunk.after.c, chunk.before.c_hat, chunk.after.c_hat, chunk.d_out]
         state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
-        d_weight, bias, *norms = compiled.backward(
-            weights, [q.contiguous() for q in arrays], [rec, inp, z.flatten(2)], state
-        )
-        return Deltas(rec, inp, None, z, norms, {"bias": bias, "d_weight": d_weight}), LayerState(*state)
+        found = compiled.backward(weights, [q.contiguous() for q in arrays], [rec, inp, z.flatten(2)], state)
+        sums = dict(zip(_SUMS, found, strict=False))
+        return Deltas(rec, inp, None, z, found[len(sums) :], sums), LayerState(*state)
 
     return sweep
 

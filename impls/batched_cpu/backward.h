@@ -14,9 +14,8 @@ namespace hyperlstm {
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
   const T* x;        // [.., I]
-  const T* uh;       // [.., 4H + 4S]
-  const T* a;        // [.., 4S], the hyper LSTM's gates before the norm
-  const T* z;        // [.., 12Z]
+  const T* kept;     // [.., 4H + 4S], u and the hyper LSTM's gates before their norm
+  const T* h_hat;    // [.., S], after each step
   const A *c_before, *c, *c_hat_before, *c_hat;
   const T* d_out;
 };
@@ -40,7 +39,7 @@ class BackwardSweep {
       Carried<A> carried)
       : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
-  // Returns the gradients of d_weight [3, 4, H, Z] and bias [4, H] and, if there are norms, theirs.
+  // Returns the gradients of d_weight, bias, hyper_bias, z_bias and, if there are norms, theirs.
   Tensors run(const at::TensorOptions& options) const {
     const bool normed = static_cast<bool>(p_.norms);
     const int64_t shares = row_shares(B_), numbers = Sums::numbers(size_, normed);
@@ -58,12 +57,13 @@ class BackwardSweep {
  private:
   // Gradients that are summed over all steps on the way, one thread's rows of them.
   struct Sums {
-    A *scales, *bias;  // laid out as in Packed
+    A *scales, *bias, *hyper_bias;  // laid out as in Packed
+    A* z_bias;                      // [2, 4, Z]
     Norms<A> norms, hyper_norms;
 
     static int64_t numbers(Sizes size, bool normed) {
       const int64_t H = padded<A>(size.H), S = padded<A>(size.S);
-      return H * 12 * size.Z + 4 * H + (normed ? 10 * (H + S) : 0);
+      return H * 12 * size.Z + 4 * (H + S) + 8 * size.Z + (normed ? 10 * (H + S) : 0);
     }
 
     Sums(A* memory, Sizes size, bool normed) {
@@ -71,6 +71,8 @@ class BackwardSweep {
       const auto next_norms = [&](int64_t F) { return Norms<A>{next(4 * F), next(4 * F), next(F), next(F)}; };
       scales = next(padded<A>(size.H) * 12 * size.Z);
       bias = next(4 * padded<A>(size.H));
+      hyper_bias = next(4 * padded<A>(size.S));
+      z_bias = next(8 * size.Z);
       if (normed) {
         norms = next_norms(padded<A>(size.H));
         hyper_norms = next_norms(padded<A>(size.S));
@@ -87,6 +89,9 @@ class BackwardSweep {
         for (int64_t k = 0; k < rows; ++k) std::copy_n(from + k * padded<A>(F), F, to + k * F);
       };
       add(bias, 4, size.H);
+      add(hyper_bias, 4, size.S);
+      found.push_back(at::empty({2, 4, size.Z}, options));
+      std::copy_n(z_bias, 8 * size.Z, found.back().mutable_data_ptr<A>());
       for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {
         if (!n) continue;
         add(n.weight, 4, F);
@@ -108,12 +113,13 @@ class BackwardSweep {
       scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
       embedded_ = scratch_.zeros<A>(kGroup * 12 * Z * kLanes<A>);
       y_ = scratch_.zeros<A>(kGroup * 4 * std::max(padded<A>(std::max(H, S)), kBlock));
-      z_ = scratch_.zeros<A>(kGroup * 12 * Z);
+      z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
       v_ = scratch_.zeros<A>(kGroup * 4 * padded<A>(H));
       if (!std::is_same_v<T, A>) {
         rec_ = scratch_.zeros<A>(rows_ * stride_);
         x_ = scratch_.zeros<A>(kGroup * I);
+        h_hat_ = scratch_.zeros<A>(rows_ * S);
       }
     }
 
@@ -122,6 +128,7 @@ class BackwardSweep {
       for (int64_t t = w_.K_ - 1; t >= 0; --t) {
         row_ = t * w_.B_ + begin_;
         if constexpr (std::is_same_v<T, A>) rec_ = w_.to_.rec + row_ * stride_;
+        embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), tile_, z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
         }
@@ -165,7 +172,7 @@ class BackwardSweep {
     void main(int64_t first) {
       const auto [H, S, Z, I] = size_;
       const int64_t wide = padded<A>(H);
-      const A* z = widened(w_.chunk_.z + (row_ + first) * 12 * Z, R * 12 * Z, z_);
+      const A* z = z_ + first * z_stride_;
       const A* x = widened(w_.chunk_.x + (row_ + first) * I, R * I, x_);
       if (p_.norms) {
         for_unit_blocks([&](Block block) {
@@ -205,6 +212,9 @@ class BackwardSweep {
         dz[i] = sum_of_lanes(Vec<A>::loadu(embedded_ + i * kLanes<A>));
         to[i] = static_cast<T>(dz[i]);
       }
+      for (int64_t r = 0; r < R; ++r) {
+        for (int64_t i = 0; i < 8 * Z; ++i) sums_.z_bias[i] += dz[r * 12 * Z + i];
+      }
     }
 
     // scale_ [R, 3, 4, block] = d_h, d_x and d_b.
@@ -213,7 +223,7 @@ class BackwardSweep {
       constexpr int64_t V = kLanes<A>;
       const int64_t Z = size_.Z;
       for (int64_t j = 0; j < block.units; j += V) {
-        scale_rows<A, R>(p_.scales + (block.begin + j) * 12 * Z, Z, z, 12 * Z, [&](int64_t k, const auto& d) {
+        scale_rows<A, R>(p_.scales + (block.begin + j) * 12 * Z, Z, z, z_stride_, [&](int64_t k, const auto& d) {
 #pragma GCC unroll 4
           for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 3
@@ -238,7 +248,7 @@ class BackwardSweep {
     void arguments(Block block, int64_t r, int64_t i, A* y, int64_t y_stride) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
-      const T* u = w_.chunk_.uh + at * stride_ + block.begin;
+      const T* u = w_.chunk_.kept + at * stride_ + block.begin;
       const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
       const T* d_out = w_.chunk_.d_out + at * H + block.begin;
       const A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
@@ -261,7 +271,7 @@ class BackwardSweep {
     void deltas(Block block, int64_t r, int64_t i, const A* dy, int64_t dy_stride) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
-      const T* u = w_.chunk_.uh + at * stride_ + block.begin;
+      const T* u = w_.chunk_.kept + at * stride_ + block.begin;
       const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
       T *du = w_.to_.rec + at * stride_ + block.begin, *dv = w_.to_.inp + at * 4 * H + block.begin;
       A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
@@ -337,7 +347,7 @@ class BackwardSweep {
           for (int64_t i = 0; i < Z; ++i, sum += 3 * V) {
             Vec<A> total = Vec<A>::loadu(sum);
 #pragma GCC unroll 4
-            for (int r = 0; r < R; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[(r * 12 + sk) * Z + i]), total);
+            for (int r = 0; r < R; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[r * z_stride_ + sk * Z + i]), total);
             total.store(sum);
           }
           if (sk < 8) continue;
@@ -354,7 +364,7 @@ class BackwardSweep {
     void hyper(int64_t r) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = row_ + r, row = begin_ + r;
-      const T* a = w_.chunk_.a + at * 4 * S;
+      const T* a = w_.chunk_.kept + at * stride_ + 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < S; j += V) load(a + k * S + j, std::min(V, S - j)).store(y_ + k * wide + j);
       }
@@ -370,6 +380,8 @@ class BackwardSweep {
         for (int64_t j = 0; j < S; j += V) {
           const int64_t m = std::min(V, S - j);
           const Vec<A> d = Vec<A>::loadu(y_ + k * wide + j);
+          A* bias = sums_.hyper_bias + k * wide + j;
+          (Vec<A>::loadu(bias) + d).store(bias);
           store(da + k * S + j, d, m);
           if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + 4 * H + k * S + j, d, m);
         }
@@ -381,10 +393,11 @@ class BackwardSweep {
     const Sizes size_ = w_.size_;
     const int64_t begin_, rows_;
     const Sums sums_;
-    const int64_t stride_ = 4 * size_.H + 4 * size_.S;
+    const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *v_, *y_, *z_, *dz_, *rec_ = nullptr, *x_ = nullptr, *normed_ = nullptr;
+    A *tile_, *scale_, *embedded_, *v_, *y_, *z_, *dz_, *rec_ = nullptr, *x_ = nullptr, *h_hat_ = nullptr,
+      *normed_ = nullptr;
   };
 
   const Packed<A>& p_;

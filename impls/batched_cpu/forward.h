@@ -22,10 +22,11 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // x [K, B, I]; start [B, *]; into [K, B, *]; uh [K, B, 4H + 4S] is written, or null.
+  // x [K, B, I]; start [B, *]; into [K, B, *]; kept [K, B, 4H + 4S], u and the hyper LSTM's gates before
+  // their norm, is written, or null.
   ForwardSweep(
-      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, T* uh)
-      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), uh_(uh) {}
+      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, T* kept)
+      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), kept_(kept) {}
 
   void run() const {
     for_row_shares(row_shares(B_), B_, [this](int64_t, int64_t begin, int64_t end) { Share(*this, begin, end).run(); });
@@ -58,11 +59,11 @@ class ForwardSweep {
       for (int64_t t = 0; t < w_.K_; ++t) {
         const States<T> after = w_.into_.from_row(t * w_.B_ + begin_, size_);
         const A* x = widened(w_.x_ + (t * w_.B_ + begin_) * size_.I, rows_ * size_.I, wide_x_);
-        if (w_.uh_ != nullptr) uh_ = w_.uh_ + (t * w_.B_ + begin_) * stride_;
+        if (w_.kept_ != nullptr) kept_ = w_.kept_ + (t * w_.B_ + begin_) * stride_;
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(x, h, h_hat, before, after);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
-        embed(h_hat);
+        embed(p_, size_, rows_, h_hat, tile_, z_);
         main(x, h, before, after);
         before = after;
       }
@@ -82,19 +83,8 @@ class ForwardSweep {
       const int64_t I = size_.I, H = size_.H, S = size_.S, stride = padded<A>(S);
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
-        std::fill_n(tile_, n * kPanel<A>, A(0));
-        multiply(n, Left<A>{h + first * H, H}, p_.hyper_weight_h + p * H * kPanel<A>, H, tile_);
-        for (int64_t r = 0; r < n; ++r) {
-          for (int64_t k = 0; k < kGates; ++k) {
-            const int64_t at = (first + r) * stride_ + k * S + unit;
-            A* sum = tile_ + r * kPanel<A> + k * V;
-            const Vec<A> u = Vec<A>::loadu(sum);
-            if (uh_ != nullptr) store(uh_ + 4 * H + at, u, m);
-            (u + Vec<A>::loadu(p_.hyper_bias + k * stride + unit)).store(sum);
-          }
-        }
-        multiply(n, Left<A>{x + first * I, I}, p_.hyper_weight_x + p * I * kPanel<A>, I, tile_);
-        multiply(n, Left<A>{h_hat + first * S, S}, p_.hyper_weight_s + p * S * kPanel<A>, S, tile_);
+        hyper_gates(p_, size_, p, n, x + first * I, h + first * H, h_hat + first * S, tile_);
+        if (kept_ != nullptr) write_gates(tile_, n, S, unit, kept_ + first * stride_ + 4 * H, stride_);
         finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
       });
       if (p_.hyper_norms) {
@@ -118,18 +108,6 @@ class ForwardSweep {
         A* to = y + (first + r) * kGates * padded<A>(F) + unit;
         for (int64_t k = 0; k < kGates; ++k) Vec<A>::loadu(tile + k * V).store(to + k * padded<A>(F));
       }
-    }
-
-    // z = z_weight h_hat + z_bias
-    void embed(const A* h_hat) {
-      const int64_t S = size_.S;
-      for_blocks(panels<A>(12 * size_.Z, false), [&](int64_t p, int64_t first, int64_t n) {
-        for (int64_t r = 0; r < n; ++r) std::copy_n(p_.z_bias + p * kPanel<A>, kPanel<A>, tile_ + r * kPanel<A>);
-        multiply(n, Left<A>{h_hat + first * S, S}, p_.z_weight + p * S * kPanel<A>, S, tile_);
-        for (int64_t r = 0; r < n; ++r) {
-          std::copy_n(tile_ + r * kPanel<A>, kPanel<A>, z_ + (first + r) * z_stride_ + p * kPanel<A>);
-        }
-      });
     }
 
     // y = d_h u + d_x v + d_b + bias with u = weight_h h and v = weight_x x, and the main LSTM's cell.
@@ -169,7 +147,7 @@ class ForwardSweep {
           const int64_t at = (first + r) * stride_ + k * H + unit;
           const int64_t in_tile = r * kPanel<A> + k * V;
           const Vec<A> u = Vec<A>::loadu(tile + in_tile);
-          if (uh_ != nullptr) store(uh_ + at, u, m);
+          if (kept_ != nullptr) store(kept_ + at, u, m);
           const Vec<A> rest = at::vec::fmadd(d[r][1], Vec<A>::loadu(v + in_tile), d[r][2] + bias);
           at::vec::fmadd(d[r][0], u, rest).store(tile + in_tile);
         }
@@ -181,8 +159,8 @@ class ForwardSweep {
     const Sizes size_ = w_.size_;
     const int64_t begin_, rows_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S;
-    const int64_t z_stride_ = panels<A>(12 * size_.Z, false) * kPanel<A>;
-    T* uh_ = nullptr;
+    const int64_t z_stride_ = z_stride<A>(size_.Z);
+    T* kept_ = nullptr;
     Scratch scratch_;
     A *tile_, *input_tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_x_ = nullptr, *wide_h_ = nullptr,
       *wide_h_hat_ = nullptr;
@@ -193,7 +171,7 @@ class ForwardSweep {
   const int64_t K_, B_;
   const T* x_;
   const States<T> start_, into_;
-  T* uh_;
+  T* kept_;
 };
 
 }  // namespace hyperlstm

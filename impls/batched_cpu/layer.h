@@ -39,9 +39,9 @@ struct Packed {
   A *scales;  // [panels of H, 4, Z, 3, lanes], d_weight
   A *bias;    // [4, padded H]
   Norms<A> norms, hyper_norms;
-  A* weight_x;
-  // Forward: products with x, h, h_hat and z's weights.
-  A *weight_h, *hyper_weight_x, *hyper_weight_h, *hyper_weight_s, *hyper_bias, *z_weight, *z_bias;
+  A *weight_x, *z_weight, *z_bias;
+  // Forward: products with x, h and h_hat.
+  A *weight_h, *hyper_weight_x, *hyper_weight_h, *hyper_weight_s, *hyper_bias;
   // Backward: the transposed ones.
   A *weight_h_t, *hyper_weight_h_t, *hyper_weight_s_t, *z_weight_t;
 };
@@ -59,6 +59,12 @@ void for_scales(Sizes size, const Move& move) {
   }
 }
 
+// How far apart rows of z [3, 4, Z] lie, in whole panels.
+template <class A>
+int64_t z_stride(int64_t Z) {
+  return panels<A>(12 * Z, false) * kPanel<A>;
+}
+
 // Owns what a Packed points to, as tensors, so that memory is torch's own.
 template <class T, class A = Acc<T>>
 class Packing {
@@ -68,6 +74,9 @@ class Packing {
     packed_.scales = scales();
     packed_.bias = rows(data(kBias), 4, H);
     packed_.weight_x = matrix(data(kWeightX), {H * I, I, 1}, I, H, true);
+    packed_.z_weight = matrix(data(kZWeight), {0, S, 1}, S, 12 * Z, false);
+    packed_.z_bias = allocate(z_stride<A>(Z));  // the last 4 Z have none
+    std::copy(data(kZBias), data(kZBias) + 8 * Z, packed_.z_bias);
     if (p.size() > kNorms) {
       packed_.norms = norms(kNorms, H);
       packed_.hyper_norms = norms(kNorms + 4, S);
@@ -83,9 +92,6 @@ class Packing {
       packed_.hyper_weight_h = matrix(data(kHyperWeightH), {S * H, H, 1}, H, S, true);
       packed_.hyper_weight_s = matrix(data(kHyperWeightS), {S * S, S, 1}, S, S, true);
       packed_.hyper_bias = rows(data(kHyperBias), 4, S);
-      packed_.z_weight = matrix(data(kZWeight), {0, S, 1}, S, 12 * Z, false);
-      packed_.z_bias = allocate(panels<A>(12 * Z, false) * kPanel<A>);  // the last 4 Z have none
-      std::copy(data(kZBias), data(kZBias) + 8 * Z, packed_.z_bias);
     }
   }
 
@@ -133,6 +139,51 @@ class Packing {
   Packed<A> packed_{};
   Tensors owned_;
 };
+
+// z [rows, 3, 4, Z] = z_weight h_hat + z_bias; tile holds kRowBlock panels.
+template <class A>
+void embed(const Packed<A>& p, const Sizes& size, int64_t rows, const A* h_hat, A* tile, A* z) {
+  constexpr int64_t P = kPanel<A>;
+  const int64_t S = size.S, stride = z_stride<A>(size.Z);
+  for (int64_t column = 0; column < stride; column += P) {
+    for (int64_t first = 0; first < rows; first += kRowBlock) {
+      const int64_t n = std::min(kRowBlock, rows - first);
+      for (int64_t r = 0; r < n; ++r) std::copy_n(p.z_bias + column, P, tile + r * P);
+      multiply(n, Left<A>{h_hat + first * S, S}, p.z_weight + column * S, S, tile);
+      for (int64_t r = 0; r < n; ++r) std::copy_n(tile + r * P, P, z + (first + r) * stride + column);
+    }
+  }
+}
+
+// a [rows, 4, lanes] = hyper_weight_h h + hyper_weight_x x + hyper_weight_s h_hat + hyper_bias, of one panel of units.
+template <class A>
+void hyper_gates(
+    const Packed<A>& p, const Sizes& size, int64_t panel, int64_t rows, const A* x, const A* h, const A* h_hat, A* a) {
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = 0; k < kGates; ++k) {
+      std::copy_n(p.hyper_bias + k * padded<A>(size.S) + panel * V, V, a + r * P + k * V);
+    }
+  }
+  const auto add = [&](const A* left, const A* weight, int64_t K) {
+    multiply(rows, Left<A>{left, K}, weight + panel * K * P, K, a);
+  };
+  add(h, p.hyper_weight_h, size.H);
+  add(x, p.hyper_weight_x, size.I);
+  add(h_hat, p.hyper_weight_s, size.S);
+}
+
+// Writes a tile [rows, 4, lanes] of units from `unit` on to the gates [4, F] of rows `stride` apart.
+template <class T, class A = Acc<T>>
+void write_gates(const A* tile, int64_t rows, int64_t F, int64_t unit, T* to, int64_t stride) {
+  constexpr int64_t V = kLanes<A>;
+  const int64_t m = std::min(V, F - unit);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = 0; k < kGates; ++k) {
+      store(to + r * stride + k * F + unit, Vec<A>::loadu(tile + r * kPanel<A> + k * V), m);
+    }
+  }
+}
 
 // Rows that share one read of a panel of scales.
 constexpr int kGroup = 4;

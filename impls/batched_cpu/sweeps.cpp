@@ -7,6 +7,7 @@
 #include "backward.h"
 #include "forward.h"
 #include "gradient.h"
+#include "rebuild.h"
 
 namespace hyperlstm {
 namespace {
@@ -61,24 +62,37 @@ States<T> states(const Tensors& s, at::IntArrayRef leading, Sizes size) {
   return {data<T>(s[0], h), data<A>(s[1], h), data<T>(s[2], h_hat), data<A>(s[3], h_hat)};
 }
 
-// x [K, B, I], start [B, *] -> into [K, B, *] and the products with h, uh [K, B, 4H + 4S], if given.
+// x [K, B, I], start [B, *] -> into [K, B, *] and, if given, kept [K, B, 4H + 4S]: u, then the hyper LSTM's gates before
+// their norm.
 void forward(
     const Weights& weights, const at::Tensor& x, const Tensors& start, const Tensors& into,
-    const std::optional<at::Tensor>& uh) {
+    const std::optional<at::Tensor>& kept) {
   const Sizes size = weights.size();
   const int64_t K = x.size(0), B = x.size(1);
   DISPATCH(weights.dtype(), "forward", [&] {
     ForwardSweep<scalar_t>(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
         states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size),
-        uh ? target<scalar_t>(*uh, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
+        kept ? target<scalar_t>(*kept, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
         .run();
   });
 }
 
-// chunk: x, uh, a, z, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc,
-// dh_hat, dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight and bias and, if there are
-// norms, theirs in the order of LayerParams.
+// What forward keeps, anew: x, h and h_hat before each step [K, B, *] -> kept [K, B, 4H + 4S].
+void rebuild_kept(
+    const Weights& weights, const at::Tensor& x, const at::Tensor& h, const at::Tensor& h_hat, const at::Tensor& kept) {
+  const Sizes size = weights.size();
+  const int64_t K = x.size(0), B = x.size(1);
+  DISPATCH(weights.dtype(), "rebuild", [&] {
+    rebuild<scalar_t>(
+        weights.packed<scalar_t>(), size, K * B, data<scalar_t>(x, {K, B, size.I}), data<scalar_t>(h, {K, B, size.H}),
+        data<scalar_t>(h_hat, {K, B, size.S}), target<scalar_t>(kept, {K, B, 4 * size.H + 4 * size.S}));
+  });
+}
+
+// chunk: x, kept, h_hat after, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc,
+// dh_hat, dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight, bias, hyper_bias, z_bias and,
+// if there are norms, theirs in the order of LayerParams.
 Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& deltas, const Tensors& carried) {
   const Sizes size = weights.size();
   const int64_t H = size.H, S = size.S, Z = size.Z, K = chunk[0].size(0), B = chunk[0].size(1), N = 4 * H + 4 * S;
@@ -87,9 +101,9 @@ Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& de
     using T = scalar_t;
     using A = Acc<T>;
     const ChunkArrays<T> arrays{
-        data<T>(chunk[0], {K, B, size.I}), data<T>(chunk[1], {K, B, N}), data<T>(chunk[2], {K, B, 4 * S}),
-        data<T>(chunk[3], {K, B, 12 * Z}), data<A>(chunk[4], {K, B, H}), data<A>(chunk[5], {K, B, H}),
-        data<A>(chunk[6], {K, B, S}), data<A>(chunk[7], {K, B, S}), data<T>(chunk[8], {K, B, H})};
+        data<T>(chunk[0], {K, B, size.I}), data<T>(chunk[1], {K, B, N}), data<T>(chunk[2], {K, B, S}),
+        data<A>(chunk[3], {K, B, H}), data<A>(chunk[4], {K, B, H}), data<A>(chunk[5], {K, B, S}),
+        data<A>(chunk[6], {K, B, S}), data<T>(chunk[7], {K, B, H})};
     const DeltaArrays<T> to{
         target<T>(deltas[0], {K, B, N}), target<T>(deltas[1], {K, B, 4 * H}), target<T>(deltas[2], {K, B, 12 * Z})};
     const Carried<A> state{
@@ -126,7 +140,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   py::class_<Weights>(m, "Weights", py::module_local()).def(
       py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
-        py::arg("uh"));
+        py::arg("kept"));
+  m.def("rebuild", &rebuild_kept, Release(), py::arg("weights"), py::arg("x"), py::arg("h"), py::arg("h_hat"),
+        py::arg("kept"));
   m.def("add_products", &add_products, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
   m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
 }
