@@ -134,7 +134,8 @@ class Sweeps(NamedTuple):
     forward: Callable[[LayerParams], ForwardSweep]
     backward: Callable[[LayerParams], BackwardSweep]
     keeps_products: bool = False  # the forward sweep leaves something to be kept
-    numbers: int = 40  # that the arrays of a chunk take for each number of the output
+    forward_numbers: int = 40  # that the arrays of a forward chunk take for each number of the output
+    numbers: int = 40  # that those of a backward chunk take
     add_products: AddProducts = add_products
 
 
@@ -168,9 +169,9 @@ def cell_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _chunks(limit: dict[str, int], sweeps: Sweeps, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[slice]:
+def _chunks(limit: dict[str, int], numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[slice]:
     """Cut T steps into equal parts whose arrays stay within the limit of the device, and within a number of rows."""
-    step = sweeps.numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
+    step = numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
     n = -(-T // max(1, min(limit[p.bias.device.type] // step, rows // max(B, 1))))
     return [slice(T * i // n, T * (i + 1) // n) for i in range(n)]
 
@@ -193,7 +194,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         p, (T, B, _), H, S, cell = LayerParams(*params), x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
-        chunks = _chunks(FORWARD_CHUNK_BYTES, sweeps, p, T, B)
+        chunks = _chunks(FORWARD_CHUNK_BYTES, sweeps.forward_numbers, p, T, B)
         # What no backward pass will read, each chunk overwrites.
         rows = T if keep else max(steps.stop - steps.start for steps in chunks)
         products = keep and _keeps_products(sweeps, T, B, p)
@@ -310,7 +311,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         d_x = torch.empty_like(x) if needs[0] else None
         sweep, weights = sweeps.backward(p), Weights(p)
         T, B, _ = x.shape
-        for steps in reversed(_chunks(CHUNK_BYTES, sweeps, p, T, B, CHUNK_ROWS[x.device.type])):
+        for steps in reversed(_chunks(CHUNK_BYTES, sweeps.numbers, p, T, B, CHUNK_ROWS[x.device.type])):
             before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
             after = LayerState(*(q[steps] for q in trajectory))
             chunk = Chunk(x[steps], kept[steps] if kept.dim() == 3 else None, before, after, d_out[steps], weights)

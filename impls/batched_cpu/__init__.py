@@ -72,4 +72,8 @@ def add_products(products: Sequence[Product]) -> None:
         recurrence.add_products(products)
 
 
-run = rung(__name__, Sweeps(forward, backward, keeps_products=True, numbers=16, add_products=add_products))
+run = rung(
+    __name__,
+    # The forward sweep needs no arrays of a chunk but the states that nobody wants.
+    Sweeps(forward, backward, keeps_products=True, forward_numbers=2, numbers=16, add_products=add_products),
+)

@@ -98,10 +98,11 @@ void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
   constexpr int64_t kLeast = 1 << 18;  // multiply-adds that are worth a thread
   Scratch scratch;
   std::vector<A*> packed;
-  std::vector<int64_t> rows, columns, ones(products.size(), 1);
+  std::vector<int64_t> rows, columns, costs, ones(products.size(), 1);
   for (const auto& p : products) {
     rows.push_back(p.d.width);
     columns.push_back(panels<A>(p.values.width, false));
+    costs.push_back(columns.back() + 1);  // of a row: to gather it from d takes about as long as one panel
     packed.push_back(scratch.empty<A>(columns.back() * N * kPanel<A>));
   }
   const int64_t a_panel = std::max<int64_t>(1, N * kPanel<A>);
@@ -109,7 +110,7 @@ void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
     const Matrix<A>& values = products[i].values;
     pack_panels<A>(values.numbers, {0, values.unit, values.row}, N, values.width, false, packed[i], begin, end);
   });
-  for_shares(rows, columns, std::max<int64_t>(1, kLeast / a_panel), [&](size_t i, int64_t begin, int64_t end) {
+  for_shares(rows, costs, std::max<int64_t>(1, kLeast / a_panel), [&](size_t i, int64_t begin, int64_t end) {
     GradientRows<A>(products[i].total, products[i].d, packed[i], N, products[i].values.width).run(begin, end);
   });
 }
