@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .layer import EPS, LayerParams, LayerState, embedding_bias, hidden_weight, norm
-from .recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, rung
+from .recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, by_chunks, rung
 
 
 def forward(p: LayerParams) -> ForwardSweep:
@@ -207,4 +207,4 @@ def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Iden
     return Identity(y) if weight is None or bias is None else LayerNorm(y, weight, bias)
 
 
-run = rung(__name__, Sweeps(forward, backward, keeps_products=True))
+run = rung(__name__, Sweeps(forward, by_chunks(backward), keeps_products=True))

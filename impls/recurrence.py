@@ -114,29 +114,59 @@ ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerSt
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
-#: total [F, G], d [N, F] and values [N, G] of a gradient d^T values that is to be added to total
-Product = tuple[Tensor, Tensor, Tensor]
-AddProducts = Callable[[Sequence[Product]], None]
+
+class Past(NamedTuple):
+    """What the backward pass has of a sequence."""
+
+    x: Tensor  # [T, B, I]
+    start: LayerState  # [B, *] each
+    trajectory: LayerState  # [T, B, *] each: the states after each step
+    kept: Tensor | None  # what the forward sweep left, [T, B, 4H + 4S]
+    d_out: Tensor  # [T, B, H]
 
 
-def add_products(products: Sequence[Product]) -> None:
-    """Add to each total its product; in one pass over total where dtypes allow it."""
-    for total, d, values in products:
-        if total.dtype == d.dtype:
-            total.addmm_(d.T, values)
-        else:
-            total += d.T @ values
+#: (parameters, past, gradient of the last state, a total by name for each parameter that wants a gradient, which is
+#: added to, array for the gradient of x, if that is wanted) -> gradient of the start
+Backward = Callable[[LayerParams, Past, LayerState, dict[str, Tensor], Tensor | None], LayerState]
 
 
 class Sweeps(NamedTuple):
-    """What an implementation plugs in: each prepares the parameters once a sequence and returns a chunk's sweep."""
+    """What an implementation plugs in."""
 
-    forward: Callable[[LayerParams], ForwardSweep]
-    backward: Callable[[LayerParams], BackwardSweep]
+    forward: Callable[[LayerParams], ForwardSweep]  # prepares the parameters once a sequence
+    backward: Backward
     keeps_products: bool = False  # the forward sweep leaves something to be kept
     forward_numbers: int = 40  # that the arrays of a forward chunk take for each number of the output
-    numbers: int = 40  # that those of a backward chunk take
-    add_products: AddProducts = add_products
+
+
+def by_chunks(prepare: Callable[[LayerParams], BackwardSweep], numbers: int = 40) -> Backward:
+    """Make a backward pass of a sweep over one chunk.
+
+    prepare: called with the parameters once a sequence. numbers: that the arrays of a chunk take for each number of
+    the output.
+    """
+
+    def backward(
+        p: LayerParams, past: Past, carried: LayerState, totals: dict[str, Tensor], d_x: Tensor | None
+    ) -> LayerState:
+        sweep, weights, (T, B, _) = prepare(p), Weights(p), past.x.shape
+        for steps in reversed(cut(CHUNK_BYTES, numbers, p, T, B, CHUNK_ROWS[past.x.device.type])):
+            chunk = Chunk(
+                past.x[steps],
+                None if past.kept is None else past.kept[steps],
+                LayerState(*(_before(*states, steps) for states in zip(past.start, past.trajectory, strict=True))),
+                LayerState(*(part[steps] for part in past.trajectory)),
+                past.d_out[steps],
+                weights,
+            )
+            deltas, carried = sweep(chunk, carried)
+            _add_weight_gradients(totals, chunk, deltas)
+            if d_x is not None:
+                da = deltas.rec[..., deltas.inp.shape[-1] :]
+                d_x[steps] = torch.cat([deltas.inp, da], dim=-1) @ weights.x
+        return carried
+
+    return backward
 
 
 def rung(module: str, sweeps: Sweeps) -> Run:
@@ -169,7 +199,7 @@ def cell_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _chunks(limit: dict[str, int], numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[slice]:
+def cut(limit: dict[str, int], numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[slice]:
     """Cut T steps into equal parts whose arrays stay within the limit of the device, and within a number of rows."""
     step = numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
     n = -(-T // max(1, min(limit[p.bias.device.type] // step, rows // max(B, 1))))
@@ -194,7 +224,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         p, (T, B, _), H, S, cell = LayerParams(*params), x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
-        chunks = _chunks(FORWARD_CHUNK_BYTES, sweeps.forward_numbers, p, T, B)
+        chunks = cut(FORWARD_CHUNK_BYTES, sweeps.forward_numbers, p, T, B)
         # What no backward pass will read, each chunk overwrites.
         rows = T if keep else max(steps.stop - steps.start for steps in chunks)
         products = keep and _keeps_products(sweeps, T, B, p)
@@ -309,16 +339,8 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
             if need
         }
         d_x = torch.empty_like(x) if needs[0] else None
-        sweep, weights = sweeps.backward(p), Weights(p)
-        T, B, _ = x.shape
-        for steps in reversed(_chunks(CHUNK_BYTES, sweeps.numbers, p, T, B, CHUNK_ROWS[x.device.type])):
-            before = LayerState(*(_before(f, q, steps) for f, q in zip(first, trajectory, strict=True)))
-            after = LayerState(*(q[steps] for q in trajectory))
-            chunk = Chunk(x[steps], kept[steps] if kept.dim() == 3 else None, before, after, d_out[steps], weights)
-            deltas, carried = sweep(chunk, carried)
-            _add_weight_gradients(d_params, chunk, deltas, sweeps.add_products)
-            if d_x is not None:
-                d_x[steps] = torch.cat([deltas.inp, deltas.rec[..., -4 * h_hat.shape[1] :]], dim=-1) @ weights.x
+        past = Past(x, first, trajectory, kept if kept.dim() == 3 else None, d_out)
+        carried = sweeps.backward(p, past, carried, d_params, d_x)
         grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]
         return [
             x.new_empty(0) if g is None or not need else g.to(x.dtype) for g, need in zip(grads, needs, strict=True)
@@ -336,7 +358,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
     return op
 
 
-def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Deltas, add_products: AddProducts) -> None:
+def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Deltas) -> None:
     """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
     H4 = deltas.inp.shape[-1]
     cell = chunk.before.c.dtype
@@ -361,10 +383,19 @@ def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Del
         dy = deltas.y.flatten(0, 1)
         sums |= {"bias": lambda: dy.sum(0, dtype=cell), "d_weight": lambda: _d_weight_gradient(chunk, dy)}
     summed: dict[str, Tensor] = {**dict(zip(_NORMS, deltas.norms, strict=False)), **deltas.sums}
-    add_products([(total.flatten(0, -2), *products[name]) for name, total in d_params.items() if name in products])
     for name, total in d_params.items():
-        if name not in products:
+        if name in products:
+            _add_product(total.flatten(0, -2), *products[name])
+        else:
             total += (summed[name] if name in summed else sums[name]()).view_as(total)
+
+
+def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
+    """Add d^T values to total [F, G], of d [N, F] and values [N, G]; in one pass over total where dtypes allow it."""
+    if total.dtype == d.dtype:
+        total.addmm_(d.T, values)
+    else:
+        total += d.T @ values
 
 
 def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM, names, recurrence, why_unavailable
+from impls import HyperLSTM, batched_cpu, names, recurrence, why_unavailable
+from impls.batched_cpu import build
+from impls.layer import LayerParams
 from impls.registry import IMPLS
 
 from .cases import Case
@@ -99,17 +100,28 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
 ) -> None:
     model, x, state = model_and_input(name, device)
     expected = dict(zip([n for n, _ in model.named_parameters()], gradients(model, x, state)[5:], strict=True))
-    made: list[recurrence.Product] = []
-    add_gradients = recurrence._add_weight_gradients
+    made: list[Tensor] = []
+    add_product, library = recurrence._add_product, build.library
 
-    def counted(d_params: Any, chunk: Any, deltas: Any, add_products: recurrence.AddProducts) -> None:
-        def add(products: Sequence[recurrence.Product]) -> None:
-            made.extend(products)
-            add_products(products)
+    def counted(total: Tensor, d: Tensor, values: Tensor) -> None:
+        made.append(total)
+        add_product(total, d, values)
 
-        add_gradients(d_params, chunk, deltas, add)
+    class Counting:
+        """The compiled library, counting the totals that it is to make a product for."""
 
-    monkeypatch.setattr(recurrence, "_add_weight_gradients", counted)
+        def __getattr__(self, name: str) -> Any:
+            return getattr(library(), name)
+
+        def backward(self, params: Any, *rest: Any) -> None:
+            totals = dict(zip(LayerParams._fields, rest[6], strict=False))
+            made.extend(
+                q for key, q in totals.items() if q is not None and ("_weight_" in f"_{key}" or key == "z_weight")
+            )
+            library().backward(params, *rest)
+
+    monkeypatch.setattr(recurrence, "_add_product", counted)
+    monkeypatch.setattr(batched_cpu, "library", Counting)
 
     def products(model: HyperLSTM) -> int:
         made.clear()

@@ -1,12 +1,9 @@
 // The steps of a chunk backwards (design: gradients by hand).
 #pragma once
 
-#include <ATen/ops/empty.h>
-
-#include <utility>
-
 #include "layer.h"
 #include "scratch.h"
+#include "sums.h"
 
 namespace hyperlstm {
 
@@ -39,73 +36,17 @@ class BackwardSweep {
       Carried<A> carried)
       : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
-  // Returns the gradients of d_weight, bias, hyper_bias, z_bias and, if there are norms, theirs.
-  Tensors run(const at::TensorOptions& options) const {
-    const bool normed = static_cast<bool>(p_.norms);
-    const int64_t shares = row_shares(B_), numbers = Sums::numbers(size_, normed);
-    Scratch scratch;
-    A* parts = scratch.zeros<A>(std::max<int64_t>(shares, 1) * numbers);
-    for_row_shares(shares, B_, [&](int64_t i, int64_t begin, int64_t end) {
-      Share(*this, begin, end, Sums(parts + i * numbers, size_, normed)).run();
+  // Adds to the parts of sums, of which each thread has one.
+  void run(const SequenceSums<A>& sums) const {
+    for_row_shares(sums.shares(), B_, [&](int64_t i, int64_t begin, int64_t end) {
+      Share(*this, begin, end, sums.of_share(i)).run();
     });
-    for (int64_t i = 1; i < shares; ++i) {
-      for (int64_t j = 0; j < numbers; ++j) parts[j] += parts[i * numbers + j];
-    }
-    return Sums(parts, size_, normed).tensors(size_, options);
   }
 
  private:
-  // Gradients that are summed over all steps on the way, one thread's rows of them.
-  struct Sums {
-    A *scales, *bias, *hyper_bias;  // laid out as in Packed
-    A* z_bias;                      // [2, 4, Z]
-    Norms<A> norms, hyper_norms;
-
-    static int64_t numbers(Sizes size, bool normed) {
-      const int64_t H = padded<A>(size.H), S = padded<A>(size.S);
-      return H * 12 * size.Z + 4 * (H + S) + 8 * size.Z + (normed ? 10 * (H + S) : 0);
-    }
-
-    Sums(A* memory, Sizes size, bool normed) {
-      const auto next = [&](int64_t n) { return std::exchange(memory, memory + n); };
-      const auto next_norms = [&](int64_t F) { return Norms<A>{next(4 * F), next(4 * F), next(F), next(F)}; };
-      scales = next(padded<A>(size.H) * 12 * size.Z);
-      bias = next(4 * padded<A>(size.H));
-      hyper_bias = next(4 * padded<A>(size.S));
-      z_bias = next(8 * size.Z);
-      if (normed) {
-        norms = next_norms(padded<A>(size.H));
-        hyper_norms = next_norms(padded<A>(size.S));
-      }
-    }
-
-    Tensors tensors(Sizes size, const at::TensorOptions& options) const {
-      Tensors found{at::empty({3, 4, size.H, size.Z}, options)};
-      A* to = found[0].mutable_data_ptr<A>();
-      for_scales<A>(size, [&](int64_t stored, int64_t packed) { to[stored] = scales[packed]; });
-      const auto add = [&](const A* from, int64_t rows, int64_t F) {
-        found.push_back(at::empty({rows, F}, options));
-        A* to = found.back().mutable_data_ptr<A>();
-        for (int64_t k = 0; k < rows; ++k) std::copy_n(from + k * padded<A>(F), F, to + k * F);
-      };
-      add(bias, 4, size.H);
-      add(hyper_bias, 4, size.S);
-      found.push_back(at::empty({2, 4, size.Z}, options));
-      std::copy_n(z_bias, 8 * size.Z, found.back().mutable_data_ptr<A>());
-      for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {
-        if (!n) continue;
-        add(n.weight, 4, F);
-        add(n.bias, 4, F);
-        add(n.c_weight, 1, F);
-        add(n.c_bias, 1, F);
-      }
-      return found;
-    }
-  };
-
   class Share {
    public:
-    Share(const BackwardSweep& sweep, int64_t begin, int64_t end, const Sums& sums)
+    Share(const BackwardSweep& sweep, int64_t begin, int64_t end, Sums<A> sums)
         : w_(sweep), begin_(begin), rows_(end - begin), sums_(sums) {
       const auto [H, S, Z, I] = size_;
       if (p_.norms) normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
@@ -392,7 +333,7 @@ class BackwardSweep {
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
     const int64_t begin_, rows_;
-    const Sums sums_;
+    const Sums<A> sums_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;

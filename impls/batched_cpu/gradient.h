@@ -1,6 +1,8 @@
 // Weight gradients: products that sum over all rows of a chunk.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -75,6 +77,20 @@ struct GradientProduct {
   A* total;
   Matrix<A> d, values;
 };
+
+// That of tensors; total is contiguous and has F G numbers.
+template <class A>
+GradientProduct<A> gradient_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values) {
+  TORCH_CHECK(
+      total.is_contiguous() && total.numel() == d.size(1) * values.size(1) && d.size(0) == values.size(0) &&
+          d.stride(1) == 1,
+      "expected d [N, F] with contiguous rows, values [N, G] and a contiguous total of F G numbers, got ", d.sizes(),
+      ", ", values.sizes(), " and ", total.sizes());
+  return {
+      total.mutable_data_ptr<A>(),
+      {d.const_data_ptr<A>(), d.stride(0), 1, d.size(1)},
+      {values.const_data_ptr<A>(), values.stride(0), values.stride(1), values.size(1)}};
+}
 
 // Shares out the items of several lists, counts[i] items of cost costs[i] each, among threads: run(i, begin, end) gets
 // those of list i from begin to end. A thread gets `least` of the cost or more.

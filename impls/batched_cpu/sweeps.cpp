@@ -1,13 +1,13 @@
-// What Python calls: the layer's parameters packed, and the two sweeps over a chunk of steps. The GIL is not held here.
+// What Python calls: the forward sweep over a chunk of steps, and the backward pass over a sequence. The GIL is not held
+// here.
 #include <ATen/Dispatch.h>
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <optional>
 
-#include "backward.h"
 #include "forward.h"
-#include "gradient.h"
-#include "rebuild.h"
+#include "sequence.h"
 
 namespace hyperlstm {
 namespace {
@@ -15,6 +15,11 @@ namespace {
 #define DISPATCH(dtype, name, ...)                                        \
   AT_DISPATCH_SWITCH(dtype, name, AT_DISPATCH_CASE(at::kDouble, __VA_ARGS__) \
       AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
+
+Tensors contiguous(Tensors all) {
+  for (auto& x : all) x = x.contiguous();
+  return all;
+}
 
 // Reads a tensor whose layout the sweeps rely on.
 template <class T>
@@ -32,12 +37,11 @@ T* target(const at::Tensor& x, at::IntArrayRef shape) {
   return to;
 }
 
-// Owns packed parameters, whatever their dtype.
+// Owns the parameters packed for the forward sweep, whatever their dtype.
 class Weights {
  public:
-  Weights(Tensors params, bool backward) : params_(std::move(params)) {
-    for (auto& p : params_) p = p.contiguous();
-    DISPATCH(dtype(), "Weights", [&] { packed_ = std::make_shared<Packing<scalar_t>>(params_, backward); });
+  explicit Weights(Tensors params) : params_(contiguous(std::move(params))) {
+    DISPATCH(dtype(), "Weights", [&] { packed_ = std::make_shared<Packing<scalar_t>>(params_, false); });
   }
 
   at::ScalarType dtype() const { return params_[0].scalar_type(); }
@@ -78,57 +82,39 @@ void forward(
   });
 }
 
-// What forward keeps, anew: x, h and h_hat before each step [K, B, *] -> kept [K, B, 4H + 4S].
-void rebuild_kept(
-    const Weights& weights, const at::Tensor& x, const at::Tensor& h, const at::Tensor& h_hat, const at::Tensor& kept) {
-  const Sizes size = weights.size();
-  const int64_t K = x.size(0), B = x.size(1);
-  DISPATCH(weights.dtype(), "rebuild", [&] {
-    rebuild<scalar_t>(
-        weights.packed<scalar_t>(), size, K * B, data<scalar_t>(x, {K, B, size.I}), data<scalar_t>(h, {K, B, size.H}),
-        data<scalar_t>(h_hat, {K, B, size.S}), target<scalar_t>(kept, {K, B, 4 * size.H + 4 * size.S}));
-  });
-}
-
-// chunk: x, kept, h_hat after, c before and after, c_hat before and after, d_out. deltas: rec, inp, z. carried: dh, dc,
-// dh_hat, dc_hat in the accumulation type, overwritten. Returns the gradients of d_weight, bias, hyper_bias, z_bias and,
-// if there are norms, theirs in the order of LayerParams.
-Tensors backward(const Weights& weights, const Tensors& chunk, const Tensors& deltas, const Tensors& carried) {
-  const Sizes size = weights.size();
-  const int64_t H = size.H, S = size.S, Z = size.Z, K = chunk[0].size(0), B = chunk[0].size(1), N = 4 * H + 4 * S;
-  Tensors gradients;
-  DISPATCH(weights.dtype(), "backward", [&] {
-    using T = scalar_t;
-    using A = Acc<T>;
-    const ChunkArrays<T> arrays{
-        data<T>(chunk[0], {K, B, size.I}), data<T>(chunk[1], {K, B, N}), data<T>(chunk[2], {K, B, S}),
-        data<A>(chunk[3], {K, B, H}), data<A>(chunk[4], {K, B, H}), data<A>(chunk[5], {K, B, S}),
-        data<A>(chunk[6], {K, B, S}), data<T>(chunk[7], {K, B, H})};
-    const DeltaArrays<T> to{
-        target<T>(deltas[0], {K, B, N}), target<T>(deltas[1], {K, B, 4 * H}), target<T>(deltas[2], {K, B, 12 * Z})};
+// x [T, B, I], the states at the start [B, *] and after each step [T, B, *], what forward kept or None, and d_out
+// [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start on
+// return. totals: in the order of params and in the accumulation type, added to, None where no gradient is wanted; d_x is
+// written, if given.
+void backward(
+    Tensors params, const at::Tensor& x, Tensors start, Tensors trajectory, std::optional<at::Tensor> kept,
+    const at::Tensor& d_out, const Tensors& carried, const Totals& totals, const std::optional<at::Tensor>& d_x,
+    int64_t chunks) {
+  const at::NoGradGuard no_grad;
+  params = contiguous(std::move(params));
+  const Sizes size = sizes(params);
+  const int64_t T = x.size(0), B = x.size(1);
+  TORCH_CHECK(totals.size() == params.size(), "expected ", params.size(), " totals, got ", totals.size());
+  const Past past{x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(kept)};
+  DISPATCH(params[0].scalar_type(), "backward", [&] {
+    using A = Acc<scalar_t>;
+    states<scalar_t>(past.trajectory, {T, B}, size);
+    if (past.kept) data<scalar_t>(*past.kept, {T, B, 4 * size.H + 4 * size.S});
     const Carried<A> state{
-        data<A>(carried[0], {B, H}), data<A>(carried[1], {B, H}), data<A>(carried[2], {B, S}),
-        data<A>(carried[3], {B, S})};
-    gradients = BackwardSweep<T>(weights.packed<T>(), size, K, B, arrays, to, state).run(carried[0].options());
+        data<A>(carried[0], {B, size.H}), data<A>(carried[1], {B, size.H}), data<A>(carried[2], {B, size.S}),
+        data<A>(carried[3], {B, size.S})};
+    SequenceBackward<scalar_t>(params, past, d_out.contiguous(), state, totals, d_x).run(chunks);
   });
-  return gradients;
 }
 
 // total [F, G] += d^T values for each of them, d [N, F] and values [N, G], all in the accumulation type.
 void add_products(const Tensors& totals, const Tensors& ds, const Tensors& values) {
-  if (totals.empty()) return;
-  const int64_t N = ds[0].size(0);
   AT_DISPATCH_FLOATING_TYPES(totals[0].scalar_type(), "add_products", [&] {
     std::vector<GradientProduct<scalar_t>> products;
     for (size_t i = 0; i < totals.size(); ++i) {
-      const at::Tensor &d = ds[i], &v = values[i];
-      TORCH_CHECK(d.size(0) == N && d.stride(1) == 1 && v.size(0) == N, "expected N rows, those of d contiguous");
-      products.push_back(
-          {data<scalar_t>(totals[i], {d.size(1), v.size(1)}),
-           {d.const_data_ptr<scalar_t>(), d.stride(0), 1, d.size(1)},
-           {v.const_data_ptr<scalar_t>(), v.stride(0), v.stride(1), v.size(1)}});
+      products.push_back(gradient_product<scalar_t>(totals[i], ds[i], values[i]));
     }
-    add_gradients(products, N);
+    add_gradients(products, ds[0].size(0));
   });
 }
 
@@ -137,14 +123,13 @@ void add_products(const Tensors& totals, const Tensors& ds, const Tensors& value
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
   using Release = py::call_guard<py::gil_scoped_release>;
-  py::class_<Weights>(m, "Weights", py::module_local()).def(
-      py::init<Tensors, bool>(), Release(), py::arg("params"), py::arg("backward"));
+  py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
         py::arg("kept"));
-  m.def("rebuild", &rebuild_kept, Release(), py::arg("weights"), py::arg("x"), py::arg("h"), py::arg("h_hat"),
-        py::arg("kept"));
+  m.def("backward", &backward, Release(), py::arg("params"), py::arg("x"), py::arg("start"), py::arg("trajectory"),
+        py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("totals"), py::arg("d_x"), py::arg("chunks"));
+  // For tests alone.
   m.def("add_products", &add_products, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
-  m.def("backward", &backward, Release(), py::arg("weights"), py::arg("chunk"), py::arg("deltas"), py::arg("carried"));
 }
 
 }  // namespace hyperlstm

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..layer import LayerParams, LayerState, hidden_weight
-from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, rung
+from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, by_chunks, rung
 from . import backward, forward, launching
 
 
@@ -38,4 +38,4 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
     return sweep
 
 
-run = rung(__package__, Sweeps(forward_sweep, backward_sweep))
+run = rung(__package__, Sweeps(forward_sweep, by_chunks(backward_sweep)))
