@@ -83,7 +83,7 @@ class BackwardSweep {
     }
 
    private:
-    static constexpr int64_t kBlock = 4 * kLanes<A>;
+    static constexpr int64_t kBlock = 8 * kLanes<A>;
 
     // to [rows, N] = left [rows, K] times panels of N columns, or that added to it.
     void product(const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, A* to, bool add) {
