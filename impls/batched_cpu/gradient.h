@@ -92,43 +92,27 @@ GradientProduct<A> gradient_product(const at::Tensor& total, const at::Tensor& d
       {values.const_data_ptr<A>(), values.stride(0), values.stride(1), values.size(1)}};
 }
 
-// Shares out the items of several lists, counts[i] items of cost costs[i] each, among threads: run(i, begin, end) gets
-// those of list i from begin to end. A thread gets `least` of the cost or more.
-template <class Run>
-void for_shares(
-    const std::vector<int64_t>& counts, const std::vector<int64_t>& costs, int64_t least, const Run& run) {
-  int64_t all = 0;
-  for (size_t i = 0; i < counts.size(); ++i) all += counts[i] * costs[i];
-  at::parallel_for(0, all, least, [&](int64_t begin, int64_t end) {
-    int64_t offset = 0;
-    for (size_t i = 0; i < counts.size(); offset += counts[i] * costs[i], ++i) {
-      const auto item = [&](int64_t at) { return std::clamp<int64_t>((at - offset) / costs[i], 0, counts[i]); };
-      if (item(begin) < item(end)) run(i, item(begin), item(end));
-    }
-  });
-}
-
 // All products of N rows, in two parallel regions: threads that sleep between regions take long to wake.
 template <class A>
 void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
   constexpr int64_t kLeast = 1 << 18;  // multiply-adds that are worth a thread
   Scratch scratch;
-  std::vector<A*> packed;
-  std::vector<int64_t> rows, columns, costs, ones(products.size(), 1);
-  for (const auto& p : products) {
-    rows.push_back(p.d.width);
-    columns.push_back(panels<A>(p.values.width, false));
-    costs.push_back(columns.back() + 1);  // of a row: to gather it from d takes about as long as one panel
-    packed.push_back(scratch.empty<A>(columns.back() * N * kPanel<A>));
+  std::vector<Job> packs, sums;
+  for (const auto& product : products) {
+    const int64_t columns = panels<A>(product.values.width, false);
+    A* const packed = scratch.empty<A>(columns * N * kPanel<A>);
+    packs.push_back({columns, 8 * N * kPanel<A>, [&product, packed, N](int64_t begin, int64_t end) {
+      const Matrix<A>& values = product.values;
+      pack_panels<A>(values.numbers, {0, values.unit, values.row}, N, values.width, false, packed, begin, end);
+    }});
+    // A panel more: to gather a row from d takes about as long.
+    const int64_t cost = (columns + 1) * N * kPanel<A>;
+    sums.push_back({product.d.width, cost, [&product, packed, N](int64_t begin, int64_t end) {
+      GradientRows<A>(product.total, product.d, packed, N, product.values.width).run(begin, end);
+    }});
   }
-  const int64_t a_panel = std::max<int64_t>(1, N * kPanel<A>);
-  for_shares(columns, ones, std::max<int64_t>(1, kLeast / 8 / a_panel), [&](size_t i, int64_t begin, int64_t end) {
-    const Matrix<A>& values = products[i].values;
-    pack_panels<A>(values.numbers, {0, values.unit, values.row}, N, values.width, false, packed[i], begin, end);
-  });
-  for_shares(rows, costs, std::max<int64_t>(1, kLeast / a_panel), [&](size_t i, int64_t begin, int64_t end) {
-    GradientRows<A>(products[i].total, products[i].d, packed[i], N, products[i].values.width).run(begin, end);
-  });
+  for_shares(packs, kLeast);
+  for_shares(sums, kLeast);
 }
 
 }  // namespace hyperlstm

@@ -81,16 +81,6 @@ void pack_panels(
   }
 }
 
-// All panels of source, as above.
-template <class T>
-void pack(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to) {
-  using A = Acc<T>;
-  const int64_t grain = std::max<int64_t>(1, (1 << 15) / (K * kPanel<A>));
-  at::parallel_for(0, panels<A>(units, gates), grain, [&](int64_t begin, int64_t end) {
-    pack_panels<T>(source, at, K, units, gates, to, begin, end);
-  });
-}
-
 // The left factor of a product: where its number (r, d) lies, at row * r + depth * d.
 template <class A>
 struct Left {

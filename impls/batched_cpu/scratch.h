@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "product.h"
@@ -65,6 +66,29 @@ void for_group(int64_t rows, const Body& body) {
     case 2: return body(std::integral_constant<int, 2>());
     default: return body(std::integral_constant<int, 1>());
   }
+}
+
+// Some items of equal cost, counted in multiply-adds; run(begin, end) does those from begin to end.
+struct Job {
+  int64_t items, cost;
+  std::function<void(int64_t, int64_t)> run;
+};
+
+// Shares out the items of all jobs among threads, in one parallel region: threads that sleep between regions take long
+// to wake. A thread gets `least` of the cost or more.
+inline void for_shares(const std::vector<Job>& jobs, int64_t least) {
+  int64_t all = 0;
+  for (const Job& job : jobs) all += job.items * job.cost;
+  at::parallel_for(0, all, least, [&](int64_t begin, int64_t end) {
+    int64_t offset = 0;
+    for (const Job& job : jobs) {
+      const auto item = [&](int64_t at) {
+        return job.cost == 0 ? 0 : std::clamp<int64_t>((at - offset) / job.cost, 0, job.items);
+      };
+      if (item(begin) < item(end)) job.run(item(begin), item(end));
+      offset += job.items * job.cost;
+    }
+  });
 }
 
 // How many threads share B rows.
