@@ -1,10 +1,11 @@
 """The skeleton of every hand-written gradient: what stands around the loop over steps, written once.
 
-An implementation plugs in two sweeps over steps. The skeleton makes a `torch.library` operator of them, computes the
-products with x, and in the backward pass those with h, for a chunk of steps at a time in one large product each, and
-turns the deltas that the backward sweep leaves into weight gradients the same way. Kept between the passes are only x
-and the trajectory (out, c, h_hat, c_hat), and for short sequences the products with h; the rest is rebuilt chunk by
-chunk and never stands whole in memory.
+An implementation plugs in a forward sweep over steps and a backward pass. The skeleton makes a `torch.library` operator
+of them and keeps between the two only x and the trajectory (out, c, h_hat, c_hat), and for short sequences the products
+with h; the rest is rebuilt chunk by chunk of steps and never stands whole in memory.
+
+`by_chunks` makes a backward pass of a sweep over one chunk: around it, it computes the products with x and h in one
+large product each, and turns the deltas that the sweep leaves into weight gradients the same way.
 """
 
 from collections.abc import Callable, Mapping, Sequence

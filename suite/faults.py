@@ -314,8 +314,8 @@ FAULTS = (
     _chunked(
         "last chunk dropped",
         (
-            "_chunks(CHUNK_BYTES, sweeps, p, T, B, CHUNK_ROWS[x.device.type]))",
-            "_chunks(CHUNK_BYTES, sweeps, p, T, B, CHUNK_ROWS[x.device.type])[:-1])",
+            "cut(CHUNK_BYTES, numbers, p, T, B, CHUNK_ROWS[past.x.device.type]))",
+            "cut(CHUNK_BYTES, numbers, p, T, B, CHUNK_ROWS[past.x.device.type])[:-1])",
         ),
         damages="grad x",
         kind="uninitialised memory",
@@ -350,9 +350,8 @@ FAULTS = (
     _stale(
         "products with x kept by its address",
         (
-            "return torch.nn.functional.linear(self.x, self._weight())",
-            "return _KEPT.setdefault("
-            "(self.x.data_ptr(), self.x.shape), torch.nn.functional.linear(self.x, self._weight()))",
+            "return linear(self.x, self._weights.x)",
+            "return _KEPT.setdefault((self.x.data_ptr(), self.x.shape), linear(self.x, self._weights.x))",
         ),
         damages="out",
     ),
@@ -571,7 +570,7 @@ FAULTS = (
     _skeleton("z_bias of x and b", ("dz[:, :8].sum", "dz[:, 4:].sum"), damages="grad z_bias"),
     _skeleton(
         "gradient of x without the hyper LSTM's part",
-        ("deltas.rec[..., -4 * h_hat.shape[1] :]]", "0 * deltas.rec[..., -4 * h_hat.shape[1] :]]"),
+        ("torch.cat([deltas.inp, da], dim=-1)", "torch.cat([deltas.inp, 0 * da], dim=-1)"),
         damages="grad x",
     ),
     _skeleton(
@@ -605,13 +604,13 @@ FAULTS = (
         "each chunk overwrites the sums",
         (
             "            _add_weight_gradients(",
-            "            torch._foreach_zero_(list(d_params.values()))\n            _add_weight_gradients(",
+            "            torch._foreach_zero_(list(totals.values()))\n            _add_weight_gradients(",
         ),
         damages="grad weight_h",
     ),
     _chunked(
         "each chunk starts from the given state",
-        ("w_x), s, into", "w_x), LayerState(h, c.to(cell), h_hat, c_hat.to(cell)), into"),
+        ("weights), s, into", "weights), LayerState(h, c.to(cell), h_hat, c_hat.to(cell)), into"),
         damages="out",
         kind="states and layers",
     ),

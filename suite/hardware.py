@@ -106,7 +106,7 @@ def hardware_markdown(rows: pd.DataFrame) -> str:
         {
             "dtype": row["dtype"],
             "large product, GFLOP/s": f"{2 * row['multiply_adds_per_s'] / 1e9:,.0f}",
-            "by": row["product"],
+            "by": row.get("product", "-"),  # earlier rows do not say
             "side": f"{row['side']}",
             "large copy, GB/s": f"{row['bytes_per_s'] / 1e9:,.1f}",
         }

@@ -49,15 +49,19 @@ def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Te
 
 
 @pytest.mark.parametrize("keep", [0, 1 << 30], ids=["rebuilt", "kept"])
-@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("numbers", [4, 40, 80, 160])  # an implementation takes 2 to 40 a step
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_chunks_of_any_length_give_the_same(
-    name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch, steps: int, keep: int
+    name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, numbers: int, keep: int
 ) -> None:
-    row = 40 * CASE.B * CASE.H * 4
-    monkeypatch.setitem(recurrence.CHUNK_BYTES, device.type, steps * row)
-    monkeypatch.setitem(recurrence.FORWARD_CHUNK_BYTES, device.type, steps * row)
+    reason = why_unavailable(name, device, dtype)
+    if reason is not None:
+        pytest.skip(reason)
+    limit = numbers * CASE.B * CASE.H * dtype.itemsize
+    monkeypatch.setitem(recurrence.CHUNK_BYTES, device.type, limit)
+    monkeypatch.setitem(recurrence.FORWARD_CHUNK_BYTES, device.type, limit)
     monkeypatch.setitem(recurrence.KEEP_BYTES, device.type, keep)
-    worst = compare(implementation(name), CASE, torch.float32, device)[0]
+    worst = compare(implementation(name), CASE, dtype, device)[0]
     assert worst.ratio <= 1, worst
 
 

@@ -122,6 +122,7 @@ void add_products(const Tensors& totals, const Tensors& ds, const Tensors& value
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
+  expect_large_blocks();
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
