@@ -94,7 +94,7 @@ class Chunk:
     def z(self) -> Tensor:
         """The embeddings z of the step's h_hat, [K, B, 12, Z]."""
         z: Tensor = linear(self.after.h_hat, *self.weights.z)
-        return z.view(*z.shape[:2], 12, -1)
+        return z.view(*z.shape[:2], 12, z.shape[2] // 12)
 
 
 class Deltas(NamedTuple):
@@ -339,7 +339,7 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
             for name, q, need in zip(LayerParams._fields, params, needs[1:-4], strict=False)
             if need
         }
-        d_x = torch.empty_like(x) if needs[0] else None
+        d_x = x.new_empty(x.shape) if needs[0] else None
         past = Past(x, first, trajectory, kept if kept.dim() == 3 else None, d_out)
         carried = sweeps.backward(p, past, carried, d_params, d_x)
         grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]

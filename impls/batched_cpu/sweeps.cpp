@@ -100,6 +100,7 @@ void backward(
     using A = Acc<scalar_t>;
     states<scalar_t>(past.trajectory, {T, B}, size);
     if (past.kept) data<scalar_t>(*past.kept, {T, B, 4 * size.H + 4 * size.S});
+    if (d_x) data<scalar_t>(*d_x, {T, B, size.I});
     const Carried<A> state{
         data<A>(carried[0], {B, size.H}), data<A>(carried[1], {B, size.H}), data<A>(carried[2], {B, size.S}),
         data<A>(carried[3], {B, size.S})};
