@@ -8,7 +8,7 @@ with h; the rest is rebuilt chunk by chunk of steps and never stands whole in me
 large product each, and turns the deltas that the sweep leaves into weight gradients the same way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -102,10 +102,9 @@ class Deltas(NamedTuple):
 
     rec: Tensor  # [K, B, 4H + 4S], gradient of the products with h: du, then da
     inp: Tensor  # [K, B, 4H], gradient of the main LSTM's product with x: dv
-    y: Tensor | None  # [K, B, 4, H], gradient of d_h u + d_x v + b, before the norm; None if `sums` has what it is for
+    y: Tensor  # [K, B, 4, H], gradient of d_h u + d_x v + b, before the norm
     z: Tensor  # [K, B, 12, Z]
     norms: Sequence[Tensor] = ()  # gradients of the norms in the order of LayerParams, summed over the chunk
-    sums: Mapping[str, Tensor] = {}  # gradients that the sweep has summed on its way, by name
 
 
 #: (inputs, state before, arrays [K, B, *] to write the states after each step to, array [K, B, 4H + 4S] to write to
@@ -364,7 +363,7 @@ def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Del
     H4 = deltas.inp.shape[-1]
     cell = chunk.before.c.dtype
     du, da = deltas.rec.flatten(0, 1).split([H4, deltas.rec.shape[-1] - H4], dim=1)  # [N, 4H], [N, 4S] of N = K B rows
-    dv, dz = deltas.inp.flatten(0, 1), deltas.z.flatten(0, 1)
+    dv, dz, dy = deltas.inp.flatten(0, 1), deltas.z.flatten(0, 1), deltas.y.flatten(0, 1)
     x, h, h_hat_before, h_hat = (
         y.flatten(0, 1) for y in (chunk.x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
     )
@@ -379,16 +378,15 @@ def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Del
     sums: dict[str, Callable[[], Tensor]] = {
         "hyper_bias": lambda: da.sum(0, dtype=cell),
         "z_bias": lambda: dz[:, :8].sum(0, dtype=cell),
+        "bias": lambda: dy.sum(0, dtype=cell),
+        "d_weight": lambda: _d_weight_gradient(chunk, dy),
     }
-    if deltas.y is not None:
-        dy = deltas.y.flatten(0, 1)
-        sums |= {"bias": lambda: dy.sum(0, dtype=cell), "d_weight": lambda: _d_weight_gradient(chunk, dy)}
-    summed: dict[str, Tensor] = {**dict(zip(_NORMS, deltas.norms, strict=False)), **deltas.sums}
+    norms = dict(zip(_NORMS, deltas.norms, strict=False))
     for name, total in d_params.items():
         if name in products:
             _add_product(total.flatten(0, -2), *products[name])
         else:
-            total += (summed[name] if name in summed else sums[name]()).view_as(total)
+            total += (norms[name] if name in norms else sums[name]()).view_as(total)
 
 
 def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
