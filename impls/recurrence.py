@@ -8,7 +8,7 @@ with h; the rest is rebuilt chunk by chunk of steps and never stands whole in me
 large product each, and turns the deltas that the sweep leaves into weight gradients the same way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -125,9 +125,11 @@ class Past(NamedTuple):
     d_out: Tensor  # [T, B, H]
 
 
-#: (parameters, past, gradient of the last state, a total by name for each parameter that wants a gradient, which is
-#: added to, array for the gradient of x, if that is wanted) -> gradient of the start
-Backward = Callable[[LayerParams, Past, LayerState, dict[str, Tensor], Tensor | None], LayerState]
+#: (parameters, names of those that want a gradient, past, gradient of the last state, array for the gradient of x, if
+#: that is wanted) -> (gradients by name, contiguous and in float32 where the parameters are half; that of the start)
+Backward = Callable[
+    [LayerParams, Collection[str], Past, LayerState, Tensor | None], tuple[Mapping[str, Tensor], LayerState]
+]
 
 
 class Sweeps(NamedTuple):
@@ -147,8 +149,15 @@ def by_chunks(prepare: Callable[[LayerParams], BackwardSweep], numbers: int = 40
     """
 
     def backward(
-        p: LayerParams, past: Past, carried: LayerState, totals: dict[str, Tensor], d_x: Tensor | None
-    ) -> LayerState:
+        p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
+    ) -> tuple[dict[str, Tensor], LayerState]:
+        cell = past.trajectory.c.dtype
+        # Contiguous, whatever the parameter is: sums are added to views of it.
+        totals = {
+            name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)
+            for name, q in p._asdict().items()
+            if name in wanted
+        }
         sweep, weights, (T, B, _) = prepare(p), Weights(p), past.x.shape
         for steps in reversed(cut(CHUNK_BYTES, numbers, p, T, B, CHUNK_ROWS[past.x.device.type])):
             chunk = Chunk(
@@ -164,7 +173,7 @@ def by_chunks(prepare: Callable[[LayerParams], BackwardSweep], numbers: int = 40
             if d_x is not None:
                 da = deltas.rec[..., deltas.inp.shape[-1] :]
                 d_x[steps] = torch.cat([deltas.inp, da], dim=-1) @ weights.x
-        return carried
+        return totals, carried
 
     return backward
 
@@ -331,17 +340,12 @@ def _backward_op(qualified: str, sweeps: Sweeps) -> Callable[..., Sequence[Tenso
         p, cell = LayerParams(*params), cell_dtype(x.dtype)
         first, trajectory = LayerState(h, c, h_hat, c_hat), LayerState(out, out_c, out_h_hat, out_c_hat)
         carried = LayerState(d_h, d_c.to(cell), d_h_hat, d_c_hat.to(cell))
-        # Sums over chunks, in float32 where the parameters are half.
-        d_params = {
-            # Contiguous, whatever the parameter is: sums are added to views of it.
-            name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)
-            for name, q, need in zip(LayerParams._fields, params, needs[1:-4], strict=False)
-            if need
-        }
+        names = LayerParams._fields[: len(params)]
+        wanted = [name for name, need in zip(names, needs[1:-4], strict=True) if need]
         d_x = x.new_empty(x.shape) if needs[0] else None
         past = Past(x, first, trajectory, kept if kept.dim() == 3 else None, d_out)
-        carried = sweeps.backward(p, past, carried, d_params, d_x)
-        grads = [d_x, *(d_params.get(name) for name, _ in zip(LayerParams._fields, params, strict=False)), *carried]
+        d_params, carried = sweeps.backward(p, wanted, past, carried, d_x)
+        grads = [d_x, *(d_params.get(name) for name in names), *carried]
         return [
             x.new_empty(0) if g is None or not need else g.to(x.dtype) for g, need in zip(grads, needs, strict=True)
         ]

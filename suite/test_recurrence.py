@@ -112,17 +112,16 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
         add_product(total, d, values)
 
     class Counting:
-        """The compiled library, counting the totals that it is to make a product for."""
+        """The compiled library, counting the products that it is to make."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(library(), name)
 
-        def backward(self, params: Any, *rest: Any) -> None:
-            totals = dict(zip(LayerParams._fields, rest[6], strict=False))
-            made.extend(
-                q for key, q in totals.items() if q is not None and ("_weight_" in f"_{key}" or key == "z_weight")
-            )
-            library().backward(params, *rest)
+        def backward(self, params: list[Tensor], wanted: list[bool], *rest: Any) -> Any:
+            products = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
+            named = zip(LayerParams._fields, params, wanted, strict=False)
+            made.extend(q for key, q, want in named if want and key in products)
+            return library().backward(params, wanted, *rest)
 
     monkeypatch.setattr(recurrence, "_add_product", counted)
     monkeypatch.setattr(batched_cpu, "library", Counting)

@@ -1,10 +1,12 @@
 """The loops over steps in compiled code: each thread takes its batch rows through all steps, one fused pass a phase."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
 from ..layer import LayerParams, LayerState
-from ..recurrence import CHUNK_BYTES, CHUNK_ROWS, ForwardSweep, Inputs, Past, Sweeps, cell_dtype, cut, rung
+from ..recurrence import CHUNK_BYTES, CHUNK_ROWS, ForwardSweep, Inputs, Past, Sweeps, cut, rung
 from .build import library, why_unavailable
 
 __all__ = ["run", "why_unavailable"]
@@ -23,27 +25,27 @@ def forward(p: LayerParams) -> ForwardSweep:
 
 
 def backward(
-    p: LayerParams, past: Past, carried: LayerState, totals: dict[str, Tensor], d_x: Tensor | None
-) -> LayerState:
+    p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
+) -> tuple[dict[str, Tensor], LayerState]:
     """Go back over a sequence; what of it stands in memory at a time is a chunk of steps."""
     T, B, _ = past.x.shape
     chunks = cut(CHUNK_BYTES, 16, p, T, B, CHUNK_ROWS[past.x.device.type])
     params = {name: q for name, q in p._asdict().items() if q is not None}
-    cell = cell_dtype(p.bias.dtype)
+    cell = past.trajectory.c.dtype
     state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
-    library().backward(
+    gradients = library().backward(
         list(params.values()),
+        [name in wanted for name in params],
         past.x,
         list(past.start),
         list(past.trajectory),
         past.kept,
         past.d_out,
         state,
-        [totals.get(name) for name in params],
         d_x,
         len(chunks),
     )
-    return LayerState(*state)
+    return {name: g for name, g in zip(params, gradients, strict=True) if g is not None}, LayerState(*state)
 
 
 # The forward sweep has no arrays of a chunk but the states that nobody wants.

@@ -66,6 +66,15 @@ States<T> states(const Tensors& s, at::IntArrayRef leading, Sizes size) {
   return {data<T>(s[0], h), data<A>(s[1], h), data<T>(s[2], h_hat), data<A>(s[3], h_hat)};
 }
 
+// The same for states that are going to be written.
+template <class T>
+States<T> targets(const Tensors& s, at::IntArrayRef leading, Sizes size) {
+  const auto to = states<T>(s, leading, size);
+  expect_writes(to.h, s[0].numel());
+  expect_writes(to.c, s[1].numel());
+  return to;
+}
+
 // x [K, B, I], start [B, *] -> into [K, B, *] and, if given, kept [K, B, 4H + 4S]: u, then the hyper LSTM's gates before
 // their norm.
 void forward(
@@ -76,36 +85,49 @@ void forward(
   DISPATCH(weights.dtype(), "forward", [&] {
     ForwardSweep<scalar_t>(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
-        states<scalar_t>(start, {B}, size), states<scalar_t>(into, {K, B}, size),
+        states<scalar_t>(start, {B}, size), targets<scalar_t>(into, {K, B}, size),
         kept ? target<scalar_t>(*kept, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
         .run();
   });
 }
 
+// Zeros in the shape of x and in the accumulation type, where the gradient of x is summed.
+at::Tensor zeros_for(const at::Tensor& x) {
+  const at::Tensor total = at::empty(x.sizes(), x.options().dtype(at::toOpMathType(x.scalar_type())));
+  AT_DISPATCH_FLOATING_TYPES(total.scalar_type(), "zeros", [&] {
+    expect_writes(total.mutable_data_ptr<scalar_t>(), total.numel());
+  });
+  return total.zero_();
+}
+
 // x [T, B, I], the states at the start [B, *] and after each step [T, B, *], what forward kept or None, and d_out
 // [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start on
-// return. totals: in the order of params and in the accumulation type, added to, None where no gradient is wanted; d_x is
-// written, if given.
-void backward(
-    Tensors params, const at::Tensor& x, Tensors start, Tensors trajectory, std::optional<at::Tensor> kept,
-    const at::Tensor& d_out, const Tensors& carried, const Totals& totals, const std::optional<at::Tensor>& d_x,
-    int64_t chunks) {
+// return. d_x is written, if given. Returns the gradients of the params that want one, in the accumulation type.
+Totals backward(
+    Tensors params, const std::vector<bool>& wanted, const at::Tensor& x, Tensors start, Tensors trajectory,
+    std::optional<at::Tensor> kept, const at::Tensor& d_out, const Tensors& carried,
+    const std::optional<at::Tensor>& d_x, int64_t chunks) {
   const at::NoGradGuard no_grad;
   params = contiguous(std::move(params));
   const Sizes size = sizes(params);
   const int64_t T = x.size(0), B = x.size(1);
-  TORCH_CHECK(totals.size() == params.size(), "expected ", params.size(), " totals, got ", totals.size());
+  TORCH_CHECK(wanted.size() == params.size(), "wanted: expected ", params.size(), ", got ", wanted.size());
+  Totals totals(params.size());
+  for (size_t i = 0; i < params.size(); ++i) {
+    if (wanted[i]) totals[i] = zeros_for(params[i]);
+  }
   const Past past{x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(kept)};
   DISPATCH(params[0].scalar_type(), "backward", [&] {
     using A = Acc<scalar_t>;
     states<scalar_t>(past.trajectory, {T, B}, size);
     if (past.kept) data<scalar_t>(*past.kept, {T, B, 4 * size.H + 4 * size.S});
-    if (d_x) data<scalar_t>(*d_x, {T, B, size.I});
+    if (d_x) target<scalar_t>(*d_x, {T, B, size.I});
     const Carried<A> state{
         data<A>(carried[0], {B, size.H}), data<A>(carried[1], {B, size.H}), data<A>(carried[2], {B, size.S}),
         data<A>(carried[3], {B, size.S})};
     SequenceBackward<scalar_t>(params, past, d_out.contiguous(), state, totals, d_x).run(chunks);
   });
+  return totals;
 }
 
 // total [F, G] += d^T values for each of them, d [N, F] and values [N, G], all in the accumulation type.
@@ -128,8 +150,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
         py::arg("kept"));
-  m.def("backward", &backward, Release(), py::arg("params"), py::arg("x"), py::arg("start"), py::arg("trajectory"),
-        py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("totals"), py::arg("d_x"), py::arg("chunks"));
+  m.def("backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("x"), py::arg("start"),
+        py::arg("trajectory"), py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("chunks"));
   // For tests alone.
   m.def("add_products", &add_products, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
 }
