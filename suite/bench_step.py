@@ -29,7 +29,7 @@ from .text import one_hot, streams
 
 #: Seconds that the rounds of one pass may take together with their baseline's; the A/A run, whose interval is the noise
 #: floor of all others, has so many times as long.
-BUDGET, AA = 0.8, 2
+BUDGET, AA = 1.6, 2
 #: A first call that took longer says well enough how long the next will take.
 SLOW = 0.5
 #: What takes less than WARM runs once untimed before each round: caches, memory and sleeping threads are the other's
