@@ -53,7 +53,8 @@ def style() -> Iterator[None]:
 def panels(rows: int, columns: int, width: float = 8.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
     """Return a figure of panels, in reading order; width of all of it and height of a row, in inches."""
     with style():
-        figure = Figure(figsize=(width, height * rows), layout="constrained")
+        figure = Figure(figsize=(width, height * rows))
+        figure.set_layout_engine("constrained", hspace=0.06)  # else a title stands on the figures of the axis above
         axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.flat)
 

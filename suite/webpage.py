@@ -82,7 +82,9 @@ def _renderer() -> MarkdownIt:
     def image(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         path, called = env["folder"] / tokens[at].attrs["src"], tokens[at].content
         plot = inline_svg(path, called, f"{env['folder'].name}-{env['part']}-{path.stem}-")
-        return f'<span class="plot">{plot}<small>{escape(called)}</small></span>'
+        drawn = re.search(r'width="([\d.]+pt)"', plot)
+        style = f' style="--drawn: {drawn[1]}"' if drawn else ""
+        return f'<span class="plot"{style}>{plot}<small>{escape(called)}</small></span>'
 
     def link(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         target = tokens[at].attrs["href"]
