@@ -66,7 +66,7 @@ def roofline(rows: pd.DataFrame) -> "Figure | None":
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds a byte, by formula", ylabel="10⁹ multiply-adds / s")
     plain(axes.xaxis, (1, 2, 5))
     plain(axes.yaxis, (1, 2, 5))
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
     return figure
 
 
