@@ -32,6 +32,9 @@ CHUNK_ROWS = {"cpu": 512, "cuda": 1 << 62}
 #: the time that rebuilding them takes.
 KEEP_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
 
+#: What the arrays of one chunk take for each number of the output, where every phase of a step has its own.
+_NUMBERS = 40
+
 _NORMS = tuple(name for name in LayerParams._fields if "norm" in name)
 
 
@@ -107,9 +110,9 @@ class Deltas(NamedTuple):
     norms: Sequence[Tensor] = ()  # gradients of the norms in the order of LayerParams, summed over the chunk
 
 
-#: (inputs, state before, arrays [K, B, *] to write the states after each step to, array [K, B, 4H + 4S] to write to
-#: what the backward sweep finds as `kept`: the products with h, or what it rather has; None if nobody wants it) ->
-#: last state
+#: (inputs, state before, arrays [K, B, *] to write the states after each step to, of which those but h may be a ring of
+#: fewer steps, with step t at t modulo their number, array [K, B, 4H + 4S] to write to what the backward sweep finds as
+#: `kept`: the products with h, or what it rather has; None if nobody wants it) -> last state
 ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 #: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
@@ -138,15 +141,11 @@ class Sweeps(NamedTuple):
     forward: Callable[[LayerParams], ForwardSweep]  # prepares the parameters once a sequence
     backward: Backward
     keeps_products: bool = False  # the forward sweep leaves something to be kept
-    forward_numbers: int = 40  # that the arrays of a forward chunk take for each number of the output
+    ring: int | None = None  # steps of states, but h, that a forward sweep of any length needs where nobody keeps them
 
 
-def by_chunks(prepare: Callable[[LayerParams], BackwardSweep], numbers: int = 40) -> Backward:
-    """Make a backward pass of a sweep over one chunk.
-
-    prepare: called with the parameters once a sequence. numbers: that the arrays of a chunk take for each number of
-    the output.
-    """
+def by_chunks(prepare: Callable[[LayerParams], BackwardSweep]) -> Backward:
+    """Make a backward pass of a sweep over one chunk; prepare is called with the parameters once a sequence."""
 
     def backward(
         p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
@@ -159,7 +158,7 @@ def by_chunks(prepare: Callable[[LayerParams], BackwardSweep], numbers: int = 40
             if name in wanted
         }
         sweep, weights, (T, B, _) = prepare(p), Weights(p), past.x.shape
-        for steps in reversed(cut(CHUNK_BYTES, numbers, p, T, B, CHUNK_ROWS[past.x.device.type])):
+        for steps in reversed(cut(CHUNK_BYTES, _NUMBERS, p, T, B, CHUNK_ROWS[past.x.device.type])):
             chunk = Chunk(
                 past.x[steps],
                 None if past.kept is None else past.kept[steps],
@@ -233,9 +232,9 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         x: Tensor, params: Sequence[Tensor], h: Tensor, c: Tensor, h_hat: Tensor, c_hat: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         p, (T, B, _), H, S, cell = LayerParams(*params), x.shape, h.shape[1], h_hat.shape[1], cell_dtype(x.dtype)
-        chunks = cut(FORWARD_CHUNK_BYTES, sweeps.forward_numbers, p, T, B)
+        chunks = cut(FORWARD_CHUNK_BYTES, _NUMBERS, p, T, B) if sweeps.ring is None else [slice(0, T)]
         # What no backward pass will read, each chunk overwrites.
-        rows = T if keep else max(steps.stop - steps.start for steps in chunks)
+        rows = T if keep else min(T, sweeps.ring or max(steps.stop - steps.start for steps in chunks))
         products = keep and _keeps_products(sweeps, T, B, p)
         out = x.new_empty(T, B, H)
         kept = x.new_empty(rows, B, H, dtype=cell), x.new_empty(rows, B, S), x.new_empty(rows, B, S, dtype=cell)
@@ -244,7 +243,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, backward: Callable[..., Sequence
         s = LayerState(h, c.to(cell), h_hat, c_hat.to(cell))
         for steps in chunks:
             K = steps.stop - steps.start
-            into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in kept))
+            into = LayerState(out[steps], *(part[steps] if keep else part[: min(K, rows)] for part in kept))
             s = sweep(Inputs(x[steps], weights), s, into, uh[steps] if products else None)
             # Cloned, since the next chunk may write where this state lies.
             s = LayerState(*(part.clone() for part in s))

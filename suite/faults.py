@@ -314,8 +314,8 @@ FAULTS = (
     _chunked(
         "last chunk dropped",
         (
-            "cut(CHUNK_BYTES, numbers, p, T, B, CHUNK_ROWS[past.x.device.type]))",
-            "cut(CHUNK_BYTES, numbers, p, T, B, CHUNK_ROWS[past.x.device.type])[:-1])",
+            "cut(CHUNK_BYTES, _NUMBERS, p, T, B, CHUNK_ROWS[past.x.device.type]))",
+            "cut(CHUNK_BYTES, _NUMBERS, p, T, B, CHUNK_ROWS[past.x.device.type])[:-1])",
         ),
         damages="grad x",
         kind="uninitialised memory",

@@ -22,11 +22,12 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // x [K, B, I]; start [B, *]; into [K, B, *]; kept [K, B, 4H + 4S], u and the hyper LSTM's gates before
+  // x [K, B, I]; start [B, *]; into: h [K, B, H], the others [ring, B, *], each step written to the place of the step `ring`
+  // before it; kept [K, B, 4H + 4S], u and the hyper LSTM's gates before
   // their norm, is written, or null.
   ForwardSweep(
-      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, T* kept)
-      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), kept_(kept) {}
+      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, int64_t ring, T* kept)
+      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), ring_(ring), kept_(kept) {}
 
   void run() const {
     for_row_shares(row_shares(B_), B_, [this](int64_t, int64_t begin, int64_t end) { Share(*this, begin, end).run(); });
@@ -57,7 +58,8 @@ class ForwardSweep {
       States<T> before = w_.start_.from_row(begin_, size_);
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
       for (int64_t t = 0; t < w_.K_; ++t) {
-        const States<T> after = w_.into_.from_row(t * w_.B_ + begin_, size_);
+        States<T> after = w_.into_.from_row(t % w_.ring_ * w_.B_ + begin_, size_);
+        after.h = w_.into_.h + (t * w_.B_ + begin_) * size_.H;
         const A* x = widened(w_.x_ + (t * w_.B_ + begin_) * size_.I, rows_ * size_.I, wide_x_);
         if (w_.kept_ != nullptr) kept_ = w_.kept_ + (t * w_.B_ + begin_) * stride_;
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
@@ -171,6 +173,7 @@ class ForwardSweep {
   const int64_t K_, B_;
   const T* x_;
   const States<T> start_, into_;
+  const int64_t ring_;
   T* kept_;
 };
 

@@ -57,35 +57,31 @@ class Weights {
   std::shared_ptr<void> packed_;
 };
 
+// h [h_steps, B, H] and the other states of `steps` steps; of none, each is [B, *].
 template <class T>
-States<T> states(const Tensors& s, at::IntArrayRef leading, Sizes size) {
+States<T> states(const Tensors& s, int64_t B, Sizes size, int64_t h_steps = 0, int64_t steps = 0) {
   using A = Acc<T>;
-  at::DimVector h(leading), h_hat(leading);
-  h.push_back(size.H);
-  h_hat.push_back(size.S);
-  return {data<T>(s[0], h), data<A>(s[1], h), data<T>(s[2], h_hat), data<A>(s[3], h_hat)};
+  const auto shape = [&](int64_t k, int64_t F) { return k == 0 ? at::DimVector{B, F} : at::DimVector{k, B, F}; };
+  return {
+      data<T>(s[0], shape(h_steps, size.H)), data<A>(s[1], shape(steps, size.H)),
+      data<T>(s[2], shape(steps, size.S)), data<A>(s[3], shape(steps, size.S))};
 }
 
-// The same for states that are going to be written.
-template <class T>
-States<T> targets(const Tensors& s, at::IntArrayRef leading, Sizes size) {
-  const auto to = states<T>(s, leading, size);
-  expect_writes(to.h, s[0].numel());
-  expect_writes(to.c, s[1].numel());
-  return to;
-}
-
-// x [K, B, I], start [B, *] -> into [K, B, *] and, if given, kept [K, B, 4H + 4S]: u, then the hyper LSTM's gates before
-// their norm.
+// x [K, B, I], start [B, *] -> into: h [K, B, H], c, h_hat and c_hat [ring, B, *], the step t at t % ring, where ring is 2 or
+// more; and, if given, kept [K, B, 4H + 4S]: u, then the hyper LSTM's gates before their norm.
 void forward(
     const Weights& weights, const at::Tensor& x, const Tensors& start, const Tensors& into,
     const std::optional<at::Tensor>& kept) {
   const Sizes size = weights.size();
-  const int64_t K = x.size(0), B = x.size(1);
+  const int64_t K = x.size(0), B = x.size(1), ring = into[1].size(0);
+  TORCH_CHECK(ring >= std::min<int64_t>(K, 2), "into: expected 2 steps or more, got ", ring);
   DISPATCH(weights.dtype(), "forward", [&] {
+    const States<scalar_t> to = states<scalar_t>(into, B, size, K, ring);
+    expect_writes(to.h, into[0].numel());
+    expect_writes(to.c, into[1].numel());
     ForwardSweep<scalar_t>(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
-        states<scalar_t>(start, {B}, size), targets<scalar_t>(into, {K, B}, size),
+        states<scalar_t>(start, B, size), to, ring,
         kept ? target<scalar_t>(*kept, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
         .run();
   });
@@ -119,7 +115,7 @@ Totals backward(
   const Past past{x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(kept)};
   DISPATCH(params[0].scalar_type(), "backward", [&] {
     using A = Acc<scalar_t>;
-    states<scalar_t>(past.trajectory, {T, B}, size);
+    states<scalar_t>(past.trajectory, B, size, T, T);
     if (past.kept) data<scalar_t>(*past.kept, {T, B, 4 * size.H + 4 * size.S});
     if (d_x) target<scalar_t>(*d_x, {T, B, size.I});
     const Carried<A> state{
