@@ -86,6 +86,10 @@ def sanitize(session: nox.Session) -> None:
     built = "import sys; from impls import why_unavailable; sys.exit(why_unavailable('batched_cpu', 'cpu'))"
     session.run("python", "-c", built, env=env)
     scratch = str(Path(session.create_tmp()) / "results")
-    files = ("suite/test_equality.py", "suite/test_recurrence.py", "suite/test_batched_cpu.py")
+    files = (
+        "suite/checks/equality/test_equality.py",
+        "suite/checks/module/test_recurrence.py",
+        "suite/checks/kernels/test_batched_cpu.py",
+    )
     chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients"
     session.run("python", "-m", "pytest", *files, "-k", chosen, "--results", scratch, env=env)

@@ -15,17 +15,18 @@ import torch
 from rich.console import Console
 
 from impls import names, registry
-
-from . import hardware, machine, report, trust
-from .bench_tables import bench_view
-from .cases import SELECTION, SHORT, WORKLOADS, Case
-from .jobs import Job, run
-from .live import display
-from .pages import page
-from .planning import WRONG, Planned, plan, rows_of
-from .results import RESULTS, ResultsError, make_folder
-from .subjects import find, subjects
-from .tables import show
+from suite import report
+from suite.pages.bench_tables import bench_view
+from suite.pages.pages import page
+from suite.shared import machine, trust
+from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
+from suite.shared.jobs import Job, run
+from suite.shared.results import RESULTS, ResultsError, make_folder
+from suite.shared.subjects import find, subjects
+from suite.shared.tables import show
+from suite.timing import ceilings as hardware
+from suite.timing.plan import WRONG, Planned, plan, rows_of
+from suite.timing.progress import display
 
 #: Of the machine's memory, what one process may take.
 MEMORY_SHARE = 0.6

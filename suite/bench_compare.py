@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from .bench_tables import LSTM, interval, two
-from .pages import page
-from .results import ResultsError, read
-from .tables import show
+from suite.pages.bench_tables import LSTM, interval, two
+from suite.pages.pages import page
+from suite.shared.results import ResultsError, read
+from suite.shared.tables import show
 
 #: What two results must have in common for a change to be one of the code.
 SAME = ("device", "processor", "threads", "torch")

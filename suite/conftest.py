@@ -14,16 +14,18 @@ from rich.console import Console
 
 from impls import why_unavailable
 from impls.registry import dtype_name, find
-
-from . import interpreted, kernels, machine, ranks, report, trust
-from .cases import VERIFY_COMPILING, Case
-from .children import Child
-from .compare import Verdict
-from .pages import page
-from .paper_tables import paper_table
-from .results import RESULTS, ResultsError
-from .tables import show
-from .verify_tables import verify_table
+from suite import report
+from suite.checks.kernels import interpreted, kernels
+from suite.checks.module import ranks
+from suite.pages.pages import page
+from suite.pages.paper_tables import paper_table
+from suite.pages.verify_tables import verify_table
+from suite.shared import machine, trust
+from suite.shared.cases import VERIFY_COMPILING, Case
+from suite.shared.children import Child
+from suite.shared.compare import Verdict
+from suite.shared.results import RESULTS, ResultsError
+from suite.shared.tables import show
 
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 LEFT_OUT = pytest.StashKey[Counter[str]]()
@@ -134,7 +136,7 @@ def halves(request: pytest.FixtureRequest) -> pd.DataFrame:
 
 @pytest.fixture
 def keep(request: pytest.FixtureRequest, device: torch.device) -> Keep:
-    """Give a function that keeps one row of a page of results, see `suite/pages.py`."""
+    """Give a function that keeps one row of a page of results, see `suite/pages/registry.py`."""
     pages = request.config.stash[ROWS]
 
     def keep_row(name: str, **row: Any) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from .answers import answer_markdown
-from .bench_tables import bench_summary
-from .capability_tables import capability_summary
-from .pages import PAGES, page
-from .results import RESULTS, ResultsError, read, write_whole
-from .tables import environments, markdown
-from .webpage import report_html
+from suite.pages.answers import answer_markdown
+from suite.pages.bench_tables import bench_summary
+from suite.pages.capability_tables import capability_summary
+from suite.pages.pages import PAGES, page
+from suite.pages.webpage import report_html
+from suite.shared.files import ROOT
+from suite.shared.results import RESULTS, ResultsError, read, write_whole
+from suite.shared.tables import environments, markdown
 
 
 def machines(results: Path) -> list[Path]:
@@ -40,7 +41,7 @@ def index_markdown(results: Path) -> str:
     return "\n".join(parts)
 
 
-README = RESULTS.parent / "README.md"
+README = ROOT / "README.md"
 START, END = "<!-- tables -->\n", "<!-- end of tables -->"
 
 

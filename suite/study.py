@@ -12,14 +12,18 @@ import torch
 from rich.console import Console
 
 from impls import names, registry
-
-from . import machine, report, study_memory, study_payback, study_scaling, study_text
-from .bench import memory_limit
-from .cases import WORKLOADS
-from .pages import page
-from .results import RESULTS
-from .study_jobs import run
-from .subjects import LABML, Subject, find, subjects
+from suite import report
+from suite.bench import memory_limit
+from suite.pages.pages import page
+from suite.shared import machine
+from suite.shared.cases import WORKLOADS
+from suite.shared.results import RESULTS
+from suite.shared.subjects import LABML, Subject, find, subjects
+from suite.studies import memory as study_memory
+from suite.studies import payback as study_payback
+from suite.studies import scaling as study_scaling
+from suite.studies import text as study_text
+from suite.studies.tasks import run
 
 #: By name, which is also the name of its page: a module with `tasks(options)` and `rows(task)`.
 STUDIES: Mapping[str, ModuleType] = {

@@ -1,0 +1,1 @@
+"""Checks that this is the HyperLSTM of the paper."""

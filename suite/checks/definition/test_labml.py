@@ -1,0 +1,127 @@
+"""labml's HyperLSTM, which nobody here wrote, is the definition with layer norm on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from impls.convert import from_labml, to_labml
+from impls.registry import dtype_name
+from suite.shared.cases import Case
+from suite.shared.compare import FLOOR, draw, implementation, judge, reference
+from suite.shared.subjects import LABML, labml_results
+
+CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state="stacked")
+CPU = torch.device("cpu")
+
+
+Module = Callable[[int, int, int, int, int], nn.Module]
+
+
+def params(L: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    return draw(replace(CASE, L=L), 0, dtype, CPU).params
+
+
+@pytest.fixture
+def labml() -> Module:
+    """Return labml's module, or skip with the reason why there is none."""
+    reason = LABML.why_unavailable(CPU, torch.float64)
+    if reason is not None:
+        pytest.skip(reason)
+    from labml_nn.hypernetworks import hyper_lstm
+
+    module: Module = hyper_lstm.HyperLSTM
+    return module
+
+
+@pytest.mark.usefixtures("labml")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_name)
+@pytest.mark.parametrize("state", ["none", "stacked"])
+@pytest.mark.parametrize("L", [1, 2, 3])
+def test_same_output_states_and_every_gradient(L: int, state: str, dtype: torch.dtype) -> None:
+    case = replace(CASE, L=L, state=state)
+    oracle, yardstick = (reference("naive", case, wide, CPU, dtype, 1) for wide in (torch.float64, dtype))
+    assert {f"grad {name}" for name in params(L)} <= oracle.keys()
+    worst = judge(labml_results(case, dtype, CPU, dtype), oracle, yardstick, dtype)[0]
+    assert worst.ratio <= 1, worst
+
+
+@pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
+@pytest.mark.parametrize("L", [1, 3])
+def test_round_trip_from_ours_keeps_every_bit(L: int, dtype: torch.dtype) -> None:
+    ours = params(L, dtype)
+    again = from_labml(to_labml(ours))
+    assert list(ours) == list(again)
+    for name, value in ours.items():
+        assert (again[name].dtype, again[name].is_contiguous()) == (dtype, True)
+        assert torch.equal(value, again[name])
+
+
+@pytest.mark.parametrize("L", [1, 3])
+def test_round_trip_from_labmls_keeps_every_bit(L: int, labml: Module) -> None:
+    module = labml(CASE.I, CASE.H, CASE.S, CASE.Z, L)
+    for p in module.parameters():
+        torch.nn.init.normal_(p)
+    theirs, ours = module.state_dict(), from_labml(module.state_dict())
+    again = to_labml(ours)
+    assert theirs.keys() == again.keys()
+    assert all(torch.equal(value, again[name]) for name, value in theirs.items())
+    model = implementation("naive")(replace(CASE, L=L), torch.float32, CPU)
+    assert model.load_state_dict(ours) == module.load_state_dict(again) == ([], [])
+
+
+def test_what_is_converted_shares_no_memory() -> None:
+    ours = params(1)
+    theirs = to_labml(ours)
+    for value in theirs.values():
+        value.zero_()
+    assert all(torch.equal(value, ours[name]) for name, value in params(1).items())
+
+
+def without(state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in state_dict.items() if key != name}
+
+
+OURS = params(2)
+THEIRS = to_labml(OURS)
+NOT_OURS: list[tuple[dict[str, Tensor], str]] = [
+    ({}, r"expected layers 0, 1, \.\.\. under 'layers\.', got \[\]"),
+    (THEIRS, r"expected entries layers\.<layer>\.<name>, got cells\.0"),
+    ({key: value for key, value in OURS.items() if key.startswith("layers.1.")}, r"under 'layers\.', got \[1\]"),
+    (without(OURS, "layers.0.z_weight"), r"missing layers\.0\.z_weight"),
+    (without(OURS, "layers.1.norm_bias"), r"missing layers\.1\.norm_bias"),
+    ({key: value for key, value in OURS.items() if "norm" not in key}, r"missing layers\.0\.hyper_norm_bias, "),
+    (OURS | {"layers.0.extra": torch.zeros(1)}, r"unexpected layers\.0\.extra"),
+    (OURS | {"layers.0.weight_x": torch.zeros(2)}, r"weight_x\): expected 2 or more dimensions, got shape \[2\]"),
+    (OURS | {"layers.0.bias": torch.zeros(4, 5)}, r"\(layers\.0\.bias\): expected shape \[4, 6\], got \[4, 5\]"),
+    (OURS | {"layers.1.weight_x": OURS["layers.0.weight_x"]}, r"expected shape \[4, 6, 6\], got \[4, 6, 4\]"),
+]
+NOT_LABMLS: list[tuple[dict[str, Tensor], str]] = [
+    (OURS, r"expected entries cells\.<layer>\.<name>, got layers\.0"),
+    (torch.nn.LSTM(3, 4).state_dict(), r"expected entries cells\.<layer>\.<name>, got weight_ih_l0, weight_hh_l0"),
+    (without(THEIRS, "cells.0.w_h.2"), r"missing cells\.0\.w_h\.2"),
+    (without(THEIRS, "cells.0.w_x.0"), r"missing cells\.0\.w_x\.0"),
+    (THEIRS | {"cells.1.w_h.4": torch.zeros(1)}, r"unexpected cells\.1\.w_h\.4"),
+    (
+        THEIRS | {"cells.0.z_h.weight": torch.zeros(7, 5)},
+        r"\.0\.z_h\.weight\): expected shape \[8, 5\], got \[7, 5\]",
+    ),
+    (
+        THEIRS | {"cells.1.hyper.input_lin.weight": torch.zeros(20, 10)},
+        r"\(cells\.1\.hyper\.input_lin\.weight\): expected shape \[20, 12\], got \[20, 10\]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("state_dict", "message"), NOT_OURS, ids=[message for _, message in NOT_OURS])
+def test_what_is_not_ours_is_refused_by_name(state_dict: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_labml(state_dict)
+
+
+@pytest.mark.parametrize(("state_dict", "message"), NOT_LABMLS, ids=[message for _, message in NOT_LABMLS])
+def test_what_is_not_labmls_is_refused_by_name(state_dict: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_labml(state_dict)

@@ -1,0 +1,81 @@
+"""The paper's parameter counts and initial values come out of this module, but for the named misses."""
+
+# Attributes of a torch module are "Tensor or Module" to a type checker.
+# mypy: disable-error-code="arg-type, index, operator, union-attr"
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM
+from impls.layer import LayerParams
+from suite.checks.definition.paper import BOOKKEEPING, MISSES, MODELS, Model
+from suite.conftest import Keep
+from suite.pages.paper_tables import bookkeeping_table, paper_markdown
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name.replace(" ", "-"))
+def test_has_the_papers_parameter_count_unless_named_a_miss(model: Model, keep: Keep) -> None:
+    row = model.row()
+    keep("paper", **row)
+    assert row["verdict"] == ("missed" if model.name in MISSES else "matched"), row
+
+
+def test_no_other_way_to_count_matches_more_rows() -> None:
+    table = bookkeeping_table(pd.DataFrame([model.row() for model in MODELS]).astype({"paper_millions": float}))
+    matches = table["matches"].str.split().str[0].astype(int)
+    assert matches[0] == len(MODELS) - len(MISSES)
+    assert matches.max() == matches[0]
+    # The output layer's bias alone is too small to show in the paper's digits.
+    assert list(table.loc[matches == matches[0], "counted"]) == list(BOOKKEEPING)[:2]
+
+
+def test_page_names_every_miss() -> None:
+    page = paper_markdown(pd.DataFrame([model.row() for model in MODELS]).astype({"paper_millions": float}))
+    assert page.count("| missed |") == len(MISSES)
+    assert all(f"- {model}: {known}" in page for model, known in MISSES.items())
+
+
+def assert_orthogonal(gate: Tensor) -> None:
+    short = gate if gate.shape[0] <= gate.shape[1] else gate.T
+    torch.testing.assert_close(short @ short.T, torch.eye(len(short), dtype=gate.dtype))
+
+
+def assert_normal(values: Tensor, std: float) -> None:
+    """Assert mean, deviation and fourth moment of a normal distribution, each within 5 standard errors."""
+    n = values.numel()
+    assert abs(values.mean().item()) < 5 * std / math.sqrt(n)
+    assert abs(values.std().item() / std - 1) < 5 / math.sqrt(2 * n)
+    assert abs((values / std).pow(4).mean().item() - 3) < 5 * math.sqrt(96 / n)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
+def test_initial_values_are_the_papers(layer_norm: bool) -> None:
+    """A.2.3, of every parameter of every layer."""
+    torch.manual_seed(0)
+    Z = 4
+    model = HyperLSTM(6, 24, 16, Z, 2, layer_norm=layer_norm, dtype=torch.float64)
+    orthogonal = ("weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s")
+    constant = {
+        "bias": 0.0, "hyper_bias": 0.0, "z_bias": 1.0,
+        "norm_weight": 1.0, "norm_bias": 0.0, "norm_c_weight": 1.0, "norm_c_bias": 0.0,
+        "hyper_norm_weight": 1.0, "hyper_norm_bias": 0.0, "hyper_norm_c_weight": 1.0, "hyper_norm_c_bias": 0.0,
+    }  # fmt: skip
+    assert {*orthogonal, *constant, "z_weight", "d_weight"} == set(LayerParams._fields)
+    for layer in model.layers:
+        p = {name: value.detach() for name, value in layer.named_parameters()}
+        for name in orthogonal:
+            for gate in p[name]:
+                assert_orthogonal(gate)
+            assert not any(torch.equal(p[name][0], gate) for gate in p[name][1:]), name
+        for name in p.keys() & constant.keys():
+            assert bool((p[name] == constant[name]).all()), name
+        assert bool((p["z_weight"][:2] == 0).all())
+        assert_normal(p["z_weight"][2], 0.01)
+        assert bool((p["d_weight"][:2] == 0.1 / Z).all())
+        assert bool((p["d_weight"][2] == 0).all())
+    first, second = (dict(layer.named_parameters()) for layer in model.layers)
+    assert not torch.equal(first["weight_h"], second["weight_h"])

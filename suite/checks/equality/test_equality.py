@@ -1,0 +1,51 @@
+"""Every implementation computes what the oracle computes, in every dtype that it claims."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from impls import names
+from impls.registry import IMPLS, dtype_name
+from suite.conftest import Record, skip_reason
+from suite.shared.cases import VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
+from suite.shared.compare import FLOOR, compare, implementation
+
+PAIRS = [(case, dtype) for dtype in FLOOR for case in VERIFY] + [(case, torch.float64) for case in VERIFY_TINY]
+PARAMS = [
+    pytest.param(
+        case,
+        dtype,
+        marks=[] if case in VERIFY_QUICK else pytest.mark.thorough("the other cases of an implementation and dtype"),
+        id=f"{case.id}-{dtype_name(dtype)}",
+    )
+    for case, dtype in PAIRS
+]
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(("case", "dtype"), PARAMS)
+def test_equals_the_oracle(name: str, case: Case, dtype: torch.dtype, device: torch.device, record: Record) -> None:
+    reason = skip_reason(name, device, dtype, case)
+    if reason:
+        record(name, dtype, case.id, "skipped", reason=reason)
+        pytest.skip(reason)
+    try:
+        worst = compare(implementation(name), case, dtype, device)[0]
+    except Exception as error:
+        record(name, dtype, case.id, "FAIL", reason=f"{type(error).__name__}: {error}")
+        raise
+    record(name, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@pytest.mark.thorough("code compiled for batches of every size")
+@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.compiles_each_size])
+def test_equals_the_oracle_where_the_batch_changes_on_the_way(name: str, device: torch.device) -> None:
+    """After two sizes of the batch torch compiles once for all."""
+    case = VERIFY_COMPILING[0]
+    if reason := skip_reason(name, device, torch.float32, case):
+        pytest.skip(reason)
+    for B in (3, 5, 2):
+        worst = compare(implementation(name), replace(case, B=B), torch.float32, device)[0]
+        assert worst.ratio <= 1, f"B {B}, {worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"

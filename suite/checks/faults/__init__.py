@@ -1,0 +1,1 @@
+"""Checks that a wrong implementation would be found."""

@@ -1,0 +1,92 @@
+"""The comparison finds every fault that was put in on purpose, by name, and nothing where there is none."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from impls.registry import dtype_name
+from suite.checks.faults.faults import FAULTS, Fault
+from suite.checks.faults.rewrites import REWRITES, Rewrite
+from suite.conftest import Keep
+from suite.shared.cases import VERIFY, Case
+from suite.shared.compare import OUTPUTS, Verdict, compare
+
+CPU = torch.device("cpu")
+#: A fault is no rounding error: it shows in any draw; what is kept from the run before shows in the second.
+DRAWS = 2
+#: The cases that are tried one after another until a fault is caught, the simplest first.
+CASES = sorted((case for case in VERIFY if case.T > 2), key=lambda case: (case.layer_norm, case.L, case.state))
+#: What a rewrite must pass: two layers, given states, strided input, layer norm off and on, in so many draws.
+REWRITE_DRAWS = 4
+REWRITE_CASES = [case for case in VERIFY if case.state == "plain"]
+
+
+def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
+    """Yield each case in which a fault is caught: the verdict on the tensor that it damages, and all that are wrong."""
+    with fault.planted() as build:
+        for case in CASES:
+            wrong = [v for v in compare(build, case, fault.dtype, CPU, draws=DRAWS) if not v.ratio <= 1]
+            blamed = [verdict for verdict in wrong if fault.blamed(verdict.tensor)]
+            if blamed:
+                yield case, blamed[0], wrong
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
+    case, worst, wrong = next(caught(fault), (None, None, []))
+    keep(
+        "faults",
+        planted="fault",
+        edit=fault.name,
+        kind=fault.kind,
+        implementation=fault.runs,
+        dtype=dtype_name(fault.dtype),
+        verdict="rejected" if worst else "SURVIVED",
+        case=case.id if case else "",
+        tensor=worst.tensor if worst else fault.damages,
+        error=worst.error if worst else None,
+        ratio=worst.ratio if worst else None,
+        wrong=len(wrong),
+    )
+    assert worst is not None, f"survived every case: nothing wrong is found with {fault.damages}"
+    if fault.of_the_gradient:
+        assert not {verdict.tensor for verdict in wrong} & set(OUTPUTS), "the output is right, and was blamed"
+
+
+@pytest.mark.thorough("equivalent rewrites")
+@pytest.mark.parametrize(
+    ("rewrite", "dtype"),
+    [(rewrite, dtype) for rewrite in REWRITES for dtype in rewrite.dtypes],
+    ids=lambda value: value.id if isinstance(value, Rewrite) else dtype_name(value),
+)
+def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: torch.dtype, keep: Keep) -> None:
+    with rewrite.planted() as build:
+        worst = {case: compare(build, case, dtype, CPU, draws=REWRITE_DRAWS)[0] for case in REWRITE_CASES}
+    case = max(worst, key=lambda case: worst[case].ratio)
+    keep(
+        "faults",
+        planted="rewrite",
+        edit=rewrite.name,
+        kind=rewrite.kind,
+        implementation=rewrite.runs,
+        dtype=dtype_name(dtype),
+        verdict="accepted" if worst[case].ratio <= 1 else "REJECTED",
+        case=case.id,
+        tensor=worst[case].tensor,
+        error=worst[case].error,
+        ratio=worst[case].ratio,
+        wrong=0,
+    )
+    assert worst[case].ratio <= 1, worst[case]
+
+
+def test_every_edit_has_a_name_of_its_own() -> None:
+    names = [edited.name for edited in (*FAULTS, *REWRITES)]
+    assert len(set(names)) == len(names)
+
+
+def test_an_edit_that_no_longer_applies_is_an_error() -> None:
+    stale = Fault("stale", "step", "row_scaled", (("no such line", ""),), "row_scaled")
+    with pytest.raises(LookupError, match=r"expected 'no such line' once in row_scaled\.py, found 0"), stale.planted():
+        pass

@@ -1,0 +1,66 @@
+"""What can be checked of a GPU's kernels on a CPU.
+
+Run as `python -m suite.checks.kernels.interpreted FILE.csv` with TRITON_INTERPRET=1, in a process of its own.
+The kernels are the very functions that a GPU runs, started phase by phase in the same order. Not seen here: speed, what
+programs of one launch do to one another, the order of memory, streams and graph capture, TF32. Interpreted runs are
+checked, never timed.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import torch
+
+from impls import recurrence
+from impls.registry import dtype_name, find
+from suite.shared.cases import VERIFY, VERIFY_TILES, Case
+from suite.shared.children import Child
+from suite.shared.compare import Verdict, compare, implementation
+from suite.shared.results import write_whole
+
+NAME = "batched_cuda"
+#: Draws of a case: sizes that need several tiles have enough numbers in one.
+DRAWS = 1
+#: The smallest of the sizes that every implementation is checked at, and all that have edges between tiles.
+PAIRS = [(case, dtype) for case in (*VERIFY[:2], *VERIFY_TILES) for dtype in find(NAME).dtypes]
+
+
+def two_steps_a_chunk(case: Case, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Return the patch that lets a case span chunks, whose borders are where a sweep's first and last step are."""
+    size = 2 * 40 * case.B * case.H * dtype.itemsize
+    stack = ExitStack()
+    for limits in (recurrence.CHUNK_BYTES, recurrence.FORWARD_CHUNK_BYTES):
+        stack.enter_context(mock.patch.dict(limits, cpu=size, cuda=size))
+    return stack
+
+
+def judged(case: Case, dtype: torch.dtype, device: torch.device) -> Verdict:
+    """Return the worst verdict on a case."""
+    with two_steps_a_chunk(case, dtype):
+        return compare(implementation(NAME), case, dtype, device, draws=DRAWS)[0]
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """Run every pair on the CPU and yield its verdict."""
+    for case, dtype in PAIRS:
+        worst = judged(case, dtype, torch.device("cpu"))
+        yield {"case": case.id, "dtype": dtype_name(dtype), **vars(worst)}
+
+
+def verdict(row: Any) -> Verdict:
+    """Return the verdict in a row."""
+    return Verdict(row["tensor"], row["error"], row["allowed"])
+
+
+def start(path: Path) -> Child:
+    """Start running the pairs in a process whose Triton interprets, into a CSV file of rows."""
+    return Child("suite.checks.kernels.interpreted", path, TRITON_INTERPRET="1")
+
+
+if __name__ == "__main__":
+    write_whole(Path(sys.argv[1]), pd.DataFrame(list(rows())).to_csv(index=False))

@@ -1,0 +1,64 @@
+"""What the sweeps of `batched_cuda` would start on a card, written down on meta tensors: nothing runs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from impls import HyperLSTM
+from impls.layer import LayerParams
+from suite.shared.cases import Case
+
+if TYPE_CHECKING:
+    from impls.batched_cuda.tiles import Card
+
+
+class Launch(NamedTuple):
+    """One kernel as a sweep starts it."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    given: Sequence[Any]
+    constants: dict[str, Any]
+
+
+class Launched(NamedTuple):
+    """The launches of a forward and of a backward sweep, in their order."""
+
+    forward: list[Launch]
+    backward: list[Launch]
+
+
+def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps: int = 2) -> Launched:
+    """Return what one layer's sweeps over a chunk of so many steps start, at a case's sizes, cut for a card.
+
+    precision: how float32 products are made, "ieee" or "tf32".
+    """
+    from impls.batched_cuda import backward, forward
+    from impls.batched_cuda.target import Target
+
+    found = Launched([], [])
+
+    def target(into: list[Launch]) -> Target:
+        return Target(card, precision, lambda *launch: into.append(Launch(*launch)))
+
+    I, H, S, Z, B, K = case.I, case.H, case.S, case.Z, case.B, steps
+    layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device="meta", dtype=dtype).layers[0]
+    p = LayerParams(*(getattr(layer, name) for name in LayerParams._fields))
+    products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
+    shapes = ((B, H, dtype), (B, H, torch.float32), (B, S, dtype), (B, S, torch.float32))
+    state = [torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes]
+    over = [q.expand(K, *q.shape).contiguous() for q in state]
+    with torch.no_grad():
+        forward.steps(target(found.forward), (products, *state, *forward.weights(p)), over)
+        z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
+        given = (products, products, z, a, over[1], over[3], over[1], over[3], over[0], *state, *backward.weights(p))
+        backward.steps(target(found.backward), given, backward.outputs(products, H, S, Z, case.layer_norm))
+    return found
+
+
+def step_of(case: Case, card: "Card", dtype: torch.dtype, precision: str) -> Launched:
+    """Return the launches of one step in the middle of a chunk: what each further step adds."""
+    short, long = (launched(case, card, dtype, precision, steps) for steps in (2, 3))
+    added = [len(more) - len(fewer) for fewer, more in zip(short, long, strict=True)]
+    return Launched(*(more[-n:] for more, n in zip(long, added, strict=True)))

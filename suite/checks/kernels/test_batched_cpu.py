@@ -1,0 +1,169 @@
+"""What is special to batched_cpu: it is built on the machine that runs it, and many threads may use it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM, why_unavailable
+from impls.batched_cpu import build
+from suite.shared.files import ROOT
+
+builds = pytest.mark.thorough("batched_cpu built in other ways, not at all, and on lesser CPUs")
+QUICK_BUILD = {build.FLAGS_VARIABLE: "-O0"}
+
+AGREES = """
+import torch
+from impls import HyperLSTM
+model = HyperLSTM(5, 19, 7, 3, 1, layer_norm=True, impl="batched_cpu", dtype=torch.float64)
+for p in model.parameters():
+    torch.nn.init.normal_(p, std=0.3)
+x = torch.randn(4, 9, 5, dtype=torch.float64)
+found = model(x)[0].sum()
+found.backward()
+gradient = model.layers[0].weight_h.grad.clone()
+model.zero_grad()
+model.impl = "naive"
+expected = model(x)[0].sum()
+expected.backward()
+torch.testing.assert_close(found, expected)
+torch.testing.assert_close(gradient, model.layers[0].weight_h.grad)
+print("agrees")
+"""
+
+FALLS_BACK = """
+import torch
+from impls import HyperLSTM, why_unavailable
+from impls.batched_cpu import build
+model = HyperLSTM(3, 4, 2, 1, 1)
+print(why_unavailable("batched_cpu", "cpu"))
+print(model)
+print(tuple(model(torch.zeros(2, 1, 3))[0].shape))
+print(build.build_output(lines=3))
+"""
+
+
+def start(code: str, cache: Path, **environment: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out, err
+
+
+@pytest.fixture
+def built() -> None:
+    reason = why_unavailable("batched_cpu", "cpu")
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@builds
+@pytest.mark.usefixtures("built")
+def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tmp_path: Path) -> None:
+    processes = [start(AGREES, tmp_path, **QUICK_BUILD) for _ in range(2)]
+    for out, err in map(finish, processes):
+        assert out == "agrees\n"
+        assert len(err.splitlines()) == 1
+        assert "building" in err
+        assert err.rstrip().endswith(" s")
+    assert len(list(tmp_path.iterdir())) == 1, "a build left something beside the library"
+    assert finish(start(AGREES, tmp_path, **QUICK_BUILD)) == ("agrees\n", ""), "built again, or said something"
+
+
+@builds
+@pytest.mark.usefixtures("built")
+def test_it_agrees_on_lesser_cpus(tmp_path: Path) -> None:
+    lesser = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in ("avx2", "default")]
+    for process in lesser:
+        assert finish(process)[0] == "agrees\n"
+
+
+@builds
+@pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
+def test_without_a_working_compiler_auto_takes_the_next_rung(tmp_path: Path, compiler: str) -> None:
+    reason, rest = finish(start(FALLS_BACK, tmp_path, CXX=compiler))[0].split("\n", 1)
+    assert reason.startswith("batched_cpu")
+    assert reason.endswith(".")
+    assert "impl=auto (deferred)" in rest
+    assert "(2, 1, 4)" in rest
+    assert not list(tmp_path.iterdir()), "a failed build left something behind"
+
+
+@builds
+def test_a_failed_build_keeps_what_the_compiler_said(tmp_path: Path) -> None:
+    flags = {build.FLAGS_VARIABLE: "--no-such-flag"}
+    out, _ = finish(start(FALLS_BACK.replace("lines=3", "lines=100"), tmp_path, **flags))
+    assert "no-such-flag" in out
+
+
+def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {build.key()}
+    with monkeypatch.context() as changed:
+        changed.setenv(build.FLAGS_VARIABLE, "-g")
+        keys.add(build.key())
+    with monkeypatch.context() as changed:
+        changed.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
+        keys.add(build.key())
+    with monkeypatch.context() as changed:
+        changed.setattr(torch, "__version__", "another")
+        keys.add(build.key())
+    folder = Path(build.__file__).parent
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    (copy / "cell.h").write_text((copy / "cell.h").read_text() + "\n")
+    monkeypatch.setattr(build, "_FOLDER", copy)
+    keys.add(build.key())
+    assert len(keys) == 5
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])
+def test_weight_gradients_are_exact_on_whole_numbers_whatever_the_strides(
+    N: int, F: int, G: int, dtype: torch.dtype
+) -> None:
+    whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (G, N), (F, G))]
+    d, values, total = whole[0][:, 1:-1], whole[1].T, whole[2]
+    expected = total + d.T @ values
+    build.library().add_products([total], [d], [values])
+    assert torch.equal(total, expected)
+
+
+@pytest.mark.usefixtures("built")
+def test_weight_gradients_round_less_than_one_long_sum() -> None:
+    d, values = torch.randn(4096, 16), torch.randn(4096, 24)
+    exact, total, long_sum = d.double().T @ values.double(), torch.zeros(16, 24), torch.zeros(16, 24)
+    build.library().add_products([total], [d], [values])
+    for d_n, value in zip(d, values, strict=True):
+        long_sum.addr_(d_n, value)
+    assert (total - exact).norm() < (long_sum - exact).norm() / 2
+
+
+@pytest.mark.usefixtures("built")
+def test_threads_on_one_module_get_what_one_thread_gets_to_the_bit() -> None:
+    model = HyperLSTM(6, 24, 10, 3, 2, layer_norm=True, impl="batched_cpu")
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    params = list(model.parameters())
+
+    def run(x: Tensor) -> list[Tensor]:
+        out, state = model(x)
+        return [out, *state, *torch.autograd.grad(out.square().sum(), params)]
+
+    inputs = [torch.randn(11, 7, 6) for _ in range(8)]
+    expected = [run(x) for x in inputs]
+    with ThreadPoolExecutor(len(inputs)) as pool:
+        for _ in range(5):
+            for found, alone in zip(pool.map(run, inputs), expected, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))

@@ -1,0 +1,269 @@
+"""What `batched_cuda` can be held to without a GPU, and on one: the same cases natively, graphs, long and wide runs."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM, why_unavailable
+from impls.registry import dtype_name, find, resolve
+from suite.checks.kernels import interpreted, kernels
+from suite.checks.kernels.interpreted import NAME, PAIRS
+from suite.conftest import Record
+from suite.pages.verify_tables import INTERPRETED
+from suite.shared.cases import Case
+from suite.shared.compare import compare, implementation
+from suite.shared.files import ROOT
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def gpu(device: torch.device) -> torch.device:
+    """Return the GPU, or skip with the reason why the implementation does not run on the device of this run."""
+    reason = why_unavailable(NAME, device if device.type == "cuda" else "cuda")
+    if device.type != "cuda" or reason is not None:
+        pytest.skip(reason or f"Needs --device cuda, this run is on {device.type}.")
+    return device
+
+
+@needs_triton
+@pytest.mark.thorough("kernels compiled for cards that are not here")
+@pytest.mark.parametrize("capability", kernels.CAPABILITIES)
+@pytest.mark.parametrize("size", kernels.SIZES)
+def test_kernels_fit_the_card(compiled: pd.DataFrame, size: str, capability: int) -> None:
+    rows = compiled[(compiled["size"] == size) & (compiled["capability"] == capability)]
+    phases = {"hyper_gates", "main_gates", "rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
+    assert phases <= set(rows["kernel"])
+    wrong = [
+        f"{row.kernel} in {row.arithmetic}: {found}" for row in rows.itertuples() for found in kernels.complaints(row)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@needs_triton
+@pytest.mark.thorough("kernels run by Triton's interpreter")
+@pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
+def test_interpreted_equals_the_oracle(
+    case: Case, dtype: torch.dtype, verdicts: pd.DataFrame, device: torch.device, record: Record
+) -> None:
+    if device.type != "cpu":
+        pytest.skip("Runs natively here, in the next test.")
+    worst = interpreted.verdict(verdicts.loc[(case.id, dtype_name(dtype))])
+    record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
+def test_native_equals_the_oracle(case: Case, dtype: torch.dtype, gpu: torch.device, record: Record) -> None:
+    worst = interpreted.judged(case, dtype, gpu)
+    record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(T=10_000, B=2, I=4, H=32, S=16, Z=4),
+        Case(T=3, B=1, I=50, H=256, S=64, Z=4, layer_norm=True),
+        Case(T=3, B=4096, I=4, H=40, S=16, Z=3),
+    ],
+    ids=lambda case: case.id,
+)
+def test_long_narrow_and_wide(case: Case, gpu: torch.device) -> None:
+    worst = compare(implementation(NAME), case, torch.float32, gpu, against="deferred", draws=1)[0]
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+#: What a GPU is asked for bits of.
+MODELS = [
+    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
+]
+bits = pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(case, dtype) for case in MODELS for dtype in find(NAME).dtypes],
+    ids=[f"{case.id}-{dtype_name(dtype)}" for case in MODELS for dtype in find(NAME).dtypes],
+)
+
+
+def _model(case: Case, dtype: torch.dtype, device: torch.device) -> tuple[HyperLSTM, Tensor]:
+    torch.manual_seed(0)
+    model = implementation(NAME)(case, dtype, device)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model, torch.randn(case.T, case.B, case.I, device=device, dtype=dtype)
+
+
+def _everything(model: HyperLSTM, x: Tensor) -> list[Tensor]:
+    """Return out and every gradient of one training step."""
+    model.zero_grad(set_to_none=True)
+    x = x.detach().requires_grad_()
+    out, _ = model(x)
+    out.square().sum().backward()
+    return [out.detach(), *(leaf.grad.clone() for leaf in (x, *model.parameters()) if leaf.grad is not None)]
+
+
+@bits
+def test_a_graph_gives_the_bits_of_plain_launches(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
+    from impls import batched_cuda
+
+    model, x = _model(case, dtype, gpu)
+    with batched_cuda.plain_launches():
+        plain = _everything(model, x)
+        assert {started.mode for started in batched_cuda.launches().values()} == {"plain"}
+    for _ in range(3):
+        again = _everything(model, x)
+    assert {started.mode for started in batched_cuda.launches().values()} == {"graph"}
+    assert all(map(torch.equal, plain, again))
+
+
+@bits
+def test_two_runs_give_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
+    model, x = _model(case, dtype, gpu)
+    assert all(map(torch.equal, _everything(model, x), _everything(model, x)))
+
+
+@bits
+def test_a_row_does_not_depend_on_the_rows_beside_it(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
+    model, x = _model(case, dtype, gpu)
+    other = torch.randn_like(x) * 10
+    other[:, 5] = x[:, 5]
+    other[:, 6] = torch.nan
+    with torch.no_grad():
+        assert torch.equal(model(x)[0][:, 5], model(other)[0][:, 5])
+
+
+def test_no_host_sync(gpu: torch.device) -> None:
+    model, x = _model(MODELS[1], torch.float32, gpu)
+    for _ in range(3):  # compiles, then captures
+        _everything(model, x)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _everything(model, x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def _double(target: Any, given: Sequence[Any], out: Sequence[Tensor]) -> None:
+    """Write what shows which numbers a sweep saw."""
+    out[0].copy_(2 * given[0] + given[2])
+
+
+@pytest.fixture
+def again(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return `_run_again` with an empty memory, and with Python calling the captured work again in a graph's place."""
+    pytest.importorskip("triton")
+    from impls.batched_cuda import launching
+
+    monkeypatch.setattr(launching, "capture", lambda work, device: work)
+    monkeypatch.setattr(launching, "_seen", launching.Recent(launching.SIZES))
+    monkeypatch.setattr(launching, "_graphs", launching.Recent(launching.GRAPHS))
+    monkeypatch.setattr(launching, "_last", {})
+
+    def run(x: Tensor, stream: int = 0) -> str:
+        out = torch.full_like(x, torch.nan)
+        bias = torch.randn(x.shape[-1])
+        launching._run_again(_double, (x, None, bias), (out,), stream)
+        assert torch.equal(out, 2 * x + bias)
+        return launching.launches()[__name__.rsplit(".", 1)[1]].mode
+
+    return run
+
+
+def test_a_graph_sees_new_numbers(again: Any) -> None:
+    assert [again(torch.randn(4, 3)) for _ in range(4)] == ["plain", "graph", "graph", "graph"]
+
+
+def test_other_sizes_streams_and_precisions_have_graphs_of_their_own(again: Any) -> None:
+    assert [again(torch.randn(4, 3)), again(torch.randn(4, 3))] == ["plain", "graph"]
+    assert again(torch.randn(5, 3)) == "plain"
+    assert again(torch.randn(4, 3, dtype=torch.float64)) == "plain"
+    assert again(torch.randn(4, 3), stream=1) == "plain"
+    with _precision("high"):
+        assert again(torch.randn(4, 3)) == "plain"
+    assert again(torch.randn(4, 3)) == "graph"
+
+
+def test_the_least_recent_graphs_are_dropped(again: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from impls.batched_cuda import launching
+
+    monkeypatch.setattr(launching, "_graphs", launching.Recent(2))
+    for K in (1, 2, 3):
+        again(torch.randn(K, 3))
+        again(torch.randn(K, 3))
+    assert len(launching._graphs.values) == 2
+
+
+@needs_triton
+def test_what_was_used_of_late_is_kept_within_a_number_and_a_size() -> None:
+    from impls.batched_cuda.launching import Recent
+
+    kept: Recent[str, int] = Recent(3, total=10, bytes_of=lambda value: value)
+    for key, value in (("a", 4), ("b", 4)):
+        kept.put(key, value)
+    assert kept.get("a") == 4  # so b is now the least recent
+    kept.put("c", 3)
+    assert list(kept.values) == ["a", "c"]
+    kept.put("larger than all", 50)
+    assert list(kept.values) == ["larger than all"]
+    for key in "abcd":
+        kept.put(key, 1)
+    assert list(kept.values) == ["b", "c", "d"]
+    assert kept.get("a") is None
+
+
+@contextmanager
+def _precision(name: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_importing_the_package_imports_no_triton() -> None:
+    code = "import sys, impls; impls.names(); sys.exit('triton' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_interpreter_has_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert why_unavailable(NAME, CPU) == f"{NAME} runs on cuda, not on cpu."
+
+
+def test_auto_never_takes_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert find(NAME).interpreted(CPU)
+    assert resolve("auto", CPU, torch.float32).name != NAME
+
+
+def _reason(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (8, 0)) -> str | None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    return why_unavailable(NAME, "cuda")
+
+
+def test_says_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("impls.batched_cuda.find_spec", lambda name: None)
+    assert _reason(monkeypatch) == "batched_cuda needs Triton 3.6 or newer, which is not installed."
+
+
+@needs_triton
+def test_says_that_triton_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triton.__version__", "3.5.1")
+    assert _reason(monkeypatch) == "batched_cuda needs Triton 3.6 or newer; 3.5.1 is installed."
+
+
+@needs_triton
+def test_says_that_the_card_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _reason(monkeypatch, (7, 5)) == "batched_cuda needs compute capability 8.0 or higher; this card has 7.5."
+    assert _reason(monkeypatch, (8, 0)) is None

@@ -1,0 +1,1 @@
+"""Checks that it behaves as a torch module."""

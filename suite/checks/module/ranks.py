@@ -1,0 +1,114 @@
+"""Checks that take two processes, each with half of a batch: together they must give what one gives of the whole.
+
+Run as `python -m suite.checks.module.ranks FILE.csv`, which starts itself again under torchrun,
+once for every implementation.
+"""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
+
+from impls import HyperLSTM, names
+from suite.shared.cases import Case
+from suite.shared.children import Child
+from suite.shared.compare import agree, draw, implementation
+from suite.shared.files import ROOT
+
+WORLD = 2
+#: Half of it is the size that other capabilities are checked at, so that code compiled for one is that of the other.
+JOINED = Case(T=3, B=3 * WORLD, I=4, H=7, S=5, Z=2, L=2, layer_norm=True)
+
+
+def data_parallel(name: str, device: torch.device) -> None:
+    """Check that replicas on halves of a batch get the gradients of the whole."""
+    model, x, cotangents = _half(name, device)
+    _hold(DistributedDataParallel(model), model, x, cotangents)
+
+
+def sharded(name: str, device: torch.device) -> None:
+    """Check that a model whose parameters lie in parts on both ranks gets the gradients of the whole."""
+    from torch.distributed.fsdp import fully_shard  # takes a second to import
+
+    model, x, cotangents = _half(name, device)
+    for layer in model.layers:
+        fully_shard(layer)
+    fully_shard(model)
+    _hold(model, model, x, cotangents)
+
+
+def _half(name: str, device: torch.device) -> tuple[HyperLSTM, Tensor, list[Tensor]]:
+    """Return the model, and this rank's rows of the input and of the cotangents."""
+    params, x, _, cotangents = draw(JOINED, 0, torch.float32, device)
+    model = implementation(name)(JOINED, torch.float32, device)
+    model.load_state_dict(params)
+    rows = x.chunk(WORLD, dim=1)[dist.get_rank()]
+    return model, rows, [c.chunk(WORLD, dim=1)[dist.get_rank()] for c in cotangents]
+
+
+def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: list[Tensor]) -> None:
+    """Run one training step and hold output and gradients against the oracle's on the whole batch."""
+    from torch.distributed.tensor import DTensor
+
+    out, last = call(x)
+    # The mean over ranks is taken of gradients; the whole batch has their sum.
+    torch.autograd.backward((out, *last), [WORLD * c for c in cotangents])
+    halves = [torch.empty_like(out) for _ in range(WORLD)]
+    dist.all_gather(halves, out.detach())
+    found = {"out": torch.cat(halves, dim=1)}
+    for key, p in model.named_parameters():
+        if p.grad is None:
+            raise AssertionError(f"grad {key}: expected a gradient, got None")
+        found[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
+    agree({key: value[None] for key, value in found.items()}, JOINED, x.device, 1)
+
+
+def start(path: Path) -> Child:
+    """Start the checks in two processes, into a CSV file of rows."""
+    return Child("suite.checks.module.ranks", path, OMP_NUM_THREADS="1")
+
+
+def main(path: Path) -> None:
+    """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 writes the rows."""
+    import pandas as pd
+
+    from suite.checks.module.capabilities import CAPABILITIES, outcome
+    from suite.shared.results import write_whole
+
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    rows = []
+    for capability in (capability for capability in CAPABILITIES if capability.ranks):
+        for name in names():
+            found: list[Any] = [None] * WORLD
+            dist.all_gather_object(found, outcome(capability, name, torch.device("cpu")))
+            word, reason = next((one for one in found if one.word != "pass"), found[0])
+            rows.append({"capability": capability.name, "implementation": name, "outcome": word, "reason": reason})
+    if dist.get_rank() == 0:
+        write_whole(path, pd.DataFrame(rows).to_csv(index=False))
+    dist.barrier()
+    dist.destroy_process_group()
+    # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    if "LOCAL_RANK" in os.environ:
+        main(Path(sys.argv[1]))
+    else:
+        torchrun = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={WORLD}",
+            "-m",
+            "suite.checks.module.ranks",
+        ]
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv[1:]])

@@ -1,0 +1,463 @@
+"""Every bad call raises an error that names what is wrong, before any work, and leaves everything as it was."""
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from impls import HyperLSTM, names, registry, why_unavailable
+from impls.convert import from_labml, to_labml
+from suite.conftest import skip_reason
+from suite.shared.cases import Case
+from suite.shared.compare import STATE_NAMES, draw, implementation
+
+safetensors = pytest.importorskip("safetensors.torch", reason="Needs safetensors, a file format of parameters.")
+SafetensorError = pytest.importorskip("safetensors").SafetensorError
+
+L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
+CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
+CPU = torch.device("cpu")
+F = dict(zip(STATE_NAMES, (H, H, S, S), strict=True))
+
+
+@dataclass(frozen=True)
+class Good:
+    """What a bad call starts from: everything in it is right, and must be as it was afterwards."""
+
+    model: HyperLSTM
+    x: Tensor
+    state: tuple[Tensor, ...]
+    folder: Path
+
+    def everything(self) -> dict[str, Any]:
+        """Return copies of all that a call might damage."""
+        tensors = {"x": self.x, **dict(zip(STATE_NAMES, self.state, strict=True)), **self.model.state_dict()}
+        return {
+            **{name: value.detach().clone() for name, value in tensors.items()},
+            "impl": self.model.impl,
+            "requires_grad": [p.requires_grad for p in self.model.parameters()],
+            "gradients": [p.grad for p in self.model.parameters()],
+        }
+
+    def file(self, content: bytes) -> Path:
+        """Return a file with that content."""
+        path = self.folder / "checkpoint"
+        path.write_bytes(content)
+        return path
+
+    def saved(self, what: object = None) -> bytes:
+        """Return what torch.save makes of the state_dict, or of something else."""
+        torch.save(self.model.state_dict() if what is None else what, self.folder / "saved")
+        return (self.folder / "saved").read_bytes()
+
+    def safetensors(self) -> bytes:
+        """Return what safetensors makes of the state_dict."""
+        safetensors.save_file(self.model.state_dict(), self.folder / "saved")
+        return (self.folder / "saved").read_bytes()
+
+    def load(self, content: bytes) -> object:
+        """Load a checkpoint with that content into the model."""
+        return self.model.load_state_dict(torch.load(self.file(content), weights_only=True))
+
+    def load_with(self, changes: Mapping[str, Any], *, strict: bool = True) -> object:
+        """Load the model's own state_dict, doubled, with changes; None leaves an entry out."""
+        doubled = {name: 2 * value for name, value in self.model.state_dict().items()} | dict(changes)
+        return self.model.load_state_dict({k: v for k, v in doubled.items() if v is not None}, strict=strict)
+
+    def ours(self, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the state_dict with changes; None leaves an entry out."""
+        return {k: v for k, v in (self.model.state_dict() | dict(changes or {})).items() if v is not None}
+
+    def theirs(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return labml's state_dict with changes; None leaves an entry out."""
+        return {k: v for k, v in (to_labml(self.model.state_dict()) | dict(changes)).items() if v is not None}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A bad call, and the error that it must raise."""
+
+    name: str
+    call: Callable[[Good], object]
+    error: type[Exception]
+    message: str
+
+
+def build(name: str, error: type[Exception], message: str, **changes: Any) -> Bad:
+    """Return the row of a construction with wrong sizes or options."""
+    sizes = {"input_size": I, "hidden_size": H, "hyper_size": S, "n_z": Z, "n_layers": L}
+    return Bad(f"build-{name}", lambda good: HyperLSTM(**sizes | changes), error, message)
+
+
+def give(name: str, change: Callable[[Tensor], Any], error: type[Exception], message: str) -> Bad:
+    """Return the row of a call with a wrong x."""
+    return Bad(f"x-{name}", lambda good: good.model(change(good.x), good.state), error, f"^x: {message}")
+
+
+def start(name: str, change: Callable[[tuple[Tensor, ...]], Any], error: type[Exception], message: str) -> Bad:
+    """Return the row of a call with a wrong state."""
+    return Bad(f"state-{name}", lambda good: good.model(good.x, change(good.state)), error, f"^state{message}")
+
+
+def start_part(part: str, name: str, change: Callable[[Tensor], Any], error: type[Exception], message: str) -> Bad:
+    """Return the row of a call with one wrong part of the state."""
+    k = STATE_NAMES.index(part)
+
+    def changed(state: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        return (*state[:k], change(state[k]), *state[k + 1 :])
+
+    return start(f"{part}-{name}", changed, error, rf" \({part}\): {message}")
+
+
+def swap_parameter(name: str, value: Any, message: str) -> Bad:
+    """Return the row of a functional_call with a wrong parameter, which is what assigning one comes to."""
+    key = "layers.1.bias"
+    return Bad(
+        f"parameter-{name}",
+        lambda good: functional_call(good.model, {key: value}, (good.x,)),
+        ValueError,
+        rf"^layers\.1\.bias: expected \[4, 6\] in float32 on cpu, got {message}",
+    )
+
+
+def load(name: str, message: str, changes: Mapping[str, Any], *, strict: bool = True) -> Bad:
+    """Return the row of a state_dict that does not fit."""
+    return Bad(
+        f"load-{name}",
+        lambda good: good.load_with(changes, strict=strict),
+        RuntimeError,
+        f"^state_dict of HyperLSTM: {message}",
+    )
+
+
+class RunsCode:
+    """What unpickles to a call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+POSITIVE = ("input_size", "hidden_size", "hyper_size", "n_z", "n_layers")
+AS_PARAMETERS = "expected float32 on cpu as the parameters are, got"
+HUGE = r"expected parameters of fewer than 2\*\*63 bytes"
+REFUSED = "Weights only load failed"
+
+BUILDS = (
+    *(build(f"{k}-0", ValueError, f"^{k}: expected a positive integer, got 0", **{k: 0}) for k in POSITIVE),
+    *(build(f"{k}-negative", ValueError, f"^{k}: expected a positive integer, got -1", **{k: -1}) for k in POSITIVE),
+    *(build(f"{k}-bool", TypeError, f"^{k}: expected a positive integer, got True", **{k: True}) for k in POSITIVE),
+    build("float-size", TypeError, "^hidden_size: expected a positive integer, got 2.0", hidden_size=2.0),
+    build("nan-size", TypeError, "^hidden_size: expected a positive integer, got nan", hidden_size=float("nan")),
+    build("text-size", TypeError, "^n_z: expected a positive integer, got '4'", n_z="4"),
+    build("none-size", TypeError, "^n_layers: expected a positive integer, got None", n_layers=None),
+    build("layer-norm-1", TypeError, "^layer_norm: expected True or False, got 1", layer_norm=1),
+    build("dtype-int", TypeError, "^dtype: expected a floating-point torch.dtype, got torch.int32", dtype=torch.int32),
+    build("dtype-complex", TypeError, "^dtype: expected a floating-point .* torch.complex64", dtype=torch.complex64),
+    build("dtype-text", TypeError, "^dtype: expected a floating-point torch.dtype, got 'float32'", dtype="float32"),
+    build("device-text", RuntimeError, "^device: expected .* its name, got 'gpu'", device="gpu"),
+    build("device-float", TypeError, "^device: expected .* its name, got 0.5", device=0.5),
+    build("impl-unknown", ValueError, "^impl: expected 'auto' or one of naive, .*; got 'fast'", impl="fast"),
+    build("impl-none", ValueError, "^impl: expected 'auto' or one of naive, .*; got None", impl=None),
+    *(build(f"{k}-overflows", ValueError, HUGE, **{k: 2**62}) for k in POSITIVE),
+    build("product-overflows", ValueError, rf"{HUGE}.* weight_h \[4, 1099511627776, 10.*\]", hidden_size=2**40),
+    build("product-overflows-on-meta", ValueError, HUGE, hyper_size=2**40, device="meta"),
+    build("no-memory", RuntimeError, r"^weight_h: cannot allocate \[4, 16777216, 16777216\]", hidden_size=2**24),
+)  # fmt: skip
+
+INPUTS = (
+    Bad("x-missing", lambda good: good.model(), TypeError, "missing 1 required positional argument: 'x'"),
+    give("none", lambda x: None, TypeError, "expected a tensor, got NoneType"),
+    give("list", lambda x: x.tolist(), TypeError, "expected a tensor, got list"),
+    give("numpy", lambda x: x.numpy(), TypeError, "expected a tensor, got ndarray"),
+    give(
+        "packed", lambda x: nn.utils.rnn.pack_padded_sequence(x, [T] * B), TypeError,
+        "expected a tensor, got PackedSequence",
+    ),
+    give("scalar", lambda x: x.sum(), ValueError, r"expected shape \[T, B, 4\], got \[\]"),
+    give("2d", lambda x: x[0], ValueError, r"expected shape \[T, B, 4\], got \[3, 4\]"),
+    give("4d", lambda x: x[None], ValueError, r"expected shape \[T, B, 4\], got \[1, 6, 3, 4\]"),
+    give("features", lambda x: x[..., :3], ValueError, r"expected shape \[T, B, 4\], got \[6, 3, 3\]"),
+    give("features-first", lambda x: x.permute(2, 0, 1), ValueError, r"expected shape \[T, B, 4\], got \[4, 6, 3\]"),
+    give("float64", lambda x: x.double(), ValueError, f"{AS_PARAMETERS} float64 on cpu"),
+    give("bfloat16", lambda x: x.bfloat16(), ValueError, f"{AS_PARAMETERS} bfloat16 on cpu"),
+    give("float8", lambda x: x.to(torch.float8_e4m3fn), ValueError, f"{AS_PARAMETERS} float8_e4m3fn on cpu"),
+    give("integer", lambda x: x.long(), ValueError, f"{AS_PARAMETERS} int64 on cpu"),
+    give("bool", lambda x: x > 0, ValueError, f"{AS_PARAMETERS} bool on cpu"),
+    give("complex", lambda x: x.to(torch.complex64), ValueError, f"{AS_PARAMETERS} complex64 on cpu"),
+    give("meta", lambda x: x.to("meta"), ValueError, f"{AS_PARAMETERS} float32 on meta"),
+    give("coo", lambda x: x.to_sparse(), TypeError, "expected a dense tensor, got .* torch.sparse_coo"),
+    give("csr", lambda x: x[0].to_sparse_csr(), TypeError, "expected a dense tensor, got .* torch.sparse_csr"),
+    give("mkldnn", lambda x: x.to_mkldnn(), TypeError, "expected a dense tensor, got .* torch._mkldnn"),
+    give("nested", lambda x: torch.nested.nested_tensor([x[0], x[0, :2]]), TypeError, ".*got a nested tensor"),
+    give(
+        "jagged", lambda x: torch.nested.nested_tensor([x[0], x[0, :2]], layout=torch.jagged), TypeError,
+        "expected a dense tensor, got a nested tensor",
+    ),
+    give(
+        "quantised", lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), TypeError,
+        "expected a dense tensor, got qint8",
+    ),
+    give(
+        "product-overflows", lambda x: x[:1, :1].expand(2**30, 2**30, I), ValueError,
+        r"expected products with x of fewer than 2\*\*63 bytes, got shape \[1073741824, 1073741824, 4\]",
+    ),
+)  # fmt: skip
+
+STATES = (
+    start("tensor", lambda s: torch.stack(s[:2]), TypeError, ": expected None or a tuple .*, got Tensor"),
+    start("dict", lambda s: dict(enumerate(s)), TypeError, ": expected None or a tuple .*, got dict"),
+    start("iterator", iter, TypeError, ": expected None or a tuple .*, got tuple_iterator"),
+    start("text", lambda s: "zero", TypeError, ": expected None or a tuple .*, got str"),
+    start("empty", lambda s: (), ValueError, r": expected 4 tensors \(h, c, h_hat, c_hat\), got 0"),
+    start("of-an-lstm", lambda s: s[:2], ValueError, r": expected 4 tensors \(h, c, h_hat, c_hat\), got 2"),
+    start("too-many", lambda s: (*s, s[0]), ValueError, r": expected 4 tensors \(h, c, h_hat, c_hat\), got 5"),
+    start("swapped", lambda s: s[2:] + s[:2], ValueError, r" \(h\): expected shape .*, got \[2, 3, 5\]"),
+    start("per-layer", lambda s: [part.tolist() for part in s], TypeError, r" \(h\): expected a tensor, got list"),
+    *(
+        start_part(
+            part, "batch", lambda v: v[:, :1], ValueError,
+            rf"expected shape \[2, 3, {F[part]}\] or \[3, {F[part]}\], got \[2, 1, {F[part]}\]",
+        )
+        for part in STATE_NAMES
+    ),
+    *(start_part(part, "none", lambda v: None, TypeError, "expected a tensor, got NoneType") for part in STATE_NAMES),
+    *(
+        start_part(part, "float64", lambda v: v.double(), ValueError, f"{AS_PARAMETERS} float64 on cpu")
+        for part in STATE_NAMES
+    ),
+    start_part("h", "meta", lambda v: v.to("meta"), ValueError, f"{AS_PARAMETERS} float32 on meta"),
+    start_part("c", "integer", lambda v: v.int(), ValueError, f"{AS_PARAMETERS} int32 on cpu"),
+    start_part("c", "layers", lambda v: v[:1], ValueError, r"expected shape .*, got \[1, 3, 6\]"),
+    start_part("h_hat", "sparse", lambda v: v.to_sparse(), TypeError, "expected a dense .* torch.sparse_coo"),
+    start_part("c_hat", "4d", lambda v: v[None], ValueError, r"expected shape .*, got \[1, 2, 3, 5\]"),
+)  # fmt: skip
+
+PARAMETERS = (
+    swap_parameter("shape", torch.zeros(4, H + 1), r"\[4, 7\] in float32 on cpu"),
+    swap_parameter("broadcast", torch.zeros(4, 1), r"\[4, 1\] in float32 on cpu"),
+    swap_parameter("float64", torch.zeros(4, H, dtype=torch.float64), r"\[4, 6\] in float64 on cpu"),
+    swap_parameter("meta", torch.zeros(4, H, device="meta"), r"\[4, 6\] in float32 on meta"),
+    Bad(
+        "impl-unknown", lambda good: setattr(good.model, "impl", "fast"), ValueError,
+        "^impl: expected 'auto' or one of naive, .*; got 'fast'",
+    ),
+    Bad(
+        "unavailable-dtype",
+        lambda good: functional_call(
+            good.model,
+            {name: value.to(torch.float8_e5m2) for name, value in good.model.state_dict().items()},
+            (good.x.to(torch.float8_e5m2),),
+        ),
+        RuntimeError,
+        "impl='auto' is unavailable on cpu in float8_e5m2: .* Made for float8_e5m2 on cpu: none",
+    ),
+    Bad("ask-unknown", lambda good: why_unavailable("fast", "cpu"), ValueError, "^impl: expected .*; got 'fast'"),
+    Bad(
+        "ask-dtype", lambda good: why_unavailable("naive", "cpu", "float32"),  # type: ignore[arg-type]
+        TypeError, "^dtype: expected a torch.dtype, got 'float32'",
+    ),
+    Bad("ask-device", lambda good: why_unavailable("naive", "gpu"), RuntimeError, "device type .*: gpu"),
+)  # fmt: skip
+
+LOADS = (
+    load("missing", r"missing layers\.1\.d_weight$", {"layers.1.d_weight": None}),
+    load("extra", r"unexpected layers\.2\.bias$", {"layers.2.bias": torch.zeros(4, H)}),
+    load("misshapen", r"layers\.0\.bias: expected shape \[4, 6\], got \[6\]$", {"layers.0.bias": torch.zeros(H)}),
+    load("transposed", r"layers\.0\.bias: expected shape \[4, 6\]", {"layers.0.bias": torch.zeros(H, 4)}),
+    load("misshapen-not-strict", r"layers\.0\.bias: .*", {"layers.0.bias": torch.zeros(H)}, strict=False),
+    load("integer", r"layers\.0\.bias: expected .* got int64", {"layers.0.bias": torch.zeros(4, H, dtype=torch.long)}),
+    load("complex", "layers.0.bias: .* complex64", {"layers.0.bias": torch.zeros(4, H, dtype=torch.complex64)}),
+    load("sparse", "layers.0.bias: .* torch.sparse_coo", {"layers.0.bias": torch.zeros(4, H).to_sparse()}),
+    load("meta", r"layers\.0\.bias: .* tensor on meta$", {"layers.0.bias": torch.zeros(4, H, device="meta")}),
+    load("list", r"layers\.0\.bias: expected a tensor, got list$", {"layers.0.bias": [0.0]}),
+    Bad(
+        "load-without-norms", lambda good: good.model.load_state_dict(HyperLSTM(I, H, S, Z, L).state_dict()),
+        RuntimeError, r"missing layers\.0\.norm_weight",
+    ),
+    Bad(
+        "load-of-another-size", lambda good: good.model.load_state_dict(
+            HyperLSTM(I, H + 1, S, Z, L, layer_norm=True).state_dict()
+        ),
+        RuntimeError, r"layers\.0\.weight_x: expected shape \[4, 6, 4\], got \[4, 7, 4\]",
+    ),
+    Bad(
+        "load-nested-dict", lambda good: good.model.load_state_dict({"model": good.model.state_dict()}),
+        RuntimeError, "missing layers.0.weight_x.*unexpected model$",
+    ),
+    Bad("load-no-dict", lambda good: good.model.load_state_dict([good.x]), TypeError, "state_dict .*list"),  # type: ignore[arg-type]
+    Bad(
+        "load-into-a-larger-model",
+        lambda good: nn.ModuleDict({"rnn": good.model}).load_state_dict({"rnn.layers.0.bias": torch.zeros(4, H)}),
+        RuntimeError, r"missing rnn\.layers\.0\.weight_x",
+    ),
+)  # fmt: skip
+
+FILES = (
+    Bad("file-absent", lambda good: torch.load(good.folder / "none"), FileNotFoundError, "No such file"),
+    Bad("file-text", lambda good: good.load(b"HyperLSTM " * 99), pickle.UnpicklingError, REFUSED),
+    Bad(
+        "file-runs-code", lambda good: good.load(pickle.dumps(RunsCode(good.folder / "ran"), protocol=2)),
+        pickle.UnpicklingError, REFUSED,
+    ),
+    Bad(
+        "file-of-a-whole-module", lambda good: good.load(good.saved(good.model)),
+        pickle.UnpicklingError, f"(?s){REFUSED}.*HyperLSTM",
+    ),
+    Bad(
+        "safetensors-truncated",
+        lambda good: good.model.load_state_dict(safetensors.load_file(good.file(good.safetensors()[:-9]))),
+        SafetensorError, "(?i)incomplete",
+    ),
+    Bad("safetensors-text", lambda good: safetensors.load_file(good.file(b"x" * 99)), SafetensorError, "(?i)header"),
+)  # fmt: skip
+
+CONVERSIONS = (
+    Bad(
+        "to-labml-missing", lambda good: to_labml(good.ours({"layers.1.norm_bias": None})),
+        ValueError, r"^state_dict: missing layers\.1\.norm_bias$",
+    ),
+    Bad(
+        "to-labml-extra", lambda good: to_labml(good.ours({"layers.0.extra": good.x})),
+        ValueError, r"^state_dict: unexpected layers\.0\.extra$",
+    ),
+    Bad(
+        "to-labml-gap", lambda good: to_labml({k: v for k, v in good.ours().items() if "layers.1" in k}),
+        ValueError, r"^state_dict: expected layers 0, 1, \.\.\. under 'layers\.', got \[1\]$",
+    ),
+    Bad("to-labml-empty", lambda good: to_labml({}), ValueError, r"^state_dict: expected layers 0, .* got \[\]$"),
+    Bad(
+        "to-labml-without-norms", lambda good: to_labml(HyperLSTM(I, H, S, Z, L).state_dict()),
+        ValueError, r"^state_dict: missing layers\.0\.hyper_norm_bias",
+    ),
+    Bad(
+        "to-labml-misshapen", lambda good: to_labml(good.ours({"layers.0.z_weight": good.x})),
+        ValueError, r"^state_dict \(layers\.0\.z_weight\): expected shape \[3, 4, 2, 5\], got \[6, 3, 4\]$",
+    ),
+    Bad(
+        "to-labml-no-tensor", lambda good: to_labml(good.ours({"layers.0.z_weight": 1.0})),
+        ValueError, r"^state_dict \(layers\.0\.z_weight\): expected a tensor, got float$",
+    ),
+    Bad(
+        "from-labml-missing", lambda good: from_labml(good.theirs({"cells.0.w_h.2": None})),
+        ValueError, r"^state_dict: missing cells\.0\.w_h\.2$",
+    ),
+    Bad(
+        "from-labml-ours", lambda good: from_labml(good.ours()),
+        ValueError, r"^state_dict: expected entries cells\.<layer>\.<name>, got layers\.0",
+    ),
+    Bad(
+        "from-labml-misshapen", lambda good: from_labml(good.theirs({"cells.1.hyper.input_lin.weight": good.x})),
+        ValueError, r"^state_dict \(cells\.1\.hyper\.input_lin\.weight\): expected shape \[20, 12\], got \[6, 3, 4\]$",
+    ),
+    Bad(
+        "from-labml-scalar", lambda good: from_labml(good.theirs({"cells.0.w_h.0": torch.zeros(())})),
+        ValueError, r"^state_dict \(cells\.0\..*\): expected shape",
+    ),
+)  # fmt: skip
+
+BAD = (*BUILDS, *INPUTS, *STATES, *PARAMETERS, *LOADS, *FILES, *CONVERSIONS)
+
+
+#: Checkpoints with a part missing, which torch.load itself refuses in words of its own, or in none.
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda whole: b"",
+    "half": lambda whole: whole[: len(whole) // 2],
+    "without-its-end": lambda whole: whole[:-200],
+    "without-its-start": lambda whole: whole[200:],
+    "start-only": lambda whole: whole[:30],
+    "torn": lambda whole: whole[:999] + whole[1999:],
+}
+
+
+def _no_work(impl: registry.Impl) -> NoReturn:
+    raise AssertionError(f"{impl.name} was about to run")
+
+
+def _good(folder: Path) -> Good:
+    params, x, state, _ = draw(CASE, 0, torch.float32, CPU)
+    assert state is not None
+    good = Good(implementation("auto")(CASE, torch.float32, CPU), x, state, folder)
+    good.model.load_state_dict(params)
+    return good
+
+
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what is no longer as it was, to the bit."""
+    assert before.keys() == after.keys()
+    pairs = [(key, before[key], after[key]) for key in before]
+    return [k for k, a, b in pairs if not (torch.equal(a, b) if isinstance(a, Tensor) else a == b)]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, about tensors that only a bad call has
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+def test_raises_before_any_work_and_leaves_all_as_it_was(
+    bad: Bad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = _good(tmp_path)
+    before = good.everything()
+    monkeypatch.setattr(registry.Impl, "run", property(_no_work))
+    with pytest.raises(bad.error, match=bad.message) as raised:
+        bad.call(good)
+    assert raised.type is bad.error
+    assert not (tmp_path / "ran").exists()
+    assert not _changed(before, good.everything())
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_checkpoint_loads_nothing(damage: str, tmp_path: Path) -> None:
+    good = _good(tmp_path)
+    before = good.everything()
+    doubled = {name: 2 * value for name, value in good.model.state_dict().items()}
+    content = DAMAGED[damage](good.saved(doubled))
+    with pytest.raises((OSError, RuntimeError, EOFError, ValueError, IndexError, pickle.UnpicklingError)):
+        good.load(content)
+    assert not _changed(before, good.everything())
+
+
+def test_there_are_many_bad_calls_under_names_of_their_own() -> None:
+    assert len({bad.name for bad in BAD}) == len(BAD) >= 60
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=["nan", "inf", "minus-inf"])
+@pytest.mark.parametrize("place", ["x", *STATE_NAMES])
+@pytest.mark.parametrize("name", names())
+def test_what_is_not_finite_stays_in_its_row(name: str, place: str, value: float, device: torch.device) -> None:
+    reason = skip_reason(name, device)
+    if reason:
+        pytest.skip(reason)
+    found, oracle = (_with_value(impl, place, value, device) for impl in (name, names()[0]))
+    clean, _ = (_with_value(impl, place, 0.0, device) for impl in (name, names()[0]))
+    for key, tensor in found.items():
+        rows = torch.arange(B, device=device) != 1
+        assert torch.equal(tensor[..., rows, :], clean[key][..., rows, :]), key
+        assert torch.equal(tensor.isfinite(), oracle[key].isfinite()), key
+    if value != value:
+        assert not bool(found["out"][:, 1].isfinite().any()), "row 1 forgot a NaN"
+
+
+def _with_value(name: str, place: str, value: float, device: torch.device) -> dict[str, Tensor]:
+    """Return outputs, states and the gradients by x and state, with one number of row 1 replaced."""
+    params, x, state, cotangents = draw(CASE, 0, torch.float32, device)
+    assert state is not None
+    model = implementation(name)(CASE, torch.float32, device)
+    model.load_state_dict(params)
+    leaves = {"x": x, **dict(zip(STATE_NAMES, state, strict=True))}
+    leaves[place][0, 1, 2] = value
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    x, *start = leaves.values()
+    out, last = model(x, start)
+    grads = torch.autograd.grad((out, *last), [x, *start], cotangents)
+    return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))} | {
+        f"grad {key}": g for key, g in zip(leaves, grads, strict=True)
+    }

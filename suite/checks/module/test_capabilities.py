@@ -1,0 +1,90 @@
+"""The capability matrix, cell by cell: what an implementation can do it does right, what it cannot it says."""
+
+import pandas as pd
+import pytest
+import torch
+
+from impls import names
+from suite.checks.module import capabilities
+from suite.checks.module.capabilities import CAPABILITIES, Capability, Outcome, outcome
+from suite.conftest import Keep
+from suite.pages.capability_tables import capability_matrix
+
+CPU = torch.device("cpu")
+
+
+def _cells(ranks: bool) -> pytest.MarkDecorator:
+    cells = [(one, name) for one in CAPABILITIES if one.ranks == ranks for name in names()]
+    ids = [f"{one.name.replace(' ', '-')}-{name}" for one, name in cells]
+    return pytest.mark.parametrize(("capability", "name"), cells, ids=ids)
+
+
+def _settle(capability: Capability, name: str, found: Outcome, keep: Keep) -> None:
+    """Keep the cell, and hold it against what the table expects."""
+    keep("capabilities", capability=capability.name, implementation=name, outcome=found.word, reason=found.reason)
+    if found.word == "not run":
+        pytest.skip(found.reason)
+    expected = "no" if name in capability.refusals else "pass"
+    assert found.word == expected, found.reason
+
+
+@pytest.mark.thorough("the capability matrix")
+@_cells(ranks=False)
+def test_capability(capability: Capability, name: str, device: torch.device, keep: Keep) -> None:
+    _settle(capability, name, outcome(capability, name, device), keep)
+
+
+@pytest.mark.thorough("the capability matrix")
+@_cells(ranks=True)
+def test_capability_of_two_ranks(capability: Capability, name: str, halves: pd.DataFrame, keep: Keep) -> None:
+    row = halves.loc[(capability.name, name)]
+    _settle(capability, name, Outcome(row["outcome"], row["reason"]), keep)
+
+
+def _raises(error: Exception) -> capabilities.Check:
+    def check(name: str, device: torch.device) -> None:
+        raise error
+
+    return check
+
+
+NO = {"batched": "batched cannot; use naive"}
+
+
+@pytest.mark.parametrize(
+    ("check", "refusals", "expected"),
+    [
+        (lambda name, device: None, {}, "pass"),
+        (_raises(NotImplementedError("batched cannot; use naive")), NO, "no"),
+        (lambda name, device: "batched cannot; use naive", NO, "no"),
+        (_raises(NotImplementedError("batched cannot; use naive")), {}, "FAIL"),
+        (_raises(RuntimeError("expected a contiguous tensor")), NO, "FAIL"),
+        (_raises(AssertionError("batched cannot; use naive")), NO, "FAIL"),
+        (lambda name, device: "something else", NO, "FAIL"),
+        (lambda name, device: None, NO, "FAIL"),
+    ],
+)
+def test_only_the_expected_refusal_is_a_no(check: capabilities.Check, refusals: dict[str, str], expected: str) -> None:
+    assert outcome(Capability("a capability", check, refusals), "batched", CPU).word == expected
+
+
+def test_a_wrong_number_is_a_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each check of results sees a gradient that is off by a thousandth."""
+    right = capabilities.Given.results
+
+    def wrong(self: capabilities.Given, call: object = None) -> dict[str, torch.Tensor]:
+        found = right(self, call)  # type: ignore[arg-type]
+        return found if call is None else {**found, "grad x": 1.001 * found["grad x"]}
+
+    monkeypatch.setattr(capabilities.Given, "results", wrong)
+    found = [outcome(one, "batched", CPU).word for one in CAPABILITIES if one.name.startswith(("auto", "gradient"))]
+    assert found == ["FAIL"] * 3
+
+
+def test_cells_share_numbered_reasons() -> None:
+    rows = [("a", "naive", "pass", None), ("a", "batched", "no", "Why."), ("b", "naive", "not run", "Why.")]
+    columns = ["capability", "implementation", "outcome", "reason"]
+    matrix, reasons = capability_matrix(pd.DataFrame(rows, columns=columns))
+    assert list(matrix["`naive`"]) == ["pass", "not run (1)"]
+    assert list(matrix["`batched`"]) == ["no (1)", "-"]
+    assert reasons == ["Why."]

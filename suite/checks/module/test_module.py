@@ -1,0 +1,265 @@
+"""HyperLSTM behaves as people who know torch expect, with every implementation."""
+
+# Attributes of a torch module are "Tensor or Module" to a type checker.
+# mypy: disable-error-code="arg-type, index, operator, union-attr"
+
+import copy
+import io
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from impls import HyperLSTM, names, registry, why_unavailable
+from suite.conftest import skip_reason
+from suite.shared.cases import Case
+from suite.shared.compare import STATE_NAMES, Results, draw, implementation, judge
+
+L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
+CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
+
+
+@pytest.fixture(params=names())
+def name(request: pytest.FixtureRequest, device: torch.device) -> str:
+    """Every implementation that runs here in float32."""
+    reason = skip_reason(request.param, device)
+    if reason:
+        pytest.skip(reason)
+    return str(request.param)
+
+
+def model_and_input(
+    name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case = CASE
+) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...] | None]:
+    params, x, state, _ = draw(case, 0, dtype, device)
+    model = implementation(name)(case, dtype, device)
+    model.load_state_dict(params)
+    return model, x, state
+
+
+def named(out: Tensor, state: tuple[Tensor, ...]) -> Results:
+    return {"out": out, **dict(zip(STATE_NAMES, state, strict=True))}
+
+
+def assert_same(a: Results, b: Results, dtype: torch.dtype = torch.float32) -> None:
+    """By the tolerance rule, with b as the oracle and no error allowed but the floor."""
+    worst = judge(a, b, b, dtype)[0]
+    assert worst.ratio <= 1, worst
+
+
+def test_output_and_state_have_the_promised_shapes(name: str, device: torch.device) -> None:
+    model, x, _ = model_and_input(name, device)
+    out, state = model(x)
+    assert out.shape == (T, B, H)
+    assert type(state) is tuple
+    assert [part.shape for part in state] == [(L, B, H), (L, B, H), (L, B, S), (L, B, S)]
+
+
+def test_a_sequence_in_chunks_is_the_sequence_whole(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    whole = named(*model(x, state))
+    outs = []
+    for chunk in x.split([1, 3, 2]):
+        out, state = model(chunk, state)
+        outs.append(out)
+    assert state is not None
+    assert_same(named(torch.cat(outs), state), whole)
+
+
+def test_plain_states_start_every_layer(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device, case=replace(CASE, state="plain"))
+    assert state is not None
+    stacked = tuple(part.expand(L, *part.shape) for part in state)
+    assert_same(named(*model(x, state)), named(*model(x, stacked)))
+
+
+def test_no_state_is_zeros(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    assert state is not None
+    assert_same(named(*model(x)), named(*model(x, [torch.zeros_like(part) for part in state])))
+
+
+def test_no_steps_return_the_given_state(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    assert state is not None
+    out, last = model(x[:0], state)
+    assert out.shape == (0, B, H)
+    assert all(torch.equal(a, b) for a, b in zip(last, state, strict=True))
+    _, last = model(x[:0], [part[0] for part in state])
+    assert all(torch.equal(a, b[:1].expand_as(b)) for a, b in zip(last, state, strict=True))
+
+
+def test_an_empty_batch_works_forward_and_backward(name: str, device: torch.device) -> None:
+    model, x, _ = model_and_input(name, device)
+    out, state = model(x[:, :0])
+    assert out.shape == (T, 0, H)
+    assert state[2].shape == (L, 0, S)
+    out.sum().backward()
+    assert all(p.grad is not None and bool((p.grad == 0).all()) for p in model.parameters())
+
+
+def test_inputs_are_left_as_they_were(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    assert state is not None
+    x.requires_grad_()
+    given = [value.detach().clone() for value in (x, *state, *model.parameters())]
+    out, last = model(x, state)
+    (out.sum() + sum(part.sum() for part in last)).backward()
+    after = (x, *state, *model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(given, after, strict=True))
+
+
+def test_switching_the_implementation_keeps_the_parameters(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(names()[0], device)
+    before = named(*model(x, state))
+    parameters = dict(model.named_parameters())
+    model.impl = name
+    assert all(parameters[key] is p for key, p in model.named_parameters())
+    assert model.impl == name
+    oracle = named(*in_float64(model)(x.double(), [part.double() for part in state or ()]))
+    worst = judge(named(*model(x, state)), oracle, before, torch.float32)[0]
+    assert worst.ratio <= 1, worst
+
+
+def in_float64(model: HyperLSTM) -> HyperLSTM:
+    wide = copy.deepcopy(model).double()
+    wide.impl = names()[0]
+    return wide
+
+
+def test_state_dict_passes_between_implementations(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(names()[0], device)
+    other = implementation(name)(CASE, torch.float32, device)
+    assert other.load_state_dict(model.state_dict()) == ([], [])
+    other.impl = names()[0]
+    assert torch.equal(other(x, state)[0], model(x, state)[0])
+
+
+def test_state_can_be_saved_with_weights_only(name: str, device: torch.device) -> None:
+    model, x, _ = model_and_input(name, device)
+    file = io.BytesIO()
+    torch.save(model(x)[1], file)
+    file.seek(0)
+    assert len(torch.load(file, weights_only=True)) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_to_changes_what_is_computed_in(name: str, device: torch.device, dtype: torch.dtype) -> None:
+    model, x, state = model_and_input(name, device)
+    model = model.to(dtype)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    reason = why_unavailable(name, device, dtype)
+    if reason is not None:
+        with pytest.raises(RuntimeError, match=reason):
+            model(x.to(dtype))
+        pytest.skip(reason)
+    out, last = model(x.to(dtype), [part.to(dtype) for part in state or ()])
+    assert {value.dtype for value in (out, *last)} == {dtype}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_parameters_start_in_any_dtype(dtype: torch.dtype) -> None:
+    model = HyperLSTM(I, H, S, Z, L, layer_norm=True, dtype=dtype)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_reset_parameters_restores_the_initial_values() -> None:
+    torch.manual_seed(0)
+    model = HyperLSTM(I, H, S, Z, L, layer_norm=True)
+    initial = copy.deepcopy(model.state_dict())
+    for p in model.parameters():
+        nn.init.normal_(p)
+    torch.manual_seed(0)
+    model.reset_parameters()
+    assert all(torch.equal(initial[key], value) for key, value in model.state_dict().items())
+
+
+def test_autocast_computes_in_its_dtype_as_the_lstm_of_torch_does(name: str, device: torch.device) -> None:
+    if why_unavailable(name, device, torch.bfloat16) is not None:
+        pytest.skip(str(why_unavailable(name, device, torch.bfloat16)))
+    model, x, state = model_and_input(name, device)
+    lstm = nn.LSTM(I, H, device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        out, last = model(x, state)
+        again, _ = model(out.new_zeros(T, B, I), last)
+        theirs, (their_h, their_c) = lstm(x)
+    assert (out.dtype, last[0].dtype, last[1].dtype) == (theirs.dtype, their_h.dtype, their_c.dtype)
+    assert again.dtype == torch.bfloat16
+    half = copy.deepcopy(model).bfloat16()
+    assert torch.equal(out, half(x.bfloat16(), [part.bfloat16() for part in state or ()])[0])
+    out.float().sum().backward()
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+
+
+def test_autocast_leaves_float64_alone(name: str, device: torch.device) -> None:
+    if why_unavailable(name, device, torch.float64) is not None:
+        pytest.skip(str(why_unavailable(name, device, torch.float64)))
+    model, x, state = model_and_input(name, device, torch.float64)
+    with torch.autocast(device.type, torch.bfloat16):
+        assert model(x, state)[0].dtype == torch.float64
+        with pytest.raises(ValueError, match="x: expected float64"):
+            model(x.float(), state)
+
+
+def test_auto_is_the_last_available_and_repr_says_so(device: torch.device) -> None:
+    model = HyperLSTM(I, H, S, Z, L, layer_norm=True, device=device)
+    available = [row for row in names() if why_unavailable(row, device) is None]
+    assert f"{I}, {H}, {S}, {Z}, {L}, layer_norm=True, impl=auto ({available[-1]})" in repr(model)
+    assert model.impl == "auto"
+    model.impl = "naive"
+    assert "impl=naive" in repr(model)
+
+
+def test_auto_passes_over_what_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = replace(registry.IMPLS[-1], name="elsewhere", devices=("cuda",))
+    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS[:2], elsewhere))
+    model = HyperLSTM(I, H, S, Z, L)
+    assert "auto (row_scaled)" in repr(model)
+    assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
+    model.impl = "elsewhere"
+    with pytest.raises(RuntimeError, match="impl='elsewhere' is unavailable on cpu in float32: elsewhere runs on cuda"):
+        model(torch.zeros(T, B, I))
+
+
+def test_names_are_the_ladder() -> None:
+    assert names()[:3] == ["naive", "row_scaled", "batched"]
+    assert all(why_unavailable(row, "cpu") is None for row in ("naive", "row_scaled", "batched"))
+    assert why_unavailable("naive", "mps") == "naive runs on cpu and cuda, not on mps."
+    assert "float8_e5m2" in str(why_unavailable("naive", "cpu", torch.float8_e5m2))
+    with pytest.raises(ValueError, match="expected 'auto' or one of naive, row_scaled, batched"):
+        why_unavailable("nothing", "cpu")
+
+
+def test_layers_are_submodules_with_hooks(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    seen: list[torch.Size] = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda module, args, output: seen.append(output[0].shape))
+    model(x, state)
+    assert seen == [(T, B, H)] * L
+
+
+def test_parametrised_weights_are_read_afresh(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    plain = model(x, state)[0]
+
+    class Twice(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    nn.utils.parametrize.register_parametrization(model.layers[0], "weight_h", Twice())
+    assert not torch.equal(model(x, state)[0], plain)
+    with torch.no_grad():
+        model.layers[0].parametrizations.weight_h.original.div_(2)
+    assert torch.equal(model(x, state)[0], plain)
+
+
+def test_nothing_looks_ahead(name: str, device: torch.device) -> None:
+    """Growing prefixes of one sequence give the same outputs: nothing looks ahead."""
+    model, x, state = model_and_input(name, device)
+    outs = [model(x[:n], state)[0] for n in range(1, T + 1)]
+    for shorter, longer in pairwise(outs):
+        assert_same({"out": longer[: len(shorter)]}, {"out": shorter})

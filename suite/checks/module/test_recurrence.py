@@ -1,0 +1,208 @@
+"""What the torch world expects of the implementations whose gradient is written by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from impls import HyperLSTM, batched_cpu, names, recurrence, why_unavailable
+from impls.batched_cpu import build
+from impls.layer import LayerParams
+from impls.registry import IMPLS
+from suite.shared.cases import Case
+from suite.shared.compare import compare, draw, implementation
+from suite.shared.files import ROOT
+
+HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
+CASE = Case(T=6, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True, state="stacked")
+
+
+@pytest.fixture(params=HAND_WRITTEN)
+def name(request: pytest.FixtureRequest, device: torch.device) -> str:
+    """Return every implementation with a gradient by hand that runs here in float32."""
+    reason = why_unavailable(request.param, device)
+    if reason is not None:
+        pytest.skip(reason)
+    return str(request.param)
+
+
+def model_and_input(
+    name: str, device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
+    params, x, state, _ = draw(CASE, 0, dtype, device)
+    model = implementation(name)(CASE, dtype, device)
+    model.load_state_dict(params)
+    assert state is not None
+    return model, x, state
+
+
+def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Tensor]:
+    leaves = [value.detach().clone().requires_grad_() for value in (x, *state)]
+    out, last = model(leaves[0], leaves[1:])
+    return list(torch.autograd.grad(out.sum() + sum(part.sin().sum() for part in last), [*leaves, *model.parameters()]))
+
+
+@pytest.mark.parametrize("keep", [0, 1 << 30], ids=["rebuilt", "kept"])
+@pytest.mark.parametrize("numbers", [4, 40, 80, 160])  # an implementation takes 2 to 40 a step
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_chunks_of_any_length_give_the_same(
+    name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, numbers: int, keep: int
+) -> None:
+    reason = why_unavailable(name, device, dtype)
+    if reason is not None:
+        pytest.skip(reason)
+    limit = numbers * CASE.B * CASE.H * dtype.itemsize
+    monkeypatch.setitem(recurrence.CHUNK_BYTES, device.type, limit)
+    monkeypatch.setitem(recurrence.FORWARD_CHUNK_BYTES, device.type, limit)
+    monkeypatch.setitem(recurrence.KEEP_BYTES, device.type, keep)
+    worst = compare(implementation(name), CASE, dtype, device)[0]
+    assert worst.ratio <= 1, worst
+
+
+def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    params = [p.detach().clone().requires_grad_() for p in model.layers[0].parameters()]
+    start = [part[0].clone().requires_grad_() for part in state]
+    torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(), params, *start, True))
+
+
+@pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
+def test_gradient_checkpointing_gives_the_same_gradients(name: str, device: torch.device, reentrant: bool) -> None:
+    model, x, state = model_and_input(name, device)
+    x.requires_grad_()
+    plain = model(x, state)[0]
+    again = checkpoint(lambda x: model(x, state)[0], x, use_reentrant=reentrant)
+    inputs = [x, *model.parameters()]
+    expected = torch.autograd.grad(plain.sum(), inputs)
+    if reentrant:  # which supports backward() alone
+        again.sum().backward()
+        found = tuple(value.grad for value in inputs)
+    else:
+        found = torch.autograd.grad(again.sum(), inputs)
+    assert all(a is not None and torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_inference_mode_and_no_grad_give_the_same_output(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    expected, _ = model(x, state)
+    with torch.inference_mode():
+        assert torch.equal(model(x, state)[0], expected)
+    with torch.no_grad():
+        out, last = model(x, state)
+    assert torch.equal(out, expected)
+    assert not any(part.requires_grad for part in last)
+
+
+def test_frozen_parameters_get_no_gradient_and_cost_no_product(
+    name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x, state = model_and_input(name, device)
+    expected = dict(zip([n for n, _ in model.named_parameters()], gradients(model, x, state)[5:], strict=True))
+    made: list[Tensor] = []
+    add_product, library = recurrence._add_product, build.library
+
+    def counted(total: Tensor, d: Tensor, values: Tensor) -> None:
+        made.append(total)
+        add_product(total, d, values)
+
+    class Counting:
+        """The compiled library, counting the products that it is to make."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(library(), name)
+
+        def backward(self, params: list[Tensor], wanted: list[bool], *rest: Any) -> Any:
+            products = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
+            named = zip(LayerParams._fields, params, wanted, strict=False)
+            made.extend(q for key, q, want in named if want and key in products)
+            return library().backward(params, wanted, *rest)
+
+    monkeypatch.setattr(recurrence, "_add_product", counted)
+    monkeypatch.setattr(batched_cpu, "library", Counting)
+
+    def products(model: HyperLSTM) -> int:
+        made.clear()
+        model(x, state)[0].sum().backward()
+        return len(made)
+
+    all_of_them = products(model)
+    model.zero_grad()
+    trained = {"layers.0.bias", "layers.1.weight_h"}
+    for key, p in model.named_parameters():
+        p.requires_grad_(key in trained)
+    # One gradient of the two is a product; layer 1 has the loss of layer 0's bias to pass down.
+    assert products(model) == 1 < all_of_them
+    found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == trained
+    assert expected.keys() >= trained
+
+
+def test_parameters_in_another_memory_layout_get_the_same_gradients(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    expected = gradients(model, x, state)
+    for p in model.parameters():
+        p.data = p.data.movedim(0, -1).contiguous().movedim(-1, 0)
+    assert not model.get_parameter("layers.0.weight_h").is_contiguous()
+    for found, contiguous in zip(gradients(model, x, state), expected, strict=True):
+        torch.testing.assert_close(found, contiguous)
+
+
+def test_x_or_a_state_alone_may_want_a_gradient(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    expected = gradients(model, x, state)
+    model.requires_grad_(False)
+    for k in range(5):
+        leaves = [value.detach().clone().requires_grad_(n == k) for n, value in enumerate((x, *state))]
+        out, last = model(leaves[0], leaves[1:])
+        (out.sum() + sum(part.sin().sum() for part in last)).backward()
+        assert [leaf.grad is not None for leaf in leaves] == [n == k for n in range(5)]
+        torch.testing.assert_close(leaves[k].grad, expected[k])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+def test_autocast_trains_parameters_of_float32(name: str, device: torch.device, dtype: torch.dtype) -> None:
+    reason = why_unavailable(name, device, dtype)
+    if reason is not None:
+        pytest.skip(reason)
+    model, x, state = model_and_input(name, device)
+    with torch.autocast(device.type, dtype):
+        out, _ = model(x, state)
+    assert out.dtype == dtype
+    out.float().square().sum().backward()
+    assert all(
+        p.grad is not None and p.grad.dtype == torch.float32 and bool(p.grad.isfinite().all())
+        for p in model.parameters()
+    )
+
+
+def test_final_states_alone_carry_a_gradient(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    oracle, _, _ = model_and_input(names()[0], device)
+    for k in range(4):
+        found = torch.autograd.grad(model(x, state)[1][k].sum(), list(model.parameters()), materialize_grads=True)
+        expected = torch.autograd.grad(oracle(x, state)[1][k].sum(), list(oracle.parameters()), materialize_grads=True)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+LOADS = """
+import sys, torch
+import impls.deferred
+x = torch.load(sys.argv[2])
+torch.save(torch.export.load(sys.argv[1]).module()(x)[0], sys.argv[2])
+"""
+
+
+def test_an_exported_program_runs_in_a_process_that_imports_its_implementation(tmp_path: Path) -> None:
+    model, x, _ = model_and_input("deferred", torch.device("cpu"))
+    program, tensor = tmp_path / "program.pt2", tmp_path / "tensor"
+    with torch.no_grad():
+        torch.export.save(torch.export.export(model, (x,)), program)
+        torch.save(x, tensor)
+        subprocess.run([sys.executable, "-c", LOADS, program, tensor], check=True, cwd=ROOT)
+        assert torch.equal(torch.load(tensor), model(x)[0])

@@ -1,0 +1,66 @@
+"""The wheel is what another project installs: `impls` alone, as `hyperlstm`."""
+
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from suite.shared.files import ROOT
+
+pytestmark = pytest.mark.thorough("the wheel in a clean environment")
+USE = """
+import importlib.util, torch
+from hyperlstm import HyperLSTM, names, why_unavailable
+assert importlib.util.find_spec("impls") is None and importlib.util.find_spec("suite") is None
+for name in names():
+    if why_unavailable(name, "cpu") is None:
+        model = HyperLSTM(3, 8, 5, 2, 2, layer_norm=True, impl=name)
+        out, state = model(torch.randn(4, 2, 3))
+        out.sum().backward()
+        assert out.shape == (4, 2, 8) and all(p.grad is not None for p in model.parameters())
+        print(name)
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command away from the checkout and return what it printed; its error output is the failure's message."""
+    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel once, with the build tool that is installed here, so that no network is needed."""
+    missing = [tool for tool in ("pip", "hatchling") if importlib.util.find_spec(tool) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed here, so no wheel can be built")
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT, cwd=folder)
+    (built,) = folder.glob("hyperlstm-*.whl")
+    return built
+
+
+def test_ships_impls_alone_under_its_import_name(wheel: Path) -> None:
+    files = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in files} == {"hyperlstm"}
+    source = {path.relative_to(ROOT / "impls").as_posix() for path in (ROOT / "impls").rglob("*") if path.is_file()}
+    expected = {name for name in source if "__pycache__" not in name}
+    assert {name.removeprefix("hyperlstm/") for name in files if name.startswith("hyperlstm/")} == expected
+    assert "py.typed" in expected
+
+
+def test_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    """The environment has nothing but the wheel, and borrows torch from here instead of downloading it again."""
+    venv.create(tmp_path / "clean", with_pip=False)
+    python = tmp_path / "clean" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=tmp_path).strip())
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
+    run(*pip, site, wheel, cwd=tmp_path)
+    (site / "torch_from_here.pth").write_text(sysconfig.get_paths()["purelib"])
+    assert "batched" in run(python, "-c", USE, cwd=tmp_path)

@@ -1,0 +1,1 @@
+"""What is made of the CSV files, and of nothing else: Markdown, plots, the report."""

@@ -1,0 +1,104 @@
+"""Plots of the benchmark: how long everything takes beside an LSTM, how near to the hardware, how much it errs."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from suite.shared.subjects import subjects
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: The workload and the length of the sequences of the error budget that error and speed are held together at.
+WORKLOAD, STEPS = "medium", 100
+
+
+def speed(rows: pd.DataFrame) -> "Figure | None":
+    """Draw the ladder: for each workload every implementation's time as a multiple of the LSTM's."""
+    from suite.pages.plots import INK, look, panels, plain
+
+    timed = rows[rows["status"] == "ok"]
+    if timed.empty:
+        return None
+    workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
+    names = [subject.name for subject in subjects() if (timed["implementation"] == subject.name).any()]
+    figure, axes = panels(len(workloads), 1, width=5.2, height=0.75 + 0.24 * len(names))
+    for panel, group in zip(axes, workloads, strict=True):
+        for _, row in group.iterrows():
+            style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
+            style |= {} if train else {"marker": "|"}
+            face = "none" if norm else style["color"]
+            y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
+            panel.plot(row["ratio"], y, linestyle="", markerfacecolor=face, markersize=6 if train else 9, **style)
+        panel.axvline(1, color=INK, linewidth=1, linestyle=":")
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
+        plain(panel.xaxis, (1, 2, 5))
+    axes[-1].set_xlabel("time / torch.nn.LSTM")
+    marks = (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward"))
+    for marker, face, called in marks:
+        axes[0].plot([], [], marker=marker, linestyle="", color=INK, markerfacecolor=face, label=called)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def roofline(rows: pd.DataFrame) -> "Figure | None":
+    """Draw the rate that each training step reaches against its multiply-adds a byte, below what the hardware allows.
+
+    None for rows that no ceiling was measured for.
+    """
+    timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train")]
+    timed = timed.dropna(subset=["share", "least_bytes"]) if len(timed) else timed
+    if timed.empty:
+        return None
+    from suite.pages.plots import INK, look, panels, plain
+
+    intensity, rate = timed["multiply_adds"] / timed["least_bytes"], timed["multiply_adds"] / timed["median_s"]
+    roof = rate / timed["share"]
+    figure, (axes,) = panels(1, 1, width=5.2, height=4.0)
+    for name in [subject.name for subject in subjects()]:
+        own = timed["implementation"] == name
+        if own.any():
+            axes.plot(intensity[own], rate[own] / 1e9, linestyle="", label=name, **look(name))
+    order = intensity.sort_values().index
+    axes.plot(intensity[order], roof[order] / 1e9, "--", color=INK, linewidth=1, label="what the hardware allows")
+    axes.set(xscale="log", yscale="log", xlabel="multiply-adds a byte, by formula", ylabel="10⁹ multiply-adds / s")
+    plain(axes.xaxis, (1, 2, 5))
+    plain(axes.yaxis, (1, 2, 5))
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> "Figure | None":
+    """Draw how much more than the naive form each implementation errs against its time, a panel for each dtype.
+
+    errors: rows of errors.csv. A point is the median over tensors, its line reaches to the largest. None where nothing
+    was both timed and held against the naive form.
+    """
+    if errors.empty:
+        return None
+    errors = errors[(errors["T"] == STEPS) & (errors["verdict"] != "not run")]
+    timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train") & (rows["workload"] == WORKLOAD)]
+    by = ["dtype", "layer_norm", "implementation"]
+    multiples = errors.groupby(by)["multiple"].agg(["median", "max"]).reset_index()
+    both = timed.merge(multiples, on=by)
+    if both.empty:
+        return None
+    from suite.pages.plots import INK, look, panels, plain
+
+    figure, axes = panels(both["dtype"].nunique(), 1, width=5.2, height=3.6)
+    for panel, (dtype, group) in zip(axes, both.groupby("dtype", sort=False), strict=True):
+        for _, row in group.iterrows():
+            style = look(row["implementation"])
+            face, label = ("none", None) if row["layer_norm"] == "on" else (style["color"], row["implementation"])
+            panel.plot([row["ratio"]] * 2, [row["median"], row["max"]], color=style["color"], linewidth=1)
+            panel.plot(row["ratio"], row["median"], linestyle="", markerfacecolor=face, label=label, **style)
+        panel.axhline(1, color=INK, linewidth=1, linestyle=":")
+        panel.set(xscale="log", xlabel="time of training / torch.nn.LSTM", ylabel="error / the naive form's")
+        panel.set_title(f"{WORKLOAD}, {dtype}; errors at T {STEPS}")
+        plain(panel.xaxis, (1, 2, 5))
+    axes[0].plot([], [], marker="o", linestyle="", color=INK, markerfacecolor="none", label="with layer norm")
+    axes[0].plot([], [], color=INK, linewidth=1, label="median to largest")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    return figure

@@ -1,0 +1,221 @@
+"""The memory page: rows of memory.csv as a ledger, as lengths that fit, and as the naive form's weight tensor."""
+
+import math
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from impls import names
+from suite.pages.study_tables import MB, label, latest, megabytes, ordered, sizes, unfinished
+from suite.shared.fits import Line, fit
+from suite.shared.tables import environments, markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GROUP = ["workload", "dtype", "layer_norm", "implementation"]
+
+
+#: The parts of a training step, by what they are called.
+PARTS = {
+    "parameters": "parameter_bytes",
+    "gradients": "gradient_bytes",
+    "saved": "kept_bytes",
+    "workspace": "workspace_bytes",
+}
+
+
+def ledger_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what a training step consists of, a line for each implementation."""
+    lines = []
+    for _, row in ordered(rows[rows["kind"] == "step"]).iterrows():
+        ok = row["status"] == "ok"
+        line = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
+        for name, column in PARTS.items():
+            line[f"{name}, MB"] = megabytes(row[column]) if ok else "-"
+        line["peak, MB"] = megabytes(row["peak_bytes"]) if ok else str(row["status"]).split(":")[0]
+        line["saved, B a step and sample"] = f"{row['kept_bytes'] / (row['T'] * row['B']):,.0f}" if ok else "-"
+        if "reserved_bytes" in rows:
+            line["reserved, MB"] = megabytes(row["reserved_bytes"]) if ok else "-"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def longest_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the longest T that fits as predicted, and what runs just under and just over it came to."""
+    lines = []
+    for _, group in ordered(rows[rows["kind"].isin(["under", "over"])]).groupby(GROUP, sort=False):
+        runs = group.set_index("kind")
+        if set(runs.index) != {"under", "over"}:
+            continue
+        under, over = runs.loc["under"], runs.loc["over"]
+        lines.append(
+            {
+                "implementation": under["implementation"],
+                "layer norm": under["layer_norm"],
+                "limit, MB": megabytes(under["limit_bytes"]),
+                "longest T, predicted": f"{under['longest']:,.0f}",
+                "a run under": _run(under),
+                "a run over": _run(over),
+                "confirmed": "yes" if confirmed(under, over) else "NO",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def confirmed(under: pd.Series, over: pd.Series) -> bool:
+    """Return whether the run under stayed within the limit, and the run over did not."""
+    fits = under["status"] == "ok" and under["peak_bytes"] <= under["limit_bytes"]
+    exceeds = over["status"] == "out of memory" or over["peak_bytes"] > over["limit_bytes"]
+    return bool(fits and exceeds)
+
+
+def _run(row: pd.Series) -> str:
+    came_to = f"{megabytes(row['peak_bytes'])} MB" if row["status"] == "ok" else str(row["status"])
+    return f"{row['T']:,}: {came_to}"
+
+
+def tensor_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what the naive form takes against n_z, in multiples of the weights that its tensor is made of."""
+    lines = []
+    for _, row in rows[rows["kind"] == "tensor"].sort_values("Z").iterrows():
+        weights = row["weight_bytes"]
+        lines.append(
+            {
+                "n_z": str(row["Z"]),
+                "weights, kB": f"{weights / 1e3:,.0f}",
+                "n_z times them, kB": f"{row['Z'] * weights / 1e3:,.0f}",
+                "forward, kB": f"{row['forward_bytes'] / 1e3:,.0f}",
+                "forward / weights": f"{row['forward_bytes'] / weights:.2f}",
+                "train, kB": f"{row['peak_bytes'] / 1e3:,.0f}",
+                "train / weights": f"{row['peak_bytes'] / weights:.2f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def tensor_line(rows: pd.DataFrame, column: str) -> Line:
+    """Return the line of a column against n_z, in multiples of the weights."""
+    tensor = rows[rows["kind"] == "tensor"]
+    return fit(list(tensor["Z"]), list(tensor[column] / tensor["weight_bytes"]))
+
+
+def memory_markdown(rows: pd.DataFrame) -> str:
+    """Return memory.md: the longest sequences first, then what a step consists of, then the weight tensor."""
+    rows = latest(rows)
+    parts = [f"# Memory\n\n{environments(rows)}\n"]
+    longest = longest_table(rows)
+    if len(longest):
+        parts.append(f"{_longest_text(rows)}\n\n{markdown(longest)}\n\n![Memory against T](memory-against-T.svg)\n")
+    ledger = ledger_table(rows)
+    if len(ledger):
+        row = rows[rows["kind"] == "step"].iloc[0]
+        parts.append(
+            f"## What a training step holds\n\n{row['workload']} ({sizes(row, 'TBIHSZL')}), {row['dtype']}. Each part "
+            "is what torch's allocator counted: *saved* stands between forward and backward pass, the output "
+            "included; *workspace* is the rest of the peak, 0 where what was saved and the gradients are never whole "
+            "at once. The optimiser would add to it: Adam two numbers a "
+            f"parameter.\n\n{markdown(ledger)}\n\n![Parts](memory-parts.svg)\n"
+        )
+    if (rows["kind"] == "tensor").any():
+        parts.append(_tensor_text(rows))
+    parts.append(f"{unfinished(rows)}Row by row: [memory.csv](memory.csv).\n")
+    return "\n".join(parts)
+
+
+def _longest_text(rows: pd.DataFrame) -> str:
+    row = rows[rows["kind"] == "under"].iloc[0]
+    return (
+        f"## The longest sequence that trains in {megabytes(row['limit_bytes'])} MB\n\n{row['workload']} "
+        f"({sizes(row, 'BIHSZL')}), {row['dtype']}, one training step above its parameters and input. The line of the "
+        "peak against T goes through two lengths that take about half and five sixths of the limit. Where it meets "
+        "the limit was predicted; then a run 1 % under had to stay within the limit and one 1 % over to exceed it."
+    )
+
+
+def _tensor_text(rows: pd.DataFrame) -> str:
+    forward, train = tensor_line(rows, "forward_bytes"), tensor_line(rows, "peak_bytes")
+    row = rows[rows["kind"] == "tensor"].iloc[0]
+    return (
+        "## The weight tensor of the naive form\n\nThe description says that a full weight tensor takes n_z times the "
+        f"memory of the weights. Measured, with little else to hold ({sizes(row, 'TBIHSL')}): each unit of n_z takes "
+        f"{forward.slope:.2f} times the weights in a forward pass, and {train.slope:.2f} times in training, where the "
+        f"tensor has a gradient.\n\n{markdown(tensor_table(rows))}\n\n![Memory of the naive form against "
+        "n_z](memory-tensor.svg)\n"
+    )
+
+
+def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
+    """Draw the peak against T: lengths measured, the line fitted, and the runs about the limit."""
+    rows = latest(rows)
+    from suite.pages.plots import INK, look, panels, plain
+
+    measured = rows[rows["kind"].isin(["length", "under", "over"]) & (rows["status"] == "ok")]
+    if measured.empty:
+        return None
+    figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
+    for _, group in ordered(measured).groupby(GROUP, sort=False):
+        name, norm = group["implementation"].iloc[0], group["layer_norm"].iloc[0]
+        if norm == "on" and name != "labml":
+            continue
+        points = group.sort_values("T")
+        about = points["kind"] != "length"
+        style = look(name)
+        axes.plot(points["T"], points["peak_bytes"] / MB, color=style["color"], linewidth=1.2)
+        axes.plot(points["T"][~about], points["peak_bytes"][~about] / MB, linestyle="", label=name, **style)
+        axes.plot(points["T"][about], points["peak_bytes"][about] / MB, linestyle="", markerfacecolor="none", **style)
+    for limit in measured["limit_bytes"].dropna().unique():
+        axes.axhline(limit / MB, linestyle=":", linewidth=1.2, color=INK)
+    axes.set(xscale="log", yscale="log", xlabel="T, steps", ylabel="peak of a training step, MB")
+    plain(axes.xaxis)
+    plain(axes.yaxis)
+    axes.legend(fontsize=9)
+    return figure
+
+
+def step_parts(rows: pd.DataFrame) -> "Figure | None":
+    """Draw the parts of a training step as bars on top of one another."""
+    rows = latest(rows)
+    from suite.pages.plots import COLOURS, panels
+
+    steps = ordered(rows[(rows["kind"] == "step") & (rows["status"] == "ok")])
+    if steps.empty:
+        return None
+    figure, (axes,) = panels(1, 1, width=5.2, height=1.2 + 0.32 * len(steps))
+    labels = list(map(label, steps["implementation"], steps["layer_norm"]))
+    left = pd.Series(0.0, index=steps.index)
+    for (name, column), colour in zip(PARTS.items(), COLOURS[4::-1], strict=False):
+        axes.barh(labels, steps[column] / MB, left=left, color=colour, label=name, height=0.7)
+        left += steps[column] / MB
+    axes.invert_yaxis()
+    # The naive form would leave nothing of the others to see: a bar that is cut off has its figure beside it.
+    end = 1.3 * float(steps.loc[steps["implementation"] != names()[0], "peak_bytes"].max()) / MB
+    if math.isfinite(end):
+        axes.set_xlim(0, end)
+        for place, whole in enumerate(left):
+            if whole > end:
+                axes.annotate(f"{whole:,.0f} MB", (end, place), ha="right", va="center", color="#0d1117", fontsize=9)
+    axes.set(xlabel="MB")
+    axes.legend(fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0), columnspacing=1, handlelength=1)
+    return figure
+
+
+def tensor_plot(rows: pd.DataFrame) -> "Figure | None":
+    """Draw what the naive form takes against n_z, beside n_z times the weights."""
+    rows = latest(rows)
+    from suite.pages.plots import INK, look, panels
+
+    tensor = rows[rows["kind"] == "tensor"].sort_values("Z")
+    if tensor.empty:
+        return None
+    figure, (axes,) = panels(1, 1, width=5.2, height=3.4)
+    style = look("naive")
+    for column, called, face in (
+        ("peak_bytes", "training step", style["color"]),
+        ("forward_bytes", "forward pass", "none"),
+    ):
+        axes.plot(tensor["Z"], tensor[column] / MB, label=called, markerfacecolor=face, linewidth=1.2, **style)
+    axes.plot(tensor["Z"], tensor["Z"] * tensor["weight_bytes"] / MB, "--", color=INK, label="n_z times the weights")
+    axes.set(xlabel="n_z", ylabel="MB of the naive form", xlim=(0, None), ylim=(0, None))
+    axes.legend(fontsize=9)
+    return figure

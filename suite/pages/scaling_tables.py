@@ -1,0 +1,189 @@
+"""The scaling page: rows of scaling.csv as lines against each size, with what overtakes what and where."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from suite.pages.study_tables import MB, digits, label, latest, ordered, unfinished
+from suite.shared.fits import Line, crossing, fit, worst_error
+from suite.shared.tables import environments, markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GROUP = ["workload", "dtype", "layer_norm", "implementation"]
+#: What is fitted, by what the table calls it: the column and the unit that it is given in.
+FIGURES = {"time": ("median_s", "ms", 1e-3), "memory": ("peak_bytes", "MB", MB)}
+
+
+#: Besides the constant, the terms of a fit that the table shows, by axis and figure: the unit that a coefficient
+#: is given for, and how many that is. Time against H goes with the multiply-adds of a step and sample, which
+#: grow with its square; memory with H for what is kept of each step and with its square for the weights and gradients.
+TERMS: dict[tuple[str, str], dict[str, float]] = {
+    ("H", "time"): {"million multiply-adds": 1e6},
+    ("H", "memory"): {"100 of H": 1e2, "100² of H²": 1e4},
+}
+
+
+def work(points: pd.DataFrame, axis: str, figure: str) -> pd.Series:
+    """Return what a figure is fitted against: the size itself, but for time against H the multiply-adds."""
+    if (axis, figure) == ("H", "time"):
+        multiply_adds: pd.Series = points["multiply_adds"] / (points["T"] * points["B"])
+        return multiply_adds
+    sizes: pd.Series = points["n"].astype(float)
+    return sizes
+
+
+def terms(axis: str, figure: str) -> dict[str, float]:
+    """Return the terms of a fit."""
+    return TERMS.get((axis, figure), {axis: 1.0})
+
+
+def line(points: pd.DataFrame, axis: str, figure: str) -> tuple[Line, float | None] | None:
+    """Return the fit through the points for fitting, and its worst relative error on those held out, if any.
+
+    None if no more points were measured for fitting than it has coefficients, so that nothing would support it.
+    """
+    column = FIGURES[figure][0]
+    fitted, held = points[~points["held_out"]], points[points["held_out"]]
+    square = len(terms(axis, figure)) == 2
+    if len(fitted) < (4 if square else 3):
+        return None
+    found = fit(list(work(fitted, axis, figure)), list(fitted[column]), square=square)
+    error = worst_error(found, list(work(held, axis, figure)), list(held[column])) if len(held) else None
+    return found, error
+
+
+def groups(rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield implementation, layer norm and points in ascending order, of an axis."""
+    here = rows[(rows["kind"] == "point") & (rows["part"] == axis) & (rows["status"] == "ok")]
+    here = here.assign(held_out=here["held_out"].astype(bool))
+    for _, group in ordered(here).groupby(GROUP, sort=False):
+        first = group.iloc[0]
+        yield str(first["implementation"]), str(first["layer_norm"]), group.sort_values("n")
+
+
+def axis_table(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Return a line for each implementation: what does not grow with the size, what does, and how well that holds."""
+    base = _base(rows)
+    lines = []
+    for name, norm, points in groups(rows, axis):
+        row = {"implementation": name, "layer norm": norm}
+        at_base = points[points["n"] == base[axis]]
+        for figure, (_, unit, size) in FIGURES.items():
+            found = line(points, axis, figure)
+            cells = {f"{figure}: constant, {unit}": "-"}
+            cells |= {f"{unit} per {term}": "-" for term in terms(axis, figure)}
+            cells |= {f"{figure}: overhead": "-", f"{figure}: error": "-"}
+            if found is not None:
+                fitted, error = found
+                growing = zip((fitted.slope, fitted.square), terms(axis, figure).values(), strict=False)
+                values = [digits(fitted.constant / size), *(digits(k * many / size) for k, many in growing)]
+                overhead = "-" if at_base.empty else f"{fitted.overhead(work(at_base, axis, figure).iloc[0]):.0%}"
+                values += [overhead, "-" if error is None else f"{error:.0%}"]
+                cells = dict(zip(cells, values, strict=True))
+            row |= cells
+        lines.append(row)
+    return pd.DataFrame(lines)
+
+
+def _base(rows: pd.DataFrame) -> pd.Series:
+    """Return the sizes that all axes start from: on each axis the size that points of the others have."""
+    points = rows[rows["kind"] == "point"]
+    return pd.Series({n: points[n].mode().iloc[0] for n in "TBIHSZL"})
+
+
+def crossings(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+    """Return where one implementation overtakes another: two lines of time cross within the range measured.
+
+    Only where the measured times bear it out: each is clearly faster, quartile from quartile, at one end of the range.
+    """
+    lines = []
+    for axis in axes:
+        for (one, norm, a), (other, other_norm, b) in combinations(list(groups(rows, axis)), 2):
+            fits = line(a, axis, "time"), line(b, axis, "time")
+            if norm != other_norm or fits[0] is None or fits[1] is None:
+                continue
+            where = crossing(fits[0][0], fits[1][0])
+            ends = a.merge(b, on="n", suffixes=("", "_other")).iloc[[0, -1]]
+            faster, slower = ends["q3_s"] < ends["q1_s_other"], ends["q1_s"] > ends["q3_s_other"]
+            if where is None or not ((faster.iloc[0] and slower.iloc[1]) or (slower.iloc[0] and faster.iloc[1])):
+                continue
+            first, then = (one, other) if faster.iloc[0] else (other, one)
+            # Back from multiply-adds to the size, between the two points around it.
+            n = np.interp(where, work(a, axis, "time"), a["n"])
+            lines.append(
+                {"against": axis, "layer norm": norm, "up to": f"{n:.0f}", "faster": first, "from there on": then}
+            )
+    return pd.DataFrame(lines)
+
+
+def scaling_markdown(rows: pd.DataFrame) -> str:
+    """Return scaling.md: what overtakes what first, then a table and a plot for each size."""
+    rows = latest(rows)
+    from suite.studies.scaling import FITTED, HELD_OUT, SLOW
+
+    axes = [axis for axis in FITTED if (rows["part"] == axis).any()]
+    base = _base(rows)
+    sizes = ", ".join(f"{n} {base[n]}" for n in "TBIHSZL")
+    parts = [
+        f"# Scaling\n\n{environments(rows)}\n\nA training step against one size at a time, the others as in {sizes} "
+        f"({rows['workload'].iloc[0]}, {rows['dtype'].iloc[0]}). Time is the median of rounds that take turns between "
+        "implementations, memory the peak of torch's allocator. Lines are fitted by least squares of relative errors "
+        "to four sizes and held against two that they have not seen, one between and one beyond: *error* is the "
+        "larger one there. *overhead* is the share at the base sizes that does not grow with the size in question: "
+        "the constant. A negative constant means growth faster than the line's. An implementation goes no further "
+        f"once a step takes {SLOW} s.\n"
+    ]
+    found = crossings(rows, axes)
+    parts.append(
+        "## What overtakes what\n\nWhere two fitted lines cross inside the range measured, and the times at its ends "
+        "agree.\n"
+    )
+    parts.append(f"{markdown(found)}\n" if len(found) else "Nothing overtakes anything inside the ranges measured.\n")
+    for axis in axes:
+        fitted = ", ".join(map(str, FITTED[axis]))
+        held = " and ".join(map(str, HELD_OUT[axis]))
+        how = " Time is fitted against the multiply-adds of a step and sample, memory against H and H²." * (axis == "H")
+        parts.append(
+            f"## Against {axis}\n\nFitted to {fitted}; held out {held}.{how}\n\n{markdown(axis_table(rows, axis))}\n\n"
+            f"![Against {axis}](scaling-{axis}.svg)\n"
+        )
+    parts.append(f"{unfinished(rows)}Point by point: [scaling.csv](scaling.csv).\n")
+    return "\n".join(parts)
+
+
+def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":
+    """Draw time and memory against a size: points fitted filled, points held out hollow, lines thin."""
+    rows = latest(rows)
+    from suite.pages.plots import look, panels, plain
+
+    if not list(groups(rows, axis)):
+        return None
+    figure, (time, memory) = panels(2, 1, width=5.2, height=3.0)
+    for name, norm, points in groups(rows, axis):
+        if norm == "on" and name != "labml":
+            continue
+        style = look(name)
+        for panel, kind in ((time, "time"), (memory, "memory")):
+            column, _, size = FIGURES[kind]
+            held = points["held_out"]
+            panel.plot(points["n"][~held], points[column][~held] / size, linestyle="", label=label(name, norm), **style)
+            panel.plot(points["n"][held], points[column][held] / size, linestyle="", markerfacecolor="none", **style)
+            found = line(points, axis, kind)
+            if found is not None:
+                panel.plot(
+                    points["n"], work(points, axis, kind).map(found[0].at) / size, color=style["color"], linewidth=1
+                )
+    for panel, kind in ((time, "time"), (memory, "memory")):
+        ticks = sorted(rows[rows["part"] == axis]["n"].dropna().unique())
+        panel.set(xscale="log", yscale="log", ylabel=f"training step, {FIGURES[kind][1]}")
+        panel.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
+        panel.minorticks_off()
+        plain(panel.yaxis)
+    memory.set(xlabel=axis)
+    time.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1, handlelength=1)
+    return figure

@@ -1,0 +1,165 @@
+"""The report is one file that needs nothing else, of results made up here as of those committed."""
+
+import re
+import shutil
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from suite import report
+from suite.pages.answers import answer_markdown, verdict
+from suite.pages.bench_plots import roofline
+from suite.pages.pages import PAGES, page
+from suite.pages.sortable import CALL, script
+from suite.shared.examples import HERE, made, verified
+from suite.shared.results import RESULTS
+
+VOID = {"meta", "br", "hr", "img", "link"}
+
+
+class Balance(HTMLParser):
+    """Collects tags, and raises ValueError at one that closes what is not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        """Note an opened tag."""
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        """Note a tag that closes itself."""
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        """Hold a closed tag against the one opened last."""
+        if self.open.pop() != tag:
+            raise ValueError(f"</{tag}>: expected the end of what was opened last")
+
+
+def made_up(results: Path) -> None:
+    """Put down the rows of a small benchmark and verification."""
+    folder = results / "some-machine"
+    rows = [
+        row
+        for name, seconds in (("row_scaled", 0.2), ("batched", 0.1), ("torch.nn.LSTM", 0.05))
+        for row in made(name, seconds)
+    ]
+    page("bench").put(folder, rows + made("batched", 0.12, layer_norm=True) + made("labml", 0.4, layer_norm=True))
+    rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10}
+    page("hardware").put(folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE])
+    page("verify").put(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
+
+
+def committed(results: Path) -> None:
+    """Copy the rows of the committed results, whatever machines there are."""
+    shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("raw", "*.md", "*.svg", "*.html"))
+
+
+@pytest.fixture(scope="module", params=[made_up, committed], ids=["made-up", "committed"])
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return results with every page and plot made of their rows."""
+    folder = tmp_path_factory.mktemp("report") / "results"
+    request.param(folder)
+    report.write_tables(folder)
+    return folder
+
+
+def parsed(results: Path) -> Balance:
+    balance = Balance()
+    balance.feed((results / "report.html").read_text(encoding="utf-8"))
+    return balance
+
+
+def test_the_report_is_well_formed_and_its_ids_are_unique(results: Path) -> None:
+    shown = parsed(results)
+    assert shown.open == []
+    ids = Counter(value for name, value in shown.attributes if name == "id")
+    assert [name for name, count in ids.items() if count > 1] == []
+    wanted = {value[1:] for name, value in shown.attributes if name in ("href", "xlink:href") and value[:1] == "#"}
+    assert wanted <= set(ids)
+
+
+def test_the_report_loads_nothing_and_runs_one_library_and_its_call(results: Path) -> None:
+    pytest.importorskip("itables")
+    shown = parsed(results)
+    assert not {"link", "img", "iframe"} & set(shown.tags)
+    assert shown.tags["script"] == 1
+    before, library, call = re.split(r'"data:text/javascript;base64,([A-Za-z0-9+/=]+)"', script())
+    assert before == '<script type="module">\nimport DataTable from '
+    assert b64decode(library) == files("itables").joinpath("html/dt_bundle.js").read_bytes()
+    assert call == f";\n{CALL}\n</script>"
+    assert script() in (results / "report.html").read_text(encoding="utf-8")
+    assert [value for name, value in shown.attributes if name == "src" or name.startswith("on")] == []
+    assert "@import" not in (results / "report.html").read_text(encoding="utf-8")
+
+
+def test_links_of_the_report_lead_to_files_that_are_there(results: Path) -> None:
+    links = [value for name, value in parsed(results).attributes if name == "href" and value[:1] != "#"]
+    assert links
+    assert [link for link in links if not (results / link).exists()] == []
+
+
+def test_the_report_shows_every_page_with_its_tables_and_plots(results: Path) -> None:
+    shown = parsed(results)
+    ids = {value for name, value in shown.attributes if name == "id"}
+    tables = 0
+    for folder in report.machines(results):
+        made = [each.name for each in PAGES if (folder / f"{each.name}.md").exists()]
+        assert made
+        assert {f"{folder.name}-{name}" for name in made} <= ids
+        texts = [answer_markdown(folder), *((folder / f"{name}.md").read_text() for name in made)]
+        tables += sum(len(re.findall(r"^\| ---", text, re.MULTILINE)) for text in texts)
+    assert shown.tags["table"] == tables
+    assert shown.tags["svg"] >= len(list(results.glob("*/*.svg")))
+
+
+def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
+    plots = list(results.glob("*/*.svg"))
+    assert {plot.parent for plot in plots if plot.stem == "speed"} == {p.parent for p in results.glob("*/bench.md")}
+    for plot in plots:
+        text = plot.read_text(encoding="utf-8")
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+        assert "#ffffff" not in text, plot.name
+        assert "#000000" not in text, plot.name
+
+
+def test_the_answer_comes_first(results: Path) -> None:
+    for folder in report.machines(results):
+        text = answer_markdown(folder)
+        if (folder / "bench.md").exists():
+            assert text.index("trains fastest in") < text.index("Verification is") < text.index("| workload |")
+
+
+def test_the_answer_says_what_is_fastest_and_right(tmp_path: Path) -> None:
+    made_up(tmp_path)
+    text = answer_markdown(tmp_path / "some-machine")
+    assert "`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 2.40 times `torch.nn.LSTM`'s time" in text
+    assert "Verification is green: 2 implementations" in text
+    assert "the worst error 0.40 of what is allowed" in text
+
+
+def test_a_failure_turns_the_verdict_red() -> None:
+    lines = {"implementation": ["a", "b"], "dtype": ["float32"] * 2, "cases": ["3", "4"], "worst": ["0.20", "1.50"]}
+    table = pd.DataFrame(lines | {"verdict": ["pass", "1 FAILED"]})
+    assert verdict(table) == "**Verification is red**: b in float32."
+    assert verdict(table[:1]).startswith("Verification is green: 1 implementations")
+
+
+def test_a_roofline_is_drawn_only_where_something_was_timed() -> None:
+    assert roofline(pd.DataFrame(made("batched", 0))) is None
+    assert roofline(pd.DataFrame(made("batched", 0.1))) is not None

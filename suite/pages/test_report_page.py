@@ -1,0 +1,83 @@
+"""The report in a browser: its tables sort, nothing is refused or fails, and it reads on a phone as on a desk."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from suite import report
+from suite.pages.test_report import committed, made_up
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Needs playwright, which drives a browser.")
+pytest.importorskip("itables", reason="Needs itables, which ships the library that sorts.")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+#: What a reader can do without zooming: no sideways scrolling of the page, and no text smaller than this, in pixels.
+SMALLEST = 11
+TABLES = 'table:has(th[data-type="num"])'
+#: Whether a table's column, as the page shows it, rises (sign 1) or falls (sign -1).
+ORDERED = """([table, column, sign]) => {
+    const figures = [...table.tBodies[0].rows].map(row => Number(row.cells[column].dataset.order));
+    const right = (before, after) => before === after || before < after === sign > 0;
+    return figures.every((figure, at) => at === 0 || right(figures[at - 1], figure));
+}"""
+SMALL = """least => [...document.querySelectorAll("main *")].filter(element =>
+    [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())
+    && !element.closest("svg") && element.checkVisibility()
+    && parseFloat(getComputedStyle(element).fontSize) < least).map(element => element.outerHTML.slice(0, 80))"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return where the report of the committed results, and of made-up ones, lies."""
+    folder = tmp_path_factory.mktemp("page") / "results"
+    committed(folder)
+    made_up(folder)
+    report.write_tables(folder)
+    return (folder / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Return a headless Chromium, the system's or playwright's own."""
+    with sync_api.sync_playwright() as playwright:
+        found = next(filter(None, map(shutil.which, BROWSERS)), None) or playwright.chromium.executable_path
+        if not Path(found).exists():
+            pytest.skip("Needs Chromium: the system's package, or `playwright install chromium`.")
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.thorough("the report in a browser")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_report_sorts_and_reads_without_a_complaint(
+    browser: "Browser", address: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type != "info" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url[:80]))
+    page.goto(address, wait_until="load")
+
+    tables = page.locator(TABLES)
+    assert tables.count() > 1
+    for at in range(tables.count()):
+        table = tables.nth(at)
+        header = table.locator('th[data-type="num"]').last
+        column = header.evaluate("header => header.cellIndex")
+        for sign in (1, -1):
+            header.click()
+            page.wait_for_function(ORDERED, arg=[table.element_handle(), column, sign])
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(SMALL, SMALLEST) == []
+    assert complaints == []
+    page.close()

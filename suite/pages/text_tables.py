@@ -1,0 +1,78 @@
+"""The text page: rows of text.csv as what each model has learnt after the same time, and how fast."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from suite.pages.study_tables import label, latest, ordered, sizes, unfinished
+from suite.shared.tables import environments, markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GROUP = ["workload", "dtype", "layer_norm", "implementation"]
+
+
+def text_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a line for each model, the best after its time first."""
+    lines = []
+    for _, curve in ordered(rows[(rows["kind"] == "curve") & (rows["status"] == "ok")]).groupby(GROUP, sort=False):
+        last = curve.sort_values("seconds").iloc[-1]
+        if last["steps"] == 0:
+            continue
+        lines.append(
+            {
+                "model": last["implementation"],
+                "layer norm": last["layer_norm"],
+                "H": f"{last['width']:.0f}",
+                "parameters": f"{last['parameters']:,.0f}",
+                "characters / s": f"{last['characters'] / last['seconds']:,.0f}",
+                "steps": f"{last['steps']:,.0f}",
+                "seconds": f"{last['seconds']:.1f}",
+                "bits / character": f"{last['bits']:.3f}",
+            }
+        )
+    return pd.DataFrame(lines).sort_values("bits / character", kind="stable") if lines else pd.DataFrame()
+
+
+def text_markdown(rows: pd.DataFrame) -> str:
+    """Return text.md."""
+    rows = latest(rows)
+    from suite.studies.text import CLIP, HELD_OUT, LEARNING_RATE
+
+    row = rows.iloc[0]
+    known = rows["sha256"].dropna()
+    return (
+        f"# Training on text\n\n{environments(rows)}\n\nA character model (embedding of {row['I']}, recurrent layer, "
+        f"softmax over {row['I']} classes) on Python's language reference, {row['dtype']}, {sizes(row, 'TBHSZL')}; "
+        f"Adam at {LEARNING_RATE}, gradients clipped at {CLIP:g}. Each model trains for the same time on the clock, "
+        f"after one step with a copy that the clock does not count; bits are those on the last {HELD_OUT:.0%} of the "
+        "text, which nothing trains on, read while the clock stands. Every HyperLSTM with the same layer norm starts "
+        "at the same values and sees the same text, so that curves differ by speed alone. Two LSTMs stand beside "
+        "them: of equal width, and with as many parameters. Nothing was tuned, and a longer run may end in another "
+        f"order.\n\n{markdown(text_table(rows))}\n\n![Bits per character against "
+        f"seconds](text-curve.svg)\n\n{unfinished(rows)}Text of SHA-256 {known.iloc[0] if len(known) else '-'}. Point "
+        "by point: [text.csv](text.csv).\n"
+    )
+
+
+def text_curve(rows: pd.DataFrame) -> "Figure | None":
+    """Draw bits per character against seconds of training, from the first checkpoint on."""
+    rows = latest(rows)
+    from suite.pages.plots import look, panels, plain
+
+    measured = ordered(rows[(rows["kind"] == "curve") & (rows["status"] == "ok")])
+    if measured.empty:
+        return None
+    figure, (axes,) = panels(1, 1, width=5.2, height=4.4)
+    for _, curve in measured.groupby(GROUP, sort=False):
+        name, norm = str(curve["implementation"].iloc[0]), str(curve["layer_norm"].iloc[0])
+        curve = curve[curve["steps"] > 0].sort_values("seconds")
+        own, *larger = name.split(",")  # the LSTM of another width goes by the first one's looks, but hollow
+        style = look(own) | {"linestyle": "--" if norm == "on" else ":" if larger else "-"}
+        face = "none" if larger else style["color"]
+        axes.plot(curve["seconds"], curve["bits"], label=label(name, norm), markerfacecolor=face, markersize=5, **style)
+    axes.set(xscale="log", xlabel="seconds of training", ylabel="bits per character, held-out text")
+    plain(axes.xaxis, (1, 2, 5))
+    axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1)
+    return figure

@@ -1,0 +1,108 @@
+"""results/report.html: every page of every machine in one file that needs nothing else and no network."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from markdown_it import MarkdownIt
+
+from suite.pages.answers import answer_markdown
+from suite.pages.pages import PAGES
+from suite.pages.plots import INK
+from suite.pages.sortable import script, sort_figures_as_numbers
+
+#: Plots that a machine's answer shows, where there are such, and what they are called there.
+LEADING = {
+    "speed": "Time as a multiple of that of torch.nn.LSTM",
+    "memory-against-T": "Memory of a training step against T",
+    "text-curve": "Bits per character of held-out text against seconds of training",
+}
+#: A browser that holds to it loads nothing that is not in the file.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
+STYLE = Path(__file__).with_name("report.css")
+
+
+def report_html(folders: Sequence[Path]) -> str:
+    """Return the report on the machines with results: the answers, then every page."""
+    answers, links, sections = [], [], []
+    for folder in folders:
+        pages = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
+        if not pages:
+            continue
+        leading = [f"![{name}]({stem}.svg)" for stem, name in LEADING.items() if (folder / f"{stem}.svg").exists()]
+        answers.append(html(f"# {folder.name}\n\n{answer_markdown(folder)}\n{' '.join(leading)}", folder, "answer"))
+        items = "".join(f'<a href="#{folder.name}-{name}">{name}</a> ' for name in pages)
+        links.append(f"<p>{escape(folder.name)}: {items}</p>")
+        for name in pages:
+            body = html((folder / f"{name}.md").read_text(encoding="utf-8"), folder, name)
+            sections.append(f'<section id="{folder.name}-{name}">\n{body}</section>')
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="color-scheme" content="light dark">
+<title>HyperLSTM: results</title>
+<style>
+{STYLE.read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header>
+<h1>HyperLSTM: results</h1>
+<p>Interchangeable implementations of one HyperLSTM, checked against the equation and measured side by side.</p>
+</header>
+<main>
+{"".join(answers) or "<p>None yet.</p>"}
+<nav>
+{"".join(links)}
+</nav>
+{"".join(sections)}
+</main>
+{script()}
+</body>
+</html>
+"""
+
+
+def html(text: str, folder: Path, part: str) -> str:
+    """Return a page of a machine's folder as HTML: headings one lower, tables in boxes that scroll, plots inline."""
+    return str(_renderer().render(text, {"folder": folder, "part": part}))
+
+
+def _renderer() -> MarkdownIt:
+    renderer = sort_figures_as_numbers(MarkdownIt("commonmark").enable("table"))
+
+    def heading(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+        slash = "/" if tokens[at].nesting < 0 else ""
+        return f"<{slash}h{min(6, int(tokens[at].tag[1]) + 1)}>\n"
+
+    def image(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+        path, called = env["folder"] / tokens[at].attrs["src"], tokens[at].content
+        plot = inline_svg(path, called, f"{env['folder'].name}-{env['part']}-{path.stem}-")
+        drawn = re.search(r'width="([\d.]+pt)"', plot)
+        style = f' style="--drawn: {drawn[1]}"' if drawn else ""
+        return f'<span class="plot"{style}>{plot}<small>{escape(called)}</small></span>'
+
+    def link(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+        target = tokens[at].attrs["href"]
+        apart = target if "://" in target else f"{env['folder'].name}/{target}"
+        return f'<a href="{escape(apart)}">'
+
+    renderer.add_render_rule("heading_open", heading)
+    renderer.add_render_rule("heading_close", heading)
+    renderer.add_render_rule("image", image)
+    renderer.add_render_rule("link_open", link)
+    renderer.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0">\n<table>\n')
+    renderer.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
+    return renderer
+
+
+def inline_svg(path: Path, label: str, own: str) -> str:
+    """Return a plot as an element of a page: its grey is the page's own colour of text, its ids begin with `own`."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}", text)
+    return text.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

@@ -1,0 +1,237 @@
+"""The one comparison: run a case with random everything, hold it against the oracle, allow what the rule allows."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM
+from suite.shared.cases import Case
+
+#: A draw of one case is repeated so often and stacked, so that the rule speaks of norms over enough numbers.
+DRAWS = 8
+#: An implementation may err by this multiple of the yardstick's own error in the same dtype,
+TIMES = 2.0
+#: plus this many eps of the dtype.
+FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
+
+Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
+Results = dict[str, Tensor]
+
+STATE_NAMES = ("h", "c", "h_hat", "c_hat")
+#: What a model returns, in its order.
+OUTPUTS = ("out", *STATE_NAMES)
+#: How the results name what was handed in and did not come back as it was, such as "input x".
+TOUCHED = "input "
+
+
+def implementation(name: str) -> Build:
+    """Return what builds a case's HyperLSTM with that implementation."""
+
+    def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+        return HyperLSTM(
+            case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, impl=name, dtype=dtype, device=device
+        )
+
+    return build
+
+
+class Draw(NamedTuple):
+    """Random parameters, input, start and cotangents of one case."""
+
+    params: dict[str, Tensor]
+    x: Tensor
+    state: tuple[Tensor, ...] | None
+    cotangents: tuple[Tensor, ...]  # of out and of the four final states
+
+
+def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
+    """Return draw number `seed` of a case, rounded to dtype: the same numbers on every device.
+
+    Every parameter is random, since at the paper's initial values the hypernetwork is inert and hides every fault.
+    Weights are scaled by their fan-in, so that gates neither saturate nor stay at their middle. The biases of a gate
+    are spread evenly in random order: a gate whose units happened to be nearly equal would have a layer norm that
+    magnifies rounding at will, and one such draw would decide the comparison.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def parameter(name: str, shape: Sequence[int]) -> Tensor:
+        kind = name.rsplit(".", 1)[1]
+        if "norm" in kind:
+            return normal(*shape) * 0.3 + float(kind.endswith("weight"))
+        if kind in ("bias", "hyper_bias"):
+            order = torch.rand(shape, generator=generator).argsort(dim=-1)
+            return torch.linspace(-1.5, 1.5, shape[-1], dtype=torch.float64)[order] + 0.2 * normal(*shape)
+        if kind == "z_bias":
+            return normal(*shape)
+        return normal(*shape) * 0.7 / math.sqrt(shape[-1])
+
+    model = implementation("naive")(case, torch.float64, torch.device("meta"))
+    T, B, I, H, S, L = case.T, case.B, case.I, case.H, case.S, case.L
+    layers = {"none": None, "plain": (), "stacked": (L,)}[case.state]
+    params = {name: parameter(name, p.shape) for name, p in model.named_parameters()}
+    x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
+    state = None if layers is None else tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
+    cotangents = normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S))
+
+    def place(value: Tensor) -> Tensor:
+        return value.to(dtype).to(device)
+
+    return Draw(
+        {name: place(value) for name, value in params.items()},
+        place(x),
+        None if state is None else tuple(map(place, state)),
+        tuple(map(place, cotangents)),
+    )
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Fill memory that torch hands out without a value with NaN, so that a result which depends on it shows."""
+    mode = torch.get_deterministic_debug_mode()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.set_deterministic_debug_mode("warn")
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        torch.set_deterministic_debug_mode(mode)
+
+
+def evaluate(
+    build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, rounded: torch.dtype, draws: int = DRAWS
+) -> Results:
+    """Return out, final states and every gradient by name, stacked over the draws; and inputs that were written to.
+
+    dtype: what is computed in. rounded: what the drawn numbers are rounded to, so that an oracle in a wider dtype
+    sees the very numbers that the implementation sees.
+
+    What one run leaves to the next shows: all draws go through one model, x and the states of each lie where those of
+    the draw before lay, and no result is copied before the last draw.
+    """
+    # Every parameter is drawn below, so no time goes into initial values: orthogonal ones can take a second.
+    model = build(case, dtype, torch.device("meta")).to_empty(device=device)
+    leaves: dict[str, Tensor] = {}
+    results: dict[str, list[Tensor]] = {}
+    for seed in range(draws):
+        params, x, state, cotangents = draw(case, seed, rounded, device)
+        model.load_state_dict(params)
+        model.zero_grad(set_to_none=True)
+        drawn = {"x": x, **{f"state {name}": part for name, part in zip(STATE_NAMES, state or (), strict=False)}}
+        leaves = {name: _leaf(value, dtype, leaves.get(name)) for name, value in drawn.items()}
+        given = {f"grad {n}": value.to(dtype, copy=True) for n, value in zip(OUTPUTS, cotangents, strict=True)}
+        with poisoned():
+            out, last = model(leaves["x"], tuple(leaves.values())[1:] or None)
+            torch.autograd.backward((out, *last), tuple(given.values()))
+        named = dict(zip(OUTPUTS, (out, *last), strict=True))
+        for name, leaf in [*leaves.items(), *model.named_parameters()]:
+            # A gradient that was never made counts as zero, and the rule then says whether zero is right.
+            named[f"grad {name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        before = {**drawn, **params, **dict(zip(given, cotangents, strict=True))}
+        for name, value in {**leaves, **dict(model.named_parameters()), **given}.items():
+            if not _same_bits(value, before[name].to(dtype)):
+                named[TOUCHED + name] = value
+        for name, value in named.items():
+            results.setdefault(name, []).append(value.detach())
+    return {name: torch.stack(values) for name, values in results.items()}
+
+
+def _leaf(value: Tensor, dtype: torch.dtype, memory: Tensor | None) -> Tensor:
+    """Return a leaf of the autograd graph with that value, in the memory of an earlier one if there is one."""
+    leaf = value.to(dtype, copy=True) if memory is None else memory.detach().copy_(value)
+    return leaf.requires_grad_()
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    a, b = (value.detach().contiguous().view(torch.uint8) for value in (a, b))
+    return torch.equal(a, b)
+
+
+@cache
+def reference(
+    name: str, case: Case, dtype: torch.dtype, device: torch.device, rounded: torch.dtype, draws: int = DRAWS
+) -> Results:
+    """Return what the implementation `name` makes of a case, computed once."""
+    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far one tensor is from the oracle, and how far it may be; both as relative L2 errors."""
+
+    tensor: str
+    error: float
+    allowed: float
+
+    @property
+    def ratio(self) -> float:
+        """The error as a multiple of what is allowed; above 1 the tensor is wrong."""
+        return self.error / self.allowed
+
+
+def relative_error(value: Tensor, oracle: Tensor) -> float:
+    """Return ||value - oracle|| / ||oracle||: 0 if both are all zero, inf if value is not finite or should be zero."""
+    value, oracle = value.double(), oracle.double()
+    if value.shape != oracle.shape or not bool(value.isfinite().all()):
+        return math.inf
+    difference, norm = float((value - oracle).detach().norm()), float(oracle.detach().norm())
+    if norm == 0:
+        return 0.0 if difference == 0 else math.inf
+    return difference / norm
+
+
+def judge(results: Results, oracle: Results, yardstick: Results, dtype: torch.dtype) -> list[Verdict]:
+    """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
+
+    A tensor is right if its relative L2 error is at most TIMES the yardstick's own plus FLOOR eps of dtype, if it is
+    finite, and if it is all zero exactly where the oracle's is. An input that was written to is wrong.
+    """
+    touched = [name for name in results if name.startswith(TOUCHED)]
+    if results.keys() - touched != oracle.keys():
+        raise ValueError(f"results: expected the tensors {sorted(oracle)}, got {sorted(results)}")
+    floor = FLOOR[dtype] * torch.finfo(dtype).eps
+    verdicts = [Verdict(name, math.inf, floor) for name in touched]
+    for name in oracle:
+        own = relative_error(yardstick[name], oracle[name])
+        if math.isinf(own):
+            raise ValueError(f"yardstick: expected {name} to be finite, and zero where the oracle's is")
+        verdicts.append(Verdict(name, relative_error(results[name], oracle[name]), TIMES * own + floor))
+    return sorted(verdicts, key=lambda verdict: -verdict.ratio)
+
+
+def compare(
+    build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, against: str = "naive", draws: int = DRAWS
+) -> list[Verdict]:
+    """Hold an implementation against `against` in float64 (the oracle) and in dtype (the yardstick); worst first."""
+    oracle = reference(against, case, torch.float64, device, dtype, draws)
+    yardstick = reference(against, case, dtype, device, dtype, draws)
+    return judge(evaluate(build, case, dtype, device, rounded=dtype, draws=draws), oracle, yardstick, dtype)
+
+
+def agree(results: Results, case: Case, device: torch.device, draws: int) -> None:
+    """Raise AssertionError unless float32 results, stacked over draws, are as right as the tolerance rule asks."""
+    oracle = reference("naive", case, torch.float64, device, torch.float32, draws)
+    yardstick = reference("naive", case, torch.float32, device, torch.float32, draws)
+    worst = judge(results, {name: oracle[name] for name in results}, yardstick, torch.float32)[0]
+    if worst.ratio > 1:
+        raise AssertionError(f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}")
+
+
+def same(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise AssertionError unless all tensors are equal to the bit."""
+    if results.keys() != expected.keys():
+        raise AssertionError(f"expected the tensors {sorted(expected)}, got {sorted(results)}")
+    for name, value in expected.items():
+        if not torch.equal(results[name], value):
+            raise AssertionError(
+                f"{name}: expected the same bits, got a relative error of {relative_error(results[name], value):.2e}"
+            )

@@ -1,0 +1,47 @@
+"""Jobs and rows as a benchmark makes them, for tests."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from suite.shared import machine
+from suite.shared.cases import WORKLOADS
+from suite.shared.jobs import Job
+
+TINY = replace(WORKLOADS["small"], T=3, B=2)
+CPU = torch.device("cpu")
+HERE = machine.environment(CPU)
+
+
+def job(folder: Path, subject: str = "batched", **changes: Any) -> Job:
+    """Return a job on a tiny case, with layer norm off."""
+    return replace(Job(subject, TINY, "float32", "cpu", 8 << 30, 60, folder, (False,)), **changes)
+
+
+def verified(implementation: str, ratio: float) -> dict[str, Any]:
+    """Return a row as a verification makes it."""
+    about = {"implementation": implementation, "dtype": "float32", "case": "training", "tensor": "out", "reason": ""}
+    verdict = "pass" if ratio <= 1 else "FAIL"
+    return about | {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6} | HERE
+
+
+def made(
+    subject: str, seconds: float, peak: int = 1_000_000, layer_norm: bool = False, spread: float = 0.01, **changes: Any
+) -> list[dict[str, Any]]:
+    """Return rows as a run makes them, of a baseline that takes 50 ms; no seconds stand for a time-out."""
+    about = job(Path(), subject)
+    stamp = {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0} | HERE
+    ratio = seconds / 0.05
+    figures = {
+        "status": "ok", "median_s": seconds, "ratio": ratio, "ratio_low": ratio * (1 - spread),
+        "ratio_high": ratio * (1 + spread), "first_s": 9.0, "peak_bytes": peak, "kept_bytes": 60, "work": 1.45,
+        "multiply_adds": 1e6, "least_bytes": 1e5, "calls_per_step": 7.0, "share": 0.25, "bound": "compute",
+        "disturbed": 0, "throttled": "unknown",
+    }  # fmt: skip
+    labelled: dict[str, Any] = {"status": "time-out: 9 s"}
+    return [
+        about.columns(replace(TINY, layer_norm=layer_norm), step) | (figures if seconds else labelled) | stamp | changes
+        for step in ("forward", "train")
+    ]

@@ -1,0 +1,101 @@
+"""Result files: tidy CSV, written whole, each run replacing its own rows."""
+
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from suite.shared.files import ROOT
+
+#: Where results go unless a command is told otherwise.
+RESULTS = ROOT / "results"
+#: Columns of hexadecimal digits, which are no number, not even where all of them are below ten or one is an e.
+HASHES = ("commit", "sources", "verify_rows")
+
+
+class ResultsError(Exception):
+    """A result file cannot be read or written; the message is one sentence for the one who runs the command."""
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder for results, with those above it; ResultsError says why it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"{path}: expected a folder to write results to, got: {error.strerror}.") from error
+    return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or as it was: to a temporary file beside it, then renamed.
+
+    ResultsError says why it cannot be, such as a disk that is full.
+    """
+    make_folder(path.parent)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ResultsError(f"{path} could not be written and is as it was before: {reason}.") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
+    """Return the rows of a result file, none if there is no such file.
+
+    columns: what must be there; ResultsError if the file lacks one, or is no table.
+    """
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        rows = pd.read_csv(path, dtype=dict.fromkeys(HASHES, str))
+    except (OSError, ValueError) as error:  # pandas' errors of parsing and decoding are ValueErrors
+        reason = " ".join(str(error).split())
+        raise ResultsError(f"{path} cannot be read, so move it away; nothing was written over it: {reason}") from error
+    missing = [column for column in columns if column not in rows]
+    if missing:
+        raise ResultsError(
+            f"{path}: expected the column {missing[0]}, got {', '.join(map(str, rows.columns[:4]))}, ...; "
+            "it is damaged, so move it away; nothing was written over it."
+        )
+    return rows
+
+
+def replace_rows(
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    key: list[str],
+    known: Mapping[str, Collection[str]],
+    needed: Collection[str] = (),
+) -> pd.DataFrame:
+    """Put rows into a result file in place of those with the same key, and return all rows.
+
+    known: by column, the values that still exist; rows of what has since been renamed or removed go.
+    needed: columns without which a row is of an earlier format, and goes too.
+    """
+    new = pd.DataFrame(list(rows))
+    old = read(path, key)
+    if not old.empty:
+        for column, values in known.items():
+            old = old[old[column].astype(str).isin(list(values))]
+        for column in needed:
+            old = old[old[column].notna()] if column in old else old[:0]
+    if not old.empty:
+        fresh = set(new[key].astype(str).itertuples(index=False, name=None))
+        kept = [row not in fresh for row in old[key].astype(str).itertuples(index=False, name=None)]
+        new = pd.concat([old[kept], new], ignore_index=True)
+    write_whole(path, new.to_csv(index=False))
+    return new

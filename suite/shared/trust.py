@@ -1,0 +1,80 @@
+"""What a row rests on: the sources, the commit they are in, and the verification of just these sources."""
+
+import hashlib
+import subprocess
+from functools import cache
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from impls import names
+from suite.shared.files import ROOT
+
+_SUFFIXES = {".py", ".h", ".cpp"}
+_DIGITS = 12
+
+
+class Standing(NamedTuple):
+    """What verification says of an implementation in a dtype, and the hash of the rows that say so."""
+
+    word: str  # verified, unverified, stale, red, or peer for what is not ours
+    rows: str
+    refusal: str | None = None
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+@cache
+def sources() -> str:
+    """Return the hash of everything under impls/ that is compiled or run."""
+    folder = ROOT / "impls"
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
+    # Line ends differ between checkouts.
+    texts = [path.relative_to(folder).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n") for path in files]
+    return _hash(b"\0".join(texts))
+
+
+@cache
+def commit() -> str:
+    """Return the commit, with "dirty" after it where code was changed since, or "unknown" outside git."""
+    try:
+        head = _git("rev-parse", "--short=10", "HEAD")
+        changed = _git("status", "--porcelain", "--", "impls", "suite", "pyproject.toml", "noxfile.py")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head} dirty" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def stamp() -> dict[str, str]:
+    """Return the columns that say which code a row was made with."""
+    return {"commit": commit(), "sources": sources()}
+
+
+def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Standing:
+    """Return what the rows of verify.csv say of an implementation in a dtype.
+
+    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. These and
+    "verified" hold for implementations; what is not ours is a peer.
+    """
+    if implementation not in names():
+        return Standing("peer", "")
+    if verify.empty:
+        return Standing("unverified", "")
+    rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]
+    rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch_version)].sort_values("case")
+    if rows.empty:
+        return Standing("unverified", "")
+    digest = _hash(rows.to_csv(index=False).encode())
+    if (rows["verdict"] == "FAIL").any():
+        return Standing("red", digest, f"verify.csv has a failure of {implementation} in {dtype}")
+    made_with: Any = rows["sources"] if "sources" in rows else pd.Series("", index=rows.index)
+    if (made_with != sources()).any():
+        return Standing("stale", digest, f"verify.csv is of other sources for {implementation} in {dtype}")
+    return Standing("verified", digest)

@@ -1,0 +1,1 @@
+"""Measures what an implementation costs as sizes grow."""

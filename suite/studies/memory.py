@@ -1,0 +1,153 @@
+"""Memory: what a training step consists of, the longest T that fits, and the weight tensor of the naive form."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from impls import names
+from suite.shared import measure
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.fits import Line, fit
+from suite.shared.subjects import Subject, find
+from suite.studies.tasks import Task
+from suite.studies.work import example, is_out_of_memory, refusal, training_step
+
+#: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
+TENSOR_Z = (1, 2, 4, 8, 16, 32)
+TENSOR_CASE = replace(WORKLOADS["small"], T=1, B=1)
+#: Lengths double, but not beyond FURTHER of the longest T then predicted, until one takes GROWN of the limit; one more
+#: takes LAST of it. The line goes through the last two: what a backward pass in chunks holds grows evenly only once T
+#: is long.
+GROWN, FURTHER, LAST = 1 / 2, 2 / 3, 5 / 6
+#: How far off the predicted T the runs under and over it are, as a share of it.
+MARGIN = 0.01
+
+Row = dict[str, Any]
+Measured = Callable[[Subject, Case, torch.dtype, torch.device], dict[str, int]]
+
+
+def tasks(options: Namespace) -> list[Task]:
+    """Return a task for each subject; the limit is what the longest sequence is to fit in."""
+    case = WORKLOADS[options.workload]
+    case = replace(case, T=options.T or case.T)
+    return [
+        Task("memory", subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, options.device, limit)
+        for limit in [int(options.memory * 2**30)]
+        for dtype in options.dtype
+        for norm in options.layer_norms
+        for subject in options.chosen(norm, dtype)
+    ]
+
+
+def rows(task: Task) -> Iterator[Row]:
+    """Yield the ledger of one subject, its lengths up to the limit, and, of the naive form, its weight tensor."""
+    (name,) = task.subjects
+    subject = find(name)
+    reason = refusal(subject, task.case, task.torch_dtype, task.torch_device)
+    if reason is not None:
+        yield task.row("step", name, status=f"refused: {reason}")
+        return
+    if name == names()[0] and not task.case.layer_norm:
+        yield from (_tensor(task, name, Z) for Z in TENSOR_Z)
+    yield _labelled(task, subject, "step", task.case, ledger)
+    yield from _lengths(task, subject)
+
+
+def _lengths(task: Task, subject: Subject) -> Iterator[Row]:
+    """Yield lengths, the last two of which give the line, then one just under and one just over the longest T."""
+    found: list[Row] = []
+    for T in _growing(found, task.limit):
+        row = _labelled(task, subject, "length", replace(task.case, T=T), peak)
+        yield row
+        if row["status"] != "ok":
+            return
+        found.append(row)
+    line = _line(found)
+    longest = line.reaches(task.limit)
+    apart = int(MARGIN * longest)
+    for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
+        row = _labelled(task, subject, kind, replace(task.case, T=T), peak)
+        yield row | {"longest": longest, "limit_bytes": task.limit, "predicted_bytes": line.at(T)}
+
+
+def _growing(found: list[Row], limit: int) -> Iterator[int]:
+    """Yield the lengths to measure, each by what was found until then."""
+    T = 2
+    yield T
+    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * limit:
+        rises = len(found) > 1 and found[-1]["peak_bytes"] > found[-2]["peak_bytes"]
+        T = max(T + 1, min(2 * T, int(FURTHER * _line(found).reaches(limit)))) if rises else 2 * T
+        yield T
+    yield max(T + 1, int(LAST * _line(found).reaches(limit)))
+
+
+def _line(found: list[Row]) -> Line:
+    """Return the line of the peak against T through the last two lengths."""
+    return fit([row["T"] for row in found[-2:]], [row["peak_bytes"] for row in found[-2:]])
+
+
+def _labelled(task: Task, subject: Subject, kind: str, case: Case, measured: Measured) -> Row:
+    """Return a row of what was measured, or one that says that there was no memory for it."""
+    try:
+        figures = measured(subject, case, task.torch_dtype, task.torch_device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return task.row(kind, subject.name, case, status="out of memory")
+    return task.row(kind, subject.name, case, **figures)
+
+
+def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
+    """Return what a training step holds, in bytes, each part measured by torch's allocator.
+
+    parameter: the model. kept: what the forward pass leaves for the backward pass, the output included. gradient: what
+    the step leaves. workspace: the peak without what was kept and the gradients; none where these two are never whole
+    at once. peak and reserved: see `peak`.
+    """
+    parameters = measure.kept_bytes(lambda: subject.build(case, dtype, device), device)
+    model, x = subject.build(case, dtype, device), example(case, dtype, device)
+    step = training_step(model, x)
+    step()  # what is made once and stays
+    model.zero_grad(set_to_none=True)
+    kept = measure.kept_bytes(lambda: model(x), device)
+    gradients = measure.kept_bytes(step, device)
+    most = peak(subject, case, dtype, device)
+    workspace = max(0, most["peak_bytes"] - kept - gradients)
+    own = {"parameter_bytes": parameters, "kept_bytes": kept, "gradient_bytes": gradients, "workspace_bytes": workspace}
+    return own | most
+
+
+def peak(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
+    """Return the most that a training step holds above parameters and input, in bytes of torch's allocator.
+
+    On CUDA also `reserved_bytes`: what the caching allocator then had of the device, parameters and input included.
+    """
+    model, x = subject.build(case, dtype, device), example(case, dtype, device)
+    step = training_step(model, x)
+    if device.type != "cuda":
+        return {"peak_bytes": measure.peak_bytes(step, device)}
+    step()  # captures and compiles at the first call
+    model.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    return {"peak_bytes": measure.peak_bytes(step, device), "reserved_bytes": torch.cuda.max_memory_reserved(device)}
+
+
+def _tensor(task: Task, name: str, Z: int) -> Row:
+    """Return what one step of one sample takes at n_z, and the bytes of the weights it is made of."""
+    case, dtype, device = replace(TENSOR_CASE, Z=Z, name=task.case.name), task.torch_dtype, task.torch_device
+    model, x = find(name).build(case, dtype, device), example(case, dtype, device)
+    weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))
+
+    def forward() -> None:
+        with torch.no_grad():
+            model(x)
+
+    step = training_step(model, x)
+    forward()
+    step()
+    model.zero_grad(set_to_none=True)
+    figures = {"peak_bytes": measure.peak_bytes(step, device), "forward_bytes": measure.peak_bytes(forward, device)}
+    return task.row("tensor", name, case, weight_bytes=weights, **figures)

@@ -1,0 +1,89 @@
+"""Scaling: time and memory of a training step against each size in turn, with points that no fit has seen."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import quantiles
+from typing import Any
+
+from suite.shared import measure
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.subjects import LSTM, find
+from suite.studies.tasks import Task
+from suite.studies.work import example, refusal, seconds_of, training_step
+
+#: T and B of the workload that all axes start from: every subject takes a step of it in well under a second.
+BASE: dict[str, Any] = {"T": 16, "B": 16}
+#: By axis, the values that lines are fitted to, and those they are held against: one between, one beyond.
+FITTED = {
+    "T": (4, 8, 16, 32),
+    "B": (4, 8, 16, 32),
+    "H": (64, 128, 256, 512),
+    "S": (16, 32, 64, 128),
+    "Z": (1, 4, 16, 32),
+}
+HELD_OUT = {"T": (24, 64), "B": (24, 64), "H": (384, 768), "S": (96, 192), "Z": (8, 64)}
+#: Rounds of a point take so many seconds for each subject, and are at least and at most so many.
+BUDGET, LEAST, MOST = 0.2, 3, 15
+#: Seconds of one step above which a subject goes no further along an axis.
+SLOW = 0.5
+
+
+def tasks(options: Namespace) -> list[Task]:
+    """Return a task for each axis, all subjects together, so that their rounds can take turns."""
+    base = replace(WORKLOADS[options.workload], **BASE)
+    return [
+        Task("scaling", axis, tuple(s.name for s in subjects), replace(base, layer_norm=norm), dtype, options.device)
+        for dtype in options.dtype
+        for norm in options.layer_norms
+        for axis in FITTED
+        if (subjects := [s for s in options.chosen(norm, dtype) if axis not in "SZ" or s.name != LSTM.name])
+    ]
+
+
+def rows(task: Task) -> Iterator[dict[str, Any]]:
+    """Yield a row for each value of the axis and each subject, as far as it goes in the time allowed."""
+    going = []
+    for name in task.subjects:
+        reason = refusal(find(name), task.case, task.torch_dtype, task.torch_device)
+        if reason is None:
+            going.append(name)
+        else:
+            yield task.row("point", name, status=f"refused: {reason}")
+    for n in sorted(FITTED[task.part] + HELD_OUT[task.part]):
+        size: dict[str, Any] = {task.part: n}
+        case = replace(task.case, **size)
+        found = list(_point(task, case, going))
+        yield from (row | {"n": n, "held_out": n in HELD_OUT[task.part]} for row in found)
+        going = [row["implementation"] for row in found if row["median_s"] < SLOW]
+
+
+def _point(task: Task, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the time and memory of each subject at one case; their rounds take turns, so that a drift hits all."""
+    device, x = task.torch_device, example(case, task.torch_dtype, task.torch_device)
+    models = {name: find(name).build(case, task.torch_dtype, device) for name in names}
+    steps = {name: training_step(model, x) for name, model in models.items()}
+    seconds: dict[str, list[float]] = {}
+    for name, step in steps.items():
+        step()
+        seconds[name] = [seconds_of(step)]
+    rounds = {name: max(LEAST, min(MOST, int(BUDGET / seconds[name][0]))) for name in names}
+    for turn in range(1, max(rounds.values(), default=0)):
+        for name, step in steps.items():
+            if turn < rounds[name]:
+                seconds[name].append(seconds_of(step))
+    for name, step in steps.items():
+        models[name].zero_grad(set_to_none=True)
+        q1, median, q3 = quantiles(seconds[name], n=4, method="inclusive")
+        yield task.row(
+            "point",
+            name,
+            case,
+            median_s=median,
+            q1_s=q1,
+            q3_s=q3,
+            rounds=rounds[name],
+            peak_bytes=measure.peak_bytes(step, device),
+            multiply_adds=find(name).multiply_adds(case),
+        )
+        models[name].zero_grad(set_to_none=True)

@@ -1,0 +1,300 @@
+"""The studies fit what they say, keep their clocks and ledgers honest, and label what did not come to its end."""
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from impls import HyperLSTM
+from suite import study
+from suite.pages.memory_tables import longest_table, tensor_line
+from suite.pages.payback_tables import payback_table
+from suite.pages.scaling_tables import axis_table, crossings
+from suite.pages.text_tables import text_table
+from suite.shared.cases import WORKLOADS
+from suite.shared.corpus import text
+from suite.shared.fits import Line, crossing, fit, steps_to_pay, worst_error
+from suite.shared.subjects import LABML, LSTM, Subject, find
+from suite.studies import memory as study_memory
+from suite.studies import scaling as study_scaling
+from suite.studies import text as study_text
+from suite.studies.tasks import Task, run
+
+CPU = torch.device("cpu")
+TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
+WHERE = {"device": "cpu", "processor": "P", "threads": 2, "torch": "2", "python": "3"}
+
+
+def task(study: str, subject: str, **changes: Any) -> Task:
+    return replace(Task(study, subject, (subject,), TINY, "float32", "cpu"), **changes)
+
+
+def test_a_fit_recovers_the_line_that_made_the_points() -> None:
+    line = fit([1, 2, 4, 8], [3 + 0.5 * n for n in (1, 2, 4, 8)])
+    assert (line.constant, line.slope) == pytest.approx((3, 0.5))
+    assert worst_error(line, [3, 100], [4.5, 53 / 1.1]) == pytest.approx(0.1)
+    assert line.overhead(6) == pytest.approx(0.5)
+    assert line.reaches(10) == 14
+
+
+def test_a_fit_with_a_square_recovers_the_parabola_that_made_the_points() -> None:
+    curve = fit([64, 128, 256, 512], [7 + 3 * n + 0.01 * n * n for n in (64, 128, 256, 512)], square=True)
+    assert (curve.constant, curve.slope, curve.square) == pytest.approx((7, 3, 0.01))
+    assert worst_error(curve, [384, 1024], [7 + 3 * n + 0.01 * n * n for n in (384, 1024)]) < 1e-9
+    with pytest.raises(ValueError, match="expected a rising straight line"):
+        curve.reaches(100)
+
+
+def test_a_fit_counts_relative_errors_so_that_small_values_matter() -> None:
+    values = [1.0, 2.0, 4.4, 8.0]
+    line = fit([1, 2, 4, 8], values)
+    assert worst_error(line, [1, 2, 4, 8], values) < 0.1
+
+
+def test_a_fit_says_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match=r"n: expected 2 different ones or more, got \[2, 2\]"):
+        fit([2, 2], [1, 1])
+    with pytest.raises(ValueError, match=r"values: expected positive ones, got \[0, 1\]"):
+        fit([1, 2], [0, 1])
+    with pytest.raises(ValueError, match="slope: expected a rising straight line, got Line"):
+        Line(1, 0, 1, 2).reaches(5)
+
+
+def test_lines_cross_only_inside_the_range_of_both() -> None:
+    cheap_start, cheap_step = Line(1, 3, 1, 10), Line(9, 1, 1, 10)
+    assert crossing(cheap_start, cheap_step) == crossing(cheap_step, cheap_start) == pytest.approx(4)
+    assert crossing(replace(cheap_start, high=3), cheap_step) is None
+    assert crossing(cheap_start, replace(cheap_start, constant=2)) is None
+
+
+def test_a_slow_start_is_paid_for_when_the_totals_are_equal() -> None:
+    steps = steps_to_pay(first=60.0, step=0.04, other_first=0.5, other_step=0.09)
+    assert steps is not None
+    assert 60.0 + (steps - 1) * 0.04 == pytest.approx(0.5 + (steps - 1) * 0.09)
+    assert steps_to_pay(first=60.0, step=0.1, other_first=0.5, other_step=0.09) is None
+    assert steps_to_pay(first=0.1, step=0.04, other_first=0.5, other_step=0.09) == 1
+
+
+def test_payback_is_against_the_fastest_of_those_that_start_sooner() -> None:
+    starts = {"row_scaled": (0.4, 0.3), "batched": (0.2, 0.1), "batched_cpu": (40.2, 0.02), "compiled": (60, 0.05)}
+    rows = pd.DataFrame(
+        task("payback", name).row("start", name, first_s=first, step_s=step) | WHERE
+        for name, (first, step) in starts.items()
+    )
+    table = payback_table(rows).set_index("implementation")
+    assert list(table.loc["batched_cpu", ["next best", "paid after, steps"]]) == ["batched", "501"]
+    assert list(table.loc["compiled", ["next best", "paid after, steps"]]) == ["batched_cpu", "never"]
+    assert table.loc["batched", "next best"] == "starts first"
+
+
+def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
+    found = study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
+    numbers = sum(p.numel() for p in find("batched").build(TINY, torch.float32, CPU).parameters())
+    # A gradient may be a view of a buffer that is a little larger.
+    assert 4 * numbers == found["parameter_bytes"] <= found["gradient_bytes"] < 4 * numbers + 64 * 20
+    assert found["kept_bytes"] > 4 * TINY.T * TINY.B * TINY.H
+    assert found["peak_bytes"] <= found["kept_bytes"] + found["gradient_bytes"] + found["workspace_bytes"]
+
+
+# The LSTM's own workspace grows by pages, which are small only beside a larger limit.
+@pytest.mark.thorough("processes of the studies")
+@pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
+def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: str, limit: int) -> None:
+    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(task("memory", name, limit=limit)))
+    assert list(longest_table(rows)["confirmed"]) == ["yes"]
+
+
+def test_a_prediction_that_the_runs_do_not_confirm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimistic = Line(0, 1000, 1, 2)
+    monkeypatch.setattr(study_memory, "_line", lambda found: optimistic)
+    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(task("memory", LSTM.name, limit=300_000)))
+    assert list(longest_table(rows)["confirmed"]) == ["NO"]
+
+
+def test_no_memory_for_a_length_is_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> dict[str, int]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr(study_memory, "peak", fail)
+    found = [row for row in study_memory.rows(task("memory", LSTM.name, limit=1)) if row["kind"] == "length"]
+    assert [row["status"] for row in found] == ["out of memory"]
+
+
+def test_the_naive_form_holds_n_z_times_the_weights_and_more_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
+    found = study_memory.rows(task("memory", "naive", limit=1_000_000))
+    rows = pd.DataFrame(row for row, _ in zip(found, range(3), strict=False))
+    assert list(rows["kind"]) == ["tensor"] * 3
+    assert tensor_line(rows, "forward_bytes").slope == pytest.approx(1, rel=0.02)
+    assert 1 < tensor_line(rows, "peak_bytes").slope < 2
+
+
+def wrong() -> Subject:
+    def why_not(*_: Any) -> str:
+        return "is not here today"
+
+    return replace(find("batched"), why_unavailable=why_not)
+
+
+@pytest.mark.parametrize("module", [study_memory, study_scaling, study_text], ids=["memory", "scaling", "text"])
+def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find", lambda name: wrong())
+    (row,) = (r for r in module.rows(task("any", "batched", part="T")) if r["status"] != "ok")
+    assert row["status"] == "refused: is not here today"
+
+
+def scaling_rows(times: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """Return rows of an axis as if a step took a + b T seconds and a MB + 2 b MB T."""
+    sizes = study_scaling.FITTED["T"] + study_scaling.HELD_OUT["T"]
+    return pd.DataFrame(
+        task("scaling", "T").row(
+            "point",
+            name,
+            replace(TINY, T=T),
+            n=T,
+            held_out=T in study_scaling.HELD_OUT["T"],
+            q1_s=0.99 * (a + b * T),
+            median_s=a + b * T,
+            q3_s=1.01 * (a + b * T),
+            peak_bytes=1e6 * (a + 2 * b * T),
+            multiply_adds=1,
+        )
+        | WHERE
+        for name, (a, b) in times.items()
+        for T in sizes
+    )
+
+
+def test_scaling_gives_back_overhead_and_work_and_finds_who_overtakes() -> None:
+    rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001), "batched_cpu": (0.0001, 0.0001)})
+    table = axis_table(rows, "T").set_index("implementation")
+    assert list(table.loc["row_scaled", ["time: constant, ms", "ms per T", "time: error"]]) == ["1", "3", "0%"]
+    assert list(table.loc["batched", ["memory: constant, MB", "MB per T"]]) == ["0.021", "0.002"]
+    assert crossings(rows, ["T"]).to_dict("records") == [
+        {"against": "T", "layer norm": "off", "up to": "10", "faster": "row_scaled", "from there on": "batched"}
+    ]
+
+
+def test_nothing_overtakes_where_the_quartiles_do_not_bear_it_out() -> None:
+    rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001)})
+    rows.loc[rows["n"] == 4, "q3_s"] *= 3
+    assert crossings(rows, ["T"]).empty
+
+
+def test_a_bend_shows_in_the_error_of_the_points_held_out() -> None:
+    rows = scaling_rows({"batched": (0.001, 0.001)})
+    rows.loc[rows["n"] == 64, "median_s"] *= 1.5
+    assert axis_table(rows, "T")["time: error"].item() == "33%"
+
+
+def test_scaling_takes_subjects_in_turns_and_drops_the_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_scaling, "FITTED", {"T": (2, 4, 8)})
+    monkeypatch.setattr(study_scaling, "HELD_OUT", {"T": (6,)})
+    monkeypatch.setattr(study_scaling, "BUDGET", 0.0)
+    both = task("scaling", "T", subjects=("batched", LSTM.name))
+    rows = list(study_scaling.rows(both))
+    assert [row["T"] for row in rows] == [2, 2, 4, 4, 6, 6, 8, 8]
+    assert all(row["q1_s"] <= row["median_s"] <= row["q3_s"] and row["peak_bytes"] > 0 for row in rows)
+    monkeypatch.setattr(study_scaling, "SLOW", 0.0)
+    assert [row["T"] for row in study_scaling.rows(both)] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["row_scaled", LABML.name])
+def test_all_hyperlstms_start_alike(name: str) -> None:
+    if find(name).why_unavailable(CPU, torch.float32) is not None:
+        pytest.skip(f"{name} is not installed")
+    case, (ids, _) = replace(TINY, layer_norm=True), study_text.Streams.of(torch.arange(400) % TINY.I, 50, 2).window(0)
+    one, other = (study_text.seeded(each, case)(ids, None)[0] for each in (name, "batched"))
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_larger_lstm_has_as_many_parameters_and_no_more() -> None:
+    for case in (TINY, WORKLOADS["medium"], replace(WORKLOADS["medium"], L=2, layer_norm=True)):
+        ours, larger = (
+            sum(p.numel() for p in study_text.seeded(name, case).parameters())
+            for name in ("batched", study_text.LARGER_LSTM)
+        )
+        wider = study_text.equal_width(case) + 1
+        step = study_text.lstm_parameters(case.I, wider, case.L) - study_text.lstm_parameters(case.I, wider - 1, case.L)
+        assert 0 <= ours - larger < step + case.I
+
+
+def test_bits_of_a_model_that_knows_nothing_are_those_of_its_classes() -> None:
+    model = study_text.seeded(LSTM.name, TINY)
+    nn.init.zeros_(model.softmax.weight)
+    nn.init.zeros_(model.softmax.bias)
+    assert study_text.bits_per_character(model, torch.arange(4000) % TINY.I) == pytest.approx(math.log2(TINY.I))
+
+
+def test_windows_of_streams_follow_one_another_and_start_again() -> None:
+    streams = study_text.Streams.of(torch.arange(25), T=3, B=2)
+    assert len(streams) == 3
+    assert streams.window(0)[0].T.tolist() == [[0, 1, 2], [12, 13, 14]]
+    assert streams.window(1)[0].T.tolist() == [[3, 4, 5], [15, 16, 17]]
+    assert streams.window(1)[1].T.tolist() == [[4, 5, 6], [16, 17, 18]]
+    assert torch.equal(streams.window(3)[0], streams.window(0)[0])
+
+
+def test_nothing_trains_on_the_text_held_out() -> None:
+    train, held_out = study_text.parts(30)
+    whole = text(30).classes
+    assert torch.equal(torch.cat([train, held_out]), whole)
+    assert held_out.numel() == pytest.approx(whole.numel() / 10, abs=1)
+
+
+def test_the_clock_of_training_stands_while_nothing_trains() -> None:
+    train, held_out = study_text.parts(TINY.I)
+    model = study_text.seeded("batched", TINY)
+    training = study_text.Trainer(model, study_text.Streams.of(train, 20, 8))
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    training.warm_up()
+    assert training.steps == 0
+    assert all(torch.equal(p, start[name]) for name, p in model.named_parameters())
+    training.until(0.5)
+    seconds, bits = training.seconds, study_text.bits_per_character(model, held_out[:4000])
+    assert training.seconds == seconds >= 0.5
+    assert bits < math.log2(TINY.I)
+    assert isinstance(model.recurrent, HyperLSTM)
+    assert model.recurrent.impl == "batched"
+
+
+@pytest.mark.thorough("processes of the studies")
+def test_a_task_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
+    quick = task("text", LSTM.name, seconds=0.05)
+    rows = run(quick, 60, tmp_path / "log.txt", {})
+    assert [row["status"] for row in rows] == ["ok"] * (1 + len(study_text.CHECKPOINTS))
+    assert text_table(pd.DataFrame(rows))["model"].tolist() == [LSTM.name]
+    assert [row["status"] for row in run(quick, 0.1, tmp_path / "log.txt", {})] == ["time-out: 0 s"]
+
+
+def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    (row,) = run(task("text", LSTM.name), 60, tmp_path / "log.txt", {})
+    assert (row["status"], row["implementation"]) == ("crashed: signal 11", LSTM.name)
+
+
+@pytest.mark.thorough("processes of the studies")
+def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
+    huge = replace(TINY, T=20_000, B=256)
+    rows = run(task("memory", LSTM.name, case=huge, limit=1, memory_limit=1 << 30), 60, tmp_path / "log.txt", {})
+    assert [row["status"] for row in rows if row["kind"] == "step"] == ["out of memory"]
+
+
+def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> None:
+    options = study.parser().parse_args(["--device", "cpu"], study.Options())
+    for name, module in study.STUDIES.items():
+        planned = [(subject, task.case.layer_norm) for task in module.tasks(options) for subject in task.subjects]
+        assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
+        here = LABML.why_unavailable(CPU, torch.float32) is None
+        assert ((LABML.name, True) in planned) == (here and name != "payback")
+    with pytest.raises(SystemExit):
+        study.parser().parse_args(["speed"])

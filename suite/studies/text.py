@@ -1,0 +1,212 @@
+"""Training on real text: a character model of each subject, from one seeded start, for the same time on the clock."""
+
+import copy
+import math
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impls import HyperLSTM
+from impls.convert import to_labml
+from suite.shared import measure
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.corpus import text
+from suite.shared.subjects import LABML, LSTM, find
+from suite.studies.tasks import Task
+from suite.studies.work import refusal
+
+#: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
+LARGER_LSTM = f"{LSTM.name}, as many parameters"
+#: The last part of the text, which nothing trains on.
+HELD_OUT = 0.1
+#: Shares of the training time after which the held-out text is read; the clock stands still meanwhile.
+CHECKPOINTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+LEARNING_RATE, CLIP = 2e-3, 1.0
+#: Streams that the held-out text is read in.
+READERS = 32
+
+State = tuple[Tensor, ...]
+
+
+def tasks(options: Namespace) -> list[Task]:
+    """Return a task for each model: one for each subject, and for the LSTM one more of another width."""
+    case = WORKLOADS[options.workload]
+    return [
+        Task("text", name, (name,), replace(case, layer_norm=norm), dtype, options.device, seconds=options.seconds)
+        for dtype in options.dtype
+        for norm in options.layer_norms
+        for subject in options.chosen(norm, dtype)
+        for name in ((LSTM.name, LARGER_LSTM) if subject.name == LSTM.name else (subject.name,))
+    ]
+
+
+class CharModel(nn.Module):
+    """Embedding, recurrent layer, softmax: characters [T, B] -> logits [T, B, classes]."""
+
+    def __init__(self, recurrent: nn.Module, width: int, case: Case) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(case.I, case.I)
+        self.recurrent = recurrent
+        self.softmax = nn.Linear(width, case.I)
+
+    def forward(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Return the logits and the last state, without its history."""
+        out, last = self.recurrent(self.embedding(ids), state)
+        return self.softmax(out), tuple(part.detach() for part in last)
+
+
+def seeded(name: str, case: Case) -> CharModel:
+    """Return the model of a name in float32 on the CPU: the HyperLSTMs all start at the same values (paper, A.2.3).
+
+    An LSTM starts at torch's own values. Embedding and softmax are the same for all models of a width.
+    """
+    width = equal_width(case) if name == LARGER_LSTM else case.H
+    torch.manual_seed(0)
+    model = CharModel(nn.Identity(), width, case)
+    torch.manual_seed(1)
+    if name in (LSTM.name, LARGER_LSTM):
+        model.recurrent = nn.LSTM(case.I, width, case.L)
+        return model
+    ours = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm)
+    if name == LABML.name:
+        model.recurrent = LABML.build(case, torch.float32, torch.device("cpu"))
+        model.recurrent.load_state_dict(to_labml(ours.state_dict()))
+    else:
+        ours.impl = name
+        model.recurrent = ours
+    return model
+
+
+def equal_width(case: Case) -> int:
+    """Return the H at which an LSTM and its softmax have the parameters of the HyperLSTM and its own, or just less."""
+    model = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, device="meta")
+    wanted = sum(p.numel() for p in model.parameters()) + (case.H + 1) * case.I
+    H = case.H
+    while lstm_parameters(case.I, H + 1, case.L) + (H + 2) * case.I <= wanted:
+        H += 1
+    return H
+
+
+def lstm_parameters(I: int, H: int, L: int) -> int:
+    """Return the parameters of `torch.nn.LSTM`, which has two biases."""
+    return sum(4 * H * (inputs + H + 2) for inputs in [I] + [H] * (L - 1))
+
+
+@dataclass(frozen=True)
+class Streams:
+    """B streams of text side by side, each a stretch of its own, read in windows of T characters and then again."""
+
+    ids: Tensor  # [characters of a stream, B]
+    T: int
+
+    @classmethod
+    def of(cls, ids: Tensor, T: int, B: int) -> "Streams":
+        """Cut ids [characters] into B streams; what is left over at the end goes."""
+        return cls(ids[: ids.numel() // B * B].view(B, -1).T.contiguous(), T)
+
+    def __len__(self) -> int:
+        return (self.ids.shape[0] - 1) // self.T
+
+    def window(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return window number `step` and the characters that follow each of its own: [T, B] twice."""
+        start = step % len(self) * self.T
+        return self.ids[start : start + self.T], self.ids[start + 1 : start + self.T + 1]
+
+
+def parts(classes: int) -> tuple[Tensor, Tensor]:
+    """Return the text to train on and the text held out."""
+    ids = text(classes).classes
+    cut = int(ids.numel() * (1 - HELD_OUT))
+    return ids[:cut], ids[cut:]
+
+
+def rows(task: Task) -> Iterator[dict[str, Any]]:
+    """Train one model for its time and yield a row at each checkpoint, the start first."""
+    (name,) = task.subjects
+    case, dtype, device = task.case, task.torch_dtype, task.torch_device
+    reason = refusal(find(LSTM.name if name == LARGER_LSTM else name), case, dtype, device)
+    if reason is not None:
+        yield task.row("curve", name, status=f"refused: {reason}")
+        return
+    train, held_out = parts(case.I)
+    training = Trainer(seeded(name, case).to(device, dtype), Streams.of(train.to(device), case.T, case.B))
+    training.warm_up()
+    shared: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "sha256": text(case.I).sha256,
+    }
+    shared |= {"width": training.model.softmax.in_features}
+    for share in (0.0, *CHECKPOINTS):
+        training.until(task.seconds * share)
+        bits = bits_per_character(training.model, held_out.to(device))
+        yield task.row(
+            "curve",
+            name,
+            seconds=training.seconds,
+            steps=training.steps,
+            characters=training.steps * case.T * case.B,
+            bits=bits,
+            **shared,
+        )
+
+
+class Trainer:
+    """Adam with clipped gradients over windows of text, and a clock that runs only while it trains."""
+
+    def __init__(self, model: CharModel, streams: Streams) -> None:
+        self.model, self.streams = model, streams
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        self.state: State | None = None
+        self.steps, self.seconds = 0, 0.0
+
+    def warm_up(self) -> None:
+        """Take one step with a copy, so that what is built, compiled or captured is ready when the clock starts."""
+        other = Trainer(copy.deepcopy(self.model), self.streams)
+        other.step()
+
+    def step(self) -> None:
+        """Train on the next window, from the state that the last one ended in; each reading of the text starts anew."""
+        if self.steps % len(self.streams) == 0:
+            self.state = None
+        ids, following = self.streams.window(self.steps)
+        logits, self.state = self.model(ids, self.state)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten())
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimiser.step()
+        self.steps += 1
+
+    def until(self, seconds: float) -> None:
+        """Train until the clock shows so many seconds; the last step is finished."""
+        while self.seconds < seconds:
+            start = time.perf_counter()
+            self.step()
+            measure.synchronize(self.streams.ids.device)
+            self.seconds += time.perf_counter() - start
+
+
+def bits_per_character(model: CharModel, ids: Tensor) -> float:
+    """Return the mean of -log2 p(next character) over a text, read in READERS streams from a zero state.
+
+    A HyperLSTM reads with the fastest implementation, whatever it trains with: all compute one function.
+    """
+    recurrent = model.recurrent
+    own = recurrent.impl if isinstance(recurrent, HyperLSTM) else ""
+    streams = Streams.of(ids, 50, READERS)
+    total, state = 0.0, None
+    if isinstance(recurrent, HyperLSTM):
+        recurrent.impl = "auto"
+    with torch.no_grad():
+        for step in range(len(streams)):
+            window, following = streams.window(step)
+            logits, state = model(window, state)
+            total += nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten()).item()
+    if isinstance(recurrent, HyperLSTM):
+        recurrent.impl = own
+    return total / len(streams) / math.log(2)

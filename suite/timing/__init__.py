@@ -1,0 +1,1 @@
+"""Times each implementation beside torch.nn.LSTM, in paired rounds."""

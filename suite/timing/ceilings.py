@@ -1,0 +1,140 @@
+"""What the hardware allows: rates measured once a run, and how near a row comes to the one that bounds it."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from suite.shared.files import ROOT
+from suite.shared.stopwatch import Stopwatch, Work, stopwatch
+from suite.shared.tables import environments, markdown
+
+#: The side of the square matrices grows until their product takes so long, or up to the largest.
+SMALLEST, LARGEST, LONG = 512, 8192, 0.05
+#: Bytes copied, far more than any cache holds.
+COPIED = 256 << 20
+#: A rate is the best of rounds for so many seconds, of which there are at least so many.
+SECONDS, LEAST = 0.5, 3
+
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class Product(NamedTuple):
+    """A way to a square matrix's product with itself: of returns what makes it."""
+
+    name: str
+    of: Callable[[Tensor], Work]
+
+
+def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
+    """Return the rates of the largest things that the device does well: a product of matrices, a copy."""
+    watch = stopwatch(device)
+    source = torch.ones(COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = best(watch, lambda: target.copy_(source))
+    return {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy} | max(
+        (rate for way in products(device, dtype) for rate in rates(watch, way, device, dtype)),
+        key=lambda rate: rate["multiply_adds_per_s"],
+    )
+
+
+def products(device: torch.device, dtype: str) -> list[Product]:
+    """Return the ways to a product of matrices whose best is the ceiling.
+
+    On a CPU torch multiplies float32 by one library and runs its LSTM by another, oneDNN, that may be twice as fast.
+    """
+    found = [Product("torch.mm", lambda a: partial(torch.mm, a, a, out=torch.empty_like(a)))]
+    if device.type == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
+        found.append(Product("oneDNN", lambda a: partial(torch.nn.functional.linear, a.to_mkldnn(), a.to_mkldnn())))
+    return found
+
+
+def rates(watch: Stopwatch, way: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:
+    """Yield the rate of a product at sides that grow until it takes long."""
+    side, seconds = SMALLEST, 0.0
+    while seconds < LONG and side <= LARGEST:
+        seconds = best(watch, way.of(torch.ones(side, side, dtype=getattr(torch, dtype), device=device)))
+        yield {"multiply_adds_per_s": side**3 / seconds, "side": side, "product": way.name}
+        side *= 2
+
+
+def best(watch: Stopwatch, work: Work) -> float:
+    """Return the shortest of some rounds, in seconds."""
+    watch.seconds(work)
+    rounds: list[float] = []
+    while len(rounds) < LEAST or sum(rounds) < SECONDS:
+        rounds.append(watch.seconds(work))
+    return min(rounds)
+
+
+def ceilings_apart(device: str, dtypes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the ceilings by dtype, measured in a process of its own, which takes its memory with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ceilings.json"
+        command = [sys.executable, "-m", "suite.timing.ceilings", str(path), "--device", device, "--dtype", *dtypes]
+        subprocess.run(command, cwd=ROOT, check=True)
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return rows
+
+
+def share(row: Mapping[str, Any], ceiling: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a timed row comes to beside the ceilings.
+
+    The bound is the longer of two times: that of its multiply-adds at the rate of a large product, and that of the
+    bytes it moves at least at the rate of a large copy. The share is the bound over the measured time.
+    """
+    compute = row["multiply_adds"] / ceiling["multiply_adds_per_s"]
+    memory = row["least_bytes"] / ceiling["bytes_per_s"]
+    return {
+        "multiply_adds_per_s": row["multiply_adds"] / row["median_s"],
+        "bound": "compute" if compute >= memory else "memory",
+        "share": max(compute, memory) / row["median_s"],
+    }
+
+
+def hardware_markdown(rows: pd.DataFrame) -> str:
+    """Return hardware.md."""
+    table = pd.DataFrame(
+        {
+            "dtype": row["dtype"],
+            "large product, GFLOP/s": f"{2 * row['multiply_adds_per_s'] / 1e9:,.0f}",
+            "by": row.get("product", "-"),  # earlier rows do not say
+            "side": f"{row['side']}",
+            "large copy, GB/s": f"{row['bytes_per_s'] / 1e9:,.1f}",
+        }
+        for _, row in rows.iterrows()
+    )
+    return f"""# What the hardware allows
+
+{environments(rows)}
+
+The best of half a second of each: the product of two square matrices, two operations for each multiply-add, by
+whichever library and of whichever side is the fastest, and a copy of {COPIED >> 20} MiB, whose bytes count twice, read
+and written. The benchmark's shares of the bound rest on these.
+
+{markdown(table)}
+"""
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Run `python -m suite.timing.ceilings FILE.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--dtype", nargs="+", required=True)
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    found = [ceilings(torch.device(options.device), dtype) for dtype in options.dtype]
+    options.path.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What is known of a benchmark's jobs beforehand: whether they can run, what they rest on, how long they take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from suite.pages.pages import page
+from suite.shared import machine, trust
+from suite.shared.jobs import Job
+from suite.shared.results import read
+from suite.shared.subjects import find
+
+#: What counts as gone wrong. A run that goes on from another does these again: it may have been the machine's fault.
+WRONG = ("crashed", "failed", "refused")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job with what is known of it beforehand.
+
+    instead: the label of its rows if it does not run. seconds: what it took in an earlier run, if there was one.
+    finished: its rows of this code and environment are there already, and are to be kept.
+    """
+
+    job: Job
+    standing: trust.Standing
+    instead: str | None
+    seconds: float | None
+    finished: bool
+
+    @property
+    def runs(self) -> bool:
+        """Whether it takes a process."""
+        return self.instead is None and not self.finished
+
+
+def plan(
+    jobs: Sequence[Job], folder: Path, part: str = "", *, resume: bool = False, unverified: bool = False
+) -> list[Planned]:
+    """Return what is known of each job, from what can run here and from the results in a machine's folder.
+
+    part: of a sweep, such as "shard-1-of-3". resume: keep rows that are there.
+    unverified: run what verification calls red or stale too.
+    """
+    verify = read(folder / "verify.csv", page("verify").key)
+    rows = page("bench").rows(folder, part)
+    earlier = rows if len(rows) else page("bench").rows(folder)
+    return [_planned(job, verify, rows, earlier, resume, unverified) for job in jobs]
+
+
+def _planned(
+    job: Job, verify: pd.DataFrame, rows: pd.DataFrame, earlier: pd.DataFrame, resume: bool, unverified: bool
+) -> Planned:
+    standing = trust.standing(verify, job.subject, job.dtype, torch.__version__)
+    reason = find(job.subject).why_unavailable(job.torch_device, job.torch_dtype)
+    instead = f"not run: {reason}" if reason is not None else None
+    if instead is None and standing.refusal is not None and not unverified:
+        instead = f"refused: {standing.refusal}"
+    took = rows_of(job, earlier).get("job_s", pd.Series(dtype=float)).dropna()
+    return Planned(
+        job, standing, instead, float(took.max()) if len(took) else None, resume and _finished(job, rows_of(job, rows))
+    )
+
+
+def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that this job would replace."""
+    if rows.empty:
+        return rows
+    case = job.case
+    about = {"workload": case.name, "T": case.T, "B": case.B, "implementation": job.subject, "dtype": job.dtype}
+    norms = ["on" if norm else "off" for norm in job.layer_norms]
+    found: pd.DataFrame = rows[(rows[list(about)] == pd.Series(about)).all(axis=1) & rows["layer_norm"].isin(norms)]
+    return found
+
+
+def _finished(job: Job, rows: pd.DataFrame) -> bool:
+    """Return whether all rows of the job are there, of this code and environment, and none went wrong."""
+    if len(rows) < len(job.layer_norms) * len(job.passes):
+        return False
+    here = trust.stamp() | machine.environment(job.torch_device)
+    same = all((rows[column].astype(str) == str(value)).all() for column, value in here.items())
+    return same and not rows["status"].str.startswith(WRONG).any()

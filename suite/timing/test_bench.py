@@ -1,0 +1,249 @@
+"""The benchmark runs jobs in processes, labels what went wrong, and shows what it found."""
+
+import platform
+import re
+import sys
+import time
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from suite import bench
+from suite.pages.bench_tables import bench_markdown, bench_summary
+from suite.pages.pages import page
+from suite.shared import trust
+from suite.shared.cases import SHORT, WORKLOADS
+from suite.shared.compare import Verdict
+from suite.shared.examples import CPU, TINY, job, made
+from suite.shared.jobs import Job, run
+from suite.shared.machine import slug
+from suite.shared.subjects import find
+from suite.timing import progress as live
+from suite.timing import step as bench_step
+
+
+def statuses(job: Job, tmp_path: Path) -> list[str]:
+    return [row["status"] for row in run(job, tmp_path / "raw.json", tmp_path / "log.txt")]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the results of a run of two subjects and of one that cannot run here."""
+    folder = tmp_path_factory.mktemp("results")
+    subjects = ["batched", "batched_cuda", "torch.nn.LSTM"]
+    assert bench.main(["--workload", "small", "--implementation", *subjects, *ON_CPU, "--results", str(folder)]) == 0
+    return folder
+
+
+ON_CPU = ["--layer-norm", "off", "--device", "cpu"]
+whole = pytest.mark.thorough("a whole benchmark")
+
+
+@whole
+def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(results: Path) -> None:
+    folder = results / slug(CPU)
+    rows = page("bench").rows(folder)
+    timed = rows[rows["status"] == "ok"]
+    assert list(timed["implementation"] + " " + timed["pass"]) == [
+        "batched forward", "batched train", "torch.nn.LSTM forward", "torch.nn.LSTM train",
+    ]  # fmt: skip
+    for low, high in (("q1_s", "median_s"), ("median_s", "q3_s"), ("ratio_low", "ratio"), ("ratio", "ratio_high")):
+        assert bool((timed[low] <= timed[high]).all()), (low, high)
+    assert bool((timed[["peak_bytes", "least_bytes", "multiply_adds", "job_s"]] > 0).all(axis=None))
+    assert bool((timed["share"] > 0).all())
+    assert set(rows["commit"]) == {trust.commit()}
+    assert set(rows["sources"]) == {trust.sources()}
+    assert list(timed["verify"]) == ["unverified", "unverified", "peer", "peer"]
+    assert "| batched |" in (folder / "bench.md").read_text()
+    assert "| float32 |" in (folder / "hardware.md").read_text()
+    assert f"[bench]({folder.name}/bench.md)" in (results / "README.md").read_text()
+    raw = (folder / "raw" / "small-float32-batched.json").read_text()
+    assert '"data"' in raw
+    assert '"baseline_s"' in raw
+    host = platform.node()
+    assert not host or not re.search(rf"\b{re.escape(host)}\b", raw)
+
+
+@whole
+def test_what_cannot_run_here_has_rows_that_say_why(results: Path) -> None:
+    rows = page("bench").rows(results / slug(CPU))
+    rows = rows[rows["implementation"] == "batched_cuda"]
+    assert list(rows["status"]) == ["not run: batched_cuda runs on cuda, not on cpu."] * 2
+    text = (results / slug(CPU) / "bench.md").read_text()
+    assert "| batched_cuda | not run | - | not run |" in text
+    assert "`batched_cuda` on small: not run: batched_cuda runs on cuda, not on cpu." in text
+
+
+@whole
+def test_a_run_that_resumes_does_nothing_twice(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def label(job: Job, *_: Path) -> list[dict[str, Any]]:
+        ran.append(job.subject)
+        return job.rows(job.cases, "time-out: 1 s")
+
+    monkeypatch.setattr(bench, "run", label)
+    monkeypatch.setattr(bench, "measured_ceilings", lambda *_: {})
+    before = (results / slug(CPU) / "bench.csv").read_text()
+    chosen = ["--implementation", "batched", "torch.nn.LSTM", *ON_CPU, "--results", str(results), "--resume"]
+    assert bench.main(["--workload", "small", *chosen]) == 0
+    assert not ran
+    assert (results / slug(CPU) / "bench.csv").read_text() == before
+    shards = ["--workload", "small", "--shard", "2/2", *chosen]
+    assert bench.main(shards) == 0
+    assert ran == ["torch.nn.LSTM"], "the rows of a whole run are none of a shard"
+
+
+def test_an_interrupted_run_keeps_what_is_done_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def once(job: Job, *_: Path) -> list[dict[str, Any]]:
+        if job.subject == "deferred":
+            raise KeyboardInterrupt
+        return made(job.subject, 0.1)
+
+    monkeypatch.setattr(bench, "run", once)
+    monkeypatch.setattr(bench, "measured_ceilings", lambda *_: {})
+    chosen = ["--implementation", "batched", "deferred", "torch.nn.LSTM", *ON_CPU, "--results", str(tmp_path)]
+    assert bench.main(["--workload", "small", *chosen]) == 130
+    assert "Interrupted: 1 of 3 jobs are done and kept; --resume goes on from there." in capsys.readouterr().out
+    assert list(page("bench").rows(tmp_path / slug(CPU))["implementation"]) == ["batched"] * 2
+
+
+@whole
+def test_the_list_says_what_would_run_and_for_how_long(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--implementation", "batched", "deferred", "batched_cuda", *ON_CPU, "--results", str(results)]
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert bench.main(["--workload", "small", *chosen, "--list"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "small float32 batched_cuda off 0 not run: batched_cuda runs on cuda, not on cpu." in text
+    assert re.search(r"2 of 3 jobs would run: \d\.\d minutes by earlier rows, and 1 that have not run here yet\.", text)
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.thorough("a benchmark that runs out of memory")
+def test_out_of_memory_is_a_label(tmp_path: Path) -> None:
+    huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
+    assert statuses(job(tmp_path, "naive", case=huge, memory_limit=1 << 30), tmp_path) == ["out of memory"] * 2
+
+
+def test_a_time_out_is_a_label(tmp_path: Path) -> None:
+    assert statuses(job(tmp_path, time_limit=0.2), tmp_path) == ["time-out: 0 s"] * 2
+
+
+def test_a_crash_is_a_label_and_takes_no_later_case_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = tmp_path / "started"
+    crashing = tmp_path / "python"
+    crashing.write_text(f"#!/bin/sh\necho >> {started}\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    assert statuses(job(tmp_path, layer_norms=(False, True)), tmp_path) == ["crashed: signal 11"] * 4
+    assert len(started.read_text().splitlines()) == 2
+
+
+def test_a_wrong_subject_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = replace(find("batched"), check=lambda *_: [Verdict("grad x", 2e-3, 1e-6)])
+    monkeypatch.setattr(bench_step, "find", lambda name: wrong)
+    with pytest.raises(bench_step.RefusedError, match=r"grad x is off by 2\.0e-03, allowed 1\.0e-06"):
+        bench_step.checked_model(job(tmp_path), TINY)
+    assert '"status": "refused: grad x is off' in (tmp_path / "plain-train.json").read_text()
+
+
+class Steps:
+    """A stopwatch of a subject that takes a second for each step of its input, and 100 more the first time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def seconds(self, work: Any) -> float:
+        """Return how many steps the call says it made."""
+        self.calls += 1
+        return float(work()) + (100 if self.calls == 1 else 0)
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(200, True), (150, False)])
+def test_a_time_out_is_predicted_from_a_few_steps(tmp_path: Path, limit: float, ends: bool) -> None:
+    long = replace(TINY, T=30)  # 6 passes of 30 s
+    made = bench_step.Bench(job(tmp_path, case=long, time_limit=limit), long)
+    made.watch = Steps()  # type: ignore[assignment]
+    made.since = time.monotonic()
+
+    def step(_: Any, x: torch.Tensor) -> int:
+        return len(x)
+
+    first = made.watch.seconds(lambda: step(None, made.x[:1]))
+    if ends:
+        bench_step.will_end(made, first, step)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(
+            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 30\.0 s each, 150 of 150 s left"
+        ):
+            bench_step.will_end(made, first, step)  # type: ignore[arg-type]
+
+
+def test_every_subject_passes_its_check_at_the_sizes_of_small() -> None:
+    for subject in map(find, ("naive", "row_scaled", "batched", "deferred")):
+        for layer_norm in (False, True):
+            worst = subject.check(replace(TINY, layer_norm=layer_norm), torch.float32, CPU)[0]
+            assert worst.ratio <= 1, (subject.name, worst)
+
+
+def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
+    short = replace(WORKLOADS["char-ptb"], T=SHORT["char-ptb"]["T"], B=SHORT["char-ptb"]["B"])
+    assert job(tmp_path).columns(short, "train")["shortened"] == "T 20 of 100, B 64 of 128"
+    assert job(tmp_path).columns(WORKLOADS["char-ptb"], "train")["shortened"] == ""
+
+
+def test_pen_offsets_are_a_walk_with_a_lifted_pen_now_and_then() -> None:
+    offsets = bench_step.pen_offsets(WORKLOADS["handwriting"])
+    assert offsets.shape == (300, 32, 3)
+    assert bool((offsets[..., :2].norm(dim=-1) <= 1 + 1e-6).all())
+    assert 0.02 < offsets[..., 2].mean().item() < 0.06
+    assert torch.equal(offsets, bench_step.pen_offsets(WORKLOADS["handwriting"]))
+
+
+def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None:
+    table = pd.DataFrame(
+        made("naive", 0) + made("row_scaled", 0.2, 4_000_000) + made("batched", 0.1, 3_000_000)
+        + made("torch.nn.LSTM", 0.05, 2_000_000) + made("row_scaled", 0.4, 4_000_000, True)
+        + made("batched", 0.3, 3_000_000, True) + made("labml", 0.6, 1_000_000, True)
+    )  # fmt: skip
+    text = bench_markdown(table)
+    assert "| naive | time-out | - | time-out | - | - | - | - | - |" in text
+    assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower | 0.50 | 3 | 1.50 |" in text
+    assert "| labml | 600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower | 1.50 | 1 | 0.50 |" in text
+    assert "| torch.nn.LSTM | 50 | 1.00 (0.99-1.01) | 50 | 1.00 (0.99-1.01) | undecided |" in text
+    assert "| batched | 0.02 | 25% compute | 7 | 0.02 | 25% compute | 7 | 10 | 9 | verified | - |" in text
+    assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
+    assert "`naive` on small: time-out: 9 s" in text
+    assert text.index("`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 6.00 times") < text.index("| ---")
+    summary = bench_summary(table)
+    assert list(summary["fastest"]) == ["batched", "batched"]
+    assert list(summary["/ labml"]) == ["-", "0.50"]
+
+
+def test_without_an_a_a_run_there_is_no_verdict() -> None:
+    text = bench_markdown(pd.DataFrame(made("row_scaled", 0.2) + made("batched", 0.1)))
+    assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
+
+
+def test_a_terminal_shows_the_workload_that_runs_and_a_pipe_a_line(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, name, layer_norms=(False, True)) for name in ("naive", "batched")]
+    terminal = live.Terminal([j.label for j in jobs], [12.0, None])
+    terminal.start(jobs[0])
+    terminal.end(jobs[0], made("naive", 0) + made("naive", 0.1234, layer_norm=True))
+    terminal.start(jobs[1])
+    console = Console(file=StringIO(), width=80)
+    console.print(terminal.render())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"naive +time-out +time-out +123\.4 +123\.4", text)
+    assert re.search(r"batched +\.\.\.", text)
+    assert "1/2" in text
+    assert live.line(jobs[1], made("batched", 0.1)) == "small float32 batched: forward 100 ms (2 x), train 100 ms (2 x)"
+    assert live.line(jobs[1], made("batched", 0)) == "small float32 batched: time-out: 9 s"

@@ -1,0 +1,204 @@
+"""Paired rounds see through a drifting clock, and what is measured beside them is what it says."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from suite.shared import measure, pairing
+from suite.shared.cases import Case
+from suite.shared.compare import implementation
+from suite.shared.examples import CPU, TINY, job
+from suite.shared.stopwatch import DeviceEvents, Work, clock_columns
+from suite.shared.subjects import LSTM
+from suite.timing import ceilings as hardware
+from suite.timing import step as bench_step
+
+
+def test_a_paired_ratio_sees_through_a_clock_that_drifts() -> None:
+    drift = [1 + 0.2 * k for k in range(20)]
+    found = pairing.paired_ratio([1.5 * clock for clock in drift], drift)
+    assert found == pytest.approx((1.5, 1.5, 1.5))
+
+
+def test_an_interval_holds_the_ratio_of_most_noisy_runs_and_is_the_same_each_time() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def rounds(usual: float) -> list[float]:
+        return [usual * (1 + 0.1 * u) for u in torch.rand(15, generator=generator).tolist()]
+
+    runs = [(rounds(2), rounds(1)) for _ in range(40)]
+    found = [pairing.paired_ratio(*run) for run in runs]
+    assert sum(run.low <= 2 <= run.high for run in found) >= 34
+    assert found[0] == pairing.paired_ratio(*runs[0])
+
+
+def test_a_verdict_takes_an_interval_beyond_the_noise() -> None:
+    noise = pairing.noise_floor(pairing.Interval(1.0, 0.96, 1.03))
+    assert noise == pytest.approx(1 / 0.96 - 1)
+    verdicts = {
+        pairing.Interval(0.8, 0.7, 0.9): "faster",
+        pairing.Interval(0.97, 0.965, 0.99): "undecided",
+        pairing.Interval(1.2, 0.9, 1.4): "undecided",
+        pairing.Interval(1.2, 1.1, 1.3): "slower",
+    }
+    assert {found: pairing.verdict(found, noise) for found in verdicts} == verdicts
+
+
+def test_a_round_whose_baseline_was_slow_is_marked() -> None:
+    assert pairing.columns([3.0] * 6, [1, 1, 1, 1.6, 1, 1])["disturbed"] == 1
+
+
+def test_rounds_without_a_partner_are_an_error() -> None:
+    with pytest.raises(ValueError, match="expected as many of each, at least 3; got 4 and 3"):
+        pairing.paired_ratio([1.0] * 4, [1.0] * 3)
+
+
+def test_slow_rounds_are_fewer_and_their_interval_wider() -> None:
+    assert [pairing.rounds(seconds, seconds, 0.8) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
+    assert [pairing.rounds(seconds, 0.01, 0.8) for seconds in (0.09, 0.11, 0.4)] == [8, 6, 3]
+    ratios = [2.0, 2.1, 2.2]
+    found = pairing.paired_ratio(ratios, [1.0] * 3)
+    assert found.low < min(ratios)
+    assert found.high > max(ratios)
+
+
+class FakeEvent:
+    """An event of a device whose clock is the length of the log."""
+
+    log: list[str] = []  # noqa: RUF012
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        """Take the time."""
+        self.at = len(FakeEvent.log)
+        FakeEvent.log.append("record")
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        """Return milliseconds, a second for each entry of the log."""
+        return 1e3 * (end.at - self.at)
+
+
+def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEvent.log = log = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
+    flush = torch.ones(8)
+    watch = DeviceEvents(torch.device("cuda"), flush)
+    assert watch.seconds(lambda: log.extend(["work", "work"])) == 3
+    assert log == ["synchronize", "record", "work", "work", "record", "synchronize"]
+    assert not flush.any()
+    assert watch.clock() == 1980
+
+    def missing(device: torch.device) -> int:
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+    monkeypatch.setattr(torch.cuda, "clock_rate", missing)
+    assert watch.clock() is None
+
+
+def test_a_round_after_which_the_clock_is_down_is_marked() -> None:
+    assert clock_columns([1400, 1980, 1700, 1900]) == {
+        "clock_before_mhz": 1400, "clock_after_mhz": 1900, "throttled": 1,
+    }  # fmt: skip
+    assert set(clock_columns([1980, None]).values()) == {"unknown"}
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_formulas_count_the_parameters_that_are_there(layer_norm: bool) -> None:
+    case = replace(TINY, L=2, layer_norm=layer_norm)
+    model = implementation("naive")(case, torch.float32, torch.device("meta"))
+    assert case.parameters() == sum(p.numel() for p in model.parameters())
+
+
+def test_least_bytes_are_what_must_move_once() -> None:
+    case = Case(T=2, B=3, I=5, H=7, S=4, Z=2)
+    x, h, cells = 2 * 3 * 5, 2 * 3 * 7, 2 * 3 * (7 + 2 * 4)
+    assert case.least_numbers(train=False) == x + h + case.parameters()
+    assert case.least_numbers(train=True) == 2 * x + 3 * h + 3 * case.parameters() + 2 * cells
+    lstm = sum(p.numel() for p in LSTM.build(case, torch.float32, CPU).parameters())
+    assert LSTM.least_numbers(case, False) == x + h + lstm
+
+
+def test_the_share_is_of_the_bound_that_holds() -> None:
+    ceiling = {"multiply_adds_per_s": 1e9, "bytes_per_s": 1e8}
+    row = {"multiply_adds": 5e8, "least_bytes": 1e7, "median_s": 1.0}
+    assert hardware.share(row, ceiling) == {"multiply_adds_per_s": 5e8, "bound": "compute", "share": 0.5}
+    assert hardware.share(row | {"least_bytes": 8e7}, ceiling) == {
+        "multiply_adds_per_s": 5e8, "bound": "memory", "share": 0.8,
+    }  # fmt: skip
+
+
+class Told:
+    """Takes what is called at its word for how long it took."""
+
+    def seconds(self, work: Work) -> float:
+        """Return what the call returns, if that is a time."""
+        told = work()
+        return told if isinstance(told, float) else 1.0
+
+    def clock(self) -> None:
+        """Return None."""
+
+
+def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(name: str, *seconds: float) -> hardware.Product:
+        told = iter(seconds)
+        return hardware.Product(name, lambda a: partial(float, next(told)))
+
+    ways = [takes("slow", 0.004, 0.06), takes("fast", 0.002, 0.01, 0.2)]
+    monkeypatch.setattr(hardware, "COPIED", 1 << 10)
+    monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
+    monkeypatch.setattr(hardware, "stopwatch", lambda device: Told())
+    found = hardware.ceilings(CPU, "float32")
+    assert (found["product"], found["side"]) == ("fast", 2 * hardware.SMALLEST)
+    assert found["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_every_way_to_the_ceiling_multiplies_and_onednn_is_among_them() -> None:
+    assert [way.name for way in hardware.products(CPU, "float32")] == ["torch.mm", "oneDNN"]
+    a = torch.rand(33, 33)
+    for way in hardware.products(CPU, "float32"):
+        product = way.of(a)()
+        assert isinstance(product, torch.Tensor)
+        product = product.to_dense() if product.is_mkldnn else product
+        wanted = a @ a if way.name == "torch.mm" else a @ a.T
+        torch.testing.assert_close(product, wanted)
+
+
+def test_operator_calls_are_those_that_call_no_other() -> None:
+    x = torch.ones(3, 3, requires_grad=True)
+    assert measure.operator_calls(lambda: torch.sin(torch.sin(x))) == 2
+    # linear is a view of the weight and a product, each of which is counted and it is not.
+    once = measure.operator_calls(lambda: torch.nn.functional.linear(x, x))
+    assert measure.operator_calls(lambda: [torch.nn.functional.linear(x, x) for _ in range(3)]) == 3 * once
+
+
+def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code(tmp_path: Path) -> None:
+    calls = {
+        name: bench_step.calls_per_step(bench_step.Bench(job(tmp_path, name), TINY), bench_step.forward)
+        for name in ("row_scaled", "batched", "torch.nn.LSTM")
+    }
+    assert calls["row_scaled"] > calls["batched"] > 0
+    assert calls["torch.nn.LSTM"] == 0
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    def work() -> None:
+        a = torch.ones(1_000_000)
+        b = a + a
+        del a
+        b.add_(1)
+
+    assert 8_000_000 <= measure.peak_bytes(work, CPU) < 8_100_000
+
+
+def test_kept_memory_counts_what_the_result_holds() -> None:
+    x = torch.ones(1_000_000, requires_grad=True)
+    assert 4_000_000 <= measure.kept_bytes(lambda: x.exp(), CPU) < 4_100_000
