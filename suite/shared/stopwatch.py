@@ -54,17 +54,20 @@ class DeviceEvents:
         self.flush.zero_()
         # Else work's own launches would hide behind the flush.
         torch.cuda.synchronize(self.device)
-        start.record()
+        stream = torch.cuda.current_stream(self.device)  # the current device may be another
+        start.record(stream)
         work()
-        end.record()
+        end.record(stream)
         torch.cuda.synchronize(self.device)
         return float(start.elapsed_time(end)) / 1e3
 
     def clock(self) -> int | None:
-        """Return the clock of the multiprocessors in MHz, or None where NVML or its Python module is missing."""
+        """Return the clock of the multiprocessors in MHz, or None where it cannot be read."""
         try:
             return torch.cuda.clock_rate(self.device)
-        except (ImportError, RuntimeError):
+        # Its module is missing, or NVML refuses, as it does in containers, on virtual GPUs and parts of one; its own
+        # errors are Exceptions and no more.
+        except Exception:
             return None
 
 

@@ -73,10 +73,10 @@ class FakeEvent:
     def __init__(self, enable_timing: bool) -> None:
         assert enable_timing
 
-    def record(self) -> None:
+    def record(self, stream: str) -> None:
         """Take the time."""
         self.at = len(FakeEvent.log)
-        FakeEvent.log.append("record")
+        FakeEvent.log.append(f"record on {stream}")
 
     def elapsed_time(self, end: "FakeEvent") -> float:
         """Return milliseconds, a second for each entry of the log."""
@@ -87,18 +87,29 @@ def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(mon
     FakeEvent.log = log = []
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
-    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     flush = torch.ones(8)
-    watch = DeviceEvents(torch.device("cuda"), flush)
+    watch = DeviceEvents(torch.device("cuda", 1), flush)
     assert watch.seconds(lambda: log.extend(["work", "work"])) == 3
-    assert log == ["synchronize", "record", "work", "work", "record", "synchronize"]
+    record = "record on stream of cuda:1"
+    assert log == ["synchronize", record, "work", "work", record, "synchronize"]
     assert not flush.any()
+
+
+class NVMLError(Exception):
+    """As pynvml has it: no RuntimeError."""
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), NVMLError("Not Supported"), RuntimeError("driver")])
+def test_a_clock_that_cannot_be_read_ends_no_row(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = DeviceEvents(torch.device("cuda", 0), torch.ones(8))
+    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
     assert watch.clock() == 1980
 
-    def missing(device: torch.device) -> int:
-        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+    def refuse(device: torch.device) -> int:
+        raise error
 
-    monkeypatch.setattr(torch.cuda, "clock_rate", missing)
+    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
     assert watch.clock() is None
 
 

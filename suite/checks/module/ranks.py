@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,9 +39,11 @@ def sharded(name: str, device: torch.device) -> None:
     from torch.distributed.fsdp import fully_shard  # takes a second to import
 
     model, x, cotangents = _half(name, device)
+    # By default torch shards over CUDA devices wherever there is one.
+    mesh = init_device_mesh(device.type, (WORLD,))
     for layer in model.layers:
-        fully_shard(layer)
-    fully_shard(model)
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     _hold(model, model, x, cotangents)
 
 
