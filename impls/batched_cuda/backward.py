@@ -9,14 +9,14 @@ from torch import Tensor
 from ..layer import LayerParams, hidden_weight
 from . import backward_kernels as kernels
 from . import tiles
-from .target import Target
+from .target import Target, dense
 
 
 def weights(p: LayerParams) -> list[Tensor | None]:
     """Return what `steps` reads of a layer: transposed, since its products sum along rows of the gradients."""
     w_d = p.d_weight.flatten(0, 1)
     turned = (hidden_weight(p).mT, p.z_weight.flatten(0, 2).mT, p.hyper_weight_s.flatten(0, 1).mT, w_d.mT)
-    return [q if q is None else q.contiguous() for q in (*turned, w_d, p.bias, *p[10:])]
+    return [q if q is None else dense(q) for q in (*turned, w_d, p.bias, *p[10:])]
 
 
 def outputs(uh: Tensor, H: int, S: int, Z: int, normed: bool) -> list[Tensor]:
@@ -50,7 +50,7 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
             (kernels.hyper_gradient, cut(B, S, 12 * Z + 4 * S), S, {"Z": Z}),
         )
     )
-    embedding = target.tiled(kernels.embedding_gradient, cut(B, Z, H, copies=12), B, Z, 12, H=H, S=S, Z=Z)
+    embedding = target.tiled(kernels.embedding_gradient, cut(B, Z, H, copies=12, factors=3), B, Z, 12, H=H, S=S, Z=Z)
 
     y = torch.empty_like(dy) if sums else dy
     rebuild = target.tiled(kernels.rebuild_gates, cut(K * B, H, Z, gates=4), K * B, H, H=H, S=S, Z=Z)
@@ -67,10 +67,10 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
         later = t + 1 < K
         if sums:
             main[later](d_out, dh, rec, w_h, None, None, None, None, None, main_norms.dh, t, B)
-            main_norms.step(dc, to_c, c_before, dy, rec, t)
+            main_norms.step(dc, to_c, c_before, dy, rec, 0, t)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
             hyper[later](dz, dh_hat, rec, w_z, w_s, None, None, None, None, hyper_norms.dh, t, B)
-            hyper_norms.step(dc_hat, to_c_hat, c_hat_before, None, da, t)
+            hyper_norms.step(dc_hat, to_c_hat, c_hat_before, None, rec, 4 * H, t)
         else:
             main[later](d_out, dh, rec, w_h, dc, to_c, dy, c_before, c_after, None, t, B)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
@@ -95,10 +95,13 @@ class Norms:
         self.d_gates, self.d_cell, self.dh = torch.empty_like(y), torch.empty_like(c), c.new_empty(B, F)
         self.target = target
 
-    def step(self, dc: Tensor, to_c: Tensor, c_before: Tensor, dy: Tensor | None, to: Tensor, t: int) -> None:
-        """Write the gradients of y_t, to dy and times d_h to `to`, or to `to` alone, and that of c_{t-1}."""
+    def step(
+        self, dc: Tensor, to_c: Tensor, c_before: Tensor, dy: Tensor | None, to: Tensor, start: int, t: int
+    ) -> None:
+        """Write the gradients of y_t, to dy and times d_h to `to` from start, or to `to` alone, and that of c_{t-1}."""
         B, F = self.dh.shape
-        phase = self.target.by_row(kernels.norm_cell_gradient, B, F, WIDTH=to.stride(-2), SCALED=dy is not None)
+        sizes = {"WIDTH": to.shape[-1], "START": start, "SCALED": dy is not None}
+        phase = self.target.by_row(kernels.norm_cell_gradient, B, F, **sizes)
         phase(
             self.dh, dc, to_c, self.y, self.rstd, self.c, self.rstd_c, c_before, *self.params,
             self.d_gates, self.d_cell, dy, to, t, B,

@@ -9,11 +9,11 @@ from torch import Tensor
 from ..layer import LayerParams, embedding_bias
 from . import forward_kernels as kernels
 from . import tiles
-from .target import Target
+from .target import Target, dense
 
 
 def weights(p: LayerParams) -> list[Tensor | None]:
-    """Return what `steps` reads of a layer, each contiguous; the norms are None without layer norm."""
+    """Return what `steps` reads of a layer, each dense; the norms are None without layer norm."""
     w = (
         p.weight_h,
         p.hyper_weight_h,
@@ -24,7 +24,7 @@ def weights(p: LayerParams) -> list[Tensor | None]:
         p.bias,
         p.hyper_bias,
     )
-    return [q if q is None else q.contiguous() for q in (*w, *p[10:])]
+    return [q if q is None else dense(q) for q in (*w, *p[10:])]
 
 
 def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:

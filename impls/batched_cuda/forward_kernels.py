@@ -16,17 +16,19 @@ from .parts import (
     corner,
     dot,
     gates_product,
+    kernel,
     load4,
+    load4_row,
+    load_row,
     merge,
     moments,
     norm_tile,
     product,
+    starts,
     store4,
+    store_row,
     tanh,
 )
-
-#: Arguments whose value changes from step to step, or with the data: not worth a compilation each.
-FREE = ["t", "prev", "B"]
 
 
 @triton.jit
@@ -38,29 +40,23 @@ def finish(
     live = units < F
     if NORM:
         i, f, g, o = norm4(i, f, g, o, inside, units, live, weight, bias, F)
-    c = cell(i, f, g, tl.load(c_prev + at_prev[:, None] * F + units[None, :], mask=inside, other=0.0))
-    tl.store(c_to + at[:, None] * F + units[None, :], c, mask=inside)
+    c = cell(i, f, g, tl.load(starts(c_prev, at_prev, F)[:, None] + units[None, :], mask=inside, other=0.0))
+    tl.store(starts(c_to, at, F)[:, None] + units[None, :], c, mask=inside)
     if NORM:
-        c = norm_tile(c, inside, load_row(c_weight, units, live), load_row(c_bias, units, live), F)
-    tl.store(h_to + at[:, None] * F + units[None, :], tl.sigmoid(o) * tanh(c), mask=inside)
-
-
-@triton.jit
-def load_row(p, units, live):
-    """Return the parameters of some units in float32."""
-    return tl.load(p + units, mask=live, other=0.0).to(tl.float32)
+        c = norm_tile(c, inside, load_row(c_weight, units, live, F), load_row(c_bias, units, live, F), F)
+    tl.store(starts(h_to, at, F)[:, None] + units[None, :], tl.sigmoid(o) * tanh(c), mask=inside)
 
 
 @triton.jit
 def norm4(i, f, g, o, inside, units, live, weight, bias, F: tl.constexpr):
     """Return the four normalised gates of a tile that holds whole rows; weight, bias [4, F]."""
-    w_i, w_f, w_g, w_o = load4(weight + units, live, F)
-    b_i, b_f, b_g, b_o = load4(bias + units, live, F)
+    w_i, w_f, w_g, w_o = load4_row(weight, units, live, F)
+    b_i, b_f, b_g, b_o = load4_row(bias, units, live, F)
     i, f = norm_tile(i, inside, w_i, b_i, F), norm_tile(f, inside, w_f, b_f, F)
     return i, f, norm_tile(g, inside, w_g, b_g, F), norm_tile(o, inside, w_o, b_o, F)
 
 
-@triton.jit(do_not_specialize=FREE)
+@kernel
 def hyper_gates(
     vx, h, h_hat, c_hat, w_h, w_s, bias, h_hat_to, c_hat_to, y, n_weight, n_bias, n_c_weight, n_c_bias, t, prev, B,
     H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr,
@@ -70,17 +66,19 @@ def hyper_gates(
     rows, units, live, known = corner(B, S, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     at, at_prev = t.to(tl.int64) * B + rows, prev.to(tl.int64) * B + rows
-    a_x = vx + at[:, None] * (4 * H + 4 * S) + 4 * H + units[None, :]
-    b_i, b_f, b_g, b_o = load4(bias + units, known, S)
+    a_x = starts(vx, at, 4 * H + 4 * S)[:, None] + 4 * H + units[None, :]
+    b_i, b_f, b_g, b_o = load4_row(bias, units, known, S)
 
     zero = tl.zeros((ROWS, UNITS), dtype=tl.float32)
-    i, f, g, o = gates_product(zero, zero, zero, zero, h + at_prev * H, live, w_h, units, known, S, H, DEPTH, PRECISION)
-    i, f, g, o = gates_product(i, f, g, o, h_hat + at_prev * S, live, w_s, units, known, S, S, DEPTH, PRECISION)
+    i, f, g, o = gates_product(
+        zero, zero, zero, zero, starts(h, at_prev, H), live, w_h, units, known, S, H, DEPTH, PRECISION
+    )
+    i, f, g, o = gates_product(i, f, g, o, starts(h_hat, at_prev, S), live, w_s, units, known, S, S, DEPTH, PRECISION)
     x_i, x_f, x_g, x_o = load4(a_x, inside, S)
     i, f = i + (x_i + b_i[None, :]), f + (x_f + b_f[None, :])
     g, o = g + (x_g + b_g[None, :]), o + (x_o + b_o[None, :])
     if NORM == "later":
-        store4(y + rows[:, None] * (4 * S) + units[None, :], i, f, g, o, inside, S)
+        store4(starts(y, rows, 4 * S)[:, None] + units[None, :], i, f, g, o, inside, S)
     else:
         finish(
             i, f, g, o, c_hat, inside, units, h_hat_to, c_hat_to, at, at_prev,
@@ -88,7 +86,7 @@ def hyper_gates(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=FREE)
+@kernel
 def embed(
     h_hat, w_z, b_z, z, t, B, S: tl.constexpr, Z12: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
@@ -96,9 +94,9 @@ def embed(
     """Write z_t [B, 12Z] from h_hat_t, for sizes at which the main phase's tiles should not each compute it."""
     rows, units, live, known = corner(B, Z12, ROWS, UNITS)
     at = t.to(tl.int64) * B + rows
-    acc = tl.zeros((ROWS, UNITS), dtype=tl.float32) + load_row(b_z, units, known)[None, :]
-    acc = product(acc, h_hat + at * S, live, w_z, units, known, S, DEPTH, PRECISION)
-    tl.store(z + rows[:, None] * Z12 + units[None, :], acc, mask=live[:, None] & known[None, :])
+    acc = tl.zeros((ROWS, UNITS), dtype=tl.float32) + load_row(b_z, units, known, Z12)[None, :]
+    acc = product(acc, starts(h_hat, at, S), live, w_z, units, known, S, DEPTH, PRECISION)
+    tl.store(starts(z, rows, Z12)[:, None] + units[None, :], acc, mask=live[:, None] & known[None, :])
 
 
 @triton.jit
@@ -109,7 +107,7 @@ def embed_here(
     """Return one source's z for all four gates side by side, [ROWS, 4Z] padded to ZS columns."""
     n = tl.arange(0, ZS)
     known = n < 4 * Z
-    acc = tl.zeros((ROWS, ZS), dtype=tl.float32) + load_row(b_z + SOURCE * 4 * Z, n, known)[None, :]
+    acc = tl.zeros((ROWS, ZS), dtype=tl.float32) + load_row(b_z + SOURCE * 4 * Z, n, known, 4 * Z)[None, :]
     acc = product(acc, h_hat, live, w_z + SOURCE * 4 * Z * S, n, known, S, DEPTH, PRECISION)
     return acc.to(w_z.dtype.element_ty)
 
@@ -119,7 +117,7 @@ def scale_here(z, w_d, units, known, SOURCE: tl.constexpr, GATE: tl.constexpr, H
                ZS: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Return d [ROWS, UNITS] of a source and gate from `embed_here`'s z: the other gates' columns meet zeros."""
     n = tl.arange(0, ZS) - GATE * Z
-    w = w_d + (SOURCE * 4 + GATE) * H * Z + units[None, :] * Z + n[:, None]
+    w = starts(w_d + (SOURCE * 4 + GATE) * H * Z, units, Z)[None, :] + n[:, None]
     w = tl.load(w, mask=known[None, :] & ((n >= 0) & (n < Z))[:, None], other=0.0)
     return dot(z, w, tl.zeros((ROWS, UNITS), dtype=tl.float32), PRECISION)
 
@@ -147,7 +145,7 @@ def scales(
         g = scale_here(e, w_d, units, known, SOURCE, 2, H, Z, ZS, ROWS, UNITS, PRECISION)
         o = scale_here(e, w_d, units, known, SOURCE, 3, H, Z, ZS, ROWS, UNITS, PRECISION)
     else:
-        z += rows * (12 * Z)
+        z = starts(z, rows, 12 * Z)
         i = scale(z, live, w_d, units, known, SOURCE, 0, H, Z, ZS, ROWS, UNITS, PRECISION)
         f = scale(z, live, w_d, units, known, SOURCE, 1, H, Z, ZS, ROWS, UNITS, PRECISION)
         g = scale(z, live, w_d, units, known, SOURCE, 2, H, Z, ZS, ROWS, UNITS, PRECISION)
@@ -155,7 +153,7 @@ def scales(
     return i, f, g, o
 
 
-@triton.jit(do_not_specialize=FREE)
+@kernel
 def main_gates(
     vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias, t, prev, B,
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, ZS: tl.constexpr, EMBED: tl.constexpr, NORM: tl.constexpr,
@@ -166,8 +164,10 @@ def main_gates(
     inside = live[:, None] & known[None, :]
     at, at_prev = t.to(tl.int64) * B + rows, prev.to(tl.int64) * B + rows
     zero = tl.zeros((ROWS, UNITS), dtype=tl.float32)
-    i, f, g, o = gates_product(zero, zero, zero, zero, h + at_prev * H, live, w_h, units, known, H, H, DEPTH, PRECISION)
-    e = h_hat + at * S
+    i, f, g, o = gates_product(
+        zero, zero, zero, zero, starts(h, at_prev, H), live, w_h, units, known, H, H, DEPTH, PRECISION
+    )
+    e = starts(h_hat, at, S)
     d_i, d_f, d_g, d_o = scales(
         e, z, rows, live, w_z, b_z, w_d, units, known, 0, H, S, Z, ZS, EMBED, ROWS, UNITS, DEPTH, PRECISION
     )
@@ -175,16 +175,16 @@ def main_gates(
     d_i, d_f, d_g, d_o = scales(
         e, z, rows, live, w_z, b_z, w_d, units, known, 1, H, S, Z, ZS, EMBED, ROWS, UNITS, DEPTH, PRECISION
     )
-    v_i, v_f, v_g, v_o = load4(vx + at[:, None] * (4 * H + 4 * S) + units[None, :], inside, H)
+    v_i, v_f, v_g, v_o = load4(starts(vx, at, 4 * H + 4 * S)[:, None] + units[None, :], inside, H)
     i, f, g, o = i + v_i * d_i, f + v_f * d_f, g + v_g * d_g, o + v_o * d_o
     d_i, d_f, d_g, d_o = scales(
         e, z, rows, live, w_z, b_z, w_d, units, known, 2, H, S, Z, ZS, EMBED, ROWS, UNITS, DEPTH, PRECISION
     )
     i, f, g, o = i + d_i, f + d_f, g + d_g, o + d_o
-    b_i, b_f, b_g, b_o = load4(bias + units, known, H)
+    b_i, b_f, b_g, b_o = load4_row(bias, units, known, H)
     i, f, g, o = i + b_i[None, :], f + b_f[None, :], g + b_g[None, :], o + b_o[None, :]
     if NORM == "later":
-        store4(y + rows[:, None] * (4 * H) + units[None, :], i, f, g, o, inside, H)
+        store4(starts(y, rows, 4 * H)[:, None] + units[None, :], i, f, g, o, inside, H)
     else:
         finish(
             i, f, g, o, c, inside, units, h_to, c_to, at, at_prev,
@@ -196,15 +196,15 @@ def main_gates(
 def row_cell(y, c, weight, bias, k, inside, F: tl.constexpr, moments4):
     """Return c_t and the normalised output gate of a row's units k."""
     m_i, r_i, m_f, r_f, m_g, r_g, m_o, r_o = moments4
-    i, f, g, o = load4(y + k, inside, F)
-    w_i, w_f, w_g, w_o = load4(weight + k, inside, F)
-    b_i, b_f, b_g, b_o = load4(bias + k, inside, F)
-    c_prev = tl.load(c + k, mask=inside, other=0.0)
+    i, f, g, o = load4_row(y, k, inside, F)
+    w_i, w_f, w_g, w_o = load4_row(weight, k, inside, F)
+    b_i, b_f, b_g, b_o = load4_row(bias, k, inside, F)
+    c_prev = load_row(c, k, inside, F)
     i, f = (i - m_i) * r_i * w_i + b_i, (f - m_f) * r_f * w_f + b_f
     return cell(i, f, (g - m_g) * r_g * w_g + b_g, c_prev), (o - m_o) * r_o * w_o + b_o
 
 
-@triton.jit(do_not_specialize=FREE)
+@kernel
 def norm_cell(y, c, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: tl.constexpr, BLOCK: tl.constexpr):
     """Write h_t and c_t of one batch row from its gates y [B, 4F] before their layer norm, for rows of any length."""
     b = tl.program_id(0).to(tl.int64)
@@ -226,6 +226,6 @@ def norm_cell(y, c, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: t
     for first in range(0, F, BLOCK):
         k = first + tl.arange(0, BLOCK)
         c_t, o = row_cell(y, c, weight, bias, k, k < F, F, stats)
-        value = (c_t - mean) * rstd * load_row(c_weight, k, k < F) + load_row(c_bias, k, k < F)
-        tl.store(c_to + at + k, c_t, mask=k < F)
-        tl.store(h_to + at + k, tl.sigmoid(o) * tanh(value), mask=k < F)
+        value = (c_t - mean) * rstd * load_row(c_weight, k, k < F, F) + load_row(c_bias, k, k < F, F)
+        store_row(c_to + at, k, c_t, k < F, F)
+        store_row(h_to + at, k, tl.sigmoid(o) * tanh(value), k < F, F)

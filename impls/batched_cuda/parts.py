@@ -7,12 +7,39 @@ its loads are as wide as the size allows; the batch and the step are not. Offset
 # mypy: ignore-errors
 # What a kernel's arguments are is Triton's to say, which has no static types.
 
+import inspect
+
 import triton
 import triton.language as tl
 
 from ..layer import EPS as _EPS
 
 EPS = tl.constexpr(_EPS)
+
+
+def kernel(function):
+    """Return the Triton kernel, compiled once for given types and constants, whatever its other arguments are.
+
+    Triton would compile again for each pointer that is or is not a multiple of 16, and a graph's replay could need
+    another binary than the same launch from Python; `starts` says instead what holds at all times.
+    """
+    known = inspect.signature(function).parameters.values()
+    return triton.jit(do_not_specialize=[q.name for q in known if q.annotation is q.empty])(function)
+
+
+@triton.jit
+def starts(p, rows, F: tl.constexpr):
+    """Return where some rows of p [*, F] start, at multiples of 16 bytes or of what divides a row: see `dense`."""
+    # 16, or the lowest bit of a row's bytes if less. Triton keeps what is said of a sum, not of an argument.
+    ALIGN: tl.constexpr = (F * p.dtype.element_ty.primitive_bitwidth // 8) | 16
+    return tl.multiple_of(p + rows * F, ALIGN & -ALIGN)
+
+
+@triton.jit
+def along(p, k, F: tl.constexpr):
+    """Return where numbers k of a row of F at p stand; k goes up by ones from a multiple of 16."""
+    ALIGN: tl.constexpr = (F * p.dtype.element_ty.primitive_bitwidth // 8) | 16
+    return tl.multiple_of(p + k, ALIGN & -ALIGN)
 
 
 @triton.jit
@@ -36,14 +63,23 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
     """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
-    else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
+    elif PRECISION == "tf32":  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
+        return tl.dot(tf32(a), tf32(b), acc, input_precision="tf32")
+    else:
         return tl.dot(a, b, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def tf32(x):
+    """Return x rounded to TF32's 10 bits, to nearest, halves away from 0: a tensor core would cut the other 13 off."""
+    near = (x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
+    return tl.where(x == x, near.to(tl.float32, bitcast=True), x)  # the sum would carry a NaN into the sign
 
 
 @triton.jit
 def weights(w, rows, live, k, K: tl.constexpr):
     """Return the columns k of some rows of w [*, K], transposed: [k, rows]."""
-    return tl.load(w + rows[None, :] * K + k[:, None], mask=live[None, :] & (k < K)[:, None], other=0.0)
+    return tl.load(starts(w, rows, K)[None, :] + k[:, None], mask=live[None, :] & (k < K)[:, None], other=0.0)
 
 
 @triton.jit
@@ -69,6 +105,34 @@ def gates_product(
         g = dot(x, weights(w, units + 2 * F, inside, k, K), g, PRECISION)
         o = dot(x, weights(w, units + 3 * F, inside, k, K), o, PRECISION)
     return i, f, g, o
+
+
+@triton.jit
+def load_row(p, k, live, F: tl.constexpr):
+    """Return numbers k of a row of F in float32, see `along`."""
+    return tl.load(along(p, k, F), mask=live, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def load4_row(p, k, live, F: tl.constexpr):
+    """Return numbers k of each of four rows of F in float32."""
+    i, f = load_row(p, k, live, F), load_row(p + F, k, live, F)
+    return i, f, load_row(p + 2 * F, k, live, F), load_row(p + 3 * F, k, live, F)
+
+
+@triton.jit
+def store4_row(p, k, i, f, g, o, live, F: tl.constexpr):
+    """Write numbers k of each of four rows of F."""
+    store_row(p, k, i, live, F)
+    store_row(p + F, k, f, live, F)
+    store_row(p + 2 * F, k, g, live, F)
+    store_row(p + 3 * F, k, o, live, F)
+
+
+@triton.jit
+def store_row(p, k, value, live, F: tl.constexpr):
+    """Write numbers k of a row of F."""
+    tl.store(along(p, k, F), value, mask=live)
 
 
 @triton.jit
@@ -121,7 +185,7 @@ def moments(y, F: tl.constexpr, BLOCK: tl.constexpr):
     mean, m2 = 0.0, 0.0
     for first in range(0, F, BLOCK):
         k = first + tl.arange(0, BLOCK)
-        value = tl.load(y + k, mask=k < F, other=0.0).to(tl.float32)
+        value = load_row(y, k, k < F, F)
         mean, m2 = merge(mean, m2, first, value, k < F, F)
     return mean, tl.rsqrt(m2 / F + EPS)
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from ..layer import LayerParams, LayerState, hidden_weight
 from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, by_chunks, rung
 from . import backward, forward, launching
+from .target import dense
 
 
 def forward_sweep(p: LayerParams) -> ForwardSweep:
@@ -13,7 +14,7 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
     weights = forward.weights(p)
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
-        launching.run(forward.steps, (inputs.products, *(part.contiguous() for part in s), *weights), into)
+        launching.run(forward.steps, (*map(dense, (inputs.products, *s)), *weights), into)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -30,7 +31,7 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
         cells = chunk.before.c, chunk.before.c_hat, chunk.after.c, chunk.after.c_hat
         given = (chunk.uh, chunk.vx, chunk.z, a, *cells, chunk.d_out, *carried)
         out = backward.outputs(chunk.uh, H, S, Z, p.norm_weight is not None)
-        launching.run(backward.steps, (*(q.contiguous() for q in given), *weights), out)
+        launching.run(backward.steps, (*map(dense, given), *weights), out)
         rec, inp, dy, dz, dc, dc_hat, *norms = out
         first = LayerState(rec[0] @ w_h, dc, rec[0, :, 4 * H :] @ w_s, dc_hat)
         return Deltas(rec, inp, dy.view(*dy.shape[:2], 4, H), dz.view(*dz.shape[:2], 12, Z), norms), first

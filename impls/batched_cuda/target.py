@@ -4,13 +4,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from . import tiles
 from .tiles import Card, Tile
 
 #: Starts a kernel: (kernel, grid, arguments, compile-time constants and options). Only this depends on where it runs.
 Launch = Callable[[Any, tuple[int, ...], Sequence[Any], dict[str, Any]], None]
+#: Multiply-adds may be fused, whatever Triton's default is, which changes.
+_OPTIONS = {"enable_fp_fusion": True}
 #: A kernel with its grid and constants: called with its arguments.
 Phase = Callable[..., None]
+
+
+def dense(q: Tensor) -> Tensor:
+    """Return what kernels may read: contiguous, from an address that is a multiple of 16 bytes; a copy if q is not so.
+
+    What begins at a row of such a tensor is aligned as its rows are, which the kernels count on (`parts.starts`).
+    """
+    q = q.contiguous()
+    return q.clone() if q.data_ptr() % 16 else q
 
 
 @dataclass(frozen=True)
@@ -32,11 +45,12 @@ class Target:
             "PRECISION": self.precision,
             "num_warps": tile.warps,
             "num_stages": tile.stages,
+            **_OPTIONS,
         }
         return lambda *given: self.launch(kernel, grid, given, constants)
 
     def by_row(self, kernel: Any, rows: int, F: int, **sizes: Any) -> Phase:
         """Return the phase that runs a kernel with one program for each row of F numbers."""
         block, warps = tiles.along(F)
-        constants = {**sizes, "F": F, "BLOCK": block, "num_warps": warps}
+        constants = {**sizes, "F": F, "BLOCK": block, "num_warps": warps, **_OPTIONS}
         return lambda *given: self.launch(kernel, (rows,), given, constants)

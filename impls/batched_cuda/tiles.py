@@ -19,6 +19,8 @@ _TF32 = 512
 _ROWS, _UNITS = (16, 32, 64, 128), (16, 32, 64)
 #: The largest tile by gates, and its warps: with twice as much for each warp the main phases spill.
 _LARGEST, _WARPS = {1: 2048, 4: 1024}, 4
+#: Shared memory that loads in flight leave to a kernel: where operands change their layout, and sums of a row.
+_SPARE = 24 << 10
 #: Clocks that a phase costs whatever its size: launch, first loads, epilogue.
 _START = 2000
 
@@ -40,7 +42,9 @@ class Card(NamedTuple):
         return cls(known["multiprocessor_count"], known["max_shared_mem"])
 
 
-A100, H100, B200 = Card(108, 163 << 10), Card(132, 227 << 10), Card(148, 227 << 10)
+#: A card for each compute capability that NVIDIA has sold with tensor cores for bfloat16.
+A100, A10, L4 = Card(108, 163 << 10), Card(72, 99 << 10), Card(58, 99 << 10)
+H100, B200, RTX_5090 = Card(132, 227 << 10), Card(148, 227 << 10), Card(170, 99 << 10)
 
 
 class Tile(NamedTuple):
@@ -61,9 +65,12 @@ class Cut:
     dtype: torch.dtype
     precision: str
 
-    def __call__(self, B: int, F: int, K: int, *, gates: int = 1, copies: int = 1) -> Tile:
-        """Return the tile for [B, K] x [K, gates F], the gates of a unit together; `copies` of it run side by side."""
-        return _tile(self, B, F, gates, K, copies, 1)
+    def __call__(self, B: int, F: int, K: int, *, gates: int = 1, copies: int = 1, factors: int = 1) -> Tile:
+        """Return the tile for [B, K] x [K, gates F], the gates of a unit together; `copies` of it run side by side.
+
+        factors: how many arrays [B, K] are loaded, whose product is the first operand.
+        """
+        return _tile(self, B, F, gates, K, copies, factors, 1)
 
     def for_gates(self, B: int, F: int, K: int, normed: bool) -> tuple[Tile, str]:
         """Return the tile for [B, K] x [K, 4F], the gates of a unit together, and where their layer norm stands.
@@ -71,37 +78,44 @@ class Cut:
         "no" norm; "here", in tiles that hold whole rows; or "later", in a phase of its own, where such tiles would cost
         more than that phase.
         """
-        tile = _tile(self, B, F, 4, K, 1, 1)
+        tile = _tile(self, B, F, 4, K, 1, 1, 1)
         if not normed:
             return tile, "no"
         if padded(F) > _UNITS[-1]:
             return tile, "later"
-        whole = _tile(self, B, F, 4, K, 1, F)
-        later = self.clocks(B, F, 4, K, 1, tile.rows, tile.units) + _START
-        return (whole, "here") if self.clocks(B, F, 4, K, 1, whole.rows, whole.units) <= later else (tile, "later")
+        whole = _tile(self, B, F, 4, K, 1, 1, F)
+        later = self.clocks(B, F, 4, K, 1, 1, tile.rows, tile.units) + _START
+        return (whole, "here") if self.clocks(B, F, 4, K, 1, 1, whole.rows, whole.units) <= later else (tile, "later")
 
-    def clocks(self, B: int, F: int, gates: int, K: int, copies: int, rows: int, units: int) -> float:
+    def clocks(self, B: int, F: int, gates: int, K: int, copies: int, factors: int, rows: int, units: int) -> float:
         """Return the model's time of a whole product."""
         waves = -(-copies * -(-B // rows) * -(-F // units) // self.card.multiprocessors)
-        loads = (rows + gates * units) * K * self.dtype.itemsize / _L2_BYTES
+        loads = (factors * rows + gates * units) * K * self.dtype.itemsize / _L2_BYTES
         macs = _TF32 if self.precision == "tf32" else _MULTIPLY_ADDS[self.dtype]
         return _START + waves * max(loads, rows * gates * units * K / macs)
 
+    def stages(self, gates: int, K: int, factors: int, rows: int, units: int) -> int:
+        """Return how many steps along the sum fit into shared memory beside `_SPARE`."""
+        step = (factors * rows + gates * units) * self.depth(K) * self.dtype.itemsize
+        return int((self.card.shared - _SPARE) // step)
+
+    def depth(self, K: int) -> int:
+        """Return the step along a sum over K: a cache line of each row."""
+        return min(128 // self.dtype.itemsize, padded(K))
+
 
 @cache
-def _tile(cut: Cut, B: int, F: int, gates: int, K: int, copies: int, least: int) -> Tile:
-    """Return the cheapest tile of at least so many units."""
+def _tile(cut: Cut, B: int, F: int, gates: int, K: int, copies: int, factors: int, least: int) -> Tile:
+    """Return the cheapest tile of at least so many units, two steps of which fit: one loads while one is used."""
     sizes = [
         (rows, units)
         for rows in _ROWS
         for units in _UNITS
         if rows * units <= _LARGEST[gates] and rows < 2 * max(B, 16) and least <= units < 2 * max(F, 16)
+        if cut.stages(gates, K, factors, rows, units) >= 2
     ]
-    rows, units = min(sizes, key=lambda size: (cut.clocks(B, F, gates, K, copies, *size), size))
-    depth = min(128 // cut.dtype.itemsize, padded(K))  # a cache line of each row
-    stage = (rows + gates * units) * depth * cut.dtype.itemsize
-    stages = max(1, min(4, (cut.card.shared - (32 << 10)) // stage))
-    return Tile(rows, units, depth, _WARPS, stages)
+    rows, units = min(sizes, key=lambda size: (cut.clocks(B, F, gates, K, copies, factors, *size), size))
+    return Tile(rows, units, cut.depth(K), _WARPS, min(4, cut.stages(gates, K, factors, rows, units)))
 
 
 def padded(n: int) -> int:
