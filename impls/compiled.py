@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import batched, transforms
+from . import batched, transforms, triton_driver
 from .layer import LayerParams, LayerState
 
 #: Every combination of sizes, dtype, layer norm and gradient mode is a graph of its own.
@@ -25,7 +25,9 @@ _unrolled = batched.unrolled(lambda w: lambda v_t, a_x_t, s: _compiled(w, v_t, a
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     """Return None if torch.compile can make code for the device, else the reason in a sentence."""
     if device.type == "cuda":
-        return None if find_spec("triton") is not None else "compiled needs Triton on a GPU; it is not installed."
+        if find_spec("triton") is None:
+            return "compiled needs Triton on a GPU; it is not installed."
+        return triton_driver.why_unavailable()
     from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
 
     try:

@@ -30,6 +30,7 @@ from suite.shared.tables import show
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 KERNELS, VERDICTS, HALVES = pytest.StashKey[Child](), pytest.StashKey[Child](), pytest.StashKey[Child]()
+GRAPHS = pytest.StashKey[Child]()
 Keep = Callable[..., None]
 Record = Callable[..., None]
 
@@ -83,7 +84,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: bool({"compiled", "verdicts", "halves"} & set(getattr(item, "fixturenames", ()))))
+    items.sort(
+        key=lambda item: bool({"compiled", "verdicts", "simulated", "halves"} & set(getattr(item, "fixturenames", ())))
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -102,6 +105,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.add_cleanup(config.stash[KERNELS].stop)
     if "verdicts" in wanted and _device(config).type == "cpu":
         config.stash[VERDICTS] = _start(config, interpreted.start)
+    if "simulated" in wanted:
+        config.stash[GRAPHS] = _start(
+            config, lambda path: Child("suite.checks.kernels.simulated_graphs", path, TRITON_INTERPRET="1")
+        )
 
 
 def _start(config: pytest.Config, start: Callable[[Path], Child]) -> Child:
@@ -126,6 +133,12 @@ def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
     if child is None:
         pytest.skip("On a GPU the kernels run natively, in the next test.")
     return child.rows().set_index(["case", "dtype"])
+
+
+@pytest.fixture(scope="session")
+def simulated(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Return how each check on simulated CUDA graphs ended."""
+    return request.config.stash[GRAPHS].rows()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .. import triton_driver
 from ..layer import LayerParams, LayerState
 
 if TYPE_CHECKING:
@@ -43,6 +44,20 @@ def plain_launches() -> AbstractContextManager[None]:
     return context()
 
 
+def graph_bytes() -> int:
+    """Return the bytes of device memory that CUDA graphs hold, their pools counted whole."""
+    from .launching import graph_bytes as asked
+
+    return asked()
+
+
+def clear() -> None:
+    """Let all CUDA graphs go and give their memory back to the device."""
+    from .launching import clear as cleared
+
+    cleared()
+
+
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     """Return None if Triton and the card suit the kernels, else the reason in a sentence."""
     least = ".".join(map(str, _TRITON))
@@ -65,6 +80,7 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
             return "batched_cuda needs compute capability {}.{} or higher; this card has {}.{}.".format(
                 *_CAPABILITY, *capability
             )
-    elif not INTERPRETED:
+        return triton_driver.why_unavailable()
+    if not INTERPRETED:
         return f"batched_cuda was loaded before TRITON_INTERPRET=1 was set, so it cannot run on {device.type}."
     return None

@@ -61,7 +61,7 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
     else:
         da.copy_(a)
 
-    spare_c, spare_c_hat = (q.new_empty(2, *q.shape) for q in (dc_to, dc_hat_to))
+    spare_c, spare_c_hat = ([torch.empty_like(q) for _ in range(2)] for q in (dc_to, dc_hat_to))
     for t in reversed(range(K)):
         to_c, to_c_hat = (spare_c[t % 2], spare_c_hat[t % 2]) if t else (dc_to, dc_hat_to)
         later = t + 1 < K

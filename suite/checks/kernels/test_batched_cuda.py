@@ -2,9 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM, why_unavailable
+from impls import HyperLSTM, triton_driver, why_unavailable
+from impls.batched_cuda.graphs import LATE
 from impls.registry import dtype_name, find, resolve
 from suite.checks.kernels import interpreted, kernels
 from suite.checks.kernels.interpreted import NAME, PAIRS
@@ -119,7 +119,7 @@ def test_a_graph_gives_the_bits_of_plain_launches(case: Case, dtype: torch.dtype
     with batched_cuda.plain_launches():
         plain = _everything(model, x)
         assert {started.mode for started in batched_cuda.launches().values()} == {"plain"}
-    for _ in range(3):
+    for _ in range(LATE + 1):
         again = _everything(model, x)
     assert {started.mode for started in batched_cuda.launches().values()} == {"graph"}
     assert all(map(torch.equal, plain, again))
@@ -143,91 +143,13 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(case: Case, dtype: torch.dt
 
 def test_no_host_sync(gpu: torch.device) -> None:
     model, x = _model(MODELS[1], torch.float32, gpu)
-    for _ in range(3):  # compiles, then captures
+    for _ in range(LATE):  # compiles, then captures
         _everything(model, x)
     torch.cuda.set_sync_debug_mode("error")
     try:
         _everything(model, x)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def _double(target: Any, given: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """Write what shows which numbers a sweep saw."""
-    out[0].copy_(2 * given[0] + given[2])
-
-
-@pytest.fixture
-def again(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return `_run_again` with an empty memory, and with Python calling the captured work again in a graph's place."""
-    pytest.importorskip("triton")
-    from impls.batched_cuda import launching
-
-    monkeypatch.setattr(launching, "capture", lambda work, device: work)
-    monkeypatch.setattr(launching, "_seen", launching.Recent(launching.SIZES))
-    monkeypatch.setattr(launching, "_graphs", launching.Recent(launching.GRAPHS))
-    monkeypatch.setattr(launching, "_last", {})
-
-    def run(x: Tensor, stream: int = 0) -> str:
-        out = torch.full_like(x, torch.nan)
-        bias = torch.randn(x.shape[-1])
-        launching._run_again(_double, (x, None, bias), (out,), stream)
-        assert torch.equal(out, 2 * x + bias)
-        return launching.launches()[__name__.rsplit(".", 1)[1]].mode
-
-    return run
-
-
-def test_a_graph_sees_new_numbers(again: Any) -> None:
-    assert [again(torch.randn(4, 3)) for _ in range(4)] == ["plain", "graph", "graph", "graph"]
-
-
-def test_other_sizes_streams_and_precisions_have_graphs_of_their_own(again: Any) -> None:
-    assert [again(torch.randn(4, 3)), again(torch.randn(4, 3))] == ["plain", "graph"]
-    assert again(torch.randn(5, 3)) == "plain"
-    assert again(torch.randn(4, 3, dtype=torch.float64)) == "plain"
-    assert again(torch.randn(4, 3), stream=1) == "plain"
-    with _precision("high"):
-        assert again(torch.randn(4, 3)) == "plain"
-    assert again(torch.randn(4, 3)) == "graph"
-
-
-def test_the_least_recent_graphs_are_dropped(again: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from impls.batched_cuda import launching
-
-    monkeypatch.setattr(launching, "_graphs", launching.Recent(2))
-    for K in (1, 2, 3):
-        again(torch.randn(K, 3))
-        again(torch.randn(K, 3))
-    assert len(launching._graphs.values) == 2
-
-
-@needs_triton
-def test_what_was_used_of_late_is_kept_within_a_number_and_a_size() -> None:
-    from impls.batched_cuda.launching import Recent
-
-    kept: Recent[str, int] = Recent(3, total=10, bytes_of=lambda value: value)
-    for key, value in (("a", 4), ("b", 4)):
-        kept.put(key, value)
-    assert kept.get("a") == 4  # so b is now the least recent
-    kept.put("c", 3)
-    assert list(kept.values) == ["a", "c"]
-    kept.put("larger than all", 50)
-    assert list(kept.values) == ["larger than all"]
-    for key in "abcd":
-        kept.put(key, 1)
-    assert list(kept.values) == ["b", "c", "d"]
-    assert kept.get("a") is None
-
-
-@contextmanager
-def _precision(name: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(name)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def test_importing_the_package_imports_no_triton() -> None:
@@ -246,10 +168,35 @@ def test_auto_never_takes_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve("auto", CPU, torch.float32).name != NAME
 
 
-def _reason(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] = (8, 0)) -> str | None:
+class Driver:
+    """What Triton starts kernels by."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    @property
+    def active(self) -> Any:
+        """The driver, built at first use."""
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(utils=None)
+
+
+def _reason(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int] = (8, 0),
+    error: Exception | None = None,
+    name: str = NAME,
+) -> str | None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    return why_unavailable(NAME, "cuda")
+    if find_spec("triton") is not None:
+        monkeypatch.setattr("triton.runtime.driver", Driver(error))
+    triton_driver.why_unavailable.cache_clear()
+    try:
+        return why_unavailable(name, "cuda")
+    finally:
+        triton_driver.why_unavailable.cache_clear()
 
 
 def test_says_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,3 +214,12 @@ def test_says_that_triton_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_says_that_the_card_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _reason(monkeypatch, (7, 5)) == "batched_cuda needs compute capability 8.0 or higher; this card has 7.5."
     assert _reason(monkeypatch, (8, 0)) is None
+
+
+@needs_triton
+@pytest.mark.parametrize("name", [NAME, "compiled"])
+def test_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    error = RuntimeError("Failed to find C compiler.")
+    expected = "Triton cannot build its driver, which takes a C compiler and Python.h: Failed to find C compiler."
+    assert _reason(monkeypatch, error=error, name=name) == expected
+    assert _reason(monkeypatch, name=name) is None

@@ -1,0 +1,236 @@
+"""CUDA streams and graphs simulated on CPU tensors, where Triton's interpreter stands for the card.
+
+Needs TRITON_INTERPRET=1. A capture records kernels and aten calls with their very tensors and runs none of them; what
+is made or written in it is NaN. A replay runs the record, after it has filled with NaN what the capture made, so that
+nothing survives from one replay to the next. What a graph reads that is neither its own nor made in its capture, and
+the order of streams and of pools, are noted for the checks.
+"""
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from triton.runtime.interpreter import InterpretedFunction
+
+#: Memory of the card.
+TOTAL = 1 << 34
+POISON = torch.nan
+
+
+def _storage(q: Tensor) -> int:
+    return q.untyped_storage().data_ptr()
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [q for q in tree_leaves(values) if isinstance(q, Tensor)]
+
+
+def _fill(q: Tensor) -> None:
+    with torch.inference_mode():
+        q.fill_(POISON if q.is_floating_point() else -1)
+
+
+@dataclass
+class Stream:
+    """A stream: nothing but who it is."""
+
+    device: Any = None
+    cuda_stream: int = field(default_factory=itertools.count(1).__next__)
+
+    def wait_stream(self, other: "Stream") -> None:
+        """Wait, which calls that run at once need not."""
+
+
+@dataclass
+class Seen:
+    """What happened on the card."""
+
+    captures: int = 0
+    replays: int = 0
+    kernels: int = 0  # run, from Python or from a graph
+    cleared: int = 0
+    launched: list[tuple[str, tuple[Any, ...], tuple[bool, ...]]] = field(default_factory=list)
+    read: list[tuple[str, Tensor]] = field(default_factory=list)  # in captures, made outside of them
+    streams: dict[Any, set[int]] = field(default_factory=dict)  # that replayed a pool's graphs
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down what a capture asks for."""
+
+    def __init__(self, card: "Card") -> None:
+        super().__init__()
+        self.card = card
+        self.calls: list[Callable[[], None]] = []
+        self.made: list[Tensor] = []
+        self._own: set[int] = set()
+
+    def reads(self, name: str, tensors: Sequence[Tensor]) -> None:
+        """Note what was not made in here."""
+        self.card.seen.read += [(name, q) for q in tensors if q.numel() and _storage(q) not in self._own]
+
+    def kernel(self, kernel: Any, args: Sequence[Any], options: dict[str, Any]) -> None:
+        """Record a launch."""
+        self.reads(kernel.__name__, _tensors(args))
+        self.calls.append(lambda: self.card.launch(kernel, args, options))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Record an aten call; views and empty tensors are made at once, all else is NaN until a replay."""
+        self.card.maybe_fail()
+        kwargs, given = kwargs or {}, _tensors((args, kwargs))
+        empty = "empty" in str(func)  # which reads no numbers, only sizes
+        if not empty:
+            self.reads(str(func), given)
+        if func._schema.is_mutable:
+            written = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+            named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+            out = [q for name in written for q in _tensors(named[name])]
+            for q in out:
+                _fill(q)
+            self.calls.append(lambda: func(*args, **kwargs))
+            returned = len(func._schema.returns)
+            return None if returned == 0 else out[0] if returned == 1 else tuple(out[:returned])
+        result = func(*args, **kwargs)
+        fresh = [q for q in _tensors(result) if q.numel() and _storage(q) not in {_storage(g) for g in given}]
+        for q in fresh:
+            self._own.add(_storage(q))
+            self.made.append(q)
+            _fill(q)
+        if fresh and not empty:
+            self.calls.append(lambda: _again(func, args, kwargs, result))
+        return result
+
+
+def _again(func: Any, args: Any, kwargs: Any, result: Any) -> None:
+    with torch.inference_mode():
+        for to, q in zip(_tensors(result), _tensors(func(*args, **kwargs)), strict=True):
+            to.copy_(q)
+
+
+class Card:
+    """The card that stands behind `torch.cuda` while a check runs."""
+
+    def __init__(self) -> None:
+        self.seen, self.default, self._local = Seen(), Stream(), threading.local()
+        self.fails: BaseException | None = None  # what the next captures raise, part of the way through
+        self._fails_at, self.failed = 0, False
+        self._running = threading.Lock()  # the interpreter knows one program at a time
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """The capture of this thread."""
+        return getattr(self._local, "recorder", None)
+
+    @recorder.setter
+    def recorder(self, value: Recorder | None) -> None:
+        self._local.recorder = value
+
+    @property
+    def stream(self) -> Stream:
+        """The stream of this thread."""
+        found: Stream = getattr(self._local, "stream", self.default)
+        return found
+
+    @contextlib.contextmanager
+    def on(self, stream: Stream) -> Iterator[None]:
+        """Use another stream."""
+        before, self._local.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self._local.stream = before
+
+    def maybe_fail(self) -> None:
+        """Raise what a capture is to raise, after some calls of it."""
+        self._fails_at += 1
+        if self.fails is not None and self._fails_at % 20 == 0:
+            self.failed = True
+            raise self.fails
+
+    def launch(self, kernel: Any, args: Sequence[Any], options: dict[str, Any]) -> None:
+        """Run a kernel, or record it in a capture."""
+        if self.recorder is not None:
+            self.recorder.kernel(kernel, args, options)
+            return
+        constants = tuple(sorted((key, str(value)) for key, value in options.items() if key != "grid"))
+        aligned = tuple(q.data_ptr() % 16 == 0 for q in args if isinstance(q, Tensor))
+        with self._running:
+            self.seen.kernels += 1
+            self.seen.launched.append((kernel.__name__, constants, aligned))
+            _run(kernel, *args, **options)
+
+
+_run = InterpretedFunction.run
+
+
+def graph_class(card: Card) -> type:
+    """Return what stands for torch.cuda.CUDAGraph."""
+
+    class CUDAGraph:
+        def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
+            assert card.recorder is None
+            card.seen.captures += 1
+            self.pool, self.recorder = pool, Recorder(card)
+            card.recorder = self.recorder
+            self.recorder.__enter__()
+
+        def capture_end(self) -> None:
+            self.recorder.__exit__(None, None, None)
+            card.recorder = None
+            failed, card.failed = card.failed, False
+            if failed:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+        def replay(self) -> None:
+            assert card.recorder is None
+            card.seen.replays += 1
+            card.seen.streams.setdefault(self.pool, set()).add(card.stream.cuda_stream)
+            for q in self.recorder.made:
+                _fill(q)
+            with torch.no_grad():
+                for call in self.recorder.calls:
+                    call()
+
+    return CUDAGraph
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> Card:
+    """Put a card behind torch.cuda, and an empty memory behind `batched_cuda`, whose calls on the CPU are captured."""
+    from impls import batched_cuda
+    from impls.batched_cuda import launching
+
+    card, pools = Card(), itertools.count()
+
+    def run(kernel: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        card.launch(kernel, args, {"grid": grid, "warmup": warmup, **options})
+
+    def empty_cache() -> None:
+        card.seen.cleared += 1
+
+    monkeypatch.setattr(InterpretedFunction, "run", run)
+    for name, value in {
+        "CUDAGraph": graph_class(card),
+        "Stream": Stream,
+        "stream": card.on,
+        "device": lambda device: contextlib.nullcontext(),
+        "current_stream": lambda device=None: card.stream,
+        "is_current_stream_capturing": lambda: card.recorder is not None,
+        "graph_pool_handle": lambda: (0, next(pools)),
+        "current_blas_handle": lambda: 0,
+        "memory_reserved": lambda device=None: 0,
+        "empty_cache": empty_cache,
+        "get_device_properties": lambda device: type("Properties", (), {"total_memory": TOTAL}),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(launching, "captures", lambda device: True)
+    monkeypatch.setattr(launching, "_graphs", launching.new_graphs())
+    monkeypatch.setattr(launching, "_last", {})
+    monkeypatch.setattr(batched_cuda, "why_unavailable", lambda device, dtype: None)
+    return card

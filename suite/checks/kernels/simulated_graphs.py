@@ -1,0 +1,403 @@
+"""What `batched_cuda` does with CUDA graphs, checked on simulated ones: see `simulated.py`.
+
+Run as `python -m suite.checks.kernels.simulated_graphs FILE.csv` with TRITON_INTERPRET=1, in a process of its own, or
+by pytest with the variable set. A result is compared with that of plain launches to the bit.
+"""
+
+import gc
+import math
+import random
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM, batched_cuda, recurrence
+from impls.batched_cuda import graphs, launching
+from suite.checks.kernels import simulated
+from suite.checks.kernels.interpreter import patch_language_once
+from suite.checks.kernels.simulated import Card
+from suite.shared.results import write_whole
+
+I, H, S, Z = 3, 7, 5, 2
+patch_language_once()
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+    """Return a new card, and check afterwards what holds for every graph that was made."""
+    card = simulated.install(monkeypatch)
+    owned: list[Tensor] = []
+    init = graphs.Graph.__init__
+
+    def noted(self: graphs.Graph, *args: Any, **options: Any) -> None:
+        try:
+            init(self, *args, **options)
+        finally:
+            owned.extend(q for q in self.given if q is not None)
+
+    monkeypatch.setattr(graphs.Graph, "__init__", noted)
+    yield card
+    assert not any(q.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(q) for q in owned)
+    owns = {q.untyped_storage().data_ptr() for q in owned}
+    assert not [name for name, q in card.seen.read if q.untyped_storage().data_ptr() not in owns]
+    assert all(len(streams) == 1 for streams in card.seen.streams.values())
+    assert card.stream is card.default
+    assert gc.isenabled()
+
+
+def model(layer_norm: bool = False, layers: int = 1) -> HyperLSTM:
+    torch.manual_seed(0)
+    model = HyperLSTM(I, H, S, Z, layers, impl="batched_cuda", layer_norm=layer_norm)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    return model
+
+
+def draw(T: int = 2, B: int = 3) -> Tensor:
+    return torch.randn(T, B, I)
+
+
+def train(model: HyperLSTM, x: Tensor) -> list[Tensor]:
+    """Return the output, the last state and all gradients of a training step."""
+    x = x.detach().requires_grad_()
+    out, last = model(x)
+    loss = out.square().sum() + sum(part.sin().sum() for part in last)
+    grads = torch.autograd.grad(loss, [x, *model.parameters()])
+    return [q.detach() for q in (out, *last, *grads)]
+
+
+def infer(model: HyperLSTM, x: Tensor) -> list[Tensor]:
+    """Return the output and the last state."""
+    with torch.no_grad():
+        out, last = model(x)
+    return [out, *last]
+
+
+def modes(call: Callable[..., list[Tensor]], *args: Any) -> set[str]:
+    """Return how a call's sweeps were started, after a check that the same by plain launches gives the same bits."""
+    launching._last.clear()
+    found = call(*args)
+    started = {one.mode for one in batched_cuda.launches().values()}
+    with batched_cuda.plain_launches():
+        expected = call(*args)
+    assert len(found) == len(expected)
+    assert all(map(torch.equal, found, expected))
+    return started
+
+
+def sweep(K: int) -> None:
+    """Run a stand-in for a sweep of K steps."""
+    x, out = torch.ones(K, 2), torch.empty(K, 2)
+
+    def double(target: Any, given: Sequence[Any], out: Sequence[Tensor]) -> None:
+        out[0].copy_(given[0] * 2)
+
+    launching.run(double, (x,), (out,))
+    assert torch.equal(out, 2 * x)
+
+
+def settle(net: HyperLSTM, x: Tensor) -> None:
+    """Train until these sizes have their graphs."""
+    for _ in range(graphs.LATE):
+        train(net, x)
+
+
+@contextmanager
+def chunks_of(steps: int, B: int = 3) -> Iterator[None]:
+    """Cut sequences into chunks of so many steps."""
+    size = steps * 40 * B * H * 4
+    with (
+        mock.patch.dict(recurrence.CHUNK_BYTES, cpu=size),
+        mock.patch.dict(recurrence.FORWARD_CHUNK_BYTES, cpu=size),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
+def test_a_size_is_captured_when_it_has_come_often_and_gives_the_same_bits(card: Card, layer_norm: bool) -> None:
+    net = model(layer_norm)
+    found = [modes(train, net, draw()) for _ in range(graphs.LATE + 2)]
+    assert found == [{"interpreted"}] * graphs.LATE + [{"graph"}] * 2
+    assert card.seen.captures == 2
+
+
+def test_a_replay_starts_nothing_from_python(card: Card) -> None:
+    net, x = model(), draw()
+    settle(net, x)
+    started = len(card.seen.launched)
+    card.launch = None  # type: ignore[method-assign, assignment]
+    with pytest.raises(TypeError):
+        train(net, x)
+    assert len(card.seen.launched) == started
+
+
+def test_inference_mode_then_training(card: Card) -> None:
+    net, x = model(), draw()
+    for _ in range(graphs.LATE + 1):
+        with torch.inference_mode():
+            found = modes(infer, net, x)
+    assert found == {"graph"}
+    for _ in range(graphs.LATE + 1):
+        found = modes(train, net, x)
+    assert found == {"graph"}
+
+
+def test_chunks_of_two_lengths(card: Card) -> None:
+    net = model()
+    with chunks_of(2):  # 1, 2
+        for _ in range(graphs.LATE + 1):
+            found = modes(train, net, draw(T=3))
+    assert found == {"graph"}
+
+
+def test_sizes_in_turn_where_one_graph_is_kept(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching._graphs, "_count", 1)
+    net = model()
+    for _ in range(2 * graphs.LATE):
+        for B in (3, 2):
+            modes(infer, net, draw(B=B))
+
+
+def test_random_lengths_are_not_captured_again_and_again(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching._graphs, "_count", 8)
+    monkeypatch.setattr(launching, "target", lambda like, count: None)
+    calls, order = 2000, random.Random(0)
+    captured = []
+    for _ in range(calls):
+        sweep(order.randrange(1, 25))
+        captured.append(card.seen.captures)
+    assert card.seen.replays > calls / 8
+    # 24 lengths, each of which takes twice as many calls each time.
+    assert captured[-1] <= 24 * math.log2(calls / 24 / graphs.LATE)
+    assert captured[-1] - captured[calls // 2] <= 24
+
+
+def test_two_streams_share_no_memory(card: Card) -> None:
+    net, x, side = model(), draw(), simulated.Stream()
+    for _ in range(graphs.LATE + 1):
+        for stream in (card.default, side):
+            with card.on(stream):
+                found = modes(infer, net, x)
+    assert found == {"graph"}
+    assert len(card.seen.streams) == 2
+
+
+def test_another_arithmetic_has_graphs_of_its_own(card: Card) -> None:
+    net, x = model(), draw()
+    settle(net, x)
+    before = torch.backends.cuda.matmul.fp32_precision
+    try:
+        # After this torch.get_float32_matmul_precision() raises.
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        assert modes(infer, net, x) == {"interpreted"}
+        assert {dict(constants)["PRECISION"] for _, constants, _ in card.seen.launched[-2:]} == {"tf32"}
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+    assert modes(infer, net, x) == {"graph"}
+
+
+def test_threads(card: Card) -> None:
+    net, x = model(), [draw() for _ in range(4)]
+    with batched_cuda.plain_launches():
+        expected = [train(net, one) for one in x]
+    found: dict[int, list[list[Tensor]]] = {}
+
+    def work(k: int) -> None:
+        found[k] = [train(net, x[k]) for _ in range(graphs.LATE)]
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert card.seen.replays > 0
+    assert all(map(torch.equal, one, expected[k]) for k in found for one in found[k])
+    assert [len(found[k]) for k in range(4)] == [graphs.LATE] * 4
+
+
+def test_vmap(card: Card) -> None:
+    net, x = model(), torch.stack([draw(), draw()])
+    for _ in range(graphs.LATE):
+        found = modes(lambda: [torch.vmap(lambda one: net(one)[0])(x)])
+    assert found == {"graph"}
+
+
+def test_parameters_updated_in_place_and_replaced(card: Card) -> None:
+    net, x = model(), draw()
+    settle(net, x)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(0.9)
+    assert modes(train, net, x) == {"graph"}
+    for p in net.parameters():
+        p.data = p.data * 0.9
+    assert modes(train, net, x) == {"graph"}
+    net.load_state_dict({key: value * 0.9 for key, value in net.state_dict().items()}, assign=True)
+    assert modes(train, net, x) == {"graph"}
+
+
+def test_two_models_in_turn(card: Card) -> None:
+    nets = [model(), model()]
+    with torch.no_grad():
+        for p in nets[1].parameters():
+            p.mul_(-0.5)
+    for _ in range(graphs.LATE):
+        for net in nets:
+            found = modes(train, net, draw())
+    assert found == {"graph"}
+    assert card.seen.captures == 2
+
+
+def test_two_forward_passes_before_their_backward_passes(card: Card) -> None:
+    net = model()
+
+    def both(x: Tensor, y: Tensor) -> list[Tensor]:
+        first, second = net(x)[0].sum(), net(y)[0].square().sum()
+        return [
+            *torch.autograd.grad(first, list(net.parameters())),
+            *torch.autograd.grad(second, list(net.parameters())),
+        ]
+
+    for _ in range(graphs.LATE):
+        found = modes(both, draw(), draw())
+    assert found == {"graph"}
+
+
+def test_a_capture_of_the_caller_gets_plain_launches(card: Card) -> None:
+    net, x = model(), draw()
+    settle(net, x)
+    captures = card.seen.captures
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad():
+        expected = net(x)[0]
+        given = torch.zeros_like(x)
+        graph.capture_begin()
+        out = net(given)[0]
+        graph.capture_end()
+    assert card.seen.captures == captures + 1
+    given.copy_(x)
+    graph.replay()
+    assert torch.equal(out, expected)
+    card.seen.read.clear()  # the caller's graph may read what it likes
+
+
+def test_out_of_memory_in_a_capture(card: Card) -> None:
+    net, x = model(), draw()
+    settle(net, x)
+    assert batched_cuda.graph_bytes() > 0
+    card.fails = torch.OutOfMemoryError("CUDA out of memory.")
+    for _ in range(graphs.LATE):
+        assert modes(infer, net, draw(B=2)) == {"interpreted"}
+    assert batched_cuda.graph_bytes() == 0
+    card.fails = None
+    captures = card.seen.captures
+    for _ in range(graphs.LATE):
+        infer(net, draw(B=2))
+    assert card.seen.captures == captures
+    for _ in range(graphs.LATE):
+        train(net, x)
+    assert modes(train, net, x) == {"graph"}
+
+
+def test_out_of_memory_in_a_plain_run_gives_the_graphs_memory_to_it(
+    card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = model(), draw()
+    settle(net, x)
+    run, full = launching._run_plain, [True]
+
+    def once(*args: Any) -> None:
+        if full:
+            full.clear()
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        run(*args)
+
+    monkeypatch.setattr(launching, "_run_plain", once)
+    infer(net, draw(B=2))
+    assert (card.seen.cleared, batched_cuda.graph_bytes()) == (1, 0)
+    full.append(True)
+    with pytest.raises(torch.OutOfMemoryError):
+        infer(net, draw(B=2))
+
+
+def test_another_error_in_a_capture_is_raised(card: Card) -> None:
+    net, x = model(), draw()
+    card.fails = ValueError("planted")
+    with pytest.raises(ValueError, match="planted"):
+        settle(net, x)
+    card.fails = None
+    settle(net, x)
+    assert modes(train, net, x) == {"graph"}
+
+
+def test_no_garbage_is_collected_in_a_capture(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    kernel = simulated.Recorder.kernel
+
+    def noted(self: simulated.Recorder, *args: Any) -> None:
+        asked.append(gc.isenabled())
+        kernel(self, *args)
+
+    monkeypatch.setattr(simulated.Recorder, "kernel", noted)
+    settle(model(), draw())
+    assert asked
+    assert not any(asked)
+
+
+def test_clear_gives_memory_back(card: Card) -> None:
+    net, x = model(), draw()
+    settle(net, x)
+    assert batched_cuda.graph_bytes() > 0
+    gone = [weakref.ref(graph) for graph in launching._graphs._kept.values()]
+    batched_cuda.clear()
+    gc.collect()
+    assert batched_cuda.graph_bytes() == 0
+    assert card.seen.cleared == 1
+    assert not any(graph() for graph in gone)
+    settle(net, x)
+    assert modes(train, net, x) == {"graph"}
+
+
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
+def test_no_kernel_is_compiled_for_two_alignments(card: Card, layer_norm: bool) -> None:
+    net = model(layer_norm)
+    for p in net.parameters():
+        odd = torch.empty(p.numel() + 1)[1:].view_as(p)
+        p.data = odd.copy_(p.data)
+    with chunks_of(1):
+        for T in (2, 3):
+            train(net, torch.randn(T, 4, I)[:, 1:])
+    kinds: dict[tuple[Any, ...], set[tuple[bool, ...]]] = {}
+    for kernel, constants, aligned in card.seen.launched:
+        kinds.setdefault((kernel, constants, len(aligned)), set()).add(aligned)
+    assert len(kinds) > 3
+    assert not {kernel for (kernel, *_), found in kinds.items() if len(found) > 1}
+
+
+class Rows:
+    """A plugin of pytest that writes down how each test ended."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, str]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the call, or what kept it from being made."""
+        if report.when == "call" or report.outcome != "passed":
+            test = report.nodeid.split("::")[-1]
+            self.rows.append({"test": test, "outcome": report.outcome, "said": report.longreprtext})
+
+
+if __name__ == "__main__":
+    plugin = Rows()
+    pytest.main(["-q", __file__, "-p", "no:cacheprovider"], plugins=[plugin])
+    write_whole(Path(sys.argv[1]), pd.DataFrame(plugin.rows).to_csv(index=False))
