@@ -17,11 +17,11 @@ from rich.console import Console
 from impls import names, registry
 from suite import report
 from suite.pages.bench_tables import bench_view
-from suite.pages.pages import page
 from suite.shared import machine, trust
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
 from suite.shared.jobs import Job, run
 from suite.shared.results import RESULTS, ResultsError, make_folder
+from suite.shared.rows import table
 from suite.shared.subjects import find, subjects
 from suite.shared.tables import show
 from suite.timing import ceilings as hardware
@@ -120,10 +120,10 @@ def memory_limit(options: argparse.Namespace) -> int:
 def completed(
     rows: Sequence[Mapping[str, Any]], standing: trust.Standing, ceilings: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return rows with what they rest on, and with what they come to beside the hardware's ceilings."""
+    """Return rows with the verification that they rest on, and their shares of the hardware's ceilings."""
     found = []
     for row in rows:
-        whole = dict(row) | trust.stamp() | {"verify": standing.word, "verify_rows": standing.rows}
+        whole = dict(row) | {"verify": standing.word, "verify_rows": standing.rows}
         if row["status"] == "ok" and row["dtype"] in ceilings:
             whole |= hardware.share(row, ceilings[row["dtype"]])
         found.append(whole)
@@ -136,8 +136,7 @@ def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[
     if not dtypes:
         return {}
     rows = hardware.ceilings_apart(options.device, dtypes)
-    environment = machine.environment(torch.device(options.device)) | trust.stamp()
-    page("hardware").put(folder, [row | environment for row in rows])
+    table("hardware").put(folder, rows, torch.device(options.device))
     return {row["dtype"]: row for row in rows}
 
 
@@ -161,7 +160,8 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
                     shown.start(p.job)
                     rows = outcome(p, folder, log)
                     if rows:
-                        page("bench").put(folder, completed(rows, p.standing, ceilings), options.part)
+                        whole = completed(rows, p.standing, ceilings)
+                        table("bench").put(folder, whole, p.job.torch_device, options.part)
                     shown.end(p.job, rows)
                     done.append(p)
         except KeyboardInterrupt:
@@ -176,13 +176,13 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned], console: Console) -> bool:
     """Make the pages and show the tables of what was done; return whether anything went wrong."""
     report.write_tables(options.results)
-    rows = page("bench").rows(folder, options.part)
+    rows = table("bench").read(folder, options.part)
     here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
-    for title, table in bench_view(here).items():
+    for title, view in bench_view(here).items():
         console.print()
-        show(table, title, console)
+        show(view, title, console)
     where = (
-        f"{page('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
+        f"{table('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
     )
     say(console, f"\nTables: {where}")
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
@@ -211,7 +211,7 @@ def say_refused(todo: Sequence[Planned], console: Console) -> None:
 
 def show_plan(todo: Sequence[Planned], console: Console) -> None:
     """Print what would run, and for how long if that is known."""
-    table = pd.DataFrame(
+    view = pd.DataFrame(
         {
             "job": p.job.label,
             "layer norm": " and ".join("on" if norm else "off" for norm in p.job.layer_norms),
@@ -221,7 +221,7 @@ def show_plan(todo: Sequence[Planned], console: Console) -> None:
         for p in todo
     )
     if todo:
-        show(table, "", console)
+        show(view, "", console)
     runs = [p for p in todo if p.runs]
     known = [p.seconds for p in runs if p.seconds is not None]
     unknown = f", and {len(runs) - len(known)} that have not run here yet" if len(known) < len(runs) else ""

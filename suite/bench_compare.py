@@ -8,13 +8,14 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from suite.pages.bench_tables import LSTM, interval, two
-from suite.pages.pages import page
-from suite.shared.results import ResultsError, read
+from suite.pages.bench_tables import interval, two
+from suite.shared.cases import BASELINE
+from suite.shared.results import ResultsError
+from suite.shared.rows import table as result_table
 from suite.shared.tables import show
 
 #: What two results must have in common for a change to be one of the code.
-SAME = ("device", "processor", "threads", "torch")
+SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 #: Verdicts that fail the comparison.
 BAD = ("REGRESSION", "LOST")
 VERDICTS = (*BAD, "slower", "faster", "gained", "same", "A/A run")
@@ -25,7 +26,7 @@ def load(path: Path) -> pd.DataFrame:
     file = path / "bench.csv" if path.is_dir() else path
     if not file.is_file():
         raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got nothing of the kind.")
-    rows = read(file, [*page("bench").key, *SAME, "status", "ratio", "ratio_low", "ratio_high", "peak_bytes"])
+    rows = result_table("bench").load(file)
     if rows.empty:
         raise ResultsError(f"{file}: expected rows, got none.")
     return rows
@@ -51,7 +52,7 @@ def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[st
         return "-", {(True, False): "LOST", (False, True): "gained"}.get((was, is_), "same")
     old, new = interval(before), interval(after)
     ratio = new.ratio / old.ratio
-    if after["implementation"] == LSTM:
+    if after["implementation"] == BASELINE:
         verdict = "A/A run"
     elif new.low > old.high:
         verdict = "REGRESSION" if ratio > 1 + threshold else "slower"
@@ -70,7 +71,7 @@ def memory_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[st
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Return a line for each row that both results have."""
-    key = list(page("bench").key)
+    key = list(result_table("bench").key)
     places = {tuple(row[key].astype(str)): row for _, row in old.iterrows()}
     lines = []
     for _, after in new.iterrows():

@@ -15,22 +15,32 @@ from rich.console import Console
 from impls import why_unavailable
 from impls.registry import dtype_name, find
 from suite import report
+from suite.checks.definition.paper import MODELS
+from suite.checks.faults.faults import FAULTS
+from suite.checks.faults.rewrites import REWRITES
 from suite.checks.kernels import interpreted, kernels
 from suite.checks.module import ranks
-from suite.pages.pages import page
+from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages.paper_tables import paper_table
 from suite.pages.verify_tables import verify_table
-from suite.shared import machine, trust
+from suite.shared import machine
 from suite.shared.cases import VERIFY_COMPILING, Case
 from suite.shared.children import Child
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
+from suite.shared.rows import table
 from suite.shared.tables import show
 
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 KERNELS, VERDICTS, HALVES = pytest.StashKey[Child](), pytest.StashKey[Child](), pytest.StashKey[Child]()
 GRAPHS = pytest.StashKey[Child]()
+#: By table and column, the values that still exist.
+LISTED: dict[str, dict[str, list[str]]] = {
+    "faults": {"edit": [edited.name for edited in (*FAULTS, *REWRITES)]},
+    "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
+    "paper": {"model": [model.name for model in MODELS]},
+}
 Keep = Callable[..., None]
 Record = Callable[..., None]
 
@@ -99,10 +109,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.stash[HALVES] = _start(config, ranks.start)
     if find_spec("triton") is None:
         return
-    results = config.getoption("--results") / machine.slug(_device(config))
     if "compiled" in wanted:
-        config.stash[KERNELS] = kernels.start(results / "kernels.csv")
-        config.add_cleanup(config.stash[KERNELS].stop)
+        config.stash[KERNELS] = _start(config, kernels.start)
     if "verdicts" in wanted and _device(config).type == "cpu":
         config.stash[VERDICTS] = _start(config, interpreted.start)
     if "simulated" in wanted:
@@ -123,7 +131,9 @@ def _start(config: pytest.Config, start: Callable[[Path], Child]) -> Child:
 @pytest.fixture(scope="session")
 def compiled(request: pytest.FixtureRequest) -> pd.DataFrame:
     """Return the table of kernels compiled ahead of time, which stays among the results."""
-    return request.config.stash[KERNELS].rows()
+    rows = request.config.stash[KERNELS].rows()
+    request.config.stash[ROWS]["kernels"] = rows.to_dict("records")
+    return rows
 
 
 @pytest.fixture(scope="session")
@@ -149,11 +159,11 @@ def halves(request: pytest.FixtureRequest) -> pd.DataFrame:
 
 @pytest.fixture
 def keep(request: pytest.FixtureRequest, device: torch.device) -> Keep:
-    """Give a function that keeps one row of a page of results, see `suite/pages/registry.py`."""
+    """Give a function that keeps one row of a page of results, see `suite/shared/rows.py`."""
     pages = request.config.stash[ROWS]
 
     def keep_row(name: str, **row: Any) -> None:
-        pages.setdefault(page(name).name, []).append(row | machine.environment(device) | trust.stamp())
+        pages.setdefault(table(name).name, []).append(row)
 
     return keep_row
 
@@ -187,8 +197,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     pages, results = config.stash[ROWS], config.getoption("--results")
     try:
         for name, rows in pages.items():
-            page(name).put(results / machine.slug(_device(config)), rows)
-        if pages or KERNELS in config.stash:
+            device = _device(config)
+            table(name).put(results / machine.slug(device), rows, device, listed=LISTED.get(name))
+        if pages:
             report.write_tables(results)
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)

@@ -10,10 +10,11 @@ import pandas as pd
 from suite.pages.answers import answer_markdown
 from suite.pages.bench_tables import bench_summary
 from suite.pages.capability_tables import capability_summary
-from suite.pages.pages import PAGES, page
+from suite.pages.pages import PAGES
 from suite.pages.webpage import report_html
 from suite.shared.files import ROOT
-from suite.shared.results import RESULTS, ResultsError, read, write_whole
+from suite.shared.results import RESULTS, ResultsError, write_whole
+from suite.shared.rows import table
 from suite.shared.tables import environments, markdown
 
 
@@ -49,7 +50,7 @@ def readme_tables(results: Path) -> str:
     """Return what the README shows of each machine: the fastest implementation by workload, the capabilities."""
     parts = []
     for path in sorted(results.glob("*/bench.csv")):
-        rows = page("bench").rows(path.parent)
+        rows = table("bench").read(path.parent)
         if rows.empty:
             continue
         parts.append(
@@ -58,7 +59,7 @@ def readme_tables(results: Path) -> str:
             f"[verify]({results.name}/{path.parent.name}/verify.md).\n"
         )
     for path in sorted(results.glob("*/capabilities.csv")):
-        rows = read(path)
+        rows = table("capabilities").read(path.parent)
         parts.append(
             f"What each can do, by checks that ran: [capabilities]({results.name}/{path.parent.name}/capabilities.md). "
             f"{environments(rows)}\n\n{capability_summary(rows)}\n"
@@ -90,17 +91,17 @@ def merge_shards(folder: Path, mixed: bool = False) -> str | None:
 
     ResultsError if they were made with more than one state of the code, unless mixed.
     """
-    bench = page("bench")
+    bench = table("bench")
     parts = {path: path.name.split(".")[1] for path in sorted(folder.glob("bench.shard-*-of-*.csv"))}
     if not parts:
         return None
-    rows = pd.concat([bench.rows(folder, part) for part in parts.values()])
+    rows = pd.concat([bench.read(folder, part) for part in parts.values()])
     made = (rows["commit"].astype(str) + ", sources " + rows["sources"]).unique()
     if len(made) > 1 and not mixed:
         raise ResultsError(
             f"{folder}: expected shards of one commit, got {'; '.join(made)}; --mixed merges them, nothing was changed."
         )
-    bench.put(folder, rows.to_dict("records"))
+    bench.replace(folder, rows.to_dict("records"))
     for path in parts:
         path.unlink()
     counts = {part.rsplit("-", 1)[1] for part in parts.values()}

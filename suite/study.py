@@ -14,10 +14,10 @@ from rich.console import Console
 from impls import names, registry
 from suite import report
 from suite.bench import memory_limit
-from suite.pages.pages import page
 from suite.shared import machine
 from suite.shared.cases import WORKLOADS
 from suite.shared.results import RESULTS
+from suite.shared.rows import table
 from suite.shared.subjects import LABML, Subject, find, subjects
 from suite.studies import memory as study_memory
 from suite.studies import payback as study_payback
@@ -101,7 +101,7 @@ def study(name: str, options: Options, console: Console) -> bool:
             environment = module.environment(Path(fresh)) if hasattr(module, "environment") else {}
             task = replace(task, memory_limit=memory_limit(options))
             rows = run(task, options.time_limit, folder / "raw" / "study.txt", environment)
-        page(name).put(folder, rows)
+        table(name).put(folder, rows, task.torch_device)
         failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
         whole = whole and not failures
         console.print(f"{task.label}: {', '.join(failures) or f'{len(rows)} rows'}", soft_wrap=True, highlight=False)

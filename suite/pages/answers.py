@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 
 from suite.pages.bench_tables import answer, bench_summary
-from suite.pages.pages import page
 from suite.pages.verify_tables import verify_table
+from suite.shared.rows import table as result_table
 from suite.shared.tables import environments, markdown
 
 
 def answer_markdown(folder: Path) -> str:
     """Return a machine's answer in Markdown: a sentence on speed, one on correctness, and the table by workload."""
-    bench, verify = page("bench").rows(folder), page("verify").rows(folder)
+    bench, verify = (result_table(name).read(folder) for name in ("bench", "verify"))
     summary = bench_summary(bench) if len(bench) else bench
     parts = [f"**{answer(bench)}**"] if len(summary) else []
     parts += [verdict(verify_table(verify))] if len(verify) else []

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from suite.shared.subjects import subjects
+from suite.shared.cases import BASELINE, LADDER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
     if timed.empty:
         return None
     workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
-    names = [subject.name for subject in subjects() if (timed["implementation"] == subject.name).any()]
+    names = [name for name in LADDER if (timed["implementation"] == name).any()]
     figure, axes = panels(len(workloads), 1, width=5.2, height=0.75 + 0.24 * len(names))
     for panel, group in zip(axes, workloads, strict=True):
         for _, row in group.iterrows():
@@ -35,7 +35,7 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
         plain(panel.xaxis, (1, 2, 5))
-    axes[-1].set_xlabel("time / torch.nn.LSTM")
+    axes[-1].set_xlabel(f"time / {BASELINE}")
     marks = (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward"))
     for marker, face, called in marks:
         axes[0].plot([], [], marker=marker, linestyle="", color=INK, markerfacecolor=face, label=called)
@@ -57,7 +57,7 @@ def roofline(rows: pd.DataFrame) -> "Figure | None":
     intensity, rate = timed["multiply_adds"] / timed["least_bytes"], timed["multiply_adds"] / timed["median_s"]
     roof = rate / timed["share"]
     figure, (axes,) = panels(1, 1, width=5.2, height=4.0)
-    for name in [subject.name for subject in subjects()]:
+    for name in LADDER:
         own = timed["implementation"] == name
         if own.any():
             axes.plot(intensity[own], rate[own] / 1e9, linestyle="", label=name, **look(name))
@@ -95,7 +95,7 @@ def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> "Figure | N
             panel.plot([row["ratio"]] * 2, [row["median"], row["max"]], color=style["color"], linewidth=1)
             panel.plot(row["ratio"], row["median"], linestyle="", markerfacecolor=face, label=label, **style)
         panel.axhline(1, color=INK, linewidth=1, linestyle=":")
-        panel.set(xscale="log", xlabel="time of training / torch.nn.LSTM", ylabel="error / the naive form's")
+        panel.set(xscale="log", xlabel=f"time of training / {BASELINE}", ylabel="error / the naive form's")
         panel.set_title(f"{WORKLOAD}, {dtype}; errors at T {STEPS}")
         plain(panel.xaxis, (1, 2, 5))
     axes[0].plot([], [], marker="o", linestyle="", color=INK, markerfacecolor="none", label="with layer norm")

@@ -6,11 +6,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from impls import names
+from suite.shared.cases import BASELINE, PEER
 from suite.shared.pairing import Interval, noise_floor, verdict
 from suite.shared.tables import environments, markdown
 
-#: What every subject's rounds alternate with.
-LSTM = "torch.nn.LSTM"
 NONE = "-"
 
 
@@ -23,12 +22,12 @@ class Group(NamedTuple):
     both: pd.DataFrame  # with layer norm off and on: torch's LSTM, which has none, stands beside both
 
     def subjects(self) -> list[str]:
-        """Return what has rows here, in the order of the ladder and the peers after it."""
-        return sorted(self.here["implementation"].unique(), key=_place)
+        """Return what has rows here."""
+        return list(self.here["implementation"].unique())
 
     def row(self, name: str, step: str) -> pd.Series | None:
         """Return the row of a subject and pass, if there is one."""
-        rows = self.both if name == LSTM else self.here
+        rows = self.both if name == BASELINE else self.here
         found = rows[(rows["implementation"] == name) & (rows["pass"] == step)]
         return found.iloc[-1] if len(found) else None
 
@@ -39,7 +38,7 @@ class Group(NamedTuple):
 
     def noise(self, step: str) -> float | None:
         """Return the noise floor: how far from 1 the ratio of the baseline to itself came, if that was measured."""
-        twin = self.timed(LSTM, step)
+        twin = self.timed(BASELINE, step)
         return None if twin is None else noise_floor(interval(twin))
 
     def verdict(self, name: str, step: str) -> str:
@@ -66,11 +65,6 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
 def interval(row: pd.Series) -> Interval:
     """Return the paired ratio of a row to torch's LSTM."""
     return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
-
-
-def _place(implementation: str) -> int:
-    ladder = names()
-    return ladder.index(implementation) if implementation in ladder else len(ladder) + (implementation == "labml")
 
 
 def figure(value: float) -> str:
@@ -126,7 +120,7 @@ def time_table(group: Group) -> pd.DataFrame:
                 "verdict": group.verdict(name, "train"),
                 "/ row_scaled": cell(of("ratio"), train, group.timed("row_scaled", "train")),
                 "train, MB": cell(lambda row: figure(row["peak_bytes"] / 1e6), train),
-                "MB / LSTM": cell(of("peak_bytes"), train, group.timed(LSTM, "train")),
+                "MB / LSTM": cell(of("peak_bytes"), train, group.timed(BASELINE, "train")),
             }
         )
     return pd.DataFrame(lines)
@@ -200,8 +194,8 @@ def bench_summary(rows: pd.DataFrame) -> pd.DataFrame:
                 "/ LSTM": cell(ranged, row),
                 "work / LSTM": cell(lambda row: two(row["work"]), row),
                 "/ row_scaled": cell(of("ratio"), row, group.timed("row_scaled", "train")),
-                "/ labml": cell(of("ratio"), row, group.timed("labml", "train")),
-                "MB / LSTM": cell(of("peak_bytes"), row, group.timed(LSTM, "train")),
+                f"/ {PEER}": cell(of("ratio"), row, group.timed(PEER, "train")),
+                "MB / LSTM": cell(of("peak_bytes"), row, group.timed(BASELINE, "train")),
             }
         )
     return pd.DataFrame(lines)
@@ -218,7 +212,7 @@ def answer(rows: pd.DataFrame) -> str:
     sentences = []
     for best, where in sorted(found.items(), key=lambda item: -len(item[1])):
         timed = [row for group in where if (row := group.timed(best, "train")) is not None]
-        lstm = [group.timed(LSTM, "train") for group in where]
+        lstm = [group.timed(BASELINE, "train") for group in where]
         memory = [a["peak_bytes"] / b["peak_bytes"] for a, b in zip(timed, lstm, strict=True) if b is not None]
         time, work = (_span([row[column] for row in timed]) for column in ("ratio", "work"))
         text = f"`{best}` trains fastest in {len(where)} of {total} tables. "
@@ -259,7 +253,7 @@ times the usual, and *throttled* when the GPU's clock after it was below 0.9 of 
 
 def bench_markdown(rows: pd.DataFrame) -> str:
     """Return bench.md: the answer first, then every table, then how to read them."""
-    parts = [f"# Benchmark\n\n{answer(rows)}\n\n{environments(rows)}\n{made_of(rows)}\n"]
+    parts = [f"# Benchmark\n\n{answer(rows)}\n\n{environments(rows)}\n"]
     summary = bench_summary(rows)
     if len(summary):
         parts.append(f"## The fastest to train\n\n{markdown(summary)}\n")
@@ -286,11 +280,6 @@ def _section(group: Group) -> str:
     second = f"\n{markdown(work)}\n" if len(work) else ""
     heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes}.{shortened}{noise}\n"
     return f"{heading}\n{markdown(time_table(group))}\n{second}"
-
-
-def made_of(rows: pd.DataFrame) -> str:
-    """Return the commits that the rows were made with."""
-    return f"Commit {', '.join(f'`{commit}`' for commit in sorted(rows['commit'].astype(str).unique()))}."
 
 
 def _without(rows: pd.DataFrame) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from impls import names
-from suite.pages.study_tables import MB, label, latest, megabytes, ordered, sizes, unfinished
+from suite.pages.study_tables import MB, label, latest, megabytes, sizes, unfinished
+from suite.shared.cases import PEER
 from suite.shared.fits import Line, fit
 from suite.shared.tables import environments, markdown
 
@@ -28,7 +29,7 @@ PARTS = {
 def ledger_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return what a training step consists of, a line for each implementation."""
     lines = []
-    for _, row in ordered(rows[rows["kind"] == "step"]).iterrows():
+    for _, row in rows[rows["kind"] == "step"].iterrows():
         ok = row["status"] == "ok"
         line = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
         for name, column in PARTS.items():
@@ -44,7 +45,7 @@ def ledger_table(rows: pd.DataFrame) -> pd.DataFrame:
 def longest_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the longest T that fits as predicted, and what runs just under and just over it came to."""
     lines = []
-    for _, group in ordered(rows[rows["kind"].isin(["under", "over"])]).groupby(GROUP, sort=False):
+    for _, group in rows[rows["kind"].isin(["under", "over"])].groupby(GROUP, sort=False):
         runs = group.set_index("kind")
         if set(runs.index) != {"under", "over"}:
             continue
@@ -154,9 +155,9 @@ def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
     if measured.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
-    for _, group in ordered(measured).groupby(GROUP, sort=False):
+    for _, group in measured.groupby(GROUP, sort=False):
         name, norm = group["implementation"].iloc[0], group["layer_norm"].iloc[0]
-        if norm == "on" and name != "labml":
+        if norm == "on" and name != PEER:
             continue
         points = group.sort_values("T")
         about = points["kind"] != "length"
@@ -178,7 +179,7 @@ def step_parts(rows: pd.DataFrame) -> "Figure | None":
     rows = latest(rows)
     from suite.pages.plots import COLOURS, panels
 
-    steps = ordered(rows[(rows["kind"] == "step") & (rows["status"] == "ok")])
+    steps = rows[(rows["kind"] == "step") & (rows["status"] == "ok")]
     if steps.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=1.2 + 0.32 * len(steps))

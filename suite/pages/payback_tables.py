@@ -4,7 +4,8 @@ import math
 
 import pandas as pd
 
-from suite.pages.study_tables import digits, latest, ordered, sizes, unfinished
+from suite.pages.study_tables import digits, latest, sizes, unfinished
+from suite.shared.cases import BASELINE
 from suite.shared.fits import steps_to_pay
 from suite.shared.tables import environments, markdown
 
@@ -15,10 +16,10 @@ def payback_table(rows: pd.DataFrame) -> pd.DataFrame:
     The next best is the fastest of those that start sooner.
     """
     lines = []
-    for _, group in ordered(rows[(rows["kind"] == "start") & (rows["status"] == "ok")]).groupby(
+    for _, group in rows[(rows["kind"] == "start") & (rows["status"] == "ok")].groupby(
         ["workload", "dtype", "layer_norm"], sort=False
     ):
-        group = group[group["implementation"] != "torch.nn.LSTM"]
+        group = group[group["implementation"] != BASELINE]
         for _, row in group.iterrows():
             sooner = group[group["first_s"] < row["first_s"]]
             line = {

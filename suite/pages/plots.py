@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from impls import names
+from suite.shared.cases import LADDER
 
 #: Text, axes and ticks: a grey that stands out from white and from near-black alike.
 INK = "#7d8590"
@@ -61,8 +61,7 @@ def panels(rows: int, columns: int, width: float = 8.0, height: float = 3.2) -> 
 
 def look(implementation: str) -> dict[str, Any]:
     """Return the colour and marker that an implementation, or a rival, has in every plot."""
-    known = [*names(), "torch.nn.LSTM", "labml"]
-    place = known.index(implementation) % len(COLOURS) if implementation in known else len(COLOURS) - 1
+    place = LADDER.index(implementation) % len(COLOURS) if implementation in LADDER else len(COLOURS) - 1
     return {"color": COLOURS[place], "marker": MARKERS[place]}
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from suite.pages.study_tables import MB, digits, label, latest, ordered, unfinished
+from suite.pages.study_tables import MB, digits, label, latest, unfinished
+from suite.shared.cases import PEER
 from suite.shared.fits import Line, crossing, fit, worst_error
 from suite.shared.tables import environments, markdown
 
@@ -61,7 +62,7 @@ def groups(rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, str, pd.DataFra
     """Yield implementation, layer norm and points in ascending order, of an axis."""
     here = rows[(rows["kind"] == "point") & (rows["part"] == axis) & (rows["status"] == "ok")]
     here = here.assign(held_out=here["held_out"].astype(bool))
-    for _, group in ordered(here).groupby(GROUP, sort=False):
+    for _, group in here.groupby(GROUP, sort=False):
         first = group.iloc[0]
         yield str(first["implementation"]), str(first["layer_norm"]), group.sort_values("n")
 
@@ -124,9 +125,8 @@ def crossings(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
 def scaling_markdown(rows: pd.DataFrame) -> str:
     """Return scaling.md: what overtakes what first, then a table and a plot for each size."""
     rows = latest(rows)
-    from suite.studies.scaling import FITTED, HELD_OUT, SLOW
 
-    axes = [axis for axis in FITTED if (rows["part"] == axis).any()]
+    axes = list(rows.loc[rows["kind"] == "point", "part"].unique())
     base = _base(rows)
     sizes = ", ".join(f"{n} {base[n]}" for n in "TBIHSZL")
     parts = [
@@ -136,7 +136,7 @@ def scaling_markdown(rows: pd.DataFrame) -> str:
         "to four sizes and held against two that they have not seen, one between and one beyond: *error* is the "
         "larger one there. *overhead* is the share at the base sizes that does not grow with the size in question: "
         "the constant. A negative constant means growth faster than the line's. An implementation goes no further "
-        f"once a step takes {SLOW} s.\n"
+        f"once a step takes {rows['slow_s'].max():g} s.\n"
     ]
     found = crossings(rows, axes)
     parts.append(
@@ -145,11 +145,13 @@ def scaling_markdown(rows: pd.DataFrame) -> str:
     )
     parts.append(f"{markdown(found)}\n" if len(found) else "Nothing overtakes anything inside the ranges measured.\n")
     for axis in axes:
-        fitted = ", ".join(map(str, FITTED[axis]))
-        held = " and ".join(map(str, HELD_OUT[axis]))
+        points = rows[(rows["part"] == axis) & rows["n"].notna()]
+        held_out = points["held_out"].astype(bool)
+        fitted, held = (sorted(points["n"][here].astype(int).unique()) for here in (~held_out, held_out))
         how = " Time is fitted against the multiply-adds of a step and sample, memory against H and H²." * (axis == "H")
         parts.append(
-            f"## Against {axis}\n\nFitted to {fitted}; held out {held}.{how}\n\n{markdown(axis_table(rows, axis))}\n\n"
+            f"## Against {axis}\n\nFitted to {', '.join(map(str, fitted))}; held out {' and '.join(map(str, held))}."
+            f"{how}\n\n{markdown(axis_table(rows, axis))}\n\n"
             f"![Against {axis}](scaling-{axis}.svg)\n"
         )
     parts.append(f"{unfinished(rows)}Point by point: [scaling.csv](scaling.csv).\n")
@@ -165,7 +167,7 @@ def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":
         return None
     figure, (time, memory) = panels(2, 1, width=5.2, height=3.0)
     for name, norm, points in groups(rows, axis):
-        if norm == "on" and name != "labml":
+        if norm == "on" and name != PEER:
             continue
         style = look(name)
         for panel, kind in ((time, "time"), (memory, "memory")):

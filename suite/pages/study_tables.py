@@ -1,8 +1,6 @@
-"""What the tables of the studies share: the order of lines, figures in words, and what did not come to its end."""
+"""What the tables of the studies share: the rows they are of, figures in words, and what did not come to its end."""
 
 import pandas as pd
-
-from suite.shared.subjects import subjects
 
 MB = 1e6
 
@@ -12,13 +10,6 @@ def latest(rows: pd.DataFrame) -> pd.DataFrame:
     last = rows.iloc[-1]
     found: pd.DataFrame = rows[(rows["workload"] == last["workload"]) & (rows["dtype"] == last["dtype"])]
     return found
-
-
-def ordered(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows in the order of the tables: without layer norm first, then down the ladder, then the peers."""
-    known = [subject.name for subject in subjects()]
-    place = rows["implementation"].map(lambda name: known.index(name) if name in known else len(known))
-    return rows.assign(place=place).sort_values(["workload", "dtype", "layer_norm", "place"], kind="stable")
 
 
 def label(implementation: str, layer_norm: str) -> str:

@@ -16,10 +16,11 @@ import pytest
 from suite import report
 from suite.pages.answers import answer_markdown, verdict
 from suite.pages.bench_plots import roofline
-from suite.pages.pages import PAGES, page
+from suite.pages.pages import PAGES
 from suite.pages.sortable import CALL, script
 from suite.shared.examples import HERE, made, verified
 from suite.shared.results import RESULTS
+from suite.shared.rows import table
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -59,10 +60,10 @@ def made_up(results: Path) -> None:
         for name, seconds in (("row_scaled", 0.2), ("batched", 0.1), ("torch.nn.LSTM", 0.05))
         for row in made(name, seconds)
     ]
-    page("bench").put(folder, rows + made("batched", 0.12, layer_norm=True) + made("labml", 0.4, layer_norm=True))
-    rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10}
-    page("hardware").put(folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE])
-    page("verify").put(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
+    table("bench").replace(folder, rows + made("batched", 0.12, layer_norm=True) + made("labml", 0.4, layer_norm=True))
+    rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "copied_bytes": 1 << 28}
+    table("hardware").replace(folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE])
+    table("verify").replace(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
 
 
 def committed(results: Path) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from suite.pages.study_tables import label, latest, ordered, sizes, unfinished
+from suite.pages.study_tables import label, latest, sizes, unfinished
 from suite.shared.tables import environments, markdown
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 def text_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a line for each model, the best after its time first."""
     lines = []
-    for _, curve in ordered(rows[(rows["kind"] == "curve") & (rows["status"] == "ok")]).groupby(GROUP, sort=False):
+    for _, curve in rows[(rows["kind"] == "curve") & (rows["status"] == "ok")].groupby(GROUP, sort=False):
         last = curve.sort_values("seconds").iloc[-1]
         if last["steps"] == 0:
             continue
@@ -38,18 +38,18 @@ def text_table(rows: pd.DataFrame) -> pd.DataFrame:
 def text_markdown(rows: pd.DataFrame) -> str:
     """Return text.md."""
     rows = latest(rows)
-    from suite.studies.text import CLIP, HELD_OUT, LEARNING_RATE
 
     row = rows.iloc[0]
     known = rows["sha256"].dropna()
     return (
         f"# Training on text\n\n{environments(rows)}\n\nA character model (embedding of {row['I']}, recurrent layer, "
         f"softmax over {row['I']} classes) on Python's language reference, {row['dtype']}, {sizes(row, 'TBHSZL')}; "
-        f"Adam at {LEARNING_RATE}, gradients clipped at {CLIP:g}. Each model trains for the same time on the clock, "
-        f"after one step with a copy that the clock does not count; bits are those on the last {HELD_OUT:.0%} of the "
-        "text, which nothing trains on, read while the clock stands. Every HyperLSTM with the same layer norm starts "
-        "at the same values and sees the same text, so that curves differ by speed alone. Two LSTMs stand beside "
-        "them: of equal width, and with as many parameters. Nothing was tuned, and a longer run may end in another "
+        f"Adam at {row['learning_rate']:g}, gradients clipped at {row['clip']:g}. Each model trains for the same time "
+        "on the clock, after one step with a copy that the clock does not count; bits are those on the last "
+        f"{row['held_out_share']:.0%} of the text, which nothing trains on, read while the clock stands. Every "
+        "HyperLSTM with the same layer norm starts at the same values and sees the same text, so that curves differ by "
+        "speed alone. Two LSTMs stand beside them: of equal width, and with as many parameters. "
+        "Nothing was tuned, and a longer run may end in another "
         f"order.\n\n{markdown(text_table(rows))}\n\n![Bits per character against "
         f"seconds](text-curve.svg)\n\n{unfinished(rows)}Text of SHA-256 {known.iloc[0] if len(known) else '-'}. Point "
         "by point: [text.csv](text.csv).\n"
@@ -61,7 +61,7 @@ def text_curve(rows: pd.DataFrame) -> "Figure | None":
     rows = latest(rows)
     from suite.pages.plots import look, panels, plain
 
-    measured = ordered(rows[(rows["kind"] == "curve") & (rows["status"] == "ok")])
+    measured = rows[(rows["kind"] == "curve") & (rows["status"] == "ok")]
     if measured.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=4.4)

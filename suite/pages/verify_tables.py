@@ -2,22 +2,15 @@
 
 import pandas as pd
 
-from impls import names
 from suite.shared.tables import environments, markdown
 
 #: The reason in the row of a run through Triton's interpreter.
 INTERPRETED = "interpreted"
 
 
-def _rank(name: str) -> int:
-    """Return the place of an implementation in the ladder, or of a dtype from the widest down."""
-    return [*names(), "float64", "float32", "bfloat16", "float16"].index(name)
-
-
 def verify_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one line for each implementation and dtype: how many cases, the worst of them, the verdict."""
     lines = []
-    rows = rows.sort_values(["implementation", "dtype"], key=lambda column: column.map(_rank), kind="stable")
     for _, group in rows.groupby(["implementation", "dtype"], sort=False):
         ran = group[group["verdict"] != "skipped"]
         measured = ran.dropna(subset="ratio").sort_values("ratio")

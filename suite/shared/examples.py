@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from suite.shared import machine
 from suite.shared.cases import WORKLOADS
 from suite.shared.jobs import Job
+from suite.shared.rows import stamp
 
 TINY = replace(WORKLOADS["small"], T=3, B=2)
 CPU = torch.device("cpu")
-HERE = machine.environment(CPU)
+HERE = stamp(CPU)
 
 
 def job(folder: Path, subject: str = "batched", **changes: Any) -> Job:
@@ -32,7 +32,7 @@ def made(
 ) -> list[dict[str, Any]]:
     """Return rows as a run makes them, of a baseline that takes 50 ms; no seconds stand for a time-out."""
     about = job(Path(), subject)
-    stamp = {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0} | HERE
+    stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0}
     ratio = seconds / 0.05
     figures = {
         "status": "ok", "median_s": seconds, "ratio": ratio, "ratio_low": ratio * (1 - spread),

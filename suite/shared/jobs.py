@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from suite.shared import machine
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.files import ROOT
 
@@ -77,8 +76,7 @@ class Job:
 
     def rows(self, cases: Sequence[Case], status: str) -> list[dict[str, Any]]:
         """Return rows without figures, which say why there are none."""
-        environment = machine.environment(self.torch_device)
-        return [self.columns(case, name) | {"status": status} | environment for case in cases for name in self.passes]
+        return [self.columns(case, name) | {"status": status} for case in cases for name in self.passes]
 
     def left(self, case: Case, name: str) -> Path:
         """Return where the process leaves the row of a pass."""

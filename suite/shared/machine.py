@@ -16,15 +16,25 @@ def default_device() -> torch.device:
 
 @cache
 def name(device: torch.device) -> str:
-    """Return the processor's name in words."""
+    """Return the processor's name in words; with family and model where it has no number of a model itself.
+
+    "AMD EPYC" and "Intel(R) Xeon(R) Processor @ 2.70GHz" are what virtual machines call processors of many kinds.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return str(cpuinfo.get_cpu_info().get("brand_raw", platform.machine()))
+    told = cpuinfo.get_cpu_info()
+    brand = str(told.get("brand_raw", platform.machine()))
+    numbers = [f"{column} {told[column]}" for column in ("family", "model") if column in told]
+    if re.search(r"\d", brand.split("@")[0]) or not numbers:
+        return brand
+    return f"{brand} ({', '.join(numbers)})"
 
 
 def slug(device: torch.device) -> str:
-    """Return the folder name for results: the GPU's name, or the CPU's and its thread count."""
-    words = name(device) if device.type == "cuda" else f"{name(device)} {torch.get_num_threads()} threads"
+    """Return the folder name for results: the GPU's name, or the CPU's, its vector instructions and threads."""
+    words = name(device)
+    if device.type != "cuda":
+        words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", words.lower())).strip("-")
 
 
@@ -33,10 +43,16 @@ def environment(device: torch.device) -> dict[str, str | int]:
     return {
         "device": device.type,
         "processor": name(device),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def told_apart_by(device: str) -> tuple[str, ...]:
+    """Return the columns of `environment` that tell machines apart whose results differ; device: cpu or cuda."""
+    return ("device", "processor") if device == "cuda" else ("device", "processor", "cpu_capability", "threads")
 
 
 def limit_memory(limit: int, device: torch.device) -> None:

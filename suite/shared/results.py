@@ -1,10 +1,9 @@
-"""Result files: tidy CSV, written whole, each run replacing its own rows."""
+"""Files of results: written whole, read with an error that says what is wrong."""
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -69,33 +68,6 @@ def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
     if missing:
         raise ResultsError(
             f"{path}: expected the column {missing[0]}, got {', '.join(map(str, rows.columns[:4]))}, ...; "
-            "it is damaged, so move it away; nothing was written over it."
+            "it is damaged or of an earlier format, so move it away; nothing was written over it."
         )
     return rows
-
-
-def replace_rows(
-    path: Path,
-    rows: Iterable[Mapping[str, Any]],
-    key: list[str],
-    known: Mapping[str, Collection[str]],
-    needed: Collection[str] = (),
-) -> pd.DataFrame:
-    """Put rows into a result file in place of those with the same key, and return all rows.
-
-    known: by column, the values that still exist; rows of what has since been renamed or removed go.
-    needed: columns without which a row is of an earlier format, and goes too.
-    """
-    new = pd.DataFrame(list(rows))
-    old = read(path, key)
-    if not old.empty:
-        for column, values in known.items():
-            old = old[old[column].astype(str).isin(list(values))]
-        for column in needed:
-            old = old[old[column].notna()] if column in old else old[:0]
-    if not old.empty:
-        fresh = set(new[key].astype(str).itertuples(index=False, name=None))
-        kept = [row not in fresh for row in old[key].astype(str).itertuples(index=False, name=None)]
-        new = pd.concat([old[kept], new], ignore_index=True)
-    write_whole(path, new.to_csv(index=False))
-    return new

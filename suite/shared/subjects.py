@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from impls import names, registry, why_unavailable
 from impls.convert import from_labml, to_labml
-from suite.shared.cases import Case, least_numbers
+from suite.shared.cases import BASELINE, PEER, Case, least_numbers
 from suite.shared.compare import STATE_NAMES, Results, Verdict, compare, draw, implementation, judge, reference
 
 #: Implementations are held against this one before they are timed: at the sizes of a workload the oracle of
@@ -108,10 +108,8 @@ def _lstm_least_numbers(case: Case, train: bool) -> int:
 
 
 #: What every other subject's rounds alternate with. Its own row is the A/A run: the baseline against its twin.
-LSTM = Subject(
-    "torch.nn.LSTM", _lstm, lambda *_: [], (False,), lambda *_: None, _lstm_multiply_adds, _lstm_least_numbers
-)
-LABML = Subject("labml", _labml, _check_labml, (True,), _why_no_labml)
+LSTM = Subject(BASELINE, _lstm, lambda *_: [], (False,), lambda *_: None, _lstm_multiply_adds, _lstm_least_numbers)
+LABML = Subject(PEER, _labml, _check_labml, (True,), _why_no_labml)
 
 
 def subjects() -> list[Subject]:

@@ -7,7 +7,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-ENVIRONMENT = ("device", "processor", "threads", "torch", "python")
+from suite.shared.trust import sources
+
+ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python", "commit")
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -35,9 +37,12 @@ def _is_figures(cells: pd.Series) -> bool:
 
 
 def environments(rows: pd.DataFrame) -> str:
-    """Say where rows were made, in a line for each environment among them."""
+    """Say where rows were made, in a line for each environment among them, and which rest on other sources."""
     found = rows[list(ENVIRONMENT)].drop_duplicates().to_dict("records")
-    return "\n".join(
-        "Made on {processor} ({device}, {threads} CPU threads), torch {torch}, Python {python}.".format_map(e)
+    lines = [
+        "Made on {processor} ({device}, {cpu_capability}, {threads} CPU threads), torch {torch}, Python {python}, "
+        "commit `{commit}`.".format_map(e)
         for e in found
-    )
+    ]
+    stale = int((rows["sources"] != sources()).sum())
+    return "\n".join([*lines, *[f"**Stale**: {stale} of {len(rows)} rows are of other sources."] * (stale > 0)])

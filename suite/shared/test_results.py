@@ -1,7 +1,9 @@
 """Rows tell what they rest on, and whatever happens, result files are whole."""
 
+import inspect
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,19 +14,21 @@ import pandas as pd
 import pytest
 import torch
 
+from impls import naive
 from suite import bench, report
-from suite.pages.pages import page
-from suite.shared import trust
+from suite.shared import compare, machine, trust
+from suite.shared.cases import Case
 from suite.shared.examples import CPU, HERE, job, made
 from suite.shared.files import ROOT
 from suite.shared.machine import slug
-from suite.shared.results import ResultsError, read, replace_rows, write_whole
+from suite.shared.results import ResultsError, read, write_whole
+from suite.shared.rows import STAMP, Table, stamp, table
 from suite.timing import plan as planning
 
 
 def verified(**changes: Any) -> dict[str, Any]:
     row = {"implementation": "batched", "dtype": "float32", "case": "a", "verdict": "pass"}
-    return row | {"sources": trust.sources()} | HERE | changes
+    return row | HERE | changes
 
 
 @pytest.mark.parametrize(
@@ -45,11 +49,6 @@ def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]],
     assert (found.refusal is not None) == (word in ("red", "stale"))
 
 
-def test_rows_of_before_sources_were_recorded_are_stale() -> None:
-    rows = pd.DataFrame([verified()]).drop(columns="sources")
-    assert trust.standing(rows, "batched", "float32", torch.__version__).word == "stale"
-
-
 def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
     hashes = {
         trust.standing(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
@@ -64,38 +63,130 @@ def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
-    page("verify").put(tmp_path, [verified(), verified(implementation="deferred", verdict="FAIL", case="training")])
+    table("verify").replace(
+        tmp_path, [verified(), verified(implementation="deferred", verdict="FAIL", case="training")]
+    )
     jobs = [job(tmp_path, name) for name in ("batched", "deferred", "torch.nn.LSTM")]
     labels = [planned.instead for planned in planning.plan(jobs, tmp_path)]
     assert labels == [None, "refused: verify.csv has a failure of deferred in float32", None]
     assert [planned.runs for planned in planning.plan(jobs, tmp_path, unverified=True)] == [True] * 3
 
 
-def test_the_sources_hash_sees_a_change_and_no_change_of_line_ends(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of what rows rest on, which is hashed in place of the sources themselves."""
+    for part in ("impls", "suite/shared"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(trust, "ROOT", tmp_path)
-    (tmp_path / "impls").mkdir()
-    hashes = []
-    for text in (b"a\nb\n", b"a\r\nb\r\n", b"a\nc\n"):
-        (tmp_path / "impls" / "one.py").write_bytes(text)
-        hashes.append(trust.sources.__wrapped__())
-    assert hashes[0] == hashes[1] != hashes[2]
+    monkeypatch.setattr(trust, "sources", trust.sources.__wrapped__)
+    return tmp_path
+
+
+def test_a_change_of_line_ends_is_none_of_the_sources(copied: Path) -> None:
+    before, path = trust.sources(), copied / "impls" / "naive.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert trust.sources() == before
     assert trust.commit.__wrapped__() == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("path", "line", "changed"),
+    [
+        (compare.__file__, "TIMES = 2.0", "TIMES = 3.0"),
+        (compare.__file__, "DRAWS = 8", "DRAWS = 1"),
+        (inspect.getfile(compare.draw), "0.7 / math.sqrt", "0.1 / math.sqrt"),
+        (inspect.getfile(Case), "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=5, S=5, Z=2)"),
+        (naive.__file__, "def ", "def  "),
+    ],
+    ids=["rule", "number-of-draws", "draws", "cases", "implementations"],
+)
+def test_rows_are_stale_once_what_they_rest_on_changes(copied: Path, path: str, line: str, changed: str) -> None:
+    rows = pd.DataFrame([verified(sources=trust.sources())])
+    assert trust.standing(rows, "batched", "float32", torch.__version__).word == "verified"
+    source = copied / Path(path).relative_to(ROOT)
+    assert line in source.read_text()
+    source.write_text(source.read_text().replace(line, changed, 1))
+    assert trust.standing(rows, "batched", "float32", torch.__version__).word == "stale"
+
+
+LETTERS = Table("letters", ("name", "n"), {"name": "A letter.", "n": "A number.", "value": "Another."}, ("name",))
+
+
+def put(folder: Path, *rows: tuple[str, int, int], known: str = "abc") -> None:
+    given = [dict(zip(("name", "n", "value"), row, strict=True)) for row in rows]
+    LETTERS.put(folder, given, CPU, listed={"name": list(known)})
+
+
+def lying(folder: Path) -> list[list[Any]]:
+    """Return what lies in the file, but for the stamp."""
+    rows = LETTERS.read(folder)
+    return rows[["name", "n", "value"]].to_numpy().tolist() if len(rows) else []
+
+
 def test_a_partial_run_replaces_only_its_own_rows(tmp_path: Path) -> None:
-    path, known = tmp_path / "rows.csv", {"name": ["a", "b", "c"]}
-    replace_rows(path, [{"name": "a", "n": 1, "value": 1}, {"name": "b", "n": 1, "value": 2}], ["name", "n"], known)
-    replace_rows(path, [{"name": "b", "n": 1, "value": 3}, {"name": "b", "n": 2, "value": 4}], ["name", "n"], known)
-    assert read(path).to_dict("split")["data"] == [["a", 1, 1], ["b", 1, 3], ["b", 2, 4]]
-    replace_rows(path, [{"name": "c", "n": 1, "value": 5}], ["name", "n"], {"name": ["b", "c"]})
-    assert list(read(path)["name"]) == ["b", "b", "c"]
+    put(tmp_path, ("a", 1, 1), ("b", 1, 2))
+    put(tmp_path, ("b", 1, 3), ("b", 2, 4))
+    assert lying(tmp_path) == [["a", 1, 1], ["b", 1, 3], ["b", 2, 4]]
 
 
-def test_rows_of_an_earlier_format_go_when_new_ones_come(tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_text("name,value\na,1\n")
-    replace_rows(path, [{"name": "b", "value": 2, "made": "x"}], ["name"], {}, ["made"])
-    assert list(read(path)["name"]) == ["b"]
+def test_rows_of_what_is_no_longer_there_go(tmp_path: Path) -> None:
+    put(tmp_path, ("a", 1, 1), ("b", 1, 2))
+    put(tmp_path, ("c", 1, 5), known="bc")
+    assert lying(tmp_path) == [["b", 1, 2], ["c", 1, 5]]
+
+
+def test_a_file_is_sorted_by_its_key_whatever_was_put_first(tmp_path: Path) -> None:
+    put(tmp_path, ("b", 10, 0))
+    put(tmp_path, ("b", 9, 0), ("a", 10, 0), known="ba")
+    assert lying(tmp_path) == [["b", 9, 0], ["b", 10, 0], ["a", 10, 0]]
+    table("bench").replace(tmp_path, [*made("torch.nn.LSTM", 1), *made("batched_cpu", 1), *made("naive", 1)])
+    assert list(table("bench").read(tmp_path)["implementation"][::2]) == ["naive", "batched_cpu", "torch.nn.LSTM"]
+
+
+def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, ("a", 1, 1), ("b", 1, 2))
+    rows = LETTERS.read(tmp_path)
+    assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in stamp(CPU).items()}
+    for column in ("colour", "commit"):
+        with pytest.raises(ValueError, match=rf"letters: expected columns declared in suite/shared/rows.py.*{column}"):
+            LETTERS.put(tmp_path, [{"name": "a", "n": 1, column: "red"}], CPU)
+
+
+@pytest.mark.parametrize(("column", "other"), [("processor", "Another"), ("cpu_capability", "AVX2"), ("threads", 96)])
+def test_rows_of_two_machines_never_meet_in_a_file(tmp_path: Path, column: str, other: Any) -> None:
+    put(tmp_path, ("a", 1, 1))
+    path = LETTERS.path(tmp_path)
+    before = path.read_text()
+    row = {"name": "b", "n": 1, "value": 2} | HERE | {column: other}
+    with pytest.raises(ResultsError, match=rf"expected rows of one machine, got {column} .* and {other}"):
+        LETTERS.replace(tmp_path, [row], listed={"name": ["a", "b"]})
+    assert path.read_text() == before
+    pd.concat([pd.read_csv(path), pd.DataFrame([row])]).to_csv(path, index=False)
+    with pytest.raises(ResultsError, match=rf"expected rows of one machine, got {column}"):
+        LETTERS.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("brand", "expected"),
+    [
+        ("AMD EPYC", "AMD EPYC (family 25, model 17)"),
+        ("Intel(R) Xeon(R) Processor @ 2.70GHz", "Intel(R) Xeon(R) Processor @ 2.70GHz (family 25, model 17)"),
+        ("AMD EPYC 7763 64-Core Processor", "AMD EPYC 7763 64-Core Processor"),
+    ],
+)
+def test_a_processor_whose_name_says_nothing_is_told_by_family_and_model(
+    brand: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"brand_raw": brand, "family": 25, "model": 17}
+    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: told)
+    assert machine.name.__wrapped__(CPU) == expected
+
+
+def test_the_folder_of_a_machine_tells_vector_width_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "name", lambda device: "AMD EPYC (family 25, model 17)")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert slug(CPU) == "amd-epyc-family-25-model-17-avx2-2-threads"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +246,7 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, capsys: Any, dam
 
 def test_a_full_disk_is_a_sentence_and_loses_no_row(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     path = tmp_path / slug(CPU) / "bench.csv"
-    page("bench").put(path.parent, made("row_scaled", 0.2))
+    table("bench").replace(path.parent, made("row_scaled", 0.2))
     before = path.read_bytes()
 
     def full(_: int) -> None:
@@ -171,9 +262,9 @@ def test_killed_at_any_moment_a_run_leaves_whole_files_and_whole_jobs(tmp_path: 
     script = f"""
 from pathlib import Path
 from suite.shared.examples import made
-from suite.pages.pages import page
+from suite.shared.rows import table
 for k in range(1, 10**6):
-    page("bench").put(Path({str(tmp_path)!r}), made("batched", k))
+    table("bench").replace(Path({str(tmp_path)!r}), made("batched", k))
     print(k, flush=True)
 """
     root = ROOT
@@ -182,7 +273,7 @@ for k in range(1, 10**6):
         for _ in range(20):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
-    rows = page("bench").rows(tmp_path)
+    rows = table("bench").read(tmp_path)
     assert list(rows["pass"]) == ["forward", "train"]
     assert rows["median_s"].nunique() == 1
     assert rows["median_s"].iloc[0] >= 20
@@ -208,17 +299,17 @@ def test_a_shard_that_is_none_is_an_error(text: str, capsys: pytest.CaptureFixtu
 
 def test_report_merges_shards_and_refuses_those_of_two_commits(tmp_path: Path, capsys: Any) -> None:
     folder = tmp_path / slug(CPU)
-    bench_page = page("bench")
-    bench_page.put(folder, made("naive", 9) + made("batched", 8))
-    bench_page.put(folder, made("batched", 1), "shard-1-of-3")
-    bench_page.put(folder, made("torch.nn.LSTM", 1, commit="other"), "shard-2-of-3")
+    bench_table = table("bench")
+    bench_table.replace(folder, made("naive", 9) + made("batched", 8))
+    bench_table.replace(folder, made("batched", 1), "shard-1-of-3")
+    bench_table.replace(folder, made("torch.nn.LSTM", 1, commit="other"), "shard-2-of-3")
     before = {path.name: path.read_text() for path in folder.iterdir()}
     assert report.main(["--results", str(tmp_path)]) == 2
     assert "expected shards of one commit" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in folder.iterdir()} == before
     assert report.main(["--results", str(tmp_path), "--mixed"]) == 0
     assert "merged shard-1-of-3, shard-2-of-3; not there: shard-3-of-3" in capsys.readouterr().out
-    rows = bench_page.rows(folder)
+    rows = bench_table.read(folder)
     assert dict(zip(rows["implementation"], rows["median_s"], strict=True)) == {
         "naive": 9, "batched": 1, "torch.nn.LSTM": 1,
     }  # fmt: skip

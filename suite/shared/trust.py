@@ -3,13 +3,15 @@
 import hashlib
 import subprocess
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from impls import names
 from suite.shared.files import ROOT
 
+#: What a row rests on besides the implementations: the tolerance rule, the draws, and the cases.
+RULE = ("suite/shared/compare.py", "suite/shared/cases.py")
 _SUFFIXES = {".py", ".h", ".cpp"}
 _DIGITS = 12
 
@@ -28,11 +30,11 @@ def _hash(data: bytes) -> str:
 
 @cache
 def sources() -> str:
-    """Return the hash of everything under impls/ that is compiled or run."""
-    folder = ROOT / "impls"
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
+    """Return the hash of everything under impls/ that is compiled or run, and of `RULE`."""
+    files = sorted(path for path in (ROOT / "impls").rglob("*") if path.suffix in _SUFFIXES)
+    files += [ROOT / path for path in RULE]
     # Line ends differ between checkouts.
-    texts = [path.relative_to(folder).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n") for path in files]
+    texts = [path.relative_to(ROOT).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n") for path in files]
     return _hash(b"\0".join(texts))
 
 
@@ -74,7 +76,6 @@ def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_versio
     digest = _hash(rows.to_csv(index=False).encode())
     if (rows["verdict"] == "FAIL").any():
         return Standing("red", digest, f"verify.csv has a failure of {implementation} in {dtype}")
-    made_with: Any = rows["sources"] if "sources" in rows else pd.Series("", index=rows.index)
-    if (made_with != sources()).any():
+    if (rows["sources"] != sources()).any():
         return Standing("stale", digest, f"verify.csv is of other sources for {implementation} in {dtype}")
     return Standing("verified", digest)

@@ -54,7 +54,7 @@ def rows(task: Task) -> Iterator[dict[str, Any]]:
         size: dict[str, Any] = {task.part: n}
         case = replace(task.case, **size)
         found = list(_point(task, case, going))
-        yield from (row | {"n": n, "held_out": n in HELD_OUT[task.part]} for row in found)
+        yield from (row | {"n": n, "held_out": n in HELD_OUT[task.part], "slow_s": SLOW} for row in found)
         going = [row["implementation"] for row in found if row["median_s"] < SLOW]
 
 

@@ -15,16 +15,15 @@ def main(task_path: Path, rows_path: Path) -> None:
     task = Task.read(task_path)
     if task.memory_limit:
         machine.limit_memory(task.memory_limit, task.torch_device)
-    where = machine.environment(task.torch_device)
     with rows_path.open("a", encoding="utf-8") as file:
         try:
             for row in STUDIES[task.study].rows(task):
-                file.write(json.dumps(row | where) + "\n")
+                file.write(json.dumps(row) + "\n")
                 file.flush()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            file.write(json.dumps(task.row("end", task.subjects[0], status="out of memory") | where) + "\n")
+            file.write(json.dumps(task.row("end", task.subjects[0], status="out of memory")) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from suite.shared import machine
 from suite.shared.cases import Case
 from suite.shared.files import ROOT
 
@@ -106,6 +105,5 @@ def run(task: Task, time_limit: float, log: Path, environment: Mapping[str, str]
         lines = left.read_text(encoding="utf-8").splitlines() if left.exists() else []
     rows = [json.loads(line) for line in lines]
     if ended != "ok":
-        last = task.row("end", task.subjects[0], status=ended)
-        rows.append(last | machine.environment(task.torch_device))
+        rows.append(task.row("end", task.subjects[0], status=ended))
     return rows

@@ -141,6 +141,7 @@ def rows(task: Task) -> Iterator[dict[str, Any]]:
         "sha256": text(case.I).sha256,
     }
     shared |= {"width": training.model.softmax.in_features}
+    shared |= {"learning_rate": LEARNING_RATE, "clip": CLIP, "held_out_share": HELD_OUT}
     for share in (0.0, *CHECKPOINTS):
         training.until(task.seconds * share)
         bits = bits_per_character(training.model, held_out.to(device))

@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 from torch import Tensor
 
 from suite.shared.files import ROOT
 from suite.shared.stopwatch import Stopwatch, Work, stopwatch
-from suite.shared.tables import environments, markdown
 
 #: The side of the square matrices grows until their product takes so long, or up to the largest.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05
@@ -41,7 +39,7 @@ def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = best(watch, lambda: target.copy_(source))
-    return {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy} | max(
+    return {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | max(
         (rate for way in products(device, dtype) for rate in rates(watch, way, device, dtype)),
         key=lambda rate: rate["multiply_adds_per_s"],
     )
@@ -99,30 +97,6 @@ def share(row: Mapping[str, Any], ceiling: Mapping[str, Any]) -> dict[str, Any]:
         "bound": "compute" if compute >= memory else "memory",
         "share": max(compute, memory) / row["median_s"],
     }
-
-
-def hardware_markdown(rows: pd.DataFrame) -> str:
-    """Return hardware.md."""
-    table = pd.DataFrame(
-        {
-            "dtype": row["dtype"],
-            "large product, GFLOP/s": f"{2 * row['multiply_adds_per_s'] / 1e9:,.0f}",
-            "by": row.get("product", "-"),  # earlier rows do not say
-            "side": f"{row['side']}",
-            "large copy, GB/s": f"{row['bytes_per_s'] / 1e9:,.1f}",
-        }
-        for _, row in rows.iterrows()
-    )
-    return f"""# What the hardware allows
-
-{environments(rows)}
-
-The best of half a second of each: the product of two square matrices, two operations for each multiply-add, by
-whichever library and of whichever side is the fastest, and a copy of {COPIED >> 20} MiB, whose bytes count twice, read
-and written. The benchmark's shares of the bound rest on these.
-
-{markdown(table)}
-"""
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

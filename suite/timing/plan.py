@@ -7,10 +7,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from suite.pages.pages import page
-from suite.shared import machine, trust
+from suite.shared import trust
 from suite.shared.jobs import Job
-from suite.shared.results import read
+from suite.shared.rows import stamp, table
 from suite.shared.subjects import find
 
 #: What counts as gone wrong. A run that goes on from another does these again: it may have been the machine's fault.
@@ -45,9 +44,9 @@ def plan(
     part: of a sweep, such as "shard-1-of-3". resume: keep rows that are there.
     unverified: run what verification calls red or stale too.
     """
-    verify = read(folder / "verify.csv", page("verify").key)
-    rows = page("bench").rows(folder, part)
-    earlier = rows if len(rows) else page("bench").rows(folder)
+    verify = table("verify").read(folder)
+    rows = table("bench").read(folder, part)
+    earlier = rows if len(rows) else table("bench").read(folder)
     return [_planned(job, verify, rows, earlier, resume, unverified) for job in jobs]
 
 
@@ -80,6 +79,6 @@ def _finished(job: Job, rows: pd.DataFrame) -> bool:
     """Return whether all rows of the job are there, of this code and environment, and none went wrong."""
     if len(rows) < len(job.layer_norms) * len(job.passes):
         return False
-    here = trust.stamp() | machine.environment(job.torch_device)
+    here = stamp(job.torch_device)
     same = all((rows[column].astype(str) == str(value)).all() for column, value in here.items())
     return same and not rows["status"].str.startswith(WRONG).any()

@@ -281,5 +281,4 @@ def status_of(error: Exception) -> str:
 
 def leave(job: Job, case: Case, name: str, **figures: Any) -> None:
     """Write the row of one pass where the parent looks for it."""
-    row = job.columns(case, name) | figures | machine.environment(job.torch_device)
-    write_whole(job.left(case, name), json.dumps(row))
+    write_whole(job.left(case, name), json.dumps(job.columns(case, name) | figures))

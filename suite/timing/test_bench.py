@@ -16,13 +16,13 @@ from rich.console import Console
 
 from suite import bench
 from suite.pages.bench_tables import bench_markdown, bench_summary
-from suite.pages.pages import page
 from suite.shared import trust
 from suite.shared.cases import SHORT, WORKLOADS
 from suite.shared.compare import Verdict
 from suite.shared.examples import CPU, TINY, job, made
 from suite.shared.jobs import Job, run
 from suite.shared.machine import slug
+from suite.shared.rows import STAMP, table
 from suite.shared.subjects import find
 from suite.timing import progress as live
 from suite.timing import step as bench_step
@@ -48,7 +48,7 @@ whole = pytest.mark.thorough("a whole benchmark")
 @whole
 def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(results: Path) -> None:
     folder = results / slug(CPU)
-    rows = page("bench").rows(folder)
+    rows = table("bench").read(folder)
     timed = rows[rows["status"] == "ok"]
     assert list(timed["implementation"] + " " + timed["pass"]) == [
         "batched forward", "batched train", "torch.nn.LSTM forward", "torch.nn.LSTM train",
@@ -72,7 +72,7 @@ def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(results
 
 @whole
 def test_what_cannot_run_here_has_rows_that_say_why(results: Path) -> None:
-    rows = page("bench").rows(results / slug(CPU))
+    rows = table("bench").read(results / slug(CPU))
     rows = rows[rows["implementation"] == "batched_cuda"]
     assert list(rows["status"]) == ["not run: batched_cuda runs on cuda, not on cpu."] * 2
     text = (results / slug(CPU) / "bench.md").read_text()
@@ -106,14 +106,14 @@ def test_an_interrupted_run_keeps_what_is_done_and_says_how_to_go_on(
     def once(job: Job, *_: Path) -> list[dict[str, Any]]:
         if job.subject == "deferred":
             raise KeyboardInterrupt
-        return made(job.subject, 0.1)
+        return [{c: v for c, v in row.items() if c not in STAMP} for row in made(job.subject, 0.1)]
 
     monkeypatch.setattr(bench, "run", once)
     monkeypatch.setattr(bench, "measured_ceilings", lambda *_: {})
     chosen = ["--implementation", "batched", "deferred", "torch.nn.LSTM", *ON_CPU, "--results", str(tmp_path)]
     assert bench.main(["--workload", "small", *chosen]) == 130
     assert "Interrupted: 1 of 3 jobs are done and kept; --resume goes on from there." in capsys.readouterr().out
-    assert list(page("bench").rows(tmp_path / slug(CPU))["implementation"]) == ["batched"] * 2
+    assert list(table("bench").read(tmp_path / slug(CPU))["implementation"]) == ["batched"] * 2
 
 
 @whole

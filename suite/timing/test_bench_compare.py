@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from suite import bench_compare
-from suite.pages.bench_tables import LSTM
-from suite.pages.pages import page
+from suite.shared.cases import BASELINE
 from suite.shared.examples import made
+from suite.shared.rows import table
 
 
 def compare(tmp_path: Path, old: Sequence[Any], new: Sequence[Any], *arguments: str) -> int:
     for name, rows in (("old", old), ("new", new)):
-        page("bench").put(tmp_path / name, rows)
+        table("bench").replace(tmp_path / name, rows)
     return bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new" / "bench.csv"), *arguments])
 
 
@@ -28,7 +28,7 @@ def test_compare_fails_on_a_regression_beyond_both_intervals(tmp_path: Path, cap
 
 
 def test_compare_calls_no_change_of_the_baseline_against_itself_a_regression(tmp_path: Path, capsys: Any) -> None:
-    assert compare(tmp_path, made(LSTM, 0.05), made(LSTM, 0.06)) == 0
+    assert compare(tmp_path, made(BASELINE, 0.05), made(BASELINE, 0.06)) == 0
     assert "2 A/A run" in capsys.readouterr().out
 
 
