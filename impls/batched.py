@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layer import LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight, norm
+from .definition import CellNorms, LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight, norm
 
 
 class Weights(NamedTuple):
@@ -19,7 +19,8 @@ class Weights(NamedTuple):
     b_z: Tensor  # [12Z]; z_b has no bias
     w_d: Tensor  # [12, Z, H]
     bias: Tensor  # [4, H]
-    norms: tuple[Tensor | None, ...]  # as in LayerParams
+    norms: CellNorms
+    hyper_norms: CellNorms
 
 
 def prepare(p: LayerParams) -> Weights:
@@ -31,7 +32,8 @@ def prepare(p: LayerParams) -> Weights:
         embedding_bias(p),
         p.d_weight.flatten(0, 1).mT,
         p.bias,
-        p[10:],
+        p.norms,
+        p.hyper_norms,
     )
 
 
@@ -42,7 +44,9 @@ Step = Callable[[Tensor, Tensor, LayerState], LayerState]
 def step(w: Weights) -> Step:
     """Return the step of one layer: three products, and d from z without a [12H, S] matrix."""
     H, S, Z = w.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]
-    n, n_c, n_hyper, n_hyper_c = (norm(*w.norms[k : k + 2]) for k in range(0, 8, 2))
+    n, n_c = norm(w.norms.weight, w.norms.bias), norm(w.norms.c_weight, w.norms.c_bias)
+    n_hyper = norm(w.hyper_norms.weight, w.hyper_norms.bias)
+    n_hyper_c = norm(w.hyper_norms.c_weight, w.hyper_norms.c_bias)
 
     def take(v_t: Tensor, a_x_t: Tensor, s: LayerState) -> LayerState:
         h, c, h_hat, c_hat = s

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import batched, transforms, triton_driver
-from .layer import LayerParams, LayerState
+from .definition import LayerParams, LayerState
 
 #: Every combination of sizes, dtype, layer norm and gradient mode is a graph of its own.
 GRAPHS = 256

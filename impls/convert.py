@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from .layer import LayerParams, shapes
+from .definition import LayerParams, shapes
 
 _SOURCES = ("h", "x", "b")
 _PARTS = ("weight", "bias")

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .layer import EPS, LayerParams, LayerState, embedding_bias, hidden_weight, norm
-from .recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, by_chunks, rung
+from .chunked_backward import BackwardSweep, Chunk, Deltas, by_chunks
+from .custom_op import as_operator
+from .definition import EPS, CellNorms, LayerParams, LayerState, embedding_bias, hidden_weight, norm
+from .sweeps import ForwardSweep, Inputs, Sweeps
 
 
 def forward(p: LayerParams) -> ForwardSweep:
@@ -17,9 +19,9 @@ def forward(p: LayerParams) -> ForwardSweep:
     w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
-    def sweep(inputs: Inputs, s: LayerState, into: LayerState, uh: Tensor | None) -> LayerState:
-        vx = inputs.products
-        uh = torch.empty_like(vx) if uh is None else uh
+    def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
+        vx = inputs.vx
+        uh = torch.empty_like(vx) if residuals is None else residuals
         B = vx.shape[1]
         v = vx[..., : 4 * H].unflatten(-1, (4, H))
         a_x = vx[..., 4 * H :] + p.hyper_bias.flatten()
@@ -70,14 +72,14 @@ def backward(p: LayerParams) -> BackwardSweep:
         d_h, d_x = torch.bmm(z[:8], w_d[:8].mT).view(2, 4, K, B, H).permute(0, 2, 3, 1, 4)  # [K, B, 4, H] each
         b = torch.baddbmm(p.bias.unsqueeze(1), z[8:], w_d[8:].mT).view(4, K, B, H).permute(1, 2, 0, 3)
         u, v = u.unflatten(-1, (4, H)), v.unflatten(-1, (4, H))
-        rec = chunk.uh.new_empty(K, B, 4 * H + 4 * S)
-        du, da = rec[..., : 4 * H].unflatten(-1, (4, H)), rec[..., 4 * H :].unflatten(-1, (4, S))
-        dy, dz = rec.new_empty(K, B, 4, H), rec.new_empty(K, B, 12, Z)
-        y = torch.mul(d_h, u, out=rec.new_empty(K, B, 4, H)).addcmul_(d_x, v).add_(b)
+        d_uh = chunk.uh.new_empty(K, B, 4 * H + 4 * S)
+        du, da = d_uh[..., : 4 * H].unflatten(-1, (4, H)), d_uh[..., 4 * H :].unflatten(-1, (4, S))
+        dy, dz = d_uh.new_empty(K, B, 4, H), d_uh.new_empty(K, B, 12, Z)
+        y = torch.mul(d_h, u, out=d_uh.new_empty(K, B, 4, H)).addcmul_(d_x, v).add_(b)
         del b
-        main = CellGradient(y, chunk.before.c, chunk.after.c, p[10:14], dy)
-        hyper = CellGradient(a.view(K, B, 4, S), chunk.before.c_hat, chunk.after.c_hat, p[14:18], da)
-        scaled = rec.new_empty(8, B, H)
+        main = CellGradient(y, chunk.before.c, chunk.after.c, p.norms, dy)
+        hyper = CellGradient(a.view(K, B, 4, S), chunk.before.c_hat, chunk.after.c_hat, p.hyper_norms, da)
+        scaled = d_uh.new_empty(8, B, H)
         dyu, dyv = scaled[:4].transpose(0, 1), scaled[4:].transpose(0, 1)
         dh, dc, dh_hat, dc_hat = carried
         for t in reversed(range(K)):
@@ -90,8 +92,8 @@ def backward(p: LayerParams) -> BackwardSweep:
             dz[t, :, 8:] = torch.bmm(dy[t].transpose(0, 1), w_d[8:]).transpose(0, 1)
             torch.addmm(dh_hat, dz[t].view(B, 12 * Z), w_z, out=hyper.dh[t])
             dc_hat = hyper.step(t, dc_hat)
-            dh, dh_hat = (w_h @ rec[t].T).T, rec[t, :, 4 * H :] @ w_s
-        deltas = Deltas(rec, (dy * d_x).flatten(2), dy, dz, (*main.norms(), *hyper.norms()))
+            dh, dh_hat = (w_h @ d_uh[t].T).T, d_uh[t, :, 4 * H :] @ w_s
+        deltas = Deltas(d_uh, (dy * d_x).flatten(2), dy, dz, (*main.norms(), *hyper.norms()))
         return deltas, LayerState(dh, main.last(dc), dh_hat, hyper.last(dc_hat))
 
     return sweep
@@ -100,7 +102,7 @@ def backward(p: LayerParams) -> BackwardSweep:
 class CellGradient:
     """The gradient of one LSTM cell over a chunk: all that does not depend on later steps is computed at once."""
 
-    def __init__(self, y: Tensor, before: Tensor, after: Tensor, norms: Sequence[Tensor | None], dy: Tensor) -> None:
+    def __init__(self, y: Tensor, before: Tensor, after: Tensor, norms: CellNorms, dy: Tensor) -> None:
         """Take gates y [K, B, 4, F] before their norm, raw cells [K, B, F], and where the gradient of y is to go."""
         weight, bias, c_weight, c_bias = norms
         self.gates_norm, self.cell_norm = norm_gradient(y, weight, bias), norm_gradient(after, c_weight, c_bias)
@@ -207,4 +209,4 @@ def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Iden
     return Identity(y) if weight is None or bias is None else LayerNorm(y, weight, bias)
 
 
-run = rung(__name__, Sweeps(forward, by_chunks(backward), keeps_products=True))
+run = as_operator(__name__, Sweeps(forward, by_chunks(backward), leaves_residuals=True))

@@ -1,119 +1,116 @@
-"""What one HyperLSTM layer consists of: its sizes, its parameters, its state, its layer norm.
-
-Dims legend, valid in every file of this project:
-
-    T  steps of the sequence       B  batch rows            I  input_size of the layer
-    H  hidden_size                 S  hyper_size            Z  n_z
-    L  n_layers
-
-Axes of length 4 run over the gates in the order i, f, g, o (that of `torch.nn.LSTM`); axes of length 3 run over what
-the hypernetwork scales or makes: the product with h, the product with x, the bias, in this order.
-"""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""One layer as a module: its parameters, their initial values, and the choice of the implementation that runs it."""
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-#: Added to the variance in every layer norm.
-EPS = 1e-5
-
-
-class LayerParams(NamedTuple):
-    """The parameters of one layer; the norms are None when the layer has no layer norm."""
-
-    weight_x: Tensor  # [4, H, I]
-    weight_h: Tensor  # [4, H, H]
-    bias: Tensor  # [4, H]
-    hyper_weight_x: Tensor  # [4, S, I]
-    hyper_weight_h: Tensor  # [4, S, H]
-    hyper_weight_s: Tensor  # [4, S, S]
-    hyper_bias: Tensor  # [4, S]
-    z_weight: Tensor  # [3, 4, Z, S]
-    z_bias: Tensor  # [2, 4, Z]
-    d_weight: Tensor  # [3, 4, H, Z]
-    norm_weight: Tensor | None = None  # [4, H]
-    norm_bias: Tensor | None = None  # [4, H]
-    norm_c_weight: Tensor | None = None  # [H]
-    norm_c_bias: Tensor | None = None  # [H]
-    hyper_norm_weight: Tensor | None = None  # [4, S]
-    hyper_norm_bias: Tensor | None = None  # [4, S]
-    hyper_norm_c_weight: Tensor | None = None  # [S]
-    hyper_norm_c_bias: Tensor | None = None  # [S]
+from . import checks
+from .definition import LayerParams, LayerState, shapes
+from .registry import resolve
 
 
-def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each parameter of a layer, in the order of `LayerParams`."""
-    always: dict[str, tuple[int, ...]] = {
-        "weight_x": (4, H, I),
-        "weight_h": (4, H, H),
-        "bias": (4, H),
-        "hyper_weight_x": (4, S, I),
-        "hyper_weight_h": (4, S, H),
-        "hyper_weight_s": (4, S, S),
-        "hyper_bias": (4, S),
-        "z_weight": (3, 4, Z, S),
-        "z_bias": (2, 4, Z),
-        "d_weight": (3, 4, H, Z),
-    }
-    norms: dict[str, tuple[int, ...]] = {
-        "norm_weight": (4, H),
-        "norm_bias": (4, H),
-        "norm_c_weight": (H,),
-        "norm_c_bias": (H,),
-        "hyper_norm_weight": (4, S),
-        "hyper_norm_bias": (4, S),
-        "hyper_norm_c_weight": (S,),
-        "hyper_norm_c_bias": (S,),
-    }
-    return always | norms if layer_norm else always
+class Layer(nn.Module):
+    """One layer: owns its parameters and reads them afresh at every call, so that hooks and parametrisations work."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        hyper_size: int,
+        n_z: int,
+        *,
+        layer_norm: bool,
+        device: torch.device | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        #: By name, those there are.
+        self.shapes = shapes(input_size, hidden_size, hyper_size, n_z, layer_norm=layer_norm)
+        self._shapes = list(self.shapes.values())
+        for name in LayerParams._fields:
+            shape = self.shapes.get(name)
+            value = None if shape is None else nn.Parameter(_empty(name, shape, device, dtype))
+            self.register_parameter(name, value)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set every parameter to its initial value (paper, A.2.3)."""
+        p = self._params()
+        with torch.no_grad():
+            for weight in (p.weight_x, p.weight_h, p.hyper_weight_x, p.hyper_weight_h, p.hyper_weight_s):
+                for gate in weight:
+                    # No QR in half precision: draw in float32 and round.
+                    wide = gate if gate.dtype == torch.float64 else gate.float()
+                    gate.copy_(nn.init.orthogonal_(torch.empty_like(wide)))
+            for zero in (p.bias, p.hyper_bias, p.z_weight[:2], p.d_weight[2]):
+                zero.zero_()
+            p.z_bias.fill_(1.0)
+            p.z_weight[2].normal_(std=0.01)
+            p.d_weight[:2].fill_(0.1 / p.d_weight.shape[-1])
+            for name, value in self.named_parameters(recurse=False):
+                if "norm" in name:
+                    value.fill_(1.0 if name.endswith("weight") else 0.0)
+
+    def check(self, prefix: str, dtype: torch.dtype | None) -> torch.dtype | None:
+        """Raise ValueError for a parameter with a wrong shape, another device than the first's, or another dtype.
+
+        dtype: expected; None for that of the first. Returns what the next layer should have: autocast makes one dtype
+        of several.
+        """
+        values = [q for q in self._parameters.values() if q is not None]
+        if not values:
+            return dtype
+        dtype, device = dtype or values[0].dtype, values[0].device
+        if [q.shape for q in values] != self._shapes or any(q.dtype != dtype or q.device != device for q in values):
+            one_dtype = None if _autocasts(device.type) else dtype
+            checks.parameters(self._parameters, self.shapes, prefix, one_dtype, device)
+        return dtype
+
+    def forward(self, x: Tensor, start: LayerState, impl: str) -> tuple[Tensor, LayerState]:
+        """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state."""
+        p = self._params()
+        device_type = p.weight_h.device.type
+        if _autocasts(device_type):
+            dtype = torch.get_autocast_dtype(device_type)
+            p = LayerParams._make(q if q is None else _autocast(q, dtype) for q in p)
+            x, start = _autocast(x, dtype), LayerState(*(_autocast(part, dtype) for part in start))
+            with torch.autocast(device_type, enabled=False):
+                return _run(p, x, start, impl)
+        return _run(p, x, start, impl)
+
+    def _params(self) -> LayerParams:
+        own = self._parameters  # without the module's search, save for what a parametrisation makes
+        return LayerParams._make(own[name] if name in own else getattr(self, name) for name in LayerParams._fields)
+
+    def extra_repr(self) -> str:
+        """Return the sizes that this layer maps between."""
+        _, H, I = self._params().weight_x.shape
+        return f"{I} -> {H}"
 
 
-class LayerState(NamedTuple):
-    """What a layer hands from one step to the next; the cells c and c_hat are raw, never normalised."""
-
-    h: Tensor  # [B, H]
-    c: Tensor  # [B, H]
-    h_hat: Tensor  # [B, S]
-    c_hat: Tensor  # [B, S]
-
-
-#: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
-Run = Callable[[LayerParams, Tensor, LayerState], tuple[Tensor, LayerState]]
-
-
-def input_weight(p: LayerParams) -> Tensor:
-    """Return both LSTMs' weights for x side by side, [4H + 4S, I]."""
-    return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])
+def _run(p: LayerParams, x: Tensor, start: LayerState, impl: str) -> tuple[Tensor, LayerState]:
+    """Choose the implementation by what the parameters are here and now, and call it."""
+    weight = p.weight_h
+    checks.like_parameters(weight, x, start)
+    run = resolve(impl, weight.device, weight.dtype).run
+    if x.shape[0] == 0:
+        # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
+        nothing = sum(q.sum() for q in (x, *p.present()))
+        return x.new_empty(0, x.shape[1], weight.shape[1]) * nothing, start
+    return run(p, x, start)
 
 
-def hidden_weight(p: LayerParams) -> Tensor:
-    """Return both LSTMs' weights for h side by side, [4H + 4S, H]."""
-    return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])
+def _empty(name: str, shape: tuple[int, ...], device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
+    try:
+        return torch.empty(shape, device=device, dtype=dtype)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
+        where = f" on {device}" if device else ""
+        raise type(error)(f"{name}: cannot allocate {list(shape)}{where}: {str(error).splitlines()[0]}") from error
 
 
-def embedding_bias(p: LayerParams) -> Tensor:
-    """Return the bias of all twelve z, [12Z]: z_b has none."""
-    return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
+def _autocasts(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
-Norm = Callable[[Tensor], Tensor]
-
-
-def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
-    """Return N, the layer norm over the last axis (paper, A.2.2), or the identity where there is no weight.
-
-    weight, bias: [*, F], broadcast against the normalised [..., F].
-    """
-    if weight is None or bias is None:
-        return lambda y: y
-    return lambda y: torch.addcmul(bias, F.layer_norm(y, y.shape[-1:], eps=EPS), weight)
-
-
-def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
-    """Return N_k for each gate k from the rows of weight, bias [4, F]."""
-    if weight is None or bias is None:
-        return [norm(None, None)] * 4
-    return [norm(weight[k], bias[k]) for k in range(4)]
+def _autocast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast as autocast does: any floating dtype but float64."""
+    return value.to(dtype) if value.is_floating_point() and value.dtype != torch.float64 else value

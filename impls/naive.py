@@ -7,7 +7,7 @@ built, and at every step each sample's [H, H] and [H, I] matrices are built from
 import torch
 from torch import Tensor
 
-from .layer import LayerParams, LayerState, gate_norms, norm
+from .definition import LayerParams, LayerState, gate_norms, norm
 
 
 def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from .layer import Run
+from .definition import Run
 
 T = TypeVar("T")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -44,7 +44,7 @@ class Impl:
     """One row of the table: the module `impls/<name>.py`, and what it promises.
 
     compiles_each_size: it takes many seconds for every new combination of sizes.
-    hand_written: its gradient is, on the skeleton of `recurrence.py`.
+    hand_written: its gradient is, and stands in an operator of `custom_op.py`.
     probe: the module has a `why_unavailable(device, dtype)` of its own, asked when the row has no objection.
     interpreted_on: devices on which it runs too where TRITON_INTERPRET=1 is set, through Triton's interpreter: the same
         kernels, to be checked without a GPU. Such a run is never chosen by "auto" and never timed.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .layer import LayerParams, LayerState, gate_norms, norm
+from .definition import LayerParams, LayerState, gate_norms, norm
 
 
 def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:

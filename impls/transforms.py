@@ -5,15 +5,15 @@ autograd function that transforms can see into. vmap runs the samples one after 
 loop in Python, and so is the time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-#: (what is no tensor, tensors) -> tensors
-Call = Callable[..., tuple[Tensor, ...]]
-Derivative = Callable[..., tuple[Tensor | None, ...]]
+#: Takes and returns tensors, lists of them, and what is no tensor.
+Call = Callable[..., Any]
 
 
 def active() -> bool:
@@ -21,41 +21,78 @@ def active() -> bool:
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
-def transformable(call: Call, save: Callable[..., None], derivative: Derivative) -> Call:
+class _Context:
+    """What a derivative sees of an autograd function whose arguments were flattened: everything as it was given."""
+
+    def __init__(self, ctx: Any) -> None:
+        self._ctx = ctx
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    @property
+    def needs_input_grad(self) -> Any:
+        return self._ctx.signature.given(self._ctx.needs_input_grad[1:])
+
+
+class _Signature:
+    """How the flat arguments and results of one call are nested."""
+
+    def __init__(self, spec: TreeSpec) -> None:
+        self.arguments, self.results = spec, spec
+
+    def given(self, flat: Sequence[Any]) -> Any:
+        return tree_unflatten(flat, self.arguments)
+
+    def made(self, flat: Sequence[Any]) -> Any:
+        return tree_unflatten(flat, self.results)
+
+    def flat(self, results: Any) -> tuple[Any, ...]:
+        leaves, self.results = tree_flatten(results)
+        return tuple(leaves)
+
+
+def transformable(call: Call, setup_context: Callable[..., None], backward: Call) -> Call:
     """Return call as a function that torch.func can transform.
 
-    call: (static, *tensors) -> tensors, where static is one argument without a gradient.
-    save: (ctx, tensors, outputs) puts away what derivative: (ctx, *gradients) -> gradients of the tensors needs.
+    setup_context, backward: as `torch.library.register_autograd` takes them.
     """
 
     class Function(torch.autograd.Function):
         @staticmethod
-        def forward(static: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-            return call(static, *tensors)
+        def forward(signature: _Signature, *flat: Any) -> tuple[Any, ...]:
+            return signature.flat(call(*signature.given(flat)))
 
         @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-            save(ctx, inputs[1:], output)
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+            signature, *flat = inputs
+            ctx.signature = signature
+            setup_context(ctx, signature.given(flat), signature.made(output))
 
         @staticmethod
         def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-            return (None, *derivative(ctx, *gradients))
+            grads = backward(_Context(ctx), *ctx.signature.made(gradients))
+            return (None, *tree_leaves(grads))
 
         @staticmethod
-        def vmap(info: Any, in_dims: tuple[Any, ...], static: Any, *tensors: Tensor) -> tuple[tuple[Tensor, ...], int]:
-            def sample(n: int) -> list[Tensor]:
-                return [q if dim is None else q.select(dim, n) for q, dim in zip(tensors, in_dims[1:], strict=True)]
+        def vmap(info: Any, in_dims: tuple[Any, ...], signature: _Signature, *flat: Any) -> tuple[Any, Any]:
+            def sample(n: int) -> list[Any]:
+                return [q if dim is None else q.select(dim, n) for q, dim in zip(flat, in_dims[1:], strict=True)]
 
-            samples = [apply(static, *sample(n)) for n in range(info.batch_size)]
+            samples = [signature.flat(function(*signature.given(sample(n)))) for n in range(info.batch_size)]
             return tuple(torch.stack(parts) for parts in zip(*samples, strict=True)), 0
 
-    apply: Call = Function.apply
-    return apply
+    def function(*arguments: Any) -> Any:
+        flat, spec = tree_flatten(arguments)
+        signature = _Signature(spec)
+        return signature.made(Function.apply(signature, *flat))
+
+    return function
 
 
 def no_second_derivative(name: str) -> NoReturn:
     """Raise NotImplementedError for an implementation, and name those that have one."""
-    from .registry import IMPLS  # the table knows all rungs; none of them knows the table before it has to say this
+    from .registry import IMPLS  # which imports implementations only when asked for one
 
     able = ", ".join(impl.name for impl in IMPLS if impl.twice_differentiable)
     raise NotImplementedError(f"{name} has no second derivative; these have: {able}")

@@ -5,8 +5,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from ..layer import LayerParams, LayerState
-from ..recurrence import CHUNK_BYTES, CHUNK_ROWS, ForwardSweep, Inputs, Past, Sweeps, cut, rung
+from ..chunks import LIMITS, bounds
+from ..custom_op import as_operator
+from ..definition import LayerParams, LayerState
+from ..sweeps import ForwardSweep, Inputs, Past, Sweeps
 from .build import library, why_unavailable
 
 __all__ = ["run", "why_unavailable"]
@@ -15,10 +17,10 @@ __all__ = ["run", "why_unavailable"]
 def forward(p: LayerParams) -> ForwardSweep:
     """Pack the parameters for the forward sweep and return it."""
     compiled = library()
-    weights = compiled.Weights([q for q in p if q is not None])
+    weights = compiled.Weights(p.present())
 
-    def sweep(inputs: Inputs, s: LayerState, into: LayerState, kept: Tensor | None) -> LayerState:
-        compiled.forward(weights, inputs.x.contiguous(), [q.contiguous() for q in s], list(into), kept)
+    def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
+        compiled.forward(weights, inputs.x.contiguous(), [q.contiguous() for q in s], list(into), residuals)
         return LayerState(*(part[(len(into.h) - 1) % len(part)] for part in into))
 
     return sweep
@@ -28,24 +30,23 @@ def backward(
     p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
 ) -> tuple[dict[str, Tensor], LayerState]:
     """Go back over a sequence; what of it stands in memory at a time is a chunk of steps."""
-    T, B, _ = past.x.shape
-    chunks = cut(CHUNK_BYTES, 16, p, T, B, CHUNK_ROWS[past.x.device.type])
-    params = {name: q for name, q in p._asdict().items() if q is not None}
-    cell = past.trajectory.c.dtype
+    (T, B, _), limits, cell = past.x.shape, LIMITS["cpu"], past.trajectory.c.dtype
+    params = p.present()
+    names = LayerParams._fields[: len(params)]
     state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
     gradients = library().backward(
-        list(params.values()),
-        [name in wanted for name in params],
+        params,
+        [name in wanted for name in names],
         past.x,
         list(past.start),
         list(past.trajectory),
-        past.kept,
+        past.residuals,
         past.d_out,
         state,
         d_x,
-        len(chunks),
+        bounds(limits.backward, 16, p, T, B, limits.rows),
     )
-    return {name: g for name, g in zip(params, gradients, strict=True) if g is not None}, LayerState(*state)
+    return {name: g for name, g in zip(names, gradients, strict=True) if g is not None}, LayerState(*state)
 
 
-run = rung(__name__, Sweeps(forward, backward, keeps_products=True, ring=2))
+run = as_operator(__name__, Sweeps(forward, backward, leaves_residuals=True, ring=2))

@@ -30,8 +30,11 @@ class SequenceBackward {
       : params_(params), past_(past), d_out_(d_out), carried_(carried), totals_(totals), d_x_(d_x),
         packing_(params, true), sums_(size_, static_cast<bool>((*packing_).norms), row_shares(B_)) {}
 
-  void run(int64_t chunks) {
-    const int64_t steps = past_.x.size(0), most = ceil_div(steps, chunks), H = size_.H, S = size_.S;
+  // Chunk i is the steps from bounds[i] to bounds[i + 1].
+  void run(const std::vector<int64_t>& bounds) {
+    const int64_t H = size_.H, S = size_.S;
+    int64_t most = 0;
+    for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, bounds[i] - bounds[i - 1]);
     rec_ = array(most, 4 * H + 4 * S);
     inp_ = array(most, 4 * H);
     z_ = array(most, 12 * size_.Z);
@@ -39,7 +42,7 @@ class SequenceBackward {
       kept_ = array(most, 4 * H + 4 * S);
       forward_packing_.emplace(params_, false);
     }
-    for (int64_t i = chunks; i-- > 0;) chunk(steps * i / chunks, steps * (i + 1) / chunks);
+    for (size_t i = bounds.size(); i-- > 1;) chunk(bounds[i - 1], bounds[i]);
     sums_.add_to(totals_);
   }
 

@@ -98,11 +98,11 @@ at::Tensor zeros_for(const at::Tensor& x) {
 
 // x [T, B, I], the states at the start [B, *] and after each step [T, B, *], what forward kept or None, and d_out
 // [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start on
-// return. d_x is written, if given. Returns the gradients of the params that want one, in the accumulation type.
+// return. d_x is written, if given. bounds: where chunks of steps begin, and T. Returns the gradients of the params that want one, in the accumulation type.
 Totals backward(
     Tensors params, const std::vector<bool>& wanted, const at::Tensor& x, Tensors start, Tensors trajectory,
     std::optional<at::Tensor> kept, const at::Tensor& d_out, const Tensors& carried,
-    const std::optional<at::Tensor>& d_x, int64_t chunks) {
+    const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds) {
   const at::NoGradGuard no_grad;
   params = contiguous(std::move(params));
   const Sizes size = sizes(params);
@@ -121,7 +121,7 @@ Totals backward(
     const Carried<A> state{
         data<A>(carried[0], {B, size.H}), data<A>(carried[1], {B, size.H}), data<A>(carried[2], {B, size.S}),
         data<A>(carried[3], {B, size.S})};
-    SequenceBackward<scalar_t>(params, past, d_out.contiguous(), state, totals, d_x).run(chunks);
+    SequenceBackward<scalar_t>(params, past, d_out.contiguous(), state, totals, d_x).run(bounds);
   });
   return totals;
 }
@@ -147,7 +147,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
         py::arg("kept"));
   m.def("backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("x"), py::arg("start"),
-        py::arg("trajectory"), py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("chunks"));
+        py::arg("trajectory"), py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"));
   // For tests alone.
   m.def("add_products", &add_products, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
 }

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import triton_driver
-from ..layer import LayerParams, LayerState
+from ..definition import LayerParams, LayerState
 
 if TYPE_CHECKING:
     from .launching import Launches

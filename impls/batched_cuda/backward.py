@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layer import LayerParams, hidden_weight
+from ..definition import LayerParams, hidden_weight
 from . import backward_kernels as kernels
 from . import tiles
 from .target import Target, dense
@@ -16,7 +16,7 @@ def weights(p: LayerParams) -> list[Tensor | None]:
     """Return what `steps` reads of a layer: transposed, since its products sum along rows of the gradients."""
     w_d = p.d_weight.flatten(0, 1)
     turned = (hidden_weight(p).mT, p.z_weight.flatten(0, 2).mT, p.hyper_weight_s.flatten(0, 1).mT, w_d.mT)
-    return [q if q is None else dense(q) for q in (*turned, w_d, p.bias, *p[10:])]
+    return [q if q is None else dense(q) for q in (*turned, w_d, p.bias, *p.norms, *p.hyper_norms)]
 
 
 def outputs(uh: Tensor, H: int, S: int, Z: int, normed: bool) -> list[Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layer import LayerParams, embedding_bias
+from ..definition import LayerParams, embedding_bias
 from . import forward_kernels as kernels
 from . import tiles
 from .target import Target, dense
@@ -24,7 +24,7 @@ def weights(p: LayerParams) -> list[Tensor | None]:
         p.bias,
         p.hyper_bias,
     )
-    return [q if q is None else dense(q) for q in (*w, *p[10:])]
+    return [q if q is None else dense(q) for q in (*w, *p.norms, *p.hyper_norms)]
 
 
 def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:

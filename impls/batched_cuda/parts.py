@@ -12,7 +12,7 @@ import inspect
 import triton
 import triton.language as tl
 
-from ..layer import EPS as _EPS
+from ..definition import EPS as _EPS
 
 EPS = tl.constexpr(_EPS)
 

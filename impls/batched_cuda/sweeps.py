@@ -3,8 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layer import LayerParams, LayerState, hidden_weight
-from ..recurrence import BackwardSweep, Chunk, Deltas, ForwardSweep, Inputs, Sweeps, by_chunks, rung
+from ..chunked_backward import BackwardSweep, Chunk, Deltas, by_chunks
+from ..custom_op import as_operator
+from ..definition import LayerParams, LayerState, hidden_weight
+from ..sweeps import ForwardSweep, Inputs, Sweeps
 from . import backward, forward, launching
 from .target import dense
 
@@ -14,7 +16,7 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
     weights = forward.weights(p)
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
-        launching.run(forward.steps, (*map(dense, (inputs.products, *s)), *weights), into)
+        launching.run(forward.steps, (*map(dense, (inputs.vx, *s)), *weights), into)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -39,4 +41,4 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
     return sweep
 
 
-run = rung(__package__, Sweeps(forward_sweep, by_chunks(backward_sweep)))
+run = as_operator(__package__, Sweeps(forward_sweep, by_chunks(backward_sweep)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.checks.equality.properties import Output, Params, State, call, rewritten
-from suite.checks.faults.edits import Edit, Edited
+from suite.checks.faults.edits import Edit, Edited, edits
 from suite.shared.cases import Case
 from suite.shared.compare import compare
 
@@ -16,15 +16,18 @@ CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")
 
 #: Edits that turn `row_scaled` into the dialect.
-I_G_F_O: tuple[Edit, ...] = (
+I_G_F_O = edits(
+    "row_scaled",
     ("y_i, y_f, y_g, y_o = y", "y_i, y_g, y_f, y_o = y"),
     ("a_i, a_f, a_g, a_o = (", "a_i, a_g, a_f, a_o = ("),
 )
-ONE_ADDED_AFTER_THE_NORM: tuple[Edit, ...] = (
+ONE_ADDED_AFTER_THE_NORM = edits(
+    "row_scaled",
     ("torch.sigmoid(y_f)", "torch.sigmoid(y_f + 1)"),
     ("torch.sigmoid(a_f)", "torch.sigmoid(a_f + 1)"),
 )
-ONE_ADDED_BEFORE_THE_NORM: tuple[Edit, ...] = (
+ONE_ADDED_BEFORE_THE_NORM = edits(
+    "row_scaled",
     ("+ p.bias[k]", "+ p.bias[k] + (k == 1)"),
     ("+ p.hyper_bias[k]", "+ p.hyper_bias[k] + (k == 1)"),
 )
@@ -53,9 +56,7 @@ def with_parameters_of_supercell(
 
 def test_order_and_forget_bias_of_supercell_and_magenta_are_a_change_of_parameters() -> None:
     """Under both edits and the changed parameters, output, states and every gradient are the definition's."""
-    dialect = Edited(
-        "supercell's order and forget bias", "dialect", "row_scaled", I_G_F_O + ONE_ADDED_AFTER_THE_NORM, "row_scaled"
-    )
+    dialect = Edited("supercell's order and forget bias", "dialect", I_G_F_O + ONE_ADDED_AFTER_THE_NORM, "row_scaled")
     with dialect.planted() as build:
         worst = compare(rewritten(build, with_parameters_of_supercell), CASE, torch.float64, CPU)[0]
         unchanged = compare(build, CASE, torch.float64, CPU)[0]
@@ -64,14 +65,14 @@ def test_order_and_forget_bias_of_supercell_and_magenta_are_a_change_of_paramete
 
 def test_a_forget_bias_before_the_norm_cancels() -> None:
     """As in jihunchoi's code: the norm takes away what is added to every unit."""
-    dialect = Edited("jihunchoi's forget bias", "dialect", "row_scaled", ONE_ADDED_BEFORE_THE_NORM, "row_scaled")
+    dialect = Edited("jihunchoi's forget bias", "dialect", ONE_ADDED_BEFORE_THE_NORM, "row_scaled")
     with dialect.planted() as build:
         worst = compare(build, CASE, torch.float64, CPU)[0]
     assert worst.ratio <= 1, worst
 
 
-@pytest.mark.parametrize("edits", [I_G_F_O, ONE_ADDED_AFTER_THE_NORM], ids=["order", "forget-bias"])
-def test_either_alone_is_another_function(edits: tuple[Edit, ...]) -> None:
-    with Edited("half of supercell", "dialect", "row_scaled", edits, "row_scaled").planted() as build:
+@pytest.mark.parametrize("changed", [I_G_F_O, ONE_ADDED_AFTER_THE_NORM], ids=["order", "forget-bias"])
+def test_either_alone_is_another_function(changed: tuple[Edit, ...]) -> None:
+    with Edited("half of supercell", "dialect", changed, "row_scaled").planted() as build:
         worst = compare(rewritten(build, with_parameters_of_supercell), CASE, torch.float64, CPU)[0]
     assert worst.ratio > 1

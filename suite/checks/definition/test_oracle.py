@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from impls import HyperLSTM, names
-from impls.layer import LayerParams
+from impls.definition import LayerParams
 from impls.registry import IMPLS
 from suite.conftest import skip_reason
 from suite.shared.cases import Case

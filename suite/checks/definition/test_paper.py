@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from impls.layer import LayerParams
+from impls.definition import LayerParams
 from suite.checks.definition.paper import MISSES, MODELS, Model
 from suite.conftest import Keep
 from suite.pages.paper_tables import BOOKKEEPING, bookkeeping_table, paper_markdown

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impls.layer import EPS
+from impls.definition import EPS
 from suite.shared.compare import OUTPUTS, Draw
 
 Array = NDArray[Any]  # of long doubles, which numpy's stubs lose on the way

@@ -1,13 +1,15 @@
-"""Implementations with an edit: the source of a right one, changed in a place or two, run in place of it."""
+"""Implementations with an edit: a copy of the package, changed in a place or two, run in place of it."""
 
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import NamedTuple
 
 import torch
 
@@ -15,16 +17,29 @@ import impls
 from suite.shared.cases import Case
 from suite.shared.compare import Build
 
-Edit = tuple[str, str]
+#: What stands in a file once, and what takes its place.
+Change = tuple[str, str]
+
+
+class Edit(NamedTuple):
+    """A change of `impls/<file>.py`."""
+
+    file: str
+    right: str
+    new: str
+
+
+def edits(file: str, *changes: Change) -> tuple[Edit, ...]:
+    """Return edits of one file."""
+    return tuple(Edit(file, *change) for change in changes)
 
 
 @dataclass(frozen=True)
 class Edited:
-    """Edits (right, new) of `impls/<file>.py`, and the implementation that shows them."""
+    """Edits of the package, and the implementation that shows them."""
 
     name: str
     kind: str
-    file: str
     edits: tuple[Edit, ...]
     runs: str
 
@@ -35,45 +50,34 @@ class Edited:
 
     @contextmanager
     def planted(self) -> Iterator[Build]:
-        """Yield what builds a HyperLSTM with the edits in it; the package itself stays as it is.
+        """Yield what builds a HyperLSTM from a copy of the package with the edits in it.
 
         LookupError if what an edit replaces does not occur exactly once any more.
         """
-        edited = self._load(self.file, self.edits)
-        runner = edited if self.file == self.runs else import_module(f"{impls.__name__}.{self.runs}")
-        if self.file not in (self.runs, "hyperlstm"):
-            with _imported_as(f"{impls.__name__}.{self.file}", edited):
-                runner = self._load(self.runs, ())
-        cls = edited.HyperLSTM if self.file == "hyperlstm" else impls.HyperLSTM
-        with _imported_as(f"{impls.__name__}.{self.runs}", runner):
-            yield _build(cls, self.runs)
-
-    def _load(self, file: str, edits: tuple[Edit, ...]) -> ModuleType:
-        path = Path(impls.__file__).with_name(f"{file}.py")
-        source = path.read_text(encoding="utf-8")
-        for right, new in edits:
-            if source.count(right) != 1:
-                raise LookupError(f"{self.name}: expected {right!r} once in {path.name}, found {source.count(right)}")
-            source = source.replace(right, new)
         # A name of its own, since operators are registered under it.
-        slug = re.sub(r"\W+", "_", self.name)
-        module = ModuleType(f"{impls.__name__}.{file}_with_{slug}")
-        module.__package__ = impls.__name__
-        module.__file__ = str(path)
-        sys.modules[module.__name__] = module  # where dataclasses and operators look for what they belong to
-        exec(compile(source, f"{path} with {self.name}", "exec"), module.__dict__)
-        return module
+        name = f"{impls.__name__}_with_" + re.sub(r"\W+", "_", self.name)
+        with tempfile.TemporaryDirectory() as folder:
+            package = Path(folder) / name
+            # The compiled implementations show no edit.
+            left = shutil.ignore_patterns("__pycache__", "batched_cpu", "batched_cuda")
+            shutil.copytree(Path(impls.__file__).parent, package, ignore=left)
+            for edit in self.edits:
+                self._make(edit, package / f"{edit.file}.py")
+            sys.path.insert(0, folder)
+            try:
+                import_module(f"{name}.{self.runs}")
+                yield _build(sys.modules[name].HyperLSTM, self.runs)
+            finally:
+                sys.path.remove(folder)
+                for module in [module for module in sys.modules if module.split(".")[0] == name]:
+                    del sys.modules[module]
 
-
-@contextmanager
-def _imported_as(name: str, module: ModuleType) -> Iterator[None]:
-    """Have imports of that name find the module, and leave everything else that is imported meanwhile."""
-    before = import_module(name)
-    sys.modules[name] = module
-    try:
-        yield
-    finally:
-        sys.modules[name] = before
+    def _make(self, edit: Edit, path: Path) -> None:
+        source = path.read_text(encoding="utf-8")
+        if source.count(edit.right) != 1:
+            found = source.count(edit.right)
+            raise LookupError(f"{self.name}: expected {edit.right!r} once in {path.name}, found {found}")
+        path.write_text(source.replace(edit.right, edit.new), encoding="utf-8")
 
 
 def _build(cls: type[impls.HyperLSTM], impl: str) -> Build:

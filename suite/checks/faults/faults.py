@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from suite.checks.faults.edits import Edit, Edited
+from suite.checks.faults.edits import Change, Edited, edits
 
 
 @dataclass(frozen=True)
@@ -29,60 +29,70 @@ class Fault(Edited):
 
 
 def _step(
-    name: str, *edits: Edit, damages: str = "out", kind: str = "step", dtype: torch.dtype = torch.float64
+    name: str, *changes: Change, damages: str = "out", kind: str = "step", dtype: torch.dtype = torch.float64
 ) -> Fault:
-    return Fault(name, kind, "row_scaled", edits, "row_scaled", damages, dtype)
+    return Fault(name, kind, edits("row_scaled", *changes), "row_scaled", damages, dtype)
 
 
-def _normed(name: str, *edits: Edit) -> Fault:
-    return _step(name, *edits, kind="layer norm")
+def _normed(name: str, *changes: Change) -> Fault:
+    return _step(name, *changes, kind="layer norm")
 
 
-def _carried(name: str, *edits: Edit, damages: str = "out") -> Fault:
-    return _step(name, *edits, damages=damages, kind="states and layers")
+def _carried(name: str, *changes: Change, damages: str = "out") -> Fault:
+    return _step(name, *changes, damages=damages, kind="states and layers")
 
 
-def _masked(name: str, *edits: Edit) -> Fault:
-    return _step(name, *edits, kind="masks")
+def _masked(name: str, *changes: Change) -> Fault:
+    return _step(name, *changes, kind="masks")
 
 
-def _hoisted(name: str, *edits: Edit) -> Fault:
-    return Fault(name, "step", "batched", edits, "batched")
+def _hoisted(name: str, *changes: Change) -> Fault:
+    return Fault(name, "step", edits("batched", *changes), "batched")
 
 
-def _norm(name: str, *edits: Edit, dtype: torch.dtype = torch.float64, kind: str = "layer norm") -> Fault:
-    return Fault(name, kind, "layer", edits, "row_scaled", dtype=dtype)
+def _norm(name: str, *changes: Change, dtype: torch.dtype = torch.float64, kind: str = "layer norm") -> Fault:
+    return Fault(name, kind, edits("definition", *changes), "row_scaled", dtype=dtype)
 
 
-def _module(name: str, *edits: Edit, damages: str = "out", kind: str = "states and layers") -> Fault:
-    return Fault(name, kind, "hyperlstm", edits, "row_scaled", damages)
+def _module(name: str, *changes: Change, damages: str = "out", kind: str = "states and layers") -> Fault:
+    return Fault(name, kind, edits("hyperlstm", *changes), "row_scaled", damages)
 
 
-def _autograd(name: str, *edits: Edit, damages: str) -> Fault:
-    return Fault(name, "gradient, autograd", "row_scaled", edits, "row_scaled", damages)
+def _autograd(name: str, *changes: Change, damages: str) -> Fault:
+    return Fault(name, "gradient, autograd", edits("row_scaled", *changes), "row_scaled", damages)
 
 
-def _sweep(name: str, *edits: Edit, damages: str, kind: str = "gradient by hand, sweep") -> Fault:
-    return Fault(name, kind, "deferred", edits, "deferred", damages)
+def _sweep(name: str, *changes: Change, damages: str, kind: str = "gradient by hand, sweep") -> Fault:
+    return Fault(name, kind, edits("deferred", *changes), "deferred", damages)
 
 
-def _skeleton(
-    name: str, *edits: Edit, damages: str, kind: str = "gradient by hand, products", dtype: torch.dtype = torch.float64
+def _products(
+    name: str,
+    *changes: Change,
+    damages: str,
+    kind: str = "gradient by hand, products",
+    dtype: torch.dtype = torch.float64,
 ) -> Fault:
-    return Fault(name, kind, "recurrence", edits, "deferred", damages, dtype)
+    return Fault(name, kind, edits("chunked_backward", *changes), "deferred", damages, dtype)
 
 
-def _stale(name: str, *edits: Edit, damages: str) -> Fault:
-    keeps = ("_NORMS = tuple(", "_KEPT: dict[object, Tensor] = {}\n_NORMS = tuple(")
-    return _skeleton(name, keeps, *edits, damages=damages, kind="memory of earlier runs")
+def _operator(name: str, *changes: Change, damages: str, kind: str = "gradient by hand, products") -> Fault:
+    return Fault(name, kind, edits("custom_op", *changes), "deferred", damages)
 
 
-def _chunked(name: str, *edits: Edit, damages: str, kind: str = "gradient by hand, chunks") -> Fault:
-    return _skeleton(name, *ONE_STEP_A_CHUNK, *edits, damages=damages, kind=kind)
+def _stale(name: str, file: str, *changes: Change, damages: str) -> Fault:
+    keeps = ("from .definition import", "_KEPT: dict[object, Tensor] = {}\nfrom .definition import")
+    return Fault(name, "memory of earlier runs", edits(file, keeps, *changes), "deferred", damages)
 
 
-#: In the skeleton of the gradients by hand.
-ONE_STEP_A_CHUNK: tuple[Edit, ...] = (('{"cpu": 32 << 20', '{"cpu": 1'), ('{"cpu": 16 << 20', '{"cpu": 1'))
+def _chunked(name: str, *changes: Change, damages: str, kind: str = "gradient by hand, chunks") -> Fault:
+    return Fault(name, kind, (*ONE_STEP_A_CHUNK, *edits("chunked_backward", *changes)), "deferred", damages)
+
+
+#: In both passes of the gradients by hand.
+ONE_STEP_A_CHUNK = edits(
+    "chunks", ('"cpu": Limits(forward=16 << 20, backward=32 << 20', '"cpu": Limits(forward=1, backward=1')
+)
 
 _NORMALISED = "F.layer_norm(y, y.shape[-1:], eps=EPS)"
 
@@ -237,28 +247,28 @@ FAULTS = (
         "last batch row of the output masked",
         ("out.append(h)", "out.append(torch.cat([h[: len(h) // 2], h[len(h) // 2 :] * (len(h) < 2)]))"),
     ),
-    _skeleton(
+    _products(
         "last row left out of the products",
         ("*products[name])", "*(rows[:-1] for rows in products[name]))"),
         damages="grad weight_h",
         kind="masks",
     ),
-    _skeleton(
+    _products(
         "first row left out of a sum",
         ('"hyper_bias": lambda: da.sum', '"hyper_bias": lambda: da[1:].sum'),
         damages="grad hyper_bias",
         kind="masks",
     ),
     # What was handed in is written to
-    _skeleton(
+    _operator(
         "x scaled in place",
         ("s = sweep(Inputs(x[steps], weights)", "s = sweep(Inputs(x[steps].mul_(0.5), weights)"),
         damages="input x",
         kind="inputs damaged",
     ),
-    _skeleton(
+    _operator(
         "x used up by the backward pass",
-        ("        grads = [d_x,", "        x.data.zero_()\n        grads = [d_x,"),
+        ("        grads = [] if d_x", "        x.data.zero_()\n        grads = [] if d_x"),
         damages="input x",
         kind="inputs damaged",
     ),
@@ -268,9 +278,9 @@ FAULTS = (
         damages="input state c",
         kind="inputs damaged",
     ),
-    _skeleton(
+    _operator(
         "given h overwritten by the last",
-        ("last = (part", "h.data.copy_(s.h); last = (part"),
+        ("last = [part", "start[0].data.copy_(s.h); last = [part"),
         damages="input state h",
         kind="inputs damaged",
     ),
@@ -286,14 +296,17 @@ FAULTS = (
         damages="input bias",
         kind="inputs damaged",
     ),
-    _skeleton(
+    _operator(
         "weight_h transposed by the backward pass",
-        ("        grads = [d_x,", "        p.weight_h.data.copy_(p.weight_h.mT.clone())\n        grads = [d_x,"),
+        (
+            "        grads = [] if d_x",
+            "        p.weight_h.data.copy_(p.weight_h.mT.clone())\n        grads = [] if d_x",
+        ),
         damages="input weight_h",
         kind="inputs damaged",
     ),
     # Memory that nothing was written to
-    _skeleton(
+    _products(
         "sums that start from uninitialised memory",
         ("name: torch.zeros_like(q, dtype=cell,", "name: torch.empty_like(q, dtype=cell,"),
         damages="grad weight_x",
@@ -314,8 +327,8 @@ FAULTS = (
     _chunked(
         "last chunk dropped",
         (
-            "cut(CHUNK_BYTES, _NUMBERS, p, T, B, CHUNK_ROWS[past.x.device.type]))",
-            "cut(CHUNK_BYTES, _NUMBERS, p, T, B, CHUNK_ROWS[past.x.device.type])[:-1])",
+            "slices(bounds(limits.backward, _NUMBERS, p, T, B, limits.rows))",
+            "slices(bounds(limits.backward, _NUMBERS, p, T, B, limits.rows))[:-1]",
         ),
         damages="grad x",
         kind="uninitialised memory",
@@ -333,6 +346,7 @@ FAULTS = (
     # What is kept from one run, or one layer, to the next
     _stale(
         "packed weights kept by shape",
+        "sweeps",
         (
             "input_weight(self._p)",
             "_KEPT.setdefault(self._p.weight_x.shape, input_weight(self._p))",
@@ -341,6 +355,7 @@ FAULTS = (
     ),
     _stale(
         "packed weights kept by address",
+        "sweeps",
         (
             "input_weight(self._p)",
             "_KEPT.setdefault(self._p.weight_x.data_ptr(), input_weight(self._p))",
@@ -349,30 +364,35 @@ FAULTS = (
     ),
     _stale(
         "products with x kept by its address",
+        "sweeps",
         (
-            "return linear(self.x, self._weights.x)",
-            "return _KEPT.setdefault((self.x.data_ptr(), self.x.shape), linear(self.x, self._weights.x))",
+            "return linear(self.x, self.weights.x)",
+            "return _KEPT.setdefault((self.x.data_ptr(), self.x.shape), linear(self.x, self.weights.x))",
         ),
         damages="out",
     ),
     _stale(
         "one output for all runs",
+        "custom_op",
         (
-            "out = x.new_empty(T, B, H)\n        kept = x.new_empty(rows",
-            "out = _KEPT.setdefault((x.shape, H), x.new_empty(T, B, H)).data\n        kept = x.new_empty(rows",
+            "return x.new_empty(T, B, H), _states",
+            "return _KEPT.setdefault((x.shape, H), x.new_empty(T, B, H)).data, _states",
         ),
         damages="out",
     ),
     _stale(
         "one trajectory of c for all layers",
+        "custom_op",
         (
-            "kept = x.new_empty(rows, B, H, dtype=cell),",
-            "kept = _KEPT.setdefault((rows, B, H), x.new_empty(rows, B, H, dtype=cell)).data,",
+            "return [x.new_empty(steps, B, F, dtype=dtype) for F, dtype in ((H, cell), ",
+            "c = _KEPT.setdefault((steps, B, H), x.new_empty(steps, B, H, dtype=cell)).data\n"
+            "    return [c] + [x.new_empty(steps, B, F, dtype=dtype) for F, dtype in (",
         ),
         damages="grad bias",
     ),
     _stale(
         "gradients added to those of the run before",
+        "chunked_backward",
         (
             "name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)",
             "name: _KEPT.setdefault(q.data_ptr(), torch.zeros_like(q, dtype=cell))",
@@ -381,7 +401,10 @@ FAULTS = (
     ),
     _module(
         "starts where the run before ended",
-        ("return x, [start] * L", 'return x, self.__dict__.get("_last", [start] * L)'),
+        (
+            "return [LayerState(*(x.new_zeros(B, size) for size in sizes))] * L",
+            'return self.__dict__.get("_last", [LayerState(*(x.new_zeros(B, size) for size in sizes))] * L)',
+        ),
         (
             "        h, c, h_hat, c_hat = (torch",
             '        self.__dict__["_last"] = [LayerState(*(q.detach() for q in end)) for end in ends]\n'
@@ -424,14 +447,14 @@ FAULTS = (
         kind="precision",
         dtype=torch.float32,
     ),
-    _skeleton(
+    _products(
         "products summed in half precision",
         ("zeros_like(q, dtype=cell,", "zeros_like(q, dtype=torch.bfloat16,"),
         damages="grad weight_x",
         kind="precision",
         dtype=torch.float32,
     ),
-    _skeleton(
+    _products(
         "a bias summed in half precision",
         ("da.sum(0, dtype=cell)", "da.half().sum(0)"),
         damages="grad hyper_bias",
@@ -512,7 +535,7 @@ FAULTS = (
     _sweep("dz of b left out", ("w_d[8:]).transpose(0, 1)", "0 * w_d[8:]).transpose(0, 1)"), damages="grad z_weight"),
     _sweep(
         "da not passed to h_hat",
-        ("rec[t, :, 4 * H :] @ w_s", "0 * rec[t, :, 4 * H :] @ w_s"),
+        ("d_uh[t, :, 4 * H :] @ w_s", "0 * d_uh[t, :, 4 * H :] @ w_s"),
         damages="grad hyper_bias",
     ),
     _sweep(
@@ -533,10 +556,10 @@ FAULTS = (
     _sweep("dz not passed to h_hat", ("dz[t].view(B", "0 * dz[t].view(B"), damages="grad hyper_bias"),
     _sweep(
         "dh without the hyper LSTM's part",
-        ("(w_h @ rec[t].T).T", "(w_h[:, : 4 * H] @ rec[t, :, : 4 * H].T).T"),
+        ("(w_h @ d_uh[t].T).T", "(w_h[:, : 4 * H] @ d_uh[t, :, : 4 * H].T).T"),
         damages="grad bias",
     ),
-    _sweep("dh of another batch row", ("(w_h @ rec[t].T).T", "(w_h @ rec[t].roll(1, 0).T).T"), damages="grad bias"),
+    _sweep("dh of another batch row", ("(w_h @ d_uh[t].T).T", "(w_h @ d_uh[t].roll(1, 0).T).T"), damages="grad bias"),
     _sweep(
         "norm's weight from what is not normalised",
         ("(self.y - self.mean).mul_(self.rstd)", "self.y.clone()"),
@@ -553,46 +576,44 @@ FAULTS = (
         damages="grad bias",
     ),
     # Gradients by hand: the products after it
-    _skeleton(
+    _products(
         "weight_h from h after the step",
         ('"weight_h": (du, h)', '"weight_h": (du, chunk.after.h.flatten(0, 1))'),
         damages="grad weight_h",
     ),
-    _skeleton(
+    _products(
         "hyper_weight_s from h_hat after the step", ("(da, h_hat_before)", "(da, h_hat)"), damages="grad hyper_weight_s"
     ),
-    _skeleton(
+    _products(
         "z_weight from h_hat before the step",
         ("(dz.flatten(1), h_hat)", "(dz.flatten(1), h_hat_before)"),
         damages="grad z_weight",
     ),
-    _skeleton("d_weight of x from u", ("(dy * v, 1)", "(dy * u, 1)"), damages="grad d_weight"),
-    _skeleton("z_bias of x and b", ("dz[:, :8].sum", "dz[:, 4:].sum"), damages="grad z_bias"),
-    _skeleton(
+    _products("d_weight of x from u", ("(dy * v, 1)", "(dy * u, 1)"), damages="grad d_weight"),
+    _products("z_bias of x and b", ("dz[:, :8].sum", "dz[:, 4:].sum"), damages="grad z_bias"),
+    _products(
         "gradient of x without the hyper LSTM's part",
-        ("torch.cat([deltas.inp, da], dim=-1)", "torch.cat([deltas.inp, 0 * da], dim=-1)"),
+        ("torch.cat([deltas.dv, da], dim=-1)", "torch.cat([deltas.dv, 0 * da], dim=-1)"),
         damages="grad x",
     ),
-    _skeleton(
+    _operator(
         "gradients of final states ignored",
-        ("carried = LayerState(d_h, d_c", "carried = LayerState(0 * d_h, 0 * d_c"),
+        ("carried = LayerState(*(d.to", "carried = LayerState(*(0 * d.to"),
         damages="grad bias",
     ),
-    _skeleton(
+    _operator(
         "given states get each other's gradient",
-        ("*carried]\n", "*carried[1::-1], *carried[2:]]\n"),
+        ("in zip(d_start, needs", "in zip((*d_start[1::-1], *d_start[2:]), needs"),
         damages="grad state h",
     ),
-    _skeleton(
+    _products(
         "hyper_weight_h from h after the step",
         ('"hyper_weight_h": (da, h)', '"hyper_weight_h": (da, chunk.after.h.flatten(0, 1))'),
         damages="grad hyper_weight_h",
     ),
-    _skeleton("d_weight of h from v", ("(dy * u, 0)", "(dy * v, 0)"), damages="grad d_weight"),
-    _skeleton("d_weight of b from u", ("(dy, 2)", "(dy * u, 2)"), damages="grad d_weight"),
-    _skeleton(
-        "gradient of x without the main LSTM's part", ("cat([deltas.inp", "cat([0 * deltas.inp"), damages="grad x"
-    ),
+    _products("d_weight of h from v", ("(dy * u, 0)", "(dy * v, 0)"), damages="grad d_weight"),
+    _products("d_weight of b from u", ("(dy, 2)", "(dy * u, 2)"), damages="grad d_weight"),
+    _products("gradient of x without the main LSTM's part", ("cat([deltas.dv", "cat([0 * deltas.dv"), damages="grad x"),
     # Gradients by hand: from one chunk of steps to the next
     _chunked(
         "h before a chunk taken a step late",
@@ -608,10 +629,10 @@ FAULTS = (
         ),
         damages="grad weight_h",
     ),
-    _chunked(
+    Fault(
         "each chunk starts from the given state",
-        ("weights), s, into", "weights), LayerState(h, c.to(cell), h_hat, c_hat.to(cell)), into"),
-        damages="out",
-        kind="states and layers",
+        "states and layers",
+        (*ONE_STEP_A_CHUNK, *edits("custom_op", ("weights), s, into", "weights), LayerState(*start), into"))),
+        "deferred",
     ),
 )

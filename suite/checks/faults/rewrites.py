@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from suite.checks.faults.edits import Edit, Edited
+from suite.checks.faults.edits import Change, Edit, Edited, edits
 from suite.checks.faults.faults import ONE_STEP_A_CHUNK
 
 _WIDE = (torch.float64, torch.float32)
@@ -18,16 +18,16 @@ class Rewrite(Edited):
     dtypes: tuple[torch.dtype, ...] = _ALL
 
 
-def _step(name: str, kind: str, *edits: Edit, dtypes: tuple[torch.dtype, ...] = _ALL) -> Rewrite:
-    return Rewrite(name, kind, "row_scaled", edits, "row_scaled", dtypes)
+def _step(name: str, kind: str, *changes: Change, dtypes: tuple[torch.dtype, ...] = _ALL) -> Rewrite:
+    return Rewrite(name, kind, edits("row_scaled", *changes), "row_scaled", dtypes)
 
 
-def _batched(name: str, kind: str, *edits: Edit) -> Rewrite:
-    return Rewrite(name, kind, "batched", edits, "batched")
+def _batched(name: str, kind: str, *changes: Change) -> Rewrite:
+    return Rewrite(name, kind, edits("batched", *changes), "batched")
 
 
-def _skeleton(name: str, kind: str, *edits: Edit) -> Rewrite:
-    return Rewrite(name, kind, "recurrence", edits, "deferred")
+def _by_hand(name: str, kind: str, *made: Edit) -> Rewrite:
+    return Rewrite(name, kind, made, "deferred")
 
 
 _SUM = """\
@@ -90,8 +90,8 @@ REWRITES = (
     Rewrite(
         "layer norm by its formula",
         "functions",
-        "layer",
-        (
+        edits(
+            "definition",
             (
                 "F.layer_norm(y, y.shape[-1:], eps=EPS)",
                 "((y - y.mean(-1, keepdim=True)) * (y.var(-1, correction=0, keepdim=True) + EPS).rsqrt())",
@@ -114,18 +114,17 @@ REWRITES = (
     _batched(
         "addmm taken apart", "fusing", ("torch.addmm(a_x_t + a_h, h_hat, w.w_s)", "(h_hat @ w.w_s + a_h + a_x_t)")
     ),
-    _skeleton("one step a chunk", "blocking", *ONE_STEP_A_CHUNK),
-    _skeleton(
+    _by_hand("one step a chunk", "blocking", *ONE_STEP_A_CHUNK),
+    _by_hand(
         "weight gradients summed in two halves",
         "sums",
-        ("total.addmm_(d.T, values)", "total.addmm_(d[1::2].T, values[1::2]).addmm_(d[::2].T, values[::2])"),
-        ("total += d.T @ values", "total += d[1::2].T @ values[1::2]; total += d[::2].T @ values[::2]"),
+        *edits(
+            "chunked_backward",
+            ("total.addmm_(d.T, values)", "total.addmm_(d[1::2].T, values[1::2]).addmm_(d[::2].T, values[::2])"),
+            ("total += d.T @ values", "total += d[1::2].T @ values[1::2]; total += d[::2].T @ values[::2]"),
+        ),
     ),
-    Rewrite(
-        "products with h rebuilt",
-        "order",
-        "deferred",
-        (("keeps_products=True", "keeps_products=False"),),
-        "deferred",
+    _by_hand(
+        "products with h rebuilt", "order", *edits("deferred", ("leaves_residuals=True", "leaves_residuals=False"))
     ),
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from impls.registry import dtype_name
+from suite.checks.faults.edits import edits
 from suite.checks.faults.faults import FAULTS, Fault
 from suite.checks.faults.rewrites import REWRITES, Rewrite
 from suite.conftest import Keep
@@ -87,6 +88,6 @@ def test_every_edit_has_a_name_of_its_own() -> None:
 
 
 def test_an_edit_that_no_longer_applies_is_an_error() -> None:
-    stale = Fault("stale", "step", "row_scaled", (("no such line", ""),), "row_scaled")
+    stale = Fault("stale", "step", edits("row_scaled", ("no such line", "")), "row_scaled")
     with pytest.raises(LookupError, match=r"expected 'no such line' once in row_scaled\.py, found 0"), stale.planted():
         pass

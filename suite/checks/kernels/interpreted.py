@@ -8,15 +8,13 @@ checked, never timed.
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pandas as pd
 import torch
 
-from impls import recurrence
+from impls.chunks import limited
 from impls.registry import dtype_name, find
 from suite.shared.cases import VERIFY, VERIFY_TILES, Case
 from suite.shared.children import Child
@@ -30,18 +28,10 @@ DRAWS = 1
 PAIRS = [(case, dtype) for case in (*VERIFY[:2], *VERIFY_TILES) for dtype in find(NAME).dtypes]
 
 
-def two_steps_a_chunk(case: Case, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Return the patch that lets a case span chunks, whose borders are where a sweep's first and last step are."""
-    size = 2 * 40 * case.B * case.H * dtype.itemsize
-    stack = ExitStack()
-    for limits in (recurrence.CHUNK_BYTES, recurrence.FORWARD_CHUNK_BYTES):
-        stack.enter_context(mock.patch.dict(limits, cpu=size, cuda=size))
-    return stack
-
-
 def judged(case: Case, dtype: torch.dtype, device: torch.device) -> Verdict:
-    """Return the worst verdict on a case."""
-    with two_steps_a_chunk(case, dtype):
+    """Return the worst verdict on a case, in chunks of two steps: a sweep's first and last step are special."""
+    two_steps = 2 * 40 * case.B * case.H * dtype.itemsize
+    with limited(device.type, forward=two_steps, backward=two_steps):
         return compare(implementation(NAME), case, dtype, device, draws=DRAWS)[0]
 
 

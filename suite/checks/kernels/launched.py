@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from impls import HyperLSTM
-from impls.layer import LayerParams
+from impls.definition import LayerParams
 from suite.shared.cases import Case
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps
 
     I, H, S, Z, B, K = case.I, case.H, case.S, case.Z, case.B, steps
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device="meta", dtype=dtype).layers[0]
-    p = LayerParams(*(getattr(layer, name) for name in LayerParams._fields))
+    p = LayerParams._make(getattr(layer, name) for name in LayerParams._fields)
     products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
     shapes = ((B, H, dtype), (B, H, torch.float32), (B, S, dtype), (B, S, torch.float32))
     state = [torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes]

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM, batched_cuda, recurrence
+from impls import HyperLSTM, batched_cuda
 from impls.batched_cuda import graphs, launching
+from impls.chunks import limited
 from suite.checks.kernels import simulated
 from suite.checks.kernels.interpreter import patch_language_once
 from suite.checks.kernels.simulated import Card
@@ -116,10 +116,7 @@ def settle(net: HyperLSTM, x: Tensor) -> None:
 def chunks_of(steps: int, B: int = 3) -> Iterator[None]:
     """Cut sequences into chunks of so many steps."""
     size = steps * 40 * B * H * 4
-    with (
-        mock.patch.dict(recurrence.CHUNK_BYTES, cpu=size),
-        mock.patch.dict(recurrence.FORWARD_CHUNK_BYTES, cpu=size),
-    ):
+    with limited("cpu", forward=size, backward=size):
         yield
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM, recurrence, why_unavailable
+from impls import HyperLSTM, why_unavailable
+from impls.chunks import limited
 from impls.registry import find
 from suite.checks.module import ranks
 from suite.shared.cases import Case
@@ -306,7 +306,7 @@ def long_sequence(name: str, device: torch.device) -> str | None:
     with torch.no_grad():
         model(_noise(2, device))
         # With short chunks, what is held of every step shows over a few.
-        with mock.patch.dict(recurrence.FORWARD_CHUNK_BYTES, {device.type: CHUNK_BYTES}):
+        with limited(device.type, forward=CHUNK_BYTES):
             peaks = [peak_bytes(partial(model, _noise(T, device)), device) for T in (WIDE.T, 3 * WIDE.T)]
         held = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
         if held > 1.1:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM, batched_cpu, names, recurrence, why_unavailable
+from impls import HyperLSTM, batched_cpu, chunked_backward, names, why_unavailable
 from impls.batched_cpu import build
-from impls.layer import LayerParams
+from impls.chunks import limited
+from impls.definition import LayerParams
 from impls.registry import IMPLS
 from suite.shared.cases import Case
 from suite.shared.compare import compare, draw, implementation
@@ -51,16 +52,14 @@ def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Te
 @pytest.mark.parametrize("numbers", [4, 40, 80, 160])  # an implementation takes 2 to 40 a step
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_chunks_of_any_length_give_the_same(
-    name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, numbers: int, keep: int
+    name: str, device: torch.device, dtype: torch.dtype, numbers: int, keep: int
 ) -> None:
     reason = why_unavailable(name, device, dtype)
     if reason is not None:
         pytest.skip(reason)
     limit = numbers * CASE.B * CASE.H * dtype.itemsize
-    monkeypatch.setitem(recurrence.CHUNK_BYTES, device.type, limit)
-    monkeypatch.setitem(recurrence.FORWARD_CHUNK_BYTES, device.type, limit)
-    monkeypatch.setitem(recurrence.KEEP_BYTES, device.type, keep)
-    worst = compare(implementation(name), CASE, dtype, device)[0]
+    with limited(device.type, forward=limit, backward=limit, residuals=keep):
+        worst = compare(implementation(name), CASE, dtype, device)[0]
     assert worst.ratio <= 1, worst
 
 
@@ -68,7 +67,7 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
     model, x, state = model_and_input(name, device)
     params = [p.detach().clone().requires_grad_() for p in model.layers[0].parameters()]
     start = [part[0].clone().requires_grad_() for part in state]
-    torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(), params, *start, True))
+    torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(), params, start, True))
 
 
 @pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
@@ -104,7 +103,7 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
     model, x, state = model_and_input(name, device)
     expected = dict(zip([n for n, _ in model.named_parameters()], gradients(model, x, state)[5:], strict=True))
     made: list[Tensor] = []
-    add_product, library = recurrence._add_product, build.library
+    add_product, library = chunked_backward._add_product, build.library
 
     def counted(total: Tensor, d: Tensor, values: Tensor) -> None:
         made.append(total)
@@ -122,7 +121,7 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
             made.extend(q for key, q, want in named if want and key in products)
             return library().backward(params, wanted, *rest)
 
-    monkeypatch.setattr(recurrence, "_add_product", counted)
+    monkeypatch.setattr(chunked_backward, "_add_product", counted)
     monkeypatch.setattr(batched_cpu, "library", Counting)
 
     def products(model: HyperLSTM) -> int:

@@ -1,0 +1,170 @@
+"""The torch operator around an implementation's sweeps, with its fake, its gradient and its way through torch.func.
+
+Between the forward and the backward pass it keeps x and the trajectory (out, c, h_hat, c_hat), and for short sequences
+what the forward sweep leaves; the rest is rebuilt chunk by chunk of steps and never stands whole in memory.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import transforms
+from .chunks import LIMITS, bounds, slices
+from .definition import LayerParams, LayerState, Run
+from .sweeps import Inputs, Past, Sweeps, Weights
+
+#: (x, params, start, keep) -> (out, last state, trajectory without out, residuals: one array or none); keep is whether
+#: the last two are wanted, which are empty without it
+Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
+#: (x, params, start, trajectory, residuals, d_out, d_last, needs) -> gradients of those of x, params and start in need
+Gradient = Callable[..., list[Tensor]]
+
+#: What the arrays of one forward chunk take for each number of the output, where every phase of a step has its own.
+_NUMBERS = 40
+
+
+def as_operator(module: str, sweeps: Sweeps) -> Run:
+    """Make an implementation of sweeps, as an operator `<package>::<module>` with a fake and a backward.
+
+    module: the `__name__` of the file that plugs in, which keeps operators apart when the package is imported under
+    two names. A second derivative raises NotImplementedError.
+    """
+    package, name = module.rsplit(".", 1)
+    qualified = f"{package.replace('.', '_')}::{name}"
+    gradient = _gradient_op(qualified + "_backward", name, sweeps)
+    forward = _forward_op(qualified, sweeps, gradient)
+    transformed = _transformed(name, forward, gradient)
+
+    def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+        params, keep = p.present(), torch.is_grad_enabled()
+        if transforms.active():
+            # A transform outside the innermost may differentiate what shows no requires_grad in here.
+            out, last, *_ = transformed(x, params, list(s), keep)
+        else:
+            keep = keep and any(q.requires_grad for q in (x, *params, *s))
+            out, last, *_ = forward(x, params, list(s), keep)
+        return out, LayerState(*last)
+
+    return run
+
+
+def _forward_op(qualified: str, sweeps: Sweeps, gradient: Gradient) -> Forward:
+    @torch.library.custom_op(qualified, mutates_args=())
+    def op(
+        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        p, (T, B, _) = LayerParams.of(params), x.shape
+        cut = [0, T] if sweeps.ring else bounds(LIMITS[x.device.type].forward, _NUMBERS, p, T, B)
+        chunks = slices(cut)
+        out, trajectory, residuals = _kept(sweeps, p, x, keep)
+        # What no backward pass will read, each chunk overwrites.
+        rest = trajectory or _states(p, x, min(T, sweeps.ring or max(steps.stop - steps.start for steps in chunks)))
+        sweep, weights = sweeps.forward(p), Weights(p)
+        s = LayerState(*(part.to(q.dtype) for part, q in zip(start, (out, *rest), strict=True)))
+        for steps in chunks:
+            K = steps.stop - steps.start
+            into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in rest))
+            s = sweep(Inputs(x[steps], weights), s, into, residuals[0][steps] if residuals else None)
+            # Cloned, since the next chunk may write where this state lies.
+            s = LayerState(*(part.clone() for part in s))
+        last = [part.to(x.dtype) for part in s]
+        return out, last, trajectory, residuals
+
+    @op.register_fake
+    def _(
+        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        out, trajectory, residuals = _kept(sweeps, LayerParams.of(params), x, keep)
+        return out, [x.new_empty(part.shape) for part in start], trajectory, residuals
+
+    op.register_autograd(_derivative(gradient), setup_context=_save)
+    return op
+
+
+def _gradient_op(qualified: str, name: str, sweeps: Sweeps) -> Gradient:
+    @torch.library.custom_op(qualified, mutates_args=())
+    def op(
+        x: Tensor,
+        params: Sequence[Tensor],
+        start: Sequence[Tensor],
+        trajectory: Sequence[Tensor],
+        residuals: Sequence[Tensor],
+        d_out: Tensor,
+        d_last: Sequence[Tensor],
+        needs: Sequence[bool],
+    ) -> list[Tensor]:
+        p, after = LayerParams.of(params), LayerState(*trajectory)
+        past = Past(x, LayerState(*start), after, residuals[0] if residuals else None, d_out)
+        carried = LayerState(*(d.to(q.dtype) for d, q in zip(d_last, after, strict=True)))
+        (needs_x,), needs_params, needs_start = _grouped(needs, (1, len(params), len(start)))
+        wanted = [name for name, need in zip(LayerParams._fields, needs_params, strict=False) if need]
+        d_x = x.new_empty(x.shape) if needs_x else None
+        d_params, d_start = sweeps.backward(p, wanted, past, carried, d_x)
+        grads = [] if d_x is None else [d_x]
+        grads += [d_params[name] for name in wanted]
+        grads += [d for d, need in zip(d_start, needs_start, strict=True) if need]
+        return [grad.to(x.dtype) for grad in grads]
+
+    @op.register_fake
+    def _(x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], *rest: Any) -> list[Tensor]:
+        return [x.new_empty(q.shape) for q, need in zip((x, *params, *start), rest[-1], strict=True) if need]
+
+    op.register_autograd(lambda *_: transforms.no_second_derivative(name))
+    return op
+
+
+def _transformed(name: str, forward: Forward, gradient: Gradient) -> Forward:
+    """Return the operator for use under torch.func."""
+    once = transforms.transformable(gradient, lambda *_: None, lambda *_: transforms.no_second_derivative(name))
+    return transforms.transformable(forward, _save, _derivative(once))
+
+
+def _states(p: LayerParams, x: Tensor, steps: int) -> list[Tensor]:
+    """Return room for c, h_hat and c_hat after so many steps, [steps, B, *] each; the cells in float32 or wider."""
+    B, H, S, cell = x.shape[1], p.bias.shape[1], p.hyper_bias.shape[1], torch.promote_types(x.dtype, torch.float32)
+    return [x.new_empty(steps, B, F, dtype=dtype) for F, dtype in ((H, cell), (S, x.dtype), (S, cell))]
+
+
+def _kept(sweeps: Sweeps, p: LayerParams, x: Tensor, keep: bool) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Return room for out, the trajectory of the other states and the residuals; the last two empty if not kept."""
+    (T, B, _), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
+    size = T * B * 4 * (H + S) * x.element_size()
+    leaves = keep and sweeps.leaves_residuals and size <= LIMITS[x.device.type].residuals
+    residuals = [x.new_empty(T, B, 4 * (H + S))] if leaves else []
+    return x.new_empty(T, B, H), _states(p, x, T) if keep else [], residuals
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    """Put away what the backward pass reads."""
+    x, params, start, _ = inputs
+    out, _, trajectory, residuals = output
+    groups = ([x], params, start, [out, *trajectory], residuals)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*(q for group in groups for q in group))
+    ctx.lengths = [len(group) for group in groups]
+
+
+def _derivative(gradient: Gradient) -> Callable[..., tuple[Any, ...]]:
+    """Return the gradients of an operator's arguments from those of its outputs, None for those that nobody needs."""
+
+    def derivative(ctx: Any, d_out: Tensor | None, d_last: Sequence[Tensor | None], *_: Any) -> tuple[Any, ...]:
+        (x,), params, start, trajectory, residuals = _grouped(ctx.saved_tensors, ctx.lengths)
+        needs_x, needs_params, needs_start, _ = ctx.needs_input_grad
+        needs = [needs_x, *needs_params, *needs_start]
+        d_out = torch.zeros_like(trajectory[0]) if d_out is None else d_out
+        d_last = [torch.zeros_like(q) if d is None else d for q, d in zip(start, d_last, strict=True)]
+        found = iter(gradient(x, params, start, trajectory, residuals, d_out, d_last, needs))
+        grads = [next(found) if need else None for need in needs]
+        (d_x,), d_params, d_start = _grouped(grads, ctx.lengths[:3])
+        return d_x, d_params, d_start, None
+
+    return derivative
+
+
+def _grouped(flat: Iterable[Any], lengths: Iterable[int]) -> list[list[Any]]:
+    """Return consecutive groups of these lengths."""
+    rest = iter(flat)
+    return [list(islice(rest, n)) for n in lengths]

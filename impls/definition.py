@@ -1,0 +1,151 @@
+"""The definition that all implementations share: the letters, a layer's parameters and state, its layer norm.
+
+Dims legend, valid in every file of this project:
+
+    T  steps of the sequence       B  batch rows            I  input_size of the layer
+    H  hidden_size                 S  hyper_size            Z  n_z
+    L  n_layers
+
+Axes of length 4 run over the gates in the order i, f, g, o (that of `torch.nn.LSTM`); axes of length 3 run over what
+the hypernetwork scales or makes: the product with h, the product with x, the bias, in this order.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Added to the variance in every layer norm.
+EPS = 1e-5
+
+
+class CellNorms(NamedTuple):
+    """The layer norms of one of the two LSTMs, of F units; None without layer norm."""
+
+    weight: Tensor | None  # [4, F], of the gates
+    bias: Tensor | None  # [4, F]
+    c_weight: Tensor | None  # [F], of the cell, where the output reads it
+    c_bias: Tensor | None  # [F]
+
+
+class LayerParams(NamedTuple):
+    """The parameters of one layer. The norms come last: all eight are there, or none with `layer_norm=False`."""
+
+    weight_x: Tensor  # [4, H, I]
+    weight_h: Tensor  # [4, H, H]
+    bias: Tensor  # [4, H]
+    hyper_weight_x: Tensor  # [4, S, I]
+    hyper_weight_h: Tensor  # [4, S, H]
+    hyper_weight_s: Tensor  # [4, S, S]
+    hyper_bias: Tensor  # [4, S]
+    z_weight: Tensor  # [3, 4, Z, S]
+    z_bias: Tensor  # [2, 4, Z]
+    d_weight: Tensor  # [3, 4, H, Z]
+    norm_weight: Tensor | None = None  # [4, H]
+    norm_bias: Tensor | None = None  # [4, H]
+    norm_c_weight: Tensor | None = None  # [H]
+    norm_c_bias: Tensor | None = None  # [H]
+    hyper_norm_weight: Tensor | None = None  # [4, S]
+    hyper_norm_bias: Tensor | None = None  # [4, S]
+    hyper_norm_c_weight: Tensor | None = None  # [S]
+    hyper_norm_c_bias: Tensor | None = None  # [S]
+
+    @classmethod
+    def of(cls, params: Sequence[Tensor]) -> "LayerParams":
+        """Return the parameters from those that are there, in this order: the inverse of `present`."""
+        return cls(*params)
+
+    def present(self) -> list[Tensor]:
+        """Return the parameters that are there: all, or all but the norms."""
+        return [q for q in self if q is not None]
+
+    @property
+    def norms(self) -> CellNorms:
+        """The norms of the main LSTM, [4, H] and [H]."""
+        return CellNorms(self.norm_weight, self.norm_bias, self.norm_c_weight, self.norm_c_bias)
+
+    @property
+    def hyper_norms(self) -> CellNorms:
+        """The norms of the hyper LSTM, [4, S] and [S]."""
+        return CellNorms(self.hyper_norm_weight, self.hyper_norm_bias, self.hyper_norm_c_weight, self.hyper_norm_c_bias)
+
+
+#: The names of the eight norm parameters, in the order of `LayerParams`.
+NORM_NAMES = tuple(name for name in LayerParams._fields if "norm" in name)
+
+
+def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter of a layer, in the order of `LayerParams`."""
+    always: dict[str, tuple[int, ...]] = {
+        "weight_x": (4, H, I),
+        "weight_h": (4, H, H),
+        "bias": (4, H),
+        "hyper_weight_x": (4, S, I),
+        "hyper_weight_h": (4, S, H),
+        "hyper_weight_s": (4, S, S),
+        "hyper_bias": (4, S),
+        "z_weight": (3, 4, Z, S),
+        "z_bias": (2, 4, Z),
+        "d_weight": (3, 4, H, Z),
+    }
+    norms: dict[str, tuple[int, ...]] = {
+        "norm_weight": (4, H),
+        "norm_bias": (4, H),
+        "norm_c_weight": (H,),
+        "norm_c_bias": (H,),
+        "hyper_norm_weight": (4, S),
+        "hyper_norm_bias": (4, S),
+        "hyper_norm_c_weight": (S,),
+        "hyper_norm_c_bias": (S,),
+    }
+    return always | norms if layer_norm else always
+
+
+class LayerState(NamedTuple):
+    """What a layer hands from one step to the next; the cells c and c_hat are raw, never normalised."""
+
+    h: Tensor  # [B, H]
+    c: Tensor  # [B, H]
+    h_hat: Tensor  # [B, S]
+    c_hat: Tensor  # [B, S]
+
+
+#: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
+Run = Callable[[LayerParams, Tensor, LayerState], tuple[Tensor, LayerState]]
+
+
+def input_weight(p: LayerParams) -> Tensor:
+    """Return both LSTMs' weights for x side by side, [4H + 4S, I]."""
+    return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])
+
+
+def hidden_weight(p: LayerParams) -> Tensor:
+    """Return both LSTMs' weights for h side by side, [4H + 4S, H]."""
+    return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])
+
+
+def embedding_bias(p: LayerParams) -> Tensor:
+    """Return the bias of all twelve z, [12Z]: z_b has none."""
+    return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
+
+
+Norm = Callable[[Tensor], Tensor]
+
+
+def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
+    """Return N, the layer norm over the last axis (paper, A.2.2), or the identity where there is no weight.
+
+    weight, bias: [*, F], broadcast against the normalised [..., F].
+    """
+    if weight is None or bias is None:
+        return lambda y: y
+    return lambda y: torch.addcmul(bias, F.layer_norm(y, y.shape[-1:], eps=EPS), weight)
+
+
+def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
+    """Return N_k for each gate k from the rows of weight, bias [4, F]."""
+    if weight is None or bias is None:
+        return [norm(None, None)] * 4
+    return [norm(weight[k], bias[k]) for k in range(4)]

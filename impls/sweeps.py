@@ -1,0 +1,76 @@
+"""What an implementation with a hand-written gradient plugs in: a forward sweep over steps and a backward pass."""
+
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn.functional import linear
+
+from .definition import LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
+
+
+class Weights:
+    """What products over whole chunks multiply by, each put together once a sequence, when first asked for."""
+
+    def __init__(self, p: LayerParams) -> None:
+        self._p = p
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The weights for x, [4H + 4S, I]."""
+        return input_weight(self._p)
+
+    @cached_property
+    def h(self) -> Tensor:
+        """The weights for h, [4H + 4S, H]."""
+        return hidden_weight(self._p)
+
+    @cached_property
+    def z(self) -> tuple[Tensor, Tensor]:
+        """The weights [12Z, S] and the bias [12Z] of z."""
+        return self._p.z_weight.flatten(0, 2), embedding_bias(self._p)
+
+
+class Inputs:
+    """x of K consecutive steps, [K, B, I], with its products for the sweeps that do not make their own."""
+
+    def __init__(self, x: Tensor, weights: Weights) -> None:
+        self.x, self.weights = x, weights
+
+    @cached_property
+    def vx(self) -> Tensor:
+        """The products with x_t, [K, B, 4H + 4S]: v, then the hyper LSTM's part; made when first asked for."""
+        return linear(self.x, self.weights.x)
+
+
+#: (inputs, state before, arrays [K, B, *] to write the states after each step to, of which those but h may be a ring of
+#: fewer steps, with step t at t modulo their number, array [K, B, 4H + 4S] to write the residuals to, None if nobody
+#: wants them) -> last state
+ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
+
+
+class Past(NamedTuple):
+    """What the backward pass knows of a sequence."""
+
+    x: Tensor  # [T, B, I]
+    start: LayerState  # [B, *] each
+    trajectory: LayerState  # [T, B, *] each: the states after each step
+    residuals: Tensor | None  # what the forward sweep left for the backward pass, [T, B, 4H + 4S]
+    d_out: Tensor  # [T, B, H]
+
+
+#: (parameters, names of those that want a gradient, past, gradient of the last state, array for the gradient of x, if
+#: that is wanted) -> (gradients by name, contiguous and in float32 where the parameters are half; that of the start)
+Backward = Callable[
+    [LayerParams, Collection[str], Past, LayerState, Tensor | None], tuple[Mapping[str, Tensor], LayerState]
+]
+
+
+class Sweeps(NamedTuple):
+    """What an implementation plugs in."""
+
+    forward: Callable[[LayerParams], ForwardSweep]  # prepares the parameters once a sequence
+    backward: Backward
+    leaves_residuals: bool = False  # the forward sweep has something to leave for the backward pass
+    ring: int | None = None  # steps of states, but h, that a forward sweep of any length needs where nobody keeps them
