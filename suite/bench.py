@@ -18,6 +18,7 @@ from impls import names, registry
 from suite import report
 from suite.pages.bench_tables import bench_view
 from suite.shared import machine, trust
+from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
 from suite.shared.jobs import Job, run
 from suite.shared.results import RESULTS, ResultsError, make_folder
@@ -42,11 +43,11 @@ def parser() -> argparse.ArgumentParser:
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; on a GPU all")
     add("--implementation", nargs="+", choices=everything, help="default: all but what compiles for minutes")
     add("--layer-norm", choices=("off", "on", "both"), default="both", help="default: both")
-    add("--dtype", nargs="+", choices=("float32", "bfloat16", "float16", "float64"), default=["float32"])
+    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"])
     add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--everything", action="store_true", help="every workload at --full, implementation and dtype")
-    limits = f"default: {SHORT_LIMIT}, with --full {LONG_LIMIT}"
+    limits = f"default: {SHORT_LIMIT}, with --full or on a GPU {LONG_LIMIT}"
     add("--time-limit", type=float, help=f"seconds for each of layer norm off and on; {limits}")
     add("--memory-limit", type=float, help="GiB a process may take; default: 60 %% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
@@ -76,11 +77,11 @@ def choose(options: argparse.Namespace) -> None:
     gpu = torch.device(options.device).type == "cuda"
     quick = [s.name for s in subjects() if s.name not in names() or not registry.find(s.name).compiles_each_size]
     if options.everything:
-        options.full, options.dtype = True, ["float32", "bfloat16", "float16", "float64"]
+        options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
     complete = options.everything or gpu
     options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
     options.implementation = options.implementation or ([s.name for s in subjects()] if complete else quick)
-    options.time_limit = options.time_limit or (LONG_LIMIT if options.full else SHORT_LIMIT)
+    options.time_limit = options.time_limit or (LONG_LIMIT if options.full or gpu else SHORT_LIMIT)
     i, n = options.shard
     options.part = f"shard-{i}-of-{n}" if n > 1 else ""
 

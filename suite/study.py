@@ -15,6 +15,7 @@ from impls import names, registry
 from suite import report
 from suite.bench import memory_limit
 from suite.shared import machine
+from suite.shared.arithmetic import ARITHMETICS, dtype_of, why_not
 from suite.shared.cases import WORKLOADS
 from suite.shared.results import RESULTS
 from suite.shared.rows import table
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         default="default",
         help="default: off, and what labml is compared with on",
     )
-    add("--dtype", nargs="+", choices=("float32", "bfloat16", "float16", "float64"), default=["float32"])
+    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"])
     add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--T", type=int, help="memory: steps of the ledger; default: the workload's")
     add("--memory", type=float, default=0.25, help="memory: GiB that the longest T is to fit in; default: 0.25")
@@ -79,7 +80,9 @@ class Options(argparse.Namespace):
         compiling: those too that compile for each size. By default only labml's module and the fastest implementation
         are studied with layer norm.
         """
-        device, torch_dtype = torch.device(self.device), getattr(torch, dtype)
+        device, torch_dtype = torch.device(self.device), dtype_of(dtype)
+        if why_not(dtype, device) is not None:
+            return []
         wanted = self.implementation or [s.name for s in subjects() if compiling or not _compiles(s.name)]
         if self.layer_norm == "default" and layer_norm:
             compared = (registry.resolve("auto", device, torch_dtype).name, LABML.name)

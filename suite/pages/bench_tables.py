@@ -140,13 +140,16 @@ def work_table(group: Group) -> pd.DataFrame:
             line[f"{step}, of bound"] = cell(share, row)
             line[f"{step}, calls a step"] = cell(lambda row: f"{row['calls_per_step']:.0f}", row)
         line["launches"] = cell(launched, train)
+        line["train in a loop, ms"] = cell(looped, train)
+        line["of the peak graphs, MB"] = cell(in_graphs, train)
         line["kept, B"] = cell(lambda row: figure(row["kept_bytes"] / (row["T"] * row["B"])), train)
         line["first call, s"] = cell(lambda row: figure(row["first_s"]), train)
         line["checked"] = str(both[0]["verify"])
         line["marks"] = marks(both)
         lines.append(line)
     table = pd.DataFrame(lines)
-    return table.drop(columns="launches") if len(table) and (table["launches"] == NONE).all() else table
+    of_a_gpu = ("launches", "train in a loop, ms", "of the peak graphs, MB")
+    return table.drop(columns=[name for name in of_a_gpu if len(table) and (table[name] == NONE).all()])
 
 
 def share(row: pd.Series) -> str:
@@ -169,6 +172,16 @@ def launched(row: pd.Series) -> str:
     if pd.isna(row.get("launches_per_step")):
         return NONE
     return f"{row['launches_per_step']:.1f} a step, {row['mode']}"
+
+
+def looped(row: pd.Series) -> str:
+    """Return what a step takes in a loop that waits for none of them, and its ratio to the baseline's, if measured."""
+    return NONE if pd.isna(row.get("loop_s")) else f"{figure(row['loop_s'] * 1e3)} ({two(row['loop_ratio'])})"
+
+
+def in_graphs(row: pd.Series) -> str:
+    """Return what CUDA graphs hold, if anything."""
+    return figure(row["graph_bytes"] / 1e6) if row.get("graph_bytes", 0) > 0 else NONE
 
 
 def fastest(group: Group) -> str | None:
@@ -227,27 +240,30 @@ def _span(ratios: list[float]) -> str:
 
 
 _READING = """A time is the median of rounds of a forward pass without gradient, or of a training step (forward, mean
-square, backward; no optimiser). Each round, of one call or as many as take 20 ms, follows one of `torch.nn.LSTM` of
-the same I, H, L, T and B in the same process, and */ LSTM* is the median of the rounds' ratios, with a 95 % interval
+square, backward; no optimiser). Each round, of one call or as many as take 20 ms, follows one of `torch.nn.LSTM` of the
+same I, H, L, T and B in the same process, and */ LSTM* is the median of the rounds' ratios, with a 95 % interval
 (bootstrap; Student's where fewer than 6 rounds fit): below 1 is faster. `torch.nn.LSTM`'s own row is the A/A run, the
-baseline against its twin, and gives the noise floor. A verdict of *faster* or *slower* means that the whole interval
-is beyond the noise; else it is *undecided*. Ratios to others are ratios of these ratios, since all have the same
-baseline: it has neither hypernetwork nor layer norm, and *work / LSTM* says what that alone comes to in
-multiply-adds.
+baseline against its twin, and gives the noise floor. A verdict of *faster* or *slower* means that the whole interval is
+beyond the noise; else it is *undecided*. Ratios to others are ratios of these ratios, since all have the same baseline:
+it has neither hypernetwork nor layer norm, and *work / LSTM* says what that alone comes to in multiply-adds.
 
 Equal work: every figure includes the products with x and whatever packs weights or makes room anew at each call, of
-the baseline too. Building and compiling are done before; what is left of that, of capturing a graph and of a first
-use of memory is in *first call*, a training step on one step and the first on all. Everything was checked at the
-workload's sizes just before it was timed: what was not right is *refused*, and what did not fit in the memory or time
-allowed says so. *checked* says what verify.csv holds besides: *verified* on these very sources, *unverified* if it
-has no rows of this torch, *stale* if they are of other sources; a peer is checked here alone.
+the baseline too. What is built, compiled, loaded or captured is left out: a pass runs until two calls in a row take
+the same time within a factor of 2, on a GPU five times at least, before its rounds start. *first call* is the first on
+one step and the first on all. On a GPU each call starts with an idle card and an emptied cache; *in a loop* is a call
+among others that do not wait for one another, as in training, where the card hides the host's time. float32 is IEEE's
+for all, cuDNN's LSTM included; *tf32* is float32 whose products have TF32's factors, for all. Everything was checked
+at the workload's sizes just before it was timed: what was not right is *refused*, and what did not fit in the memory
+or time allowed says so. *checked* says what verify.csv holds besides: *verified* on these very sources, *unverified*
+if it has no rows of this torch, *stale* if they are of other sources; a peer is checked here alone.
 
-Memory is the most that torch's allocator held above what it held before; *kept* is what stands between the passes, a
-step and sample. *of bound* is the share of what the [hardware](hardware.md) allows: the time of the least work, or of
-the least bytes, over the time taken. Multiply-adds and bytes are those of the row-scaled form, by formula, for all (a
-training step has thrice the multiply-adds), so that the naive form's waste shows as time. *calls a step* are
-operators that torch was asked for once more for each step more. A round is *disturbed* when its baseline took 1.5
-times the usual, and *throttled* when the GPU's clock after it was below 0.9 of the fastest.
+Memory is the most that torch's allocator held above what it held before, and what CUDA graphs hold besides; *kept* is
+what stands between the passes, a step and sample. *of bound* is the share of what the [hardware](hardware.md) allows:
+the time of the least work, or of the least bytes, over the time taken. Multiply-adds and bytes are those of the
+row-scaled form, by formula, for all (a training step has thrice the multiply-adds), so that the naive form's waste
+shows as time. *calls a step* are operators that torch was asked for once more for each step more. A round is
+*disturbed* when its baseline took 1.5 times the usual, and *throttled* when the GPU's clock after it was below 0.9 of
+the fastest.
 """
 
 

@@ -36,6 +36,8 @@ def ledger_table(rows: pd.DataFrame) -> pd.DataFrame:
             line[f"{name}, MB"] = megabytes(row[column]) if ok else "-"
         line["peak, MB"] = megabytes(row["peak_bytes"]) if ok else str(row["status"]).split(":")[0]
         line["saved, B a step and sample"] = f"{row['kept_bytes'] / (row['T'] * row['B']):,.0f}" if ok else "-"
+        if "graph_bytes" in rows:
+            line["of the peak graphs, MB"] = megabytes(row["graph_bytes"]) if ok else "-"
         if "reserved_bytes" in rows:
             line["reserved, MB"] = megabytes(row["reserved_bytes"]) if ok else "-"
         lines.append(line)

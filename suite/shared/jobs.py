@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.files import ROOT
 
@@ -40,8 +41,7 @@ class Job:
     @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype itself."""
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return dtype
+        return dtype_of(self.dtype)
 
     @property
     def torch_device(self) -> torch.device:
@@ -130,7 +130,8 @@ def _process(job: Job, raw: Path, log: Path) -> str:
         job.write(path)
         command = [sys.executable, "-m", "pytest", str(ROOT / "suite" / "timing" / "step.py")]
         command += ["-o", "python_functions=bench_*", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
-        command += ["--benchmark-disable-gc", "--job", str(path), "--benchmark-json", str(raw)]
+        command += ["--benchmark-disable-gc", "--benchmark-timer", "suite.shared.stopwatch.measured"]
+        command += ["--job", str(path), "--benchmark-json", str(raw)]
         with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
             try:
                 return _wait(job, process)

@@ -27,7 +27,7 @@ STAMP = {
 ORDER: Mapping[str, Sequence[str]] = {
     "implementation": LADDER,
     "part": LADDER,
-    "dtype": ("float64", "float32", "bfloat16", "float16"),
+    "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
     "pass": ("forward", "train"),
     "case": [TRAINING, *(case.id for case in (*VERIFY, *VERIFY_TINY, *VERIFY_TILES))],
@@ -156,7 +156,7 @@ _ABOUT = {
     **_SIZES,
     "layer_norm": "Whether layer norm is on or off.",
     "implementation": "What was run: an implementation, or a peer such as torch.nn.LSTM.",
-    "dtype": "Type of the numbers computed with.",
+    "dtype": "Type of the numbers computed with; tf32 is float32 with products in TF32.",
 }
 _STUDY = {
     "part": "What a process of the study was about: an implementation, or the size that it varies.",
@@ -177,7 +177,8 @@ _QUARTILES = {
     "q3_s": "Its third quartile.",
     "rounds": "Rounds that were timed.",
 }
-_PEAK = "The most that torch's allocator held above parameters and input, in bytes."
+_PEAK = "The most that torch's allocator held above parameters and input, and `graph_bytes`, in bytes."
+_GRAPHS = "What CUDA graphs held, in bytes."
 _KEPT = "What a forward pass leaves for the backward pass, in bytes."
 
 #: In the order that their pages are listed in.
@@ -197,12 +198,15 @@ TABLES = (
             "ratio": "Median of the rounds' ratios to torch.nn.LSTM.",
             "ratio_low": "Lower end of its 95 % interval.",
             "ratio_high": "Upper end of its 95 % interval.",
+            "loop_s": "Time of a pass among others that do not wait for one another, on a GPU, in seconds.",
+            "loop_ratio": "That as a multiple of torch.nn.LSTM's.",
             "disturbed": "Rounds whose baseline took far longer than usual.",
             "clock_before_mhz": "Clock of the GPU before the first round.",
             "clock_after_mhz": "Clock of the GPU after the last round.",
             "throttled": "Rounds with a clock far below the fastest, or `unknown`.",
-            "first_s": "First calls: a training step on one step, then on all, in seconds.",
+            "first_s": "First calls: on one step, then on all, in seconds.",
             "peak_bytes": _PEAK,
+            "graph_bytes": _GRAPHS,
             "kept_bytes": _KEPT,
             "parameters": "Numbers that the model learns.",
             "multiply_adds": "Multiply-adds of the pass in the row-scaled form.",
@@ -344,6 +348,7 @@ TABLES = (
             **_STUDY,
             "weight_bytes": "Weights that the naive form's tensor is made of.",
             "peak_bytes": _PEAK,
+            "graph_bytes": _GRAPHS,
             "reserved_bytes": "What the caching allocator then had of the device, parameters and input included.",
             "forward_bytes": "Peak of a forward pass without gradient.",
             "parameter_bytes": "Parameters of the model.",

@@ -9,15 +9,29 @@ from torch import Tensor
 
 Work = Callable[[], object]
 
+#: Two calls agree when neither takes more than so many times as long as the other; at most so many calls are tried.
+AGREE, MOST = 2.0, 12
+#: A first call that took longer, and no longer than was expected, need not be made again.
+SLOW = 0.5
 #: A round is called throttled when the clock after it is below this share of the fastest clock read.
 THROTTLED = 0.9
 
+_measured = 0.0
+
 
 class Stopwatch(Protocol):
-    """Times calls on one device."""
+    """Times calls on one device.
+
+    least: calls after which nothing is built any more, even where the first few were alike.
+    """
+
+    least: int
 
     def seconds(self, work: Work) -> float:
         """Call once and return how long it took until all of it was done."""
+
+    def in_a_loop(self, work: Work, calls: int) -> float | None:
+        """Return what a call takes when the next does not wait for it; None where a call is done when it returns."""
 
     def clock(self) -> int | None:
         """Return the clock of the processor in MHz, or None where it cannot be read."""
@@ -26,11 +40,16 @@ class Stopwatch(Protocol):
 class WallClock:
     """For a CPU, where a call is done when it returns."""
 
+    least = 2
+
     def seconds(self, work: Work) -> float:
         """Call once and return the seconds of the clock."""
         start = time.perf_counter()
         work()
-        return time.perf_counter() - start
+        return _counted(time.perf_counter() - start)
+
+    def in_a_loop(self, work: Work, calls: int) -> None:
+        """Return None."""
 
     def clock(self) -> int | None:
         """Return None: what a CPU runs at is not to be had on every system, and differs between cores."""
@@ -39,6 +58,9 @@ class WallClock:
 
 class DeviceEvents:
     """For a GPU: every call finds the second-level cache full of something else, and the device idle."""
+
+    #: Sizes that come again are captured in a CUDA graph, on one of the first calls.
+    least = 5
 
     def __init__(self, device: torch.device, flush: Tensor | None = None) -> None:
         """Take the buffer that empties the cache, by default one twice as large as the cache."""
@@ -50,11 +72,27 @@ class DeviceEvents:
 
     def seconds(self, work: Work) -> float:
         """Call once and return the seconds between two events on the device's stream."""
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         self.flush.zero_()
-        # Else work's own launches would hide behind the flush.
-        torch.cuda.synchronize(self.device)
+        return _counted(self._between_events(work))
+
+    def in_a_loop(self, work: Work, calls: int) -> float:
+        """Return what a call takes in the mean when none waits for the one before, as in a training loop.
+
+        The host prepares a call while the device is busy with those before it, so that its time shows only where it is
+        the longer; and each call finds in the cache what the one before left.
+        """
+
+        def loop() -> None:
+            for _ in range(calls):
+                work()
+
+        return self._between_events(loop) / calls
+
+    def _between_events(self, work: Work) -> float:
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         stream = torch.cuda.current_stream(self.device)  # the current device may be another
+        # Else work's own launches would hide behind what was queued before.
+        torch.cuda.synchronize(self.device)
         start.record(stream)
         work()
         end.record(stream)
@@ -74,6 +112,36 @@ class DeviceEvents:
 def stopwatch(device: torch.device) -> Stopwatch:
     """Return what times calls on the device."""
     return DeviceEvents(device) if device.type == "cuda" else WallClock()
+
+
+def measured() -> float:
+    """Return the seconds that stopwatches have counted in this process: a timer for pytest-benchmark."""
+    return _measured
+
+
+def _counted(seconds: float) -> float:
+    global _measured
+    _measured += seconds
+    return seconds
+
+
+def settled(watch: Stopwatch, work: Work, expected: float = 0.0) -> list[float]:
+    """Call until two calls in a row agree, and return what each took: the last ones say what the next will take.
+
+    First calls compile, load and make room, and one of them captures what later ones replay.
+    expected: seconds that a call should take, by a prediction; a SLOW call that agrees with it is the only one.
+    """
+    seconds = [watch.seconds(work)]
+    if seconds[0] > SLOW and agree(seconds[0], expected):
+        return seconds
+    while len(seconds) < MOST and (len(seconds) < watch.least or not agree(*seconds[-2:])):
+        seconds.append(watch.seconds(work))
+    return seconds
+
+
+def agree(one: float, other: float) -> bool:
+    """Return whether two times are of one size."""
+    return max(one, other) <= AGREE * min(one, other)
 
 
 def clock_columns(clocks: Sequence[int | None]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from impls import names
 from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.fits import Line, fit
+from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject, find
+from suite.shared.work import example, forward, graph_bytes, is_out_of_memory, refusal, train
 from suite.studies.tasks import Task
-from suite.studies.work import example, is_out_of_memory, refusal, training_step
 
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
@@ -109,11 +111,10 @@ def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devic
     """
     parameters = measure.kept_bytes(lambda: subject.build(case, dtype, device), device)
     model, x = subject.build(case, dtype, device), example(case, dtype, device)
-    step = training_step(model, x)
-    step()  # what is made once and stays
+    settled(stopwatch(device), lambda: train(model, x))  # what is made once and stays
     model.zero_grad(set_to_none=True)
     kept = measure.kept_bytes(lambda: model(x), device)
-    gradients = measure.kept_bytes(step, device)
+    gradients = measure.kept_bytes(lambda: train(model, x), device)
     most = peak(subject, case, dtype, device)
     workspace = max(0, most["peak_bytes"] - kept - gradients)
     own = {"parameter_bytes": parameters, "kept_bytes": kept, "gradient_bytes": gradients, "workspace_bytes": workspace}
@@ -123,16 +124,22 @@ def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devic
 def peak(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Return the most that a training step holds above parameters and input, in bytes of torch's allocator.
 
-    On CUDA also `reserved_bytes`: what the caching allocator then had of the device, parameters and input included.
+    On CUDA that includes `graph_bytes`, what CUDA graphs hold; and `reserved_bytes` is what the caching allocator then
+    had of the device, parameters and input included.
     """
     model, x = subject.build(case, dtype, device), example(case, dtype, device)
-    step = training_step(model, x)
+
+    def step() -> None:
+        train(model, x)
+
     if device.type != "cuda":
         return {"peak_bytes": measure.peak_bytes(step, device)}
-    step()  # captures and compiles at the first call
+    settled(stopwatch(device), step)
     model.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
-    return {"peak_bytes": measure.peak_bytes(step, device), "reserved_bytes": torch.cuda.max_memory_reserved(device)}
+    most, in_graphs = measure.peak_bytes(step, device), graph_bytes(subject.name)
+    reserved = torch.cuda.max_memory_reserved(device)
+    return {"peak_bytes": most + in_graphs, "graph_bytes": in_graphs, "reserved_bytes": reserved}
 
 
 def _tensor(task: Task, name: str, Z: int) -> Row:
@@ -140,14 +147,9 @@ def _tensor(task: Task, name: str, Z: int) -> Row:
     case, dtype, device = replace(TENSOR_CASE, Z=Z, name=task.case.name), task.torch_dtype, task.torch_device
     model, x = find(name).build(case, dtype, device), example(case, dtype, device)
     weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))
-
-    def forward() -> None:
-        with torch.no_grad():
-            model(x)
-
-    step = training_step(model, x)
-    forward()
-    step()
-    model.zero_grad(set_to_none=True)
-    figures = {"peak_bytes": measure.peak_bytes(step, device), "forward_bytes": measure.peak_bytes(forward, device)}
+    figures = {}
+    for column, step in (("forward_bytes", forward), ("peak_bytes", train)):
+        settled(stopwatch(device), partial(step, model, x))
+        model.zero_grad(set_to_none=True)
+        figures[column] = measure.peak_bytes(partial(step, model, x), device)
     return task.row("tensor", name, case, weight_bytes=weights, **figures)

@@ -5,15 +5,17 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from suite.shared.cases import WORKLOADS
+from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import find
+from suite.shared.work import example, refusal, train
 from suite.studies.tasks import Task
-from suite.studies.work import example, refusal, seconds_of, training_step
 
 #: Seconds that the later steps may take together, and how many there are at least and at most.
 BUDGET, LEAST, MOST = 2.0, 3, 50
@@ -42,18 +44,20 @@ def rows(task: Task) -> Iterator[dict[str, Any]]:
     subject, dtype, device = find(name), task.torch_dtype, task.torch_device
     model, x = subject.build(task.case, dtype, device), example(task.case, dtype, device)
     # What the first use of torch takes is no subject's own.
-    training_step(torch.nn.LSTM(8, 8, dtype=dtype, device=device), torch.ones(2, 2, 8, dtype=dtype, device=device))()
-    step = training_step(model, x)
+    train(torch.nn.LSTM(8, 8, dtype=dtype, device=device), torch.ones(2, 2, 8, dtype=dtype, device=device))
+    watch, step = stopwatch(device), partial(train, model, x)
     start = time.perf_counter()
     reason = subject.why_unavailable(device, dtype)  # builds what has to be built
+    built = time.perf_counter() - start
     if reason is None:
-        step()
-        first = time.perf_counter() - start
-        seconds = [seconds_of(step)]
-        rounds = max(LEAST, min(MOST, int(BUDGET / seconds[0])))
-        seconds += [seconds_of(step) for _ in range(rounds)]
+        early = settled(watch, step)
+        rounds = max(LEAST, min(MOST, int(BUDGET / early[-1])))
+        seconds = [early[-1], *(watch.seconds(step) for _ in range(rounds))]
         reason = refusal(subject, task.case, dtype, device)
     if reason is not None:
         yield task.row("start", name, status=f"refused: {reason}")
         return
-    yield task.row("start", name, first_s=first, step_s=statistics.median(seconds), rounds=len(seconds))
+    later = statistics.median(seconds)
+    # What early steps took on top of a later one: the first compiles, and the third, say, is captured.
+    first = built + sum(early) - (len(early) - 1) * later
+    yield task.row("start", name, first_s=first, step_s=later, rounds=len(seconds))

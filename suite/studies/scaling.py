@@ -3,14 +3,16 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from statistics import quantiles
 from typing import Any
 
 from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
+from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import LSTM, find
+from suite.shared.work import example, graph_bytes, refusal, train
 from suite.studies.tasks import Task
-from suite.studies.work import example, refusal, seconds_of, training_step
 
 #: T and B of the workload that all axes start from: every subject takes a step of it in well under a second.
 BASE: dict[str, Any] = {"T": 16, "B": 16}
@@ -62,16 +64,13 @@ def _point(task: Task, case: Case, names: list[str]) -> Iterator[dict[str, Any]]
     """Yield the time and memory of each subject at one case; their rounds take turns, so that a drift hits all."""
     device, x = task.torch_device, example(case, task.torch_dtype, task.torch_device)
     models = {name: find(name).build(case, task.torch_dtype, device) for name in names}
-    steps = {name: training_step(model, x) for name, model in models.items()}
-    seconds: dict[str, list[float]] = {}
-    for name, step in steps.items():
-        step()
-        seconds[name] = [seconds_of(step)]
+    watch, steps = stopwatch(device), {name: partial(train, model, x) for name, model in models.items()}
+    seconds = {name: settled(watch, step)[-1:] for name, step in steps.items()}
     rounds = {name: max(LEAST, min(MOST, int(BUDGET / seconds[name][0]))) for name in names}
     for turn in range(1, max(rounds.values(), default=0)):
         for name, step in steps.items():
             if turn < rounds[name]:
-                seconds[name].append(seconds_of(step))
+                seconds[name].append(watch.seconds(step))
     for name, step in steps.items():
         models[name].zero_grad(set_to_none=True)
         q1, median, q3 = quantiles(seconds[name], n=4, method="inclusive")
@@ -83,7 +82,7 @@ def _point(task: Task, case: Case, names: list[str]) -> Iterator[dict[str, Any]]
             q1_s=q1,
             q3_s=q3,
             rounds=rounds[name],
-            peak_bytes=measure.peak_bytes(step, device),
+            peak_bytes=measure.peak_bytes(step, device) + graph_bytes(name),
             multiply_adds=find(name).multiply_adds(case),
         )
         models[name].zero_grad(set_to_none=True)

@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from suite.shared import machine
+from suite.shared import arithmetic, machine
+from suite.shared.work import is_out_of_memory
 from suite.studies.tasks import Task
-from suite.studies.work import is_out_of_memory
 from suite.study import STUDIES
 
 
@@ -15,6 +15,7 @@ def main(task_path: Path, rows_path: Path) -> None:
     task = Task.read(task_path)
     if task.memory_limit:
         machine.limit_memory(task.memory_limit, task.torch_device)
+    arithmetic.use(task.dtype)
     with rows_path.open("a", encoding="utf-8") as file:
         try:
             for row in STUDIES[task.study].rows(task):

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import Case
 from suite.shared.files import ROOT
 
@@ -38,8 +39,7 @@ class Task:
     @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype itself."""
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        return dtype
+        return dtype_of(self.dtype)
 
     @property
     def torch_device(self) -> torch.device:

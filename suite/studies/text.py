@@ -16,9 +16,10 @@ from impls.convert import to_labml
 from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.corpus import text
+from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import LABML, LSTM, find
+from suite.shared.work import refusal
 from suite.studies.tasks import Task
-from suite.studies.work import refusal
 
 #: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
 LARGER_LSTM = f"{LSTM.name}, as many parameters"
@@ -166,9 +167,8 @@ class Trainer:
         self.steps, self.seconds = 0, 0.0
 
     def warm_up(self) -> None:
-        """Take one step with a copy, so that what is built, compiled or captured is ready when the clock starts."""
-        other = Trainer(copy.deepcopy(self.model), self.streams)
-        other.step()
+        """Take steps with a copy, so that what is built, compiled or captured is ready when the clock starts."""
+        settled(stopwatch(self.streams.ids.device), Trainer(copy.deepcopy(self.model), self.streams).step)
 
     def step(self) -> None:
         """Train on the next window, from the state that the last one ended in; each reading of the text starts anew."""

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from suite.shared import arithmetic
+from suite.shared.arithmetic import dtype_of
 from suite.shared.files import ROOT
 from suite.shared.stopwatch import Stopwatch, Work, stopwatch
 
@@ -22,8 +24,6 @@ SMALLEST, LARGEST, LONG = 512, 8192, 0.05
 COPIED = 256 << 20
 #: A rate is the best of rounds for so many seconds, of which there are at least so many.
 SECONDS, LEAST = 0.5, 3
-
-BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class Product(NamedTuple):
@@ -36,6 +36,7 @@ class Product(NamedTuple):
 def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
     """Return the rates of the largest things that the device does well: a product of matrices, a copy."""
     watch = stopwatch(device)
+    arithmetic.use(dtype)
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = best(watch, lambda: target.copy_(source))
@@ -60,7 +61,7 @@ def rates(watch: Stopwatch, way: Product, device: torch.device, dtype: str) -> I
     """Yield the rate of a product at sides that grow until it takes long."""
     side, seconds = SMALLEST, 0.0
     while seconds < LONG and side <= LARGEST:
-        seconds = best(watch, way.of(torch.ones(side, side, dtype=getattr(torch, dtype), device=device)))
+        seconds = best(watch, way.of(torch.ones(side, side, dtype=dtype_of(dtype), device=device)))
         yield {"multiply_adds_per_s": side**3 / seconds, "side": side, "product": way.name}
         side *= 2
 

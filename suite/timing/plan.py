@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from suite.shared import trust
+from suite.shared import arithmetic, trust
 from suite.shared.jobs import Job
 from suite.shared.rows import stamp, table
 from suite.shared.subjects import find
@@ -54,7 +54,8 @@ def _planned(
     job: Job, verify: pd.DataFrame, rows: pd.DataFrame, earlier: pd.DataFrame, resume: bool, unverified: bool
 ) -> Planned:
     standing = trust.standing(verify, job.subject, job.dtype, torch.__version__)
-    reason = find(job.subject).why_unavailable(job.torch_device, job.torch_dtype)
+    reason = arithmetic.why_not(job.dtype, job.torch_device)
+    reason = reason or find(job.subject).why_unavailable(job.torch_device, job.torch_dtype)
     instead = f"not run: {reason}" if reason is not None else None
     if instead is None and standing.refusal is not None and not unverified:
         instead = f"refused: {standing.refusal}"

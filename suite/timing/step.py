@@ -9,33 +9,30 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from impls import names, registry
-from suite.shared import machine, measure, pairing
+from suite.shared import arithmetic, machine, measure, pairing, work
 from suite.shared.cases import Case
-from suite.shared.corpus import one_hot, streams
 from suite.shared.jobs import Job
 from suite.shared.results import write_whole
-from suite.shared.stopwatch import Stopwatch, clock_columns, stopwatch
+from suite.shared.stopwatch import Stopwatch, clock_columns, settled, stopwatch
 from suite.shared.subjects import LSTM, find
 
 #: Seconds that the rounds of one pass may take together with their baseline's; the A/A run, whose interval is the noise
 #: floor of all others, has so many times as long.
 BUDGET, AA = 1.6, 2
-#: A first call that took longer says well enough how long the next will take.
-SLOW = 0.5
 #: What takes less than WARM runs once untimed before each round: caches, memory and sleeping threads are the other's
 #: then. A round is as many calls as take BURST, so that the time of a call that is shorter than that is a mean.
 WARM, BURST = 0.1, 0.02
-#: The lengths that operator calls are counted at; what comes with every step is the difference.
-LENGTHS = (2, 4)
+#: A pass is called at least so often: the first call, the fewest rounds, and the calls that measure memory.
+CALLS = 3 + pairing.FEWEST
+#: The lengths that a time is predicted from, and those that operator calls are counted at; what comes with every step
+#: is the difference.
+SHORT, LENGTHS = (1, 3), (2, 4)
 
 _STARTED = time.monotonic()
 
@@ -57,13 +54,8 @@ class Bench:
         self.model = checked_model(job, case)
         self.baseline = LSTM.build(case, job.torch_dtype, job.torch_device)
         self.watch: Stopwatch = stopwatch(job.torch_device)
-        self.x = example(job)
+        self.x = work.example(case, job.torch_dtype, job.torch_device)
         self.predicted = 0.0  # seconds of the longest pass so far
-
-    @cached_property
-    def kept_bytes(self) -> int:
-        """What a forward pass leaves for the way back."""
-        return measure.kept_bytes(lambda: self.model(self.x), self.job.torch_device)
 
     def left(self) -> float:
         """Return the seconds that the case may still take."""
@@ -78,86 +70,65 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def bench(request: pytest.FixtureRequest) -> Bench:
-    """Take on the job's memory limit, and build what is timed."""
+    """Take on the job's memory limit and arithmetic, and build what is timed."""
     job = Job.read(request.config.getoption("--job"))
     machine.limit_memory(job.memory_limit, job.torch_device)
+    arithmetic.use(job.dtype)
     return Bench(job, request.param)
 
 
 def checked_model(job: Job, case: Case) -> nn.Module:
     """Build the subject, once it has passed the comparison at the sizes of the workload, else RefusedError says why."""
     with labelled(job, case, *job.passes):
-        subject, device = find(job.subject), job.torch_device
-        reason = subject.why_unavailable(device, job.torch_dtype)
+        subject = find(job.subject)
+        reason = work.refusal(subject, case, job.torch_dtype, job.torch_device)
         if reason is not None:
             raise RefusedError(reason)
-        worst = subject.check(replace(case, T=2, B=2), job.torch_dtype, device)[:1]
-        if worst and not worst[0].ratio <= 1:
-            raise RefusedError(f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}")
-        return subject.build(case, job.torch_dtype, device)
-
-
-def forward(model: nn.Module, x: Tensor) -> None:
-    """Run the forward pass alone."""
-    with torch.no_grad():
-        model(x)
-
-
-def train(model: nn.Module, x: Tensor) -> None:
-    """Run a training step, but for the optimiser's part, which is the same for all."""
-    model.zero_grad(set_to_none=True)
-    model(x)[0].square().mean().backward()
+        return subject.build(case, job.torch_dtype, job.torch_device)
 
 
 def bench_forward(bench: Bench, benchmark: Any) -> None:
-    run(bench, "forward", forward, benchmark)
+    run(bench, "forward", benchmark)
 
 
 def bench_train(bench: Bench, benchmark: Any) -> None:
-    run(bench, "train", train, benchmark)
+    run(bench, "train", benchmark)
 
 
-def run(bench: Bench, name: str, step: Callable[[nn.Module, Tensor], None], benchmark: Any) -> None:
+def run(bench: Bench, name: str, benchmark: Any) -> None:
     """Time the pass beside its baseline's, measure memory and calls in runs apart, and leave the row."""
-    job, case, model, x = bench.job, bench.case, bench.model, bench.x
-    subject, device = find(job.subject), job.torch_device
-
-    def work() -> None:
-        step(model, x)
-
+    job, case, model, x, step = bench.job, bench.case, bench.model, bench.x, work.PASSES[name]
+    subject, device, training = find(job.subject), job.torch_device, name == "train"
     with labelled(job, case, name):
-        figures = timed(bench, name, step, benchmark)
+        figures = timed(bench, name, benchmark)
         bench.baseline.zero_grad(set_to_none=True)
         model.zero_grad(set_to_none=True)
+        in_graphs = work.graph_bytes(subject.name)
         leave(
             job,
             case,
             name,
             status="ok",
             **figures,
-            peak_bytes=measure.peak_bytes(work, device),
-            kept_bytes=bench.kept_bytes,
+            peak_bytes=measure.peak_bytes(lambda: step(model, x), device) + in_graphs,
+            graph_bytes=in_graphs,
+            kept_bytes=measure.kept_bytes(lambda: model(x), device) if training else None,
             parameters=sum(p.numel() for p in model.parameters()),
-            multiply_adds=subject.multiply_adds(case) * (3 if name == "train" else 1),
+            multiply_adds=subject.multiply_adds(case) * (3 if training else 1),
             work=subject.multiply_adds(case) / LSTM.multiply_adds(case),
-            least_bytes=subject.least_numbers(case, name == "train") * x.element_size(),
+            least_bytes=subject.least_numbers(case, training) * x.element_size(),
             calls_per_step=calls_per_step(bench, step),
-            **launch_columns(bench, name, work),
+            **launch_columns(bench, name),
         )
 
 
-def timed(bench: Bench, name: str, step: Callable[[nn.Module, Tensor], None], benchmark: Any) -> dict[str, Any]:
+def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
     """Return the figures of paired rounds, as many as their budget allows; TooLongError if the least do not fit."""
-    watch, model, baseline, x = bench.watch, bench.model, bench.baseline, bench.x
+    watch, model, baseline, x, step = bench.watch, bench.model, bench.baseline, bench.x, work.PASSES[name]
     first = watch.seconds(lambda: step(model, x[:1]))
-    will_end(bench, first, step)
-    first += watch.seconds(lambda: step(model, x))
-    subject = Burst(watch, lambda: step(model, x), first if first > SLOW else None)
-    watch.seconds(lambda: step(baseline, x))
-    rival = Burst(watch, lambda: step(baseline, x))
-    budget = BUDGET * AA if bench.job.subject == LSTM.name else BUDGET
-    rounds = pairing.rounds(subject.round_s, rival.round_s, budget)
-    subject_s: list[float] = []
+    taken = settled(watch, lambda: step(model, x), expected(bench, first, step))
+    subject = Burst(watch, lambda: step(model, x), taken[-1])
+    rival = Burst(watch, lambda: step(baseline, x), settled(watch, lambda: step(baseline, x))[-1])
     baseline_s: list[float] = []
     clocks = [watch.clock()]
 
@@ -167,23 +138,24 @@ def timed(bench: Bench, name: str, step: Callable[[nn.Module, Tensor], None], be
         subject.warm()
 
     benchmark.pedantic(
-        lambda: subject_s.append(subject.seconds()),
+        subject.round,
         setup=before,
         teardown=lambda: clocks.append(watch.clock()),
-        rounds=rounds,
+        rounds=pairing.rounds(subject.round_s, rival.round_s, BUDGET * (AA if bench.job.subject == LSTM.name else 1)),
     )
+    subject_s = [seconds / subject.calls for seconds in benchmark.stats.stats.data]
     benchmark.extra_info.update(bench.job.columns(bench.case, name), calls_per_round=subject.calls)
-    benchmark.extra_info.update(baseline_s=baseline_s, subject_s=subject_s, clocks_mhz=clocks)
-    return pairing.columns(subject_s, baseline_s) | clock_columns(clocks) | {"first_s": first}
+    benchmark.extra_info.update(baseline_s=baseline_s, clocks_mhz=clocks)
+    figures = pairing.columns(subject_s, baseline_s) | clock_columns(clocks) | {"first_s": first + taken[0]}
+    return figures | loop_columns(subject, rival)
 
 
 class Burst:
     """The rounds of one side: how many calls make one, and whether a call goes before."""
 
-    def __init__(self, watch: Stopwatch, work: Callable[[], None], once: float | None = None) -> None:
-        """Find out how long a call takes, unless that is known. It must have run before: a first call makes room."""
+    def __init__(self, watch: Stopwatch, work: Callable[[], None], once: float) -> None:
+        """Take what is called, and the seconds that a call takes."""
         self.watch, self.work = watch, work
-        once = watch.seconds(work) if once is None else once
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
@@ -193,68 +165,78 @@ class Burst:
         if self.warms:
             self.work()
 
+    def round(self) -> float:
+        """Return what the calls of one round take."""
+        return sum(self.watch.seconds(self.work) for _ in range(self.calls))
+
     def seconds(self) -> float:
         """Return what a call of one round takes in the mean."""
-        return sum(self.watch.seconds(self.work) for _ in range(self.calls)) / self.calls
+        return self.round() / self.calls
 
 
-def will_end(bench: Bench, first: float, step: Callable[[nn.Module, Tensor], None]) -> None:
-    """Raise TooLongError if the pass would not end in time, judging by its first steps; first: seconds of one step.
+def loop_columns(subject: Burst, rival: Burst) -> dict[str, Any]:
+    """Return what a call takes in a loop that waits for none of them, where that is another figure."""
+    mine, theirs = (side.watch.in_a_loop(side.work, 2 * side.calls + 1) for side in (subject, rival))
+    return {} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs}
 
-    A first call may have compiled; calls on two steps tell, but only where the first gave reason to doubt. A training
-    step takes no less than the forward pass before it.
+
+def expected(bench: Bench, first: float, step: work.Pass) -> float:
+    """Return the seconds that a pass should take; TooLongError if so many would not end in time.
+
+    first: seconds of the first call, on one step, which tells unless it compiled. Where it gives reason to doubt, later
+    calls on two lengths tell. A training step takes no less than the forward pass before it.
     """
-    T, passes = bench.case.T, pairing.FEWEST + 3  # the first pass, and those that measure memory
-    if max(bench.predicted, first * T) * passes > bench.left():
-        if not bench.predicted:
-            two = min(bench.watch.seconds(lambda: step(bench.model, bench.x[:2])) for _ in range(2))
-            bench.predicted = two * T / 2
-        if bench.predicted * passes > bench.left():
-            need = f"{passes} passes of {bench.predicted:.1f} s each"
-            left = f"{max(0, bench.left()):.0f} of {bench.job.time_limit:.0f} s left"
-            raise TooLongError(f"time-out: predicted, {need}, {left}")
+    guess = max(bench.predicted, first * bench.case.T)
+    if guess * CALLS <= bench.left():
+        return guess
+    if not bench.predicted:
+        bench.predicted = predicted(bench, step)
+    if bench.predicted * CALLS > bench.left():
+        need = f"{CALLS} passes of {bench.predicted:.1f} s each"
+        left = f"{max(0, bench.left()):.0f} of {bench.job.time_limit:.0f} s left"
+        raise TooLongError(f"time-out: predicted, {need}, {left}")
+    return bench.predicted
 
 
-def calls_per_step(bench: Bench, step: Callable[[nn.Module, Tensor], None]) -> float:
+def predicted(bench: Bench, step: work.Pass) -> float:
+    """Return the seconds of a pass by what calls on two lengths take, the second call on each, which builds nothing."""
+    T, lengths = bench.case.T, [min(T, bench.case.T) for T in SHORT]
+    short, long = (
+        [bench.watch.seconds(lambda x=bench.x[:length]: step(bench.model, x)) for _ in range(2)][-1]  # type: ignore[misc]
+        for length in lengths
+    )
+    slope = (long - short) / max(1, lengths[1] - lengths[0])
+    return max(long, short + slope * (T - lengths[0]))
+
+
+def calls_per_step(bench: Bench, step: work.Pass) -> float:
     """Return how many operators are called on top for one step more: what comes with every step."""
     job = bench.job
     # Two rows say as much as all, but for what would compile anew.
     compiles = job.subject in names() and registry.find(job.subject).compiles_each_size
-    x = bench.x if compiles else bench.x[:, :2]
-    short, long = (x[:1].repeat(T, 1, 1) for T in LENGTHS)
-    more = measure.operator_calls(lambda: step(bench.model, long))
-    return (more - measure.operator_calls(lambda: step(bench.model, short))) / (LENGTHS[1] - LENGTHS[0])
+    rows = bench.x if compiles else bench.x[:, :2]
+
+    def calls(T: int) -> int:
+        x = rows[:1].repeat(T, 1, 1)
+        for _ in range(bench.watch.least):  # so that both lengths are run as later calls are
+            step(bench.model, x)
+        return measure.operator_calls(lambda: step(bench.model, x))
+
+    short, long = LENGTHS
+    return (calls(long) - calls(short)) / (long - short)
 
 
-def launch_columns(bench: Bench, name: str, work: Callable[[], None]) -> dict[str, Any]:
+def launch_columns(bench: Bench, name: str) -> dict[str, Any]:
     """Return how an implementation that starts its own kernels started them, from one more pass."""
-    if bench.job.subject != "batched_cuda":
+    work.PASSES[name](bench.model, bench.x)
+    started = work.launches(bench.job.subject)
+    if not started:
         return {}
-    from impls import batched_cuda
-
-    work()
-    started = batched_cuda.launches()
     sweeps = [started[sweep] for sweep in (("forward", "backward") if name == "train" else ("forward",))]
     return {
         "mode": " and ".join(sorted({sweep.mode for sweep in sweeps})),
         "launches_per_step": sum(sweep.kernels / sweep.steps for sweep in sweeps),
     }
-
-
-def example(job: Job) -> Tensor:
-    """Return the input: real characters, one-hot, or for handwriting a seeded random walk of pen offsets."""
-    case = job.case
-    if case.name == "handwriting":
-        return pen_offsets(case).to(job.torch_dtype).to(job.torch_device)
-    return one_hot(streams(case.I, case.T, case.B), case.I, job.torch_dtype).to(job.torch_device)
-
-
-def pen_offsets(case: Case) -> Tensor:
-    """Return [T, B, 3]: steps in x and y of a pen whose direction drifts, and if it is lifted, on one step in 25."""
-    generator = torch.Generator().manual_seed(0)
-    turn, length, lift = (torch.rand(case.T, case.B, generator=generator) for _ in range(3))
-    direction = 2 * math.pi * ((turn - 0.5) / 4).cumsum(0)
-    return torch.stack([length * direction.cos(), length * direction.sin(), (lift < 1 / 25).double()], dim=-1)
 
 
 @contextmanager
@@ -271,7 +253,7 @@ def labelled(job: Job, case: Case, *passes: str) -> Iterator[None]:
 def status_of(error: Exception) -> str:
     """Return the label of a row that has no figures."""
     text = " ".join(str(error).split())
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+    if work.is_out_of_memory(error):
         return "out of memory"
     if isinstance(error, TooLongError):
         return text

@@ -4,10 +4,12 @@ import platform
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -16,13 +18,14 @@ from rich.console import Console
 
 from suite import bench
 from suite.pages.bench_tables import bench_markdown, bench_summary
-from suite.shared import trust
+from suite.shared import pairing, trust, work
 from suite.shared.cases import SHORT, WORKLOADS
 from suite.shared.compare import Verdict
 from suite.shared.examples import CPU, TINY, job, made
 from suite.shared.jobs import Job, run
 from suite.shared.machine import slug
 from suite.shared.rows import STAMP, table
+from suite.shared.stopwatch import DeviceEvents
 from suite.shared.subjects import find
 from suite.timing import progress as live
 from suite.timing import step as bench_step
@@ -155,36 +158,106 @@ def test_a_wrong_subject_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert '"status": "refused: grad x is off' in (tmp_path / "plain-train.json").read_text()
 
 
-class Steps:
-    """A stopwatch of a subject that takes a second for each step of its input, and 100 more the first time."""
+class Scripted:
+    """A stopwatch that takes a subject's calls for as long as a script says, and its baseline's for half a step."""
+
+    least = DeviceEvents.least
+
+    def __init__(self, step: float, cold: float = 0.0, capture: int = 0, captured: float = 0.0) -> None:
+        """Take seconds of one step, of the first call on top, and of the call at full length that is a capture."""
+        self.step, self.cold, self.capture, self.captured, self.whole = step, cold, capture, captured, 0
+
+    def seconds(self, call: Callable[[], Any]) -> float:
+        """Return the seconds of a call that says whether it is the subject's, and its steps."""
+        subject, steps = cast(tuple[bool, int], call())
+        if not subject:
+            return self.step * steps / 2
+        self.whole += steps == STEPS
+        extra, self.cold = self.cold, 0.0
+        extra += self.captured * (steps == STEPS and self.whole == self.capture)
+        return self.step * steps + extra
+
+    def clock(self) -> None:
+        """Return None."""
+
+    def in_a_loop(self, call: Callable[[], Any], calls: int) -> float:
+        """Return the seconds of a call."""
+        return self.seconds(call)
+
+
+class Pedantic:
+    """Does rounds as pytest-benchmark does, but takes the target at its word for how long it took."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.extra_info: dict[str, Any] = {}
+        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[]))
 
-    def seconds(self, work: Any) -> float:
-        """Return how many steps the call says it made."""
-        self.calls += 1
-        return float(work()) + (100 if self.calls == 1 else 0)
+    def pedantic(
+        self, target: Callable[[], float], setup: Callable[[], None], teardown: Callable[[], None], rounds: int
+    ) -> None:
+        """Do the rounds."""
+        for _ in range(rounds):
+            setup()
+            self.stats.stats.data.append(target())
+            teardown()
 
 
-@pytest.mark.parametrize(("limit", "ends"), [(200, True), (150, False)])
-def test_a_time_out_is_predicted_from_a_few_steps(tmp_path: Path, limit: float, ends: bool) -> None:
-    long = replace(TINY, T=30)  # 6 passes of 30 s
-    made = bench_step.Bench(job(tmp_path, case=long, time_limit=limit), long)
-    made.watch = Steps()  # type: ignore[assignment]
-    made.since = time.monotonic()
+#: Of the scripted case.
+STEPS = 20
 
-    def step(_: Any, x: torch.Tensor) -> int:
-        return len(x)
 
-    first = made.watch.seconds(lambda: step(None, made.x[:1]))
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, **script: Any) -> bench_step.Bench:
+    """Return what is timed, by a scripted stopwatch."""
+    case = replace(TINY, T=STEPS)
+    found = bench_step.Bench(job(tmp_path, case=case, time_limit=limit), case)
+    found.watch, found.since = Scripted(**script), time.monotonic()
+    monkeypatch.setitem(work.PASSES, "train", lambda model, x: (model is found.model, len(x)))
+    return found
+
+
+@pytest.mark.parametrize("capture", [2, 3])
+def test_what_is_built_and_captured_first_is_no_part_of_the_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: int
+) -> None:
+    """A cold start of 10 s and a capture of 2 s leave the rounds and the interval that 5 ms a pass deserve."""
+    script = {"step": 0.005 / STEPS, "cold": 10.0, "capture": capture, "captured": 2.0}
+    made = scripted(tmp_path, monkeypatch, 900, **script)
+    figures = bench_step.timed(made, "train", Pedantic())
+    assert [figures[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
+    assert [figures[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
+    assert (figures["rounds"], figures["disturbed"]) == (pairing.rounds(0.025, 0.0225, bench_step.BUDGET), 0)
+    assert figures["first_s"] == pytest.approx(10, rel=0.01)
+
+
+def test_a_slow_pass_that_takes_as_long_as_expected_is_not_repeated_before_its_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = scripted(tmp_path, monkeypatch, 900, step=0.1)
+    assert bench_step.timed(made, "train", Pedantic())["rounds"] == pairing.FEWEST
+    in_the_loop = 1
+    assert made.watch.whole == 1 + pairing.FEWEST + in_the_loop  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(160, True), (110, False)])
+def test_a_time_out_is_predicted_from_later_calls_on_two_lengths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, ends: bool
+) -> None:
+    made = scripted(tmp_path, monkeypatch, limit, step=1.0)  # 6 passes of 20 s
+    first = made.watch.seconds(lambda: (True, 1)) + 100
     if ends:
-        bench_step.will_end(made, first, step)  # type: ignore[arg-type]
+        assert bench_step.expected(made, first, work.PASSES["train"]) == pytest.approx(20)
     else:
         with pytest.raises(
-            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 30\.0 s each, 150 of 150 s left"
+            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 20\.0 s each, 110 of 110 s left"
         ):
-            bench_step.will_end(made, first, step)  # type: ignore[arg-type]
+            bench_step.expected(made, first, work.PASSES["train"])
+
+
+def test_a_gpu_runs_whole_workloads_and_has_the_time_for_them() -> None:
+    options = bench.parser().parse_args(["--device", "cuda:1"])
+    bench.choose(options)
+    assert options.time_limit == bench.LONG_LIMIT
+    assert list(bench.cases(options)) == list(WORKLOADS.values())
 
 
 def test_every_subject_passes_its_check_at_the_sizes_of_small() -> None:
@@ -201,11 +274,11 @@ def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
 
 
 def test_pen_offsets_are_a_walk_with_a_lifted_pen_now_and_then() -> None:
-    offsets = bench_step.pen_offsets(WORKLOADS["handwriting"])
+    offsets = work.pen_offsets(WORKLOADS["handwriting"])
     assert offsets.shape == (300, 32, 3)
     assert bool((offsets[..., :2].norm(dim=-1) <= 1 + 1e-6).all())
     assert 0.02 < offsets[..., 2].mean().item() < 0.06
-    assert torch.equal(offsets, bench_step.pen_offsets(WORKLOADS["handwriting"]))
+    assert torch.equal(offsets, work.pen_offsets(WORKLOADS["handwriting"]))
 
 
 def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from suite.shared import measure, pairing
+from suite.shared import arithmetic, measure, pairing, work
 from suite.shared.cases import Case
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY, job
@@ -94,6 +94,58 @@ def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(mon
     record = "record on stream of cuda:1"
     assert log == ["synchronize", record, "work", "work", record, "synchronize"]
     assert not flush.any()
+
+
+def test_calls_in_a_loop_wait_for_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEvent.log = log = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "current_stream", str)
+    assert DeviceEvents(torch.device("cuda", 0), torch.ones(8)).in_a_loop(lambda: log.append("work"), 4) == 5 / 4
+    assert log == ["synchronize", "record on cuda:0", *["work"] * 4, "record on cuda:0", "synchronize"]
+
+
+def test_products_and_cudnn_compute_in_one_arithmetic() -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        for name, tf32 in (("tf32", True), ("float32", False), ("bfloat16", False)):
+            arithmetic.use(name)
+            assert (torch.backends.cuda.matmul.fp32_precision == "tf32") == tf32
+            assert (getattr(torch.backends.cudnn.rnn, "fp32_precision") == "tf32") == tf32  # noqa: B009
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert arithmetic.dtype_of("tf32") == torch.float32
+    assert arithmetic.why_not("tf32", CPU) == "tf32 needs a GPU of compute capability 8.0 or higher."
+    assert arithmetic.why_not("float32", CPU) is None
+    for capability, has in (((7, 5), False), ((8, 9), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert (arithmetic.why_not("tf32", torch.device("cuda", 0)) is None) == has
+
+
+class Capturing(torch.nn.Module):
+    """Calls operators a step until a length is captured, on its third call, and one operator from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, int] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Count the call."""
+        self.seen[len(x)] = self.seen.get(len(x), 0) + 1
+        for _ in range(1 if self.seen[len(x)] > 3 else 7 * len(x)):
+            x = x.sin()
+        return x
+
+
+def test_operators_are_counted_once_both_lengths_are_captured(tmp_path: Path) -> None:
+    made = bench_step.Bench(job(tmp_path), TINY)
+    made.model, made.watch.least = Capturing(), DeviceEvents.least
+    made.model(made.x[:2])
+    assert bench_step.calls_per_step(made, work.forward) == 0
 
 
 class NVMLError(Exception):
@@ -193,7 +245,7 @@ def test_operator_calls_are_those_that_call_no_other() -> None:
 
 def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code(tmp_path: Path) -> None:
     calls = {
-        name: bench_step.calls_per_step(bench_step.Bench(job(tmp_path, name), TINY), bench_step.forward)
+        name: bench_step.calls_per_step(bench_step.Bench(job(tmp_path, name), TINY), work.forward)
         for name in ("row_scaled", "batched", "torch.nn.LSTM")
     }
     assert calls["row_scaled"] > calls["batched"] > 0

@@ -1,0 +1,33 @@
+"""What numbers are computed in: torch's dtypes, and TF32, in which a GPU rounds the factors of float32 products."""
+
+import torch
+
+#: By the names that rows and options have.
+ARITHMETICS = ("float32", "tf32", "bfloat16", "float16", "float64")
+#: The first compute capability whose tensor cores multiply in TF32.
+_TF32 = (8, 0)
+
+
+def dtype_of(arithmetic: str) -> torch.dtype:
+    """Return the dtype that tensors have; TF32's are float32."""
+    dtype: torch.dtype = getattr(torch, "float32" if arithmetic == "tf32" else arithmetic)
+    return dtype
+
+
+def why_not(arithmetic: str, device: torch.device) -> str | None:
+    """Return None if a device has the arithmetic, else the reason in a sentence."""
+    if arithmetic != "tf32":
+        return None
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _TF32:
+        return "tf32 needs a GPU of compute capability {}.{} or higher.".format(*_TF32)
+    return None
+
+
+def use(arithmetic: str) -> None:
+    """Have float32 products of this process be of one arithmetic: torch's own, and those of cuDNN's recurrent layers.
+
+    By default torch multiplies float32 as it is, and cuDNN, which computes `torch.nn.LSTM`, in TF32.
+    """
+    tf32 = arithmetic == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32

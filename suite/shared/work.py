@@ -1,0 +1,81 @@
+"""What is measured of a subject: its input, its passes, and why its figures would say nothing."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impls import names
+from suite.shared.cases import Case
+from suite.shared.corpus import one_hot, streams
+from suite.shared.subjects import Subject
+
+#: A pass: (model, x [T, B, I]).
+Pass = Callable[[nn.Module, Tensor], None]
+
+
+def example(case: Case, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the input [T, B, I]: real characters, one-hot, or for handwriting a seeded random walk of pen offsets."""
+    if case.name == "handwriting":
+        return pen_offsets(case).to(device, dtype)
+    return one_hot(streams(case.I, case.T, case.B), case.I, dtype).to(device)
+
+
+def pen_offsets(case: Case) -> Tensor:
+    """Return [T, B, 3]: steps in x and y of a pen whose direction drifts, and if it is lifted, on one step in 25."""
+    generator = torch.Generator().manual_seed(0)
+    turn, length, lift = (torch.rand(case.T, case.B, generator=generator) for _ in range(3))
+    direction = 2 * math.pi * ((turn - 0.5) / 4).cumsum(0)
+    return torch.stack([length * direction.cos(), length * direction.sin(), (lift < 1 / 25).double()], dim=-1)
+
+
+def forward(model: nn.Module, x: Tensor) -> None:
+    """Run the forward pass alone."""
+    with torch.no_grad():
+        model(x)
+
+
+def train(model: nn.Module, x: Tensor) -> None:
+    """Run a training step, but for the optimiser's part, which is the same for all: forward, mean square, backward."""
+    model.zero_grad(set_to_none=True)
+    model(x)[0].square().mean().backward()
+
+
+#: By the names that rows have.
+PASSES: dict[str, Pass] = {"forward": forward, "train": train}
+
+
+def refusal(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> str | None:
+    """Return why a subject's figures would say nothing at these sizes: it cannot run, or computes something else."""
+    reason = subject.why_unavailable(device, dtype)
+    if reason is not None:
+        return reason
+    worst = subject.check(replace(case, T=2, B=2), dtype, device)[:1]
+    if worst and not worst[0].ratio <= 1:
+        return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"
+    return None
+
+
+def graph_bytes(name: str) -> int:
+    """Return the bytes that a subject's CUDA graphs hold, most of which torch's allocator does not count as in use."""
+    return _asked(name, "graph_bytes") or 0
+
+
+def launches(name: str) -> dict[str, Any]:
+    """Return how the last sweeps of a subject that starts its own kernels were started, by "forward" and "backward"."""
+    return _asked(name, "launches") or {}
+
+
+def _asked(name: str, question: str) -> Any:
+    """Return what a public function of an implementation's module answers; None where there is no such function."""
+    answer = getattr(import_module(f"impls.{name}"), question, None) if name in names() else None
+    return None if answer is None else answer()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that there was no memory."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
