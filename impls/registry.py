@@ -86,20 +86,30 @@ class Impl:
 
 #: In ladder order, which is the order of every table; the first is the oracle.
 IMPLS = (
-    Impl("naive", "builds every sample's weight matrices at every step", twice_differentiable=True),
-    Impl("row_scaled", "scales the rows of W h instead of building weights", twice_differentiable=True),
-    Impl("batched", "four gates in one product, input products before the loop", twice_differentiable=True),
+    Impl(
+        "naive",
+        "the equation: builds every sample's weight matrices at every step; the oracle of the checks",
+        twice_differentiable=True,
+    ),
+    Impl("row_scaled", "`d(z) * (W h)` instead of building weights", twice_differentiable=True),
+    Impl(
+        "batched", "four gates in one product, products with x for all steps before the loop", twice_differentiable=True
+    ),
     Impl(
         "compiled",
-        "batched with torch.compile on its step",
+        "`torch.compile` on that step: what it gives, and what compiling takes",
         dtypes=(torch.float32, torch.bfloat16),
         compiles_each_size=True,
         probe=True,
     ),
-    Impl("deferred", "gradient by hand: weight gradients as large products after the loop", hand_written=True),
+    Impl(
+        "deferred",
+        "gradient by hand: the loop back in time carries only what it must, weight gradients are products after it",
+        hand_written=True,
+    ),
     Impl(
         "batched_cuda",
-        "each phase of a step is one Triton kernel: the products, and all that follows them, without leaving the chip",
+        "Triton kernels, one for each phase of a step; NVIDIA, compute capability 8.0 or later",
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
         hand_written=True,
@@ -108,7 +118,7 @@ IMPLS = (
     ),
     Impl(
         "batched_cpu",
-        "the loop over steps in compiled code, each thread with its own rows",
+        "the loop over steps in C++, each thread with its own rows; built at first use",
         devices=("cpu",),
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
         hand_written=True,

@@ -176,7 +176,7 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
 
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned], console: Console) -> bool:
     """Make the pages and show the tables of what was done; return whether anything went wrong."""
-    report.write_tables(options.results)
+    whole = report.write_tables(options.results)
     rows = table("bench").read(folder, options.part)
     here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
     for title, view in bench_view(here).items():
@@ -185,7 +185,7 @@ def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned],
     where = (
         f"{table('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
     )
-    say(console, f"\nTables: {where}")
+    say(console, f"\nTables: {where}\nReport: {whole}")
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 

@@ -32,6 +32,7 @@ from suite.shared.rows import table
 from suite.shared.tables import show
 
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
+REPORT = pytest.StashKey[Path]()
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 KERNELS, VERDICTS, HALVES = pytest.StashKey[Child](), pytest.StashKey[Child](), pytest.StashKey[Child]()
 GRAPHS = pytest.StashKey[Child]()
@@ -200,7 +201,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             device = _device(config)
             table(name).put(results / machine.slug(device), rows, device, listed=LISTED.get(name))
         if pages:
-            report.write_tables(results)
+            config.stash[REPORT] = report.write_tables(results)
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
@@ -217,6 +218,8 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
     if left_out:
         what = pd.DataFrame([{"a quick run leaves out": name, "tests": str(n)} for name, n in left_out.items()])
         show(what, "Not checked", Console())
+    if REPORT in config.stash:
+        Console().print(f"\nReport: {config.stash[REPORT]}", soft_wrap=True, highlight=False)
 
 
 def _device(config: pytest.Config) -> torch.device:

@@ -8,14 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from suite.pages.answers import answer_markdown
-from suite.pages.bench_tables import bench_summary
-from suite.pages.capability_tables import capability_summary
 from suite.pages.pages import PAGES
+from suite.pages.readme import write_readme
 from suite.pages.webpage import report_html
-from suite.shared.files import ROOT
 from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import table
-from suite.shared.tables import environments, markdown
 
 
 def machines(results: Path) -> list[Path]:
@@ -36,54 +33,23 @@ def index_markdown(results: Path) -> str:
     if len(parts) == 1:
         parts.append("None yet.\n")
     parts.append(
-        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. All of it in one page to "
-        "download: [report.html](report.html).\n"
+        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. `nox -s "
+        "report` makes all of it again, and `report.html`, one page with tables that sort.\n"
     )
     return "\n".join(parts)
 
 
-README = ROOT / "README.md"
-START, END = "<!-- tables -->\n", "<!-- end of tables -->"
-
-
-def readme_tables(results: Path) -> str:
-    """Return what the README shows of each machine: the fastest implementation by workload, the capabilities."""
-    parts = []
-    for path in sorted(results.glob("*/bench.csv")):
-        rows = table("bench").read(path.parent)
-        if rows.empty:
-            continue
-        parts.append(
-            f"The fastest to train, as ratios of its time and memory to others'. {environments(rows)}\n\n"
-            f"{markdown(bench_summary(rows))}\n\nAll of it: [bench]({results.name}/{path.parent.name}/bench.md), "
-            f"[verify]({results.name}/{path.parent.name}/verify.md).\n"
-        )
-    for path in sorted(results.glob("*/capabilities.csv")):
-        rows = table("capabilities").read(path.parent)
-        parts.append(
-            f"What each can do, by checks that ran: [capabilities]({results.name}/{path.parent.name}/capabilities.md). "
-            f"{environments(rows)}\n\n{capability_summary(rows)}\n"
-        )
-    return "\n".join(parts)
-
-
-def write_readme(results: Path) -> None:
-    """Put the tables into the README, between its two marks."""
-    text = README.read_text(encoding="utf-8")
-    head, rest = text.split(START)
-    _, tail = rest.split(END)
-    write_whole(README, f"{head}{START}\n{readme_tables(results)}\n{END}{tail}")
-
-
-def write_tables(results: Path) -> None:
-    """Make every page under a results folder again from its CSV files."""
+def write_tables(results: Path) -> Path:
+    """Make every page under a results folder again from its CSV files; return the file that holds all of them."""
     for folder in machines(results):
         for each in PAGES:
             each.write(folder)
     write_whole(results / "README.md", index_markdown(results))
-    write_whole(results / "report.html", report_html(machines(results)))
     if results == RESULTS:
         write_readme(results)
+    whole = results / "report.html"
+    write_whole(whole, report_html(machines(results)))
+    return whole
 
 
 def merge_shards(folder: Path, mixed: bool = False) -> str | None:
@@ -122,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for folder in machines(options.results):
             if (merged := merge_shards(folder, options.mixed)) is not None:
                 print(merged)
-        write_tables(options.results)
+        print(f"Report: {write_tables(options.results)}")
     except ResultsError as error:
         print(f"report: {error}", file=sys.stderr)
         return 2

@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments, Options())
     console = Console()
     whole = [study(name, options, console) for name in options.studies or STUDIES]
-    report.write_tables(options.results)
+    console.print(f"Report: {report.write_tables(options.results)}", soft_wrap=True, highlight=False)
     for name in options.studies or STUDIES:
         path = options.results / machine.slug(torch.device(options.device)) / f"{name}.md"
         console.print(f"{name}: {path}", soft_wrap=True, highlight=False)

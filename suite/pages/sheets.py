@@ -1,0 +1,94 @@
+"""Tables of pages: values by column and a format for each column of figures; in Markdown, in HTML, in a terminal."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from suite.pages.words import NONE
+
+Format = Callable[[Any], str]
+#: What marks the head of a column that sorts by numbers.
+NUMERIC = ' data-type="num"'
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: its lines, each a value by column, and the format of each column of figures.
+
+    A figure is a number, or a tuple whose first is the number that it is sorted by. Words may stand in its place, such
+    as why there is none; None and NaN are shown as a dash.
+    """
+
+    lines: Sequence[Mapping[str, Any]]
+    formats: Mapping[str, Format] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that any line has, but for those of figures that have none anywhere."""
+        found = dict.fromkeys(column for line in self.lines for column in line)
+        return [c for c in found if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
+
+    def values(self, column: str) -> list[Any]:
+        """Return the values of a column."""
+        return [line.get(column) for line in self.lines]
+
+    def text(self, line: Mapping[str, Any], column: str) -> str:
+        """Return a cell in words."""
+        value = line.get(column)
+        if _none(value):
+            return NONE
+        return value if isinstance(value, str) else self.formats.get(column, str)(value)
+
+    def cells(self, line: Mapping[str, Any]) -> list[str]:
+        """Return the cells of a line in words."""
+        return [self.text(line, column) for column in self.columns]
+
+    def number(self, line: Mapping[str, Any], column: str) -> float | None:
+        """Return what a cell of figures is sorted by, None where it has none."""
+        value = line.get(column)
+        value = value[0] if isinstance(value, tuple) else value
+        return None if value is None or isinstance(value, str) or pd.isna(value) else float(value)
+
+    def markdown(self) -> str:
+        """Return the table in Markdown, columns of figures to the right."""
+        rule = ["---:" if column in self.formats else "---" for column in self.columns]
+        rows = [self.columns, rule, *map(self.cells, self.lines)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def html(self, inline: Format = escape) -> str:
+        """Return the table in HTML, with the number of each figure to sort by; inline: what makes HTML of a cell."""
+        heads = [f"<th{NUMERIC if column in self.formats else ''}>{inline(column)}</th>" for column in self.columns]
+        rows = ["".join(self._cell(line, column, inline) for column in self.columns) for line in self.lines]
+        body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+        head = f"<thead>\n<tr>{''.join(heads)}</tr>\n</thead>"
+        return f'<div class="scroll" tabindex="0">\n<table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n'
+
+    def _cell(self, line: Mapping[str, Any], column: str, inline: Format) -> str:
+        if column not in self.formats:
+            return f"<td>{inline(self.text(line, column))}</td>"
+        # What has no figure, as it ran out of time perhaps, comes after all that have one.
+        number = self.number(line, column)
+        order = "Infinity" if number is None else f"{number:.12g}"
+        return f'<td data-order="{order}">{inline(self.text(line, column))}</td>'
+
+    def show(self, title: str, console: Console) -> None:
+        """Print the table to a terminal, or plainly into a pipe."""
+        view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", show_edge=False, padding=(0, 1, 0, 0))
+        for column in self.columns:
+            view.add_column(column, justify="right" if column in self.formats else "left", overflow="fold")
+        for line in self.lines:
+            view.add_row(*self.cells(line))
+        console.print(view)
+
+
+def _none(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and pd.isna(value))

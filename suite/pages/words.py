@@ -1,0 +1,55 @@
+"""How figures and names are written, in every table and plot."""
+
+from typing import Any
+
+import pandas as pd
+
+from suite.shared.pairing import Interval
+
+#: What stands where there is no figure.
+NONE = "-"
+MB = 1e6
+#: The columns that tell the lines of a study's plots apart.
+GROUP = ["workload", "dtype", "layer_norm", "implementation"]
+
+
+def three(value: float) -> str:
+    """Return three digits of a figure, with thousands apart."""
+    return count(value) if abs(value) >= 100 else f"{value:.3g}"
+
+
+def count(value: float) -> str:
+    """Return a whole number, with thousands apart."""
+    return f"{value:,.0f}"
+
+
+def two(ratio: float) -> str:
+    """Return a ratio with two decimals, or three where two would say little, or one where two would say too much."""
+    if ratio >= 10:
+        return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent."""
+    return f"{share:.0%}" if share >= 0.01 or share <= 0 else f"{share:.1%}"
+
+
+def ranged(interval: Interval) -> str:
+    """Return a ratio with its interval."""
+    return f"{two(interval.ratio)} ({two(interval.low)}-{two(interval.high)})"
+
+
+def label(implementation: str, layer_norm: str) -> str:
+    """Return how a line of a plot is called."""
+    return f"{implementation}, norm" if layer_norm == "on" else implementation
+
+
+def sizes(row: pd.Series, dims: str) -> str:
+    """Return the sizes of a row in words."""
+    return ", ".join(f"{n} {row[n]:.0f}" for n in dims)
+
+
+def status(row: Any) -> str:
+    """Return the first words of why a row has no figures."""
+    return NONE if row is None else str(row["status"]).split(":")[0]
