@@ -11,6 +11,9 @@ from ..definition import LayerParams, LayerState
 from ..sweeps import ForwardSweep, Inputs, Past, Sweeps
 from .build import library, why_unavailable
 
+#: Groups of batch rows, and threads for each, in place of what suits the sizes and the number of threads.
+SPLIT: tuple[int, int] | None = None
+
 __all__ = ["run", "why_unavailable"]
 
 
@@ -20,7 +23,7 @@ def forward(p: LayerParams) -> ForwardSweep:
     weights = compiled.Weights(p.present())
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
-        compiled.forward(weights, inputs.x.contiguous(), [q.contiguous() for q in s], list(into), residuals)
+        compiled.forward(weights, inputs.x.contiguous(), [q.contiguous() for q in s], list(into), residuals, SPLIT)
         return LayerState(*(part[(len(into.h) - 1) % len(part)] for part in into))
 
     return sweep
@@ -45,6 +48,7 @@ def backward(
         state,
         d_x,
         bounds(limits.backward, 16, p, T, B, limits.rows),
+        SPLIT,
     )
     return {name: g for name, g in zip(names, gradients, strict=True) if g is not None}, LayerState(*state)
 

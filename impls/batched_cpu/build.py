@@ -83,9 +83,9 @@ def _load_or_build() -> ModuleType | BuildFailure:
     """Return the library or why it cannot be had; a failure stands for the rest of the process."""
     from torch.utils import cpp_extension
 
-    compiler = _compiler()
-    if shutil.which(compiler[0]) is None:
-        return BuildFailure(f"batched_cpu needs a C++ compiler, and {compiler[0]!r} is not on the path.")
+    command = compiler()
+    if shutil.which(command[0]) is None:
+        return BuildFailure(f"batched_cpu needs a C++ compiler, and {command[0]!r} is not on the path.")
     if not cpp_extension.is_ninja_available():
         return BuildFailure("batched_cpu needs ninja to build, and it is not on the path.")
     name = f"hyperlstm_{key()}"
@@ -115,7 +115,7 @@ def _build(name: str, folder: Path) -> None:
                 name,
                 [str(_MAIN_SOURCE)],
                 extra_cflags=_flags(),
-                extra_ldflags=[*_openmp_flags(), *_extra_flags()],
+                extra_ldflags=[*_openmp_flags(), *extra_flags()],
                 build_directory=str(target),
                 is_python_module=False,
             )
@@ -142,7 +142,7 @@ def _load(name: str, path: Path) -> ModuleType:
 def _flags() -> list[str]:
     capability = _CAPABILITY_FLAGS.get(torch.backends.cpu.get_cpu_capability(), "")
     common = ["-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
-    return [*common, *_openmp_flags(), *capability.split(), *_extra_flags()]
+    return [*common, *_openmp_flags(), *capability.split(), *extra_flags()]
 
 
 def _openmp_flags() -> list[str]:
@@ -152,16 +152,18 @@ def _openmp_flags() -> list[str]:
     return ["-fopenmp"] if has_openmp and sys.platform != "darwin" else []
 
 
-def _extra_flags() -> list[str]:
+def extra_flags() -> list[str]:
+    """Return the further flags that the environment asks for."""
     return shlex.split(os.environ.get(FLAGS_VARIABLE, ""))
 
 
-def _compiler() -> list[str]:
+def compiler() -> list[str]:
+    """Return the command that torch takes for the C++ compiler."""
     from torch.utils import cpp_extension
 
     return shlex.split(cpp_extension.get_cxx_compiler())
 
 
 def _compiler_version() -> str:
-    found = subprocess.run([*_compiler(), "--version"], capture_output=True, text=True, check=False)
+    found = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
     return found.stdout

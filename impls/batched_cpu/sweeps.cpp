@@ -2,12 +2,13 @@
 // here.
 #include <ATen/Dispatch.h>
 #include <ATen/core/grad_mode.h>
+#include <pybind11/functional.h>
 #include <torch/csrc/utils/pybind.h>
 
 #include <optional>
 
-#include "forward.h"
-#include "sequence.h"
+#include "backward_sequence.h"
+#include "forward_sweep.h"
 
 namespace hyperlstm {
 namespace {
@@ -67,11 +68,21 @@ States<T> states(const Tensors& s, int64_t B, Sizes size, int64_t h_steps = 0, i
       data<T>(s[2], shape(steps, size.S)), data<A>(s[3], shape(steps, size.S))};
 }
 
+// Groups of rows and threads for each, or nothing for the split that suits the sizes.
+using Asked = std::optional<std::pair<int64_t, int64_t>>;
+
+Splitting splitting(const Asked& split) {
+  if (!split) return {};
+  TORCH_CHECK_VALUE(split->first > 0 && split->second > 0, "split: expected two positive numbers, got ", split->first,
+                    " and ", split->second);
+  return {Split{split->first, split->second}};
+}
+
 // x [K, B, I], start [B, *] -> into: h [K, B, H], c, h_hat and c_hat [ring, B, *], the step t at t % ring, where ring is 2 or
 // more; and, if given, kept [K, B, 4H + 4S]: u, then the hyper LSTM's gates before their norm.
 void forward(
     const Weights& weights, const at::Tensor& x, const Tensors& start, const Tensors& into,
-    const std::optional<at::Tensor>& kept) {
+    const std::optional<at::Tensor>& kept, const Asked& split) {
   const Sizes size = weights.size();
   const int64_t K = x.size(0), B = x.size(1), ring = into[1].size(0);
   TORCH_CHECK(ring >= std::min<int64_t>(K, 2), "into: expected 2 steps or more, got ", ring);
@@ -83,7 +94,7 @@ void forward(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
         states<scalar_t>(start, B, size), to, ring,
         kept ? target<scalar_t>(*kept, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
-        .run();
+        .run(splitting(split));
   });
 }
 
@@ -98,11 +109,12 @@ at::Tensor zeros_for(const at::Tensor& x) {
 
 // x [T, B, I], the states at the start [B, *] and after each step [T, B, *], what forward kept or None, and d_out
 // [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start on
-// return. d_x is written, if given. bounds: where chunks of steps begin, and T. Returns the gradients of the params that want one, in the accumulation type.
+// return. d_x is written, if given. bounds: where chunks of steps begin, and T. Returns the gradients of the params that want
+// one, in the accumulation type.
 Totals backward(
     Tensors params, const std::vector<bool>& wanted, const at::Tensor& x, Tensors start, Tensors trajectory,
     std::optional<at::Tensor> kept, const at::Tensor& d_out, const Tensors& carried,
-    const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds) {
+    const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds, const Asked& split) {
   const at::NoGradGuard no_grad;
   params = contiguous(std::move(params));
   const Sizes size = sizes(params);
@@ -121,7 +133,7 @@ Totals backward(
     const Carried<A> state{
         data<A>(carried[0], {B, size.H}), data<A>(carried[1], {B, size.H}), data<A>(carried[2], {B, size.S}),
         data<A>(carried[3], {B, size.S})};
-    SequenceBackward<scalar_t>(params, past, d_out.contiguous(), state, totals, d_x).run(bounds);
+    SequenceBackward<scalar_t>(params, past, d_out.contiguous(), state, totals, d_x, splitting(split)).run(bounds);
   });
   return totals;
 }
@@ -137,6 +149,13 @@ void add_products(const Tensors& totals, const Tensors& ds, const Tensors& value
   });
 }
 
+// Calls a Python function on one thread of a parallel region of two.
+void in_parallel_region(const std::function<void()>& call) {
+  at::parallel_for(0, 2, 1, [&](int64_t begin, int64_t) {
+    if (begin == 0) call();
+  });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
@@ -145,10 +164,16 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
-        py::arg("kept"));
+        py::arg("kept"), py::arg("split"));
   m.def("backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("x"), py::arg("start"),
-        py::arg("trajectory"), py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"));
+        py::arg("trajectory"), py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"),
+        py::arg("split"));
   // For tests alone.
+  m.def("choose_split", [](std::array<int64_t, 4> HSZI, int64_t B, int64_t threads) {
+    const Split split = choose_split({HSZI[0], HSZI[1], HSZI[2], HSZI[3]}, B, threads);
+    return std::pair(split.groups, split.members);
+  }, py::arg("sizes"), py::arg("B"), py::arg("threads"));
+  m.def("in_parallel_region", &in_parallel_region, Release(), py::arg("call"));
   m.def("add_products", &add_products, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
 }
 

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "layer.h"
-#include "scratch.h"
+#include "memory.h"
+#include "packing.h"
 
 namespace hyperlstm {
 

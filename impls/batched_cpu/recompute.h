@@ -1,16 +1,17 @@
 // What the forward sweep does not keep, for a chunk of steps whose states are all known: products of all its rows.
 #pragma once
 
-#include "layer.h"
-#include "scratch.h"
+#include "memory.h"
+#include "phases.h"
+#include "threads.h"
 
 namespace hyperlstm {
 
 // to [N, 4H + 4S]: u = weight_h h, then the hyper LSTM's gates before their norm; of x, and of h and h_hat before the
 // step, [N, *] each.
 template <class T, class A = Acc<T>>
-void rebuild(const Packed<A>& p, const Sizes& size, int64_t N, const T* x, const T* h, const T* h_hat, T* to) {
-  for_row_shares(row_shares(N), N, [&](int64_t, int64_t begin, int64_t end) {
+void recompute(const Packed<A>& p, const Sizes& size, int64_t N, const T* x, const T* h, const T* h_hat, T* to) {
+  for_row_shares(N, [&](int64_t begin, int64_t end) {
     constexpr int64_t P = kPanel<A>, V = kLanes<A>;
     const auto [H, S, Z, I] = size;
     const int64_t stride = 4 * H + 4 * S;

@@ -1,8 +1,10 @@
 // The steps of a chunk forwards.
 #pragma once
 
-#include "layer.h"
-#include "scratch.h"
+#include "memory.h"
+#include "phases.h"
+#include "split.h"
+#include "threads.h"
 
 namespace hyperlstm {
 
@@ -29,22 +31,30 @@ class ForwardSweep {
       const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, int64_t ring, T* kept)
       : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), ring_(ring), kept_(kept) {}
 
-  void run() const {
-    for_row_shares(row_shares(B_), B_, [this](int64_t, int64_t begin, int64_t end) { Share(*this, begin, end).run(); });
+  // Gives the same bits at any split: a sum goes over the same numbers in the same order.
+  void run(const Splitting& splitting) {
+    Scratch scratch;
+    if (p_.norms) {
+      y_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.H));
+      a_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.S));
+    }
+    splitting.run(size_, B_, [this](const Member& member) { return Share(*this, member); });
   }
 
  private:
-  // One thread's rows through all steps.
+  // One thread's part of all steps: of its group's rows its own units. Where a norm wants whole rows of gates, it finishes
+  // its own rows of them.
   class Share {
    public:
-    Share(const ForwardSweep& sweep, int64_t begin, int64_t end) : w_(sweep), begin_(begin), rows_(end - begin) {
+    Share(const ForwardSweep& sweep, const Member& member)
+        : w_(sweep), member_(member), begin_(member.rows.begin), rows_(member.rows.end - begin_) {
       const auto [H, S, Z, I] = size_;
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       input_tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) {
-        y_ = scratch_.zeros<A>(rows_ * kGates * padded<A>(H));
-        a_ = scratch_.zeros<A>(rows_ * kGates * padded<A>(S));
+        y_ = w_.y_ + begin_ * kGates * padded<A>(H);
+        a_ = w_.a_ + begin_ * kGates * padded<A>(S);
         raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
       }
       if (!std::is_same_v<T, A>) {
@@ -64,17 +74,21 @@ class ForwardSweep {
         if (w_.kept_ != nullptr) kept_ = w_.kept_ + (t * w_.B_ + begin_) * stride_;
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(x, h, h_hat, before, after);
+        member_.wait();
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
         embed(p_, size_, rows_, h_hat, tile_, z_);
         main(x, h, before, after);
+        member_.wait();
         before = after;
       }
     }
 
    private:
+    // All rows of this thread's panels.
     template <class Block>
     void for_blocks(int64_t panels, const Block& block) {
-      for (int64_t p = 0; p < panels; ++p) {
+      const Range own = member_.part(panels);
+      for (int64_t p = own.begin; p < own.end; ++p) {
         for (int64_t r = 0; r < rows_; r += kRowBlock) block(p, r, std::min(kRowBlock, rows_ - r));
       }
     }
@@ -90,7 +104,9 @@ class ForwardSweep {
         finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
       });
       if (p_.hyper_norms) {
-        for (int64_t r = 0; r < rows_; ++r) {
+        member_.wait();
+        const Range own = member_.part(rows_);
+        for (int64_t r = own.begin; r < own.end; ++r) {
           A* a = a_ + r * kGates * stride;
           normed_cell(a, p_.hyper_norms, before.c_hat + r * S, after.c_hat + r * S, after.h_hat + r * S, S, raw_);
         }
@@ -130,7 +146,9 @@ class ForwardSweep {
         finish(n, first, unit, m, H, before.c, after.c, after.h, y_);
       });
       if (p_.norms) {
-        for (int64_t r = 0; r < rows_; ++r) {
+        member_.wait();
+        const Range own = member_.part(rows_);
+        for (int64_t r = own.begin; r < own.end; ++r) {
           A* y = y_ + r * kGates * padded<A>(H);
           normed_cell(y, p_.norms, before.c + r * H, after.c + r * H, after.h + r * H, H, raw_);
         }
@@ -159,6 +177,7 @@ class ForwardSweep {
     const ForwardSweep& w_;
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
+    const Member member_;
     const int64_t begin_, rows_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
@@ -175,6 +194,7 @@ class ForwardSweep {
   const States<T> start_, into_;
   const int64_t ring_;
   T* kept_;
+  A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };
 
 }  // namespace hyperlstm

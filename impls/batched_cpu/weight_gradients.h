@@ -6,8 +6,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "memory.h"
 #include "product.h"
-#include "scratch.h"
+#include "threads.h"
 
 namespace hyperlstm {
 

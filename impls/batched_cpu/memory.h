@@ -1,4 +1,4 @@
-// Memory of one thread's sweep, and a hint for memory that is large.
+// Arrays of one thread, and hints for memory that is large.
 #pragma once
 
 #include <c10/core/CPUAllocator.h>
@@ -8,10 +8,9 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <functional>
 #include <vector>
 
-#include "product.h"
+#include "vec.h"
 
 namespace hyperlstm {
 
@@ -66,53 +65,6 @@ const A* widened(const T* rows, int64_t n, A* wide) {
     for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<A>(rows[i]);
     return wide;
   }
-}
-
-// Calls body with the number of rows as a constant, for groups of up to 4.
-template <class Body>
-void for_group(int64_t rows, const Body& body) {
-  switch (rows) {
-    case 4: return body(std::integral_constant<int, 4>());
-    case 3: return body(std::integral_constant<int, 3>());
-    case 2: return body(std::integral_constant<int, 2>());
-    default: return body(std::integral_constant<int, 1>());
-  }
-}
-
-// Some items of equal cost, counted in multiply-adds; run(begin, end) does those from begin to end.
-struct Job {
-  int64_t items, cost;
-  std::function<void(int64_t, int64_t)> run;
-};
-
-// Shares out the items of all jobs among threads, in one parallel region: threads that sleep between regions take long
-// to wake. A thread gets `least` of the cost or more.
-inline void for_shares(const std::vector<Job>& jobs, int64_t least) {
-  int64_t all = 0;
-  for (const Job& job : jobs) all += job.items * job.cost;
-  at::parallel_for(0, all, least, [&](int64_t begin, int64_t end) {
-    int64_t offset = 0;
-    for (const Job& job : jobs) {
-      const auto item = [&](int64_t at) {
-        return job.cost == 0 ? 0 : std::clamp<int64_t>((at - offset) / job.cost, 0, job.items);
-      };
-      if (item(begin) < item(end)) job.run(item(begin), item(end));
-      offset += job.items * job.cost;
-    }
-  });
-}
-
-// How many threads share B rows.
-inline int64_t row_shares(int64_t B) {
-  return std::min<int64_t>(B, at::in_parallel_region() ? 1 : at::get_num_threads());
-}
-
-// Runs body(i, begin, end) for each share of B rows: it goes through all steps without waiting for another.
-template <class Body>
-void for_row_shares(int64_t shares, int64_t B, const Body& body) {
-  at::parallel_for(0, shares, 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) body(i, B * i / shares, B * (i + 1) / shares);
-  });
 }
 
 }  // namespace hyperlstm

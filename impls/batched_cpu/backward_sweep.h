@@ -1,9 +1,11 @@
 // The steps of a chunk backwards (design: gradients by hand).
 #pragma once
 
-#include "layer.h"
-#include "scratch.h"
-#include "sums.h"
+#include "memory.h"
+#include "parameter_sums.h"
+#include "phases.h"
+#include "split.h"
+#include "threads.h"
 
 namespace hyperlstm {
 
@@ -37,28 +39,44 @@ class BackwardSweep {
       : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
   // Adds to the parts of sums, of which each thread has one.
-  void run(const SequenceSums<A>& sums) const {
-    for_row_shares(sums.shares(), B_, [&](int64_t i, int64_t begin, int64_t end) {
-      Share(*this, begin, end, sums.of_share(i)).run();
-    });
+  void run(const Splitting& splitting, const SequenceSums<A>& sums) {
+    const int64_t threads = splitting.threads();
+    Scratch scratch;
+    dz_parts_ = scratch.empty<A>(threads * B_ * 12 * size_.Z);
+    if (p_.norms) y_ = scratch.zeros<A>(threads * kArgumentsKept * kGroup * kGates * padded<A>(size_.H));
+    if (!std::is_same_v<T, A>) rec_ = scratch.empty<A>(kStepsKept * B_ * (4 * size_.H + 4 * size_.S));
+    splitting.run(size_, B_, [&](const Member& member) { return Share(*this, member, sums.of_share(member.thread)); });
   }
 
  private:
+  // With norms: the gates of how many blocks of kGroup rows stand in memory. A thread that is ahead writes those of one
+  // block while another still reads those of the block before.
+  static constexpr int64_t kArgumentsKept = 2;
+  // Of how many steps du and da stand in memory in the accumulation type, for the same reason.
+  static constexpr int64_t kStepsKept = 2;
+
+  // One thread's part of all steps: of its group's rows its own units of the main LSTM, and of the rows its own ones for
+  // all that wants whole rows.
   class Share {
    public:
-    Share(const BackwardSweep& sweep, int64_t begin, int64_t end, Sums<A> sums)
-        : w_(sweep), begin_(begin), rows_(end - begin), sums_(sums) {
+    Share(const BackwardSweep& sweep, const Member& member, Sums<A> sums)
+        : w_(sweep), member_(member), begin_(member.rows.begin), rows_(member.rows.end - begin_), sums_(sums) {
       const auto [H, S, Z, I] = size_;
-      if (p_.norms) normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
+      const int64_t wide = padded<A>(H);
+      if (p_.norms) {
+        normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
+        y_ = w_.y_ + member.group * kArgumentsKept * kGroup * kGates * wide;
+      } else {
+        y_ = scratch_.zeros<A>(kGates * kBlock);
+      }
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
       embedded_ = scratch_.zeros<A>(kGroup * 12 * Z * kLanes<A>);
-      y_ = scratch_.zeros<A>(kGroup * 4 * std::max(padded<A>(std::max(H, S)), kBlock));
+      a_ = scratch_.zeros<A>(kGates * padded<A>(S));
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
-      v_ = scratch_.zeros<A>(kGroup * 4 * padded<A>(H));
+      v_ = scratch_.zeros<A>(kGroup * 4 * wide);
       if (!std::is_same_v<T, A>) {
-        rec_ = scratch_.zeros<A>(rows_ * stride_);
         x_ = scratch_.zeros<A>(kGroup * I);
         h_hat_ = scratch_.zeros<A>(rows_ * S);
       }
@@ -69,28 +87,36 @@ class BackwardSweep {
       for (int64_t t = w_.K_ - 1; t >= 0; --t) {
         row_ = t * w_.B_ + begin_;
         if constexpr (std::is_same_v<T, A>) rec_ = w_.to_.rec + row_ * stride_;
+        else rec_ = w_.rec_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
         embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), tile_, z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
         }
+        member_.wait();
+        const Range all{0, rows_}, own = member_.part(rows_);
         A *dh = w_.carried_.h + begin_ * H, *dh_hat = w_.carried_.h_hat + begin_ * S;
-        product(dz_, 12 * Z, p_.z_weight_t, 12 * Z, S, dh_hat, true);
-        for (int64_t r = 0; r < rows_; ++r) hyper(r);
-        product(rec_, stride_, p_.weight_h_t, 4 * H, H, dh, false);
-        product(rec_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, dh, true);
-        product(rec_ + 4 * H, stride_, p_.hyper_weight_s_t, 4 * S, S, dh_hat, false);
+        for (int64_t r = own.begin; r < own.end; ++r) embedding_gradient(r);
+        product(own, dz_, 12 * Z, p_.z_weight_t, 12 * Z, S, {0, panels<A>(S, false)}, dh_hat, true);
+        for (int64_t r = own.begin; r < own.end; ++r) hyper(r);
+        member_.wait();
+        const Range of_S = member_.part(panels<A>(S, false));
+        product(all, rec_, stride_, p_.weight_h_t, 4 * H, H, panels_, dh, false);
+        product(all, rec_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, panels_, dh, true);
+        product(all, rec_ + 4 * H, stride_, p_.hyper_weight_s_t, 4 * S, S, of_S, dh_hat, false);
       }
     }
 
    private:
     static constexpr int64_t kBlock = 8 * kLanes<A>;
 
-    // to [rows, N] = left [rows, K] times panels of N columns, or that added to it.
-    void product(const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, A* to, bool add) {
+    // Some rows of to [rows, N] = left [rows, K] times some panels of N columns, or that added to it.
+    void product(
+        Range rows, const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, Range panels, A* to,
+        bool add) {
       constexpr int64_t P = kPanel<A>;
-      for (int64_t p = 0; p < panels<A>(N, false); ++p) {
-        for (int64_t first = 0; first < rows_; first += kRowBlock) {
-          const int64_t n = std::min(kRowBlock, rows_ - first), columns = std::min(P, N - p * P);
+      for (int64_t p = panels.begin; p < panels.end; ++p) {
+        for (int64_t first = rows.begin; first < rows.end; first += kRowBlock) {
+          const int64_t n = std::min(kRowBlock, rows.end - first), columns = std::min(P, N - p * P);
           std::fill_n(tile_, n * P, A(0));
           multiply(n, Left<A>{left + first * left_stride, left_stride}, packed + p * K * P, K, tile_);
           write_tile(tile_, n, columns, to + first * N + p * P, N, add);
@@ -103,30 +129,37 @@ class BackwardSweep {
       int64_t begin, units;  // from unit `begin` on, a multiple of the lanes
     };
 
+    // Calls body with each block of this thread's units.
     template <class Body>
     void for_unit_blocks(const Body& body) {
-      for (int64_t j = 0; j < size_.H; j += kBlock) body(Block{j, std::min(kBlock, size_.H - j)});
+      const int64_t end = std::min(panels_.end * kPanel<A>, size_.H);
+      for (int64_t j = panels_.begin * kPanel<A>; j < end; j += kBlock) body(Block{j, std::min(kBlock, end - j)});
     }
 
-    // The main LSTM's cell, d and z of R rows: writes du, dv, dz, sums dy; dc becomes that of the step before.
+    // The main LSTM's cell and d of R rows: writes du, dv and this thread's part of dz, sums dy; dc becomes that of the
+    // step before.
     template <int R>
     void main(int64_t first) {
       const auto [H, S, Z, I] = size_;
       const int64_t wide = padded<A>(H);
+      A* const y = p_.norms ? y_ + first / kGroup % kArgumentsKept * kGroup * kGates * wide : y_;
       const A* z = z_ + first * z_stride_;
       const A* x = widened(w_.chunk_.x + (row_ + first) * I, R * I, x_);
       if (p_.norms) {
         for_unit_blocks([&](Block block) {
           scales<R>(block, z);
           inputs<R>(block, x);
-          for (int64_t r = 0; r < R; ++r) arguments(block, first + r, r, y_ + r * 4 * wide + block.begin, wide);
+          for (int64_t r = 0; r < R; ++r) arguments(block, first + r, r, y + r * 4 * wide + block.begin, wide);
         });
-        for (int64_t r = 0; r < R; ++r) {
+        member_.wait();
+        const Range own = member_.part(R);
+        for (int64_t r = own.begin; r < own.end; ++r) {
           const int64_t at = (row_ + first + r) * H, row = (begin_ + first + r) * H;
           normed_cell_gradient(
-              y_ + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.c_before + at, w_.chunk_.c + at,
+              y + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.c_before + at, w_.chunk_.c + at,
               w_.carried_.h + row, w_.carried_.c + row, H, normed_);
         }
+        member_.wait();
       }
       std::fill_n(embedded_, R * 12 * Z * kLanes<A>, A(0));
       for_unit_blocks([&](Block block) {
@@ -134,28 +167,40 @@ class BackwardSweep {
         if (!p_.norms) inputs<R>(block, x);
         for (int64_t r = 0; r < R; ++r) {
           if (p_.norms) {
-            deltas(block, first + r, r, y_ + r * 4 * wide + block.begin, wide);
+            deltas(block, first + r, r, y + r * 4 * wide + block.begin, wide);
             continue;
           }
-          arguments(block, first + r, r, y_, kBlock);
+          arguments(block, first + r, r, y, kBlock);
           const int64_t at = (row_ + first + r) * H + block.begin, row = (begin_ + first + r) * H + block.begin;
           cell_gradient(
-              y_, kBlock, w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row, w_.carried_.c + row,
+              y, kBlock, w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row, w_.carried_.c + row,
               block.units);
-          deltas(block, first + r, r, y_, kBlock);
+          deltas(block, first + r, r, y, kBlock);
         }
         embedding<R>(block);
         sum_scales<R>(block, z);
       });
-      A* dz = dz_ + first * 12 * Z;
-      T* to = w_.to_.z + (row_ + first) * 12 * Z;
-      for (int64_t i = 0; i < R * 12 * Z; ++i) {
-        dz[i] = sum_of_lanes(Vec<A>::loadu(embedded_ + i * kLanes<A>));
-        to[i] = static_cast<T>(dz[i]);
+      A* const part = dz_part(member_.rank, first);
+      for (int64_t i = 0; i < R * 12 * Z; ++i) part[i] = sum_of_lanes(Vec<A>::loadu(embedded_ + i * kLanes<A>));
+    }
+
+    // What the members' units add to dz, [3, 4, Z] a row.
+    A* dz_part(int64_t rank, int64_t r) const {
+      return w_.dz_parts_ + ((rank * w_.B_) + begin_ + r) * 12 * size_.Z;
+    }
+
+    // dz of row r, summed over the members in their order, so that no bit depends on which of them was first.
+    void embedding_gradient(int64_t r) {
+      const int64_t Z = size_.Z;
+      A* const dz = dz_ + r * 12 * Z;
+      T* const to = w_.to_.z + (row_ + r) * 12 * Z;
+      std::copy_n(dz_part(0, r), 12 * Z, dz);
+      for (int64_t rank = 1; rank < member_.size; ++rank) {
+        const A* const part = dz_part(rank, r);
+        for (int64_t i = 0; i < 12 * Z; ++i) dz[i] += part[i];
       }
-      for (int64_t r = 0; r < R; ++r) {
-        for (int64_t i = 0; i < 8 * Z; ++i) sums_.z_bias[i] += dz[r * 12 * Z + i];
-      }
+      for (int64_t i = 0; i < 12 * Z; ++i) to[i] = static_cast<T>(dz[i]);
+      for (int64_t i = 0; i < 8 * Z; ++i) sums_.z_bias[i] += dz[i];
     }
 
     // scale_ [R, 3, 4, block] = d_h, d_x and d_b.
@@ -305,22 +350,22 @@ class BackwardSweep {
     void hyper(int64_t r) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = row_ + r, row = begin_ + r;
-      const T* a = w_.chunk_.kept + at * stride_ + 4 * H;
+      const T* kept = w_.chunk_.kept + at * stride_ + 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
-        for (int64_t j = 0; j < S; j += V) load(a + k * S + j, std::min(V, S - j)).store(y_ + k * wide + j);
+        for (int64_t j = 0; j < S; j += V) load(kept + k * S + j, std::min(V, S - j)).store(a_ + k * wide + j);
       }
       const A *before = w_.chunk_.c_hat_before + at * S, *after = w_.chunk_.c_hat + at * S;
       A *dh = w_.carried_.h_hat + row * S, *dc = w_.carried_.c_hat + row * S;
       if (p_.hyper_norms) {
-        normed_cell_gradient(y_, p_.hyper_norms, sums_.hyper_norms, before, after, dh, dc, S, normed_);
+        normed_cell_gradient(a_, p_.hyper_norms, sums_.hyper_norms, before, after, dh, dc, S, normed_);
       } else {
-        cell_gradient(y_, wide, before, after, dh, dc, S);
+        cell_gradient(a_, wide, before, after, dh, dc, S);
       }
       T* da = w_.to_.rec + at * stride_ + 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < S; j += V) {
           const int64_t m = std::min(V, S - j);
-          const Vec<A> d = Vec<A>::loadu(y_ + k * wide + j);
+          const Vec<A> d = Vec<A>::loadu(a_ + k * wide + j);
           A* bias = sums_.hyper_bias + k * wide + j;
           (Vec<A>::loadu(bias) + d).store(bias);
           store(da + k * S + j, d, m);
@@ -332,12 +377,14 @@ class BackwardSweep {
     const BackwardSweep& w_;
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
+    const Member member_;
     const int64_t begin_, rows_;
+    const Range panels_ = member_.part(panels<A>(size_.H, false));  // of the main LSTM's units
     const Sums<A> sums_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *v_, *y_, *z_, *dz_, *rec_ = nullptr, *x_ = nullptr, *h_hat_ = nullptr,
+    A *tile_, *scale_, *embedded_, *v_, *y_, *a_, *z_, *dz_, *rec_ = nullptr, *x_ = nullptr, *h_hat_ = nullptr,
       *normed_ = nullptr;
   };
 
@@ -347,6 +394,9 @@ class BackwardSweep {
   const ChunkArrays<T> chunk_;
   const DeltaArrays<T> to_;
   const Carried<A> carried_;
+  A *dz_parts_ = nullptr;  // [threads, B, 3, 4, Z]
+  A *y_ = nullptr;         // [groups, kArgumentsKept, kGroup, 4, padded H]
+  A *rec_ = nullptr;       // du and da in the accumulation type, [kStepsKept, B, 4H + 4S]
 };
 
 }  // namespace hyperlstm

@@ -6,7 +6,8 @@
 #include <ATen/ops/zeros.h>
 
 #include "cell.h"
-#include "scratch.h"
+#include "memory.h"
+#include "threads.h"
 
 namespace hyperlstm {
 
@@ -149,74 +150,5 @@ class Packing {
   Tensors owned_;
   std::vector<Job> jobs_;  // what is left to pack
 };
-
-// z [rows, 3, 4, Z] = z_weight h_hat + z_bias; tile holds kRowBlock panels.
-template <class A>
-void embed(const Packed<A>& p, const Sizes& size, int64_t rows, const A* h_hat, A* tile, A* z) {
-  constexpr int64_t P = kPanel<A>;
-  const int64_t S = size.S, stride = z_stride<A>(size.Z);
-  for (int64_t column = 0; column < stride; column += P) {
-    for (int64_t first = 0; first < rows; first += kRowBlock) {
-      const int64_t n = std::min(kRowBlock, rows - first);
-      for (int64_t r = 0; r < n; ++r) std::copy_n(p.z_bias + column, P, tile + r * P);
-      multiply(n, Left<A>{h_hat + first * S, S}, p.z_weight + column * S, S, tile);
-      for (int64_t r = 0; r < n; ++r) std::copy_n(tile + r * P, P, z + (first + r) * stride + column);
-    }
-  }
-}
-
-// a [rows, 4, lanes] = hyper_weight_h h + hyper_weight_x x + hyper_weight_s h_hat + hyper_bias, of one panel of units.
-template <class A>
-void hyper_gates(
-    const Packed<A>& p, const Sizes& size, int64_t panel, int64_t rows, const A* x, const A* h, const A* h_hat, A* a) {
-  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t k = 0; k < kGates; ++k) {
-      std::copy_n(p.hyper_bias + k * padded<A>(size.S) + panel * V, V, a + r * P + k * V);
-    }
-  }
-  const auto add = [&](const A* left, const A* weight, int64_t K) {
-    multiply(rows, Left<A>{left, K}, weight + panel * K * P, K, a);
-  };
-  add(h, p.hyper_weight_h, size.H);
-  add(x, p.hyper_weight_x, size.I);
-  add(h_hat, p.hyper_weight_s, size.S);
-}
-
-// Writes a tile [rows, 4, lanes] of units from `unit` on to the gates [4, F] of rows `stride` apart.
-template <class T, class A = Acc<T>>
-void write_gates(const A* tile, int64_t rows, int64_t F, int64_t unit, T* to, int64_t stride) {
-  constexpr int64_t V = kLanes<A>;
-  const int64_t m = std::min(V, F - unit);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t k = 0; k < kGates; ++k) {
-      store(to + r * stride + k * F + unit, Vec<A>::loadu(tile + r * kPanel<A> + k * V), m);
-    }
-  }
-}
-
-// Rows that share one read of a panel of scales.
-constexpr int kGroup = 4;
-
-// d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) gets them as d[R][3] for gate k. The rows' z
-// are [3, 4, Z] each, z_stride apart.
-template <class A, int R, class Take>
-inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, const Take& take) {
-  constexpr int64_t V = kLanes<A>;
-  for (int64_t k = 0; k < kGates; ++k) {
-    Vec<A> d[R][3];
-    for (int64_t n = 0; n < Z; ++n, panel += 3 * V) {
-#pragma GCC unroll 3
-      for (int s = 0; s < 3; ++s) {
-        const Vec<A> w = Vec<A>::loadu(panel + s * V);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
-          d[r][s] = at::vec::fmadd(w, Vec<A>(z[r * z_stride + (s * kGates + k) * Z + n]), d[r][s]);
-        }
-      }
-    }
-    take(k, d);
-  }
-}
 
 }  // namespace hyperlstm

@@ -5,9 +5,9 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 
-#include "backward.h"
-#include "gradient.h"
-#include "rebuild.h"
+#include "backward_sweep.h"
+#include "recompute.h"
+#include "weight_gradients.h"
 
 namespace hyperlstm {
 
@@ -26,9 +26,10 @@ class SequenceBackward {
   // written, if given.
   SequenceBackward(
       const Tensors& params, const Past& past, const at::Tensor& d_out, Carried<A> carried, const Totals& totals,
-      const std::optional<at::Tensor>& d_x)
+      const std::optional<at::Tensor>& d_x, const Splitting& splitting)
       : params_(params), past_(past), d_out_(d_out), carried_(carried), totals_(totals), d_x_(d_x),
-        packing_(params, true), sums_(size_, static_cast<bool>((*packing_).norms), row_shares(B_)) {}
+        splitting_(splitting), packing_(params, true),
+        sums_(size_, static_cast<bool>((*packing_).norms), splitting.threads()) {}
 
   // Chunk i is the steps from bounds[i] to bounds[i + 1].
   void run(const std::vector<int64_t>& bounds) {
@@ -67,12 +68,12 @@ class SequenceBackward {
     const at::Tensor h_hat = before(2, begin, end), c_hat = before(3, begin, end);
     const at::Tensor h_hat_after = steps(past_.trajectory[2]);
     if (past_.kept) kept_ = steps(*past_.kept);
-    else rebuild<T>(**forward_packing_, size_, N, data<T>(x), data<T>(h), data<T>(h_hat), kept_.mutable_data_ptr<T>());
+    else recompute<T>(**forward_packing_, size_, N, data<T>(x), data<T>(h), data<T>(h_hat), kept_.mutable_data_ptr<T>());
     const ChunkArrays<T> chunk{
         data<T>(x), data<T>(kept_), data<T>(h_hat_after), data<A>(c), data<A>(steps(past_.trajectory[1])),
         data<A>(c_hat), data<A>(steps(past_.trajectory[3])), data<T>(steps(d_out_))};
     const DeltaArrays<T> deltas{rec_.mutable_data_ptr<T>(), inp_.mutable_data_ptr<T>(), z_.mutable_data_ptr<T>()};
-    BackwardSweep<T>(*packing_, size_, K, B_, chunk, deltas, carried_).run(sums_);
+    BackwardSweep<T>(*packing_, size_, K, B_, chunk, deltas, carried_).run(splitting_, sums_);
     sums_.collect();
 
     const auto rows = [&](const at::Tensor& x) { return x.slice(0, 0, K).flatten(0, 1); };
@@ -124,6 +125,7 @@ class SequenceBackward {
   const Carried<A> carried_;
   const Totals& totals_;
   const std::optional<at::Tensor>& d_x_;
+  const Splitting splitting_;
   const Sizes size_ = sizes(params_);
   const int64_t B_ = past_.x.size(1);
   const Packing<T> packing_;

@@ -1,0 +1,58 @@
+// Threads meet at a barrier: what each wrote before is seen by all after, and who waits long leaves the core to others.
+// Built by itself, so that it also runs under the thread sanitizer.
+#include "../../../impls/batched_cpu/barrier.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <vector>
+
+namespace {
+
+void expect(bool holds, const char* claim) {
+  if (holds) return;
+  std::fprintf(stderr, "not so: %s\n", claim);
+  std::exit(1);
+}
+
+template <class Body>
+void in_threads(int threads, const Body& body) {
+  std::vector<std::thread> team;
+  for (int i = 0; i < threads; ++i) team.emplace_back([&body, i] { body(i); });
+  for (std::thread& thread : team) thread.join();
+}
+
+// Plain numbers, each written by one thread and read by all: a race if a wait lets anybody through too early.
+void check_that_all_see_what_each_wrote(int threads, int rounds) {
+  hyperlstm::Barrier barrier;
+  std::vector<int> written(threads, -1);
+  in_threads(threads, [&](int i) {
+    for (int round = 0; round < rounds; ++round) {
+      written[i] = round;
+      barrier.wait(threads);
+      for (int other : written) expect(other == round, "all have written what belongs to this round");
+      barrier.wait(threads);
+    }
+  });
+}
+
+double processor_seconds() { return double(std::clock()) / CLOCKS_PER_SEC; }
+
+void check_that_a_long_wait_sleeps() {
+  hyperlstm::Barrier barrier;
+  const double before = processor_seconds();
+  in_threads(4, [&](int i) {
+    if (i == 0) std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    barrier.wait(4);
+  });
+  expect(processor_seconds() - before < 0.1, "three threads that wait for 0.4 s use less than 0.1 s of a processor");
+}
+
+}  // namespace
+
+int main() {
+  for (int threads = 1; threads <= 8; ++threads) check_that_all_see_what_each_wrote(threads, 300);
+  check_that_a_long_wait_sleeps();
+  std::puts("all meet");
+}

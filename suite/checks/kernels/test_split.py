@@ -1,0 +1,138 @@
+"""batched_cpu splits a batch among threads, rows by units: the same result at any split, and no wait without an end."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM, batched_cpu, why_unavailable
+from impls.batched_cpu import build
+from impls.chunks import limited
+from impls.registry import dtype_name
+from suite.shared.cases import Case
+from suite.shared.compare import OUTPUTS, evaluate, implementation, judge, reference, same
+from suite.shared.files import ROOT
+
+#: Several panels of units in either LSTM, with edges, on any CPU; rows for groups of unlike size.
+CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
+SPLITS = list(product(range(1, 5), range(1, 9)))
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+
+pytestmark = pytest.mark.skipif(
+    why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
+    case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, runs = torch.device("cpu"), {}
+    oracle = reference("naive", case, torch.float64, cpu, dtype, 1)
+    yardstick = reference("naive", case, dtype, cpu, dtype, 1)
+    with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
+        for split in SPLITS:
+            monkeypatch.setattr(batched_cpu, "SPLIT", split)
+            found, again = (
+                evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
+            )
+            worst = judge(found, oracle, yardstick, dtype)[0]
+            assert worst.ratio <= 1, (split, worst)
+            same(again, found)
+            runs[split] = found
+    for found in runs.values():  # forward no sum is cut
+        same({name: found[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "B", "threads", "split"),
+    [
+        ((1000, 128, 4, 50), 1, 2, (1, 2)),
+        ((1000, 128, 4, 50), 4, 2, (1, 2)),
+        ((1000, 128, 4, 50), 32, 2, (2, 1)),
+        ((1000, 128, 4, 50), 64, 16, (8, 2)),
+        ((1000, 128, 4, 50), 24, 8, (2, 4)),
+        ((1000, 128, 4, 50), 7, 1, (1, 1)),
+        ((64, 16, 4, 32), 1, 16, (1, 1)),
+        ((64, 16, 4, 32), 8, 16, (8, 1)),
+    ],
+    ids=str,
+)
+def test_the_split_follows_from_sizes_rows_and_threads(
+    sizes: tuple[int, int, int, int], B: int, threads: int, split: tuple[int, int]
+) -> None:
+    assert build.library().choose_split(sizes, B, threads) == split
+
+
+def bits(split: tuple[int, int] | None) -> str:
+    """Return a digest of a forward pass and what it leaves for a loss, at a split."""
+    torch.manual_seed(0)
+    model = HyperLSTM(5, 260, 30, 2, 1, layer_norm=True, impl="batched_cpu")
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    batched_cpu.SPLIT = split
+    out, state = model(torch.randn(6, 3, 5))
+    out.sum().backward()
+    found: list[Tensor] = [out.detach(), *(part.detach() for part in state)]
+    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in found)).hexdigest()
+
+
+def finished(code: str, **environment: str) -> str:
+    """Return what a process printed that has at most a minute."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import torch\nfrom suite.checks.kernels.test_split import bits\n{code}"],
+        env=os.environ | environment,
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+SMALLER = """
+torch.set_num_threads(8)
+print(bits((2, 4)) == bits(None) == bits((1, 1)))
+"""
+
+
+def test_a_team_smaller_than_asked_for_computes_the_same() -> None:
+    assert finished(SMALLER, OMP_THREAD_LIMIT="3") == "True"
+
+
+FORKS = """
+import os
+before = bits(None)
+child = os.fork()
+if child == 0:
+    torch.set_num_threads(1)
+    os._exit(0 if bits(None) == bits((2, 2)) == before else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_process_with_one_thread_computes_the_same() -> None:
+    assert finished(FORKS) == "0"
+
+
+def test_inside_a_parallel_region_one_thread_computes_the_same() -> None:
+    expected, found = bits((1, 1)), []
+    build.library().in_parallel_region(lambda: found.append(bits((2, 2))))
+    assert found == [expected]
+
+
+def test_threads_meet_and_a_long_wait_sleeps(tmp_path: Path) -> None:
+    program = tmp_path / "barrier_test"
+    source = Path(__file__).with_name("barrier_test.cpp")
+    flags = [*build.compiler(), "-std=c++20", "-O2", "-pthread", *build.extra_flags()]
+    subprocess.run([*flags, str(source), "-o", str(program)], check=True)
+    assert subprocess.run([program], capture_output=True, text=True, timeout=120, check=True).stdout == "all meet\n"
