@@ -1,4 +1,4 @@
-"""Four gates in one product, and the products with x for all steps in one before the loop."""
+"""Four gates in one product, and the products with x for many steps in one before their loop."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .chunks import LIMITS
 from .definition import CellNorms, LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight, norm
 
 
@@ -70,18 +71,20 @@ def step(w: Weights) -> Step:
 
 
 def unrolled(step: Callable[[Weights], Step]) -> Run:
-    """Return the implementation that takes such steps in a loop, with all products with x before it."""
+    """Return the implementation that takes such steps in a loop, with the products with x of many steps before them."""
 
     def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps: x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state."""
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
-        # The hoist is sound because d_x scales the rows of W x after the product.
-        v, a_x = F.linear(x, input_weight(p)).split([4 * H, 4 * S], dim=-1)
-        take = step(prepare(p))
+        take, w_x, b_a = step(prepare(p)), input_weight(p), p.hyper_bias.flatten()
         out = []
-        for v_t, a_x_t in zip(v.unflatten(-1, (4, H)), a_x + p.hyper_bias.flatten(), strict=True):
-            s = take(v_t, a_x_t, s)
-            out.append(s.h)
+        # In blocks of steps, since the gradient of w_x sums over all rows of a product.
+        for x_block in x.split(max(1, LIMITS[x.device.type].summed // max(1, x.shape[1]))):
+            # The hoist is sound because d_x scales the rows of W x after the product.
+            v, a_x = F.linear(x_block, w_x).split([4 * H, 4 * S], dim=-1)
+            for v_t, a_x_t in zip(v.unflatten(-1, (4, H)), a_x + b_a, strict=True):
+                s = take(v_t, a_x_t, s)
+                out.append(s.h)
         return torch.stack(out), s
 
     return run

@@ -20,14 +20,17 @@ class Limits:
     #: Rows, steps times batch, that the backward pass sums over at once: a longer sum rounds worse than one taken part
     #: by part, and what a chunk leaves should be in the cache when it is summed. A GPU splits such sums itself.
     rows: int
+    #: Rows that one product sums over, whose sums are added up after: the error of a sum grows with its length, or with
+    #: the root of it. A GPU splits such sums itself.
+    summed: int
     #: Bytes of residuals that are kept for the backward pass; above, memory counts for more than the sixth of the time
     #: that rebuilding them takes.
     residuals: int
 
 
 LIMITS = {
-    "cpu": Limits(forward=16 << 20, backward=32 << 20, rows=512, residuals=24 << 20),
-    "cuda": Limits(forward=256 << 20, backward=256 << 20, rows=1 << 62, residuals=256 << 20),
+    "cpu": Limits(forward=16 << 20, backward=32 << 20, rows=512, summed=128, residuals=24 << 20),
+    "cuda": Limits(forward=256 << 20, backward=256 << 20, rows=1 << 62, summed=1 << 62, residuals=256 << 20),
 }
 
 

@@ -109,7 +109,7 @@ REWRITES = (
     _batched(
         "products with x step by step",
         "blocking",
-        ("F.linear(x, input_weight(p))", "torch.stack([F.linear(x_t, input_weight(p)) for x_t in x])"),
+        ("F.linear(x_block, w_x)", "torch.stack([F.linear(x_t, w_x) for x_t in x_block])"),
     ),
     _batched(
         "addmm taken apart", "fusing", ("torch.addmm(a_x_t + a_h, h_hat, w.w_s)", "(h_hat @ w.w_s + a_h + a_x_t)")
@@ -120,8 +120,7 @@ REWRITES = (
         "sums",
         *edits(
             "chunked_backward",
-            ("total.addmm_(d.T, values)", "total.addmm_(d[1::2].T, values[1::2]).addmm_(d[::2].T, values[::2])"),
-            ("total += d.T @ values", "total += d[1::2].T @ values[1::2]; total += d[::2].T @ values[::2]"),
+            ("q.split(LIMITS[q.device.type].summed) for q in factors", "(q[::2], q[1::2]) for q in factors"),
         ),
     ),
     _by_hand(
