@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from .definition import LayerState
 from .registry import dtype_name
@@ -69,22 +70,54 @@ def dense(name: str, value: Any) -> Tensor:
     return value
 
 
-def sequence(given: Any, input_size: int, widest: int) -> Tensor:
-    """Return x; TypeError or ValueError unless it is a tensor [T, B, I] that can be worked on.
+def sequence(given: Any, input_size: int, widest: int, axes: str) -> Tensor:
+    """Return x; TypeError or ValueError unless it is a tensor [T, B, I], or [T, I], that can be worked on.
 
-    widest: the most numbers that one step and sample makes.
+    widest: the most numbers that one step and sample makes. axes: the first two of a batch, as an error names them.
     """
     x = dense("x", given)
-    if x.dim() != 3 or x.shape[2] != input_size:
-        raise ValueError(f"x: expected shape [T, B, {input_size}], got {list(x.shape)}")
-    # While a graph is traced sizes may be symbols, on which this would be a condition.
-    if not torch.compiler.is_compiling() and x.shape[0] * x.shape[1] * widest * x.itemsize > _MOST_BYTES:
-        raise ValueError(f"x: expected products with x of fewer than 2**63 bytes, got shape {list(x.shape)}")
+    if x.dim() not in (2, 3) or x.shape[-1] != input_size:
+        raise ValueError(f"x: expected shape [{axes}, {input_size}] or [T, {input_size}], got {list(x.shape)}")
+    _workable(x, widest)
     return x
 
 
-def state(given: Any, L: int, B: int, sizes: Sequence[int]) -> list[Tensor]:
-    """Return h, c, h_hat and c_hat; TypeError or ValueError unless each is [L, B, size] or [B, size]."""
+def packed(given: PackedSequence, input_size: int, widest: int) -> list[int]:
+    """Return the batch sizes; TypeError or ValueError unless the tokens are a tensor [N, I] that these sizes divide.
+
+    widest: the most numbers that one token makes.
+    """
+    x = dense("x.data", given.data)
+    if x.dim() != 2 or x.shape[1] != input_size:
+        raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
+    sizes: list[int] = _counts("x.batch_sizes", given.batch_sizes).tolist()
+    if not sizes or sizes[-1] < 1 or sorted(sizes, reverse=True) != sizes or sum(sizes) != len(x):
+        raise ValueError(
+            f"x.batch_sizes: expected sizes of 1 or more that never rise, of {len(x)} tokens together, got {sizes}"
+        )
+    for name in ("sorted_indices", "unsorted_indices"):
+        order = getattr(given, name)
+        if order is not None and _counts(f"x.{name}", order).shape != (sizes[0],):
+            raise ValueError(f"x.{name}: expected shape [{sizes[0]}], got {list(order.shape)}")
+    _workable(x, widest)
+    return sizes
+
+
+def _counts(name: str, value: Any) -> Tensor:
+    counts = dense(name, value)
+    if counts.dim() != 1 or counts.dtype != torch.int64:
+        raise TypeError(f"{name}: expected int64 in one dimension, got {dtype_name(counts.dtype)} {list(counts.shape)}")
+    return counts
+
+
+def _workable(x: Tensor, widest: int) -> None:
+    # While a graph is traced sizes may be symbols, on which this would be a condition.
+    if not torch.compiler.is_compiling() and math.prod(x.shape[:-1]) * widest * x.itemsize > _MOST_BYTES:
+        raise ValueError(f"x: expected products with x of fewer than 2**63 bytes, got shape {list(x.shape)}")
+
+
+def state(given: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> list[Tensor]:
+    """Return h, c, h_hat and c_hat; TypeError or ValueError unless each is [L, *rows, size] or [*rows, size]."""
     if not isinstance(given, (tuple, list)):
         raise TypeError(f"state: expected None or a tuple (h, c, h_hat, c_hat), got {type(given).__name__}")
     if len(given) != 4:
@@ -92,10 +125,10 @@ def state(given: Any, L: int, B: int, sizes: Sequence[int]) -> list[Tensor]:
     parts = []
     for name, part, size in zip(LayerState._fields, given, sizes, strict=True):
         part = dense(f"state ({name})", part)
-        if part.shape not in ((L, B, size), (B, size)):
-            raise ValueError(
-                f"state ({name}): expected shape [{L}, {B}, {size}] or [{B}, {size}], got {list(part.shape)}"
-            )
+        shapes = (L, *rows, size), (*rows, size)
+        if part.shape not in shapes:
+            stacked, plain = map(list, shapes)
+            raise ValueError(f"state ({name}): expected shape {stacked} or {plain}, got {list(part.shape)}")
         parts.append(part)
     return parts
 

@@ -114,6 +114,9 @@ class LayerState(NamedTuple):
 
 #: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
 Run = Callable[[LayerParams, Tensor, LayerState], tuple[Tensor, LayerState]]
+#: The same over packed sequences: x [N, I] with the tokens of all, how many rows are still going at each step, which
+#: never rises, and the state at the start [B, *] -> out [N, H] and each row's state after its own last step.
+RunPacked = Callable[[LayerParams, Tensor, Sequence[int], LayerState], tuple[Tensor, LayerState]]
 
 
 def input_weight(p: LayerParams) -> Tensor:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from . import checks
-from .definition import LayerState, shapes
+from .definition import shapes
 from .layer import Layer
 from .registry import find, resolve
+from .sequences import Sequences, layout, starts
 
 
 class HyperLSTM(nn.Module):
@@ -26,6 +27,7 @@ class HyperLSTM(nn.Module):
         n_z: size of the embeddings z, Z.
         n_layers: number of layers, L; each after the first reads the one below.
         layer_norm: normalise every gate and the cell's output, in both LSTMs.
+        batch_first: x and out have the batch as their first axis; states do not.
         impl: the implementation's name, or "auto" for the last in `names()` that is available for the parameters'
             device and dtype; it may be assigned later, on the same parameters.
         device, dtype: of the parameters, as in any torch module.
@@ -41,6 +43,7 @@ class HyperLSTM(nn.Module):
         n_layers: int,
         *,
         layer_norm: bool = False,
+        batch_first: bool = False,
         impl: str = "auto",
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
@@ -52,6 +55,7 @@ class HyperLSTM(nn.Module):
         self.n_z = checks.positive("n_z", n_z)
         self.n_layers = checks.positive("n_layers", n_layers)
         self.layer_norm = checks.flag("layer_norm", layer_norm)
+        self.batch_first = checks.flag("batch_first", batch_first)
         self.impl = impl
         dtype, place = checks.floating(dtype), checks.device(device)
         first, later = (
@@ -90,18 +94,24 @@ class HyperLSTM(nn.Module):
         for layer in self.layers:
             cast(Layer, layer).reset_parameters()
 
+    def flatten_parameters(self) -> None:
+        """Do nothing: a method of `torch.nn.LSTM`, whose parameters may have to be moved."""
+
     def forward(
-        self, x: Tensor, state: Sequence[Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+        self, x: Sequences, state: Sequence[Tensor] | None = None
+    ) -> tuple[Sequences, tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Run all layers over all steps.
 
         Args:
-            x: [T, B, I]; T and B may be 0.
+            x: [T, B, I]; [B, T, I] with batch_first; or [T, I], one sequence without a batch. T and B may be 0.
+                Sequences of different lengths are a `torch.nn.utils.rnn.PackedSequence`, sorted or not.
             state: h, c, h_hat, c_hat at the start. Each is [L, B, H] ([L, B, S] for the last two), or [B, H]
-                ([B, S]), which then starts every layer. None means zeros.
+                ([B, S]), which then starts every layer; without B where x has no batch. None means zeros.
 
         Returns:
-            out [T, B, H], the last layer's h at every step, and the final (h, c, h_hat, c_hat), stacked over layers.
+            out, the last layer's h at every step, laid out as x, and the final (h, c, h_hat, c_hat), stacked over
+            layers. Of packed sequences, out is packed in the same way, and each row's final state is that after its
+            own last step; states are in the order of the sequences before they were sorted.
 
         Raises:
             TypeError, ValueError: an argument has the wrong type, shape, dtype or device; nothing is cast, except
@@ -111,29 +121,20 @@ class HyperLSTM(nn.Module):
 
         """
         self._check_parameters()
-        x = checks.sequence(x, self.input_size, self._widest)
-        ends = []
-        for layer, start in zip(self.layers, self._starts(x, state), strict=True):
-            x, end = layer(x, start, self._impl)
+        given = layout(x, self.input_size, self._widest, self.batch_first)
+        sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
+        y, ends = given.x, []
+        for layer, start in zip(self.layers, starts(given, state, self.n_layers, sizes), strict=True):
+            y, end = layer(y, start, self._impl, given.batch_sizes)
             ends.append(end)
-        h, c, h_hat, c_hat = (torch.stack(layers) for layers in zip(*ends, strict=True))
-        return x, (h, c, h_hat, c_hat)
+        h, c, h_hat, c_hat = (given.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
+        return given.out(y), (h, c, h_hat, c_hat)
 
     def _check_parameters(self) -> None:
         """Raise ValueError for a parameter that does not fit; those that a parametrisation makes, it checks itself."""
         dtype: torch.dtype | None = None
         for l, layer in enumerate(self.layers):
             dtype = cast(Layer, layer).check(f"layers.{l}.", dtype)
-
-    def _starts(self, x: Tensor, state: Sequence[Tensor] | None) -> list[LayerState]:
-        """Return the state that each layer starts from, [B, *] each."""
-        L, B = self.n_layers, x.shape[1]
-        sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
-        if state is None:
-            return [LayerState(*(x.new_zeros(B, size) for size in sizes))] * L
-        parts = checks.state(state, L, B, sizes)
-        starts = [part.expand(L, B, size).unbind() for part, size in zip(parts, sizes, strict=True)]
-        return [LayerState(*parts) for parts in zip(*starts, strict=True)]
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: list[str]
@@ -148,7 +149,11 @@ class HyperLSTM(nn.Module):
     def extra_repr(self) -> str:
         """Return the sizes and the implementation, with what "auto" stands for at present."""
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
-        return f"{sizes}, layer_norm={self.layer_norm}, impl={self._impl}{self._resolved()}"
+        return f"{sizes}, layer_norm={self.layer_norm}{self._options()}, impl={self._impl}{self._resolved()}"
+
+    def _options(self) -> str:
+        """Return the options that are not at their default."""
+        return ", batch_first=True" * self.batch_first
 
     def _resolved(self) -> str:
         if self._impl != "auto":

@@ -1,5 +1,7 @@
 """One layer as a module: its parameters, their initial values, and the choice of the implementation that runs it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -65,8 +67,13 @@ class Layer(nn.Module):
             checks.parameters(self._parameters, self.shapes, prefix, one_dtype, device)
         return dtype
 
-    def forward(self, x: Tensor, start: LayerState, impl: str) -> tuple[Tensor, LayerState]:
-        """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state."""
+    def forward(
+        self, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None
+    ) -> tuple[Tensor, LayerState]:
+        """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state.
+
+        Of packed sequences, x is [N, I] and out [N, H], and batch_sizes says how many go on at each step.
+        """
         p = self._params()
         device_type = p.weight_h.device.type
         if _autocasts(device_type):
@@ -74,8 +81,8 @@ class Layer(nn.Module):
             p = LayerParams._make(q if q is None else _autocast(q, dtype) for q in p)
             x, start = _autocast(x, dtype), LayerState(*(_autocast(part, dtype) for part in start))
             with torch.autocast(device_type, enabled=False):
-                return _run(p, x, start, impl)
-        return _run(p, x, start, impl)
+                return _run(p, x, start, impl, batch_sizes)
+        return _run(p, x, start, impl, batch_sizes)
 
     def _params(self) -> LayerParams:
         own = self._parameters  # without the module's search, save for what a parametrisation makes
@@ -87,16 +94,18 @@ class Layer(nn.Module):
         return f"{I} -> {H}"
 
 
-def _run(p: LayerParams, x: Tensor, start: LayerState, impl: str) -> tuple[Tensor, LayerState]:
+def _run(
+    p: LayerParams, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None
+) -> tuple[Tensor, LayerState]:
     """Choose the implementation by what the parameters are here and now, and call it."""
     weight = p.weight_h
     checks.like_parameters(weight, x, start)
-    run = resolve(impl, weight.device, weight.dtype).run
+    chosen = resolve(impl, weight.device, weight.dtype)
     if x.shape[0] == 0:
         # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
         nothing = sum(q.sum() for q in (x, *p.present()))
         return x.new_empty(0, x.shape[1], weight.shape[1]) * nothing, start
-    return run(p, x, start)
+    return chosen.run(p, x, start) if batch_sizes is None else chosen.run_packed(p, x, batch_sizes, start)
 
 
 def _empty(name: str, shape: tuple[int, ...], device: torch.device | None, dtype: torch.dtype | None) -> Tensor:

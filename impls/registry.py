@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import torch
 
-from .definition import Run
+from .definition import Run, RunPacked
+from .packed import by_segments
 
 T = TypeVar("T")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -65,6 +66,11 @@ class Impl:
         """The layer function, imported when first asked for."""
         run: Run = sys.modules[_imported(self.name)].run
         return run
+
+    @property
+    def run_packed(self) -> RunPacked:
+        """The layer function for packed sequences."""
+        return by_segments(self.run)
 
     def interpreted(self, device: torch.device) -> bool:
         """Return whether a run on device goes through Triton's interpreter."""

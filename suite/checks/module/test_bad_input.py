@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, names, registry, why_unavailable
 from impls.convert import from_labml, to_labml
@@ -21,6 +22,8 @@ from suite.shared.compare import STATE_NAMES, draw, implementation
 safetensors = pytest.importorskip("safetensors.torch", reason="Needs safetensors, a file format of parameters.")
 SafetensorError = pytest.importorskip("safetensors").SafetensorError
 
+#: Of three packed sequences.
+SIZES = torch.tensor([3, 2, 1])
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")
@@ -101,6 +104,17 @@ def give(name: str, change: Callable[[Tensor], Any], error: type[Exception], mes
     return Bad(f"x-{name}", lambda good: good.model(change(good.x), good.state), error, f"^x: {message}")
 
 
+def packed(**changes: Any) -> PackedSequence:
+    """Return a PackedSequence of three sequences with changes, which its own constructor would refuse or mend."""
+    right = {"data": torch.zeros(6, I), "batch_sizes": SIZES, "sorted_indices": None, "unsorted_indices": None}
+    return PackedSequence.__base__.__new__(PackedSequence, *(right | changes).values())
+
+
+def pack(name: str, changes: Mapping[str, Any], error: type[Exception], message: str) -> Bad:
+    """Return the row of a call with a wrong PackedSequence."""
+    return Bad(f"packed-{name}", lambda good: good.model(packed(**changes)), error, f"^x{message}")
+
+
 def start(name: str, change: Callable[[tuple[Tensor, ...]], Any], error: type[Exception], message: str) -> Bad:
     """Return the row of a call with a wrong state."""
     return Bad(f"state-{name}", lambda good: good.model(good.x, change(good.state)), error, f"^state{message}")
@@ -150,6 +164,7 @@ class RunsCode:
 POSITIVE = ("input_size", "hidden_size", "hyper_size", "n_z", "n_layers")
 AS_PARAMETERS = "expected float32 on cpu as the parameters are, got"
 HUGE = r"expected parameters of fewer than 2\*\*63 bytes"
+OF_SIZES = r"\.batch_sizes: expected sizes of 1 or more that never rise, of"
 REFUSED = "Weights only load failed"
 
 BUILDS = (
@@ -160,6 +175,7 @@ BUILDS = (
     build("nan-size", TypeError, "^hidden_size: expected a positive integer, got nan", hidden_size=float("nan")),
     build("text-size", TypeError, "^n_z: expected a positive integer, got '4'", n_z="4"),
     build("none-size", TypeError, "^n_layers: expected a positive integer, got None", n_layers=None),
+    build("batch-first-none", TypeError, "^batch_first: expected True or False, got None", batch_first=None),
     build("layer-norm-1", TypeError, "^layer_norm: expected True or False, got 1", layer_norm=1),
     build("dtype-int", TypeError, "^dtype: expected a floating-point torch.dtype, got torch.int32", dtype=torch.int32),
     build("dtype-complex", TypeError, "^dtype: expected a floating-point .* torch.complex64", dtype=torch.complex64),
@@ -179,15 +195,19 @@ INPUTS = (
     give("none", lambda x: None, TypeError, "expected a tensor, got NoneType"),
     give("list", lambda x: x.tolist(), TypeError, "expected a tensor, got list"),
     give("numpy", lambda x: x.numpy(), TypeError, "expected a tensor, got ndarray"),
-    give(
-        "packed", lambda x: nn.utils.rnn.pack_padded_sequence(x, [T] * B), TypeError,
-        "expected a tensor, got PackedSequence",
+    give("scalar", lambda x: x.sum(), ValueError, r"expected shape \[T, B, 4\] or \[T, 4\], got \[\]"),
+    give("1d", lambda x: x[0, 0], ValueError, r"expected shape \[T, B, 4\] or \[T, 4\], got \[4\]"),
+    Bad(
+        "x-without-batch-from-states-of-one", lambda good: good.model(good.x[:, 0], good.state), ValueError,
+        r"^state \(h\): expected shape \[2, 6\] or \[6\], got \[2, 3, 6\]",
     ),
-    give("scalar", lambda x: x.sum(), ValueError, r"expected shape \[T, B, 4\], got \[\]"),
-    give("2d", lambda x: x[0], ValueError, r"expected shape \[T, B, 4\], got \[3, 4\]"),
-    give("4d", lambda x: x[None], ValueError, r"expected shape \[T, B, 4\], got \[1, 6, 3, 4\]"),
-    give("features", lambda x: x[..., :3], ValueError, r"expected shape \[T, B, 4\], got \[6, 3, 3\]"),
-    give("features-first", lambda x: x.permute(2, 0, 1), ValueError, r"expected shape \[T, B, 4\], got \[4, 6, 3\]"),
+    Bad(
+        "x-batch-first", lambda good: HyperLSTM(I, H, S, Z, L, batch_first=True)(good.x.mT), ValueError,
+        r"^x: expected shape \[B, T, 4\] or \[T, 4\], got \[6, 4, 3\]",
+    ),
+    give("4d", lambda x: x[None], ValueError, r"expected shape \[T, B, 4\] or \[T, 4\], got \[1, 6, 3, 4\]"),
+    give("features", lambda x: x[..., :3], ValueError, r"expected shape \[T, B, 4\] or \[T, 4\], got \[6, 3, 3\]"),
+    give("features-first", lambda x: x.permute(2, 0, 1), ValueError, r".*, got \[4, 6, 3\]"),
     give("float64", lambda x: x.double(), ValueError, f"{AS_PARAMETERS} float64 on cpu"),
     give("bfloat16", lambda x: x.bfloat16(), ValueError, f"{AS_PARAMETERS} bfloat16 on cpu"),
     give("float8", lambda x: x.to(torch.float8_e4m3fn), ValueError, f"{AS_PARAMETERS} float8_e4m3fn on cpu"),
@@ -210,6 +230,36 @@ INPUTS = (
     give(
         "product-overflows", lambda x: x[:1, :1].expand(2**30, 2**30, I), ValueError,
         r"expected products with x of fewer than 2\*\*63 bytes, got shape \[1073741824, 1073741824, 4\]",
+    ),
+)  # fmt: skip
+
+PACKED = (
+    pack("features", {"data": torch.zeros(6, 5)}, ValueError, r"\.data: expected shape \[N, 4\], got \[6, 5\]"),
+    pack("padded", {"data": torch.zeros(6, 3, 4)}, ValueError, r"\.data: expected shape \[N, 4\], got \[6, 3, 4\]"),
+    pack("data-list", {"data": [[0.0] * I] * 6}, TypeError, r"\.data: expected a tensor, got list"),
+    pack("float64", {"data": torch.zeros(6, 4).double()}, ValueError, f": {AS_PARAMETERS} float64 on cpu"),
+    pack("empty", {"data": torch.zeros(0, 4), "batch_sizes": SIZES[:0]}, ValueError, rf"{OF_SIZES} 0 tokens .*\[\]$"),
+    pack("too-few", {"batch_sizes": SIZES[:2]}, ValueError, rf"{OF_SIZES} 6 tokens together, got \[3, 2\]"),
+    pack("rising", {"batch_sizes": SIZES.flip(0)}, ValueError, rf"{OF_SIZES} 6 tokens together, got \[1, 2, 3\]"),
+    pack("size-0", {"batch_sizes": torch.tensor([3, 3, 0])}, ValueError, rf"{OF_SIZES} 6 .*, got \[3, 3, 0\]"),
+    pack("sizes-float", {"batch_sizes": SIZES.float()}, TypeError, r"\.batch_sizes: expected int64 .*, got float32"),
+    pack("sizes-2d", {"batch_sizes": SIZES[None]}, TypeError, r"\.batch_sizes: .*, got int64 \[1, 3\]"),
+    pack("order-short", {"sorted_indices": SIZES[:2]}, ValueError, r"\.sorted_indices: expected shape \[3\], got"),
+    pack("order-bool", {"sorted_indices": SIZES > 1}, TypeError, r"\.sorted_indices: expected int64 .*, got bool"),
+    Bad(
+        "packed-length-0", lambda good: good.model(nn.utils.rnn.pack_padded_sequence(good.x, [T, 2, 0])), RuntimeError,
+        "Length of all samples has to be greater than 0",
+    ),
+    Bad(
+        "packed-length-text", lambda good: good.model(nn.utils.rnn.pack_padded_sequence(good.x, ["6"] * B)), ValueError,  # type: ignore[list-item]
+        "str",
+    ),
+    Bad(
+        "packed-state", lambda good: good.model(packed(), good.state[:3]), ValueError, "^state: expected 4 tensors",
+    ),
+    Bad(
+        "packed-state-rows", lambda good: good.model(packed(), [part[:, :2] for part in good.state]), ValueError,
+        r"^state \(h\): expected shape \[2, 3, 6\] or \[3, 6\], got \[2, 2, 6\]",
     ),
 )  # fmt: skip
 
@@ -365,7 +415,7 @@ CONVERSIONS = (
     ),
 )  # fmt: skip
 
-BAD = (*BUILDS, *INPUTS, *STATES, *PARAMETERS, *LOADS, *FILES, *CONVERSIONS)
+BAD = (*BUILDS, *INPUTS, *PACKED, *STATES, *PARAMETERS, *LOADS, *FILES, *CONVERSIONS)
 
 
 #: Checkpoints with a part missing, which torch.load itself refuses in words of its own, or in none.

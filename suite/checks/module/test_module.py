@@ -57,6 +57,48 @@ def test_output_and_state_have_the_promised_shapes(name: str, device: torch.devi
     assert [part.shape for part in state] == [(L, B, H), (L, B, H), (L, B, S), (L, B, S)]
 
 
+def test_batch_first_exchanges_two_axes_of_input_and_output_alone(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    swapped = HyperLSTM(I, H, S, Z, L, layer_norm=True, batch_first=True, impl=name, device=device)
+    swapped.load_state_dict(model.state_dict())
+    assert "batch_first=True" in repr(swapped)
+    assert "batch_first" not in repr(model)
+    out, last = swapped(x.transpose(0, 1), state)
+    assert out.shape == (B, T, H)
+    assert_same(named(out.transpose(0, 1), last), named(*model(x, state)))
+
+
+@pytest.mark.parametrize("given", ["none", "stacked", "plain"])
+def test_a_sequence_without_a_batch_is_a_batch_of_one(name: str, device: torch.device, given: str) -> None:
+    model, x, state = model_and_input(name, device)
+    assert state is not None
+    layers = {"none": None, "stacked": slice(None), "plain": 0}[given]
+    alone = None if layers is None else [part[layers, ..., 1, :] for part in state]
+    batch = None if layers is None else [part[layers, ..., 1:2, :] for part in state]
+    for batch_first in (False, True):
+        model.batch_first = batch_first
+        out, last = model(x[:, 1], alone)
+        assert out.shape == (T, H)
+        assert [part.shape for part in last] == [(L, H), (L, H), (L, S), (L, S)]
+        model.batch_first = False
+        expected, ends = model(x[:, 1:2], batch)
+        assert_same(named(out, last), named(expected[:, 0], tuple(part[:, 0] for part in ends)))
+
+
+def test_habits_of_torchs_lstm_work(name: str, device: torch.device) -> None:
+    """A packed batch goes through code that was written for `torch.nn.LSTM`."""
+    model, x, _ = model_and_input(name, device)
+    model.flatten_parameters()
+    packed = nn.utils.rnn.pack_padded_sequence(x, [2, T, 4], enforce_sorted=False)
+    out, (h, *_) = model(packed)
+    assert type(out) is type(packed)
+    for field in ("batch_sizes", "sorted_indices", "unsorted_indices"):
+        assert torch.equal(getattr(out, field), getattr(packed, field))
+    padded, lengths = nn.utils.rnn.pad_packed_sequence(out)
+    assert lengths.tolist() == [2, T, 4]
+    assert torch.equal(h[-1], padded[lengths - 1, torch.arange(B)])
+
+
 def test_a_sequence_in_chunks_is_the_sequence_whole(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     whole = named(*model(x, state))

@@ -1,0 +1,119 @@
+"""How a caller's sequences lie, and how the layers read them: a batch, one sequence alone, or a PackedSequence."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from . import checks
+from .definition import LayerState
+
+Sequences = Tensor | PackedSequence
+
+
+class Layout:
+    """What the layers read of a caller's sequences, and the way back."""
+
+    #: [T, B, I], or of packed sequences [N, I] with all their tokens, step after step.
+    x: Tensor
+    #: Of packed sequences, how many are still going at each step; it never rises.
+    batch_sizes: list[int] | None = None
+    #: The axes of the batch that a caller's states have: B, or none.
+    rows: tuple[int, ...]
+
+    def start(self, part: Tensor) -> Tensor:
+        """Return a part of the caller's state, [L, B, F] or [L, F], as the layers read it: [L, B, F]."""
+        return part
+
+    def last(self, part: Tensor) -> Tensor:
+        """Return a part of the final state, [L, B, F], as the caller's states are."""
+        return part
+
+    def out(self, out: Tensor) -> Sequences:
+        """Return the last layer's output as the caller's x is."""
+        return out
+
+
+class Batch(Layout):
+    """Sequences of one length: x [T, B, I]."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.rows = x, (x.shape[1],)
+
+
+class BatchFirst(Layout):
+    """Sequences of one length: x [B, T, I]; states are as in any batch."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.rows = x.transpose(0, 1), (x.shape[0],)
+
+    def out(self, out: Tensor) -> Tensor:
+        """Return [B, T, H] of [T, B, H]."""
+        return out.transpose(0, 1)
+
+
+class Alone(Layout):
+    """One sequence without an axis for the batch: x [T, I]."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.rows = x.unsqueeze(1), ()
+
+    def start(self, part: Tensor) -> Tensor:
+        """Return [L, 1, F] of [L, F]."""
+        return part.unsqueeze(1)
+
+    def last(self, part: Tensor) -> Tensor:
+        """Return [L, F] of [L, 1, F]."""
+        return part.squeeze(1)
+
+    def out(self, out: Tensor) -> Tensor:
+        """Return [T, H] of [T, 1, H]."""
+        return out.squeeze(1)
+
+
+class Packed(Layout):
+    """Sequences of any lengths: their tokens step by step, the longest sequence first."""
+
+    def __init__(self, packed: PackedSequence, batch_sizes: list[int]) -> None:
+        self._packed = packed
+        self.x, self.batch_sizes, self.rows = packed.data, batch_sizes, (batch_sizes[0],)
+
+    def start(self, part: Tensor) -> Tensor:
+        """Sort the rows of the caller's state as the tokens are."""
+        order = self._packed.sorted_indices
+        return part if order is None else part.index_select(1, order)
+
+    def out(self, out: Tensor) -> PackedSequence:
+        """Pack the output as x was."""
+        _, batch_sizes, order, back = self._packed
+        return PackedSequence(out, batch_sizes, order, back)
+
+    def last(self, part: Tensor) -> Tensor:
+        """Put the rows of the final state back into the caller's order."""
+        back = self._packed.unsorted_indices
+        return part if back is None else part.index_select(1, back)
+
+
+def layout(x: Any, input_size: int, widest: int, batch_first: bool) -> Layout:
+    """Return how x lies; TypeError or ValueError unless it is a tensor or a PackedSequence that can be worked on.
+
+    widest: the most numbers that one token makes.
+    """
+    if isinstance(x, PackedSequence):
+        return Packed(x, checks.packed(x, input_size, widest))
+    x = checks.sequence(x, input_size, widest, "B, T" if batch_first else "T, B")
+    if x.dim() == 2:
+        return Alone(x)
+    return BatchFirst(x) if batch_first else Batch(x)
+
+
+def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
+    """Return the state that each layer starts from, [B, *] each; zeros if there is none."""
+    if state is None:
+        B = given.rows[0] if given.rows else 1
+        zeros = LayerState(*(given.x.new_zeros(B, size) for size in sizes))
+        return [zeros] * L
+    parts = checks.state(state, L, given.rows, sizes)
+    stacked = (given.start(part.expand(L, *given.rows, size)) for part, size in zip(parts, sizes, strict=True))
+    return [LayerState(*layer) for layer in zip(*(part.unbind() for part in stacked), strict=True)]
