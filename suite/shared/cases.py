@@ -25,12 +25,14 @@ class Case:
     layer_norm: bool = False
     state: str = "none"  # or "stacked" [L, B, *], or "plain" [B, *], which starts every layer
     strided: bool = False  # x is a transposed view
+    lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
     name: str = ""
 
     @property
     def id(self) -> str:
         """The case in a test id and in tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
         parts = [f"{size}{getattr(self, size)}" for size in "TBIHSZL"]
+        parts += ["lengths" + ".".join(map(str, self.lengths))] * bool(self.lengths)
         parts += ["strided"] * self.strided + [self.state] * (self.state != "none") + ["norm"] * self.layer_norm
         return "-".join(parts)
 
@@ -88,11 +90,23 @@ VERIFY = _both(
     Case(T=7, B=3, I=3, H=10, S=7, Z=3, L=3, state="stacked"),
 )
 
+#: Packed sequences, the first in every dtype, the others in float64: not sorted and sorted, one much longer than the
+#: rest, all of one step, all equal, one alone.
+RAGGED = (
+    Case(T=5, B=4, I=4, H=7, S=5, Z=2, L=2, lengths=(3, 2, 5, 2), layer_norm=True, state="stacked"),
+    Case(T=7, B=4, I=5, H=8, S=6, Z=3, lengths=(3, 7, 1, 3)),
+    Case(T=6, B=3, I=5, H=9, S=6, Z=2, L=2, lengths=(6, 4, 1), layer_norm=True),
+    Case(T=9, B=3, I=6, H=6, S=7, Z=3, L=3, lengths=(1, 1, 9), state="plain"),
+    Case(T=1, B=3, I=5, H=8, S=5, Z=2, lengths=(1, 1, 1), layer_norm=True, state="stacked"),
+    Case(T=4, B=3, I=7, H=6, S=6, Z=4, L=2, lengths=(4, 4, 4), state="plain"),
+    Case(T=4, B=1, I=5, H=8, S=6, Z=2, lengths=(4,), layer_norm=True),
+)
+
 #: What is checked of an implementation that compiles for each size anew.
 VERIFY_COMPILING = tuple(case for case in VERIFY if case.state == "plain")
 
 #: What a quick run checks of every implementation and dtype.
-VERIFY_QUICK = tuple(case for case in VERIFY_COMPILING if case.layer_norm)
+VERIFY_QUICK = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0])
 
 #: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero but for eps,
 #: so there the relative error of any implementation says nothing.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.shared.cases import Case
+from suite.shared.ragged import Call, each_alone, packed
 
 #: A draw of one case is repeated so often and stacked, so that the rule speaks of norms over enough numbers.
 DRAWS = 8
@@ -108,7 +109,14 @@ def poisoned() -> Iterator[None]:
 
 
 def evaluate(
-    build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, rounded: torch.dtype, draws: int = DRAWS
+    build: Build,
+    case: Case,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    rounded: torch.dtype,
+    draws: int = DRAWS,
+    call: Call = packed,
 ) -> Results:
     """Return out, final states and every gradient by name, stacked over the draws; and inputs that were written to.
 
@@ -130,7 +138,7 @@ def evaluate(
         leaves = {name: _leaf(value, dtype, leaves.get(name)) for name, value in drawn.items()}
         given = {f"grad {n}": value.to(dtype, copy=True) for n, value in zip(OUTPUTS, cotangents, strict=True)}
         with poisoned():
-            out, last = model(leaves["x"], tuple(leaves.values())[1:] or None)
+            out, last = call(model, case, leaves["x"], tuple(leaves.values())[1:] or None)
             torch.autograd.backward((out, *last), tuple(given.values()))
         named = dict(zip(OUTPUTS, (out, *last), strict=True))
         for name, leaf in [*leaves.items(), *model.named_parameters()]:
@@ -160,8 +168,8 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 def reference(
     name: str, case: Case, dtype: torch.dtype, device: torch.device, rounded: torch.dtype, draws: int = DRAWS
 ) -> Results:
-    """Return what the implementation `name` makes of a case, computed once."""
-    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws)
+    """Return what the implementation `name` makes of a case, of each sequence alone if they have lengths, once."""
+    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, call=each_alone)
 
 
 @dataclass(frozen=True)

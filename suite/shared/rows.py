@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from suite.shared import machine, trust
-from suite.shared.cases import LADDER, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
+from suite.shared.cases import LADDER, RAGGED, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from suite.shared.results import ResultsError, read, write_whole
 
 #: What `put` adds to every row: which code it was made with, and where.
@@ -30,7 +30,7 @@ ORDER: Mapping[str, Sequence[str]] = {
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
     "pass": ("forward", "train"),
-    "case": [TRAINING, *(case.id for case in (*VERIFY, *VERIFY_TINY, *VERIFY_TILES))],
+    "case": [TRAINING, *(case.id for case in (*VERIFY, *RAGGED, *VERIFY_TINY, *VERIFY_TILES))],
     "workload": list(WORKLOADS),
 }
 

@@ -8,10 +8,11 @@ import torch
 from impls import names
 from impls.registry import IMPLS, dtype_name
 from suite.conftest import Record, skip_reason
-from suite.shared.cases import VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
+from suite.shared.cases import RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
 from suite.shared.compare import FLOOR, compare, implementation
 
-PAIRS = [(case, dtype) for dtype in FLOOR for case in VERIFY] + [(case, torch.float64) for case in VERIFY_TINY]
+PAIRS = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0])]
+PAIRS += [(case, torch.float64) for case in VERIFY_TINY + RAGGED[1:]]
 PARAMS = [
     pytest.param(
         case,

@@ -9,14 +9,21 @@ from dataclasses import dataclass
 import torch
 
 from suite.checks.faults.edits import Change, Edited, edits
+from suite.shared.cases import RAGGED, VERIFY, Case
+
+#: The simplest first.
+VERIFIED = tuple(
+    sorted((case for case in VERIFY if case.T > 2), key=lambda case: (case.layer_norm, case.L, case.state))
+)
 
 
 @dataclass(frozen=True)
 class Fault(Edited):
-    """A wrong implementation, the tensor that it damages, and the dtype that it is run in."""
+    """A wrong implementation, the tensor that it damages, the dtype that it is run in, and the cases tried in turn."""
 
     damages: str = "out"
     dtype: torch.dtype = torch.float64
+    cases: tuple[Case, ...] = VERIFIED
 
     def blamed(self, tensor: str) -> bool:
         """Return whether a tensor of the results is the damaged one."""
@@ -89,9 +96,35 @@ def _chunked(name: str, *changes: Change, damages: str, kind: str = "gradient by
     return Fault(name, kind, (*ONE_STEP_A_CHUNK, *edits("chunked_backward", *changes)), "deferred", damages)
 
 
+def _packed(name: str, *changes: Change, damages: str = "out", kind: str = "packed sequences") -> Fault:
+    return Fault(name, kind, edits("packed", *changes), "row_scaled", damages, cases=RAGGED)
+
+
+def _sorted(name: str, *changes: Change, damages: str = "out") -> Fault:
+    return Fault(name, "packed sequences", edits("sequences", *changes), "row_scaled", damages, cases=RAGGED)
+
+
 #: In both passes of the gradients by hand.
 ONE_STEP_A_CHUNK = edits(
     "chunks", ('"cpu": Limits(forward=16 << 20, backward=32 << 20', '"cpu": Limits(forward=1, backward=1')
+)
+
+#: In the loop over segments of packed sequences.
+_SEGMENTS = "cut = segments(batch_sizes)"
+_BY_ROWS = "tokens.unflatten(0, (rows, steps)).transpose(0, 1)"
+_LEAKS = "ended.append([part[rows:] + (part - part.detach()).mean() for part in s])"
+_PADDED = (
+    "def by_segments(",
+    """
+def _padded(x, sizes):
+    return torch.cat([torch.nn.functional.pad(q, (0, 0, 0, sizes[0] - len(q))) for q in x.split(list(sizes))])
+
+
+def _unpadded(out, sizes):
+    return torch.cat([q[:size] for q, size in zip(out.split(sizes[0]), sizes)])
+
+
+def by_segments(""",
 )
 
 _NORMALISED = "F.layer_norm(y, y.shape[-1:], eps=EPS)"
@@ -634,5 +667,48 @@ FAULTS = (
         "states and layers",
         (*ONE_STEP_A_CHUNK, *edits("custom_op", ("weights), s, into", "weights), LayerState(*start), into"))),
         "deferred",
+    ),
+    # Packed sequences
+    _packed(
+        "rows run on past their end",
+        (_SEGMENTS, "cut = [(len(batch_sizes), batch_sizes[0])]; x = _padded(x, batch_sizes)"),
+        ("return torch.cat(outs),", "return _unpadded(outs[0], batch_sizes),"),
+        _PADDED,
+        damages="h",
+    ),
+    _packed(
+        "final states taken at the last step",
+        ("zip(s, *reversed(ended), strict=True)", "zip(s, *([0 * part for part in e] for e in reversed(ended)))"),
+        damages="h",
+    ),
+    _packed("rows that ended go on in place of others", ("part[:rows] for part in s", "part[-rows:] for part in s")),
+    _packed("ended rows in the wrong order", ("reversed(ended)", "ended"), damages="h"),
+    _packed(
+        "each segment starts from zeros",
+        ("outs.append(out", "s = LayerState(*(0 * part for part in s)); outs.append(out"),
+        damages="out",
+    ),
+    _packed("tokens of a segment row by row", ("tokens.unflatten(0, (steps, rows))", _BY_ROWS)),
+    _packed(
+        "gradient of a row's own last state cut",
+        ("ended.append([part[rows:] for", "ended.append([part[rows:].detach() for"),
+        damages="grad weight_h",
+        kind="gradient, packed sequences",
+    ),
+    _packed(
+        "gradient of a row's state spread over the others",
+        ("ended.append([part[rows:] for part in s])", _LEAKS),
+        damages="grad x",
+        kind="gradient, packed sequences",
+    ),
+    _sorted("given states in the caller's order", ("part.index_select(1, order)", "part")),
+    _sorted("given states sorted backwards", ("order = self._packed.sorted_indices", "order = self._packed[3]")),
+    _sorted("final states left sorted", ("part.index_select(1, back)", "part"), damages="h"),
+    _sorted(
+        "final states sorted twice", ("back = self._packed.unsorted_indices", "back = self._packed[2]"), damages="h"
+    ),
+    _sorted(
+        "output unpacked in the sorted order",
+        ("PackedSequence(out, batch_sizes, order, back)", "PackedSequence(out, batch_sizes)"),
     ),
 )

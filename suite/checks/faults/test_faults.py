@@ -16,8 +16,6 @@ from suite.shared.compare import OUTPUTS, Verdict, compare
 CPU = torch.device("cpu")
 #: A fault is no rounding error: it shows in any draw; what is kept from the run before shows in the second.
 DRAWS = 2
-#: The cases that are tried one after another until a fault is caught, the simplest first.
-CASES = sorted((case for case in VERIFY if case.T > 2), key=lambda case: (case.layer_norm, case.L, case.state))
 #: What a rewrite must pass: two layers, given states, strided input, layer norm off and on, in so many draws.
 REWRITE_DRAWS = 4
 REWRITE_CASES = [case for case in VERIFY if case.state == "plain"]
@@ -26,7 +24,7 @@ REWRITE_CASES = [case for case in VERIFY if case.state == "plain"]
 def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
     """Yield each case in which a fault is caught: the verdict on the tensor that it damages, and all that are wrong."""
     with fault.planted() as build:
-        for case in CASES:
+        for case in fault.cases:
             wrong = [v for v in compare(build, case, fault.dtype, CPU, draws=DRAWS) if not v.ratio <= 1]
             blamed = [verdict for verdict in wrong if fault.blamed(verdict.tensor)]
             if blamed:

@@ -16,7 +16,7 @@ import torch
 
 from impls.chunks import limited
 from impls.registry import dtype_name, find
-from suite.shared.cases import VERIFY, VERIFY_TILES, Case
+from suite.shared.cases import RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.children import Child
 from suite.shared.compare import Verdict, compare, implementation
 from suite.shared.results import write_whole
@@ -24,8 +24,9 @@ from suite.shared.results import write_whole
 NAME = "batched_cuda"
 #: Draws of a case: sizes that need several tiles have enough numbers in one.
 DRAWS = 1
-#: The smallest of the sizes that every implementation is checked at, and all that have edges between tiles.
-PAIRS = [(case, dtype) for case in (*VERIFY[:2], *VERIFY_TILES) for dtype in find(NAME).dtypes]
+#: The smallest of the sizes that every implementation is checked at, packed sequences, and all that have edges between
+#: tiles.
+PAIRS = [(case, dtype) for case in (*VERIFY[:2], RAGGED[0], *VERIFY_TILES) for dtype in find(NAME).dtypes]
 
 
 def judged(case: Case, dtype: torch.dtype, device: torch.device) -> Verdict:
