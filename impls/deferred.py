@@ -58,7 +58,7 @@ def _cell(y: Tensor, c: Tensor, n_c: Callable[[Tensor], Tensor], to_h: Tensor, t
 
 
 def backward(p: LayerParams) -> BackwardSweep:
-    """Return the sweep back over a chunk's steps (design: gradients by hand); sums over steps are left to others."""
+    """Return the sweep back over a chunk's steps (impls/README.md, Gradient); sums over steps are left to others."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     w_h, w_s, w_z = hidden_weight(p).T, p.hyper_weight_s.flatten(0, 1), p.z_weight.flatten(0, 2)
     w_d = p.d_weight.flatten(0, 1)

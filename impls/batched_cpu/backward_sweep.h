@@ -1,4 +1,4 @@
-// The steps of a chunk backwards (design: gradients by hand).
+// The steps of a chunk backwards (impls/README.md, Gradient).
 #pragma once
 
 #include "memory.h"

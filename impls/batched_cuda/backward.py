@@ -29,7 +29,7 @@ def outputs(uh: Tensor, H: int, S: int, Z: int, normed: bool) -> list[Tensor]:
 
 
 def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """Run K steps back (design: gradients by hand).
+    """Run K steps back (impls/README.md, Gradient).
 
     given: products with h and x [K, B, 4H + 4S], z [K, B, 12, Z], the hyper LSTM's gates [K, B, 4S], c and c_hat before
     each step and after it [K, B, *], d_out [K, B, H], the gradients carried in (h, c, h_hat, c_hat), and `weights`.

@@ -42,13 +42,13 @@ class Case:
         return [self.I] + [self.H] * (self.L - 1)
 
     def multiply_adds(self) -> int:
-        """Return the multiply-adds of a forward pass over the whole input (design: costs)."""
+        """Return the multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
         H, S, Z = self.H, self.S, self.Z
         steps = [4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in self.inputs]
         return self.T * self.B * sum(steps)
 
     def parameters(self) -> int:
-        """Return how many numbers the model learns (design: parameters)."""
+        """Return how many numbers the model learns (impls/README.md, Parameters)."""
         H, S, Z = self.H, self.S, self.Z
         norms = 10 * H + 10 * S if self.layer_norm else 0
         scales = 12 * Z * S + 8 * Z + 12 * H * Z
