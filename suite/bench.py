@@ -17,6 +17,8 @@ from rich.console import Console
 from impls import names, registry
 from suite import report
 from suite.pages.bench_tables import bench_view
+from suite.pages.sheets import Sheet
+from suite.pages.words import count
 from suite.shared import machine, trust
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
@@ -24,7 +26,6 @@ from suite.shared.jobs import Job, run
 from suite.shared.results import RESULTS, ResultsError, make_folder
 from suite.shared.rows import table
 from suite.shared.subjects import find, subjects
-from suite.shared.tables import show
 from suite.timing import ceilings as hardware
 from suite.timing.plan import WRONG, Planned, plan, rows_of
 from suite.timing.progress import display
@@ -181,7 +182,7 @@ def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned],
     here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
     for title, view in bench_view(here).items():
         console.print()
-        show(view, title, console)
+        view.show(title, console)
     where = (
         f"{table('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
     )
@@ -212,17 +213,17 @@ def say_refused(todo: Sequence[Planned], console: Console) -> None:
 
 def show_plan(todo: Sequence[Planned], console: Console) -> None:
     """Print what would run, and for how long if that is known."""
-    view = pd.DataFrame(
+    lines: list[dict[str, Any]] = [
         {
             "job": p.job.label,
             "layer norm": " and ".join("on" if norm else "off" for norm in p.job.layer_norms),
-            "seconds": "0" if not p.runs else "-" if p.seconds is None else f"{p.seconds:.0f}",
+            "seconds": p.seconds if p.runs else 0,
             "note": p.instead or ("has its rows" if p.finished else ""),
         }
         for p in todo
-    )
+    ]
     if todo:
-        show(view, "", console)
+        Sheet(lines, {"seconds": count}).show("", console)
     runs = [p for p in todo if p.runs]
     known = [p.seconds for p in runs if p.seconds is not None]
     unknown = f", and {len(runs) - len(known)} that have not run here yet" if len(known) < len(runs) else ""

@@ -2,17 +2,18 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
-from suite.pages.bench_tables import interval, two
+from suite.pages.bench_tables import interval
+from suite.pages.sheets import Format, Sheet
+from suite.pages.words import status, two
 from suite.shared.cases import BASELINE
 from suite.shared.results import ResultsError
-from suite.shared.rows import table as result_table
-from suite.shared.tables import show
+from suite.shared.rows import table
 
 #: What two results must have in common for a change to be one of the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
@@ -20,13 +21,17 @@ SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 BAD = ("REGRESSION", "LOST")
 VERDICTS = (*BAD, "slower", "faster", "gained", "same", "A/A run")
 
+FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), two) | dict.fromkeys(
+    ("time", "memory"), "{:+.1%}".format
+)
+
 
 def load(path: Path) -> pd.DataFrame:
     """Return the benchmark rows of a file, or of the bench.csv in a folder; ResultsError if there are none."""
     file = path / "bench.csv" if path.is_dir() else path
     if not file.is_file():
         raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got nothing of the kind.")
-    rows = result_table("bench").load(file)
+    rows = table("bench").load(file)
     if rows.empty:
         raise ResultsError(f"{file}: expected rows, got none.")
     return rows
@@ -41,7 +46,7 @@ def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
     return None
 
 
-def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[str, str]:
+def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[float | None, str]:
     """Return the change of the paired ratio, and what it means; rows without figures have no change.
 
     A change counts where the intervals have no point in common. Above the threshold, as a share, it is a regression.
@@ -49,7 +54,7 @@ def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[st
     """
     was, is_ = before["status"] == "ok", after["status"] == "ok"
     if not (was and is_):
-        return "-", {(True, False): "LOST", (False, True): "gained"}.get((was, is_), "same")
+        return None, {(True, False): "LOST", (False, True): "gained"}.get((was, is_), "same")
     old, new = interval(before), interval(after)
     ratio = new.ratio / old.ratio
     if after["implementation"] == BASELINE:
@@ -58,20 +63,20 @@ def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[st
         verdict = "REGRESSION" if ratio > 1 + threshold else "slower"
     else:
         verdict = "faster" if new.high < old.low else "same"
-    return f"{ratio - 1:+.1%}", verdict
+    return ratio - 1, verdict
 
 
-def memory_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[str, str]:
+def memory_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[float | None, str]:
     """Return the change of the peak memory, which has no noise to speak of, and what it means."""
     if before["status"] != "ok" or after["status"] != "ok" or not before["peak_bytes"]:
-        return "-", "same"
+        return None, "same"
     ratio = after["peak_bytes"] / before["peak_bytes"]
-    return f"{ratio - 1:+.1%}", "REGRESSION" if ratio > 1 + threshold else "same"
+    return ratio - 1, "REGRESSION" if ratio > 1 + threshold else "same"
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Return a line for each row that both results have."""
-    key = list(result_table("bench").key)
+    key = list(table("bench").key)
     places = {tuple(row[key].astype(str)): row for _, row in old.iterrows()}
     lines = []
     for _, after in new.iterrows():
@@ -86,8 +91,8 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
                 f"layer norm {after['layer_norm']}",
                 "implementation": after["implementation"],
                 "pass": after["pass"],
-                "old / LSTM": two(before["ratio"]) if before["status"] == "ok" else before["status"].split(":")[0],
-                "new / LSTM": two(after["ratio"]) if after["status"] == "ok" else after["status"].split(":")[0],
+                "old / LSTM": before["ratio"] if before["status"] == "ok" else status(before),
+                "new / LSTM": after["ratio"] if after["status"] == "ok" else status(after),
                 "time": change,
                 "memory": memory,
                 "verdict": worse if worse in BAD and verdict not in BAD else verdict,
@@ -96,11 +101,11 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     return pd.DataFrame(lines)
 
 
-def conclusion(table: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> str:
+def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> str:
     """Return the outcome in a sentence."""
-    count = table["verdict"].value_counts()
+    count = changes["verdict"].value_counts()
     parts = [f"{count[word]} {word}" for word in VERDICTS if word in count]
-    alone = [f"{len(rows) - len(table)} rows only in the {word}" for word, rows in (("old", old), ("new", new))]
+    alone = [f"{len(rows) - len(changes)} rows only in the {word}" for word, rows in (("old", old), ("new", new))]
     return f"{', '.join(parts)}; {', '.join(alone)}."
 
 
@@ -110,16 +115,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
     unlike = differences(old, new)
     if unlike and not options.anyway:
         raise ResultsError(f"expected results of one machine and torch, got {unlike}; --anyway compares them.")
-    table = compared(old, new, options.threshold / 100)
-    if table.empty:
+    changes = compared(old, new, options.threshold / 100)
+    if changes.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
-    for title, part in table.groupby("title", sort=False):
-        show(part.drop(columns="title"), str(title), console)
+    for title, part in changes.groupby("title", sort=False):
+        Sheet(part.drop(columns="title").to_dict("records"), FORMATS).show(str(title), console)
         console.print()
     if unlike:
         console.print(f"Of unlike places: {unlike}.", soft_wrap=True, highlight=False, markup=False)
-    console.print(conclusion(table, old, new), soft_wrap=True, highlight=False, markup=False)
-    return int(table["verdict"].isin(BAD).any())
+    console.print(conclusion(changes, old, new), soft_wrap=True, highlight=False, markup=False)
+    return int(changes["verdict"].isin(BAD).any())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

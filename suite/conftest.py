@@ -22,14 +22,15 @@ from suite.checks.kernels import interpreted, kernels
 from suite.checks.module import ranks
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages.paper_tables import paper_table
+from suite.pages.sheets import Sheet
 from suite.pages.verify_tables import verify_table
+from suite.pages.words import count
 from suite.shared import machine
 from suite.shared.cases import VERIFY_COMPILING, Case
 from suite.shared.children import Child
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import table
-from suite.shared.tables import show
 
 ROWS = pytest.StashKey[dict[str, list[dict[str, Any]]]]()
 REPORT = pytest.StashKey[Path]()
@@ -211,13 +212,14 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
     verify, paper = (pd.DataFrame(config.stash[ROWS].get(name, [])) for name in ("verify", "paper"))
     if len(paper):
         columns = ["model", "paper, M", "ours, M", "verdict"]
-        show(paper_table(paper.astype({"paper_millions": float}))[columns], "The paper's parameter counts", Console())
+        shown = paper_table(paper.astype({"paper_millions": float})).only(columns)
+        shown.show("The paper's parameter counts", Console())
     if len(verify):
-        show(verify_table(verify), "Against the oracle, worst error / allowed", Console())
+        verify_table(table("verify").ordered(verify)).show("Against the oracle, worst error / allowed", Console())
     left_out = config.stash.get(LEFT_OUT, None)
     if left_out:
-        what = pd.DataFrame([{"a quick run leaves out": name, "tests": str(n)} for name, n in left_out.items()])
-        show(what, "Not checked", Console())
+        lines = [{"a quick run leaves out": name, "tests": n} for name, n in left_out.items()]
+        Sheet(lines, {"tests": count}).show("Not checked", Console())
     if REPORT in config.stash:
         Console().print(f"\nReport: {config.stash[REPORT]}", soft_wrap=True, highlight=False)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from suite.pages.answers import answer_markdown
+from suite.pages.answers import answers
 from suite.pages.pages import PAGES
 from suite.pages.readme import write_readme
+from suite.pages.sheets import markdown
 from suite.pages.webpage import report_html
 from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import table
@@ -29,7 +30,7 @@ def index_markdown(results: Path) -> str:
         made = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
         if made:
             pages = ", ".join(f"[{name}]({folder.name}/{name}.md)" for name in made)
-            parts.append(f"## {folder.name}\n\n{answer_markdown(folder)}\nPages: {pages}.\n")
+            parts.append(f"## {folder.name}\n\n{markdown(answers(folder))}\nPages: {pages}.\n")
     if len(parts) == 1:
         parts.append("None yet.\n")
     parts.append(
@@ -41,14 +42,13 @@ def index_markdown(results: Path) -> str:
 
 def write_tables(results: Path) -> Path:
     """Make every page under a results folder again from its CSV files; return the file that holds all of them."""
-    for folder in machines(results):
-        for each in PAGES:
-            each.write(folder)
+    made = {folder: {page.name: page.write(folder) for page in PAGES} for folder in machines(results)}
+    made = {folder: {name: parts for name, parts in pages.items() if parts} for folder, pages in made.items()}
     write_whole(results / "README.md", index_markdown(results))
     if results == RESULTS:
         write_readme(results)
     whole = results / "report.html"
-    write_whole(whole, report_html(machines(results)))
+    write_whole(whole, report_html({folder: pages for folder, pages in made.items() if pages}))
     return whole
 
 

@@ -1,16 +1,15 @@
 """The benchmark tables: rows of bench.csv, as times and memory and as ratios to what people know."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from impls import names
+from suite.pages.sheets import Format, Part, Sheet
+from suite.pages.words import MB, NONE, count, made_on, percent, ranged, sizes, status, three, two
 from suite.shared.cases import BASELINE, PEER
 from suite.shared.pairing import Interval, noise_floor, verdict
-from suite.shared.tables import environments, markdown
-
-NONE = "-"
 
 
 class Group(NamedTuple):
@@ -67,96 +66,72 @@ def interval(row: pd.Series) -> Interval:
     return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
 
 
-def figure(value: float) -> str:
-    """Return three digits."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def two(ratio: float) -> str:
-    """Return a ratio with two decimals, or three where two would say little, or one where two would say too much."""
-    if ratio >= 10:
-        return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.1f}"
-    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
-
-
-def ranged(row: pd.Series) -> str:
-    """Return the paired ratio of a row with its interval."""
-    found = interval(row)
-    return f"{two(found.ratio)} ({two(found.low)}-{two(found.high)})"
-
-
-def status(row: pd.Series | None) -> str:
-    """Return the first words of why a row has no figures."""
-    return NONE if row is None else str(row["status"]).split(":")[0]
-
-
-def cell(text: Callable[..., str], *rows: pd.Series | None) -> str:
-    """Return what text makes of the rows, or that there is none where one of them has no figures."""
-    return NONE if any(row is None for row in rows) else text(*rows)
-
-
-def milliseconds(row: pd.Series) -> str:
-    """Return a time in milliseconds."""
-    return figure(row["median_s"] * 1e3)
-
-
-def of(column: str) -> Callable[[pd.Series, pd.Series], str]:
-    """Return what makes of two rows the ratio of their figures in a column."""
-    return lambda row, other: two(row[column] / other[column])
-
-
-def time_table(group: Group) -> pd.DataFrame:
+def time_table(group: Group) -> Sheet:
     """Return times, as measured and as ratios, and memory: a line for each subject."""
+    scaled, lstm = group.timed("row_scaled", "train"), group.timed(BASELINE, "train")
     lines = []
     for name in group.subjects():
         forward, train = group.timed(name, "forward"), group.timed(name, "train")
-        lines.append(
-            {
-                "implementation": name,
-                "forward, ms": status(group.row(name, "forward")) if forward is None else milliseconds(forward),
-                "forward / LSTM": cell(ranged, forward),
-                "train, ms": status(group.row(name, "train")) if train is None else milliseconds(train),
-                "train / LSTM": cell(ranged, train),
-                "verdict": group.verdict(name, "train"),
-                "/ row_scaled": cell(of("ratio"), train, group.timed("row_scaled", "train")),
-                "train, MB": cell(lambda row: figure(row["peak_bytes"] / 1e6), train),
-                "MB / LSTM": cell(of("peak_bytes"), train, group.timed(BASELINE, "train")),
-            }
-        )
-    return pd.DataFrame(lines)
+        line: dict[str, Any] = {
+            "implementation": name,
+            "forward, ms": status(group.row(name, "forward")) if forward is None else 1e3 * forward["median_s"],
+            "forward / LSTM": None if forward is None else interval(forward),
+            "train, ms": status(group.row(name, "train")) if train is None else 1e3 * train["median_s"],
+            "train / LSTM": None if train is None else interval(train),
+            "verdict": group.verdict(name, "train"),
+            "/ row_scaled": over(train, scaled, "ratio"),
+            "train, MB": None if train is None else train["peak_bytes"] / MB,
+            "MB / LSTM": over(train, lstm, "peak_bytes"),
+        }
+        lines.append(line)
+    ratios: dict[str, Format] = dict.fromkeys(("forward / LSTM", "train / LSTM"), ranged)
+    ratios |= dict.fromkeys(("/ row_scaled", "MB / LSTM"), two)
+    return Sheet(lines, {"forward, ms": three, "train, ms": three, "train, MB": three, **ratios})
 
 
-def work_table(group: Group) -> pd.DataFrame:
+def over(row: pd.Series | None, other: pd.Series | None, column: str) -> float | None:
+    """Return the ratio of two rows' figures, None where one of them has none."""
+    return None if row is None or other is None else float(row[column] / other[column])
+
+
+def work_table(group: Group) -> Sheet:
     """Return what the times are made of: rates, shares of the bound, calls, memory kept, the first call."""
     lines = []
     for name in group.subjects():
-        forward, train = group.timed(name, "forward"), group.timed(name, "train")
-        both = [row for row in (forward, train) if row is not None]
-        if not both:
+        steps = {step: row for step in ("forward", "train") if (row := group.timed(name, step)) is not None}
+        if not steps:
             continue
-        line = {"implementation": name}
-        for step, row in (("forward", forward), ("train", train)):
-            line[f"{step}, GFLOP/s"] = cell(lambda row: figure(2e-9 * row["multiply_adds"] / row["median_s"]), row)
-            line[f"{step}, of bound"] = cell(share, row)
-            line[f"{step}, calls a step"] = cell(lambda row: f"{row['calls_per_step']:.0f}", row)
-        line["launches"] = cell(launched, train)
-        line["train in a loop, ms"] = cell(looped, train)
-        line["of the peak graphs, MB"] = cell(in_graphs, train)
-        line["kept, B"] = cell(lambda row: figure(row["kept_bytes"] / (row["T"] * row["B"])), train)
-        line["first call, s"] = cell(lambda row: figure(row["first_s"]), train)
-        line["checked"] = str(both[0]["verify"])
-        line["marks"] = marks(both)
+        line: dict[str, Any] = {"implementation": name}
+        for step, row in steps.items():
+            line[f"{step}, GFLOP/s"] = 2e-9 * row["multiply_adds"] / row["median_s"]
+            line[f"{step}, of bound"] = figures(row, "share", "bound")
+            line[f"{step}, calls a step"] = row["calls_per_step"]
+        if (train := steps.get("train")) is not None:
+            line["launches"] = figures(train, "launches_per_step", "mode")
+            line["train in a loop, ms"] = figures(train, "loop_s", "loop_ratio")
+            line["of the peak graphs, MB"] = train.get("graph_bytes", 0) / MB or None
+            line["kept, B"] = train["kept_bytes"] / (train["T"] * train["B"])
+            line["first call, s"] = train["first_s"]
+        line["checked"] = str(next(iter(steps.values()))["verify"])
+        line["marks"] = marks(list(steps.values()))
         lines.append(line)
-    table = pd.DataFrame(lines)
-    of_a_gpu = ("launches", "train in a loop, ms", "of the peak graphs, MB")
-    return table.drop(columns=[name for name in of_a_gpu if len(table) and (table[name] == NONE).all()])
+    return Sheet(lines, _WORK)
 
 
-def share(row: pd.Series) -> str:
-    """Return how near a row comes to what the hardware allows, and which of its rates bounds it."""
-    if pd.isna(row.get("share")):
-        return NONE
-    return f"{row['share']:.0%} {row['bound']}" if row["share"] >= 0.01 else f"{row['share']:.1%} {row['bound']}"
+_WORK: dict[str, Format] = {
+    **dict.fromkeys(
+        ("forward, GFLOP/s", "train, GFLOP/s", "kept, B", "first call, s", "of the peak graphs, MB"), three
+    ),
+    **dict.fromkeys(("forward, of bound", "train, of bound"), lambda found: f"{percent(found[0])} {found[1]}"),
+    **dict.fromkeys(("forward, calls a step", "train, calls a step"), count),
+    "launches": lambda found: f"{found[0]:.1f} a step, {found[1]}",
+    "train in a loop, ms": lambda found: f"{three(1e3 * found[0])} ({two(found[1])})",
+}
+
+
+def figures(row: pd.Series, *columns: str) -> tuple[Any, ...] | None:
+    """Return the values of some columns, None where the row has no first of them."""
+    return None if pd.isna(row.get(columns[0])) else tuple(row[column] for column in columns)
 
 
 def marks(rows: list[pd.Series]) -> str:
@@ -167,51 +142,35 @@ def marks(rows: list[pd.Series]) -> str:
     return ", ".join(words) or NONE
 
 
-def launched(row: pd.Series) -> str:
-    """Return how kernels were started, if the row tells."""
-    if pd.isna(row.get("launches_per_step")):
-        return NONE
-    return f"{row['launches_per_step']:.1f} a step, {row['mode']}"
-
-
-def looped(row: pd.Series) -> str:
-    """Return what a step takes in a loop that waits for none of them, and its ratio to the baseline's, if measured."""
-    return NONE if pd.isna(row.get("loop_s")) else f"{figure(row['loop_s'] * 1e3)} ({two(row['loop_ratio'])})"
-
-
-def in_graphs(row: pd.Series) -> str:
-    """Return what CUDA graphs hold, if anything."""
-    return figure(row["graph_bytes"] / 1e6) if row.get("graph_bytes", 0) > 0 else NONE
-
-
 def fastest(group: Group) -> str | None:
     """Return our implementation that trains fastest, by the paired ratio."""
     found = {name: row["ratio"] for name in names() if (row := group.timed(name, "train")) is not None}
     return min(found, key=lambda name: found[name]) if found else None
 
 
-def bench_summary(rows: pd.DataFrame) -> pd.DataFrame:
+def bench_summary(rows: pd.DataFrame) -> Sheet:
     """Return the answer: for each workload the implementation that trains fastest, and what that means."""
     lines = []
     for group in groups(rows):
         best = fastest(group)
-        if best is None:
+        row = None if best is None else group.timed(best, "train")
+        if row is None:
             continue
-        row = group.timed(best, "train")
         lines.append(
             {
                 "workload": group.title,
                 "layer norm": group.layer_norm,
                 "fastest": best,
-                "train, ms": cell(milliseconds, row),
-                "/ LSTM": cell(ranged, row),
-                "work / LSTM": cell(lambda row: two(row["work"]), row),
-                "/ row_scaled": cell(of("ratio"), row, group.timed("row_scaled", "train")),
-                f"/ {PEER}": cell(of("ratio"), row, group.timed(PEER, "train")),
-                "MB / LSTM": cell(of("peak_bytes"), row, group.timed(BASELINE, "train")),
+                "train, ms": 1e3 * row["median_s"],
+                "/ LSTM": interval(row),
+                "work / LSTM": row["work"],
+                "/ row_scaled": over(row, group.timed("row_scaled", "train"), "ratio"),
+                f"/ {PEER}": over(row, group.timed(PEER, "train"), "ratio"),
+                "MB / LSTM": over(row, group.timed(BASELINE, "train"), "peak_bytes"),
             }
         )
-    return pd.DataFrame(lines)
+    ratios = dict.fromkeys(("work / LSTM", "/ row_scaled", f"/ {PEER}", "MB / LSTM"), two)
+    return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **ratios})
 
 
 def answer(rows: pd.DataFrame) -> str:
@@ -264,38 +223,34 @@ row-scaled form, by formula, for all (a training step has thrice the multiply-ad
 shows as time. *calls a step* are operators that torch was asked for once more for each step more. A round is
 *disturbed* when its baseline took 1.5 times the usual, and *throttled* when the GPU's clock after it was below 0.9 of
 the fastest.
-"""
+
+The naive form's weight tensor is tied to the row-scaled one, so that all compute one function; a free tensor would be
+n_z times as many parameters, with gradients and Adam moments to match:"""
 
 
-def bench_markdown(rows: pd.DataFrame) -> str:
-    """Return bench.md: the answer first, then every table, then how to read them."""
-    parts = [f"# Benchmark\n\n{answer(rows)}\n\n{environments(rows)}\n"]
+def bench_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the answer first, then every table, then how to read them."""
+    parts: list[Part] = [f"# Benchmark\n\n{answer(rows)}\n\n{made_on(rows)}"]
     summary = bench_summary(rows)
     if len(summary):
-        parts.append(f"## The fastest to train\n\n{markdown(summary)}\n")
+        parts += ["## The fastest to train", summary]
     for group in groups(rows):
-        parts.append(_section(group))
-    parts.append(f"## What was not run\n\n{_without(rows)}\n" if _without(rows) else "")
-    parts.append(f"## How to read this\n\n{_READING}")
-    parts.append(
-        "The naive form's weight tensor is tied to the row-scaled one, so that all compute one function; a free tensor "
-        "would be n_z times as many parameters, with gradients and Adam moments to match:\n\n"
-        f"{markdown(free_tensor(rows))}\n"
-    )
-    parts.append("Row by row, with quartiles, rounds and all that a row rests on: [bench.csv](bench.csv).\n")
-    return "\n".join(part for part in parts if part)
+        parts += _section(group)
+    if without := _without(rows):
+        parts.append(f"## What was not run\n\n{without}")
+    parts += [f"## How to read this\n\n{_READING}", free_tensor(rows)]
+    parts.append("Row by row, with quartiles, rounds and all that a row rests on: [bench.csv](bench.csv).")
+    return parts
 
 
-def _section(group: Group) -> str:
+def _section(group: Group) -> list[Part]:
     row = group.here.iloc[0]
-    sizes = ", ".join(f"{n} {row[n]}" for n in "IHSZL")
     shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
-    floors = [f"{floor:.1%} ({step})" for step in ("forward", "train") if (floor := group.noise(step)) is not None]
+    floors = [f"{percent(floor)} ({step})" for step in ("forward", "train") if (floor := group.noise(step)) is not None]
     noise = f" Noise floor: {', '.join(floors)}." if floors else ""
+    heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{shortened}{noise}"
     work = work_table(group)
-    second = f"\n{markdown(work)}\n" if len(work) else ""
-    heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes}.{shortened}{noise}\n"
-    return f"{heading}\n{markdown(time_table(group))}\n{second}"
+    return [heading, time_table(group), *[work] * bool(len(work))]
 
 
 def _without(rows: pd.DataFrame) -> str:
@@ -308,24 +263,17 @@ def _without(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def free_tensor(rows: pd.DataFrame) -> pd.DataFrame:
+def free_tensor(rows: pd.DataFrame) -> Sheet:
     """Return what a free [H, H + I, Z] weight tensor a gate would hold in float32: weights, gradients, two moments."""
     lines = []
     for workload, group in rows.groupby("workload", sort=False):
         row = group.iloc[0]
-        tied = 4 * int(row["H"]) * int(row["H"] + row["I"])
-        lines.append(
-            {
-                "workload": str(workload),
-                "tied, MB": f"{16 * tied / 1e6:.4g}",
-                "n_z": str(row["Z"]),
-                "free, MB": f"{16 * tied * int(row['Z']) / 1e6:.4g}",
-            }
-        )
-    return pd.DataFrame(lines)
+        tied = 16 * 4 * int(row["H"]) * int(row["H"] + row["I"]) / MB
+        lines.append({"workload": workload, "tied, MB": tied, "n_z": row["Z"], "free, MB": tied * int(row["Z"])})
+    return Sheet(lines, {"tied, MB": three, "n_z": count, "free, MB": three})
 
 
-def bench_view(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def bench_view(rows: pd.DataFrame) -> dict[str, Sheet]:
     """Return the tables of a run cut down to what fits a terminal."""
     columns = ["implementation", "forward, ms", "train, ms", "train / LSTM", "verdict", "MB / LSTM"]
-    return {f"{group.title}, layer norm {group.layer_norm}": time_table(group)[columns] for group in groups(rows)}
+    return {f"{group.title}, layer norm {group.layer_norm}": time_table(group).only(columns) for group in groups(rows)}

@@ -2,19 +2,18 @@
 
 import pandas as pd
 
-from impls import names
-from suite.shared.tables import environments, markdown
+from suite.pages.sheets import Part, Sheet
+from suite.pages.words import made_on
 
 
-def capability_matrix(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def capability_matrix(rows: pd.DataFrame) -> tuple[Sheet, list[str]]:
     """Return the matrix, and the reasons that its cells number from 1."""
     reasons: list[str] = []
     lines = []
     for capability, group in rows.groupby("capability", sort=False):
         found = group[["implementation", "outcome", "reason"]].to_numpy()
-        cells = {name: _cell(word, reason, reasons) for name, word, reason in found}
-        lines.append({"": str(capability), **{f"`{name}`": cells.get(name, "-") for name in names()}})
-    return pd.DataFrame(lines), reasons
+        lines.append({"": capability} | {f"`{name}`": _cell(word, reason, reasons) for name, word, reason in found})
+    return Sheet(lines), reasons
 
 
 def _cell(outcome: str, reason: object, reasons: list[str]) -> str:
@@ -26,23 +25,15 @@ def _cell(outcome: str, reason: object, reasons: list[str]) -> str:
     return f"{outcome} ({reasons.index(reason) + 1})"
 
 
-def capability_summary(rows: pd.DataFrame) -> str:
-    """Return the matrix in Markdown, with its reasons below it."""
+def capabilities_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the page."""
     matrix, reasons = capability_matrix(rows)
-    # What a bar or a star would do to a table and a list.
-    listed = "\n".join(f"{n}. {reason.replace('|', '/').replace('*', '·')}" for n, reason in enumerate(reasons, 1))
-    return f"{markdown(matrix)}\n\n{listed}"
+    text = f"""# Capabilities
 
-
-def capabilities_markdown(rows: pd.DataFrame) -> str:
-    """Return capabilities.md."""
-    return f"""# Capabilities
-
-{environments(rows)}
+{made_on(rows)}
 
 Each cell is a check that ran (`suite/checks/module/capabilities.py`): `pass`; `no` where the implementation said so
 in an error of its own, or the measurement did; `FAIL` for any other error or a wrong number; `not run` with the
-reason.
-
-{capability_summary(rows)}
-"""
+reason."""
+    # What a star would do to a list.
+    return [text, matrix, "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]

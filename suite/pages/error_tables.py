@@ -5,63 +5,73 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from impls import names
-from suite.shared.tables import environments, markdown
+from suite.pages.sheets import Format, Part, Sheet
+from suite.pages.words import made_on, two
+from suite.shared.cases import LADDER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+def _pair(one: Format) -> Format:
+    return lambda found: ", ".join(map(one, found))
+
+
+def _error(error: float) -> str:
+    return f"{error:.1e}"
 
 
 def _ran(rows: pd.DataFrame, dtype: str) -> dict[str, pd.DataFrame]:
-    """Return the measured rows of a dtype by implementation, in ladder order."""
+    """Return the measured rows of a dtype by implementation."""
     here = rows[(rows["dtype"] == dtype) & (rows["verdict"] != "not run")]
-    groups = {name: here[here["implementation"] == name] for name in names()}
-    return {name: group for name, group in groups.items() if len(group)}
+    return {str(name): group for name, group in here.groupby("implementation", sort=False)}
 
 
-def multiples_table(rows: pd.DataFrame) -> pd.DataFrame:
+def dtypes(rows: pd.DataFrame) -> list[str]:
+    """Return the dtypes with measured rows."""
+    return list(rows.loc[rows["verdict"] != "not run", "dtype"].unique())
+
+
+def multiples_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each dtype and implementation: median and largest multiple by T, and where the largest is."""
     lines = []
-    steps = sorted(rows["T"].unique())
-    for dtype in DTYPES:
+    steps = {f"T {T}": T for T in sorted(rows["T"].unique())}
+    for dtype in dtypes(rows):
         for name, group in _ran(rows, dtype).items():
-            line = {"dtype": dtype, "implementation": name}
-            for T in steps:
-                multiples = group[group["T"] == T]["multiple"]
-                line[f"T {T}"] = f"{multiples.median():.2f}, {multiples.max():.2f}" if len(multiples) else "-"
             worst = group.loc[group["multiple"].idxmax()]
+            line: dict[str, Any] = {"dtype": dtype, "implementation": name}
+            for column, T in steps.items():
+                multiples = group[group["T"] == T]["multiple"]
+                line[column] = (multiples.median(), multiples.max()) if len(multiples) else None
             line["largest on"] = f"{worst['tensor']}, T {worst['T']}, norm {worst['layer_norm']}"
             line["verdict"] = "pass" if (group["verdict"] == "pass").all() else "FAIL"
             lines.append(line)
-    return pd.DataFrame(lines)
+    return Sheet(lines, dict.fromkeys(steps, _pair(two)))
 
 
-def drift_table(rows: pd.DataFrame) -> pd.DataFrame:
+def drift_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each dtype, layer norm off and on: the naive form's own errors by T."""
     lines = []
-    for dtype in DTYPES:
-        own = _ran(rows, dtype).get(names()[0], rows[:0])
-        for layer_norm in own["layer_norm"].unique():
-            line = {"dtype": dtype, "layer norm": layer_norm}
-            for T, group in own[own["layer_norm"] == layer_norm].groupby("T"):
-                gradients = group[group["tensor"].str.startswith("grad ")]["error"]
-                out = group[group["tensor"] == "out"]["error"].iloc[0]
-                line[f"T {T}"] = f"{out:.1e}, {gradients.median():.1e}" if len(gradients) else f"{out:.1e}"
-            lines.append(line)
-    return pd.DataFrame(lines).fillna("-")
+    own = rows[(rows["implementation"] == LADDER[0]) & (rows["verdict"] != "not run")]
+    for (dtype, layer_norm), group in own.groupby(["dtype", "layer_norm"], sort=False):
+        line: dict[str, Any] = {"dtype": dtype, "layer norm": layer_norm}
+        for T, here in group.groupby("T"):
+            gradients = here[here["tensor"].str.startswith("grad ")]["error"]
+            out = here[here["tensor"] == "out"]["error"].iloc[0]
+            line[f"T {T}"] = (out, gradients.median()) if len(gradients) else (out,)
+        lines.append(line)
+    return Sheet(lines, dict.fromkeys((f"T {T}" for T in rows["T"].unique()), _pair(_error)))
 
 
-def tensors_table(rows: pd.DataFrame, dtype: str) -> pd.DataFrame:
+def tensors_table(rows: pd.DataFrame, dtype: str) -> Sheet:
     """Return one line for each tensor: the largest multiple of each implementation over T, layer norm off and on."""
     groups = _ran(rows, dtype)
     tensors = list(dict.fromkeys(tensor for group in groups.values() for tensor in sorted(group["tensor"])))
     lines = []
     for tensor in tensors:
         largest = {name: group[group["tensor"] == tensor]["multiple"].max() for name, group in groups.items()}
-        lines.append({"tensor": tensor.replace("layers.0.", "")} | {n: f"{value:.2f}" for n, value in largest.items()})
-    return pd.DataFrame(lines)
+        lines.append({"tensor": tensor.replace("layers.0.", "")} | largest)
+    return Sheet(lines, dict.fromkeys(groups, two))
 
 
 def missing(rows: pd.DataFrame) -> str:
@@ -83,14 +93,13 @@ def errors_lead(rows: pd.DataFrame) -> str:
     )
 
 
-def errors_markdown(rows: pd.DataFrame) -> str:
-    """Return errors.md."""
-    by_tensor = [f"### {dtype}\n\n{markdown(tensors_table(rows, dtype))}\n" for dtype in DTYPES if _ran(rows, dtype)]
-    return f"""# Error budget
+def errors_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the page."""
+    text = f"""# Error budget
 
 **{errors_lead(rows)}**
 
-{environments(rows)}
+{made_on(rows)}
 
 The error of a tensor is its relative L2 distance to the full-tensor form in float64 on the same numbers; that of
 float64 itself, to a forward pass in numpy's long double, so there without gradients. A multiple is that error over the
@@ -100,36 +109,24 @@ naive form's own in the same dtype, and may be 2 plus the few eps of the rule.
 
 ## Multiples of the naive form's error
 
-Median over all tensors, then the largest; layer norm off and on.
+Median over all tensors, then the largest; layer norm off and on."""
+    drift = """## What the naive form errs
 
-{markdown(multiples_table(rows))}
-
-Not run:
-
-{missing(rows)}
-
-## What the naive form errs
-
-The error of the output, then the median error of all gradients.
-
-{markdown(drift_table(rows))}
-
-## Tensor by tensor
-
-The largest multiple over T, layer norm off and on.
-
-{chr(10).join(by_tensor)}
-Row by row: [errors.csv](errors.csv).
-"""
+The error of the output, then the median error of all gradients."""
+    parts: list[Part] = [text, multiples_table(rows), f"Not run:\n\n{missing(rows)}", drift, drift_table(rows)]
+    parts.append("## Tensor by tensor\n\nThe largest multiple over T, layer norm off and on.")
+    for dtype in dtypes(rows):
+        parts += [f"### {dtype}", tensors_table(rows, dtype)]
+    return [*parts, "Row by row: [errors.csv](errors.csv)."]
 
 
 def errors_plot(rows: pd.DataFrame) -> "Figure":
     """Draw the error of the output and the median error of the gradients against T, with layer norm, by dtype."""
     from suite.pages.plots import INK, look, panels, style
 
-    dtypes = [dtype for dtype in DTYPES if _ran(rows, dtype)]
-    figure, axes = panels(max(len(dtypes), 1), 2, height=2.4)
-    for dtype, left, right in zip(dtypes, axes[::2], axes[1::2], strict=False):
+    found = dtypes(rows)
+    figure, axes = panels(max(len(found), 1), 2, height=2.4)
+    for dtype, left, right in zip(found, axes[::2], axes[1::2], strict=False):
         for name, group in _ran(rows, dtype).items():
             normed = group[group["layer_norm"] == "on"]
             colour_and_marker: dict[str, Any] = {**look(name)}

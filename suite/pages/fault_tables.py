@@ -1,10 +1,12 @@
 """The kill table: rows of faults.csv, one line for each planted fault and each equivalent rewrite."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
-from suite.shared.tables import environments, markdown
+from suite.pages.sheets import Part, Sheet
+from suite.pages.words import count, made_on, two
 
 #: The dtypes of the rewrites' columns.
 DTYPES = ("float64", "float32", "bfloat16")
@@ -20,96 +22,86 @@ def faults_lead(rows: pd.DataFrame) -> str:
 
 
 def _factor(ratio: float) -> str:
-    if math.isinf(ratio):
-        return "inf"
-    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}" if ratio < 1e5 else f"{ratio:.0e}"
+    return f"{ratio:.0e}" if 1e5 <= ratio < math.inf else two(ratio)
 
 
 def _error(error: float) -> str:
-    return "inf" if math.isinf(error) else f"{error:.1e}" if error < 0.01 else f"{error:.2g}"
+    return f"{error:.1e}" if error < 0.01 else f"{error:.2g}"
 
 
-def faults_table(rows: pd.DataFrame) -> pd.DataFrame:
+def faults_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each fault: where and on which tensor it was caught, and how far beyond the tolerance."""
-    lines = [
-        {
+    lines = []
+    for _, row in rows[rows["planted"] == "fault"].iterrows():
+        rejected = row["verdict"] == "rejected"
+        line: dict[str, Any] = {
             "fault": row["edit"],
             "kind": row["kind"],
             "in": row["implementation"] if row["dtype"] == "float64" else f"{row['implementation']}, {row['dtype']}",
-            "caught on": row["case"] if row["verdict"] == "rejected" else "SURVIVED",
+            "caught on": row["case"] if rejected else "SURVIVED",
             "tensor": row["tensor"],
-            "error": _error(row["error"]) if row["verdict"] == "rejected" else "-",
-            "/ allowed": _factor(row["ratio"]) if row["verdict"] == "rejected" else "-",
-            "tensors wrong": str(int(row["wrong"])),
+            "error": row["error"] if rejected else None,
+            "/ allowed": row["ratio"] if rejected else None,
+            "tensors wrong": row["wrong"],
         }
-        for _, row in rows[rows["planted"] == "fault"].iterrows()
-    ]
-    return pd.DataFrame(lines)
+        lines.append(line)
+    return Sheet(lines, {"error": _error, "/ allowed": _factor, "tensors wrong": count})
 
 
-def kinds_table(rows: pd.DataFrame) -> pd.DataFrame:
+def kinds_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each kind of fault, with the one that came nearest to passing."""
     lines = []
     for kind, group in rows[rows["planted"] == "fault"].groupby("kind", sort=False):
         killed = group[group["verdict"] == "rejected"]
-        nearest = killed.loc[killed["ratio"].idxmin()] if len(killed) else None
+        nearest = killed.loc[killed["ratio"].idxmin()] if len(killed) else {"edit": None, "ratio": None}
         lines.append(
             {
-                "kind": str(kind),
-                "faults": str(len(group)),
-                "rejected": str(len(killed)),
-                "nearest to passing": "-" if nearest is None else nearest["edit"],
-                "error / allowed": "-" if nearest is None else _factor(nearest["ratio"]),
+                "kind": kind,
+                "faults": len(group),
+                "rejected": len(killed),
+                "nearest to passing": nearest["edit"],
+                "error / allowed": nearest["ratio"],
             }
         )
-    return pd.DataFrame(lines)
+    return Sheet(lines, {"faults": count, "rejected": count, "error / allowed": _factor})
 
 
-def rewrites_table(rows: pd.DataFrame) -> pd.DataFrame:
+def rewrites_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each rewrite: the worst error as a multiple of what it may be, by dtype."""
     lines = []
     for name, group in rows[rows["planted"] == "rewrite"].groupby("edit", sort=False):
-        by_dtype = group.set_index("dtype")
-        figures = {dtype: (f"{by_dtype['ratio'][dtype]:.2f}" if dtype in by_dtype.index else "-") for dtype in DTYPES}
         worst = group.loc[group["ratio"].idxmax()]
         rejected = list(group["dtype"][group["verdict"] != "accepted"])
-        verdict = f"REJECTED in {', '.join(rejected)}" if rejected else "accepted"
         lines.append(
-            {"rewrite": str(name), "kind": worst["kind"], "in": worst["implementation"]}
-            | figures
-            | {"worst on": worst["tensor"], "verdict": verdict}
+            {"rewrite": name, "kind": worst["kind"], "in": worst["implementation"]}
+            | dict.fromkeys(DTYPES)
+            | dict(zip(group["dtype"], group["ratio"], strict=True))
+            | {
+                "worst on": worst["tensor"],
+                "verdict": f"REJECTED in {', '.join(rejected)}" if rejected else "accepted",
+            }
         )
-    return pd.DataFrame(lines)
+    return Sheet(lines, dict.fromkeys(DTYPES, two))
 
 
-def faults_markdown(rows: pd.DataFrame) -> str:
-    """Return faults.md."""
-    return f"""# Faults planted on purpose
+def faults_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the page."""
+    text = f"""# Faults planted on purpose
 
 **{faults_lead(rows)}**
 
-{environments(rows)}
+{made_on(rows)}
 
 Each fault is an edit of a right implementation (`suite/checks/faults/faults.py`), run through the comparison that
 every implementation passes (`suite/shared/compare.py`). It is rejected when the comparison finds wrong the very
 tensor that the fault damages; one in a gradient must leave the output unblamed. The cases are tried in one order, and
 the first that catches it is named; then the relative error, and that as a multiple of what it may be. *inf* stands
 for what no tolerance bounds: NaN, a number where zero belongs, and an input, given state, parameter or incoming
-gradient that is not what it was, bit for bit.
-
-{markdown(kinds_table(rows))}
-
-## Equivalent rewrites
+gradient that is not what it was, bit for bit."""
+    rewrites = """## Equivalent rewrites
 
 The same function written otherwise (`suite/checks/faults/rewrites.py`), by the same rule: error / allowed, so 1.00 is
 the limit. A dash stands for a dtype in which a rewrite rounds otherwise than it claims, so that the rule is not for
-it.
-
-{markdown(rewrites_table(rows))}
-
-## Every fault
-
-{markdown(faults_table(rows))}
-
-Row by row: [faults.csv](faults.csv).
-"""
+it."""
+    parts: list[Part] = [text, kinds_table(rows), rewrites, rewrites_table(rows)]
+    return [*parts, "## Every fault", faults_table(rows), "Row by row: [faults.csv](faults.csv)."]

@@ -2,28 +2,28 @@
 
 import pandas as pd
 
-from suite.shared.tables import environments, markdown
+from suite.pages.sheets import Part, Sheet
+from suite.pages.words import count, made_on, three
 
 
-def hardware_markdown(rows: pd.DataFrame) -> str:
-    """Return hardware.md."""
-    table = pd.DataFrame(
+def hardware_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the page."""
+    lines = [
         {
             "dtype": row["dtype"],
-            "large product, GFLOP/s": f"{2 * row['multiply_adds_per_s'] / 1e9:,.0f}",
+            "large product, GFLOP/s": 2e-9 * row["multiply_adds_per_s"],
             "by": row["product"],
-            "side": f"{row['side']}",
-            "large copy, GB/s": f"{row['bytes_per_s'] / 1e9:,.1f}",
+            "side": row["side"],
+            "large copy, GB/s": row["bytes_per_s"] / 1e9,
         }
         for _, row in rows.iterrows()
-    )
-    return f"""# What the hardware allows
+    ]
+    text = f"""# What the hardware allows
 
-{environments(rows)}
+{made_on(rows)}
 
 The fastest of torch.mm and oneDNN over square matrices, two operations for each multiply-add, and a copy of
 {int(rows["copied_bytes"].iloc[-1]) >> 20} MiB, whose bytes count twice, read and written; each the best of half a
-second. The benchmark's shares of the bound rest on these.
-
-{markdown(table)}
-"""
+second. The benchmark's shares of the bound rest on these."""
+    formats = {"large product, GFLOP/s": count, "side": count, "large copy, GB/s": three}
+    return [text, Sheet(lines, formats)]

@@ -1,21 +1,18 @@
 """The memory page: rows of memory.csv as a ledger, as lengths that fit, and as the naive form's weight tensor."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from impls import names
-from suite.pages.study_tables import MB, label, latest, megabytes, sizes, unfinished
-from suite.shared.cases import PEER
+from suite.pages.sheets import Part, Sheet
+from suite.pages.study_tables import latest, unfinished
+from suite.pages.words import GROUP, MB, count, label, made_on, sizes, status, three, two
+from suite.shared.cases import LADDER, PEER
 from suite.shared.fits import Line, fit
-from suite.shared.tables import environments, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-GROUP = ["workload", "dtype", "layer_norm", "implementation"]
-
 
 #: The parts of a training step, by what they are called.
 PARTS = {
@@ -26,25 +23,25 @@ PARTS = {
 }
 
 
-def ledger_table(rows: pd.DataFrame) -> pd.DataFrame:
+#: What else the ledger shows of a step, where rows have it.
+BESIDE = {"of the peak graphs": "graph_bytes", "reserved": "reserved_bytes"}
+
+
+def ledger_table(rows: pd.DataFrame) -> Sheet:
     """Return what a training step consists of, a line for each implementation."""
     lines = []
     for _, row in rows[rows["kind"] == "step"].iterrows():
+        line: dict[str, Any] = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
         ok = row["status"] == "ok"
-        line = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
-        for name, column in PARTS.items():
-            line[f"{name}, MB"] = megabytes(row[column]) if ok else "-"
-        line["peak, MB"] = megabytes(row["peak_bytes"]) if ok else str(row["status"]).split(":")[0]
-        line["saved, B a step and sample"] = f"{row['kept_bytes'] / (row['T'] * row['B']):,.0f}" if ok else "-"
-        if "graph_bytes" in rows:
-            line["of the peak graphs, MB"] = megabytes(row["graph_bytes"]) if ok else "-"
-        if "reserved_bytes" in rows:
-            line["reserved, MB"] = megabytes(row["reserved_bytes"]) if ok else "-"
-        lines.append(line)
-    return pd.DataFrame(lines)
+        line |= {f"{name}, MB": row[column] / MB for name, column in PARTS.items() if ok}
+        line["peak, MB"] = row["peak_bytes"] / MB if ok else status(row)
+        line["saved, B a step and sample"] = row["kept_bytes"] / (row["T"] * row["B"]) if ok else None
+        lines.append(line | {f"{name}, MB": row[column] / MB for name, column in BESIDE.items() if column in rows})
+    megabytes = [f"{name}, MB" for name in (*PARTS, "peak", *BESIDE)]
+    return Sheet(lines, dict.fromkeys(megabytes, three) | {"saved, B a step and sample": count})
 
 
-def longest_table(rows: pd.DataFrame) -> pd.DataFrame:
+def longest_table(rows: pd.DataFrame) -> Sheet:
     """Return the longest T that fits as predicted, and what runs just under and just over it came to."""
     lines = []
     for _, group in rows[rows["kind"].isin(["under", "over"])].groupby(GROUP, sort=False):
@@ -52,18 +49,18 @@ def longest_table(rows: pd.DataFrame) -> pd.DataFrame:
         if set(runs.index) != {"under", "over"}:
             continue
         under, over = runs.loc["under"], runs.loc["over"]
-        lines.append(
-            {
-                "implementation": under["implementation"],
-                "layer norm": under["layer_norm"],
-                "limit, MB": megabytes(under["limit_bytes"]),
-                "longest T, predicted": f"{under['longest']:,.0f}",
-                "a run under": _run(under),
-                "a run over": _run(over),
-                "confirmed": "yes" if confirmed(under, over) else "NO",
-            }
-        )
-    return pd.DataFrame(lines)
+        line: dict[str, Any] = {
+            "implementation": under["implementation"],
+            "layer norm": under["layer_norm"],
+            "limit, MB": under["limit_bytes"] / MB,
+            "longest T, predicted": under["longest"],
+            "a run under": (under["T"], _came_to(under)),
+            "a run over": (over["T"], _came_to(over)),
+            "confirmed": "yes" if confirmed(under, over) else "NO",
+        }
+        lines.append(line)
+    runs_of = dict.fromkeys(("a run under", "a run over"), lambda run: f"{count(run[0])}: {run[1]}")
+    return Sheet(lines, {"limit, MB": three, "longest T, predicted": count, **runs_of})
 
 
 def confirmed(under: pd.Series, over: pd.Series) -> bool:
@@ -73,28 +70,28 @@ def confirmed(under: pd.Series, over: pd.Series) -> bool:
     return bool(fits and exceeds)
 
 
-def _run(row: pd.Series) -> str:
-    came_to = f"{megabytes(row['peak_bytes'])} MB" if row["status"] == "ok" else str(row["status"])
-    return f"{row['T']:,}: {came_to}"
+def _came_to(row: pd.Series) -> str:
+    return f"{three(row['peak_bytes'] / MB)} MB" if row["status"] == "ok" else str(row["status"])
 
 
-def tensor_table(rows: pd.DataFrame) -> pd.DataFrame:
+def tensor_table(rows: pd.DataFrame) -> Sheet:
     """Return what the naive form takes against n_z, in multiples of the weights that its tensor is made of."""
     lines = []
     for _, row in rows[rows["kind"] == "tensor"].sort_values("Z").iterrows():
         weights = row["weight_bytes"]
         lines.append(
             {
-                "n_z": str(row["Z"]),
-                "weights, kB": f"{weights / 1e3:,.0f}",
-                "n_z times them, kB": f"{row['Z'] * weights / 1e3:,.0f}",
-                "forward, kB": f"{row['forward_bytes'] / 1e3:,.0f}",
-                "forward / weights": f"{row['forward_bytes'] / weights:.2f}",
-                "train, kB": f"{row['peak_bytes'] / 1e3:,.0f}",
-                "train / weights": f"{row['peak_bytes'] / weights:.2f}",
+                "n_z": row["Z"],
+                "weights, kB": weights / 1e3,
+                "n_z times them, kB": row["Z"] * weights / 1e3,
+                "forward, kB": row["forward_bytes"] / 1e3,
+                "forward / weights": row["forward_bytes"] / weights,
+                "train, kB": row["peak_bytes"] / 1e3,
+                "train / weights": row["peak_bytes"] / weights,
             }
         )
-    return pd.DataFrame(lines)
+    kilobytes = ("n_z", "weights, kB", "n_z times them, kB", "forward, kB", "train, kB")
+    return Sheet(lines, dict.fromkeys(kilobytes, count) | dict.fromkeys(("forward / weights", "train / weights"), two))
 
 
 def tensor_line(rows: pd.DataFrame, column: str) -> Line:
@@ -103,33 +100,33 @@ def tensor_line(rows: pd.DataFrame, column: str) -> Line:
     return fit(list(tensor["Z"]), list(tensor[column] / tensor["weight_bytes"]))
 
 
-def memory_markdown(rows: pd.DataFrame) -> str:
-    """Return memory.md: the longest sequences first, then what a step consists of, then the weight tensor."""
+def memory_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the longest sequences first, then what a step consists of, then the weight tensor."""
     rows = latest(rows)
-    parts = [f"# Memory\n\n{environments(rows)}\n"]
+    parts: list[Part] = [f"# Memory\n\n{made_on(rows)}"]
     longest = longest_table(rows)
     if len(longest):
-        parts.append(f"{_longest_text(rows)}\n\n{markdown(longest)}\n\n![Memory against T](memory-against-T.svg)\n")
+        parts += [_longest_text(rows), longest, "![Memory against T](memory-against-T.svg)"]
     ledger = ledger_table(rows)
     if len(ledger):
         row = rows[rows["kind"] == "step"].iloc[0]
-        parts.append(
+        text = (
             f"## What a training step holds\n\n{row['workload']} ({sizes(row, 'TBIHSZL')}), {row['dtype']}. Each part "
             "is what torch's allocator counted: *saved* stands between forward and backward pass, the output "
             "included; *workspace* is the rest of the peak, 0 where what was saved and the gradients are never whole "
-            "at once. The optimiser would add to it: Adam two numbers a "
-            f"parameter.\n\n{markdown(ledger)}\n\n![Parts](memory-parts.svg)\n"
+            "at once. The optimiser would add to it: Adam two numbers a parameter."
         )
+        parts += [text, ledger, "![Parts](memory-parts.svg)"]
     if (rows["kind"] == "tensor").any():
-        parts.append(_tensor_text(rows))
-    parts.append(f"{unfinished(rows)}Row by row: [memory.csv](memory.csv).\n")
-    return "\n".join(parts)
+        plot = "![Memory of the naive form against n_z](memory-tensor.svg)"
+        parts += [_tensor_text(rows), tensor_table(rows), plot]
+    return [*parts, f"{unfinished(rows)}Row by row: [memory.csv](memory.csv)."]
 
 
 def _longest_text(rows: pd.DataFrame) -> str:
     row = rows[rows["kind"] == "under"].iloc[0]
     return (
-        f"## The longest sequence that trains in {megabytes(row['limit_bytes'])} MB\n\n{row['workload']} "
+        f"## The longest sequence that trains in {three(row['limit_bytes'] / MB)} MB\n\n{row['workload']} "
         f"({sizes(row, 'BIHSZL')}), {row['dtype']}, one training step above its parameters and input. The line of the "
         "peak against T goes through two lengths that take about half and five sixths of the limit. Where it meets "
         "the limit was predicted; then a run 1 % under had to stay within the limit and one 1 % over to exceed it."
@@ -143,8 +140,7 @@ def _tensor_text(rows: pd.DataFrame) -> str:
         "## The weight tensor of the naive form\n\nThe description says that a full weight tensor takes n_z times the "
         f"memory of the weights. Measured, with little else to hold ({sizes(row, 'TBIHSL')}): each unit of n_z takes "
         f"{forward.slope:.2f} times the weights in a forward pass, and {train.slope:.2f} times in training, where the "
-        f"tensor has a gradient.\n\n{markdown(tensor_table(rows))}\n\n![Memory of the naive form against "
-        "n_z](memory-tensor.svg)\n"
+        "tensor has a gradient."
     )
 
 
@@ -192,7 +188,7 @@ def step_parts(rows: pd.DataFrame) -> "Figure | None":
         left += steps[column] / MB
     axes.invert_yaxis()
     # The naive form would leave nothing of the others to see: a bar that is cut off has its figure beside it.
-    end = 1.3 * float(steps.loc[steps["implementation"] != names()[0], "peak_bytes"].max()) / MB
+    end = 1.3 * float(steps.loc[steps["implementation"] != LADDER[0], "peak_bytes"].max()) / MB
     if math.isfinite(end):
         axes.set_xlim(0, end)
         for place, whole in enumerate(left):

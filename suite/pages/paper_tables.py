@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from suite.shared.tables import markdown
+from suite.pages.sheets import Part, Sheet
+from suite.pages.words import count, made_on
 
 #: Ways to count, each as the parts that it adds to our count, or with a minus takes from it; the first is ours.
 BOOKKEEPING: dict[str, dict[str, int]] = {
@@ -21,48 +22,51 @@ def in_millions(parameters: float) -> str:
     return f"{parameters / 1e6:.2f}"
 
 
-def paper_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return, as strings, a line for each model: its sizes, the paper's count, ours."""
-    sizes = rows[["model", *"IHSZL", "outputs"]].astype(str)
-    table: pd.DataFrame = sizes.replace({"S": {"0": "-"}, "Z": {"0": "-"}})
-    table["paper, M"] = rows["paper_millions"].map("{:.2f}".format)
-    table["ours, M"] = rows["parameters"].map(in_millions)
-    table["ours"] = rows["parameters"].map("{:,}".format)
-    table["verdict"] = rows["verdict"]
-    return table
+def paper_table(rows: pd.DataFrame) -> Sheet:
+    """Return a line for each model: its sizes, the paper's count, ours."""
+    lines = [
+        {
+            "model": row["model"],
+            **{size: row[size] or None for size in "IHSZL"},
+            "outputs": row["outputs"],
+            "paper, M": row["paper_millions"],
+            "ours, M": row["parameters"],
+            "ours": row["parameters"],
+            "verdict": row["verdict"],
+        }
+        for _, row in rows.iterrows()
+    ]
+    counts = dict.fromkeys([*"IHSZL", "outputs", "ours"], count)
+    return Sheet(lines, counts | {"paper, M": "{:.2f}".format, "ours, M": in_millions})
 
 
-def bookkeeping_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return, as strings, a line for each way to count: how many rows it matches, and what it makes of the others."""
+def bookkeeping_table(rows: pd.DataFrame) -> Sheet:
+    """Return a line for each way to count: how many rows it matches, and what it makes of the others."""
     lines = []
     for name, parts in BOOKKEEPING.items():
         ours = (rows["parameters"] + sum(sign * rows[part] for part, sign in parts.items())).map(in_millions)
         paper = rows["paper_millions"].map("{:.2f}".format)
         missed = [f"{o} for {p}" for o, p in zip(ours, paper, strict=True) if o != p]
-        lines.append(
-            {"counted": name, "matches": f"{len(rows) - len(missed)} of {len(rows)}", "misses": ", ".join(missed)}
-        )
-    return pd.DataFrame(lines)
+        lines.append({"counted": name, "matches": (len(rows) - len(missed), len(rows)), "misses": ", ".join(missed)})
+    return Sheet(lines, {"matches": lambda found: f"{found[0]} of {found[1]}"})
 
 
-def paper_markdown(rows: pd.DataFrame) -> str:
-    """Return paper.md."""
+def paper_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the page."""
     missed = rows[rows["verdict"] == "missed"]
     known = "\n".join(f"- {model}: {miss}" for model, miss in zip(missed["model"], missed["miss"], strict=True))
-    return f"""# The paper's parameter counts
+    text = f"""# The paper's parameter counts
+
+{made_on(rows)}
 
 Tables 3 to 5 of the paper (arXiv 1609.09106) against this module, in millions, with the output layer. The LSTM rows are
-`torch.nn.LSTM` with one bias for each gate, as in the paper's equations: torch keeps two. Counts depend on no machine.
-
-{markdown(paper_table(rows))}
-
-Missed, and what is known of it:
-
-{known}
-
-What the paper counted shows in how many of its rows come out:
-
-{markdown(bookkeeping_table(rows))}
-
-All parts: [paper.csv](paper.csv).
-"""
+`torch.nn.LSTM` with one bias for each gate, as in the paper's equations: torch keeps two. Counts depend on no
+machine."""
+    return [
+        text,
+        paper_table(rows),
+        f"Missed, and what is known of it:\n\n{known}",
+        "What the paper counted shows in how many of its rows come out:",
+        bookkeeping_table(rows),
+        "All parts: [paper.csv](paper.csv).",
+    ]

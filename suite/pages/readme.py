@@ -8,12 +8,11 @@ import pandas as pd
 from impls.registry import IMPLS, Impl, dtype_name
 from suite.pages.bench_tables import interval
 from suite.pages.sheets import Sheet
-from suite.pages.words import ranged
+from suite.pages.words import made_on, ranged
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
 from suite.shared.results import write_whole
 from suite.shared.rows import table
-from suite.shared.tables import environments
 from suite.shared.trust import sources
 
 README = ROOT / "README.md"
@@ -80,7 +79,7 @@ def parts(results: Path) -> dict[str, str]:
         return {}
     where = f"{results.name}/{machine.name}"
     rows = table("bench").read(machine)
-    plot = f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)\n\n{environments(rows)}"
+    plot = f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)\n\n{made_on(rows)}"
     can = [pd.DataFrame(columns=table("capabilities").key)]
     can += [table("capabilities").read(path.parent) for path in results.glob("*/capabilities.csv")]
     text = (

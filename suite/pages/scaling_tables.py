@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from suite.pages.study_tables import MB, digits, label, latest, unfinished
+from suite.pages.sheets import Format, Part, Sheet
+from suite.pages.study_tables import latest, unfinished
+from suite.pages.words import GROUP, MB, count, label, made_on, percent, sizes, three
 from suite.shared.cases import PEER
 from suite.shared.fits import Line, crossing, fit, worst_error
-from suite.shared.tables import environments, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 #: What is fitted, by what the table calls it: the column and the unit that it is given in.
 FIGURES = {"time": ("median_s", "ms", 1e-3), "memory": ("peak_bytes", "MB", MB)}
 
@@ -67,28 +67,30 @@ def groups(rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, str, pd.DataFra
         yield str(first["implementation"]), str(first["layer_norm"]), group.sort_values("n")
 
 
-def axis_table(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
+def axis_table(rows: pd.DataFrame, axis: str) -> Sheet:
     """Return a line for each implementation: what does not grow with the size, what does, and how well that holds."""
     base = _base(rows)
-    lines = []
+    lines, formats = [], dict[str, Format]()
     for name, norm, points in groups(rows, axis):
-        row = {"implementation": name, "layer norm": norm}
+        row: dict[str, Any] = {"implementation": name, "layer norm": norm}
         at_base = points[points["n"] == base[axis]]
         for figure, (_, unit, size) in FIGURES.items():
             found = line(points, axis, figure)
-            cells = {f"{figure}: constant, {unit}": "-"}
-            cells |= {f"{unit} per {term}": "-" for term in terms(axis, figure)}
-            cells |= {f"{figure}: overhead": "-", f"{figure}: error": "-"}
-            if found is not None:
-                fitted, error = found
-                growing = zip((fitted.slope, fitted.square), terms(axis, figure).values(), strict=False)
-                values = [digits(fitted.constant / size), *(digits(k * many / size) for k, many in growing)]
-                overhead = "-" if at_base.empty else f"{fitted.overhead(work(at_base, axis, figure).iloc[0]):.0%}"
-                values += [overhead, "-" if error is None else f"{error:.0%}"]
-                cells = dict(zip(cells, values, strict=True))
-            row |= cells
+            constant, growing = f"{figure}: constant, {unit}", [f"{unit} per {term}" for term in terms(axis, figure)]
+            overhead, wrong = f"{figure}: overhead", f"{figure}: error"
+            formats |= dict.fromkeys((constant, *growing), three) | dict.fromkeys((overhead, wrong), percent)
+            row |= dict.fromkeys((constant, *growing, overhead, wrong))
+            if found is None:
+                continue
+            fitted, row[wrong] = found
+            row[constant] = fitted.constant / size
+            many = terms(axis, figure).values()
+            for column, k, units in zip(growing, (fitted.slope, fitted.square), many, strict=False):
+                row[column] = k * units / size
+            if len(at_base):
+                row[overhead] = fitted.overhead(work(at_base, axis, figure).iloc[0])
         lines.append(row)
-    return pd.DataFrame(lines)
+    return Sheet(lines, formats)
 
 
 def _base(rows: pd.DataFrame) -> pd.Series:
@@ -97,7 +99,7 @@ def _base(rows: pd.DataFrame) -> pd.Series:
     return pd.Series({n: points[n].mode().iloc[0] for n in "TBIHSZL"})
 
 
-def crossings(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
+def crossings(rows: pd.DataFrame, axes: list[str]) -> Sheet:
     """Return where one implementation overtakes another: two lines of time cross within the range measured.
 
     Only where the measured times bear it out: each is clearly faster, quartile from quartile, at one end of the range.
@@ -117,45 +119,41 @@ def crossings(rows: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
             # Back from multiply-adds to the size, between the two points around it.
             n = np.interp(where, work(a, axis, "time"), a["n"])
             lines.append(
-                {"against": axis, "layer norm": norm, "up to": f"{n:.0f}", "faster": first, "from there on": then}
+                {"against": axis, "layer norm": norm, "up to": float(n), "faster": first, "from there on": then}
             )
-    return pd.DataFrame(lines)
+    return Sheet(lines, {"up to": count})
 
 
-def scaling_markdown(rows: pd.DataFrame) -> str:
-    """Return scaling.md: what overtakes what first, then a table and a plot for each size."""
+def scaling_page(rows: pd.DataFrame) -> list[Part]:
+    """Return what overtakes what first, then a table and a plot for each size."""
     rows = latest(rows)
-
     axes = list(rows.loc[rows["kind"] == "point", "part"].unique())
     base = _base(rows)
-    sizes = ", ".join(f"{n} {base[n]}" for n in "TBIHSZL")
-    parts = [
-        f"# Scaling\n\n{environments(rows)}\n\nA training step against one size at a time, the others as in {sizes} "
-        f"({rows['workload'].iloc[0]}, {rows['dtype'].iloc[0]}). Time is the median of rounds that take turns between "
-        "implementations, memory the peak of torch's allocator. Lines are fitted by least squares of relative errors "
-        "to four sizes and held against two that they have not seen, one between and one beyond: *error* is the "
+    parts: list[Part] = [
+        f"# Scaling\n\n{made_on(rows)}\n\nA training step against one size at a time, the others as in "
+        f"{sizes(base, 'TBIHSZL')} ({rows['workload'].iloc[0]}, {rows['dtype'].iloc[0]}). Time is the median of "
+        "rounds that take turns between implementations, memory the peak of torch's allocator. Lines are fitted by "
+        "least squares of relative errors to four sizes and held against two that they have not seen, one between and "
+        "one beyond: *error* is the "
         "larger one there. *overhead* is the share at the base sizes that does not grow with the size in question: "
         "the constant. A negative constant means growth faster than the line's. An implementation goes no further "
-        f"once a step takes {rows['slow_s'].max():g} s.\n"
+        f"once a step takes {rows['slow_s'].max():g} s."
     ]
     found = crossings(rows, axes)
     parts.append(
         "## What overtakes what\n\nWhere two fitted lines cross inside the range measured, and the times at its ends "
-        "agree.\n"
+        "agree."
     )
-    parts.append(f"{markdown(found)}\n" if len(found) else "Nothing overtakes anything inside the ranges measured.\n")
+    parts.append(found if len(found) else "Nothing overtakes anything inside the ranges measured.")
     for axis in axes:
         points = rows[(rows["part"] == axis) & rows["n"].notna()]
         held_out = points["held_out"].astype(bool)
         fitted, held = (sorted(points["n"][here].astype(int).unique()) for here in (~held_out, held_out))
-        how = " Time is fitted against the multiply-adds of a step and sample, memory against H and H²." * (axis == "H")
-        parts.append(
-            f"## Against {axis}\n\nFitted to {', '.join(map(str, fitted))}; held out {' and '.join(map(str, held))}."
-            f"{how}\n\n{markdown(axis_table(rows, axis))}\n\n"
-            f"![Against {axis}](scaling-{axis}.svg)\n"
-        )
-    parts.append(f"{unfinished(rows)}Point by point: [scaling.csv](scaling.csv).\n")
-    return "\n".join(parts)
+        text = f"## Against {axis}\n\nFitted to {', '.join(map(str, fitted))}; held out {' and '.join(map(str, held))}."
+        if axis == "H":
+            text += " Time is fitted against the multiply-adds of a step and sample, memory against H and H²."
+        parts += [text, axis_table(rows, axis), f"![Against {axis}](scaling-{axis}.svg)"]
+    return [*parts, f"{unfinished(rows)}Point by point: [scaling.csv](scaling.csv)."]
 
 
 def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":

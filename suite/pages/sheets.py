@@ -1,5 +1,6 @@
 """Tables of pages: values by column and a format for each column of figures; in Markdown, in HTML, in a terminal."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -37,9 +38,9 @@ class Sheet:
         found = dict.fromkeys(column for line in self.lines for column in line)
         return [c for c in found if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
 
-    def values(self, column: str) -> list[Any]:
-        """Return the values of a column."""
-        return [line.get(column) for line in self.lines]
+    def only(self, columns: Sequence[str]) -> "Sheet":
+        """Return the table with these columns alone."""
+        return Sheet([{column: line.get(column) for column in columns} for line in self.lines], self.formats)
 
     def text(self, line: Mapping[str, Any], column: str) -> str:
         """Return a cell in words."""
@@ -48,9 +49,10 @@ class Sheet:
             return NONE
         return value if isinstance(value, str) else self.formats.get(column, str)(value)
 
-    def cells(self, line: Mapping[str, Any]) -> list[str]:
-        """Return the cells of a line in words."""
-        return [self.text(line, column) for column in self.columns]
+    def words(self) -> list[dict[str, str]]:
+        """Return the lines in words."""
+        columns = self.columns
+        return [{column: self.text(line, column) for column in columns} for line in self.lines]
 
     def number(self, line: Mapping[str, Any], column: str) -> float | None:
         """Return what a cell of figures is sorted by, None where it has none."""
@@ -61,7 +63,7 @@ class Sheet:
     def markdown(self) -> str:
         """Return the table in Markdown, columns of figures to the right."""
         rule = ["---:" if column in self.formats else "---" for column in self.columns]
-        rows = [self.columns, rule, *map(self.cells, self.lines)]
+        rows = [self.columns, rule, *(line.values() for line in self.words())]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def html(self, inline: Format = escape) -> str:
@@ -77,7 +79,7 @@ class Sheet:
             return f"<td>{inline(self.text(line, column))}</td>"
         # What has no figure, as it ran out of time perhaps, comes after all that have one.
         number = self.number(line, column)
-        order = "Infinity" if number is None else f"{number:.12g}"
+        order = "Infinity" if number is None or math.isinf(number) else f"{number:.12g}"
         return f'<td data-order="{order}">{inline(self.text(line, column))}</td>'
 
     def show(self, title: str, console: Console) -> None:
@@ -85,9 +87,18 @@ class Sheet:
         view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", show_edge=False, padding=(0, 1, 0, 0))
         for column in self.columns:
             view.add_column(column, justify="right" if column in self.formats else "left", overflow="fold")
-        for line in self.lines:
-            view.add_row(*self.cells(line))
+        for line in self.words():
+            view.add_row(*line.values())
         console.print(view)
+
+
+#: What a page consists of: text in Markdown, and tables.
+Part = str | Sheet
+
+
+def markdown(parts: Sequence[Part]) -> str:
+    """Return a page in Markdown."""
+    return "\n\n".join(part.markdown() if isinstance(part, Sheet) else part.strip() for part in parts) + "\n"
 
 
 def _none(value: Any) -> bool:

@@ -1,8 +1,6 @@
-"""What the tables of the studies share: the rows they are of, figures in words, and what did not come to its end."""
+"""What the pages of the studies share: the rows they are about, and what did not come to its end."""
 
 import pandas as pd
-
-MB = 1e6
 
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
@@ -10,28 +8,6 @@ def latest(rows: pd.DataFrame) -> pd.DataFrame:
     last = rows.iloc[-1]
     found: pd.DataFrame = rows[(rows["workload"] == last["workload"]) & (rows["dtype"] == last["dtype"])]
     return found
-
-
-def label(implementation: str, layer_norm: str) -> str:
-    """Return how a line of a plot is called."""
-    return f"{implementation}, norm" if layer_norm == "on" else implementation
-
-
-def digits(value: float) -> str:
-    """Return three digits of a figure, with thousands apart; "-" where there is none."""
-    if pd.isna(value):
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def megabytes(value: float) -> str:
-    """Return bytes as MB."""
-    return digits(value / MB)
-
-
-def sizes(row: pd.Series, dims: str) -> str:
-    """Return the sizes of a row in words."""
-    return ", ".join(f"{n} {row[n]}" for n in dims)
 
 
 def unfinished(rows: pd.DataFrame) -> str:

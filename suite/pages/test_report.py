@@ -8,16 +8,20 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
 from suite import report
-from suite.pages.answers import answer_markdown, verdict
+from suite.pages.answers import answers
 from suite.pages.bench_plots import roofline
 from suite.pages.pages import PAGES
+from suite.pages.sheets import Sheet, markdown
 from suite.pages.sortable import CALL, script
+from suite.pages.verify_tables import verdict
+from suite.pages.words import three
 from suite.shared.examples import HERE, made, verified
 from suite.shared.results import RESULTS
 from suite.shared.rows import table
@@ -123,7 +127,7 @@ def test_the_report_shows_every_page_with_its_tables_and_plots(results: Path) ->
         made = [each.name for each in PAGES if (folder / f"{each.name}.md").exists()]
         assert made
         assert {f"{folder.name}-{name}" for name in made} <= ids
-        texts = [answer_markdown(folder), *((folder / f"{name}.md").read_text() for name in made)]
+        texts = [markdown(answers(folder)), *((folder / f"{name}.md").read_text() for name in made)]
         tables += sum(len(re.findall(r"^\| ---", text, re.MULTILINE)) for text in texts)
     assert shown.tags["table"] == tables
     assert shown.tags["svg"] >= len(list(results.glob("*/*.svg")))
@@ -141,24 +145,37 @@ def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
 
 def test_the_answer_comes_first(results: Path) -> None:
     for folder in report.machines(results):
-        text = answer_markdown(folder)
+        text = markdown(answers(folder))
         if (folder / "bench.md").exists():
             assert text.index("trains fastest in") < text.index("Verification is") < text.index("| workload |")
 
 
 def test_the_answer_says_what_is_fastest_and_right(tmp_path: Path) -> None:
     made_up(tmp_path)
-    text = answer_markdown(tmp_path / "some-machine")
+    text = markdown(answers(tmp_path / "some-machine"))
     assert "`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 2.40 times `torch.nn.LSTM`'s time" in text
     assert "Verification is green: 2 implementations" in text
     assert "the worst error 0.40 of what is allowed" in text
 
 
 def test_a_failure_turns_the_verdict_red() -> None:
-    lines = {"implementation": ["a", "b"], "dtype": ["float32"] * 2, "cases": ["3", "4"], "worst": ["0.20", "1.50"]}
-    table = pd.DataFrame(lines | {"verdict": ["pass", "1 FAILED"]})
-    assert verdict(table) == "**Verification is red**: b in float32."
-    assert verdict(table[:1]).startswith("Verification is green: 1 implementations")
+    rows = pd.DataFrame([verified("row_scaled", 0.2), verified("batched", 1.5)])
+    assert verdict(rows) == "**Verification is red**: batched in float32."
+    assert verdict(rows[:1]).startswith("Verification is green: 1 implementations")
+
+
+def test_a_table_sorts_by_its_numbers_and_shows_them_in_words() -> None:
+    lines: list[dict[str, Any]] = [
+        {"name": "a|b", "time": 1234.5, "run": (3, "fine")},
+        {"name": "c", "time": "time-out"},
+        {"name": "d"},
+    ]
+    sheet = Sheet([*lines, {"name": "e", "time": float("nan"), "none": None}], {"time": three, "run": str, "none": str})
+    assert sheet.columns == ["name", "time", "run"]
+    assert [line["time"] for line in sheet.words()] == ["1,234", "time-out", "-", "-"]
+    assert [sheet.number(line, "run") for line in lines] == [3, None, None]
+    assert "| --- | ---: | ---: |" in sheet.markdown()
+    assert re.findall(r'data-order="(.*?)"', sheet.html())[:4] == ["1234.5", "3", "Infinity", "Infinity"]
 
 
 def test_a_roofline_is_drawn_only_where_something_was_timed() -> None:

@@ -4,16 +4,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from suite.pages.study_tables import label, latest, sizes, unfinished
-from suite.shared.tables import environments, markdown
+from suite.pages.sheets import Part, Sheet
+from suite.pages.study_tables import latest, unfinished
+from suite.pages.words import GROUP, count, label, made_on, sizes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 
-
-def text_table(rows: pd.DataFrame) -> pd.DataFrame:
+def text_table(rows: pd.DataFrame) -> Sheet:
     """Return a line for each model, the best after its time first."""
     lines = []
     for _, curve in rows[(rows["kind"] == "curve") & (rows["status"] == "ok")].groupby(GROUP, sort=False):
@@ -24,25 +23,28 @@ def text_table(rows: pd.DataFrame) -> pd.DataFrame:
             {
                 "model": last["implementation"],
                 "layer norm": last["layer_norm"],
-                "H": f"{last['width']:.0f}",
-                "parameters": f"{last['parameters']:,.0f}",
-                "characters / s": f"{last['characters'] / last['seconds']:,.0f}",
-                "steps": f"{last['steps']:,.0f}",
-                "seconds": f"{last['seconds']:.1f}",
-                "bits / character": f"{last['bits']:.3f}",
+                "H": last["width"],
+                "parameters": last["parameters"],
+                "characters / s": last["characters"] / last["seconds"],
+                "steps": last["steps"],
+                "seconds": last["seconds"],
+                "bits / character": last["bits"],
             }
         )
-    return pd.DataFrame(lines).sort_values("bits / character", kind="stable") if lines else pd.DataFrame()
+    counts = dict.fromkeys(("H", "parameters", "characters / s", "steps"), count)
+    lines.sort(key=lambda line: line["bits / character"])
+    return Sheet(lines, counts | {"seconds": "{:.1f}".format, "bits / character": "{:.3f}".format})
 
 
-def text_markdown(rows: pd.DataFrame) -> str:
-    """Return text.md."""
+def text_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the page."""
     rows = latest(rows)
-
-    row = rows.iloc[0]
-    known = rows["sha256"].dropna()
-    return (
-        f"# Training on text\n\n{environments(rows)}\n\nA character model (embedding of {row['I']}, recurrent layer, "
+    measured = rows[rows["status"] == "ok"]
+    if measured.empty:
+        return [f"# Training on text\n\n{made_on(rows)}\n\n{unfinished(rows)}"]
+    row = measured.iloc[0]
+    text = (
+        f"# Training on text\n\n{made_on(rows)}\n\nA character model (embedding of {row['I']}, recurrent layer, "
         f"softmax over {row['I']} classes) on Python's language reference, {row['dtype']}, {sizes(row, 'TBHSZL')}; "
         f"Adam at {row['learning_rate']:g}, gradients clipped at {row['clip']:g}. Each model trains for the same time "
         "on the clock, after one step with a copy that the clock does not count; bits are those on the last "
@@ -50,10 +52,11 @@ def text_markdown(rows: pd.DataFrame) -> str:
         "HyperLSTM with the same layer norm starts at the same values and sees the same text, so that curves differ by "
         "speed alone. Two LSTMs stand beside them: of equal width, and with as many parameters. "
         "Nothing was tuned, and a longer run may end in another "
-        f"order.\n\n{markdown(text_table(rows))}\n\n![Bits per character against "
-        f"seconds](text-curve.svg)\n\n{unfinished(rows)}Text of SHA-256 {known.iloc[0] if len(known) else '-'}. Point "
-        "by point: [text.csv](text.csv).\n"
+        f"order."
     )
+    plot = "![Bits per character against seconds](text-curve.svg)"
+    last = f"{unfinished(rows)}Text of SHA-256 {row['sha256']}. Point by point: [text.csv](text.csv)."
+    return [text, text_table(rows), plot, last]
 
 
 def text_curve(rows: pd.DataFrame) -> "Figure | None":

@@ -1,31 +1,33 @@
 """The verification table: rows of verify.csv, one line for each implementation and dtype."""
 
+from typing import Any
+
 import pandas as pd
 
-from suite.shared.tables import environments, markdown
+from suite.pages.sheets import Part, Sheet
+from suite.pages.words import count, made_on, two
 
 #: The reason in the row of a run through Triton's interpreter.
 INTERPRETED = "interpreted"
 
 
-def verify_table(rows: pd.DataFrame) -> pd.DataFrame:
+def verify_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each implementation and dtype: how many cases, the worst of them, the verdict."""
     lines = []
     for _, group in rows.groupby(["implementation", "dtype"], sort=False):
         ran = group[group["verdict"] != "skipped"]
         measured = ran.dropna(subset="ratio").sort_values("ratio")
         worst = measured.iloc[-1] if len(measured) else None
-        lines.append(
-            {
-                "implementation": group["implementation"].iloc[0],
-                "dtype": group["dtype"].iloc[0],
-                "cases": str(len(ran)),
-                "worst": "-" if worst is None else f"{worst['ratio']:.2f}",
-                "on": worst["tensor"] if worst is not None else group["reason"].iloc[0],
-                "verdict": _verdict(ran),
-            }
-        )
-    return pd.DataFrame(lines)
+        line: dict[str, Any] = {
+            "implementation": group["implementation"].iloc[0],
+            "dtype": group["dtype"].iloc[0],
+            "cases": len(ran),
+            "worst": None if worst is None else worst["ratio"],
+            "on": worst["tensor"] if worst is not None else group["reason"].iloc[0],
+            "verdict": _verdict(ran),
+        }
+        lines.append(line)
+    return Sheet(lines, {"cases": count, "worst": two})
 
 
 def _verdict(ran: pd.DataFrame) -> str:
@@ -36,18 +38,26 @@ def _verdict(ran: pd.DataFrame) -> str:
     return f"{word}, interpreted" if (ran["reason"] == INTERPRETED).all() else word
 
 
-def verify_markdown(rows: pd.DataFrame) -> str:
-    """Return verify.md."""
-    return f"""# Verification
+def verdict(rows: pd.DataFrame) -> str:
+    """Return in a sentence what verification found."""
+    ran = rows[rows["verdict"] != "skipped"]
+    failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
+    if len(failed):
+        return f"**Verification is red**: {', '.join(failed['implementation'] + ' in ' + failed['dtype'])}."
+    return (
+        f"Verification is green: {ran['implementation'].nunique()} implementations against the full-tensor form in "
+        f"float64, {len(ran)} comparisons, the worst error {ran['ratio'].max():.2f} of what is allowed."
+    )
 
-{environments(rows)}
+
+def verify_page(rows: pd.DataFrame) -> list[Part]:
+    """Return the page."""
+    text = f"""# Verification
+
+{made_on(rows)}
 
 Every implementation, in every dtype that it computes in, against the full-tensor form in float64 on the same rounded
 numbers: output, final states, and the gradient of every parameter, input and given state, with all parameters random.
 An error may be at most twice what the full-tensor form itself makes in that dtype, plus 64 eps in float64 and 4 eps in
-the others; `worst` is the largest error as a multiple of what it may be, so 1.00 is the limit.
-
-{markdown(verify_table(rows))}
-
-Case by case: [verify.csv](verify.csv).
-"""
+the others; `worst` is the largest error as a multiple of what it may be, so 1.00 is the limit."""
+    return [text, verify_table(rows), "Case by case: [verify.csv](verify.csv)."]

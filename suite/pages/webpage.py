@@ -1,17 +1,17 @@
 """results/report.html: every page of every machine in one file that needs nothing else and no network."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
 
-from suite.pages.answers import answer_markdown
-from suite.pages.pages import PAGES
+from suite.pages.answers import answers
 from suite.pages.plots import INK
-from suite.pages.sortable import script, sort_figures_as_numbers
+from suite.pages.sheets import Part, Sheet
+from suite.pages.sortable import script
 
 #: Plots that a machine's answer shows, where there are such, and what they are called there.
 LEADING = {
@@ -24,20 +24,16 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 STYLE = Path(__file__).with_name("report.css")
 
 
-def report_html(folders: Sequence[Path]) -> str:
-    """Return the report on the machines with results: the answers, then every page."""
-    answers, links, sections = [], [], []
-    for folder in folders:
-        pages = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
-        if not pages:
-            continue
+def report_html(machines: Mapping[Path, Mapping[str, Sequence[Part]]]) -> str:
+    """Return the report on the machines with results, each its pages' parts by name: the answers, then every page."""
+    shown, links, sections = [], [], []
+    for folder, pages in machines.items():
         leading = [f"![{name}]({stem}.svg)" for stem, name in LEADING.items() if (folder / f"{stem}.svg").exists()]
-        answers.append(html(f"# {folder.name}\n\n{answer_markdown(folder)}\n{' '.join(leading)}", folder, "answer"))
+        shown.append(html([f"# {folder.name}", *answers(folder), " ".join(leading)], folder, "answer"))
         items = "".join(f'<a href="#{folder.name}-{name}">{name}</a> ' for name in pages)
         links.append(f"<p>{escape(folder.name)}: {items}</p>")
-        for name in pages:
-            body = html((folder / f"{name}.md").read_text(encoding="utf-8"), folder, name)
-            sections.append(f'<section id="{folder.name}-{name}">\n{body}</section>')
+        for name, parts in pages.items():
+            sections.append(f'<section id="{folder.name}-{name}">\n{html(parts, folder, name)}</section>')
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -55,7 +51,7 @@ def report_html(folders: Sequence[Path]) -> str:
 <p>Interchangeable implementations of one HyperLSTM, checked against the equation and measured side by side.</p>
 </header>
 <main>
-{"".join(answers) or "<p>None yet.</p>"}
+{"".join(shown) or "<p>None yet.</p>"}
 <nav>
 {"".join(links)}
 </nav>
@@ -67,13 +63,16 @@ def report_html(folders: Sequence[Path]) -> str:
 """
 
 
-def html(text: str, folder: Path, part: str) -> str:
+def html(parts: Sequence[Part], folder: Path, page: str) -> str:
     """Return a page of a machine's folder as HTML: headings one lower, tables in boxes that scroll, plots inline."""
-    return str(_renderer().render(text, {"folder": folder, "part": part}))
+    renderer, env = _renderer(), {"folder": folder, "part": page}
+    return "".join(
+        part.html(renderer.renderInline) if isinstance(part, Sheet) else renderer.render(part, env) for part in parts
+    )
 
 
 def _renderer() -> MarkdownIt:
-    renderer = sort_figures_as_numbers(MarkdownIt("commonmark").enable("table"))
+    renderer = MarkdownIt("commonmark")
 
     def heading(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         slash = "/" if tokens[at].nesting < 0 else ""
@@ -95,8 +94,6 @@ def _renderer() -> MarkdownIt:
     renderer.add_render_rule("heading_close", heading)
     renderer.add_render_rule("image", image)
     renderer.add_render_rule("link_open", link)
-    renderer.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0">\n<table>\n')
-    renderer.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
     return renderer
 
 

@@ -5,6 +5,10 @@ from typing import Any
 import pandas as pd
 
 from suite.shared.pairing import Interval
+from suite.shared.trust import sources
+
+#: What a page says of where its rows were made.
+ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python", "commit")
 
 #: What stands where there is no figure.
 NONE = "-"
@@ -31,8 +35,8 @@ def two(ratio: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent."""
-    return f"{share:.0%}" if share >= 0.01 or share <= 0 else f"{share:.1%}"
+    """Return a share in per cent, small ones with a decimal."""
+    return f"{share:.0%}" if abs(share) >= 0.1 else f"{share:.1%}"
 
 
 def ranged(interval: Interval) -> str:
@@ -53,3 +57,15 @@ def sizes(row: pd.Series, dims: str) -> str:
 def status(row: Any) -> str:
     """Return the first words of why a row has no figures."""
     return NONE if row is None else str(row["status"]).split(":")[0]
+
+
+def made_on(rows: pd.DataFrame) -> str:
+    """Say where rows were made, in a line for each environment among them, and which rest on other sources."""
+    found = rows[list(ENVIRONMENT)].drop_duplicates().to_dict("records")
+    lines = [
+        "Made on {processor} ({device}, {cpu_capability}, {threads} CPU threads), torch {torch}, Python {python}, "
+        "commit `{commit}`.".format_map(e)
+        for e in found
+    ]
+    stale = int((rows["sources"] != sources()).sum())
+    return "\n".join([*lines, *[f"**Stale**: {stale} of {len(rows)} rows are of other sources."] * (stale > 0)])

@@ -87,10 +87,10 @@ def test_payback_is_against_the_fastest_of_those_that_start_sooner() -> None:
         task("payback", name).row("start", name, first_s=first, step_s=step) | WHERE
         for name, (first, step) in starts.items()
     )
-    table = payback_table(rows).set_index("implementation")
-    assert list(table.loc["batched_cpu", ["next best", "paid after, steps"]]) == ["batched", "501"]
-    assert list(table.loc["compiled", ["next best", "paid after, steps"]]) == ["batched_cpu", "never"]
-    assert table.loc["batched", "next best"] == "starts first"
+    table = {line["implementation"]: line for line in payback_table(rows).words()}
+    assert [table["batched_cpu"][column] for column in ("next best", "paid after, steps")] == ["batched", "501"]
+    assert [table["compiled"][column] for column in ("next best", "paid after, steps")] == ["batched_cpu", "never"]
+    assert table["batched"]["next best"] == "starts first"
 
 
 def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
@@ -107,14 +107,14 @@ def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
 @pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
 def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: str, limit: int) -> None:
     rows = pd.DataFrame(row | WHERE for row in study_memory.rows(task("memory", name, limit=limit)))
-    assert list(longest_table(rows)["confirmed"]) == ["yes"]
+    assert [line["confirmed"] for line in longest_table(rows).lines] == ["yes"]
 
 
 def test_a_prediction_that_the_runs_do_not_confirm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     optimistic = Line(0, 1000, 1, 2)
     monkeypatch.setattr(study_memory, "_line", lambda found: optimistic)
     rows = pd.DataFrame(row | WHERE for row in study_memory.rows(task("memory", LSTM.name, limit=300_000)))
-    assert list(longest_table(rows)["confirmed"]) == ["NO"]
+    assert [line["confirmed"] for line in longest_table(rows).lines] == ["NO"]
 
 
 def test_no_memory_for_a_length_is_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,10 +173,11 @@ def scaling_rows(times: dict[str, tuple[float, float]]) -> pd.DataFrame:
 
 def test_scaling_gives_back_overhead_and_work_and_finds_who_overtakes() -> None:
     rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001), "batched_cpu": (0.0001, 0.0001)})
-    table = axis_table(rows, "T").set_index("implementation")
-    assert list(table.loc["row_scaled", ["time: constant, ms", "ms per T", "time: error"]]) == ["1", "3", "0%"]
-    assert list(table.loc["batched", ["memory: constant, MB", "MB per T"]]) == ["0.021", "0.002"]
-    assert crossings(rows, ["T"]).to_dict("records") == [
+    table = {line["implementation"]: line for line in axis_table(rows, "T").words()}
+    times, memory = ("time: constant, ms", "ms per T", "time: error"), ("memory: constant, MB", "MB per T")
+    assert [table["row_scaled"][column] for column in times] == ["1", "3", "0.0%"]
+    assert [table["batched"][column] for column in memory] == ["0.021", "0.002"]
+    assert crossings(rows, ["T"]).words() == [
         {"against": "T", "layer norm": "off", "up to": "10", "faster": "row_scaled", "from there on": "batched"}
     ]
 
@@ -184,13 +185,13 @@ def test_scaling_gives_back_overhead_and_work_and_finds_who_overtakes() -> None:
 def test_nothing_overtakes_where_the_quartiles_do_not_bear_it_out() -> None:
     rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001)})
     rows.loc[rows["n"] == 4, "q3_s"] *= 3
-    assert crossings(rows, ["T"]).empty
+    assert not len(crossings(rows, ["T"]))
 
 
 def test_a_bend_shows_in_the_error_of_the_points_held_out() -> None:
     rows = scaling_rows({"batched": (0.001, 0.001)})
     rows.loc[rows["n"] == 64, "median_s"] *= 1.5
-    assert axis_table(rows, "T")["time: error"].item() == "33%"
+    assert [line["time: error"] for line in axis_table(rows, "T").words()] == ["33%"]
 
 
 def test_scaling_takes_subjects_in_turns_and_drops_the_slow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +270,7 @@ def test_a_task_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
     quick = task("text", LSTM.name, seconds=0.05)
     rows = run(quick, 60, tmp_path / "log.txt", {})
     assert [row["status"] for row in rows] == ["ok"] * (1 + len(study_text.CHECKPOINTS))
-    assert text_table(pd.DataFrame(rows))["model"].tolist() == [LSTM.name]
+    assert [line["model"] for line in text_table(pd.DataFrame(rows)).lines] == [LSTM.name]
     assert [row["status"] for row in run(quick, 0.1, tmp_path / "log.txt", {})] == ["time-out: 0 s"]
 
 

@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 
 from suite import bench
-from suite.pages.bench_tables import bench_markdown, bench_summary
+from suite.pages.bench_tables import bench_page, bench_summary
+from suite.pages.sheets import markdown
 from suite.shared import pairing, trust, work
 from suite.shared.cases import SHORT, WORKLOADS
 from suite.shared.compare import Verdict
@@ -287,7 +288,7 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
         + made("torch.nn.LSTM", 0.05, 2_000_000) + made("row_scaled", 0.4, 4_000_000, True)
         + made("batched", 0.3, 3_000_000, True) + made("labml", 0.6, 1_000_000, True)
     )  # fmt: skip
-    text = bench_markdown(table)
+    text = markdown(bench_page(table))
     assert "| naive | time-out | - | time-out | - | - | - | - | - |" in text
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower | 0.50 | 3 | 1.50 |" in text
     assert "| labml | 600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower | 1.50 | 1 | 0.50 |" in text
@@ -296,13 +297,13 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
     assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
     assert "`naive` on small: time-out: 9 s" in text
     assert text.index("`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 6.00 times") < text.index("| ---")
-    summary = bench_summary(table)
-    assert list(summary["fastest"]) == ["batched", "batched"]
-    assert list(summary["/ labml"]) == ["-", "0.50"]
+    summary = bench_summary(table).words()
+    assert [line["fastest"] for line in summary] == ["batched", "batched"]
+    assert [line["/ labml"] for line in summary] == ["-", "0.50"]
 
 
 def test_without_an_a_a_run_there_is_no_verdict() -> None:
-    text = bench_markdown(pd.DataFrame(made("row_scaled", 0.2) + made("batched", 0.1)))
+    text = markdown(bench_page(pd.DataFrame(made("row_scaled", 0.2) + made("batched", 0.1))))
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
 
 

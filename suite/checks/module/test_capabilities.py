@@ -108,6 +108,6 @@ def test_cells_share_numbered_reasons() -> None:
     rows = [("a", "naive", "pass", None), ("a", "batched", "no", "Why."), ("b", "naive", "not run", "Why.")]
     columns = ["capability", "implementation", "outcome", "reason"]
     matrix, reasons = capability_matrix(pd.DataFrame(rows, columns=columns))
-    assert list(matrix["`naive`"]) == ["pass", "not run (1)"]
-    assert list(matrix["`batched`"]) == ["no (1)", "-"]
+    assert [line["`naive`"] for line in matrix.words()] == ["pass", "not run (1)"]
+    assert [line["`batched`"] for line in matrix.words()] == ["no (1)", "-"]
     assert reasons == ["Why."]
