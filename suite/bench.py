@@ -1,10 +1,8 @@
 """`nox -s bench`: time every implementation on every workload, each in a process of its own."""
 
 import argparse
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,36 +20,30 @@ from suite.pages.words import count
 from suite.shared import machine, trust
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
-from suite.shared.jobs import Job, run
-from suite.shared.results import RESULTS, ResultsError, make_folder
+from suite.shared.jobs import Job
+from suite.shared.options import memory_limit, parent
+from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import table
 from suite.shared.subjects import find, subjects
 from suite.timing import ceilings as hardware
 from suite.timing.plan import WRONG, Planned, plan, rows_of
+from suite.timing.processes import run
 from suite.timing.progress import display
 
-#: Of the machine's memory, what one process may take.
-MEMORY_SHARE = 0.6
-#: Seconds that a process may take for each of layer norm off and on: at the paper's T and B, and shortened.
+#: Seconds that each row of a process may take: at the paper's T and B, and shortened.
 LONG_LIMIT, SHORT_LIMIT = 900, 45
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    result = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
+    result = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__, parents=[parent()])
     add = result.add_argument
-    everything = [subject.name for subject in subjects()]
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; on a GPU all")
-    add("--implementation", nargs="+", choices=everything, help="default: all but what compiles for minutes")
     add("--layer-norm", choices=("off", "on", "both"), default="both", help="default: both")
-    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"])
-    add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--everything", action="store_true", help="every workload at --full, implementation and dtype")
     limits = f"default: {SHORT_LIMIT}, with --full or on a GPU {LONG_LIMIT}"
-    add("--time-limit", type=float, help=f"seconds for each of layer norm off and on; {limits}")
-    add("--memory-limit", type=float, help="GiB a process may take; default: 60 %% of what there is")
-    add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
+    add("--time-limit", type=float, help=f"seconds that a row may take; {limits}")
     add("--list", action="store_true", help="show what would run, and for how long by earlier rows, and end")
     add("--resume", action="store_true", help="skip what has rows of this commit and environment")
     add(
@@ -94,29 +86,29 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
         yield replace(WORKLOADS[name], **SHORT[name]) if short and name in SHORT else WORKLOADS[name]
 
 
-def jobs(options: argparse.Namespace, folder: Path) -> list[Job]:
+def jobs(options: argparse.Namespace) -> list[Job]:
     """Return what to run, in the order of the tables, or this shard's part of it."""
     asked = {"both": (False, True), "off": (False,), "on": (True,)}[options.layer_norm]
     limit, (i, n) = memory_limit(options), options.shard
     chosen = [find(name) for name in options.implementation]
     found = [
-        Job(subject.name, case, dtype, options.device, limit, options.time_limit, folder, layer_norms)
+        Job(
+            "bench",
+            subject.name,
+            (subject.name,),
+            case,
+            dtype,
+            options.device,
+            layer_norms,
+            memory_limit=limit,
+            time_limit=options.time_limit,
+        )
         for dtype in options.dtype
         for case in cases(options)
         for subject in chosen
         if (layer_norms := tuple(norm for norm in asked if norm in subject.layer_norms))
     ]
     return found[i - 1 :: n]
-
-
-def memory_limit(options: argparse.Namespace) -> int:
-    """Return the bytes that one process may take."""
-    if options.memory_limit is not None:
-        return int(options.memory_limit * 2**30)
-    device = torch.device(options.device)
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def completed(
@@ -145,32 +137,30 @@ def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[
 def sweep(options: argparse.Namespace, console: Console) -> int:
     """Run what is planned, keeping the rows of each job as it ends; return the exit status."""
     folder = options.results / machine.slug(torch.device(options.device))
-    with tempfile.TemporaryDirectory() as temporary:
-        chosen = jobs(options, Path(temporary))
-        todo = plan(chosen, folder, options.part, resume=options.resume, unverified=options.unverified)
-        if options.list:
-            show_plan(todo, console)
-            return 0
-        say_refused(todo, console)
-        log = make_folder(folder / "raw") / "log.txt"
-        log.unlink(missing_ok=True)
-        done: list[Planned] = []
-        try:
-            ceilings = measured_ceilings(options, folder, todo)
-            with display([p.job.label for p in todo], [p.seconds for p in todo], console) as shown:
-                for p in todo:
-                    shown.start(p.job)
-                    rows = outcome(p, folder, log)
-                    if rows:
-                        whole = completed(rows, p.standing, ceilings)
-                        table("bench").put(folder, whole, p.job.torch_device, options.part)
-                    shown.end(p.job, rows)
-                    done.append(p)
-        except KeyboardInterrupt:
-            say(
-                console,
-                f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.",
-            )
+    todo = plan(jobs(options), folder, options.part, resume=options.resume, unverified=options.unverified)
+    if options.list:
+        show_plan(todo, console)
+        return 0
+    say_refused(todo, console)
+    log = make_folder(folder / "raw") / "log.txt"
+    log.unlink(missing_ok=True)
+    done: list[Planned] = []
+    try:
+        ceilings = measured_ceilings(options, folder, todo)
+        with display([p.job.label for p in todo], [p.seconds for p in todo], console) as shown:
+            for p in todo:
+                shown.start(p.job)
+                rows = outcome(p, folder, log)
+                if rows:
+                    whole = completed(rows, p.standing, ceilings)
+                    table("bench").put(folder, whole, p.job.torch_device, options.part)
+                shown.end(p.job, rows)
+                done.append(p)
+    except KeyboardInterrupt:
+        say(
+            console,
+            f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.",
+        )
     wrong = conclude(options, folder, done, console)
     return 130 if len(done) < len(todo) else int(wrong)
 

@@ -27,7 +27,7 @@ from suite.pages.verify_tables import verify_table
 from suite.pages.words import count
 from suite.shared import machine
 from suite.shared.cases import VERIFY_COMPILING, Case
-from suite.shared.children import Child
+from suite.shared.children import Child, beside_tests
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import table
@@ -117,7 +117,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         config.stash[VERDICTS] = _start(config, interpreted.start)
     if "simulated" in wanted:
         config.stash[GRAPHS] = _start(
-            config, lambda path: Child("suite.checks.kernels.simulated_graphs", path, TRITON_INTERPRET="1")
+            config, lambda path: beside_tests("suite.checks.kernels.simulated_graphs", path, TRITON_INTERPRET="1")
         )
 
 
@@ -125,7 +125,7 @@ def _start(config: pytest.Config, start: Callable[[Path], Child]) -> Child:
     """Start a child process whose rows nobody keeps."""
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
-    child = start(Path(folder.name) / "rows.csv")
+    child = start(Path(folder.name) / "rows.jsonl")
     config.add_cleanup(child.stop)
     return child
 

@@ -1,4 +1,4 @@
-"""`nox -s study`: memory, scaling, payback and training on text, each task of a study in a process of its own."""
+"""`nox -s study`: memory, scaling, payback and training on text, each job of a study in a process of its own."""
 
 import argparse
 import sys
@@ -13,20 +13,20 @@ from rich.console import Console
 
 from impls import names, registry
 from suite import report
-from suite.bench import memory_limit
 from suite.shared import machine
-from suite.shared.arithmetic import ARITHMETICS, dtype_of, why_not
+from suite.shared.arithmetic import dtype_of, why_not
 from suite.shared.cases import WORKLOADS
-from suite.shared.results import RESULTS
+from suite.shared.children import Row
+from suite.shared.jobs import Job, run
+from suite.shared.options import memory_limit, parent
 from suite.shared.rows import table
 from suite.shared.subjects import LABML, Subject, find, subjects
 from suite.studies import memory as study_memory
 from suite.studies import payback as study_payback
 from suite.studies import scaling as study_scaling
 from suite.studies import text as study_text
-from suite.studies.tasks import run
 
-#: By name, which is also the name of its page: a module with `tasks(options)` and `rows(task)`.
+#: By name, which is also the name of its page: a module with `jobs(options)` and `rows(job)`.
 STUDIES: Mapping[str, ModuleType] = {
     "memory": study_memory,
     "scaling": study_scaling,
@@ -43,26 +43,20 @@ def _study(name: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    result = argparse.ArgumentParser(prog="nox -s study --", description=__doc__)
+    result = argparse.ArgumentParser(prog="nox -s study --", description=__doc__, parents=[parent()])
     add = result.add_argument
-    everything = [subject.name for subject in subjects()]
     add("studies", nargs="*", type=_study, metavar="STUDY", help=f"{', '.join(STUDIES)}; default: all")
     add("--workload", choices=WORKLOADS, default="medium", help="default: medium")
-    add("--implementation", nargs="+", choices=everything, help="default: all but what compiles for minutes")
     add(
         "--layer-norm",
         choices=("off", "on", "both", "default"),
         default="default",
         help="default: off, and what labml is compared with on",
     )
-    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"])
-    add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
     add("--T", type=int, help="memory: steps of the ledger; default: the workload's")
     add("--memory", type=float, default=0.25, help="memory: GiB that the longest T is to fit in; default: 0.25")
     add("--seconds", type=float, default=12, help="text: how long each model trains; default: 12")
-    add("--time-limit", type=float, default=180, help="seconds a process may take; default: 180")
-    add("--memory-limit", type=float, default=None, help="GiB a process may take; default: 60 %% of what there is")
-    add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
+    add("--time-limit", type=float, default=180, help="seconds that a row may take; default: 180")
     return result
 
 
@@ -96,23 +90,30 @@ def _compiles(name: str) -> bool:
 
 
 def study(name: str, options: Options, console: Console) -> bool:
-    """Do one study and leave its rows; return whether every task reached its end."""
+    """Do one study and leave its rows; return whether every job reached its end."""
     folder = options.results / machine.slug(torch.device(options.device))
     module, whole = STUDIES[name], True
-    for task in module.tasks(options):
-        with tempfile.TemporaryDirectory() as fresh:
-            environment = module.environment(Path(fresh)) if hasattr(module, "environment") else {}
-            task = replace(task, memory_limit=memory_limit(options))
-            rows = run(task, options.time_limit, folder / "raw" / "study.txt", environment)
-        table(name).put(folder, rows, task.torch_device)
+    for job in module.jobs(options):
+        job = replace(job, memory_limit=memory_limit(options), time_limit=options.time_limit)
+        rows = done(job, folder / "raw" / "study.txt")
+        table(name).put(folder, rows, job.torch_device)
         failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
         whole = whole and not failures
-        console.print(f"{task.label}: {', '.join(failures) or f'{len(rows)} rows'}", soft_wrap=True, highlight=False)
+        console.print(f"{job.label}: {', '.join(failures) or f'{len(rows)} rows'}", soft_wrap=True, highlight=False)
     return whole
 
 
+def done(job: Job, log: Path) -> list[Row]:
+    """Do a job in a process of its own and return its rows; if it did not reach its end, the last one says why."""
+    module = STUDIES[job.table]
+    with tempfile.TemporaryDirectory() as fresh:
+        environment = module.environment(Path(fresh)) if hasattr(module, "environment") else {}
+        rows, ended = run(job, "suite.studies.step", log=log, environment=environment)
+    return rows if ended == "ok" else [*rows, job.row("end", job.subject, status=ended)]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the studies asked for; exit 1 if a task was refused, failed or ran out of time."""
+    """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time."""
     options = parser().parse_args(arguments, Options())
     console = Console()
     whole = [study(name, options, console) for name in options.studies or STUDIES]

@@ -1,40 +1,103 @@
-"""Work that needs a process of its own, started early and asked for when its tests come up."""
+"""Processes of their own: rows come back as lines of JSON, each as soon as it is there, and none outlives this one."""
 
+import json
+import math
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from suite.shared.files import ROOT
 
+#: How often to look whether a process has ended, in seconds: seldom, since looking takes time from what is timed.
+POLL = 0.1
+#: Of the niceness of processes that work beside tests: the tests go first, as a product of two threads waits for the
+#: slower one.
+_LAST = 19
+
+Row = dict[str, Any]
+
+
+def leave(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to a file of rows, from the process that makes it."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def left(path: Path) -> list[Row]:
+    """Return the rows in a file; a line that its process was killed over is none."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
 
 class Child:
-    """`python -m <module> FILE.csv`, running since this was made."""
+    """`python -m <module> <arguments>`, running since this was made.
 
-    def __init__(self, module: str, path: Path, **environment: str | None) -> None:
-        """Start it; environment: what to set, or with None to unset, for the child."""
-        # One thread each: they run beside the tests.
-        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **environment}
-        changed = os.environ | {key: value for key, value in environment.items() if value is not None}
-        env = {key: value for key, value in changed.items() if environment.get(key, "") is not None}
-        self.module, self.path = module, path
-        command = [sys.executable, "-m", module, str(path)]
-        self.process = subprocess.Popen(
-            command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        if hasattr(os, "setpriority"):  # the tests go first: a product of two threads waits for the slower one
-            os.setpriority(os.PRIO_PROCESS, self.process.pid, 19)
+    path: the file that its rows come in. log: where its output goes, by default beside the rows.
+    niceness: how far it stands back for other processes. environment: what to set, or with None to unset, for it.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        path: Path,
+        *arguments: str,
+        log: Path | None = None,
+        niceness: int = 0,
+        environment: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.module, self.path, self.log = module, path, log or path.with_suffix(".log")
+        changed = {**os.environ, **(environment or {})}
+        command = [sys.executable, "-m", "suite.shared.bound", str(os.getpid()), module, *arguments]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                env={key: value for key, value in changed.items() if value is not None},
+                cwd=ROOT,
+                stdin=subprocess.PIPE,  # its end tells the process where Linux does not
+                stdout=output,
+                stderr=output,
+            )
+        if niceness and hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, self.process.pid, niceness)
+
+    def wait(self, limit: float = math.inf) -> str:
+        """Return "ok" once it has ended well, else why not: a time-out, a crash or a failure.
+
+        limit: seconds to its first row, from one row to the next, and from the last one to its end.
+        """
+        since, size = time.monotonic(), 0
+        while (code := self.process.poll()) is None:
+            if self.path.exists() and self.path.stat().st_size > size:
+                since, size = time.monotonic(), self.path.stat().st_size
+            if time.monotonic() - since > limit:
+                self.stop()
+                return f"time-out: {limit:.0f} s"
+            time.sleep(POLL)
+        self.stop()
+        return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
 
     def rows(self) -> pd.DataFrame:
-        """Wait, and return the rows of the file that it wrote; RuntimeError gives what it said if it failed."""
-        said, _ = self.process.communicate()
-        if self.process.returncode:
-            raise RuntimeError(f"python -m {self.module}: expected it to run to its end, got:\n{said}")
-        return pd.read_csv(self.path)
+        """Wait, and return its rows; RuntimeError gives what it said if it failed."""
+        ended = self.wait()
+        if ended != "ok":
+            said = self.log.read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"python -m {self.module}: expected it to run to its end, got {ended}:\n{said}")
+        return pd.DataFrame(left(self.path))
 
     def stop(self) -> None:
-        """End it, should nobody have waited for it."""
+        """End it, should it still run."""
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
+
+
+def beside_tests(module: str, path: Path, **environment: str | None) -> Child:
+    """Start `python -m <module> FILE` with one thread, which works while tests run and stands back for them."""
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return Child(module, path, str(path), niceness=_LAST, environment=one_thread | environment)

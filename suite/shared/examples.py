@@ -16,8 +16,9 @@ HERE = stamp(CPU)
 
 
 def job(folder: Path, subject: str = "batched", **changes: Any) -> Job:
-    """Return a job on a tiny case, with layer norm off."""
-    return replace(Job(subject, TINY, "float32", "cpu", 8 << 30, 60, folder, (False,)), **changes)
+    """Return a job of the benchmark on a tiny case, with layer norm off."""
+    made = Job("bench", subject, (subject,), TINY, "float32", "cpu", (False,), path=folder / "rows.jsonl")
+    return replace(made, **changes)
 
 
 def verified(implementation: str, ratio: float) -> dict[str, Any]:

@@ -283,7 +283,7 @@ def test_every_job_is_in_one_shard(tmp_path: Path) -> None:
     def labels(*arguments: str) -> list[str]:
         options = bench.parser().parse_args(["--device", "cpu", *arguments])
         bench.choose(options)
-        return [job.label for job in bench.jobs(options, tmp_path)]
+        return [job.label for job in bench.jobs(options)]
 
     parts = [labels("--shard", f"{i}/3") for i in (1, 2, 3)]
     assert sorted(label for part in parts for label in part) == sorted(labels())

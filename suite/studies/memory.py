@@ -12,10 +12,10 @@ from impls import names
 from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.fits import Line, fit
+from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject, find
 from suite.shared.work import example, forward, graph_bytes, is_out_of_memory, refusal, train
-from suite.studies.tasks import Task
 
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
@@ -31,12 +31,12 @@ Row = dict[str, Any]
 Measured = Callable[[Subject, Case, torch.dtype, torch.device], dict[str, int]]
 
 
-def tasks(options: Namespace) -> list[Task]:
-    """Return a task for each subject; the limit is what the longest sequence is to fit in."""
+def jobs(options: Namespace) -> list[Job]:
+    """Return a job for each subject; the limit is what the longest sequence is to fit in."""
     case = WORKLOADS[options.workload]
     case = replace(case, T=options.T or case.T)
     return [
-        Task("memory", subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, options.device, limit)
+        Job("memory", subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, options.device, limit=limit)
         for limit in [int(options.memory * 2**30)]
         for dtype in options.dtype
         for norm in options.layer_norms
@@ -44,35 +44,35 @@ def tasks(options: Namespace) -> list[Task]:
     ]
 
 
-def rows(task: Task) -> Iterator[Row]:
+def rows(job: Job) -> Iterator[Row]:
     """Yield the ledger of one subject, its lengths up to the limit, and, of the naive form, its weight tensor."""
-    (name,) = task.subjects
+    (name,) = job.subjects
     subject = find(name)
-    reason = refusal(subject, task.case, task.torch_dtype, task.torch_device)
+    reason = refusal(subject, job.case, job.torch_dtype, job.torch_device)
     if reason is not None:
-        yield task.row("step", name, status=f"refused: {reason}")
+        yield job.row("step", name, status=f"refused: {reason}")
         return
-    if name == names()[0] and not task.case.layer_norm:
-        yield from (_tensor(task, name, Z) for Z in TENSOR_Z)
-    yield _labelled(task, subject, "step", task.case, ledger)
-    yield from _lengths(task, subject)
+    if name == names()[0] and not job.case.layer_norm:
+        yield from (_tensor(job, name, Z) for Z in TENSOR_Z)
+    yield _labelled(job, subject, "step", job.case, ledger)
+    yield from _lengths(job, subject)
 
 
-def _lengths(task: Task, subject: Subject) -> Iterator[Row]:
+def _lengths(job: Job, subject: Subject) -> Iterator[Row]:
     """Yield lengths, the last two of which give the line, then one just under and one just over the longest T."""
     found: list[Row] = []
-    for T in _growing(found, task.limit):
-        row = _labelled(task, subject, "length", replace(task.case, T=T), peak)
+    for T in _growing(found, job.limit):
+        row = _labelled(job, subject, "length", replace(job.case, T=T), peak)
         yield row
         if row["status"] != "ok":
             return
         found.append(row)
     line = _line(found)
-    longest = line.reaches(task.limit)
+    longest = line.reaches(job.limit)
     apart = int(MARGIN * longest)
     for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
-        row = _labelled(task, subject, kind, replace(task.case, T=T), peak)
-        yield row | {"longest": longest, "limit_bytes": task.limit, "predicted_bytes": line.at(T)}
+        row = _labelled(job, subject, kind, replace(job.case, T=T), peak)
+        yield row | {"longest": longest, "limit_bytes": job.limit, "predicted_bytes": line.at(T)}
 
 
 def _growing(found: list[Row], limit: int) -> Iterator[int]:
@@ -91,15 +91,15 @@ def _line(found: list[Row]) -> Line:
     return fit([row["T"] for row in found[-2:]], [row["peak_bytes"] for row in found[-2:]])
 
 
-def _labelled(task: Task, subject: Subject, kind: str, case: Case, measured: Measured) -> Row:
+def _labelled(job: Job, subject: Subject, kind: str, case: Case, measured: Measured) -> Row:
     """Return a row of what was measured, or one that says that there was no memory for it."""
     try:
-        figures = measured(subject, case, task.torch_dtype, task.torch_device)
+        figures = measured(subject, case, job.torch_dtype, job.torch_device)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return task.row(kind, subject.name, case, status="out of memory")
-    return task.row(kind, subject.name, case, **figures)
+        return job.row(kind, subject.name, case, status="out of memory")
+    return job.row(kind, subject.name, case, **figures)
 
 
 def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
@@ -142,9 +142,9 @@ def peak(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device)
     return {"peak_bytes": most + in_graphs, "graph_bytes": in_graphs, "reserved_bytes": reserved}
 
 
-def _tensor(task: Task, name: str, Z: int) -> Row:
+def _tensor(job: Job, name: str, Z: int) -> Row:
     """Return what one step of one sample takes at n_z, and the bytes of the weights it is made of."""
-    case, dtype, device = replace(TENSOR_CASE, Z=Z, name=task.case.name), task.torch_dtype, task.torch_device
+    case, dtype, device = replace(TENSOR_CASE, Z=Z, name=job.case.name), job.torch_dtype, job.torch_device
     model, x = find(name).build(case, dtype, device), example(case, dtype, device)
     weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))
     figures = {}
@@ -152,4 +152,4 @@ def _tensor(task: Task, name: str, Z: int) -> Row:
         settled(stopwatch(device), partial(step, model, x))
         model.zero_grad(set_to_none=True)
         figures[column] = measure.peak_bytes(partial(step, model, x), device)
-    return task.row("tensor", name, case, weight_bytes=weights, **figures)
+    return job.row("tensor", name, case, weight_bytes=weights, **figures)

@@ -12,20 +12,20 @@ from typing import Any
 import torch
 
 from suite.shared.cases import WORKLOADS
+from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import find
 from suite.shared.work import example, refusal, train
-from suite.studies.tasks import Task
 
 #: Seconds that the later steps may take together, and how many there are at least and at most.
 BUDGET, LEAST, MOST = 2.0, 3, 50
 
 
-def tasks(options: Namespace) -> list[Task]:
-    """Return a task for each subject, those that compile for each size included."""
+def jobs(options: Namespace) -> list[Job]:
+    """Return a job for each subject, those that compile for each size included."""
     case = WORKLOADS[options.workload]
     return [
-        Task("payback", subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, options.device)
+        Job("payback", subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, options.device)
         for dtype in options.dtype
         for norm in options.layer_norms[:1]
         for subject in options.chosen(norm, dtype, compiling=True)
@@ -38,11 +38,11 @@ def environment(folder: Path) -> Mapping[str, str]:
     return {variable: str(folder / variable.lower()) for variable in variables}
 
 
-def rows(task: Task) -> Iterator[dict[str, Any]]:
+def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Yield what the first training step takes, with all that it builds, and what a later one takes."""
-    (name,) = task.subjects
-    subject, dtype, device = find(name), task.torch_dtype, task.torch_device
-    model, x = subject.build(task.case, dtype, device), example(task.case, dtype, device)
+    (name,) = job.subjects
+    subject, dtype, device = find(name), job.torch_dtype, job.torch_device
+    model, x = subject.build(job.case, dtype, device), example(job.case, dtype, device)
     # What the first use of torch takes is no subject's own.
     train(torch.nn.LSTM(8, 8, dtype=dtype, device=device), torch.ones(2, 2, 8, dtype=dtype, device=device))
     watch, step = stopwatch(device), partial(train, model, x)
@@ -53,11 +53,11 @@ def rows(task: Task) -> Iterator[dict[str, Any]]:
         early = settled(watch, step)
         rounds = max(LEAST, min(MOST, int(BUDGET / early[-1])))
         seconds = [early[-1], *(watch.seconds(step) for _ in range(rounds))]
-        reason = refusal(subject, task.case, dtype, device)
+        reason = refusal(subject, job.case, dtype, device)
     if reason is not None:
-        yield task.row("start", name, status=f"refused: {reason}")
+        yield job.row("start", name, status=f"refused: {reason}")
         return
     later = statistics.median(seconds)
     # What early steps took on top of a later one: the first compiles, and the third, say, is captured.
     first = built + sum(early) - (len(early) - 1) * later
-    yield task.row("start", name, first_s=first, step_s=later, rounds=len(seconds))
+    yield job.row("start", name, first_s=first, step_s=later, rounds=len(seconds))

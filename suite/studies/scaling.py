@@ -9,10 +9,10 @@ from typing import Any
 
 from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
+from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import LSTM, find
 from suite.shared.work import example, graph_bytes, refusal, train
-from suite.studies.tasks import Task
 
 #: T and B of the workload that all axes start from: every subject takes a step of it in well under a second.
 BASE: dict[str, Any] = {"T": 16, "B": 16}
@@ -31,11 +31,11 @@ BUDGET, LEAST, MOST = 0.2, 3, 15
 SLOW = 0.5
 
 
-def tasks(options: Namespace) -> list[Task]:
-    """Return a task for each axis, all subjects together, so that their rounds can take turns."""
+def jobs(options: Namespace) -> list[Job]:
+    """Return a job for each axis, all subjects together, so that their rounds can take turns."""
     base = replace(WORKLOADS[options.workload], **BASE)
     return [
-        Task("scaling", axis, tuple(s.name for s in subjects), replace(base, layer_norm=norm), dtype, options.device)
+        Job("scaling", axis, tuple(s.name for s in subjects), replace(base, layer_norm=norm), dtype, options.device)
         for dtype in options.dtype
         for norm in options.layer_norms
         for axis in FITTED
@@ -43,27 +43,27 @@ def tasks(options: Namespace) -> list[Task]:
     ]
 
 
-def rows(task: Task) -> Iterator[dict[str, Any]]:
+def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Yield a row for each value of the axis and each subject, as far as it goes in the time allowed."""
     going = []
-    for name in task.subjects:
-        reason = refusal(find(name), task.case, task.torch_dtype, task.torch_device)
+    for name in job.subjects:
+        reason = refusal(find(name), job.case, job.torch_dtype, job.torch_device)
         if reason is None:
             going.append(name)
         else:
-            yield task.row("point", name, status=f"refused: {reason}")
-    for n in sorted(FITTED[task.part] + HELD_OUT[task.part]):
-        size: dict[str, Any] = {task.part: n}
-        case = replace(task.case, **size)
-        found = list(_point(task, case, going))
-        yield from (row | {"n": n, "held_out": n in HELD_OUT[task.part], "slow_s": SLOW} for row in found)
+            yield job.row("point", name, status=f"refused: {reason}")
+    for n in sorted(FITTED[job.part] + HELD_OUT[job.part]):
+        size: dict[str, Any] = {job.part: n}
+        case = replace(job.case, **size)
+        found = list(_point(job, case, going))
+        yield from (row | {"n": n, "held_out": n in HELD_OUT[job.part], "slow_s": SLOW} for row in found)
         going = [row["implementation"] for row in found if row["median_s"] < SLOW]
 
 
-def _point(task: Task, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
+def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the time and memory of each subject at one case; their rounds take turns, so that a drift hits all."""
-    device, x = task.torch_device, example(case, task.torch_dtype, task.torch_device)
-    models = {name: find(name).build(case, task.torch_dtype, device) for name in names}
+    device, x = job.torch_device, example(case, job.torch_dtype, job.torch_device)
+    models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
     watch, steps = stopwatch(device), {name: partial(train, model, x) for name, model in models.items()}
     seconds = {name: settled(watch, step)[-1:] for name, step in steps.items()}
     rounds = {name: max(LEAST, min(MOST, int(BUDGET / seconds[name][0]))) for name in names}
@@ -74,7 +74,7 @@ def _point(task: Task, case: Case, names: list[str]) -> Iterator[dict[str, Any]]
     for name, step in steps.items():
         models[name].zero_grad(set_to_none=True)
         q1, median, q3 = quantiles(seconds[name], n=4, method="inclusive")
-        yield task.row(
+        yield job.row(
             "point",
             name,
             case,

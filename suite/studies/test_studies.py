@@ -20,19 +20,19 @@ from suite.pages.text_tables import text_table
 from suite.shared.cases import WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.fits import Line, crossing, fit, steps_to_pay, worst_error
+from suite.shared.jobs import Job
 from suite.shared.subjects import LABML, LSTM, Subject, find
 from suite.studies import memory as study_memory
 from suite.studies import scaling as study_scaling
 from suite.studies import text as study_text
-from suite.studies.tasks import Task, run
 
 CPU = torch.device("cpu")
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
 WHERE = {"device": "cpu", "processor": "P", "threads": 2, "torch": "2", "python": "3"}
 
 
-def task(study: str, subject: str, **changes: Any) -> Task:
-    return replace(Task(study, subject, (subject,), TINY, "float32", "cpu"), **changes)
+def job(study: str, subject: str, **changes: Any) -> Job:
+    return replace(Job(study, subject, (subject,), TINY, "float32", "cpu"), **changes)
 
 
 def test_a_fit_recovers_the_line_that_made_the_points() -> None:
@@ -84,7 +84,7 @@ def test_a_slow_start_is_paid_for_when_the_totals_are_equal() -> None:
 def test_payback_is_against_the_fastest_of_those_that_start_sooner() -> None:
     starts = {"row_scaled": (0.4, 0.3), "batched": (0.2, 0.1), "batched_cpu": (40.2, 0.02), "compiled": (60, 0.05)}
     rows = pd.DataFrame(
-        task("payback", name).row("start", name, first_s=first, step_s=step) | WHERE
+        job("payback", name).row("start", name, first_s=first, step_s=step) | WHERE
         for name, (first, step) in starts.items()
     )
     table = {line["implementation"]: line for line in payback_table(rows).words()}
@@ -106,14 +106,14 @@ def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
 @pytest.mark.thorough("processes of the studies")
 @pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
 def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: str, limit: int) -> None:
-    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(task("memory", name, limit=limit)))
+    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(job("memory", name, limit=limit)))
     assert [line["confirmed"] for line in longest_table(rows).lines] == ["yes"]
 
 
 def test_a_prediction_that_the_runs_do_not_confirm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     optimistic = Line(0, 1000, 1, 2)
     monkeypatch.setattr(study_memory, "_line", lambda found: optimistic)
-    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(task("memory", LSTM.name, limit=300_000)))
+    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(job("memory", LSTM.name, limit=300_000)))
     assert [line["confirmed"] for line in longest_table(rows).lines] == ["NO"]
 
 
@@ -122,13 +122,13 @@ def test_no_memory_for_a_length_is_a_label(monkeypatch: pytest.MonkeyPatch) -> N
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
 
     monkeypatch.setattr(study_memory, "peak", fail)
-    found = [row for row in study_memory.rows(task("memory", LSTM.name, limit=1)) if row["kind"] == "length"]
+    found = [row for row in study_memory.rows(job("memory", LSTM.name, limit=1)) if row["kind"] == "length"]
     assert [row["status"] for row in found] == ["out of memory"]
 
 
 def test_the_naive_form_holds_n_z_times_the_weights_and_more_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
-    found = study_memory.rows(task("memory", "naive", limit=1_000_000))
+    found = study_memory.rows(job("memory", "naive", limit=1_000_000))
     rows = pd.DataFrame(row for row, _ in zip(found, range(3), strict=False))
     assert list(rows["kind"]) == ["tensor"] * 3
     assert tensor_line(rows, "forward_bytes").slope == pytest.approx(1, rel=0.02)
@@ -145,7 +145,7 @@ def wrong() -> Subject:
 @pytest.mark.parametrize("module", [study_memory, study_scaling, study_text], ids=["memory", "scaling", "text"])
 def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find", lambda name: wrong())
-    (row,) = (r for r in module.rows(task("any", "batched", part="T")) if r["status"] != "ok")
+    (row,) = (r for r in module.rows(job("any", "batched", part="T")) if r["status"] != "ok")
     assert row["status"] == "refused: is not here today"
 
 
@@ -153,7 +153,7 @@ def scaling_rows(times: dict[str, tuple[float, float]]) -> pd.DataFrame:
     """Return rows of an axis as if a step took a + b T seconds and a MB + 2 b MB T."""
     sizes = study_scaling.FITTED["T"] + study_scaling.HELD_OUT["T"]
     return pd.DataFrame(
-        task("scaling", "T").row(
+        job("scaling", "T").row(
             "point",
             name,
             replace(TINY, T=T),
@@ -198,7 +198,8 @@ def test_scaling_takes_subjects_in_turns_and_drops_the_slow(monkeypatch: pytest.
     monkeypatch.setattr(study_scaling, "FITTED", {"T": (2, 4, 8)})
     monkeypatch.setattr(study_scaling, "HELD_OUT", {"T": (6,)})
     monkeypatch.setattr(study_scaling, "BUDGET", 0.0)
-    both = task("scaling", "T", subjects=("batched", LSTM.name))
+    monkeypatch.setattr(study_scaling, "SLOW", math.inf)
+    both = job("scaling", "T", subjects=("batched", LSTM.name))
     rows = list(study_scaling.rows(both))
     assert [row["T"] for row in rows] == [2, 2, 4, 4, 6, 6, 8, 8]
     assert all(row["q1_s"] <= row["median_s"] <= row["q3_s"] and row["peak_bytes"] > 0 for row in rows)
@@ -267,11 +268,12 @@ def test_the_clock_of_training_stands_while_nothing_trains() -> None:
 
 @pytest.mark.thorough("processes of the studies")
 def test_a_task_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
-    quick = task("text", LSTM.name, seconds=0.05)
-    rows = run(quick, 60, tmp_path / "log.txt", {})
+    quick = job("text", LSTM.name, seconds=0.05)
+    rows = study.done(quick, tmp_path / "log.txt")
     assert [row["status"] for row in rows] == ["ok"] * (1 + len(study_text.CHECKPOINTS))
     assert [line["model"] for line in text_table(pd.DataFrame(rows)).lines] == [LSTM.name]
-    assert [row["status"] for row in run(quick, 0.1, tmp_path / "log.txt", {})] == ["time-out: 0 s"]
+    rows = study.done(replace(quick, time_limit=0.1), tmp_path / "log.txt")
+    assert [row["status"] for row in rows] == ["time-out: 0 s"]
 
 
 def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,21 +281,21 @@ def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
     crashing.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(crashing))
-    (row,) = run(task("text", LSTM.name), 60, tmp_path / "log.txt", {})
+    (row,) = study.done(job("text", LSTM.name), tmp_path / "log.txt")
     assert (row["status"], row["implementation"]) == ("crashed: signal 11", LSTM.name)
 
 
 @pytest.mark.thorough("processes of the studies")
 def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     huge = replace(TINY, T=20_000, B=256)
-    rows = run(task("memory", LSTM.name, case=huge, limit=1, memory_limit=1 << 30), 60, tmp_path / "log.txt", {})
+    rows = study.done(job("memory", LSTM.name, case=huge, limit=1, memory_limit=1 << 30), tmp_path / "log.txt")
     assert [row["status"] for row in rows if row["kind"] == "step"] == ["out of memory"]
 
 
 def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> None:
     options = study.parser().parse_args(["--device", "cpu"], study.Options())
     for name, module in study.STUDIES.items():
-        planned = [(subject, task.case.layer_norm) for task in module.tasks(options) for subject in task.subjects]
+        planned = [(subject, job.case.layer_norm) for job in module.jobs(options) for subject in job.subjects]
         assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
         here = LABML.why_unavailable(CPU, torch.float32) is None
         assert ((LABML.name, True) in planned) == (here and name != "payback")

@@ -16,10 +16,10 @@ from impls.convert import to_labml
 from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.corpus import text
+from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import LABML, LSTM, find
 from suite.shared.work import refusal
-from suite.studies.tasks import Task
 
 #: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
 LARGER_LSTM = f"{LSTM.name}, as many parameters"
@@ -34,11 +34,11 @@ READERS = 32
 State = tuple[Tensor, ...]
 
 
-def tasks(options: Namespace) -> list[Task]:
-    """Return a task for each model: one for each subject, and for the LSTM one more of another width."""
+def jobs(options: Namespace) -> list[Job]:
+    """Return a job for each model: one for each subject, and for the LSTM one more of another width."""
     case = WORKLOADS[options.workload]
     return [
-        Task("text", name, (name,), replace(case, layer_norm=norm), dtype, options.device, seconds=options.seconds)
+        Job("text", name, (name,), replace(case, layer_norm=norm), dtype, options.device, seconds=options.seconds)
         for dtype in options.dtype
         for norm in options.layer_norms
         for subject in options.chosen(norm, dtype)
@@ -126,13 +126,13 @@ def parts(classes: int) -> tuple[Tensor, Tensor]:
     return ids[:cut], ids[cut:]
 
 
-def rows(task: Task) -> Iterator[dict[str, Any]]:
+def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Train one model for its time and yield a row at each checkpoint, the start first."""
-    (name,) = task.subjects
-    case, dtype, device = task.case, task.torch_dtype, task.torch_device
+    (name,) = job.subjects
+    case, dtype, device = job.case, job.torch_dtype, job.torch_device
     reason = refusal(find(LSTM.name if name == LARGER_LSTM else name), case, dtype, device)
     if reason is not None:
-        yield task.row("curve", name, status=f"refused: {reason}")
+        yield job.row("curve", name, status=f"refused: {reason}")
         return
     train, held_out = parts(case.I)
     training = Trainer(seeded(name, case).to(device, dtype), Streams.of(train.to(device), case.T, case.B))
@@ -144,9 +144,9 @@ def rows(task: Task) -> Iterator[dict[str, Any]]:
     shared |= {"width": training.model.softmax.in_features}
     shared |= {"learning_rate": LEARNING_RATE, "clip": CLIP, "held_out_share": HELD_OUT}
     for share in (0.0, *CHECKPOINTS):
-        training.until(task.seconds * share)
+        training.until(job.seconds * share)
         bits = bits_per_character(training.model, held_out.to(device))
-        yield task.row(
+        yield job.row(
             "curve",
             name,
             seconds=training.seconds,

@@ -1,11 +1,8 @@
 """What the hardware allows: rates measured once a run, and how near a row comes to the one that bounds it."""
 
-import argparse
-import json
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +12,7 @@ from torch import Tensor
 
 from suite.shared import arithmetic
 from suite.shared.arithmetic import dtype_of
-from suite.shared.files import ROOT
+from suite.shared.children import Child, Row, leave
 from suite.shared.stopwatch import Stopwatch, Work, stopwatch
 
 #: The side of the square matrices grows until their product takes so long, or up to the largest.
@@ -78,10 +75,12 @@ def best(watch: Stopwatch, work: Work) -> float:
 def ceilings_apart(device: str, dtypes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the ceilings by dtype, measured in a process of its own, which takes its memory with it."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "ceilings.json"
-        command = [sys.executable, "-m", "suite.timing.ceilings", str(path), "--device", device, "--dtype", *dtypes]
-        subprocess.run(command, cwd=ROOT, check=True)
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        path = Path(folder) / "ceilings.jsonl"
+        child = Child("suite.timing.ceilings", path, str(path), device, *dtypes)
+        try:
+            rows: list[Row] = child.rows().to_dict("records")
+        finally:
+            child.stop()
         return rows
 
 
@@ -100,16 +99,6 @@ def share(row: Mapping[str, Any], ceiling: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def main(arguments: Iterable[str] | None = None) -> None:
-    """Run `python -m suite.timing.ceilings FILE.json`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--dtype", nargs="+", required=True)
-    options = parser.parse_args(None if arguments is None else list(arguments))
-    found = [ceilings(torch.device(options.device), dtype) for dtype in options.dtype]
-    options.path.write_text(json.dumps(found), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    for dtype in sys.argv[3:]:
+        leave(Path(sys.argv[1]), ceilings(torch.device(sys.argv[2]), dtype))

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from suite.shared import arithmetic, trust
-from suite.shared.jobs import Job
+from suite.shared.jobs import PASSES, Job
 from suite.shared.rows import stamp, table
 from suite.shared.subjects import find
 
@@ -78,7 +78,7 @@ def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _finished(job: Job, rows: pd.DataFrame) -> bool:
     """Return whether all rows of the job are there, of this code and environment, and none went wrong."""
-    if len(rows) < len(job.layer_norms) * len(job.passes):
+    if len(rows) < len(job.layer_norms) * len(PASSES):
         return False
     here = stamp(job.torch_device)
     same = all((rows[column].astype(str) == str(value)).all() for column, value in here.items())

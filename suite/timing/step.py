@@ -1,10 +1,9 @@
 """What one benchmark process does: check one subject on one workload, then time it and measure its memory.
 
-Started by `suite/shared/jobs.py` with a job file; each pass leaves its row there as soon as it is measured, so that a
+Started by `suite/timing/processes.py` with a job file; each pass leaves its row as soon as it is measured, so that a
 later crash takes nothing with it. A row's rounds alternate with rounds of `torch.nn.LSTM` of the same I, H, L, T, B.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +14,10 @@ import pytest
 from torch import nn
 
 from impls import names, registry
-from suite.shared import arithmetic, machine, measure, pairing, work
+from suite.shared import measure, pairing, work
 from suite.shared.cases import Case
-from suite.shared.jobs import Job
-from suite.shared.results import write_whole
+from suite.shared.children import leave
+from suite.shared.jobs import PASSES, Job
 from suite.shared.stopwatch import Stopwatch, clock_columns, settled, stopwatch
 from suite.shared.subjects import LSTM, find
 
@@ -50,7 +49,8 @@ class Bench:
 
     def __init__(self, job: Job, case: Case) -> None:
         """Check and build the subject, and build its baseline; a row says why if that fails."""
-        self.job, self.case, self.since = job, case, _STARTED if case == job.cases[0] else time.monotonic()
+        self.job, self.case = job, case
+        self.since = _STARTED if case == job.cases[0] else time.monotonic()  # the row before was left
         self.model = checked_model(job, case)
         self.baseline = LSTM.build(case, job.torch_dtype, job.torch_device)
         self.watch: Stopwatch = stopwatch(job.torch_device)
@@ -58,7 +58,7 @@ class Bench:
         self.predicted = 0.0  # seconds of the longest pass so far
 
     def left(self) -> float:
-        """Return the seconds that the case may still take."""
+        """Return the seconds that the row may still take."""
         return self.job.time_limit - (time.monotonic() - self.since)
 
 
@@ -70,16 +70,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def bench(request: pytest.FixtureRequest) -> Bench:
-    """Take on the job's memory limit and arithmetic, and build what is timed."""
+    """Build what is timed, under the job's memory limit and in its arithmetic."""
     job = Job.read(request.config.getoption("--job"))
-    machine.limit_memory(job.memory_limit, job.torch_device)
-    arithmetic.use(job.dtype)
+    job.take_on()
     return Bench(job, request.param)
 
 
 def checked_model(job: Job, case: Case) -> nn.Module:
     """Build the subject, once it has passed the comparison at the sizes of the workload, else RefusedError says why."""
-    with labelled(job, case, *job.passes):
+    with labelled(job, case, *PASSES):
         subject = find(job.subject)
         reason = work.refusal(subject, case, job.torch_dtype, job.torch_device)
         if reason is not None:
@@ -104,12 +103,8 @@ def run(bench: Bench, name: str, benchmark: Any) -> None:
         bench.baseline.zero_grad(set_to_none=True)
         model.zero_grad(set_to_none=True)
         in_graphs = work.graph_bytes(subject.name)
-        leave(
-            job,
-            case,
-            name,
+        figures |= dict(
             status="ok",
-            **figures,
             peak_bytes=measure.peak_bytes(lambda: step(model, x), device) + in_graphs,
             graph_bytes=in_graphs,
             kept_bytes=measure.kept_bytes(lambda: model(x), device) if training else None,
@@ -120,6 +115,8 @@ def run(bench: Bench, name: str, benchmark: Any) -> None:
             calls_per_step=calls_per_step(bench, step),
             **launch_columns(bench, name),
         )
+        leave(job.path, job.columns(case, name) | figures)
+        bench.since = time.monotonic()
 
 
 def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
@@ -246,7 +243,7 @@ def labelled(job: Job, case: Case, *passes: str) -> Iterator[None]:
         yield
     except Exception as error:
         for name in passes:
-            leave(job, case, name, status=status_of(error))
+            leave(job.path, job.columns(case, name) | {"status": status_of(error)})
         raise
 
 
@@ -259,8 +256,3 @@ def status_of(error: Exception) -> str:
         return text
     kind = "refused" if isinstance(error, RefusedError) else f"failed: {type(error).__name__}"
     return f"{kind}: {text}"[:200]
-
-
-def leave(job: Job, case: Case, name: str, **figures: Any) -> None:
-    """Write the row of one pass where the parent looks for it."""
-    write_whole(job.left(case, name), json.dumps(job.columns(case, name) | figures))

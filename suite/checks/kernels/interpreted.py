@@ -1,6 +1,6 @@
 """What can be checked of a GPU's kernels on a CPU.
 
-Run as `python -m suite.checks.kernels.interpreted FILE.csv` with TRITON_INTERPRET=1, in a process of its own.
+Run as `python -m suite.checks.kernels.interpreted FILE` with TRITON_INTERPRET=1, in a process of its own.
 The kernels are the very functions that a GPU runs, started phase by phase in the same order. Not seen here: speed, what
 programs of one launch do to one another, the order of memory, streams and graph capture, TF32. Interpreted runs are
 checked, never timed.
@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from impls.chunks import limited
 from impls.registry import dtype_name, find
 from suite.shared.cases import RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.children import Child
+from suite.shared.children import Child, beside_tests, leave
 from suite.shared.compare import Verdict, compare, implementation
-from suite.shared.results import write_whole
 
 NAME = "batched_cuda"
 #: Draws of a case: sizes that need several tiles have enough numbers in one.
@@ -49,9 +47,10 @@ def verdict(row: Any) -> Verdict:
 
 
 def start(path: Path) -> Child:
-    """Start running the pairs in a process whose Triton interprets, into a CSV file of rows."""
-    return Child("suite.checks.kernels.interpreted", path, TRITON_INTERPRET="1")
+    """Start running the pairs in a process whose Triton interprets, into a file of rows."""
+    return beside_tests("suite.checks.kernels.interpreted", path, TRITON_INTERPRET="1")
 
 
 if __name__ == "__main__":
-    write_whole(Path(sys.argv[1]), pd.DataFrame(list(rows())).to_csv(index=False))
+    for row in rows():
+        leave(Path(sys.argv[1]), row)

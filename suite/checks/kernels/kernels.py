@@ -1,7 +1,7 @@
 """Every kernel of `batched_cuda`, compiled ahead of time for cards that need not be here.
 
 What is compiled is what a GPU would run, as `launched.py` writes it down: the same kernels, tiles, warps and argument
-types. Run as `python -m suite.checks.kernels.kernels FILE.csv`, in a process of its own, since Triton compiles
+types. Run as `python -m suite.checks.kernels.kernels FILE`, in a process of its own, since Triton compiles
 nothing where its interpreter is on. No GPU and no driver is needed.
 """
 
@@ -18,11 +18,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
-
+from suite.shared import bound
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.children import Child
-from suite.shared.results import write_whole
+from suite.shared.children import Child, beside_tests, leave
 
 if TYPE_CHECKING:
     from impls.batched_cuda.tiles import Card
@@ -188,16 +186,17 @@ def complaints(row: Any) -> list[str]:
 
 
 def start(path: Path) -> Child:
-    """Start compiling all that `chosen` lists, into a CSV file of rows."""
+    """Start compiling all that `chosen` lists, into a file of rows."""
     # Triton compiles nothing where its interpreter is on.
-    return Child("suite.checks.kernels.kernels", path, TRITON_INTERPRET=None)
+    return beside_tests("suite.checks.kernels.kernels", path, TRITON_INTERPRET=None)
 
 
 def main(path: Path) -> None:
-    """Compile on every core there is, write the rows to a CSV file."""
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        rows = pd.DataFrame(list(pool.map(compiled, list(chosen()), chunksize=4)))
-    write_whole(path, rows.to_csv(index=False, float_format="%.3f"))
+    """Compile on every core there is, and leave the rows."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, bound.killed_with, (os.getpid(),)) as pool:
+        for row in pool.map(compiled, list(chosen()), chunksize=4):
+            leave(path, row)
 
 
 if __name__ == "__main__":

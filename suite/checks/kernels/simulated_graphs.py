@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from impls.chunks import limited
 from suite.checks.kernels import simulated
 from suite.checks.kernels.interpreter import patch_language_once
 from suite.checks.kernels.simulated import Card
-from suite.shared.results import write_whole
+from suite.shared.children import leave
 
 I, H, S, Z = 3, 7, 5, 2
 patch_language_once()
@@ -384,17 +383,12 @@ def test_no_kernel_is_compiled_for_two_alignments(card: Card, layer_norm: bool) 
 class Rows:
     """A plugin of pytest that writes down how each test ended."""
 
-    def __init__(self) -> None:
-        self.rows: list[dict[str, str]] = []
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the call, or what kept it from being made."""
         if report.when == "call" or report.outcome != "passed":
             test = report.nodeid.split("::")[-1]
-            self.rows.append({"test": test, "outcome": report.outcome, "said": report.longreprtext})
+            leave(Path(sys.argv[1]), {"test": test, "outcome": report.outcome, "said": report.longreprtext})
 
 
 if __name__ == "__main__":
-    plugin = Rows()
-    pytest.main(["-q", __file__, "-p", "no:cacheprovider"], plugins=[plugin])
-    write_whole(Path(sys.argv[1]), pd.DataFrame(plugin.rows).to_csv(index=False))
+    pytest.main(["-q", __file__, "-p", "no:cacheprovider"], plugins=[Rows()])

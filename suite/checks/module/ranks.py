@@ -1,6 +1,6 @@
 """Checks that take two processes, each with half of a batch: together they must give what one gives of the whole.
 
-Run as `python -m suite.checks.module.ranks FILE.csv`, which starts itself again under torchrun,
+Run as `python -m suite.checks.module.ranks FILE`, which starts itself again under torchrun,
 once for every implementation.
 """
 
@@ -18,8 +18,9 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from impls import HyperLSTM, names
+from suite.shared import bound
 from suite.shared.cases import Case
-from suite.shared.children import Child
+from suite.shared.children import Child, beside_tests, leave
 from suite.shared.compare import agree, draw, implementation
 from suite.shared.files import ROOT
 
@@ -74,27 +75,24 @@ def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: list[Tensor]) -
 
 
 def start(path: Path) -> Child:
-    """Start the checks in two processes, into a CSV file of rows."""
-    return Child("suite.checks.module.ranks", path, OMP_NUM_THREADS="1")
+    """Start the checks in two processes, into a file of rows."""
+    return beside_tests("suite.checks.module.ranks", path)
 
 
 def main(path: Path) -> None:
-    """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 writes the rows."""
-    import pandas as pd
-
+    """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 leaves the rows."""
     from suite.checks.module.capabilities import CAPABILITIES, outcome
-    from suite.shared.results import write_whole
 
+    bound.killed_with(os.getppid())
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    rows = []
     for capability in (capability for capability in CAPABILITIES if capability.ranks):
         for name in names():
             found: list[Any] = [None] * WORLD
             dist.all_gather_object(found, outcome(capability, name, torch.device("cpu")))
             word, reason = next((one for one in found if one.word != "pass"), found[0])
-            rows.append({"capability": capability.name, "implementation": name, "outcome": word, "reason": reason})
-    if dist.get_rank() == 0:
-        write_whole(path, pd.DataFrame(rows).to_csv(index=False))
+            if dist.get_rank() == 0:
+                row = {"capability": capability.name, "implementation": name, "outcome": word, "reason": reason}
+                leave(path, row)
     dist.barrier()
     dist.destroy_process_group()
     # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.
