@@ -1,4 +1,4 @@
-"""The commands of the project: `nox -s` with verify, bench, study, report, compare, lint or sanitize."""
+"""The commands of the project: `nox -s` with verify, selftest, bench, study, report, compare, lint or sanitize."""
 
 import subprocess
 from pathlib import Path
@@ -21,11 +21,25 @@ def install(session: nox.Session, group: str) -> None:
 
 @nox.session
 def verify(session: nox.Session) -> None:
-    """Check every implementation; arguments go to pytest."""
+    """Check every implementation; arguments go to pytest, `-- --quick` leaves out what takes long."""
     install(session, "verify")
     session.install("--no-deps", *LABML)
-    # Child processes take turns with these tests: a thread that waits should not keep a core from them.
-    session.run("python", "-m", "pytest", "suite", *session.posargs, env={"OMP_WAIT_POLICY": "passive"})
+    pytest(session, *session.posargs)
+
+
+@nox.session
+def selftest(session: nox.Session) -> None:
+    """Check the suite's own machinery: timing, studies, results and pages; arguments go to pytest."""
+    install(session, "verify")
+    session.install("--no-deps", *LABML)
+    pytest(session, *(f"suite/{room}" for room in ("shared", "timing", "studies", "pages")), *session.posargs)
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run tests in one process a core; those of one group in one, in the order they are written in."""
+    workers = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder", "--benchmark-disable")
+    # Where processes share cores, a thread that waits should not keep a core from them.
+    session.run("python", "-m", "pytest", *workers, *arguments, env={"OMP_WAIT_POLICY": "passive"})
 
 
 @nox.session

@@ -84,7 +84,10 @@ class Sheet:
 
     def show(self, title: str, console: Console) -> None:
         """Print the table to a terminal, or plainly into a pipe."""
-        view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", show_edge=False, padding=(0, 1, 0, 0))
+        console.print()
+        if title:  # as a line of its own, since rich would wrap it to the table's width
+            console.print(title, style="italic")
+        view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for column in self.columns:
             view.add_column(column, justify="right" if column in self.formats else "left", overflow="fold")
         for line in self.words():

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,6 @@ from suite.shared.files import ROOT
 
 #: How often to look whether a process has ended, in seconds: seldom, since looking takes time from what is timed.
 POLL = 0.1
-#: Of the niceness of processes that work beside tests: the tests go first, as a product of two threads waits for the
-#: slower one.
-_LAST = 19
 
 Row = dict[str, Any]
 
@@ -39,7 +37,7 @@ class Child:
     """`python -m <module> <arguments>`, running since this was made.
 
     path: the file that its rows come in. log: where its output goes, by default beside the rows.
-    niceness: how far it stands back for other processes. environment: what to set, or with None to unset, for it.
+    environment: what to set, or with None to unset, for it.
     """
 
     def __init__(
@@ -48,7 +46,6 @@ class Child:
         path: Path,
         *arguments: str,
         log: Path | None = None,
-        niceness: int = 0,
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
         self.module, self.path, self.log = module, path, log or path.with_suffix(".log")
@@ -64,8 +61,6 @@ class Child:
                 stdout=output,
                 stderr=output,
             )
-        if niceness and hasattr(os, "setpriority"):
-            os.setpriority(os.PRIO_PROCESS, self.process.pid, niceness)
 
     def wait(self, limit: float = math.inf) -> str:
         """Return "ok" once it has ended well, else why not: a time-out, a crash or a failure.
@@ -97,7 +92,16 @@ class Child:
         self.process.communicate()
 
 
-def beside_tests(module: str, path: Path, **environment: str | None) -> Child:
-    """Start `python -m <module> FILE` with one thread, which works while tests run and stands back for them."""
+def rows_of(module: str, **environment: str | None) -> pd.DataFrame:
+    """Run `python -m <module> FILE` with one thread to its end, and return its rows.
+
+    environment: what to set, or with None to unset, for it.
+    """
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return Child(module, path, str(path), niceness=_LAST, environment=one_thread | environment)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        child = Child(module, path, str(path), environment=one_thread | environment)
+        try:
+            return child.rows()
+        finally:
+            child.stop()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from suite.shared import bound
-from suite.shared.children import Child, beside_tests, leave, left
+from suite.shared.children import Child, leave, left, rows_of
 from suite.shared.files import ROOT
 
 
@@ -56,19 +56,14 @@ def test_a_failure_that_nobody_expects_raises_with_what_was_said(tmp_path: Path)
         run(tmp_path, "{}['a']").rows()
 
 
-def test_who_works_beside_tests_has_one_thread_and_stands_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_gives_rows_to_a_test_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "scripted.py").write_text(
         "import os, sys\nfrom pathlib import Path\nfrom suite.shared.children import leave\n"
-        "leave(Path(sys.argv[1]), {'threads': os.environ['OMP_NUM_THREADS'], 'gone': os.environ.get('GONE')})\n"
-        "leave(Path(sys.argv[1]), {'nice': os.nice(0) if hasattr(os, 'nice') else 19})"
+        "leave(Path(sys.argv[1]), {'threads': os.environ['OMP_NUM_THREADS'], 'gone': os.environ.get('GONE')})"
     )
     monkeypatch.setenv("GONE", "no")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    child = beside_tests("scripted", tmp_path / "rows.jsonl", GONE=None)
-    assert child.wait() == "ok"
-    one, two = left(child.path)
-    assert one == {"threads": "1", "gone": None}
-    assert two == {"nice": 19}
+    assert rows_of("scripted", GONE=None).to_dict("records") == [{"threads": "1", "gone": None}]
 
 
 def lives(pid: int) -> bool:

@@ -16,7 +16,7 @@ import torch
 from impls.chunks import limited
 from impls.registry import dtype_name, find
 from suite.shared.cases import RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.children import Child, beside_tests, leave
+from suite.shared.children import leave
 from suite.shared.compare import Verdict, compare, implementation
 
 NAME = "batched_cuda"
@@ -44,11 +44,6 @@ def rows() -> Iterator[dict[str, Any]]:
 def verdict(row: Any) -> Verdict:
     """Return the verdict in a row."""
     return Verdict(row["tensor"], row["error"], row["allowed"])
-
-
-def start(path: Path) -> Child:
-    """Start running the pairs in a process whose Triton interprets, into a file of rows."""
-    return beside_tests("suite.checks.kernels.interpreted", path, TRITON_INTERPRET="1")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from suite.shared import bound
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.children import Child, beside_tests, leave
+from suite.shared.children import leave
 
 if TYPE_CHECKING:
     from impls.batched_cuda.tiles import Card
@@ -183,12 +183,6 @@ def complaints(row: Any) -> list[str]:
     if row.product and row.arithmetic != "float32" and not row.tensor_cores:
         found.append(f"{row.arithmetic} product: expected a tensor-core instruction in the PTX, got none")
     return found
-
-
-def start(path: Path) -> Child:
-    """Start compiling all that `chosen` lists, into a file of rows."""
-    # Triton compiles nothing where its interpreter is on.
-    return beside_tests("suite.checks.kernels.kernels", path, TRITON_INTERPRET=None)
 
 
 def main(path: Path) -> None:

@@ -16,9 +16,10 @@ from impls.batched_cuda.graphs import LATE
 from impls.registry import dtype_name, find, resolve
 from suite.checks.kernels import interpreted, kernels
 from suite.checks.kernels.interpreted import NAME, PAIRS
-from suite.conftest import Record
+from suite.conftest import Keep, Record
 from suite.pages.verify_tables import INTERPRETED
 from suite.shared.cases import Case
+from suite.shared.children import rows_of
 from suite.shared.compare import compare, implementation
 from suite.shared.files import ROOT
 
@@ -35,12 +36,27 @@ def gpu(device: torch.device) -> torch.device:
     return device
 
 
+@pytest.fixture(scope="module")
+def compiled() -> pd.DataFrame:
+    """Return the table of kernels compiled ahead of time; Triton compiles nothing where its interpreter is on."""
+    return rows_of("suite.checks.kernels.kernels", TRITON_INTERPRET=None)
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> pd.DataFrame:
+    """Return the verdicts on interpreted runs."""
+    return rows_of("suite.checks.kernels.interpreted", TRITON_INTERPRET="1").set_index(["case", "dtype"])
+
+
 @needs_triton
+@pytest.mark.xdist_group("compiled kernels")
 @pytest.mark.thorough("kernels compiled for cards that are not here")
 @pytest.mark.parametrize("capability", kernels.CAPABILITIES)
 @pytest.mark.parametrize("size", kernels.SIZES)
-def test_kernels_fit_the_card(compiled: pd.DataFrame, size: str, capability: int) -> None:
+def test_kernels_fit_the_card(compiled: pd.DataFrame, size: str, capability: int, keep: Keep) -> None:
     rows = compiled[(compiled["size"] == size) & (compiled["capability"] == capability)]
+    for row in rows.to_dict("records"):
+        keep("kernels", **row)
     phases = {"hyper_gates", "main_gates", "rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
     assert phases <= set(rows["kernel"])
     wrong = [
@@ -50,13 +66,15 @@ def test_kernels_fit_the_card(compiled: pd.DataFrame, size: str, capability: int
 
 
 @needs_triton
+@pytest.mark.xdist_group("interpreted kernels")
 @pytest.mark.thorough("kernels run by Triton's interpreter")
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
 def test_interpreted_equals_the_oracle(
-    case: Case, dtype: torch.dtype, verdicts: pd.DataFrame, device: torch.device, record: Record
+    case: Case, dtype: torch.dtype, device: torch.device, request: pytest.FixtureRequest, record: Record
 ) -> None:
     if device.type != "cpu":
         pytest.skip("Runs natively here, in the next test.")
+    verdicts = request.getfixturevalue("verdicts")
     worst = interpreted.verdict(verdicts.loc[(case.id, dtype_name(dtype))])
     record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
     assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from impls import HyperLSTM, names
 from suite.shared import bound
 from suite.shared.cases import Case
-from suite.shared.children import Child, beside_tests, leave
+from suite.shared.children import leave
 from suite.shared.compare import agree, draw, implementation
 from suite.shared.files import ROOT
 
@@ -72,11 +72,6 @@ def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: list[Tensor]) -
             raise AssertionError(f"grad {key}: expected a gradient, got None")
         found[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
     agree({key: value[None] for key, value in found.items()}, JOINED, x.device, 1)
-
-
-def start(path: Path) -> Child:
-    """Start the checks in two processes, into a file of rows."""
-    return beside_tests("suite.checks.module.ranks", path)
 
 
 def main(path: Path) -> None:

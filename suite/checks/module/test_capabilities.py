@@ -13,6 +13,7 @@ from suite.checks.module import capabilities, ranks
 from suite.checks.module.capabilities import CAPABILITIES, Capability, Outcome, outcome
 from suite.conftest import Keep
 from suite.pages.capability_tables import capability_matrix
+from suite.shared.children import rows_of
 
 CPU = torch.device("cpu")
 
@@ -38,6 +39,13 @@ def test_capability(capability: Capability, name: str, device: torch.device, kee
     _settle(capability, name, outcome(capability, name, device), keep)
 
 
+@pytest.fixture(scope="module")
+def halves() -> pd.DataFrame:
+    """Return what two processes with half a batch each came to."""
+    return rows_of("suite.checks.module.ranks").fillna("").set_index(["capability", "implementation"])
+
+
+@pytest.mark.xdist_group("two ranks")
 @pytest.mark.thorough("the capability matrix")
 @_cells(ranks=True)
 def test_capability_of_two_ranks(

@@ -1,0 +1,60 @@
+"""The end of a verification says what failed, what was checked, what was not and why, and the answer."""
+
+import io
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from suite.pages.verify_summary import answer, say
+from suite.pages.verify_tables import INTERPRETED
+
+ON_CUDA = "batched_cuda runs on cuda, not on cpu."
+
+
+def row(implementation: str, dtype: str, ratio: float | None, reason: str = "") -> dict[str, Any]:
+    verdict = "skipped" if ratio is None else "pass" if ratio <= 1 else "FAIL"
+    return {"implementation": implementation, "dtype": dtype, "verdict": verdict, "ratio": ratio, "reason": reason}
+
+
+RIGHT = [row("naive", "float64", 0.25), row("naive", "float32", 0.5), row("batched", "float32", 0.125)]
+INTERPRETED_ONE = row("batched_cuda", "float32", 0.375, INTERPRETED)
+SKIPPED_ONE = row("batched_cuda", "float32", None, ON_CUDA)
+
+
+def said(rows: list[dict[str, Any]], failed: int = 0) -> str:
+    return answer(pd.DataFrame(rows), failed)
+
+
+def test_the_answer_counts_what_ran_natively_and_names_what_did_not() -> None:
+    right = "2 implementations compute what the equation says, in 2 dtypes, worst error 0.50 of what is allowed"
+    assert said(RIGHT) == f"{right}."
+    assert said([*RIGHT, INTERPRETED_ONE]) == f"{right}; batched_cuda was interpreted, there is no GPU here."
+    assert said([*RIGHT, SKIPPED_ONE, INTERPRETED_ONE]) == said([*RIGHT, INTERPRETED_ONE])
+    assert said([*RIGHT, SKIPPED_ONE]) == f"{right}; not checked: {ON_CUDA}"
+    assert said([]) == said([SKIPPED_ONE]) == ""
+
+
+def test_the_answer_says_what_is_wrong() -> None:
+    assert said([*RIGHT, row("batched", "float64", 3.0)], failed=1) == (
+        "FAILED: what the equation says is not what these compute: batched in float64."
+    )
+    assert said(RIGHT, failed=2).startswith("2 tests FAILED, but 2 implementations compute")
+    assert said([], failed=2) == "2 tests FAILED."
+
+
+def test_at_80_columns_failures_come_first_and_no_name_wraps() -> None:
+    out = io.StringIO()
+    failed = [("suite/test_a.py::test_b[batched]", "AssertionError: grad x: relative error 2.00e-03, allowed 1.00e-03")]
+    reasons = {"compiled computes in float32, not in float16.": 3, "compiled computes in float32, not in bfloat16.": 4}
+    rows = {"verify": pd.DataFrame([*RIGHT, row("batched", "float64", 3.0), INTERPRETED_ONE])}
+    say(Console(file=out, width=80), rows, failed, reasons, {"training in float32": 5})
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert lines[:2] == ["FAILED suite/test_a.py::test_b[batched]", f"    {failed[0][1]}"]
+    assert max(map(len, lines)) <= 80
+    cells = [line.split() for line in lines]
+    assert ["naive", "2", "0.25", "0.50"] in cells
+    assert ["batched", "2", "3.00", "FAIL", "0.12"] in cells
+    assert ["batched_cuda", "1", "-", "0.38", INTERPRETED] in cells
+    assert ["compiled", "computes", "in", "float32", "alone", "7"] in cells
+    assert ["training", "in", "float32", "5"] in cells

@@ -1,0 +1,110 @@
+"""What a verification says in a terminal: failures, what was checked, what was not and why, and the answer."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from impls import names
+from impls.registry import dtype_name
+from suite.pages.sheets import Sheet
+from suite.pages.verify_tables import INTERPRETED
+from suite.pages.words import count
+from suite.shared.compare import FLOOR
+
+DTYPES = tuple(map(dtype_name, FLOOR))
+
+
+def checked(verify: pd.DataFrame) -> Sheet:
+    """Return a line for each implementation: its cases, and by dtype its worst error over the allowed one."""
+    ran = verify[verify["verdict"] != "skipped"]
+    lines: list[dict[str, Any]] = []
+    for name in names():
+        rows = ran[ran["implementation"] == name]
+        if len(rows):
+            worst = {dtype: _worst(rows[rows["dtype"] == dtype]) for dtype in DTYPES}
+            note = INTERPRETED if (rows["reason"] == INTERPRETED).all() else ""
+            lines.append({"implementation": name, "cases": len(rows), **worst, "": note})
+    return Sheet(lines, {"cases": count, **dict.fromkeys(DTYPES, "{:.2f}".format)})
+
+
+def _worst(rows: pd.DataFrame) -> float | str | None:
+    """Return the largest ratio of some rows, with a word where one failed; None if there is none."""
+    ratio = rows["ratio"].astype(float).max()
+    return f"{ratio:.2f} FAIL" if (rows["verdict"] == "FAIL").any() else ratio
+
+
+def sentences(rows: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """Yield a sentence for each other thing that was checked."""
+    faults, paper = (rows.get(name, pd.DataFrame()) for name in ("faults", "paper"))
+    for planted, wanted, what in (("fault", "rejected", "planted faults"), ("rewrite", "accepted", "rewrites")):
+        found = faults[faults["planted"] == planted] if len(faults) else faults
+        if len(found):
+            yield f"{(found['verdict'] == wanted).sum()} of {len(found)} {what} {wanted}."
+    if len(paper):
+        yield f"{(paper['verdict'] == 'matched').sum()} of the paper's {len(paper)} parameter counts matched."
+
+
+def not_run(reasons: Mapping[str, int]) -> Sheet:
+    """Return a line for each reason why tests were not run, with their number; one where only the dtype differs."""
+    counts: Counter[str] = Counter()
+    for reason, tests in reasons.items():
+        counts[re.sub(r", not in \w+$", " alone", reason.rstrip("."))] += tests
+    return _counted("not run here", counts)
+
+
+def _counted(title: str, counts: Mapping[str, int]) -> Sheet:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return Sheet([{title: what, "tests": tests} for what, tests in ordered], {"tests": count})
+
+
+def say(
+    console: Console,
+    rows: Mapping[str, pd.DataFrame],
+    failed: Sequence[tuple[str, str]],
+    reasons: Mapping[str, int],
+    left_out: Mapping[str, int],
+) -> None:
+    """Print all of it but the answer; failed: (test, what it said)."""
+    for test, message in failed:
+        console.print(f"FAILED {test}\n    {message}", soft_wrap=True, markup=False, highlight=False)
+    verify = rows.get("verify", pd.DataFrame())
+    if len(verify) and len(table := checked(verify)):
+        table.show("Worst error against the equation, as a multiple of what is allowed", console)
+    text = " ".join(sentences(rows))
+    if text:
+        console.print(f"\n{text}\n", highlight=False)
+    if reasons:
+        not_run(reasons).show("", console)
+    if left_out:
+        _counted("left out by --quick", left_out).show("", console)
+
+
+def answer(verify: pd.DataFrame, failed: int) -> str:
+    """Return in a sentence whether the implementations are right; nothing if none was held against the equation."""
+    ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
+    red = f"{failed} test{'s' * (failed != 1)} FAILED"
+    if ran.empty:
+        return f"{red}." if failed else ""
+    wrong = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
+    if len(wrong):
+        which = ", ".join(wrong["implementation"] + " in " + wrong["dtype"])
+        return f"FAILED: what the equation says is not what these compute: {which}."
+    native = ran[ran["reason"] != INTERPRETED]
+    right, dtypes = native["implementation"].nunique(), native["dtype"].nunique()
+    parts = [
+        f"{right} implementation{'s' * (right != 1)} compute{'s' * (right == 1)} what the equation says, in {dtypes} "
+        f"dtype{'s' * (dtypes != 1)}, worst error {ran['ratio'].astype(float).max():.2f} of what is allowed"
+    ]
+    for name, group in verify.groupby("implementation", sort=False):
+        if name in set(native["implementation"]):
+            continue
+        if name in set(ran["implementation"]):
+            parts.append(f"{name} was interpreted, there is no GPU here")
+        else:
+            parts.append(f"not checked: {group['reason'].iloc[0]}")
+    text = "; ".join(part.rstrip(".") for part in parts) + "."
+    return f"{red}, but {text}" if failed else text
