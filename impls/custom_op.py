@@ -5,6 +5,7 @@ what the forward sweep leaves; the rest is rebuilt chunk by chunk of steps and n
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,13 +15,7 @@ from torch import Tensor
 from . import transforms
 from .chunks import LIMITS, bounds, slices
 from .definition import LayerParams, LayerState, Run
-from .sweeps import Inputs, Past, Sweeps, Weights
-
-#: (x, params, start, keep) -> (out, last state, trajectory without out, residuals: one array or none); keep is whether
-#: the last two are wanted, which are empty without it
-Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
-#: (x, params, start, trajectory, residuals, d_out, d_last, needs) -> gradients of those of x, params and start in need
-Gradient = Callable[..., list[Tensor]]
+from .sweeps import Forward, Gradient, Inputs, Past, Sweeps, Weights
 
 #: What the arrays of one forward chunk take for each number of the output, where every phase of a step has its own.
 _NUMBERS = 40
@@ -34,8 +29,9 @@ def as_operator(module: str, sweeps: Sweeps) -> Run:
     """
     package, name = module.rsplit(".", 1)
     qualified = f"{package.replace('.', '_')}::{name}"
-    gradient = _gradient_op(qualified + "_backward", name, sweeps)
-    forward = _forward_op(qualified, sweeps, gradient)
+    forward_pass, backward_pass = sweeps.around(partial(_forward_pass, sweeps), partial(_backward_pass, sweeps))
+    gradient = _gradient_op(qualified + "_backward", name, sweeps, backward_pass)
+    forward = _forward_op(qualified, sweeps, forward_pass, gradient)
     transformed = _transformed(name, forward, gradient)
 
     def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
@@ -51,27 +47,13 @@ def as_operator(module: str, sweeps: Sweeps) -> Run:
     return run
 
 
-def _forward_op(qualified: str, sweeps: Sweeps, gradient: Gradient) -> Forward:
-    @torch.library.custom_op(qualified, mutates_args=())
+def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Gradient) -> Forward:
+    @torch.library.custom_op(qualified, mutates_args=(), tags=sweeps.tags)
     def op(
         x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-        p, (T, B, _) = LayerParams.of(params), x.shape
-        cut = [0, T] if sweeps.ring else bounds(LIMITS[x.device.type].forward, _NUMBERS, p, T, B)
-        chunks = slices(cut)
-        out, trajectory, residuals = _kept(sweeps, p, x, keep)
-        # What no backward pass will read, each chunk overwrites.
-        rest = trajectory or _states(p, x, min(T, sweeps.ring or max(steps.stop - steps.start for steps in chunks)))
-        sweep, weights = sweeps.forward(p), Weights(p)
-        s = LayerState(*(part.to(q.dtype) for part, q in zip(start, (out, *rest), strict=True)))
-        for steps in chunks:
-            K = steps.stop - steps.start
-            into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in rest))
-            s = sweep(Inputs(x[steps], weights), s, into, residuals[0][steps] if residuals else None)
-            # Cloned, since the next chunk may write where this state lies.
-            s = LayerState(*(part.clone() for part in s))
-        last = [part.to(x.dtype) for part in s]
-        return out, last, trajectory, residuals
+        out, last, trajectory, residuals = forward(x, params, start, keep)
+        return out, [part.to(x.dtype) for part in last], trajectory, residuals
 
     @op.register_fake
     def _(
@@ -84,8 +66,8 @@ def _forward_op(qualified: str, sweeps: Sweeps, gradient: Gradient) -> Forward:
     return op
 
 
-def _gradient_op(qualified: str, name: str, sweeps: Sweeps) -> Gradient:
-    @torch.library.custom_op(qualified, mutates_args=())
+def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) -> Gradient:
+    @torch.library.custom_op(qualified, mutates_args=(), tags=sweeps.tags)
     def op(
         x: Tensor,
         params: Sequence[Tensor],
@@ -96,16 +78,7 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps) -> Gradient:
         d_last: Sequence[Tensor],
         needs: Sequence[bool],
     ) -> list[Tensor]:
-        p, after = LayerParams.of(params), LayerState(*trajectory)
-        past = Past(x, LayerState(*start), after, residuals[0] if residuals else None, d_out)
-        carried = LayerState(*(d.to(q.dtype) for d, q in zip(d_last, after, strict=True)))
-        (needs_x,), needs_params, needs_start = _grouped(needs, (1, len(params), len(start)))
-        wanted = [name for name, need in zip(LayerParams._fields, needs_params, strict=False) if need]
-        d_x = x.new_empty(x.shape) if needs_x else None
-        d_params, d_start = sweeps.backward(p, wanted, past, carried, d_x)
-        grads = [] if d_x is None else [d_x]
-        grads += [d_params[name] for name in wanted]
-        grads += [d for d, need in zip(d_start, needs_start, strict=True) if need]
+        grads = gradient(x, params, start, trajectory, residuals, d_out, d_last, needs)
         return [grad.to(x.dtype) for grad in grads]
 
     @op.register_fake
@@ -114,6 +87,49 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps) -> Gradient:
 
     op.register_autograd(lambda *_: transforms.no_second_derivative(name))
     return op
+
+
+def _forward_pass(
+    sweeps: Sweeps, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool
+) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+    p, (T, B, _) = LayerParams.of(params), x.shape
+    cut = [0, T] if sweeps.ring else bounds(LIMITS[x.device.type].forward, _NUMBERS, p, T, B)
+    chunks = slices(cut)
+    out, trajectory, residuals = _kept(sweeps, p, x, keep)
+    # What no backward pass will read, each chunk overwrites.
+    rest = trajectory or _states(p, x, min(T, sweeps.ring or max(steps.stop - steps.start for steps in chunks)))
+    sweep, weights = sweeps.forward(p), Weights(p)
+    s = LayerState(*(part.to(q.dtype) for part, q in zip(start, (out, *rest), strict=True)))
+    for steps in chunks:
+        K = steps.stop - steps.start
+        into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in rest))
+        s = sweep(Inputs(x[steps], weights), s, into, residuals[0][steps] if residuals else None)
+        # Cloned, since the next chunk may write where this state lies.
+        s = LayerState(*(part.clone() for part in s))
+    return out, list(s), trajectory, residuals
+
+
+def _backward_pass(
+    sweeps: Sweeps,
+    x: Tensor,
+    params: Sequence[Tensor],
+    start: Sequence[Tensor],
+    trajectory: Sequence[Tensor],
+    residuals: Sequence[Tensor],
+    d_out: Tensor,
+    d_last: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    p, after = LayerParams.of(params), LayerState(*trajectory)
+    past = Past(x, LayerState(*start), after, residuals[0] if residuals else None, d_out)
+    carried = LayerState(*(d.to(q.dtype) for d, q in zip(d_last, after, strict=True)))
+    (needs_x,), needs_params, needs_start = _grouped(needs, (1, len(params), len(start)))
+    wanted = [name for name, need in zip(LayerParams._fields, needs_params, strict=False) if need]
+    d_x = x.new_empty(x.shape) if needs_x else None
+    d_params, d_start = sweeps.backward(p, wanted, past, carried, d_x)
+    grads = [] if d_x is None else [d_x]
+    grads += [d_params[name] for name in wanted]
+    return grads + [d for d, need in zip(d_start, needs_start, strict=True) if need]
 
 
 def _transformed(name: str, forward: Forward, gradient: Gradient) -> Forward:

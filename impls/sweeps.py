@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -67,6 +68,18 @@ Backward = Callable[
 ]
 
 
+#: A whole pass. (x, params, start, keep) -> (out, last state, trajectory without out, residuals: one array or none);
+#: keep says whether the last two are wanted, which are empty without it. The last cells may be wider than x.
+Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
+#: (x, params, start, trajectory, residuals, d_out, d_last, needs) -> gradients of those of x, params and start in need,
+#: which may be wider than x.
+Gradient = Callable[..., list[Tensor]]
+
+
+def _as_they_are(forward: Forward, gradient: Gradient) -> tuple[Forward, Gradient]:
+    return forward, gradient
+
+
 class Sweeps(NamedTuple):
     """What an implementation plugs in."""
 
@@ -74,3 +87,6 @@ class Sweeps(NamedTuple):
     backward: Backward
     leaves_residuals: bool = False  # the forward sweep has something to leave for the backward pass
     ring: int | None = None  # steps of states, but h, that a forward sweep of any length needs where nobody keeps them
+    #: What else is done around the two passes, such as capturing each in a CUDA graph.
+    around: Callable[[Forward, Gradient], tuple[Forward, Gradient]] = _as_they_are
+    tags: tuple[torch.Tag, ...] = ()  # of the operators

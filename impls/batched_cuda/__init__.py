@@ -31,7 +31,7 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
 
 
 def launches() -> "dict[str, Launches]":
-    """Return how the last forward and the last backward sweep over a chunk were started, by those names."""
+    """Return how the last pass "forward" and the last "backward" were started; of a long sequence, the last part."""
     from .launching import launches as asked
 
     return asked()
@@ -39,21 +39,21 @@ def launches() -> "dict[str, Launches]":
 
 def plain_launches() -> AbstractContextManager[None]:
     """Start every kernel from Python, never from a graph, while this context is open."""
-    from .launching import plain_launches as context
+    from .passes import plain_launches as context
 
     return context()
 
 
 def graph_bytes() -> int:
     """Return the bytes of device memory that CUDA graphs hold, their pools counted whole."""
-    from .launching import graph_bytes as asked
+    from .passes import graph_bytes as asked
 
     return asked()
 
 
 def clear() -> None:
     """Let all CUDA graphs go and give their memory back to the device."""
-    from .launching import clear as cleared
+    from .passes import clear as cleared
 
     cleared()
 

@@ -10,16 +10,16 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-
-#: A call: (tensors to read, None where there is none) -> tensors that it made.
-Body = Callable[[Sequence[Tensor | None]], Sequence[Tensor]]
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 #: The call of a size after which it is captured.
 LATE = 3
-#: Graphs kept, sizes remembered, and the share of the card's memory that what graphs read and write may take.
+#: Sizes whose graphs are kept, sizes remembered, and the share of the card's memory that what graphs read and write may
+#: take.
 COUNT, SIZES, SHARE = 64, 1024, 1 / 8
 
 
@@ -29,38 +29,43 @@ class Pool:
     They run one after another, so that one may use what another's temporary arrays leave.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.bytes = device, 0
+    def __init__(self, device: torch.device, stream: int) -> None:
+        self.device, self.stream, self.bytes = device, stream, 0
         self.handle, self.side = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
 
 class Graph:
-    """A call captured with the tensors that it reads and makes."""
+    """A call captured with the tensors that it reads and makes.
 
-    def __init__(self, body: Body, given: Sequence[Tensor | None], pool: Pool) -> None:
+    body: takes tensors and lists of them, and returns the same; it has run before at the same sizes, since a capture
+    must not compile or load a kernel.
+    """
+
+    free = True  # what it makes, the caller has copied before the next call
+
+    def __init__(self, body: Callable[..., Any], arguments: Sequence[Any], pool: Pool) -> None:
+        flat, nesting = tree_flatten(list(arguments))
         # A tensor made in inference mode could not be written to outside of it.
         with torch.inference_mode(False), torch.no_grad():
-            self.given = [None if q is None else torch.empty_like(q).copy_(q) for q in given]
-            self._graph, self.made = _capture(lambda: body(self.given), pool)
+            self.given: list[Tensor] = [torch.empty_like(q).copy_(q) for q in flat]
+            self.arguments = tree_unflatten(self.given, nesting)
+            self._graph, self.made = _capture(lambda: body(*self.arguments), pool)
         self.kernels = 0  # of Triton's that a replay runs; who captures counts them
-        self.bytes = sum(q.nbytes for q in (*self.given, *self.made) if q is not None)
+        self.bytes = sum(q.nbytes for q in (*self.given, *tree_leaves(self.made)))
 
-    def replay(self, given: Sequence[Tensor | None]) -> None:
-        """Make the tensors again from others of the same sizes."""
-        pairs = [(to, q) for to, q in zip(self.given, given, strict=True) if to is not None and q is not None]
-        torch._foreach_copy_([to for to, _ in pairs], [q for _, q in pairs])
+    def replay(self, arguments: Sequence[Any]) -> Any:
+        """Return what the call makes of other tensors of the same sizes: the graph's own, until the next replay."""
+        torch._foreach_copy_(self.given, tree_leaves(list(arguments)))
         self._graph.replay()
+        return self.made
 
 
-def _capture(work: Callable[[], Sequence[Tensor]], pool: Pool) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]:
-    """Return a graph of the work with the tensors that it makes; on an error, the stream is what it was.
-
-    The work has run before at the same sizes: a capture must not compile or load a kernel.
-    """
+def _capture(work: Callable[[], Any], pool: Pool) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """Return a graph of the work with what it makes; on an error, the stream is what it was."""
     here, graph = torch.cuda.current_stream(pool.device), torch.cuda.CUDAGraph()
     pool.side.wait_stream(here)
     with torch.cuda.stream(pool.side), _no_garbage_collection():
-        torch.cuda.current_blas_handle()  # nor may it make the handle for products, or their workspace on this stream
+        torch.cuda.current_blas_handle()  # a capture must not make it, nor its workspace for this stream
         reserved = torch.cuda.memory_reserved(pool.device)
         # What other threads do meanwhile, loading data for one, is not this capture's concern.
         graph.capture_begin(pool.handle, capture_error_mode="thread_local")
@@ -88,71 +93,109 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+class Kept(Protocol):
+    """What is kept for a size."""
+
+    @property
+    def given(self) -> Sequence[Tensor]:
+        """What its graphs have copies of."""
+
+    @property
+    def bytes(self) -> int:
+        """What its graphs read and make."""
+
+    @property
+    def free(self) -> bool:
+        """Whether the next call may use it."""
+
+
+V = TypeVar("V", bound=Kept)
+
+
 class Size:
-    """What is remembered of a size: calls since it had no graph, and how many of them a graph takes."""
+    """What is remembered of a size: calls for which it had no graph, and how many of them a graph takes."""
 
     def __init__(self) -> None:
         self.calls, self.takes = 0, float(LATE)
 
 
-class Graphs:
-    """The graphs that are kept, the least recently used of which make room, and the sizes that have been seen."""
+class Graphs(Generic[V]):
+    """What is kept by size, the least recently used of which makes room, and the sizes that have been seen."""
 
-    def __init__(self, count: int, total: Callable[[torch.device], float], sizes: int = SIZES) -> None:
-        self._count, self._total, self._sizes = count, total, sizes
-        self._kept: OrderedDict[Hashable, Graph] = OrderedDict()
+    def __init__(self) -> None:
+        self.count, self.values = COUNT, OrderedDict[Hashable, list[V]]()
         self._seen: OrderedDict[Hashable, Size] = OrderedDict()
         self._pools: dict[Hashable, Pool] = {}
 
-    def __len__(self) -> int:
-        return len(self._kept)
+    def __iter__(self) -> Iterator[V]:
+        """Go over all that is kept."""
+        return (value for values in self.values.values() for value in values)
 
     @property
     def bytes(self) -> int:
         """What graphs hold: copies of what they read, and their pools."""
-        read = (q.nbytes for graph in self._kept.values() for q in graph.given if q is not None)
-        return sum(read) + sum(pool.bytes for pool in self._pools.values())
+        return sum(q.nbytes for value in self for q in value.given) + sum(pool.bytes for pool in self._pools.values())
 
-    def find(self, key: Hashable) -> Graph | None:
-        """Return the graph of a size, which is now the most recently used, or None."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def due(self, key: Hashable) -> bool:
-        """Count a call of a size that has no graph, and return whether it is worth one now."""
-        size = self._size(key)
-        size.calls += 1
-        return size.calls >= size.takes
-
-    def never(self, key: Hashable) -> None:
-        """Remember a size as one whose graph there is no memory for."""
-        self._size(key).takes = math.inf
+    def find(self, key: Hashable) -> V | None:
+        """Return what is free of a size, which is now the most recently used, or None."""
+        if key in self.values:
+            self.values.move_to_end(key)
+        return next((value for value in self.values.get(key, ()) if value.free), None)
 
     def pool(self, device: torch.device, stream: int) -> Pool:
         """Return the pool of a stream's graphs."""
-        return self._pools.setdefault((device, stream), Pool(device))
+        key = device, stream
+        if key not in self._pools:
+            self._pools[key] = Pool(device, stream)
+        return self._pools[key]
 
-    def keep(self, key: Hashable, graph: Graph, device: torch.device) -> None:
-        """Keep a graph, and let the least recently used go where they are too many or too large."""
-        self._kept[key] = graph
-        total = self._total(device)
-        while len(self._kept) > 1 and (
-            len(self._kept) > self._count or sum(one.bytes for one in self._kept.values()) > total
-        ):
-            gone, _ = self._kept.popitem(last=False)
+    def consider(self, key: Hashable, make: Callable[[Pool], V], device: torch.device, stream: int) -> None:
+        """Count a call of a size for which nothing was free, and keep what is made once that happens often."""
+        size = self._size(key)
+        size.calls += 1
+        total, mine = SHARE * torch.cuda.get_device_properties(device).total_memory, self.values.get(key, [])
+        if size.calls < size.takes or (mine and self._bytes() + mine[0].bytes > total):
+            return
+        value = self.made(lambda: make(self.pool(device, stream)))
+        if value is None:
+            self.never(key)
+            return
+        size.calls = 0
+        self.values.setdefault(key, []).append(value)
+        self.values.move_to_end(key)
+        self._make_room(total)
+
+    def never(self, key: Hashable) -> None:
+        """Remember a size as one for whose graphs there is no memory."""
+        self._size(key).takes = math.inf
+
+    def made(self, make: Callable[[], Any]) -> Any:
+        """Return what is made, or None where there was no memory for it: then all graphs give theirs back."""
+        with suppress(torch.OutOfMemoryError):
+            return make()
+        self.clear()
+        return None
+
+    def clear(self) -> bool:
+        """Let all graphs go and their memory with them; return whether there were any."""
+        found = bool(self.values)
+        self.values.clear()
+        self._pools.clear()
+        torch.cuda.empty_cache()
+        return found
+
+    def _make_room(self, total: float) -> None:
+        while len(self.values) > 1 and (len(self.values) > self.count or self._bytes() > total):
+            gone, _ = self.values.popitem(last=False)
             size = self._size(gone)
             size.calls, size.takes = 0, 2 * size.takes
 
-    def clear(self) -> None:
-        """Let all graphs go and their memory with them."""
-        self._kept.clear()
-        self._pools.clear()
-        torch.cuda.empty_cache()
+    def _bytes(self) -> int:
+        return sum(value.bytes for value in self)
 
     def _size(self, key: Hashable) -> Size:
         size = self._seen.setdefault(key, Size())
         self._seen.move_to_end(key)
-        if len(self._seen) > self._sizes:
+        if len(self._seen) > SIZES:
             self._seen.popitem(last=False)
         return size

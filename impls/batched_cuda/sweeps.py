@@ -1,13 +1,15 @@
 """The layer function: both sweeps plugged into the skeleton of hand-written gradients."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..chunked_backward import BackwardSweep, Chunk, Deltas, by_chunks
 from ..custom_op import as_operator
 from ..definition import LayerParams, LayerState, hidden_weight
-from ..sweeps import ForwardSweep, Inputs, Sweeps
+from ..sweeps import Forward, ForwardSweep, Gradient, Inputs, Sweeps
 from . import backward, forward, launching
+from .passes import Passes
 from .target import dense
 
 
@@ -16,7 +18,7 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
     weights = forward.weights(p)
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
-        launching.run(forward.steps, (*map(dense, (inputs.vx, *s)), *weights), into)
+        launching.sweep(forward.steps, (*map(dense, (inputs.vx, *s)), *weights), into)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -33,7 +35,7 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
         cells = chunk.before.c, chunk.before.c_hat, chunk.after.c, chunk.after.c_hat
         given = (chunk.uh, chunk.vx, chunk.z, a, *cells, chunk.d_out, *carried)
         out = backward.outputs(chunk.uh, H, S, Z, p.norm_weight is not None)
-        launching.run(backward.steps, (*map(dense, given), *weights), out)
+        launching.sweep(backward.steps, (*map(dense, given), *weights), out)
         rec, inp, dy, dz, dc, dc_hat, *norms = out
         first = LayerState(rec[0] @ w_h, dc, rec[0, :, 4 * H :] @ w_s, dc_hat)
         return Deltas(rec, inp, dy.view(*dy.shape[:2], 4, H), dz.view(*dz.shape[:2], 12, Z), norms), first
@@ -41,4 +43,14 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
     return sweep
 
 
-run = as_operator(__package__, Sweeps(forward_sweep, by_chunks(backward_sweep)))
+def around(forward: Forward, gradient: Gradient) -> tuple[Forward, Gradient]:
+    """Return the passes as `Passes` runs them."""
+    both = Passes(forward, gradient)
+    return both.forward, both.gradient
+
+
+run = as_operator(
+    __package__,
+    # Inductor's own graphs cannot hold ours.
+    Sweeps(forward_sweep, by_chunks(backward_sweep), around=around, tags=(torch.Tag.cudagraph_unsafe,)),
+)

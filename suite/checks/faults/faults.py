@@ -301,7 +301,7 @@ FAULTS = (
     ),
     _operator(
         "x used up by the backward pass",
-        ("        grads = [] if d_x", "        x.data.zero_()\n        grads = [] if d_x"),
+        ("    grads = [] if d_x", "    x.data.zero_()\n    grads = [] if d_x"),
         damages="input x",
         kind="inputs damaged",
     ),
@@ -313,7 +313,7 @@ FAULTS = (
     ),
     _operator(
         "given h overwritten by the last",
-        ("last = [part", "start[0].data.copy_(s.h); last = [part"),
+        ("return out, list(s), traj", "start[0].data.copy_(s.h); return out, list(s), traj"),
         damages="input state h",
         kind="inputs damaged",
     ),
@@ -332,8 +332,8 @@ FAULTS = (
     _operator(
         "weight_h transposed by the backward pass",
         (
-            "        grads = [] if d_x",
-            "        p.weight_h.data.copy_(p.weight_h.mT.clone())\n        grads = [] if d_x",
+            "    grads = [] if d_x",
+            "    p.weight_h.data.copy_(p.weight_h.mT.clone())\n    grads = [] if d_x",
         ),
         damages="input weight_h",
         kind="inputs damaged",

@@ -57,7 +57,8 @@ class Seen:
     replays: int = 0
     kernels: int = 0  # run, from Python or from a graph
     cleared: int = 0
-    launched: list[tuple[str, tuple[Any, ...], tuple[bool, ...]]] = field(default_factory=list)
+    launched: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    unaligned: set[str] = field(default_factory=set)  # kernels given what starts elsewhere than `parts.starts` says
     read: list[tuple[str, Tensor]] = field(default_factory=list)  # in captures, made outside of them
     streams: dict[Any, set[int]] = field(default_factory=dict)  # that replayed a pool's graphs
 
@@ -159,12 +160,18 @@ class Card:
         if self.recorder is not None:
             self.recorder.kernel(kernel, args, options)
             return
-        constants = tuple(sorted((key, str(value)) for key, value in options.items() if key != "grid"))
-        aligned = tuple(q.data_ptr() % 16 == 0 for q in args if isinstance(q, Tensor))
         with self._running:
             self.seen.kernels += 1
-            self.seen.launched.append((kernel.__name__, constants, aligned))
+            self.seen.launched.append((kernel.__name__, options))
+            if any(q.data_ptr() % _alignment(q) for q in args if isinstance(q, Tensor)):
+                self.seen.unaligned.add(kernel.__name__)
             _run(kernel, *args, **options)
+
+
+def _alignment(q: Tensor) -> int:
+    """Return the bytes that a row of q starts at multiples of, if q does at multiples of 16."""
+    row = q.shape[-1] * q.element_size() | 16
+    return row & -row
 
 
 _run = InterpretedFunction.run
@@ -204,7 +211,7 @@ def graph_class(card: Card) -> type:
 def install(monkeypatch: pytest.MonkeyPatch) -> Card:
     """Put a card behind torch.cuda, and an empty memory behind `batched_cuda`, whose calls on the CPU are captured."""
     from impls import batched_cuda
-    from impls.batched_cuda import launching
+    from impls.batched_cuda import graphs, launching, passes
 
     card, pools = Card(), itertools.count()
 
@@ -229,8 +236,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Card:
         "get_device_properties": lambda device: type("Properties", (), {"total_memory": TOTAL}),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(launching, "captures", lambda device: True)
-    monkeypatch.setattr(launching, "_graphs", launching.new_graphs())
+    monkeypatch.setattr(passes, "captures", lambda device: True)
+    monkeypatch.setattr(passes, "_graphs", graphs.Graphs())
     monkeypatch.setattr(launching, "_last", {})
     monkeypatch.setattr(batched_cuda, "why_unavailable", lambda device, dtype: None)
     return card

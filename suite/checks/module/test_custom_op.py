@@ -14,7 +14,7 @@ from impls import HyperLSTM, batched_cpu, chunked_backward, names, why_unavailab
 from impls.batched_cpu import build
 from impls.chunks import limited
 from impls.definition import LayerParams
-from impls.registry import IMPLS
+from impls.registry import IMPLS, find
 from suite.shared.cases import Case
 from suite.shared.compare import compare, draw, implementation
 from suite.shared.files import ROOT
@@ -63,11 +63,13 @@ def test_chunks_of_any_length_give_the_same(
     assert worst.ratio <= 1, worst
 
 
-def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device) -> None:
+@pytest.mark.parametrize("keep", [False, True], ids=["nothing kept", "kept"])
+def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device, keep: bool) -> None:
     model, x, state = model_and_input(name, device)
-    params = [p.detach().clone().requires_grad_() for p in model.layers[0].parameters()]
-    start = [part[0].clone().requires_grad_() for part in state]
-    torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(), params, start, True))
+    assert find(name).run  # registers the operator
+    params = [p.detach().clone().requires_grad_(keep) for p in model.layers[0].parameters()]
+    start = [part[0].clone().requires_grad_(keep) for part in state]
+    torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(keep), params, start, keep))
 
 
 @pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
