@@ -1,0 +1,203 @@
+"""Options, and the rows that a run of the suite leaves behind."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from impls import why_unavailable
+from impls.registry import dtype_name, find
+from suite import report
+from suite.checks.definition.paper import MODELS
+from suite.checks.faults.faults import FAULTS
+from suite.checks.faults.rewrites import REWRITES
+from suite.checks.module.capabilities import CAPABILITIES
+from suite.pages import verify_summary
+from suite.shared import machine
+from suite.shared.cases import VERIFY_COMPILING, Case
+from suite.shared.compare import Verdict
+from suite.shared.results import RESULTS, ResultsError
+from suite.shared.rows import table
+
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+#: The name of a row among a test's user properties, which come to the process that writes results from any other.
+ROW = "row"
+#: By table and column, the values that still exist.
+LISTED: dict[str, dict[str, list[str]]] = {
+    "faults": {"edit": [edited.name for edited in (*FAULTS, *REWRITES)]},
+    "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
+    "paper": {"model": [model.name for model in MODELS]},
+}
+Keep = Callable[..., None]
+Record = Callable[..., None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what the suite can be told."""
+    group = parser.getgroup("hyperlstm")
+    group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
+    group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
+    group.addoption("--quick", action="store_true", help="leave out what is marked `thorough`, and say what that was")
+    group.addoption("--job", type=Path, help="JSON file of one benchmark job, see suite/bench.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Keep the host's name out of the raw results."""
+    machine_info.pop("node", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of xdist one thread, and let the process that started them gather what they find."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
+    else:
+        config.pluginmanager.register(Gathered(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one worker a core, and few where all share a GPU: each takes half a gigabyte of its memory."""
+    return min(torch.get_num_threads(), 16 if _device(config).type == "cpu" else 4)
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process() -> None:
+    """Forget compiled code: torch takes other sizes than before for a wish to compile once for all sizes, slowly."""
+    torch._dynamo.reset()
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Return the device that everything is checked on."""
+    return _device(request.config)
+
+
+def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None) -> str:
+    """Return why an implementation is not checked in a dtype on a case, or on what is no case of the table; else ""."""
+    if (reason := why_unavailable(name, device, dtype)) is not None:
+        return reason
+    if find(name).compiles_each_size and case not in VERIFY_COMPILING:
+        return f"{name} compiles anew for each size; it is checked on {len(VERIFY_COMPILING)} cases and before timing."
+    return ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is too much for a quick run."""
+    marks = {item: item.get_closest_marker("thorough") for item in items if config.getoption("--quick")}
+    left_out = {item: str(mark.args[0]) for item, mark in marks.items() if mark is not None}
+    config.stash[LEFT_OUT] = Counter(left_out.values())
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Keep:
+    """Give a function that keeps one row of a page of results, see `suite/shared/rows.py`."""
+
+    def keep_row(name: str, **row: Any) -> None:
+        request.node.user_properties.append((ROW, (table(name).name, row)))
+
+    return keep_row
+
+
+@pytest.fixture
+def record(keep: Keep) -> Record:
+    """Give a function that keeps one row of the verification table."""
+
+    def keep_verdict(
+        implementation: str, dtype: torch.dtype, case: str, outcome: str, worst: Verdict | None = None, reason: str = ""
+    ) -> None:
+        keep(
+            "verify",
+            implementation=implementation,
+            dtype=dtype_name(dtype),
+            case=case,
+            verdict=outcome,
+            ratio=worst.ratio if worst else None,
+            error=worst.error if worst else None,
+            allowed=worst.allowed if worst else None,
+            tensor=worst.tensor if worst else "",
+            reason=reason,
+        )
+
+    return keep_verdict
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what a worker left out, the same in each, to the process that started it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = dict(session.config.stash.get(LEFT_OUT, {}))
+
+
+class Gathered:
+    """A plugin that gathers what the tests of a run found, in whichever process, writes it down and says it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.failed: list[tuple[str, str]] = []
+        self.not_run: Counter[str] = Counter()
+        self.report: Path | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take a test's failure, the reason why it was not run, and at its end its rows."""
+        if report.failed:
+            self.failed.append((report.nodeid.split("@")[0], said(report)))
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.not_run[report.longrepr[2].removeprefix("Skipped: ")] += 1
+        if report.when == "teardown":
+            for key, value in report.user_properties:
+                if key == ROW:
+                    name, row = cast(tuple[str, dict[str, Any]], value)
+                    self.rows.setdefault(name, []).append(row)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker of xdist left out."""
+        self.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+    def pytest_sessionfinish(self) -> None:
+        """Put the rows into the results of this machine."""
+        device, results = _device(self.config), self.config.getoption("--results")
+        try:
+            for name, rows in self.rows.items():
+                table(name).put(results / machine.slug(device), rows, device, listed=LISTED.get(name))
+            if self.rows:
+                self.report = report.write_tables(results)
+        except ResultsError as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+
+    def pytest_terminal_summary(self) -> None:
+        """Show failures, what was checked, and what was not."""
+        rows = {name: pd.DataFrame(found) for name, found in self.rows.items()}
+        left_out = self.config.stash.get(LEFT_OUT, Counter())
+        verify_summary.say(Console(), rows, self.failed, self.not_run, left_out)
+        if self.report is not None:
+            Console().print(f"\nReport: {self.report}", soft_wrap=True, highlight=False)
+
+    def pytest_unconfigure(self) -> None:
+        """Answer, below pytest's own last line."""
+        answer = verify_summary.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
+        if answer:
+            Console(highlight=False).print(answer, soft_wrap=True)
+
+
+def said(report: pytest.TestReport) -> str:
+    """Return the first line of what a failed test says, which names the tensor."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return (crash.message if crash else report.longreprtext or "nothing").splitlines()[0]
+
+
+def _device(config: pytest.Config) -> torch.device:
+    name = config.getoption("--device")
+    return torch.device(name) if name else machine.default_device()
