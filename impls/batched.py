@@ -71,7 +71,7 @@ def step(w: Weights) -> Step:
 
 
 def unrolled(step: Callable[[Weights], Step]) -> Run:
-    """Return the implementation that takes such steps in a loop, with the products with x of many steps before them."""
+    """Return an implementation that takes such steps in a loop, with products with x of many steps at a time."""
 
     def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps: x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state."""

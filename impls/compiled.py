@@ -1,4 +1,4 @@
-"""`batched`, with its step compiled: what people get who put `torch.compile` on a cell and keep the loop in Python."""
+"""`batched` with its step compiled: what `torch.compile` on a cell gives; the loop over steps stays in Python."""
 
 from importlib.util import find_spec
 from typing import Any
@@ -23,7 +23,7 @@ _unrolled = batched.unrolled(lambda w: lambda v_t, a_x_t, s: _compiled(w, v_t, a
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return None if torch.compile can make code for the device, else the reason in a sentence."""
+    """Return None if torch.compile can compile for the device, else the reason in a sentence."""
     if device.type == "cuda":
         if find_spec("triton") is None:
             return "compiled needs Triton on a GPU; it is not installed."
@@ -44,8 +44,8 @@ def _once(value: Tensor | None) -> Any:
 def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps; the first call with new sizes, or in a new mode, compiles for many seconds.
 
-    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state. Where torch.compile or torch.export is at work
-    around this, the step is compiled there. A second derivative, or a transform of torch.func around this, raises
+    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state. Inside a caller's torch.compile or torch.export
+    the step is compiled as part of that. A second derivative, or a transform of torch.func around this, raises
     NotImplementedError.
     """
     if torch.compiler.is_compiling():

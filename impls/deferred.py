@@ -1,4 +1,4 @@
-"""A gradient written by hand: back through time goes only what must, all weight gradients come after the loop."""
+"""A hand-written gradient: the loop over steps does only what must be in order, weight gradients come after it."""
 
 from collections.abc import Callable, Sequence
 
@@ -114,7 +114,7 @@ class CellGradient:
         self.to_gates = torch.stack(  # [K, B, 4, F], from dc to i, f, g and from dh to o, after their norm
             [g * i * (1 - i), before * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)], dim=-2
         )
-        self.forget = [*f, torch.ones_like(f[0])]  # what comes into the chunk is already forgotten
+        self.forget = [*f, torch.ones_like(f[0])]  # dc at the chunk's end has been multiplied by f of the step after
         self.into_cell, self.into_gates = self.cell_norm.scale(self.to_cell), self.gates_norm.scale(self.to_gates)
         self.dy, self.d_gates = dy, self.gates_norm.scratch(dy)
         self.dh, self.dc = y.new_empty(after.shape), torch.empty_like(after)

@@ -1,4 +1,4 @@
-"""The one table of implementations, and what can be asked of it."""
+"""The table of implementations: which there are, and which of them run on a device in a dtype."""
 
 import os
 import sys
@@ -35,20 +35,21 @@ def _imported(name: str) -> str:
 
 @_constant
 def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return what the implementation's own module says."""
+    """Return what `why_unavailable` of the implementation's module says."""
     reason: str | None = sys.modules[_imported(name)].why_unavailable(device, dtype)
     return reason
 
 
 @dataclass(frozen=True)
 class Impl:
-    """One row of the table: the module `impls/<name>.py`, and what it promises.
+    """One implementation: the module `impls/<name>.py` or package `impls/<name>/`, and what it can do.
 
-    compiles_each_size: it takes many seconds for every new combination of sizes.
-    hand_written: its gradient is, and stands in an operator of `custom_op.py`.
-    probe: the module has a `why_unavailable(device, dtype)` of its own, asked when the row has no objection.
-    interpreted_on: devices on which it runs too where TRITON_INTERPRET=1 is set, through Triton's interpreter: the same
-        kernels, to be checked without a GPU. Such a run is never chosen by "auto" and never timed.
+    summary: what it adds to the ones before, in Markdown, for the table of the README.
+    compiles_each_size: every new combination of sizes is compiled first, which takes many seconds.
+    hand_written: its gradient is hand-written, in an operator of `custom_op.py`.
+    probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
+    interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
+        its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Impl:
         return by_segments(self.run)
 
     def interpreted(self, device: torch.device) -> bool:
-        """Return whether a run on device goes through Triton's interpreter."""
+        """Return whether a run on the device would go through Triton's interpreter."""
         return device.type in self.interpreted_on and os.environ.get("TRITON_INTERPRET") == "1"
 
     def why_unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -97,20 +98,18 @@ IMPLS = (
         "the equation: builds every sample's weight matrices at every step; the oracle of the checks",
         twice_differentiable=True,
     ),
-    Impl("row_scaled", "`d(z) * (W h)` instead of building weights", twice_differentiable=True),
-    Impl(
-        "batched", "four gates in one product, products with x for all steps before the loop", twice_differentiable=True
-    ),
+    Impl("row_scaled", "scales the rows of `W h` and `W x` instead of building weights", twice_differentiable=True),
+    Impl("batched", "four gates in one product; the products with x before the loop", twice_differentiable=True),
     Impl(
         "compiled",
-        "`torch.compile` on that step: what it gives, and what compiling takes",
+        "the step of `batched` through `torch.compile`",
         dtypes=(torch.float32, torch.bfloat16),
         compiles_each_size=True,
         probe=True,
     ),
     Impl(
         "deferred",
-        "gradient by hand: the loop back in time carries only what it must, weight gradients are products after it",
+        "a hand-written gradient: weight gradients are a few large products after the loop",
         hand_written=True,
     ),
     Impl(
@@ -124,7 +123,7 @@ IMPLS = (
     ),
     Impl(
         "batched_cpu",
-        "the loop over steps in C++, each thread with its own rows; built at first use",
+        "the loop over steps in C++, with the batch split among threads; built at first use",
         devices=("cpu",),
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
         hand_written=True,

@@ -1,8 +1,7 @@
-"""What `torch.func` needs of an operator and `torch.library` does not give it: vmap, and a gradient under transforms.
+"""What `torch.func` needs of an operator beyond what `torch.library` gives: vmap, and a gradient under transforms.
 
-A `torch.library` operator with a backward of its own raises under every transform. Here the same operator stands in an
-autograd function that transforms can see into. vmap runs the samples one after the other: the numbers are those of a
-loop in Python, and so is the time.
+An operator with `register_autograd` raises under every transform. Here it is wrapped in a `torch.autograd.Function`,
+which transforms support. vmap runs the samples one after the other: it takes the time of a loop in Python.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
 
-#: Takes and returns tensors, lists of them, and what is no tensor.
+#: Takes and returns tensors, lists of tensors, and other values.
 Call = Callable[..., Any]
 
 
@@ -22,7 +21,7 @@ def active() -> bool:
 
 
 class _Context:
-    """What a derivative sees of an autograd function whose arguments were flattened: everything as it was given."""
+    """The context of a function with flattened arguments, with `needs_input_grad` nested as the arguments were."""
 
     def __init__(self, ctx: Any) -> None:
         self._ctx = ctx
@@ -99,7 +98,7 @@ def no_second_derivative(name: str) -> NoReturn:
 
 
 class _Passed(torch.autograd.Function):
-    """A gradient on its way out."""
+    """The identity on a gradient, which has no gradient itself."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, name: str) -> Tensor:
