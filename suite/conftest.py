@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def keep(request: pytest.FixtureRequest) -> Keep:
-    """Give a function that keeps one row of a page of results, see `suite/shared/rows.py`."""
+    """Give a function that keeps one row of a page of results, see `suite/shared/rows.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
         request.node.user_properties.append((ROW, (table(name).name, row)))
