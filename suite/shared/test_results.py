@@ -148,9 +148,7 @@ def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_re
     rows = LETTERS.read(tmp_path)
     assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in stamp(CPU).items()}
     for column in ("colour", "commit"):
-        with pytest.raises(
-            ValueError, match=rf"letters: expected columns declared in .*{column}"
-        ):
+        with pytest.raises(ValueError, match=rf"letters: expected columns declared in .*{column}"):
             LETTERS.put(tmp_path, [{"name": "a", "n": 1, column: "red"}], CPU)
 
 

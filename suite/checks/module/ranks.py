@@ -1,14 +1,4 @@
-"""Checks that take two processes, each with half of a batch: together they must give what one gives of the whole.
-
-Run as `python -m suite.checks.module.ranks FILE`, which starts itself again under torchrun,
-once for every implementation.
-"""
-
-import os
-import sys
-from datetime import timedelta
-from pathlib import Path
-from typing import Any
+"""Checks that take two processes, each with half of a batch: together they must give what one gives of the whole."""
 
 import torch
 import torch.distributed as dist
@@ -17,12 +7,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
-from impls import HyperLSTM, names
-from suite.shared import bound
+from impls import HyperLSTM
 from suite.shared.cases import Case
-from suite.shared.children import leave
 from suite.shared.compare import agree, draw, implementation
-from suite.shared.files import ROOT
 
 WORLD = 2
 #: Half of it is the size that other capabilities are checked at, so that code compiled for one is that of the other.
@@ -72,39 +59,3 @@ def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: list[Tensor]) -
             raise AssertionError(f"grad {key}: expected a gradient, got None")
         found[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
     agree({key: value[None] for key, value in found.items()}, JOINED, x.device, 1)
-
-
-def main(path: Path) -> None:
-    """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 leaves the rows."""
-    from suite.checks.module.capabilities import CAPABILITIES, outcome
-
-    bound.killed_with(os.getppid())
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    for capability in (capability for capability in CAPABILITIES if capability.ranks):
-        for name in names():
-            found: list[Any] = [None] * WORLD
-            dist.all_gather_object(found, outcome(capability, name, torch.device("cpu")))
-            word, reason = next((one for one in found if one.word != "pass"), found[0])
-            if dist.get_rank() == 0:
-                row = {"capability": capability.name, "implementation": name, "outcome": word, "reason": reason}
-                leave(path, row)
-    dist.barrier()
-    dist.destroy_process_group()
-    # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    if "LOCAL_RANK" in os.environ:
-        main(Path(sys.argv[1]))
-    else:
-        torchrun = [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={WORLD}",
-            "-m",
-            "suite.checks.module.ranks",
-        ]
-        os.chdir(ROOT)
-        os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv[1:]])

@@ -42,7 +42,7 @@ def test_capability(capability: Capability, name: str, device: torch.device, kee
 @pytest.fixture(scope="module")
 def halves() -> pd.DataFrame:
     """Return what two processes with half a batch each came to."""
-    return rows_of("suite.checks.module.ranks").fillna("").set_index(["capability", "implementation"])
+    return rows_of("suite.checks.module.two_ranks").fillna("").set_index(["capability", "implementation"])
 
 
 @pytest.mark.xdist_group("two ranks")
