@@ -9,7 +9,7 @@ import pandas as pd
 
 from suite.pages.answers import answers
 from suite.pages.pages import PAGES
-from suite.pages.readme import write_readme
+from suite.pages.readme import write_readmes
 from suite.pages.sheets import markdown
 from suite.pages.webpage import report_html
 from suite.shared.results import RESULTS, ResultsError, write_whole
@@ -46,7 +46,7 @@ def write_tables(results: Path) -> Path:
     made = {folder: {name: parts for name, parts in pages.items() if parts} for folder, pages in made.items()}
     write_whole(results / "README.md", index_markdown(results))
     if results == RESULTS:
-        write_readme(results)
+        write_readmes(results)
     whole = results / "report.html"
     write_whole(whole, report_html({folder: pages for folder, pages in made.items() if pages}))
     return whole

@@ -1,4 +1,4 @@
-"""What the README shows of the results: the plot of speed, and one table of the ladder."""
+"""What the READMEs show of the results: the plot of speed, one table of the ladder, the capability matrix."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,8 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl, dtype_name
 from suite.pages.bench_tables import interval
-from suite.pages.sheets import Sheet
+from suite.pages.capability_tables import capabilities_page
+from suite.pages.sheets import Part, Sheet, markdown
 from suite.pages.words import made_on, ranged
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
@@ -15,7 +16,8 @@ from suite.shared.results import write_whole
 from suite.shared.rows import table
 from suite.shared.trust import sources
 
-README = ROOT / "README.md"
+#: By the name of the marks that it stands between, the file that shows it.
+READMES = {"speed": ROOT / "README.md", "ladder": ROOT / "README.md", "capabilities": ROOT / "suite/checks/README.md"}
 #: The workload whose training time the ladder shows, in float32 without layer norm.
 WORKLOAD = "medium"
 TIME = f"training time / {BASELINE}"
@@ -72,30 +74,34 @@ def shown_first(results: Path) -> Path | None:
     return min((path.parent for path in results.glob("*/bench.csv")), key=place, default=None)
 
 
-def parts(results: Path) -> dict[str, str]:
-    """Return what stands between the README's marks, by the name of the mark."""
+def parts(results: Path) -> dict[str, list[Part]]:
+    """Return what stands between the READMEs' marks, by their name; nothing where no machine has results."""
     machine = shown_first(results)
     if machine is None:
         return {}
-    where = f"{results.name}/{machine.name}"
-    rows = table("bench").read(machine)
-    plot = f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)\n\n{made_on(rows)}"
-    can = [pd.DataFrame(columns=table("capabilities").key)]
-    can += [table("capabilities").read(path.parent) for path in results.glob("*/capabilities.csv")]
-    text = (
-        f"{ladder(pd.concat(can), rows).markdown()}\n\nTraining time is that of a step of the workload {WORKLOAD} "
-        f"without layer norm in float32, with a 95 % interval. All workloads: "
-        f"[bench]({where}/bench.md); all capabilities: "
-        f"[capabilities]({where}/capabilities.md)."
+    where, rows, own = (
+        f"{results.name}/{machine.name}",
+        table("bench").read(machine),
+        table("capabilities").read(machine),
     )
-    return {"speed": plot, "ladder": text}
+    can = [own, *(table("capabilities").read(path.parent) for path in results.glob("*/capabilities.csv"))]
+    about = (
+        f"Training time is that of a step of the workload {WORKLOAD} without layer norm in float32, with a "
+        f"95 % interval. All workloads: [bench]({where}/bench.md)."
+    )
+    return {
+        "speed": [f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)", made_on(rows)],
+        "ladder": [ladder(pd.concat(can), rows), about],
+        "capabilities": capabilities_page(own)[1:] if len(own) else [],
+    }
 
 
-def write_readme(results: Path) -> None:
-    """Put the plot and the table into the README, each between its two marks."""
-    text = README.read_text(encoding="utf-8")
-    for name, part in parts(results).items():
-        head, rest = text.split(start := f"<!-- {name} -->\n")
-        _, tail = rest.split(end := f"<!-- end of {name} -->")
-        text = f"{head}{start}\n{part}\n\n{end}{tail}"
-    write_whole(README, text)
+def write_readmes(results: Path) -> None:
+    """Put each part into its README, between the two marks of its name; ValueError where there are none."""
+    for name, found in parts(results).items():
+        text = READMES[name].read_text(encoding="utf-8")
+        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        if text.count(start) != 1 or text.count(end) != 1:
+            raise ValueError(f"{READMES[name]}: expected {start.strip()} and {end} once each")
+        head, rest = text.split(start)
+        write_whole(READMES[name], f"{head}{start}\n{markdown(found)}\n{end}{rest.split(end)[1]}")

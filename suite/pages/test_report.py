@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from suite import report
+from suite.pages import readme
 from suite.pages.answers import answers
 from suite.pages.bench_plots import roofline
 from suite.pages.pages import PAGES
@@ -24,7 +25,8 @@ from suite.pages.verify_tables import verdict
 from suite.pages.words import three
 from suite.shared.examples import HERE, made, verified
 from suite.shared.results import RESULTS
-from suite.shared.rows import table
+from suite.shared.rows import TABLES, table
+from suite.shared.trust import sources
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -176,6 +178,44 @@ def test_a_table_sorts_by_its_numbers_and_shows_them_in_words() -> None:
     assert [sheet.number(line, "run") for line in lines] == [3, None, None]
     assert "| --- | ---: | ---: |" in sheet.markdown()
     assert re.findall(r'data-order="(.*?)"', sheet.html())[:4] == ["1234.5", "3", "Infinity", "Infinity"]
+
+
+def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up(tmp_path)
+    cells = [
+        {"capability": name, "implementation": "batched", "outcome": outcome, "reason": "why"} | HERE
+        for name, outcome in (("second derivative", "pass"), ("torch.func.jacrev", "no"), ("torch.func.vmap", "pass"))
+    ]
+    table("capabilities").replace(tmp_path / "some-machine", cells, listed={"capability": []})
+    file = tmp_path / "README.md"
+    marks = [f"<!-- {name} -->\nold\n<!-- end of {name} -->" for name in readme.READMES]
+    file.write_text("before\n" + "\n".join(marks) + "\nafter\n")
+    monkeypatch.setattr(readme, "READMES", dict.fromkeys(readme.READMES, file))
+    medium = [row | {"workload": "medium"} for row in made("batched", 0.1)]
+    table("bench").replace(tmp_path / "some-machine", medium)
+    readme.write_readmes(tmp_path)
+    text = file.read_text()
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "some-machine/speed.svg)" in text
+    assert re.search(r"\| \[`batched`\].* \| yes \| no \| 2\.00 \(1\.98-2\.02\) \|\n", text)
+    assert "| torch.func.jacrev | no (1) |" in text
+    file.write_text("no marks")
+    with pytest.raises(ValueError, match="expected <!-- speed --> and <!-- end of speed --> once each"):
+        readme.write_readmes(tmp_path)
+
+
+@pytest.mark.parametrize("name", [table.name for table in TABLES])
+def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path: Path) -> None:
+    folder = next(RESULTS.glob(f"*/{name}.csv")).parent
+    page = next(page for page in PAGES if page.name == name)
+    rows = table(name).read(folder).assign(sources=sources())
+    assert "**Stale**" not in markdown(page.content(rows))
+    last = rows.index[-1]
+    assert "**Stale**: 1 of" in markdown(
+        page.content(rows.assign(sources=rows["sources"].where(rows.index != last, "x")))
+    )
 
 
 def test_a_roofline_is_drawn_only_where_something_was_timed() -> None:
