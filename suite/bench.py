@@ -14,13 +14,14 @@ from rich.console import Console
 
 from impls import names, registry
 from suite import report
-from suite.pages.bench_tables import bench_view
+from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.pages.words import count
 from suite.shared import machine, trust
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
 from suite.shared.jobs import Job
+from suite.shared.load import BUSY, Others, at_first
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import table
@@ -112,12 +113,15 @@ def jobs(options: argparse.Namespace) -> list[Job]:
 
 
 def completed(
-    rows: Sequence[Mapping[str, Any]], standing: trust.Standing, ceilings: Mapping[str, Mapping[str, Any]]
+    rows: Sequence[Mapping[str, Any]],
+    standing: trust.Standing,
+    ceilings: Mapping[str, Mapping[str, Any]],
+    taken: float | None,
 ) -> list[dict[str, Any]]:
-    """Return rows with the verification that they rest on, and their shares of the hardware's ceilings."""
+    """Return rows with the verification that they rest on, shares of the hardware's ceilings, and cores taken."""
     found = []
     for row in rows:
-        whole = dict(row) | {"verify": standing.word, "verify_rows": standing.rows}
+        whole = dict(row) | {"verify": standing.word, "verify_rows": standing.rows, "taken_cores": taken}
         if row["status"] == "ok" and row["dtype"] in ceilings:
             whole |= hardware.share(row, ceilings[row["dtype"]])
         found.append(whole)
@@ -142,17 +146,21 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
         show_plan(todo, console)
         return 0
     say_refused(todo, console)
+    others = Others()
+    if any(p.runs for p in todo):
+        say_busy(at_first(torch.device(options.device)), console)
     log = make_folder(folder / "raw") / "log.txt"
     log.unlink(missing_ok=True)
     done: list[Planned] = []
     try:
         ceilings = measured_ceilings(options, folder, todo)
-        with display([p.job.label for p in todo], [p.seconds for p in todo], console) as shown:
+        with display([p.job for p in todo], [p.seconds for p in todo], console) as shown:
             for p in todo:
                 shown.start(p.job)
+                others.cores()
                 rows = outcome(p, folder, log)
                 if rows:
-                    whole = completed(rows, p.standing, ceilings)
+                    whole = completed(rows, p.standing, ceilings, others.taken(p.job.torch_device))
                     table("bench").put(folder, whole, p.job.torch_device, options.part)
                 shown.end(p.job, rows)
                 done.append(p)
@@ -177,6 +185,7 @@ def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned],
         f"{table('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
     )
     say(console, f"\nTables: {where}\nReport: {whole}")
+    say(console, conclusion(here))
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 
@@ -199,6 +208,31 @@ def say_refused(todo: Sequence[Planned], console: Console) -> None:
     words = sorted({p.standing.word for p in todo if p.instead is not None and p.instead.startswith("refused")})
     if words:
         say(console, f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified.")
+
+
+def say_busy(taken: float | None, console: Console) -> None:
+    """Say before the minutes pass that figures will count for nothing."""
+    if taken is not None and taken > BUSY:
+        say(
+            console,
+            f"Other processes keep {taken:.1f} of the cores busy that this needs, which slows some subjects far more\n"
+            "than others. Rows made meanwhile are marked, and no answer rests on them: better wait for those to end.",
+        )
+
+
+def conclusion(rows: pd.DataFrame) -> str:
+    """Return the last lines: what went wrong, what other processes slowed, and the answer."""
+    if rows.empty:
+        return "No rows."
+    lines = []
+    wrong = int(rows["status"].str.startswith(WRONG).sum())
+    lines += [f"{wrong} of {len(rows)} rows went wrong; bench.md says how."] * bool(wrong)
+    counted = without_busy(rows)
+    busy = int((counted["status"] != rows["status"]).sum())
+    lines += [
+        f"{busy} of {len(rows)} rows were made while other processes kept cores busy: marked, and not counted."
+    ] * bool(busy)
+    return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 
 def show_plan(todo: Sequence[Planned], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from suite.pages.bench_tables import answer, bench_summary
+from suite.pages.bench_tables import answer, bench_summary, without_busy
 from suite.pages.sheets import Part
 from suite.pages.verify_tables import verdict
 from suite.pages.words import made_on
@@ -11,7 +11,7 @@ from suite.shared.rows import table
 
 def answers(folder: Path) -> list[Part]:
     """Return a machine's answer: a sentence on speed, one on correctness, and the table by workload."""
-    bench, verify = (table(name).read(folder) for name in ("bench", "verify"))
+    bench, verify = without_busy(table("bench").read(folder)), table("verify").read(folder)
     summary = bench_summary(bench)
     parts: list[Part] = [f"**{answer(bench)}**"] if len(summary) else []
     parts += [verdict(verify)] if len(verify) else []

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from suite.pages.bench_tables import without_busy
 from suite.shared.cases import BASELINE, LADDER
 
 if TYPE_CHECKING:
@@ -17,12 +18,13 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
     """Draw the ladder: for each workload every implementation's time as a multiple of the LSTM's."""
     from suite.pages.plots import INK, look, panels, plain
 
+    rows = without_busy(rows)
     timed = rows[rows["status"] == "ok"]
     if timed.empty:
         return None
     workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
     names = [name for name in LADDER if (timed["implementation"] == name).any()]
-    figure, axes = panels(len(workloads), 1, width=5.2, height=0.75 + 0.24 * len(names))
+    figure, axes = panels(len(workloads), 1, width=5.2, height=0.75 + 0.24 * len(names) + 0.9 / len(workloads))
     for panel, group in zip(axes, workloads, strict=True):
         for _, row in group.iterrows():
             style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"

@@ -9,6 +9,7 @@ from impls import names
 from suite.pages.sheets import Format, Part, Sheet
 from suite.pages.words import MB, NONE, count, made_on, percent, ranged, sizes, status, three, two
 from suite.shared.cases import BASELINE, PEER
+from suite.shared.load import BUSY
 from suite.shared.pairing import Interval, noise_floor, verdict
 
 
@@ -135,10 +136,11 @@ def figures(row: pd.Series, *columns: str) -> tuple[Any, ...] | None:
 
 
 def marks(rows: list[pd.Series]) -> str:
-    """Return how many rounds of the passes something disturbed."""
+    """Return how many rounds of the passes something disturbed, and whether other processes took cores."""
     disturbed = int(sum(row["disturbed"] for row in rows))
     throttled = sum(int(row["throttled"]) for row in rows if str(row["throttled"]) != "unknown")
     words = [f"{disturbed} disturbed"] * bool(disturbed) + [f"{throttled} throttled"] * bool(throttled)
+    words += ["busy machine"] * any(row.get("taken_cores", 0) > BUSY for row in rows)
     return ", ".join(words) or NONE
 
 
@@ -146,6 +148,14 @@ def fastest(group: Group) -> str | None:
     """Return our implementation that trains fastest, by the paired ratio."""
     found = {name: row["ratio"] for name in names() if (row := group.timed(name, "train")) is not None}
     return min(found, key=lambda name: found[name]) if found else None
+
+
+def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in which those made while other processes took cores have no figures, but a status that says so."""
+    if "taken_cores" not in rows:
+        return rows
+    busy = (rows["status"] == "ok") & (rows["taken_cores"] > BUSY)
+    return rows.assign(status=rows["status"].mask(busy, "busy: other processes took cores"))
 
 
 def bench_summary(rows: pd.DataFrame) -> Sheet:
@@ -222,7 +232,7 @@ the time of the least work, or of the least bytes, over the time taken. Multiply
 row-scaled form, by formula, for all (a training step has thrice the multiply-adds), so that the naive form's waste
 shows as time. *calls a step* are operators that torch was asked for once more for each step more. A round is
 *disturbed* when its baseline took 1.5 times the usual, and *throttled* when the GPU's clock after it was below 0.9 of
-the fastest.
+the fastest. *busy machine*: other processes took more than a quarter of a core from it, so that no answer rests on it.
 
 The naive form's weight tensor is tied to the row-scaled one, so that all compute one function; a free tensor would be
 n_z times as many parameters, with gradients and Adam moments to match:"""
@@ -230,8 +240,9 @@ n_z times as many parameters, with gradients and Adam moments to match:"""
 
 def bench_page(rows: pd.DataFrame) -> list[Part]:
     """Return the answer first, then every table, then how to read them."""
-    parts: list[Part] = [f"# Benchmark\n\n{answer(rows)}\n\n{made_on(rows)}"]
-    summary = bench_summary(rows)
+    counted = without_busy(rows)
+    parts: list[Part] = [f"# Benchmark\n\n{answer(counted)}\n\n{made_on(rows)}"]
+    summary = bench_summary(counted)
     if len(summary):
         parts += ["## The fastest to train", summary]
     for group in groups(rows):

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from impls.registry import IMPLS, Impl, dtype_name
-from suite.pages.bench_tables import interval
+from suite.pages.bench_tables import interval, without_busy
 from suite.pages.capability_tables import capabilities_page
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.pages.words import made_on, ranged
@@ -81,7 +81,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
         return {}
     where, rows, own = (
         f"{results.name}/{machine.name}",
-        table("bench").read(machine),
+        without_busy(table("bench").read(machine)),
         table("capabilities").read(machine),
     )
     can = [own, *(table("capabilities").read(path.parent) for path in results.glob("*/capabilities.csv"))]

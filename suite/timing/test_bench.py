@@ -17,7 +17,10 @@ import torch
 from rich.console import Console
 
 from suite import bench
+from suite.pages.answers import answers
+from suite.pages.bench_plots import speed
 from suite.pages.bench_tables import bench_page, bench_summary
+from suite.pages.plots import svg
 from suite.pages.sheets import markdown
 from suite.shared import pairing, trust, work
 from suite.shared.cases import SHORT, WORKLOADS
@@ -309,17 +312,61 @@ def test_without_an_a_a_run_there_is_no_verdict() -> None:
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
 
 
-def test_a_terminal_shows_the_workload_that_runs_and_a_pipe_a_line(tmp_path: Path) -> None:
-    jobs = [job(tmp_path, name, layer_norms=(False, True)) for name in ("naive", "batched")]
-    terminal = live.Terminal([j.label for j in jobs], [12.0, None])
-    terminal.start(jobs[0])
-    terminal.end(jobs[0], made("naive", 0) + made("naive", 0.1234, layer_norm=True))
-    terminal.start(jobs[1])
-    console = Console(file=StringIO(), width=80)
-    console.print(terminal.render())
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert re.search(r"naive +time-out +time-out +123\.4 +123\.4", text)
-    assert re.search(r"batched +\.\.\.", text)
-    assert "1/2" in text
-    assert live.line(jobs[1], made("batched", 0.1)) == "small float32 batched: forward 100 ms (2 x), train 100 ms (2 x)"
-    assert live.line(jobs[1], made("batched", 0)) == "small float32 batched: time-out: 9 s"
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
+def test_a_run_shows_a_line_a_job_within_80_columns(tmp_path: Path, terminal: bool) -> None:
+    jobs = [job(tmp_path, name, layer_norms=(False, True)) for name in ("naive", "batched_cuda", "torch.nn.LSTM")]
+    console = Console(file=StringIO(), width=80, force_terminal=terminal)
+    with live.display(jobs, [12.0, None, 3.0], console) as shown:
+        ran = [made("naive", 0) + made("naive", 0.1234, layer_norm=True), [], made("torch.nn.LSTM", 2)]
+        for one, rows in zip(jobs, ran, strict=True):
+            shown.start(one)
+            shown.end(one, rows)
+        assert shown.bar.tasks[0].completed == 12 + 7.5 + 3
+    text = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 80
+    lines = [line for line in map(str.rstrip, text.splitlines()) if line.strip() and "to go" not in line]
+    assert [line.split() for line in lines] == [
+        ["small,", "T", "3,", "B", "2,", "float32,", "ms"],
+        ["forward", "train", "forward,", "norm", "train,", "norm"],
+        ["naive", "time-out", "time-out", "123.4", "123.4"],
+        ["batched_cuda", "has", "its", "rows"],
+        ["torch.nn.LSTM", "2000", "2000"],
+    ]
+
+
+def busy(cores: float) -> list[dict[str, Any]]:
+    return made("batched", 0.1, taken_cores=0.1) + made("deferred", 0.05, taken_cores=cores)
+
+
+def test_the_last_line_answers() -> None:
+    assert bench.conclusion(pd.DataFrame(busy(0.2))) == (
+        "deferred trains fastest in 1 of 1 tables. It takes 1.00 times torch.nn.LSTM's time for 1.45 times its work."
+    )
+    assert bench.conclusion(pd.DataFrame(made("batched", 0))) == "No answer: nothing of ours has trained."
+
+
+def test_rows_made_beside_busy_processes_are_marked_and_no_answer(tmp_path: Path) -> None:
+    rows = pd.DataFrame(busy(1.5))
+    marked, fastest = bench.conclusion(rows).splitlines()
+    assert marked == "2 of 4 rows were made while other processes kept cores busy: marked, and not counted."
+    assert fastest.startswith("batched trains fastest in 1 of 1 tables.")
+    text = markdown(bench_page(rows))
+    assert "`batched` trains fastest in 1 of 1 tables" in text
+    assert re.search(r"\| deferred \|.*\| busy machine \|", text)
+    table("bench").replace(tmp_path, busy(1.5))
+    assert "`batched` trains fastest" in markdown(answers(tmp_path))
+
+
+def test_a_busy_machine_is_told_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.say_busy(1.9, Console())
+    assert "Other processes keep 1.9 of the cores busy that this needs" in capsys.readouterr().out
+    for little in (None, 0.0, 0.2):
+        bench.say_busy(little, Console())
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_workload_and_one_implementation_are_drawn_without_a_warning() -> None:
+    drawn = speed(pd.DataFrame(made("batched", 0.1)))
+    assert drawn is not None
+    assert "torch.nn.LSTM" in svg(drawn)

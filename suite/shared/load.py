@@ -1,0 +1,68 @@
+"""How many cores other processes take from what is measured: figures made meanwhile say more about those."""
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+#: More cores taken than this mark a row, which no answer rests on.
+BUSY = 0.25
+#: Seconds of a first look.
+LOOK = 1.0
+
+_STAT = Path("/proc/stat")
+
+
+class _Times(NamedTuple):
+    """Seconds of the clock, of all processors at work, and of those this process and its ended children had."""
+
+    clock: float
+    busy: float
+    own: float
+
+
+class Others:
+    """The cores that other processes keep busy."""
+
+    def __init__(self) -> None:
+        self.then = _times()
+
+    def cores(self) -> float | None:
+        """Return how many, in the mean since this was made or last asked; None where the system does not tell.
+
+        Linux counts what each processor does. Elsewhere there is the load of the last minute, which has our share.
+        """
+        before, self.then = self.then, _times()
+        seconds = self.then.clock - before.clock
+        own = (self.then.own - before.own) / seconds
+        if _STAT.exists():
+            return max(0.0, (self.then.busy - before.busy) / seconds - own)
+        return max(0.0, os.getloadavg()[0] - own) if hasattr(os, "getloadavg") else None
+
+    def taken(self, device: torch.device) -> float | None:
+        """Return the cores that others took of those that work on a device needs, see `cores`."""
+        others = self.cores()
+        needed = torch.get_num_threads() if device.type == "cpu" else 1
+        return None if others is None else round(max(0.0, others + needed - (os.cpu_count() or 1)), 2)
+
+
+def _times() -> _Times:
+    own = os.times()
+    return _Times(time.monotonic(), _busy(), own.user + own.system + own.children_user + own.children_system)
+
+
+def _busy() -> float:
+    """Return the seconds that processors have worked, or were taken by other machines on the same hardware."""
+    if not _STAT.exists():
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, _STAT.read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def at_first(device: torch.device) -> float | None:
+    """Return the cores that others take of those that work on a device needs, while this process does nothing."""
+    others = Others()
+    time.sleep(LOOK)
+    return others.taken(device)

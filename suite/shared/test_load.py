@@ -1,0 +1,60 @@
+"""Other processes are seen by the cores that they keep from what is measured; our own, and free cores, are not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from suite.shared import load
+from suite.shared.examples import CPU
+
+
+def moments(monkeypatch: pytest.MonkeyPatch, *times: tuple[float, float, float]) -> None:
+    told = iter(times)
+    monkeypatch.setattr(load, "_times", lambda: load._Times(*next(told)))
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "busy", "own", "taken"),
+    [
+        (2, 2, 20.0, 18.0, 0.2),  # 10 s: ours had 1.8 cores of 2, others 0.2
+        (2, 2, 20.0, 5.0, 1.5),
+        (8, 2, 60.0, 20.0, 0.0),  # four of others, on cores that we leave free
+        (8, 4, 80.0, 20.0, 2.0),
+        (2, 2, 17.9, 18.0, 0.0),  # clocks are coarse
+    ],
+)
+def test_cores_taken_are_those_that_others_have_of_ours(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, busy: float, own: float, taken: float
+) -> None:
+    moments(monkeypatch, (100.0, 0.0, 0.0), (110.0, busy, own))
+    monkeypatch.setattr(load.os, "cpu_count", lambda: cores)  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(load, "_STAT", Path("/"))
+    assert load.Others().taken(CPU) == pytest.approx(taken)
+
+
+def test_a_gpu_needs_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments(monkeypatch, (0.0, 0.0, 0.0), (10.0, 70.0, 0.0))
+    monkeypatch.setattr(load.os, "cpu_count", lambda: 8)  # type: ignore[attr-defined]
+    monkeypatch.setattr(load, "_STAT", Path("/"))
+    assert load.Others().taken(torch.device("cuda", 0)) == 0
+
+
+def test_where_no_processor_is_counted_the_load_of_the_last_minute_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_STAT", Path("/no such file"))
+    monkeypatch.setattr(load.os, "getloadavg", lambda: (2.5, 0.0, 0.0))  # type: ignore[attr-defined]
+    moments(monkeypatch, (0.0, 0.0, 0.0), (10.0, 0.0, 5.0))
+    assert load.Others().cores() == 2.0
+    monkeypatch.delattr(load.os, "getloadavg")  # type: ignore[attr-defined]
+    moments(monkeypatch, (0.0, 0.0, 0.0), (10.0, 0.0, 5.0))
+    assert load.Others().cores() is None
+
+
+@pytest.mark.skipif(not load._STAT.exists(), reason="no /proc/stat")
+def test_processors_work_and_this_process_with_them() -> None:
+    before = load._times()
+    while (now := load._times()).own - before.own < 0.05:
+        sum(range(10_000))
+    assert now.busy > before.busy
+    assert now.clock > before.clock
