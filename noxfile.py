@@ -1,4 +1,4 @@
-"""The commands of the project: `nox -s` with verify, selftest, bench, study, report, compare, lint or sanitize."""
+"""The commands of the project: `nox -s` with a name, or several. `nox --list` says what each does."""
 
 import subprocess
 from pathlib import Path
@@ -40,6 +40,18 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     workers = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder", "--benchmark-disable")
     # Where processes share cores, a thread that waits should not keep a core from them.
     session.run("python", "-m", "pytest", *workers, *arguments, env={"OMP_WAIT_POLICY": "passive"})
+
+
+@nox.session
+@nox.parametrize("triton", ["newest", "of-torch-cuda"])
+def kernels(session: nox.Session, triton: str) -> None:
+    """Interpret and compile every Triton kernel for every card, under both Tritons that users have; takes no GPU."""
+    install(session, "verify")
+    arguments = [*session.posargs]
+    if triton == "of-torch-cuda":
+        session.install(*nox.project.dependency_groups(PYPROJECT, triton))
+        arguments += ["--results", session.create_tmp()]  # the results are of the newest
+    pytest(session, "suite/checks/kernels/test_kernels.py", "--all-kernels", *arguments)
 
 
 @nox.session

@@ -44,6 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
     group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
     group.addoption("--quick", action="store_true", help="leave out what is marked `thorough`, and say what that was")
+    group.addoption(
+        "--all-kernels",
+        action="store_true",
+        help="interpret every case in every dtype, and compile kernels for every card, not for one",
+    )
     group.addoption("--job", type=Path, help="JSON file of one benchmark job, see suite/bench.py")
 
 

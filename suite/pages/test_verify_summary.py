@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 
 from suite.pages.verify_summary import answer, say
-from suite.pages.verify_tables import INTERPRETED
+from suite.shared.cases import INTERPRETED
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from impls import names
 from impls.registry import dtype_name
 from suite.pages.sheets import Sheet
-from suite.pages.verify_tables import INTERPRETED
 from suite.pages.words import count
+from suite.shared.cases import INTERPRETED
 from suite.shared.compare import FLOOR
 
 DTYPES = tuple(map(dtype_name, FLOOR))

@@ -6,9 +6,7 @@ import pandas as pd
 
 from suite.pages.sheets import Part, Sheet
 from suite.pages.words import count, made_on, two
-
-#: The reason in the row of a run through Triton's interpreter.
-INTERPRETED = "interpreted"
+from suite.shared.cases import INTERPRETED
 
 
 def verify_table(rows: pd.DataFrame) -> Sheet:

@@ -126,6 +126,8 @@ VERIFY_TILES = _both(
 
 #: How the training run is called in the verification table.
 TRAINING = "training"
+#: The reason in that table of a run through Triton's interpreter.
+INTERPRETED = "interpreted"
 
 #: The paper's own models, and two that fit anywhere.
 WORKLOADS = {

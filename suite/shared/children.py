@@ -92,15 +92,15 @@ class Child:
         self.process.communicate()
 
 
-def rows_of(module: str, **environment: str | None) -> pd.DataFrame:
-    """Run `python -m <module> FILE` with one thread to its end, and return its rows.
+def rows_of(module: str, *arguments: str, **environment: str | None) -> pd.DataFrame:
+    """Run `python -m <module> FILE <arguments>` with one thread to its end, and return its rows.
 
     environment: what to set, or with None to unset, for it.
     """
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        child = Child(module, path, str(path), environment=one_thread | environment)
+        child = Child(module, path, str(path), *arguments, environment=one_thread | environment)
         try:
             return child.rows()
         finally:

@@ -1,8 +1,8 @@
 """What can be checked of a GPU's kernels on a CPU.
 
-Run as `python -m suite.checks.kernels.interpreted FILE` with TRITON_INTERPRET=1, in a process of its own.
-The kernels are the very functions that a GPU runs, started phase by phase in the same order. Not seen here: speed, what
-programs of one launch do to one another, the order of memory, streams and graph capture, TF32. Interpreted runs are
+Run as `python -m suite.checks.kernels.interpreted FILE [all]` with TRITON_INTERPRET=1, in a process of its own.
+The kernels are the very functions that a GPU runs, started phase by phase in the same order, and every address that
+they touch is traced. Not seen here: speed, the order of memory, streams and graph capture. What is interpreted is
 checked, never timed.
 """
 
@@ -20,25 +20,45 @@ from suite.shared.children import leave
 from suite.shared.compare import Verdict, compare, implementation
 
 NAME = "batched_cuda"
-#: Draws of a case: sizes that need several tiles have enough numbers in one.
-DRAWS = 1
+_DTYPES = find(NAME).dtypes
 #: The smallest of the sizes that every implementation is checked at, packed sequences, and all that have edges between
 #: tiles.
-PAIRS = [(case, dtype) for case in (*VERIFY[:2], RAGGED[0], *VERIFY_TILES) for dtype in find(NAME).dtypes]
+PAIRS = [(case, dtype) for case in (*VERIFY[:2], RAGGED[0], *VERIFY_TILES) for dtype in _DTYPES]
+#: What `verify` interprets: each case with edges in one dtype.
+SOME_PAIRS = [*PAIRS[: 3 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(VERIFY_TILES))]
+#: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
+DRAWS, SOME_DRAWS = 8, 1
 
 
-def judged(case: Case, dtype: torch.dtype, device: torch.device) -> Verdict:
+def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DRAWS) -> Verdict:
     """Return the worst verdict on a case, in chunks of two steps: a sweep's first and last step are special."""
     two_steps = 2 * 40 * case.B * case.H * dtype.itemsize
     with limited(device.type, forward=two_steps, backward=two_steps):
-        return compare(implementation(NAME), case, dtype, device, draws=DRAWS)[0]
+        return compare(implementation(NAME), case, dtype, device, draws=draws)[0]
 
 
-def rows() -> Iterator[dict[str, Any]]:
-    """Run every pair on the CPU and yield its verdict."""
-    for case, dtype in PAIRS:
-        worst = judged(case, dtype, torch.device("cpu"))
-        yield {"case": case.id, "dtype": dtype_name(dtype), **vars(worst)}
+def rows(everything: bool) -> Iterator[dict[str, Any]]:
+    """Run pairs on the CPU and yield the verdict on each, and what its trace found wrong."""
+    from suite.checks.kernels.interpreter import patch_language_once
+    from suite.checks.kernels.planted import PLANTED
+    from suite.checks.kernels.rounding import wrongly_rounded
+    from suite.checks.kernels.traced import traced
+
+    patch_language_once()
+    for case, dtype in PAIRS if everything else SOME_PAIRS:
+        with traced() as trace:
+            worst = judged(case, dtype, torch.device("cpu"), DRAWS if everything else SOME_DRAWS)
+        counts = {"launches": trace.launches, "programs": trace.programs, "addresses": trace.addresses}
+        yield {"case": case.id, "dtype": dtype_name(dtype), **vars(worst), **counts, "wrong": _said(trace.wrong)}
+    for name, start in PLANTED.items():
+        with traced() as trace:
+            start()
+        yield {"case": name, "dtype": "planted", "wrong": _said(trace.wrong)}
+    yield {"case": "rounding", "dtype": "tf32", "wrong": wrongly_rounded()}
+
+
+def _said(wrong: dict[str, int]) -> str:
+    return ", ".join(f"{fault}: {n} times" for fault, n in wrong.items())
 
 
 def verdict(row: Any) -> Verdict:
@@ -47,5 +67,5 @@ def verdict(row: Any) -> Verdict:
 
 
 if __name__ == "__main__":
-    for row in rows():
+    for row in rows(everything=sys.argv[2:] == ["all"]):
         leave(Path(sys.argv[1]), row)

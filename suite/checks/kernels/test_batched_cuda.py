@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,12 +13,10 @@ from torch import Tensor
 from impls import HyperLSTM, triton_driver, why_unavailable
 from impls.batched_cuda.graphs import LATE
 from impls.registry import dtype_name, find, resolve
-from suite.checks.kernels import interpreted, kernels
+from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME, PAIRS
-from suite.conftest import Keep, Record
-from suite.pages.verify_tables import INTERPRETED
+from suite.conftest import Record
 from suite.shared.cases import Case
-from suite.shared.children import rows_of
 from suite.shared.compare import compare, implementation
 from suite.shared.files import ROOT
 
@@ -34,50 +31,6 @@ def gpu(device: torch.device) -> torch.device:
     if device.type != "cuda" or reason is not None:
         pytest.skip(reason or f"Needs --device cuda, this run is on {device.type}.")
     return device
-
-
-@pytest.fixture(scope="module")
-def compiled() -> pd.DataFrame:
-    """Return the table of kernels compiled ahead of time; Triton compiles nothing where its interpreter is on."""
-    return rows_of("suite.checks.kernels.kernels", TRITON_INTERPRET=None)
-
-
-@pytest.fixture(scope="module")
-def verdicts() -> pd.DataFrame:
-    """Return the verdicts on interpreted runs."""
-    return rows_of("suite.checks.kernels.interpreted", TRITON_INTERPRET="1").set_index(["case", "dtype"])
-
-
-@needs_triton
-@pytest.mark.xdist_group("compiled kernels")
-@pytest.mark.thorough("kernels compiled for cards that are not here")
-@pytest.mark.parametrize("capability", kernels.CAPABILITIES)
-@pytest.mark.parametrize("size", kernels.SIZES)
-def test_kernels_fit_the_card(compiled: pd.DataFrame, size: str, capability: int, keep: Keep) -> None:
-    rows = compiled[(compiled["size"] == size) & (compiled["capability"] == capability)]
-    for row in rows.to_dict("records"):
-        keep("kernels", **row)
-    phases = {"hyper_gates", "main_gates", "rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
-    assert phases <= set(rows["kernel"])
-    wrong = [
-        f"{row.kernel} in {row.arithmetic}: {found}" for row in rows.itertuples() for found in kernels.complaints(row)
-    ]
-    assert not wrong, "\n".join(wrong)
-
-
-@needs_triton
-@pytest.mark.xdist_group("interpreted kernels")
-@pytest.mark.thorough("kernels run by Triton's interpreter")
-@pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
-def test_interpreted_equals_the_oracle(
-    case: Case, dtype: torch.dtype, device: torch.device, request: pytest.FixtureRequest, record: Record
-) -> None:
-    if device.type != "cpu":
-        pytest.skip("Runs natively here, in the next test.")
-    verdicts = request.getfixturevalue("verdicts")
-    worst = interpreted.verdict(verdicts.loc[(case.id, dtype_name(dtype))])
-    record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
-    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
 
 
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])

@@ -1,7 +1,7 @@
 """Every kernel of `batched_cuda`, compiled ahead of time for cards that need not be here.
 
 What is compiled is what a GPU would run, as `launched.py` writes it down: the same kernels, tiles, warps and argument
-types. Run as `python -m suite.checks.kernels.kernels FILE`, in a process of its own, since Triton compiles
+types. Run as `python -m suite.checks.kernels.compiled FILE [all]`, in a process of its own, since Triton compiles
 nothing where its interpreter is on. No GPU and no driver is needed.
 """
 
@@ -25,13 +25,18 @@ from suite.shared.children import leave
 if TYPE_CHECKING:
     from impls.batched_cuda.tiles import Card
 
-
-#: The workloads at whose sizes kernels are compiled.
-SIZES = ("char-ptb", "enwik8", "handwriting", "medium")
-
-
-#: Compute capabilities, ten to the whole number: A100, H100, B200.
-CAPABILITIES = (80, 90, 100)
+_BASE = WORKLOADS["char-ptb"]
+#: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.
+SIZES: dict[str, Case] = {
+    **{name: WORKLOADS[name] for name in ("char-ptb", "enwik8", "handwriting", "medium", "small")},
+    **{f"B {B}": replace(_BASE, B=B) for B in (512, 768, 1024, 2048, 4096)},
+    "H 513": replace(_BASE, H=513),
+    **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
+}
+#: Compute capabilities, ten to the whole number: A100, A10, L4, H100, B200, RTX 5090.
+CAPABILITIES = (80, 86, 89, 90, 100, 120)
+#: What `verify` compiles for: the card with the least shared memory and the fewest multiprocessors of its kind.
+SOME_CAPABILITIES = (86,)
 
 
 class Arithmetic(NamedTuple):
@@ -47,12 +52,14 @@ FLOAT16 = Arithmetic("float16", "float16", "ieee")
 TF32 = Arithmetic("tf32", "float32", "tf32")
 FLOAT32 = Arithmetic("float32", "float32", "ieee")
 
-#: (arithmetic, layer norm) that are compiled for every workload and card,
+#: (arithmetic, layer norm) that are compiled for every size and card,
 EVERYWHERE = ((BFLOAT16, False), (BFLOAT16, True), (TF32, False))
 #: and (arithmetic, layer norm, capability) for char-ptb. float16 takes of a card what bfloat16 takes, so one shows its
 #: instructions; the norms hold no products, and float32's own products use no tensor cores, so the card with the fewest
 #: registers to spare shows both.
 ONCE = ((FLOAT16, False, 90), (TF32, True, 80), (FLOAT32, False, 80))
+#: (size, arithmetic, layer norm) that `verify` compiles.
+SOME = (("char-ptb", BFLOAT16, True), ("char-ptb", TF32, False), ("B 1024", BFLOAT16, False))
 
 #: The most a kernel may spill, in bytes a thread.
 SPILL = 128
@@ -63,8 +70,6 @@ _TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 class Kernel(NamedTuple):
     """One kernel as a sweep would start it."""
 
-    size: str
-    layer_norm: bool
     arithmetic: str
     capability: int
     module: str
@@ -74,25 +79,30 @@ class Kernel(NamedTuple):
     options: tuple[tuple[str, int], ...]
 
 
-def chosen() -> Iterator[Kernel]:
-    """Yield what is compiled."""
-    for case in map(WORKLOADS.__getitem__, SIZES):
-        for capability in CAPABILITIES:
-            for arithmetic, layer_norm in EVERYWHERE:
-                yield from listed(case, arithmetic, capability, layer_norm)
-    for arithmetic, layer_norm, capability in ONCE:
-        yield from listed(WORKLOADS["char-ptb"], arithmetic, capability, layer_norm)
+def chosen(everything: bool) -> dict[Kernel, str]:
+    """Return what is compiled, each kernel once, with the first size that needs it."""
+    wanted = [(size, *what, capability) for size in SIZES for capability in CAPABILITIES for what in EVERYWHERE]
+    wanted += [(_BASE.name, *what) for what in ONCE]
+    some = [(*what, capability) for what in SOME for capability in SOME_CAPABILITIES]
+    found: dict[Kernel, str] = {}
+    for size, arithmetic, layer_norm, capability in wanted if everything else some:
+        for kernel in listed(SIZES[size], arithmetic, capability, layer_norm):
+            found.setdefault(kernel, size)
+    return found
 
 
 def listed(case: Case, arithmetic: Arithmetic, capability: int, layer_norm: bool) -> Iterator[Kernel]:
-    """Yield each kernel that forward and backward start at a case's sizes on a card, once."""
+    """Yield each kernel that forward and backward start at a case's sizes on the card of a capability."""
+    yield from kernels(replace(case, layer_norm=layer_norm), arithmetic, capability, _card(capability))
+
+
+def kernels(case: Case, arithmetic: Arithmetic, capability: int, card: "Card") -> Iterator[Kernel]:
+    """Yield each kernel that forward and backward start at a case's sizes on a card."""
     import torch
 
     from suite.checks.kernels.launched import launched
 
-    card, dtype = _card(capability), getattr(torch, arithmetic.dtype)
-    found = launched(replace(case, layer_norm=layer_norm), card, dtype, arithmetic.precision)
-    seen: dict[Kernel, None] = {}
+    found = launched(case, card, getattr(torch, arithmetic.dtype), arithmetic.precision)
     for kernel, _, given, constants in (*found.forward, *found.backward):
         names = kernel.arg_names
         types = dict(zip(names, map(_type, given), strict=False)) | {k: "constexpr" for k in constants if k in names}
@@ -100,16 +110,16 @@ def listed(case: Case, arithmetic: Arithmetic, capability: int, layer_norm: bool
         fixed |= {k: v for k, v in constants.items() if k in names}
         options = tuple((k, v) for k, v in constants.items() if k not in names)
         signature = tuple(types[n] for n in names)
-        described = (case.name, layer_norm, arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__)
-        seen[Kernel(*described, signature, tuple(fixed.items()), options)] = None
-    yield from seen
+        described = arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__
+        yield Kernel(*described, signature, tuple(fixed.items()), options)
 
 
 def _card(capability: int) -> "Card":
     """Return the card that stands for a compute capability."""
     from impls.batched_cuda import tiles
 
-    return {80: tiles.A100, 90: tiles.H100, 100: tiles.B200}[capability]
+    cards = tiles.A100, tiles.A10, tiles.L4, tiles.H100, tiles.B200, tiles.RTX_5090
+    return dict(zip(CAPABILITIES, cards, strict=True))[capability]
 
 
 def _type(value: Any) -> str:
@@ -121,8 +131,8 @@ def _type(value: Any) -> str:
     return "*" + _TYPES[str(value.dtype).removeprefix("torch.")]
 
 
-def compiled(kernel: Kernel) -> dict[str, Any]:
-    """Compile one kernel and return its row: what it takes of a multiprocessor, and whether it uses tensor cores."""
+def build(kernel: Kernel) -> Any:
+    """Compile one kernel, or take it from Triton's cache, as a launch on the card would."""
     from importlib import import_module
 
     import triton
@@ -130,29 +140,33 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
     from triton.compiler import ASTSource
 
     function = getattr(import_module(kernel.module), kernel.name)
-    signature = dict(zip(function.arg_names, kernel.signature, strict=True))
-    source = ASTSource(function, signature, dict(kernel.constants))
+    source = ASTSource(function, dict(zip(function.arg_names, kernel.signature, strict=True)), dict(kernel.constants))
+    return triton.compile(source, target=GPUTarget("cuda", kernel.capability, 32), options=dict(kernel.options))
+
+
+def compiled(kernel: Kernel) -> dict[str, Any]:
+    """Compile one kernel and return its row: what it takes of a multiprocessor, and which instructions it uses."""
+    import triton
+
     start = time.perf_counter()
-    binary = triton.compile(source, target=GPUTarget("cuda", kernel.capability, 32), options=dict(kernel.options))
+    binary = build(kernel)
     seconds = time.perf_counter() - start
-    usage = _resources(binary.asm["cubin"], binary.metadata.name)
+    usage, ptx = _resources(binary.asm["cubin"], binary.metadata.name), binary.asm["ptx"]
     constants = dict(kernel.constants)
     return {
-        "size": kernel.size,
-        "layer_norm": kernel.layer_norm,
+        "kernel": kernel.name,
         "arithmetic": kernel.arithmetic,
         "capability": kernel.capability,
-        "kernel": f"{kernel.name} ({constants['F']})" if "F" in constants else kernel.name,
-        "rows": constants.get("ROWS"),
-        "units": constants.get("UNITS"),
-        "depth": constants.get("DEPTH"),
-        **dict(kernel.options),
+        **{name.lower(): constants.get(name) for name in ("F", "ROWS", "UNITS", "DEPTH")},
+        **{name: value for name, value in kernel.options if name.startswith("num_")},
         "registers": usage["REG"],
         "stack_bytes": usage["STACK"],
         "shared_bytes": binary.metadata.shared,
         "shared_limit": _card(kernel.capability).shared,
         "product": ".dot" in binary.asm["ttir"],
-        "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", binary.asm["ptx"])),
+        "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
+        "rounds": "-8192" in ptx,  # the mask of what TF32 keeps
+        "async_copies": "cp.async" in ptx,
         "seconds": seconds,
         "triton": triton.__version__,
     }
@@ -182,16 +196,24 @@ def complaints(row: Any) -> list[str]:
         found.append(f"shared memory: expected at most {row.shared_limit} bytes a block, got {row.shared_bytes}")
     if row.product and row.arithmetic != "float32" and not row.tensor_cores:
         found.append(f"{row.arithmetic} product: expected a tensor-core instruction in the PTX, got none")
+    if row.product and row.arithmetic == "tf32" and not row.rounds:
+        found.append("tf32 product: expected operands rounded to nearest in the PTX, got none")
     return found
 
 
-def main(path: Path) -> None:
-    """Compile on every core there is, and leave the rows."""
-    context = get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, bound.killed_with, (os.getpid(),)) as pool:
-        for row in pool.map(compiled, list(chosen()), chunksize=4):
-            leave(path, row)
+def workers() -> int:
+    """Return how many processes compile: one a core that this process may use, at most 16."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, cores)
+
+
+def main(path: Path, everything: bool) -> None:
+    """Compile, and leave the rows."""
+    kernels = chosen(everything)
+    with ProcessPoolExecutor(workers(), get_context("spawn"), bound.killed_with, (os.getpid(),)) as pool:
+        for size, row in zip(kernels.values(), pool.map(compiled, kernels), strict=True):
+            leave(path, {"size": size, **row})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), everything=sys.argv[2:] == ["all"])

@@ -1,0 +1,110 @@
+"""The kernels of `batched_cuda` without a GPU: interpreted, every address traced, and compiled for cards not here.
+
+`--all-kernels` takes every case in every dtype and every card, as `nox -s kernels` does.
+"""
+
+from importlib.util import find_spec
+
+import pandas as pd
+import pytest
+import torch
+
+from impls.registry import dtype_name
+from suite.checks.kernels import compiled as ahead
+from suite.checks.kernels import interpreted
+from suite.checks.kernels.interpreted import NAME
+from suite.conftest import Keep, Record
+from suite.shared.cases import INTERPRETED, Case
+from suite.shared.children import rows_of
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
+    pytest.mark.thorough("kernels interpreted, and compiled for a card that is not here"),
+]
+PHASES = {"hyper_gates", "main_gates", "rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
+#: What `planted.py` plants, whose Triton must not be imported here.
+PLANTED = (
+    "shifted: written by two programs",
+    "neighbours: read, and written by another program",
+    "too_far: outside the tensors given",
+    "too_far: less aligned than promised",
+    "turned: read back without a barrier",
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose cases and cards."""
+    everything = metafunc.config.getoption("--all-kernels")
+    if "case" in metafunc.fixturenames:
+        pairs = interpreted.PAIRS if everything else interpreted.SOME_PAIRS
+        metafunc.parametrize(("case", "dtype"), pairs, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in pairs])
+    if "capability" in metafunc.fixturenames:
+        capabilities = ahead.CAPABILITIES if everything else ahead.SOME_CAPABILITIES
+        metafunc.parametrize("capability", capabilities, ids=[f"{n / 10:.1f}" for n in capabilities])
+
+
+def _extent(request: pytest.FixtureRequest) -> list[str]:
+    return ["all"] * request.config.getoption("--all-kernels")
+
+
+@pytest.fixture(scope="module")
+def compiled(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Return the table of kernels compiled ahead of time; Triton compiles nothing where its interpreter is on."""
+    return rows_of("suite.checks.kernels.compiled", *_extent(request), TRITON_INTERPRET=None)
+
+
+@pytest.fixture(scope="module")
+def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Return the verdicts on interpreted runs, and what their trace found."""
+    rows = rows_of("suite.checks.kernels.interpreted", *_extent(request), TRITON_INTERPRET="1")
+    return rows.fillna({"wrong": ""}).set_index(["case", "dtype"])
+
+
+interpreting = pytest.mark.xdist_group("interpreted kernels")
+
+
+@pytest.mark.xdist_group("compiled kernels")
+def test_kernels_fit_the_card(
+    compiled: pd.DataFrame, capability: int, request: pytest.FixtureRequest, keep: Keep
+) -> None:
+    rows = compiled[compiled["capability"] == capability]
+    for row in rows.to_dict("records") if request.config.getoption("--all-kernels") else ():
+        keep("kernels", **row)
+    assert set(rows["kernel"]) >= PHASES
+    wrong = [
+        f"{row.kernel} in {row.arithmetic} at {row.size}: {found}"
+        for row in rows.itertuples()
+        for found in ahead.complaints(row)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@interpreting
+def test_interpreted_equals_the_oracle(case: Case, dtype: torch.dtype, verdicts: pd.DataFrame, record: Record) -> None:
+    worst = interpreted.verdict(verdicts.loc[(case.id, dtype_name(dtype))])
+    record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@interpreting
+def test_no_race_and_no_access_out_of_bounds(case: Case, dtype: torch.dtype, verdicts: pd.DataFrame) -> None:
+    traced = verdicts.loc[(case.id, dtype_name(dtype))]
+    assert traced["addresses"] > traced["programs"] > traced["launches"] > 0
+    assert not traced["wrong"]
+
+
+@interpreting
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_found(fault: str, verdicts: pd.DataFrame) -> None:
+    assert verdicts.loc[(fault, "planted")]["wrong"].rsplit(":", 1)[0] == fault
+
+
+@interpreting
+@pytest.mark.parametrize("kernel", ["shifted", "neighbours", "too_far", "turned"])
+def test_without_its_fault_nothing_is_found(kernel: str, verdicts: pd.DataFrame) -> None:
+    assert not verdicts.loc[(f"none: {kernel}", "planted")]["wrong"]
+
+
+@interpreting
+def test_tf32_operands_are_rounded_to_nearest(verdicts: pd.DataFrame) -> None:
+    assert not verdicts.loc[("rounding", "tf32")]["wrong"]
