@@ -1,7 +1,8 @@
 """The torch operator around an implementation's sweeps, with its fake, its gradient and its way through torch.func.
 
-Between the forward and the backward pass it keeps x and the trajectory (out, c, h_hat, c_hat), and for short sequences
-what the forward sweep leaves; the rest is rebuilt chunk by chunk of steps and never stands whole in memory.
+Between the forward and the backward pass it keeps x, the trajectory (out, c, h_hat, c_hat) and, unless `Limits` say
+otherwise, the residuals of the forward sweep; the rest is computed anew chunk by chunk of steps and never stands whole
+in memory.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,13 +36,14 @@ def as_operator(module: str, sweeps: Sweeps) -> Run:
     transformed = _transformed(name, forward, gradient)
 
     def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
-        params, keep = p.present(), torch.is_grad_enabled()
+        params, grad = p.present(), torch.is_grad_enabled()
+        keep = 2 if sweeps.residuals is not None and LIMITS[x.device.type].residuals else 1
         if transforms.active():
             # A transform outside the innermost may differentiate what shows no requires_grad in here.
-            out, last, *_ = transformed(x, params, list(s), keep)
+            out, last, *_ = transformed(x, params, list(s), keep if grad else 0)
         else:
-            keep = keep and any(q.requires_grad for q in (x, *params, *s))
-            out, last, *_ = forward(x, params, list(s), keep)
+            grad = grad and any(q.requires_grad for q in (x, *params, *s))
+            out, last, *_ = forward(x, params, list(s), keep if grad else 0)
         return out, LayerState(*last)
 
     return run
@@ -50,14 +52,14 @@ def as_operator(module: str, sweeps: Sweeps) -> Run:
 def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Gradient) -> Forward:
     @torch.library.custom_op(qualified, mutates_args=(), tags=sweeps.tags)
     def op(
-        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool
+        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         out, last, trajectory, residuals = forward(x, params, start, keep)
         return out, [part.to(x.dtype) for part in last], trajectory, residuals
 
     @op.register_fake
     def _(
-        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool
+        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         out, trajectory, residuals = _kept(sweeps, LayerParams.of(params), x, keep)
         return out, [x.new_empty(part.shape) for part in start], trajectory, residuals
@@ -90,7 +92,7 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) 
 
 
 def _forward_pass(
-    sweeps: Sweeps, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool
+    sweeps: Sweeps, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
     p, (T, B, _) = LayerParams.of(params), x.shape
     cut = [0, T] if sweeps.ring else bounds(LIMITS[x.device.type].forward, _NUMBERS, p, T, B)
@@ -144,12 +146,10 @@ def _states(p: LayerParams, x: Tensor, steps: int) -> list[Tensor]:
     return [x.new_empty(steps, B, F, dtype=dtype) for F, dtype in ((H, cell), (S, x.dtype), (S, cell))]
 
 
-def _kept(sweeps: Sweeps, p: LayerParams, x: Tensor, keep: bool) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def _kept(sweeps: Sweeps, p: LayerParams, x: Tensor, keep: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return room for out, the trajectory of the other states and the residuals; the last two empty if not kept."""
-    (T, B, _), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
-    size = T * B * 4 * (H + S) * x.element_size()
-    leaves = keep and sweeps.leaves_residuals and size <= LIMITS[x.device.type].residuals
-    residuals = [x.new_empty(T, B, 4 * (H + S))] if leaves else []
+    (T, B, I), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
+    residuals = [x.new_empty(T, B, sweeps.residuals(I, H, S))] if keep > 1 and sweeps.residuals is not None else []
     return x.new_empty(T, B, H), _states(p, x, T) if keep else [], residuals
 
 

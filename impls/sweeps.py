@@ -46,8 +46,8 @@ class Inputs:
 
 
 #: (inputs, state before, arrays [K, B, *] to write the states after each step to, of which those but h may be a ring of
-#: fewer steps, with step t at t modulo their number, array [K, B, 4H + 4S] to write the residuals to, None if nobody
-#: wants them) -> last state
+#: fewer steps, with step t at t modulo their number, array [K, B, *] to write the residuals to, None if nobody wants
+#: them) -> last state
 ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 
 
@@ -57,7 +57,7 @@ class Past(NamedTuple):
     x: Tensor  # [T, B, I]
     start: LayerState  # [B, *] each
     trajectory: LayerState  # [T, B, *] each: the states after each step
-    residuals: Tensor | None  # what the forward sweep left for the backward pass, [T, B, 4H + 4S]
+    residuals: Tensor | None  # what the forward sweep left for the backward pass, [T, B, *]
     d_out: Tensor  # [T, B, H]
 
 
@@ -68,8 +68,8 @@ Backward = Callable[
 ]
 
 
-#: A whole pass. (x, params, start, keep) -> (out, last state, trajectory without out, residuals: one array or none);
-#: keep says whether the last two are wanted, which are empty without it. The last cells may be wider than x.
+#: A whole pass. (x, params, start, keep) -> (out, last state, trajectory without out, residuals: one array or none).
+#: With keep 0 the last two are empty, with 1 the residuals. The last cells may be wider than x.
 Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
 #: (x, params, start, trajectory, residuals, d_out, d_last, needs) -> gradients of those of x, params and start in need,
 #: which may be wider than x.
@@ -85,7 +85,8 @@ class Sweeps(NamedTuple):
 
     forward: Callable[[LayerParams], ForwardSweep]  # prepares the parameters once a sequence
     backward: Backward
-    leaves_residuals: bool = False  # the forward sweep has something to leave for the backward pass
+    #: (I, H, S) -> numbers that a row and step leave for the backward pass; None if they leave nothing
+    residuals: Callable[[int, int, int], int] | None = None
     ring: int | None = None  # steps of states, but h, that a forward sweep of any length needs where nobody keeps them
     #: What else is done around the two passes, such as capturing each in a CUDA graph.
     around: Callable[[Forward, Gradient], tuple[Forward, Gradient]] = _as_they_are

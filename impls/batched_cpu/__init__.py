@@ -14,6 +14,9 @@ from .build import library, why_unavailable
 #: Groups of batch rows, and threads for each, in place of what suits the sizes and the number of threads.
 SPLIT: tuple[int, int] | None = None
 
+#: The I from which v = weight_x x is kept for the backward pass.
+KEEPS_V_FROM = 96
+
 __all__ = ["run", "why_unavailable"]
 
 
@@ -47,10 +50,15 @@ def backward(
         past.d_out,
         state,
         d_x,
-        bounds(limits.backward, 16, p, T, B, limits.rows),
+        bounds(limits.backward, 10 if past.residuals is not None else 20, p, T, B, limits.rows),
         SPLIT,
     )
     return {name: g for name, g in zip(names, gradients, strict=True) if g is not None}, LayerState(*state)
 
 
-run = as_operator(__name__, Sweeps(forward, backward, leaves_residuals=True, ring=2))
+def _residuals(I: int, H: int, S: int) -> int:
+    """Count u and the hyper LSTM's gates, and v where to multiply it again takes longer than to write and read it."""
+    return 4 * (H + S) + (4 * H if I >= KEEPS_V_FROM else 0)
+
+
+run = as_operator(__name__, Sweeps(forward, backward, residuals=_residuals, ring=2))

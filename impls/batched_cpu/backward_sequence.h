@@ -12,39 +12,43 @@
 namespace hyperlstm {
 
 // What the forward pass leaves: x [T, B, I], the states at the start [B, *] and after each step [T, B, *], and, if they
-// were kept, u and the hyper LSTM's gates before their norm, [T, B, 4H + 4S].
+// were kept, the residuals [T, B, *].
 struct Past {
   at::Tensor x;
   Tensors start, trajectory;
-  std::optional<at::Tensor> kept;
+  std::optional<at::Tensor> residuals;
 };
 
 template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
-  // carried [B, *]: gradients of the last state on entry, of the start on return. Totals are added to; d_x [T, B, I] is
-  // written, if given.
+  // wanted: which of params want a gradient. carried [B, *]: gradients of the last state on entry, of the start on return.
+  // d_x [T, B, I] is written, if given.
   SequenceBackward(
-      const Tensors& params, const Past& past, const at::Tensor& d_out, Carried<A> carried, const Totals& totals,
-      const std::optional<at::Tensor>& d_x, const Splitting& splitting)
-      : params_(params), past_(past), d_out_(d_out), carried_(carried), totals_(totals), d_x_(d_x),
-        splitting_(splitting), packing_(params, true),
-        sums_(size_, static_cast<bool>((*packing_).norms), splitting.threads()) {}
+      const Tensors& params, const std::vector<bool>& wanted, const Past& past, const at::Tensor& d_out,
+      Carried<A> carried, const std::optional<at::Tensor>& d_x, const Splitting& splitting)
+      : params_(params), wanted_(wanted), past_(past), d_out_(d_out), carried_(carried), d_x_(d_x),
+        splitting_(splitting),
+        has_v_(past.residuals && past.residuals->size(2) == Residuals<T>::width(size_, true)),
+        sums_(size_, params.size() > kNorms, splitting.threads()) {}
 
-  // Chunk i is the steps from bounds[i] to bounds[i + 1].
-  void run(const std::vector<int64_t>& bounds) {
+  // Returns the gradients of params. Chunk i is the steps from bounds[i] to bounds[i + 1].
+  Totals run(const std::vector<int64_t>& bounds) {
     const int64_t H = size_.H, S = size_.S;
     int64_t most = 0;
     for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, bounds[i] - bounds[i - 1]);
     rec_ = array(most, 4 * H + 4 * S);
     inp_ = array(most, 4 * H);
     z_ = array(most, 12 * size_.Z);
-    if (!past_.kept) {
-      kept_ = array(most, 4 * H + 4 * S);
-      forward_packing_.emplace(params_, false);
+    if (!has_v_) v_ = array(most, 4 * H);
+    if (!past_.residuals) {
+      residuals_ = array(most, Residuals<T>::width(size_, false));
+      forward_packing_.emplace(params_, false, true);
     }
+    packing_.emplace(params_, true, !has_v_ && !forward_packing_);
     for (size_t i = bounds.size(); i-- > 1;) chunk(bounds[i - 1], bounds[i]);
     sums_.add_to(totals_);
+    return std::move(totals_);
   }
 
  private:
@@ -67,18 +71,30 @@ class SequenceBackward {
     const at::Tensor x = steps(past_.x), h = before(0, begin, end), c = before(1, begin, end);
     const at::Tensor h_hat = before(2, begin, end), c_hat = before(3, begin, end);
     const at::Tensor h_hat_after = steps(past_.trajectory[2]);
-    if (past_.kept) kept_ = steps(*past_.kept);
-    else recompute<T>(**forward_packing_, size_, N, data<T>(x), data<T>(h), data<T>(h_hat), kept_.mutable_data_ptr<T>());
+    if (past_.residuals) residuals_ = steps(*past_.residuals);
+    const Residuals<T> left{residuals_.mutable_data_ptr<T>(), residuals_.size(2), has_v_};
+    if (!past_.residuals) recompute<T>(**forward_packing_, size_, N, data<T>(x), data<T>(h), data<T>(h_hat), left);
+    if (!has_v_) {
+      const A* const weight_x = forward_packing_ ? (**forward_packing_).weight_x : (**packing_).weight_x;
+      gate_products<T>(weight_x, size_.I, size_.H, N, data<T>(x), v_.mutable_data_ptr<T>(), H4);
+    }
     const ChunkArrays<T> chunk{
-        data<T>(x), data<T>(kept_), data<T>(h_hat_after), data<A>(c), data<A>(steps(past_.trajectory[1])),
-        data<A>(c_hat), data<A>(steps(past_.trajectory[3])), data<T>(steps(d_out_))};
+        left, has_v_ ? left.v(0, size_) : data<T>(v_), has_v_ ? left.stride : H4, data<T>(h_hat_after), data<A>(c),
+        data<A>(steps(past_.trajectory[1])), data<A>(c_hat), data<A>(steps(past_.trajectory[3])),
+        data<T>(steps(d_out_))};
     const DeltaArrays<T> deltas{rec_.mutable_data_ptr<T>(), inp_.mutable_data_ptr<T>(), z_.mutable_data_ptr<T>()};
-    BackwardSweep<T>(*packing_, size_, K, B_, chunk, deltas, carried_).run(splitting_, sums_);
+    BackwardSweep<T>(**packing_, size_, K, B_, chunk, deltas, carried_).run(splitting_, sums_);
     sums_.collect();
+    if (begin == 0) {  // before there are totals, where there is but one chunk
+      packing_.reset();
+      forward_packing_.reset();
+    }
+    const bool first = totals_.empty();
+    if (first) make_totals(N);
 
     const auto rows = [&](const at::Tensor& x) { return x.slice(0, 0, K).flatten(0, 1); };
     const at::Tensor du = rows(rec_).slice(1, 0, H4), da = rows(rec_).slice(1, H4), dv = rows(inp_);
-    add_products({
+    add_products(first, {
         {kWeightX, dv, rows(x)},
         {kWeightH, du, rows(h)},
         {kHyperWeightX, da, rows(x)},
@@ -98,17 +114,41 @@ class SequenceBackward {
     at::Tensor d, values;  // of N rows each
   };
 
-  // Adds to the total of each parameter that has one d^T values. In half precision with torch's product, since CPUs have
-  // instructions for that.
-  void add_products(const std::vector<Product>& products) const {
+  // Memory for the gradients, of which those that products give are written first and added to after.
+  void make_totals(int64_t N) {
+    totals_.resize(params_.size());
+    for (size_t i = 0; i < params_.size(); ++i) {
+      if (!wanted_[i]) continue;
+      at::Tensor total = at::empty(params_[i].sizes(), params_[i].options().dtype(c10::CppTypeToScalarType<A>::value));
+      expect_writes(total.mutable_data_ptr<A>(), total.numel());
+      totals_[i] = is_product(static_cast<Param>(i)) && N > 0 ? total : total.zero_();
+    }
+  }
+
+  static bool is_product(Param param) {
+    switch (param) {
+      case kWeightX:
+      case kWeightH:
+      case kHyperWeightX:
+      case kHyperWeightH:
+      case kHyperWeightS:
+      case kZWeight: return true;
+      default: return false;
+    }
+  }
+
+  // Adds to the total of each parameter that has one d^T values, or writes it where `fresh`. In half precision with torch's
+  // product, since CPUs have instructions for that.
+  void add_products(bool fresh, const std::vector<Product>& products) const {
     std::vector<GradientProduct<A>> own;
     for (const auto& [param, d, values] : products) {
       if (!totals_[param]) continue;
       const at::Tensor& total = *totals_[param];
       if constexpr (std::is_same_v<T, A>) {
-        own.push_back(gradient_product<A>(total, d, values));
+        own.push_back(gradient_product<A>(total, d, values, fresh));
       } else {
-        total.view({d.size(1), values.size(1)}).add_(at::mm(d.t(), values));
+        const at::Tensor flat = total.view({d.size(1), values.size(1)}), product = at::mm(d.t(), values);
+        fresh ? flat.copy_(product) : flat.add_(product);
       }
     }
     if (!own.empty()) add_gradients(own, products[0].d.size(0));
@@ -120,18 +160,19 @@ class SequenceBackward {
   }
 
   const Tensors& params_;
+  const std::vector<bool>& wanted_;
   const Past& past_;
   const at::Tensor d_out_;
   const Carried<A> carried_;
-  const Totals& totals_;
   const std::optional<at::Tensor>& d_x_;
   const Splitting splitting_;
   const Sizes size_ = sizes(params_);
   const int64_t B_ = past_.x.size(1);
-  const Packing<T> packing_;
-  std::optional<Packing<T>> forward_packing_;
+  const bool has_v_;
+  std::optional<Packing<T>> packing_, forward_packing_;
   SequenceSums<A> sums_;
-  at::Tensor rec_, inp_, z_, kept_;  // of one chunk
+  at::Tensor rec_, inp_, z_, residuals_, v_;  // of one chunk
+  Totals totals_;
 };
 
 }  // namespace hyperlstm

@@ -12,9 +12,10 @@ namespace hyperlstm {
 // What the chunk's steps were, [K, B, *] each.
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
-  const T* x;        // [.., I]
-  const T* kept;     // [.., 4H + 4S], u and the hyper LSTM's gates before their norm
-  const T* h_hat;    // [.., S], after each step
+  Residuals<T> residuals;
+  const T* v;  // of a row, those of the next are v_stride further
+  int64_t v_stride;
+  const T* h_hat;  // [.., S], after each step
   const A *c_before, *c, *c_hat_before, *c_hat;
   const T* d_out;
 };
@@ -62,10 +63,9 @@ class BackwardSweep {
     Share(const BackwardSweep& sweep, const Member& member, Sums<A> sums)
         : w_(sweep), member_(member), begin_(member.rows.begin), rows_(member.rows.end - begin_), sums_(sums) {
       const auto [H, S, Z, I] = size_;
-      const int64_t wide = padded<A>(H);
       if (p_.norms) {
         normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
-        y_ = w_.y_ + member.group * kArgumentsKept * kGroup * kGates * wide;
+        y_ = w_.y_ + member.group * kArgumentsKept * kGroup * kGates * padded<A>(H);
       } else {
         y_ = scratch_.zeros<A>(kGates * kBlock);
       }
@@ -75,9 +75,7 @@ class BackwardSweep {
       a_ = scratch_.zeros<A>(kGates * padded<A>(S));
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
-      v_ = scratch_.zeros<A>(kGroup * 4 * wide);
       if (!std::is_same_v<T, A>) {
-        x_ = scratch_.zeros<A>(kGroup * I);
         h_hat_ = scratch_.zeros<A>(rows_ * S);
       }
     }
@@ -144,11 +142,9 @@ class BackwardSweep {
       const int64_t wide = padded<A>(H);
       A* const y = p_.norms ? y_ + first / kGroup % kArgumentsKept * kGroup * kGates * wide : y_;
       const A* z = z_ + first * z_stride_;
-      const A* x = widened(w_.chunk_.x + (row_ + first) * I, R * I, x_);
       if (p_.norms) {
         for_unit_blocks([&](Block block) {
           scales<R>(block, z);
-          inputs<R>(block, x);
           for (int64_t r = 0; r < R; ++r) arguments(block, first + r, r, y + r * 4 * wide + block.begin, wide);
         });
         member_.wait();
@@ -164,7 +160,6 @@ class BackwardSweep {
       std::fill_n(embedded_, R * 12 * Z * kLanes<A>, A(0));
       for_unit_blocks([&](Block block) {
         scales<R>(block, z);
-        if (!p_.norms) inputs<R>(block, x);
         for (int64_t r = 0; r < R; ++r) {
           if (p_.norms) {
             deltas(block, first + r, r, y + r * 4 * wide + block.begin, wide);
@@ -219,23 +214,11 @@ class BackwardSweep {
       }
     }
 
-    // v_ [panels of H, kGroup, 4, lanes] = weight_x x
-    template <int R>
-    void inputs(Block block, const A* x) {
-      const int64_t I = size_.I;
-      for (int64_t j = block.begin; j < block.begin + block.units; j += kLanes<A>) {
-        A* to = v_ + j * 4 * kGroup;
-        std::fill_n(to, R * kPanel<A>, A(0));
-        multiply(R, Left<A>{x, I}, p_.weight_x + j * 4 * I, I, to);
-      }
-    }
-
     // y [4, y_stride] = d_h u + d_x v + d_b + bias of row r, number i of its group; adds its d_out to dh.
     void arguments(Block block, int64_t r, int64_t i, A* y, int64_t y_stride) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
-      const T* u = w_.chunk_.kept + at * stride_ + block.begin;
-      const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
+      const T *u = w_.chunk_.residuals.u(at) + block.begin, *v = w_.chunk_.v + at * w_.chunk_.v_stride + block.begin;
       const T* d_out = w_.chunk_.d_out + at * H + block.begin;
       const A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
       const A* bias = p_.bias + block.begin;
@@ -247,7 +230,7 @@ class BackwardSweep {
         for (int64_t k = 0; k < kGates; ++k) {
           const int64_t n = k * kBlock + j;
           Vec<A> sum = Vec<A>::loadu(d_b + n) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
-          sum = at::vec::fmadd(Vec<A>::loadu(d_x + n), Vec<A>::loadu(v + j * 4 * kGroup + k * V), sum);
+          sum = at::vec::fmadd(Vec<A>::loadu(d_x + n), load(v + k * H + j, m), sum);
           at::vec::fmadd(Vec<A>::loadu(d_h + n), load(u + k * H + j, m), sum).store(y + k * y_stride + j);
         }
       }
@@ -257,8 +240,7 @@ class BackwardSweep {
     void deltas(Block block, int64_t r, int64_t i, const A* dy, int64_t dy_stride) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
-      const T* u = w_.chunk_.kept + at * stride_ + block.begin;
-      const A* v = v_ + (block.begin * kGroup + i * kLanes<A>) * 4;
+      const T *u = w_.chunk_.residuals.u(at) + block.begin, *v = w_.chunk_.v + at * w_.chunk_.v_stride + block.begin;
       T *du = w_.to_.rec + at * stride_ + block.begin, *dv = w_.to_.inp + at * 4 * H + block.begin;
       A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
       for (int64_t j = 0; j < block.units; j += V) {
@@ -271,7 +253,7 @@ class BackwardSweep {
           if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + block.begin + o, d_u, m);
           store(dv + o, d * Vec<A>::loadu(d_x + n), m);
           (d * load(u + o, m)).store(d_h + n);
-          (d * Vec<A>::loadu(v + j * 4 * kGroup + k * V)).store(d_x + n);
+          (d * load(v + o, m)).store(d_x + n);
           d.store(d_b + n);
         }
       }
@@ -350,7 +332,7 @@ class BackwardSweep {
     void hyper(int64_t r) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = row_ + r, row = begin_ + r;
-      const T* kept = w_.chunk_.kept + at * stride_ + 4 * H;
+      const T* kept = w_.chunk_.residuals.a(at, size_);
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < S; j += V) load(kept + k * S + j, std::min(V, S - j)).store(a_ + k * wide + j);
       }
@@ -384,7 +366,7 @@ class BackwardSweep {
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *v_, *y_, *a_, *z_, *dz_, *rec_ = nullptr, *x_ = nullptr, *h_hat_ = nullptr,
+    A *tile_, *scale_, *embedded_, *y_, *a_, *z_, *dz_, *rec_ = nullptr, *h_hat_ = nullptr,
       *normed_ = nullptr;
   };
 

@@ -25,11 +25,11 @@ template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
   // x [K, B, I]; start [B, *]; into: h [K, B, H], the others [ring, B, *], each step written to the place of the step `ring`
-  // before it; kept [K, B, 4H + 4S], u and the hyper LSTM's gates before
-  // their norm, is written, or null.
+  // before it; residuals [K, B, *] are written, or null.
   ForwardSweep(
-      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, int64_t ring, T* kept)
-      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), ring_(ring), kept_(kept) {}
+      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, int64_t ring,
+      Residuals<T> residuals)
+      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), ring_(ring), residuals_(residuals) {}
 
   // Gives the same bits at any split: a sum goes over the same numbers in the same order.
   void run(const Splitting& splitting) {
@@ -71,7 +71,7 @@ class ForwardSweep {
         States<T> after = w_.into_.from_row(t % w_.ring_ * w_.B_ + begin_, size_);
         after.h = w_.into_.h + (t * w_.B_ + begin_) * size_.H;
         const A* x = widened(w_.x_ + (t * w_.B_ + begin_) * size_.I, rows_ * size_.I, wide_x_);
-        if (w_.kept_ != nullptr) kept_ = w_.kept_ + (t * w_.B_ + begin_) * stride_;
+        first_row_ = t * w_.B_ + begin_;
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(x, h, h_hat, before, after);
         member_.wait();
@@ -100,7 +100,7 @@ class ForwardSweep {
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         hyper_gates(p_, size_, p, n, x + first * I, h + first * H, h_hat + first * S, tile_);
-        if (kept_ != nullptr) write_gates(tile_, n, S, unit, kept_ + first * stride_ + 4 * H, stride_);
+        if (leaves_) write_gates(tile_, n, S, unit, left_.a(first_row_ + first, size_), left_.stride);
         finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
       });
       if (p_.hyper_norms) {
@@ -164,11 +164,14 @@ class ForwardSweep {
         const Vec<A> bias = Vec<A>::loadu(p_.bias + k * padded<A>(H) + unit);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          const int64_t at = (first + r) * stride_ + k * H + unit;
+          const int64_t row = first_row_ + first + r, at = k * H + unit;
           const int64_t in_tile = r * kPanel<A> + k * V;
-          const Vec<A> u = Vec<A>::loadu(tile + in_tile);
-          if (kept_ != nullptr) store(kept_ + at, u, m);
-          const Vec<A> rest = at::vec::fmadd(d[r][1], Vec<A>::loadu(v + in_tile), d[r][2] + bias);
+          const Vec<A> u = Vec<A>::loadu(tile + in_tile), of_x = Vec<A>::loadu(v + in_tile);
+          if (leaves_) {
+            store(left_.u(row) + at, u, m);
+            if (left_.has_v) store(left_.v(row, size_) + at, of_x, m);
+          }
+          const Vec<A> rest = at::vec::fmadd(d[r][1], of_x, d[r][2] + bias);
           at::vec::fmadd(d[r][0], u, rest).store(tile + in_tile);
         }
       });
@@ -179,9 +182,10 @@ class ForwardSweep {
     const Sizes size_ = w_.size_;
     const Member member_;
     const int64_t begin_, rows_;
-    const int64_t stride_ = 4 * size_.H + 4 * size_.S;
+    const Residuals<T> left_ = w_.residuals_;
+    const bool leaves_ = left_.numbers != nullptr;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
-    T* kept_ = nullptr;
+    int64_t first_row_ = 0;  // of this thread's group in [K, B]
     Scratch scratch_;
     A *tile_, *input_tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_x_ = nullptr, *wide_h_ = nullptr,
       *wide_h_hat_ = nullptr;
@@ -193,7 +197,7 @@ class ForwardSweep {
   const T* x_;
   const States<T> start_, into_;
   const int64_t ring_;
-  T* kept_;
+  const Residuals<T> residuals_;
   A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };
 

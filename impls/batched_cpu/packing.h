@@ -32,6 +32,20 @@ enum Param {
   kNorms
 };
 
+// What a row and step leave for the backward pass, which would else compute it again: u [4H], the hyper LSTM's gates before
+// their norm [4S], and, where `has_v`, v [4H].
+template <class T>
+struct Residuals {
+  T* numbers;
+  int64_t stride;
+  bool has_v;
+
+  static int64_t width(const Sizes& size, bool has_v) { return (has_v ? 8 : 4) * size.H + 4 * size.S; }
+  T* u(int64_t row) const { return numbers + row * stride; }
+  T* a(int64_t row, const Sizes& size) const { return u(row) + 4 * size.H; }
+  T* v(int64_t row, const Sizes& size) const { return a(row, size) + 4 * size.S; }
+};
+
 inline Sizes sizes(const Tensors& p) { return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)}; }
 
 // The packed arrays of either sweep; which of them are there depends on the direction.
@@ -72,11 +86,12 @@ int64_t z_stride(int64_t Z) {
 template <class T, class A = Acc<T>>
 class Packing {
  public:
-  Packing(const Tensors& p, bool backward) : p_(p), size_(sizes(p)) {
+  // with_x: with the weights for x, which the forward sweep needs.
+  Packing(const Tensors& p, bool backward, bool with_x) : p_(p), size_(sizes(p)) {
     const auto [H, S, Z, I] = size_;
     packed_.scales = scales();
     packed_.bias = rows(data(kBias), 4, H);
-    packed_.weight_x = matrix(data(kWeightX), {H * I, I, 1}, I, H, true);
+    if (with_x) packed_.weight_x = matrix(data(kWeightX), {H * I, I, 1}, I, H, true);
     packed_.z_weight = matrix(data(kZWeight), {0, S, 1}, S, 12 * Z, false);
     packed_.z_bias = allocate(z_stride<A>(Z));  // the last 4 Z have none
     std::copy(data(kZBias), data(kZBias) + 8 * Z, packed_.z_bias);

@@ -42,7 +42,7 @@ T* target(const at::Tensor& x, at::IntArrayRef shape) {
 class Weights {
  public:
   explicit Weights(Tensors params) : params_(contiguous(std::move(params))) {
-    DISPATCH(dtype(), "Weights", [&] { packed_ = std::make_shared<Packing<scalar_t>>(params_, false); });
+    DISPATCH(dtype(), "Weights", [&] { packed_ = std::make_shared<Packing<scalar_t>>(params_, false, true); });
   }
 
   at::ScalarType dtype() const { return params_[0].scalar_type(); }
@@ -68,6 +68,13 @@ States<T> states(const Tensors& s, int64_t B, Sizes size, int64_t h_steps = 0, i
       data<T>(s[2], shape(steps, size.S)), data<A>(s[3], shape(steps, size.S))};
 }
 
+template <class T>
+Residuals<T> left(const at::Tensor& x, int64_t K, int64_t B, const Sizes& size) {
+  const bool has_v = x.dim() == 3 && x.size(2) == Residuals<T>::width(size, true);
+  const int64_t width = Residuals<T>::width(size, has_v);
+  return {data<T>(x, {K, B, width}), width, has_v};
+}
+
 // Groups of rows and threads for each, or nothing for the split that suits the sizes.
 using Asked = std::optional<std::pair<int64_t, int64_t>>;
 
@@ -79,10 +86,10 @@ Splitting splitting(const Asked& split) {
 }
 
 // x [K, B, I], start [B, *] -> into: h [K, B, H], c, h_hat and c_hat [ring, B, *], the step t at t % ring, where ring is 2 or
-// more; and, if given, kept [K, B, 4H + 4S]: u, then the hyper LSTM's gates before their norm.
+// more; and, if given, residuals [K, B, 4H + 4S], or 4H more with v.
 void forward(
     const Weights& weights, const at::Tensor& x, const Tensors& start, const Tensors& into,
-    const std::optional<at::Tensor>& kept, const Asked& split) {
+    const std::optional<at::Tensor>& residuals, const Asked& split) {
   const Sizes size = weights.size();
   const int64_t K = x.size(0), B = x.size(1), ring = into[1].size(0);
   TORCH_CHECK(ring >= std::min<int64_t>(K, 2), "into: expected 2 steps or more, got ", ring);
@@ -90,50 +97,39 @@ void forward(
     const States<scalar_t> to = states<scalar_t>(into, B, size, K, ring);
     expect_writes(to.h, into[0].numel());
     expect_writes(to.c, into[1].numel());
+    if (residuals) expect_writes(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
     ForwardSweep<scalar_t>(
         weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
         states<scalar_t>(start, B, size), to, ring,
-        kept ? target<scalar_t>(*kept, {K, B, 4 * size.H + 4 * size.S}) : nullptr)
+        residuals ? left<scalar_t>(*residuals, K, B, size) : Residuals<scalar_t>{})
         .run(splitting(split));
   });
 }
 
-// Zeros in the shape of x and in the accumulation type, where the gradient of x is summed.
-at::Tensor zeros_for(const at::Tensor& x) {
-  const at::Tensor total = at::empty(x.sizes(), x.options().dtype(at::toOpMathType(x.scalar_type())));
-  AT_DISPATCH_FLOATING_TYPES(total.scalar_type(), "zeros", [&] {
-    expect_writes(total.mutable_data_ptr<scalar_t>(), total.numel());
-  });
-  return total.zero_();
-}
-
-// x [T, B, I], the states at the start [B, *] and after each step [T, B, *], what forward kept or None, and d_out
+// x [T, B, I], the states at the start [B, *] and after each step [T, B, *], the residuals or None, and d_out
 // [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start on
 // return. d_x is written, if given. bounds: where chunks of steps begin, and T. Returns the gradients of the params that want
 // one, in the accumulation type.
 Totals backward(
     Tensors params, const std::vector<bool>& wanted, const at::Tensor& x, Tensors start, Tensors trajectory,
-    std::optional<at::Tensor> kept, const at::Tensor& d_out, const Tensors& carried,
+    std::optional<at::Tensor> residuals, const at::Tensor& d_out, const Tensors& carried,
     const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds, const Asked& split) {
   const at::NoGradGuard no_grad;
   params = contiguous(std::move(params));
   const Sizes size = sizes(params);
   const int64_t T = x.size(0), B = x.size(1);
   TORCH_CHECK(wanted.size() == params.size(), "wanted: expected ", params.size(), ", got ", wanted.size());
-  Totals totals(params.size());
-  for (size_t i = 0; i < params.size(); ++i) {
-    if (wanted[i]) totals[i] = zeros_for(params[i]);
-  }
-  const Past past{x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(kept)};
+  const Past past{x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(residuals)};
+  Totals totals;
   DISPATCH(params[0].scalar_type(), "backward", [&] {
     using A = Acc<scalar_t>;
     states<scalar_t>(past.trajectory, B, size, T, T);
-    if (past.kept) data<scalar_t>(*past.kept, {T, B, 4 * size.H + 4 * size.S});
+    if (past.residuals) left<scalar_t>(*past.residuals, T, B, size);
     if (d_x) target<scalar_t>(*d_x, {T, B, size.I});
     const Carried<A> state{
         data<A>(carried[0], {B, size.H}), data<A>(carried[1], {B, size.H}), data<A>(carried[2], {B, size.S}),
         data<A>(carried[3], {B, size.S})};
-    SequenceBackward<scalar_t>(params, past, d_out.contiguous(), state, totals, d_x, splitting(split)).run(bounds);
+    totals = SequenceBackward<scalar_t>(params, wanted, past, d_out.contiguous(), state, d_x, splitting(split)).run(bounds);
   });
   return totals;
 }
@@ -143,7 +139,7 @@ void add_products(const Tensors& totals, const Tensors& ds, const Tensors& value
   AT_DISPATCH_FLOATING_TYPES(totals[0].scalar_type(), "add_products", [&] {
     std::vector<GradientProduct<scalar_t>> products;
     for (size_t i = 0; i < totals.size(); ++i) {
-      products.push_back(gradient_product<scalar_t>(totals[i], ds[i], values[i]));
+      products.push_back(gradient_product<scalar_t>(totals[i], ds[i], values[i], false));
     }
     add_gradients(products, ds[0].size(0));
   });
@@ -164,9 +160,9 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
   m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
-        py::arg("kept"), py::arg("split"));
+        py::arg("residuals"), py::arg("split"));
   m.def("backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("x"), py::arg("start"),
-        py::arg("trajectory"), py::arg("kept"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"),
+        py::arg("trajectory"), py::arg("residuals"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"),
         py::arg("split"));
   // For tests alone.
   m.def("choose_split", [](std::array<int64_t, 4> HSZI, int64_t B, int64_t threads) {

@@ -29,8 +29,8 @@ constexpr int64_t kGradientBlocks = 4;
 template <class A>
 class GradientRows {
  public:
-  GradientRows(A* total, Matrix<A> d, const A* values, int64_t N, int64_t G)
-      : total_(total), d_(d), values_(values), N_(N), G_(G) {
+  GradientRows(A* total, Matrix<A> d, const A* values, int64_t N, int64_t G, bool fresh)
+      : total_(total), d_(d), values_(values), N_(N), G_(G), fresh_(fresh) {
     left_ = scratch_.empty<A>(kGradientBlocks * kRowBlock * kSummed);
     tile_ = scratch_.empty<A>(kRowBlock * kPanel<A>);
   }
@@ -59,7 +59,7 @@ class GradientRows {
         std::fill_n(tile_, some * kPanel<A>, A(0));
         multiply(some, Left<A>{left_ + r * kSummed, 1, kRowBlock}, panel, depth, tile_);
         const int64_t column = p * kPanel<A>, columns = std::min(kPanel<A>, G_ - column);
-        write_tile(tile_, some, columns, total_ + (first + r) * G_ + column, G_, true);
+        write_tile(tile_, some, columns, total_ + (first + r) * G_ + column, G_, !fresh_ || n > 0);
       }
     }
   }
@@ -68,20 +68,22 @@ class GradientRows {
   const Matrix<A> d_;
   const A* values_;
   const int64_t N_, G_;
+  const bool fresh_;
   Scratch scratch_;
   A *left_, *tile_;
 };
 
-// total [F, G] += d^T values, of d [N, F], whose rows are contiguous, and values [N, G].
+// total [F, G] += d^T values, of d [N, F], whose rows are contiguous, and values [N, G]; where `fresh`, total is written.
 template <class A>
 struct GradientProduct {
   A* total;
   Matrix<A> d, values;
+  bool fresh;
 };
 
 // That of tensors; total is contiguous and has F G numbers.
 template <class A>
-GradientProduct<A> gradient_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values) {
+GradientProduct<A> gradient_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values, bool fresh) {
   TORCH_CHECK(
       total.is_contiguous() && total.numel() == d.size(1) * values.size(1) && d.size(0) == values.size(0) &&
           d.stride(1) == 1,
@@ -90,7 +92,8 @@ GradientProduct<A> gradient_product(const at::Tensor& total, const at::Tensor& d
   return {
       total.mutable_data_ptr<A>(),
       {d.const_data_ptr<A>(), d.stride(0), 1, d.size(1)},
-      {values.const_data_ptr<A>(), values.stride(0), values.stride(1), values.size(1)}};
+      {values.const_data_ptr<A>(), values.stride(0), values.stride(1), values.size(1)},
+      fresh};
 }
 
 // All products of N rows, in two parallel regions: threads that sleep between regions take long to wake.
@@ -109,7 +112,7 @@ void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
     // A panel more: to gather a row from d takes about as long.
     const int64_t cost = (columns + 1) * N * kPanel<A>;
     sums.push_back({product.d.width, cost, [&product, packed, N](int64_t begin, int64_t end) {
-      GradientRows<A>(product.total, product.d, packed, N, product.values.width).run(begin, end);
+      GradientRows<A>(product.total, product.d, packed, N, product.values.width, product.fresh).run(begin, end);
     }});
   }
   for_shares(packs, kLeast);

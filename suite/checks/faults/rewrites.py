@@ -123,7 +123,5 @@ REWRITES = (
             ("q.split(LIMITS[q.device.type].summed) for q in factors", "(q[::2], q[1::2]) for q in factors"),
         ),
     ),
-    _by_hand(
-        "products with h rebuilt", "order", *edits("deferred", ("leaves_residuals=True", "leaves_residuals=False"))
-    ),
+    _by_hand("products with h rebuilt", "order", *edits("deferred", (", residuals=lambda I, H, S: 4 * (H + S)", ""))),
 )

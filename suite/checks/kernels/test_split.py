@@ -51,6 +51,22 @@ def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
         same({name: found[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_what_is_kept_for_the_backward_pass_changes_no_bit(
+    case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(keeps_v_from: int, residuals: bool) -> dict[str, Tensor]:
+        monkeypatch.setattr(batched_cpu, "KEEPS_V_FROM", keeps_v_from)
+        with limited("cpu", rows=2 * case.B, residuals=residuals):
+            build, cpu = implementation("batched_cpu"), torch.device("cpu")
+            return evaluate(build, case, dtype, cpu, rounded=dtype, draws=1)
+
+    nothing = run(case.I + 1, residuals=False)
+    same(run(case.I + 1, residuals=True), nothing)
+    same(run(case.I, residuals=True), nothing)
+
+
 @pytest.mark.parametrize(
     ("sizes", "B", "threads", "split"),
     [
