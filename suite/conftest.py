@@ -205,4 +205,4 @@ def said(report: pytest.TestReport) -> str:
 
 def _device(config: pytest.Config) -> torch.device:
     name = config.getoption("--device")
-    return torch.device(name) if name else machine.default_device()
+    return machine.device_of(name) if name else machine.default_device()

@@ -14,6 +14,12 @@ def default_device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def device_of(text: str) -> torch.device:
+    """Return the device of that name, with its number if it is a GPU: parts of torch take no GPU without."""
+    device = torch.device(text)
+    return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
+
+
 @cache
 def name(device: torch.device) -> str:
     """Return the processor's name in words; with family and model where it has no number of a model itself.

@@ -22,10 +22,15 @@ def parent() -> argparse.ArgumentParser:
     everything = [subject.name for subject in subjects()]
     add("--implementation", nargs="+", choices=everything, help="default: all but what compiles for minutes")
     add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
-    add("--device", default=str(machine.default_device()), help="default: CUDA if there is one, else the CPU")
+    device = str(machine.default_device())
+    add("--device", type=_device, default=device, help="default: CUDA if there is one, else the CPU")
     add("--memory-limit", type=float, help=f"GiB a process may take; default: {MEMORY_SHARE:.0%}% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
     return result
+
+
+def _device(text: str) -> str:
+    return str(machine.device_of(text))
 
 
 def memory_limit(options: argparse.Namespace) -> int:

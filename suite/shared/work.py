@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from impls import names
+from suite.shared import measure
 from suite.shared.cases import Case
 from suite.shared.corpus import one_hot, streams
+from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject
 
 #: A pass: (model, x [T, B, I]).
@@ -60,9 +62,20 @@ def refusal(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devi
     return None
 
 
-def graph_bytes(name: str) -> int:
-    """Return the bytes that a subject's CUDA graphs hold, most of which torch's allocator does not count as in use."""
-    return _asked(name, "graph_bytes") or 0
+def peak(name: str, step: Pass, model: nn.Module, x: Tensor) -> dict[str, int]:
+    """Return the most that a later pass of a subject holds above parameters and input, in bytes.
+
+    That includes `graph_bytes`, what CUDA graphs of this pass hold, most of which torch's allocator does not count as
+    in use; those of other sizes go first.
+    """
+    if x.device.type == "cuda":
+        _asked(name, "clear")
+        settled(stopwatch(x.device), lambda: step(model, x))
+    model.zero_grad(set_to_none=True)
+    if x.device.type == "cuda":
+        torch.cuda.empty_cache()
+    held = _asked(name, "graph_bytes") or 0
+    return {"peak_bytes": measure.peak_bytes(lambda: step(model, x), x.device) + held, "graph_bytes": held}
 
 
 def launches(name: str) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 
 from impls import names
-from suite.shared import measure
+from suite.shared import measure, work
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.fits import Line, fit
 from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject, find
-from suite.shared.work import example, forward, graph_bytes, is_out_of_memory, refusal, train
 
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
@@ -48,7 +47,7 @@ def rows(job: Job) -> Iterator[Row]:
     """Yield the ledger of one subject, its lengths up to the limit, and, of the naive form, its weight tensor."""
     (name,) = job.subjects
     subject = find(name)
-    reason = refusal(subject, job.case, job.torch_dtype, job.torch_device)
+    reason = work.refusal(subject, job.case, job.torch_dtype, job.torch_device)
     if reason is not None:
         yield job.row("step", name, status=f"refused: {reason}")
         return
@@ -96,7 +95,7 @@ def _labelled(job: Job, subject: Subject, kind: str, case: Case, measured: Measu
     try:
         figures = measured(subject, case, job.torch_dtype, job.torch_device)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not work.is_out_of_memory(error):
             raise
         return job.row(kind, subject.name, case, status="out of memory")
     return job.row(kind, subject.name, case, **figures)
@@ -110,11 +109,11 @@ def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devic
     at once. peak and reserved: see `peak`.
     """
     parameters = measure.kept_bytes(lambda: subject.build(case, dtype, device), device)
-    model, x = subject.build(case, dtype, device), example(case, dtype, device)
-    settled(stopwatch(device), lambda: train(model, x))  # what is made once and stays
+    model, x = subject.build(case, dtype, device), work.example(case, dtype, device)
+    settled(stopwatch(device), lambda: work.train(model, x))  # what is made once and stays
     model.zero_grad(set_to_none=True)
     kept = measure.kept_bytes(lambda: model(x), device)
-    gradients = measure.kept_bytes(lambda: train(model, x), device)
+    gradients = measure.kept_bytes(lambda: work.train(model, x), device)
     most = peak(subject, case, dtype, device)
     workspace = max(0, most["peak_bytes"] - kept - gradients)
     own = {"parameter_bytes": parameters, "kept_bytes": kept, "gradient_bytes": gradients, "workspace_bytes": workspace}
@@ -122,33 +121,22 @@ def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devic
 
 
 def peak(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
-    """Return the most that a training step holds above parameters and input, in bytes of torch's allocator.
+    """Return the most that a training step holds above parameters and input, in bytes, see `suite/shared/work.py`.
 
-    On CUDA that includes `graph_bytes`, what CUDA graphs hold; and `reserved_bytes` is what the caching allocator then
-    had of the device, parameters and input included.
+    On CUDA also `reserved_bytes`: what the caching allocator then had of the device, parameters and input included.
     """
-    model, x = subject.build(case, dtype, device), example(case, dtype, device)
-
-    def step() -> None:
-        train(model, x)
-
-    if device.type != "cuda":
-        return {"peak_bytes": measure.peak_bytes(step, device)}
-    settled(stopwatch(device), step)
-    model.zero_grad(set_to_none=True)
-    torch.cuda.empty_cache()
-    most, in_graphs = measure.peak_bytes(step, device), graph_bytes(subject.name)
-    reserved = torch.cuda.max_memory_reserved(device)
-    return {"peak_bytes": most + in_graphs, "graph_bytes": in_graphs, "reserved_bytes": reserved}
+    model, x = subject.build(case, dtype, device), work.example(case, dtype, device)
+    most = work.peak(subject.name, work.train, model, x)
+    return most | ({"reserved_bytes": torch.cuda.max_memory_reserved(device)} if device.type == "cuda" else {})
 
 
 def _tensor(job: Job, name: str, Z: int) -> Row:
     """Return what one step of one sample takes at n_z, and the bytes of the weights it is made of."""
     case, dtype, device = replace(TENSOR_CASE, Z=Z, name=job.case.name), job.torch_dtype, job.torch_device
-    model, x = find(name).build(case, dtype, device), example(case, dtype, device)
+    model, x = find(name).build(case, dtype, device), work.example(case, dtype, device)
     weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))
     figures = {}
-    for column, step in (("forward_bytes", forward), ("peak_bytes", train)):
+    for column, step in (("forward_bytes", work.forward), ("peak_bytes", work.train)):
         settled(stopwatch(device), partial(step, model, x))
         model.zero_grad(set_to_none=True)
         figures[column] = measure.peak_bytes(partial(step, model, x), device)

@@ -7,12 +7,11 @@ from functools import partial
 from statistics import quantiles
 from typing import Any
 
-from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import LSTM, find
-from suite.shared.work import example, graph_bytes, refusal, train
+from suite.shared.work import example, peak, refusal, train
 
 #: T and B of the workload that all axes start from: every subject takes a step of it in well under a second.
 BASE: dict[str, Any] = {"T": 16, "B": 16}
@@ -71,8 +70,7 @@ def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
         for name, step in steps.items():
             if turn < rounds[name]:
                 seconds[name].append(watch.seconds(step))
-    for name, step in steps.items():
-        models[name].zero_grad(set_to_none=True)
+    for name in steps:
         q1, median, q3 = quantiles(seconds[name], n=4, method="inclusive")
         yield job.row(
             "point",
@@ -82,7 +80,7 @@ def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
             q1_s=q1,
             q3_s=q3,
             rounds=rounds[name],
-            peak_bytes=measure.peak_bytes(step, device) + graph_bytes(name),
+            peak_bytes=peak(name, train, models[name], x)["peak_bytes"],
             multiply_adds=find(name).multiply_adds(case),
         )
         models[name].zero_grad(set_to_none=True)

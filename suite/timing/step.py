@@ -101,12 +101,9 @@ def run(bench: Bench, name: str, benchmark: Any) -> None:
     with labelled(job, case, name):
         figures = timed(bench, name, benchmark)
         bench.baseline.zero_grad(set_to_none=True)
-        model.zero_grad(set_to_none=True)
-        in_graphs = work.graph_bytes(subject.name)
         figures |= dict(
             status="ok",
-            peak_bytes=measure.peak_bytes(lambda: step(model, x), device) + in_graphs,
-            graph_bytes=in_graphs,
+            **work.peak(subject.name, step, model, x),
             kept_bytes=measure.kept_bytes(lambda: model(x), device) if training else None,
             parameters=sum(p.numel() for p in model.parameters()),
             multiply_adds=subject.multiply_adds(case) * (3 if training else 1),

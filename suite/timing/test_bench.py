@@ -259,6 +259,11 @@ def test_a_time_out_is_predicted_from_later_calls_on_two_lengths(
             bench_step.expected(made, first, work.PASSES["train"])
 
 
+@pytest.mark.parametrize(("given", "meant"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
+def test_a_gpu_has_its_number(given: str, meant: str) -> None:
+    assert bench.parser().parse_args(["--device", given]).device == meant
+
+
 def test_a_gpu_runs_whole_workloads_and_has_the_time_for_them() -> None:
     options = bench.parser().parse_args(["--device", "cuda:1"])
     bench.choose(options)
