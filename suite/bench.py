@@ -17,14 +17,14 @@ from suite import report
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.pages.words import count
-from suite.shared import machine, trust
+from suite.shared import trust
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
 from suite.shared.jobs import Job
 from suite.shared.load import BUSY, Others, at_first
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
-from suite.shared.rows import table
+from suite.shared.rows import folder_of, table
 from suite.shared.subjects import find, subjects
 from suite.timing import ceilings as hardware
 from suite.timing.plan import WRONG, Planned, plan, rows_of
@@ -140,7 +140,7 @@ def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[
 
 def sweep(options: argparse.Namespace, console: Console) -> int:
     """Run what is planned, keeping the rows of each job as it ends; return the exit status."""
-    folder = options.results / machine.slug(torch.device(options.device))
+    folder = folder_of(options.results, torch.device(options.device))
     todo = plan(jobs(options), folder, options.part, resume=options.resume, unverified=options.unverified)
     if options.list:
         show_plan(todo, console)

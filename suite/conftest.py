@@ -23,7 +23,7 @@ from suite.shared import machine
 from suite.shared.cases import VERIFY_COMPILING, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
-from suite.shared.rows import table
+from suite.shared.rows import folder_of, table
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 #: The name of a row among a test's user properties, which come to the process that writes results from any other.
@@ -154,6 +154,13 @@ class Gathered:
         self.not_run: Counter[str] = Counter()
         self.report: Path | None = None
 
+    def pytest_sessionstart(self) -> None:
+        """Refuse results of another machine before minutes pass."""
+        try:
+            folder_of(self.config.getoption("--results"), _device(self.config))
+        except ResultsError as error:
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's failure, the reason why it was not run, and at its end its rows."""
         if report.failed:
@@ -175,8 +182,9 @@ class Gathered:
         """Put the rows into the results of this machine."""
         device, results = _device(self.config), self.config.getoption("--results")
         try:
+            folder = folder_of(results, device)
             for name, rows in self.rows.items():
-                table(name).put(results / machine.slug(device), rows, device, listed=LISTED.get(name))
+                table(name).put(folder, rows, device, listed=LISTED.get(name))
             if self.rows:
                 self.report = report.write_tables(results)
         except ResultsError as error:

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from impls import names, registry
 from suite import report
-from suite.shared import machine
 from suite.shared.arithmetic import dtype_of, why_not
 from suite.shared.cases import WORKLOADS
 from suite.shared.children import Row
 from suite.shared.jobs import Job, run
 from suite.shared.options import memory_limit, parent
-from suite.shared.rows import table
+from suite.shared.results import ResultsError
+from suite.shared.rows import folder_of, table
 from suite.shared.subjects import LABML, Subject, find, subjects
 from suite.studies import memory as study_memory
 from suite.studies import payback as study_payback
@@ -91,7 +91,7 @@ def _compiles(name: str) -> bool:
 
 def study(name: str, options: Options, console: Console) -> bool:
     """Do one study and leave its rows; return whether every job reached its end."""
-    folder = options.results / machine.slug(torch.device(options.device))
+    folder = folder_of(options.results, torch.device(options.device))
     module, whole = STUDIES[name], True
     for job in module.jobs(options):
         job = replace(job, memory_limit=memory_limit(options), time_limit=options.time_limit)
@@ -113,14 +113,18 @@ def done(job: Job, log: Path) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time."""
+    """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time, 2 if there is no result."""
     options = parser().parse_args(arguments, Options())
-    console = Console()
-    whole = [study(name, options, console) for name in options.studies or STUDIES]
-    console.print(f"Report: {report.write_tables(options.results)}", soft_wrap=True, highlight=False)
-    for name in options.studies or STUDIES:
-        path = options.results / machine.slug(torch.device(options.device)) / f"{name}.md"
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False)
+    names, console = options.studies or list(STUDIES), Console(soft_wrap=True, highlight=False)
+    try:
+        whole = [study(name, options, console) for name in names]
+        console.print(f"Report: {report.write_tables(options.results)}")
+        folder = folder_of(options.results, torch.device(options.device))
+    except ResultsError as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 2
+    for name in names:
+        console.print(f"{name}: {folder / name}.md")
     return 0 if all(whole) else 1
 
 

@@ -104,7 +104,8 @@ class Job:
         """Read a job back."""
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields |= {name: tuple(fields[name]) for name in ("subjects", "layer_norms")}
-        return cls(**fields | {"case": Case(**fields["case"]), "path": Path(fields["path"])})
+        case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
+        return cls(**fields | {"case": case, "path": Path(fields["path"])})
 
     def take_on(self) -> None:
         """Put this process under the job's memory limit and have it compute in the job's arithmetic."""

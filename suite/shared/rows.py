@@ -125,6 +125,14 @@ def stamp(device: torch.device) -> dict[str, Any]:
     return machine.environment(device) | trust.stamp()
 
 
+def folder_of(results: Path, device: torch.device) -> Path:
+    """Return the folder of this machine's results; ResultsError if rows of another one, or damaged ones, lie in it."""
+    folder, here = results / machine.slug(device), pd.DataFrame([stamp(device)])
+    for each in TABLES:
+        _of_one_machine(each.path(folder), pd.concat([each.read(folder), here]))
+    return folder
+
+
 def _of_one_machine(path: Path, rows: pd.DataFrame) -> None:
     """Raise ResultsError if rows were made on machines that compute differently."""
     for column in machine.told_apart_by(rows["device"].iloc[0]) if len(rows) else ():

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from suite.shared import bound
 from suite.shared.children import Child, leave, left, rows_of
+from suite.shared.examples import TINY, job
 from suite.shared.files import ROOT
+from suite.shared.jobs import Job
 
 
 def run(tmp_path: Path, script: str) -> Child:
@@ -139,3 +142,10 @@ def test_leave_appends(tmp_path: Path) -> None:
         leave(tmp_path / "rows.jsonl", {"n": n})
     assert [row["n"] for row in left(tmp_path / "rows.jsonl")] == [1, 2]
     assert left(tmp_path / "none.jsonl") == []
+
+
+def test_a_job_read_back_is_the_job_that_was_written(tmp_path: Path) -> None:
+    one = job(tmp_path, case=replace(TINY, lengths=(3, 1)))
+    one.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == one
+    assert hash(Job.read(tmp_path / "job.json").case) == hash(one.case)

@@ -167,6 +167,30 @@ def test_rows_of_two_machines_never_meet_in_a_file(tmp_path: Path, column: str, 
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["suite.bench", "--workload", "small", "--resume"],
+        ["suite.study", "payback", "--workload", "small"],
+        ["pytest", "suite/checks/definition/test_paper.py", "-q", "--quick"],
+    ],
+    ids=["bench", "study", "verify"],
+)
+def test_a_command_refuses_the_folder_of_another_machine_before_it_runs(tmp_path: Path, command: list[str]) -> None:
+    row = {"dtype": "float32", "side": 1, "product": "torch.mm"} | HERE | {"cpu_capability": "another"}
+    table("hardware").replace(tmp_path / slug(CPU), [row])
+    module, *arguments = command
+    ended = subprocess.run(
+        [sys.executable, "-m", module, *arguments, "--device", "cpu", "--results", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert re.search(r"expected rows of one machine, got cpu_capability another and", ended.stdout + ended.stderr)
+    assert ended.returncode in (2, pytest.ExitCode.USAGE_ERROR)
+    assert len(list((tmp_path / slug(CPU)).iterdir())) == 1
+
+
+@pytest.mark.parametrize(
     ("brand", "expected"),
     [
         ("AMD EPYC", "AMD EPYC (family 25, model 17)"),
