@@ -14,6 +14,7 @@ from rich.console import Console
 
 from impls import names, registry
 from suite import report
+from suite.checks.kernels.precompile import precompile
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.pages.words import count
@@ -138,6 +139,13 @@ def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[
     return {row["dtype"]: row for row in rows}
 
 
+def batched_cuda_cases(todo: Sequence[Planned]) -> Iterator[tuple[Case, str]]:
+    """Yield each case that has Triton's kernels run, with its arithmetic."""
+    for p in todo:
+        if p.runs and "batched_cuda" in p.job.subjects:
+            yield from ((replace(p.job.case, layer_norm=on), p.job.dtype) for on in p.job.layer_norms)
+
+
 def sweep(options: argparse.Namespace, console: Console) -> int:
     """Run what is planned, keeping the rows of each job as it ends; return the exit status."""
     folder = folder_of(options.results, torch.device(options.device))
@@ -153,6 +161,7 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
     log.unlink(missing_ok=True)
     done: list[Planned] = []
     try:
+        precompile(batched_cuda_cases(todo), torch.device(options.device))
         ceilings = measured_ceilings(options, folder, todo)
         with display([p.job for p in todo], [p.seconds for p in todo], console) as shown:
             for p in todo:

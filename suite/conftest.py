@@ -17,10 +17,11 @@ from suite import report
 from suite.checks.definition.paper import MODELS
 from suite.checks.faults.faults import FAULTS
 from suite.checks.faults.rewrites import REWRITES
+from suite.checks.kernels.precompile import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify_summary
 from suite.shared import machine
-from suite.shared.cases import VERIFY_COMPILING, Case
+from suite.shared.cases import RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import folder_of, table
@@ -155,11 +156,13 @@ class Gathered:
         self.report: Path | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Refuse results of another machine before minutes pass."""
+        """Refuse results of another machine before minutes pass; then compile what a GPU's tests will start, on all cores."""
         try:
             folder_of(self.config.getoption("--results"), _device(self.config))
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED), find("batched_cuda").dtypes
+        precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's failure, the reason why it was not run, and at its end its rows."""

@@ -14,10 +14,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
+from impls.registry import dtype_name
 from suite.shared import bound
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.children import leave
@@ -64,8 +67,6 @@ SOME = (("char-ptb", BFLOAT16, True), ("char-ptb", TF32, False), ("B 1024", BFLO
 #: The most a kernel may spill, in bytes a thread.
 SPILL = 128
 
-_TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-
 
 class Kernel(NamedTuple):
     """One kernel as a sweep would start it."""
@@ -74,9 +75,8 @@ class Kernel(NamedTuple):
     capability: int
     module: str
     name: str
-    signature: tuple[str, ...]  # Triton's type of each argument, "constexpr" where it is a constant
-    constants: tuple[tuple[str, Any], ...]
-    options: tuple[tuple[str, int], ...]
+    given: tuple[str, ...]  # of each argument "None", "int" or the dtype of a tensor
+    constants: tuple[tuple[str, Any], ...]  # and options
 
 
 def chosen(everything: bool) -> dict[Kernel, str]:
@@ -104,14 +104,8 @@ def kernels(case: Case, arithmetic: Arithmetic, capability: int, card: "Card") -
 
     found = launched(case, card, getattr(torch, arithmetic.dtype), arithmetic.precision)
     for kernel, _, given, constants in (*found.forward, *found.backward):
-        names = kernel.arg_names
-        types = dict(zip(names, map(_type, given), strict=False)) | {k: "constexpr" for k in constants if k in names}
-        fixed = {n: v for n, v in zip(names, given, strict=False) if v is None}
-        fixed |= {k: v for k, v in constants.items() if k in names}
-        options = tuple((k, v) for k, v in constants.items() if k not in names)
-        signature = tuple(types[n] for n in names)
         described = arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__
-        yield Kernel(*described, signature, tuple(fixed.items()), options)
+        yield Kernel(*described, tuple(map(_type, given)), tuple(constants.items()))
 
 
 def _card(capability: int) -> "Card":
@@ -123,25 +117,23 @@ def _card(capability: int) -> "Card":
 
 
 def _type(value: Any) -> str:
-    """Return Triton's name for an argument's type."""
-    if value is None:
-        return "constexpr"
-    if isinstance(value, int):
-        return "i32"
-    return "*" + _TYPES[str(value.dtype).removeprefix("torch.")]
+    """Return "None", "int" or the dtype of an argument."""
+    return dtype_name(value.dtype) if hasattr(value, "dtype") else "None" if value is None else "int"
 
 
 def build(kernel: Kernel) -> Any:
-    """Compile one kernel, or take it from Triton's cache, as a launch on the card would."""
-    from importlib import import_module
-
+    """Compile one kernel as a launch on the card does, by way of Triton's cache, and return it."""
+    import torch
     import triton
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
 
     function = getattr(import_module(kernel.module), kernel.name)
-    source = ASTSource(function, dict(zip(function.arg_names, kernel.signature, strict=True)), dict(kernel.constants))
-    return triton.compile(source, target=GPUTarget("cuda", kernel.capability, 32), options=dict(kernel.options))
+    given = [{"None": None, "int": 1}.get(kind, getattr(torch, kind, None)) for kind in kernel.given]
+    driver = mock.Mock()
+    driver.get_current_target.return_value = GPUTarget("cuda", kernel.capability, 32)
+    driver.get_current_device.return_value = kernel.capability  # Triton remembers a device's target
+    with mock.patch.object(triton.runtime.driver, "_active", driver):
+        return function.warmup(*given, grid=(1,), **dict(kernel.constants))
 
 
 def compiled(kernel: Kernel) -> dict[str, Any]:
@@ -158,7 +150,7 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "arithmetic": kernel.arithmetic,
         "capability": kernel.capability,
         **{name.lower(): constants.get(name) for name in ("F", "ROWS", "UNITS", "DEPTH")},
-        **{name: value for name, value in kernel.options if name.startswith("num_")},
+        **{name: value for name, value in constants.items() if name.startswith("num_")},
         "registers": usage["REG"],
         "stack_bytes": usage["STACK"],
         "shared_bytes": binary.metadata.shared,

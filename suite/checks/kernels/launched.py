@@ -55,10 +55,3 @@ def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps
         given = (products, products, z, a, over[1], over[3], over[1], over[3], over[0], *state, *backward.weights(p))
         backward.steps(target(found.backward), given, backward.outputs(products, H, S, Z, case.layer_norm))
     return found
-
-
-def step_of(case: Case, card: "Card", dtype: torch.dtype, precision: str) -> Launched:
-    """Return the launches of one step in the middle of a chunk: what each further step adds."""
-    short, long = (launched(case, card, dtype, precision, steps) for steps in (2, 3))
-    added = [len(more) - len(fewer) for fewer, more in zip(short, long, strict=True)]
-    return Launched(*(more[-n:] for more, n in zip(long, added, strict=True)))

@@ -3,18 +3,23 @@
 `--all-kernels` takes every case in every dtype and every card, as `nox -s kernels` does.
 """
 
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from impls.batched_cuda.tiles import H100, Card
 from impls.registry import dtype_name
 from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels.launched import launched
+from suite.checks.kernels.precompile import precompile
 from suite.conftest import Keep, Record
-from suite.shared.cases import INTERPRETED, Case
+from suite.shared.cases import INTERPRETED, VERIFY, Case
 from suite.shared.children import rows_of
 
 pytestmark = [
@@ -22,6 +27,7 @@ pytestmark = [
     pytest.mark.thorough("kernels interpreted, and compiled for a card that is not here"),
 ]
 PHASES = {"hyper_gates", "main_gates", "rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
+PRECOMPILED = VERIFY[0]
 #: What `planted.py` plants, whose Triton must not be imported here.
 PLANTED = (
     "shifted: written by two programs",
@@ -108,3 +114,28 @@ def test_without_its_fault_nothing_is_found(kernel: str, verdicts: pd.DataFrame)
 @interpreting
 def test_tf32_operands_are_rounded_to_nearest(verdicts: pd.DataFrame) -> None:
     assert not verdicts.loc[("rounding", "tf32")]["wrong"]
+
+
+def test_no_argument_multiplies_compilations() -> None:
+    """No alignment, no value: what was compiled before a run, or by a plain launch, is what a graph's replay needs."""
+    case = replace(PRECOMPILED, layer_norm=True)
+    started = {launch.kernel for sweep in launched(case, H100, torch.float32, "ieee") for launch in sweep}
+    assert {kernel.fn.__name__ for kernel in started} >= PHASES
+    for kernel in started:
+        assert all(p.is_constexpr or p.do_not_specialize for p in kernel.params), kernel.fn.__name__
+
+
+@pytest.mark.xdist_group("compiled kernels")
+def test_a_launch_finds_what_was_compiled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr("suite.checks.kernels.precompile.why_unavailable", lambda *what: None)
+    monkeypatch.setattr(Card, "of", lambda device: H100)
+    precompile([(PRECOMPILED, "float16")], torch.device("cuda"))
+    made = set(tmp_path.rglob("*.cubin"))
+    kernels = set(ahead.kernels(PRECOMPILED, ahead.FLOAT16, 90, H100))
+    assert len(made) == len(kernels) > len(PHASES)
+    for kernel in kernels:
+        ahead.build(kernel)
+    assert set(tmp_path.rglob("*.cubin")) == made
