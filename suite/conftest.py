@@ -156,7 +156,7 @@ class Gathered:
         self.report: Path | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Refuse results of another machine before minutes pass; then compile what a GPU's tests will start, on all cores."""
+        """Refuse results of another machine before minutes pass, and compile what a GPU's tests will start."""
         try:
             folder_of(self.config.getoption("--results"), _device(self.config))
         except ResultsError as error:
