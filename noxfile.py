@@ -92,6 +92,9 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
+    session.run(
+        "clang-format", "--dry-run", "--Werror", *map(str, [*Path().glob("*/**/*.h"), *Path().glob("*/**/*.cpp")])
+    )
 
 
 @nox.session

@@ -22,12 +22,17 @@ struct Past {
 template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
-  // wanted: which of params want a gradient. carried [B, *]: gradients of the last state on entry, of the start on return.
-  // d_x [T, B, I] is written, if given.
+  // wanted: which of params want a gradient. carried [B, *]: gradients of the last state on entry, of the start on
+  // return. d_x [T, B, I] is written, if given.
   SequenceBackward(
       const Tensors& params, const std::vector<bool>& wanted, const Past& past, const at::Tensor& d_out,
       Carried<A> carried, const std::optional<at::Tensor>& d_x, const Splitting& splitting)
-      : params_(params), wanted_(wanted), past_(past), d_out_(d_out), carried_(carried), d_x_(d_x),
+      : params_(params),
+        wanted_(wanted),
+        past_(past),
+        d_out_(d_out),
+        carried_(carried),
+        d_x_(d_x),
         splitting_(splitting),
         has_v_(past.residuals && past.residuals->size(2) == Residuals<T>::width(size_, true)),
         sums_(size_, params.size() > kNorms, splitting.threads()) {}
@@ -79,8 +84,14 @@ class SequenceBackward {
       gate_products<T>(weight_x, size_.I, size_.H, N, data<T>(x), v_.mutable_data_ptr<T>(), H4);
     }
     const ChunkArrays<T> chunk{
-        left, has_v_ ? left.v(0, size_) : data<T>(v_), has_v_ ? left.stride : H4, data<T>(h_hat_after), data<A>(c),
-        data<A>(steps(past_.trajectory[1])), data<A>(c_hat), data<A>(steps(past_.trajectory[3])),
+        left,
+        has_v_ ? left.v(0, size_) : data<T>(v_),
+        has_v_ ? left.stride : H4,
+        data<T>(h_hat_after),
+        data<A>(c),
+        data<A>(steps(past_.trajectory[1])),
+        data<A>(c_hat),
+        data<A>(steps(past_.trajectory[3])),
         data<T>(steps(d_out_))};
     const DeltaArrays<T> deltas{rec_.mutable_data_ptr<T>(), inp_.mutable_data_ptr<T>(), z_.mutable_data_ptr<T>()};
     BackwardSweep<T>(**packing_, size_, K, B_, chunk, deltas, carried_).run(splitting_, sums_);
@@ -94,25 +105,23 @@ class SequenceBackward {
 
     const auto rows = [&](const at::Tensor& x) { return x.slice(0, 0, K).flatten(0, 1); };
     const at::Tensor du = rows(rec_).slice(1, 0, H4), da = rows(rec_).slice(1, H4), dv = rows(inp_);
-    add_products(first, {
-        {kWeightX, dv, rows(x)},
-        {kWeightH, du, rows(h)},
-        {kHyperWeightX, da, rows(x)},
-        {kHyperWeightH, da, rows(h)},
-        {kHyperWeightS, da, rows(h_hat)},
-        {kZWeight, rows(z_), rows(h_hat_after)},
-    });
+    std::vector<Product> products;
+    const auto sum = [&](Param param, const at::Tensor& d, const at::Tensor& values) {
+      if (totals_[param]) products.push_back({*totals_[param], d, values});
+    };
+    sum(kWeightX, dv, rows(x));
+    sum(kWeightH, du, rows(h));
+    sum(kHyperWeightX, da, rows(x));
+    sum(kHyperWeightH, da, rows(h));
+    sum(kHyperWeightS, da, rows(h_hat));
+    sum(kZWeight, rows(z_), rows(h_hat_after));
+    add_products<T>(products, first);
     if (d_x_) {
       at::Tensor d_x = rows(steps(*d_x_));
       at::mm_out(d_x, dv, params_[kWeightX].flatten(0, 1));
       d_x.addmm_(da, params_[kHyperWeightX].flatten(0, 1));
     }
   }
-
-  struct Product {
-    Param param;
-    at::Tensor d, values;  // of N rows each
-  };
 
   // Memory for the gradients, of which those that products give are written first and added to after.
   void make_totals(int64_t N) {
@@ -135,23 +144,6 @@ class SequenceBackward {
       case kZWeight: return true;
       default: return false;
     }
-  }
-
-  // Adds to the total of each parameter that has one d^T values, or writes it where `fresh`. In half precision with torch's
-  // product, since CPUs have instructions for that.
-  void add_products(bool fresh, const std::vector<Product>& products) const {
-    std::vector<GradientProduct<A>> own;
-    for (const auto& [param, d, values] : products) {
-      if (!totals_[param]) continue;
-      const at::Tensor& total = *totals_[param];
-      if constexpr (std::is_same_v<T, A>) {
-        own.push_back(gradient_product<A>(total, d, values, fresh));
-      } else {
-        const at::Tensor flat = total.view({d.size(1), values.size(1)}), product = at::mm(d.t(), values);
-        fresh ? flat.copy_(product) : flat.add_(product);
-      }
-    }
-    if (!own.empty()) add_gradients(own, products[0].d.size(0));
   }
 
   template <class U>

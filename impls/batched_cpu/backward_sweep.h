@@ -35,8 +35,7 @@ template <class T, class A = Acc<T>>
 class BackwardSweep {
  public:
   BackwardSweep(
-      const Packed<A>& p, Sizes size, int64_t K, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to,
-      Carried<A> carried)
+      const Packed<A>& p, Sizes size, int64_t K, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, Carried<A> carried)
       : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
   // Adds to the parts of sums, of which each thread has one.
@@ -56,8 +55,8 @@ class BackwardSweep {
   // Of how many steps du and da stand in memory in the accumulation type, for the same reason.
   static constexpr int64_t kStepsKept = 2;
 
-  // One thread's part of all steps: of its group's rows its own units of the main LSTM, and of the rows its own ones for
-  // all that wants whole rows.
+  // One thread's part of all steps: of its group's rows its own units of the main LSTM, and of the rows its own ones
+  // for all that wants whole rows.
   class Share {
    public:
     Share(const BackwardSweep& sweep, const Member& member, Sums<A> sums)
@@ -84,8 +83,10 @@ class BackwardSweep {
       const auto [H, S, Z, I] = size_;
       for (int64_t t = w_.K_ - 1; t >= 0; --t) {
         row_ = t * w_.B_ + begin_;
-        if constexpr (std::is_same_v<T, A>) rec_ = w_.to_.rec + row_ * stride_;
-        else rec_ = w_.rec_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
+        if constexpr (std::is_same_v<T, A>)
+          rec_ = w_.to_.rec + row_ * stride_;
+        else
+          rec_ = w_.rec_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
         embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), tile_, z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
@@ -152,8 +153,8 @@ class BackwardSweep {
         for (int64_t r = own.begin; r < own.end; ++r) {
           const int64_t at = (row_ + first + r) * H, row = (begin_ + first + r) * H;
           normed_cell_gradient(
-              y + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.c_before + at, w_.chunk_.c + at,
-              w_.carried_.h + row, w_.carried_.c + row, H, normed_);
+              y + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row,
+              w_.carried_.c + row, H, normed_);
         }
         member_.wait();
       }
@@ -180,9 +181,7 @@ class BackwardSweep {
     }
 
     // What the members' units add to dz, [3, 4, Z] a row.
-    A* dz_part(int64_t rank, int64_t r) const {
-      return w_.dz_parts_ + ((rank * w_.B_) + begin_ + r) * 12 * size_.Z;
-    }
+    A* dz_part(int64_t rank, int64_t r) const { return w_.dz_parts_ + ((rank * w_.B_) + begin_ + r) * 12 * size_.Z; }
 
     // dz of row r, summed over the members in their order, so that no bit depends on which of them was first.
     void embedding_gradient(int64_t r) {
@@ -366,8 +365,7 @@ class BackwardSweep {
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the first of this share's rows in [K, B]
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *y_, *a_, *z_, *dz_, *rec_ = nullptr, *h_hat_ = nullptr,
-      *normed_ = nullptr;
+    A *tile_, *scale_, *embedded_, *y_, *a_, *z_, *dz_, *rec_ = nullptr, *h_hat_ = nullptr, *normed_ = nullptr;
   };
 
   const Packed<A>& p_;
@@ -376,9 +374,9 @@ class BackwardSweep {
   const ChunkArrays<T> chunk_;
   const DeltaArrays<T> to_;
   const Carried<A> carried_;
-  A *dz_parts_ = nullptr;  // [threads, B, 3, 4, Z]
-  A *y_ = nullptr;         // [groups, kArgumentsKept, kGroup, 4, padded H]
-  A *rec_ = nullptr;       // du and da in the accumulation type, [kStepsKept, B, 4H + 4S]
+  A* dz_parts_ = nullptr;  // [threads, B, 3, 4, Z]
+  A* y_ = nullptr;         // [groups, kArgumentsKept, kGroup, 4, padded H]
+  A* rec_ = nullptr;       // du and da in the accumulation type, [kStepsKept, B, 4H + 4S]
 };
 
 }  // namespace hyperlstm

@@ -18,6 +18,8 @@ from types import ModuleType
 
 import torch
 
+from ..definition import EPS
+
 #: Further compiler and linker flags, part of the key: `-fsanitize=address,undefined` for one.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 
@@ -141,7 +143,7 @@ def _load(name: str, path: Path) -> ModuleType:
 
 def _flags() -> list[str]:
     capability = _CAPABILITY_FLAGS.get(torch.backends.cpu.get_cpu_capability(), "")
-    common = ["-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
+    common = [f"-DHYPERLSTM_EPS={EPS!r}", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
     return [*common, *_openmp_flags(), *capability.split(), *extra_flags()]
 
 

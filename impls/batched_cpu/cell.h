@@ -7,7 +7,8 @@
 
 namespace hyperlstm {
 
-constexpr double kEps = 1e-5;  // EPS of layer.py
+// EPS of definition.py; the build says what it is.
+constexpr double kEps = HYPERLSTM_EPS;
 
 // The norms of a cell, padded to whole vectors: of its gates [4, F] and of its cell's output [F]; null without layer
 // norm.

@@ -24,8 +24,8 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // x [K, B, I]; start [B, *]; into: h [K, B, H], the others [ring, B, *], each step written to the place of the step `ring`
-  // before it; residuals [K, B, *] are written, or null.
+  // x [K, B, I]; start [B, *]; into: h [K, B, H], the others [ring, B, *], each step written to the place of the step
+  // `ring` before it; residuals [K, B, *] are written, or null.
   ForwardSweep(
       const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, int64_t ring,
       Residuals<T> residuals)
@@ -42,8 +42,8 @@ class ForwardSweep {
   }
 
  private:
-  // One thread's part of all steps: of its group's rows its own units. Where a norm wants whole rows of gates, it finishes
-  // its own rows of them.
+  // One thread's part of all steps: of its group's rows its own units. Where a norm wants whole rows of gates, it
+  // finishes its own rows of them.
   class Share {
    public:
     Share(const ForwardSweep& sweep, const Member& member)
@@ -96,7 +96,7 @@ class ForwardSweep {
     // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
     void hyper(const A* x, const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t I = size_.I, H = size_.H, S = size_.S, stride = padded<A>(S);
+      const auto [H, S, Z, I] = size_;
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         hyper_gates(p_, size_, p, n, x + first * I, h + first * H, h_hat + first * S, tile_);
@@ -107,7 +107,7 @@ class ForwardSweep {
         member_.wait();
         const Range own = member_.part(rows_);
         for (int64_t r = own.begin; r < own.end; ++r) {
-          A* a = a_ + r * kGates * stride;
+          A* a = a_ + r * kGates * padded<A>(S);
           normed_cell(a, p_.hyper_norms, before.c_hat + r * S, after.c_hat + r * S, after.h_hat + r * S, S, raw_);
         }
       }
@@ -188,7 +188,7 @@ class ForwardSweep {
     int64_t first_row_ = 0;  // of this thread's group in [K, B]
     Scratch scratch_;
     A *tile_, *input_tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_x_ = nullptr, *wide_h_ = nullptr,
-      *wide_h_hat_ = nullptr;
+                                 *wide_h_hat_ = nullptr;
   };
 
   const Packed<A>& p_;

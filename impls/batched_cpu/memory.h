@@ -27,8 +27,8 @@ void expect_writes(const A* memory, int64_t n) {
 }
 
 // glibc returns memory to the system once more lies free than twice the largest block that it has seen freed, and then
-// what a training step needs is faulted in anew each time, which can take half as long again as the step. So it is shown
-// a large block, which nobody touches; of those that count it is about the largest.
+// what a training step needs is faulted in anew each time, which can take half as long again as the step. So it is
+// shown a large block, which nobody touches; of those that count it is about the largest.
 inline void expect_large_blocks() {
 #ifdef __GLIBC__
   void* volatile block = std::malloc(size_t(31) << 20);

@@ -5,6 +5,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include <array>
+
 #include "cell.h"
 #include "memory.h"
 #include "threads.h"
@@ -17,7 +19,7 @@ struct Sizes {
 
 using Tensors = std::vector<at::Tensor>;
 
-// In the order of LayerParams.
+// The parameters in the order of LayerParams; of those of the norms only the first has a name here.
 enum Param {
   kWeightX,
   kWeightH,
@@ -32,8 +34,13 @@ enum Param {
   kNorms
 };
 
-// What a row and step leave for the backward pass, which would else compute it again: u [4H], the hyper LSTM's gates before
-// their norm [4S], and, where `has_v`, v [4H].
+// Their names in LayerParams.
+constexpr std::array<const char*, kNorms + 1> kParamNames{
+    "weight_x",   "weight_h", "bias",   "hyper_weight_x", "hyper_weight_h", "hyper_weight_s",
+    "hyper_bias", "z_weight", "z_bias", "d_weight",       "norm_weight"};
+
+// What a row and step leave for the backward pass, which would else compute it again: u [4H], the hyper LSTM's gates
+// before their norm [4S], and, where `has_v`, v [4H].
 template <class T>
 struct Residuals {
   T* numbers;
@@ -46,13 +53,15 @@ struct Residuals {
   T* v(int64_t row, const Sizes& size) const { return a(row, size) + 4 * size.S; }
 };
 
-inline Sizes sizes(const Tensors& p) { return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)}; }
+inline Sizes sizes(const Tensors& p) {
+  return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)};
+}
 
 // The packed arrays of either sweep; which of them are there depends on the direction.
 template <class A>
 struct Packed {
-  A *scales;  // [panels of H, 4, Z, 3, lanes], d_weight
-  A *bias;    // [4, padded H]
+  A* scales;  // [panels of H, 4, Z, 3, lanes], d_weight
+  A* bias;    // [4, padded H]
   Norms<A> norms, hyper_norms;
   A *weight_x, *z_weight, *z_bias;
   // Forward: products with x, h and h_hat.
@@ -61,8 +70,8 @@ struct Packed {
   A *weight_h_t, *hyper_weight_h_t, *hyper_weight_s_t, *z_weight_t;
 };
 
-// Calls move(i, j) for the numbers of d_weight in panels `begin` to `end`: i is a number's place in [3, 4, H, Z], j that in
-// [panels of H, 4, Z, 3, lanes].
+// Calls move(i, j) for the numbers of d_weight in panels `begin` to `end`: i is a number's place in [3, 4, H, Z], j
+// that in [panels of H, 4, Z, 3, lanes].
 template <class A, class Move>
 void for_scales(Sizes size, int64_t begin, int64_t end, const Move& move) {
   constexpr int64_t V = kLanes<A>;
@@ -130,8 +139,8 @@ class Packing {
     A* to = owned_.back().mutable_data_ptr<A>();
     expect_writes(to, owned_.back().numel());
     jobs_.push_back({panels<A>(units, gates), K * kPanel<A>, [=](int64_t begin, int64_t end) {
-      pack_panels<T>(source, at, K, units, gates, to, begin, end);
-    }});
+                       pack_panels<T>(source, at, K, units, gates, to, begin, end);
+                     }});
     return to;
   }
 
@@ -154,8 +163,10 @@ class Packing {
     A* to = allocate(padded<A>(H) * 12 * Z);
     // Four times as slow to pack as a matrix, whose numbers lie side by side.
     jobs_.push_back({panels<A>(H, true), 4 * 12 * Z * kLanes<A>, [=, size = size_](int64_t begin, int64_t end) {
-      for_scales<A>(size, begin, end, [=](int64_t stored, int64_t packed) { to[packed] = static_cast<A>(from[stored]); });
-    }});
+                       for_scales<A>(size, begin, end, [=](int64_t stored, int64_t packed) {
+                         to[packed] = static_cast<A>(from[stored]);
+                       });
+                     }});
     return to;
   }
 

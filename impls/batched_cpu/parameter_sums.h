@@ -50,9 +50,8 @@ struct Sums {
     add(kZBias, z_bias, 1, 8 * size.Z);
     if (totals[kDWeight]) {
       A* to = totals[kDWeight]->template mutable_data_ptr<A>();
-      for_scales<A>(size, 0, panels<A>(size.H, true), [&](int64_t stored, int64_t packed) {
-        to[stored] += scales[packed];
-      });
+      for_scales<A>(
+          size, 0, panels<A>(size.H, true), [&](int64_t stored, int64_t packed) { to[stored] += scales[packed]; });
     }
     int param = kNorms;
     for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {

@@ -90,8 +90,8 @@ struct Left {
   Left from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
 };
 
-// tile [R, 4, lanes] += a [R, K] times one panel [K, 4, lanes], all sums in registers; K cache lines from `ahead` on are
-// fetched in passing.
+// tile [R, 4, lanes] += a [R, K] times one panel [K, 4, lanes], all sums in registers; K cache lines from `ahead` on
+// are fetched in passing.
 template <class A, int R>
 inline void multiply_tile(Left<A> a, const A* panel, const A* ahead, int64_t K, A* tile) {
   constexpr int64_t V = kLanes<A>;
@@ -138,7 +138,8 @@ void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, A* tile) {
       // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
       const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
       const A* right = panel + d * kPanel<A>;
-      // Each tile fetches its share of the part that is next, which four tiles cover; a fetch past the end does nothing.
+      // Each tile fetches its share of the part that is next, which four tiles cover; a fetch past the end does
+      // nothing.
       const A* ahead = right + depth * kPanel<A> + i * depth * kLine<A>;
       multiply_rows<A>(end - begin, a.from(begin, d), right, ahead, depth, tile + begin * kPanel<A>);
     }

@@ -13,8 +13,8 @@ constexpr int64_t kWorthMeeting = 1 << 17;
 // Rows that a thread should have at a time: with 8 it reaches 85 % of the speed a row of one with many.
 constexpr int64_t kRowsOfGroup = 8;
 
-// The same for the same sizes, rows and threads, since sums over rows and units depend on it. Every thread on its own, where
-// there is little to do at a step; else the most groups that have rows enough and leave the fewest threads over.
+// The same for the same sizes, rows and threads, since sums over rows and units depend on it. Every thread on its own,
+// where there is little to do at a step; else the most groups that have rows enough and leave the fewest threads over.
 inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
   const auto [H, S, Z, I] = size;
   if (4 * H * (H + I) + 4 * S * (H + I + S) < kWorthMeeting) return {std::min(B, threads), 1};

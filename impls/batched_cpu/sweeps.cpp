@@ -1,7 +1,7 @@
-// What Python calls: the forward sweep over a chunk of steps, and the backward pass over a sequence. The GIL is not held
-// here.
-#include <ATen/Dispatch.h>
+// What Python calls: the forward sweep over a chunk of steps, and the backward pass over a sequence. The GIL is not
+// held here.
 #include <ATen/core/grad_mode.h>
+#include <ATen/Dispatch.h>
 #include <pybind11/functional.h>
 #include <torch/csrc/utils/pybind.h>
 
@@ -13,27 +13,30 @@
 namespace hyperlstm {
 namespace {
 
-#define DISPATCH(dtype, name, ...)                                        \
-  AT_DISPATCH_SWITCH(dtype, name, AT_DISPATCH_CASE(at::kDouble, __VA_ARGS__) \
-      AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
+#define DISPATCH(dtype, name, ...)                                                         \
+  AT_DISPATCH_SWITCH(                                                                      \
+      dtype, name,                                                                         \
+      AT_DISPATCH_CASE(at::kDouble, __VA_ARGS__) AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) \
+          AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
 
 Tensors contiguous(Tensors all) {
   for (auto& x : all) x = x.contiguous();
   return all;
 }
 
-// Reads a tensor whose layout the sweeps rely on.
+// The numbers of a tensor, whose layout the sweeps rely on.
 template <class T>
-T* data(const at::Tensor& x, at::IntArrayRef shape) {
-  TORCH_CHECK(x.is_contiguous() && x.sizes() == shape, "expected a contiguous tensor of shape ", shape, ", got shape ",
-              x.sizes(), " and strides ", x.strides());
+T* checked(const at::Tensor& x, at::IntArrayRef shape) {
+  TORCH_CHECK(
+      x.is_contiguous() && x.sizes() == shape, "expected a contiguous tensor of shape ", shape, ", got shape ",
+      x.sizes(), " and strides ", x.strides());
   return x.mutable_data_ptr<T>();
 }
 
 // The same for a tensor that is going to be written.
 template <class T>
 T* target(const at::Tensor& x, at::IntArrayRef shape) {
-  T* to = data<T>(x, shape);
+  T* to = checked<T>(x, shape);
   expect_writes(to, x.numel());
   return to;
 }
@@ -64,15 +67,15 @@ States<T> states(const Tensors& s, int64_t B, Sizes size, int64_t h_steps = 0, i
   using A = Acc<T>;
   const auto shape = [&](int64_t k, int64_t F) { return k == 0 ? at::DimVector{B, F} : at::DimVector{k, B, F}; };
   return {
-      data<T>(s[0], shape(h_steps, size.H)), data<A>(s[1], shape(steps, size.H)),
-      data<T>(s[2], shape(steps, size.S)), data<A>(s[3], shape(steps, size.S))};
+      checked<T>(s[0], shape(h_steps, size.H)), checked<A>(s[1], shape(steps, size.H)),
+      checked<T>(s[2], shape(steps, size.S)), checked<A>(s[3], shape(steps, size.S))};
 }
 
 template <class T>
 Residuals<T> left(const at::Tensor& x, int64_t K, int64_t B, const Sizes& size) {
   const bool has_v = x.dim() == 3 && x.size(2) == Residuals<T>::width(size, true);
   const int64_t width = Residuals<T>::width(size, has_v);
-  return {data<T>(x, {K, B, width}), width, has_v};
+  return {checked<T>(x, {K, B, width}), width, has_v};
 }
 
 // Groups of rows and threads for each, or nothing for the split that suits the sizes.
@@ -80,13 +83,14 @@ using Asked = std::optional<std::pair<int64_t, int64_t>>;
 
 Splitting splitting(const Asked& split) {
   if (!split) return {};
-  TORCH_CHECK_VALUE(split->first > 0 && split->second > 0, "split: expected two positive numbers, got ", split->first,
-                    " and ", split->second);
+  TORCH_CHECK_VALUE(
+      split->first > 0 && split->second > 0, "split: expected two positive numbers, got ", split->first, " and ",
+      split->second);
   return {Split{split->first, split->second}};
 }
 
-// x [K, B, I], start [B, *] -> into: h [K, B, H], c, h_hat and c_hat [ring, B, *], the step t at t % ring, where ring is 2 or
-// more; and, if given, residuals [K, B, 4H + 4S], or 4H more with v.
+// x [K, B, I], start [B, *] -> into: h [K, B, H], c, h_hat and c_hat [ring, B, *], the step t at t % ring, where ring
+// is 2 or more; and, if given, residuals [K, B, 4H + 4S], or 4H more with v.
 void forward(
     const Weights& weights, const at::Tensor& x, const Tensors& start, const Tensors& into,
     const std::optional<at::Tensor>& residuals, const Asked& split) {
@@ -99,17 +103,16 @@ void forward(
     expect_writes(to.c, into[1].numel());
     if (residuals) expect_writes(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
     ForwardSweep<scalar_t>(
-        weights.packed<scalar_t>(), size, K, B, data<scalar_t>(x, {K, B, size.I}),
-        states<scalar_t>(start, B, size), to, ring,
-        residuals ? left<scalar_t>(*residuals, K, B, size) : Residuals<scalar_t>{})
+        weights.packed<scalar_t>(), size, K, B, checked<scalar_t>(x, {K, B, size.I}), states<scalar_t>(start, B, size),
+        to, ring, residuals ? left<scalar_t>(*residuals, K, B, size) : Residuals<scalar_t>{})
         .run(splitting(split));
   });
 }
 
 // x [T, B, I], the states at the start [B, *] and after each step [T, B, *], the residuals or None, and d_out
-// [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start on
-// return. d_x is written, if given. bounds: where chunks of steps begin, and T. Returns the gradients of the params that want
-// one, in the accumulation type.
+// [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start
+// on return. d_x is written, if given. bounds: where chunks of steps begin, and T. Returns the gradients of the params
+// that want one, in the accumulation type.
 Totals backward(
     Tensors params, const std::vector<bool>& wanted, const at::Tensor& x, Tensors start, Tensors trajectory,
     std::optional<at::Tensor> residuals, const at::Tensor& d_out, const Tensors& carried,
@@ -127,21 +130,20 @@ Totals backward(
     if (past.residuals) left<scalar_t>(*past.residuals, T, B, size);
     if (d_x) target<scalar_t>(*d_x, {T, B, size.I});
     const Carried<A> state{
-        data<A>(carried[0], {B, size.H}), data<A>(carried[1], {B, size.H}), data<A>(carried[2], {B, size.S}),
-        data<A>(carried[3], {B, size.S})};
-    totals = SequenceBackward<scalar_t>(params, wanted, past, d_out.contiguous(), state, d_x, splitting(split)).run(bounds);
+        checked<A>(carried[0], {B, size.H}), checked<A>(carried[1], {B, size.H}), checked<A>(carried[2], {B, size.S}),
+        checked<A>(carried[3], {B, size.S})};
+    totals =
+        SequenceBackward<scalar_t>(params, wanted, past, d_out.contiguous(), state, d_x, splitting(split)).run(bounds);
   });
   return totals;
 }
 
-// total [F, G] += d^T values for each of them, d [N, F] and values [N, G], all in the accumulation type.
-void add_products(const Tensors& totals, const Tensors& ds, const Tensors& values) {
-  AT_DISPATCH_FLOATING_TYPES(totals[0].scalar_type(), "add_products", [&] {
-    std::vector<GradientProduct<scalar_t>> products;
-    for (size_t i = 0; i < totals.size(); ++i) {
-      products.push_back(gradient_product<scalar_t>(totals[i], ds[i], values[i], false));
-    }
-    add_gradients(products, ds[0].size(0));
+// total [F, G] += d^T values for each of them, d [N, F] and values [N, G]; total in the accumulation type.
+void add_all(const Tensors& totals, const Tensors& ds, const Tensors& values) {
+  DISPATCH(ds[0].scalar_type(), "add_products", [&] {
+    std::vector<Product> products;
+    for (size_t i = 0; i < totals.size(); ++i) products.push_back({totals[i], ds[i], values[i]});
+    add_products<scalar_t>(products, false);
   });
 }
 
@@ -159,18 +161,24 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   expect_large_blocks();
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
-  m.def("forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
-        py::arg("residuals"), py::arg("split"));
-  m.def("backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("x"), py::arg("start"),
-        py::arg("trajectory"), py::arg("residuals"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"),
-        py::arg("split"));
+  m.def(
+      "forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
+      py::arg("residuals"), py::arg("split"));
+  m.def(
+      "backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("x"), py::arg("start"),
+      py::arg("trajectory"), py::arg("residuals"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"),
+      py::arg("bounds"), py::arg("split"));
   // For tests alone.
-  m.def("choose_split", [](std::array<int64_t, 4> HSZI, int64_t B, int64_t threads) {
-    const Split split = choose_split({HSZI[0], HSZI[1], HSZI[2], HSZI[3]}, B, threads);
-    return std::pair(split.groups, split.members);
-  }, py::arg("sizes"), py::arg("B"), py::arg("threads"));
+  m.attr("PARAMS") = std::vector<std::string>(kParamNames.begin(), kParamNames.end());
+  m.def(
+      "choose_split",
+      [](std::array<int64_t, 4> HSZI, int64_t B, int64_t threads) {
+        const Split split = choose_split({HSZI[0], HSZI[1], HSZI[2], HSZI[3]}, B, threads);
+        return std::pair(split.groups, split.members);
+      },
+      py::arg("sizes"), py::arg("B"), py::arg("threads"));
   m.def("in_parallel_region", &in_parallel_region, Release(), py::arg("call"));
-  m.def("add_products", &add_products, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
+  m.def("add_products", &add_all, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
 }
 
 }  // namespace hyperlstm

@@ -85,9 +85,9 @@ struct Member {
   Range part(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
 };
 
-// Makes start(member) on each thread that has a place, and then calls its run(), which may wait for the other members and
-// must not throw. The split is `choose` of the threads that are really there, at most `threads`: a team can be smaller than
-// asked for. A thread that fails to start takes its group with it, and its exception is thrown here.
+// Makes start(member) on each thread that has a place, and then calls its run(), which may wait for the other members
+// and must not throw. The split is `choose` of the threads that are really there, at most `threads`: a team can be
+// smaller than asked for. A thread that fails to start takes its group with it, and its exception is thrown here.
 template <class Choose, class Start>
 void run_groups(int64_t B, int64_t threads, const Choose& choose, const Start& start) {
   if (B == 0) return;

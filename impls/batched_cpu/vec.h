@@ -1,9 +1,9 @@
 // Vectors of the accumulation type, whatever type the tensors are stored in, and the two activations on them.
 #pragma once
 
-#include <ATen/OpMathType.h>
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
+#include <ATen/OpMathType.h>
 #include <c10/macros/Macros.h>
 
 #include <array>
@@ -44,8 +44,10 @@ template <class T>
 C10_ALWAYS_INLINE void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<T>>) {
   using A = Acc<T>;
   if constexpr (std::is_same_v<T, A>) {
-    if (n == kLanes<A>) x.store(p);
-    else x.store(p, n);
+    if (n == kLanes<A>)
+      x.store(p);
+    else
+      x.store(p, n);
   } else {
     alignas(64) A wide[kLanes<A>];
     x.store(wide);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <vector>
@@ -73,7 +74,8 @@ class GradientRows {
   A *left_, *tile_;
 };
 
-// total [F, G] += d^T values, of d [N, F], whose rows are contiguous, and values [N, G]; where `fresh`, total is written.
+// total [F, G] += d^T values, of d [N, F], whose rows are contiguous, and values [N, G]; where `fresh`, total is
+// written.
 template <class A>
 struct GradientProduct {
   A* total;
@@ -83,7 +85,8 @@ struct GradientProduct {
 
 // That of tensors; total is contiguous and has F G numbers.
 template <class A>
-GradientProduct<A> gradient_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values, bool fresh) {
+GradientProduct<A> gradient_product(
+    const at::Tensor& total, const at::Tensor& d, const at::Tensor& values, bool fresh) {
   TORCH_CHECK(
       total.is_contiguous() && total.numel() == d.size(1) * values.size(1) && d.size(0) == values.size(0) &&
           d.stride(1) == 1,
@@ -106,17 +109,40 @@ void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
     const int64_t columns = panels<A>(product.values.width, false);
     A* const packed = scratch.empty<A>(columns * N * kPanel<A>);
     packs.push_back({columns, 8 * N * kPanel<A>, [&product, packed, N](int64_t begin, int64_t end) {
-      const Matrix<A>& values = product.values;
-      pack_panels<A>(values.numbers, {0, values.unit, values.row}, N, values.width, false, packed, begin, end);
-    }});
+                       const Matrix<A>& values = product.values;
+                       pack_panels<A>(
+                           values.numbers, {0, values.unit, values.row}, N, values.width, false, packed, begin, end);
+                     }});
     // A panel more: to gather a row from d takes about as long.
     const int64_t cost = (columns + 1) * N * kPanel<A>;
-    sums.push_back({product.d.width, cost, [&product, packed, N](int64_t begin, int64_t end) {
-      GradientRows<A>(product.total, product.d, packed, N, product.values.width, product.fresh).run(begin, end);
-    }});
+    sums.push_back(
+        {product.d.width, cost, [&product, packed, N](int64_t begin, int64_t end) {
+           GradientRows<A>(product.total, product.d, packed, N, product.values.width, product.fresh).run(begin, end);
+         }});
   }
   for_shares(packs, kLeast);
   for_shares(sums, kLeast);
+}
+
+// total += d^T values; total is contiguous and in the accumulation type, with as many numbers as the product.
+struct Product {
+  at::Tensor total, d, values;
+};
+
+// All products, of as many rows; where `fresh`, totals are written. In half precision with torch's product, since CPUs
+// have instructions for that.
+template <class T, class A = Acc<T>>
+void add_products(const std::vector<Product>& products, bool fresh) {
+  std::vector<GradientProduct<A>> own;
+  for (const auto& [total, d, values] : products) {
+    if constexpr (std::is_same_v<T, A>) {
+      own.push_back(gradient_product<A>(total, d, values, fresh));
+    } else {
+      const at::Tensor flat = total.view({d.size(1), values.size(1)}), product = at::mm(d.t(), values);
+      fresh ? flat.copy_(product) : flat.add_(product);
+    }
+  }
+  if (!own.empty()) add_gradients(own, products[0].d.size(0));
 }
 
 }  // namespace hyperlstm

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from impls import HyperLSTM, why_unavailable
 from impls.batched_cpu import build
+from impls.definition import LayerParams
 from suite.shared.files import ROOT
 
 builds = pytest.mark.thorough("batched_cpu built in other ways, not at all, and on lesser CPUs")
@@ -125,6 +126,15 @@ def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(build, "_FOLDER", copy)
     keys.add(build.key())
     assert len(keys) == 5
+
+
+@pytest.mark.usefixtures("built")
+def test_parameters_have_the_order_of_layer_params() -> None:
+    names = build.library().PARAMS
+    assert tuple(names) == LayerParams._fields[: len(names)]
+    # Of the norms the compiled code knows the order alone: weight and bias of the gates, then of the cell, of either LSTM.
+    norms = [f"{lstm}norm_{c}{kind}" for lstm in ("", "hyper_") for c in ("", "c_") for kind in ("weight", "bias")]
+    assert tuple(norms) == LayerParams._fields[len(names) - 1 :]
 
 
 @pytest.mark.usefixtures("built")
