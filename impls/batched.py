@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import LIMITS
+from .chunks import SUMMED
 from .definition import CellNorms, LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight, norm
 
 
@@ -79,7 +79,7 @@ def unrolled(step: Callable[[Weights], Step]) -> Run:
         take, w_x, b_a = step(prepare(p)), input_weight(p), p.hyper_bias.flatten()
         out = []
         # In blocks of steps, since the gradient of w_x sums over all rows of a product.
-        for x_block in x.split(max(1, LIMITS[x.device.type].summed // max(1, x.shape[1]))):
+        for x_block in x.split(max(1, SUMMED[x.device.type] // max(1, x.shape[1]))):
             # The hoist is sound because d_x scales the rows of W x after the product.
             v, a_x = F.linear(x_block, w_x).split([4 * H, 4 * S], dim=-1)
             for v_t, a_x_t in zip(v.unflatten(-1, (4, H)), a_x + b_a, strict=True):

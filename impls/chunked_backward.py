@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .chunks import LIMITS, bounds, slices
+from .chunks import SUMMED, bounds, limits, slices
 from .definition import NORM_NAMES, LayerParams, LayerState
 from .sweeps import Backward, Inputs, Past, Weights
 
@@ -70,8 +70,8 @@ def by_chunks(prepare: Callable[[LayerParams], BackwardSweep]) -> Backward:
             for name, q in p._asdict().items()
             if name in wanted
         }
-        sweep, weights, (T, B, _), limits = prepare(p), Weights(p), past.x.shape, LIMITS[past.x.device.type]
-        for steps in reversed(slices(bounds(limits.backward, _NUMBERS, p, T, B, limits.rows))):
+        sweep, weights, (T, B, _), most = prepare(p), Weights(p), past.x.shape, limits(past.x.device)
+        for steps in reversed(slices(bounds(most.backward, _NUMBERS, p, T, B, most.rows))):
             chunk = Chunk(past, steps, weights)
             deltas, carried = sweep(chunk, carried)
             _add_weight_gradients(totals, chunk, deltas)
@@ -142,4 +142,4 @@ def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
 
 def _summed(*factors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield the rows of both factors of a product that go into one sum each."""
-    return zip(*(q.split(LIMITS[q.device.type].summed) for q in factors), strict=True)
+    return zip(*(q.split(SUMMED[q.device.type]) for q in factors), strict=True)

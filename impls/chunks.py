@@ -1,10 +1,12 @@
-"""How many steps of a sequence have their arrays in memory at a time, by type of device."""
+"""How many steps of a sequence have their arrays in memory at a time, by device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+
+import torch
 
 from .definition import LayerParams
 
@@ -21,18 +23,25 @@ class Limits:
     #: Rows, steps times batch, that the backward pass sums over at once: a longer sum rounds worse than one taken part
     #: by part, and what a chunk leaves should be in the cache when it is summed. A GPU splits such sums itself.
     rows: int
-    #: Rows that one product sums over, whose sums are added up after: the error of a sum grows with its length, or with
-    #: the root of it. A GPU splits such sums itself.
-    summed: int
     #: Whether the backward pass finds what the forward sweep leaves for it, see `Sweeps`; else it computes that anew,
     #: in half the memory and a sixth to a third more time.
     residuals: bool = True
 
 
-LIMITS = {
-    "cpu": Limits(forward=16 << 20, backward=32 << 20, rows=256, summed=128),
-    "cuda": Limits(forward=256 << 20, backward=256 << 20, rows=1 << 62, summed=1 << 62),
-}
+#: Rows that one product sums over, whose sums are added up after, by type of device: the error of a sum grows with its
+#: length, or with the root of it. A GPU splits such sums itself.
+SUMMED = {"cpu": 128, "cuda": 1 << 62}
+_LIMITS = {"cpu": Limits(forward=16 << 20, backward=32 << 20, rows=256)}
+#: The part of a GPU's memory that a chunk's arrays may take.
+_SHARE = 1 / 128
+
+
+def limits(device: torch.device) -> Limits:
+    """Return the limits of a device; those of a GPU are a share of its memory."""
+    if device.type in _LIMITS:
+        return _LIMITS[device.type]
+    most = int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return Limits(forward=most, backward=most, rows=1 << 62)
 
 
 @contextmanager
@@ -41,12 +50,13 @@ def limited(device_type: str, **changed: Any) -> Iterator[None]:
 
     `limited("cpu", residuals=False)` around the forward pass trains in less memory.
     """
-    before = LIMITS[device_type]
-    LIMITS[device_type] = replace(before, **changed)
+    before = _LIMITS.copy()
+    _LIMITS[device_type] = replace(limits(torch.device(device_type)), **changed)
     try:
         yield
     finally:
-        LIMITS[device_type] = before
+        _LIMITS.clear()
+        _LIMITS.update(before)
 
 
 def bounds(most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import transforms
-from .chunks import LIMITS, bounds, slices
+from .chunks import bounds, limits, slices
 from .definition import LayerParams, LayerState, Run
 from .sweeps import Forward, Gradient, Inputs, Past, Sweeps, Weights
 
@@ -37,7 +37,7 @@ def as_operator(module: str, sweeps: Sweeps) -> Run:
 
     def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         params, grad = p.present(), torch.is_grad_enabled()
-        keep = 2 if sweeps.residuals is not None and LIMITS[x.device.type].residuals else 1
+        keep = 2 if sweeps.residuals is not None and limits(x.device).residuals else 1
         if transforms.active():
             # A transform outside the innermost may differentiate what shows no requires_grad in here.
             out, last, *_ = transformed(x, params, list(s), keep if grad else 0)
@@ -95,7 +95,7 @@ def _forward_pass(
     sweeps: Sweeps, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
     p, (T, B, _) = LayerParams.of(params), x.shape
-    cut = [0, T] if sweeps.ring else bounds(LIMITS[x.device.type].forward, _NUMBERS, p, T, B)
+    cut = [0, T] if sweeps.ring else bounds(limits(x.device).forward, _NUMBERS, p, T, B)
     chunks = slices(cut)
     out, trajectory, residuals = _kept(sweeps, p, x, keep)
     # What no backward pass will read, each chunk overwrites.

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from ..chunks import LIMITS, bounds
+from ..chunks import bounds, limits
 from ..custom_op import as_operator
 from ..definition import LayerParams, LayerState
 from ..sweeps import ForwardSweep, Inputs, Past, Sweeps
@@ -36,7 +36,7 @@ def backward(
     p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
 ) -> tuple[dict[str, Tensor], LayerState]:
     """Go back over a sequence; what of it stands in memory at a time is a chunk of steps."""
-    (T, B, _), limits, cell = past.x.shape, LIMITS["cpu"], past.trajectory.c.dtype
+    (T, B, _), most, cell = past.x.shape, limits(past.x.device), past.trajectory.c.dtype
     params = p.present()
     names = LayerParams._fields[: len(params)]
     state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
@@ -50,7 +50,7 @@ def backward(
         past.d_out,
         state,
         d_x,
-        bounds(limits.backward, 10 if past.residuals is not None else 20, p, T, B, limits.rows),
+        bounds(most.backward, 10 if past.residuals is not None else 20, p, T, B, most.rows),
         SPLIT,
     )
     return {name: g for name, g in zip(names, gradients, strict=True) if g is not None}, LayerState(*state)

@@ -30,7 +30,7 @@ STEPS = 512
 class Pass:
     """A forward pass captured, and the backward passes that read what it leaves."""
 
-    def __init__(self, forward: Forward, arguments: Sequence[Any], keep: bool, key: Hashable, pool: Pool) -> None:
+    def __init__(self, forward: Forward, arguments: Sequence[Any], keep: int, key: Hashable, pool: Pool) -> None:
         self.key, self.pool = key, pool
         self._taken: list[StorageWeakRef] = []
         self.forward = _graph(lambda *q: forward(*q, keep), arguments, pool)
@@ -56,7 +56,7 @@ class Pass:
         out, last, *left = self.forward.made
         trajectory, residuals = ([_lent(q) for q in group] for group in left)
         self._taken = [StorageWeakRef(q.untyped_storage()) for q in (*trajectory, *residuals)]
-        return out.clone(), [q.clone() for q in last], trajectory, residuals
+        return out.clone(), _copies(last, out.dtype), trajectory, residuals
 
     def left(self, trajectory: Sequence[Tensor]) -> bool:
         """Return whether a trajectory is what the last forward pass left."""
@@ -83,6 +83,10 @@ def _graph(body: Callable[..., Any], arguments: Sequence[Any], pool: Pool) -> Gr
     return graph
 
 
+def _copies(values: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    return [q.to(dtype, copy=True) for q in values]
+
+
 def _lent(q: Tensor) -> Tensor:
     """Return a tensor on the same memory with a storage of its own, whose end can be told."""
     result: Tensor = dlpack.from_dlpack(q.__dlpack__(stream=-1))
@@ -105,7 +109,7 @@ class Passes:
     def __init__(self, forward: Forward, gradient: Gradient) -> None:
         self._forward, self._gradient = forward, gradient
 
-    def forward(self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool) -> Any:
+    def forward(self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int) -> Any:
         """Run forward, see `sweeps.Forward`."""
         with _on(x) as stream:
             if stream is None:
@@ -146,7 +150,7 @@ class Passes:
                 return grads
 
     def _ahead(
-        self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool, stream: int
+        self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int, stream: int
     ) -> tuple[Any, Pass | None]:
         """Return what a forward pass makes and whose it is, if a graph's."""
         arguments = x, params, start
@@ -160,7 +164,7 @@ class Passes:
         return made, None
 
     def _forward_by_parts(
-        self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: bool, stream: int
+        self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int, stream: int
     ) -> Any:
         into: list[Tensor] = []
         for steps in _parts(len(x)):
@@ -168,8 +172,8 @@ class Passes:
             made = [out, *trajectory, *residuals]
             into = into or [q.new_empty(len(x), *q.shape[1:]) for q in made]
             torch._foreach_copy_([q[steps] for q in into], made)
-        last, n = [q.clone() for q in start], 1 + len(trajectory)
-        return into[0], last, into[1:n], into[n:]
+        n = 1 + len(trajectory)
+        return into[0], _copies(start, x.dtype), into[1:n], into[n:]
 
     def _gradient_by_parts(
         self,

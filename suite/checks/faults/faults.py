@@ -360,8 +360,8 @@ FAULTS = (
     _chunked(
         "last chunk dropped",
         (
-            "slices(bounds(limits.backward, _NUMBERS, p, T, B, limits.rows))",
-            "slices(bounds(limits.backward, _NUMBERS, p, T, B, limits.rows))[:-1]",
+            "slices(bounds(most.backward, _NUMBERS, p, T, B, most.rows))",
+            "slices(bounds(most.backward, _NUMBERS, p, T, B, most.rows))[:-1]",
         ),
         damages="grad x",
         kind="uninitialised memory",

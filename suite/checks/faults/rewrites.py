@@ -120,7 +120,7 @@ REWRITES = (
         "sums",
         *edits(
             "chunked_backward",
-            ("q.split(LIMITS[q.device.type].summed) for q in factors", "(q[::2], q[1::2]) for q in factors"),
+            ("q.split(SUMMED[q.device.type]) for q in factors", "(q[::2], q[1::2]) for q in factors"),
         ),
     ),
     _by_hand("products with h rebuilt", "order", *edits("deferred", (", residuals=lambda I, H, S: 4 * (H + S)", ""))),

@@ -67,5 +67,8 @@ def verdict(row: Any) -> Verdict:
 
 
 if __name__ == "__main__":
+    from suite.checks.kernels.interpreter import patch_language_once  # imports Triton
+
+    patch_language_once()
     for row in rows(everything=sys.argv[2:] == ["all"]):
         leave(Path(sys.argv[1]), row)

@@ -151,7 +151,7 @@ class Card:
     def maybe_fail(self) -> None:
         """Raise what a capture is to raise, after some calls of it."""
         self._fails_at += 1
-        if self.fails is not None and self._fails_at % 20 == 0:
+        if self.fails is not None and self._fails_at % 5 == 0:
             self.failed = True
             raise self.fails
 

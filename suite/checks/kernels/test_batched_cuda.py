@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from impls import HyperLSTM, triton_driver, why_unavailable
 from impls.batched_cuda.graphs import LATE
+from impls.chunks import bounds, limits
+from impls.definition import LayerParams
 from impls.registry import dtype_name, find, resolve
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME, PAIRS
@@ -121,6 +124,26 @@ def test_no_host_sync(gpu: torch.device) -> None:
         _everything(model, x)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_triton
+def test_inductor_leaves_the_operators_out_of_its_graphs() -> None:
+    import_module("impls.batched_cuda.sweeps")  # registers them
+    for operator in (torch.ops.impls.batched_cuda, torch.ops.impls.batched_cuda_backward):
+        assert torch.Tag.cudagraph_unsafe in operator.default.tags
+
+
+def test_what_a_chunk_takes_follows_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(T=400, B=128, I=50, H=1000, S=128, Z=4)
+    p = LayerParams(*(torch.empty(4, case.H, device="meta") for _ in LayerParams._fields))
+    lengths = []
+    for total in (24 << 30, 80 << 30):
+        properties = SimpleNamespace(total_memory=total)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=properties: found)
+        most = limits(torch.device("cuda")).backward
+        assert most < total / 100
+        lengths.append(len(bounds(most, 40, p, case.T, case.B)))
+    assert lengths[0] > 2 * lengths[1]
 
 
 def test_importing_the_package_imports_no_triton() -> None:
