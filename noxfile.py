@@ -92,9 +92,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
-    session.run(
-        "clang-format", "--dry-run", "--Werror", *map(str, [*Path().glob("*/**/*.h"), *Path().glob("*/**/*.cpp")])
-    )
+    sources = [str(file) for file in sorted(Path().glob("[is]*/**/*.*")) if file.suffix in (".h", ".cpp")]
+    session.run("clang-format", "--dry-run", "--Werror", *sources)
 
 
 @nox.session

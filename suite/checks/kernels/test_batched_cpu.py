@@ -132,7 +132,7 @@ def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: p
 def test_parameters_have_the_order_of_layer_params() -> None:
     names = build.library().PARAMS
     assert tuple(names) == LayerParams._fields[: len(names)]
-    # Of the norms the compiled code knows the order alone: weight and bias of the gates, then of the cell, of either LSTM.
+    # The compiled code names no norm after the first: of either LSTM, weight and bias of the gates, then of the cell.
     norms = [f"{lstm}norm_{c}{kind}" for lstm in ("", "hyper_") for c in ("", "c_") for kind in ("weight", "bias")]
     assert tuple(norms) == LayerParams._fields[len(names) - 1 :]
 
