@@ -61,6 +61,11 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give each worker of xdist one thread, and let the process that started them gather what they find."""
+    if lesser := os.environ.get("ATEN_CPU_CAPABILITY"):
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second to import
+
+        # Inductor would take code that it made for the whole processor, which does not compile for a part of it.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{default_cache_dir()}_{lesser}")
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
