@@ -10,13 +10,19 @@ nox.options.sessions = ["lint", "verify"]
 nox.options.reuse_venv = "yes"
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+CHECKS = "suite/checks"
 #: The peer implementation. Its own requirements pin much that the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
 
 
-def install(session: nox.Session, group: str) -> None:
+def install(session: nox.Session, group: str, *options: str) -> None:
     """Install what the module and the group need; the project itself runs from the checkout."""
-    session.install(*PYPROJECT["project"]["dependencies"], *nox.project.dependency_groups(PYPROJECT, group))
+    session.install(*options, *needed(group))
+
+
+def needed(group: str) -> list[str]:
+    """Return the requirements of the module and the group."""
+    return [*PYPROJECT["project"]["dependencies"], *nox.project.dependency_groups(PYPROJECT, group)]
 
 
 @nox.session
@@ -24,7 +30,7 @@ def verify(session: nox.Session) -> None:
     """Check every implementation; arguments go to pytest, `-- --quick` leaves out what takes long."""
     install(session, "verify")
     session.install("--no-deps", *LABML)
-    pytest(session, *session.posargs)
+    pytest(session, CHECKS)
 
 
 @nox.session
@@ -32,14 +38,29 @@ def selftest(session: nox.Session) -> None:
     """Check the suite's own machinery: timing, studies, results and pages; arguments go to pytest."""
     install(session, "verify")
     session.install("--no-deps", *LABML)
-    pytest(session, *(f"suite/{room}" for room in ("shared", "timing", "studies", "pages")), *session.posargs)
+    pytest(session, "suite/shared", "suite/timing", "suite/studies", "suite/pages")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Verify quickly with the lowest versions that pyproject.toml allows; arguments go to pytest."""
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("\n".join(requirement.replace(">=", "==", 1) for requirement in needed("verify")))
+    install(session, "verify", "--constraint", str(constraints))
+    session.install("--no-deps", *LABML)
+    pytest(session, CHECKS, "--quick")
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
-    """Run tests in one process a core; those of one group in one, in the order they are written in."""
+    """Run tests in one process a core; those of one group in one, in the order they are written in.
+
+    arguments: what is run, unless the command line names other folders or files of suite/, and options.
+    """
+    if any(argument.startswith("suite") for argument in session.posargs):
+        arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
     workers = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder", "--benchmark-disable")
     # Where processes share cores, a thread that waits should not keep a core from them.
-    session.run("python", "-m", "pytest", *workers, *arguments, env={"OMP_WAIT_POLICY": "passive"})
+    session.run("python", "-m", "pytest", *workers, *arguments, *session.posargs, env={"OMP_WAIT_POLICY": "passive"})
 
 
 @nox.session
