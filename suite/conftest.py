@@ -50,13 +50,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="interpret every case in every dtype, and compile kernels for every card, not for one",
     )
-    group.addoption("--job", type=Path, help="JSON file of one benchmark job, see suite/bench.py")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    """Keep the host's name out of the raw results."""
-    machine_info.pop("node", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -143,7 +143,7 @@ SELECTION = ("small", "medium", "char-ptb")
 
 #: T and B for a machine without a GPU.
 SHORT: dict[str, dict[str, Any]] = {
-    "char-ptb": {"T": 20, "B": 64},
+    "char-ptb": {"T": 10, "B": 64},
     "enwik8": {"T": 5, "B": 16},
     "handwriting": {"T": 20, "B": 32},
 }

@@ -9,11 +9,12 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from suite.shared.files import ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: How often to look whether a process has ended, in seconds: seldom, since looking takes time from what is timed.
 POLL = 0.1
@@ -78,12 +79,14 @@ class Child:
         self.stop()
         return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> "pd.DataFrame":
         """Wait, and return its rows; RuntimeError gives what it said if it failed."""
         ended = self.wait()
         if ended != "ok":
             said = self.log.read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(f"python -m {self.module}: expected it to run to its end, got {ended}:\n{said}")
+        import pandas as pd  # takes half a second, which processes that leave rows do without
+
         return pd.DataFrame(left(self.path))
 
     def stop(self) -> None:
@@ -92,7 +95,7 @@ class Child:
         self.process.communicate()
 
 
-def rows_of(module: str, *arguments: str, **environment: str | None) -> pd.DataFrame:
+def rows_of(module: str, *arguments: str, **environment: str | None) -> "pd.DataFrame":
     """Run `python -m <module> FILE <arguments>` with one thread to its end, and return its rows.
 
     environment: what to set, or with None to unset, for it.

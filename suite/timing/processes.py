@@ -11,7 +11,8 @@ from suite.shared.jobs import Job
 
 _PYTEST = (
     str(ROOT / "suite" / "timing" / "step.py"),
-    *("-o", "python_functions=bench_*", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist"),
+    *("--noconftest", "-p", "suite.timing.plugin", "-o", "python_functions=bench_*"),
+    *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist"),
     *("--benchmark-disable-gc", "--benchmark-timer", "suite.shared.stopwatch.measured"),
 )
 

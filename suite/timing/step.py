@@ -23,7 +23,7 @@ from suite.shared.subjects import LSTM, find
 
 #: Seconds that the rounds of one pass may take together with their baseline's; the A/A run, whose interval is the noise
 #: floor of all others, has so many times as long.
-BUDGET, AA = 1.6, 2
+BUDGET, AA = 0.8, 2
 #: What takes less than WARM runs once untimed before each round: caches, memory and sleeping threads are the other's
 #: then. A round is as many calls as take BURST, so that the time of a call that is shorter than that is a mean.
 WARM, BURST = 0.1, 0.02
@@ -222,10 +222,10 @@ def calls_per_step(bench: Bench, step: work.Pass) -> float:
 
 def launch_columns(bench: Bench, name: str) -> dict[str, Any]:
     """Return how an implementation that starts its own kernels started them, from one more pass."""
+    if not work.launches(bench.job.subject):
+        return {}
     work.PASSES[name](bench.model, bench.x)
     started = work.launches(bench.job.subject)
-    if not started:
-        return {}
     sweeps = [started[sweep] for sweep in (("forward", "backward") if name == "train" else ("forward",))]
     return {
         "mode": " and ".join(sorted({sweep.mode for sweep in sweeps})),

@@ -280,7 +280,7 @@ def test_every_subject_passes_its_check_at_the_sizes_of_small() -> None:
 
 def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
     short = replace(WORKLOADS["char-ptb"], T=SHORT["char-ptb"]["T"], B=SHORT["char-ptb"]["B"])
-    assert job(tmp_path).columns(short, "train")["shortened"] == "T 20 of 100, B 64 of 128"
+    assert job(tmp_path).columns(short, "train")["shortened"] == "T 10 of 100, B 64 of 128"
     assert job(tmp_path).columns(WORKLOADS["char-ptb"], "train")["shortened"] == ""
 
 
