@@ -13,6 +13,7 @@ from suite.pages.bench_tables import bench_page
 from suite.pages.capability_tables import capabilities_page
 from suite.pages.error_tables import errors_page, errors_plot
 from suite.pages.fault_tables import faults_page
+from suite.pages.graph_tables import graphs_page
 from suite.pages.hardware_tables import hardware_page
 from suite.pages.kernel_tables import kernels_page
 from suite.pages.memory_tables import memory_page, peak_against_steps, step_parts, tensor_plot
@@ -84,6 +85,7 @@ PAGES = (
     Page("errors", errors_page, plots={"errors": errors_plot}),
     Page("capabilities", capabilities_page),
     Page("kernels", kernels_page),
+    Page("graphs", graphs_page),
     Page("hardware", hardware_page),
     Page("paper", paper_page),
     Page(

@@ -206,7 +206,11 @@ def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, mon
         readme.write_readmes(tmp_path)
 
 
-@pytest.mark.parametrize("name", [table.name for table in TABLES])
+#: A new table has rows from its first verification on.
+FILLED = [table.name for table in TABLES if any(RESULTS.glob(f"*/{table.name}.csv"))]
+
+
+@pytest.mark.parametrize("name", FILLED)
 def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path: Path) -> None:
     folder = next(RESULTS.glob(f"*/{name}.csv")).parent
     page = next(page for page in PAGES if page.name == name)

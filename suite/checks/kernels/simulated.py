@@ -58,7 +58,6 @@ class Seen:
     kernels: int = 0  # run, from Python or from a graph
     cleared: int = 0
     launched: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    unaligned: set[str] = field(default_factory=set)  # kernels given what starts elsewhere than `parts.starts` says
     read: list[tuple[str, Tensor]] = field(default_factory=list)  # in captures, made outside of them
     streams: dict[Any, set[int]] = field(default_factory=dict)  # that replayed a pool's graphs
 
@@ -163,15 +162,7 @@ class Card:
         with self._running:
             self.seen.kernels += 1
             self.seen.launched.append((kernel.__name__, options))
-            if any(q.data_ptr() % _alignment(q) for q in args if isinstance(q, Tensor)):
-                self.seen.unaligned.add(kernel.__name__)
             _run(kernel, *args, **options)
-
-
-def _alignment(q: Tensor) -> int:
-    """Return the bytes that a row of q starts at multiples of, if q does at multiples of 16."""
-    row = q.shape[-1] * q.element_size() | 16
-    return row & -row
 
 
 _run = InterpretedFunction.run

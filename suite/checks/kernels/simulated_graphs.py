@@ -431,18 +431,6 @@ def test_clear_gives_memory_back(card: Card) -> None:
     assert modes(train, net, x) == {"graph"}
 
 
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
-def test_kernels_get_addresses_as_aligned_as_they_count_on(card: Card, layer_norm: bool) -> None:
-    net = model(layer_norm)
-    for p in net.parameters():
-        odd = torch.empty(p.numel() + 1)[1:].view_as(p)
-        p.data = odd.copy_(p.data)
-    with chunks_of(1):
-        train(net, torch.randn(2, 4, I)[:, 1:])
-    assert card.seen.kernels > 0
-    assert not card.seen.unaligned
-
-
 class Rows:
     """A plugin of pytest that writes down how each test ended."""
 

@@ -1,0 +1,42 @@
+"""What a training step of `batched_cuda` asks of the host, and what it moves, by workload: see `counted.py`."""
+
+from importlib.util import find_spec
+
+import pandas as pd
+import pytest
+
+from suite.conftest import Keep
+from suite.shared.cases import WORKLOADS
+from suite.shared.children import rows_of
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
+    pytest.mark.thorough("what a training step of batched_cuda asks of the host, counted at full size"),
+    pytest.mark.xdist_group("counted graphs"),
+]
+#: The most that a replayed training step asks of the host, whatever its sizes.
+OPERATORS = 40
+#: The most that it copies at char-ptb in bfloat16: x, the parameters, out, the states and the gradients, each once.
+MOVED = 0.15e9
+
+
+@pytest.fixture(scope="module")
+def counted() -> pd.DataFrame:
+    """Return a row for each workload and dtype."""
+    return rows_of("suite.checks.kernels.counted", TRITON_INTERPRET="1")
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_replayed_step_asks_little_of_the_host(counted: pd.DataFrame, workload: str, keep: Keep) -> None:
+    rows = counted[counted["workload"] == workload]
+    for row in rows.to_dict("records"):
+        keep("graphs", **row)
+    assert len(rows) >= 2
+    assert (rows["operators"] <= OPERATORS).all()
+    assert (rows["operators"] < rows["plain_operators"]).all()
+
+
+def test_a_replayed_step_copies_what_must_move(counted: pd.DataFrame) -> None:
+    rows = counted[(counted["workload"] == "char-ptb") & (counted["dtype"] == "bfloat16")]
+    assert set(rows["layer_norm"]) == {"off", "on"}
+    assert (rows["moved_bytes"] <= MOVED).all()
