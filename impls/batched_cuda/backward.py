@@ -1,45 +1,81 @@
 """The backward sweep: what is rebuilt for a chunk at once, then which phase follows which."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..definition import LayerParams, hidden_weight
+from ..definition import CellNorms, LayerParams, hidden_weight
 from . import backward_kernels as kernels
 from . import tiles
-from .target import Target, dense
+from .target import Target, dense, dense_norms
 
 
-def weights(p: LayerParams) -> list[Tensor | None]:
-    """Return what `steps` reads of a layer: transposed, since its products sum along rows of the gradients."""
+class Weights(NamedTuple):
+    """What `steps` reads of a layer, dense, and transposed since its products sum along rows of the gradients."""
+
+    w_h: Tensor  # [H, 4H + 4S]
+    w_z: Tensor  # [S, 12Z]
+    w_s: Tensor  # [S, 4S]
+    w_d_t: Tensor  # [12, Z, H]
+    w_d: Tensor  # [12, H, Z]
+    bias: Tensor  # [4, H]
+    norms: CellNorms
+    hyper_norms: CellNorms
+
+
+class Given(NamedTuple):
+    """What `steps` reads of a chunk of K steps, all of it dense."""
+
+    uh: Tensor  # [K, B, 4H + 4S]
+    vx: Tensor  # [K, B, 4H + 4S]
+    z: Tensor  # [K, B, 12, Z]
+    a: Tensor  # [K, B, 4S], the hyper LSTM's gates before their norm
+    c_before: Tensor  # [K, B, H]: before each step, and after it
+    c_hat_before: Tensor  # [K, B, S]
+    c_after: Tensor
+    c_hat_after: Tensor
+    d_out: Tensor  # [K, B, H]
+    dh: Tensor  # [B, *]: of the state after the chunk
+    dc: Tensor
+    dh_hat: Tensor
+    dc_hat: Tensor
+
+
+class Made(NamedTuple):
+    """What `steps` writes."""
+
+    d_uh: Tensor  # [K, B, 4H + 4S]: du, then da
+    dv: Tensor  # [K, B, 4H]
+    dy: Tensor  # [K, B, 4H]
+    dz: Tensor  # [K, B, 12Z]
+    dc: Tensor  # [B, H] and [B, S]: of the cells before the chunk
+    dc_hat: Tensor
+    d_norms: list[Tensor]  # of the eight norms in the order of LayerParams; none without layer norm
+
+
+def weights(p: LayerParams) -> Weights:
+    """Return what `steps` reads of a layer."""
     w_d = p.d_weight.flatten(0, 1)
     turned = (hidden_weight(p).mT, p.z_weight.flatten(0, 2).mT, p.hyper_weight_s.flatten(0, 1).mT, w_d.mT)
-    return [q if q is None else dense(q) for q in (*turned, w_d, p.bias, *p.norms, *p.hyper_norms)]
+    return Weights._make((*map(dense, (*turned, w_d, p.bias)), dense_norms(p.norms), dense_norms(p.hyper_norms)))
 
 
-def outputs(uh: Tensor, H: int, S: int, Z: int, normed: bool) -> list[Tensor]:
+def room(uh: Tensor, H: int, S: int, Z: int, normed: bool) -> Made:
     """Return room for what `steps` writes; sums start at 0, which they are over no rows."""
     K, B, _ = uh.shape
     float32 = uh.new_empty(0, dtype=torch.float32)
-    cells = [float32.new_empty(B, H), float32.new_empty(B, S)]
+    deltas = (uh.new_empty(K, B, width) for width in (4 * H + 4 * S, 4 * H, 4 * H, 12 * Z))
     sums = [float32.new_zeros(shape) for F in (H, S) for shape in ((4, F), (4, F), (F,), (F,))] if normed else []
-    return [uh.new_empty(K, B, width) for width in (4 * H + 4 * S, 4 * H, 4 * H, 12 * Z)] + cells + sums
+    return Made._make((*deltas, float32.new_empty(B, H), float32.new_empty(B, S), sums))
 
 
-def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """Run K steps back (impls/README.md, Gradient).
-
-    given: products with h and x [K, B, 4H + 4S], z [K, B, 12, Z], the hyper LSTM's gates [K, B, 4S], c and c_hat before
-    each step and after it [K, B, *], d_out [K, B, H], the gradients carried in (h, c, h_hat, c_hat), and `weights`.
-    out: du and da [K, B, 4H + 4S], dv and dy [K, B, 4H], dz [K, B, 12Z], the gradients of c and c_hat before the first
-    step [B, *], and with layer norm those of the eight norms.
-    """
-    uh, vx, z, a, c_before, c_hat_before, c_after, c_hat_after, d_out, dh, dc, dh_hat, dc_hat, *given = given
-    w_h, w_z, w_s, w_d_t, w_d, bias, *norms = given
-    rec, inp, dy, dz, dc_to, dc_hat_to, *sums = out
-    (K, B, D), H, S, Z, da = uh.shape, dh.shape[1], dh_hat.shape[1], z.shape[-1], rec[..., 4 * dh.shape[1] :]
+def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
+    """Run K steps back (impls/README.md, Gradient)."""
+    uh, vx, z, a, c_before, c_hat_before, c_after, c_hat_after, d_out, dh, dc, dh_hat, dc_hat = given
+    w_h, w_z, w_s, w_d_t, w_d, bias, norms, hyper_norms = w
+    d_uh, dv, dy, dz, dc_to, dc_hat_to, sums = to
+    (K, B, D), H, S, Z = uh.shape, dh.shape[1], dh_hat.shape[1], z.shape[-1]
     NORM = "later" if sums else "no"
 
     cut = tiles.Cut(target.card, uh.dtype, target.precision)
@@ -54,39 +90,39 @@ def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
 
     y = torch.empty_like(dy) if sums else dy
     rebuild = target.tiled(kernels.rebuild_gates, cut(K * B, H, Z, gates=4), K * B, H, H=H, S=S, Z=Z)
-    rebuild(uh, vx, z, w_d, bias, rec, inp, y, K * B)
+    rebuild(uh, vx, z, w_d, bias, d_uh, dv, y, K * B)
     if sums:
-        main_norms = Norms(target, y, c_after, norms[:4])
-        hyper_norms = Norms(target, a, c_hat_after, norms[4:])
+        main_gradient = Norms(target, y, c_after, norms)
+        hyper_gradient = Norms(target, a, c_hat_after, hyper_norms)
     else:
-        da.copy_(a)
+        d_uh[..., 4 * H :].copy_(a)
 
     spare_c, spare_c_hat = ([torch.empty_like(q) for _ in range(2)] for q in (dc_to, dc_hat_to))
     for t in reversed(range(K)):
         to_c, to_c_hat = (spare_c[t % 2], spare_c_hat[t % 2]) if t else (dc_to, dc_hat_to)
         later = t + 1 < K
         if sums:
-            main[later](d_out, dh, rec, w_h, None, None, None, None, None, main_norms.dh, t, B)
-            main_norms.step(dc, to_c, c_before, dy, rec, 0, t)
+            main[later](d_out, dh, d_uh, w_h, None, None, None, None, None, main_gradient.dh, t, B)
+            main_gradient.step(dc, to_c, c_before, dy, d_uh, 0, t)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
-            hyper[later](dz, dh_hat, rec, w_z, w_s, None, None, None, None, hyper_norms.dh, t, B)
-            hyper_norms.step(dc_hat, to_c_hat, c_hat_before, None, rec, 4 * H, t)
+            hyper[later](dz, dh_hat, d_uh, w_z, w_s, None, None, None, None, hyper_gradient.dh, t, B)
+            hyper_gradient.step(dc_hat, to_c_hat, c_hat_before, None, d_uh, 4 * H, t)
         else:
-            main[later](d_out, dh, rec, w_h, dc, to_c, dy, c_before, c_after, None, t, B)
+            main[later](d_out, dh, d_uh, w_h, dc, to_c, dy, c_before, c_after, None, t, B)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
-            hyper[later](dz, dh_hat, rec, w_z, w_s, dc_hat, to_c_hat, c_hat_before, c_hat_after, None, t, B)
+            hyper[later](dz, dh_hat, d_uh, w_z, w_s, dc_hat, to_c_hat, c_hat_before, c_hat_after, None, t, B)
         dc, dc_hat = to_c, to_c_hat
 
-    inp.mul_(dy)  # dv: no step waits for it
+    dv.mul_(dy)  # it was d_x until here; no step waits for it
     if sums:
-        for to, total in zip(sums, (*main_norms.sums(), *hyper_norms.sums()), strict=True):
-            to.copy_(total)
+        for total, found in zip(sums, (*main_gradient.sums(), *hyper_gradient.sums()), strict=True):
+            total.copy_(found)
 
 
 class Norms:
     """The layer norms of one LSTM over a chunk: of its gates y [K, B, 4F], normalised in place, and of its cell."""
 
-    def __init__(self, target: Target, y: Tensor, c: Tensor, params: Sequence[Tensor | None]) -> None:
+    def __init__(self, target: Target, y: Tensor, c: Tensor, params: CellNorms) -> None:
         (K, B, F), self.params, self.y = c.shape, params, y
         self.c = c.clone()
         self.rstd, self.rstd_c = c.new_empty(K, B, 4), c.new_empty(K, B)

@@ -1,19 +1,33 @@
 """The forward sweep: which phase follows which, on what, in which tiles."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..definition import LayerParams, embedding_bias
+from ..definition import CellNorms, LayerParams, LayerState, embedding_bias
 from . import forward_kernels as kernels
 from . import tiles
-from .target import Target, dense
+from .target import Target, dense, dense_norms
 
 
-def weights(p: LayerParams) -> list[Tensor | None]:
-    """Return what `steps` reads of a layer, each dense; the norms are None without layer norm."""
+class Weights(NamedTuple):
+    """What `steps` reads of a layer, all of it dense."""
+
+    w_h: Tensor  # [4, H, H]
+    hyper_w_h: Tensor  # [4, S, H]
+    w_s: Tensor  # [4, S, S]
+    w_z: Tensor  # [3, 4, Z, S]
+    b_z: Tensor  # [12Z]
+    w_d: Tensor  # [3, 4, H, Z]
+    bias: Tensor  # [4, H]
+    hyper_bias: Tensor  # [4, S]
+    norms: CellNorms
+    hyper_norms: CellNorms
+
+
+def weights(p: LayerParams) -> Weights:
+    """Return what `steps` reads of a layer."""
     w = (
         p.weight_h,
         p.hyper_weight_h,
@@ -24,23 +38,20 @@ def weights(p: LayerParams) -> list[Tensor | None]:
         p.bias,
         p.hyper_bias,
     )
-    return [q if q is None else dense(q) for q in (*w, *p.norms, *p.hyper_norms)]
+    return Weights._make((*map(dense, w), dense_norms(p.norms), dense_norms(p.hyper_norms)))
 
 
-def steps(target: Target, given: Sequence[Any], out: Sequence[Tensor]) -> None:
-    """Run K steps forward.
-
-    given: products with x [K, B, 4H + 4S], the state before (h, c, h_hat, c_hat), and `weights`.
-    out: h, c, h_hat, c_hat after each step, [K, B, *].
-    """
-    vx, h, c, h_hat, c_hat, w_h, hyper_w_h, w_s, w_z, b_z, w_d, bias, hyper_bias, *norms = given
-    to_h, to_c, to_h_hat, to_c_hat = out
+def steps(target: Target, vx: Tensor, before: LayerState, w: Weights, to: LayerState) -> None:
+    """Run K steps forward: vx [K, B, 4H + 4S], the state before [B, *], states after each step to write, [K, B, *]."""
+    h, c, h_hat, c_hat = before
+    to_h, to_c, to_h_hat, to_c_hat = to
+    w_h, hyper_w_h, w_s, w_z, b_z, w_d, bias, hyper_bias, main_norms, hyper_norms = w
     (K, B, _), H, S, Z = vx.shape, h.shape[1], h_hat.shape[1], w_d.shape[-1]
-    main_norms, hyper_norms = norms[:4], norms[4:]
+    normed = main_norms.weight is not None
 
     cut = tiles.Cut(target.card, vx.dtype, target.precision)
-    hyper_tile, hyper_norm = cut.for_gates(B, S, H + S, norms[0] is not None)
-    main_tile, main_norm = cut.for_gates(B, H, H, norms[0] is not None)
+    hyper_tile, hyper_norm = cut.for_gates(B, S, H + S, normed)
+    main_tile, main_norm = cut.for_gates(B, H, H, normed)
     # Each tile of the main phase makes its own z where that adds little to its product.
     here = 4 * Z <= 64 and main_tile.units * H >= 12 * Z * S
     ZS = tiles.padded(4 * Z) if here else min(main_tile.depth, tiles.padded(Z))

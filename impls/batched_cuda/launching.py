@@ -16,9 +16,6 @@ from .tiles import Card
 #: Whether the kernels were made for Triton's interpreter, which is settled when their modules are first imported.
 INTERPRETED = isinstance(main_gates, InterpretedFunction)
 
-#: A sweep over a chunk: (target, tensors to read, the first of them [K, B, *], tensors to write).
-Steps = Callable[[Target, Sequence[Any], Sequence[Tensor]], None]
-
 
 class Launches(NamedTuple):
     """How the last pass was started."""
@@ -48,10 +45,10 @@ _counting = _Counting()
 _last: dict[str, Launches] = {}
 
 
-def sweep(steps: Steps, given: Sequence[Tensor | None], out: Sequence[Tensor]) -> None:
-    """Start a sweep over a chunk. given: tensors to read, None where the layer has none; out: tensors to write."""
-    if out[0].numel():
-        steps(target(out[0], _counting.counter or Counter()), given, out)
+def sweep(steps: Callable[..., None], like: Tensor, *arguments: Any) -> None:
+    """Start a sweep over a chunk, steps(target, *arguments), cut for tensors such as `like`, which may be empty."""
+    if like.numel():
+        steps(target(like, _counting.counter or Counter()), *arguments)
 
 
 @contextmanager

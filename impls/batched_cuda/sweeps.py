@@ -18,7 +18,8 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
     weights = forward.weights(p)
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
-        launching.sweep(forward.steps, (*map(dense, (inputs.vx, *s)), *weights), into)
+        vx, before = dense(inputs.vx), LayerState(*map(dense, s))
+        launching.sweep(forward.steps, vx, vx, before, weights, into)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -33,12 +34,12 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
         a = F.linear(chunk.before.h_hat, w_s, b).add_(chunk.uh[..., 4 * H :]).add_(chunk.vx[..., 4 * H :])
         cells = chunk.before.c, chunk.before.c_hat, chunk.after.c, chunk.after.c_hat
-        given = (chunk.uh, chunk.vx, chunk.z, a, *cells, chunk.d_out, *carried)
-        out = backward.outputs(chunk.uh, H, S, Z, p.norm_weight is not None)
-        launching.sweep(backward.steps, (*map(dense, given), *weights), out)
-        rec, inp, dy, dz, dc, dc_hat, *norms = out
-        first = LayerState(rec[0] @ w_h, dc, rec[0, :, 4 * H :] @ w_s, dc_hat)
-        return Deltas(rec, inp, dy.view(*dy.shape[:2], 4, H), dz.view(*dz.shape[:2], 12, Z), norms), first
+        given = backward.Given(*map(dense, (chunk.uh, chunk.vx, chunk.z, a, *cells, chunk.d_out, *carried)))
+        made = backward.room(chunk.uh, H, S, Z, p.norm_weight is not None)
+        launching.sweep(backward.steps, made.d_uh, given, weights, made)
+        first = LayerState(made.d_uh[0] @ w_h, made.dc, made.d_uh[0, :, 4 * H :] @ w_s, made.dc_hat)
+        dy, dz = made.dy.unflatten(-1, (4, H)), made.dz.unflatten(-1, (12, Z))
+        return Deltas(made.d_uh, made.dv, dy, dz, made.d_norms), first
 
     return sweep
 

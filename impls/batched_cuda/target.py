@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..definition import CellNorms
 from . import tiles
 from .tiles import Card, Tile
 
@@ -24,6 +25,11 @@ def dense(q: Tensor) -> Tensor:
     """
     q = q.contiguous()
     return q.clone() if q.data_ptr() % 16 else q
+
+
+def dense_norms(norms: CellNorms) -> CellNorms:
+    """Return norms that kernels may read."""
+    return CellNorms(*(None if q is None else dense(q) for q in norms))
 
 
 @dataclass(frozen=True)

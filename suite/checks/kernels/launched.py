@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from impls import HyperLSTM
-from impls.definition import LayerParams
+from impls.definition import LayerParams, LayerState
 from suite.shared.cases import Case
 
 if TYPE_CHECKING:
@@ -47,11 +47,13 @@ def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps
     p = LayerParams._make(getattr(layer, name) for name in LayerParams._fields)
     products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
     shapes = ((B, H, dtype), (B, H, torch.float32), (B, S, dtype), (B, S, torch.float32))
-    state = [torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes]
-    over = [q.expand(K, *q.shape).contiguous() for q in state]
+    state = LayerState(*(torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes))
+    over = LayerState(*(q.expand(K, *q.shape).contiguous() for q in state))
     with torch.no_grad():
-        forward.steps(target(found.forward), (products, *state, *forward.weights(p)), over)
+        forward.steps(target(found.forward), products, state, forward.weights(p), over)
         z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
-        given = (products, products, z, a, over[1], over[3], over[1], over[3], over[0], *state, *backward.weights(p))
-        backward.steps(target(found.backward), given, backward.outputs(products, H, S, Z, case.layer_norm))
+        cells = over.c, over.c_hat, over.c, over.c_hat
+        given = backward.Given(products, products, z, a, *cells, over.h, *state)
+        made = backward.room(products, H, S, Z, case.layer_norm)
+        backward.steps(target(found.backward), given, backward.weights(p), made)
     return found
