@@ -60,7 +60,7 @@ def pytest(session: nox.Session, *arguments: str) -> None:
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
     workers = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder", "--benchmark-disable")
     # Where processes share cores, a thread that waits should not keep a core from them.
-    session.run("python", "-m", "pytest", *workers, *arguments, *session.posargs, env={"OMP_WAIT_POLICY": "passive"})
+    session.run("python", "-m", "pytest", *workers, *session.posargs, *arguments, env={"OMP_WAIT_POLICY": "passive"})
 
 
 @nox.session
@@ -68,11 +68,11 @@ def pytest(session: nox.Session, *arguments: str) -> None:
 def kernels(session: nox.Session, triton: str) -> None:
     """Interpret and compile every Triton kernel for every card, under both Tritons that users have; takes no GPU."""
     install(session, "verify")
-    arguments = [*session.posargs]
+    elsewhere: tuple[str, ...] = ()
     if triton == "of-torch-cuda":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-        arguments += ["--results", session.create_tmp()]  # the results are of the newest
-    pytest(session, "suite/checks/kernels/test_kernels.py", "--all-kernels", *arguments)
+        elsewhere = ("--results", session.create_tmp())  # the results are of the newest
+    pytest(session, "suite/checks/kernels/test_kernels.py", "--all-kernels", *elsewhere)
 
 
 @nox.session

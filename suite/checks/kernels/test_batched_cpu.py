@@ -4,14 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-from impls import HyperLSTM, why_unavailable
+from impls import why_unavailable
 from impls.batched_cpu import build
 from impls.definition import LayerParams
 from suite.shared.files import ROOT
@@ -86,7 +84,8 @@ def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tm
 @builds
 @pytest.mark.usefixtures("built")
 def test_it_agrees_on_lesser_cpus(tmp_path: Path) -> None:
-    lesser = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in ("avx2", "default")]
+    here = torch.backends.cpu.get_cpu_capability().lower()
+    lesser = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in {"avx2", "default"} - {here}]
     for process in lesser:
         assert finish(process)[0] == "agrees\n"
 
@@ -158,22 +157,3 @@ def test_weight_gradients_round_less_than_one_long_sum() -> None:
     for d_n, value in zip(d, values, strict=True):
         long_sum.addr_(d_n, value)
     assert (total - exact).norm() < (long_sum - exact).norm() / 2
-
-
-@pytest.mark.usefixtures("built")
-def test_threads_on_one_module_get_what_one_thread_gets_to_the_bit() -> None:
-    model = HyperLSTM(6, 24, 10, 3, 2, layer_norm=True, impl="batched_cpu")
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.2)
-    params = list(model.parameters())
-
-    def run(x: Tensor) -> list[Tensor]:
-        out, state = model(x)
-        return [out, *state, *torch.autograd.grad(out.square().sum(), params)]
-
-    inputs = [torch.randn(11, 7, 6) for _ in range(8)]
-    expected = [run(x) for x in inputs]
-    with ThreadPoolExecutor(len(inputs)) as pool:
-        for _ in range(5):
-            for found, alone in zip(pool.map(run, inputs), expected, strict=True):
-                assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))

@@ -165,22 +165,6 @@ def test_x_or_a_state_alone_may_want_a_gradient(name: str, device: torch.device)
         torch.testing.assert_close(leaves[k].grad, expected[k])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
-def test_autocast_trains_parameters_of_float32(name: str, device: torch.device, dtype: torch.dtype) -> None:
-    reason = why_unavailable(name, device, dtype)
-    if reason is not None:
-        pytest.skip(reason)
-    model, x, state = model_and_input(name, device)
-    with torch.autocast(device.type, dtype):
-        out, _ = model(x, state)
-    assert out.dtype == dtype
-    out.float().square().sum().backward()
-    assert all(
-        p.grad is not None and p.grad.dtype == torch.float32 and bool(p.grad.isfinite().all())
-        for p in model.parameters()
-    )
-
-
 def test_final_states_alone_carry_a_gradient(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     oracle, _, _ = model_and_input(names()[0], device)

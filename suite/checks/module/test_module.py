@@ -99,17 +99,6 @@ def test_habits_of_torchs_lstm_work(name: str, device: torch.device) -> None:
     assert torch.equal(h[-1], padded[lengths - 1, torch.arange(B)])
 
 
-def test_a_sequence_in_chunks_is_the_sequence_whole(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    whole = named(*model(x, state))
-    outs = []
-    for chunk in x.split([1, 3, 2]):
-        out, state = model(chunk, state)
-        outs.append(out)
-    assert state is not None
-    assert_same(named(torch.cat(outs), state), whole)
-
-
 def test_plain_states_start_every_layer(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device, case=replace(CASE, state="plain"))
     assert state is not None
@@ -140,17 +129,6 @@ def test_an_empty_batch_works_forward_and_backward(name: str, device: torch.devi
     assert state[2].shape == (L, 0, S)
     out.sum().backward()
     assert all(p.grad is not None and bool((p.grad == 0).all()) for p in model.parameters())
-
-
-def test_inputs_are_left_as_they_were(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    assert state is not None
-    x.requires_grad_()
-    given = [value.detach().clone() for value in (x, *state, *model.parameters())]
-    out, last = model(x, state)
-    (out.sum() + sum(part.sum() for part in last)).backward()
-    after = (x, *state, *model.parameters())
-    assert all(torch.equal(a, b) for a, b in zip(given, after, strict=True))
 
 
 def test_switching_the_implementation_keeps_the_parameters(name: str, device: torch.device) -> None:
