@@ -22,7 +22,7 @@ from suite.shared import trust
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
 from suite.shared.jobs import Job
-from suite.shared.load import BUSY, Others, at_first
+from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
@@ -155,8 +155,8 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
         return 0
     say_refused(todo, console)
     others = Others()
-    if any(p.runs for p in todo):
-        say_busy(at_first(torch.device(options.device)), console)
+    if any(p.runs for p in todo) and (said := warning(at_first(torch.device(options.device)))):
+        say(console, said)
     log = make_folder(folder / "raw") / "log.txt"
     log.unlink(missing_ok=True)
     done: list[Planned] = []
@@ -188,7 +188,6 @@ def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned],
     rows = table("bench").read(folder, options.part)
     here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
     for title, view in bench_view(here).items():
-        console.print()
         view.show(title, console)
     where = (
         f"{table('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
@@ -217,16 +216,6 @@ def say_refused(todo: Sequence[Planned], console: Console) -> None:
     words = sorted({p.standing.word for p in todo if p.instead is not None and p.instead.startswith("refused")})
     if words:
         say(console, f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified.")
-
-
-def say_busy(taken: float | None, console: Console) -> None:
-    """Say before the minutes pass that figures will count for nothing."""
-    if taken is not None and taken > BUSY:
-        say(
-            console,
-            f"Other processes keep {taken:.1f} of the cores busy that this needs, which slows some subjects far more\n"
-            "than others. Rows made meanwhile are marked, and no answer rests on them: better wait for those to end.",
-        )
 
 
 def conclusion(rows: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from suite.shared.arithmetic import dtype_of, why_not
 from suite.shared.cases import WORKLOADS
 from suite.shared.children import Row
 from suite.shared.jobs import Job, run
+from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError
 from suite.shared.rows import folder_of, table
@@ -95,8 +96,10 @@ def study(name: str, options: Options, console: Console) -> bool:
     module, whole = STUDIES[name], True
     for job in module.jobs(options):
         job = replace(job, memory_limit=memory_limit(options), time_limit=options.time_limit)
+        others = Others()
         rows = done(job, folder / "raw" / "study.txt")
-        table(name).put(folder, rows, job.torch_device)
+        taken = others.taken(job.torch_device)
+        table(name).put(folder, [row | {"taken_cores": taken} for row in rows], job.torch_device)
         failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
         whole = whole and not failures
         console.print(f"{job.label}: {', '.join(failures) or f'{len(rows)} rows'}", soft_wrap=True, highlight=False)
@@ -116,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time, 2 if there is no result."""
     options = parser().parse_args(arguments, Options())
     names, console = options.studies or list(STUDIES), Console(soft_wrap=True, highlight=False)
+    if said := warning(at_first(torch.device(options.device))):
+        console.print(said)
     try:
         whole = [study(name, options, console) for name in names]
         console.print(f"Report: {report.write_tables(options.results)}")

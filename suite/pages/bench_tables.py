@@ -151,10 +151,13 @@ def fastest(group: Group) -> str | None:
 
 
 def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows in which those made while other processes took cores have no figures, but a status that says so."""
+    """Return rows in which those made while other processes took cores have no figures, but a status that says so.
+
+    What ran out of time then may have done so because of them.
+    """
     if "taken_cores" not in rows:
         return rows
-    busy = (rows["status"] == "ok") & (rows["taken_cores"] > BUSY)
+    busy = rows["status"].str.match("ok|time-out") & (rows["taken_cores"] > BUSY)
     return rows.assign(status=rows["status"].mask(busy, "busy: other processes took cores"))
 
 

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from suite.shared.load import BUSY
+
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the workload and dtype that were studied last: a page is about one, its CSV file has all."""
@@ -11,12 +13,15 @@ def latest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def unfinished(rows: pd.DataFrame) -> str:
-    """Return a sentence on what was refused, failed or ran out of time; empty if all came to its end."""
+    """Return sentences on what did not come to its end or was slowed by other processes; empty if all went well."""
+    slowed = rows[rows["taken_cores"] > BUSY] if "taken_cores" in rows else rows[:0]
+    parts = ", ".join(dict.fromkeys(slowed["part"]))
+    first = f"Not to be relied on, as other processes took cores meanwhile: {parts}.\n" if parts else ""
     left = rows[~rows["status"].isin(["ok", "out of memory"])]
     if left.empty:
-        return ""
+        return first
     named = [
         f"{row['part']}, {row['implementation']}, layer norm {row['layer_norm']}: {row['status']}"
         for _, row in left.iterrows()
     ]
-    return f"Not complete: {'; '.join(named)}.\n"
+    return first + f"Not complete: {'; '.join(named)}.\n"

@@ -66,3 +66,13 @@ def at_first(device: torch.device) -> float | None:
     others = Others()
     time.sleep(LOOK)
     return others.taken(device)
+
+
+def warning(taken: float | None) -> str:
+    """Return what to say before minutes pass whose figures will count for nothing; "" where nothing is to be said."""
+    if taken is None or taken <= BUSY:
+        return ""
+    return (
+        f"Other processes keep {taken:.1f} of the cores busy that this needs, which slows some subjects far more\n"
+        "than others. Rows made meanwhile are marked, and no answer rests on them: better wait for those to end."
+    )

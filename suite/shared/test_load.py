@@ -58,3 +58,8 @@ def test_processors_work_and_this_process_with_them() -> None:
         sum(range(10_000))
     assert now.busy > before.busy
     assert now.clock > before.clock
+
+
+def test_a_busy_machine_is_told_and_a_little_is_not() -> None:
+    assert load.warning(1.9).startswith("Other processes keep 1.9 of the cores busy that this needs")
+    assert {load.warning(little) for little in (None, 0.0, 0.2)} == {""}

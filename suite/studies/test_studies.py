@@ -16,6 +16,7 @@ from suite import study
 from suite.pages.memory_tables import longest_table, tensor_line
 from suite.pages.payback_tables import payback_table
 from suite.pages.scaling_tables import axis_table, crossings
+from suite.pages.study_tables import unfinished
 from suite.pages.text_tables import text_table
 from suite.shared.cases import WORKLOADS
 from suite.shared.corpus import text
@@ -91,6 +92,13 @@ def test_payback_is_against_the_fastest_of_those_that_start_sooner() -> None:
     assert [table["batched_cpu"][column] for column in ("next best", "paid after, steps")] == ["batched", "501"]
     assert [table["compiled"][column] for column in ("next best", "paid after, steps")] == ["batched_cpu", "never"]
     assert table["batched"]["next best"] == "starts first"
+
+
+def test_a_page_says_which_rows_other_processes_slowed() -> None:
+    rows = [job("payback", name).row("start", name, first_s=1, step_s=1) for name in ("naive", "batched")]
+    page = pd.DataFrame([rows[0] | {"taken_cores": 0.9}, rows[1] | {"taken_cores": 0.1}])
+    assert unfinished(page) == "Not to be relied on, as other processes took cores meanwhile: naive.\n"
+    assert unfinished(pd.DataFrame(rows)) == ""
 
 
 def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:

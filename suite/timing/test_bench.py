@@ -358,16 +358,10 @@ def test_rows_made_beside_busy_processes_are_marked_and_no_answer(tmp_path: Path
     text = markdown(bench_page(rows))
     assert "`batched` trains fastest in 1 of 1 tables" in text
     assert re.search(r"\| deferred \|.*\| busy machine \|", text)
+    late = pd.DataFrame(made("batched", 0, taken_cores=1.5))
+    assert bench.conclusion(late).startswith("2 of 2 rows were made while other processes kept cores busy")
     table("bench").replace(tmp_path, busy(1.5))
     assert "`batched` trains fastest" in markdown(answers(tmp_path))
-
-
-def test_a_busy_machine_is_told_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    bench.say_busy(1.9, Console())
-    assert "Other processes keep 1.9 of the cores busy that this needs" in capsys.readouterr().out
-    for little in (None, 0.0, 0.2):
-        bench.say_busy(little, Console())
-    assert not capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("error")
