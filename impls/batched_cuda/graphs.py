@@ -44,6 +44,7 @@ class Graph:
     free = True  # what it makes, the caller has copied before the next call
 
     def __init__(self, body: Callable[..., Any], arguments: Sequence[Any], pool: Pool) -> None:
+        self.pool = pool
         flat, nesting = tree_flatten(list(arguments))
         # A tensor made in inference mode could not be written to outside of it.
         with torch.inference_mode(False), torch.no_grad():
@@ -97,6 +98,10 @@ class Kept(Protocol):
     """What is kept for a size."""
 
     @property
+    def pool(self) -> Pool:
+        """Where its graphs have their memory."""
+
+    @property
     def given(self) -> Sequence[Tensor]:
         """What its graphs have copies of."""
 
@@ -143,11 +148,11 @@ class Graphs(Generic[V]):
         return next((value for value in self.values.get(key, ()) if value.free), None)
 
     def pool(self, device: torch.device, stream: int) -> Pool:
-        """Return the pool of a stream's graphs."""
-        key = device, stream
-        if key not in self._pools:
-            self._pools[key] = Pool(device, stream)
-        return self._pools[key]
+        """Return the pool of a stream's graphs; torch takes no more graphs into one whose graphs are all gone."""
+        found = self._pools.get((device, stream))
+        if found is None or not any(value.pool is found for value in self):
+            found = self._pools[device, stream] = Pool(device, stream)
+        return found
 
     def consider(self, key: Hashable, make: Callable[[Pool], V], device: torch.device, stream: int) -> None:
         """Count a call of a size for which nothing was free, and keep what is made once that happens often."""

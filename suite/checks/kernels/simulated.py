@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -121,6 +122,7 @@ class Card:
         self.seen, self.default, self._local = Seen(), Stream(), threading.local()
         self.fails: BaseException | None = None  # what the next captures raise, part of the way through
         self._fails_at, self.failed = 0, False
+        self._pools: dict[Any, WeakSet[Any]] = {}
         self._running = threading.Lock()  # the interpreter knows one program at a time
 
     @property
@@ -146,6 +148,13 @@ class Card:
             yield
         finally:
             self._local.stream = before
+
+    def live_in(self, pool: Any) -> "WeakSet[Any]":
+        """Return the graphs of a pool, into which none may be captured once all are gone."""
+        known = pool in self._pools
+        graphs = self._pools.setdefault(pool, WeakSet())
+        assert graphs or not known, "a pool without graphs takes no more"
+        return graphs
 
     def maybe_fail(self) -> None:
         """Raise what a capture is to raise, after some calls of it."""
@@ -175,6 +184,7 @@ def graph_class(card: Card) -> type:
         def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
             assert card.recorder is None
             card.seen.captures += 1
+            card.live_in(pool).add(self)
             self.pool, self.recorder = pool, Recorder(card)
             card.recorder = self.recorder
             self.recorder.__enter__()

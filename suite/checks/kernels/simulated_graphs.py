@@ -202,6 +202,16 @@ def test_two_streams_share_no_memory(card: Card) -> None:
     assert len(card.seen.streams) == 2
 
 
+def test_streams_that_take_the_only_graph_from_each_other(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes._graphs, "count", 1)
+    run, side = lengths(), simulated.Stream()
+    for _ in range(4):
+        for stream in (card.default, side):
+            with card.on(stream):
+                run(3)
+    assert card.seen.captures > 2
+
+
 def test_another_arithmetic_has_graphs_of_its_own(card: Card) -> None:
     net, x = model(), draw()
     settle(net, x)
