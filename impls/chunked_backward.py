@@ -4,7 +4,7 @@ Before it the products with x and h are made anew where nobody kept them; after 
 become weight gradients. No array of a whole sequence is made, save the gradient of x.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .chunks import SUMMED, bounds, limits, slices
+from .chunks import bounds, limits, slices
 from .definition import NORM_NAMES, LayerParams, LayerState
 from .sweeps import Backward, Inputs, Past, Weights
 
@@ -121,25 +121,14 @@ def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Del
 
 
 def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
-    """Add d^T values to total [F, G], of d [N, F] and values [N, G]; in one pass over total where dtypes allow it."""
-    for some_d, some_values in _summed(d, values):
-        if total.dtype == d.dtype:
-            total.addmm_(some_d.T, some_values)
-        else:
-            total += some_d.T @ some_values
+    """Add d^T values to total [F, G], of d [N, F] and values [N, G]."""
+    # Not by addmm_, which may add row after row to the total: over all chunks one long sum.
+    total += d.T @ values
 
 
 def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
     """Return the gradient of d_weight [3, 4, H, Z] from that of y, dy [N, 4, H]."""
     u, v = (y.flatten(0, 1)[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (chunk.uh, chunk.vx))
     z = chunk.z.flatten(0, 1).unflatten(1, (3, 4))
-
-    def product(d: Tensor, s: int) -> Tensor:
-        return torch.stack([torch.bmm(a.permute(1, 2, 0), b.transpose(0, 1)) for a, b in _summed(d, z[:, s])]).sum(0)
-
-    return torch.stack([product(dy * u, 0), product(dy * v, 1), product(dy, 2)])
-
-
-def _summed(*factors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the rows of both factors of a product that go into one sum each."""
-    return zip(*(q.split(SUMMED[q.device.type]) for q in factors), strict=True)
+    sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
+    return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])

@@ -20,8 +20,8 @@ class Limits:
     #: The same in the backward pass: small beside the trajectory of a long sequence, large enough for the products over
     #: a chunk to run at full speed.
     backward: int
-    #: Rows, steps times batch, that the backward pass sums over at once: a longer sum rounds worse than one taken part
-    #: by part, and what a chunk leaves should be in the cache when it is summed. A GPU splits such sums itself.
+    #: Rows, steps times batch, that the backward pass sums over at once, see SUMMED. What a chunk leaves should also be
+    #: in the cache when it is summed.
     rows: int
     #: Whether the backward pass finds what the forward sweep leaves for it, see `Sweeps`; else it computes that anew,
     #: in half the memory and a sixth to a third more time.
@@ -30,8 +30,8 @@ class Limits:
 
 #: Rows that one product sums over, whose sums are added up after, by type of device: the error of a sum grows with its
 #: length, or with the root of it. A GPU splits such sums itself.
-SUMMED = {"cpu": 128, "cuda": 1 << 62}
-_LIMITS = {"cpu": Limits(forward=16 << 20, backward=32 << 20, rows=256)}
+SUMMED = {"cpu": 256, "cuda": 1 << 62}
+_LIMITS = {"cpu": Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"])}
 #: The part of a GPU's memory that a chunk's arrays may take.
 _SHARE = 1 / 128
 
@@ -41,7 +41,7 @@ def limits(device: torch.device) -> Limits:
     if device.type in _LIMITS:
         return _LIMITS[device.type]
     most = int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    return Limits(forward=most, backward=most, rows=1 << 62)
+    return Limits(forward=most, backward=most, rows=SUMMED["cuda"])
 
 
 @contextmanager

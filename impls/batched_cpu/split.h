@@ -8,23 +8,29 @@
 
 namespace hyperlstm {
 
-// A step's multiply-adds of one row below which it is over before threads have met.
+// Weights below which a step of one row is over before threads have met.
 constexpr int64_t kWorthMeeting = 1 << 17;
-// Rows that a thread should have at a time: with 8 it reaches 85 % of the speed a row of one with many.
-constexpr int64_t kRowsOfGroup = 8;
+// Rows that a group should have before there is another: so many make up for reading all weights at each step, which
+// takes longer where they lie beyond a thread's own cache. Measured on two threads at H 256 and 1000.
+constexpr int64_t kRows = 4, kRowsOfLarge = 16;
+constexpr int64_t kLarge = 1 << 20;
+// Units that a member should have: the columns of a panel on the way back.
+constexpr int64_t kUnits = 64;
 
 // The same for the same sizes, rows and threads, since sums over rows and units depend on it. Every thread on its own,
 // where there is little to do at a step; else the most groups that have rows enough and leave the fewest threads over.
 inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
   const auto [H, S, Z, I] = size;
-  if (4 * H * (H + I) + 4 * S * (H + I + S) < kWorthMeeting) return {std::min(B, threads), 1};
-  const int64_t most = std::clamp<int64_t>(B / kRowsOfGroup, 1, threads);
-  Split best{1, threads};
+  const int64_t weights = 4 * H * (H + I) + 4 * S * (H + I + S);
+  if (weights < kWorthMeeting) return {std::min(B, threads), 1};
+  const int64_t most = std::clamp<int64_t>(B / (weights < kLarge ? kRows : kRowsOfLarge), 1, threads);
+  Split best{1, std::min(threads, ceil_div(H, kUnits))};
   for (int64_t groups = 2; groups <= most; ++groups) {
-    const Split split{groups, threads / groups};
+    const Split split{groups, std::min(threads / groups, ceil_div(H, kUnits))};
     if (split.threads() >= best.threads()) best = split;
   }
-  return best;
+  // Threads left over since there are no units for them take rows.
+  return {std::max(best.groups, std::min(B, threads / best.members)), best.members};
 }
 
 // How sweeps are split: as asked for, or, where nothing is, by `choose_split`.

@@ -117,6 +117,9 @@ VERIFY_TINY = (
     Case(T=2, B=3, I=3, H=2, S=4, Z=1, state="stacked"),
 )
 
+#: Many rows to sum the gradient of a weight over.
+LONG = Case(T=1000, B=8, I=5, H=7, S=5, Z=2)
+
 #: Sizes that take a kernel more than one tile, with edges: of rows, of units, of z, and rows of a norm that span tiles.
 VERIFY_TILES = _both(
     Case(T=5, B=3, I=6, H=40, S=5, Z=3, state="stacked", strided=True),

@@ -8,7 +8,7 @@ import torch
 from impls import names
 from impls.registry import IMPLS, dtype_name
 from suite.conftest import Record, skip_reason
-from suite.shared.cases import RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
+from suite.shared.cases import LONG, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
 from suite.shared.compare import FLOOR, compare, implementation
 
 PAIRS = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0])]
@@ -40,6 +40,17 @@ def test_equals_the_oracle(name: str, case: Case, dtype: torch.dtype, device: to
         record(name, dtype, case.id, "FAIL", reason=f"{type(error).__name__}: {error}")
         raise
     record(name, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@pytest.mark.thorough("sums over the rows of a long sequence")
+@pytest.mark.parametrize("name", [impl.name for impl in IMPLS[2:]])
+def test_a_sum_over_many_rows_errs_as_one_taken_step_by_step(name: str, device: torch.device, record: Record) -> None:
+    """The rule, held against row_scaled: naive would take a minute."""
+    if reason := skip_reason(name, device, torch.float32, LONG):
+        pytest.skip(reason)
+    worst = compare(implementation(name), LONG, torch.float32, device, against="row_scaled", draws=1)[0]
+    record(name, torch.float32, LONG.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
     assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
 
 

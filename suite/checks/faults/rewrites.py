@@ -120,7 +120,7 @@ REWRITES = (
         "sums",
         *edits(
             "chunked_backward",
-            ("q.split(SUMMED[q.device.type]) for q in factors", "(q[::2], q[1::2]) for q in factors"),
+            ("total += d.T @ values", "total += d[1::2].T @ values[1::2]; total += d[::2].T @ values[::2]"),
         ),
     ),
     _by_hand("products with h rebuilt", "order", *edits("deferred", (", residuals=lambda I, H, S: 4 * (H + S)", ""))),
