@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from impls import names
-from suite.pages.sheets import Format, Part, Sheet
-from suite.pages.words import MB, NONE, count, made_on, percent, ranged, sizes, status, three, two
+from suite.pages.sheets import Format, Part, Sheet, page_of
+from suite.pages.words import MB, NONE, count, percent, ranged, sizes, status, three, two
 from suite.shared.cases import BASELINE, PEER
 from suite.shared.load import BUSY
 from suite.shared.pairing import Interval, noise_floor, verdict
@@ -211,50 +211,19 @@ def _span(ratios: list[float]) -> str:
     return f"{low} times" if low == high else f"{low} to {high} times"
 
 
-_READING = """A time is the median of rounds of a forward pass without gradient, or of a training step (forward, mean
-square, backward; no optimiser). Each round, of one call or as many as take 20 ms, follows one of `torch.nn.LSTM` of the
-same I, H, L, T and B in the same process, and */ LSTM* is the median of the rounds' ratios, with a 95 % interval
-(bootstrap; Student's where fewer than 6 rounds fit): below 1 is faster. `torch.nn.LSTM`'s own row is the A/A run, the
-baseline against its twin, and gives the noise floor. A verdict of *faster* or *slower* means that the whole interval is
-beyond the noise; else it is *undecided*. Ratios to others are ratios of these ratios, since all have the same baseline:
-it has neither hypernetwork nor layer norm, and *work / LSTM* says what that alone comes to in multiply-adds.
-
-Equal work: every figure includes the products with x and whatever packs weights or makes room anew at each call, of
-the baseline too. What is built, compiled, loaded or captured is left out: a pass runs until two calls in a row take
-the same time within a factor of 2, on a GPU five times at least, before its rounds start. *first call* is the first on
-one step and the first on all. On a GPU each call starts with an idle card and an emptied cache; *in a loop* is a call
-among others that do not wait for one another, as in training, where the card hides the host's time. float32 is IEEE's
-for all, cuDNN's LSTM included; *tf32* is float32 whose products have TF32's factors, for all. Everything was checked
-at the workload's sizes just before it was timed: what was not right is *refused*, and what did not fit in the memory
-or time allowed says so. *checked* says what verify.csv holds besides: *verified* on these very sources, *unverified*
-if it has no rows of this torch, *stale* if they are of other sources; a peer is checked here alone.
-
-Memory is the most that torch's allocator held above what it held before, and what CUDA graphs hold besides; *kept* is
-what stands between the passes, a step and sample. *of bound* is the share of what the [hardware](hardware.md) allows:
-the time of the least work, or of the least bytes, over the time taken. Multiply-adds and bytes are those of the
-row-scaled form, by formula, for all (a training step has thrice the multiply-adds), so that the naive form's waste
-shows as time. *calls a step* are operators that torch was asked for once more for each step more. A round is
-*disturbed* when its baseline took 1.5 times the usual, and *throttled* when the GPU's clock after it was below 0.9 of
-the fastest. *busy machine*: other processes took more than a quarter of a core from it, so that no answer rests on it.
-
-The naive form's weight tensor is tied to the row-scaled one, so that all compute one function; a free tensor would be
-n_z times as many parameters, with gradients and Adam moments to match:"""
-
-
 def bench_page(rows: pd.DataFrame) -> list[Part]:
     """Return the answer first, then every table, then how to read them."""
     counted = without_busy(rows)
-    parts: list[Part] = [f"# Benchmark\n\n{answer(counted)}\n\n{made_on(rows)}"]
-    summary = bench_summary(counted)
-    if len(summary):
-        parts += ["## The fastest to train", summary]
-    for group in groups(rows):
-        parts += _section(group)
-    if without := _without(rows):
-        parts.append(f"## What was not run\n\n{without}")
-    parts += [f"## How to read this\n\n{_READING}", free_tensor(rows)]
-    parts.append("Row by row, with quartiles, rounds and all that a row rests on: [bench.csv](bench.csv).")
-    return parts
+    summary, without = bench_summary(counted), _without(rows)
+    return page_of(
+        "bench",
+        rows,
+        answer=answer(counted),
+        summary=["## The fastest to train", summary] if len(summary) else [],
+        workloads=[part for group in groups(rows) for part in _section(group)],
+        not_run=f"## What was not run\n\n{without}" if without else "",
+        free=free_tensor(rows),
+    )
 
 
 def _section(group: Group) -> list[Part]:

@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
-from suite.pages.words import made_on
+from suite.pages.sheets import Part, Sheet, page_of
 
 
 def capability_matrix(rows: pd.DataFrame) -> tuple[Sheet, list[str]]:
@@ -25,15 +24,12 @@ def _cell(outcome: str, reason: object, reasons: list[str]) -> str:
     return f"{outcome} ({reasons.index(reason) + 1})"
 
 
+def matrix_parts(rows: pd.DataFrame) -> list[Part]:
+    """Return the matrix and below it its reasons, without what a star would do to a list."""
+    matrix, reasons = capability_matrix(rows)
+    return [matrix, "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
+
+
 def capabilities_page(rows: pd.DataFrame) -> list[Part]:
     """Return the page."""
-    matrix, reasons = capability_matrix(rows)
-    text = f"""# Capabilities
-
-{made_on(rows)}
-
-Each cell is a check that ran (`suite/checks/module/capabilities.py`): `pass`; `no` where the implementation said so
-in an error of its own, or the measurement did; `FAIL` for any other error or a wrong number; `not run` with the
-reason."""
-    # What a star would do to a list.
-    return [text, matrix, "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
+    return page_of("capabilities", rows, matrix=matrix_parts(rows))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from suite.pages.sheets import Format, Part, Sheet
-from suite.pages.words import made_on, two
+from suite.pages.sheets import Format, Part, Sheet, page_of
+from suite.pages.words import two
 from suite.shared.cases import LADDER
 
 if TYPE_CHECKING:
@@ -95,29 +95,15 @@ def errors_lead(rows: pd.DataFrame) -> str:
 
 def errors_page(rows: pd.DataFrame) -> list[Part]:
     """Return the page."""
-    text = f"""# Error budget
-
-**{errors_lead(rows)}**
-
-{made_on(rows)}
-
-The error of a tensor is its relative L2 distance to the full-tensor form in float64 on the same numbers; that of
-float64 itself, to a forward pass in numpy's long double, so there without gradients. A multiple is that error over the
-naive form's own in the same dtype, and may be 2 plus the few eps of the rule.
-
-![relative error of the output and of the gradients, by T](errors.svg)
-
-## Multiples of the naive form's error
-
-Median over all tensors, then the largest; layer norm off and on."""
-    drift = """## What the naive form errs
-
-The error of the output, then the median error of all gradients."""
-    parts: list[Part] = [text, multiples_table(rows), f"Not run:\n\n{missing(rows)}", drift, drift_table(rows)]
-    parts.append("## Tensor by tensor\n\nThe largest multiple over T, layer norm off and on.")
-    for dtype in dtypes(rows):
-        parts += [f"### {dtype}", tensors_table(rows, dtype)]
-    return [*parts, "Row by row: [errors.csv](errors.csv)."]
+    return page_of(
+        "errors",
+        rows,
+        lead=errors_lead(rows),
+        multiples=multiples_table(rows),
+        missing=missing(rows),
+        drift=drift_table(rows),
+        tensors=[part for dtype in dtypes(rows) for part in (f"### {dtype}", tensors_table(rows, dtype))],
+    )
 
 
 def errors_plot(rows: pd.DataFrame) -> "Figure":

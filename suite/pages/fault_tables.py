@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
-from suite.pages.words import count, made_on, two
+from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.words import count, two
 
 #: The dtypes of the rewrites' columns.
 DTYPES = ("float64", "float32", "bfloat16")
@@ -86,22 +86,5 @@ def rewrites_table(rows: pd.DataFrame) -> Sheet:
 
 def faults_page(rows: pd.DataFrame) -> list[Part]:
     """Return the page."""
-    text = f"""# Faults planted on purpose
-
-**{faults_lead(rows)}**
-
-{made_on(rows)}
-
-Each fault is an edit of a right implementation (`suite/checks/faults/faults.py`), run through the comparison that
-every implementation passes (`suite/shared/compare.py`). It is rejected when the comparison finds wrong the very
-tensor that the fault damages; one in a gradient must leave the output unblamed. The cases are tried in one order, and
-the first that catches it is named; then the relative error, and that as a multiple of what it may be. *inf* stands
-for what no tolerance bounds: NaN, a number where zero belongs, and an input, given state, parameter or incoming
-gradient that is not what it was, bit for bit."""
-    rewrites = """## Equivalent rewrites
-
-The same function written otherwise (`suite/checks/faults/rewrites.py`), by the same rule: error / allowed, so 1.00 is
-the limit. A dash stands for a dtype in which a rewrite rounds otherwise than it claims, so that the rule is not for
-it."""
-    parts: list[Part] = [text, kinds_table(rows), rewrites, rewrites_table(rows)]
-    return [*parts, "## Every fault", faults_table(rows), "Row by row: [faults.csv](faults.csv)."]
+    tables = {"kinds": kinds_table(rows), "rewrites": rewrites_table(rows), "faults": faults_table(rows)}
+    return page_of("faults", rows, lead=faults_lead(rows), **tables)

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
-from suite.pages.words import count, made_on, three
+from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.words import count, three
 
 
 def hardware_page(rows: pd.DataFrame) -> list[Part]:
@@ -18,12 +18,6 @@ def hardware_page(rows: pd.DataFrame) -> list[Part]:
         }
         for _, row in rows.iterrows()
     ]
-    text = f"""# What the hardware allows
-
-{made_on(rows)}
-
-The fastest of torch.mm and oneDNN over square matrices, two operations for each multiply-add, and a copy of
-{int(rows["copied_bytes"].iloc[-1]) >> 20} MiB, whose bytes count twice, read and written; each the best of half a
-second. The benchmark's shares of the bound rest on these."""
     formats = {"large product, GFLOP/s": count, "side": count, "large copy, GB/s": three}
-    return [text, Sheet(lines, formats)]
+    copied = f"{int(rows['copied_bytes'].iloc[-1]) >> 20}"
+    return page_of("hardware", rows, copied=copied, table=Sheet(lines, formats))

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
-from suite.pages.study_tables import latest, unfinished
-from suite.pages.words import GROUP, MB, count, label, made_on, sizes, status, three, two
+from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.study_tables import about, latest, unfinished
+from suite.pages.words import GROUP, MB, count, label, sizes, status, three, two
 from suite.shared.cases import LADDER, PEER
 from suite.shared.fits import Line, fit
 
@@ -101,47 +101,36 @@ def tensor_line(rows: pd.DataFrame, column: str) -> Line:
 
 
 def memory_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the longest sequences first, then what a step consists of, then the weight tensor."""
+    """Return the longest sequences first, then what a step consists of, then the weight tensor, as far as measured."""
     rows = latest(rows)
-    parts: list[Part] = [f"# Memory\n\n{made_on(rows)}"]
-    longest = longest_table(rows)
-    if len(longest):
-        parts += [_longest_text(rows), longest, "![Memory against T](memory-against-T.svg)"]
-    ledger = ledger_table(rows)
-    if len(ledger):
-        row = rows[rows["kind"] == "step"].iloc[0]
-        text = (
-            f"## What a training step holds\n\n{row['workload']} ({sizes(row, 'TBIHSZL')}), {row['dtype']}. Each part "
-            "is what torch's allocator counted: *saved* stands between forward and backward pass, the output "
-            "included; *workspace* is the rest of the peak, 0 where what was saved and the gradients are never whole "
-            "at once. The optimiser would add to it: Adam two numbers a parameter."
-        )
-        parts += [text, ledger, "![Parts](memory-parts.svg)"]
-    if (rows["kind"] == "tensor").any():
-        plot = "![Memory of the naive form against n_z](memory-tensor.svg)"
-        parts += [_tensor_text(rows), tensor_table(rows), plot]
-    return [*parts, f"{unfinished(rows)}Row by row: [memory.csv](memory.csv)."]
+    sections = {"longest": _longest(rows), "step": _step(rows), "tensor": _tensor(rows)}
+    return page_of("memory", rows, unfinished=unfinished(rows), **sections)
 
 
-def _longest_text(rows: pd.DataFrame) -> str:
+def _longest(rows: pd.DataFrame) -> list[Part]:
+    table = longest_table(rows)
+    if not len(table):
+        return []
     row = rows[rows["kind"] == "under"].iloc[0]
+    limit = three(row["limit_bytes"] / MB)
+    return page_of("memory_longest", rows, limit=limit, about=about(row, "BIHSZL"), table=table)
+
+
+def _step(rows: pd.DataFrame) -> list[Part]:
+    table = ledger_table(rows)
     return (
-        f"## The longest sequence that trains in {three(row['limit_bytes'] / MB)} MB\n\n{row['workload']} "
-        f"({sizes(row, 'BIHSZL')}), {row['dtype']}, one training step above its parameters and input. The line of the "
-        "peak against T goes through two lengths that take about half and five sixths of the limit. Where it meets "
-        "the limit was predicted; then a run 1 % under had to stay within the limit and one 1 % over to exceed it."
+        page_of("memory_step", rows, about=about(rows[rows["kind"] == "step"].iloc[0]), table=table)
+        if len(table)
+        else []
     )
 
 
-def _tensor_text(rows: pd.DataFrame) -> str:
-    forward, train = tensor_line(rows, "forward_bytes"), tensor_line(rows, "peak_bytes")
-    row = rows[rows["kind"] == "tensor"].iloc[0]
-    return (
-        "## The weight tensor of the naive form\n\nThe description says that a full weight tensor takes n_z times the "
-        f"memory of the weights. Measured, with little else to hold ({sizes(row, 'TBIHSL')}): each unit of n_z takes "
-        f"{forward.slope:.2f} times the weights in a forward pass, and {train.slope:.2f} times in training, where the "
-        "tensor has a gradient."
-    )
+def _tensor(rows: pd.DataFrame) -> list[Part]:
+    tensor = rows[rows["kind"] == "tensor"]
+    if tensor.empty:
+        return []
+    slopes = {name: two(tensor_line(rows, f"{name}_bytes").slope) for name in ("forward", "peak")}
+    return page_of("memory_tensor", rows, sizes=sizes(tensor.iloc[0], "TBIHSL"), table=tensor_table(rows), **slopes)
 
 
 def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":

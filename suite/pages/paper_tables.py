@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
-from suite.pages.words import count, made_on
+from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.words import count
 
 #: Ways to count, each as the parts that it adds to our count, or with a minus takes from it; the first is ours.
 BOOKKEEPING: dict[str, dict[str, int]] = {
@@ -55,18 +55,4 @@ def paper_page(rows: pd.DataFrame) -> list[Part]:
     """Return the page."""
     missed = rows[rows["verdict"] == "missed"]
     known = "\n".join(f"- {model}: {miss}" for model, miss in zip(missed["model"], missed["miss"], strict=True))
-    text = f"""# The paper's parameter counts
-
-{made_on(rows)}
-
-Tables 3 to 5 of the paper (arXiv 1609.09106) against this module, in millions, with the output layer. The LSTM rows are
-`torch.nn.LSTM` with one bias for each gate, as in the paper's equations: torch keeps two. Counts depend on no
-machine."""
-    return [
-        text,
-        paper_table(rows),
-        f"Missed, and what is known of it:\n\n{known}",
-        "What the paper counted shows in how many of its rows come out:",
-        bookkeeping_table(rows),
-        "All parts: [paper.csv](paper.csv).",
-    ]
+    return page_of("paper", rows, models=paper_table(rows), missed=known, ways=bookkeeping_table(rows))

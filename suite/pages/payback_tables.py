@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
-from suite.pages.study_tables import latest, unfinished
-from suite.pages.words import count, made_on, sizes, three
+from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.study_tables import about, latest, unfinished
+from suite.pages.words import count, three
 from suite.shared.cases import BASELINE
 from suite.shared.fits import steps_to_pay
 
@@ -48,13 +48,4 @@ def _payback(row: pd.Series, sooner: pd.DataFrame) -> dict[str, Any]:
 def payback_page(rows: pd.DataFrame) -> list[Part]:
     """Return the page."""
     rows = latest(rows)
-    row = rows.iloc[0]
-    text = (
-        f"# When a slow start has paid for itself\n\n{made_on(rows)}\n\n{row['workload']} "
-        f"({sizes(row, 'TBIHSZL')}), {row['dtype']}. The first training step of a fresh process, with every build, "
-        "compiler and kernel cache empty, and the median of later ones. A start has paid for itself after the step at "
-        "which all the time since the process began to train is no longer than that of the *next best*: the fastest of "
-        "those whose first step is shorter. From the second process on, batched_cpu finds its build and torch.compile "
-        "most of its code in a cache."
-    )
-    return [text, payback_table(rows), f"{unfinished(rows)}Row by row: [payback.csv](payback.csv)."]
+    return page_of("payback", rows, about=about(rows.iloc[0]), table=payback_table(rows), unfinished=unfinished(rows))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl, dtype_name
 from suite.pages.bench_tables import interval, without_busy
-from suite.pages.capability_tables import capabilities_page
+from suite.pages.capability_tables import matrix_parts
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.pages.words import made_on, ranged
 from suite.shared.cases import BASELINE
@@ -92,7 +92,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
     return {
         "speed": [f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)", made_on(rows)],
         "ladder": [ladder(pd.concat(can), rows), about],
-        "capabilities": capabilities_page(own)[1:] if len(own) else [],
+        "capabilities": matrix_parts(own) if len(own) else [],
     }
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from suite.pages.sheets import Format, Part, Sheet
+from suite.pages.sheets import Format, Part, Sheet, page_of
 from suite.pages.study_tables import latest, unfinished
-from suite.pages.words import GROUP, MB, count, label, made_on, percent, sizes, three
+from suite.pages.words import GROUP, MB, count, label, percent, sizes, three
 from suite.shared.cases import PEER
 from suite.shared.fits import Line, crossing, fit, worst_error
 
@@ -127,33 +127,27 @@ def crossings(rows: pd.DataFrame, axes: list[str]) -> Sheet:
 def scaling_page(rows: pd.DataFrame) -> list[Part]:
     """Return what overtakes what first, then a table and a plot for each size."""
     rows = latest(rows)
-    axes = list(rows.loc[rows["kind"] == "point", "part"].unique())
-    base = _base(rows)
-    parts: list[Part] = [
-        f"# Scaling\n\n{made_on(rows)}\n\nA training step against one size at a time, the others as in "
-        f"{sizes(base, 'TBIHSZL')} ({rows['workload'].iloc[0]}, {rows['dtype'].iloc[0]}). Time is the median of "
-        "rounds that take turns between implementations, memory the peak of torch's allocator. Lines are fitted by "
-        "least squares of relative errors to four sizes and held against two that they have not seen, one between and "
-        "one beyond: *error* is the "
-        "larger one there. *overhead* is the share at the base sizes that does not grow with the size in question: "
-        "the constant. A negative constant means growth faster than the line's. An implementation goes no further "
-        f"once a step takes {rows['slow_s'].max():g} s."
-    ]
+    points = rows[rows["kind"] == "point"].dropna(subset="n")
+    axes = list(points["part"].unique())
     found = crossings(rows, axes)
-    parts.append(
-        "## What overtakes what\n\nWhere two fitted lines cross inside the range measured, and the times at its ends "
-        "agree."
+    return page_of(
+        "scaling",
+        rows,
+        base=f"{sizes(_base(rows), 'TBIHSZL')} ({rows['workload'].iloc[0]}, {rows['dtype'].iloc[0]})",
+        slow=f"{points['slow_s'].max():g}",
+        crossings=[found if len(found) else "Nothing overtakes anything inside the ranges measured."],
+        axes=[part for axis in axes for part in _section(rows, axis, points[points["part"] == axis])],
+        unfinished=unfinished(rows),
     )
-    parts.append(found if len(found) else "Nothing overtakes anything inside the ranges measured.")
-    for axis in axes:
-        points = rows[(rows["part"] == axis) & rows["n"].notna()]
-        held_out = points["held_out"].astype(bool)
-        fitted, held = (sorted(points["n"][here].astype(int).unique()) for here in (~held_out, held_out))
-        text = f"## Against {axis}\n\nFitted to {', '.join(map(str, fitted))}; held out {' and '.join(map(str, held))}."
-        if axis == "H":
-            text += " Time is fitted against the multiply-adds of a step and sample, memory against H and H²."
-        parts += [text, axis_table(rows, axis), f"![Against {axis}](scaling-{axis}.svg)"]
-    return [*parts, f"{unfinished(rows)}Point by point: [scaling.csv](scaling.csv)."]
+
+
+def _section(rows: pd.DataFrame, axis: str, points: pd.DataFrame) -> list[Part]:
+    held_out = points["held_out"].astype(bool)
+    fitted, held = (map(str, sorted(points["n"][here].astype(int).unique())) for here in (~held_out, held_out))
+    text = f"## Against {axis}\n\nFitted to {', '.join(fitted)}; held out {' and '.join(held)}."
+    if axis == "H":
+        text += " Time is fitted against the multiply-adds of a step and sample, memory against H and H²."
+    return [text, axis_table(rows, axis), f"![Against {axis}](scaling-{axis}.svg)"]
 
 
 def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import pandas as pd
@@ -11,8 +13,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from suite.pages.words import NONE
+from suite.pages.words import NONE, made_on
 
+#: The prose of the pages.
+TEXTS = Path(__file__).with_name("texts")
 Format = Callable[[Any], str]
 #: What marks the head of a column that sorts by numbers.
 NUMERIC = ' data-type="num"'
@@ -102,6 +106,25 @@ Part = str | Sheet
 def markdown(parts: Sequence[Part]) -> str:
     """Return a page in Markdown."""
     return "\n\n".join(part.markdown() if isinstance(part, Sheet) else part.strip() for part in parts) + "\n"
+
+
+def page_of(name: str, rows: pd.DataFrame, **values: str | Part | list[Part]) -> list[Part]:
+    """Return a page: the Markdown of `texts/<name>.md`, with the values that stand in braces there, and `made_on`.
+
+    rows: what the page is made of. KeyError names a value that is not given.
+    """
+    values["made_on"] = made_on(rows)
+    parts: list[Part] = []
+    text = ""
+    for literal, named, _, _ in Formatter().parse((TEXTS / f"{name}.md").read_text(encoding="utf-8")):
+        text += literal
+        value = values[named] if named else ""
+        if isinstance(value, str):
+            text += value
+            continue
+        parts += [text, *([value] if isinstance(value, Sheet) else value)]
+        text = ""
+    return [part for part in (*parts, text) if isinstance(part, Sheet) or part.strip()]
 
 
 def _none(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from suite.pages.words import sizes
 from suite.shared.load import BUSY
 
 
@@ -10,6 +11,11 @@ def latest(rows: pd.DataFrame) -> pd.DataFrame:
     last = rows.iloc[-1]
     found: pd.DataFrame = rows[(rows["workload"] == last["workload"]) & (rows["dtype"] == last["dtype"])]
     return found
+
+
+def about(row: pd.Series, dims: str = "TBIHSZL") -> str:
+    """Return in words the workload that a row is about, its sizes and its dtype."""
+    return f"{row['workload']} ({sizes(row, dims)}), {row['dtype']}"
 
 
 def unfinished(rows: pd.DataFrame) -> str:

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
+from suite.pages.sheets import Part, Sheet, page_of
 from suite.pages.study_tables import latest, unfinished
-from suite.pages.words import GROUP, count, label, made_on, sizes
+from suite.pages.words import GROUP, count, label, made_on, percent, sizes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,20 +43,10 @@ def text_page(rows: pd.DataFrame) -> list[Part]:
     if measured.empty:
         return [f"# Training on text\n\n{made_on(rows)}\n\n{unfinished(rows)}"]
     row = measured.iloc[0]
-    text = (
-        f"# Training on text\n\n{made_on(rows)}\n\nA character model (embedding of {row['I']}, recurrent layer, "
-        f"softmax over {row['I']} classes) on Python's language reference, {row['dtype']}, {sizes(row, 'TBHSZL')}; "
-        f"Adam at {row['learning_rate']:g}, gradients clipped at {row['clip']:g}. Each model trains for the same time "
-        "on the clock, after one step with a copy that the clock does not count; bits are those on the last "
-        f"{row['held_out_share']:.0%} of the text, which nothing trains on, read while the clock stands. Every "
-        "HyperLSTM with the same layer norm starts at the same values and sees the same text, so that curves differ by "
-        "speed alone. Two LSTMs stand beside them: of equal width, and with as many parameters. "
-        "Nothing was tuned, and a longer run may end in another "
-        f"order."
-    )
-    plot = "![Bits per character against seconds](text-curve.svg)"
-    last = f"{unfinished(rows)}Text of SHA-256 {row['sha256']}. Point by point: [text.csv](text.csv)."
-    return [text, text_table(rows), plot, last]
+    words = {"classes": count(row["I"]), "dtype": row["dtype"], "sizes": sizes(row, "TBHSZL"), "sha256": row["sha256"]}
+    words |= {"learning_rate": f"{row['learning_rate']:g}", "clip": f"{row['clip']:g}"}
+    words |= {"held_out": percent(row["held_out_share"]), "unfinished": unfinished(rows)}
+    return page_of("text", rows, table=text_table(rows), **words)
 
 
 def text_curve(rows: pd.DataFrame) -> "Figure | None":

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet
-from suite.pages.words import count, made_on, two
+from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.words import count, two
 from suite.shared.cases import INTERPRETED
 
 
@@ -50,12 +50,4 @@ def verdict(rows: pd.DataFrame) -> str:
 
 def verify_page(rows: pd.DataFrame) -> list[Part]:
     """Return the page."""
-    text = f"""# Verification
-
-{made_on(rows)}
-
-Every implementation, in every dtype that it computes in, against the full-tensor form in float64 on the same rounded
-numbers: output, final states, and the gradient of every parameter, input and given state, with all parameters random.
-An error may be at most twice what the full-tensor form itself makes in that dtype, plus 64 eps in float64 and 4 eps in
-the others; `worst` is the largest error as a multiple of what it may be, so 1.00 is the limit."""
-    return [text, verify_table(rows), "Case by case: [verify.csv](verify.csv)."]
+    return page_of("verify", rows, table=verify_table(rows))
