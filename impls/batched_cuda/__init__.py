@@ -1,9 +1,8 @@
-"""Fused kernels: a step is a few phases, each one Triton kernel, so that no scale of a row ever reaches memory.
+"""Triton kernels: a step is a few phases, each one kernel, and the scales d of a step never reach memory.
 
-The gates' products, the scales d(z) of their rows, the bias and the cell are one kernel's work; what it needs of other
-units passes through the state of the step. The same kernels run on an NVIDIA GPU and, where TRITON_INTERPRET=1 is set
-before the first use, on CPU tensors through Triton's interpreter, which shows everything but speed, order between
-concurrent programs, graph capture and TF32.
+One kernel multiplies, scales the rows of the products, adds the bias and computes the cell of its units. The same
+kernels run on an NVIDIA GPU and, if TRITON_INTERPRET=1 is set before the first use, on CPU tensors through Triton's
+interpreter. That shows all but speed, the order of concurrent programs, graph capture and TF32.
 """
 
 from contextlib import AbstractContextManager
