@@ -59,8 +59,10 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
     workers = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder", "--benchmark-disable")
-    # Where processes share cores, a thread that waits should not keep a core from them.
-    session.run("python", "-m", "pytest", *workers, *session.posargs, *arguments, env={"OMP_WAIT_POLICY": "passive"})
+    # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
+    # workspace where torch is to be deterministic, which is how memory without a value gets one.
+    env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    session.run("python", "-m", "pytest", *workers, *session.posargs, *arguments, env=env)
 
 
 @nox.session

@@ -12,6 +12,7 @@ from suite.pages.bench_tables import interval
 from suite.pages.sheets import Format, Sheet
 from suite.pages.words import status, two
 from suite.shared.cases import BASELINE
+from suite.shared.load import BUSY
 from suite.shared.results import ResultsError
 from suite.shared.rows import table
 
@@ -75,13 +76,13 @@ def memory_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[fl
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Return a line for each row that both results have."""
+    """Return a line for each row that both results have, but for those that other processes slowed."""
     key = list(table("bench").key)
     places = {tuple(row[key].astype(str)): row for _, row in old.iterrows()}
     lines = []
     for _, after in new.iterrows():
         before = places.get(tuple(after[key].astype(str)))
-        if before is None:
+        if before is None or any(row.get("taken_cores", 0) > BUSY for row in (before, after)):
             continue
         change, verdict = change_of(before, after, threshold)
         memory, worse = memory_of(before, after, threshold)
@@ -105,8 +106,8 @@ def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> s
     """Return the outcome in a sentence."""
     count = changes["verdict"].value_counts()
     parts = [f"{count[word]} {word}" for word in VERDICTS if word in count]
-    alone = [f"{len(rows) - len(changes)} rows only in the {word}" for word, rows in (("old", old), ("new", new))]
-    return f"{', '.join(parts)}; {', '.join(alone)}."
+    alone = [f"{len(rows) - len(changes)} of the {word}" for word, rows in (("old", old), ("new", new))]
+    return f"{', '.join(parts)}; rows without a counterpart, or slowed by other processes: {', '.join(alone)}."
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -35,6 +35,8 @@ LISTED: dict[str, dict[str, list[str]]] = {
     "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
     "paper": {"model": [model.name for model in MODELS]},
 }
+#: Tables of what is checked on the CPU wherever all else is.
+ON_CPU = ("faults",)
 Keep = Callable[..., None]
 Record = Callable[..., None]
 
@@ -181,11 +183,11 @@ class Gathered:
 
     def pytest_sessionfinish(self) -> None:
         """Put the rows into the results of this machine."""
-        device, results = _device(self.config), self.config.getoption("--results")
+        results = self.config.getoption("--results")
         try:
-            folder = folder_of(results, device)
             for name, rows in self.rows.items():
-                table(name).put(folder, rows, device, listed=LISTED.get(name))
+                device = torch.device("cpu") if name in ON_CPU else _device(self.config)
+                table(name).put(folder_of(results, device), rows, device, listed=LISTED.get(name))
             if self.rows:
                 self.report = report.write_tables(results)
         except ResultsError as error:

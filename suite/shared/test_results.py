@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from impls import naive
-from suite import bench, report
+from suite import bench, conftest, report
 from suite.shared import compare, machine, trust
 from suite.shared.cases import Case
 from suite.shared.examples import CPU, HERE, job, made
@@ -338,3 +339,19 @@ def test_report_merges_shards_and_refuses_those_of_two_commits(tmp_path: Path, c
         "naive": 9, "batched": 1, "torch.nn.LSTM": 1,
     }  # fmt: skip
     assert not list(folder.glob("*shard*"))
+
+
+def test_what_is_checked_on_the_cpu_is_no_row_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: dict[str, tuple[str, Path]] = {}
+
+    def note(table: Table, folder: Path, rows: object, device: torch.device, listed: object) -> None:
+        put[table.name] = device.type, folder
+
+    monkeypatch.setattr(Table, "put", note)
+    monkeypatch.setattr(conftest, "_device", lambda config: torch.device("cuda", 0))
+    monkeypatch.setattr(conftest, "folder_of", lambda results, device: results / device.type)
+    monkeypatch.setattr(report, "write_tables", lambda results: results)
+    gathered = conftest.Gathered(SimpleNamespace(getoption=lambda name: tmp_path))  # type: ignore[arg-type]
+    gathered.rows = {name: [{}] for name in ("verify", "faults")}
+    gathered.pytest_sessionfinish()
+    assert put == {"verify": ("cuda", tmp_path / "cuda"), "faults": ("cpu", tmp_path / "cpu")}

@@ -3,13 +3,10 @@
 import platform
 import re
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,18 +19,14 @@ from suite.pages.bench_plots import speed
 from suite.pages.bench_tables import bench_page, bench_summary
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
-from suite.shared import pairing, trust, work
+from suite.shared import trust, work
 from suite.shared.cases import SHORT, WORKLOADS
-from suite.shared.children import left
-from suite.shared.compare import Verdict
 from suite.shared.examples import CPU, TINY, job, made
 from suite.shared.jobs import Job
 from suite.shared.machine import slug
 from suite.shared.rows import STAMP, table
-from suite.shared.stopwatch import DeviceEvents
 from suite.shared.subjects import find
 from suite.timing import progress as live
-from suite.timing import step as bench_step
 from suite.timing.processes import run
 
 
@@ -154,109 +147,6 @@ def test_a_crash_is_a_label_and_takes_no_later_case_with_it(tmp_path: Path, monk
     monkeypatch.setattr(sys, "executable", str(crashing))
     assert statuses(job(tmp_path, layer_norms=(False, True)), tmp_path) == ["crashed: signal 11"] * 4
     assert len(started.read_text().splitlines()) == 2
-
-
-def test_a_wrong_subject_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = replace(find("batched"), check=lambda *_: [Verdict("grad x", 2e-3, 1e-6)])
-    monkeypatch.setattr(bench_step, "find", lambda name: wrong)
-    with pytest.raises(bench_step.RefusedError, match=r"grad x is off by 2\.0e-03, allowed 1\.0e-06"):
-        bench_step.checked_model(job(tmp_path), TINY)
-    assert [row["status"][:23] for row in left(job(tmp_path).path)] == ["refused: grad x is off "] * 2
-
-
-class Scripted:
-    """A stopwatch that takes a subject's calls for as long as a script says, and its baseline's for half a step."""
-
-    least = DeviceEvents.least
-
-    def __init__(self, step: float, cold: float = 0.0, capture: int = 0, captured: float = 0.0) -> None:
-        """Take seconds of one step, of the first call on top, and of the call at full length that is a capture."""
-        self.step, self.cold, self.capture, self.captured, self.whole = step, cold, capture, captured, 0
-
-    def seconds(self, call: Callable[[], Any]) -> float:
-        """Return the seconds of a call that says whether it is the subject's, and its steps."""
-        subject, steps = cast(tuple[bool, int], call())
-        if not subject:
-            return self.step * steps / 2
-        self.whole += steps == STEPS
-        extra, self.cold = self.cold, 0.0
-        extra += self.captured * (steps == STEPS and self.whole == self.capture)
-        return self.step * steps + extra
-
-    def clock(self) -> None:
-        """Return None."""
-
-    def in_a_loop(self, call: Callable[[], Any], calls: int) -> float:
-        """Return the seconds of a call."""
-        return self.seconds(call)
-
-
-class Pedantic:
-    """Does rounds as pytest-benchmark does, but takes the target at its word for how long it took."""
-
-    def __init__(self) -> None:
-        self.extra_info: dict[str, Any] = {}
-        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[]))
-
-    def pedantic(
-        self, target: Callable[[], float], setup: Callable[[], None], teardown: Callable[[], None], rounds: int
-    ) -> None:
-        """Do the rounds."""
-        for _ in range(rounds):
-            setup()
-            self.stats.stats.data.append(target())
-            teardown()
-
-
-#: Of the scripted case.
-STEPS = 20
-
-
-def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, **script: Any) -> bench_step.Bench:
-    """Return what is timed, by a scripted stopwatch."""
-    case = replace(TINY, T=STEPS)
-    found = bench_step.Bench(job(tmp_path, case=case, time_limit=limit), case)
-    found.watch, found.since = Scripted(**script), time.monotonic()
-    monkeypatch.setitem(work.PASSES, "train", lambda model, x: (model is found.model, len(x)))
-    return found
-
-
-@pytest.mark.parametrize("capture", [2, 3])
-def test_what_is_built_and_captured_first_is_no_part_of_the_rounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: int
-) -> None:
-    """A cold start of 10 s and a capture of 2 s leave the rounds and the interval that 5 ms a pass deserve."""
-    script = {"step": 0.005 / STEPS, "cold": 10.0, "capture": capture, "captured": 2.0}
-    made = scripted(tmp_path, monkeypatch, 900, **script)
-    figures = bench_step.timed(made, "train", Pedantic())
-    assert [figures[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
-    assert [figures[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
-    assert (figures["rounds"], figures["disturbed"]) == (pairing.rounds(0.025, 0.0225, bench_step.BUDGET), 0)
-    assert figures["first_s"] == pytest.approx(10, rel=0.01)
-
-
-def test_a_slow_pass_that_takes_as_long_as_expected_is_not_repeated_before_its_rounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = scripted(tmp_path, monkeypatch, 900, step=0.1)
-    assert bench_step.timed(made, "train", Pedantic())["rounds"] == pairing.FEWEST
-    in_the_loop = 1
-    assert made.watch.whole == 1 + pairing.FEWEST + in_the_loop  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(("limit", "ends"), [(160, True), (110, False)])
-def test_a_time_out_is_predicted_from_later_calls_on_two_lengths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, ends: bool
-) -> None:
-    made = scripted(tmp_path, monkeypatch, limit, step=1.0)  # 6 passes of 20 s
-    first = made.watch.seconds(lambda: (True, 1)) + 100
-    if ends:
-        assert bench_step.expected(made, first, work.PASSES["train"]) == pytest.approx(20)
-    else:
-        with pytest.raises(
-            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 20\.0 s each, 110 of 110 s left"
-        ):
-            bench_step.expected(made, first, work.PASSES["train"])
 
 
 @pytest.mark.parametrize(("given", "meant"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])

@@ -32,6 +32,15 @@ def test_compare_calls_no_change_of_the_baseline_against_itself_a_regression(tmp
     assert "2 A/A run" in capsys.readouterr().out
 
 
+def test_compare_leaves_out_what_other_processes_slowed(tmp_path: Path, capsys: Any) -> None:
+    old, slowed = made("batched", 0.1) + made("deferred", 0.1), made("deferred", 0.3, taken_cores=1.5)
+    assert compare(tmp_path, old, made("batched", 0.1) + slowed) == 0
+    assert (
+        "2 same; rows without a counterpart, or slowed by other processes: 2 of the old, 2 of"
+        in capsys.readouterr().out
+    )
+
+
 def test_compare_fails_on_more_memory_and_on_a_figure_that_is_lost(tmp_path: Path, capsys: Any) -> None:
     assert compare(tmp_path, made("batched", 0.1), made("batched", 0.1, peak=1_200_000)) == 1
     assert "2 REGRESSION" in capsys.readouterr().out
