@@ -61,6 +61,10 @@ def _norm(name: str, *changes: Change, dtype: torch.dtype = torch.float64, kind:
     return Fault(name, kind, edits("definition", *changes), "row_scaled", dtype=dtype)
 
 
+def _started(name: str, *changes: Change, damages: str = "out", kind: str = "states and layers") -> Fault:
+    return Fault(name, kind, edits("sequences", *changes), "row_scaled", damages)
+
+
 def _module(name: str, *changes: Change, damages: str = "out", kind: str = "states and layers") -> Fault:
     return Fault(name, kind, edits("hyperlstm", *changes), "row_scaled", damages)
 
@@ -223,9 +227,12 @@ FAULTS = (
         ("in zip(*ends, strict=True)", "in zip(*ends[:-1], ends[0], strict=True)"),
         damages="h",
     ),
-    _module(
+    _started(
         "layer 0's start given to every layer",
-        ("for parts in zip(*starts, strict=True)", "for parts in [next(zip(*starts))] * L"),
+        (
+            "in zip(*(part.unbind() for part in stacked), strict=True)",
+            "in [next(zip(*(part.unbind() for part in stacked)))] * L",
+        ),
     ),
     _carried("given h ignored", ("h, c, h_hat, c_hat = s", "h, c, h_hat, c_hat = 0 * s.h, *s[1:]")),
     _carried("given c ignored", ("h, c, h_hat, c_hat = s", "h, c, h_hat, c_hat = s.h, 0 * s.c, *s[2:]")),
@@ -248,24 +255,25 @@ FAULTS = (
     _module(
         "last layer dropped",
         (
-            "x, end = layer(x, start, self._impl)",
-            "y, end = layer(x, start, self._impl); x = y if len(ends) < max(self.n_layers - 1, 1) else x",
+            "y, end = layer(y, start, self._impl, given.batch_sizes)",
+            "new, end = layer(y, start, self._impl, given.batch_sizes)\n"
+            "            y = new if len(ends) < max(self.n_layers - 1, 1) else y",
         ),
     ),
     _module(
         "third layer runs the second's weights",
-        ("x, end = layer(x, ", "layer = self.layers[min(len(ends), 1)]; x, end = layer(x, "),
+        ("y, end = layer(y, ", "layer = self.layers[min(len(ends), 1)]; y, end = layer(y, "),
     ),
     _module(
         "final states in reverse order of layers",
         ("in zip(*ends, strict=True)", "in zip(*ends[::-1], strict=True)"),
         damages="h",
     ),
-    _module(
+    _started(
         "given state starts layer 0 alone",
         (
-            "part.expand(L, B, size).unbind()",
-            "(part.expand(L, B, size) * torch.eye(L, 1, dtype=x.dtype).unsqueeze(2)).unbind()",
+            "part.expand(L, *given.rows, size)",
+            "part.expand(L, *given.rows, size) * part.new_tensor([1] + [0] * (L - 1)).view(L, 1, 1)",
         ),
     ),
     # Masks off by one
@@ -371,9 +379,9 @@ FAULTS = (
         ("torch.stack(out)", "torch.stack([*out[:-1], torch.empty_like(h)])"),
         kind="uninitialised memory",
     ),
-    _module(
+    _started(
         "zeros made as zero times anything",
-        ("x.new_zeros(B, size)", "0 * x.new_empty(B, size)"),
+        ("given.x.new_zeros(B, size)", "0 * given.x.new_empty(B, size)"),
         kind="uninitialised memory",
     ),
     # What is kept from one run, or one layer, to the next
@@ -435,13 +443,13 @@ FAULTS = (
     _module(
         "starts where the run before ended",
         (
-            "return [LayerState(*(x.new_zeros(B, size) for size in sizes))] * L",
-            'return self.__dict__.get("_last", [LayerState(*(x.new_zeros(B, size) for size in sizes))] * L)',
+            "starts(given, state, self.n_layers, sizes)",
+            'state is None and self.__dict__.get("_last") or starts(given, state, self.n_layers, sizes)',
         ),
         (
-            "        h, c, h_hat, c_hat = (torch",
-            '        self.__dict__["_last"] = [LayerState(*(q.detach() for q in end)) for end in ends]\n'
-            "        h, c, h_hat, c_hat = (torch",
+            "        h, c, h_hat, c_hat = (given",
+            '        self.__dict__["_last"] = [type(end)(*(q.detach() for q in end)) for end in ends]\n'
+            "        h, c, h_hat, c_hat = (given",
         ),
         kind="memory of earlier runs",
     ),
