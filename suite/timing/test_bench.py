@@ -16,7 +16,7 @@ from rich.console import Console
 from suite import bench
 from suite.pages.answers import answers
 from suite.pages.bench_plots import speed
-from suite.pages.bench_tables import bench_page, bench_summary
+from suite.pages.bench_tables import bench_page, bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
 from suite.shared import trust, work
@@ -174,6 +174,14 @@ def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
     assert job(tmp_path).columns(WORKLOADS["char-ptb"], "train")["shortened"] == ""
 
 
+def test_handwriting_is_pen_offsets_and_all_else_is_text() -> None:
+    case = replace(WORKLOADS["handwriting"], T=5, B=2)
+    assert torch.equal(work.example(case, torch.float32, CPU), work.pen_offsets(case).float())
+    text = work.example(TINY, torch.float32, CPU)
+    assert text.shape == (TINY.T, TINY.B, TINY.I)
+    assert torch.equal(text.sum(-1), torch.ones(TINY.T, TINY.B))
+
+
 def test_pen_offsets_are_a_walk_with_a_lifted_pen_now_and_then() -> None:
     offsets = work.pen_offsets(WORKLOADS["handwriting"])
     assert offsets.shape == (300, 32, 3)
@@ -227,6 +235,18 @@ def test_a_run_shows_a_line_a_job_within_80_columns(tmp_path: Path, terminal: bo
         ["batched_cuda", "has", "its", "rows"],
         ["torch.nn.LSTM", "2000", "2000"],
     ]
+
+
+def test_the_tables_at_the_end_fit_80_columns_and_wrap_no_name() -> None:
+    rows = made("naive", 0, status="out of memory") + made("row_scaled", 0.51, 1 << 30) + made("batched_cuda", 0.9)
+    rows += made("torch.nn.LSTM", 0.05)
+    console = Console(file=StringIO(), width=80)
+    for title, view in bench_view(pd.DataFrame(rows)).items():
+        view.show(title, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    named = [line.split()[0] for line in lines[2:] if line.strip() and not line.startswith("─")]
+    assert named == ["implementation", "naive", "row_scaled", "batched_cuda", "torch.nn.LSTM"]
+    assert max(map(len, lines)) <= 80
 
 
 def busy(cores: float) -> list[dict[str, Any]]:
