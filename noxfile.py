@@ -87,7 +87,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, payback and training on text: `-- memory scaling payback text`, or some of them."""
+    """Study memory, scaling, threads, payback and training on text: `-- memory threads`, say; all by default."""
     install(session, "bench")
     session.install("--no-deps", *LABML)
     session.run("python", "-m", "suite.study", *session.posargs)

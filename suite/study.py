@@ -1,4 +1,4 @@
-"""`nox -s study`: memory, scaling, payback and training on text, each job of a study in a process of its own."""
+"""`nox -s study`: memory, scaling, threads, payback and training on text, each job in a process of its own."""
 
 import argparse
 import sys
@@ -26,11 +26,13 @@ from suite.studies import memory as study_memory
 from suite.studies import payback as study_payback
 from suite.studies import scaling as study_scaling
 from suite.studies import text as study_text
+from suite.studies import threads as study_threads
 
 #: By name, which is also the name of its page: a module with `jobs(options)` and `rows(job)`.
 STUDIES: Mapping[str, ModuleType] = {
     "memory": study_memory,
     "scaling": study_scaling,
+    "threads": study_threads,
     "payback": study_payback,
     "text": study_text,
 }

@@ -22,6 +22,7 @@ from suite.pages.payback_tables import payback_page
 from suite.pages.scaling_tables import axis_plot, scaling_page
 from suite.pages.sheets import Part, markdown
 from suite.pages.text_tables import text_curve, text_page
+from suite.pages.threads_tables import speedup_plot, threads_page
 from suite.pages.verify_tables import verify_page
 from suite.shared.results import write_whole
 from suite.shared.rows import table
@@ -94,6 +95,7 @@ PAGES = (
         plots={"memory-against-T": peak_against_steps, "memory-parts": step_parts, "memory-tensor": tensor_plot},
     ),
     Page("scaling", scaling_page, plots={f"scaling-{axis}": partial(axis_plot, axis=axis) for axis in "TBHSZ"}),
+    Page("threads", threads_page, plots={"threads": speedup_plot}),
     Page("payback", payback_page),
     Page("text", text_page, plots={"text-curve": text_curve}),
 )

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from impls import HyperLSTM
+from impls import HyperLSTM, registry
 from suite import study
 from suite.pages.memory_tables import longest_table, tensor_line
 from suite.pages.payback_tables import payback_table
 from suite.pages.scaling_tables import axis_table, crossings
 from suite.pages.study_tables import unfinished
 from suite.pages.text_tables import text_table
+from suite.pages.threads_tables import threads_table
 from suite.shared.cases import WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.fits import Line, crossing, fit, steps_to_pay, worst_error
@@ -26,6 +28,7 @@ from suite.shared.subjects import LABML, LSTM, Subject, find
 from suite.studies import memory as study_memory
 from suite.studies import scaling as study_scaling
 from suite.studies import text as study_text
+from suite.studies import threads as study_threads
 
 CPU = torch.device("cpu")
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
@@ -293,6 +296,25 @@ def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (row["status"], row["implementation"]) == ("crashed: signal 11", LSTM.name)
 
 
+def test_threads_are_timed_from_one_to_all_with_a_speedup_over_one() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = [
+            row | WHERE for row in study_threads.rows(job("threads", "deferred", subjects=("deferred", LSTM.name)))
+        ]
+    finally:
+        torch.set_num_threads(before)
+    points = {(row["implementation"], row["pass"], row["n"]) for row in found}
+    assert points == set(product(("deferred", LSTM.name), ("forward", "train"), (1, 2)))
+    times = {(row["implementation"], row["pass"], row["n"]): row["median_s"] for row in found}
+    lines = threads_table(pd.DataFrame(found)).lines
+    assert [(line["pass"], line["threads"]) for line in lines] == list(product(("forward", "training"), (1, 2)))
+    one, two = times["deferred", "forward", 1], times["deferred", "forward", 2]
+    assert lines[1]["deferred, speedup"] == pytest.approx(one / two)
+    assert lines[1]["/ LSTM"] == pytest.approx(two / times[LSTM.name, "forward", 2])
+
+
 @pytest.mark.thorough("processes of the studies")
 def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     huge = replace(TINY, T=20_000, B=256)
@@ -304,6 +326,9 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
     options = study.parser().parse_args(["--device", "cpu"], study.Options())
     for name, module in study.STUDIES.items():
         planned = [(subject, job.case.layer_norm) for job in module.jobs(options) for subject in job.subjects]
+        if name == "threads":
+            assert set(planned) == {(registry.resolve("auto", CPU, torch.float32).name, False), (LSTM.name, False)}
+            continue
         assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
         here = LABML.why_unavailable(CPU, torch.float32) is None
         assert ((LABML.name, True) in planned) == (here and name != "payback")

@@ -1,0 +1,73 @@
+"""Threads: time of a forward pass and of a training step over the number of threads, for few rows and for many."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from statistics import quantiles
+from typing import Any
+
+import torch
+
+from impls import registry
+from suite.shared.arithmetic import dtype_of
+from suite.shared.cases import WORKLOADS
+from suite.shared.jobs import Job
+from suite.shared.stopwatch import settled, stopwatch
+from suite.shared.subjects import LSTM, find
+from suite.shared.work import PASSES, example, refusal
+
+#: Rows of a batch: one sequence alone, fewer rows than most machines have cores, and many.
+ROWS = (1, 4, 32)
+#: Rounds of a point take so many seconds for each subject, and are at least and at most so many.
+BUDGET, LEAST, MOST = 0.5, 5, 40
+
+
+def jobs(options: Namespace) -> list[Job]:
+    """Return a job for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
+
+    Ours are the implementations asked for, else the one that "auto" takes.
+    """
+    case, found = WORKLOADS[options.workload], []
+    for dtype in options.dtype:
+        ours = options.implementation or [registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name]
+        subjects = tuple(dict.fromkeys([*ours, LSTM.name]))
+        for norm in options.layer_norms[:1]:
+            for B in ROWS:
+                found.append(
+                    Job("threads", f"B{B}", subjects, replace(case, B=B, layer_norm=norm), dtype, options.device)
+                )
+    return found
+
+
+def rows(job: Job) -> Iterator[dict[str, Any]]:
+    """Yield the time of each subject and pass with 1 thread to all that torch takes by itself."""
+    device, x, every = job.torch_device, example(job.case, job.torch_dtype, job.torch_device), torch.get_num_threads()
+    reasons = {name: refusal(find(name), job.case, job.torch_dtype, device) for name in job.subjects}
+    if device.type != "cpu":
+        reasons = dict.fromkeys(job.subjects, f"threads are counted on a CPU, not on {device.type}")
+    yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
+    models = {
+        name: find(name).build(job.case, job.torch_dtype, device) for name, reason in reasons.items() if reason is None
+    }
+    for threads in range(1, every + 1):
+        torch.set_num_threads(threads)
+        for step, run in PASSES.items():
+            for name, figures in _point({name: partial(run, model, x) for name, model in models.items()}).items():
+                yield job.row("point", name) | {"pass": step, "n": threads} | figures
+
+
+def _point(calls: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the time of each subject; their rounds take turns, so that a drift hits all."""
+    watch = stopwatch(torch.device("cpu"))
+    seconds = {name: settled(watch, call)[-1:] for name, call in calls.items()}
+    rounds = {name: max(LEAST, min(MOST, int(BUDGET / first))) for name, (first,) in seconds.items()}
+    for turn in range(1, max(rounds.values(), default=0)):
+        for name, call in calls.items():
+            if turn < rounds[name]:
+                seconds[name].append(watch.seconds(call))
+    quartiles = {name: quantiles(found, n=4, method="inclusive") for name, found in seconds.items()}
+    return {
+        name: {"median_s": median, "q1_s": q1, "q3_s": q3, "rounds": rounds[name]}
+        for name, (q1, median, q3) in quartiles.items()
+    }
