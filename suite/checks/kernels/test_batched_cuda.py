@@ -22,6 +22,7 @@ from suite.conftest import Record
 from suite.shared.cases import Case
 from suite.shared.compare import compare, implementation
 from suite.shared.files import ROOT
+from suite.shared.stopwatch import DeviceEvents
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
@@ -34,6 +35,10 @@ def gpu(device: torch.device) -> torch.device:
     if device.type != "cuda" or reason is not None:
         pytest.skip(reason or f"Needs --device cuda, this run is on {device.type}.")
     return device
+
+
+def test_what_is_timed_is_captured_and_replayed_twice_before() -> None:
+    assert DeviceEvents.least >= LATE + 2
 
 
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
