@@ -75,8 +75,10 @@ class Counting(TorchDispatchMode):
             self.moved += sum(q.nbytes for q in given)
             returned = func._schema.returns
             return args[0] if len(returned) == 1 else None
-        if _is_view(func):
-            return func(*args, **kwargs)
+        if _may_alias(func):
+            result = func(*args, **kwargs)
+            if not {_storage(q) for q in given}.isdisjoint(map(_storage, _tensors(result))):
+                return result
         device = {"device": "meta"} if "device" in kwargs else {}
         sizes = func(*_meta(args), **{**_meta(kwargs), **device})
         made = tree_map_only(Tensor, lambda q: torch.empty_strided(q.shape, q.stride(), dtype=q.dtype), sizes)
@@ -87,9 +89,12 @@ class Counting(TorchDispatchMode):
         return made
 
 
-def _is_view(func: Any) -> bool:
-    returns = func._schema.returns
-    return any(value.alias_info is not None for value in returns) or "_unsafe_view" in str(func)
+def _storage(q: Tensor) -> int:
+    return int(q.untyped_storage()._cdata)
+
+
+def _may_alias(func: Any) -> bool:
+    return any(value.alias_info is not None for value in func._schema.returns) or "_unsafe_view" in str(func)
 
 
 class CUDAGraph:

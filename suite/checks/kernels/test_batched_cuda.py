@@ -26,6 +26,8 @@ from suite.shared.stopwatch import DeviceEvents
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
+#: Training steps in which both passes are captured: the backward pass after the first replay of the forward pass.
+SETTLED = LATE + 1
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_a_graph_gives_the_bits_of_plain_launches(case: Case, dtype: torch.dtype
     with batched_cuda.plain_launches():
         plain = _everything(model, x)
         assert {started.mode for started in batched_cuda.launches().values()} == {"plain"}
-    for _ in range(LATE + 1):
+    for _ in range(SETTLED + 1):
         again = _everything(model, x)
     assert {started.mode for started in batched_cuda.launches().values()} == {"graph"}
     assert all(map(torch.equal, plain, again))
@@ -122,7 +124,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(case: Case, dtype: torch.dt
 
 def test_no_host_sync(gpu: torch.device) -> None:
     model, x = _model(MODELS[1], torch.float32, gpu)
-    for _ in range(LATE):  # compiles, then captures
+    for _ in range(SETTLED):
         _everything(model, x)
     torch.cuda.set_sync_debug_mode("error")
     try:
