@@ -36,6 +36,8 @@ CASES = [
     for case in (*WORKLOADS.values(), replace(WORKLOADS["char-ptb"], layer_norm=True))
     for dtype in (torch.float32, torch.bfloat16)
 ]
+#: A sequence that is more than one graph.
+LONG = replace(WORKLOADS["small"], name="long", T=1100)
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -186,3 +188,4 @@ if __name__ == "__main__":
     install(pytest.MonkeyPatch())
     for case, dtype in CASES:
         leave(Path(sys.argv[1]), counts(case, dtype))
+    leave(Path(sys.argv[1]), counts(LONG, torch.float32) | {"parts": len(passes._parts(LONG.T))})
