@@ -110,6 +110,13 @@ def test_rows_are_stale_once_what_they_rest_on_changes(copied: Path, path: str, 
     assert trust.standing(rows, "batched", "float32", torch.__version__).word == "stale"
 
 
+def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:
+    imported = {
+        line for path in trust.RULE for line in re.findall(r"^from (suite[.\w]*)", (ROOT / path).read_text(), re.M)
+    }
+    assert {f"{name.replace('.', '/')}.py" for name in imported} <= set(trust.RULE)
+
+
 LETTERS = Table("letters", ("name", "n"), {"name": "A letter.", "n": "A number.", "value": "Another."}, ("name",))
 
 

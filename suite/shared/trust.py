@@ -11,7 +11,7 @@ from impls import names
 from suite.shared.files import ROOT
 
 #: What a row rests on besides the implementations: the tolerance rule, the draws, and the cases.
-RULE = ("suite/shared/compare.py", "suite/shared/cases.py")
+RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
 _SUFFIXES = {".py", ".h", ".cpp"}
 _DIGITS = 12
 

@@ -1,41 +1,33 @@
 """What people do with a torch module beyond calling it, as a table: each capability is a check that runs."""
 
-import copy
-import io
-import math
-import pickle
 import re
-import tempfile
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.func import functional_call, grad, jacrev, vmap
-from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM, why_unavailable
-from impls.chunks import limited
-from impls.registry import find
+from impls import why_unavailable
 from suite.checks.module import ranks
-from suite.shared.cases import Case
-from suite.shared.compare import STATE_NAMES, Results, agree, draw, implementation, same
-from suite.shared.measure import peak_bytes
-
-CASE = Case(T=3, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True)
-#: Where each step in Python is a part of a graph, or is differentiated numerically.
-TRACED = replace(CASE, T=2, L=1)
-#: Rows enough for a chunk to be short, units so few that the weights built in one step are small beside all outputs.
-WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
-CHUNK_BYTES = 1 << 20
-STEPS = 100_000
-
-#: Raises where the implementation fails; returns what it measured where that is short of the capability.
-Check = Callable[[str, torch.device], str | None]
+from suite.checks.module.capability_checks import (
+    STEPS,
+    Check,
+    autocast,
+    checkpointing,
+    compile_fullgraph,
+    copied,
+    cuda_graph,
+    deepcopied_and_pickled,
+    ensemble,
+    export,
+    functional,
+    jacobian,
+    long_sequence,
+    saved_as_safetensors,
+    saved_weights_only,
+    second_derivative,
+    threads,
+)
 
 
 @dataclass(frozen=True)
@@ -87,252 +79,6 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-class Given(NamedTuple):
-    """A model with random parameters, and what it is called with."""
-
-    model: HyperLSTM
-    x: Tensor
-    cotangents: tuple[Tensor, ...]  # of out and of the four final states
-
-    def results(self, call: Callable[[Tensor], Any] | None = None) -> Results:
-        """Return out, final states and every gradient; call stands in for the model."""
-        x = self.x.detach().requires_grad_()
-        out, last = (call or self.model)(x)
-        leaves = {"x": x, **dict(self.model.named_parameters())}
-        cotangents = [c.to(out.dtype) for c in self.cotangents]
-        grads = torch.autograd.grad((out, *last), list(leaves.values()), cotangents)
-        return outputs(out, last) | {f"grad {key}": g for key, g in zip(leaves, grads, strict=True)}
-
-
-def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
-    """Return out and the final states by name."""
-    return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
-
-
-def given(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Given:
-    """Return draw 0 of a case."""
-    params, x, _, cotangents = draw(case, 0, dtype, device)
-    model = implementation(name)(case, dtype, device)
-    model.load_state_dict(params)
-    return Given(model, x, cotangents)
-
-
-def _agrees(results: Results, case: Case, device: torch.device, draws: int = 1) -> None:
-    """Hold results, stacked over draws, against the oracle by the tolerance rule."""
-    agree(results if draws > 1 else {name: value[None] for name, value in results.items()}, case, device, draws)
-
-
-def autocast(dtype: torch.dtype) -> Check:
-    """Return the check that autocast gives, to the bit, what casting parameters and input gives."""
-
-    def check(name: str, device: torch.device) -> None:
-        wide = given(name, device)
-        with torch.autocast(device.type, dtype):
-            out, last = wide.model(wide.x)
-        if out.dtype != dtype:
-            raise AssertionError(f"out: expected {dtype}, got {out.dtype}")
-
-        def cast(x: Tensor) -> Any:
-            with torch.autocast(device.type, dtype):
-                return wide.model(x)
-
-        half = Given(copy.deepcopy(wide.model).to(dtype), wide.x.to(dtype), wide.cotangents)
-        expected = half.results()
-        found = wide.results(cast)
-        same(found, {key: value.to(found[key].dtype) for key, value in expected.items()})
-        same(outputs(out, last), {key: expected[key] for key in ("out", *STATE_NAMES)})
-
-    return check
-
-
-def second_derivative(name: str, device: torch.device) -> None:
-    """Check the gradient of the gradient against numerical ones."""
-    dtype = torch.float64 if torch.float64 in find(name).dtypes else torch.float32
-    model, x, _ = given(name, device, TRACED, dtype)
-    params = dict(model.named_parameters())
-
-    def call(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        out, last = functional_call(model, dict(zip(params, values, strict=True)), (x,))
-        return (out, *last)
-
-    leaves = [value.detach().clone().requires_grad_() for value in (x, *params.values())]
-    # Before the numerical ones, which take float64.
-    first = torch.autograd.grad(call(*leaves)[0].square().sum(), leaves, create_graph=True)
-    torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), leaves)
-    torch.manual_seed(0)
-    torch.autograd.gradgradcheck(call, leaves, fast_mode=True)
-
-
-def compile_fullgraph(name: str, device: torch.device) -> None:
-    """Check forward and backward in one graph without a break; aot_eager traces as inductor does."""
-    traced = given(name, device, TRACED)
-    traced.model.compile(backend="aot_eager", fullgraph=True)
-    _agrees(traced.results(), TRACED, device)
-
-
-def export(name: str, device: torch.device) -> None:
-    """Check a program exported for any batch, saved and loaded again, on a batch that it has not seen."""
-    model, x, _ = given(name, device, TRACED)
-    batch, B = torch.export.Dim("batch", min=2), TRACED.B
-    with torch.no_grad():
-        program = torch.export.export(model, (x,), dynamic_shapes=({1: batch},))
-        file = io.BytesIO()
-        torch.export.save(program, file)
-        file.seek(0)
-        loaded = torch.export.load(file).module()
-        whole = outputs(*loaded(torch.cat([x, x.flip(1)], dim=1)))
-    _agrees({key: value[:, :B] for key, value in whole.items()}, TRACED, device)
-    _agrees({key: value[:, B:].flip(1) for key, value in whole.items()}, TRACED, device)
-
-
-def functional(name: str, device: torch.device) -> None:
-    """Check grad of a functional_call with parameters that are not the module's own."""
-    model, x, cotangents = given(name, device)
-    params = {key: p.detach().clone() for key, p in model.named_parameters()}
-    model.reset_parameters()
-    untouched = copy.deepcopy(model.state_dict())
-    grads, found = _gradients(model, params, x, cotangents)
-    _agrees(found | grads, CASE, device)
-    same(model.state_dict(), untouched)
-
-
-def ensemble(name: str, device: torch.device) -> None:
-    """Check vmap over two models' parameters, of forward and gradient."""
-    model = implementation(name)(CASE, torch.float32, device)
-    draws = [draw(CASE, seed, torch.float32, device) for seed in range(2)]
-    params = {key: torch.stack([one.params[key] for one in draws]) for key in draws[0].params}
-    x = torch.stack([one.x for one in draws])
-    cotangents = tuple(torch.stack(parts) for parts in zip(*(one.cotangents for one in draws), strict=True))
-    grads, found = vmap(lambda *q: _gradients(model, *q))(params, x, cotangents)
-    _agrees(found | grads, CASE, device, draws=2)
-
-
-def _gradients(
-    model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]
-) -> tuple[Results, Results]:
-    """Return, by torch.func, the gradients and the outputs."""
-
-    def loss(params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Results]:
-        out, last = functional_call(model, params, (x,))
-        products = [(c * y).sum() for c, y in zip(cotangents, (out, *last), strict=True)]
-        return torch.stack(products).sum(), outputs(out, last)
-
-    (by_params, by_x), found = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-    return {"grad x": by_x, **{f"grad {key}": g for key, g in by_params.items()}}, found
-
-
-def jacobian(name: str, device: torch.device) -> None:
-    """Check the Jacobian by x, which holds the gradient for any cotangent."""
-    model, x, cotangents = given(name, device)
-
-    def call(x: Tensor) -> tuple[Tensor, ...]:
-        out, last = model(x)
-        return (out, *last)
-
-    parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(cotangents, jacrev(call)(x), strict=True)]
-    _agrees({"grad x": torch.stack(parts).sum(0)}, CASE, device)
-
-
-def checkpointing(name: str, device: torch.device) -> None:
-    """Check that computing again in the backward pass changes no bit."""
-    plain = given(name, device)
-    same(plain.results(lambda x: checkpoint(plain.model, x, use_reentrant=False)), plain.results())
-
-
-def cuda_graph(name: str, device: torch.device) -> None:
-    """Check a training step captured once and replayed on another input."""
-    case = replace(CASE, T=8)
-    model, x, cotangents = given(name, device, case)
-    held = Given(model, x.clone(), cotangents)
-    side = torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        for _ in range(3):  # compiles, allocates and, where an implementation has graphs of its own, captures these
-            held.results()
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = held.results()
-    for sign in (1, -1):
-        held.x.copy_(sign * x)
-        graph.replay()
-        replayed = {key: value.clone() for key, value in found.items()}
-        same(replayed, Given(model, sign * x, cotangents).results())
-
-
-def copied(copies: Callable[[HyperLSTM], HyperLSTM]) -> Check:
-    """Return the check that a copy has the same implementation, parameters of its own, and the same results."""
-
-    def check(name: str, device: torch.device) -> None:
-        original = given(name, device)
-        again = copies(original.model)
-        if again.impl != name or any(p is q for p, q in zip(original.model.parameters(), again.parameters())):  # noqa: B905
-            raise AssertionError(f"copy: expected impl {name} and parameters of its own, got {again!r}")
-        same(Given(again, original.x, original.cotangents).results(), original.results())
-
-    return check
-
-
-def _deepcopied_and_pickled(model: HyperLSTM) -> HyperLSTM:
-    again: HyperLSTM = pickle.loads(pickle.dumps(copy.deepcopy(model)))
-    return again
-
-
-def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
-    again = implementation(model.impl)(CASE, torch.float32, next(model.parameters()).device)
-    again.load_state_dict(state_dict)
-    return again
-
-
-def _saved_weights_only(model: HyperLSTM) -> HyperLSTM:
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    return _reloaded(torch.load(file, weights_only=True), model)
-
-
-def _saved_as_safetensors(model: HyperLSTM) -> HyperLSTM:
-    from safetensors.torch import load_file, save_file
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        save_file(model.state_dict(), path)
-        return _reloaded(load_file(path, device=str(next(model.parameters()).device)), model)
-
-
-def long_sequence(name: str, device: torch.device) -> str | None:
-    """Check that the forward pass holds nothing a step but the output, and runs 100,000 steps."""
-    model, _, _ = given(name, device, WIDE)
-    with torch.no_grad():
-        model(_noise(2, device))
-        # With short chunks, what is held of every step shows over a few.
-        with limited(device.type, forward=CHUNK_BYTES):
-            peaks = [peak_bytes(partial(model, _noise(T, device)), device) for T in (WIDE.T, 3 * WIDE.T)]
-        held = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
-        if held > 1.1:
-            return f"The peak holds {held:.1f} times the output, step for step, so T of {STEPS:,} was not tried."
-        out, last = model(_noise(STEPS, device, B=1))
-    if not bool(out.isfinite().all()):
-        raise AssertionError(f"out: expected finite numbers over {STEPS:,} steps")
-    same({"h": last[0][-1]}, {"h": out[-1]})
-    return None
-
-
-def _noise(T: int, device: torch.device, B: int = WIDE.B) -> Tensor:
-    return torch.randn(T, B, WIDE.I, generator=torch.Generator().manual_seed(0)).to(device)
-
-
-def threads(name: str, device: torch.device) -> None:
-    """Check that threads which train on one module at once get the bits of one thread alone."""
-    alone = given(name, device)
-    inputs = [alone._replace(x=alone.x * math.cos(n)) for n in range(8)]
-    expected = [one.results() for one in inputs]
-    with ThreadPoolExecutor(4) as pool:
-        for _ in range(3):
-            for found, right in zip(pool.map(Given.results, inputs), expected, strict=True):
-                same(found, right)
-
-
 _NO_SECOND = r"no second derivative; these have: naive, row_scaled, batched$"
 _NOT_IN_HALF = r"computes in .*, not in float16\. .*: naive, row_scaled, batched, deferred"
 _NOT_UNDER_FUNC = {
@@ -359,9 +105,9 @@ CAPABILITIES = (
     Capability("torch.func.jacrev", jacobian, _NOT_UNDER_FUNC),
     Capability("gradient checkpointing", checkpointing),
     Capability("CUDA graph capture", cuda_graph, devices=("cuda",)),
-    Capability("deepcopy and pickle", copied(_deepcopied_and_pickled)),
-    Capability("torch.load, weights_only", copied(_saved_weights_only)),
-    Capability("safetensors", copied(_saved_as_safetensors)),
+    Capability("deepcopy and pickle", copied(deepcopied_and_pickled)),
+    Capability("torch.load, weights_only", copied(saved_weights_only)),
+    Capability("safetensors", copied(saved_as_safetensors)),
     Capability(
         f"T of {STEPS:,}, memory for the output alone",
         long_sequence,

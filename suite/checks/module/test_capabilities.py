@@ -9,8 +9,9 @@ import torch.distributed.fsdp
 from torch import distributed as dist
 
 from impls import names
-from suite.checks.module import capabilities, ranks
+from suite.checks.module import capability_checks, ranks
 from suite.checks.module.capabilities import CAPABILITIES, Capability, Outcome, outcome
+from suite.checks.module.capability_checks import Check
 from suite.conftest import Keep
 from suite.pages.capability_tables import capability_matrix
 from suite.shared.children import rows_of
@@ -72,7 +73,7 @@ def test_a_model_is_sharded_over_devices_of_its_own_type(tmp_path: Path, monkeyp
     assert meshes == ["cpu"] * (ranks.JOINED.L + 1)
 
 
-def _raises(error: Exception) -> capabilities.Check:
+def _raises(error: Exception) -> Check:
     def check(name: str, device: torch.device) -> None:
         raise error
 
@@ -95,19 +96,19 @@ NO = {"batched": "batched cannot; use naive"}
         (lambda name, device: None, NO, "FAIL"),
     ],
 )
-def test_only_the_expected_refusal_is_a_no(check: capabilities.Check, refusals: dict[str, str], expected: str) -> None:
+def test_only_the_expected_refusal_is_a_no(check: Check, refusals: dict[str, str], expected: str) -> None:
     assert outcome(Capability("a capability", check, refusals), "batched", CPU).word == expected
 
 
 def test_a_wrong_number_is_a_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each check of results sees a gradient that is off by a thousandth."""
-    right = capabilities.Given.results
+    right = capability_checks.Given.results
 
-    def wrong(self: capabilities.Given, call: object = None) -> dict[str, torch.Tensor]:
+    def wrong(self: capability_checks.Given, call: object = None) -> dict[str, torch.Tensor]:
         found = right(self, call)  # type: ignore[arg-type]
         return found if call is None else {**found, "grad x": 1.001 * found["grad x"]}
 
-    monkeypatch.setattr(capabilities.Given, "results", wrong)
+    monkeypatch.setattr(capability_checks.Given, "results", wrong)
     found = [outcome(one, "batched", CPU).word for one in CAPABILITIES if one.name.startswith(("auto", "gradient"))]
     assert found == ["FAIL"] * 3
 
