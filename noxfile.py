@@ -1,6 +1,7 @@
 """The commands of the project: `nox -s` with a name, or several. `nox --list` says what each does."""
 
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nox
@@ -119,29 +120,48 @@ def lint(session: nox.Session) -> None:
     session.run("clang-format", "--dry-run", "--Werror", *sources)
 
 
+#: What loads under a sanitizer leaves the compiler, which would fail under it, alone.
+PRELOADED = """
+import os, sys, pytest
+from impls import why_unavailable
+del os.environ["LD_PRELOAD"]
+reason = why_unavailable("batched_cpu", "cpu")  # without a build every case would be skipped
+sys.exit(reason or pytest.main(sys.argv[1:]))
+"""
+
+
 @nox.session
 def sanitize(session: nox.Session) -> None:
-    """Check batched_cpu built under the address and undefined-behaviour sanitizers; takes GCC on Linux."""
+    """Check batched_cpu under the address, undefined-behaviour and thread sanitizers; takes GCC on Linux."""
     install(session, "verify")
-    libraries = [
+    equality, operator, kernels = "equality/test_equality.py", "module/test_custom_op.py", "kernels/test_batched_cpu.py"
+    files = [f"suite/checks/{file}" for file in (equality, operator, kernels, "kernels/test_split.py")]
+    chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients or any_split or changes_no_bit"
+    # Python and torch leave much to the end of the process.
+    flags, options = "-fsanitize=address,undefined -fno-sanitize-recover=all", {"ASAN_OPTIONS": "detect_leaks=0"}
+    sanitized(session, ("asan", "ubsan"), flags, options, *files, "-k", chosen)
+    # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's threads meet.
+    options = {"TSAN_OPTIONS": "exitcode=66", "OMP_NUM_THREADS": "1"}
+    flags = "-fsanitize=thread -DHYPERLSTM_STD_THREADS"
+    sanitized(session, ("tsan",), flags, options, files[-1], "-k", "any_split or threads_meet")
+
+
+def sanitized(
+    session: nox.Session, libraries: Sequence[str], flags: str, options: Mapping[str, str], *arguments: str
+) -> None:
+    """Run pytest with batched_cpu built under sanitizers, whose libraries Python is started with."""
+    found = [
         subprocess.run(["g++", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True).stdout
-        for name in ("asan", "ubsan")
+        for name in libraries
     ]
+    scratch = Path(session.create_tmp()) / "-".join(libraries)
     env = {
-        "HYPERLSTM_CXXFLAGS": "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all",
-        "LD_PRELOAD": ":".join(map(str.strip, libraries)),
-        # Python and torch leave much to the end of the process.
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "TORCH_EXTENSIONS_DIR": str(Path(session.create_tmp()) / "sanitized"),
+        "HYPERLSTM_CXXFLAGS": f"-O1 -g -fno-omit-frame-pointer {flags}",
+        "LD_PRELOAD": ":".join(map(str.strip, found)),
+        "TORCH_EXTENSIONS_DIR": str(scratch),
+        **options,
     }
-    # Without a build every case below would be skipped.
-    built = "import sys; from impls import why_unavailable; sys.exit(why_unavailable('batched_cpu', 'cpu'))"
-    session.run("python", "-c", built, env=env)
-    scratch = str(Path(session.create_tmp()) / "results")
-    files = (
-        "suite/checks/equality/test_equality.py",
-        "suite/checks/module/test_custom_op.py",
-        "suite/checks/kernels/test_batched_cpu.py",
-    )
-    chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients"
-    session.run("python", "-m", "pytest", *files, "-k", chosen, "--results", scratch, env=env)
+    # The thread sanitizer wants memory where it expects it.
+    python = ("setarch", "-R", "python", "-c", PRELOADED)
+    results = ("--results", str(scratch / "results"))
+    session.run(*python, *arguments, *results, env=env, external=True)

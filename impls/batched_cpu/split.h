@@ -37,7 +37,12 @@ inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
 struct Splitting {
   std::optional<Split> asked;
 
-  int64_t threads() const { return asked && threads_here() > 1 ? asked->threads() : threads_here(); }
+  int64_t threads() const {
+#ifdef HYPERLSTM_STD_THREADS
+    if (asked) return asked->threads();
+#endif
+    return asked && threads_here() > 1 ? asked->threads() : threads_here();
+  }
 
   // Runs start(member) on each thread that has a place, see run_groups.
   template <class Start>

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "barrier.h"
@@ -85,6 +86,23 @@ struct Member {
   Range part(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
 };
 
+// Calls work(thread, present) on as many threads, or fewer, that run at the same time.
+template <class Work>
+void run_team(int64_t threads, const Work& work) {
+  if (threads == 1) return work(0, 1);
+#if defined(HYPERLSTM_STD_THREADS)
+  // The thread sanitizer does not see how OpenMP's threads start and meet.
+  std::vector<std::thread> team;
+  for (int64_t i = 0; i < threads; ++i) team.emplace_back([&work, i, threads] { work(i, threads); });
+  for (std::thread& thread : team) thread.join();
+#elif defined(_OPENMP)
+#pragma omp parallel num_threads(static_cast<int>(threads))
+  work(omp_get_thread_num(), omp_get_num_threads());
+#else
+  work(0, 1);
+#endif
+}
+
 // Makes start(member) on each thread that has a place, and then calls its run(), which may wait for the other members
 // and must not throw. The split is `choose` of the threads that are really there, at most `threads`: a team can be
 // smaller than asked for. A thread that fails to start takes its group with it, and its exception is thrown here.
@@ -110,16 +128,7 @@ void run_groups(int64_t B, int64_t threads, const Choose& choose, const Start& s
     member.wait();
     if (!member.meeting->failed) made->run();
   };
-  if (threads == 1) {
-    work(0, 1);
-  } else {
-#ifdef _OPENMP
-#pragma omp parallel num_threads(static_cast<int>(threads))
-    work(omp_get_thread_num(), omp_get_num_threads());
-#else
-    work(0, 1);
-#endif
-  }
+  run_team(threads, work);
   if (failure) std::rethrow_exception(failure);
 }
 
