@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .chunks import SUMMED
 from .definition import CellNorms, LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight, norm
+from .dropout import Mask, masking, of_steps
 
 
 class Weights(NamedTuple):
@@ -38,18 +39,22 @@ def prepare(p: LayerParams) -> Weights:
     )
 
 
-#: (v_t [B, 4, H], hyper LSTM's part of the product with x_t [B, 4S], state) -> state
-Step = Callable[[Tensor, Tensor, LayerState], LayerState]
+#: (v_t [B, 4, H], hyper LSTM's part of the product with x_t [B, 4S], which of g are kept [B, H], state) -> state
+Step = Callable[[Tensor, Tensor, Tensor | None, LayerState], LayerState]
 
 
-def step(w: Weights) -> Step:
-    """Return the step of one layer: three products, and d from z without a [12H, S] matrix."""
+def step(w: Weights, scale: float | None) -> Step:
+    """Return the step of one layer: three products, and d from z without a [12H, S] matrix.
+
+    scale: of what is kept of g; None if all is.
+    """
+    m = masking(scale)
     H, S, Z = w.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]
     n, n_c = norm(w.norms.weight, w.norms.bias), norm(w.norms.c_weight, w.norms.c_bias)
     n_hyper = norm(w.hyper_norms.weight, w.hyper_norms.bias)
     n_hyper_c = norm(w.hyper_norms.c_weight, w.hyper_norms.c_bias)
 
-    def take(v_t: Tensor, a_x_t: Tensor, s: LayerState) -> LayerState:
+    def take(v_t: Tensor, a_x_t: Tensor, kept_t: Tensor | None, s: LayerState) -> LayerState:
         h, c, h_hat, c_hat = s
         B = h.shape[0]
         u, a_h = (h @ w.w_h).split([4 * H, 4 * S], dim=-1)
@@ -63,27 +68,33 @@ def step(w: Weights) -> Step:
         d_h, d_x, d_b = torch.bmm(z.transpose(0, 1), w.w_d).view(3, 4, B, H).transpose(1, 2)  # [B, 4, H] each
         y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v_t + (d_b + w.bias))
         i, f, g, o = y.unbind(1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * m(torch.tanh(g), kept_t)
         h = torch.sigmoid(o) * torch.tanh(n_c(c))
         return LayerState(h, c, h_hat, c_hat)
 
     return take
 
 
-def unrolled(step: Callable[[Weights], Step]) -> Run:
+def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
     """Return an implementation that takes such steps in a loop, with products with x of many steps at a time."""
 
-    def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
-        """Run one layer over all steps: x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state."""
+    def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
+        """Run one layer over all steps.
+
+        x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state.
+        """
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
-        take, w_x, b_a = step(prepare(p)), input_weight(p), p.hyper_bias.flatten()
+        scale, kept = of_steps(mask, len(x))
+        take, w_x, b_a = step(prepare(p), scale), input_weight(p), p.hyper_bias.flatten()
         out = []
         # In blocks of steps, since the gradient of w_x sums over all rows of a product.
-        for x_block in x.split(max(1, SUMMED[x.device.type] // max(1, x.shape[1]))):
+        block = max(1, SUMMED[x.device.type] // max(1, x.shape[1]))
+        for first in range(0, len(x), block):
+            steps = slice(first, first + block)
             # The hoist is sound because d_x scales the rows of W x after the product.
-            v, a_x = F.linear(x_block, w_x).split([4 * H, 4 * S], dim=-1)
-            for v_t, a_x_t in zip(v.unflatten(-1, (4, H)), a_x + b_a, strict=True):
-                s = take(v_t, a_x_t, s)
+            v, a_x = F.linear(x[steps], w_x).split([4 * H, 4 * S], dim=-1)
+            for v_t, a_x_t, kept_t in zip(v.unflatten(-1, (4, H)), a_x + b_a, kept[steps], strict=True):
+                s = take(v_t, a_x_t, kept_t, s)
                 out.append(s.h)
         return torch.stack(out), s
 

@@ -24,7 +24,7 @@ class Chunk(Inputs):
     """K consecutive steps as the backward sweep sees them; products that it asks for and nobody kept are made anew."""
 
     def __init__(self, past: Past, steps: slice, weights: Weights) -> None:
-        super().__init__(past.x[steps], weights)
+        super().__init__(past.x[steps], weights, past.mask and past.mask.part(steps))
         #: The states that each step started from and ended in, [K, B, *] each.
         self.before = LayerState(*(_before(*states, steps) for states in zip(past.start, past.trajectory, strict=True)))
         self.after = LayerState(*(part[steps] for part in past.trajectory))

@@ -1,9 +1,10 @@
 """How many steps of a sequence have their arrays in memory at a time, by device."""
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -68,6 +69,14 @@ def bounds(most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 
     step = numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
     n = -(-T // max(1, min(most // step, rows // max(B, 1))))
     return [T * i // n for i in range(n + 1)]
+
+
+def token_bounds(most: int, numbers: int, p: LayerParams, batch_sizes: Sequence[int], rows: int) -> list[int]:
+    """Return the same for packed sequences: chunks of nearly as many tokens."""
+    ends = list(accumulate(batch_sizes))
+    n = -(-ends[-1] // max(1, min(most // (numbers * p.bias.shape[1] * p.bias.element_size()), rows)))
+    cut = {bisect_left(ends, ends[-1] * i // n) + 1 for i in range(1, n + 1)}
+    return [0, *sorted(cut)]
 
 
 def slices(bounds: list[int]) -> list[slice]:

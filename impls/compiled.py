@@ -1,5 +1,6 @@
 """`batched` with its step compiled: what `torch.compile` on a cell gives; the loop over steps stays in Python."""
 
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -8,18 +9,21 @@ from torch import Tensor
 
 from . import batched, transforms, triton_driver
 from .definition import LayerParams, LayerState
+from .dropout import Mask
 
 #: Every combination of sizes, dtype, layer norm and gradient mode is a graph of its own.
 GRAPHS = 256
 
 
-def _step(w: batched.Weights, v_t: Tensor, a_x_t: Tensor, s: LayerState) -> LayerState:
-    return batched.step(w)(v_t, a_x_t, s)
+def _step(
+    w: batched.Weights, scale: float | None, v_t: Tensor, a_x_t: Tensor, kept_t: Tensor | None, s: LayerState
+) -> LayerState:
+    return batched.step(w, scale)(v_t, a_x_t, kept_t, s)
 
 
 # With fullgraph, what cannot be compiled is an error and never a quiet return to uncompiled code.
 _compiled = torch.compile(_step, fullgraph=True)
-_unrolled = batched.unrolled(lambda w: lambda v_t, a_x_t, s: _compiled(w, v_t, a_x_t, s))
+_unrolled = batched.unrolled(lambda w, scale: partial(_compiled, w, scale))
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -41,15 +45,15 @@ def _once(value: Tensor | None) -> Any:
     return value if value is None or not value.requires_grad else transforms.once(value, "compiled")
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps; the first call with new sizes, or in a new mode, compiles for many seconds.
 
-    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state. Inside a caller's torch.compile or torch.export
-    the step is compiled as part of that. A second derivative, or a transform of torch.func around this, raises
-    NotImplementedError.
+    x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state. Inside a caller's
+    torch.compile or torch.export the step is compiled as part of that. A second derivative, or a transform of
+    torch.func around this, raises NotImplementedError.
     """
     if torch.compiler.is_compiling():
-        return batched.run(p, x, s)
+        return batched.run(p, x, s, mask)
     if transforms.active():
         raise NotImplementedError(
             "compiled does not run inside a transform of torch.func; put torch.compile around the transform, "
@@ -64,4 +68,4 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
         # A backward pass that overwrites what the forward pass saved could not be run twice.
         torch._functorch.config.patch(donated_buffer=False),
     ):
-        return _unrolled(p, x, s)
+        return _unrolled(p, x, s, mask)

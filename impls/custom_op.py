@@ -15,15 +15,18 @@ from torch import Tensor
 
 from . import transforms
 from .chunks import bounds, limits, slices
-from .definition import LayerParams, LayerState, Run
+from .definition import LayerParams, LayerState, Run, RunPacked
+from .dropout import Mask
 from .sweeps import Forward, Gradient, Inputs, Past, Sweeps, Weights
 
 #: What the arrays of one forward chunk take for each number of the output, where every phase of a step has its own.
 _NUMBERS = 40
 
 
-def as_operator(module: str, sweeps: Sweeps) -> Run:
+def as_operator(module: str, sweeps: Sweeps) -> tuple[Run, RunPacked]:
     """Make an implementation of sweeps, as an operator `<package>::<module>` with a fake and a backward.
+
+    It is for batches, and where the sweeps are `for_tokens`, for packed sequences too.
 
     module: the `__name__` of the file that plugs in, which keeps operators apart when the package is imported under
     two names. A second derivative raises NotImplementedError.
@@ -35,31 +38,49 @@ def as_operator(module: str, sweeps: Sweeps) -> Run:
     forward = _forward_op(qualified, sweeps, forward_pass, gradient)
     transformed = _transformed(name, forward, gradient)
 
-    def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+    def run_packed(
+        p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None
+    ) -> tuple[Tensor, LayerState]:
         params, grad = p.present(), torch.is_grad_enabled()
         keep = 2 if sweeps.residuals is not None and limits(x.device).residuals else 1
+        kept, scale = ([], 1.0) if mask is None else ([mask.kept], mask.scale)
         if transforms.active():
             # A transform outside the innermost may differentiate what shows no requires_grad in here.
-            out, last, *_ = transformed(x, params, list(s), keep if grad else 0)
+            out, last, *_ = transformed(x, params, list(s), batch_sizes, kept, scale, keep if grad else 0)
         else:
             grad = grad and any(q.requires_grad for q in (x, *params, *s))
-            out, last, *_ = forward(x, params, list(s), keep if grad else 0)
+            out, last, *_ = forward(x, params, list(s), batch_sizes, kept, scale, keep if grad else 0)
         return out, LayerState(*last)
 
-    return run
+    def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
+        return run_packed(p, x, [], s, mask)
+
+    return run, run_packed
 
 
 def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Gradient) -> Forward:
     @torch.library.custom_op(qualified, mutates_args=(), tags=sweeps.tags)
     def op(
-        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int
+        x: Tensor,
+        params: Sequence[Tensor],
+        start: Sequence[Tensor],
+        batch_sizes: Sequence[int],
+        kept: Sequence[Tensor],
+        scale: float,
+        keep: int,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-        out, last, trajectory, residuals = forward(x, params, start, keep)
+        out, last, trajectory, residuals = forward(x, params, start, keep, **_further(batch_sizes, kept, scale))
         return out, [part.to(x.dtype) for part in last], trajectory, residuals
 
     @op.register_fake
     def _(
-        x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int
+        x: Tensor,
+        params: Sequence[Tensor],
+        start: Sequence[Tensor],
+        batch_sizes: Sequence[int],
+        kept: Sequence[Tensor],
+        scale: float,
+        keep: int,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         out, trajectory, residuals = _kept(sweeps, LayerParams.of(params), x, keep)
         return out, [x.new_empty(part.shape) for part in start], trajectory, residuals
@@ -74,13 +95,18 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) 
         x: Tensor,
         params: Sequence[Tensor],
         start: Sequence[Tensor],
+        batch_sizes: Sequence[int],
         trajectory: Sequence[Tensor],
         residuals: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        scale: float,
         d_out: Tensor,
         d_last: Sequence[Tensor],
         needs: Sequence[bool],
     ) -> list[Tensor]:
-        grads = gradient(x, params, start, trajectory, residuals, d_out, d_last, needs)
+        grads = gradient(
+            x, params, start, trajectory, residuals, d_out, d_last, needs, **_further(batch_sizes, kept, scale)
+        )
         return [grad.to(x.dtype) for grad in grads]
 
     @op.register_fake
@@ -92,23 +118,38 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) 
 
 
 def _forward_pass(
-    sweeps: Sweeps, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int
+    sweeps: Sweeps,
+    x: Tensor,
+    params: Sequence[Tensor],
+    start: Sequence[Tensor],
+    keep: int,
+    mask: Mask | None = None,
+    batch_sizes: Sequence[int] = (),
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-    p, (T, B, _) = LayerParams.of(params), x.shape
-    cut = [0, T] if sweeps.ring else bounds(limits(x.device).forward, _NUMBERS, p, T, B)
-    chunks = slices(cut)
+    p, T, B = LayerParams.of(params), len(batch_sizes or x), len(start[0])
     out, trajectory, residuals = _kept(sweeps, p, x, keep)
-    # What no backward pass will read, each chunk overwrites.
-    rest = trajectory or _states(p, x, min(T, sweeps.ring or max(steps.stop - steps.start for steps in chunks)))
     sweep, weights = sweeps.forward(p), Weights(p)
-    s = LayerState(*(part.to(q.dtype) for part, q in zip(start, (out, *rest), strict=True)))
+    if sweeps.ring is not None:
+        # What no backward pass will read, later steps overwrite.
+        rest = trajectory or _states(p, x, [min(T, sweeps.ring), B])
+        s = _in_dtypes(start, (out, *rest))
+        s = sweep(Inputs(x, weights, mask, batch_sizes), s, LayerState(out, *rest), residuals[0] if residuals else None)
+        return out, [part.clone() for part in s], trajectory, residuals
+    chunks = slices(bounds(limits(x.device).forward, _NUMBERS, p, T, B))
+    rest = trajectory or _states(p, x, [max(steps.stop - steps.start for steps in chunks), B])
+    s = _in_dtypes(start, (out, *rest))
     for steps in chunks:
         K = steps.stop - steps.start
         into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in rest))
-        s = sweep(Inputs(x[steps], weights), s, into, residuals[0][steps] if residuals else None)
+        inputs = Inputs(x[steps], weights, mask and mask.part(steps))
+        s = sweep(inputs, s, into, residuals[0][steps] if residuals else None)
         # Cloned, since the next chunk may write where this state lies.
         s = LayerState(*(part.clone() for part in s))
     return out, list(s), trajectory, residuals
+
+
+def _in_dtypes(start: Sequence[Tensor], states: Sequence[Tensor]) -> LayerState:
+    return LayerState(*(part.to(q.dtype) for part, q in zip(start, states, strict=True)))
 
 
 def _backward_pass(
@@ -121,9 +162,11 @@ def _backward_pass(
     d_out: Tensor,
     d_last: Sequence[Tensor],
     needs: Sequence[bool],
+    mask: Mask | None = None,
+    batch_sizes: Sequence[int] = (),
 ) -> list[Tensor]:
     p, after = LayerParams.of(params), LayerState(*trajectory)
-    past = Past(x, LayerState(*start), after, residuals[0] if residuals else None, d_out)
+    past = Past(x, LayerState(*start), after, residuals[0] if residuals else None, d_out, mask, batch_sizes)
     carried = LayerState(*(d.to(q.dtype) for d, q in zip(d_last, after, strict=True)))
     (needs_x,), needs_params, needs_start = _grouped(needs, (1, len(params), len(start)))
     wanted = [name for name, need in zip(LayerParams._fields, needs_params, strict=False) if need]
@@ -140,44 +183,52 @@ def _transformed(name: str, forward: Forward, gradient: Gradient) -> Forward:
     return transforms.transformable(forward, _save, _derivative(once))
 
 
-def _states(p: LayerParams, x: Tensor, steps: int) -> list[Tensor]:
-    """Return room for c, h_hat and c_hat after so many steps, [steps, B, *] each; the cells in float32 or wider."""
-    B, H, S, cell = x.shape[1], p.bias.shape[1], p.hyper_bias.shape[1], torch.promote_types(x.dtype, torch.float32)
-    return [x.new_empty(steps, B, F, dtype=dtype) for F, dtype in ((H, cell), (S, x.dtype), (S, cell))]
+def _states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tensor]:
+    """Return room for c, h_hat and c_hat over steps and rows, or over tokens; the cells in float32 or wider."""
+    H, S, cell = p.bias.shape[1], p.hyper_bias.shape[1], torch.promote_types(x.dtype, torch.float32)
+    return [x.new_empty(*over, F, dtype=dtype) for F, dtype in ((H, cell), (S, x.dtype), (S, cell))]
 
 
 def _kept(sweeps: Sweeps, p: LayerParams, x: Tensor, keep: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return room for out, the trajectory of the other states and the residuals; the last two empty if not kept."""
-    (T, B, I), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
-    residuals = [x.new_empty(T, B, sweeps.residuals(I, H, S))] if keep > 1 and sweeps.residuals is not None else []
-    return x.new_empty(T, B, H), _states(p, x, T) if keep else [], residuals
+    (*over, I), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
+    residuals = [x.new_empty(*over, sweeps.residuals(I, H, S))] if keep > 1 and sweeps.residuals is not None else []
+    return x.new_empty(*over, H), _states(p, x, over) if keep else [], residuals
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     """Put away what the backward pass reads."""
-    x, params, start, _ = inputs
+    x, params, start, batch_sizes, kept, scale, _ = inputs
     out, _, trajectory, residuals = output
-    groups = ([x], params, start, [out, *trajectory], residuals)
+    groups = ([x], params, start, [out, *trajectory], residuals, kept)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*(q for group in groups for q in group))
-    ctx.lengths = [len(group) for group in groups]
+    ctx.lengths, ctx.batch_sizes, ctx.scale = [len(group) for group in groups], batch_sizes, scale
 
 
 def _derivative(gradient: Gradient) -> Callable[..., tuple[Any, ...]]:
     """Return the gradients of an operator's arguments from those of its outputs, None for those that nobody needs."""
 
     def derivative(ctx: Any, d_out: Tensor | None, d_last: Sequence[Tensor | None], *_: Any) -> tuple[Any, ...]:
-        (x,), params, start, trajectory, residuals = _grouped(ctx.saved_tensors, ctx.lengths)
-        needs_x, needs_params, needs_start, _ = ctx.needs_input_grad
+        (x,), params, start, trajectory, residuals, kept = _grouped(ctx.saved_tensors, ctx.lengths)
+        needs_x, needs_params, needs_start, *_ = ctx.needs_input_grad
         needs = [needs_x, *needs_params, *needs_start]
         d_out = torch.zeros_like(trajectory[0]) if d_out is None else d_out
         d_last = [torch.zeros_like(q) if d is None else d for q, d in zip(start, d_last, strict=True)]
-        found = iter(gradient(x, params, start, trajectory, residuals, d_out, d_last, needs))
+        left = trajectory, residuals, kept, ctx.scale
+        found = iter(gradient(x, params, start, ctx.batch_sizes, *left, d_out, d_last, needs))
         grads = [next(found) if need else None for need in needs]
         (d_x,), d_params, d_start = _grouped(grads, ctx.lengths[:3])
-        return d_x, d_params, d_start, None
+        # torch takes a list of no numbers for one of tensors.
+        return d_x, d_params, d_start, None if ctx.batch_sizes else [], [None] * len(kept), None, None
 
     return derivative
+
+
+def _further(batch_sizes: Sequence[int], kept: Sequence[Tensor], scale: float) -> dict[str, Any]:
+    """Return what a pass is told of packed sequences and of a mask, if there is any."""
+    packed = {"batch_sizes": batch_sizes} if batch_sizes else {}
+    return packed | ({"mask": Mask(kept[0], scale)} if kept else {})
 
 
 def _grouped(flat: Iterable[Any], lengths: Iterable[int]) -> list[list[Any]]:

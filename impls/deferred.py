@@ -7,7 +7,8 @@ from torch import Tensor
 
 from .chunked_backward import BackwardSweep, Chunk, Deltas, by_chunks
 from .custom_op import as_operator
-from .definition import EPS, CellNorms, LayerParams, LayerState, embedding_bias, hidden_weight, norm
+from .definition import EPS, CellNorms, LayerParams, LayerState, Norm, embedding_bias, hidden_weight, norm
+from .dropout import Mask, Masking, masked, masking, of_steps
 from .sweeps import ForwardSweep, Inputs, Sweeps
 
 
@@ -17,6 +18,7 @@ def forward(p: LayerParams) -> ForwardSweep:
     n, n_hyper = norm(p.norm_weight, p.norm_bias), norm(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
     w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
+    all_of_g = masking(None)
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
@@ -26,18 +28,21 @@ def forward(p: LayerParams) -> ForwardSweep:
         v = vx[..., : 4 * H].unflatten(-1, (4, H))
         a_x = vx[..., 4 * H :] + p.hyper_bias.flatten()
         y = v.new_empty(B, 4, H)
+        scale, kept = of_steps(inputs.mask, len(vx))
+        m = masking(scale)
         h, c, h_hat, c_hat = s
         u, a_h = uh[..., : 4 * H].unflatten(-1, (4, H)), uh[..., 4 * H :]
-        for v_t, a_x_t, uh_t, u_t, a_h_t, to_h, to_c, to_h_hat, to_c_hat in zip(v, a_x, uh, u, a_h, *into, strict=True):
+        steps = zip(v, a_x, uh, u, a_h, kept, *into, strict=True)
+        for v_t, a_x_t, uh_t, u_t, a_h_t, kept_t, to_h, to_c, to_h_hat, to_c_hat in steps:
             # Transposed twice: with so few rows MKL is faster at this orientation of the product.
             uh_t.copy_((w_h @ h.T).T)
             a = torch.addmm(a_x_t, h_hat, w_s).add_(a_h_t)
-            h_hat, c_hat = _cell(n_hyper(a.view(B, 4, S)), c_hat, n_hyper_c, to_h_hat, to_c_hat)
+            h_hat, c_hat = _cell(n_hyper(a.view(B, 4, S)), c_hat, n_hyper_c, all_of_g, None, to_h_hat, to_c_hat)
             z = torch.addmm(b_z, h_hat, w_z).view(B, 12, Z)
             d_h, d_x, b = torch.baddbmm(b_d, z.transpose(0, 1), w_d).view(3, 4, B, H).transpose(1, 2)
             torch.mul(d_h, u_t, out=y)
             y.addcmul_(d_x, v_t).add_(b)
-            h, c = _cell(n(y), c, n_c, to_h, to_c)
+            h, c = _cell(n(y), c, n_c, m, kept_t, to_h, to_c)
         return LayerState(h, c, h_hat, c_hat)
 
     return sweep
@@ -48,10 +53,12 @@ def _scale_bias(p: LayerParams) -> Tensor:
     return torch.cat([torch.zeros_like(p.bias), torch.zeros_like(p.bias), p.bias]).unsqueeze(1)
 
 
-def _cell(y: Tensor, c: Tensor, n_c: Callable[[Tensor], Tensor], to_h: Tensor, to_c: Tensor) -> tuple[Tensor, Tensor]:
+def _cell(
+    y: Tensor, c: Tensor, n_c: Norm, m: Masking, kept: Tensor | None, to_h: Tensor, to_c: Tensor
+) -> tuple[Tensor, Tensor]:
     """Write h and c after one step of an LSTM cell with gates y [B, 4, F] and return them."""
     i, f = torch.sigmoid(y[:, :2]).unbind(1)
-    g, o = torch.tanh(y[:, 2]), torch.sigmoid(y[:, 3])
+    g, o = m(torch.tanh(y[:, 2]), kept), torch.sigmoid(y[:, 3])
     torch.addcmul(f * c, i, g, out=to_c)
     torch.mul(o, torch.tanh(n_c(to_c)), out=to_h)
     return to_h, to_c
@@ -77,8 +84,8 @@ def backward(p: LayerParams) -> BackwardSweep:
         dy, dz = d_uh.new_empty(K, B, 4, H), d_uh.new_empty(K, B, 12, Z)
         y = torch.mul(d_h, u, out=d_uh.new_empty(K, B, 4, H)).addcmul_(d_x, v).add_(b)
         del b
-        main = CellGradient(y, chunk.before.c, chunk.after.c, p.norms, dy)
-        hyper = CellGradient(a.view(K, B, 4, S), chunk.before.c_hat, chunk.after.c_hat, p.hyper_norms, da)
+        main = CellGradient(y, chunk.before.c, chunk.after.c, p.norms, chunk.mask, dy)
+        hyper = CellGradient(a.view(K, B, 4, S), chunk.before.c_hat, chunk.after.c_hat, p.hyper_norms, None, da)
         scaled = d_uh.new_empty(8, B, H)
         dyu, dyv = scaled[:4].transpose(0, 1), scaled[4:].transpose(0, 1)
         dh, dc, dh_hat, dc_hat = carried
@@ -102,8 +109,10 @@ def backward(p: LayerParams) -> BackwardSweep:
 class CellGradient:
     """The gradient of one LSTM cell over a chunk: all that does not depend on later steps is computed at once."""
 
-    def __init__(self, y: Tensor, before: Tensor, after: Tensor, norms: CellNorms, dy: Tensor) -> None:
-        """Take gates y [K, B, 4, F] before their norm, raw cells [K, B, F], and where the gradient of y is to go."""
+    def __init__(
+        self, y: Tensor, before: Tensor, after: Tensor, norms: CellNorms, mask: Mask | None, dy: Tensor
+    ) -> None:
+        """Take gates y [K, B, 4, F] before their norm, raw cells [K, B, F], g's mask, and where dy is to go."""
         weight, bias, c_weight, c_bias = norms
         self.gates_norm, self.cell_norm = norm_gradient(y, weight, bias), norm_gradient(after, c_weight, c_bias)
         value = self.gates_norm.value
@@ -112,7 +121,8 @@ class CellGradient:
         tanh_c = torch.tanh(self.cell_norm.value)
         self.to_cell = o * (1 - tanh_c * tanh_c)  # [K, B, F], from dh to the cell after its norm
         self.to_gates = torch.stack(  # [K, B, 4, F], from dc to i, f, g and from dh to o, after their norm
-            [g * i * (1 - i), before * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)], dim=-2
+            [masked(g, mask) * i * (1 - i), before * f * (1 - f), masked(i * (1 - g * g), mask), tanh_c * o * (1 - o)],
+            dim=-2,
         )
         self.forget = [*f, torch.ones_like(f[0])]  # dc at the chunk's end has been multiplied by f of the step after
         self.into_cell, self.into_gates = self.cell_norm.scale(self.to_cell), self.gates_norm.scale(self.to_gates)
@@ -209,4 +219,4 @@ def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Iden
     return Identity(y) if weight is None or bias is None else LayerNorm(y, weight, bias)
 
 
-run = as_operator(__name__, Sweeps(forward, by_chunks(backward), residuals=lambda I, H, S: 4 * (H + S)))
+run, _ = as_operator(__name__, Sweeps(forward, by_chunks(backward), residuals=lambda I, H, S: 4 * (H + S)))

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .dropout import Mask
+
 #: Added to the variance in every layer norm.
 EPS = 1e-5
 
@@ -113,10 +115,12 @@ class LayerState(NamedTuple):
 
 
 #: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
-Run = Callable[[LayerParams, Tensor, LayerState], tuple[Tensor, LayerState]]
+#: The mask, [T, B, H] if there is one, is that of g: c_t = f c_{t-1} + i (m_t g).
+Run = Callable[[LayerParams, Tensor, LayerState, Mask | None], tuple[Tensor, LayerState]]
 #: The same over packed sequences: x [N, I] with the tokens of all, how many rows are still going at each step, which
-#: never rises, and the state at the start [B, *] -> out [N, H] and each row's state after its own last step.
-RunPacked = Callable[[LayerParams, Tensor, Sequence[int], LayerState], tuple[Tensor, LayerState]]
+#: never rises, the state at the start [B, *], and a mask [N, H] -> out [N, H] and each row's state after its own last
+#: step.
+RunPacked = Callable[[LayerParams, Tensor, Sequence[int], LayerState, Mask | None], tuple[Tensor, LayerState]]
 
 
 def input_weight(p: LayerParams) -> Tensor:

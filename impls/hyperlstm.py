@@ -1,5 +1,6 @@
 """The module that people import: sizes, options, and the loop over layers."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .definition import shapes
+from .dropout import draw, masked
 from .layer import Layer
 from .registry import find, resolve
 from .sequences import Sequences, layout, starts
@@ -27,6 +29,9 @@ class HyperLSTM(nn.Module):
         n_z: size of the embeddings z, Z.
         n_layers: number of layers, L; each after the first reads the one below.
         layer_norm: normalise every gate and the cell's output, in both LSTMs.
+        dropout: probability with which, in training mode, each number of the output of each layer but the last is
+            dropped; the others are scaled by 1 / (1 - dropout), as in `torch.nn.LSTM`.
+        recurrent_dropout: the same for the main LSTM's candidate g, at every step of every layer (arXiv 1603.05118).
         batch_first: x and out have the batch as their first axis; states do not.
         impl: the implementation's name, or "auto" for the last in `names()` that is available for the parameters'
             device and dtype; it may be assigned later, on the same parameters.
@@ -44,6 +49,8 @@ class HyperLSTM(nn.Module):
         *,
         layer_norm: bool = False,
         batch_first: bool = False,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         impl: str = "auto",
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
@@ -56,6 +63,13 @@ class HyperLSTM(nn.Module):
         self.n_layers = checks.positive("n_layers", n_layers)
         self.layer_norm = checks.flag("layer_norm", layer_norm)
         self.batch_first = checks.flag("batch_first", batch_first)
+        self.dropout = checks.probability("dropout", dropout)
+        self.recurrent_dropout = checks.probability("recurrent_dropout", recurrent_dropout)
+        if self.dropout and self.n_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} has no effect with n_layers=1: it is on the output of each layer but the last",
+                stacklevel=2,
+            )
         self.impl = impl
         dtype, place = checks.floating(dtype), checks.device(device)
         first, later = (
@@ -123,9 +137,12 @@ class HyperLSTM(nn.Module):
         self._check_parameters()
         given = layout(x, self.input_size, self._widest, self.batch_first)
         sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
+        between, inside = (p if self.training else 0.0 for p in (self.dropout, self.recurrent_dropout))
         y, ends = given.x, []
-        for layer, start in zip(self.layers, starts(given, state, self.n_layers, sizes), strict=True):
-            y, end = layer(y, start, self._impl, given.batch_sizes)
+        for l, start in enumerate(starts(given, state, self.n_layers, sizes)):
+            y = masked(y, draw(between if l else 0.0, y.shape, y.device))
+            mask = draw(inside, (*y.shape[:-1], self.hidden_size), y.device)
+            y, end = self.layers[l](y, start, self._impl, given.batch_sizes, mask)
             ends.append(end)
         h, c, h_hat, c_hat = (given.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
         return given.out(y), (h, c, h_hat, c_hat)
@@ -153,7 +170,8 @@ class HyperLSTM(nn.Module):
 
     def _options(self) -> str:
         """Return the options that are not at their default."""
-        return ", batch_first=True" * self.batch_first
+        options = {name: getattr(self, name) for name in ("batch_first", "dropout", "recurrent_dropout")}
+        return "".join(f", {name}={value}" for name, value in options.items() if value)
 
     def _resolved(self) -> str:
         if self._impl != "auto":

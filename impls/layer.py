@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .definition import LayerParams, LayerState, shapes
+from .dropout import Mask
 from .registry import resolve
 
 
@@ -68,11 +69,12 @@ class Layer(nn.Module):
         return dtype
 
     def forward(
-        self, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None
+        self, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None, mask: Mask | None
     ) -> tuple[Tensor, LayerState]:
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state.
 
-        Of packed sequences, x is [N, I] and out [N, H], and batch_sizes says how many go on at each step.
+        Of packed sequences, x is [N, I] and out [N, H], and batch_sizes says how many go on at each step. The mask of
+        g, if there is one, has the shape of out.
         """
         p = self._params()
         device_type = p.weight_h.device.type
@@ -81,8 +83,8 @@ class Layer(nn.Module):
             p = LayerParams._make(q if q is None else _autocast(q, dtype) for q in p)
             x, start = _autocast(x, dtype), LayerState(*(_autocast(part, dtype) for part in start))
             with torch.autocast(device_type, enabled=False):
-                return _run(p, x, start, impl, batch_sizes)
-        return _run(p, x, start, impl, batch_sizes)
+                return _run(p, x, start, impl, batch_sizes, mask)
+        return _run(p, x, start, impl, batch_sizes, mask)
 
     def _params(self) -> LayerParams:
         own = self._parameters  # without the module's search, save for what a parametrisation makes
@@ -95,7 +97,7 @@ class Layer(nn.Module):
 
 
 def _run(
-    p: LayerParams, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None
+    p: LayerParams, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None, mask: Mask | None
 ) -> tuple[Tensor, LayerState]:
     """Choose the implementation by what the parameters are here and now, and call it."""
     weight = p.weight_h
@@ -105,7 +107,9 @@ def _run(
         # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
         nothing = sum(q.sum() for q in (x, *p.present()))
         return x.new_empty(0, x.shape[1], weight.shape[1]) * nothing, start
-    return chosen.run(p, x, start) if batch_sizes is None else chosen.run_packed(p, x, batch_sizes, start)
+    if batch_sizes is None:
+        return chosen.run(p, x, start, mask)
+    return chosen.run_packed(p, x, batch_sizes, start, mask)
 
 
 def _empty(name: str, shape: tuple[int, ...], device: torch.device | None, dtype: torch.dtype | None) -> Tensor:

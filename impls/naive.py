@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 
 from .definition import LayerParams, LayerState, gate_norms, norm
+from .dropout import Mask, masking, of_steps
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps by building weights (paper, section 3.2; the description's basic form).
 
-    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state.
+    x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state.
     """
     T, _, _ = x.shape
     h, c, h_hat, c_hat = s
     gates = range(4)
+    scale, kept = of_steps(mask, T)
+    m = masking(scale)
     n, n_hyper = gate_norms(p.norm_weight, p.norm_bias), gate_norms(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
 
@@ -48,7 +51,7 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
             w_x = torch.einsum("ijn,bn->bij", w_xz[k], z_x)  # [B, H, I]
             b = z_b @ p.d_weight[2, k].T + p.bias[k]
             y.append(n[k](torch.einsum("bij,bj->bi", w_h, h) + torch.einsum("bij,bj->bi", w_x, x[t]) + b))
-        c = torch.sigmoid(y[1]) * c + torch.sigmoid(y[0]) * torch.tanh(y[2])
+        c = torch.sigmoid(y[1]) * c + torch.sigmoid(y[0]) * m(torch.tanh(y[2]), kept[t])
         h = torch.sigmoid(y[3]) * torch.tanh(n_c(c))
         out.append(h)
     return torch.stack(out), LayerState(h, c, h_hat, c_hat)

@@ -7,11 +7,19 @@ import torch
 from torch import Tensor
 
 from .definition import LayerParams, LayerState, Run, RunPacked
+from .dropout import Mask
 
 
 def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Return stretches of steps over which batch_sizes is constant: (steps, rows) each."""
     return [(len(list(steps)), rows) for rows, steps in groupby(batch_sizes)]
+
+
+def last_tokens(batch_sizes: Sequence[int], ring: int | None = None) -> Tensor:
+    """Return where each row's last token is among all, [B]; or in a ring of so many steps of B rows each."""
+    sizes, rows = torch.tensor(batch_sizes), torch.arange(batch_sizes[0])
+    last = (sizes.unsqueeze(1) > rows).sum(0) - 1
+    return rows + ((sizes.cumsum(0) - sizes)[last] if ring is None else last % ring * len(rows))
 
 
 def by_segments(run: Run) -> RunPacked:
@@ -20,17 +28,24 @@ def by_segments(run: Run) -> RunPacked:
     A segment takes the rows that are still going, and hands on their state; the others keep the one they ended in.
     """
 
-    def run_packed(p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState) -> tuple[Tensor, LayerState]:
+    def run_packed(
+        p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None
+    ) -> tuple[Tensor, LayerState]:
         """Run one layer over all tokens: x [N, I], s [B, *] -> out [N, H] and each row's state after its own end."""
-        outs, ended = [], []
-        cut = segments(batch_sizes)
-        for (steps, rows), tokens in zip(cut, x.split([steps * rows for steps, rows in cut]), strict=True):
+        outs, ended, end = [], [], 0
+        for steps, rows in segments(batch_sizes):
+            tokens, end = slice(end, end + steps * rows), end + steps * rows
             ended.append([part[rows:] for part in s])
             s = LayerState(*(part[:rows] for part in s))
-            out, s = run(p, tokens.unflatten(0, (steps, rows)), s)
+            out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, _part(mask, tokens, (steps, rows)))
             outs.append(out.flatten(0, 1))
         # The shortest sequences end first and stand last.
         last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
         return torch.cat(outs), LayerState(*last)
 
     return run_packed
+
+
+def _part(mask: Mask | None, tokens: slice, shape: tuple[int, int]) -> Mask | None:
+    """Return a segment's mask, [steps, rows, H]."""
+    return None if mask is None else Mask(mask.kept[tokens].unflatten(0, shape), mask.scale)

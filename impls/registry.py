@@ -46,6 +46,7 @@ class Impl:
 
     summary: what it adds to the ones before, in Markdown, for the table of the README.
     compiles_each_size: every new combination of sizes is compiled first, which takes many seconds.
+    packed: it runs packed sequences whole, by a `run_packed` of its own.
     hand_written: its gradient is hand-written, in an operator of `custom_op.py`.
     probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
@@ -58,6 +59,7 @@ class Impl:
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     twice_differentiable: bool = False
     compiles_each_size: bool = False
+    packed: bool = False
     hand_written: bool = False
     probe: bool = False
     interpreted_on: tuple[str, ...] = ()
@@ -71,7 +73,8 @@ class Impl:
     @property
     def run_packed(self) -> RunPacked:
         """The layer function for packed sequences."""
-        return by_segments(self.run)
+        own: RunPacked = sys.modules[_imported(self.name)].run_packed if self.packed else by_segments(self.run)
+        return own
 
     def interpreted(self, device: torch.device) -> bool:
         """Return whether a run on the device would go through Triton's interpreter."""
@@ -126,6 +129,7 @@ IMPLS = (
         "the loop over steps in C++, with the batch split among threads; built at first use",
         devices=("cpu",),
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
+        packed=True,
         hand_written=True,
         probe=True,
     ),

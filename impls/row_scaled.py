@@ -4,16 +4,19 @@ import torch
 from torch import Tensor
 
 from .definition import LayerParams, LayerState, gate_norms, norm
+from .dropout import Mask, masking, of_steps
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
+def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps, scaling the rows of W h and W x (paper, equations of A.2.2).
 
-    x [T, B, I], s as `LayerState` -> out [T, B, H] and the last state.
+    x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state.
     """
     T, _, _ = x.shape
     h, c, h_hat, c_hat = s
     gates = range(4)
+    scale, kept = of_steps(mask, T)
+    m = masking(scale)
     n, n_hyper = gate_norms(p.norm_weight, p.norm_bias), gate_norms(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
 
@@ -41,7 +44,7 @@ def run(p: LayerParams, x: Tensor, s: LayerState) -> tuple[Tensor, LayerState]:
             b = z_b @ p.d_weight[2, k].T + p.bias[k]
             y.append(n[k](d_h * (h @ p.weight_h[k].T) + d_x * (x[t] @ p.weight_x[k].T) + b))
         y_i, y_f, y_g, y_o = y
-        c = torch.sigmoid(y_f) * c + torch.sigmoid(y_i) * torch.tanh(y_g)
+        c = torch.sigmoid(y_f) * c + torch.sigmoid(y_i) * m(torch.tanh(y_g), kept[t])
         h = torch.sigmoid(y_o) * torch.tanh(n_c(c))
         out.append(h)
     return torch.stack(out), LayerState(h, c, h_hat, c_hat)

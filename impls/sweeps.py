@@ -1,6 +1,6 @@
 """What an implementation with a hand-written gradient plugs in: a forward sweep over steps and a backward pass."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from .definition import LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
+from .dropout import Mask
 
 
 class Weights:
@@ -34,10 +35,14 @@ class Weights:
 
 
 class Inputs:
-    """x of K consecutive steps, [K, B, I], with its products for the sweeps that do not make their own."""
+    """x of K consecutive steps, [K, B, I], with its products for sweeps that do not make their own, and g's mask."""
 
-    def __init__(self, x: Tensor, weights: Weights) -> None:
+    def __init__(self, x: Tensor, weights: Weights, mask: Mask | None, batch_sizes: Sequence[int] = ()) -> None:
         self.x, self.weights = x, weights
+        #: Of packed sequences, whose arrays are [N, *] instead.
+        self.batch_sizes = batch_sizes
+        #: Of g at these steps, [K, B, H].
+        self.mask = mask
 
     @cached_property
     def vx(self) -> Tensor:
@@ -47,7 +52,8 @@ class Inputs:
 
 #: (inputs, state before, arrays [K, B, *] to write the states after each step to, of which those but h may be a ring of
 #: fewer steps, with step t at t modulo their number, array [K, B, *] to write the residuals to, None if nobody wants
-#: them) -> last state
+#: them) -> last state. Of packed sequences arrays are [N, *], and the last state is each row's own; they come whole, to
+#: sweeps with a ring alone.
 ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 
 
@@ -59,6 +65,8 @@ class Past(NamedTuple):
     trajectory: LayerState  # [T, B, *] each: the states after each step
     residuals: Tensor | None  # what the forward sweep left for the backward pass, [T, B, *]
     d_out: Tensor  # [T, B, H]
+    mask: Mask | None  # of g, [T, B, H]
+    batch_sizes: Sequence[int] = ()  # of packed sequences, whose arrays are [N, *] in place of [T, B, *]
 
 
 #: (parameters, names of those that want a gradient, past, gradient of the last state, array for the gradient of x, if
@@ -68,11 +76,12 @@ Backward = Callable[
 ]
 
 
-#: A whole pass. (x, params, start, keep) -> (out, last state, trajectory without out, residuals: one array or none).
-#: With keep 0 the last two are empty, with 1 the residuals. The last cells may be wider than x.
+#: A whole pass. (x, params, start, keep, and if there are any g's mask and batch_sizes) -> (out, last state, trajectory
+#: without out, residuals: one array or none). With keep 0 the last two are empty, with 1 the residuals. The last cells
+#: may be wider than x.
 Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
-#: (x, params, start, trajectory, residuals, d_out, d_last, needs) -> gradients of those of x, params and start in need,
-#: which may be wider than x.
+#: (x, params, start, trajectory, residuals, d_out, d_last, needs, and the same) -> gradients of those of x,
+#: params and start in need, which may be wider than x.
 Gradient = Callable[..., list[Tensor]]
 
 

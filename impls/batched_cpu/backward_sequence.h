@@ -11,19 +11,21 @@
 
 namespace hyperlstm {
 
-// What the forward pass leaves: x [T, B, I], the states at the start [B, *] and after each step [T, B, *], and, if they
-// were kept, the residuals [T, B, *].
+// What the forward pass leaves: start [B, *], and of all tokens, [N, *] each, x, the states after each step, the
+// residuals, if they were kept, and which of g dropout kept, times what.
 struct Past {
   at::Tensor x;
   Tensors start, trajectory;
-  std::optional<at::Tensor> residuals;
+  std::optional<at::Tensor> residuals, mask;
+  double scale;
+  Steps steps;
 };
 
 template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
-  // wanted: which of params want a gradient. carried [B, *]: gradients of the last state on entry, of the start on
-  // return. d_x [T, B, I] is written, if given.
+  // wanted: which of params want a gradient. carried [B, *]: gradients of each row's last state on entry, of the
+  // start on return. d_x [N, I] is written, if given.
   SequenceBackward(
       const Tensors& params, const std::vector<bool>& wanted, const Past& past, const at::Tensor& d_out,
       Carried<A> carried, const std::optional<at::Tensor>& d_x, const Splitting& splitting)
@@ -34,14 +36,14 @@ class SequenceBackward {
         carried_(carried),
         d_x_(d_x),
         splitting_(splitting),
-        has_v_(past.residuals && past.residuals->size(2) == Residuals<T>::width(size_, true)),
+        has_v_(past.residuals && past.residuals->size(1) == Residuals<T>::width(size_, true)),
         sums_(size_, params.size() > kNorms, splitting.threads()) {}
 
   // Returns the gradients of params. Chunk i is the steps from bounds[i] to bounds[i + 1].
   Totals run(const std::vector<int64_t>& bounds) {
     const int64_t H = size_.H, S = size_.S;
     int64_t most = 0;
-    for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, bounds[i] - bounds[i - 1]);
+    for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, begin(bounds[i]) - begin(bounds[i - 1]));
     rec_ = array(most, 4 * H + 4 * S);
     inp_ = array(most, 4 * H);
     z_ = array(most, 12 * size_.Z);
@@ -57,8 +59,10 @@ class SequenceBackward {
   }
 
  private:
-  at::Tensor array(int64_t steps, int64_t width) const {
-    const at::Tensor made = at::empty({steps, B_, width}, past_.x.options());
+  int64_t begin(int64_t step) const { return past_.steps.begin(step); }
+
+  at::Tensor array(int64_t tokens, int64_t width) const {
+    const at::Tensor made = at::empty({tokens, width}, past_.x.options());
     expect_writes(made.mutable_data_ptr<T>(), made.numel());
     return made;
   }
@@ -66,18 +70,30 @@ class SequenceBackward {
   // The states that the steps from `begin` on started from.
   at::Tensor before(int i, int64_t begin, int64_t end) const {
     const at::Tensor &first = past_.start[i], &after = past_.trajectory[i];
-    if (begin > 0) return after.slice(0, begin - 1, end - 1);
-    return at::cat({first.to(after.scalar_type()).unsqueeze(0), after.slice(0, 0, end - 1)});
+    const Steps& steps = past_.steps;
+    if (begin > 0 && steps.rows(begin - 1) == steps.rows(end - 1)) {
+      return after.slice(0, steps.begin(begin - 1), steps.begin(end - 1));
+    }
+    std::vector<at::Tensor> parts;
+    for (int64_t t = begin; t < end;) {
+      const int64_t rows = steps.rows(t), first_of = t;
+      while (t < end && steps.rows(t) == rows) ++t;  // their states lie side by side, but for those before the first
+      parts.push_back(
+          first_of == 0 ? first.to(after.scalar_type())
+                        : after.slice(0, steps.begin(first_of - 1), steps.begin(first_of - 1) + rows));
+      parts.push_back(after.slice(0, steps.begin(first_of), steps.begin(t - 1)));
+    }
+    return at::cat(parts);
   }
 
   void chunk(int64_t begin, int64_t end) {
-    const int64_t K = end - begin, N = K * B_, H4 = 4 * size_.H;
-    const auto steps = [&](const at::Tensor& x) { return x.slice(0, begin, end); };
+    const int64_t first_token = this->begin(begin), N = this->begin(end) - first_token, H4 = 4 * size_.H;
+    const auto steps = [&](const at::Tensor& x) { return x.slice(0, first_token, first_token + N); };
     const at::Tensor x = steps(past_.x), h = before(0, begin, end), c = before(1, begin, end);
     const at::Tensor h_hat = before(2, begin, end), c_hat = before(3, begin, end);
     const at::Tensor h_hat_after = steps(past_.trajectory[2]);
     if (past_.residuals) residuals_ = steps(*past_.residuals);
-    const Residuals<T> left{residuals_.mutable_data_ptr<T>(), residuals_.size(2), has_v_};
+    const Residuals<T> left{residuals_.mutable_data_ptr<T>(), residuals_.size(1), has_v_};
     if (!past_.residuals) recompute<T>(**forward_packing_, size_, N, data<T>(x), data<T>(h), data<T>(h_hat), left);
     if (!has_v_) {
       const A* const weight_x = forward_packing_ ? (**forward_packing_).weight_x : (**packing_).weight_x;
@@ -92,9 +108,11 @@ class SequenceBackward {
         data<A>(steps(past_.trajectory[1])),
         data<A>(c_hat),
         data<A>(steps(past_.trajectory[3])),
-        data<T>(steps(d_out_))};
+        data<T>(steps(d_out_)),
+        mask(first_token)};
     const DeltaArrays<T> deltas{rec_.mutable_data_ptr<T>(), inp_.mutable_data_ptr<T>(), z_.mutable_data_ptr<T>()};
-    BackwardSweep<T>(**packing_, size_, K, B_, chunk, deltas, carried_).run(splitting_, sums_);
+    BackwardSweep<T>(**packing_, size_, past_.steps.part(begin, end), B_, chunk, deltas, carried_)
+        .run(splitting_, sums_);
     sums_.collect();
     if (begin == 0) {  // before there are totals, where there is but one chunk
       packing_.reset();
@@ -103,24 +121,29 @@ class SequenceBackward {
     const bool first = totals_.empty();
     if (first) make_totals(N);
 
-    const auto rows = [&](const at::Tensor& x) { return x.slice(0, 0, K).flatten(0, 1); };
+    const auto rows = [&](const at::Tensor& x) { return x.slice(0, 0, N); };
     const at::Tensor du = rows(rec_).slice(1, 0, H4), da = rows(rec_).slice(1, H4), dv = rows(inp_);
     std::vector<Product> products;
     const auto sum = [&](Param param, const at::Tensor& d, const at::Tensor& values) {
       if (totals_[param]) products.push_back({*totals_[param], d, values});
     };
-    sum(kWeightX, dv, rows(x));
-    sum(kWeightH, du, rows(h));
-    sum(kHyperWeightX, da, rows(x));
-    sum(kHyperWeightH, da, rows(h));
-    sum(kHyperWeightS, da, rows(h_hat));
-    sum(kZWeight, rows(z_), rows(h_hat_after));
+    sum(kWeightX, dv, x);
+    sum(kWeightH, du, h);
+    sum(kHyperWeightX, da, x);
+    sum(kHyperWeightH, da, h);
+    sum(kHyperWeightS, da, h_hat);
+    sum(kZWeight, rows(z_), h_hat_after);
     add_products<T>(products, first);
     if (d_x_) {
-      at::Tensor d_x = rows(steps(*d_x_));
+      at::Tensor d_x = steps(*d_x_);
       at::mm_out(d_x, dv, params_[kWeightX].flatten(0, 1));
       d_x.addmm_(da, params_[kHyperWeightX].flatten(0, 1));
     }
+  }
+
+  Mask<A> mask(int64_t token) const {
+    const Mask<A> whole{past_.mask ? data<bool>(*past_.mask) : nullptr, static_cast<A>(past_.scale)};
+    return whole.from(token * size_.H);
   }
 
   // Memory for the gradients, of which those that products give are written first and added to after.
@@ -159,7 +182,7 @@ class SequenceBackward {
   const std::optional<at::Tensor>& d_x_;
   const Splitting splitting_;
   const Sizes size_ = sizes(params_);
-  const int64_t B_ = past_.x.size(1);
+  const int64_t B_ = past_.steps.rows(0);
   const bool has_v_;
   std::optional<Packing<T>> packing_, forward_packing_;
   SequenceSums<A> sums_;

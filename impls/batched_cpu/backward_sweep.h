@@ -5,11 +5,12 @@
 #include "parameter_sums.h"
 #include "phases.h"
 #include "split.h"
+#include "steps.h"
 #include "threads.h"
 
 namespace hyperlstm {
 
-// What the chunk's steps were, [K, B, *] each.
+// What the chunk's steps were, of all its tokens, [n, *] each.
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
   Residuals<T> residuals;
@@ -18,6 +19,7 @@ struct ChunkArrays {
   const T* h_hat;  // [.., S], after each step
   const A *c_before, *c, *c_hat_before, *c_hat;
   const T* d_out;
+  Mask<A> mask;  // of g, [.., H]
 };
 
 template <class T>
@@ -35,8 +37,9 @@ template <class T, class A = Acc<T>>
 class BackwardSweep {
  public:
   BackwardSweep(
-      const Packed<A>& p, Sizes size, int64_t K, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, Carried<A> carried)
-      : p_(p), size_(size), K_(K), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
+      const Packed<A>& p, Sizes size, const Steps& steps, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to,
+      Carried<A> carried)
+      : p_(p), size_(size), steps_(steps), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
   // Adds to the parts of sums, of which each thread has one.
   void run(const Splitting& splitting, const SequenceSums<A>& sums) {
@@ -45,7 +48,8 @@ class BackwardSweep {
     dz_parts_ = scratch.empty<A>(threads * B_ * 12 * size_.Z);
     if (p_.norms) y_ = scratch.zeros<A>(threads * kArgumentsKept * kGroup * kGates * padded<A>(size_.H));
     if (!std::is_same_v<T, A>) rec_ = scratch.empty<A>(kStepsKept * B_ * (4 * size_.H + 4 * size_.S));
-    splitting.run(size_, B_, [&](const Member& member) { return Share(*this, member, sums.of_share(member.thread)); });
+    splitting.run(
+        size_, steps_, [&](const Member& member) { return Share(*this, member, sums.of_share(member.thread)); });
   }
 
  private:
@@ -60,7 +64,7 @@ class BackwardSweep {
   class Share {
    public:
     Share(const BackwardSweep& sweep, const Member& member, Sums<A> sums)
-        : w_(sweep), member_(member), begin_(member.rows.begin), rows_(member.rows.end - begin_), sums_(sums) {
+        : w_(sweep), member_(member), begin_(member.rows.begin), most_(member.rows.end - begin_), sums_(sums) {
       const auto [H, S, Z, I] = size_;
       if (p_.norms) {
         normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
@@ -81,8 +85,10 @@ class BackwardSweep {
 
     void run() {
       const auto [H, S, Z, I] = size_;
-      for (int64_t t = w_.K_ - 1; t >= 0; --t) {
-        row_ = t * w_.B_ + begin_;
+      for (int64_t t = w_.steps_.count() - 1; t >= 0; --t) {
+        rows_ = std::min(most_, w_.steps_.rows(t) - begin_);
+        if (rows_ <= 0) continue;  // all ended before, for every member of the group
+        row_ = w_.steps_.begin(t) + begin_;
         if constexpr (std::is_same_v<T, A>)
           rec_ = w_.to_.rec + row_ * stride_;
         else
@@ -153,8 +159,8 @@ class BackwardSweep {
         for (int64_t r = own.begin; r < own.end; ++r) {
           const int64_t at = (row_ + first + r) * H, row = (begin_ + first + r) * H;
           normed_cell_gradient(
-              y + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row,
-              w_.carried_.c + row, H, normed_);
+              y + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.mask.from(at), w_.chunk_.c_before + at,
+              w_.chunk_.c + at, w_.carried_.h + row, w_.carried_.c + row, H, normed_);
         }
         member_.wait();
       }
@@ -169,8 +175,8 @@ class BackwardSweep {
           arguments(block, first + r, r, y, kBlock);
           const int64_t at = (row_ + first + r) * H + block.begin, row = (begin_ + first + r) * H + block.begin;
           cell_gradient(
-              y, kBlock, w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row, w_.carried_.c + row,
-              block.units);
+              y, kBlock, w_.chunk_.mask.from(at), w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row,
+              w_.carried_.c + row, block.units);
           deltas(block, first + r, r, y, kBlock);
         }
         embedding<R>(block);
@@ -338,9 +344,9 @@ class BackwardSweep {
       const A *before = w_.chunk_.c_hat_before + at * S, *after = w_.chunk_.c_hat + at * S;
       A *dh = w_.carried_.h_hat + row * S, *dc = w_.carried_.c_hat + row * S;
       if (p_.hyper_norms) {
-        normed_cell_gradient(a_, p_.hyper_norms, sums_.hyper_norms, before, after, dh, dc, S, normed_);
+        normed_cell_gradient<A>(a_, p_.hyper_norms, sums_.hyper_norms, {}, before, after, dh, dc, S, normed_);
       } else {
-        cell_gradient(a_, wide, before, after, dh, dc, S);
+        cell_gradient<A>(a_, wide, {}, before, after, dh, dc, S);
       }
       T* da = w_.to_.rec + at * stride_ + 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
@@ -359,18 +365,20 @@ class BackwardSweep {
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
     const Member member_;
-    const int64_t begin_, rows_;
+    const int64_t begin_, most_;
+    int64_t rows_ = most_;                                          // of the group, those that go as far as this step
     const Range panels_ = member_.part(panels<A>(size_.H, false));  // of the main LSTM's units
     const Sums<A> sums_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
-    int64_t row_ = 0;  // the first of this share's rows in [K, B]
+    int64_t row_ = 0;  // the token of the group's first row
     Scratch scratch_;
     A *tile_, *scale_, *embedded_, *y_, *a_, *z_, *dz_, *rec_ = nullptr, *h_hat_ = nullptr, *normed_ = nullptr;
   };
 
   const Packed<A>& p_;
   const Sizes size_;
-  const int64_t K_, B_;
+  const Steps steps_;
+  const int64_t B_;
   const ChunkArrays<T> chunk_;
   const DeltaArrays<T> to_;
   const Carried<A> carried_;

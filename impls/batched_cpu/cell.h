@@ -1,6 +1,7 @@
 // One LSTM cell on one row: gates to state, and the gradient of the state to that of the gates, with or without norms.
 #pragma once
 
+#include <array>
 #include <cmath>
 
 #include "product.h"
@@ -43,6 +44,24 @@ C10_ALWAYS_INLINE Vec<A> scale_shift(const A* y, const A* weight, const A* bias)
   return weight == nullptr ? value : at::vec::fmadd(value, Vec<A>::loadu(weight), Vec<A>::loadu(bias));
 }
 
+// What recurrent dropout multiplies the candidate g of some units by: `scale` where they are kept, 0 elsewhere; 1
+// without dropout.
+template <class A>
+struct Mask {
+  const bool* kept = nullptr;
+  A scale = 1;
+
+  Mask from(int64_t unit) const { return {kept == nullptr ? nullptr : kept + unit, scale}; }
+
+  // The factors of n units from j on, at most a vector.
+  C10_ALWAYS_INLINE Vec<A> factors(int64_t j, int64_t n) const {
+    if (kept == nullptr) return Vec<A>(A(1));
+    std::array<A, kLanes<A>> m{};
+    for (int64_t i = 0; i < n; ++i) m[i] = static_cast<A>(kept[j + i]);
+    return Vec<A>::loadu(m.data()) * Vec<A>(scale);
+  }
+};
+
 // The gates i, f, g, o of vector j of a row, activated.
 template <class A>
 struct Gates {
@@ -63,12 +82,13 @@ struct Gates {
 
 // Without norms: c and h of n units from their gates y (vectors of them gate_stride apart).
 template <class T, class A = Acc<T>>
-inline void cell(const A* y, int64_t gate_stride, const A* c_before, A* c, T* h, int64_t n) {
+inline void cell(const A* y, int64_t gate_stride, const Mask<A>& mask, const A* c_before, A* c, T* h, int64_t n) {
   constexpr int64_t V = kLanes<A>;
   for (int64_t j = 0; j < n; j += V) {
     const int64_t m = std::min(V, n - j);
     const Gates<A> gate(y, gate_stride, {}, j, 0);
-    const Vec<A> cell = at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * gate.g);
+    const Vec<A> candidate = mask.factors(j, m) * gate.g;
+    const Vec<A> cell = at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * candidate);
     store(c + j, cell, m);
     store(h + j, gate.o * hyperlstm::tanh<A>(cell), m);
   }
@@ -76,7 +96,7 @@ inline void cell(const A* y, int64_t gate_stride, const A* c_before, A* c, T* h,
 
 // With norms: c and h of a whole row of F units; y [4, padded F] and raw [padded F] are overwritten.
 template <class T, class A = Acc<T>>
-void normed_cell(A* y, const Norms<A>& norms, const A* c_before, A* c, T* h, int64_t F, A* raw) {
+void normed_cell(A* y, const Norms<A>& norms, const Mask<A>& mask, const A* c_before, A* c, T* h, int64_t F, A* raw) {
   constexpr int64_t V = kLanes<A>;
   const int64_t stride = padded<A>(F);
   for (int64_t k = 0; k < kGates; ++k) standardise(y + k * stride, F);
@@ -84,7 +104,8 @@ void normed_cell(A* y, const Norms<A>& norms, const A* c_before, A* c, T* h, int
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
     const Gates<A> gate(y, stride, norms, j, stride);
-    const Vec<A> cell = first_lanes(at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * gate.g), m);
+    const Vec<A> candidate = mask.factors(j, m) * gate.g;
+    const Vec<A> cell = first_lanes(at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * candidate), m);
     store(c + j, cell, m);
     cell.store(raw + j);
     gate.o.store(output_gate + j);
@@ -105,25 +126,27 @@ struct GateGradients {
   Vec<A> i, f, g, o, c_before;
 
   C10_ALWAYS_INLINE GateGradients(
-      const Gates<A>& gate, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c, const Vec<A>& squashed) {
+      const Gates<A>& gate, const Vec<A>& m, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c,
+      const Vec<A>& squashed) {
     const Vec<A> one(A(1));
-    i = dc * gate.g * gate.i * (one - gate.i);
+    i = dc * (m * gate.g) * gate.i * (one - gate.i);
     f = dc * c * gate.f * (one - gate.f);
-    g = dc * gate.i * (one - gate.g * gate.g);
+    g = dc * gate.i * (m * (one - gate.g * gate.g));
     o = dh * squashed * gate.o * (one - gate.o);
     c_before = dc * gate.f;
   }
 };
 
 template <class A>
-void cell_gradient(A* y, int64_t stride, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
+void cell_gradient(
+    A* y, int64_t stride, const Mask<A>& mask, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
   constexpr int64_t V = kLanes<A>;
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
     const Gates<A> gate(y, stride, {}, j, 0);
     const Vec<A> squashed = hyperlstm::tanh<A>(load(c + j, m)), d_h = load(dh + j, m);
     const Vec<A> d_c = at::vec::fmadd(d_h * gate.o, Vec<A>(A(1)) - squashed * squashed, load(dc + j, m));
-    const GateGradients<A> d(gate, d_h, d_c, load(c_before + j, m), squashed);
+    const GateGradients<A> d(gate, mask.factors(j, m), d_h, d_c, load(c_before + j, m), squashed);
     d.i.store(y + j);
     d.f.store(y + stride + j);
     d.g.store(y + 2 * stride + j);
@@ -157,8 +180,8 @@ void norm_gradient(A* d, const A* y, A rstd, const A* weight, A* d_weight, A* d_
 // With norms, whose gradients are added to d_norms; scratch holds 5 padded F.
 template <class A>
 void normed_cell_gradient(
-    A* y, const Norms<A>& norms, const Norms<A>& d_norms, const A* c_before, const A* c, const A* dh, A* dc, int64_t F,
-    A* scratch) {
+    A* y, const Norms<A>& norms, const Norms<A>& d_norms, const Mask<A>& mask, const A* c_before, const A* c,
+    const A* dh, A* dc, int64_t F, A* scratch) {
   constexpr int64_t V = kLanes<A>;
   const int64_t stride = padded<A>(F);
   A rstd[kGates];
@@ -182,7 +205,8 @@ void normed_cell_gradient(
     const int64_t m = std::min(V, F - j);
     const Gates<A> gate(y, stride, norms, j, stride);
     const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
-    const GateGradients<A> d(gate, load(dh + j, m), load(dc + j, m), load(c_before + j, m), squashed);
+    const GateGradients<A> d(
+        gate, mask.factors(j, m), load(dh + j, m), load(dc + j, m), load(c_before + j, m), squashed);
     d.i.store(d_gates + j);
     d.f.store(d_gates + stride + j);
     d.g.store(d_gates + 2 * stride + j);

@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "phases.h"
 #include "split.h"
+#include "steps.h"
 #include "threads.h"
 
 namespace hyperlstm {
@@ -24,12 +25,22 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // x [K, B, I]; start [B, *]; into: h [K, B, H], the others [ring, B, *], each step written to the place of the step
-  // `ring` before it; residuals [K, B, *] are written, or null.
+  // Of all tokens, [N, *] each: x, into.h, the mask of g, and the residuals, which are written, or null. start [B, *].
+  // The other states go to [N, *] too, or if ring is not 0 to [ring, B, *], each step to the place of the step `ring`
+  // before it.
   ForwardSweep(
-      const Packed<A>& p, Sizes size, int64_t K, int64_t B, const T* x, States<T> start, States<T> into, int64_t ring,
-      Residuals<T> residuals)
-      : p_(p), size_(size), K_(K), B_(B), x_(x), start_(start), into_(into), ring_(ring), residuals_(residuals) {}
+      const Packed<A>& p, Sizes size, const Steps& steps, const T* x, States<T> start, States<T> into, int64_t ring,
+      Mask<A> mask, Residuals<T> residuals)
+      : p_(p),
+        size_(size),
+        steps_(steps),
+        B_(steps.rows(0)),
+        x_(x),
+        start_(start),
+        into_(into),
+        ring_(ring),
+        mask_(mask),
+        residuals_(residuals) {}
 
   // Gives the same bits at any split: a sum goes over the same numbers in the same order.
   void run(const Splitting& splitting) {
@@ -38,7 +49,7 @@ class ForwardSweep {
       y_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.H));
       a_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.S));
     }
-    splitting.run(size_, B_, [this](const Member& member) { return Share(*this, member); });
+    splitting.run(size_, steps_, [this](const Member& member) { return Share(*this, member); });
   }
 
  private:
@@ -67,11 +78,14 @@ class ForwardSweep {
     void run() {
       States<T> before = w_.start_.from_row(begin_, size_);
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
-      for (int64_t t = 0; t < w_.K_; ++t) {
-        States<T> after = w_.into_.from_row(t % w_.ring_ * w_.B_ + begin_, size_);
-        after.h = w_.into_.h + (t * w_.B_ + begin_) * size_.H;
-        const A* x = widened(w_.x_ + (t * w_.B_ + begin_) * size_.I, rows_ * size_.I, wide_x_);
-        first_row_ = t * w_.B_ + begin_;
+      for (int64_t t = 0; t < w_.steps_.count(); ++t) {
+        rows_ = std::min(rows_, w_.steps_.rows(t) - begin_);
+        if (rows_ <= 0) return;  // all have ended, for every member of the group
+        first_row_ = w_.steps_.begin(t) + begin_;
+        States<T> after = w_.into_.from_row(w_.ring_ == 0 ? first_row_ : t % w_.ring_ * w_.B_ + begin_, size_);
+        after.h = w_.into_.h + first_row_ * size_.H;
+        const A* x = widened(w_.x_ + first_row_ * size_.I, rows_ * size_.I, wide_x_);
+        mask_ = w_.mask_.from(first_row_ * size_.H);
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(x, h, h_hat, before, after);
         member_.wait();
@@ -101,26 +115,29 @@ class ForwardSweep {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         hyper_gates(p_, size_, p, n, x + first * I, h + first * H, h_hat + first * S, tile_);
         if (leaves_) write_gates(tile_, n, S, unit, left_.a(first_row_ + first, size_), left_.stride);
-        finish(n, first, unit, m, S, before.c_hat, after.c_hat, after.h_hat, a_);
+        finish(n, first, unit, m, S, {}, before.c_hat, after.c_hat, after.h_hat, a_);
       });
       if (p_.hyper_norms) {
         member_.wait();
         const Range own = member_.part(rows_);
         for (int64_t r = own.begin; r < own.end; ++r) {
           A* a = a_ + r * kGates * padded<A>(S);
-          normed_cell(a, p_.hyper_norms, before.c_hat + r * S, after.c_hat + r * S, after.h_hat + r * S, S, raw_);
+          normed_cell<T>(
+              a, p_.hyper_norms, {}, before.c_hat + r * S, after.c_hat + r * S, after.h_hat + r * S, S, raw_);
         }
       }
     }
 
     // A tile of gates goes to the cell at once, or where a norm wants the whole row first, to y.
-    void finish(int64_t n, int64_t first, int64_t unit, int64_t m, int64_t F, const A* c_before, A* c, T* h, A* y) {
+    void finish(
+        int64_t n, int64_t first, int64_t unit, int64_t m, int64_t F, const Mask<A>& mask, const A* c_before, A* c,
+        T* h, A* y) {
       constexpr int64_t V = kLanes<A>;
       for (int64_t r = 0; r < n; ++r) {
         const A* tile = tile_ + r * kPanel<A>;
         const int64_t at = (first + r) * F + unit;
         if (!p_.norms) {
-          cell<T>(tile, V, c_before + at, c + at, h + at, m);
+          cell<T>(tile, V, mask.from(at), c_before + at, c + at, h + at, m);
           continue;
         }
         A* to = y + (first + r) * kGates * padded<A>(F) + unit;
@@ -143,14 +160,14 @@ class ForwardSweep {
             scale_tile<rows>(p, first + g, m, input_tile_ + g * kPanel<A>, tile_ + g * kPanel<A>);
           });
         }
-        finish(n, first, unit, m, H, before.c, after.c, after.h, y_);
+        finish(n, first, unit, m, H, mask_, before.c, after.c, after.h, y_);
       });
       if (p_.norms) {
         member_.wait();
         const Range own = member_.part(rows_);
         for (int64_t r = own.begin; r < own.end; ++r) {
           A* y = y_ + r * kGates * padded<A>(H);
-          normed_cell(y, p_.norms, before.c + r * H, after.c + r * H, after.h + r * H, H, raw_);
+          normed_cell<T>(y, p_.norms, mask_.from(r * H), before.c + r * H, after.c + r * H, after.h + r * H, H, raw_);
         }
       }
     }
@@ -181,11 +198,13 @@ class ForwardSweep {
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
     const Member member_;
-    const int64_t begin_, rows_;
+    const int64_t begin_;
+    int64_t rows_;  // of the group, those that are still going
     const Residuals<T> left_ = w_.residuals_;
     const bool leaves_ = left_.numbers != nullptr;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
-    int64_t first_row_ = 0;  // of this thread's group in [K, B]
+    Mask<A> mask_;           // of this step and these rows
+    int64_t first_row_ = 0;  // the token of the group's first row
     Scratch scratch_;
     A *tile_, *input_tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_x_ = nullptr, *wide_h_ = nullptr,
                                  *wide_h_hat_ = nullptr;
@@ -193,10 +212,12 @@ class ForwardSweep {
 
   const Packed<A>& p_;
   const Sizes size_;
-  const int64_t K_, B_;
+  const Steps steps_;
+  const int64_t B_;
   const T* x_;
   const States<T> start_, into_;
   const int64_t ring_;
+  const Mask<A> mask_;
   const Residuals<T> residuals_;
   A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "packing.h"
+#include "steps.h"
 #include "threads.h"
 
 namespace hyperlstm {
@@ -46,13 +47,16 @@ struct Splitting {
 
   // Runs start(member) on each thread that has a place, see run_groups.
   template <class Start>
-  void run(const Sizes& size, int64_t B, const Start& start) const {
+  void run(const Sizes& size, const Steps& steps, const Start& start) const {
+    const int64_t B = steps.rows(0);
+    if (B == 0) return;
     const auto choose = [&](int64_t present) {
       if (!asked) return choose_split(size, B, present);
       const int64_t groups = std::clamp<int64_t>(asked->groups, 1, std::min(B, present));
       return Split{groups, std::clamp<int64_t>(asked->members, 1, present / groups)};
     };
-    run_groups(B, threads(), choose, start);
+    const auto share = [&](int64_t group, int64_t groups) { return steps.share(group, groups); };
+    run_groups(threads(), choose, share, start);
   }
 };
 

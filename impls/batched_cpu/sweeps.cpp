@@ -61,21 +61,20 @@ class Weights {
   std::shared_ptr<void> packed_;
 };
 
-// h [h_steps, B, H] and the other states of `steps` steps; of none, each is [B, *].
+// h of so many rows, and the other states of so many.
 template <class T>
-States<T> states(const Tensors& s, int64_t B, Sizes size, int64_t h_steps = 0, int64_t steps = 0) {
+States<T> states(const Tensors& s, const Sizes& size, int64_t of_h, int64_t of_others) {
   using A = Acc<T>;
-  const auto shape = [&](int64_t k, int64_t F) { return k == 0 ? at::DimVector{B, F} : at::DimVector{k, B, F}; };
   return {
-      checked<T>(s[0], shape(h_steps, size.H)), checked<A>(s[1], shape(steps, size.H)),
-      checked<T>(s[2], shape(steps, size.S)), checked<A>(s[3], shape(steps, size.S))};
+      checked<T>(s[0], {of_h, size.H}), checked<A>(s[1], {of_others, size.H}), checked<T>(s[2], {of_others, size.S}),
+      checked<A>(s[3], {of_others, size.S})};
 }
 
 template <class T>
-Residuals<T> left(const at::Tensor& x, int64_t K, int64_t B, const Sizes& size) {
-  const bool has_v = x.dim() == 3 && x.size(2) == Residuals<T>::width(size, true);
+Residuals<T> left(const at::Tensor& x, int64_t N, const Sizes& size) {
+  const bool has_v = x.dim() == 2 && x.size(1) == Residuals<T>::width(size, true);
   const int64_t width = Residuals<T>::width(size, has_v);
-  return {checked<T>(x, {K, B, width}), width, has_v};
+  return {checked<T>(x, {N, width}), width, has_v};
 }
 
 // Groups of rows and threads for each, or nothing for the split that suits the sizes.
@@ -89,46 +88,56 @@ Splitting splitting(const Asked& split) {
   return {Split{split->first, split->second}};
 }
 
-// x [K, B, I], start [B, *] -> into: h [K, B, H], c, h_hat and c_hat [ring, B, *], the step t at t % ring, where ring
-// is 2 or more; and, if given, residuals [K, B, 4H + 4S], or 4H more with v.
+// rows: how many sequences go on at each step, the longest first. x [N, I] of all their tokens, start [B, *] -> into:
+// h [N, H], c, h_hat and c_hat [N, *], or if ring is not 0 [ring B, *], the step t at t % ring, where ring is 2 or
+// more; and, if given, residuals [N, 4H + 4S], or 4H more with v. mask [N, H]: which of g dropout kept, and what those
+// are multiplied by.
 void forward(
-    const Weights& weights, const at::Tensor& x, const Tensors& start, const Tensors& into,
+    const Weights& weights, const std::vector<int64_t>& rows, const at::Tensor& x, const Tensors& start,
+    const Tensors& into, int64_t ring, const std::optional<at::Tensor>& mask, double scale,
     const std::optional<at::Tensor>& residuals, const Asked& split) {
   const Sizes size = weights.size();
-  const int64_t K = x.size(0), B = x.size(1), ring = into[1].size(0);
-  TORCH_CHECK(ring >= std::min<int64_t>(K, 2), "into: expected 2 steps or more, got ", ring);
+  const Steps steps(rows);
+  const int64_t N = steps.tokens(), B = steps.rows(0);
+  TORCH_CHECK(ring == 0 || ring >= 2, "ring: expected 0, or 2 steps or more, got ", ring);
   DISPATCH(weights.dtype(), "forward", [&] {
-    const States<scalar_t> to = states<scalar_t>(into, B, size, K, ring);
+    const States<scalar_t> to = states<scalar_t>(into, size, N, ring == 0 ? N : ring * B);
     expect_writes(to.h, into[0].numel());
     expect_writes(to.c, into[1].numel());
     if (residuals) expect_writes(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
     ForwardSweep<scalar_t>(
-        weights.packed<scalar_t>(), size, K, B, checked<scalar_t>(x, {K, B, size.I}), states<scalar_t>(start, B, size),
-        to, ring, residuals ? left<scalar_t>(*residuals, K, B, size) : Residuals<scalar_t>{})
+        weights.packed<scalar_t>(), size, steps, checked<scalar_t>(x, {N, size.I}), states<scalar_t>(start, size, B, B),
+        to, ring, {mask ? checked<bool>(*mask, {N, size.H}) : nullptr, static_cast<Acc<scalar_t>>(scale)},
+        residuals ? left<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{})
         .run(splitting(split));
   });
 }
 
-// x [T, B, I], the states at the start [B, *] and after each step [T, B, *], the residuals or None, and d_out
-// [T, B, H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type, of the last state on entry, of the start
-// on return. d_x is written, if given. bounds: where chunks of steps begin, and T. Returns the gradients of the params
-// that want one, in the accumulation type.
+// rows as in forward. Of all tokens x [N, I], the states after each step [N, *], the residuals or None, the mask [N, H]
+// or None, and d_out [N, H]; the states at the start [B, *]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation
+// type, of each row's last state on entry, of the start on return. d_x is written, if given. bounds: where chunks of
+// steps begin, and the number of steps. Returns the gradients of the params that want one, in the accumulation type.
 Totals backward(
-    Tensors params, const std::vector<bool>& wanted, const at::Tensor& x, Tensors start, Tensors trajectory,
-    std::optional<at::Tensor> residuals, const at::Tensor& d_out, const Tensors& carried,
-    const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds, const Asked& split) {
+    Tensors params, const std::vector<bool>& wanted, const std::vector<int64_t>& rows, const at::Tensor& x,
+    Tensors start, Tensors trajectory, std::optional<at::Tensor> residuals, std::optional<at::Tensor> mask,
+    double scale, const at::Tensor& d_out, const Tensors& carried, const std::optional<at::Tensor>& d_x,
+    const std::vector<int64_t>& bounds, const Asked& split) {
   const at::NoGradGuard no_grad;
   params = contiguous(std::move(params));
   const Sizes size = sizes(params);
-  const int64_t T = x.size(0), B = x.size(1);
+  const Steps steps(rows);
+  const int64_t N = steps.tokens(), B = steps.rows(0);
   TORCH_CHECK(wanted.size() == params.size(), "wanted: expected ", params.size(), ", got ", wanted.size());
-  const Past past{x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(residuals)};
+  const Past past{
+      x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(residuals), std::move(mask), scale,
+      steps};
   Totals totals;
   DISPATCH(params[0].scalar_type(), "backward", [&] {
     using A = Acc<scalar_t>;
-    states<scalar_t>(past.trajectory, B, size, T, T);
-    if (past.residuals) left<scalar_t>(*past.residuals, T, B, size);
-    if (d_x) target<scalar_t>(*d_x, {T, B, size.I});
+    states<scalar_t>(past.trajectory, size, N, N);
+    if (past.mask) checked<bool>(*past.mask, {N, size.H});
+    if (past.residuals) left<scalar_t>(*past.residuals, N, size);
+    if (d_x) target<scalar_t>(*d_x, {N, size.I});
     const Carried<A> state{
         checked<A>(carried[0], {B, size.H}), checked<A>(carried[1], {B, size.H}), checked<A>(carried[2], {B, size.S}),
         checked<A>(carried[3], {B, size.S})};
@@ -162,12 +171,12 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
   m.def(
-      "forward", &forward, Release(), py::arg("weights"), py::arg("x"), py::arg("start"), py::arg("into"),
-      py::arg("residuals"), py::arg("split"));
+      "forward", &forward, Release(), py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("start"),
+      py::arg("into"), py::arg("ring"), py::arg("mask"), py::arg("scale"), py::arg("residuals"), py::arg("split"));
   m.def(
-      "backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("x"), py::arg("start"),
-      py::arg("trajectory"), py::arg("residuals"), py::arg("d_out"), py::arg("carried"), py::arg("d_x"),
-      py::arg("bounds"), py::arg("split"));
+      "backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("rows"), py::arg("x"),
+      py::arg("start"), py::arg("trajectory"), py::arg("residuals"), py::arg("mask"), py::arg("scale"),
+      py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"), py::arg("split"));
   // For tests alone.
   m.attr("PARAMS") = std::vector<std::string>(kParamNames.begin(), kParamNames.end());
   m.def(

@@ -106,9 +106,8 @@ void run_team(int64_t threads, const Work& work) {
 // Makes start(member) on each thread that has a place, and then calls its run(), which may wait for the other members
 // and must not throw. The split is `choose` of the threads that are really there, at most `threads`: a team can be
 // smaller than asked for. A thread that fails to start takes its group with it, and its exception is thrown here.
-template <class Choose, class Start>
-void run_groups(int64_t B, int64_t threads, const Choose& choose, const Start& start) {
-  if (B == 0) return;
+template <class Choose, class Share, class Start>
+void run_groups(int64_t threads, const Choose& choose, const Share& share, const Start& start) {
   const auto meetings = std::make_unique<Meeting[]>(threads);
   std::exception_ptr failure;
   std::atomic<bool> failed{false};
@@ -116,7 +115,7 @@ void run_groups(int64_t B, int64_t threads, const Choose& choose, const Start& s
     const Split split = choose(present);
     const int64_t group = thread / split.members;
     if (group >= split.groups) return;
-    const Range rows{B * group / split.groups, B * (group + 1) / split.groups};
+    const Range rows = share(group, split.groups);
     const Member member{thread, rows, group, thread % split.members, split.members, &meetings[group]};
     std::optional<decltype(start(member))> made;
     try {

@@ -50,7 +50,7 @@ def around(forward: Forward, gradient: Gradient) -> tuple[Forward, Gradient]:
     return both.forward, both.gradient
 
 
-run = as_operator(
+run, _ = as_operator(
     __package__,
     # Inductor's own graphs cannot hold ours.
     Sweeps(forward_sweep, by_chunks(backward_sweep), around=around, tags=(torch.Tag.cudagraph_unsafe,)),

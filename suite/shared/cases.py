@@ -26,6 +26,9 @@ class Case:
     state: str = "none"  # or "stacked" [L, B, *], or "plain" [B, *], which starts every layer
     strided: bool = False  # x is a transposed view
     lengths: tuple[int, ...] = ()  # of B sequences that end at different steps, the longest at T; () if all do at T
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
     name: str = ""
 
     @property
@@ -33,6 +36,9 @@ class Case:
         """The case in a test id and in tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
         parts = [f"{size}{getattr(self, size)}" for size in "TBIHSZL"]
         parts += ["lengths" + ".".join(map(str, self.lengths))] * bool(self.lengths)
+        parts += [f"dropout{self.dropout:g}"] * (self.dropout > 0)
+        parts += [f"recurrent_dropout{self.recurrent_dropout:g}"] * (self.recurrent_dropout > 0)
+        parts += ["eval"] * (not self.training)
         parts += ["strided"] * self.strided + [self.state] * (self.state != "none") + ["norm"] * self.layer_norm
         return "-".join(parts)
 
@@ -102,11 +108,20 @@ RAGGED = (
     Case(T=4, B=1, I=5, H=8, S=6, Z=2, lengths=(4,), layer_norm=True),
 )
 
+#: Dropout, the first in every dtype, the others in float64. An oracle draws the same masks, from the same seed; in
+#: evaluation mode it has no dropout.
+DROPOUT = (
+    Case(T=5, B=3, I=4, H=7, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=0.25, recurrent_dropout=0.4),
+    Case(T=4, B=3, I=5, H=8, S=5, Z=2, recurrent_dropout=0.5),
+    Case(T=4, B=3, I=3, H=6, S=5, Z=3, L=3, dropout=0.5),
+    Case(T=3, B=2, I=3, H=6, S=5, Z=3, L=2, dropout=0.5, recurrent_dropout=0.5, training=False),
+)
+
 #: What is checked of an implementation that compiles for each size anew.
 VERIFY_COMPILING = tuple(case for case in VERIFY if case.state == "plain")
 
 #: What a quick run checks of every implementation and dtype.
-VERIFY_QUICK = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0])
+VERIFY_QUICK = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0], DROPOUT[0])
 
 #: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero but for eps,
 #: so there the relative error of any implementation says nothing.

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,13 +31,17 @@ OUTPUTS = ("out", *STATE_NAMES)
 TOUCHED = "input "
 
 
-def implementation(name: str) -> Build:
-    """Return what builds a case's HyperLSTM with that implementation."""
+def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
+    """Return what builds a case's HyperLSTM, of that class and with that implementation."""
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-        return HyperLSTM(
-            case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, impl=name, dtype=dtype, device=device
-        )
+        options: dict[str, Any] = {
+            "layer_norm": case.layer_norm,
+            "dropout": case.dropout,
+            "recurrent_dropout": case.recurrent_dropout,
+        }
+        model = cls(case.I, case.H, case.S, case.Z, case.L, **options, impl=name, dtype=dtype, device=device)
+        return model.train(case.training)
 
     return build
 
@@ -137,6 +141,7 @@ def evaluate(
         drawn = {"x": x, **{f"state {name}": part for name, part in zip(STATE_NAMES, state or (), strict=False)}}
         leaves = {name: _leaf(value, dtype, leaves.get(name)) for name, value in drawn.items()}
         given = {f"grad {n}": value.to(dtype, copy=True) for n, value in zip(OUTPUTS, cotangents, strict=True)}
+        torch.manual_seed(seed)  # of dropout's masks
         with poisoned():
             out, last = call(model, case, leaves["x"], tuple(leaves.values())[1:] or None)
             torch.autograd.backward((out, *last), tuple(given.values()))
@@ -168,7 +173,12 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 def reference(
     name: str, case: Case, dtype: torch.dtype, device: torch.device, rounded: torch.dtype, draws: int = DRAWS
 ) -> Results:
-    """Return what the implementation `name` makes of a case, of each sequence alone if they have lengths, once."""
+    """Return what the implementation `name` makes of a case, computed once.
+
+    Sequences that have lengths run alone, and in evaluation mode there is no dropout.
+    """
+    if not case.training:
+        case = replace(case, dropout=0.0, recurrent_dropout=0.0)
     return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, call=each_alone)
 
 

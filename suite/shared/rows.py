@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from suite.shared import machine, trust
-from suite.shared.cases import LADDER, LONG, RAGGED, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
+from suite.shared.cases import DROPOUT, LADDER, LONG, RAGGED, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from suite.shared.results import ResultsError, read, write_whole
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -23,7 +23,7 @@ ORDER: Mapping[str, Sequence[str]] = {
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
     "pass": ("forward", "train"),
-    "case": [TRAINING, *(case.id for case in (*VERIFY, *RAGGED, *VERIFY_TINY, *VERIFY_TILES, LONG))],
+    "case": [TRAINING, *(case.id for case in (*VERIFY, *RAGGED, *DROPOUT, *VERIFY_TINY, *VERIFY_TILES, LONG))],
     "workload": list(WORKLOADS),
 }
 

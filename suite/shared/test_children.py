@@ -36,10 +36,10 @@ def test_rows_come_back_in_order_and_a_torn_line_is_none(tmp_path: Path) -> None
 
 
 def test_the_time_limit_starts_anew_with_each_row(tmp_path: Path) -> None:
-    child = run(tmp_path, "for n in range(4): time.sleep(1.2 if n else 0); leave(path, {'n': n})\ntime.sleep(60)")
+    child = run(tmp_path, "for n in range(4): time.sleep(0.8 if n else 0); leave(path, {'n': n})\ntime.sleep(60)")
     while not left(child.path):  # importing takes as long as the machine likes
         time.sleep(0.01)
-    assert child.wait(3) == "time-out: 3 s"
+    assert child.wait(1.5) == "time-out: 2 s"
     assert len(left(child.path)) == 4
 
 

@@ -111,7 +111,6 @@ def test_a_time_out_is_predicted_from_later_calls_on_two_lengths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, ends: bool
 ) -> None:
     made = scripted(tmp_path, monkeypatch, limit, step=1.0)  # 6 passes of 20 s
-    monkeypatch.setattr(bench_step.Bench, "left", lambda bench: limit)
     first = made.watch.seconds(lambda: (True, 1)) + 100
     if ends:
         assert bench_step.expected(made, first, work.PASSES["train"]) == pytest.approx(20)

@@ -11,11 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 import impls
-from suite.shared.cases import Case
-from suite.shared.compare import Build
+from suite.shared.compare import Build, implementation
 
 #: What stands in a file once, and what takes its place.
 Change = tuple[str, str]
@@ -66,7 +63,7 @@ class Edited:
             sys.path.insert(0, folder)
             try:
                 import_module(f"{name}.{self.runs}")
-                yield _build(sys.modules[name].HyperLSTM, self.runs)
+                yield implementation(self.runs, sys.modules[name].HyperLSTM)
             finally:
                 sys.path.remove(folder)
                 for module in [module for module in sys.modules if module.split(".")[0] == name]:
@@ -78,12 +75,3 @@ class Edited:
             found = source.count(edit.right)
             raise LookupError(f"{self.name}: expected {edit.right!r} once in {path.name}, found {found}")
         path.write_text(source.replace(edit.right, edit.new), encoding="utf-8")
-
-
-def _build(cls: type[impls.HyperLSTM], impl: str) -> Build:
-    def build(case: Case, dtype: torch.dtype, device: torch.device) -> impls.HyperLSTM:
-        return cls(
-            case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, impl=impl, dtype=dtype, device=device
-        )
-
-    return build

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from suite.checks.faults.edits import Change, Edited, edits
-from suite.shared.cases import RAGGED, VERIFY, Case
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 
 #: The simplest first.
 VERIFIED = tuple(
@@ -108,14 +108,18 @@ def _sorted(name: str, *changes: Change, damages: str = "out") -> Fault:
     return Fault(name, "packed sequences", edits("sequences", *changes), "row_scaled", damages, cases=RAGGED)
 
 
+def _dropped(name: str, file: str, *changes: Change, damages: str = "out", runs: str = "row_scaled") -> Fault:
+    kind = "gradient, dropout" if damages.startswith("grad") else "dropout"
+    return Fault(name, kind, edits(file, *changes), runs, damages, cases=DROPOUT)
+
+
 #: In both passes of the gradients by hand.
 ONE_STEP_A_CHUNK = edits(
     "chunks", ('"cpu": Limits(forward=16 << 20, backward=32 << 20', '"cpu": Limits(forward=1, backward=1')
 )
 
 #: In the loop over segments of packed sequences.
-_SEGMENTS = "cut = segments(batch_sizes)"
-_BY_ROWS = "tokens.unflatten(0, (rows, steps)).transpose(0, 1)"
+_BY_ROWS = "x[tokens].unflatten(0, (rows, steps)).transpose(0, 1)"
 _LEAKS = "ended.append([part[rows:] + (part - part.detach()).mean() for part in s])"
 _PADDED = (
     "def by_segments(",
@@ -255,14 +259,14 @@ FAULTS = (
     _module(
         "last layer dropped",
         (
-            "y, end = layer(y, start, self._impl, given.batch_sizes)",
-            "new, end = layer(y, start, self._impl, given.batch_sizes)\n"
+            "y, end = self.layers[l](y, start, self._impl, given.batch_sizes, mask)",
+            "new, end = self.layers[l](y, start, self._impl, given.batch_sizes, mask)\n"
             "            y = new if len(ends) < max(self.n_layers - 1, 1) else y",
         ),
     ),
     _module(
         "third layer runs the second's weights",
-        ("y, end = layer(y, ", "layer = self.layers[min(len(ends), 1)]; y, end = layer(y, "),
+        ("y, end = self.layers[l](y, ", "y, end = self.layers[min(l, 1)](y, "),
     ),
     _module(
         "final states in reverse order of layers",
@@ -303,7 +307,7 @@ FAULTS = (
     # What was handed in is written to
     _operator(
         "x scaled in place",
-        ("s = sweep(Inputs(x[steps], weights)", "s = sweep(Inputs(x[steps].mul_(0.5), weights)"),
+        ("inputs = Inputs(x[steps], weights", "inputs = Inputs(x[steps].mul_(0.5), weights"),
         damages="input x",
         kind="inputs damaged",
     ),
@@ -416,8 +420,8 @@ FAULTS = (
         "one output for all runs",
         "custom_op",
         (
-            "return x.new_empty(T, B, H), _states",
-            "return _KEPT.setdefault((x.shape, H), x.new_empty(T, B, H)).data, _states",
+            "return x.new_empty(*over, H), _states",
+            "return _KEPT.setdefault((x.shape, H), x.new_empty(*over, H)).data, _states",
         ),
         damages="out",
     ),
@@ -425,9 +429,9 @@ FAULTS = (
         "one trajectory of c for all layers",
         "custom_op",
         (
-            "return [x.new_empty(steps, B, F, dtype=dtype) for F, dtype in ((H, cell), ",
-            "c = _KEPT.setdefault((steps, B, H), x.new_empty(steps, B, H, dtype=cell)).data\n"
-            "    return [c] + [x.new_empty(steps, B, F, dtype=dtype) for F, dtype in (",
+            "return [x.new_empty(*over, F, dtype=dtype) for F, dtype in ((H, cell), ",
+            "c = _KEPT.setdefault((*over, H), x.new_empty(*over, H, dtype=cell)).data\n"
+            "    return [c] + [x.new_empty(*over, F, dtype=dtype) for F, dtype in (",
         ),
         damages="grad bias",
     ),
@@ -589,7 +593,7 @@ FAULTS = (
         ("return (d * self.weight).to(d.dtype)", "return d"),
         damages="grad weight_h",
     ),
-    _sweep("slope of i left out", ("g * i * (1 - i)", "g * i"), damages="grad bias"),
+    _sweep("slope of i left out", ("masked(g, mask) * i * (1 - i)", "masked(g, mask) * i"), damages="grad bias"),
     _sweep("slope of o left out", ("tanh_c * o * (1 - o)", "tanh_c * o"), damages="grad bias"),
     _sweep("given c's gradient not forgotten", ("dc * self.forget[0]", "dc * 1"), damages="grad state c"),
     _sweep("dv scaled by d_h", ("(dy * d_x).flatten(2)", "(dy * d_h).flatten(2)"), damages="grad weight_x"),
@@ -673,13 +677,14 @@ FAULTS = (
     Fault(
         "each chunk starts from the given state",
         "states and layers",
-        (*ONE_STEP_A_CHUNK, *edits("custom_op", ("weights), s, into", "weights), LayerState(*start), into"))),
+        (*ONE_STEP_A_CHUNK, *edits("custom_op", ("sweep(inputs, s, into", "sweep(inputs, LayerState(*start), into"))),
         "deferred",
     ),
     # Packed sequences
     _packed(
         "rows run on past their end",
-        (_SEGMENTS, "cut = [(len(batch_sizes), batch_sizes[0])]; x = _padded(x, batch_sizes)"),
+        ("outs, ended, end = [], [], 0", "outs, ended, end = [], [], 0; x = _padded(x, batch_sizes)"),
+        ("in segments(batch_sizes):", "in [(len(batch_sizes), batch_sizes[0])]:"),
         ("return torch.cat(outs),", "return _unpadded(outs[0], batch_sizes),"),
         _PADDED,
         damages="h",
@@ -696,7 +701,7 @@ FAULTS = (
         ("outs.append(out", "s = LayerState(*(0 * part for part in s)); outs.append(out"),
         damages="out",
     ),
-    _packed("tokens of a segment row by row", ("tokens.unflatten(0, (steps, rows))", _BY_ROWS)),
+    _packed("tokens of a segment row by row", ("x[tokens].unflatten(0, (steps, rows))", _BY_ROWS)),
     _packed(
         "gradient of a row's own last state cut",
         ("ended.append([part[rows:] for", "ended.append([part[rows:].detach() for"),
@@ -718,5 +723,43 @@ FAULTS = (
     _sorted(
         "output unpacked in the sorted order",
         ("PackedSequence(out, batch_sizes, order, back)", "PackedSequence(out, batch_sizes)"),
+    ),
+    # Dropout
+    _dropped("mask of g before its tanh", "row_scaled", ("m(torch.tanh(y_g), kept[t])", "torch.tanh(m(y_g, kept[t]))")),
+    _dropped(
+        "mask on the cell",
+        "row_scaled",
+        (
+            "c = torch.sigmoid(y_f) * c + torch.sigmoid(y_i) *",
+            "c = m(torch.sigmoid(y_f) * c, kept[t]) + torch.sigmoid(y_i) *",
+        ),
+    ),
+    _dropped("mask on the output gate", "row_scaled", ("h = torch.sigmoid(y_o)", "h = m(torch.sigmoid(y_o), kept[t])")),
+    _dropped("what is kept of g not scaled", "dropout", ("g * kept * scale", "g * kept")),
+    _dropped("what is kept between layers not scaled", "dropout", ("x * mask.kept * mask.scale", "x * mask.kept")),
+    _dropped("scaled by 1 / p", "dropout", ("1 / (1 - p) if", "1 / p if")),
+    _dropped("dropped and kept exchanged", "dropout", ("bits > dropped", "bits <= dropped")),
+    _dropped("one mask for all steps", "dropout", ("mask.kept.unbind()", "[mask.kept[0]] * T")),
+    _dropped("masks a step late", "dropout", ("mask.kept.unbind()", "mask.kept.roll(1, 0).unbind()")),
+    _dropped("one mask for all rows", "dropout", ("mask.kept.unbind()", "mask.kept[:, :1].unbind()")),
+    _dropped("dropout in evaluation mode", "hyperlstm", ("(p if self.training else 0.0 for p in", "(p for p in")),
+    _dropped("dropout on the first layer's input", "hyperlstm", ("between if l else 0.0", "between")),
+    _dropped("no dropout between layers", "hyperlstm", ("between if l else 0.0", "0.0")),
+    _dropped(
+        "one probability for both", "hyperlstm", ("(self.dropout, self.recurrent_dropout))", "[self.dropout] * 2)")
+    ),
+    _dropped(
+        "gradient of i without g's mask",
+        "deferred",
+        ("masked(g, mask) * i", "g * i"),
+        damages="grad bias",
+        runs="deferred",
+    ),
+    _dropped(
+        "gradient of g without its mask",
+        "deferred",
+        ("masked(i * (1 - g * g), mask)", "i * (1 - g * g)"),
+        damages="grad bias",
+        runs="deferred",
     ),
 )

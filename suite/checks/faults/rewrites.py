@@ -41,7 +41,7 @@ _REORDERED = """\
                 + h_hat @ p.hyper_weight_s[k].T
                 + (h @ p.hyper_weight_h[k].T + x[t] @ p.hyper_weight_x[k].T)
 """
-_CELL = "torch.sigmoid(y_f) * c + torch.sigmoid(y_i) * torch.tanh(y_g)"
+_CELL = "torch.sigmoid(y_f) * c + torch.sigmoid(y_i) * m(torch.tanh(y_g), kept[t])"
 
 REWRITES = (
     _step("sums in another order", "sums", (_SUM, _REORDERED)),
@@ -63,7 +63,7 @@ REWRITES = (
     _step(
         "cell update fused",
         "fusing",
-        (_CELL, "torch.addcmul(torch.sigmoid(y_f) * c, torch.sigmoid(y_i), torch.tanh(y_g))"),
+        (_CELL, "torch.addcmul(torch.sigmoid(y_f) * c, torch.sigmoid(y_i), m(torch.tanh(y_g), kept[t]))"),
     ),
     _step(
         "sigmoid by tanh",
@@ -109,7 +109,7 @@ REWRITES = (
     _batched(
         "products with x step by step",
         "blocking",
-        ("F.linear(x_block, w_x)", "torch.stack([F.linear(x_t, w_x) for x_t in x_block])"),
+        ("F.linear(x[steps], w_x)", "torch.stack([F.linear(x_t, w_x) for x_t in x[steps]])"),
     ),
     _batched(
         "addmm taken apart", "fusing", ("torch.addmm(a_x_t + a_h, h_hat, w.w_s)", "(h_hat @ w.w_s + a_h + a_x_t)")

@@ -150,7 +150,7 @@ def _step(p: LayerParams, case: Case, dtype: torch.dtype) -> Asked:
     COUNTING.start()
     before = COUNTING.most
     with COUNTING:
-        out, _ = find("batched_cuda").run(p, x, s)
+        out, _ = find("batched_cuda").run(p, x, s, None)
         grads = torch.autograd.grad(out, p.present(), d_out)
     assert [grad.shape for grad in grads] == [q.shape for q in p.present()]
     return Asked(COUNTING.operators, COUNTING.moved, COUNTING.most - before)

@@ -381,18 +381,6 @@ def test_out_of_memory_in_a_capture(card: Card) -> None:
     assert modes(train, net, x) == {"graph"}
 
 
-def test_out_of_memory_in_the_capture_of_a_backward_pass(card: Card) -> None:
-    net, x = model(), draw()
-    train(net, x)  # captures the forward pass
-    card.fails = torch.OutOfMemoryError("CUDA out of memory.")
-    assert modes(train, net, x) == {"graph", "interpreted"}
-    assert batched_cuda.graph_bytes() == 0
-    card.fails, captures = None, card.seen.captures
-    for _ in range(graphs.LATE + 1):
-        assert modes(train, net, x) == {"interpreted"}
-    assert card.seen.captures == captures
-
-
 def test_out_of_memory_in_a_plain_run_gives_the_graphs_memory_to_it(
     card: Card, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,8 +39,8 @@ def gpu(device: torch.device) -> torch.device:
     return device
 
 
-def test_what_is_timed_has_both_passes_replayed_before() -> None:
-    assert DeviceEvents.least >= SETTLED + 1
+def test_what_is_timed_is_captured_and_replayed_twice_before() -> None:
+    assert DeviceEvents.least >= LATE + 2
 
 
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])

@@ -176,6 +176,14 @@ BUILDS = (
     build("text-size", TypeError, "^n_z: expected a positive integer, got '4'", n_z="4"),
     build("none-size", TypeError, "^n_layers: expected a positive integer, got None", n_layers=None),
     build("batch-first-none", TypeError, "^batch_first: expected True or False, got None", batch_first=None),
+    *(
+        build(f"{k}-{value}", error, f"^{k}: expected a probability from 0 to 1, got {value!r}", **{k: value})
+        for k in ("dropout", "recurrent_dropout")
+        for value, error in (
+            (1.5, ValueError), (-0.1, ValueError), (float("nan"), ValueError), ("0.1", TypeError), (True, TypeError),
+            (None, TypeError),
+        )
+    ),
     build("layer-norm-1", TypeError, "^layer_norm: expected True or False, got 1", layer_norm=1),
     build("dtype-int", TypeError, "^dtype: expected a floating-point torch.dtype, got torch.int32", dtype=torch.int32),
     build("dtype-complex", TypeError, "^dtype: expected a floating-point .* torch.complex64", dtype=torch.complex64),

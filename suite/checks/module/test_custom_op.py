@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM, batched_cpu, chunked_backward, names, why_unavailable
@@ -63,13 +64,16 @@ def test_chunks_of_any_length_give_the_same(
     assert worst.ratio <= 1, worst
 
 
+@pytest.mark.parametrize("mask", [False, True], ids=["plain", "dropout"])
 @pytest.mark.parametrize("keep", [0, 1, 2], ids=["nothing kept", "trajectory", "residuals"])
-def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device, keep: int) -> None:
+def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device, keep: int, mask: bool) -> None:
     model, x, state = model_and_input(name, device)
     model(x, state)  # registers the operator
     params = [p.detach().clone().requires_grad_(keep > 0) for p in model.layers[0].parameters()]
     start = [part[0].clone().requires_grad_(keep > 0) for part in state]
-    torch.library.opcheck(getattr(torch.ops.impls, name).default, (x.requires_grad_(keep > 0), params, start, keep))
+    kept = [torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5] * mask
+    arguments: tuple[Any, ...] = (x.requires_grad_(keep > 0), params, start, [], kept, 2.0, keep)
+    torch.library.opcheck(getattr(torch.ops.impls, name).default, arguments)
 
 
 @pytest.mark.parametrize("reentrant", [False, True], ids=["non-reentrant", "reentrant"])
@@ -97,6 +101,18 @@ def test_inference_mode_and_no_grad_give_the_same_output(name: str, device: torc
         out, last = model(x, state)
     assert torch.equal(out, expected)
     assert not any(part.requires_grad for part in last)
+
+
+@pytest.mark.parametrize("lengths", [[1, 1, 1], [2, 1, 1], [3, 2, 1], [1, 6, 3]], ids=str)
+def test_no_grad_gives_the_same_output_of_packed_sequences(name: str, device: torch.device, lengths: list[int]) -> None:
+    """Where nobody differentiates, states of fewer steps are kept than short sequences have, or of more."""
+    model, x, state = model_and_input(name, device)
+    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    out, last = model(packed, state)
+    with torch.no_grad():
+        again, ends = model(packed, state)
+    assert torch.equal(again.data, out.data)
+    assert all(torch.equal(a, b) for a, b in zip(ends, last, strict=True))
 
 
 def test_frozen_parameters_get_no_gradient_and_cost_no_product(

@@ -1,0 +1,56 @@
+// Which tokens each step of some sequences has.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include "threads.h"
+
+namespace hyperlstm {
+
+// Steps of sequences of any lengths, the longest first: a step has a token of each row that is still going.
+class Steps {
+ public:
+  // Of each step how many rows are going, which never rises.
+  explicit Steps(const std::vector<int64_t>& rows) : begins_{0} {
+    begins_.reserve(rows.size() + 1);
+    for (const int64_t n : rows) begins_.push_back(begins_.back() + n);
+  }
+
+  int64_t count() const { return static_cast<int64_t>(begins_.size()) - 1; }
+  int64_t tokens() const { return begins_.back(); }
+  // The first token of a step; of the last step and one, the number of all tokens.
+  int64_t begin(int64_t t) const { return begins_[t]; }
+  int64_t rows(int64_t t) const { return t < count() ? begins_[t + 1] - begins_[t] : 0; }
+
+  // Steps `begin` to `end` by themselves.
+  Steps part(int64_t begin, int64_t end) const {
+    std::vector<int64_t> rows;
+    for (int64_t t = begin; t < end; ++t) rows.push_back(this->rows(t));
+    return Steps(rows);
+  }
+
+  // The rows of group i of n, which have about as many tokens as those of the others.
+  Range share(int64_t i, int64_t n) const { return {boundary(i, n), boundary(i + 1, n)}; }
+
+ private:
+  int64_t boundary(int64_t i, int64_t n) const {
+    const int64_t B = rows(0);
+    if (rows(count() - 1) == B || i == 0 || i == n) return B * i / n;
+    const int64_t target = tokens() * i / n;
+    int64_t before = 0, length = count();
+    for (int64_t b = 0; b < B; ++b) {
+      while (rows(length - 1) <= b) --length;
+      if (std::abs(before - target) <= std::abs(before + length - target)) return b;
+      before += length;
+    }
+    return B;
+  }
+
+  std::vector<int64_t> begins_;
+};
+
+}  // namespace hyperlstm
