@@ -1,0 +1,28 @@
+"""The example trains, and goes on from its checkpoint as if it had never stopped."""
+
+from pathlib import Path
+
+import torch
+
+from suite.checks.module.example import EDGE, Training, Words, collate
+
+
+def test_it_learns_and_resumes_to_the_bit(tmp_path: Path, device: torch.device) -> None:
+    data = Words(every=20)
+    whole, path = Training(device), tmp_path / "checkpoint"
+    first = whole.epoch(data)
+    whole.save(path)
+    second = whole.epoch(data)
+    assert second < first < torch.tensor(EDGE + 1.0).log()
+    resumed = Training(device)
+    resumed.resume(path)
+    assert resumed.epoch(data) == second
+    for (name, p), q in zip(resumed.model.named_parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(p, q), name
+
+
+def test_batches_are_packed_without_padding() -> None:
+    batch = sorted(Words(every=500).words, key=len)
+    letters, following = collate(batch)
+    assert len(letters.data) == len(following.data) == sum(len(word) - 1 for word in batch)
+    assert torch.equal(letters.batch_sizes, following.batch_sizes)
