@@ -149,7 +149,7 @@ def test_the_answer_comes_first(results: Path) -> None:
     for folder in report.machines(results):
         text = markdown(answers(folder))
         if (folder / "bench.md").exists():
-            assert text.index("trains fastest in") < text.index("Verification ") < text.index("| workload |")
+            assert text.index("trains fastest in") < text.index("Verification is") < text.index("| workload |")
 
 
 def test_the_answer_says_what_is_fastest_and_right(tmp_path: Path) -> None:
@@ -164,7 +164,6 @@ def test_a_failure_turns_the_verdict_red() -> None:
     rows = pd.DataFrame([verified("row_scaled", 0.2), verified("batched", 1.5)])
     assert verdict(rows) == "**Verification is red**: batched in float32."
     assert verdict(rows[:1]).startswith("Verification is green: 1 implementations")
-    assert verdict(rows[:1].assign(sources="x")).startswith("Verification was green, of other sources than these: 1")
 
 
 def test_a_table_sorts_by_its_numbers_and_shows_them_in_words() -> None:

@@ -238,6 +238,18 @@ def test_the_larger_lstm_has_as_many_parameters_and_no_more() -> None:
         assert 0 <= ours - larger < step + case.I
 
 
+def test_the_recipe_of_the_paper_is_one_more_curve_and_reads_without_dropout() -> None:
+    options = study.parser().parse_args(["--device", "cpu"], study.Options())
+    recipes = [job for job in study_text.jobs(options) if job.subjects[0].endswith(study_text.RECIPE)]
+    assert [job.case.layer_norm for job in recipes] == [True]
+    model = study_text.seeded(f"batched{study_text.RECIPE}", replace(TINY, layer_norm=True))
+    assert isinstance(model.recurrent, HyperLSTM)
+    assert model.recurrent.recurrent_dropout == 0.1
+    ids = torch.arange(4000) % TINY.I
+    assert study_text.bits_per_character(model, ids) == study_text.bits_per_character(model, ids)
+    assert model.training
+
+
 def test_bits_of_a_model_that_knows_nothing_are_those_of_its_classes() -> None:
     model = study_text.seeded(LSTM.name, TINY)
     nn.init.zeros_(model.softmax.weight)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM
 from impls.convert import to_labml
+from impls.registry import resolve
 from suite.shared import measure
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.corpus import text
@@ -23,6 +24,9 @@ from suite.shared.work import refusal
 
 #: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
 LARGER_LSTM = f"{LSTM.name}, as many parameters"
+#: Of the paper's character models, which have layer norm too: one more curve, of the implementation that "auto" takes.
+RECURRENT_DROPOUT = 0.1
+RECIPE = f", recurrent dropout {RECURRENT_DROPOUT:g}"
 #: The last part of the text, which nothing trains on.
 HELD_OUT = 0.1
 #: Shares of the training time after which the held-out text is read; the clock stands still meanwhile.
@@ -35,15 +39,28 @@ State = tuple[Tensor, ...]
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each model: one for each subject, and for the LSTM one more of another width."""
+    """Return a job for each model: one for each subject, one of the LSTM in another width, and one of the recipe."""
     case = WORKLOADS[options.workload]
     return [
         Job("text", name, (name,), replace(case, layer_norm=norm), dtype, options.device, seconds=options.seconds)
         for dtype in options.dtype
         for norm in options.layer_norms
         for subject in options.chosen(norm, dtype)
-        for name in ((LSTM.name, LARGER_LSTM) if subject.name == LSTM.name else (subject.name,))
+        for name in (subject.name, *_further(subject.name, norm, options.device, dtype))
     ]
+
+
+def _further(subject: str, layer_norm: bool, device: str, dtype: str) -> list[str]:
+    """Return what else is trained where a subject is."""
+    if subject == LSTM.name:
+        return [LARGER_LSTM]
+    fastest = resolve("auto", torch.device(device), getattr(torch, dtype)).name
+    return [subject + RECIPE] if layer_norm and subject == fastest else []
+
+
+def _subject(name: str) -> str:
+    """Return the name of the subject that a model is a variant of, or that it is."""
+    return name.split(",")[0]
 
 
 class CharModel(nn.Module):
@@ -73,12 +90,13 @@ def seeded(name: str, case: Case) -> CharModel:
     if name in (LSTM.name, LARGER_LSTM):
         model.recurrent = nn.LSTM(case.I, width, case.L)
         return model
-    ours = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm)
+    dropout = RECURRENT_DROPOUT if name.endswith(RECIPE) else 0.0
+    ours = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, recurrent_dropout=dropout)
     if name == LABML.name:
         model.recurrent = LABML.build(case, torch.float32, torch.device("cpu"))
         model.recurrent.load_state_dict(to_labml(ours.state_dict()))
     else:
-        ours.impl = name
+        ours.impl = _subject(name)
         model.recurrent = ours
     return model
 
@@ -130,7 +148,7 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Train one model for its time and yield a row at each checkpoint, the start first."""
     (name,) = job.subjects
     case, dtype, device = job.case, job.torch_dtype, job.torch_device
-    reason = refusal(find(LSTM.name if name == LARGER_LSTM else name), case, dtype, device)
+    reason = refusal(find(_subject(name)), case, dtype, device)
     if reason is not None:
         yield job.row("curve", name, status=f"refused: {reason}")
         return
@@ -201,6 +219,7 @@ def bits_per_character(model: CharModel, ids: Tensor) -> float:
     own = recurrent.impl if isinstance(recurrent, HyperLSTM) else ""
     streams = Streams.of(ids, 50, READERS)
     total, state = 0.0, None
+    model.eval()
     if isinstance(recurrent, HyperLSTM):
         recurrent.impl = "auto"
     with torch.no_grad():
@@ -210,4 +229,5 @@ def bits_per_character(model: CharModel, ids: Tensor) -> float:
             total += nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten()).item()
     if isinstance(recurrent, HyperLSTM):
         recurrent.impl = own
+    model.train()
     return total / len(streams) / math.log(2)
