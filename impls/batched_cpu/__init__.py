@@ -1,4 +1,4 @@
-"""The loops over steps in compiled code: each thread takes its batch rows through all steps, one fused pass a phase."""
+"""The loops over steps in compiled code: groups of threads take rows through all steps, one fused pass a phase."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
