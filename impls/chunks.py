@@ -1,5 +1,6 @@
 """How many steps of a sequence have their arrays in memory at a time, by device."""
 
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,23 @@ def limited(device_type: str, **changed: Any) -> Iterator[None]:
         _LIMITS.update(before)
 
 
+class _OfThread(threading.local):
+    share = 1.0
+
+
+_of_thread = _OfThread()
+
+
+@contextmanager
+def share(of_limit: float) -> Iterator[None]:
+    """Give chunks this share of what the `Limits` allow while this is open, in this thread."""
+    before, _of_thread.share = _of_thread.share, of_limit
+    try:
+        yield
+    finally:
+        _of_thread.share = before
+
+
 def bounds(most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[int]:
     """Return where T steps are cut into chunks of nearly equal length: 0, the first step of each further chunk, T.
 
@@ -67,7 +85,7 @@ def bounds(most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 
     rows: the most steps times batch rows of a chunk.
     """
     step = numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
-    n = -(-T // max(1, min(most // step, rows // max(B, 1))))
+    n = -(-T // max(1, min(int(most * _of_thread.share) // step, rows // max(B, 1))))
     return [T * i // n for i in range(n + 1)]
 
 

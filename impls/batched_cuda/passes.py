@@ -18,11 +18,15 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import dlpack
 from torch.utils._pytree import tree_leaves
 
+from ..chunks import share
 from ..sweeps import Forward, Gradient
 from . import launching
 from .graphs import Graph, Graphs, Pool
 
 R = TypeVar("R")
+#: The share of a chunk's memory that is left to it in a graph, which also holds copies, and to the calls before it is
+#: captured, which load its kernels. More chunks cost a graph nothing: they are launched with it.
+CHUNK = 1 / 2
 #: The most steps of one graph, which has a few nodes a step; a longer sequence is several.
 STEPS = 512
 
@@ -114,7 +118,7 @@ class Passes:
         with _on(x) as stream:
             if stream is None:
                 return _plain("forward", len(x), lambda: self._forward(x, params, start, keep))
-            with _lock:
+            with _lock, share(CHUNK):
                 if len(x) > STEPS:
                     return self._forward_by_parts(x, params, start, keep, stream)
                 made, source = self._ahead(x, params, start, keep, stream)
@@ -136,7 +140,7 @@ class Passes:
         with _on(x) as stream:
             if stream is None:
                 return _plain("backward", len(x), lambda: self._gradient(*known, *d, needs))
-            with _lock:
+            with _lock, share(CHUNK):
                 if len(x) > STEPS:
                     return self._gradient_by_parts(*known, *d, needs, stream)
                 source = next((one for one in _graphs if _left(one, trajectory, stream)), None)

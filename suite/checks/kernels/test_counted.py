@@ -19,6 +19,9 @@ OPERATORS = 40
 #: The most that it copies at char-ptb in bfloat16: x, the parameters, out, the states and the gradients, each once.
 MOVED = 0.15e9
 
+#: What graphs may hold as a multiple of what a step of plain launches has in memory.
+HELD = 1.1
+
 
 @pytest.fixture(scope="module")
 def counted() -> pd.DataFrame:
@@ -40,6 +43,13 @@ def test_a_replayed_step_copies_what_must_move(counted: pd.DataFrame) -> None:
     rows = counted[(counted["workload"] == "char-ptb") & (counted["dtype"] == "bfloat16")]
     assert set(rows["layer_norm"]) == {"off", "on"}
     assert (rows["moved_bytes"] <= MOVED).all()
+
+
+def test_graphs_hold_little_more_than_launches_allocate(counted: pd.DataFrame) -> None:
+    # One sequence alone has little in memory but the parameters, which a graph has a copy of.
+    rows = counted[counted["B"] > 1]
+    assert len(rows) > 2
+    assert (rows["held_bytes"] <= HELD * rows["plain_bytes"]).all()
 
 
 def test_a_long_sequence_asks_as_much_for_each_of_its_parts(counted: pd.DataFrame) -> None:
