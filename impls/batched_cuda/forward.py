@@ -1,4 +1,4 @@
-"""The forward sweep: which phase follows which, on what, in which tiles."""
+"""The forward sweep: one launch for all steps, or which phase of a step follows which, on what, in which tiles."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from ..definition import CellNorms, LayerParams, LayerState, embedding_bias
 from . import forward_kernels as kernels
 from . import tiles
+from .forward_sequence import forward_sequence
 from .target import Target, dense, dense_norms
 
 
@@ -43,6 +44,28 @@ def weights(p: LayerParams) -> Weights:
 
 def steps(target: Target, vx: Tensor, before: LayerState, w: Weights, to: LayerState) -> None:
     """Run K steps forward: vx [K, B, 4H + 4S], the state before [B, *], states after each step to write, [K, B, *]."""
+    cut = tiles.sequence(w.w_h.shape[-1], w.w_s.shape[-1], vx.dtype, w.norms.weight is not None)
+    if cut is None:
+        _in_phases(target, vx, before, w, to)
+    else:
+        _in_one_launch(target, cut, vx, before, w, to)
+
+
+def _in_one_launch(
+    target: Target, cut: tiles.Sequence, vx: Tensor, before: LayerState, w: Weights, to: LayerState
+) -> None:
+    *weights, norms, hyper_norms = w
+    (K, B, _), H, S, Z = vx.shape, w.w_h.shape[-1], w.w_s.shape[-1], w.w_d.shape[-1]
+    here, normed = 4 * Z <= 64, norms.weight is not None
+    ZS = tiles.padded(4 * Z) if here else min(cut.depth, tiles.padded(Z))
+    sizes = {"H": H, "S": S, "Z": Z, "ZS": ZS, "EMBED": here, "NORM": "later" if normed else "no"}
+    z = None if here else vx.new_empty(B, 12 * Z)
+    y, a = (vx.new_empty(B, 4 * F, dtype=torch.float32) if normed else None for F in (H, S))
+    run = target.by_program(forward_sequence, cut, B, **sizes)
+    run(vx, *before, *weights, z, y, a, *norms, *hyper_norms, *to, K, B)
+
+
+def _in_phases(target: Target, vx: Tensor, before: LayerState, w: Weights, to: LayerState) -> None:
     h, c, h_hat, c_hat = before
     to_h, to_c, to_h_hat, to_c_hat = to
     w_h, hyper_w_h, w_s, w_z, b_z, w_d, bias, hyper_bias, main_norms, hyper_norms = w

@@ -48,6 +48,20 @@ def finish(
 
 
 @triton.jit
+def finish_rows(
+    y, c_prev, h_to, c_to, rows, at, at_prev, live, weight, bias, c_weight, c_bias,
+    F: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Write h and c [*, F] of some rows from their gates y [B, 4F] before their layer norm."""
+    units = tl.arange(0, WHOLE)
+    inside = live[:, None] & (units < F)[None, :]
+    i, f, g, o = load4(starts(y, rows, 4 * F)[:, None] + units[None, :], inside, F)
+    finish(
+        i, f, g, o, c_prev, inside, units, h_to, c_to, at, at_prev, weight, bias, c_weight, c_bias, F, True
+    )  # fmt: skip
+
+
+@triton.jit
 def norm4(i, f, g, o, inside, units, live, weight, bias, F: tl.constexpr):
     """Return the four normalised gates of a tile that holds whole rows; weight, bias [4, F]."""
     w_i, w_f, w_g, w_o = load4_row(weight, units, live, F)
@@ -63,9 +77,23 @@ def hyper_gates(
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write h_hat_t and c_hat_t from h_{t-1}, h_hat_{t-1}; where NORM is "later" the gates y [B, 4S] instead."""
-    rows, units, live, known = corner(B, S, ROWS, UNITS)
-    inside = live[:, None] & known[None, :]
+    rows, units, live, _ = corner(B, S, ROWS, UNITS)
     at, at_prev = t.to(tl.int64) * B + rows, prev.to(tl.int64) * B + rows
+    hyper_tile(
+        vx, h, h_hat, c_hat, w_h, w_s, bias, h_hat_to, c_hat_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
+        rows, at, at_prev, live, units, H, S, NORM, ROWS, UNITS, DEPTH, PRECISION,
+    )  # fmt: skip
+
+
+@triton.jit
+def hyper_tile(
+    vx, h, h_hat, c_hat, w_h, w_s, bias, h_hat_to, c_hat_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
+    rows, at, at_prev, live, units, H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Do a tile of `hyper_gates`, whose rows are `at` and before the step `at_prev`."""
+    known = units < S
+    inside = live[:, None] & known[None, :]
     a_x = starts(vx, at, 4 * H + 4 * S)[:, None] + 4 * H + units[None, :]
     b_i, b_f, b_g, b_o = load4_row(bias, units, known, S)
 
@@ -92,8 +120,17 @@ def embed(
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write z_t [B, 12Z] from h_hat_t, for sizes at which the main phase's tiles should not each compute it."""
-    rows, units, live, known = corner(B, Z12, ROWS, UNITS)
-    at = t.to(tl.int64) * B + rows
+    rows, units, live, _ = corner(B, Z12, ROWS, UNITS)
+    embed_tile(h_hat, w_z, b_z, z, rows, t.to(tl.int64) * B + rows, live, units, S, Z12, ROWS, UNITS, DEPTH, PRECISION)
+
+
+@triton.jit
+def embed_tile(
+    h_hat, w_z, b_z, z, rows, at, live, units, S: tl.constexpr, Z12: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Do a tile of `embed`, whose rows are `at`."""
+    known = units < Z12
     acc = tl.zeros((ROWS, UNITS), dtype=tl.float32) + load_row(b_z, units, known, Z12)[None, :]
     acc = product(acc, starts(h_hat, at, S), live, w_z, units, known, S, DEPTH, PRECISION)
     tl.store(starts(z, rows, Z12)[:, None] + units[None, :], acc, mask=live[:, None] & known[None, :])
@@ -160,9 +197,24 @@ def main_gates(
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write h_t and c_t from h_{t-1} and, if EMBED, h_hat_t, else z_t; where NORM is "later" y [B, 4H] instead."""
-    rows, units, live, known = corner(B, H, ROWS, UNITS)
-    inside = live[:, None] & known[None, :]
+    rows, units, live, _ = corner(B, H, ROWS, UNITS)
     at, at_prev = t.to(tl.int64) * B + rows, prev.to(tl.int64) * B + rows
+    main_tile(
+        vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
+        rows, at, at_prev, live, units, H, S, Z, ZS, EMBED, NORM, ROWS, UNITS, DEPTH, PRECISION,
+    )  # fmt: skip
+
+
+@triton.jit
+def main_tile(
+    vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
+    rows, at, at_prev, live, units,
+    H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, ZS: tl.constexpr, EMBED: tl.constexpr, NORM: tl.constexpr,
+    ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Do a tile of `main_gates`, whose rows are `at` and before the step `at_prev`."""
+    known = units < H
+    inside = live[:, None] & known[None, :]
     zero = tl.zeros((ROWS, UNITS), dtype=tl.float32)
     i, f, g, o = gates_product(
         zero, zero, zero, zero, starts(h, at_prev, H), live, w_h, units, known, H, H, DEPTH, PRECISION

@@ -55,6 +55,23 @@ class Target:
         }
         return lambda *given: self.launch(kernel, grid, given, constants)
 
+    def by_program(self, kernel: Any, cut: tiles.Sequence, B: int, **sizes: Any) -> Phase:
+        """Return the launch of a kernel whose programs have some of B rows for themselves."""
+        constants = {
+            **sizes,
+            "ROWS": cut.rows,
+            "UNITS": cut.units,
+            "S_UNITS": cut.s_units,
+            "WHOLE": cut.whole,
+            "S_WHOLE": cut.s_whole,
+            "DEPTH": cut.depth,
+            "PRECISION": self.precision,
+            "num_warps": cut.warps,
+            "num_stages": 2,
+            **_OPTIONS,
+        }
+        return lambda *given: self.launch(kernel, (-(-B // cut.rows),), given, constants)
+
     def by_row(self, kernel: Any, rows: int, F: int, **sizes: Any) -> Phase:
         """Return the phase that runs a kernel with one program for each row of F numbers."""
         block, warps = tiles.along(F)

@@ -123,6 +123,33 @@ def padded(n: int) -> int:
     return max(16, 1 << (n - 1).bit_length())
 
 
+class Sequence(NamedTuple):
+    """How a program goes over all steps of its rows: tiles of both LSTMs, whole rows of both, the step along sums."""
+
+    rows: int
+    units: int
+    s_units: int
+    whole: int
+    s_whole: int
+    depth: int
+    warps: int
+
+
+#: The largest H + S for which a program owns rows with all their units.
+ALONE = 256
+
+
+def sequence(H: int, S: int, dtype: torch.dtype, normed: bool) -> Sequence | None:
+    """Return how one launch does all steps, or None where a step's phases are launched: by size alone."""
+    if H + S > ALONE:
+        return None
+    whole, s_whole = padded(H), padded(S)
+    # Half as many numbers a warp as elsewhere, since all phases' pointers live at once; layer norm holds whole rows.
+    warps = 2 * _WARPS if normed else _WARPS
+    units, s_units = (min(n, warps * 8) for n in (whole, s_whole))
+    return Sequence(_ROWS[0], units, s_units, whole, s_whole, 128 // dtype.itemsize, warps)
+
+
 class RowBlock(NamedTuple):
     """How a program goes along a row: numbers at a time, and warps."""
 

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from impls.batched_cuda.tiles import Card
 
 _BASE = WORKLOADS["char-ptb"]
-#: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.
+#: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z,
+#: and the largest that one launch takes for a sequence.
 SIZES: dict[str, Case] = {
     **{name: WORKLOADS[name] for name in ("char-ptb", "enwik8", "handwriting", "medium", "small")},
     **{f"B {B}": replace(_BASE, B=B) for B in (512, 768, 1024, 2048, 4096)},
     "H 513": replace(_BASE, H=513),
     **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
+    **{f"H {H}, S {S}, Z {Z}": replace(_BASE, H=H, S=S, Z=Z) for H, S, Z in ((192, 64, 4), (129, 127, 33))},
 }
 #: Compute capabilities, ten to the whole number: A100, A10, L4, H100, B200, RTX 5090.
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
@@ -62,7 +64,12 @@ EVERYWHERE = ((BFLOAT16, False), (BFLOAT16, True), (TF32, False))
 #: registers to spare shows both.
 ONCE = ((FLOAT16, False, 90), (TF32, True, 80), (FLOAT32, False, 80))
 #: (size, arithmetic, layer norm) that `verify` compiles.
-SOME = (("char-ptb", BFLOAT16, True), ("char-ptb", TF32, False), ("B 1024", BFLOAT16, False))
+SOME = (
+    ("char-ptb", BFLOAT16, True),
+    ("char-ptb", TF32, False),
+    ("B 1024", BFLOAT16, False),
+    ("small", BFLOAT16, False),
+)
 
 #: The most a kernel may spill, in bytes a thread.
 SPILL = 128

@@ -19,15 +19,17 @@ from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import launched
 from suite.checks.kernels.precompile import precompile
 from suite.conftest import Keep, Record
-from suite.shared.cases import INTERPRETED, VERIFY, Case
+from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
 from suite.shared.children import rows_of
 
 pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
     pytest.mark.thorough("kernels interpreted, and compiled for a card that is not here"),
 ]
-PHASES = {"hyper_gates", "main_gates", "rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
+BACKWARD = {"rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
+KERNELS = {"forward_sequence", "hyper_gates", "main_gates", *BACKWARD}
 PRECOMPILED = VERIFY[0]
+STEPS = 5
 #: What `planted.py` plants, whose Triton must not be imported here.
 PLANTED = (
     "shifted: written by two programs",
@@ -76,7 +78,7 @@ def test_kernels_fit_the_card(
     rows = compiled[compiled["capability"] == capability]
     for row in rows.to_dict("records") if request.config.getoption("--all-kernels") else ():
         keep("kernels", **row)
-    assert set(rows["kernel"]) >= PHASES
+    assert set(rows["kernel"]) >= KERNELS
     wrong = [
         f"{row.kernel} in {row.arithmetic} at {row.size}: {found}"
         for row in rows.itertuples()
@@ -118,9 +120,10 @@ def test_tf32_operands_are_rounded_to_nearest(verdicts: pd.DataFrame) -> None:
 
 def test_no_argument_multiplies_compilations() -> None:
     """No alignment, no value: what was compiled before a run, or by a plain launch, is what a graph's replay needs."""
-    case = replace(PRECOMPILED, layer_norm=True)
-    started = {launch.kernel for sweep in launched(case, H100, torch.float32, "ieee") for launch in sweep}
-    assert {kernel.fn.__name__ for kernel in started} >= PHASES
+    cases = (replace(WORKLOADS[name], layer_norm=True) for name in ("small", "char-ptb", "enwik8"))
+    sweeps = [sweep for case in cases for sweep in launched(case, H100, torch.float32, "ieee")]
+    started = {launch.kernel for sweep in sweeps for launch in sweep}
+    assert {kernel.fn.__name__ for kernel in started} >= KERNELS
     for kernel in started:
         assert all(p.is_constexpr or p.do_not_specialize for p in kernel.params), kernel.fn.__name__
 
@@ -135,7 +138,12 @@ def test_a_launch_finds_what_was_compiled_before(tmp_path: Path, monkeypatch: py
     precompile([(PRECOMPILED, "float16")], torch.device("cuda"))
     made = set(tmp_path.rglob("*.cubin"))
     kernels = set(ahead.kernels(PRECOMPILED, ahead.FLOAT16, 90, H100))
-    assert len(made) == len(kernels) > len(PHASES)
+    assert len(made) == len(kernels) > len(BACKWARD)
     for kernel in kernels:
         ahead.build(kernel)
     assert set(tmp_path.rglob("*.cubin")) == made
+
+
+@pytest.mark.parametrize(("name", "launches"), [("small", 1), ("medium", 2 * STEPS), ("char-ptb", 2 * STEPS)])
+def test_a_small_model_goes_forward_in_one_launch(name: str, launches: int) -> None:
+    assert len(launched(WORKLOADS[name], H100, torch.bfloat16, "ieee", STEPS).forward) == launches
