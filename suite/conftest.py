@@ -91,7 +91,7 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
     if (reason := why_unavailable(name, device, dtype)) is not None:
         return reason
     if find(name).compiles_each_size and case not in VERIFY_COMPILING:
-        return f"{name} compiles anew for each size; it is checked on {len(VERIFY_COMPILING)} cases and before timing."
+        return f"{name} compiles anew for each size, so {len(VERIFY_COMPILING)} cases are checked."
     return ""
 
 

@@ -33,7 +33,7 @@ SETTLED = LATE + 1
 @pytest.fixture
 def gpu(device: torch.device) -> torch.device:
     """Return the GPU, or skip with the reason why the implementation does not run on the device of this run."""
-    reason = why_unavailable(NAME, device if device.type == "cuda" else "cuda")
+    reason = why_unavailable(NAME, device)
     if device.type != "cuda" or reason is not None:
         pytest.skip(reason or f"Needs --device cuda, this run is on {device.type}.")
     return device

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
@@ -18,9 +20,6 @@ from impls.convert import from_labml, to_labml
 from suite.conftest import skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import STATE_NAMES, draw, implementation
-
-safetensors = pytest.importorskip("safetensors.torch", reason="Needs safetensors, a file format of parameters.")
-SafetensorError = pytest.importorskip("safetensors").SafetensorError
 
 #: Of three packed sequences.
 SIZES = torch.tensor([3, 2, 1])
@@ -62,7 +61,7 @@ class Good:
 
     def safetensors(self) -> bytes:
         """Return what safetensors makes of the state_dict."""
-        safetensors.save_file(self.model.state_dict(), self.folder / "saved")
+        save_file(self.model.state_dict(), self.folder / "saved")
         return (self.folder / "saved").read_bytes()
 
     def load(self, content: bytes) -> object:
@@ -373,10 +372,10 @@ FILES = (
     ),
     Bad(
         "safetensors-truncated",
-        lambda good: good.model.load_state_dict(safetensors.load_file(good.file(good.safetensors()[:-9]))),
+        lambda good: good.model.load_state_dict(load_file(good.file(good.safetensors()[:-9]))),
         SafetensorError, "(?i)incomplete",
     ),
-    Bad("safetensors-text", lambda good: safetensors.load_file(good.file(b"x" * 99)), SafetensorError, "(?i)header"),
+    Bad("safetensors-text", lambda good: load_file(good.file(b"x" * 99)), SafetensorError, "(?i)header"),
 )  # fmt: skip
 
 CONVERSIONS = (
