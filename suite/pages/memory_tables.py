@@ -24,7 +24,11 @@ PARTS = {
 
 
 #: What else the ledger shows of a step, where rows have it.
-BESIDE = {"of the peak graphs": "graph_bytes", "reserved": "reserved_bytes"}
+BESIDE = {
+    "peak without residuals": "recomputed_bytes",
+    "of the peak graphs": "graph_bytes",
+    "reserved": "reserved_bytes",
+}
 
 
 def ledger_table(rows: pd.DataFrame) -> Sheet:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from impls import names
+from impls.chunks import limited
+from impls.registry import find as find_impl
 from suite.shared import measure, work
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.fits import Line, fit
@@ -106,7 +108,8 @@ def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devic
 
     parameter: the model. kept: what the forward pass leaves for the backward pass, the output included. gradient: what
     the step leaves. workspace: the peak without what was kept and the gradients; none where these two are never whole
-    at once. peak and reserved: see `peak`.
+    at once. peak and reserved: see `peak`. recomputed: of a hand-written gradient, the peak where the forward pass
+    leaves no residuals.
     """
     parameters = measure.kept_bytes(lambda: subject.build(case, dtype, device), device)
     model, x = subject.build(case, dtype, device), work.example(case, dtype, device)
@@ -117,6 +120,9 @@ def ledger(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devic
     most = peak(subject, case, dtype, device)
     workspace = max(0, most["peak_bytes"] - kept - gradients)
     own = {"parameter_bytes": parameters, "kept_bytes": kept, "gradient_bytes": gradients, "workspace_bytes": workspace}
+    if subject.name in names() and find_impl(subject.name).hand_written:
+        with limited(device.type, residuals=False):
+            own["recomputed_bytes"] = peak(subject, case, dtype, device)["peak_bytes"]
     return own | most
 
 

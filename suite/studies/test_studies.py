@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from impls import HyperLSTM, registry
+from impls.chunks import limited
 from suite import study
 from suite.pages.memory_tables import longest_table, tensor_line
 from suite.pages.payback_tables import payback_table
@@ -111,6 +112,13 @@ def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
     assert 4 * numbers == found["parameter_bytes"] <= found["gradient_bytes"] < 4 * numbers + 64 * 20
     assert found["kept_bytes"] > 4 * TINY.T * TINY.B * TINY.H
     assert found["peak_bytes"] <= found["kept_bytes"] + found["gradient_bytes"] + found["workspace_bytes"]
+
+
+def test_the_ledger_shows_what_a_step_takes_without_residuals() -> None:
+    with limited("cpu", forward=1, rows=4):  # chunks that are small beside the sequence
+        found = study_memory.ledger(find("deferred"), replace(TINY, T=60), torch.float32, CPU)
+    assert 0 < found["recomputed_bytes"] < found["peak_bytes"]
+    assert "recomputed_bytes" not in study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
 
 
 # The LSTM's own workspace grows by pages, which are small only beside a larger limit.
