@@ -28,6 +28,9 @@ from suite.shared.results import RESULTS
 from suite.shared.rows import TABLES, table
 from suite.shared.trust import sources
 
+#: One process makes what these tests share.
+pytestmark = pytest.mark.xdist_group("report")
+
 VOID = {"meta", "br", "hr", "img", "link"}
 
 
