@@ -115,7 +115,7 @@ class Job:
 
 
 def run(
-    job: Job, module: str, *arguments: str, log: Path, environment: Mapping[str, str] | None = None
+    job: Job, module: str, *arguments: str, log: Path, environment: Mapping[str, str | None] | None = None
 ) -> tuple[list[Row], str]:
     """Do a job in `python -m <module> <arguments> JOB.json`; return the rows that it left and how it ended."""
     with tempfile.TemporaryDirectory() as folder:

@@ -15,6 +15,8 @@ _PYTEST = (
     *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist"),
     *("--benchmark-disable-gc", "--benchmark-timer", "suite.shared.stopwatch.measured"),
 )
+#: pytest-benchmark measures nothing where this tells that several processes share the tests.
+_WORKER = {"PYTEST_XDIST_WORKER": None}
 
 
 def run(job: Job, raw: Path, log: Path) -> list[Row]:
@@ -28,7 +30,7 @@ def run(job: Job, raw: Path, log: Path) -> list[Row]:
         part = replace(job, layer_norms=remaining)
         again = "" if remaining == job.layer_norms else "-again"
         to = str(raw.with_stem(f"{raw.stem}{again}"))
-        found, ended = jobs.run(part, "pytest", *_PYTEST, "--benchmark-json", to, "--job", log=log)
+        found, ended = jobs.run(part, "pytest", *_PYTEST, "--benchmark-json", to, "--job", log=log, environment=_WORKER)
         measured = {(row["layer_norm"], row["pass"]): row for row in found}
         for case in part.cases:
             label = "failed: no row" if ended == "ok" else ended

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
+from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM
 from impls.chunks import limited
 from impls.registry import find
 from suite.shared.cases import Case
-from suite.shared.compare import STATE_NAMES, Results, agree, draw, implementation, same
+from suite.shared.compare import DRAWS, STATE_NAMES, Results, agree, draw, implementation, same
 from suite.shared.measure import peak_bytes
 
 CASE = Case(T=3, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True)
@@ -60,15 +61,24 @@ def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
 
 def given(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Given:
     """Return draw 0 of a case."""
-    params, x, _, cotangents = draw(case, 0, dtype, device)
-    model = implementation(name)(case, dtype, device)
-    model.load_state_dict(params)
+    return _drawn(implementation(name)(case, dtype, device), case, dtype, device)
+
+
+def _drawn(
+    model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0, to: Module | None = None
+) -> Given:
+    """Return a draw of a case, with its parameters in the model, or in what was made of it."""
+    params, x, _, cotangents = draw(case, seed, dtype, device)
+    (to or model).load_state_dict(params)
     return Given(model, x, cotangents)
 
 
-def _agrees(results: Results, case: Case, device: torch.device, draws: int = 1) -> None:
-    """Hold results, stacked over draws, against the oracle by the tolerance rule."""
-    agree(results if draws > 1 else {name: value[None] for name, value in results.items()}, case, device, draws)
+def _agrees(
+    results: Callable[[Given], Results], model: HyperLSTM, case: Case, device: torch.device, to: Module | None = None
+) -> None:
+    """Hold results of every draw, stacked, against the oracle by the tolerance rule; to: as in `_drawn`."""
+    found = [results(_drawn(model, case, torch.float32, device, seed, to)) for seed in range(DRAWS)]
+    agree({key: torch.stack([one[key] for one in found]) for key in found[0]}, case, device, DRAWS)
 
 
 def autocast(dtype: torch.dtype) -> Check:
@@ -116,7 +126,7 @@ def compile_fullgraph(name: str, device: torch.device) -> None:
     """Check forward and backward in one graph without a break; aot_eager traces as inductor does."""
     traced = given(name, device, TRACED)
     traced.model.compile(backend="aot_eager", fullgraph=True)
-    _agrees(traced.results(), TRACED, device)
+    _agrees(Given.results, traced.model, TRACED, device)
 
 
 def export(name: str, device: torch.device) -> None:
@@ -129,31 +139,40 @@ def export(name: str, device: torch.device) -> None:
         torch.export.save(program, file)
         file.seek(0)
         loaded = torch.export.load(file).module()
-        whole = outputs(*loaded(torch.cat([x, x.flip(1)], dim=1)))
-    _agrees({key: value[:, :B] for key, value in whole.items()}, TRACED, device)
-    _agrees({key: value[:, B:].flip(1) for key, value in whole.items()}, TRACED, device)
+
+    def results(one: Given, second: bool) -> Results:
+        with torch.no_grad():
+            whole = outputs(*loaded(torch.cat([one.x, one.x.flip(1)], dim=1)))
+        return {key: value[:, B:].flip(1) if second else value[:, :B] for key, value in whole.items()}
+
+    for second in (False, True):
+        _agrees(partial(results, second=second), model, TRACED, device, to=loaded)
 
 
 def functional(name: str, device: torch.device) -> None:
     """Check grad of a functional_call with parameters that are not the module's own."""
-    model, x, cotangents = given(name, device)
-    params = {key: p.detach().clone() for key, p in model.named_parameters()}
-    model.reset_parameters()
-    untouched = copy.deepcopy(model.state_dict())
-    grads, found = _gradients(model, params, x, cotangents)
-    _agrees(found | grads, CASE, device)
-    same(model.state_dict(), untouched)
+
+    def results(one: Given) -> Results:
+        model, x, cotangents = one
+        params = {key: p.detach().clone() for key, p in model.named_parameters()}
+        model.reset_parameters()
+        untouched = copy.deepcopy(model.state_dict())
+        grads, found = _gradients(model, params, x, cotangents)
+        same(model.state_dict(), untouched)
+        return found | grads
+
+    _agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
 
 
 def ensemble(name: str, device: torch.device) -> None:
-    """Check vmap over two models' parameters, of forward and gradient."""
+    """Check vmap over several models' parameters, of forward and gradient."""
     model = implementation(name)(CASE, torch.float32, device)
-    draws = [draw(CASE, seed, torch.float32, device) for seed in range(2)]
+    draws = [draw(CASE, seed, torch.float32, device) for seed in range(DRAWS)]
     params = {key: torch.stack([one.params[key] for one in draws]) for key in draws[0].params}
     x = torch.stack([one.x for one in draws])
     cotangents = tuple(torch.stack(parts) for parts in zip(*(one.cotangents for one in draws), strict=True))
     grads, found = vmap(lambda *q: _gradients(model, *q))(params, x, cotangents)
-    _agrees(found | grads, CASE, device, draws=2)
+    agree(found | grads, CASE, device, DRAWS)
 
 
 def _gradients(
@@ -172,14 +191,16 @@ def _gradients(
 
 def jacobian(name: str, device: torch.device) -> None:
     """Check the Jacobian by x, which holds the gradient for any cotangent."""
-    model, x, cotangents = given(name, device)
 
-    def call(x: Tensor) -> tuple[Tensor, ...]:
-        out, last = model(x)
-        return (out, *last)
+    def results(one: Given) -> Results:
+        def call(x: Tensor) -> tuple[Tensor, ...]:
+            out, last = one.model(x)
+            return (out, *last)
 
-    parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(cotangents, jacrev(call)(x), strict=True)]
-    _agrees({"grad x": torch.stack(parts).sum(0)}, CASE, device)
+        parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(one.cotangents, jacrev(call)(one.x), strict=True)]
+        return {"grad x": torch.stack(parts).sum(0)}
+
+    _agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
 
 
 def checkpointing(name: str, device: torch.device) -> None:
