@@ -69,13 +69,13 @@ def pytest(session: nox.Session, *arguments: str) -> None:
 @nox.session
 @nox.parametrize("triton", ["newest", "of-torch-cuda"])
 def kernels(session: nox.Session, triton: str) -> None:
-    """Interpret and compile every Triton kernel for every card, under both Tritons that users have; takes no GPU."""
+    """Interpret and compile every Triton kernel for every card; under the Triton of torch for CUDA, for one card."""
     install(session, "verify")
-    elsewhere: tuple[str, ...] = ()
+    extent = ("--all-kernels",)
     if triton == "of-torch-cuda":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-        elsewhere = ("--results", session.create_tmp())  # the results are of the newest
-    pytest(session, "suite/checks/kernels/test_kernels.py", "--all-kernels", *elsewhere)
+        extent = ("--results", session.create_tmp())  # the results are of the newest
+    pytest(session, "suite/checks/kernels/test_kernels.py", *extent)
 
 
 @nox.session

@@ -88,7 +88,9 @@ def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
         take, w_x, b_a = step(prepare(p), scale), input_weight(p), p.hyper_bias.flatten()
         out = []
         # In blocks of steps, since the gradient of w_x sums over all rows of a product.
-        block = max(1, SUMMED[x.device.type] // max(1, x.shape[1]))
+        # While a graph is traced the batch may be a symbol, on which this would be a condition.
+        most = len(x) if torch.compiler.is_compiling() else SUMMED[x.device.type] // max(1, x.shape[1])
+        block = max(1, most)
         for first in range(0, len(x), block):
             steps = slice(first, first + block)
             # The hoist is sound because d_x scales the rows of W x after the product.

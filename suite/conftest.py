@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -110,7 +111,9 @@ def keep(request: pytest.FixtureRequest) -> Keep:
     """Give a function that keeps one row of a page of results, see `suite/shared/rows.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
-        request.node.user_properties.append((ROW, (table(name).name, row)))
+        # What xdist carries from one process to another is plain Python.
+        plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
+        request.node.user_properties.append((ROW, (table(name).name, plain)))
 
     return keep_row
 

@@ -200,7 +200,7 @@ def jacobian(name: str, device: torch.device) -> None:
         parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(one.cotangents, jacrev(call)(one.x), strict=True)]
         return {"grad x": torch.stack(parts).sum(0)}
 
-    _agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
+    _agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
 
 
 def checkpointing(name: str, device: torch.device) -> None:
