@@ -1,5 +1,6 @@
 """`batched` with its step compiled: what `torch.compile` on a cell gives; the loop over steps stays in Python."""
 
+import threading
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -24,6 +25,8 @@ def _step(
 # With fullgraph, what cannot be compiled is an error and never a quiet return to uncompiled code.
 _compiled = torch.compile(_step, fullgraph=True)
 _unrolled = batched.unrolled(lambda w, scale: partial(_compiled, w, scale))
+#: Held while torch's settings are others: they are the process's, so that one thread would restore them under another.
+_settings = threading.RLock()
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -64,6 +67,7 @@ def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Te
         # As the states of all later steps do, so that the first step needs no graph of its own.
         s = LayerState(*(part if part.requires_grad else part.detach().requires_grad_() for part in s))
     with (
+        _settings,
         torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS),
         # A backward pass that overwrites what the forward pass saved could not be run twice.
         torch._functorch.config.patch(donated_buffer=False),
