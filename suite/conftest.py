@@ -57,11 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give each worker of xdist one thread, and let the process that started them gather what they find."""
-    if lesser := os.environ.get("ATEN_CPU_CAPABILITY"):
+    lesser = os.environ.get("ATEN_CPU_CAPABILITY")
+    if lesser and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # asked before the import, which sets it
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second to import
 
         # Inductor would take code that it made for the whole processor, which does not compile for a part of it.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{default_cache_dir()}_{lesser}")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{default_cache_dir()}_{lesser}"
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
