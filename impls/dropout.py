@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from . import transforms
+
 #: What 16 bits can tell apart.
 _LEVELS = 1 << 16
 
@@ -36,9 +38,16 @@ def draw(p: float, shape: Sequence[int], device: torch.device) -> Mask | None:
         return None
     n = math.prod(shape)
     # Four numbers from 64 bits: on a CPU, where drawing is a serial loop, a quarter of the time that one each takes.
-    bits = torch.randint(-(2**63), 2**63 - 1, (-(-n // 4),), dtype=torch.int64, device=device).view(torch.int16)[:n]
+    bits = _quarters(torch.randint(-(2**63), 2**63 - 1, (-(-n // 4),), dtype=torch.int64, device=device))[:n]
     dropped = max(1, round(p * _LEVELS))
     return Mask((bits > dropped - 1 - _LEVELS // 2).view(shape), 1 / (1 - p) if p < 1 else 0.0)
+
+
+def _quarters(bits: Tensor) -> Tensor:
+    """Return the four numbers of 16 bits in each of 64, the lowest first."""
+    if transforms.active():  # the vmap of torch 2.11 has no rule for a view in another dtype
+        return torch.stack([(bits >> shift).to(torch.int16) for shift in range(0, 64, 16)], dim=-1).flatten(-2)
+    return bits.view(torch.int16)
 
 
 def masked(x: Tensor, mask: Mask | None) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from . import checks
 from .definition import LayerParams, LayerState, shapes
 from .dropout import Mask
-from .registry import resolve
+from .registry import constant, resolve
 
 
 class Layer(nn.Module):
@@ -121,7 +121,12 @@ def _empty(name: str, shape: tuple[int, ...], device: torch.device | None, dtype
 
 
 def _autocasts(device_type: str) -> bool:
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return _has_autocast(device_type) and torch.is_autocast_enabled(device_type)
+
+
+@constant
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)
 
 
 def _autocast(value: Tensor, dtype: torch.dtype) -> Tensor:

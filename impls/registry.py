@@ -16,7 +16,7 @@ T = TypeVar("T")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def _constant(function: Callable[..., T]) -> Callable[..., T]:
+def constant(function: Callable[..., T]) -> Callable[..., T]:
     """Have torch.compile call the function while it traces, and take the result for a constant.
 
     This is torch.compiler.assume_constant_result without its import of the compiler, which takes seconds.
@@ -25,7 +25,7 @@ def _constant(function: Callable[..., T]) -> Callable[..., T]:
     return function
 
 
-@_constant
+@constant
 def _imported(name: str) -> str:
     """Import an implementation and return its module's full name; torch.compile does this while it traces."""
     full = f"{__package__}.{name}"
@@ -33,7 +33,7 @@ def _imported(name: str) -> str:
     return full
 
 
-@_constant
+@constant
 def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """Return what `why_unavailable` of the implementation's module says."""
     reason: str | None = sys.modules[_imported(name)].why_unavailable(device, dtype)
