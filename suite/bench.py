@@ -17,7 +17,6 @@ from suite import report
 from suite.checks.kernels.precompile import precompile
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
-from suite.pages.words import count
 from suite.shared import trust
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
@@ -27,6 +26,7 @@ from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
 from suite.shared.subjects import find, subjects
+from suite.shared.words import count
 from suite.timing import ceilings as hardware
 from suite.timing.plan import WRONG, Planned, plan, rows_of
 from suite.timing.processes import run

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from suite.pages.bench_tables import interval
 from suite.pages.sheets import Format, Sheet
-from suite.pages.words import status, two
 from suite.shared.cases import BASELINE
 from suite.shared.load import BUSY
 from suite.shared.results import ResultsError
 from suite.shared.rows import table
+from suite.shared.words import status, two
 
 #: What two results must have in common for a change to be one of the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")

@@ -5,8 +5,8 @@ from pathlib import Path
 from suite.pages.bench_tables import answer, bench_summary, without_busy
 from suite.pages.sheets import Part
 from suite.pages.verify_tables import verdict
-from suite.pages.words import made_on
 from suite.shared.rows import table
+from suite.shared.words import made_on
 
 
 def answers(folder: Path) -> list[Part]:

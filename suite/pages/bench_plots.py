@@ -1,23 +1,19 @@
 """Plots of the benchmark: how long everything takes beside an LSTM, how near to the hardware, how much it errs."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.pages.bench_tables import without_busy
+from suite.pages.bench_tables import bench_values, without_busy
+from suite.pages.page import Page
+from suite.pages.plots import INK, look, panels, plain
 from suite.shared.cases import BASELINE, LADDER
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: The workload and the length of the sequences of the error budget that error and speed are held together at.
 WORKLOAD, STEPS = "medium", 100
 
 
-def speed(rows: pd.DataFrame) -> "Figure | None":
+def speed(rows: pd.DataFrame) -> Figure | None:
     """Draw the ladder: for each workload every implementation's time as a multiple of the LSTM's."""
-    from suite.pages.plots import INK, look, panels, plain
-
     rows = without_busy(rows)
     timed = rows[rows["status"] == "ok"]
     if timed.empty:
@@ -45,7 +41,7 @@ def speed(rows: pd.DataFrame) -> "Figure | None":
     return figure
 
 
-def roofline(rows: pd.DataFrame) -> "Figure | None":
+def roofline(rows: pd.DataFrame) -> Figure | None:
     """Draw the rate that each training step reaches against its multiply-adds a byte, below what the hardware allows.
 
     None for rows that no ceiling was measured for.
@@ -54,8 +50,6 @@ def roofline(rows: pd.DataFrame) -> "Figure | None":
     timed = timed.dropna(subset=["share", "least_bytes"]) if len(timed) else timed
     if timed.empty:
         return None
-    from suite.pages.plots import INK, look, panels, plain
-
     intensity, rate = timed["multiply_adds"] / timed["least_bytes"], timed["multiply_adds"] / timed["median_s"]
     roof = rate / timed["share"]
     figure, (axes,) = panels(1, 1, width=5.2, height=4.0)
@@ -72,7 +66,7 @@ def roofline(rows: pd.DataFrame) -> "Figure | None":
     return figure
 
 
-def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> "Figure | None":
+def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> Figure | None:
     """Draw how much more than the naive form each implementation errs against its time, a panel for each dtype.
 
     errors: rows of errors.csv. A point is the median over tensors, its line reaches to the largest. None where nothing
@@ -87,8 +81,6 @@ def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> "Figure | N
     both = timed.merge(multiples, on=by)
     if both.empty:
         return None
-    from suite.pages.plots import INK, look, panels, plain
-
     figure, axes = panels(both["dtype"].nunique(), 1, width=5.2, height=3.6)
     for panel, (dtype, group) in zip(axes, both.groupby("dtype", sort=False), strict=True):
         for _, row in group.iterrows():
@@ -104,3 +96,11 @@ def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> "Figure | N
     axes[0].plot([], [], color=INK, linewidth=1, label="median to largest")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+PAGE = Page(
+    "bench",
+    bench_values,
+    plots={"speed": speed, "roofline": roofline, "error-against-speed": error_against_speed},
+    beside={"error-against-speed": "errors"},
+)

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from impls import names
-from suite.pages.sheets import Format, Part, Sheet, page_of
-from suite.pages.words import MB, NONE, count, percent, ranged, sizes, status, three, two
+from suite.pages.page import Values
+from suite.pages.sheets import Format, Part, Sheet
 from suite.shared.cases import BASELINE, PEER
 from suite.shared.load import BUSY
 from suite.shared.pairing import Interval, noise_floor, verdict
+from suite.shared.words import MB, NONE, count, percent, ranged, sizes, status, three, two
 
 
 class Group(NamedTuple):
@@ -216,19 +217,17 @@ def _span(ratios: list[float]) -> str:
     return f"{low} times" if low == high else f"{low} to {high} times"
 
 
-def bench_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the answer first, then every table, then how to read them."""
+def bench_values(rows: pd.DataFrame) -> Values:
+    """Return the parts of the page: the answer first, then every table, then how to read them."""
     counted = without_busy(rows)
     summary, without = bench_summary(counted), _without(rows)
-    return page_of(
-        "bench",
-        rows,
-        answer=answer(counted),
-        summary=["## The fastest to train", summary] if len(summary) else [],
-        workloads=[part for group in groups(rows) for part in _section(group)],
-        not_run=f"## What was not run\n\n{without}" if without else "",
-        free=free_tensor(rows),
-    )
+    return {
+        "answer": answer(counted),
+        "summary": ["## The fastest to train", summary] if len(summary) else [],
+        "workloads": [part for group in groups(rows) for part in _section(group)],
+        "not_run": f"## What was not run\n\n{without}" if without else "",
+        "free": free_tensor(rows),
+    }
 
 
 def _section(group: Group) -> list[Part]:

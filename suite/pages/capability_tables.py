@@ -1,8 +1,9 @@
-"""The capability matrix: rows of capabilities.csv, one line for each capability and one column an implementation."""
+"""The page of capabilities: rows of capabilities.csv, one line for each capability and one column an implementation."""
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.page import Page
+from suite.pages.sheets import Part, Sheet
 
 
 def capability_matrix(rows: pd.DataFrame) -> tuple[Sheet, list[str]]:
@@ -30,6 +31,4 @@ def matrix_parts(rows: pd.DataFrame) -> list[Part]:
     return [matrix, "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
 
 
-def capabilities_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
-    return page_of("capabilities", rows, matrix=matrix_parts(rows))
+PAGE = Page("capabilities", lambda rows: {"matrix": matrix_parts(rows)})

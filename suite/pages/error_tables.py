@@ -1,16 +1,16 @@
 """The error budget: rows of errors.csv, as tables and a plot."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.pages.sheets import Format, Part, Sheet, page_of
-from suite.pages.words import two
+from suite.pages.page import Page, Values
+from suite.pages.plots import INK, look, panels
+from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import LADDER
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from suite.shared.words import two
 
 
 def _pair(one: Format) -> Format:
@@ -93,33 +93,26 @@ def errors_lead(rows: pd.DataFrame) -> str:
     )
 
 
-def errors_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
-    return page_of(
-        "errors",
-        rows,
-        lead=errors_lead(rows),
-        multiples=multiples_table(rows),
-        missing=missing(rows),
-        drift=drift_table(rows),
-        tensors=[part for dtype in dtypes(rows) for part in (f"### {dtype}", tensors_table(rows, dtype))],
-    )
+def _values(rows: pd.DataFrame) -> Values:
+    return {
+        "lead": errors_lead(rows),
+        "multiples": multiples_table(rows),
+        "missing": missing(rows),
+        "drift": drift_table(rows),
+        "tensors": [part for dtype in dtypes(rows) for part in (f"### {dtype}", tensors_table(rows, dtype))],
+    }
 
 
-def errors_plot(rows: pd.DataFrame) -> "Figure":
+def errors_plot(rows: pd.DataFrame) -> Figure:
     """Draw the error of the output and the median error of the gradients against T, with layer norm, by dtype."""
-    from suite.pages.plots import INK, look, panels, style
-
     found = dtypes(rows)
     figure, axes = panels(max(len(found), 1), 2, height=2.4)
     for dtype, left, right in zip(found, axes[::2], axes[1::2], strict=False):
         for name, group in _ran(rows, dtype).items():
             normed = group[group["layer_norm"] == "on"]
-            colour_and_marker: dict[str, Any] = {**look(name)}
-            parts = normed[normed["tensor"] == "out"], normed[normed["tensor"].str.startswith("grad ")]
+            parts = normed["tensor"] == "out", normed["tensor"].str.startswith("grad ")
             for axis, part in zip((left, right), parts, strict=True):
-                errors = part.groupby("T")["error"].median()
-                axis.plot(errors.index, errors, label=name, markersize=5, **colour_and_marker)
+                axis.plot(normed[part].groupby("T")["error"].median(), label=name, markersize=5, **look(name))
         left.set(xscale="log", yscale="log", title=f"{dtype}: out", ylabel="relative error", xlabel="steps T")
         right.set(xscale="log", yscale="log", title=f"{dtype}: gradients, median", xlabel="steps T")
         for axis in (left, right):
@@ -131,6 +124,8 @@ def errors_plot(rows: pd.DataFrame) -> "Figure":
             right.set_title("")
             right.text(0, 0.5, "no reference wider than float64\nfor gradients", transform=right.transAxes, color=INK)
     lines = {line.get_label(): line for axis in axes for line in axis.lines}
-    with style():
-        figure.legend(handles=lines.values(), loc="outside lower center", ncols=3)
+    figure.legend(handles=lines.values(), loc="outside lower center", ncols=3)
     return figure
+
+
+PAGE = Page("errors", _values, plots={"errors": errors_plot})

@@ -1,12 +1,12 @@
-"""The kill table: rows of faults.csv, one line for each planted fault and each equivalent rewrite."""
+"""The page of planted faults: rows of faults.csv, one line for each planted fault and each equivalent rewrite."""
 
 import math
-from typing import Any
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet, page_of
-from suite.pages.words import count, two
+from suite.pages.page import Page
+from suite.pages.sheets import Columns, Sheet
+from suite.shared.words import count, two
 
 #: The dtypes of the rewrites' columns.
 DTYPES = ("float64", "float32", "bfloat16")
@@ -31,21 +31,26 @@ def _error(error: float) -> str:
 
 def faults_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each fault: where and on which tensor it was caught, and how far beyond the tolerance."""
-    lines = []
-    for _, row in rows[rows["planted"] == "fault"].iterrows():
-        rejected = row["verdict"] == "rejected"
-        line: dict[str, Any] = {
-            "fault": row["edit"],
-            "kind": row["kind"],
-            "in": row["implementation"] if row["dtype"] == "float64" else f"{row['implementation']}, {row['dtype']}",
-            "caught on": row["case"] if rejected else "SURVIVED",
-            "tensor": row["tensor"],
-            "error": row["error"] if rejected else None,
-            "/ allowed": row["ratio"] if rejected else None,
-            "tensors wrong": row["wrong"],
-        }
-        lines.append(line)
-    return Sheet(lines, {"error": _error, "/ allowed": _factor, "tensors wrong": count})
+    faults = rows[rows["planted"] == "fault"]
+    killed = faults["verdict"] == "rejected"
+    other = (", " + faults["dtype"]).where(faults["dtype"] != "float64", "")
+    shown = faults.assign(
+        where=faults["implementation"] + other,
+        case=faults["case"].where(killed, "SURVIVED"),
+        error=faults["error"].where(killed),
+        ratio=faults["ratio"].where(killed),
+    )
+    columns: Columns = {
+        "fault": "edit",
+        "kind": "kind",
+        "in": "where",
+        "caught on": "case",
+        "tensor": "tensor",
+        "error": ("error", _error),
+        "/ allowed": ("ratio", _factor),
+        "tensors wrong": ("wrong", count),
+    }
+    return Sheet.of(shown, columns)
 
 
 def kinds_table(rows: pd.DataFrame) -> Sheet:
@@ -84,7 +89,5 @@ def rewrites_table(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, dict.fromkeys(DTYPES, two))
 
 
-def faults_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
-    tables = {"kinds": kinds_table(rows), "rewrites": rewrites_table(rows), "faults": faults_table(rows)}
-    return page_of("faults", rows, lead=faults_lead(rows), **tables)
+TABLES = {"kinds": kinds_table, "rewrites": rewrites_table, "faults": faults_table}
+PAGE = Page("faults", lambda rows: {"lead": faults_lead(rows)} | {name: made(rows) for name, made in TABLES.items()})

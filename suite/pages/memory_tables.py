@@ -1,18 +1,18 @@
 """The memory page: rows of memory.csv as a ledger, as lengths that fit, and as the naive form's weight tensor."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.page import Page, Values, page_of
+from suite.pages.plots import COLOURS, INK, look, panels, plain
+from suite.pages.sheets import Columns, Part, Sheet
 from suite.pages.study_tables import about, latest, unfinished
-from suite.pages.words import GROUP, MB, count, label, sizes, status, three, two
 from suite.shared.cases import LADDER, PEER
 from suite.shared.fits import Line, fit
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from suite.shared.words import GROUP, MB, count, label, sizes, status, three, two
 
 #: The parts of a training step, by what they are called.
 PARTS = {
@@ -21,8 +21,6 @@ PARTS = {
     "saved": "kept_bytes",
     "workspace": "workspace_bytes",
 }
-
-
 #: What else the ledger shows of a step, where rows have it.
 BESIDE = {
     "peak without residuals": "recomputed_bytes",
@@ -80,22 +78,16 @@ def _came_to(row: pd.Series) -> str:
 
 def tensor_table(rows: pd.DataFrame) -> Sheet:
     """Return what the naive form takes against n_z, in multiples of the weights that its tensor is made of."""
-    lines = []
-    for _, row in rows[rows["kind"] == "tensor"].sort_values("Z").iterrows():
-        weights = row["weight_bytes"]
-        lines.append(
-            {
-                "n_z": row["Z"],
-                "weights, kB": weights / 1e3,
-                "n_z times them, kB": row["Z"] * weights / 1e3,
-                "forward, kB": row["forward_bytes"] / 1e3,
-                "forward / weights": row["forward_bytes"] / weights,
-                "train, kB": row["peak_bytes"] / 1e3,
-                "train / weights": row["peak_bytes"] / weights,
-            }
-        )
-    kilobytes = ("n_z", "weights, kB", "n_z times them, kB", "forward, kB", "train, kB")
-    return Sheet(lines, dict.fromkeys(kilobytes, count) | dict.fromkeys(("forward / weights", "train / weights"), two))
+    columns: Columns = {
+        "n_z": ("Z", count),
+        "weights, kB": (lambda row: row["weight_bytes"] / 1e3, count),
+        "n_z times them, kB": (lambda row: row["Z"] * row["weight_bytes"] / 1e3, count),
+        "forward, kB": (lambda row: row["forward_bytes"] / 1e3, count),
+        "forward / weights": (lambda row: row["forward_bytes"] / row["weight_bytes"], two),
+        "train, kB": (lambda row: row["peak_bytes"] / 1e3, count),
+        "train / weights": (lambda row: row["peak_bytes"] / row["weight_bytes"], two),
+    }
+    return Sheet.of(rows[rows["kind"] == "tensor"].sort_values("Z"), columns)
 
 
 def tensor_line(rows: pd.DataFrame, column: str) -> Line:
@@ -104,11 +96,9 @@ def tensor_line(rows: pd.DataFrame, column: str) -> Line:
     return fit(list(tensor["Z"]), list(tensor[column] / tensor["weight_bytes"]))
 
 
-def memory_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the longest sequences first, then what a step consists of, then the weight tensor, as far as measured."""
-    rows = latest(rows)
+def _values(rows: pd.DataFrame) -> Values:
     sections = {"longest": _longest(rows), "step": _step(rows), "tensor": _tensor(rows)}
-    return page_of("memory", rows, unfinished=unfinished(rows), **sections)
+    return {**sections, "unfinished": unfinished(rows)}
 
 
 def _longest(rows: pd.DataFrame) -> list[Part]:
@@ -121,12 +111,8 @@ def _longest(rows: pd.DataFrame) -> list[Part]:
 
 
 def _step(rows: pd.DataFrame) -> list[Part]:
-    table = ledger_table(rows)
-    return (
-        page_of("memory_step", rows, about=about(rows[rows["kind"] == "step"].iloc[0]), table=table)
-        if len(table)
-        else []
-    )
+    steps = rows[rows["kind"] == "step"]
+    return page_of("memory_step", rows, about=about(steps.iloc[0]), table=ledger_table(rows)) if len(steps) else []
 
 
 def _tensor(rows: pd.DataFrame) -> list[Part]:
@@ -137,25 +123,19 @@ def _tensor(rows: pd.DataFrame) -> list[Part]:
     return page_of("memory_tensor", rows, sizes=sizes(tensor.iloc[0], "TBIHSL"), table=tensor_table(rows), **slopes)
 
 
-def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
+def peak_against_steps(rows: pd.DataFrame) -> Figure | None:
     """Draw the peak against T: lengths measured, the line fitted, and the runs about the limit."""
-    rows = latest(rows)
-    from suite.pages.plots import INK, look, panels, plain
-
     measured = rows[rows["kind"].isin(["length", "under", "over"]) & (rows["status"] == "ok")]
     if measured.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
-    for _, group in measured.groupby(GROUP, sort=False):
-        name, norm = group["implementation"].iloc[0], group["layer_norm"].iloc[0]
-        if norm == "on" and name != PEER:
-            continue
-        points = group.sort_values("T")
-        about = points["kind"] != "length"
-        style = look(name)
-        axes.plot(points["T"], points["peak_bytes"] / MB, color=style["color"], linewidth=1.2)
-        axes.plot(points["T"][~about], points["peak_bytes"][~about] / MB, linestyle="", label=name, **style)
-        axes.plot(points["T"][about], points["peak_bytes"][about] / MB, linestyle="", markerfacecolor="none", **style)
+    shown = measured[(measured["layer_norm"] == "off") | (measured["implementation"] == PEER)].sort_values("T")
+    for name in measured["implementation"].unique():
+        points, style = shown[shown["implementation"] == name].set_index("T"), look(name)
+        peaks, measured_at = points["peak_bytes"] / MB, points["kind"] == "length"
+        axes.plot(peaks, color=style["color"], linewidth=1.2, marker="")
+        axes.plot(peaks[measured_at], linestyle="", label=name, **style)
+        axes.plot(peaks[~measured_at], linestyle="", markerfacecolor="none", **style)
     for limit in measured["limit_bytes"].dropna().unique():
         axes.axhline(limit / MB, linestyle=":", linewidth=1.2, color=INK)
     axes.set(xscale="log", yscale="log", xlabel="T, steps", ylabel="peak of a training step, MB")
@@ -165,11 +145,8 @@ def peak_against_steps(rows: pd.DataFrame) -> "Figure | None":
     return figure
 
 
-def step_parts(rows: pd.DataFrame) -> "Figure | None":
+def step_parts(rows: pd.DataFrame) -> Figure | None:
     """Draw the parts of a training step as bars on top of one another."""
-    rows = latest(rows)
-    from suite.pages.plots import COLOURS, panels
-
     steps = rows[(rows["kind"] == "step") & (rows["status"] == "ok")]
     if steps.empty:
         return None
@@ -192,22 +169,20 @@ def step_parts(rows: pd.DataFrame) -> "Figure | None":
     return figure
 
 
-def tensor_plot(rows: pd.DataFrame) -> "Figure | None":
+def tensor_plot(rows: pd.DataFrame) -> Figure | None:
     """Draw what the naive form takes against n_z, beside n_z times the weights."""
-    rows = latest(rows)
-    from suite.pages.plots import INK, look, panels
-
     tensor = rows[rows["kind"] == "tensor"].sort_values("Z")
     if tensor.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=3.4)
-    style = look("naive")
-    for column, called, face in (
-        ("peak_bytes", "training step", style["color"]),
-        ("forward_bytes", "forward pass", "none"),
-    ):
-        axes.plot(tensor["Z"], tensor[column] / MB, label=called, markerfacecolor=face, linewidth=1.2, **style)
+    style: dict[str, Any] = look("naive") | {"linewidth": 1.2}
+    axes.plot(tensor["Z"], tensor["peak_bytes"] / MB, label="training step", **style)
+    axes.plot(tensor["Z"], tensor["forward_bytes"] / MB, label="forward pass", markerfacecolor="none", **style)
     axes.plot(tensor["Z"], tensor["Z"] * tensor["weight_bytes"] / MB, "--", color=INK, label="n_z times the weights")
     axes.set(xlabel="n_z", ylabel="MB of the naive form", xlim=(0, None), ylim=(0, None))
     axes.legend(fontsize=9)
     return figure
+
+
+PLOTS = {"memory-against-T": peak_against_steps, "memory-parts": step_parts, "memory-tensor": tensor_plot}
+PAGE = Page("memory", _values, latest, PLOTS)

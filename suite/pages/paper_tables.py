@@ -1,9 +1,12 @@
 """The page of the paper's parameter counts: rows of paper.csv, one line for each model and for each way to count."""
 
+from functools import partial
+
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet, page_of
-from suite.pages.words import count
+from suite.pages.page import Page, Values
+from suite.pages.sheets import Columns, Sheet
+from suite.shared.words import count
 
 #: Ways to count, each as the parts that it adds to our count, or with a minus takes from it; the first is ours.
 BOOKKEEPING: dict[str, dict[str, int]] = {
@@ -22,22 +25,19 @@ def in_millions(parameters: float) -> str:
     return f"{parameters / 1e6:.2f}"
 
 
-def paper_table(rows: pd.DataFrame) -> Sheet:
-    """Return a line for each model: its sizes, the paper's count, ours."""
-    lines = [
-        {
-            "model": row["model"],
-            **{size: row[size] or None for size in "IHSZL"},
-            "outputs": row["outputs"],
-            "paper, M": row["paper_millions"],
-            "ours, M": row["parameters"],
-            "ours": row["parameters"],
-            "verdict": row["verdict"],
-        }
-        for _, row in rows.iterrows()
-    ]
-    counts = dict.fromkeys([*"IHSZL", "outputs", "ours"], count)
-    return Sheet(lines, counts | {"paper, M": "{:.2f}".format, "ours, M": in_millions})
+def _given(size: str, row: pd.Series) -> float | None:
+    return row[size] or None  # an LSTM has no S and no Z
+
+
+MODELS: Columns = {
+    "model": "model",
+    **{size: (partial(_given, size), count) for size in "IHSZL"},
+    "outputs": ("outputs", count),
+    "paper, M": ("paper_millions", "{:.2f}".format),
+    "ours, M": ("parameters", in_millions),
+    "ours": ("parameters", count),
+    "verdict": "verdict",
+}
 
 
 def bookkeeping_table(rows: pd.DataFrame) -> Sheet:
@@ -51,8 +51,10 @@ def bookkeeping_table(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, {"matches": lambda found: f"{found[0]} of {found[1]}"})
 
 
-def paper_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
+def _values(rows: pd.DataFrame) -> Values:
     missed = rows[rows["verdict"] == "missed"]
     known = "\n".join(f"- {model}: {miss}" for model, miss in zip(missed["model"], missed["miss"], strict=True))
-    return page_of("paper", rows, models=paper_table(rows), missed=known, ways=bookkeeping_table(rows))
+    return {"models": Sheet.of(rows, MODELS), "missed": known, "ways": bookkeeping_table(rows)}
+
+
+PAGE = Page("paper", _values)

@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.page import Page
+from suite.pages.sheets import Sheet
 from suite.pages.study_tables import about, latest, unfinished
-from suite.pages.words import count, three
 from suite.shared.cases import BASELINE
 from suite.shared.fits import steps_to_pay
+from suite.shared.words import count, three
 
 
 def payback_table(rows: pd.DataFrame) -> Sheet:
@@ -17,17 +18,18 @@ def payback_table(rows: pd.DataFrame) -> Sheet:
 
     The next best is the fastest of those that start sooner.
     """
-    lines = []
     started = rows[(rows["kind"] == "start") & (rows["status"] == "ok") & (rows["implementation"] != BASELINE)]
-    for _, group in started.groupby(["workload", "dtype", "layer_norm"], sort=False):
-        for _, row in group.iterrows():
-            line = {
-                "implementation": row["implementation"],
-                "layer norm": row["layer_norm"],
-                "first step, s": row["first_s"],
-                "later step, ms": 1e3 * row["step_s"],
-            }
-            lines.append(line | _payback(row, group[group["first_s"] < row["first_s"]]))
+    lines = [
+        {
+            "implementation": row["implementation"],
+            "layer norm": row["layer_norm"],
+            "first step, s": row["first_s"],
+            "later step, ms": 1e3 * row["step_s"],
+            **_payback(row, group[group["first_s"] < row["first_s"]]),
+        }
+        for _, group in started.groupby("layer_norm", sort=False)
+        for _, row in group.iterrows()
+    ]
     figures = ("first step, s", "later step, ms", "gain a step, ms", "seconds by then")
     return Sheet(lines, dict.fromkeys(figures, three) | {"paid after, steps": count})
 
@@ -45,7 +47,8 @@ def _payback(row: pd.Series, sooner: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def payback_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
-    rows = latest(rows)
-    return page_of("payback", rows, about=about(rows.iloc[0]), table=payback_table(rows), unfinished=unfinished(rows))
+PAGE = Page(
+    "payback",
+    lambda rows: {"about": about(rows.iloc[0]), "table": payback_table(rows), "unfinished": unfinished(rows)},
+    latest,
+)

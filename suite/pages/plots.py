@@ -1,8 +1,7 @@
 """How every plot looks: SVG without a background, in colours that read on a light page and on a dark one."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
@@ -43,20 +42,16 @@ _STYLE: Any = {
 }
 
 
-@contextmanager
-def style() -> Iterator[None]:
+def style() -> AbstractContextManager[None]:
     """Give what is drawn inside the house's look."""
-    with mpl.rc_context(_STYLE):
-        yield
+    return mpl.rc_context(_STYLE)
 
 
 def panels(rows: int, columns: int, width: float = 8.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
     """Return a figure of panels, in reading order; width of all of it and height of a row, in inches."""
-    with style():
-        figure = Figure(figsize=(width, height * rows))
-        figure.set_layout_engine("constrained", hspace=0.06)  # else a title stands on the figures of the axis above
-        axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.flat)
+    figure = Figure(figsize=(width, height * rows))
+    figure.set_layout_engine("constrained", hspace=0.06)  # else a title stands on the figures of the axis above
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def look(implementation: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from impls.registry import IMPLS, Impl, dtype_name
 from suite.pages.bench_tables import interval, without_busy
 from suite.pages.capability_tables import matrix_parts
 from suite.pages.sheets import Part, Sheet, markdown
-from suite.pages.words import made_on, ranged
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
 from suite.shared.results import write_whole
 from suite.shared.rows import table
 from suite.shared.trust import sources
+from suite.shared.words import made_on, ranged
 
 #: By the name of the marks that it stands between, the file that shows it.
 READMES = {"speed": ROOT / "README.md", "ladder": ROOT / "README.md", "capabilities": ROOT / "suite/checks/README.md"}

@@ -1,25 +1,24 @@
 """The scaling page: rows of scaling.csv as lines against each size, with what overtakes what and where."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.pages.sheets import Format, Part, Sheet, page_of
+from suite.pages.page import Page, Values
+from suite.pages.plots import look, panels, plain
+from suite.pages.sheets import Format, Part, Sheet
 from suite.pages.study_tables import latest, unfinished
-from suite.pages.words import GROUP, MB, count, label, percent, sizes, three
 from suite.shared.cases import PEER
 from suite.shared.fits import Line, crossing, fit, worst_error
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from suite.shared.words import GROUP, MB, count, label, percent, sizes, three
 
 #: What is fitted, by what the table calls it: the column and the unit that it is given in.
 FIGURES = {"time": ("median_s", "ms", 1e-3), "memory": ("peak_bytes", "MB", MB)}
-
-
 #: Besides the constant, the terms of a fit that the table shows, by axis and figure: the unit that a coefficient
 #: is given for, and how many that is. Time against H goes with the multiply-adds of a step and sample, which
 #: grow with its square; memory with H for what is kept of each step and with its square for the weights and gradients.
@@ -124,21 +123,17 @@ def crossings(rows: pd.DataFrame, axes: list[str]) -> Sheet:
     return Sheet(lines, {"up to": count})
 
 
-def scaling_page(rows: pd.DataFrame) -> list[Part]:
-    """Return what overtakes what first, then a table and a plot for each size."""
-    rows = latest(rows)
+def _values(rows: pd.DataFrame) -> Values:
     points = rows[rows["kind"] == "point"].dropna(subset="n")
     axes = list(points["part"].unique())
     found = crossings(rows, axes)
-    return page_of(
-        "scaling",
-        rows,
-        base=f"{sizes(_base(rows), 'TBIHSZL')} ({rows['workload'].iloc[0]}, {rows['dtype'].iloc[0]})",
-        slow=f"{points['slow_s'].max():g}",
-        crossings=[found if len(found) else "Nothing overtakes anything inside the ranges measured."],
-        axes=[part for axis in axes for part in _section(rows, axis, points[points["part"] == axis])],
-        unfinished=unfinished(rows),
-    )
+    return {
+        "base": f"{sizes(_base(rows), 'TBIHSZL')} ({rows['workload'].iloc[0]}, {rows['dtype'].iloc[0]})",
+        "slow": f"{points['slow_s'].max():g}",
+        "crossings": [found if len(found) else "Nothing overtakes anything inside the ranges measured."],
+        "axes": [part for axis in axes for part in _section(rows, axis, points[points["part"] == axis])],
+        "unfinished": unfinished(rows),
+    }
 
 
 def _section(rows: pd.DataFrame, axis: str, points: pd.DataFrame) -> list[Part]:
@@ -150,11 +145,8 @@ def _section(rows: pd.DataFrame, axis: str, points: pd.DataFrame) -> list[Part]:
     return [text, axis_table(rows, axis), f"![Against {axis}](scaling-{axis}.svg)"]
 
 
-def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":
+def axis_plot(rows: pd.DataFrame, axis: str) -> Figure | None:
     """Draw time and memory against a size: points fitted filled, points held out hollow, lines thin."""
-    rows = latest(rows)
-    from suite.pages.plots import look, panels, plain
-
     if not list(groups(rows, axis)):
         return None
     figure, (time, memory) = panels(2, 1, width=5.2, height=3.0)
@@ -181,3 +173,6 @@ def axis_plot(rows: pd.DataFrame, axis: str) -> "Figure | None":
     memory.set(xlabel=axis)
     time.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1, handlelength=1)
     return figure
+
+
+PAGE = Page("scaling", _values, latest, {f"scaling-{axis}": partial(axis_plot, axis=axis) for axis in "TBHSZ"})

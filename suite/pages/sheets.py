@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
-from string import Formatter
 from typing import Any
 
 import pandas as pd
@@ -13,11 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from suite.pages.words import NONE, made_on
+from suite.shared.words import NONE
 
-#: The prose of the pages.
-TEXTS = Path(__file__).with_name("texts")
 Format = Callable[[Any], str]
+#: What a column shows of a row: another column's value, or what is made of the row.
+Value = str | Callable[[Any], Any]
+Columns = Mapping[str, Value | tuple[Value, Format]]
 #: What marks the head of a column that sorts by numbers.
 NUMERIC = ' data-type="num"'
 
@@ -32,6 +31,16 @@ class Sheet:
 
     lines: Sequence[Mapping[str, Any]]
     formats: Mapping[str, Format] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, columns: Columns) -> "Sheet":
+        """Return the table with a line for each row: by column what it shows, with a format where that is a figure."""
+        split = {name: shown if isinstance(shown, tuple) else (shown, None) for name, shown in columns.items()}
+        lines = [
+            {name: row[value] if isinstance(value, str) else value(row) for name, (value, _) in split.items()}
+            for _, row in rows.iterrows()
+        ]
+        return cls(lines, {name: form for name, (_, form) in split.items() if form is not None})
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -106,25 +115,6 @@ Part = str | Sheet
 def markdown(parts: Sequence[Part]) -> str:
     """Return a page in Markdown."""
     return "\n\n".join(part.markdown() if isinstance(part, Sheet) else part.strip() for part in parts) + "\n"
-
-
-def page_of(name: str, rows: pd.DataFrame, **values: str | Part | list[Part]) -> list[Part]:
-    """Return a page: the Markdown of `texts/<name>.md`, with the values that stand in braces there, and `made_on`.
-
-    rows: what the page is made of. KeyError names a value that is not given.
-    """
-    values["made_on"] = made_on(rows)
-    parts: list[Part] = []
-    text = ""
-    for literal, named, _, _ in Formatter().parse((TEXTS / f"{name}.md").read_text(encoding="utf-8")):
-        text += literal
-        value = values[named] if named else ""
-        if isinstance(value, str):
-            text += value
-            continue
-        parts += [text, *([value] if isinstance(value, Sheet) else value)]
-        text = ""
-    return [part for part in (*parts, text) if isinstance(part, Sheet) or part.strip()]
 
 
 def _none(value: Any) -> bool:

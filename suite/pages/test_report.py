@@ -20,13 +20,13 @@ from suite.pages.answers import answers
 from suite.pages.bench_plots import roofline
 from suite.pages.pages import PAGES
 from suite.pages.sheets import Sheet, markdown
-from suite.pages.sortable import CALL, script
 from suite.pages.verify_tables import verdict
-from suite.pages.words import three
+from suite.pages.webpage import CALL, script
 from suite.shared.examples import HERE, made, verified
 from suite.shared.results import RESULTS
 from suite.shared.rows import TABLES, table
 from suite.shared.trust import sources
+from suite.shared.words import three
 
 #: One process makes what these tests share.
 pytestmark = pytest.mark.xdist_group("report")

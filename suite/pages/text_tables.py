@@ -1,59 +1,46 @@
 """The text page: rows of text.csv as what each model has learnt after the same time, and how fast."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
+from matplotlib.figure import Figure
 
-from suite.pages.sheets import Part, Sheet, page_of
+from suite.pages.page import Page, Values, page_of
+from suite.pages.plots import look, panels, plain
+from suite.pages.sheets import Columns, Sheet
 from suite.pages.study_tables import latest, unfinished
-from suite.pages.words import GROUP, count, label, made_on, percent, sizes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from suite.shared.words import GROUP, count, label, percent, sizes
 
 
 def text_table(rows: pd.DataFrame) -> Sheet:
     """Return a line for each model, the best after its time first."""
-    lines = []
-    for _, curve in rows[(rows["kind"] == "curve") & (rows["status"] == "ok")].groupby(GROUP, sort=False):
-        last = curve.sort_values("seconds").iloc[-1]
-        if last["steps"] == 0:
-            continue
-        lines.append(
-            {
-                "model": last["implementation"],
-                "layer norm": last["layer_norm"],
-                "H": last["width"],
-                "parameters": last["parameters"],
-                "characters / s": last["characters"] / last["seconds"],
-                "steps": last["steps"],
-                "seconds": last["seconds"],
-                "bits / character": last["bits"],
-            }
-        )
-    counts = dict.fromkeys(("H", "parameters", "characters / s", "steps"), count)
-    lines.sort(key=lambda line: line["bits / character"])
-    return Sheet(lines, counts | {"seconds": "{:.1f}".format, "bits / character": "{:.3f}".format})
+    curves = rows[(rows["kind"] == "curve") & (rows["status"] == "ok")].sort_values("seconds", kind="stable")
+    ends = curves.groupby(GROUP, sort=False).tail(1)
+    columns: Columns = {
+        "model": "implementation",
+        "layer norm": "layer_norm",
+        "H": ("width", count),
+        "parameters": ("parameters", count),
+        "characters / s": (lambda row: row["characters"] / row["seconds"], count),
+        "steps": ("steps", count),
+        "seconds": ("seconds", "{:.1f}".format),
+        "bits / character": ("bits", "{:.3f}".format),
+    }
+    return Sheet.of(ends[ends["steps"] > 0].sort_values("bits", kind="stable"), columns)
 
 
-def text_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
-    rows = latest(rows)
+def _values(rows: pd.DataFrame) -> Values:
     measured = rows[rows["status"] == "ok"]
     if measured.empty:
-        return [f"# Training on text\n\n{made_on(rows)}\n\n{unfinished(rows)}"]
+        return {"measured": "", "unfinished": unfinished(rows), "text": ""}
     row = measured.iloc[0]
-    words = {"classes": count(row["I"]), "dtype": row["dtype"], "sizes": sizes(row, "TBHSZL"), "sha256": row["sha256"]}
+    words = {"classes": count(row["I"]), "dtype": row["dtype"], "sizes": sizes(row, "TBHSZL")}
     words |= {"learning_rate": f"{row['learning_rate']:g}", "clip": f"{row['clip']:g}"}
-    words |= {"held_out": percent(row["held_out_share"]), "unfinished": unfinished(rows)}
-    return page_of("text", rows, table=text_table(rows), **words)
+    words |= {"held_out": percent(row["held_out_share"])}
+    found = page_of("text_measured", rows, table=text_table(rows), **words)
+    return {"measured": found, "unfinished": unfinished(rows), "text": f"Text of SHA-256 {row['sha256']}. "}
 
 
-def text_curve(rows: pd.DataFrame) -> "Figure | None":
+def text_curve(rows: pd.DataFrame) -> Figure | None:
     """Draw bits per character against seconds of training, from the first checkpoint on."""
-    rows = latest(rows)
-    from suite.pages.plots import look, panels, plain
-
     measured = rows[(rows["kind"] == "curve") & (rows["status"] == "ok")]
     if measured.empty:
         return None
@@ -69,3 +56,6 @@ def text_curve(rows: pd.DataFrame) -> "Figure | None":
     plain(axes.xaxis, (1, 2, 5))
     axes.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1)
     return figure
+
+
+PAGE = Page("text", _values, latest, {"text-curve": text_curve})

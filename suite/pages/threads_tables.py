@@ -5,11 +5,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from suite.pages.page import Page, Values
 from suite.pages.plots import COLOURS, INK, MARKERS, panels
-from suite.pages.sheets import Part, Sheet
-from suite.pages.study_tables import latest, unfinished
-from suite.pages.words import made_on, sizes, three, two
+from suite.pages.sheets import Sheet
+from suite.pages.study_tables import about, latest, unfinished
 from suite.shared.cases import BASELINE
+from suite.shared.words import three, two
 
 _PASSES = {"forward": "forward", "train": "training"}
 
@@ -54,7 +55,7 @@ def threads_table(rows: pd.DataFrame) -> Sheet:
 
 def speedup_plot(rows: pd.DataFrame) -> Figure | None:
     """Draw the speedup over one thread against threads: passes below each other, ours and torch's LSTM side by side."""
-    rows = _timed(latest(rows))
+    rows = _timed(rows)
     if rows.empty:
         return None
     names = _subjects(rows)
@@ -72,16 +73,11 @@ def speedup_plot(rows: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def threads_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
-    rows = latest(rows)
+def _values(rows: pd.DataFrame) -> Values:
     row, timed = rows.iloc[0], _timed(rows)
-    points = int(timed["n"].max()) if len(timed) else 0
-    text = (
-        f"# Threads\n\n{made_on(rows)}\n\n{row['workload']} ({sizes(row, 'TIHSZL')}), {row['dtype']}. A forward pass "
-        "without gradient and a training step without the optimiser, with 1 thread to all that torch takes by itself. "
-        "Times are medians of rounds that take turns between both; a speedup is the time with one thread over that "
-        f"with more. Torch takes {row['threads']} threads on this machine, so each line has {points} points."
-    )
-    plot = "![Speedup over one thread](threads.svg)"
-    return [text, threads_table(rows), plot, f"{unfinished(rows)}Row by row: [threads.csv](threads.csv)."]
+    points = str(timed["n"].max()) if len(timed) else "0"
+    words = {"about": about(row, "TIHSZL"), "threads": str(row["threads"]), "points": points}
+    return {**words, "table": threads_table(rows), "unfinished": unfinished(rows)}
+
+
+PAGE = Page("threads", _values, latest, {"threads": speedup_plot})

@@ -11,23 +11,26 @@ from rich.console import Console
 from impls import names
 from impls.registry import dtype_name
 from suite.pages.sheets import Sheet
-from suite.pages.words import count
+from suite.pages.verify_tables import failures
 from suite.shared.cases import INTERPRETED
 from suite.shared.compare import FLOOR
+from suite.shared.words import count
 
 DTYPES = tuple(map(dtype_name, FLOOR))
+#: What reasons of `why_unavailable` have in common.
+NO_CUDA = "No CUDA device here."
+_CUDA, _DTYPE = re.compile(r"\w+ runs on cuda, not on cpu\."), re.compile(r"(\w+) computes in .*, not in \w+\.")
 
 
 def checked(verify: pd.DataFrame) -> Sheet:
     """Return a line for each implementation: its cases, and by dtype its worst error over the allowed one."""
     ran = verify[verify["verdict"] != "skipped"]
     lines: list[dict[str, Any]] = []
-    for name in names():
+    for name in (name for name in names() if name in set(ran["implementation"])):
         rows = ran[ran["implementation"] == name]
-        if len(rows):
-            worst = {dtype: _worst(rows[rows["dtype"] == dtype]) for dtype in DTYPES}
-            note = INTERPRETED if (rows["reason"] == INTERPRETED).all() else ""
-            lines.append({"implementation": name, "cases": len(rows), **worst, "": note})
+        worst = {dtype: _worst(rows[rows["dtype"] == dtype]) for dtype in DTYPES}
+        note = INTERPRETED if (rows["reason"] == INTERPRETED).all() else ""
+        lines.append({"implementation": name, "cases": len(rows), **worst, "": note})
     return Sheet(lines, {"cases": count, **dict.fromkeys(DTYPES, "{:.2f}".format)})
 
 
@@ -49,10 +52,12 @@ def sentences(rows: Mapping[str, pd.DataFrame]) -> Iterator[str]:
 
 
 def not_run(reasons: Mapping[str, int]) -> Sheet:
-    """Return a line for each reason why tests were not run, with their number; one where only the dtype differs."""
+    """Return a line for each reason why tests were not run, with their number, and one for a missing GPU or dtype."""
     counts: Counter[str] = Counter()
+    limited = dict.fromkeys(found[1] for reason in reasons if (found := _DTYPE.match(reason)))
     for reason, tests in reasons.items():
-        counts[re.sub(r", not in \w+$", " alone", reason.rstrip("."))] += tests
+        merged = _DTYPE.sub(f"a dtype that {' or '.join(limited)} does not compute in", _CUDA.sub(NO_CUDA, reason))
+        counts[merged.rstrip(".")] += tests
     return _counted("not run here", counts)
 
 
@@ -89,10 +94,8 @@ def answer(verify: pd.DataFrame, failed: int) -> str:
     red = f"{failed} test{'s' * (failed != 1)} FAILED"
     if ran.empty:
         return f"{red}." if failed else ""
-    wrong = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
-    if len(wrong):
-        which = ", ".join(wrong["implementation"] + " in " + wrong["dtype"])
-        return f"FAILED: what the equation says is not what these compute: {which}."
+    if wrong := failures(ran):
+        return f"FAILED: what the equation says is not what these compute: {wrong}."
     native = ran[ran["reason"] != INTERPRETED]
     right, dtypes = native["implementation"].nunique(), native["dtype"].nunique()
     parts = [

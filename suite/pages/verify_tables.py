@@ -1,12 +1,11 @@
-"""The verification table: rows of verify.csv, one line for each implementation and dtype."""
-
-from typing import Any
+"""The verification page: rows of verify.csv, one line for each implementation and dtype."""
 
 import pandas as pd
 
-from suite.pages.sheets import Part, Sheet, page_of
-from suite.pages.words import count, two
+from suite.pages.page import Page
+from suite.pages.sheets import Sheet
 from suite.shared.cases import INTERPRETED
+from suite.shared.words import count, two
 
 
 def verify_table(rows: pd.DataFrame) -> Sheet:
@@ -14,17 +13,17 @@ def verify_table(rows: pd.DataFrame) -> Sheet:
     lines = []
     for _, group in rows.groupby(["implementation", "dtype"], sort=False):
         ran = group[group["verdict"] != "skipped"]
-        measured = ran.dropna(subset="ratio").sort_values("ratio")
-        worst = measured.iloc[-1] if len(measured) else None
-        line: dict[str, Any] = {
-            "implementation": group["implementation"].iloc[0],
-            "dtype": group["dtype"].iloc[0],
-            "cases": len(ran),
-            "worst": None if worst is None else worst["ratio"],
-            "on": worst["tensor"] if worst is not None else group["reason"].iloc[0],
-            "verdict": _verdict(ran),
-        }
-        lines.append(line)
+        worst = ran.sort_values("ratio").dropna(subset="ratio")[-1:]
+        lines.append(
+            {
+                "implementation": group["implementation"].iloc[0],
+                "dtype": group["dtype"].iloc[0],
+                "cases": len(ran),
+                "worst": worst["ratio"].max(),
+                "on": (worst["tensor"] if len(worst) else group["reason"]).iloc[0],
+                "verdict": _verdict(ran),
+            }
+        )
     return Sheet(lines, {"cases": count, "worst": two})
 
 
@@ -39,15 +38,18 @@ def _verdict(ran: pd.DataFrame) -> str:
 def verdict(rows: pd.DataFrame) -> str:
     """Return in a sentence what verification found."""
     ran = rows[rows["verdict"] != "skipped"]
-    failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
-    if len(failed):
-        return f"**Verification is red**: {', '.join(failed['implementation'] + ' in ' + failed['dtype'])}."
+    if failed := failures(ran):
+        return f"**Verification is red**: {failed}."
     return (
         f"Verification is green: {ran['implementation'].nunique()} implementations against the full-tensor form in "
         f"float64, {len(ran)} comparisons, the worst error {ran['ratio'].max():.2f} of what is allowed."
     )
 
 
-def verify_page(rows: pd.DataFrame) -> list[Part]:
-    """Return the page."""
-    return page_of("verify", rows, table=verify_table(rows))
+def failures(ran: pd.DataFrame) -> str:
+    """Return which implementations failed in which dtype; empty where none did."""
+    failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
+    return ", ".join(failed["implementation"] + " in " + failed["dtype"])
+
+
+PAGE = Page("verify", lambda rows: {"table": verify_table(rows)})

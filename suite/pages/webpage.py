@@ -1,8 +1,11 @@
 """results/report.html: every page of every machine in one file that needs nothing else and no network."""
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,6 @@ from markdown_it import MarkdownIt
 from suite.pages.answers import answers
 from suite.pages.plots import INK
 from suite.pages.sheets import Part, Sheet
-from suite.pages.sortable import script
 
 #: Plots that a machine's answer shows, where there are such, and what they are called there.
 LEADING = {
@@ -22,6 +24,10 @@ LEADING = {
 #: A browser that holds to it loads nothing that is not in the file.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
 STYLE = Path(__file__).with_name("report.css")
+#: The tables stay as they are written, and get headers that sort and nothing else.
+CALL = """for (const table of document.querySelectorAll("table")) {
+  new DataTable(table, { autoWidth: false, info: false, order: [], paging: false, searching: false });
+}"""
 
 
 def report_html(machines: Mapping[Path, Mapping[str, Sequence[Part]]]) -> str:
@@ -103,3 +109,14 @@ def inline_svg(path: Path, label: str, own: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}", text)
     return text.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+
+def script() -> str:
+    """Return the one script of a page: the library, in a URL that holds all of it, and the call.
+
+    Where itables is not installed it is a sentence that says so, and the page's tables do not sort.
+    """
+    if find_spec("itables") is None:
+        return "<p>A click on a header would sort these tables, had itables been installed where the page was made.</p>"
+    library = b64encode(files("itables").joinpath("html/dt_bundle.js").read_bytes()).decode()
+    return f'<script type="module">\nimport DataTable from "data:text/javascript;base64,{library}";\n{CALL}\n</script>'

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from suite.shared.jobs import PASSES, Job
+from suite.shared.words import status, three
 
 #: Seconds that a job is thought to take where none has run before.
 GUESS = 10.0
@@ -16,14 +17,10 @@ NAME, FIGURE = 16, 14
 COLUMNS = [(norm, name) for norm in ("off", "on") for name in PASSES]
 
 
-def figure(row: Mapping[str, Any]) -> str:
-    """Return the median in milliseconds, or the first words of why there is none."""
-    return f"{row['median_s'] * 1e3:.4g}" if row["status"] == "ok" else str(row["status"]).split(":")[0]
-
-
 def line(job: Job, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what one job came to; no rows mean that they were there already."""
-    found = {(row["layer_norm"], row["pass"]): figure(row) for row in rows}
+    """Return what one job came to: medians in milliseconds; no rows mean that they were there already."""
+    figures = (three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row) for row in rows)
+    found = {(row["layer_norm"], row["pass"]): figure for row, figure in zip(rows, figures, strict=True)}
     cells = [found.get(place, "") for place in COLUMNS] if rows else ["has its rows"]
     return (job.subject.ljust(NAME) + "".join(cell.rjust(FIGURE) for cell in cells)).rstrip()
 

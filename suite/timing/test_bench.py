@@ -15,8 +15,8 @@ from rich.console import Console
 
 from suite import bench
 from suite.pages.answers import answers
-from suite.pages.bench_plots import speed
-from suite.pages.bench_tables import bench_page, bench_summary, bench_view
+from suite.pages.bench_plots import PAGE, speed
+from suite.pages.bench_tables import bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
 from suite.shared import trust, work
@@ -199,7 +199,7 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
         + made("torch.nn.LSTM", 0.05, 2_000_000) + made("row_scaled", 0.4, 4_000_000, True)
         + made("batched", 0.3, 3_000_000, True) + made("labml", 0.6, 1_000_000, True)
     )  # fmt: skip
-    text = markdown(bench_page(table))
+    text = markdown(PAGE.content(table))
     assert "| naive | time-out | - | time-out | - | - | - | - | - |" in text
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower | 0.50 | 3 | 1.50 |" in text
     assert "| labml | 600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower | 1.50 | 1 | 0.50 |" in text
@@ -214,7 +214,7 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
 
 
 def test_without_an_a_a_run_there_is_no_verdict() -> None:
-    text = markdown(bench_page(pd.DataFrame(made("row_scaled", 0.2) + made("batched", 0.1))))
+    text = markdown(PAGE.content(pd.DataFrame(made("row_scaled", 0.2) + made("batched", 0.1))))
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
 
 
@@ -234,9 +234,9 @@ def test_a_run_shows_a_line_a_job_within_80_columns(tmp_path: Path, terminal: bo
     assert [line.split() for line in lines] == [
         ["small,", "T", "3,", "B", "2,", "float32,", "ms"],
         ["forward", "train", "forward,", "norm", "train,", "norm"],
-        ["naive", "time-out", "time-out", "123.4", "123.4"],
+        ["naive", "time-out", "time-out", "123", "123"],
         ["batched_cuda", "has", "its", "rows"],
-        ["torch.nn.LSTM", "2000", "2000"],
+        ["torch.nn.LSTM", "2,000", "2,000"],
     ]
 
 
@@ -268,7 +268,7 @@ def test_rows_made_beside_busy_processes_are_marked_and_no_answer(tmp_path: Path
     marked, fastest = bench.conclusion(rows).splitlines()
     assert marked == "2 of 4 rows were made while other processes kept cores busy: marked, and not counted."
     assert fastest.startswith("batched trains fastest in 1 of 1 tables.")
-    text = markdown(bench_page(rows))
+    text = markdown(PAGE.content(rows))
     assert "`batched` trains fastest in 1 of 1 tables" in text
     assert re.search(r"\| deferred \|.*\| busy machine \|", text)
     late = pd.DataFrame(made("batched", 0, taken_cores=1.5))

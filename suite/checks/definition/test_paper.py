@@ -14,7 +14,7 @@ from impls import HyperLSTM
 from impls.definition import LayerParams
 from suite.checks.definition.paper import MISSES, MODELS, Model
 from suite.conftest import Keep
-from suite.pages.paper_tables import BOOKKEEPING, bookkeeping_table, paper_page
+from suite.pages.paper_tables import BOOKKEEPING, PAGE, bookkeeping_table
 from suite.pages.sheets import markdown
 from suite.shared.examples import HERE
 
@@ -41,7 +41,7 @@ def test_no_other_way_to_count_matches_more_rows() -> None:
 
 
 def test_page_names_every_miss() -> None:
-    page = markdown(paper_page(_rows()))
+    page = markdown(PAGE.content(_rows()))
     assert page.count("| missed |") == len(MISSES)
     assert all(f"- {model}: {known}" in page for model, known in MISSES.items())
 

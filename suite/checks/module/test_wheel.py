@@ -1,11 +1,11 @@
 """The wheel is what another project installs: `impls` alone, as `hyperlstm`."""
 
-import importlib.util
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel once, with the build tool that is installed here, so that no network is needed."""
-    missing = [tool for tool in ("pip", "hatchling") if importlib.util.find_spec(tool) is None]
+    missing = [tool for tool in ("pip", "hatchling") if not any(distributions(name=tool))]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not installed here, so no wheel can be built")
     folder = tmp_path_factory.mktemp("wheel")
