@@ -126,18 +126,9 @@ def record(keep: Keep) -> Record:
     def keep_verdict(
         implementation: str, dtype: torch.dtype, case: str, outcome: str, worst: Verdict | None = None, reason: str = ""
     ) -> None:
-        keep(
-            "verify",
-            implementation=implementation,
-            dtype=dtype_name(dtype),
-            case=case,
-            verdict=outcome,
-            ratio=worst.ratio if worst else None,
-            error=worst.error if worst else None,
-            allowed=worst.allowed if worst else None,
-            tensor=worst.tensor if worst else "",
-            reason=reason,
-        )
+        about = {"implementation": implementation, "dtype": dtype_name(dtype), "case": case, "verdict": outcome}
+        figures = {"ratio": worst.ratio, **vars(worst)} if worst else {"ratio": None, "tensor": ""}
+        keep("verify", **about, **figures, reason=reason)
 
     return keep_verdict
 

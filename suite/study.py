@@ -14,7 +14,7 @@ from rich.console import Console
 from impls import names, registry
 from suite import report
 from suite.shared.arithmetic import dtype_of, why_not
-from suite.shared.cases import WORKLOADS
+from suite.shared.cases import WORKLOADS, Case
 from suite.shared.children import Row
 from suite.shared.jobs import Job, run
 from suite.shared.load import Others, at_first, warning
@@ -70,6 +70,17 @@ class Options(argparse.Namespace):
     def layer_norms(self) -> tuple[bool, ...]:
         """Whether to study the form without layer norm, that with it, or both."""
         return {"off": (False,), "on": (True,)}.get(self.layer_norm, (False, True))
+
+    def jobs(
+        self, table: str, case: Case, layer_norms: Sequence[bool] | None = None, compiling: bool = False
+    ) -> list[Job]:
+        """Return a job of a study for each subject that runs, in each dtype, without layer norm and with it."""
+        return [
+            Job(table, subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, self.device)
+            for dtype in self.dtype
+            for norm in layer_norms or self.layer_norms
+            for subject in self.chosen(norm, dtype, compiling)
+        ]
 
     def chosen(self, layer_norm: bool, dtype: str, compiling: bool = False) -> list[Subject]:
         """Return the subjects that run, with layer norm or without.

@@ -95,15 +95,12 @@ class Child:
         self.process.communicate()
 
 
-def rows_of(module: str, *arguments: str, **environment: str | None) -> "pd.DataFrame":
-    """Run `python -m <module> FILE <arguments>` with one thread to its end, and return its rows.
-
-    environment: what to set, or with None to unset, for it.
-    """
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment: str | None) -> "pd.DataFrame":
+    """Run `python -m <module> FILE <arguments>` to its end, and return its rows; environment: see `Child`."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if one_thread else (), "1")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        child = Child(module, path, str(path), *arguments, environment=one_thread | environment)
+        child = Child(module, path, str(path), *arguments, environment=threads | environment)
         try:
             return child.rows()
         finally:

@@ -165,8 +165,9 @@ def _leaf(value: Tensor, dtype: torch.dtype, memory: Tensor | None) -> Tensor:
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:
-    a, b = (value.detach().contiguous().view(torch.uint8) for value in (a, b))
-    return torch.equal(a, b)
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    return torch.equal(*(value.detach().contiguous().view(-1).view(torch.uint8) for value in (a, b)))
 
 
 @cache
@@ -249,7 +250,7 @@ def same(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     if results.keys() != expected.keys():
         raise AssertionError(f"expected the tensors {sorted(expected)}, got {sorted(results)}")
     for name, value in expected.items():
-        if not torch.equal(results[name], value):
+        if not _same_bits(results[name], value):
             raise AssertionError(
                 f"{name}: expected the same bits, got a relative error of {relative_error(results[name], value):.2e}"
             )

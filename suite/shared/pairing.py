@@ -1,9 +1,11 @@
 """Paired rounds: each round of a subject follows one of its baseline, so that a drifting clock hits both alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from suite.shared.stopwatch import Stopwatch, Work, settled
 
 #: Resamples of the bootstrap, and how much of them the interval holds.
 RESAMPLES, COVERAGE = 2000, 0.95
@@ -67,16 +69,33 @@ def verdict(interval: Interval, noise: float) -> str:
     return "slower" if interval.low > 1 + noise else "undecided"
 
 
+def quartiles(seconds: Sequence[float]) -> dict[str, Any]:
+    """Return what a row says of its rounds."""
+    q1, median, q3 = map(float, np.quantile(seconds, (0.25, 0.5, 0.75)))
+    return {"median_s": median, "q1_s": q1, "q3_s": q3, "rounds": len(seconds)}
+
+
+def in_turns(
+    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int
+) -> dict[str, dict[str, Any]]:
+    """Return the quartiles of calls' rounds by name; the rounds take turns, so that a drift hits all.
+
+    budget: seconds for each call. least, most: rounds.
+    """
+    seconds = {name: settled(watch, call)[-1:] for name, call in calls.items()}
+    rounds = {name: max(least, min(most, int(budget / first))) for name, (first,) in seconds.items()}
+    for turn in range(1, max(rounds.values(), default=0)):
+        for name, call in calls.items():
+            if turn < rounds[name]:
+                seconds[name].append(watch.seconds(call))
+    return {name: quartiles(found) for name, found in seconds.items()}
+
+
 def columns(subject: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
     """Return what a row says of its paired rounds."""
-    q1, median, q3 = np.quantile(subject, (0.25, 0.5, 0.75))
     interval = paired_ratio(subject, baseline)
     usual = float(np.median(baseline))
-    return {
-        "median_s": float(median),
-        "q1_s": float(q1),
-        "q3_s": float(q3),
-        "rounds": len(subject),
+    return quartiles(subject) | {
         "baseline_s": usual,
         "ratio": interval.ratio,
         "ratio_low": interval.low,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,44 +19,28 @@ THROTTLED = 0.9
 _measured = 0.0
 
 
-class Stopwatch(Protocol):
-    """Times calls on one device.
+class Stopwatch:
+    """Times calls on a CPU, where a call is done when it returns."""
 
-    least: calls after which nothing is built any more, even where the first few were alike.
-    """
-
-    least: int
-
-    def seconds(self, work: Work) -> float:
-        """Call once and return how long it took until all of it was done."""
-
-    def in_a_loop(self, work: Work, calls: int) -> float | None:
-        """Return what a call takes when the next does not wait for it; None where a call is done when it returns."""
-
-    def clock(self) -> int | None:
-        """Return the clock of the processor in MHz, or None where it cannot be read."""
-
-
-class WallClock:
-    """For a CPU, where a call is done when it returns."""
-
+    #: Calls after which nothing is built any more, even where the first few were alike.
     least = 2
 
     def seconds(self, work: Work) -> float:
-        """Call once and return the seconds of the clock."""
+        """Call once and return how long it took until all of it was done."""
         start = time.perf_counter()
         work()
         return _counted(time.perf_counter() - start)
 
-    def in_a_loop(self, work: Work, calls: int) -> None:
-        """Return None."""
+    def in_a_loop(self, work: Work, calls: int) -> float | None:
+        """Return what a call takes when the next does not wait for it; None where a call is done when it returns."""
+        return None
 
     def clock(self) -> int | None:
-        """Return None: what a CPU runs at is not to be had on every system, and differs between cores."""
+        """Return the clock of the processor in MHz, None where it cannot be read, as a CPU's that differs by core."""
         return None
 
 
-class DeviceEvents:
+class DeviceEvents(Stopwatch):
     """For a GPU: every call finds the second-level cache full of something else, and the device idle."""
 
     #: Sizes that come again are captured in a CUDA graph, on one of the first calls.
@@ -111,7 +95,7 @@ class DeviceEvents:
 
 def stopwatch(device: torch.device) -> Stopwatch:
     """Return what times calls on the device."""
-    return DeviceEvents(device) if device.type == "cuda" else WallClock()
+    return DeviceEvents(device) if device.type == "cuda" else Stopwatch()
 
 
 def measured() -> float:

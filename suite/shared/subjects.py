@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from impls import names, registry, why_unavailable
-from impls.convert import from_labml, to_labml
+from impls import HyperLSTM, names, registry, why_unavailable
+from impls.convert import to_labml
 from suite.shared.cases import BASELINE, PEER, Case, least_numbers
-from suite.shared.compare import STATE_NAMES, Results, Verdict, compare, draw, implementation, judge, reference
+from suite.shared.compare import Verdict, compare, draw, implementation
 
 #: Implementations are held against this one before they are timed: at the sizes of a workload the oracle of
 #: verification is out of reach, but verification ties this one to it.
@@ -57,37 +58,30 @@ def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
 
 def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Return labml's module with the weights of a draw."""
-    from labml_nn.hypernetworks.hyper_lstm import HyperLSTM
+    from labml_nn.hypernetworks import hyper_lstm
 
-    model: nn.Module = HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to(dtype).to(device)
+    model: nn.Module = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to(dtype).to(device)
     model.load_state_dict(to_labml(draw(case, 0, dtype, device).params))
     return model
 
 
-def labml_results(case: Case, dtype: torch.dtype, device: torch.device, rounded: torch.dtype) -> Results:
-    """Return what labml's module makes of draw 0 of a case, under our names: out, states and every gradient."""
-    _, x, state, cotangents = draw(case, 0, rounded, device)
-    model = _labml(case, dtype, device)
-    leaves = [value.to(dtype).requires_grad_() for value in (x, *(state or ()))]
-    out, last = model(leaves[0], tuple(leaves[1:]) or None)
-    torch.autograd.backward((out, *last), tuple(value.to(dtype) for value in cotangents))
-    results = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
-    names = ("x", *(f"state {name}" for name in STATE_NAMES))
-    gradients = {f"grad {name}": leaf.grad for name, leaf in zip(names, leaves, strict=False)}
-    # The converter only reorders numbers, so it maps gradients as it maps weights.
-    weights = from_labml({name: _gradient(p) for name, p in model.named_parameters()})
-    gradients |= {f"grad {name}": value for name, value in weights.items()}
-    return {name: value.detach().unsqueeze(0) for name, value in (results | gradients).items() if value is not None}
+def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+    """Return a HyperLSTM whose call is that of labml's module with the same parameters, to be compared like any."""
+    from labml_nn.hypernetworks import hyper_lstm
 
+    model = implementation(names()[0])(case, dtype, device)
+    theirs = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to("meta")
 
-def _gradient(p: nn.Parameter) -> Tensor:
-    return torch.zeros_like(p) if p.grad is None else p.grad
+    def forward(x: Tensor, state: tuple[Tensor, ...] | None = None) -> Any:
+        # The converter only reorders numbers, so gradients find their way back through it.
+        return torch.func.functional_call(theirs, to_labml(dict(model.named_parameters())), (x, state))
+
+    model.forward = forward  # type: ignore[method-assign, assignment]
+    return model
 
 
 def _check_labml(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
-    oracle = reference(AGAINST, case, torch.float64, device, dtype, 1)
-    yardstick = reference(AGAINST, case, dtype, device, dtype, 1)
-    return judge(labml_results(case, dtype, device, dtype), oracle, yardstick, dtype)
+    return compare(labml_as_ours, case, dtype, device, against=AGAINST, draws=DRAWS)
 
 
 def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:

@@ -35,14 +35,8 @@ Measured = Callable[[Subject, Case, torch.dtype, torch.device], dict[str, int]]
 def jobs(options: Namespace) -> list[Job]:
     """Return a job for each subject; the limit is what the longest sequence is to fit in."""
     case = WORKLOADS[options.workload]
-    case = replace(case, T=options.T or case.T)
-    return [
-        Job("memory", subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, options.device, limit=limit)
-        for limit in [int(options.memory * 2**30)]
-        for dtype in options.dtype
-        for norm in options.layer_norms
-        for subject in options.chosen(norm, dtype)
-    ]
+    every = options.jobs("memory", replace(case, T=options.T or case.T))
+    return [replace(job, limit=int(options.memory * 2**30)) for job in every]
 
 
 def rows(job: Job) -> Iterator[Row]:

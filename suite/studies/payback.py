@@ -4,7 +4,6 @@ import statistics
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,8 @@ BUDGET, LEAST, MOST = 2.0, 3, 50
 
 def jobs(options: Namespace) -> list[Job]:
     """Return a job for each subject, those that compile for each size included."""
-    case = WORKLOADS[options.workload]
-    return [
-        Job("payback", subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, options.device)
-        for dtype in options.dtype
-        for norm in options.layer_norms[:1]
-        for subject in options.chosen(norm, dtype, compiling=True)
-    ]
+    found: list[Job] = options.jobs("payback", WORKLOADS[options.workload], options.layer_norms[:1], compiling=True)
+    return found
 
 
 def environment(folder: Path) -> Mapping[str, str]:

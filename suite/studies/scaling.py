@@ -4,12 +4,12 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from statistics import quantiles
 from typing import Any
 
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.jobs import Job
-from suite.shared.stopwatch import settled, stopwatch
+from suite.shared.pairing import in_turns
+from suite.shared.stopwatch import stopwatch
 from suite.shared.subjects import LSTM, find
 from suite.shared.work import example, peak, refusal, train
 
@@ -63,24 +63,8 @@ def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the time and memory of each subject at one case; their rounds take turns, so that a drift hits all."""
     device, x = job.torch_device, example(case, job.torch_dtype, job.torch_device)
     models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
-    watch, steps = stopwatch(device), {name: partial(train, model, x) for name, model in models.items()}
-    seconds = {name: settled(watch, step)[-1:] for name, step in steps.items()}
-    rounds = {name: max(LEAST, min(MOST, int(BUDGET / seconds[name][0]))) for name in names}
-    for turn in range(1, max(rounds.values(), default=0)):
-        for name, step in steps.items():
-            if turn < rounds[name]:
-                seconds[name].append(watch.seconds(step))
-    for name in steps:
-        q1, median, q3 = quantiles(seconds[name], n=4, method="inclusive")
-        yield job.row(
-            "point",
-            name,
-            case,
-            median_s=median,
-            q1_s=q1,
-            q3_s=q3,
-            rounds=rounds[name],
-            peak_bytes=peak(name, train, models[name], x)["peak_bytes"],
-            multiply_adds=find(name).multiply_adds(case),
-        )
+    steps = {name: partial(train, model, x) for name, model in models.items()}
+    for name, figures in in_turns(stopwatch(device), steps, BUDGET, LEAST, MOST).items():
+        figures |= {"peak_bytes": peak(name, train, models[name], x)["peak_bytes"]}
+        yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))
         models[name].zero_grad(set_to_none=True)

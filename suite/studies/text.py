@@ -40,22 +40,19 @@ State = tuple[Tensor, ...]
 
 def jobs(options: Namespace) -> list[Job]:
     """Return a job for each model: one for each subject, one of the LSTM in another width, and one of the recipe."""
-    case = WORKLOADS[options.workload]
     return [
-        Job("text", name, (name,), replace(case, layer_norm=norm), dtype, options.device, seconds=options.seconds)
-        for dtype in options.dtype
-        for norm in options.layer_norms
-        for subject in options.chosen(norm, dtype)
-        for name in (subject.name, *_further(subject.name, norm, options.device, dtype))
+        replace(job, part=name, subjects=(name,), seconds=options.seconds)
+        for job in options.jobs("text", WORKLOADS[options.workload])
+        for name in (job.subject, *_further(job))
     ]
 
 
-def _further(subject: str, layer_norm: bool, device: str, dtype: str) -> list[str]:
+def _further(job: Job) -> list[str]:
     """Return what else is trained where a subject is."""
-    if subject == LSTM.name:
+    if job.subject == LSTM.name:
         return [LARGER_LSTM]
-    fastest = resolve("auto", torch.device(device), getattr(torch, dtype)).name
-    return [subject + RECIPE] if layer_norm and subject == fastest else []
+    fastest = resolve("auto", job.torch_device, job.torch_dtype).name
+    return [job.subject + RECIPE] if job.case.layer_norm and job.subject == fastest else []
 
 
 def _subject(name: str) -> str:

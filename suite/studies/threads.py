@@ -4,7 +4,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from statistics import quantiles
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from impls import registry
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS
 from suite.shared.jobs import Job
-from suite.shared.stopwatch import settled, stopwatch
+from suite.shared.pairing import in_turns
+from suite.shared.stopwatch import stopwatch
 from suite.shared.subjects import LSTM, find
 from suite.shared.work import PASSES, example, refusal
 
@@ -28,15 +28,11 @@ def jobs(options: Namespace) -> list[Job]:
 
     Ours are the implementations asked for, else the one that "auto" takes.
     """
-    case, found = WORKLOADS[options.workload], []
+    case, found = replace(WORKLOADS[options.workload], layer_norm=options.layer_norms[0]), []
     for dtype in options.dtype:
         ours = options.implementation or [registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name]
         subjects = tuple(dict.fromkeys([*ours, LSTM.name]))
-        for norm in options.layer_norms[:1]:
-            for B in ROWS:
-                found.append(
-                    Job("threads", f"B{B}", subjects, replace(case, B=B, layer_norm=norm), dtype, options.device)
-                )
+        found += [Job("threads", f"B{B}", subjects, replace(case, B=B), dtype, options.device) for B in ROWS]
     return found
 
 
@@ -53,21 +49,6 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     for threads in range(1, every + 1):
         torch.set_num_threads(threads)
         for step, run in PASSES.items():
-            for name, figures in _point({name: partial(run, model, x) for name, model in models.items()}).items():
+            calls = {name: partial(run, model, x) for name, model in models.items()}
+            for name, figures in in_turns(stopwatch(device), calls, BUDGET, LEAST, MOST).items():
                 yield job.row("point", name) | {"pass": step, "n": threads} | figures
-
-
-def _point(calls: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the time of each subject; their rounds take turns, so that a drift hits all."""
-    watch = stopwatch(torch.device("cpu"))
-    seconds = {name: settled(watch, call)[-1:] for name, call in calls.items()}
-    rounds = {name: max(LEAST, min(MOST, int(BUDGET / first))) for name, (first,) in seconds.items()}
-    for turn in range(1, max(rounds.values(), default=0)):
-        for name, call in calls.items():
-            if turn < rounds[name]:
-                seconds[name].append(watch.seconds(call))
-    quartiles = {name: quantiles(found, n=4, method="inclusive") for name, found in seconds.items()}
-    return {
-        name: {"median_s": median, "q1_s": q1, "q3_s": q3, "rounds": rounds[name]}
-        for name, (q1, median, q3) in quartiles.items()
-    }

@@ -1,7 +1,6 @@
 """What the hardware allows: rates measured once a run, and how near a row comes to the one that bounds it."""
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from suite.shared import arithmetic
 from suite.shared.arithmetic import dtype_of
-from suite.shared.children import Child, Row, leave
+from suite.shared.children import Row, leave, rows_of
 from suite.shared.stopwatch import Stopwatch, Work, stopwatch
 
 #: The side of the square matrices grows until their product takes so long, or up to the largest.
@@ -74,14 +73,8 @@ def best(watch: Stopwatch, work: Work) -> float:
 
 def ceilings_apart(device: str, dtypes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the ceilings by dtype, measured in a process of its own, which takes its memory with it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "ceilings.jsonl"
-        child = Child("suite.timing.ceilings", path, str(path), device, *dtypes)
-        try:
-            rows: list[Row] = child.rows().to_dict("records")
-        finally:
-            child.stop()
-        return rows
+    rows: list[Row] = rows_of("suite.timing.ceilings", device, *dtypes, one_thread=False).to_dict("records")
+    return rows
 
 
 def share(row: Mapping[str, Any], ceiling: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from suite.shared import pairing, work
 from suite.shared.children import left
 from suite.shared.compare import Verdict
 from suite.shared.examples import TINY, job
-from suite.shared.stopwatch import DeviceEvents
+from suite.shared.stopwatch import DeviceEvents, Stopwatch
 from suite.shared.subjects import find
 from suite.timing import step as bench_step
 
@@ -26,7 +26,7 @@ def test_a_wrong_subject_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [row["status"][:23] for row in left(job(tmp_path).path)] == ["refused: grad x is off "] * 2
 
 
-class Scripted:
+class Scripted(Stopwatch):
     """A stopwatch that takes a subject's calls for as long as a script says, and its baseline's for half a step."""
 
     least = DeviceEvents.least
@@ -44,9 +44,6 @@ class Scripted:
         extra, self.cold = self.cold, 0.0
         extra += self.captured * (steps == STEPS and self.whole == self.capture)
         return self.step * steps + extra
-
-    def clock(self) -> None:
-        """Return None."""
 
     def in_a_loop(self, call: Callable[[], Any], calls: int) -> float:
         """Return the seconds of a call."""
