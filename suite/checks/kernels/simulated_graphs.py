@@ -1,139 +1,25 @@
-"""What `batched_cuda` does with CUDA graphs, checked on simulated ones: see `simulated.py`.
+"""What `batched_cuda` computes with CUDA graphs, checked on simulated ones: see `simulated.py`.
 
-Run as `python -m suite.checks.kernels.simulated_graphs FILE.csv` with TRITON_INTERPRET=1, in a process of its own, or
-by pytest with the variable set. A result is compared with that of plain launches to the bit.
+Run as `python -m suite.checks.kernels.simulated_graphs FILE` with TRITON_INTERPRET=1, in a process of its own, with
+the checks of `simulated_keeping.py`, or either by pytest with the variable set. A result is compared with that of
+plain launches to the bit.
 """
 
-import gc
-import math
-import random
 import sys
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from torch.utils._pytree import tree_leaves
 
 from impls import HyperLSTM, batched_cuda
-from impls.batched_cuda import graphs, launching, passes
-from impls.chunks import limited
-from suite.checks.kernels import simulated
-from suite.checks.kernels.interpreter import patch_language_once
+from impls.batched_cuda import graphs, passes
 from suite.checks.kernels.simulated import Card
+from suite.checks.kernels.simulated_steps import H, S, Z, chunks_of, draw, infer, model, modes, settle, train
 from suite.shared.children import leave
 
-I, H, S, Z = 3, 7, 5, 2
-patch_language_once()
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    """Free nothing by chance: a tensor that only garbage collection frees looks in use, in each run or in none."""
-    before = gc.get_threshold()
-    gc.set_threshold(0)  # not gc.disable(), so that checks see what a capture does with that
-    yield
-    gc.set_threshold(*before)
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, no_collection: None) -> Iterator[Card]:
-    """Return a new card, and check afterwards what holds for every graph that was made."""
-    card = simulated.install(monkeypatch)
-    monkeypatch.setattr(graphs, "LATE", 1)
-    owned: list[Tensor] = []
-    init = graphs.Graph.__init__
-
-    def noted(self: graphs.Graph, *args: Any, **options: Any) -> None:
-        try:
-            init(self, *args, **options)
-            owned.extend(tree_leaves(self.made))
-        finally:
-            owned.extend(self.given)
-
-    monkeypatch.setattr(graphs.Graph, "__init__", noted)
-    yield card
-    assert not any(q.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(q) for q in owned)
-    owns = {q.untyped_storage().data_ptr() for q in owned}
-    assert not [name for name, q in card.seen.read if q.untyped_storage().data_ptr() not in owns]
-    assert all(len(streams) == 1 for streams in card.seen.streams.values())
-    assert card.stream is card.default
-    assert gc.isenabled()
-
-
-def model(layer_norm: bool = False, layers: int = 1) -> HyperLSTM:
-    torch.manual_seed(0)
-    model = HyperLSTM(I, H, S, Z, layers, impl="batched_cuda", layer_norm=layer_norm)
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.3)
-    return model
-
-
-def draw(T: int = 1, B: int = 3) -> Tensor:
-    return torch.randn(T, B, I)
-
-
-def train(model: HyperLSTM, x: Tensor) -> list[Tensor]:
-    """Return the output, the last state and all gradients of a training step."""
-    x = x.detach().requires_grad_()
-    out, last = model(x)
-    loss = out.square().sum() + sum(part.sin().sum() for part in last)
-    grads = torch.autograd.grad(loss, [x, *model.parameters()])
-    return [q.detach() for q in (out, *last, *grads)]
-
-
-def infer(model: HyperLSTM, x: Tensor) -> list[Tensor]:
-    """Return the output and the last state."""
-    with torch.no_grad():
-        out, last = model(x)
-    return [out, *last]
-
-
-to_the_bit = partial(assert_close, rtol=0, atol=0)
-
-
-def modes(call: Callable[..., list[Tensor]], *args: Any, same: Callable[..., None] = to_the_bit) -> set[str]:
-    """Return how a call's passes were started, after a check that the same by plain launches gives the same bits."""
-    launching._last.clear()
-    found = call(*args)
-    started = {one.mode for one in batched_cuda.launches().values()}
-    with batched_cuda.plain_launches():
-        expected = call(*args)
-    for one, other in zip(found, expected, strict=True):
-        same(one, other)
-    return started
-
-
-def lengths() -> Callable[[int], None]:
-    """Return a stand-in for a forward pass of some steps, which no kernel makes slow."""
-    run = passes.Passes(lambda x, params, start, keep: (x * 2, [x[0] + 1], [], []), pytest.fail).forward
-
-    def call(T: int) -> None:
-        x = torch.randn(T, 2, 2)
-        assert torch.equal(run(x, [], [], False)[0], x * 2)
-
-    return call
-
-
-def settle(net: HyperLSTM, x: Tensor) -> None:
-    """Train until these sizes have their graphs: the forward pass late, the backward pass when it first reads it."""
-    for _ in range(graphs.LATE + 1):
-        train(net, x)
-
-
-@contextmanager
-def chunks_of(steps: int, B: int = 3) -> Iterator[None]:
-    """Cut sequences into chunks of so many steps."""
-    size = steps * 40 * B * H * 4
-    with limited("cpu", forward=size, backward=size):
-        yield
+pytest_plugins = ("suite.checks.kernels.simulated_steps",)
 
 
 def test_a_size_is_captured_when_it_has_come_often_and_gives_the_same_bits(
@@ -179,48 +65,6 @@ def test_chunks_of_two_lengths(card: Card) -> None:
         assert modes(train, net, draw(T=3), same=assert_close) == {"graph"}  # whose chunks are shorter
 
 
-def test_sizes_in_turn_where_one_graph_is_kept(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes._graphs, "count", 1)
-    net = model()
-    for _ in range(2 * graphs.LATE + 1):
-        for B in (3, 2):
-            modes(infer, net, draw(B=B))
-
-
-def test_random_lengths_are_not_captured_again_and_again(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes._graphs, "count", 8)
-    monkeypatch.setattr(graphs, "LATE", 3)
-    run, calls, order = lengths(), 2000, random.Random(0)
-    captured = []
-    for _ in range(calls):
-        run(order.randrange(1, 25))
-        captured.append(card.seen.captures)
-    assert card.seen.replays > calls / 8
-    # 24 lengths, each of which takes twice as many calls each time.
-    assert captured[-1] <= 24 * math.log2(calls / 24 / graphs.LATE)
-    assert captured[-1] - captured[calls // 2] <= 24
-
-
-def test_two_streams_share_no_memory(card: Card) -> None:
-    net, x, side = model(), draw(), simulated.Stream()
-    for _ in range(graphs.LATE + 1):
-        for stream in (card.default, side):
-            with card.on(stream):
-                found = modes(infer, net, x)
-    assert found == {"graph"}
-    assert len(card.seen.streams) == 2
-
-
-def test_streams_that_take_the_only_graph_from_each_other(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes._graphs, "count", 1)
-    run, side = lengths(), simulated.Stream()
-    for _ in range(4):
-        for stream in (card.default, side):
-            with card.on(stream):
-                run(3)
-    assert card.seen.captures > 2
-
-
 def test_another_arithmetic_has_graphs_of_its_own(card: Card) -> None:
     net, x = model(), draw()
     settle(net, x)
@@ -233,25 +77,6 @@ def test_another_arithmetic_has_graphs_of_its_own(card: Card) -> None:
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
     assert modes(train, net, x) == {"graph"}
-
-
-def test_threads(card: Card) -> None:
-    net, x = model(), [draw() for _ in range(4)]
-    with batched_cuda.plain_launches():
-        expected = [train(net, one) for one in x]
-    found: dict[int, list[list[Tensor]]] = {}
-
-    def work(k: int) -> None:
-        found[k] = [train(net, x[k]) for _ in range(graphs.LATE)]
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert card.seen.replays > 0
-    assert all(map(torch.equal, one, expected[k]) for k in found for one in found[k])
-    assert [len(found[k]) for k in range(4)] == [graphs.LATE] * 4
 
 
 def test_vmap(card: Card) -> None:
@@ -373,83 +198,6 @@ def test_a_capture_of_the_caller_gets_plain_launches(card: Card) -> None:
     card.seen.read.clear()  # the caller's graph may read what it likes
 
 
-def test_out_of_memory_in_a_capture(card: Card) -> None:
-    net, x = model(), draw()
-    settle(net, x)
-    assert batched_cuda.graph_bytes() > 0
-    card.fails = torch.OutOfMemoryError("CUDA out of memory.")
-    for _ in range(graphs.LATE):
-        assert modes(infer, net, draw(B=2)) == {"interpreted"}
-    assert batched_cuda.graph_bytes() == 0
-    card.fails = None
-    captures = card.seen.captures
-    for _ in range(graphs.LATE):
-        infer(net, draw(B=2))
-    assert card.seen.captures == captures
-    settle(net, x)
-    assert modes(train, net, x) == {"graph"}
-
-
-def test_out_of_memory_in_a_plain_run_gives_the_graphs_memory_to_it(
-    card: Card, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net, x = model(), draw()
-    settle(net, x)
-    run, full = launching.sweep, [True]
-
-    def once(*args: Any) -> None:
-        if full:
-            full.clear()
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        run(*args)
-
-    monkeypatch.setattr(launching, "sweep", once)
-    monkeypatch.setattr(graphs, "LATE", 9)
-    infer(net, draw(B=2))
-    assert (card.seen.cleared, batched_cuda.graph_bytes()) == (1, 0)
-    full.append(True)
-    with pytest.raises(torch.OutOfMemoryError):
-        infer(net, draw(B=2))
-
-
-def test_another_error_in_a_capture_is_raised(card: Card) -> None:
-    net, x = model(), draw()
-    card.fails = ValueError("planted")
-    with pytest.raises(ValueError, match="planted"):
-        settle(net, x)
-    card.fails = None
-    settle(net, x)
-    assert modes(train, net, x) == {"graph"}
-
-
-def test_no_garbage_is_collected_in_a_capture(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    kernel = simulated.Recorder.kernel
-
-    def noted(self: simulated.Recorder, *args: Any) -> None:
-        asked.append(gc.isenabled())
-        kernel(self, *args)
-
-    monkeypatch.setattr(simulated.Recorder, "kernel", noted)
-    settle(model(), draw())
-    assert asked
-    assert not any(asked)
-
-
-def test_clear_gives_memory_back(card: Card) -> None:
-    net, x = model(), draw()
-    settle(net, x)
-    assert batched_cuda.graph_bytes() > 0
-    gone = [weakref.ref(one) for one in passes._graphs]
-    batched_cuda.clear()
-    gc.collect()
-    assert batched_cuda.graph_bytes() == 0
-    assert card.seen.cleared == 1
-    assert not any(one() for one in gone)
-    settle(net, x)
-    assert modes(train, net, x) == {"graph"}
-
-
 class Rows:
     """A plugin of pytest that writes down how each test ended."""
 
@@ -461,4 +209,5 @@ class Rows:
 
 
 if __name__ == "__main__":
-    pytest.main(["-q", __file__, "-p", "no:cacheprovider"], plugins=[Rows()])
+    both = [__file__, str(Path(__file__).with_name("simulated_keeping.py"))]
+    pytest.main(["-q", *both, "-p", "no:cacheprovider"], plugins=[Rows()])
