@@ -26,7 +26,7 @@ class Layer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        #: By name, those there are.
+        #: The shape of each parameter that this layer has, by name.
         self.shapes = shapes(input_size, hidden_size, hyper_size, n_z, layer_norm=layer_norm)
         self._shapes = list(self.shapes.values())
         for name in LayerParams._fields:
@@ -54,10 +54,10 @@ class Layer(nn.Module):
                     value.fill_(1.0 if name.endswith("weight") else 0.0)
 
     def check(self, prefix: str, dtype: torch.dtype | None) -> torch.dtype | None:
-        """Raise ValueError for a parameter with a wrong shape, another device than the first's, or another dtype.
+        """Raise ValueError for a parameter with a wrong shape, or on another device or in another dtype than the first.
 
-        dtype: expected; None for that of the first. Returns what the next layer should have: autocast makes one dtype
-        of several.
+        dtype: that of the layer before, or None. Returns the dtype that the next layer should have. Under autocast
+        dtypes may differ, since it casts all to one.
         """
         values = [q for q in self._parameters.values() if q is not None]
         if not values:
@@ -73,8 +73,8 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state.
 
-        Of packed sequences, x is [N, I] and out [N, H], and batch_sizes says how many go on at each step. The mask of
-        g, if there is one, has the shape of out.
+        For packed sequences x is [N, I] and out [N, H], and batch_sizes holds how many are still going at each step.
+        mask: of g, in the shape of out, or None.
         """
         p = self._params()
         device_type = p.weight_h.device.type
@@ -87,7 +87,7 @@ class Layer(nn.Module):
         return _run(p, x, start, impl, batch_sizes, mask)
 
     def _params(self) -> LayerParams:
-        own = self._parameters  # without the module's search, save for what a parametrisation makes
+        own = self._parameters  # read directly, which is faster; a parametrised one is not in there
         return LayerParams._make(own[name] if name in own else getattr(self, name) for name in LayerParams._fields)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""How a caller's sequences lie, and how the layers read them: a batch, one sequence alone, or a PackedSequence."""
+"""How a caller lays out sequences, and how layers read them: a batch, one sequence alone, or a PackedSequence."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,25 +13,25 @@ Sequences = Tensor | PackedSequence
 
 
 class Layout:
-    """What the layers read of a caller's sequences, and the way back."""
+    """A caller's sequences as the layers read them, and the way back to how the caller wants results."""
 
-    #: [T, B, I], or of packed sequences [N, I] with all their tokens, step after step.
+    #: [T, B, I], or for packed sequences [N, I]: all their tokens, step after step.
     x: Tensor
-    #: Of packed sequences, how many are still going at each step; it never rises.
+    #: For packed sequences, how many are still going at each step, which never rises.
     batch_sizes: list[int] | None = None
-    #: The axes of the batch that a caller's states have: B, or none.
+    #: The batch axis of the caller's states: (B,), or () for one sequence alone.
     rows: tuple[int, ...]
 
     def start(self, part: Tensor) -> Tensor:
-        """Return a part of the caller's state, [L, B, F] or [L, F], as the layers read it: [L, B, F]."""
+        """Return a state of the caller's, [L, *rows, F], as the layers read it, [L, B, F]."""
         return part
 
     def last(self, part: Tensor) -> Tensor:
-        """Return a part of the final state, [L, B, F], as the caller's states are."""
+        """Return a final state, [L, B, F], as the caller's states are laid out, [L, *rows, F]."""
         return part
 
     def out(self, out: Tensor) -> Sequences:
-        """Return the last layer's output as the caller's x is."""
+        """Return the last layer's output laid out as the caller's x."""
         return out
 
 
@@ -96,9 +96,9 @@ class Packed(Layout):
 
 
 def layout(x: Any, input_size: int, widest: int, batch_first: bool) -> Layout:
-    """Return how x lies; TypeError or ValueError unless it is a tensor or a PackedSequence that can be worked on.
+    """Return the layout of x; TypeError or ValueError if it is no valid tensor or PackedSequence.
 
-    widest: the most numbers that one token makes.
+    widest: the most numbers that are computed for one token.
     """
     if isinstance(x, PackedSequence):
         return Packed(x, checks.packed(x, input_size, widest))

@@ -11,21 +11,20 @@
 
 namespace hyperlstm {
 
-// What the forward pass leaves: start [B, *], and of all tokens, [N, *] each, x, the states after each step, the
-// residuals, if they were kept, and which of g dropout kept, times what.
+// What the backward pass knows of the sequence: arrays over all tokens, [N, *], but for start, [B, *].
 struct Past {
   at::Tensor x;
-  Tensors start, trajectory;
-  std::optional<at::Tensor> residuals, mask;
-  double scale;
+  Tensors start, trajectory;                  // the states before the first step, and after each
+  std::optional<at::Tensor> residuals, mask;  // what the forward sweep left, and which of g dropout kept
+  double scale;                               // of those that it kept
   Steps steps;
 };
 
 template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
-  // wanted: which of params want a gradient. carried [B, *]: gradients of each row's last state on entry, of the
-  // start on return. d_x [N, I] is written, if given.
+  // wanted: which of params want a gradient. carried [B, *]: on entry the gradients of each row's last state, on return
+  // those of its start. d_x [N, I] is written, if given.
   SequenceBackward(
       const Tensors& params, const std::vector<bool>& wanted, const Past& past, const at::Tensor& d_out,
       Carried<A> carried, const std::optional<at::Tensor>& d_x, const Splitting& splitting)
@@ -44,9 +43,9 @@ class SequenceBackward {
     const int64_t H = size_.H, S = size_.S;
     int64_t most = 0;
     for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, begin(bounds[i]) - begin(bounds[i - 1]));
-    rec_ = array(most, 4 * H + 4 * S);
-    inp_ = array(most, 4 * H);
-    z_ = array(most, 12 * size_.Z);
+    d_uh_ = array(most, 4 * H + 4 * S);
+    dv_ = array(most, 4 * H);
+    dz_ = array(most, 12 * size_.Z);
     if (!has_v_) v_ = array(most, 4 * H);
     if (!past_.residuals) {
       residuals_ = array(most, Residuals<T>::width(size_, false));
@@ -67,7 +66,7 @@ class SequenceBackward {
     return made;
   }
 
-  // The states that the steps from `begin` on started from.
+  // The states from which the steps `begin` to `end` started, [n, *].
   at::Tensor before(int i, int64_t begin, int64_t end) const {
     const at::Tensor &first = past_.start[i], &after = past_.trajectory[i];
     const Steps& steps = past_.steps;
@@ -110,7 +109,7 @@ class SequenceBackward {
         data<A>(steps(past_.trajectory[3])),
         data<T>(steps(d_out_)),
         mask(first_token)};
-    const DeltaArrays<T> deltas{rec_.mutable_data_ptr<T>(), inp_.mutable_data_ptr<T>(), z_.mutable_data_ptr<T>()};
+    const DeltaArrays<T> deltas{d_uh_.mutable_data_ptr<T>(), dv_.mutable_data_ptr<T>(), dz_.mutable_data_ptr<T>()};
     BackwardSweep<T>(**packing_, size_, past_.steps.part(begin, end), B_, chunk, deltas, carried_)
         .run(splitting_, sums_);
     sums_.collect();
@@ -122,7 +121,7 @@ class SequenceBackward {
     if (first) make_totals(N);
 
     const auto rows = [&](const at::Tensor& x) { return x.slice(0, 0, N); };
-    const at::Tensor du = rows(rec_).slice(1, 0, H4), da = rows(rec_).slice(1, H4), dv = rows(inp_);
+    const at::Tensor du = rows(d_uh_).slice(1, 0, H4), da = rows(d_uh_).slice(1, H4), dv = rows(dv_);
     std::vector<Product> products;
     const auto sum = [&](Param param, const at::Tensor& d, const at::Tensor& values) {
       if (totals_[param]) products.push_back({*totals_[param], d, values});
@@ -132,7 +131,7 @@ class SequenceBackward {
     sum(kHyperWeightX, da, x);
     sum(kHyperWeightH, da, h);
     sum(kHyperWeightS, da, h_hat);
-    sum(kZWeight, rows(z_), h_hat_after);
+    sum(kZWeight, rows(dz_), h_hat_after);
     add_products<T>(products, first);
     if (d_x_) {
       at::Tensor d_x = steps(*d_x_);
@@ -146,7 +145,7 @@ class SequenceBackward {
     return whole.from(token * size_.H);
   }
 
-  // Memory for the gradients, of which those that products give are written first and added to after.
+  // Makes room for the gradients. Those that are sums of products stay unset: the first chunk writes, the others add.
   void make_totals(int64_t N) {
     totals_.resize(params_.size());
     for (size_t i = 0; i < params_.size(); ++i) {
@@ -186,7 +185,7 @@ class SequenceBackward {
   const bool has_v_;
   std::optional<Packing<T>> packing_, forward_packing_;
   SequenceSums<A> sums_;
-  at::Tensor rec_, inp_, z_, residuals_, v_;  // of one chunk
+  at::Tensor d_uh_, dv_, dz_, residuals_, v_;  // of one chunk
   Totals totals_;
 };
 

@@ -10,11 +10,11 @@
 
 namespace hyperlstm {
 
-// What the chunk's steps were, of all its tokens, [n, *] each.
+// What the forward pass computed in the chunk's steps, for all its tokens, [n, *] each.
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
   Residuals<T> residuals;
-  const T* v;  // of a row, those of the next are v_stride further
+  const T* v;  // [.., 4H], rows v_stride apart
   int64_t v_stride;
   const T* h_hat;  // [.., S], after each step
   const A *c_before, *c, *c_hat_before, *c_hat;
@@ -22,12 +22,15 @@ struct ChunkArrays {
   Mask<A> mask;  // of g, [.., H]
 };
 
+// What the sweep writes, for all the chunk's tokens: `Deltas` of chunked_backward.py.
 template <class T>
 struct DeltaArrays {
-  T *rec, *inp, *z;
+  T* d_uh;  // [.., 4H + 4S]: du, then da
+  T* dv;    // [.., 4H]
+  T* dz;    // [.., 12 Z]
 };
 
-// Gradients of the state, [B, *] each: of that after the chunk on entry, of that before it on return.
+// Gradients of the state, [B, *] each: on entry of the state after the chunk, on return of the state before it.
 template <class A>
 struct Carried {
   A *h, *c, *h_hat, *c_hat;
@@ -41,26 +44,26 @@ class BackwardSweep {
       Carried<A> carried)
       : p_(p), size_(size), steps_(steps), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
-  // Adds to the parts of sums, of which each thread has one.
+  // Each thread adds to its own share of sums.
   void run(const Splitting& splitting, const SequenceSums<A>& sums) {
     const int64_t threads = splitting.threads();
     Scratch scratch;
     dz_parts_ = scratch.empty<A>(threads * B_ * 12 * size_.Z);
     if (p_.norms) y_ = scratch.zeros<A>(threads * kArgumentsKept * kGroup * kGates * padded<A>(size_.H));
-    if (!std::is_same_v<T, A>) rec_ = scratch.empty<A>(kStepsKept * B_ * (4 * size_.H + 4 * size_.S));
+    if (!std::is_same_v<T, A>) d_uh_ = scratch.empty<A>(kStepsKept * B_ * (4 * size_.H + 4 * size_.S));
     splitting.run(
         size_, steps_, [&](const Member& member) { return Share(*this, member, sums.of_share(member.thread)); });
   }
 
  private:
-  // With norms: the gates of how many blocks of kGroup rows stand in memory. A thread that is ahead writes those of one
-  // block while another still reads those of the block before.
+  // With norms, gates of this many blocks of kGroup rows are in memory: a thread that is ahead writes one block while
+  // another still reads the block before.
   static constexpr int64_t kArgumentsKept = 2;
-  // Of how many steps du and da stand in memory in the accumulation type, for the same reason.
+  // For the same reason du and da of this many steps are in memory in the accumulation type.
   static constexpr int64_t kStepsKept = 2;
 
-  // One thread's part of all steps: of its group's rows its own units of the main LSTM, and of the rows its own ones
-  // for all that wants whole rows.
+  // One thread's part of all steps. The threads of a group share out the units of the main LSTM, and the rows where
+  // work needs whole ones.
   class Share {
    public:
     Share(const BackwardSweep& sweep, const Member& member, Sums<A> sums)
@@ -90,9 +93,9 @@ class BackwardSweep {
         if (rows_ <= 0) continue;  // all ended before, for every member of the group
         row_ = w_.steps_.begin(t) + begin_;
         if constexpr (std::is_same_v<T, A>)
-          rec_ = w_.to_.rec + row_ * stride_;
+          d_uh_ = w_.to_.d_uh + row_ * stride_;
         else
-          rec_ = w_.rec_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
+          d_uh_ = w_.d_uh_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
         embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), tile_, z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
@@ -105,16 +108,16 @@ class BackwardSweep {
         for (int64_t r = own.begin; r < own.end; ++r) hyper(r);
         member_.wait();
         const Range of_S = member_.part(panels<A>(S, false));
-        product(all, rec_, stride_, p_.weight_h_t, 4 * H, H, panels_, dh, false);
-        product(all, rec_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, panels_, dh, true);
-        product(all, rec_ + 4 * H, stride_, p_.hyper_weight_s_t, 4 * S, S, of_S, dh_hat, false);
+        product(all, d_uh_, stride_, p_.weight_h_t, 4 * H, H, panels_, dh, false);
+        product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, panels_, dh, true);
+        product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_s_t, 4 * S, S, of_S, dh_hat, false);
       }
     }
 
    private:
     static constexpr int64_t kBlock = 8 * kLanes<A>;
 
-    // Some rows of to [rows, N] = left [rows, K] times some panels of N columns, or that added to it.
+    // Writes some rows and some panels of columns of to [rows, N] = left [rows, K] times packed, or adds them to it.
     void product(
         Range rows, const A* left, int64_t left_stride, const A* packed, int64_t K, int64_t N, Range panels, A* to,
         bool add) {
@@ -141,8 +144,8 @@ class BackwardSweep {
       for (int64_t j = panels_.begin * kPanel<A>; j < end; j += kBlock) body(Block{j, std::min(kBlock, end - j)});
     }
 
-    // The main LSTM's cell and d of R rows: writes du, dv and this thread's part of dz, sums dy; dc becomes that of the
-    // step before.
+    // Goes back through the main LSTM's cell and the scales d of R rows: writes du, dv and this thread's part of dz,
+    // and sums dy. dc becomes the gradient of the cell before the step.
     template <int R>
     void main(int64_t first) {
       const auto [H, S, Z, I] = size_;
@@ -193,7 +196,7 @@ class BackwardSweep {
     void embedding_gradient(int64_t r) {
       const int64_t Z = size_.Z;
       A* const dz = dz_ + r * 12 * Z;
-      T* const to = w_.to_.z + (row_ + r) * 12 * Z;
+      T* const to = w_.to_.dz + (row_ + r) * 12 * Z;
       std::copy_n(dz_part(0, r), 12 * Z, dz);
       for (int64_t rank = 1; rank < member_.size; ++rank) {
         const A* const part = dz_part(rank, r);
@@ -219,7 +222,7 @@ class BackwardSweep {
       }
     }
 
-    // y [4, y_stride] = d_h u + d_x v + d_b + bias of row r, number i of its group; adds its d_out to dh.
+    // y [4, y_stride] = d_h u + d_x v + d_b + bias of row r, which is number i of its group. Adds d_out to dh, too.
     void arguments(Block block, int64_t r, int64_t i, A* y, int64_t y_stride) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
@@ -246,7 +249,7 @@ class BackwardSweep {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, at = row_ + r;
       const T *u = w_.chunk_.residuals.u(at) + block.begin, *v = w_.chunk_.v + at * w_.chunk_.v_stride + block.begin;
-      T *du = w_.to_.rec + at * stride_ + block.begin, *dv = w_.to_.inp + at * 4 * H + block.begin;
+      T *du = w_.to_.d_uh + at * stride_ + block.begin, *dv = w_.to_.dv + at * 4 * H + block.begin;
       A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
       for (int64_t j = 0; j < block.units; j += V) {
         const int64_t m = std::min(V, block.units - j);
@@ -255,7 +258,7 @@ class BackwardSweep {
           const int64_t n = k * kBlock + j, o = k * H + j;
           const Vec<A> d = Vec<A>::loadu(dy + k * dy_stride + j), d_u = d * Vec<A>::loadu(d_h + n);
           store(du + o, d_u, m);
-          if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + block.begin + o, d_u, m);
+          if constexpr (!std::is_same_v<T, A>) store(d_uh_ + r * stride_ + block.begin + o, d_u, m);
           store(dv + o, d * Vec<A>::loadu(d_x + n), m);
           (d * load(u + o, m)).store(d_h + n);
           (d * load(v + o, m)).store(d_x + n);
@@ -333,7 +336,8 @@ class BackwardSweep {
       }
     }
 
-    // The hyper LSTM's cell of one row: writes da; dc_hat becomes that of the step before.
+    // Goes back through the hyper LSTM's cell of one row: writes da. dc_hat becomes the gradient of the cell before the
+    // step.
     void hyper(int64_t r) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = row_ + r, row = begin_ + r;
@@ -348,7 +352,7 @@ class BackwardSweep {
       } else {
         cell_gradient<A>(a_, wide, {}, before, after, dh, dc, S);
       }
-      T* da = w_.to_.rec + at * stride_ + 4 * H;
+      T* da = w_.to_.d_uh + at * stride_ + 4 * H;
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < S; j += V) {
           const int64_t m = std::min(V, S - j);
@@ -356,7 +360,7 @@ class BackwardSweep {
           A* bias = sums_.hyper_bias + k * wide + j;
           (Vec<A>::loadu(bias) + d).store(bias);
           store(da + k * S + j, d, m);
-          if constexpr (!std::is_same_v<T, A>) store(rec_ + r * stride_ + 4 * H + k * S + j, d, m);
+          if constexpr (!std::is_same_v<T, A>) store(d_uh_ + r * stride_ + 4 * H + k * S + j, d, m);
         }
       }
     }
@@ -366,13 +370,13 @@ class BackwardSweep {
     const Sizes size_ = w_.size_;
     const Member member_;
     const int64_t begin_, most_;
-    int64_t rows_ = most_;                                          // of the group, those that go as far as this step
+    int64_t rows_ = most_;                                          // of the group, those still going at this step
     const Range panels_ = member_.part(panels<A>(size_.H, false));  // of the main LSTM's units
     const Sums<A> sums_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the token of the group's first row
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *y_, *a_, *z_, *dz_, *rec_ = nullptr, *h_hat_ = nullptr, *normed_ = nullptr;
+    A *tile_, *scale_, *embedded_, *y_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *normed_ = nullptr;
   };
 
   const Packed<A>& p_;
@@ -384,7 +388,7 @@ class BackwardSweep {
   const Carried<A> carried_;
   A* dz_parts_ = nullptr;  // [threads, B, 3, 4, Z]
   A* y_ = nullptr;         // [groups, kArgumentsKept, kGroup, 4, padded H]
-  A* rec_ = nullptr;       // du and da in the accumulation type, [kStepsKept, B, 4H + 4S]
+  A* d_uh_ = nullptr;      // du and da in the accumulation type, [kStepsKept, B, 4H + 4S]
 };
 
 }  // namespace hyperlstm

@@ -9,7 +9,7 @@
 
 namespace hyperlstm {
 
-// h, c, h_hat, c_hat of some rows or steps.
+// The states h, c, h_hat and c_hat of some rows or steps.
 template <class T, class A = Acc<T>>
 struct States {
   T* h;
@@ -25,8 +25,8 @@ struct States {
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  // Of all tokens, [N, *] each: x, into.h, the mask of g, and the residuals, which are written, or null. start [B, *].
-  // The other states go to [N, *] too, or if ring is not 0 to [ring, B, *], each step to the place of the step `ring`
+  // x, into.h, the mask of g and the residuals (not written if null) are over all tokens, [N, *]; start is [B, *]. The
+  // other states of `into` are [N, *] too, or, if ring is not 0, [ring, B, *]: a step overwrites the one `ring` steps
   // before it.
   ForwardSweep(
       const Packed<A>& p, Sizes size, const Steps& steps, const T* x, States<T> start, States<T> into, int64_t ring,
@@ -42,7 +42,7 @@ class ForwardSweep {
         mask_(mask),
         residuals_(residuals) {}
 
-  // Gives the same bits at any split: a sum goes over the same numbers in the same order.
+  // The result has the same bits at any split: each sum adds the same numbers in the same order.
   void run(const Splitting& splitting) {
     Scratch scratch;
     if (p_.norms) {
@@ -53,8 +53,8 @@ class ForwardSweep {
   }
 
  private:
-  // One thread's part of all steps: of its group's rows its own units. Where a norm wants whole rows of gates, it
-  // finishes its own rows of them.
+  // One thread's part of all steps: its own units of all rows of its group. Where a norm needs whole rows of gates, the
+  // threads of the group share out the rows.
   class Share {
    public:
     Share(const ForwardSweep& sweep, const Member& member)
@@ -98,7 +98,7 @@ class ForwardSweep {
     }
 
    private:
-    // All rows of this thread's panels.
+    // Calls block(panel, first row, rows) for all rows of this thread's panels.
     template <class Block>
     void for_blocks(int64_t panels, const Block& block) {
       const Range own = member_.part(panels);
@@ -128,7 +128,7 @@ class ForwardSweep {
       }
     }
 
-    // A tile of gates goes to the cell at once, or where a norm wants the whole row first, to y.
+    // Passes a tile of gates to the cell, or, where a norm needs the whole row first, stores it in y.
     void finish(
         int64_t n, int64_t first, int64_t unit, int64_t m, int64_t F, const Mask<A>& mask, const A* c_before, A* c,
         T* h, A* y) {

@@ -14,8 +14,8 @@
 
 namespace hyperlstm {
 
-// Asks for huge pages, before fresh memory is first written: large arrays go back to the system after each use, and
-// to fault them in by pages of 4 KiB takes longer than to compute what they hold. Only a hint; values do not change.
+// Asks for huge pages for memory that is about to be written. Large arrays go back to the system after each use, and
+// faulting them in again by pages of 4 KiB takes longer than computing their values. Only a hint: no value changes.
 template <class A>
 void expect_writes(const A* memory, int64_t n) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -26,9 +26,9 @@ void expect_writes(const A* memory, int64_t n) {
 #endif
 }
 
-// glibc returns memory to the system once more lies free than twice the largest block that it has seen freed, and then
-// what a training step needs is faulted in anew each time, which can take half as long again as the step. So it is
-// shown a large block, which nobody touches; of those that count it is about the largest.
+// glibc gives free memory back to the system once there is more of it than twice the largest block freed so far. Each
+// training step would then fault in its memory anew, which can take half as long as the step itself. So one large block
+// is allocated and freed, untouched: about the largest that glibc takes into account.
 inline void expect_large_blocks() {
 #ifdef __GLIBC__
   void* volatile block = std::malloc(size_t(31) << 20);

@@ -19,7 +19,7 @@ struct Sizes {
 
 using Tensors = std::vector<at::Tensor>;
 
-// The parameters in the order of LayerParams; of those of the norms only the first has a name here.
+// The parameters in the order of LayerParams. Those of the norms come last; only the first of them has a name.
 enum Param {
   kWeightX,
   kWeightH,
@@ -39,8 +39,8 @@ constexpr std::array<const char*, kNorms + 1> kParamNames{
     "weight_x",   "weight_h", "bias",   "hyper_weight_x", "hyper_weight_h", "hyper_weight_s",
     "hyper_bias", "z_weight", "z_bias", "d_weight",       "norm_weight"};
 
-// What a row and step leave for the backward pass, which would else compute it again: u [4H], the hyper LSTM's gates
-// before their norm [4S], and, where `has_v`, v [4H].
+// What the forward pass leaves of a row and step, so that the backward pass need not compute it again: u [4H], the
+// hyper LSTM's gates before their norm [4S] and, if `has_v`, v [4H].
 template <class T>
 struct Residuals {
   T* numbers;

@@ -64,7 +64,8 @@ struct Sums {
   }
 };
 
-// Sums of a whole sequence. Each thread has a part, which goes to the total after every chunk: so no sum is long.
+// Sums over a whole sequence. Each thread adds to a share of its own, and `collect` adds the shares to the totals after
+// every chunk: many short sums round better than one long one.
 template <class A>
 class SequenceSums {
  public:

@@ -1,4 +1,5 @@
-// What the forward sweep did not leave, for a chunk of steps whose states are all known: products of all its rows.
+// Computes the residuals that the forward sweep did not leave, for all rows of a chunk at once, since its states are
+// known.
 #pragma once
 
 #include "memory.h"
@@ -7,7 +8,7 @@
 
 namespace hyperlstm {
 
-// Calls tile(panel, first, rows, scratch) for all rows of one panel before the next, which is read from memory once.
+// Calls tile(panel, first, rows, scratch) for all rows of one panel before the next, so that each panel is read once.
 template <class A, class Tile>
 void for_tiles(int64_t panels, int64_t rows, A* scratch, const Tile& tile) {
   for (int64_t panel = 0; panel < panels; ++panel) {
@@ -32,7 +33,7 @@ void gate_products(const A* weight, int64_t K, int64_t H, int64_t N, const T* le
   });
 }
 
-// Writes u and the hyper LSTM's gates of N rows; of x, and of h and h_hat before the step, [N, *] each.
+// Writes u and the hyper LSTM's gates of N rows, from x and from h and h_hat before the step, [N, *] each.
 template <class T, class A = Acc<T>>
 void recompute(
     const Packed<A>& p, const Sizes& size, int64_t N, const T* x, const T* h, const T* h_hat, Residuals<T> to) {

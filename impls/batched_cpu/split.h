@@ -11,15 +11,16 @@ namespace hyperlstm {
 
 // Weights below which a step of one row is over before threads have met.
 constexpr int64_t kWorthMeeting = 1 << 17;
-// Rows that a group should have before there is another: so many make up for reading all weights at each step, which
-// takes longer where they lie beyond a thread's own cache. Measured on two threads at H 256 and 1000.
+// The fewest rows that are worth a group of their own. Each group reads all weights at every step, which takes longer
+// where they exceed a thread's own cache, at kLarge numbers. Measured on two threads at H 256 and 1000.
 constexpr int64_t kRows = 4, kRowsOfLarge = 16;
 constexpr int64_t kLarge = 1 << 20;
 // Units that a member should have: the columns of a panel on the way back.
 constexpr int64_t kUnits = 64;
 
-// The same for the same sizes, rows and threads, since sums over rows and units depend on it. Every thread on its own,
-// where there is little to do at a step; else the most groups that have rows enough and leave the fewest threads over.
+// Depends on sizes, rows and the number of threads alone, since the bits of sums over rows depend on the split. Where a
+// step is little work, each thread is a group of its own; else there are as many groups as have enough rows, of those
+// numbers that leave the fewest threads without work.
 inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
   const auto [H, S, Z, I] = size;
   const int64_t weights = 4 * H * (H + I) + 4 * S * (H + I + S);

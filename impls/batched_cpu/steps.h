@@ -1,4 +1,4 @@
-// Which tokens each step of some sequences has.
+// Which tokens of packed sequences belong to which step.
 #pragma once
 
 #include <algorithm>
@@ -11,10 +11,10 @@
 
 namespace hyperlstm {
 
-// Steps of sequences of any lengths, the longest first: a step has a token of each row that is still going.
+// The steps of sequences of any lengths, the longest first. A step has one token of each row that is still going.
 class Steps {
  public:
-  // Of each step how many rows are going, which never rises.
+  // rows: how many rows are still going at each step, which never rises.
   explicit Steps(const std::vector<int64_t>& rows) : begins_{0} {
     begins_.reserve(rows.size() + 1);
     for (const int64_t n : rows) begins_.push_back(begins_.back() + n);
@@ -22,7 +22,7 @@ class Steps {
 
   int64_t count() const { return static_cast<int64_t>(begins_.size()) - 1; }
   int64_t tokens() const { return begins_.back(); }
-  // The first token of a step; of the last step and one, the number of all tokens.
+  // The first token of step t; for t = count() the number of tokens.
   int64_t begin(int64_t t) const { return begins_[t]; }
   int64_t rows(int64_t t) const { return t < count() ? begins_[t + 1] - begins_[t] : 0; }
 
@@ -33,7 +33,7 @@ class Steps {
     return Steps(rows);
   }
 
-  // The rows of group i of n, which have about as many tokens as those of the others.
+  // The rows of group i of n. All groups have about as many tokens.
   Range share(int64_t i, int64_t n) const { return {boundary(i, n), boundary(i + 1, n)}; }
 
  private:

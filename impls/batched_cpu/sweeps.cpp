@@ -61,7 +61,7 @@ class Weights {
   std::shared_ptr<void> packed_;
 };
 
-// h of so many rows, and the other states of so many.
+// The numbers of states: h with of_h rows, the others with of_others.
 template <class T>
 States<T> states(const Tensors& s, const Sizes& size, int64_t of_h, int64_t of_others) {
   using A = Acc<T>;
@@ -88,10 +88,10 @@ Splitting splitting(const Asked& split) {
   return {Split{split->first, split->second}};
 }
 
-// rows: how many sequences go on at each step, the longest first. x [N, I] of all their tokens, start [B, *] -> into:
-// h [N, H], c, h_hat and c_hat [N, *], or if ring is not 0 [ring B, *], the step t at t % ring, where ring is 2 or
-// more; and, if given, residuals [N, 4H + 4S], or 4H more with v. mask [N, H]: which of g dropout kept, and what those
-// are multiplied by.
+// rows: how many sequences are still going at each step, the longest first; N is their sum, the number of tokens.
+// x [N, I] and start [B, *] are read. into is written: h [N, H], and c, h_hat and c_hat [N, *] or, if ring is not 0 but
+// 2 or more, [ring B, *] with step t at t % ring. So are the residuals, if given: [N, 4H + 4S], or 4H wider with v.
+// mask [N, H]: which of g dropout kept; scale: what those are multiplied by.
 void forward(
     const Weights& weights, const std::vector<int64_t>& rows, const at::Tensor& x, const Tensors& start,
     const Tensors& into, int64_t ring, const std::optional<at::Tensor>& mask, double scale,
@@ -113,10 +113,10 @@ void forward(
   });
 }
 
-// rows as in forward. Of all tokens x [N, I], the states after each step [N, *], the residuals or None, the mask [N, H]
-// or None, and d_out [N, H]; the states at the start [B, *]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation
-// type, of each row's last state on entry, of the start on return. d_x is written, if given. bounds: where chunks of
-// steps begin, and the number of steps. Returns the gradients of the params that want one, in the accumulation type.
+// rows, x, start, residuals, mask and scale: as in forward; trajectory: the states after each step, [N, *]; d_out [N,
+// H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type; on entry of each row's last state, on return of
+// its start. d_x [N, I] is written, if given. bounds: the first step of each chunk, and the number of steps. Returns
+// the gradients of the params that want one, in the accumulation type.
 Totals backward(
     Tensors params, const std::vector<bool>& wanted, const std::vector<int64_t>& rows, const at::Tensor& x,
     Tensors start, Tensors trajectory, std::optional<at::Tensor> residuals, std::optional<at::Tensor> mask,

@@ -53,8 +53,8 @@ void for_row_shares(int64_t B, const Body& body) {
   });
 }
 
-// Batch rows by units: each of `groups` threads' groups takes its own rows through all steps, and each of the `members`
-// of a group its own units of them.
+// How threads divide the work: each of `groups` groups of threads takes its own batch rows through all steps, and each
+// of the `members` of a group computes its own units of them.
 struct Split {
   int64_t groups, members;
   int64_t threads() const { return groups * members; }
@@ -86,7 +86,7 @@ struct Member {
   Range part(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
 };
 
-// Calls work(thread, present) on as many threads, or fewer, that run at the same time.
+// Calls work(thread, present) on `present` threads at the same time: as many as asked for, or fewer.
 template <class Work>
 void run_team(int64_t threads, const Work& work) {
   if (threads == 1) return work(0, 1);
@@ -103,9 +103,9 @@ void run_team(int64_t threads, const Work& work) {
 #endif
 }
 
-// Makes start(member) on each thread that has a place, and then calls its run(), which may wait for the other members
-// and must not throw. The split is `choose` of the threads that are really there, at most `threads`: a team can be
-// smaller than asked for. A thread that fails to start takes its group with it, and its exception is thrown here.
+// Calls start(member) on each thread that has a place in a group, and then run() of what it returns, which may wait for
+// the other members and must not throw. The split is choose(present), since a team can be smaller than the `threads`
+// asked for. If start throws on a thread, no thread of its group runs, and the exception is thrown again here.
 template <class Choose, class Share, class Start>
 void run_groups(int64_t threads, const Choose& choose, const Share& share, const Start& start) {
   const auto meetings = std::make_unique<Meeting[]>(threads);

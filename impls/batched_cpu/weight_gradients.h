@@ -20,8 +20,8 @@ struct Matrix {
   int64_t row, unit, width;
 };
 
-// Rows that are summed one by one; such sums are added up after. So the error grows with the root of either number and
-// not with that of their product, as it would in one long sum.
+// Rows that are summed one by one, before such sums are added up. So the rounding error grows with the root of either
+// number of terms, and not with the root of their product as in one long sum.
 constexpr int64_t kSummed = kDepthBlock;
 // Rows of the gradient whose parts, with those of d, stay in the L2 cache while all of the values go by.
 constexpr int64_t kGradientBlocks = 4;
@@ -83,7 +83,7 @@ struct GradientProduct {
   bool fresh;
 };
 
-// That of tensors; total is contiguous and has F G numbers.
+// The GradientProduct of tensors; total is contiguous and has F G numbers.
 template <class A>
 GradientProduct<A> gradient_product(
     const at::Tensor& total, const at::Tensor& d, const at::Tensor& values, bool fresh) {

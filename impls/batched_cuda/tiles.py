@@ -1,4 +1,4 @@
-"""How a phase is cut into tiles: the cut that a small model of a multiprocessor's time calls cheapest.
+"""How a phase is cut into tiles: the cut that is cheapest by a small model of a multiprocessor's time.
 
 The model is arithmetic on sizes, not a measurement, and has one purpose: the same cut for the same sizes and card,
 everywhere - on a GPU, in the interpreter and in the ahead-of-time checks.
@@ -17,9 +17,9 @@ _MULTIPLY_ADDS = {torch.float32: 128, torch.bfloat16: 1024, torch.float16: 1024}
 _TF32 = 512
 #: The sides that a tile can have.
 _ROWS, _UNITS = (16, 32, 64, 128), (16, 32, 64)
-#: The largest tile by gates, and its warps: with twice as much for each warp the main phases spill.
+#: The most numbers of a tile, by gates, and its warps: with twice as many a warp the main phases spill registers.
 _LARGEST, _WARPS = {1: 2048, 4: 1024}, 4
-#: Shared memory that loads in flight leave to a kernel: where operands change their layout, and sums of a row.
+#: Shared memory that is kept free of loads in flight, for operands that change their layout and for sums of a row.
 _SPARE = 24 << 10
 #: Clocks that a phase costs whatever its size: launch, first loads, epilogue.
 _START = 2000
@@ -33,7 +33,7 @@ class Card(NamedTuple):
 
     @classmethod
     def of(cls, device: torch.device) -> "Card":
-        """Return the properties of a CUDA device, or H100's for any other, which only stands for one."""
+        """Return the properties of a CUDA device; for another, which only stands in for one, those of an H100."""
         if device.type != "cuda":
             return H100
         from triton.runtime import driver
@@ -140,7 +140,7 @@ ALONE = 256
 
 
 def sequence(H: int, S: int, dtype: torch.dtype, normed: bool) -> Sequence | None:
-    """Return how one launch does all steps, or None where a step's phases are launched: by size alone."""
+    """Return how one launch does all steps, or None where each phase of a step has its own; depends on size alone."""
     if H + S > ALONE:
         return None
     whole, s_whole = padded(H), padded(S)
