@@ -4,7 +4,9 @@ A fault names the tensor that it damages, without its layer: "grad bias" stands 
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -35,60 +37,29 @@ class Fault(Edited):
         return self.kind.startswith("gradient")
 
 
-def _step(
-    name: str, *changes: Change, damages: str = "out", kind: str = "step", dtype: torch.dtype = torch.float64
-) -> Fault:
-    return Fault(name, kind, edits("row_scaled", *changes), "row_scaled", damages, dtype)
+def _of(kind: str, file: str, runs: str = "row_scaled", cases: tuple[Case, ...] = VERIFIED) -> Callable[..., Fault]:
+    """Return what makes faults of a kind: (name, *changes of the file, and what is not as usual) -> Fault."""
+
+    def make(name: str, *changes: Change, kind: str = kind, **unusual: Any) -> Fault:
+        return Fault(name, kind, edits(file, *changes), runs, **{"cases": cases, **unusual})
+
+    return make
 
 
-def _normed(name: str, *changes: Change) -> Fault:
-    return _step(name, *changes, kind="layer norm")
-
-
-def _carried(name: str, *changes: Change, damages: str = "out") -> Fault:
-    return _step(name, *changes, damages=damages, kind="states and layers")
-
-
-def _masked(name: str, *changes: Change) -> Fault:
-    return _step(name, *changes, kind="masks")
-
-
-def _hoisted(name: str, *changes: Change) -> Fault:
-    return Fault(name, "step", edits("batched", *changes), "batched")
-
-
-def _norm(name: str, *changes: Change, dtype: torch.dtype = torch.float64, kind: str = "layer norm") -> Fault:
-    return Fault(name, kind, edits("definition", *changes), "row_scaled", dtype=dtype)
-
-
-def _started(name: str, *changes: Change, damages: str = "out", kind: str = "states and layers") -> Fault:
-    return Fault(name, kind, edits("sequences", *changes), "row_scaled", damages)
-
-
-def _module(name: str, *changes: Change, damages: str = "out", kind: str = "states and layers") -> Fault:
-    return Fault(name, kind, edits("hyperlstm", *changes), "row_scaled", damages)
-
-
-def _autograd(name: str, *changes: Change, damages: str) -> Fault:
-    return Fault(name, "gradient, autograd", edits("row_scaled", *changes), "row_scaled", damages)
-
-
-def _sweep(name: str, *changes: Change, damages: str, kind: str = "gradient by hand, sweep") -> Fault:
-    return Fault(name, kind, edits("deferred", *changes), "deferred", damages)
-
-
-def _products(
-    name: str,
-    *changes: Change,
-    damages: str,
-    kind: str = "gradient by hand, products",
-    dtype: torch.dtype = torch.float64,
-) -> Fault:
-    return Fault(name, kind, edits("chunked_backward", *changes), "deferred", damages, dtype)
-
-
-def _operator(name: str, *changes: Change, damages: str, kind: str = "gradient by hand, products") -> Fault:
-    return Fault(name, kind, edits("custom_op", *changes), "deferred", damages)
+_step = _of("step", "row_scaled")
+_hoisted = _of("step", "batched", "batched")
+_normed = _of("layer norm", "row_scaled")
+_norm = _of("layer norm", "definition")
+_carried = _of("states and layers", "row_scaled")
+_started = _of("states and layers", "sequences")
+_module = _of("states and layers", "hyperlstm")
+_masked = _of("masks", "row_scaled")
+_autograd = _of("gradient, autograd", "row_scaled")
+_sweep = _of("gradient by hand, sweep", "deferred", "deferred")
+_products = _of("gradient by hand, products", "chunked_backward", "deferred")
+_operator = _of("gradient by hand, products", "custom_op", "deferred")
+_packed = _of("packed sequences", "packed", cases=RAGGED)
+_sorted = _of("packed sequences", "sequences", cases=RAGGED)
 
 
 def _stale(name: str, file: str, *changes: Change, damages: str) -> Fault:
@@ -98,14 +69,6 @@ def _stale(name: str, file: str, *changes: Change, damages: str) -> Fault:
 
 def _chunked(name: str, *changes: Change, damages: str, kind: str = "gradient by hand, chunks") -> Fault:
     return Fault(name, kind, (*ONE_STEP_A_CHUNK, *edits("chunked_backward", *changes)), "deferred", damages)
-
-
-def _packed(name: str, *changes: Change, damages: str = "out", kind: str = "packed sequences") -> Fault:
-    return Fault(name, kind, edits("packed", *changes), "row_scaled", damages, cases=RAGGED)
-
-
-def _sorted(name: str, *changes: Change, damages: str = "out") -> Fault:
-    return Fault(name, "packed sequences", edits("sequences", *changes), "row_scaled", damages, cases=RAGGED)
 
 
 def _dropped(name: str, file: str, *changes: Change, damages: str = "out", runs: str = "row_scaled") -> Fault:
