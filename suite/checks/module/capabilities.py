@@ -1,13 +1,14 @@
 """What people do with a torch module beyond calling it, as a table: each capability is a check that runs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 
 from impls import why_unavailable
+from impls.registry import IMPLS, Impl
 from suite.checks.module import ranks
 from suite.checks.module.capability_checks import (
     STEPS,
@@ -79,25 +80,24 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-_NO_SECOND = r"no second derivative; these have: naive, row_scaled, batched$"
-_NOT_IN_HALF = r"computes in .*, not in float16\. .*: naive, row_scaled, batched, deferred"
+def _refusals(able: Callable[[Impl], bool], said: str) -> dict[str, str]:
+    """Return what those say that are not able by what the registry says of them; {able} in it names the others."""
+    others = ", ".join(impl.name for impl in IMPLS if able(impl))
+    return {impl.name: said.format(able=others) for impl in IMPLS if not able(impl)}
+
+
+_NO_SECOND = _refusals(lambda impl: impl.twice_differentiable, "no second derivative; these have: {able}$")
+_HALF = ", ".join(impl.name for impl in IMPLS if torch.float16 in impl.dtypes and "cpu" in impl.devices)
+_NOT_IN_HALF = _refusals(lambda impl: torch.float16 in impl.dtypes, rf"computes in .*, not in float16\. .*: {_HALF}")
 _NOT_UNDER_FUNC = {
     "compiled": "does not run inside a transform of torch.func; put torch.compile around .* or use naive"
 }
-_HOLDS = r"The peak holds \d+\.\d times the output"
+_HOLDS = _refusals(lambda impl: impl.hand_written, r"The peak holds \d+\.\d times the output")
 
 CAPABILITIES = (
     Capability("autocast to bfloat16", autocast(torch.bfloat16)),
-    Capability(
-        "autocast to float16",
-        autocast(torch.float16),
-        dict.fromkeys(("compiled", "batched_cpu"), _NOT_IN_HALF),
-    ),
-    Capability(
-        "second derivative",
-        second_derivative,
-        dict.fromkeys(("compiled", "deferred", "batched_cuda", "batched_cpu"), _NO_SECOND),
-    ),
+    Capability("autocast to float16", autocast(torch.float16), _NOT_IN_HALF),
+    Capability("second derivative", second_derivative, _NO_SECOND),
     Capability("torch.compile, fullgraph", compile_fullgraph),
     Capability("torch.export and a reload, any batch", export),
     Capability("torch.func.functional_call, grad", functional, _NOT_UNDER_FUNC),
@@ -108,11 +108,7 @@ CAPABILITIES = (
     Capability("deepcopy and pickle", copied(deepcopied_and_pickled)),
     Capability("torch.load, weights_only", copied(saved_weights_only)),
     Capability("safetensors", copied(saved_as_safetensors)),
-    Capability(
-        f"T of {STEPS:,}, memory for the output alone",
-        long_sequence,
-        dict.fromkeys(("naive", "row_scaled", "batched", "compiled"), _HOLDS),
-    ),
+    Capability(f"T of {STEPS:,}, memory for the output alone", long_sequence, _HOLDS),
     Capability("threads", threads),
     Capability("DistributedDataParallel", ranks.data_parallel, ranks=True),
     Capability("fully_shard", ranks.sharded, ranks=True),
