@@ -17,10 +17,6 @@ def _pair(one: Format) -> Format:
     return lambda found: ", ".join(map(one, found))
 
 
-def _error(error: float) -> str:
-    return f"{error:.1e}"
-
-
 def _ran(rows: pd.DataFrame, dtype: str) -> dict[str, pd.DataFrame]:
     """Return the measured rows of a dtype by implementation."""
     here = rows[(rows["dtype"] == dtype) & (rows["verdict"] != "not run")]
@@ -60,7 +56,7 @@ def drift_table(rows: pd.DataFrame) -> Sheet:
             out = here[here["tensor"] == "out"]["error"].iloc[0]
             line[f"T {T}"] = (out, gradients.median()) if len(gradients) else (out,)
         lines.append(line)
-    return Sheet(lines, dict.fromkeys((f"T {T}" for T in rows["T"].unique()), _pair(_error)))
+    return Sheet(lines, dict.fromkeys((f"T {T}" for T in rows["T"].unique()), _pair("{:.1e}".format)))
 
 
 def tensors_table(rows: pd.DataFrame, dtype: str) -> Sheet:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from suite.pages.page import Page, Values
 from suite.pages.sheets import Columns, Sheet
-from suite.shared.words import count
+from suite.shared.words import count, millions
 
 #: Ways to count, each as the parts that it adds to our count, or with a minus takes from it; the first is ours.
 BOOKKEEPING: dict[str, dict[str, int]] = {
@@ -20,11 +20,6 @@ BOOKKEEPING: dict[str, dict[str, int]] = {
 }
 
 
-def in_millions(parameters: float) -> str:
-    """Return a count as the paper prints it."""
-    return f"{parameters / 1e6:.2f}"
-
-
 def _given(size: str, row: pd.Series) -> float | None:
     return row[size] or None  # an LSTM has no S and no Z
 
@@ -34,7 +29,7 @@ MODELS: Columns = {
     **{size: (partial(_given, size), count) for size in "IHSZL"},
     "outputs": ("outputs", count),
     "paper, M": ("paper_millions", "{:.2f}".format),
-    "ours, M": ("parameters", in_millions),
+    "ours, M": ("parameters", millions),
     "ours": ("parameters", count),
     "verdict": "verdict",
 }
@@ -44,7 +39,7 @@ def bookkeeping_table(rows: pd.DataFrame) -> Sheet:
     """Return a line for each way to count: how many rows it matches, and what it makes of the others."""
     lines = []
     for name, parts in BOOKKEEPING.items():
-        ours = (rows["parameters"] + sum(sign * rows[part] for part, sign in parts.items())).map(in_millions)
+        ours = (rows["parameters"] + sum(sign * rows[part] for part, sign in parts.items())).map(millions)
         paper = rows["paper_millions"].map("{:.2f}".format)
         missed = [f"{o} for {p}" for o, p in zip(ours, paper, strict=True) if o != p]
         lines.append({"counted": name, "matches": (len(rows) - len(missed), len(rows)), "misses": ", ".join(missed)})

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from impls import names
 from impls.registry import dtype_name
+from suite.pages.fault_tables import faults_lead
 from suite.pages.sheets import Sheet
 from suite.pages.verify_tables import failures
 from suite.shared.cases import INTERPRETED
@@ -42,12 +43,9 @@ def _worst(rows: pd.DataFrame) -> float | str | None:
 
 def sentences(rows: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Yield a sentence for each other thing that was checked."""
-    faults, paper = (rows.get(name, pd.DataFrame()) for name in ("faults", "paper"))
-    for planted, wanted, what in (("fault", "rejected", "planted faults"), ("rewrite", "accepted", "rewrites")):
-        found = faults[faults["planted"] == planted] if len(faults) else faults
-        if len(found):
-            yield f"{(found['verdict'] == wanted).sum()} of {len(found)} {what} {wanted}."
-    if len(paper):
+    if "faults" in rows:
+        yield faults_lead(rows["faults"])
+    if (paper := rows.get("paper")) is not None:
         yield f"{(paper['verdict'] == 'matched').sum()} of the paper's {len(paper)} parameter counts matched."
 
 

@@ -34,6 +34,11 @@ def two(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
 
 
+def millions(number: float) -> str:
+    """Return a number in millions, with two decimals."""
+    return f"{number / 1e6:.2f}"
+
+
 def percent(share: float) -> str:
     """Return a share in per cent, small ones with a decimal."""
     return f"{share:.0%}" if abs(share) >= 0.1 else f"{share:.1%}"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from impls import HyperLSTM
+from suite.shared.words import millions
 
 META = torch.device("meta")
 
@@ -47,7 +48,7 @@ class Model:
         """Return the row of the page."""
         parts = self.parts()
         parameters = sum(parts[part] for part in COUNTED)
-        matched = in_millions(parameters) == self.millions
+        matched = millions(parameters) == self.millions
         return {
             "model": self.name,
             "table": self.table,
@@ -104,8 +105,3 @@ MISSES = {
         "the Layer Norm rows that fit, of all three tables, it adds the same."
     ),
 }
-
-
-def in_millions(parameters: int) -> str:
-    """Return a count as the paper prints it."""
-    return f"{parameters / 1e6:.2f}"
