@@ -18,8 +18,8 @@ class Rewrite(Edited):
     dtypes: tuple[torch.dtype, ...] = _ALL
 
 
-def _step(name: str, kind: str, *changes: Change, dtypes: tuple[torch.dtype, ...] = _ALL) -> Rewrite:
-    return Rewrite(name, kind, edits("row_scaled", *changes), "row_scaled", dtypes)
+def _step(name: str, kind: str, *changes: Change) -> Rewrite:
+    return Rewrite(name, kind, edits("row_scaled", *changes), "row_scaled")
 
 
 def _batched(name: str, kind: str, *changes: Change) -> Rewrite:

@@ -118,8 +118,8 @@ def settle(net: HyperLSTM, x: Tensor) -> None:
 
 
 @contextmanager
-def chunks_of(steps: int, B: int = 3) -> Iterator[None]:
-    """Cut sequences into chunks of so many steps."""
-    size = steps * 40 * B * H * 4
+def chunks_of(steps: int) -> Iterator[None]:
+    """Cut the sequences of `draw` into chunks of so many steps."""
+    size = steps * 40 * 3 * H * 4
     with limited("cpu", forward=size, backward=size):
         yield
