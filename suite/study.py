@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -22,19 +23,10 @@ from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError
 from suite.shared.rows import folder_of, table
 from suite.shared.subjects import LABML, Subject, find, subjects
-from suite.studies import memory as study_memory
-from suite.studies import payback as study_payback
-from suite.studies import scaling as study_scaling
-from suite.studies import text as study_text
-from suite.studies import threads as study_threads
 
 #: By name, which is also the name of its page: a module with `jobs(options)` and `rows(job)`.
 STUDIES: Mapping[str, ModuleType] = {
-    "memory": study_memory,
-    "scaling": study_scaling,
-    "threads": study_threads,
-    "payback": study_payback,
-    "text": study_text,
+    name: import_module(f"suite.studies.{name}") for name in ("memory", "scaling", "threads", "payback", "text")
 }
 
 
