@@ -1,8 +1,8 @@
 """What `batched_cuda` computes with CUDA graphs, checked on simulated ones: see `simulated.py`.
 
 Run as `python -m suite.checks.kernels.simulated_graphs FILE` with TRITON_INTERPRET=1, in a process of its own, with
-the checks of `simulated_keeping.py`, or either by pytest with the variable set. A result is compared with that of
-plain launches to the bit.
+the checks of `simulated_keeping.py`, or either by `pytest -p suite.checks.kernels.simulated_steps` with the variable
+set. A result is compared with that of plain launches to the bit.
 """
 
 import sys
@@ -18,8 +18,6 @@ from impls.batched_cuda import graphs, passes
 from suite.checks.kernels.simulated import Card
 from suite.checks.kernels.simulated_steps import H, S, Z, chunks_of, draw, infer, model, modes, settle, train
 from suite.shared.children import leave
-
-pytest_plugins = ("suite.checks.kernels.simulated_steps",)
 
 
 def test_a_size_is_captured_when_it_has_come_often_and_gives_the_same_bits(
@@ -210,4 +208,4 @@ class Rows:
 
 if __name__ == "__main__":
     both = [__file__, str(Path(__file__).with_name("simulated_keeping.py"))]
-    pytest.main(["-q", *both, "-p", "no:cacheprovider"], plugins=[Rows()])
+    pytest.main(["-q", *both, "-p", "suite.checks.kernels.simulated_steps", "-p", "no:cacheprovider"], plugins=[Rows()])

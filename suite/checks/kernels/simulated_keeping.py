@@ -25,8 +25,6 @@ from suite.checks.kernels.simulated_steps import (
     train,
 )
 
-pytest_plugins = ("suite.checks.kernels.simulated_steps",)
-
 
 def test_sizes_in_turn_where_one_graph_is_kept(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes._graphs, "count", 1)
