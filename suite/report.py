@@ -7,13 +7,51 @@ from pathlib import Path
 
 import pandas as pd
 
-from suite.pages.answers import answers
-from suite.pages.pages import PAGES
+from suite.pages import (
+    bench_plots,
+    capability_tables,
+    error_tables,
+    fault_tables,
+    graph_tables,
+    hardware_tables,
+    kernel_tables,
+    memory_tables,
+    paper_tables,
+    payback_tables,
+    scaling_tables,
+    text_tables,
+    threads_tables,
+    verify_tables,
+)
+from suite.pages.bench_tables import answer, bench_summary, without_busy
 from suite.pages.readme import write_readmes
-from suite.pages.sheets import markdown
+from suite.pages.sheets import Part, markdown
+from suite.pages.verify_tables import verdict
 from suite.pages.webpage import report_html
 from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import table
+from suite.shared.words import made_on
+
+#: In the order that they are listed in.
+PAGES = tuple(
+    module.PAGE
+    for module in (
+        bench_plots,
+        verify_tables,
+        fault_tables,
+        error_tables,
+        capability_tables,
+        kernel_tables,
+        graph_tables,
+        hardware_tables,
+        paper_tables,
+        memory_tables,
+        scaling_tables,
+        threads_tables,
+        payback_tables,
+        text_tables,
+    )
+)
 
 
 def machines(results: Path) -> list[Path]:
@@ -21,6 +59,15 @@ def machines(results: Path) -> list[Path]:
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, got nothing of the kind.")
     return sorted(path for path in results.iterdir() if path.is_dir())
+
+
+def answers(folder: Path) -> list[Part]:
+    """Return a machine's answer: a sentence on speed, one on correctness, and the table by workload."""
+    bench, verify = without_busy(table("bench").read(folder)), table("verify").read(folder)
+    summary = bench_summary(bench)
+    parts: list[Part] = [f"**{answer(bench)}**"] if len(summary) else []
+    parts += [verdict(verify)] if len(verify) else []
+    return [*parts, made_on(bench), summary] if len(summary) else parts
 
 
 def index_markdown(results: Path) -> str:
@@ -48,7 +95,7 @@ def write_tables(results: Path) -> Path:
     if results == RESULTS:
         write_readmes(results)
     whole = results / "report.html"
-    write_whole(whole, report_html({folder: pages for folder, pages in made.items() if pages}))
+    write_whole(whole, report_html({folder: (answers(folder), pages) for folder, pages in made.items() if pages}))
     return whole
 
 

@@ -16,9 +16,7 @@ import pytest
 
 from suite import report
 from suite.pages import readme
-from suite.pages.answers import answers
 from suite.pages.bench_plots import roofline
-from suite.pages.pages import PAGES
 from suite.pages.sheets import Sheet, markdown
 from suite.pages.verify_tables import verdict
 from suite.pages.webpage import CALL, script
@@ -129,10 +127,10 @@ def test_the_report_shows_every_page_with_its_tables_and_plots(results: Path) ->
     ids = {value for name, value in shown.attributes if name == "id"}
     tables = 0
     for folder in report.machines(results):
-        made = [each.name for each in PAGES if (folder / f"{each.name}.md").exists()]
+        made = [each.name for each in report.PAGES if (folder / f"{each.name}.md").exists()]
         assert made
         assert {f"{folder.name}-{name}" for name in made} <= ids
-        texts = [markdown(answers(folder)), *((folder / f"{name}.md").read_text() for name in made)]
+        texts = [markdown(report.answers(folder)), *((folder / f"{name}.md").read_text() for name in made)]
         tables += sum(len(re.findall(r"^\| ---", text, re.MULTILINE)) for text in texts)
     assert shown.tags["table"] == tables
     assert shown.tags["svg"] >= len(list(results.glob("*/*.svg")))
@@ -150,14 +148,14 @@ def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
 
 def test_the_answer_comes_first(results: Path) -> None:
     for folder in report.machines(results):
-        text = markdown(answers(folder))
+        text = markdown(report.answers(folder))
         if (folder / "bench.md").exists():
             assert text.index("trains fastest in") < text.index("Verification is") < text.index("| workload |")
 
 
 def test_the_answer_says_what_is_fastest_and_right(tmp_path: Path) -> None:
     made_up(tmp_path)
-    text = markdown(answers(tmp_path / "some-machine"))
+    text = markdown(report.answers(tmp_path / "some-machine"))
     assert "`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 2.40 times `torch.nn.LSTM`'s time" in text
     assert "Verification is green: 2 implementations" in text
     assert "the worst error 0.40 of what is allowed" in text
@@ -216,7 +214,7 @@ FILLED = [table.name for table in TABLES if any(RESULTS.glob(f"*/{table.name}.cs
 @pytest.mark.parametrize("name", FILLED)
 def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path: Path) -> None:
     folder = next(RESULTS.glob(f"*/{name}.csv")).parent
-    page = next(page for page in PAGES if page.name == name)
+    page = next(page for page in report.PAGES if page.name == name)
     rows = table(name).read(folder).assign(sources=sources())
     assert "**Stale**" not in markdown(page.content(rows))
     last = rows.index[-1]

@@ -11,7 +11,6 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from suite.pages.answers import answers
 from suite.pages.plots import INK
 from suite.pages.sheets import Part, Sheet
 
@@ -30,12 +29,12 @@ CALL = """for (const table of document.querySelectorAll("table")) {
 }"""
 
 
-def report_html(machines: Mapping[Path, Mapping[str, Sequence[Part]]]) -> str:
-    """Return the report on the machines with results, each its pages' parts by name: the answers, then every page."""
+def report_html(machines: Mapping[Path, tuple[Sequence[Part], Mapping[str, Sequence[Part]]]]) -> str:
+    """Return the report on the machines with results: each machine's answer, then the parts of its pages by name."""
     shown, links, sections = [], [], []
-    for folder, pages in machines.items():
+    for folder, (answers, pages) in machines.items():
         leading = [f"![{name}]({stem}.svg)" for stem, name in LEADING.items() if (folder / f"{stem}.svg").exists()]
-        shown.append(html([f"# {folder.name}", *answers(folder), " ".join(leading)], folder, "answer"))
+        shown.append(html([f"# {folder.name}", *answers, " ".join(leading)], folder, "answer"))
         items = "".join(f'<a href="#{folder.name}-{name}">{name}</a> ' for name in pages)
         links.append(f"<p>{escape(folder.name)}: {items}</p>")
         for name, parts in pages.items():

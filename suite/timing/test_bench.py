@@ -13,8 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from suite import bench
-from suite.pages.answers import answers
+from suite import bench, report
 from suite.pages.bench_plots import PAGE, speed
 from suite.pages.bench_tables import bench_summary, bench_view
 from suite.pages.plots import svg
@@ -274,7 +273,7 @@ def test_rows_made_beside_busy_processes_are_marked_and_no_answer(tmp_path: Path
     late = pd.DataFrame(made("batched", 0, taken_cores=1.5))
     assert bench.conclusion(late).startswith("2 of 2 rows were made while other processes kept cores busy")
     table("bench").replace(tmp_path, busy(1.5))
-    assert "`batched` trains fastest" in markdown(answers(tmp_path))
+    assert "`batched` trains fastest" in markdown(report.answers(tmp_path))
 
 
 @pytest.mark.filterwarnings("error")
