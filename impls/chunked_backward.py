@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .chunks import bounds, limits, slices
+from .chunks import Stretch, bounds, limits, stretches
 from .definition import NORM_NAMES, LayerParams, LayerState
+from .packed import rows_of
 from .sweeps import Backward, Inputs, Past, Weights
 
 #: What the arrays of one chunk take for each number of the output, where every phase of a step has its own.
@@ -21,15 +22,19 @@ _NUMBERS = 40
 
 
 class Chunk(Inputs):
-    """K consecutive steps as the backward sweep sees them; products that it asks for and nobody kept are made anew."""
+    """K consecutive steps as the backward sweep sees them; products that it asks for and nobody kept are made anew.
 
-    def __init__(self, past: Past, steps: slice, weights: Weights) -> None:
-        super().__init__(past.x[steps], weights, past.mask and past.mask.part(steps))
+    Of packed sequences, arrays are [N, *] with the tokens of these steps in place of [K, B, *].
+    """
+
+    def __init__(self, past: Past, chunk: Stretch, weights: Weights) -> None:
+        at = chunk.at
+        super().__init__(past.x[at], weights, past.mask and past.mask.part(at), chunk.batch_sizes)
         #: The states that each step started from and ended in, [K, B, *] each.
-        self.before = LayerState(*(_before(*states, steps) for states in zip(past.start, past.trajectory, strict=True)))
-        self.after = LayerState(*(part[steps] for part in past.trajectory))
-        self.d_out = past.d_out[steps]  # [K, B, H]
-        self._residuals = None if past.residuals is None else past.residuals[steps]
+        self.before = _before(past, chunk)
+        self.after = LayerState(*(part[at] for part in past.trajectory))
+        self.d_out = past.d_out[at]  # [K, B, H]
+        self._residuals = None if past.residuals is None else past.residuals[at]
 
     @cached_property
     def uh(self) -> Tensor:
@@ -39,17 +44,17 @@ class Chunk(Inputs):
     @cached_property
     def z(self) -> Tensor:
         """The embeddings z of the step's h_hat, [K, B, 12, Z]."""
-        z: Tensor = linear(self.after.h_hat, *self.weights.z)
-        return z.view(*z.shape[:2], 12, z.shape[2] // 12)
+        z: Tensor = linear(self.after.h_hat, *self.weights.z).unflatten(-1, (12, -1))
+        return z
 
 
 class Deltas(NamedTuple):
-    """What one chunk's backward sweep leaves to the large products."""
+    """What one chunk's backward sweep leaves to the large products, over steps and rows, or over tokens."""
 
-    d_uh: Tensor  # [K, B, 4H + 4S]: du, then da, the gradient of the hyper LSTM's gates before their norm
-    dv: Tensor  # [K, B, 4H]
-    dy: Tensor  # [K, B, 4, H], before the norm
-    dz: Tensor  # [K, B, 12, Z]
+    d_uh: Tensor  # [K, B, 4H + 4S] or [N, ..]: du, then da, the gradient of the hyper LSTM's gates before their norm
+    dv: Tensor  # [.., 4H]
+    dy: Tensor  # [.., 4, H], before the norm
+    dz: Tensor  # [.., 12, Z]
     d_norms: Sequence[Tensor] = ()  # of the norms in the order of LayerParams, summed over the chunk
 
 
@@ -70,33 +75,49 @@ def by_chunks(prepare: Callable[[LayerParams], BackwardSweep]) -> Backward:
             for name, q in p._asdict().items()
             if name in wanted
         }
-        sweep, weights, (T, B, _), most = prepare(p), Weights(p), past.x.shape, limits(past.x.device)
-        for steps in reversed(slices(bounds(most.backward, _NUMBERS, p, T, B, most.rows))):
-            chunk = Chunk(past, steps, weights)
+        sweep, weights, most = prepare(p), Weights(p), limits(past.x.device)
+        T, B = len(rows_of(past.x, past.batch_sizes)), len(carried.h)
+        cut = bounds(most.backward, _NUMBERS, p, T, B, most.rows, past.batch_sizes)
+        for part in reversed(stretches(cut, past.batch_sizes)):
+            chunk = Chunk(past, part, weights)
             deltas, carried = sweep(chunk, carried)
             _add_weight_gradients(totals, chunk, deltas)
             if d_x is not None:
                 da = deltas.d_uh[..., deltas.dv.shape[-1] :]
-                d_x[steps] = torch.cat([deltas.dv, da], dim=-1) @ weights.x
+                d_x[part.at] = (torch.cat([deltas.dv, da], dim=-1) @ weights.x).view_as(chunk.x)
         return totals, carried
 
     return backward
 
 
-def _before(first: Tensor, trajectory: Tensor, steps: slice) -> Tensor:
-    """Return the trajectory one step earlier than these steps."""
-    if steps.start:
-        return trajectory[steps.start - 1 : steps.stop - 1]
-    return torch.cat([first.to(trajectory.dtype).unsqueeze(0), trajectory[: steps.stop - 1]])
+def _before(past: Past, chunk: Stretch) -> LayerState:
+    """Return the states that these steps started from: the trajectory one step earlier, of the rows that go on."""
+    at = _one_step_earlier(past.batch_sizes, chunk)
+    earlier = [part[at] for part in past.trajectory]
+    if chunk.steps.start:
+        return LayerState(*earlier)
+    start = (part if chunk.batch_sizes else part.unsqueeze(0) for part in past.start)
+    return LayerState(*(torch.cat([first.to(q.dtype), q]) for first, q in zip(start, earlier, strict=True)))
+
+
+def _one_step_earlier(batch_sizes: Sequence[int], chunk: Stretch) -> slice | Tensor:
+    """Return where in arrays over all steps, or tokens, the steps before these lie; none lies before the first."""
+    begin, end = max(chunk.steps.start, 1), chunk.steps.stop
+    if not batch_sizes:
+        return slice(begin - 1, end - 1)
+    rows = torch.tensor(batch_sizes[begin - 1 : end])
+    tokens = torch.arange(chunk.at.stop - int(rows[1:].sum()), chunk.at.stop)
+    return tokens - rows[:-1].repeat_interleave(rows[1:])
 
 
 def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Deltas) -> None:
     """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
     cell = chunk.before.c.dtype
-    d_uh, dv, dy, dz = (d.flatten(0, 1) for d in deltas[:4])  # [N, *] each, of N = K B rows
+    d_uh, dv = (d.flatten(0, -2) for d in deltas[:2])  # [N, *] each, of N = K B rows
+    dy, dz = (d.flatten(0, -3) for d in deltas[2:4])
     du, da = d_uh[:, : dv.shape[1]], d_uh[:, dv.shape[1] :]
     x, h, h_hat_before, h_hat = (
-        y.flatten(0, 1) for y in (chunk.x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
+        y.flatten(0, -2) for y in (chunk.x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
     )
     products = {
         "weight_x": (dv, x),
@@ -128,7 +149,7 @@ def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
 
 def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
     """Return the gradient of d_weight [3, 4, H, Z] from that of y, dy [N, 4, H]."""
-    u, v = (y.flatten(0, 1)[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (chunk.uh, chunk.vx))
-    z = chunk.z.flatten(0, 1).unflatten(1, (3, 4))
+    u, v = (y.flatten(0, -2)[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (chunk.uh, chunk.vx))
+    z = chunk.z.flatten(0, -3).unflatten(1, (3, 4))
     sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
     return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -78,25 +78,37 @@ def share(of_limit: float) -> Iterator[None]:
         _of_thread.share = before
 
 
-def bounds(most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62) -> list[int]:
+def bounds(
+    most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62, batch_sizes: Sequence[int] = ()
+) -> list[int]:
     """Return where T steps are cut into chunks of nearly equal length: 0, the first step of each further chunk, T.
+
+    Packed sequences, which have batch_sizes, are cut into chunks of nearly as many tokens.
 
     most: bytes of a chunk's arrays, which hold so many numbers for each number of the output.
     rows: the most steps times batch rows of a chunk.
     """
-    step = numbers * max(B, 1) * p.bias.shape[1] * p.bias.element_size()
-    n = -(-T // max(1, min(int(most * _of_thread.share) // step, rows // max(B, 1))))
+    row, most = numbers * p.bias.shape[1] * p.bias.element_size(), int(most * _of_thread.share)
+    if batch_sizes:
+        ends = list(accumulate(batch_sizes))
+        n = -(-ends[-1] // max(1, min(most // row, rows)))
+        return [0, *sorted({bisect_left(ends, ends[-1] * i // n) + 1 for i in range(1, n + 1)})]
+    n = -(-T // max(1, min(most // (row * max(B, 1)), rows // max(B, 1))))
     return [T * i // n for i in range(n + 1)]
 
 
-def token_bounds(most: int, numbers: int, p: LayerParams, batch_sizes: Sequence[int], rows: int) -> list[int]:
-    """Return the same for packed sequences: chunks of nearly as many tokens."""
-    ends = list(accumulate(batch_sizes))
-    n = -(-ends[-1] // max(1, min(most // (numbers * p.bias.shape[1] * p.bias.element_size()), rows)))
-    cut = {bisect_left(ends, ends[-1] * i // n) + 1 for i in range(1, n + 1)}
-    return [0, *sorted(cut)]
+class Stretch(NamedTuple):
+    """Consecutive steps: which, and where they lie in arrays over all steps, or of packed sequences over all tokens."""
+
+    steps: slice
+    at: slice
+    batch_sizes: Sequence[int] = ()
 
 
-def slices(bounds: list[int]) -> list[slice]:
+def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch]:
     """Return the steps of each chunk."""
-    return [slice(*ends) for ends in pairwise(bounds)]
+    steps = [slice(*ends) for ends in pairwise(bounds)]
+    if not batch_sizes:
+        return [Stretch(part, part) for part in steps]
+    begins = list(accumulate(batch_sizes, initial=0))
+    return [Stretch(part, slice(begins[part.start], begins[part.stop]), batch_sizes[part]) for part in steps]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import transforms
-from .chunks import bounds, limits, slices
+from .chunks import bounds, limits, stretches
 from .definition import LayerParams, LayerState, Run, RunPacked
 from .dropout import Mask
 from .sweeps import Forward, Gradient, Inputs, Past, Sweeps, Weights
@@ -26,7 +26,7 @@ _NUMBERS = 40
 def as_operator(module: str, sweeps: Sweeps) -> tuple[Run, RunPacked]:
     """Make an implementation of sweeps, as an operator `<package>::<module>` with a fake and a backward.
 
-    It is for batches, and where the sweeps are `for_tokens`, for packed sequences too.
+    It is for batches, and where the sweeps take tokens, for packed sequences too.
 
     module: the `__name__` of the file that plugs in, which keeps operators apart when the package is imported under
     two names. A second derivative raises NotImplementedError.
@@ -135,14 +135,14 @@ def _forward_pass(
         s = _in_dtypes(start, (out, *rest))
         s = sweep(Inputs(x, weights, mask, batch_sizes), s, LayerState(out, *rest), residuals[0] if residuals else None)
         return out, [part.clone() for part in s], trajectory, residuals
-    chunks = slices(bounds(limits(x.device).forward, _NUMBERS, p, T, B))
-    rest = trajectory or _states(p, x, [max(steps.stop - steps.start for steps in chunks), B])
+    cut = bounds(limits(x.device).forward, _NUMBERS, p, T, B, batch_sizes=batch_sizes)
+    chunks = [(at, at.stop - at.start, sizes) for _, at, sizes in stretches(cut, batch_sizes)]
+    rest = trajectory or _states(p, x, [max(length for _, length, _ in chunks), *x.shape[1:-1]])
     s = _in_dtypes(start, (out, *rest))
-    for steps in chunks:
-        K = steps.stop - steps.start
-        into = LayerState(out[steps], *(part[steps] if keep else part[:K] for part in rest))
-        inputs = Inputs(x[steps], weights, mask and mask.part(steps))
-        s = sweep(inputs, s, into, residuals[0][steps] if residuals else None)
+    for at, length, sizes in chunks:
+        into = LayerState(out[at], *(part[at] if keep else part[:length] for part in rest))
+        inputs = Inputs(x[at], weights, mask and mask.part(at), sizes)
+        s = sweep(inputs, s, into, residuals[0][at] if residuals else None)
         # Cloned, since the next chunk may write where this state lies.
         s = LayerState(*(part.clone() for part in s))
     return out, list(s), trajectory, residuals

@@ -8,7 +8,8 @@ from torch import Tensor
 from .chunked_backward import BackwardSweep, Chunk, Deltas, by_chunks
 from .custom_op import as_operator
 from .definition import EPS, CellNorms, LayerParams, LayerState, Norm, embedding_bias, hidden_weight, norm
-from .dropout import Mask, Masking, masked, masking, of_steps
+from .dropout import Mask, Masking, masked, masking, of_tokens
+from .packed import steps_of, tokens
 from .sweeps import ForwardSweep, Inputs, Sweeps
 
 
@@ -22,18 +23,22 @@ def forward(p: LayerParams) -> ForwardSweep:
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
-        vx = inputs.vx
-        uh = torch.empty_like(vx) if residuals is None else residuals
-        B = vx.shape[1]
-        v = vx[..., : 4 * H].unflatten(-1, (4, H))
-        a_x = vx[..., 4 * H :] + p.hyper_bias.flatten()
-        y = v.new_empty(B, 4, H)
-        scale, kept = of_steps(inputs.mask, len(vx))
+        rows, vx = inputs.rows, tokens(inputs.vx)
+        uh = torch.empty_like(vx) if residuals is None else tokens(residuals)
+        v = vx[:, : 4 * H].unflatten(1, (4, H))
+        a_x = vx[:, 4 * H :] + p.hyper_bias.flatten()
+        y = v.new_empty(len(s.h), 4, H)
+        scale, kept = of_tokens(inputs.mask, rows)
         m = masking(scale)
         h, c, h_hat, c_hat = s
-        u, a_h = uh[..., : 4 * H].unflatten(-1, (4, H)), uh[..., 4 * H :]
-        steps = zip(v, a_x, uh, u, a_h, kept, *into, strict=True)
-        for v_t, a_x_t, uh_t, u_t, a_h_t, kept_t, to_h, to_c, to_h_hat, to_c_hat in steps:
+        u, a_h = uh[:, : 4 * H].unflatten(1, (4, H)), uh[:, 4 * H :]
+        arrays = (v, a_x, uh, u, a_h, *map(tokens, into))
+        steps = zip(rows, kept, *(part.split(rows) for part in arrays), strict=True)
+        ended: list[list[Tensor]] = []
+        for B, kept_t, v_t, a_x_t, uh_t, u_t, a_h_t, to_h, to_c, to_h_hat, to_c_hat in steps:
+            if len(h) > B:
+                ended.append([part[B:] for part in (h, c, h_hat, c_hat)])
+                h, c, h_hat, c_hat, y = (part[:B] for part in (h, c, h_hat, c_hat, y))
             # Transposed twice: with so few rows MKL is faster at this orientation of the product.
             uh_t.copy_((w_h @ h.T).T)
             a = torch.addmm(a_x_t, h_hat, w_s).add_(a_h_t)
@@ -43,7 +48,7 @@ def forward(p: LayerParams) -> ForwardSweep:
             torch.mul(d_h, u_t, out=y)
             y.addcmul_(d_x, v_t).add_(b)
             h, c = _cell(n(y), c, n_c, m, kept_t, to_h, to_c)
-        return LayerState(h, c, h_hat, c_hat)
+        return LayerState(*map(torch.cat, zip((h, c, h_hat, c_hat), *reversed(ended), strict=True)))
 
     return sweep
 
@@ -71,39 +76,50 @@ def backward(p: LayerParams) -> BackwardSweep:
     w_d = p.d_weight.flatten(0, 1)
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
-        K, B = chunk.x.shape[:2]
-        u, a_h = chunk.uh.split([4 * H, 4 * S], dim=-1)
-        v, a_x = chunk.vx.split([4 * H, 4 * S], dim=-1)
-        a = (chunk.before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())
-        z = chunk.z.flatten(0, 1).transpose(0, 1)  # [12, K B, Z]
-        d_h, d_x = torch.bmm(z[:8], w_d[:8].mT).view(2, 4, K, B, H).permute(0, 2, 3, 1, 4)  # [K, B, 4, H] each
-        b = torch.baddbmm(p.bias.unsqueeze(1), z[8:], w_d[8:].mT).view(4, K, B, H).permute(1, 2, 0, 3)
-        u, v = u.unflatten(-1, (4, H)), v.unflatten(-1, (4, H))
-        d_uh = chunk.uh.new_empty(K, B, 4 * H + 4 * S)
-        du, da = d_uh[..., : 4 * H].unflatten(-1, (4, H)), d_uh[..., 4 * H :].unflatten(-1, (4, S))
-        dy, dz = d_uh.new_empty(K, B, 4, H), d_uh.new_empty(K, B, 12, Z)
-        y = torch.mul(d_h, u, out=d_uh.new_empty(K, B, 4, H)).addcmul_(d_x, v).add_(b)
+        rows, (before, after) = chunk.rows, (LayerState(*map(tokens, s)) for s in (chunk.before, chunk.after))
+        uh, vx, z, d_out = tokens(chunk.uh), tokens(chunk.vx), chunk.z.flatten(0, -3), tokens(chunk.d_out)
+        mask, N = chunk.mask and Mask(tokens(chunk.mask.kept), chunk.mask.scale), len(uh)
+        u, a_h = uh.split([4 * H, 4 * S], dim=1)
+        v, a_x = vx.split([4 * H, 4 * S], dim=1)
+        a = (before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())
+        z = z.transpose(0, 1)  # [12, N, Z]
+        d_h, d_x = torch.bmm(z[:8], w_d[:8].mT).view(2, 4, N, H).transpose(1, 2)  # [N, 4, H] each
+        b = torch.baddbmm(p.bias.unsqueeze(1), z[8:], w_d[8:].mT).transpose(0, 1)
+        u, v = u.unflatten(1, (4, H)), v.unflatten(1, (4, H))
+        d_uh = uh.new_empty(N, 4 * H + 4 * S)
+        du, da = d_uh[:, : 4 * H].unflatten(1, (4, H)), d_uh[:, 4 * H :].unflatten(1, (4, S))
+        dy, dz = d_uh.new_empty(N, 4, H), d_uh.new_empty(N, 12, Z)
+        y = torch.mul(d_h, u, out=d_uh.new_empty(N, 4, H)).addcmul_(d_x, v).add_(b)
         del b
-        main = CellGradient(y, chunk.before.c, chunk.after.c, p.norms, chunk.mask, dy)
-        hyper = CellGradient(a.view(K, B, 4, S), chunk.before.c_hat, chunk.after.c_hat, p.hyper_norms, None, da)
-        scaled = d_uh.new_empty(8, B, H)
-        dyu, dyv = scaled[:4].transpose(0, 1), scaled[4:].transpose(0, 1)
-        dh, dc, dh_hat, dc_hat = carried
-        for t in reversed(range(K)):
-            torch.add(chunk.d_out[t], dh, out=main.dh[t])
+        main = CellGradient(y, before.c, after.c, p.norms, mask, dy)
+        hyper = CellGradient(a.view(N, 4, S), before.c_hat, after.c_hat, p.hyper_norms, None, da)
+        widest = d_uh.new_empty(8, rows[0], H)
+        dh, dc, dh_hat, dc_hat = (d[: rows[-1]] for d in carried)
+        for B, t in reversed(list(zip(rows, steps_of(rows), strict=True))):
+            if len(dh) < B:
+                so_far = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
+                dh, dc, dh_hat, dc_hat = joined(so_far, carried, B)
+            scaled = widest[:, :B]
+            torch.add(d_out[t], dh, out=main.dh[t])
             dc = main.step(t, dc)
             torch.mul(dy[t], d_h[t], out=du[t])
-            torch.mul(dy[t], u[t], out=dyu)
-            torch.mul(dy[t], v[t], out=dyv)
-            dz[t, :, :8] = torch.bmm(scaled, w_d[:8]).transpose(0, 1)
-            dz[t, :, 8:] = torch.bmm(dy[t].transpose(0, 1), w_d[8:]).transpose(0, 1)
+            torch.mul(dy[t], u[t], out=scaled[:4].transpose(0, 1))
+            torch.mul(dy[t], v[t], out=scaled[4:].transpose(0, 1))
+            dz[t, :8] = torch.bmm(scaled, w_d[:8]).transpose(0, 1)
+            dz[t, 8:] = torch.bmm(dy[t].transpose(0, 1), w_d[8:]).transpose(0, 1)
             torch.addmm(dh_hat, dz[t].view(B, 12 * Z), w_z, out=hyper.dh[t])
             dc_hat = hyper.step(t, dc_hat)
-            dh, dh_hat = (w_h @ d_uh[t].T).T, d_uh[t, :, 4 * H :] @ w_s
-        deltas = Deltas(d_uh, (dy * d_x).flatten(2), dy, dz, (*main.norms(), *hyper.norms()))
-        return deltas, LayerState(dh, main.last(dc), dh_hat, hyper.last(dc_hat))
+            dh, dh_hat = (w_h @ d_uh[t].T).T, d_uh[t, 4 * H :] @ w_s
+        deltas = Deltas(d_uh, (dy * d_x).flatten(1), dy, dz, (*main.norms(), *hyper.norms()))
+        first = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
+        return deltas, LayerState(*joined(first, carried, len(carried.h)))
 
     return sweep
+
+
+def joined(d: Sequence[Tensor], carried: LayerState, rows: int) -> list[Tensor]:
+    """Return the gradients d of a state with those of rows that ended in it, out of the carried: so many in all."""
+    return [torch.cat([going, q[len(going) : rows]]) for going, q in zip(d, carried, strict=True)]
 
 
 class CellGradient:
@@ -112,43 +128,46 @@ class CellGradient:
     def __init__(
         self, y: Tensor, before: Tensor, after: Tensor, norms: CellNorms, mask: Mask | None, dy: Tensor
     ) -> None:
-        """Take gates y [K, B, 4, F] before their norm, raw cells [K, B, F], g's mask, and where dy is to go."""
+        """Take gates y [N, 4, F] before their norm, raw cells [N, F], g's mask, and where dy is to go."""
         weight, bias, c_weight, c_bias = norms
         self.gates_norm, self.cell_norm = norm_gradient(y, weight, bias), norm_gradient(after, c_weight, c_bias)
         value = self.gates_norm.value
-        i, f = torch.sigmoid(value[..., :2, :]).unbind(-2)
-        g, o = torch.tanh(value[..., 2, :]), torch.sigmoid(value[..., 3, :])
+        i, f = torch.sigmoid(value[:, :2]).unbind(1)
+        g, o = torch.tanh(value[:, 2]), torch.sigmoid(value[:, 3])
         tanh_c = torch.tanh(self.cell_norm.value)
-        self.to_cell = o * (1 - tanh_c * tanh_c)  # [K, B, F], from dh to the cell after its norm
-        self.to_gates = torch.stack(  # [K, B, 4, F], from dc to i, f, g and from dh to o, after their norm
+        self.to_cell = o * (1 - tanh_c * tanh_c)  # [N, F], from dh to the cell after its norm
+        self.to_gates = torch.stack(  # [N, 4, F], from dc to i, f, g and from dh to o, after their norm
             [masked(g, mask) * i * (1 - i), before * f * (1 - f), masked(i * (1 - g * g), mask), tanh_c * o * (1 - o)],
-            dim=-2,
+            dim=1,
         )
-        self.forget = [*f, torch.ones_like(f[0])]  # dc at the chunk's end has been multiplied by f of the step after
+        self.f, self.ones = f, torch.ones_like(f[:1])
+        self.forget = self.ones  # what the gradient of c after a step is still to be multiplied by
         self.into_cell, self.into_gates = self.cell_norm.scale(self.to_cell), self.gates_norm.scale(self.to_gates)
-        self.dy, self.d_gates = dy, self.gates_norm.scratch(dy)
-        self.dh, self.dc = y.new_empty(after.shape), torch.empty_like(after)
+        self.dy, self.dh, self.dc = dy, y.new_empty(after.shape), torch.empty_like(after)
 
-    def step(self, t: int, dc: Tensor) -> Tensor:
-        """Write the gradient of y_t, given dh[t] and the gradient of c_{t+1}; return that of c_t."""
-        dh, into, d_gates = self.dh[t], self.into_gates[t], self.d_gates[t]
+    def step(self, t: slice, dc: Tensor) -> Tensor:
+        """Write the gradient of y at a step's tokens, given dh[t] and that of the next cell; return that of this."""
+        dh, into, dy = self.dh[t], self.into_gates[t], self.dy[t]
+        d_gates = self.gates_norm.room(dy)
         d_cell: Tensor = self.cell_norm.back(t, dh * self.into_cell[t])
-        dc = torch.addcmul(d_cell, dc, self.forget[t + 1], out=self.dc[t])
+        dc = torch.addcmul(d_cell, dc, self.forget, out=self.dc[t])
+        self.forget = self.f[t]
         torch.mul(into[:, :3], dc.unsqueeze(1), out=d_gates[:, :3])
         torch.mul(into[:, 3], dh, out=d_gates[:, 3])
-        self.gates_norm.finish(t, d_gates, self.dy[t])
+        self.gates_norm.finish(t, d_gates, dy)
         return dc
 
     def last(self, dc: Tensor) -> Tensor:
-        """Return the gradient of the cell before the chunk from that of its first."""
-        before: Tensor = dc * self.forget[0]
+        """Return the gradient of the cell before the steps so far from that of the first of them."""
+        before: Tensor = dc * self.forget
+        self.forget = self.ones
         return before
 
     def norms(self) -> list[Tensor]:
         """Return the gradients of the four norm parameters, summed over the chunk; none without layer norm."""
         gates, cell = self.gates_norm, self.cell_norm
         return [
-            *gates.sums(lambda: self.to_gates * torch.stack([self.dc] * 3 + [self.dh], dim=-2)),
+            *gates.sums(lambda: self.to_gates * torch.stack([self.dc] * 3 + [self.dh], dim=1)),
             *cell.sums(lambda: self.to_cell * self.dh),
         ]
 
@@ -163,15 +182,15 @@ class Identity:
         """Return what takes the place of d once the norm's weight is multiplied in."""
         return d
 
-    def scratch(self, dy: Tensor) -> Sequence[Tensor]:
-        """Return where each step writes the gradient of the norm."""
-        return dy.unbind()
+    def room(self, dy: Tensor) -> Tensor:
+        """Return where a step writes the gradient of the norm: where that of y is to go."""
+        return dy
 
-    def back(self, t: int, d: Tensor) -> Tensor:
+    def back(self, t: slice, d: Tensor) -> Tensor:
         """Return the gradient of y_t from that of its norm, the norm's weight multiplied in."""
         return d
 
-    def finish(self, t: int, d: Tensor, dy: Tensor) -> None:
+    def finish(self, t: slice, d: Tensor, dy: Tensor) -> None:
         """Write the gradient of y_t to dy."""
 
     def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
@@ -180,7 +199,7 @@ class Identity:
 
 
 class LayerNorm:
-    """Layer norm of y [K, ..., F] over its last axis, with its backward step by step."""
+    """Layer norm of y [N, ..., F] over its last axis, with its backward step by step."""
 
     def __init__(self, y: Tensor, weight: Tensor, bias: Tensor) -> None:
         self.y, self.weight = y, weight
@@ -191,11 +210,11 @@ class LayerNorm:
         """Return d with the norm's weight multiplied in."""
         return (d * self.weight).to(d.dtype)
 
-    def scratch(self, dy: Tensor) -> Sequence[Tensor]:
-        """Return where each step writes the gradient of the norm: one place, as it is used up at once."""
-        return [torch.empty_like(dy[0])] * len(dy)
+    def room(self, dy: Tensor) -> Tensor:
+        """Return where a step writes the gradient of the norm."""
+        return torch.empty_like(dy)
 
-    def back(self, t: int, d: Tensor) -> Tensor:
+    def back(self, t: slice, d: Tensor) -> Tensor:
         """Return the gradient of y_t from that of its norm, the norm's weight multiplied in."""
         F = self.y.shape[-1:]
         dy: Tensor = torch.ops.aten.native_layer_norm_backward(
@@ -203,7 +222,7 @@ class LayerNorm:
         )[0]
         return dy
 
-    def finish(self, t: int, d: Tensor, dy: Tensor) -> None:
+    def finish(self, t: slice, d: Tensor, dy: Tensor) -> None:
         """Write the gradient of y_t to dy."""
         dy.copy_(self.back(t, d))
 
@@ -211,7 +230,7 @@ class LayerNorm:
         """Return the gradients of weight and bias from that of the norm over all steps."""
         rows = d()
         normalised = (self.y - self.mean).mul_(self.rstd)
-        return [normalised.mul_(rows).flatten(0, 1).sum(0), rows.flatten(0, 1).sum(0)]
+        return [normalised.mul_(rows).sum(0), rows.sum(0)]
 
 
 def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Identity | LayerNorm:
@@ -219,4 +238,4 @@ def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Iden
     return Identity(y) if weight is None or bias is None else LayerNorm(y, weight, bias)
 
 
-run, _ = as_operator(__name__, Sweeps(forward, by_chunks(backward), residuals=lambda I, H, S: 4 * (H + S)))
+run, run_packed = as_operator(__name__, Sweeps(forward, by_chunks(backward), residuals=lambda I, H, S: 4 * (H + S)))

@@ -67,3 +67,8 @@ def masking(scale: float | None) -> Masking:
 def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
     """Return the scale of a mask over T steps and what each step keeps; all None where there is no mask."""
     return (None, [None] * T) if mask is None else (mask.scale, mask.kept.unbind())
+
+
+def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequence[Any]]:
+    """Return the same by how many rows go on at each step, of a mask [T, B, H], or [N, H] of packed sequences."""
+    return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))

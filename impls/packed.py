@@ -1,7 +1,7 @@
 """Packed sequences for any implementation: stretches of steps with the same rows are batches of one length."""
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -13,6 +13,21 @@ from .dropout import Mask
 def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Return stretches of steps over which batch_sizes is constant: (steps, rows) each."""
     return [(len(list(steps)), rows) for rows, steps in groupby(batch_sizes)]
+
+
+def rows_of(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
+    """Return how many rows go on at each step of x, [T, B, *], or of packed sequences, which have batch_sizes."""
+    return list(batch_sizes) or [x.shape[1]] * len(x)
+
+
+def steps_of(rows: Sequence[int]) -> list[slice]:
+    """Return where each step's tokens are among all, by how many rows go on at each."""
+    return [slice(*ends) for ends in pairwise(accumulate(rows, initial=0))]
+
+
+def tokens(y: Tensor) -> Tensor:
+    """Return y [T, B, F], or [N, F] of packed sequences, over all tokens, [N, F]."""
+    return y.flatten(0, -2)
 
 
 def last_tokens(batch_sizes: Sequence[int], ring: int | None = None) -> Tensor:

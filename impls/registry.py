@@ -113,6 +113,7 @@ IMPLS = (
     Impl(
         "deferred",
         "a hand-written gradient: weight gradients are a few large products after the loop",
+        packed=True,
         hand_written=True,
     ),
     Impl(

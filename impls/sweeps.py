@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from .definition import LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
 from .dropout import Mask
+from .packed import rows_of
 
 
 class Weights:
@@ -43,6 +44,8 @@ class Inputs:
         self.batch_sizes = batch_sizes
         #: Of g at these steps, [K, B, H].
         self.mask = mask
+        #: How many rows go on at each step.
+        self.rows = rows_of(x, batch_sizes)
 
     @cached_property
     def vx(self) -> Tensor:
@@ -52,8 +55,8 @@ class Inputs:
 
 #: (inputs, state before, arrays [K, B, *] to write the states after each step to, of which those but h may be a ring of
 #: fewer steps, with step t at t modulo their number, array [K, B, *] to write the residuals to, None if nobody wants
-#: them) -> last state. Of packed sequences arrays are [N, *], and the last state is each row's own; they come whole, to
-#: sweeps with a ring alone.
+#: them) -> last state. Of packed sequences arrays are [N, *], and the last state is each row's own: of one that ended
+#: before these steps, that which came in.
 ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..chunks import bounds, limits, token_bounds
+from ..chunks import bounds, limits
 from ..custom_op import as_operator
 from ..definition import LayerParams, LayerState
 from ..dropout import Mask
-from ..packed import last_tokens
+from ..packed import last_tokens, rows_of
 from ..sweeps import ForwardSweep, Inputs, Past, Sweeps
 from .build import library, why_unavailable
 
@@ -31,18 +31,13 @@ def forward(p: LayerParams) -> ForwardSweep:
     weights = compiled.Weights(p.present())
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
-        rows, start = _rows(inputs.x, inputs.batch_sizes), [q.contiguous() for q in s]
+        rows, start = inputs.rows, [q.contiguous() for q in s]
         x, left, *to = _tokens(inputs.x, residuals, *into)
         ring = 0 if len(to[1]) == len(to[0]) else RING
         compiled.forward(weights, rows, x, start, to, ring, *contiguous(inputs.mask), left, SPLIT)
         return _last(rows, to, ring)
 
     return sweep
-
-
-def _rows(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
-    """Return how many rows go on at each step."""
-    return list(batch_sizes) or [x.shape[1]] * len(x)
 
 
 def _tokens(*arrays: Tensor | None) -> list[Any]:
@@ -69,7 +64,7 @@ def backward(
 ) -> tuple[dict[str, Tensor], LayerState]:
     """Go back over a sequence; what of it stands in memory at a time is a chunk of steps."""
     most, cell, params = limits(past.x.device), past.trajectory.c.dtype, p.present()
-    rows, numbers = _rows(past.x, past.batch_sizes), 10 if past.residuals is not None else 20
+    rows, numbers = rows_of(past.x, past.batch_sizes), 10 if past.residuals is not None else 20
     names = LayerParams._fields[: len(params)]
     state = [q.to(cell, memory_format=torch.contiguous_format, copy=True) for q in carried]
     gradients = library().backward(
@@ -84,9 +79,7 @@ def backward(
         *_tokens(past.d_out),
         state,
         *_tokens(d_x),
-        token_bounds(most.backward, numbers, p, rows, most.rows)
-        if past.batch_sizes
-        else bounds(most.backward, numbers, p, len(rows), rows[0], most.rows),
+        bounds(most.backward, numbers, p, len(rows), rows[0], most.rows, past.batch_sizes),
         SPLIT,
     )
     return {name: g for name, g in zip(names, gradients, strict=True) if g is not None}, LayerState(*state)

@@ -71,6 +71,11 @@ def _chunked(name: str, *changes: Change, damages: str, kind: str = "gradient by
     return Fault(name, kind, (*ONE_STEP_A_CHUNK, *edits("chunked_backward", *changes)), "deferred", damages)
 
 
+def _tokens(name: str, file: str, *changes: Change, damages: str) -> Fault:
+    kind = "gradient, packed sequences" if damages.startswith("grad") else "packed sequences"
+    return Fault(name, kind, edits(file, *changes), "deferred", damages, cases=RAGGED)
+
+
 def _dropped(name: str, file: str, *changes: Change, damages: str = "out", runs: str = "row_scaled") -> Fault:
     kind = "gradient, dropout" if damages.startswith("grad") else "dropout"
     return Fault(name, kind, edits(file, *changes), runs, damages, cases=DROPOUT)
@@ -270,7 +275,7 @@ FAULTS = (
     # What was handed in is written to
     _operator(
         "x scaled in place",
-        ("inputs = Inputs(x[steps], weights", "inputs = Inputs(x[steps].mul_(0.5), weights"),
+        ("inputs = Inputs(x[at], weights", "inputs = Inputs(x[at].mul_(0.5), weights"),
         damages="input x",
         kind="inputs damaged",
     ),
@@ -294,7 +299,7 @@ FAULTS = (
     ),
     _sweep(
         "gradient handed in used up",
-        ("dh, out=main.dh[t])", "dh, out=main.dh[t]); chunk.d_out[t].data.zero_()"),
+        ("dh, out=main.dh[t])", "dh, out=main.dh[t]); d_out[t].data.zero_()"),
         damages="input grad out",
         kind="inputs damaged",
     ),
@@ -322,7 +327,7 @@ FAULTS = (
     ),
     _sweep(
         "first step of dz not written",
-        ("dz[t, :, 8:] = torch.bmm", "if t: dz[t, :, 8:] = torch.bmm"),
+        ("dz[t, 8:] = torch.bmm", "if t.start: dz[t, 8:] = torch.bmm"),
         damages="grad z_weight",
         kind="uninitialised memory",
     ),
@@ -335,8 +340,8 @@ FAULTS = (
     _chunked(
         "last chunk dropped",
         (
-            "slices(bounds(most.backward, _NUMBERS, p, T, B, most.rows))",
-            "slices(bounds(most.backward, _NUMBERS, p, T, B, most.rows))[:-1]",
+            "stretches(cut, past.batch_sizes)",
+            "stretches(cut, past.batch_sizes)[:-1]",
         ),
         damages="grad x",
         kind="uninitialised memory",
@@ -510,16 +515,12 @@ FAULTS = (
     # Gradients by hand: the sweep
     _sweep(
         "dh not carried",
-        ("torch.add(chunk.d_out[t], dh,", "torch.add(chunk.d_out[t], 0 * dh,"),
+        ("torch.add(d_out[t], dh,", "torch.add(d_out[t], 0 * dh,"),
         damages="grad weight_h",
     ),
-    _sweep(
-        "d_out left out", ("torch.add(chunk.d_out[t], dh,", "torch.add(0 * chunk.d_out[t], dh,"), damages="grad bias"
-    ),
-    _sweep(
-        "dc carried without forgetting", ("dc, self.forget[t + 1], out=", "dc, 0 * dc + 1, out="), damages="grad bias"
-    ),
-    _sweep("dc not carried", ("dc, self.forget[t + 1], out=", "0 * dc, self.forget[t + 1], out="), damages="grad bias"),
+    _sweep("d_out left out", ("torch.add(d_out[t], dh,", "torch.add(0 * d_out[t], dh,"), damages="grad bias"),
+    _sweep("dc carried without forgetting", ("dc, self.forget, out=", "dc, 0 * dc + 1, out="), damages="grad bias"),
+    _sweep("dc not carried", ("dc, self.forget, out=", "0 * dc, self.forget, out="), damages="grad bias"),
     _sweep("dh_hat not carried", ("torch.addmm(dh_hat, dz", "torch.addmm(0 * dh_hat, dz"), damages="grad hyper_bias"),
     _sweep("slope of tanh c left out", ("o * (1 - tanh_c * tanh_c)", "o"), damages="grad bias"),
     _sweep("slope of g left out", ("i * (1 - g * g)", "i"), damages="grad bias"),
@@ -534,16 +535,16 @@ FAULTS = (
         ("torch.mul(dy[t], d_h[t], out=du[t])", "torch.mul(dy[t], d_x[t], out=du[t])"),
         damages="grad weight_h",
     ),
-    _sweep("dv without its scale", ("(dy * d_x).flatten(2)", "dy.flatten(2)"), damages="grad weight_x"),
+    _sweep("dv without its scale", ("(dy * d_x).flatten(1)", "dy.flatten(1)"), damages="grad weight_x"),
     _sweep(
         "dz of h from v",
-        ("torch.mul(dy[t], u[t], out=dyu)", "torch.mul(dy[t], v[t], out=dyu)"),
+        ("torch.mul(dy[t], u[t], out=scaled[:4]", "torch.mul(dy[t], v[t], out=scaled[:4]"),
         damages="grad z_weight",
     ),
     _sweep("dz of b left out", ("w_d[8:]).transpose(0, 1)", "0 * w_d[8:]).transpose(0, 1)"), damages="grad z_weight"),
     _sweep(
         "da not passed to h_hat",
-        ("d_uh[t, :, 4 * H :] @ w_s", "0 * d_uh[t, :, 4 * H :] @ w_s"),
+        ("d_uh[t, 4 * H :] @ w_s", "0 * d_uh[t, 4 * H :] @ w_s"),
         damages="grad hyper_bias",
     ),
     _sweep(
@@ -558,13 +559,13 @@ FAULTS = (
     ),
     _sweep("slope of i left out", ("masked(g, mask) * i * (1 - i)", "masked(g, mask) * i"), damages="grad bias"),
     _sweep("slope of o left out", ("tanh_c * o * (1 - o)", "tanh_c * o"), damages="grad bias"),
-    _sweep("given c's gradient not forgotten", ("dc * self.forget[0]", "dc * 1"), damages="grad state c"),
-    _sweep("dv scaled by d_h", ("(dy * d_x).flatten(2)", "(dy * d_h).flatten(2)"), damages="grad weight_x"),
-    _sweep("dz of x from u", ("dy[t], v[t], out=dyv", "dy[t], u[t], out=dyv"), damages="grad z_weight"),
+    _sweep("given c's gradient not forgotten", ("dc * self.forget", "dc * 1"), damages="grad state c"),
+    _sweep("dv scaled by d_h", ("(dy * d_x).flatten(1)", "(dy * d_h).flatten(1)"), damages="grad weight_x"),
+    _sweep("dz of x from u", ("dy[t], v[t], out=scaled[4:]", "dy[t], u[t], out=scaled[4:]"), damages="grad z_weight"),
     _sweep("dz not passed to h_hat", ("dz[t].view(B", "0 * dz[t].view(B"), damages="grad hyper_bias"),
     _sweep(
         "dh without the hyper LSTM's part",
-        ("(w_h @ d_uh[t].T).T", "(w_h[:, : 4 * H] @ d_uh[t, :, : 4 * H].T).T"),
+        ("(w_h @ d_uh[t].T).T", "(w_h[:, : 4 * H] @ d_uh[t, : 4 * H].T).T"),
         damages="grad bias",
     ),
     _sweep("dh of another batch row", ("(w_h @ d_uh[t].T).T", "(w_h @ d_uh[t].roll(1, 0).T).T"), damages="grad bias"),
@@ -575,7 +576,7 @@ FAULTS = (
     ),
     _sweep(
         "norm's bias with its weight",
-        ("rows.flatten(0, 1).sum(0)]", "(rows * self.weight).flatten(0, 1).sum(0)]"),
+        ("rows.sum(0)]", "(rows * self.weight).sum(0)]"),
         damages="grad norm_bias",
     ),
     _sweep(
@@ -625,7 +626,7 @@ FAULTS = (
     # Gradients by hand: from one chunk of steps to the next
     _chunked(
         "h before a chunk taken a step late",
-        ("trajectory[steps.start - 1 : steps.stop - 1]", "trajectory[steps]"),
+        ("slice(begin - 1, end - 1)", "slice(begin, end)"),
         damages="grad weight_h",
     ),
     _chunked("gradient lost between chunks", ("deltas, carried = sweep", "deltas, _ = sweep"), damages="grad bias"),
@@ -686,6 +687,25 @@ FAULTS = (
     _sorted(
         "output unpacked in the sorted order",
         ("PackedSequence(out, batch_sizes, order, back)", "PackedSequence(out, batch_sizes)"),
+    ),
+    _tokens("ended rows put last first", "deferred", ("*reversed(ended), strict", "*ended, strict"), damages="h"),
+    _tokens(
+        "gradient of a row's own last state left out",
+        "deferred",
+        ("[going, q[len(going) : rows]]", "[going, 0 * q[len(going) : rows]]"),
+        damages="grad weight_h",
+    ),
+    _tokens(
+        "rows join with the forgetting of others",
+        "deferred",
+        ("        self.forget = self.ones\n        return", "        self.forget = self.forget[:1]\n        return"),
+        damages="grad bias",
+    ),
+    _tokens(
+        "states before taken with the rows of their own step",
+        "chunked_backward",
+        ("rows[:-1].repeat_interleave(rows[1:])", "rows[1:].repeat_interleave(rows[1:])"),
+        damages="grad weight_h",
     ),
     # Dropout
     _dropped("mask of g before its tanh", "row_scaled", ("m(torch.tanh(y_g), kept[t])", "torch.tanh(m(y_g, kept[t]))")),
