@@ -25,7 +25,7 @@ from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
-from suite.shared.subjects import find, subjects
+from suite.shared.subjects import Subject, find, subjects
 from suite.shared.words import count
 from suite.timing import ceilings as hardware
 from suite.timing.plan import WRONG, Planned, plan, rows_of
@@ -74,6 +74,7 @@ def choose(options: argparse.Namespace) -> None:
     if options.everything:
         options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
     complete = options.everything or gpu
+    options.every_subject = complete or bool(options.implementation)
     options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
     options.implementation = options.implementation or ([s.name for s in subjects()] if complete else quick)
     options.time_limit = options.time_limit or (LONG_LIMIT if options.full or gpu else SHORT_LIMIT)
@@ -108,9 +109,15 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         for dtype in options.dtype
         for case in cases(options)
         for subject in chosen
+        if not case.lengths or takes_packed(subject, options.every_subject)
         if (layer_norms := tuple(norm for norm in asked if norm in subject.layer_norms))
     ]
     return found[i - 1 :: n]
+
+
+def takes_packed(subject: Subject, every_subject: bool) -> bool:
+    """Return whether to time a subject on packed sequences: without being asked only where cost follows tokens."""
+    return subject.takes_packed and (subject.follows_tokens or every_subject)
 
 
 def completed(

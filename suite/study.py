@@ -15,7 +15,7 @@ from rich.console import Console
 from impls import names, registry
 from suite import report
 from suite.shared.arithmetic import dtype_of, why_not
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import OF_ONE_LENGTH, Case
 from suite.shared.children import Row
 from suite.shared.jobs import Job, run
 from suite.shared.load import Others, at_first, warning
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="nox -s study --", description=__doc__, parents=[parent()])
     add = result.add_argument
     add("studies", nargs="*", type=_study, metavar="STUDY", help=f"{', '.join(STUDIES)}; default: all")
-    add("--workload", choices=WORKLOADS, default="medium", help="default: medium")
+    add("--workload", choices=OF_ONE_LENGTH, default="medium", help="default: medium")
     add(
         "--layer-norm",
         choices=("off", "on", "both", "default"),

@@ -43,6 +43,12 @@ class Group(NamedTuple):
         return None if twin is None else noise_floor(interval(twin))
 
     @property
+    def ragged(self) -> bool:
+        """Whether its sequences end at different steps."""
+        row = self.here.iloc[0]
+        return tokens(row) < int(row["T"] * row["B"])
+
+    @property
     def lead(self) -> str:
         """The pass that counts: of one sequence alone the forward pass, else the training step."""
         return "forward" if self.here["B"].eq(1).all() else "train"
@@ -66,6 +72,12 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
             here = both[both["layer_norm"] == layer_norm]
             if len(here):
                 yield Group(title, layer_norm, here, both)
+
+
+def tokens(row: pd.Series) -> int:
+    """Return the steps of all sequences; rows made before there were packed ones have as many in each."""
+    found = row.get("tokens")
+    return int(row["T"] * row["B"] if found is None or pd.isna(found) else found)
 
 
 def interval(row: pd.Series) -> Interval:
@@ -117,7 +129,7 @@ def work_table(group: Group) -> Sheet:
             line["launches"] = figures(train, "launches_per_step", "mode")
             line["train in a loop, ms"] = figures(train, "loop_s", "loop_ratio")
             line["of the peak graphs, MB"] = train.get("graph_bytes", 0) / MB or None
-            line["kept, B"] = train["kept_bytes"] / (train["T"] * train["B"])
+            line["kept, B"] = train["kept_bytes"] / tokens(train)
             line["first call, s"] = train["first_s"]
         line["checked"] = str(next(iter(steps.values()))["verify"])
         line["marks"] = marks(list(steps.values()))
@@ -193,11 +205,11 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """Return the summary in a sentence for each implementation that is the fastest somewhere."""
+    """Return the summary in a sentence for each implementation that is the fastest somewhere, and on packed batches."""
     found: dict[str, list[Group]] = {}
     for group in groups(rows):
         best = fastest(group)
-        if best is not None:
+        if best is not None and not group.ragged:
             found.setdefault(best, []).append(group)
     total = sum(map(len, found.values()))
     sentences = []
@@ -209,7 +221,20 @@ def answer(rows: pd.DataFrame) -> str:
         text = f"`{best}` trains fastest in {len(where)} of {total} tables. "
         text += f"It takes {time} `torch.nn.LSTM`'s time for {work} its work"
         sentences.append(text + (f", and {_span(memory)} its memory." if memory else "."))
-    return "\n".join(sentences)
+    return "\n".join([*sentences, *filter(None, [packed_answer(rows)])])
+
+
+def packed_answer(rows: pd.DataFrame) -> str:
+    """Return in a sentence how long a training step on packed batches takes; empty where none was timed."""
+    found: dict[str, list[float]] = {}
+    for group in groups(rows):
+        best = fastest(group) if group.ragged else None
+        if best is not None and (row := group.timed(best, "train")) is not None:
+            found.setdefault(f"`{best}`, {row['workload']}", []).append(row["ratio"])
+    if not found:
+        return ""
+    each = "; ".join(f"{where}: {_span(ratios)}" for where, ratios in found.items())
+    return f"Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch: {each}."
 
 
 def _span(ratios: list[float]) -> str:
@@ -235,7 +260,8 @@ def _section(group: Group) -> list[Part]:
     shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
     floors = [f"{percent(floor)} ({step})" for step in ("forward", "train") if (floor := group.noise(step)) is not None]
     noise = f" Noise floor: {', '.join(floors)}." if floors else ""
-    heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{shortened}{noise}"
+    packed = f" Packed: {count(tokens(row))} tokens in place of {count(row['T'] * row['B'])}." if group.ragged else ""
+    heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
     work = work_table(group)
     return [heading, time_table(group), *[work] * bool(len(work))]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from impls.registry import IMPLS, Impl, dtype_name
-from suite.pages.bench_tables import interval, without_busy
+from suite.pages.bench_tables import interval, packed_answer, without_busy
 from suite.pages.capability_tables import matrix_parts
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
@@ -87,7 +87,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
     can = [own, *(table("capabilities").read(path.parent) for path in results.glob("*/capabilities.csv"))]
     about = (
         f"Training time is that of a step of the workload {WORKLOAD} without layer norm in float32, with a "
-        f"95 % interval. All workloads: [bench]({where}/bench.md)."
+        f"95 % interval. All workloads: [bench]({where}/bench.md). {packed_answer(rows)}".rstrip()
     )
     return {
         "speed": [f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)", made_on(rows)],

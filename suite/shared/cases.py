@@ -1,5 +1,6 @@
 """The cases of verification and the workloads of the benchmark, as data."""
 
+import random
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,11 +48,16 @@ class Case:
         """The features that each layer reads."""
         return [self.I] + [self.H] * (self.L - 1)
 
+    @property
+    def tokens(self) -> int:
+        """The steps of all sequences."""
+        return sum(self.lengths) if self.lengths else self.T * self.B
+
     def multiply_adds(self) -> int:
         """Return the multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
         H, S, Z = self.H, self.S, self.Z
         steps = [4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in self.inputs]
-        return self.T * self.B * sum(steps)
+        return self.tokens * sum(steps)
 
     def parameters(self) -> int:
         """Return how many numbers the model learns (impls/README.md, Parameters)."""
@@ -69,13 +75,12 @@ def least_numbers(case: Case, parameters: int, kept: int, train: bool) -> int:
     """Return how many numbers a pass must move between memory and processor, were the cache to hold all else.
 
     Forward, these go once: x in, each layer's h out, the parameters in. A training step has on top, for the way back:
-    x, h, the gradient of h and the parameters in; `kept`, what else a step and sample must leave for it (the main cell,
+    x, h, the gradient of h and the parameters in; `kept`, what else each token must leave for it (the main cell,
     and h and c of the hyper LSTM), out and in; the gradients of the parameters out.
     """
-    rows = case.T * case.B
-    x, h = rows * sum(case.inputs), rows * case.H * case.L
+    x, h = case.tokens * sum(case.inputs), case.tokens * case.H * case.L
     forward = x + h + parameters
-    return forward + x + 2 * h + 2 * rows * kept * case.L + 2 * parameters if train else forward
+    return forward + x + 2 * h + 2 * case.tokens * kept * case.L + 2 * parameters if train else forward
 
 
 def _both(*cases: Case) -> tuple[Case, ...]:
@@ -147,8 +152,19 @@ TRAINING = "training"
 #: The reason in that table of a run through Triton's interpreter.
 INTERPRETED = "interpreted"
 
+
+def lengths(T: int, B: int) -> tuple[int, ...]:
+    """Return lengths of B sequences, uniform in [T / 4, T] and the same each time; the longest, of T, comes first."""
+    drawn = random.Random(0)
+    return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)
+
+
+def _ragged(case: Case) -> Case:
+    return replace(case, name=f"{case.name}-ragged", lengths=lengths(case.T, case.B))
+
+
 #: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
-WORKLOADS = {
+OF_ONE_LENGTH = {
     "small": Case(name="small", I=32, H=64, S=16, Z=4, B=8, T=100),
     "medium": Case(name="medium", I=50, H=256, S=64, Z=4, B=32, T=50),
     "char-ptb": Case(name="char-ptb", I=50, H=1000, S=128, Z=4, B=128, T=100),
@@ -157,12 +173,18 @@ WORKLOADS = {
     "handwriting": Case(name="handwriting", I=3, H=900, S=128, Z=4, B=32, T=300),
 }
 
+#: These, and packed batches of some of them.
+WORKLOADS = OF_ONE_LENGTH | {
+    case.name: case for case in (_ragged(OF_ONE_LENGTH[name]) for name in ("small", "medium", "char-ptb"))
+}
+
 #: What the benchmark runs unless it is told otherwise: a few minutes without a GPU.
-SELECTION = ("small", "medium", "stream", "char-ptb")
+SELECTION = ("small", "medium", "stream", "char-ptb", "medium-ragged")
 
 #: T and B for a machine without a GPU.
 SHORT: dict[str, dict[str, Any]] = {
-    "char-ptb": {"T": 10, "B": 64},
+    "char-ptb": {"T": 20, "B": 64},
+    "char-ptb-ragged": {"T": 20, "B": 64, "lengths": lengths(20, 64)},
     "stream": {"T": 20},
     "enwik8": {"T": 5, "B": 16},
     "handwriting": {"T": 20, "B": 32},

@@ -28,6 +28,9 @@ class Subject:
     check: Callable[[Case, torch.dtype, torch.device], list[Verdict]]
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
+    #: Whether it takes packed sequences, and whether their cost follows the tokens.
+    takes_packed: bool = True
+    follows_tokens: bool = True
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     least_numbers: Callable[[Case, bool], int] = Case.least_numbers
 
@@ -49,7 +52,7 @@ def _implementation(name: str) -> Subject:
             return f"{name} would run in Triton's interpreter, whose speed says nothing."
         return why_unavailable(name, device, dtype)
 
-    return Subject(name, build, check, (False, True), why_not)
+    return Subject(name, build, check, (False, True), why_not, follows_tokens=registry.find(name).packed)
 
 
 def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -93,7 +96,7 @@ def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _lstm_multiply_adds(case: Case) -> int:
-    return case.T * case.B * sum(4 * case.H * (case.H + I) for I in case.inputs)
+    return case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs)
 
 
 def _lstm_least_numbers(case: Case, train: bool) -> int:
@@ -102,8 +105,16 @@ def _lstm_least_numbers(case: Case, train: bool) -> int:
 
 
 #: What every other subject's rounds alternate with. Its own row is the A/A run: the baseline against its twin.
-LSTM = Subject(BASELINE, _lstm, lambda *_: [], (False,), lambda *_: None, _lstm_multiply_adds, _lstm_least_numbers)
-LABML = Subject(PEER, _labml, _check_labml, (True,), _why_no_labml)
+LSTM = Subject(
+    BASELINE,
+    _lstm,
+    lambda *_: [],
+    (False,),
+    lambda *_: None,
+    multiply_adds=_lstm_multiply_adds,
+    least_numbers=_lstm_least_numbers,
+)
+LABML = Subject(PEER, _labml, _check_labml, (True,), _why_no_labml, takes_packed=False, follows_tokens=False)
 
 
 def subjects() -> list[Subject]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls import names
 from suite.shared import measure
@@ -16,15 +17,36 @@ from suite.shared.corpus import one_hot, streams
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject
 
-#: A pass: (model, x [T, B, I]).
-Pass = Callable[[nn.Module, Tensor], None]
+#: [T, B, I], or packed sequences.
+Input = Tensor | PackedSequence
+#: A pass: (model, x).
+Pass = Callable[[nn.Module, Input], None]
 
 
-def example(case: Case, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the input [T, B, I]: real characters, one-hot, or for handwriting a seeded random walk of pen offsets."""
+def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
+    """Return the input: real characters, one-hot, or for handwriting a seeded random walk of pen offsets.
+
+    It is packed where the case has lengths.
+    """
     if case.name == "handwriting":
         return pen_offsets(case).to(device, dtype)
-    return one_hot(streams(case.I, case.T, case.B), case.I, dtype).to(device)
+    x = one_hot(streams(case.I, case.T, case.B), case.I, dtype).to(device)
+    return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
+
+
+def first_steps(x: Input, T: int) -> Input:
+    """Return the first T steps of an input."""
+    if isinstance(x, Tensor):
+        return x[:T]
+    return PackedSequence(x.data[: int(x.batch_sizes[:T].sum())], x.batch_sizes[:T])
+
+
+def repeated(x: Input, T: int, rows: int) -> Input:
+    """Return the first step of an input T times, of at most so many rows."""
+    if isinstance(x, Tensor):
+        return x[:1, :rows].repeat(T, 1, 1)
+    first = x.data[: min(rows, int(x.batch_sizes[0]))]
+    return PackedSequence(first.repeat(T, 1), torch.full((T,), len(first)))
 
 
 def pen_offsets(case: Case) -> Tensor:
@@ -35,16 +57,17 @@ def pen_offsets(case: Case) -> Tensor:
     return torch.stack([length * direction.cos(), length * direction.sin(), (lift < 1 / 25).double()], dim=-1)
 
 
-def forward(model: nn.Module, x: Tensor) -> None:
+def forward(model: nn.Module, x: Input) -> None:
     """Run the forward pass alone."""
     with torch.no_grad():
         model(x)
 
 
-def train(model: nn.Module, x: Tensor) -> None:
+def train(model: nn.Module, x: Input) -> None:
     """Run a training step, but for the optimiser's part, which is the same for all: forward, mean square, backward."""
     model.zero_grad(set_to_none=True)
-    model(x)[0].square().mean().backward()
+    out = model(x)[0]
+    (out if isinstance(out, Tensor) else out.data).square().mean().backward()
 
 
 #: By the names that rows have.
@@ -56,26 +79,28 @@ def refusal(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devi
     reason = subject.why_unavailable(device, dtype)
     if reason is not None:
         return reason
-    worst = subject.check(replace(case, T=2, B=2), dtype, device)[:1]
+    lengths = (2, 1) if case.lengths else ()
+    worst = subject.check(replace(case, T=2, B=2, lengths=lengths), dtype, device)[:1]
     if worst and not worst[0].ratio <= 1:
         return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"
     return None
 
 
-def peak(name: str, step: Pass, model: nn.Module, x: Tensor) -> dict[str, int]:
+def peak(name: str, step: Pass, model: nn.Module, x: Input) -> dict[str, int]:
     """Return the most that a later pass of a subject holds above parameters and input, in bytes.
 
     That includes `graph_bytes`, what CUDA graphs of this pass hold, most of which torch's allocator does not count as
     in use; those of other sizes go first.
     """
-    if x.device.type == "cuda":
+    device = x.data.device
+    if device.type == "cuda":
         _asked(name, "clear")
-        settled(stopwatch(x.device), lambda: step(model, x))
+        settled(stopwatch(device), lambda: step(model, x))
     model.zero_grad(set_to_none=True)
-    if x.device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.empty_cache()
     held = _asked(name, "graph_bytes") or 0
-    return {"peak_bytes": measure.peak_bytes(lambda: step(model, x), x.device) + held, "graph_bytes": held}
+    return {"peak_bytes": measure.peak_bytes(lambda: step(model, x), device) + held, "graph_bytes": held}
 
 
 def launches(name: str) -> dict[str, Any]:

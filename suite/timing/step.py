@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def run(bench: Bench, name: str, benchmark: Any) -> None:
             parameters=sum(p.numel() for p in model.parameters()),
             multiply_adds=subject.multiply_adds(case) * (3 if training else 1),
             work=subject.multiply_adds(case) / LSTM.multiply_adds(case),
-            least_bytes=subject.least_numbers(case, training) * x.element_size(),
+            least_bytes=subject.least_numbers(case, training) * x.data.element_size(),
             calls_per_step=calls_per_step(bench, step),
             **launch_columns(bench, name),
         )
@@ -119,7 +120,7 @@ def run(bench: Bench, name: str, benchmark: Any) -> None:
 def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
     """Return the figures of paired rounds, as many as their budget allows; TooLongError if the least do not fit."""
     watch, model, baseline, x, step = bench.watch, bench.model, bench.baseline, bench.x, work.PASSES[name]
-    first = watch.seconds(lambda: step(model, x[:1]))
+    first = watch.seconds(lambda: step(model, work.first_steps(x, 1)))
     taken = settled(watch, lambda: step(model, x), expected(bench, first, step))
     subject = Burst(watch, lambda: step(model, x), taken[-1])
     rival = Burst(watch, lambda: step(baseline, x), settled(watch, lambda: step(baseline, x))[-1])
@@ -195,10 +196,8 @@ def expected(bench: Bench, first: float, step: work.Pass) -> float:
 def predicted(bench: Bench, step: work.Pass) -> float:
     """Return the seconds of a pass by what calls on two lengths take, the second call on each, which builds nothing."""
     T, lengths = bench.case.T, [min(T, bench.case.T) for T in SHORT]
-    short, long = (
-        [bench.watch.seconds(lambda x=bench.x[:length]: step(bench.model, x)) for _ in range(2)][-1]  # type: ignore[misc]
-        for length in lengths
-    )
+    inputs = [work.first_steps(bench.x, length) for length in lengths]
+    short, long = ([bench.watch.seconds(partial(step, bench.model, x)) for _ in range(2)][-1] for x in inputs)
     slope = (long - short) / max(1, lengths[1] - lengths[0])
     return max(long, short + slope * (T - lengths[0]))
 
@@ -208,10 +207,10 @@ def calls_per_step(bench: Bench, step: work.Pass) -> float:
     job = bench.job
     # Two rows say as much as all, but for what would compile anew.
     compiles = job.subject in names() and registry.find(job.subject).compiles_each_size
-    rows = bench.x if compiles else bench.x[:, :2]
+    rows = bench.case.B if compiles else 2
 
     def calls(T: int) -> int:
-        x = rows[:1].repeat(T, 1, 1)
+        x = work.repeated(bench.x, T, rows)
         for _ in range(bench.watch.least):  # so that both lengths are run as later calls are
             step(bench.model, x)
         return measure.operator_calls(lambda: step(bench.model, x))

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from torch.nn.utils.rnn import PackedSequence
 
 from suite import bench, report
 from suite.pages.bench_plots import PAGE, speed
-from suite.pages.bench_tables import bench_summary, bench_view
+from suite.pages.bench_tables import answer, bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
 from suite.shared import trust, work
@@ -172,16 +173,60 @@ def test_every_subject_passes_its_check_at_the_sizes_of_small() -> None:
 
 def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
     short = replace(WORKLOADS["char-ptb"], T=SHORT["char-ptb"]["T"], B=SHORT["char-ptb"]["B"])
-    assert job(tmp_path).columns(short, "train")["shortened"] == "T 10 of 100, B 64 of 128"
+    assert job(tmp_path).columns(short, "train")["shortened"] == "T 20 of 100, B 64 of 128"
     assert job(tmp_path).columns(WORKLOADS["char-ptb"], "train")["shortened"] == ""
 
 
 def test_handwriting_is_pen_offsets_and_all_else_is_text() -> None:
     case = replace(WORKLOADS["handwriting"], T=5, B=2)
-    assert torch.equal(work.example(case, torch.float32, CPU), work.pen_offsets(case).float())
-    text = work.example(TINY, torch.float32, CPU)
+    assert torch.equal(work.example(case, torch.float32, CPU).data, work.pen_offsets(case).float())
+    text = work.example(TINY, torch.float32, CPU).data
     assert text.shape == (TINY.T, TINY.B, TINY.I)
     assert torch.equal(text.sum(-1), torch.ones(TINY.T, TINY.B))
+
+
+def test_a_ragged_workload_is_the_other_without_what_lies_beyond_each_end() -> None:
+    ragged = replace(TINY, lengths=(3, 1))
+    x, packed = (work.example(case, torch.float32, CPU) for case in (TINY, ragged))
+    assert isinstance(packed, PackedSequence)
+    assert packed.batch_sizes.tolist() == [2, 1, 1]
+    assert torch.equal(packed.data, torch.cat([x.data[0], x.data[1:, 0]]))
+    two, again = work.first_steps(packed, 2), work.repeated(packed, 4, 2)
+    assert torch.equal(two.data, packed.data[:3])
+    assert torch.equal(again.data, x.data[0].repeat(4, 1))
+    model = find("torch.nn.LSTM").build(TINY, torch.float32, CPU)
+    for given in (packed, two, again):
+        work.train(model, given)
+
+
+@pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if case.lengths])
+def test_lengths_of_ragged_workloads_are_sorted_and_between_a_quarter_and_all_steps(name: str) -> None:
+    for case in (WORKLOADS[name], replace(WORKLOADS[name], **SHORT.get(name, {}))):
+        assert case.lengths == tuple(sorted(case.lengths, reverse=True))
+        assert (case.T, len(case.lengths)) == (case.lengths[0], case.B)
+        assert min(case.lengths) >= case.T // 4
+        assert 0.5 < case.tokens / (case.T * case.B) < 0.75
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
+    named = ["--implementation", "batched", "deferred", "labml", "torch.nn.LSTM"]
+    options = bench.parser().parse_args(["--device", "cpu", "--workload", "small-ragged", *(named if asked else [])])
+    bench.choose(options)
+    timed = {job.subject for job in bench.jobs(options)}
+    assert timed == {"deferred", "torch.nn.LSTM", "batched" if asked else "batched_cpu"}
+
+
+def test_the_answer_names_packed_sequences() -> None:
+    ragged: list[dict[str, Any]] = []
+    for name, seconds in (("batched", 0.1), ("batched_cpu", 0.02)):
+        ragged += made(name, seconds, workload="small-ragged", tokens=4)
+    found = answer(pd.DataFrame([*made("batched", 0.1), *ragged]))
+    assert found.splitlines()[-1] == (
+        "Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch: "
+        "`batched_cpu`, small-ragged: 0.40 times."
+    )
+    assert "1 of 1 tables" in found
 
 
 def test_pen_offsets_are_a_walk_with_a_lifted_pen_now_and_then() -> None:

@@ -193,6 +193,12 @@ def test_least_bytes_are_what_must_move_once() -> None:
     x, h, cells = 2 * 3 * 5, 2 * 3 * 7, 2 * 3 * (7 + 2 * 4)
     assert case.least_numbers(train=False) == x + h + case.parameters()
     assert case.least_numbers(train=True) == 2 * x + 3 * h + 3 * case.parameters() + 2 * cells
+    ragged = replace(case, lengths=(2, 1, 1))
+    assert ragged.least_numbers(train=False) - case.parameters() == (x + h) * 4 // 6
+    assert (6 * ragged.multiply_adds(), 6 * LSTM.multiply_adds(ragged)) == (
+        4 * case.multiply_adds(),
+        4 * LSTM.multiply_adds(case),
+    )
     lstm = sum(p.numel() for p in LSTM.build(case, torch.float32, CPU).parameters())
     assert LSTM.least_numbers(case, False) == x + h + lstm
 

@@ -26,14 +26,14 @@ from impls.batched_cuda import graphs, passes
 from impls.definition import LayerParams, LayerState, shapes
 from impls.registry import dtype_name, find
 from suite.checks.kernels import simulated
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import OF_ONE_LENGTH, WORKLOADS, Case
 from suite.shared.children import leave
 
 #: The card's memory, on which the length of a chunk depends.
 MEMORY = 80 << 30
 CASES = [
     (case, dtype)
-    for case in (*WORKLOADS.values(), replace(WORKLOADS["char-ptb"], layer_norm=True))
+    for case in (*OF_ONE_LENGTH.values(), replace(WORKLOADS["char-ptb"], layer_norm=True))
     for dtype in (torch.float32, torch.bfloat16)
 ]
 #: A sequence that is more than one graph.

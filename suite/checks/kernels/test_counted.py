@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from suite.conftest import Keep
-from suite.shared.cases import WORKLOADS
+from suite.shared.cases import OF_ONE_LENGTH
 from suite.shared.children import rows_of
 
 pytestmark = [
@@ -29,7 +29,7 @@ def counted() -> pd.DataFrame:
     return rows_of("suite.checks.kernels.counted", TRITON_INTERPRET="1")
 
 
-@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("workload", OF_ONE_LENGTH)
 def test_a_replayed_step_asks_little_of_the_host(counted: pd.DataFrame, workload: str, keep: Keep) -> None:
     rows = counted[counted["workload"] == workload].drop(columns="parts")
     for row in rows.to_dict("records"):
