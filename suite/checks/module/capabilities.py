@@ -24,6 +24,8 @@ from suite.checks.module.capability_checks import (
     functional,
     jacobian,
     long_sequence,
+    packed_sequences,
+    recurrent_dropout,
     saved_as_safetensors,
     saved_weights_only,
     second_derivative,
@@ -95,6 +97,8 @@ _NOT_UNDER_FUNC = {
 _HOLDS = _refusals(lambda impl: impl.hand_written, r"The peak holds \d+\.\d times the output")
 
 CAPABILITIES = (
+    Capability("packed sequences", packed_sequences),
+    Capability("recurrent dropout", recurrent_dropout),
     Capability("autocast to bfloat16", autocast(torch.bfloat16)),
     Capability("autocast to float16", autocast(torch.float16), _NOT_IN_HALF),
     Capability("second derivative", second_derivative, _NO_SECOND),

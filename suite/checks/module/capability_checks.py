@@ -24,10 +24,12 @@ from impls.registry import find
 from suite.shared.cases import Case
 from suite.shared.compare import DRAWS, STATE_NAMES, Results, agree, draw, implementation, same
 from suite.shared.measure import peak_bytes
+from suite.shared.ragged import packed
 
 CASE = Case(T=3, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True)
 #: Where each step in Python is a part of a graph, or is differentiated numerically.
 TRACED = replace(CASE, T=2, L=1)
+PACKED, DROPPED = replace(TRACED, lengths=(1, 2, 1)), replace(TRACED, recurrent_dropout=0.5)
 #: Rows enough for a chunk to be short, units so few that the weights built in one step are small beside all outputs.
 WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
 CHUNK_BYTES = 1 << 20
@@ -77,7 +79,11 @@ def _agrees(
     results: Callable[[Given], Results], model: HyperLSTM, case: Case, device: torch.device, to: Module | None = None
 ) -> None:
     """Hold results of every draw, stacked, against the oracle by the tolerance rule; to: as in `_drawn`."""
-    found = [results(_drawn(model, case, torch.float32, device, seed, to)) for seed in range(DRAWS)]
+    found = []
+    for seed in range(DRAWS):
+        one = _drawn(model, case, torch.float32, device, seed, to)
+        torch.manual_seed(seed)  # of masks
+        found.append(results(one))
     agree({key: torch.stack([one[key] for one in found]) for key in found[0]}, case, device, DRAWS)
 
 
@@ -201,6 +207,17 @@ def jacobian(name: str, device: torch.device) -> None:
         return {"grad x": torch.stack(parts).sum(0)}
 
     _agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
+
+
+def packed_sequences(name: str, device: torch.device) -> None:
+    """Check a packed batch in the caller's order, which is not that of the lengths, against each sequence alone."""
+    model = implementation(name)(PACKED, torch.float32, device)
+    _agrees(lambda one: one.results(lambda x: packed(one.model, PACKED, x, None)), model, PACKED, device)
+
+
+def recurrent_dropout(name: str, device: torch.device) -> None:
+    """Check training under the masks that one seed gives every implementation."""
+    _agrees(Given.results, implementation(name)(DROPPED, torch.float32, device), DROPPED, device)
 
 
 def checkpointing(name: str, device: torch.device) -> None:
