@@ -22,7 +22,7 @@ from suite.checks.kernels.precompile import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify_summary
 from suite.shared import machine
-from suite.shared.cases import RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import folder_of, table
@@ -156,7 +156,7 @@ class Gathered:
             folder_of(self.config.getoption("--results"), _device(self.config))
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-        cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED), find("batched_cuda").dtypes
+        cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
         precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -25,10 +25,6 @@ _CAPABILITY = (8, 0)
 
 def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps: x [T, B, I], s as `LayerState`, g's mask [T, B, H] or None -> out, last state."""
-    if mask is not None:
-        raise NotImplementedError(
-            "batched_cuda has no recurrent dropout yet; use deferred, or any other implementation."
-        )
     from .sweeps import run as layer  # imports Triton, which nothing before the first run needs
 
     return layer(p, x, s, mask)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..definition import CellNorms, LayerParams, hidden_weight
 from . import backward_kernels as kernels
 from . import tiles
-from .target import Target, dense, dense_norms
+from .target import NO_MASK, DenseMask, Target, dense, dense_norms
 
 
 class Weights(NamedTuple):
@@ -40,6 +40,7 @@ class Given(NamedTuple):
     dc: Tensor
     dh_hat: Tensor
     dc_hat: Tensor
+    mask: DenseMask  # of g
 
 
 class Made(NamedTuple):
@@ -72,7 +73,7 @@ def room(uh: Tensor, H: int, S: int, Z: int, normed: bool) -> Made:
 
 def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
     """Run K steps back (impls/README.md, Gradient)."""
-    uh, vx, z, a, c_before, c_hat_before, c_after, c_hat_after, d_out, dh, dc, dh_hat, dc_hat = given
+    uh, vx, z, a, c_before, c_hat_before, c_after, c_hat_after, d_out, dh, dc, dh_hat, dc_hat, mask = given
     w_h, w_z, w_s, w_d_t, w_d, bias, norms, hyper_norms = w
     d_uh, dv, dy, dz, dc_to, dc_hat_to, sums = to
     (K, B, D), H, S, Z = uh.shape, dh.shape[1], dh_hat.shape[1], z.shape[-1]
@@ -92,8 +93,8 @@ def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
     rebuild = target.tiled(kernels.rebuild_gates, cut(K * B, H, Z, gates=4), K * B, H, H=H, S=S, Z=Z)
     rebuild(uh, vx, z, w_d, bias, d_uh, dv, y, K * B)
     if sums:
-        main_gradient = Norms(target, y, c_after, norms)
-        hyper_gradient = Norms(target, a, c_hat_after, hyper_norms)
+        main_gradient = Norms(target, y, c_after, norms, mask)
+        hyper_gradient = Norms(target, a, c_hat_after, hyper_norms, NO_MASK)
     else:
         d_uh[..., 4 * H :].copy_(a)
 
@@ -102,13 +103,13 @@ def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
         to_c, to_c_hat = (spare_c[t % 2], spare_c_hat[t % 2]) if t else (dc_to, dc_hat_to)
         later = t + 1 < K
         if sums:
-            main[later](d_out, dh, d_uh, w_h, None, None, None, None, None, main_gradient.dh, t, B)
+            main[later](d_out, dh, d_uh, w_h, None, None, None, None, None, *NO_MASK, main_gradient.dh, t, B)
             main_gradient.step(dc, to_c, c_before, dy, d_uh, 0, t)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
             hyper[later](dz, dh_hat, d_uh, w_z, w_s, None, None, None, None, hyper_gradient.dh, t, B)
             hyper_gradient.step(dc_hat, to_c_hat, c_hat_before, None, d_uh, 4 * H, t)
         else:
-            main[later](d_out, dh, d_uh, w_h, dc, to_c, dy, c_before, c_after, None, t, B)
+            main[later](d_out, dh, d_uh, w_h, dc, to_c, dy, c_before, c_after, *mask, None, t, B)
             embedding(dy, uh, vx, w_d_t, dz, t, B)
             hyper[later](dz, dh_hat, d_uh, w_z, w_s, dc_hat, to_c_hat, c_hat_before, c_hat_after, None, t, B)
         dc, dc_hat = to_c, to_c_hat
@@ -122,8 +123,8 @@ def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
 class Norms:
     """The layer norms of one LSTM over a chunk: of its gates y [K, B, 4F], normalised in place, and of its cell."""
 
-    def __init__(self, target: Target, y: Tensor, c: Tensor, params: CellNorms) -> None:
-        (K, B, F), self.params, self.y = c.shape, params, y
+    def __init__(self, target: Target, y: Tensor, c: Tensor, params: CellNorms, mask: DenseMask) -> None:
+        (K, B, F), self.params, self.mask, self.y = c.shape, params, mask, y
         self.c = c.clone()
         self.rstd, self.rstd_c = c.new_empty(K, B, 4), c.new_empty(K, B)
         target.by_row(kernels.normalise, K * B * 4, F)(y, self.rstd)
@@ -139,7 +140,7 @@ class Norms:
         sizes = {"WIDTH": to.shape[-1], "START": start, "SCALED": dy is not None}
         phase = self.target.by_row(kernels.norm_cell_gradient, B, F, **sizes)
         phase(
-            self.dh, dc, to_c, self.y, self.rstd, self.c, self.rstd_c, c_before, *self.params,
+            self.dh, dc, to_c, self.y, self.rstd, self.c, self.rstd_c, c_before, *self.mask, *self.params,
             self.d_gates, self.d_cell, dy, to, t, B,
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from .parts import (
     cell_back,
     corner,
     dot,
+    factors,
     kernel,
     load4,
     load4_row,
@@ -70,12 +71,13 @@ def normalise(y, rstd, F: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def cell_gradient(
-    dh, dc, dc_to, y, to, c_before, c_after, rows, at, units, inside,
+    dh, dc, dc_to, y, to, c_before, c_after, kept, scale, rows, at, units, inside,
     F: tl.constexpr, WIDTH: tl.constexpr, START: tl.constexpr, SCALED: tl.constexpr,
 ):  # fmt: skip
     """Write the gates' gradients from dh [ROWS, UNITS] to `to`; if SCALED to y, times d_h to `to`.
 
     What `to` takes begins at START of its rows of WIDTH, where gates or d_h stand before.
+    kept, scale: of g's mask; None without one.
     """
     target = starts(to, at, WIDTH)[:, None] + START + units[None, :]
     gates = starts(y, at, 4 * F)[:, None] + units[None, :] if SCALED else target
@@ -85,6 +87,9 @@ def cell_gradient(
     dc_t = tl.load(starts(dc, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
     dc_t += dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c)
     di, df, dg, do, dc_t = cell_back(i, f, g, o, before, tanh_c, dh, dc_t)
+    if kept is not None:
+        m = factors(kept, scale, at, units, inside, F)
+        di, dg = di * m, dg * m
     tl.store(starts(dc_to, rows, F)[:, None] + units[None, :], dc_t, mask=inside)
     store4(gates, di, df, dg, do, inside, F)
     if SCALED:
@@ -94,7 +99,7 @@ def cell_gradient(
 
 @kernel
 def main_gradient(
-    d_out, carried, rec, w_h, dc, dc_to, y, c_before, c_after, dh_to, t, B,
+    d_out, carried, rec, w_h, dc, dc_to, y, c_before, c_after, kept, scale, dh_to, t, B,
     H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, LATER: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -112,7 +117,9 @@ def main_gradient(
     if NORM == "later":
         tl.store(starts(dh_to, rows, H)[:, None] + units[None, :], dh, mask=inside)
     else:
-        cell_gradient(dh, dc, dc_to, y, rec, c_before, c_after, rows, at, units, inside, H, D, 0, True)
+        cell_gradient(
+            dh, dc, dc_to, y, rec, c_before, c_after, kept, scale, rows, at, units, inside, H, D, 0, True
+        )  # fmt: skip
 
 
 @kernel
@@ -163,7 +170,9 @@ def hyper_gradient(
     if NORM == "later":
         tl.store(starts(dh_to, rows, S)[:, None] + units[None, :], dh, mask=inside)
     else:
-        cell_gradient(dh, dc, dc_to, None, rec, c_before, c_after, rows, at, units, inside, S, D, 4 * H, False)
+        cell_gradient(
+            dh, dc, dc_to, None, rec, c_before, c_after, None, None, rows, at, units, inside, S, D, 4 * H, False
+        )  # fmt: skip
 
 
 @triton.jit
@@ -178,7 +187,9 @@ def through_tanh(dh, x, x_c, weight, bias, c_weight, c_bias, k, F: tl.constexpr)
 
 
 @triton.jit
-def through_cell(dh, dc, x, x_c, r_c, mean_g, mean_gx, before, weight, bias, c_weight, c_bias, k, F: tl.constexpr):
+def through_cell(
+    dh, dc, x, x_c, r_c, mean_g, mean_gx, before, kept, scale, weight, bias, c_weight, c_bias, k, F: tl.constexpr
+):
     """Return a block of a row: gradients of the four normalised gates, of c_{t-1} and of the normalised cell."""
     inside = k < F
     dh, o, tanh_c, d_cell = through_tanh(dh, x, x_c, weight, bias, c_weight, c_bias, k, F)
@@ -190,12 +201,16 @@ def through_cell(dh, dc, x, x_c, r_c, mean_g, mean_gx, before, weight, bias, c_w
     g = load_row(x + 2 * F, k, inside, F) * load_row(weight + 2 * F, k, inside, F)
     g += load_row(bias + 2 * F, k, inside, F)
     di, df, dg, do, dc_t = cell_back(i, f, g, o, load_row(before, k, inside, F), tanh_c, dh, dc_t)
+    if kept is not None:
+        m = load_row(kept, k, inside, F) * scale
+        di, dg = di * m, dg * m
     return di, df, dg, do, dc_t, d_cell
 
 
 @kernel
 def norm_cell_gradient(
-    dh, dc, dc_to, x, rstd, x_c, rstd_c, c_before, weight, bias, c_weight, c_bias, d_gates, d_cell, y, to, t, B,
+    dh, dc, dc_to, x, rstd, x_c, rstd_c, c_before, kept, scale, weight, bias, c_weight, c_bias,
+    d_gates, d_cell, y, to, t, B,
     F: tl.constexpr, WIDTH: tl.constexpr, START: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write one batch row's gradients through both norms: of the normalised gates and cell, then as `cell_gradient`.
@@ -207,6 +222,8 @@ def norm_cell_gradient(
     dh, dc, dc_to = dh + b * F, dc + b * F, dc_to + b * F
     x, d_gates, to = x + at * 4 * F, d_gates + at * 4 * F, starts(to, at, WIDTH) + START
     x_c, c_before, d_cell = x_c + at * F, c_before + at * F, d_cell + at * F
+    if kept is not None:
+        kept += at * F
     r_c = tl.load(rstd_c + at)
     r_i, r_f, r_g, r_o = load4(rstd + at * 4, True, 1)
 
@@ -223,7 +240,7 @@ def norm_cell_gradient(
     for first in range(0, F, BLOCK):
         k = first + tl.arange(0, BLOCK)
         di, df, dg, do, _, _ = through_cell(
-            dh, dc, x, x_c, r_c, mean_g, mean_gx, c_before, weight, bias, c_weight, c_bias, k, F
+            dh, dc, x, x_c, r_c, mean_g, mean_gx, c_before, kept, scale, weight, bias, c_weight, c_bias, k, F
         )
         w_i, w_f, w_g, w_o = load4_row(weight, k, k < F, F)
         x_i, x_f, x_g, x_o = load4_row(x, k, k < F, F)
@@ -237,7 +254,7 @@ def norm_cell_gradient(
         k = first + tl.arange(0, BLOCK)
         inside = k < F
         di, df, dg, do, dc_t, d = through_cell(
-            dh, dc, x, x_c, r_c, mean_g, mean_gx, c_before, weight, bias, c_weight, c_bias, k, F
+            dh, dc, x, x_c, r_c, mean_g, mean_gx, c_before, kept, scale, weight, bias, c_weight, c_bias, k, F
         )
         store4_row(d_gates, k, di, df, dg, do, inside, F)
         store_row(d_cell, k, d, inside, F)

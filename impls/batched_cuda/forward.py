@@ -9,7 +9,7 @@ from ..definition import CellNorms, LayerParams, LayerState, embedding_bias
 from . import forward_kernels as kernels
 from . import tiles
 from .forward_sequence import forward_sequence
-from .target import Target, dense, dense_norms
+from .target import NO_MASK, DenseMask, Target, dense, dense_norms
 
 
 class Weights(NamedTuple):
@@ -42,17 +42,23 @@ def weights(p: LayerParams) -> Weights:
     return Weights._make((*map(dense, w), dense_norms(p.norms), dense_norms(p.hyper_norms)))
 
 
-def steps(target: Target, vx: Tensor, before: LayerState, w: Weights, to: LayerState) -> None:
+def steps(target: Target, vx: Tensor, before: LayerState, w: Weights, mask: DenseMask, to: LayerState) -> None:
     """Run K steps forward: vx [K, B, 4H + 4S], the state before [B, *], states after each step to write, [K, B, *]."""
     cut = tiles.sequence(w.w_h.shape[-1], w.w_s.shape[-1], vx.dtype, w.norms.weight is not None)
     if cut is None:
-        _in_phases(target, vx, before, w, to)
+        _in_phases(target, vx, before, w, mask, to)
     else:
-        _in_one_launch(target, cut, vx, before, w, to)
+        _in_one_launch(target, cut, vx, before, w, mask, to)
 
 
 def _in_one_launch(
-    target: Target, cut: tiles.Sequence, vx: Tensor, before: LayerState, w: Weights, to: LayerState
+    target: Target,
+    cut: tiles.Sequence,
+    vx: Tensor,
+    before: LayerState,
+    w: Weights,
+    mask: DenseMask,
+    to: LayerState,
 ) -> None:
     *weights, norms, hyper_norms = w
     (K, B, _), H, S, Z = vx.shape, w.w_h.shape[-1], w.w_s.shape[-1], w.w_d.shape[-1]
@@ -62,10 +68,10 @@ def _in_one_launch(
     z = None if here else vx.new_empty(B, 12 * Z)
     y, a = (vx.new_empty(B, 4 * F, dtype=torch.float32) if normed else None for F in (H, S))
     run = target.by_program(forward_sequence, cut, B, **sizes)
-    run(vx, *before, *weights, z, y, a, *norms, *hyper_norms, *to, K, B)
+    run(vx, *before, *weights, *mask, z, y, a, *norms, *hyper_norms, *to, K, B)
 
 
-def _in_phases(target: Target, vx: Tensor, before: LayerState, w: Weights, to: LayerState) -> None:
+def _in_phases(target: Target, vx: Tensor, before: LayerState, w: Weights, mask: DenseMask, to: LayerState) -> None:
     h, c, h_hat, c_hat = before
     to_h, to_c, to_h_hat, to_c_hat = to
     w_h, hyper_w_h, w_s, w_z, b_z, w_d, bias, hyper_bias, main_norms, hyper_norms = w
@@ -86,15 +92,16 @@ def _in_phases(target: Target, vx: Tensor, before: LayerState, w: Weights, to: L
     z = None if here else vx.new_empty(B, 12 * Z)
     a = vx.new_empty(B, 4 * S, dtype=torch.float32) if hyper_norm == "later" else None
     y = vx.new_empty(B, 4 * H, dtype=torch.float32) if main_norm == "later" else None
+    of_tile, of_row = (mask, NO_MASK) if y is None else (NO_MASK, mask)
     prev = 0
     for t in range(K):
         step = t, prev, B
         hyper(vx, h, h_hat, c_hat, hyper_w_h, w_s, hyper_bias, to_h_hat, to_c_hat, a, *hyper_norms, *step)
         if a is not None:
-            hyper_cell(a, c_hat, to_h_hat, to_c_hat, *hyper_norms, *step)
+            hyper_cell(a, c_hat, *NO_MASK, to_h_hat, to_c_hat, *hyper_norms, *step)
         if z is not None:
             embed(to_h_hat, w_z, b_z, z, t, B)
-        main(vx, h, c, to_h_hat, z, w_h, w_z, b_z, w_d, bias, to_h, to_c, y, *main_norms, *step)
+        main(vx, h, c, to_h_hat, z, w_h, w_z, b_z, w_d, bias, *of_tile, to_h, to_c, y, *main_norms, *step)
         if y is not None:
-            main_cell(y, c, to_h, to_c, *main_norms, *step)
+            main_cell(y, c, *of_row, to_h, to_c, *main_norms, *step)
         h, c, h_hat, c_hat, prev = to_h, to_c, to_h_hat, to_c_hat, t

@@ -15,6 +15,7 @@ from .parts import (
     cell,
     corner,
     dot,
+    factors,
     gates_product,
     kernel,
     load4,
@@ -33,14 +34,18 @@ from .parts import (
 
 @triton.jit
 def finish(
-    i, f, g, o, c_prev, inside, units, h_to, c_to, at, at_prev, weight, bias, c_weight, c_bias,
+    i, f, g, o, c_prev, kept, scale, inside, units, h_to, c_to, at, at_prev, weight, bias, c_weight, c_bias,
     F: tl.constexpr, NORM: tl.constexpr,
 ):  # fmt: skip
-    """Write h and c [*, F] of one tile from its gates; NORM: normalise rows, which the tile then holds whole."""
+    """Write h and c [*, F] of one tile from its gates; NORM: normalise rows, which the tile then holds whole.
+
+    kept, scale: of g's mask; None without one.
+    """
     live = units < F
     if NORM:
         i, f, g, o = norm4(i, f, g, o, inside, units, live, weight, bias, F)
-    c = cell(i, f, g, tl.load(starts(c_prev, at_prev, F)[:, None] + units[None, :], mask=inside, other=0.0))
+    c = tl.load(starts(c_prev, at_prev, F)[:, None] + units[None, :], mask=inside, other=0.0)
+    c = cell(i, f, g, c, factors(kept, scale, at, units, inside, F) if kept is not None else None)
     tl.store(starts(c_to, at, F)[:, None] + units[None, :], c, mask=inside)
     if NORM:
         c = norm_tile(c, inside, load_row(c_weight, units, live, F), load_row(c_bias, units, live, F), F)
@@ -49,7 +54,7 @@ def finish(
 
 @triton.jit
 def finish_rows(
-    y, c_prev, h_to, c_to, rows, at, at_prev, live, weight, bias, c_weight, c_bias,
+    y, c_prev, kept, scale, h_to, c_to, rows, at, at_prev, live, weight, bias, c_weight, c_bias,
     F: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Write h and c [*, F] of some rows from their gates y [B, 4F] before their layer norm."""
@@ -57,7 +62,8 @@ def finish_rows(
     inside = live[:, None] & (units < F)[None, :]
     i, f, g, o = load4(starts(y, rows, 4 * F)[:, None] + units[None, :], inside, F)
     finish(
-        i, f, g, o, c_prev, inside, units, h_to, c_to, at, at_prev, weight, bias, c_weight, c_bias, F, True
+        i, f, g, o, c_prev, kept, scale, inside, units, h_to, c_to, at, at_prev,
+        weight, bias, c_weight, c_bias, F, True,
     )  # fmt: skip
 
 
@@ -109,7 +115,7 @@ def hyper_tile(
         store4(starts(y, rows, 4 * S)[:, None] + units[None, :], i, f, g, o, inside, S)
     else:
         finish(
-            i, f, g, o, c_hat, inside, units, h_hat_to, c_hat_to, at, at_prev,
+            i, f, g, o, c_hat, None, None, inside, units, h_hat_to, c_hat_to, at, at_prev,
             n_weight, n_bias, n_c_weight, n_c_bias, S, NORM == "here",
         )  # fmt: skip
 
@@ -192,7 +198,8 @@ def scales(
 
 @kernel
 def main_gates(
-    vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias, t, prev, B,
+    vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, kept, scale,
+    h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias, t, prev, B,
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, ZS: tl.constexpr, EMBED: tl.constexpr, NORM: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -200,14 +207,15 @@ def main_gates(
     rows, units, live, _ = corner(B, H, ROWS, UNITS)
     at, at_prev = t.to(tl.int64) * B + rows, prev.to(tl.int64) * B + rows
     main_tile(
-        vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
+        vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, kept, scale,
+        h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
         rows, at, at_prev, live, units, H, S, Z, ZS, EMBED, NORM, ROWS, UNITS, DEPTH, PRECISION,
     )  # fmt: skip
 
 
 @triton.jit
 def main_tile(
-    vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
+    vx, h, c, h_hat, z, w_h, w_z, b_z, w_d, bias, kept, scale, h_to, c_to, y, n_weight, n_bias, n_c_weight, n_c_bias,
     rows, at, at_prev, live, units,
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, ZS: tl.constexpr, EMBED: tl.constexpr, NORM: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
@@ -239,13 +247,13 @@ def main_tile(
         store4(starts(y, rows, 4 * H)[:, None] + units[None, :], i, f, g, o, inside, H)
     else:
         finish(
-            i, f, g, o, c, inside, units, h_to, c_to, at, at_prev,
+            i, f, g, o, c, kept, scale, inside, units, h_to, c_to, at, at_prev,
             n_weight, n_bias, n_c_weight, n_c_bias, H, NORM == "here",
         )  # fmt: skip
 
 
 @triton.jit
-def row_cell(y, c, weight, bias, k, inside, F: tl.constexpr, moments4):
+def row_cell(y, c, kept, scale, weight, bias, k, inside, F: tl.constexpr, moments4):
     """Return c_t and the normalised output gate of a row's units k."""
     m_i, r_i, m_f, r_f, m_g, r_g, m_o, r_o = moments4
     i, f, g, o = load4_row(y, k, inside, F)
@@ -253,16 +261,21 @@ def row_cell(y, c, weight, bias, k, inside, F: tl.constexpr, moments4):
     b_i, b_f, b_g, b_o = load4_row(bias, k, inside, F)
     c_prev = load_row(c, k, inside, F)
     i, f = (i - m_i) * r_i * w_i + b_i, (f - m_f) * r_f * w_f + b_f
-    return cell(i, f, (g - m_g) * r_g * w_g + b_g, c_prev), (o - m_o) * r_o * w_o + b_o
+    m = load_row(kept, k, inside, F) * scale if kept is not None else None
+    return cell(i, f, (g - m_g) * r_g * w_g + b_g, c_prev, m), (o - m_o) * r_o * w_o + b_o
 
 
 @kernel
-def norm_cell(y, c, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: tl.constexpr, BLOCK: tl.constexpr):
+def norm_cell(
+    y, c, kept, scale, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: tl.constexpr, BLOCK: tl.constexpr
+):
     """Write h_t and c_t of one batch row from its gates y [B, 4F] before their layer norm, for rows of any length."""
     b = tl.program_id(0).to(tl.int64)
     y += b * 4 * F
     c += (prev.to(tl.int64) * B + b) * F
     at = (t.to(tl.int64) * B + b) * F
+    if kept is not None:
+        kept += at
     m_i, r_i = moments(y, F, BLOCK)
     m_f, r_f = moments(y + F, F, BLOCK)
     m_g, r_g = moments(y + 2 * F, F, BLOCK)
@@ -271,13 +284,13 @@ def norm_cell(y, c, h_to, c_to, weight, bias, c_weight, c_bias, t, prev, B, F: t
     mean, m2 = 0.0, 0.0
     for first in range(0, F, BLOCK):
         k = first + tl.arange(0, BLOCK)
-        c_t, _ = row_cell(y, c, weight, bias, k, k < F, F, stats)
+        c_t, _ = row_cell(y, c, kept, scale, weight, bias, k, k < F, F, stats)
         mean, m2 = merge(mean, m2, first, c_t, k < F, F)
     rstd = tl.rsqrt(m2 / F + EPS)
     # The cell is computed again rather than read back, which would need the other threads' writes to be visible.
     for first in range(0, F, BLOCK):
         k = first + tl.arange(0, BLOCK)
-        c_t, o = row_cell(y, c, weight, bias, k, k < F, F, stats)
+        c_t, o = row_cell(y, c, kept, scale, weight, bias, k, k < F, F, stats)
         value = (c_t - mean) * rstd * load_row(c_weight, k, k < F, F) + load_row(c_bias, k, k < F, F)
         store_row(c_to + at, k, c_t, k < F, F)
         store_row(h_to + at, k, tl.sigmoid(o) * tanh(value), k < F, F)

@@ -16,7 +16,7 @@ from .parts import kernel
 
 @kernel
 def forward_sequence(
-    vx, h, c, h_hat, c_hat, w_h, hyper_w_h, w_s, w_z, b_z, w_d, bias, hyper_bias, z, y, a,
+    vx, h, c, h_hat, c_hat, w_h, hyper_w_h, w_s, w_z, b_z, w_d, bias, hyper_bias, kept, scale, z, y, a,
     n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias,
     h_to, c_to, h_hat_to, c_hat_to, K, B,
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, ZS: tl.constexpr, EMBED: tl.constexpr, NORM: tl.constexpr,
@@ -25,6 +25,7 @@ def forward_sequence(
 ):  # fmt: skip
     """Write h, c, h_hat and c_hat of K steps of some rows, from products with x [K, B, 4H + 4S] and the state before.
 
+    kept [K, B, H] and scale are of g's mask; None without one.
     Room between parts of a step: z [B, 12Z] unless EMBED; y [B, 4H] and a [B, 4S] if NORM is "later", not "no".
     """
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -39,7 +40,7 @@ def forward_sequence(
         tl.debug_barrier()
         if NORM == "later":
             finish_rows(
-                a, c_hat, h_hat_to, c_hat_to, rows, at, at_prev, live,
+                a, c_hat, None, None, h_hat_to, c_hat_to, rows, at, at_prev, live,
                 s_weight, s_bias, s_c_weight, s_c_bias, S, S_WHOLE,
             )  # fmt: skip
             tl.debug_barrier()
@@ -52,14 +53,15 @@ def forward_sequence(
             tl.debug_barrier()
         for first in range(0, H, UNITS):
             main_tile(
-                vx, h, c, h_hat_to, z, w_h, w_z, b_z, w_d, bias, h_to, c_to, y, None, None, None, None,
+                vx, h, c, h_hat_to, z, w_h, w_z, b_z, w_d, bias, kept, scale, h_to, c_to, y, None, None, None, None,
                 rows, at, at_prev, live, first + tl.arange(0, UNITS),
                 H, S, Z, ZS, EMBED, NORM, ROWS, UNITS, DEPTH, PRECISION,
             )  # fmt: skip
         tl.debug_barrier()
         if NORM == "later":
             finish_rows(
-                y, c, h_to, c_to, rows, at, at_prev, live, n_weight, n_bias, n_c_weight, n_c_bias, H, WHOLE
+                y, c, kept, scale, h_to, c_to, rows, at, at_prev, live,
+                n_weight, n_bias, n_c_weight, n_c_bias, H, WHOLE,
             )  # fmt: skip
             tl.debug_barrier()
         h, c, h_hat, c_hat = h_to, c_to, h_hat_to, c_hat_to

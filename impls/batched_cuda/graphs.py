@@ -51,12 +51,16 @@ class Graph:
             self.given: list[Tensor] = [torch.empty_like(q).copy_(q) for q in flat]
             self.arguments = tree_unflatten(self.given, nesting)
             self._graph, self.made = _capture(lambda: body(*self.arguments), pool)
+        # In one operator each: a copy of tensors of several dtypes at once would be a launch for each tensor.
+        self._by_dtype = [[k for k, q in enumerate(flat) if q.dtype == dtype] for dtype in {q.dtype: 0 for q in flat}]
         self.kernels = 0  # of Triton's that a replay runs; who captures counts them
         self.bytes = sum(q.nbytes for q in (*self.given, *tree_leaves(self.made)))
 
     def replay(self, arguments: Sequence[Any]) -> Any:
         """Return what the call makes of other tensors of the same sizes: the graph's own, until the next replay."""
-        torch._foreach_copy_(self.given, tree_leaves(list(arguments)))
+        flat = tree_leaves(list(arguments))
+        for alike in self._by_dtype:
+            torch._foreach_copy_([self.given[k] for k in alike], [flat[k] for k in alike])
         self._graph.replay()
         return self.made
 

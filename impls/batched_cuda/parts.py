@@ -166,14 +166,27 @@ def tanh(x):
 
 
 @triton.jit
-def cell(i, f, g, c):
-    """Return c_t from the gates and c_{t-1}."""
-    return tl.sigmoid(f) * c + tl.sigmoid(i) * tanh(g)
+def factors(kept, scale, rows, units, inside, F: tl.constexpr):
+    """Return a mask's factors of some rows and units: kept [*, F] is 1 where they are `scale`, else 0."""
+    m = tl.load(starts(kept, rows, F)[:, None] + units[None, :], mask=inside, other=0)
+    return m.to(tl.float32) * scale
+
+
+@triton.jit
+def cell(i, f, g, c, m):
+    """Return c_t from the gates, c_{t-1} and the mask m of g, which is None where there is none."""
+    remembered, i, g = tl.sigmoid(f) * c, tl.sigmoid(i), tanh(g)
+    if m is not None:
+        g *= m
+    return remembered + i * g
 
 
 @triton.jit
 def cell_back(i, f, g, o, before, tanh_c, dh, dc):
-    """Return the gates' gradients and that of c_{t-1}, given the gates before their sigmoid and tanh."""
+    """Return the gates' gradients and that of c_{t-1}, given the gates before their sigmoid and tanh.
+
+    A mask of g is a factor of those of i and g.
+    """
     i, f, g, o = tl.sigmoid(i), tl.sigmoid(f), tanh(g), tl.sigmoid(o)
     di, df, dg = dc * g * i * (1.0 - i), dc * before * f * (1.0 - f), dc * i * (1.0 - g * g)
     return di, df, dg, dh * tanh_c * o * (1.0 - o), dc * f

@@ -3,7 +3,8 @@
 What a forward graph leaves for the backward pass stays where the graph wrote it, and the backward graph reads it there:
 a captured pass is taken from its forward pass until nobody can ask for the backward pass any more. A call that finds
 all passes of its size taken runs plainly, and has one more captured where that happens often. Copied are x, the
-parameters, the start and the gradients of the results on their way in, and results and gradients on their way out.
+parameters, the start, g's mask and the gradients of the results on their way in, and results and gradients on their way
+out.
 """
 
 import threading
@@ -19,6 +20,7 @@ from torch.utils import dlpack
 from torch.utils._pytree import tree_leaves
 
 from ..chunks import share
+from ..dropout import Mask
 from ..sweeps import Forward, Gradient
 from . import launching
 from .graphs import Graph, Graphs, Pool
@@ -34,10 +36,10 @@ STEPS = 512
 class Pass:
     """A forward pass captured, and the backward passes that read what it leaves."""
 
-    def __init__(self, forward: Forward, arguments: Sequence[Any], keep: int, key: Hashable, pool: Pool) -> None:
+    def __init__(self, forward: Callable[..., Any], arguments: Sequence[Any], key: Hashable, pool: Pool) -> None:
         self.key, self.pool = key, pool
         self._taken: list[StorageWeakRef] = []
-        self.forward = _graph(lambda *q: forward(*q, keep), arguments, pool)
+        self.forward = _graph(forward, arguments, pool)
         self.backward: dict[tuple[bool, ...], Graph] = {}
 
     @property
@@ -67,13 +69,13 @@ class Pass:
         mine = self.forward.made[2]
         return bool(mine) and not self.free and mine[0].data_ptr() == trajectory[1].data_ptr()
 
-    def capture(self, gradient: Gradient, d: Sequence[Any], needs: Sequence[bool]) -> Graph:
+    def capture(self, gradient: Gradient, d: Sequence[Any], needs: Sequence[bool], scale: float | None) -> Graph:
         """Capture the backward pass that makes the gradients in need."""
-        x, params, start = self.forward.arguments
+        x, params, start, kept = self.forward.arguments
         out, _, trajectory, residuals = self.forward.made
 
         def body(*d: Any) -> list[Tensor]:
-            grads = gradient(x, params, start, [out, *trajectory], residuals, *d, needs)
+            grads = gradient(x, params, start, [out, *trajectory], residuals, *d, needs, _mask(kept, scale))
             return [grad.to(x.dtype) for grad in grads]
 
         graph = self.backward[tuple(needs)] = _graph(body, d, self.pool)
@@ -89,6 +91,16 @@ def _graph(body: Callable[..., Any], arguments: Sequence[Any], pool: Pool) -> Gr
 
 def _copies(values: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return [q.to(dtype, copy=True) for q in values]
+
+
+def _numbers(mask: Mask | None) -> tuple[list[Tensor], float | None]:
+    """Return what of a mask is copied into a graph, in a list, and what the graph has been captured with."""
+    return ([], None) if mask is None else ([mask.kept], mask.scale)
+
+
+def _mask(kept: Sequence[Tensor], scale: float | None) -> Mask | None:
+    """Return the mask of which `_numbers` are these."""
+    return None if scale is None else Mask(kept[0], scale)
 
 
 def _lent(q: Tensor) -> Tensor:
@@ -113,15 +125,17 @@ class Passes:
     def __init__(self, forward: Forward, gradient: Gradient) -> None:
         self._forward, self._gradient = forward, gradient
 
-    def forward(self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int) -> Any:
+    def forward(
+        self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int, mask: Mask | None = None
+    ) -> Any:
         """Run forward, see `sweeps.Forward`."""
         with _on(x) as stream:
             if stream is None:
-                return _plain("forward", len(x), lambda: self._forward(x, params, start, keep))
+                return _plain("forward", len(x), lambda: self._forward(x, params, start, keep, mask))
             with _lock, share(CHUNK):
                 if len(x) > STEPS:
-                    return self._forward_by_parts(x, params, start, keep, stream)
-                made, source = self._ahead(x, params, start, keep, stream)
+                    return self._forward_by_parts(x, params, start, keep, mask, stream)
+                made, source = self._ahead(x, params, start, keep, mask, stream)
                 return made if source is None else source.lend()
 
     def gradient(
@@ -134,45 +148,66 @@ class Passes:
         d_out: Tensor,
         d_last: Sequence[Tensor],
         needs: Sequence[bool],
+        mask: Mask | None = None,
     ) -> list[Tensor]:
         """Run backward, see `sweeps.Gradient`."""
         known, d = (x, params, start, trajectory, residuals), (d_out, d_last)
         with _on(x) as stream:
             if stream is None:
-                return _plain("backward", len(x), lambda: self._gradient(*known, *d, needs))
+                return _plain("backward", len(x), lambda: self._gradient(*known, *d, needs, mask))
             with _lock, share(CHUNK):
                 if len(x) > STEPS:
-                    return self._gradient_by_parts(*known, *d, needs, stream)
+                    return self._gradient_by_parts(*known, *d, needs, mask, stream)
                 source = next((one for one in _graphs if _left(one, trajectory, stream)), None)
                 if source is not None and tuple(needs) in source.backward:
                     graph = source.backward[tuple(needs)]
                     launching.note("backward", "graph", graph.kernels, len(x))
                     return [grad.clone() for grad in graph.replay(d)]
-                grads = _with_all_memory("backward", len(x), lambda: self._gradient(*known, *d, needs))
-                if source is not None and _graphs.made(lambda: source.capture(self._gradient, d, needs)) is None:
+                grads = _with_all_memory("backward", len(x), lambda: self._gradient(*known, *d, needs, mask))
+                _, scale = _numbers(mask)
+                if source and _graphs.made(lambda: source.capture(self._gradient, d, needs, scale)) is None:
                     _graphs.never(source.key)
                 return grads
 
     def _ahead(
-        self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int, stream: int
+        self,
+        x: Tensor,
+        params: Sequence[Tensor],
+        start: Sequence[Tensor],
+        keep: int,
+        mask: Mask | None,
+        stream: int,
     ) -> tuple[Any, Pass | None]:
         """Return what a forward pass makes and whose it is, if a graph's."""
-        arguments = x, params, start
-        key = "forward", keep, *_key(arguments, stream)
+        kept, scale = _numbers(mask)
+        arguments = x, params, start, kept
+
+        def call(x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], kept: Sequence[Tensor]) -> Any:
+            return self._forward(x, params, start, keep, _mask(kept, scale))
+
+        key = "forward", keep, scale, *_key(arguments, stream)
         found = _graphs.find(key)
         if found is not None:
             launching.note("forward", "graph", found.forward.kernels, len(x))
             return found.forward.replay(arguments), found
-        made = _with_all_memory("forward", len(x), lambda: self._forward(*arguments, keep))
-        _graphs.consider(key, lambda pool: Pass(self._forward, arguments, keep, key, pool), x.device, stream)
+        made = _with_all_memory("forward", len(x), lambda: call(*arguments))
+        _graphs.consider(key, lambda pool: Pass(call, arguments, key, pool), x.device, stream)
         return made, None
 
     def _forward_by_parts(
-        self, x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], keep: int, stream: int
+        self,
+        x: Tensor,
+        params: Sequence[Tensor],
+        start: Sequence[Tensor],
+        keep: int,
+        mask: Mask | None,
+        stream: int,
     ) -> Any:
         into: list[Tensor] = []
         for steps in _parts(len(x)):
-            (out, start, trajectory, residuals), _ = self._ahead(x[steps], params, start, keep, stream)
+            (out, start, trajectory, residuals), _ = self._ahead(
+                x[steps], params, start, keep, mask and mask.part(steps), stream
+            )
             made = [out, *trajectory, *residuals]
             into = into or [q.new_empty(len(x), *q.shape[1:]) for q in made]
             torch._foreach_copy_([q[steps] for q in into], made)
@@ -189,15 +224,16 @@ class Passes:
         d_out: Tensor,
         d_last: Sequence[Tensor],
         needs: Sequence[bool],
+        mask: Mask | None,
         stream: int,
     ) -> list[Tensor]:
-        n = len(start)
+        n, (kept, scale) = len(start), _numbers(mask)
         carrying = [*needs[:-n], *[True] * n]  # each part hands the gradient of its start to the one before
         d_x, totals = x.new_empty(x.shape) if needs[0] else None, list[Tensor]()
         for steps in reversed(_parts(len(x))):
             first = [q[steps.start - 1] for q in trajectory] if steps.start else start
-            over = ([q[steps] for q in group] for group in (trajectory, residuals))
-            grads = self._back((x[steps], params, first, *over, d_out[steps], d_last), carrying, stream)
+            *over, part = ([q[steps] for q in group] for group in (trajectory, residuals, kept))
+            grads = self._back((x[steps], params, first, *over, d_out[steps], d_last, part), carrying, scale, stream)
             if d_x is not None:
                 d_x[steps] = grads.pop(0)
             found, d_last = grads[:-n], grads[-n:]
@@ -208,18 +244,20 @@ class Passes:
         d_start = [q.clone() for q, need in zip(d_last, needs[-n:], strict=True) if need]
         return [*([] if d_x is None else [d_x]), *totals, *d_start]
 
-    def _back(self, arguments: Sequence[Any], needs: Sequence[bool], stream: int) -> list[Tensor]:
+    def _back(self, arguments: Sequence[Any], needs: Sequence[bool], scale: float | None, stream: int) -> list[Tensor]:
         """Return the gradients of a part, a graph's own if it has one."""
         x = arguments[0]
-        key = "backward", tuple(needs), *_key(arguments, stream)
+
+        def call(*q: Any) -> list[Tensor]:
+            return self._gradient(*q[:-1], needs, _mask(q[-1], scale))
+
+        key = "backward", tuple(needs), scale, *_key(arguments, stream)
         graph = _graphs.find(key)
         if graph is not None:
             launching.note("backward", "graph", graph.kernels, len(x))
             return list(graph.replay(arguments))
-        made = _with_all_memory("backward", len(x), lambda: self._gradient(*arguments, needs))
-        _graphs.consider(
-            key, lambda pool: _graph(lambda *q: self._gradient(*q, needs), arguments, pool), x.device, stream
-        )
+        made = _with_all_memory("backward", len(x), lambda: call(*arguments))
+        _graphs.consider(key, lambda pool: _graph(call, arguments, pool), x.device, stream)
         return list(made)
 
 

@@ -10,7 +10,7 @@ from ..definition import LayerParams, LayerState, hidden_weight
 from ..sweeps import Forward, ForwardSweep, Gradient, Inputs, Sweeps
 from . import backward, forward, launching
 from .passes import Passes
-from .target import dense
+from .target import dense, dense_mask
 
 
 def forward_sweep(p: LayerParams) -> ForwardSweep:
@@ -19,7 +19,7 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, _: Tensor | None) -> LayerState:
         vx, before = dense(inputs.vx), LayerState(*map(dense, s))
-        launching.sweep(forward.steps, vx, vx, before, weights, into)
+        launching.sweep(forward.steps, vx, vx, before, weights, dense_mask(inputs.mask), into)
         return LayerState(*(part[-1] for part in into))
 
     return sweep
@@ -34,7 +34,8 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
         a = F.linear(chunk.before.h_hat, w_s, b).add_(chunk.uh[..., 4 * H :]).add_(chunk.vx[..., 4 * H :])
         cells = chunk.before.c, chunk.before.c_hat, chunk.after.c, chunk.after.c_hat
-        given = backward.Given(*map(dense, (chunk.uh, chunk.vx, chunk.z, a, *cells, chunk.d_out, *carried)))
+        read = map(dense, (chunk.uh, chunk.vx, chunk.z, a, *cells, chunk.d_out, *carried))
+        given = backward.Given._make((*read, dense_mask(chunk.mask)))
         made = backward.room(chunk.uh, H, S, Z, p.norm_weight is not None)
         launching.sweep(backward.steps, made.d_uh, given, weights, made)
         first = LayerState(made.d_uh[0] @ w_h, made.dc, made.d_uh[0, :, 4 * H :] @ w_s, made.dc_hat)

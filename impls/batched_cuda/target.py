@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..definition import CellNorms
+from ..dropout import Mask
 from . import tiles
 from .tiles import Card, Tile
 
@@ -30,6 +32,22 @@ def dense(q: Tensor) -> Tensor:
 def dense_norms(norms: CellNorms) -> CellNorms:
     """Return norms that kernels may read."""
     return CellNorms(*(None if q is None else dense(q) for q in norms))
+
+
+class DenseMask(NamedTuple):
+    """A mask of g that kernels may read; two None where there is none."""
+
+    kept: Tensor | None  # [K, B, H], 1 where a number is kept, else 0
+    scale: float | None
+
+
+NO_MASK = DenseMask(None, None)
+
+
+def dense_mask(mask: Mask | None) -> DenseMask:
+    """Return a mask that kernels may read."""
+    # As numbers of a byte: of bits, as which Triton takes bool, no address of a row can be told.
+    return NO_MASK if mask is None else DenseMask(dense(mask.kept.view(torch.uint8)), mask.scale)
 
 
 @dataclass(frozen=True)

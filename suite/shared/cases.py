@@ -113,11 +113,12 @@ RAGGED = (
     Case(T=4, B=1, I=5, H=8, S=6, Z=2, lengths=(4,), layer_norm=True),
 )
 
-#: Dropout, the first in every dtype, the others in float64. An oracle draws the same masks, from the same seed; in
-#: evaluation mode it has no dropout.
+#: Dropout, the first in every dtype, the others in float64. An oracle draws the same masks, from the same seed, in the
+#: order of the packed tokens where there are lengths; in evaluation mode it has no dropout.
 DROPOUT = (
     Case(T=5, B=3, I=4, H=7, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=0.25, recurrent_dropout=0.4),
     Case(T=4, B=3, I=5, H=8, S=5, Z=2, recurrent_dropout=0.5),
+    Case(T=4, B=3, I=4, H=7, S=5, Z=2, L=2, lengths=(2, 4, 1), dropout=0.25, recurrent_dropout=0.4),
     Case(T=4, B=3, I=3, H=6, S=5, Z=3, L=3, dropout=0.5),
     Case(T=3, B=2, I=3, H=6, S=5, Z=3, L=2, dropout=0.5, recurrent_dropout=0.5, training=False),
 )
@@ -140,11 +141,15 @@ VERIFY_TINY = (
 #: Many rows to sum the gradient of a weight over.
 LONG = Case(T=1000, B=8, I=5, H=7, S=5, Z=2)
 
-#: Sizes that take a kernel more than one tile, with edges: of rows, of units, of z, and rows of a norm that span tiles.
-VERIFY_TILES = _both(
-    Case(T=5, B=3, I=6, H=40, S=5, Z=3, state="stacked", strided=True),
-    Case(T=2, B=17, I=1, H=20, S=70, Z=5),
-    Case(T=2, B=2, I=7, H=70, S=9, Z=33, L=2),
+#: Sizes that take a kernel more than one tile, with edges: of rows, of units, of z, and rows of a norm that span tiles;
+#: these under a mask too.
+VERIFY_TILES = (
+    *_both(
+        Case(T=5, B=3, I=6, H=40, S=5, Z=3, state="stacked", strided=True),
+        Case(T=2, B=17, I=1, H=20, S=70, Z=5),
+        Case(T=2, B=2, I=7, H=70, S=9, Z=33, L=2),
+    ),
+    Case(T=3, B=2, I=7, H=70, S=9, Z=3, layer_norm=True, recurrent_dropout=0.4),
 )
 
 #: How the training run is called in the verification table.

@@ -176,11 +176,13 @@ def reference(
 ) -> Results:
     """Return what the implementation `name` makes of a case, computed once.
 
-    Sequences that have lengths run alone, and in evaluation mode there is no dropout.
+    Sequences that have lengths run alone, but for dropout, whose masks are drawn for all together; and in evaluation
+    mode there is no dropout.
     """
     if not case.training:
         case = replace(case, dropout=0.0, recurrent_dropout=0.0)
-    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, call=each_alone)
+    call = packed if case.dropout or case.recurrent_dropout else each_alone
+    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, call=call)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ SIZES: dict[str, Case] = {
     **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
     **{f"H {H}, S {S}, Z {Z}": replace(_BASE, H=H, S=S, Z=Z) for H, S, Z in ((192, 64, 4), (129, 127, 33))},
 }
+#: The same for the kernels that a mask of g changes: with one launch for a sequence, and in phases.
+MASKED = {f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")}
 #: Compute capabilities, ten to the whole number: A100, A10, L4, H100, B200, RTX 5090.
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
 #: What `verify` compiles for: the card with the least shared memory and the fewest multiprocessors of its kind.
@@ -63,12 +65,19 @@ EVERYWHERE = ((BFLOAT16, False), (BFLOAT16, True), (TF32, False))
 #: instructions; the norms hold no products, and float32's own products use no tensor cores, so the card with the fewest
 #: registers to spare shows both.
 ONCE = ((FLOAT16, False, 90), (TF32, True, 80), (FLOAT32, False, 80))
+#: (size, arithmetic, layer norm) that are compiled for every card under a mask: each dtype.
+UNDER_A_MASK = (
+    *(("char-ptb, dropout", *what) for what in (*EVERYWHERE, (FLOAT16, False))),
+    *(("small, dropout", *what) for what in EVERYWHERE[:2]),
+)
 #: (size, arithmetic, layer norm) that `verify` compiles.
 SOME = (
     ("char-ptb", BFLOAT16, True),
     ("char-ptb", TF32, False),
     ("B 1024", BFLOAT16, False),
     ("small", BFLOAT16, False),
+    ("char-ptb, dropout", BFLOAT16, True),
+    ("small, dropout", BFLOAT16, False),
 )
 
 #: The most a kernel may spill, in bytes a thread.
@@ -82,19 +91,26 @@ class Kernel(NamedTuple):
     capability: int
     module: str
     name: str
-    given: tuple[str, ...]  # of each argument "None", "int" or the dtype of a tensor
+    given: tuple[str, ...]  # of each argument "None", "int", "float" or the dtype of a tensor
     constants: tuple[tuple[str, Any], ...]  # and options
+
+    @property
+    def masked(self) -> bool:
+        """Whether it takes a mask of g, whose scale is the one float that any takes."""
+        return "float" in self.given
 
 
 def chosen(everything: bool) -> dict[Kernel, str]:
     """Return what is compiled, each kernel once, with the first size that needs it."""
     wanted = [(size, *what, capability) for size in SIZES for capability in CAPABILITIES for what in EVERYWHERE]
     wanted += [(_BASE.name, *what) for what in ONCE]
+    wanted += [(*what, capability) for what in UNDER_A_MASK for capability in CAPABILITIES]
     some = [(*what, capability) for what in SOME for capability in SOME_CAPABILITIES]
     found: dict[Kernel, str] = {}
     for size, arithmetic, layer_norm, capability in wanted if everything else some:
-        for kernel in listed(SIZES[size], arithmetic, capability, layer_norm):
-            found.setdefault(kernel, size)
+        for kernel in listed((SIZES | MASKED)[size], arithmetic, capability, layer_norm):
+            if size in SIZES or kernel.masked:
+                found.setdefault(kernel, size)
     return found
 
 
@@ -124,8 +140,8 @@ def _card(capability: int) -> "Card":
 
 
 def _type(value: Any) -> str:
-    """Return "None", "int" or the dtype of an argument."""
-    return dtype_name(value.dtype) if hasattr(value, "dtype") else "None" if value is None else "int"
+    """Return "None", "int", "float" or the dtype of an argument."""
+    return dtype_name(value.dtype) if hasattr(value, "dtype") else "None" if value is None else type(value).__name__
 
 
 def build(kernel: Kernel) -> Any:
@@ -135,7 +151,8 @@ def build(kernel: Kernel) -> Any:
     from triton.backends.compiler import GPUTarget
 
     function = getattr(import_module(kernel.module), kernel.name)
-    given = [{"None": None, "int": 1}.get(kind, getattr(torch, kind, None)) for kind in kernel.given]
+    values: dict[str, Any] = {"None": None, "int": 1, "float": 1.0}
+    given = [values[kind] if kind in values else getattr(torch, kind) for kind in kernel.given]
     driver = mock.Mock()
     driver.get_current_target.return_value = GPUTarget("cuda", kernel.capability, 32)
     driver.get_current_device.return_value = kernel.capability  # Triton remembers a device's target

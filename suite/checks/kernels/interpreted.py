@@ -16,17 +16,17 @@ import torch
 
 from impls.chunks import limited
 from impls.registry import dtype_name, find
-from suite.shared.cases import RAGGED, VERIFY, VERIFY_TILES, Case
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.children import leave
 from suite.shared.compare import Verdict, compare, implementation
 
 NAME = "batched_cuda"
 _DTYPES = find(NAME).dtypes
-_EDGES = (RAGGED[0], *VERIFY_TILES)
-#: The smallest of the sizes that every implementation is checked at, packed sequences, and all that have edges between
-#: tiles.
+_EDGES = (RAGGED[0], *DROPOUT[:3], *VERIFY_TILES)
+#: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, and all that have
+#: edges between tiles.
 PAIRS = [(case, dtype) for case in (*VERIFY[:2], *_EDGES) for dtype in _DTYPES]
-#: What `verify` interprets: each case with edges in one dtype.
+#: What `verify` interprets: each of the other cases in one dtype.
 SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(_EDGES))]
 #: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
 DRAWS, SOME_DRAWS = 8, 1

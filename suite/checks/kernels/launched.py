@@ -7,6 +7,7 @@ import torch
 
 from impls import HyperLSTM
 from impls.definition import LayerParams, LayerState
+from impls.dropout import Mask
 from suite.shared.cases import Case
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps
     precision: how float32 products are made, "ieee" or "tf32".
     """
     from impls.batched_cuda import backward, forward
-    from impls.batched_cuda.target import Target
+    from impls.batched_cuda.target import Target, dense_mask
 
     found = Launched([], [])
 
@@ -49,11 +50,13 @@ def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps
     shapes = ((B, H, dtype), (B, H, torch.float32), (B, S, dtype), (B, S, torch.float32))
     state = LayerState(*(torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes))
     over = LayerState(*(q.expand(K, *q.shape).contiguous() for q in state))
+    kept = torch.empty(K, B, H, device="meta", dtype=torch.bool)
+    mask = dense_mask(Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None)
     with torch.no_grad():
-        forward.steps(target(found.forward), products, state, forward.weights(p), over)
+        forward.steps(target(found.forward), products, state, forward.weights(p), mask, over)
         z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
         cells = over.c, over.c_hat, over.c, over.c_hat
-        given = backward.Given(products, products, z, a, *cells, over.h, *state)
+        given = backward.Given(products, products, z, a, *cells, over.h, *state, mask)
         made = backward.room(products, H, S, Z, case.layer_norm)
         backward.steps(target(found.backward), given, backward.weights(p), made)
     return found

@@ -1,8 +1,9 @@
 """What `batched_cuda` computes with CUDA graphs, checked on simulated ones: see `simulated.py`.
 
 Run as `python -m suite.checks.kernels.simulated_graphs FILE` with TRITON_INTERPRET=1, in a process of its own, with
-the checks of `simulated_keeping.py`, or either by `pytest -p suite.checks.kernels.simulated_steps` with the variable
-set. A result is compared with that of plain launches to the bit.
+the checks of `simulated_keeping.py` and `simulated_inputs.py`, or one of them by `pytest -p
+suite.checks.kernels.simulated_steps` with the variable set. A result is compared with that of plain launches to the
+bit.
 """
 
 import sys
@@ -207,5 +208,8 @@ class Rows:
 
 
 if __name__ == "__main__":
-    both = [__file__, str(Path(__file__).with_name("simulated_keeping.py"))]
-    pytest.main(["-q", *both, "-p", "suite.checks.kernels.simulated_steps", "-p", "no:cacheprovider"], plugins=[Rows()])
+    others = [str(Path(__file__).with_name(f"simulated_{name}.py")) for name in ("keeping", "inputs")]
+    pytest.main(
+        ["-q", __file__, *others, "-p", "suite.checks.kernels.simulated_steps", "-p", "no:cacheprovider"],
+        plugins=[Rows()],
+    )

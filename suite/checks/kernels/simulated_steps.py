@@ -102,7 +102,7 @@ def modes(call: Callable[..., list[Tensor]], *args: Any, same: Callable[..., Non
 
 def lengths() -> Callable[[int], None]:
     """Return a stand-in for a forward pass of some steps, which no kernel makes slow."""
-    run = passes.Passes(lambda x, params, start, keep: (x * 2, [x[0] + 1], [], []), pytest.fail).forward
+    run = passes.Passes(lambda x, params, start, keep, mask: (x * 2, [x[0] + 1], [], []), pytest.fail).forward
 
     def call(T: int) -> None:
         x = torch.randn(T, 2, 2)

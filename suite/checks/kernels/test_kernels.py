@@ -16,7 +16,7 @@ from impls.registry import dtype_name
 from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME
-from suite.checks.kernels.launched import launched
+from suite.checks.kernels.launched import Launch, launched
 from suite.checks.kernels.precompile import precompile
 from suite.conftest import Keep, Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
@@ -126,6 +126,24 @@ def test_no_argument_multiplies_compilations() -> None:
     assert {kernel.fn.__name__ for kernel in started} >= KERNELS
     for kernel in started:
         assert all(p.is_constexpr or p.do_not_specialize for p in kernel.params), kernel.fn.__name__
+
+
+def _takes_a_mask(launch: Launch) -> bool:
+    return any(type(value) is float for value in launch.given)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
+@pytest.mark.parametrize("name", ["small", "char-ptb"])
+def test_a_mask_adds_no_launch_and_changes_no_tile(name: str, layer_norm: bool) -> None:
+    case = replace(WORKLOADS[name], layer_norm=layer_norm)
+    plain, masked = (
+        launched(replace(case, recurrent_dropout=p), H100, torch.bfloat16, "ieee", STEPS) for p in (0.0, 0.1)
+    )
+    for without, under in zip(plain, masked, strict=True):
+        assert [one[:2] + one[3:] for one in under] == [one[:2] + one[3:] for one in without]
+        assert not any(map(_takes_a_mask, without))
+        # Where one launch does all steps forward, it takes the mask of all.
+        assert sum(map(_takes_a_mask, under)) == min(STEPS, len(under))
 
 
 @pytest.mark.xdist_group("compiled kernels")
