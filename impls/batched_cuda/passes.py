@@ -93,6 +93,11 @@ def _copies(values: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return [q.to(dtype, copy=True) for q in values]
 
 
+def _clones(values: Sequence[Tensor]) -> list[Tensor]:
+    """Return copies of tensors of one dtype by one operator, which a copy of each would be."""
+    return list(torch._foreach_mul(list(values), 1)) if values else []
+
+
 def _numbers(mask: Mask | None) -> tuple[list[Tensor], float | None]:
     """Return what of a mask is copied into a graph, in a list, and what the graph has been captured with."""
     return ([], None) if mask is None else ([mask.kept], mask.scale)
@@ -162,7 +167,7 @@ class Passes:
                 if source is not None and tuple(needs) in source.backward:
                     graph = source.backward[tuple(needs)]
                     launching.note("backward", "graph", graph.kernels, len(x))
-                    return [grad.clone() for grad in graph.replay(d)]
+                    return _clones(graph.replay(d))
                 grads = _with_all_memory("backward", len(x), lambda: self._gradient(*known, *d, needs, mask))
                 _, scale = _numbers(mask)
                 if source and _graphs.made(lambda: source.capture(self._gradient, d, needs, scale)) is None:
@@ -238,7 +243,7 @@ class Passes:
                 d_x[steps] = grads.pop(0)
             found, d_last = grads[:-n], grads[-n:]
             if not totals:
-                totals = [q.clone() for q in found]
+                totals = _clones(found)
             else:
                 torch._foreach_add_(totals, found)
         d_start = [q.clone() for q, need in zip(d_last, needs[-n:], strict=True) if need]

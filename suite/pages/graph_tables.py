@@ -14,6 +14,7 @@ def _values(rows: pd.DataFrame) -> Values:
         "dtype": "dtype",
         "operators, launched": ("plain_operators", count),
         "operators, replayed": ("operators", count),
+        "the most": ("most_operators", count),
         "kernels, forward": ("forward_kernels", count),
         "kernels, backward": ("backward_kernels", count),
         "copied, MB": (lambda row: row["moved_bytes"] / MB, three),

@@ -24,6 +24,7 @@ from triton.runtime.interpreter import InterpretedFunction
 from impls import batched_cuda, chunks
 from impls.batched_cuda import graphs, passes
 from impls.definition import LayerParams, LayerState, shapes
+from impls.dropout import Mask
 from impls.registry import dtype_name, find
 from suite.checks.kernels import simulated
 from suite.shared.cases import OF_ONE_LENGTH, WORKLOADS, Case
@@ -144,16 +145,34 @@ class Asked(NamedTuple):
     most: int
 
 
-def _step(p: LayerParams, case: Case, dtype: torch.dtype) -> Asked:
+def _step(p: LayerParams, case: Case, dtype: torch.dtype, everything: bool = False) -> Asked:
     x, d_out = (torch.empty(case.T, case.B, F, dtype=dtype) for F in (case.I, case.H))
     s = LayerState(*(torch.empty(case.B, F, dtype=dtype) for F in (case.H, case.H, case.S, case.S)))
+    leaves, mask = p.present(), Mask(torch.empty(case.T, case.B, case.H, dtype=torch.bool), 2.0)
+    if everything:
+        leaves += [q.requires_grad_() for q in (x, *s)]
     COUNTING.start()
     before = COUNTING.most
     with COUNTING:
-        out, _ = find("batched_cuda").run(p, x, s, None)
-        grads = torch.autograd.grad(out, p.present(), d_out)
-    assert [grad.shape for grad in grads] == [q.shape for q in p.present()]
+        out, _ = find("batched_cuda").run(p, x, s, mask if everything else None)
+        grads = torch.autograd.grad(out, leaves, d_out)
+    assert [grad.shape for grad in grads] == [q.shape for q in leaves]
     return Asked(COUNTING.operators, COUNTING.moved, COUNTING.most - before)
+
+
+def _settled(*arguments: Any) -> int:
+    """Have both passes of a step captured, and return what they hold."""
+    COUNTING.passing = 0
+    for _ in range(graphs.LATE + 1):
+        _step(*arguments)
+    return COUNTING.live() + COUNTING.passing
+
+
+def _replayed(*arguments: Any) -> Asked:
+    """Return what a step asks of which both passes are replayed."""
+    found = _step(*arguments)
+    assert {one.mode for one in batched_cuda.launches().values()} == {"graph"}
+    return found
 
 
 def counts(case: Case, dtype: torch.dtype) -> dict[str, Any]:
@@ -162,12 +181,11 @@ def counts(case: Case, dtype: torch.dtype) -> dict[str, Any]:
     p = LayerParams(**{name: torch.empty(shape, dtype=dtype).requires_grad_() for name, shape in sizes.items()})
     with batched_cuda.plain_launches():
         plain = _step(p, case, dtype)
-    COUNTING.passing = 0
-    for _ in range(graphs.LATE + 1):
-        _step(p, case, dtype)
-    held = COUNTING.live() + COUNTING.passing
-    replayed, started = _step(p, case, dtype), batched_cuda.launches()
-    assert {one.mode for one in started.values()} == {"graph"}
+    held = _settled(p, case, dtype)
+    replayed, started = _replayed(p, case, dtype), batched_cuda.launches()
+    batched_cuda.clear()
+    _settled(p, case, dtype, True)
+    of_everything = _replayed(p, case, dtype, True)
     batched_cuda.clear()
     return {
         "workload": case.name,
@@ -176,6 +194,7 @@ def counts(case: Case, dtype: torch.dtype) -> dict[str, Any]:
         **{name: getattr(case, name) for name in "TBIHSZ"},
         "plain_operators": plain.operators,
         "operators": replayed.operators,
+        "most_operators": of_everything.operators,
         "moved_bytes": replayed.moved,
         "forward_kernels": started["forward"].kernels,
         "backward_kernels": started["backward"].kernels,

@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.thorough("what a training step of batched_cuda asks of the host, counted at full size"),
     pytest.mark.xdist_group("counted graphs"),
 ]
-#: The most that a replayed training step asks of the host, whatever its sizes.
+#: The most that a replayed training step asks of the host, whatever its sizes, its gradients and its dropout.
 OPERATORS = 40
 #: The most that it copies at char-ptb in bfloat16: x, the parameters, out, the states and the gradients, each once.
 MOVED = 0.15e9
@@ -35,7 +35,8 @@ def test_a_replayed_step_asks_little_of_the_host(counted: pd.DataFrame, workload
     for row in rows.to_dict("records"):
         keep("graphs", **row)
     assert len(rows) >= 2
-    assert (rows["operators"] <= OPERATORS).all()
+    assert (rows["operators"] <= rows["most_operators"]).all()
+    assert (rows["most_operators"] <= OPERATORS).all()
     assert (rows["operators"] < rows["plain_operators"]).all()
 
 
@@ -55,4 +56,4 @@ def test_graphs_hold_little_more_than_launches_allocate(counted: pd.DataFrame) -
 def test_a_long_sequence_asks_as_much_for_each_of_its_parts(counted: pd.DataFrame) -> None:
     (row,) = counted[counted["workload"] == "long"].to_dict("records")
     assert row["parts"] > 1
-    assert row["operators"] <= OPERATORS * row["parts"]
+    assert row["most_operators"] <= OPERATORS * row["parts"]
