@@ -17,7 +17,7 @@ from . import transforms
 from .chunks import bounds, limits, stretches
 from .definition import LayerParams, LayerState, Run, RunPacked
 from .dropout import Mask
-from .sweeps import Forward, Gradient, Inputs, Past, Sweeps, Weights
+from .sweeps import Forward, Gradient, Inputs, Keep, Past, Sweeps, Weights
 
 #: What the arrays of one forward chunk take for each number of the output, where every phase of a step has its own.
 _NUMBERS = 40
@@ -42,14 +42,16 @@ def as_operator(module: str, sweeps: Sweeps) -> tuple[Run, RunPacked]:
         p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None
     ) -> tuple[Tensor, LayerState]:
         params, grad = p.present(), torch.is_grad_enabled()
-        keep = 2 if sweeps.residuals is not None and limits(x.device).residuals else 1
+        keep = Keep.RESIDUALS if sweeps.residuals is not None and limits(x.device).residuals else Keep.TRAJECTORY
         kept, scale = ([], 1.0) if mask is None else ([mask.kept], mask.scale)
         if transforms.active():
             # A transform outside the innermost may differentiate what shows no requires_grad in here.
-            out, last, *_ = transformed(x, params, list(s), batch_sizes, kept, scale, keep if grad else 0)
+            keep = keep if grad else Keep.NOTHING
+            out, last, *_ = transformed(x, params, list(s), batch_sizes, kept, scale, keep.value)
         else:
             grad = grad and any(q.requires_grad for q in (x, *params, *s))
-            out, last, *_ = forward(x, params, list(s), batch_sizes, kept, scale, keep if grad else 0)
+            keep = keep if grad else Keep.NOTHING
+            out, last, *_ = forward(x, params, list(s), batch_sizes, kept, scale, keep.value)
         return out, LayerState(*last)
 
     def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
@@ -140,7 +142,7 @@ def _forward_pass(
     rest = trajectory or _states(p, x, [max(length for _, length, _ in chunks), *x.shape[1:-1]])
     s = _in_dtypes(start, (out, *rest))
     for at, length, sizes in chunks:
-        into = LayerState(out[at], *(part[at] if keep else part[:length] for part in rest))
+        into = LayerState(out[at], *(part[at] if trajectory else part[:length] for part in rest))
         inputs = Inputs(x[at], weights, mask and mask.part(at), sizes)
         s = sweep(inputs, s, into, residuals[0][at] if residuals else None)
         # Cloned, since the next chunk may write where this state lies.
@@ -192,8 +194,10 @@ def _states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tensor]:
 def _kept(sweeps: Sweeps, p: LayerParams, x: Tensor, keep: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Return room for out, the trajectory of the other states and the residuals; the last two empty if not kept."""
     (*over, I), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
-    residuals = [x.new_empty(*over, sweeps.residuals(I, H, S))] if keep > 1 and sweeps.residuals is not None else []
-    return x.new_empty(*over, H), _states(p, x, over) if keep else [], residuals
+    residuals = []
+    if keep == Keep.RESIDUALS and sweeps.residuals is not None:
+        residuals = [x.new_empty(*over, sweeps.residuals(I, H, S))]
+    return x.new_empty(*over, H), _states(p, x, over) if keep != Keep.NOTHING else [], residuals
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:

@@ -1,6 +1,7 @@
 """What an implementation with a hand-written gradient plugs in: a forward sweep over steps and a backward pass."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
 
@@ -60,6 +61,14 @@ class Inputs:
 ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 
 
+class Keep(IntEnum):
+    """What a forward pass leaves for the backward pass, beside its output; a number, as an operator's schema has it."""
+
+    NOTHING = 0
+    TRAJECTORY = 1
+    RESIDUALS = 2  # and the trajectory
+
+
 class Past(NamedTuple):
     """What the backward pass knows of a sequence."""
 
@@ -80,7 +89,7 @@ Backward = Callable[
 
 
 #: A whole pass. (x, params, start, keep, and if there are any g's mask and batch_sizes) -> (out, last state, trajectory
-#: without out, residuals: one array or none). With keep 0 the last two are empty, with 1 the residuals. The last cells
+#: without out, residuals: one array or none), the last two empty unless `Keep` asks for them. The last cells
 #: may be wider than x.
 Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
 #: (x, params, start, trajectory, residuals, d_out, d_last, needs, and the same) -> gradients of those of x,

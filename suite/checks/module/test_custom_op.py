@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM, batched_cpu, chunked_backward, names, why_unavailable
@@ -16,6 +18,7 @@ from impls.batched_cpu import build
 from impls.chunks import limited
 from impls.definition import LayerParams
 from impls.registry import IMPLS
+from impls.sweeps import Keep
 from suite.shared.cases import Case
 from suite.shared.compare import compare, draw, implementation
 from suite.shared.files import ROOT
@@ -64,15 +67,40 @@ def test_chunks_of_any_length_give_the_same(
     assert worst.ratio <= 1, worst
 
 
+@pytest.mark.parametrize("residuals", [False, True], ids=["recomputed", "kept"])
+@pytest.mark.parametrize("numbers", [4, 40, 160])
+def test_chunks_cut_packed_sequences_anywhere(name: str, device: torch.device, numbers: int, residuals: bool) -> None:
+    limit = numbers * CASE.B * CASE.H * torch.float32.itemsize
+    with limited(device.type, forward=limit, backward=limit, residuals=residuals):
+        worst = compare(implementation(name), replace(CASE, lengths=(2, 6, 3)), torch.float32, device)[0]
+    assert worst.ratio <= 1, worst
+
+
+@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
+def test_packed_sequences_take_one_call_of_the_operator(name: str, device: torch.device) -> None:
+    called: list[str] = []
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            called.append(func.name())
+            return func(*args, **(kwargs or {}))
+
+    model, x, state = model_and_input(name, device)
+    with Seen():
+        model(pack_padded_sequence(x, [6, 4, 1]), state)
+    assert called.count(f"impls::{name}") == CASE.L
+
+
 @pytest.mark.parametrize("mask", [False, True], ids=["plain", "dropout"])
-@pytest.mark.parametrize("keep", [0, 1, 2], ids=["nothing kept", "trajectory", "residuals"])
-def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device, keep: int, mask: bool) -> None:
+@pytest.mark.parametrize("keep", Keep, ids=lambda keep: keep.name.lower())
+def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device, keep: Keep, mask: bool) -> None:
     model, x, state = model_and_input(name, device)
     model(x, state)  # registers the operator
-    params = [p.detach().clone().requires_grad_(keep > 0) for p in model.layers[0].parameters()]
-    start = [part[0].clone().requires_grad_(keep > 0) for part in state]
+    wanted = keep != Keep.NOTHING
+    params = [p.detach().clone().requires_grad_(wanted) for p in model.layers[0].parameters()]
+    start = [part[0].clone().requires_grad_(wanted) for part in state]
     kept = [torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5] * mask
-    arguments: tuple[Any, ...] = (x.requires_grad_(keep > 0), params, start, [], kept, 2.0, keep)
+    arguments: tuple[Any, ...] = (x.requires_grad_(wanted), params, start, [], kept, 2.0, keep.value)
     torch.library.opcheck(getattr(torch.ops.impls, name).default, arguments)
 
 
