@@ -19,7 +19,7 @@ Change = tuple[str, str]
 
 
 class Edit(NamedTuple):
-    """A change of `impls/<file>.py`."""
+    """A change of `impls/<file>.py`, or of a file with another suffix that is named with it."""
 
     file: str
     right: str
@@ -55,11 +55,11 @@ class Edited:
         name = f"{impls.__name__}_with_" + re.sub(r"\W+", "_", self.name)
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
-            # The compiled implementations show no edit.
-            left = shutil.ignore_patterns("__pycache__", "batched_cpu", "batched_cuda")
+            # Packages show no edit unless they run.
+            left = shutil.ignore_patterns("__pycache__", *{"batched_cpu", "batched_cuda"} - {self.runs})
             shutil.copytree(Path(impls.__file__).parent, package, ignore=left)
             for edit in self.edits:
-                self._make(edit, package / f"{edit.file}.py")
+                self._make(edit, package / (edit.file if Path(edit.file).suffix else f"{edit.file}.py"))
             sys.path.insert(0, folder)
             try:
                 import_module(f"{name}.{self.runs}")

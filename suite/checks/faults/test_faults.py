@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from impls import why_unavailable
 from impls.registry import dtype_name
+from suite.checks.faults.compiled_faults import COMPILED_FAULTS
 from suite.checks.faults.edits import edits
 from suite.checks.faults.faults import FAULTS, Fault
 from suite.checks.faults.rewrites import REWRITES, Rewrite
@@ -31,8 +33,19 @@ def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
                 yield case, blamed[0], wrong
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+#: In one process, as what the first of them builds serves all.
+built = pytest.mark.xdist_group("faults in C++")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*FAULTS, *(pytest.param(fault, marks=built) for fault in COMPILED_FAULTS)],
+    ids=lambda fault: fault.id,
+)
 def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
+    reason = why_unavailable(fault.runs, CPU, fault.dtype)
+    if reason is not None:
+        pytest.skip(reason)
     case, worst, wrong = next(caught(fault), (None, None, []))
     keep(
         "faults",
@@ -81,7 +94,7 @@ def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: to
 
 
 def test_every_edit_has_a_name_of_its_own() -> None:
-    names = [edited.name for edited in (*FAULTS, *REWRITES)]
+    names = [edited.name for edited in (*FAULTS, *COMPILED_FAULTS, *REWRITES)]
     assert len(set(names)) == len(names)
 
 
