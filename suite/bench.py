@@ -32,6 +32,9 @@ from suite.timing.plan import WRONG, Planned, plan, rows_of
 from suite.timing.processes import run
 from suite.timing.progress import display
 
+#: The equation as it reads, twice, which takes longest and says the same on any workload: timed unasked on these alone.
+FORMS, FORMS_ON = names()[:2], ("small", "medium")
+
 #: Seconds that each row of a process may take: at the paper's T and B, and shortened.
 LONG_LIMIT, SHORT_LIMIT = 900, 45
 
@@ -75,6 +78,7 @@ def choose(options: argparse.Namespace) -> None:
         options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
     complete = options.everything or gpu
     options.every_subject = complete or bool(options.implementation)
+    options.every_form = options.every_subject or bool(options.workload)
     options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
     options.implementation = options.implementation or ([s.name for s in subjects()] if complete else quick)
     options.time_limit = options.time_limit or (LONG_LIMIT if options.full or gpu else SHORT_LIMIT)
@@ -110,6 +114,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         for case in cases(options)
         for subject in chosen
         if not case.lengths or takes_packed(subject, options.every_subject)
+        if options.every_form or subject.name not in FORMS or case.name in FORMS_ON
         if (layer_norms := tuple(norm for norm in asked if norm in subject.layer_norms))
     ]
     return found[i - 1 :: n]

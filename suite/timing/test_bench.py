@@ -217,6 +217,15 @@ def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
     assert timed == {"deferred", "torch.nn.LSTM", "batched" if asked else "batched_cpu"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"), [([], {"small", "medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
+)
+def test_the_equation_as_it_reads_is_timed_unasked_where_that_is_short(asked: list[str], found: set[str]) -> None:
+    options = bench.parser().parse_args(["--device", "cpu", *asked])
+    bench.choose(options)
+    assert {job.case.name for job in bench.jobs(options) if job.subject == "row_scaled"} == found
+
+
 def test_the_answer_names_packed_sequences() -> None:
     ragged: list[dict[str, Any]] = []
     for name, seconds in (("batched", 0.1), ("batched_cpu", 0.02)):
