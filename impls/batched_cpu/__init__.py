@@ -26,11 +26,13 @@ __all__ = ["run", "run_packed", "why_unavailable"]
 
 
 def forward(p: LayerParams) -> ForwardSweep:
-    """Pack the parameters for the forward sweep and return it."""
+    """Return the forward sweep; the first of its chunks, which has the most rows, packs the parameters."""
     compiled = library()
-    weights = compiled.Weights(p.present())
+    weights = None
 
     def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
+        nonlocal weights
+        weights = weights or compiled.Weights(p.present(), inputs.rows[0])
         rows, start = inputs.rows, [q.contiguous() for q in s]
         x, left, *to = _tokens(inputs.x, residuals, *into)
         ring = 0 if len(to[1]) == len(to[0]) else RING

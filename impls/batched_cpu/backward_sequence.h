@@ -49,7 +49,7 @@ class SequenceBackward {
     if (!has_v_) v_ = array(most, 4 * H);
     if (!past_.residuals) {
       residuals_ = array(most, Residuals<T>::width(size_, false));
-      forward_packing_.emplace(params_, false, true);
+      forward_packing_.emplace(params_, false, true, few(size_, B_));
     }
     packing_.emplace(params_, true, !has_v_ && !forward_packing_);
     for (size_t i = bounds.size(); i-- > 1;) chunk(bounds[i - 1], bounds[i]);
@@ -93,10 +93,14 @@ class SequenceBackward {
     const at::Tensor h_hat_after = steps(past_.trajectory[2]);
     if (past_.residuals) residuals_ = steps(*past_.residuals);
     const Residuals<T> left{residuals_.mutable_data_ptr<T>(), residuals_.size(1), has_v_};
-    if (!past_.residuals) recompute<T>(**forward_packing_, size_, N, data<T>(x), data<T>(h), data<T>(h_hat), left);
+    if (!past_.residuals) {
+      recompute<T>(
+          **forward_packing_, forward_packing_->stored(), size_, N, data<T>(x), data<T>(h), data<T>(h_hat), left);
+    }
     if (!has_v_) {
       const A* const weight_x = forward_packing_ ? (**forward_packing_).weight_x : (**packing_).weight_x;
-      gate_products<T>(weight_x, size_.I, size_.H, N, data<T>(x), v_.mutable_data_ptr<T>(), H4);
+      gate_products<T>(
+          weight_x, static_cast<const T*>(nullptr), size_.I, size_.H, N, data<T>(x), v_.mutable_data_ptr<T>(), H4);
     }
     const ChunkArrays<T> chunk{
         left,

@@ -29,9 +29,10 @@ class ForwardSweep {
   // other states of `into` are [N, *] too, or, if ring is not 0, [ring, B, *]: a step overwrites the one `ring` steps
   // before it.
   ForwardSweep(
-      const Packed<A>& p, Sizes size, const Steps& steps, const T* x, States<T> start, States<T> into, int64_t ring,
-      Mask<A> mask, Residuals<T> residuals)
+      const Packed<A>& p, const Stored<T>& stored, Sizes size, const Steps& steps, const T* x, States<T> start,
+      States<T> into, int64_t ring, Mask<A> mask, Residuals<T> residuals)
       : p_(p),
+        stored_(stored),
         size_(size),
         steps_(steps),
         B_(steps.rows(0)),
@@ -113,7 +114,7 @@ class ForwardSweep {
       const auto [H, S, Z, I] = size_;
       for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
-        hyper_gates(p_, size_, p, n, x + first * I, h + first * H, h_hat + first * S, tile_);
+        hyper_gates(p_, w_.stored_.hyper_weight_h, size_, p, n, x + first * I, h + first * H, h_hat + first * S, tile_);
         if (leaves_) write_gates(tile_, n, S, unit, left_.a(first_row_ + first, size_), left_.stride);
         finish(n, first, unit, m, S, {}, before.c_hat, after.c_hat, after.h_hat, a_);
       });
@@ -153,7 +154,7 @@ class ForwardSweep {
         const int64_t unit = p * V, m = std::min(V, H - unit);
         std::fill_n(tile_, n * kPanel<A>, A(0));
         std::fill_n(input_tile_, n * kPanel<A>, A(0));
-        multiply(n, Left<A>{h + first * H, H}, p_.weight_h + p * H * kPanel<A>, H, tile_);
+        add_gates(p_.weight_h, w_.stored_.weight_h, p, n, h + first * H, H, H, tile_);
         multiply(n, Left<A>{x + first * I, I}, p_.weight_x + p * I * kPanel<A>, I, input_tile_);
         for (int64_t g = 0; g < n; g += kGroup) {
           for_group(std::min<int64_t>(kGroup, n - g), [&](auto rows) {
@@ -211,6 +212,7 @@ class ForwardSweep {
   };
 
   const Packed<A>& p_;
+  const Stored<T>& stored_;
   const Sizes size_;
   const Steps steps_;
   const int64_t B_;

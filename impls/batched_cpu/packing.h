@@ -9,6 +9,7 @@
 
 #include "cell.h"
 #include "memory.h"
+#include "stored.h"
 #include "threads.h"
 
 namespace hyperlstm {
@@ -53,6 +54,9 @@ struct Residuals {
   T* v(int64_t row, const Sizes& size) const { return a(row, size) + 4 * size.S; }
 };
 
+// Whether a sequence of B rows is better off without packing its largest matrices.
+inline bool few(const Sizes& size, int64_t B) { return B <= kFew && 4 * (size.H + size.S) * size.H >= kWorthSparing; }
+
 inline Sizes sizes(const Tensors& p) {
   return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)};
 }
@@ -95,8 +99,9 @@ int64_t z_stride(int64_t Z) {
 template <class T, class A = Acc<T>>
 class Packing {
  public:
-  // with_x: with the weights for x, which the forward sweep needs.
-  Packing(const Tensors& p, bool backward, bool with_x) : p_(p), size_(sizes(p)) {
+  // with_x: with the weights for x, which the forward sweep needs. few: the largest matrices of the forward sweep are
+  // read as they are stored.
+  Packing(const Tensors& p, bool backward, bool with_x, bool few = false) : p_(p), size_(sizes(p)) {
     const auto [H, S, Z, I] = size_;
     packed_.scales = scales();
     packed_.bias = rows(data(kBias), 4, H);
@@ -114,9 +119,13 @@ class Packing {
       packed_.hyper_weight_s_t = matrix(data(kHyperWeightS), {0, 1, S}, 4 * S, S, false);
       packed_.z_weight_t = matrix(data(kZWeight), {0, 1, S}, 12 * Z, S, false);
     } else {
-      packed_.weight_h = matrix(data(kWeightH), {H * H, H, 1}, H, H, true);
+      if (few) {
+        stored_ = {data(kWeightH), data(kHyperWeightH)};
+      } else {
+        packed_.weight_h = matrix(data(kWeightH), {H * H, H, 1}, H, H, true);
+        packed_.hyper_weight_h = matrix(data(kHyperWeightH), {S * H, H, 1}, H, S, true);
+      }
       packed_.hyper_weight_x = matrix(data(kHyperWeightX), {S * I, I, 1}, I, S, true);
-      packed_.hyper_weight_h = matrix(data(kHyperWeightH), {S * H, H, 1}, H, S, true);
       packed_.hyper_weight_s = matrix(data(kHyperWeightS), {S * S, S, 1}, S, S, true);
       packed_.hyper_bias = rows(data(kHyperBias), 4, S);
     }
@@ -125,6 +134,7 @@ class Packing {
   }
 
   const Packed<A>& operator*() const { return packed_; }
+  const Stored<T>& stored() const { return stored_; }
 
  private:
   const T* data(int i) const { return p_[i].const_data_ptr<T>(); }
@@ -173,6 +183,7 @@ class Packing {
   const Tensors& p_;
   Sizes size_;
   Packed<A> packed_{};
+  Stored<T> stored_;
   Tensors owned_;
   std::vector<Job> jobs_;  // what is left to pack
 };

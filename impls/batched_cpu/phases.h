@@ -2,6 +2,7 @@
 #pragma once
 
 #include "packing.h"
+#include "stored.h"
 
 namespace hyperlstm {
 
@@ -20,10 +21,26 @@ void embed(const Packed<A>& p, const Sizes& size, int64_t rows, const A* h_hat, 
   }
 }
 
-// a [rows, 4, lanes] = hyper_weight_h h + hyper_weight_x x + hyper_weight_s h_hat + hyper_bias, of one panel of units.
-template <class A>
+// a [rows, 4, lanes] += weight [4, F, K] left [rows, K], of one panel of units: packed, or as it is stored where that
+// is given.
+template <class T, class A = Acc<T>>
+void add_gates(
+    const A* packed, const T* stored, int64_t panel, int64_t rows, const A* left, int64_t F, int64_t K, A* a) {
+  if (!stored) return multiply(rows, Left<A>{left, K}, packed + panel * K * kPanel<A>, K, a);
+  const int64_t unit = panel * kLanes<A>, n = std::min(kLanes<A>, F - unit);
+  for (int64_t r = 0; r < rows; r += kFew) {
+    for_group(std::min(kFew, rows - r), [&](auto R) {
+      add_units<R>(stored, F, K, unit, n, left + r * K, a + r * kPanel<A>);
+    });
+  }
+}
+
+// a [rows, 4, lanes] = hyper_weight_h h + hyper_weight_x x + hyper_weight_s h_hat + hyper_bias, of one panel of units;
+// hyper_weight_h as it is stored, or null.
+template <class T, class A = Acc<T>>
 void hyper_gates(
-    const Packed<A>& p, const Sizes& size, int64_t panel, int64_t rows, const A* x, const A* h, const A* h_hat, A* a) {
+    const Packed<A>& p, const T* hyper_weight_h, const Sizes& size, int64_t panel, int64_t rows, const A* x, const A* h,
+    const A* h_hat, A* a) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t k = 0; k < kGates; ++k) {
@@ -33,7 +50,7 @@ void hyper_gates(
   const auto add = [&](const A* left, const A* weight, int64_t K) {
     multiply(rows, Left<A>{left, K}, weight + panel * K * P, K, a);
   };
-  add(h, p.hyper_weight_h, size.H);
+  add_gates(p.hyper_weight_h, hyper_weight_h, panel, rows, h, size.S, size.H, a);
   add(x, p.hyper_weight_x, size.I);
   add(h_hat, p.hyper_weight_s, size.S);
 }
@@ -52,17 +69,6 @@ void write_gates(const A* tile, int64_t rows, int64_t F, int64_t unit, T* to, in
 
 // Rows that share one read of a panel of scales.
 constexpr int kGroup = 4;
-
-// Calls body with the number of rows as a constant, for groups of up to 4.
-template <class Body>
-void for_group(int64_t rows, const Body& body) {
-  switch (rows) {
-    case 4: return body(std::integral_constant<int, 4>());
-    case 3: return body(std::integral_constant<int, 3>());
-    case 2: return body(std::integral_constant<int, 2>());
-    default: return body(std::integral_constant<int, 1>());
-  }
-}
 
 // d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) gets them as d[R][3] for gate k. The rows' z
 // are [3, 4, Z] each, z_stride apart.

@@ -54,7 +54,7 @@ template <class T>
 void pack_panels(
     const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t begin, int64_t end) {
   using A = Acc<T>;
-  constexpr int64_t V = kLanes<A>, kBlock = 16;  // depth of a block whose cache lines stay in L1 while it is transposed
+  constexpr int64_t V = kLanes<A>, kBlock = 64;  // depth of a block whose cache lines stay in L1 while it is transposed
   for (int64_t p = begin; p < end; ++p) {
     for (int64_t d = 0; d < K; d += kBlock) {
       const int64_t depth = std::min(kBlock, K - d);
@@ -71,9 +71,15 @@ void pack_panels(
             for (int64_t j = 0; j < n; ++j) into[i * kPanel<A> + j] = static_cast<A>(from[i * at.depth + j]);
           }
         } else {
+          int64_t done = 0;
+          if constexpr (std::is_same_v<T, A>) {
+            for (; n == V && at.depth == 1 && done + V <= depth; done += V) {
+              at::vec::transpose_mxn<A, V, V>(from + done, at.unit, into + done * kPanel<A>, kPanel<A>);
+            }
+          }
           for (int64_t j = 0; j < n; ++j) {
             const T* column = from + j * at.unit;
-            for (int64_t i = 0; i < depth; ++i) into[i * kPanel<A> + j] = static_cast<A>(column[i * at.depth]);
+            for (int64_t i = done; i < depth; ++i) into[i * kPanel<A> + j] = static_cast<A>(column[i * at.depth]);
           }
         }
       }

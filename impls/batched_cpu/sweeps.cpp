@@ -41,24 +41,27 @@ T* target(const at::Tensor& x, at::IntArrayRef shape) {
   return to;
 }
 
-// Owns the parameters packed for the forward sweep, whatever their dtype.
+// Owns the parameters as the forward sweep reads them, whatever their dtype.
 class Weights {
  public:
-  explicit Weights(Tensors params) : params_(contiguous(std::move(params))) {
-    DISPATCH(dtype(), "Weights", [&] { packed_ = std::make_shared<Packing<scalar_t>>(params_, false, true); });
+  // B: rows of the sequence's first step.
+  Weights(Tensors params, int64_t B) : params_(contiguous(std::move(params))) {
+    DISPATCH(dtype(), "Weights", [&] {
+      packing_ = std::make_shared<Packing<scalar_t>>(params_, false, true, few(size(), B));
+    });
   }
 
   at::ScalarType dtype() const { return params_[0].scalar_type(); }
   Sizes size() const { return sizes(params_); }
 
   template <class T>
-  const Packed<Acc<T>>& packed() const {
-    return **static_cast<const Packing<T>*>(packed_.get());
+  const Packing<T>& packing() const {
+    return *static_cast<const Packing<T>*>(packing_.get());
   }
 
  private:
   Tensors params_;
-  std::shared_ptr<void> packed_;
+  std::shared_ptr<void> packing_;
 };
 
 // The numbers of states: h with of_h rows, the others with of_others.
@@ -106,8 +109,9 @@ void forward(
     expect_writes(to.c, into[1].numel());
     if (residuals) expect_writes(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
     ForwardSweep<scalar_t>(
-        weights.packed<scalar_t>(), size, steps, checked<scalar_t>(x, {N, size.I}), states<scalar_t>(start, size, B, B),
-        to, ring, {mask ? checked<bool>(*mask, {N, size.H}) : nullptr, static_cast<Acc<scalar_t>>(scale)},
+        *weights.packing<scalar_t>(), weights.packing<scalar_t>().stored(), size, steps,
+        checked<scalar_t>(x, {N, size.I}), states<scalar_t>(start, size, B, B), to, ring,
+        {mask ? checked<bool>(*mask, {N, size.H}) : nullptr, static_cast<Acc<scalar_t>>(scale)},
         residuals ? left<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{})
         .run(splitting(split));
   });
@@ -169,7 +173,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
   expect_large_blocks();
   using Release = py::call_guard<py::gil_scoped_release>;
-  py::class_<Weights>(m, "Weights", py::module_local()).def(py::init<Tensors>(), Release(), py::arg("params"));
+  py::class_<Weights>(m, "Weights", py::module_local())
+      .def(py::init<Tensors, int64_t>(), Release(), py::arg("params"), py::arg("B"));
   m.def(
       "forward", &forward, Release(), py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("start"),
       py::arg("into"), py::arg("ring"), py::arg("mask"), py::arg("scale"), py::arg("residuals"), py::arg("split"));
