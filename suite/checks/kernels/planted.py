@@ -45,6 +45,17 @@ def turned(x, N: tl.constexpr, BARRIER: tl.constexpr):
     tl.store(x + N + k, tl.load(x + N - 1 - k))
 
 
+@triton.jit
+def turned_in_place(x, N: tl.constexpr, BARRIER: tl.constexpr):
+    """Read N numbers and write them back in the other order; after a barrier, so that the program has one."""
+    k = tl.arange(0, N)
+    tl.debug_barrier()
+    value = tl.load(x + N - 1 - k)
+    if BARRIER:
+        tl.debug_barrier()
+    tl.store(x + k, value)
+
+
 def _numbers(n: int) -> torch.Tensor:
     return torch.zeros(n)
 
@@ -56,8 +67,10 @@ PLANTED: dict[str, Callable[[], object]] = {
     "too_far: outside the tensors given": lambda: too_far[(1,)](_numbers(N), _numbers(2 * N)[: N - 1], N, 16),
     "too_far: less aligned than promised": lambda: too_far[(1,)](_numbers(N), _numbers(N + 1)[1:], N, 16),
     "turned: read back without a barrier": lambda: turned[(1,)](_numbers(2 * N), N, False),
+    "turned_in_place: overwritten without a barrier": lambda: turned_in_place[(1,)](_numbers(N), N, False),
     "none: shifted": lambda: shifted[(2,)](_numbers(2 * N), _numbers(2 * N), 0, N),
     "none: neighbours": lambda: neighbours[(1,)](_numbers(N), N),
     "none: too_far": lambda: too_far[(1,)](_numbers(N), _numbers(N), N, 16),
     "none: turned": lambda: turned[(1,)](_numbers(2 * N), N, True),
+    "none: turned_in_place": lambda: turned_in_place[(1,)](_numbers(N), N, True),
 }

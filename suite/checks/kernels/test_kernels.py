@@ -37,6 +37,7 @@ PLANTED = (
     "too_far: outside the tensors given",
     "too_far: less aligned than promised",
     "turned: read back without a barrier",
+    "turned_in_place: overwritten without a barrier",
 )
 
 
@@ -108,7 +109,7 @@ def test_a_planted_fault_is_found(fault: str, verdicts: pd.DataFrame) -> None:
 
 
 @interpreting
-@pytest.mark.parametrize("kernel", ["shifted", "neighbours", "too_far", "turned"])
+@pytest.mark.parametrize("kernel", ["shifted", "neighbours", "too_far", "turned", "turned_in_place"])
 def test_without_its_fault_nothing_is_found(kernel: str, verdicts: pd.DataFrame) -> None:
     assert not verdicts.loc[(f"none: {kernel}", "planted")]["wrong"]
 

@@ -2,11 +2,12 @@
 
 On a card the programs of a launch run in any order, and so do the threads of one program between two barriers. The
 interpreter runs all in one order, so its results say nothing of a race; the addresses do. Not seen: an overrun into
-another tensor of the same launch, and a thread that overwrites what another thread of its program has still to read.
+another tensor of the same launch, and, in a program without barriers, a thread that overwrites what another thread has
+still to read. There the phases put gradients in the place of what they are made of, number by number.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -78,18 +79,21 @@ class _Launch:
         yield "written by two programs", int(np.count_nonzero(np.diff(at) == 0))
         reads = [access for access in self.accesses if not access.writes]
         yield "read, and written by another program", sum(_of_another(access, at, by) for access in reads)
-        yield "read back without a barrier", self._read_back()
+        yield "read back without a barrier", self._without_a_barrier(False, range(len(self.programs)))
+        yield "overwritten without a barrier", self._without_a_barrier(True, self.barriers)
 
-    def _read_back(self) -> int:
-        """Count what a program reads that one of its threads has written since its last barrier."""
-        found, written = 0, dict.fromkeys(range(len(self.programs)), (-1, np.empty(0, np.int64)))
+    def _without_a_barrier(self, writes: bool, programs: Iterable[int]) -> int:
+        """Count what a program reads (writes) that one of its threads has written (read) since its last barrier."""
+        found, touched = 0, dict.fromkeys(programs, (-1, np.empty(0, np.int64)))
         for access in self.accesses:
-            barriers, earlier = written[access.program]
-            if barriers == access.barriers and not access.writes:
-                found += int(np.count_nonzero(np.isin(access.addresses, earlier)))
-            elif access.writes:
+            if access.program not in touched:
+                continue
+            barriers, earlier = touched[access.program]
+            if access.writes != writes:
                 kept = earlier if barriers == access.barriers else earlier[:0]
-                written[access.program] = access.barriers, np.concatenate([kept, access.addresses])
+                touched[access.program] = access.barriers, np.concatenate([kept, access.addresses])
+            elif barriers == access.barriers:
+                found += int(np.count_nonzero(np.isin(access.addresses, earlier)))
         return found
 
 
