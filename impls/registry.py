@@ -118,7 +118,7 @@ IMPLS = (
     ),
     Impl(
         "batched_cuda",
-        "Triton kernels, one for each phase of a step; NVIDIA, compute capability 8.0 or later",
+        "Triton kernels, one a phase, or one a sequence if H + S ≤ 256; NVIDIA, compute capability 8.0 or later",
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
         hand_written=True,

@@ -1,4 +1,4 @@
-"""The backward sweep: what is rebuilt for a chunk at once, then which phase follows which."""
+"""The backward sweep over a chunk: one launch, or what is rebuilt at once and then which phase follows which."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from ..definition import CellNorms, LayerParams, hidden_weight
 from . import backward_kernels as kernels
 from . import tiles
+from .backward_sequence import backward_sequence
 from .target import NO_MASK, DenseMask, Target, dense, dense_norms
 
 
@@ -73,6 +74,29 @@ def room(uh: Tensor, H: int, S: int, Z: int, normed: bool) -> Made:
 
 def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
     """Run K steps back (impls/README.md, Gradient)."""
+    H, S, dtype = given.dh.shape[1], given.dh_hat.shape[1], given.uh.dtype
+    # Threads hold both factors of a product over a whole step along its sum: numbers of float32 would spill.
+    step = 64 if dtype == torch.float32 else 128
+    cut = tiles.sequence(H, S, dtype, whole_rows=False, step=step)
+    if cut is None:
+        _in_phases(target, given, w, to)
+    else:
+        _in_one_launch(target, cut, given, w, to)
+
+
+def _in_one_launch(target: Target, cut: tiles.Sequence, given: Given, w: Weights, to: Made) -> None:
+    *weights, norms, hyper_norms = w
+    *made, sums = to
+    (K, B, _), H, S, Z = given.uh.shape, given.dh.shape[1], given.dh_hat.shape[1], given.z.shape[-1]
+    left = [Norms(torch.empty_like(to.dy), given.c_after), Norms(given.a, given.c_hat_after)] if sums else []
+    (y, *main_room), (_, *hyper_room) = (one.room for one in left) if sums else ([None] * 5, [None] * 5)
+    sizes = {"H": H, "S": S, "Z": Z, "ZS": min(cut.depth, tiles.padded(Z)), "NORM": bool(sums)}
+    run = target.by_program(backward_sequence, cut, B, **sizes)
+    run(*given[:-1], *given.mask, *weights, *norms, *hyper_norms, *made, y, *main_room, *hyper_room, K, B)
+    _keep_sums(sums, *left)
+
+
+def _in_phases(target: Target, given: Given, w: Weights, to: Made) -> None:
     uh, vx, z, a, c_before, c_hat_before, c_after, c_hat_after, d_out, dh, dc, dh_hat, dc_hat, mask = given
     w_h, w_z, w_s, w_d_t, w_d, bias, norms, hyper_norms = w
     d_uh, dv, dy, dz, dc_to, dc_hat_to, sums = to
@@ -93,8 +117,8 @@ def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
     rebuild = target.tiled(kernels.rebuild_gates, cut(K * B, H, Z, gates=4), K * B, H, H=H, S=S, Z=Z)
     rebuild(uh, vx, z, w_d, bias, d_uh, dv, y, K * B)
     if sums:
-        main_gradient = Norms(target, y, c_after, norms, mask)
-        hyper_gradient = Norms(target, a, c_hat_after, hyper_norms, NO_MASK)
+        main_gradient = NormPhases(target, y, c_after, norms, mask)
+        hyper_gradient = NormPhases(target, a, c_hat_after, hyper_norms, NO_MASK)
     else:
         d_uh[..., 4 * H :].copy_(a)
 
@@ -116,21 +140,43 @@ def steps(target: Target, given: Given, w: Weights, to: Made) -> None:
 
     dv.mul_(dy)  # it was d_x until here; no step waits for it
     if sums:
-        for total, found in zip(sums, (*main_gradient.sums(), *hyper_gradient.sums()), strict=True):
-            total.copy_(found)
+        _keep_sums(sums, main_gradient, hyper_gradient)
 
 
 class Norms:
-    """The layer norms of one LSTM over a chunk: of its gates y [K, B, 4F], normalised in place, and of its cell."""
+    """What the layer norms of one LSTM leave of a chunk: its gates y [K, B, 4F] and cell, standardised, and gradients.
+
+    y comes as it is before its norm, and is standardised in place.
+    """
+
+    def __init__(self, y: Tensor, c: Tensor) -> None:
+        self.y, self.c = y, torch.empty_like(c)
+        self.d_gates, self.d_cell, self.dh = torch.empty_like(y), torch.empty_like(c), torch.empty_like(c[0])
+
+    @property
+    def room(self) -> list[Tensor]:
+        """What a launch of all steps writes, in its order."""
+        return [self.y, self.c, self.d_gates, self.d_cell, self.dh]
+
+    def sums(self) -> list[Tensor]:
+        """Return the gradients of the norms of gates and cell, summed over steps and rows."""
+        d, d_c = self.d_gates.flatten(0, 1), self.d_cell.flatten(0, 1)
+        return [
+            *((q.sum(0, dtype=torch.float32)).view(4, -1) for q in (d * self.y.flatten(0, 1), d)),
+            *((q.sum(0)) for q in (d_c * self.c.flatten(0, 1), d_c)),
+        ]
+
+
+class NormPhases(Norms):
+    """The phases of these norms: statistics of all steps at once, then gradients step by step."""
 
     def __init__(self, target: Target, y: Tensor, c: Tensor, params: CellNorms, mask: DenseMask) -> None:
-        (K, B, F), self.params, self.mask, self.y = c.shape, params, mask, y
-        self.c = c.clone()
+        super().__init__(y, c)
+        (K, B, F), self.params, self.mask, self.target = c.shape, params, mask, target
+        self.c.copy_(c)
         self.rstd, self.rstd_c = c.new_empty(K, B, 4), c.new_empty(K, B)
         target.by_row(kernels.normalise, K * B * 4, F)(y, self.rstd)
         target.by_row(kernels.normalise, K * B, F)(self.c, self.rstd_c)
-        self.d_gates, self.d_cell, self.dh = torch.empty_like(y), torch.empty_like(c), c.new_empty(B, F)
-        self.target = target
 
     def step(
         self, dc: Tensor, to_c: Tensor, c_before: Tensor, dy: Tensor | None, to: Tensor, start: int, t: int
@@ -144,10 +190,7 @@ class Norms:
             self.d_gates, self.d_cell, dy, to, t, B,
         )  # fmt: skip
 
-    def sums(self) -> list[Tensor]:
-        """Return the gradients of the norms of gates and cell, summed over steps and rows."""
-        d, d_c = self.d_gates.flatten(0, 1), self.d_cell.flatten(0, 1)
-        return [
-            *((q.sum(0, dtype=torch.float32)).view(4, -1) for q in (d * self.y.flatten(0, 1), d)),
-            *((q.sum(0)) for q in (d_c * self.c.flatten(0, 1), d_c)),
-        ]
+
+def _keep_sums(sums: list[Tensor], *norms: Norms) -> None:
+    for total, found in zip(sums, (q for one in norms for q in one.sums()), strict=True):
+        total.copy_(found)

@@ -42,19 +42,28 @@ def rebuild_gates(
     rows, units, live, known = corner(B, H, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     D: tl.constexpr = 4 * H + 4 * S
-    uh, vx, rec = starts(uh, rows, D)[:, None], starts(vx, rows, D)[:, None], starts(rec, rows, D)[:, None]
+    uh, vx, rec = starts(uh, rows, D), starts(vx, rows, D), starts(rec, rows, D)[:, None]
     inp, y, e = starts(inp, rows, 4 * H)[:, None], starts(y, rows, 4 * H)[:, None], starts(z, rows, 12 * Z)
     for gate in tl.static_range(4):
-        d_h = scale(e, live, w_d, units, known, 0, gate, H, Z, DEPTH, ROWS, UNITS, PRECISION)
-        d_x = scale(e, live, w_d, units, known, 1, gate, H, Z, DEPTH, ROWS, UNITS, PRECISION)
-        b = scale(e, live, w_d, units, known, 2, gate, H, Z, DEPTH, ROWS, UNITS, PRECISION)
+        d_h, d_x, y_k = rebuilt(uh, vx, e, w_d, bias, live, units, known, gate, H, Z, DEPTH, ROWS, UNITS, PRECISION)
         k = gate * H + units[None, :]
-        u = tl.load(uh + k, mask=inside, other=0.0).to(tl.float32)
-        v = tl.load(vx + k, mask=inside, other=0.0).to(tl.float32)
-        b += load_row(bias + gate * H, units, known, H)[None, :]
         tl.store(rec + k, d_h, mask=inside)
         tl.store(inp + k, d_x, mask=inside)
-        tl.store(y + k, d_h * u + d_x * v + b, mask=inside)
+        tl.store(y + k, y_k, mask=inside)
+
+
+@triton.jit
+def rebuilt(uh, vx, z, w_d, bias, live, units, known, GATE: tl.constexpr, H: tl.constexpr, Z: tl.constexpr,
+            ZS: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+    """Return d_h, d_x and y before its norm of one gate [ROWS, UNITS]; uh, vx and z point to the rows' starts."""
+    d_h = scale(z, live, w_d, units, known, 0, GATE, H, Z, ZS, ROWS, UNITS, PRECISION)
+    d_x = scale(z, live, w_d, units, known, 1, GATE, H, Z, ZS, ROWS, UNITS, PRECISION)
+    b = scale(z, live, w_d, units, known, 2, GATE, H, Z, ZS, ROWS, UNITS, PRECISION)
+    inside, k = live[:, None] & known[None, :], GATE * H + units[None, :]
+    u = tl.load(uh[:, None] + k, mask=inside, other=0.0).to(tl.float32)
+    v = tl.load(vx[:, None] + k, mask=inside, other=0.0).to(tl.float32)
+    b += load_row(bias + GATE * H, units, known, H)[None, :]
+    return d_h, d_x, d_h * u + d_x * v + b
 
 
 @kernel
@@ -70,6 +79,20 @@ def normalise(y, rstd, F: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def through_gates(i, f, g, o, dh, dc, c_before, c_after, kept, scale, rows, at, units, inside, F: tl.constexpr):
+    """Return the gradients of a tile's gates, which have no norm, and that of c_{t-1}."""
+    before = tl.load(starts(c_before, at, F)[:, None] + units[None, :], mask=inside, other=0.0)
+    tanh_c = tanh(tl.load(starts(c_after, at, F)[:, None] + units[None, :], mask=inside, other=0.0))
+    dc_t = tl.load(starts(dc, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
+    dc_t += dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c)
+    di, df, dg, do, dc_t = cell_back(i, f, g, o, before, tanh_c, dh, dc_t)
+    if kept is not None:
+        m = factors(kept, scale, at, units, inside, F)
+        di, dg = di * m, dg * m
+    return di, df, dg, do, dc_t
+
+
+@triton.jit
 def cell_gradient(
     dh, dc, dc_to, y, to, c_before, c_after, kept, scale, rows, at, units, inside,
     F: tl.constexpr, WIDTH: tl.constexpr, START: tl.constexpr, SCALED: tl.constexpr,
@@ -82,14 +105,7 @@ def cell_gradient(
     target = starts(to, at, WIDTH)[:, None] + START + units[None, :]
     gates = starts(y, at, 4 * F)[:, None] + units[None, :] if SCALED else target
     i, f, g, o = load4(gates, inside, F)
-    before = tl.load(starts(c_before, at, F)[:, None] + units[None, :], mask=inside, other=0.0)
-    tanh_c = tanh(tl.load(starts(c_after, at, F)[:, None] + units[None, :], mask=inside, other=0.0))
-    dc_t = tl.load(starts(dc, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
-    dc_t += dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c)
-    di, df, dg, do, dc_t = cell_back(i, f, g, o, before, tanh_c, dh, dc_t)
-    if kept is not None:
-        m = factors(kept, scale, at, units, inside, F)
-        di, dg = di * m, dg * m
+    di, df, dg, do, dc_t = through_gates(i, f, g, o, dh, dc, c_before, c_after, kept, scale, rows, at, units, inside, F)
     tl.store(starts(dc_to, rows, F)[:, None] + units[None, :], dc_t, mask=inside)
     store4(gates, di, df, dg, do, inside, F)
     if SCALED:

@@ -217,7 +217,21 @@ def merge(mean, m2, seen, value, inside, F: tl.constexpr):
 @triton.jit
 def norm_tile(y, inside, weight, bias, F: tl.constexpr):
     """Return the layer norm of y [ROWS, UNITS], whose tile holds whole rows."""
+    x, _ = standardised(y, inside, F)
+    return x * weight[None, :] + bias[None, :]
+
+
+@triton.jit
+def standardised(y, inside, F: tl.constexpr):
+    """Return (y - mean) / std of whole rows y [ROWS, UNITS], 0 outside, and their 1 / std."""
     mean = tl.sum(tl.where(inside, y, 0.0), axis=1) / F
     centred = tl.where(inside, y - mean[:, None], 0.0)
     rstd = tl.rsqrt(tl.sum(centred * centred, axis=1) / F + EPS)
-    return centred * rstd[:, None] * weight[None, :] + bias[None, :]
+    return centred * rstd[:, None], rstd
+
+
+@triton.jit
+def norm_back(d, x, rstd, F: tl.constexpr):
+    """Return the gradient of whole rows before they were standardised to x, given that of x, 0 outside as x is."""
+    mean, along_x = tl.sum(d, axis=1) / F, tl.sum(d * x, axis=1) / F
+    return (d - mean[:, None] - x * along_x[:, None]) * rstd[:, None]

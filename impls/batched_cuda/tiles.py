@@ -139,15 +139,15 @@ class Sequence(NamedTuple):
 ALONE = 256
 
 
-def sequence(H: int, S: int, dtype: torch.dtype, normed: bool) -> Sequence | None:
+def sequence(H: int, S: int, dtype: torch.dtype, *, whole_rows: bool, step: int = 128) -> Sequence | None:
     """Return how one launch does all steps, or None where each phase of a step has its own; depends on size alone."""
     if H + S > ALONE:
         return None
     whole, s_whole = padded(H), padded(S)
-    # Half as many numbers a warp as elsewhere, since all phases' pointers live at once; layer norm holds whole rows.
-    warps = 2 * _WARPS if normed else _WARPS
+    # Half as many numbers a warp as elsewhere, since all phases' pointers live at once.
+    warps = 2 * _WARPS if whole_rows else _WARPS
     units, s_units = (min(n, warps * 8) for n in (whole, s_whole))
-    return Sequence(_ROWS[0], units, s_units, whole, s_whole, 128 // dtype.itemsize, warps)
+    return Sequence(_ROWS[0], units, s_units, whole, s_whole, step // dtype.itemsize, warps)
 
 
 class RowBlock(NamedTuple):
