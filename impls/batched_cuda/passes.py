@@ -94,7 +94,7 @@ def _copies(values: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 
 def _clones(values: Sequence[Tensor]) -> list[Tensor]:
-    """Return copies of tensors of one dtype by one operator, which a copy of each would be."""
+    """Return copies of tensors of one dtype by one operator, a product with 1; a copy of each would be one each."""
     return list(torch._foreach_mul(list(values), 1)) if values else []
 
 
