@@ -15,15 +15,7 @@ from impls import batched_cuda
 from impls.batched_cuda import graphs, launching, passes
 from suite.checks.kernels import simulated
 from suite.checks.kernels.simulated import Card
-from suite.checks.kernels.simulated_steps import (
-    draw,
-    infer,
-    lengths,
-    model,
-    modes,
-    settle,
-    train,
-)
+from suite.checks.kernels.simulated_steps import draw, infer, lengths, model, modes, settle, train
 
 
 def test_sizes_in_turn_where_one_graph_is_kept(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
