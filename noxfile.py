@@ -55,7 +55,8 @@ def lowest(session: nox.Session) -> None:
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run tests in one process a core; those of one group in one, in the order they are written in.
 
-    arguments: what is run, unless the command line names other folders or files of suite/, and options.
+    arguments: what is run, unless the command line names other folders or files of suite/, and options, which win over
+        those of the command line since they come last.
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
