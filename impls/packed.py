@@ -1,4 +1,4 @@
-"""Packed sequences for any implementation: stretches of steps with the same rows are batches of one length."""
+"""Packed sequences for any implementation: consecutive steps with equally many rows are a batch of one length."""
 
 from collections.abc import Sequence
 from itertools import accumulate, groupby, pairwise
@@ -11,36 +11,37 @@ from .dropout import Mask
 
 
 def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Return stretches of steps over which batch_sizes is constant: (steps, rows) each."""
+    """Return the runs of equal batch_sizes, each as (number of steps, rows)."""
     return [(len(list(steps)), rows) for rows, steps in groupby(batch_sizes)]
 
 
 def rows_of(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
-    """Return how many rows go on at each step of x, [T, B, *], or of packed sequences, which have batch_sizes."""
+    """Return how many rows are still going at each step: batch_sizes if there are any, else B for x [T, B, *]."""
     return list(batch_sizes) or [x.shape[1]] * len(x)
 
 
 def steps_of(rows: Sequence[int]) -> list[slice]:
-    """Return where each step's tokens are among all, by how many rows go on at each."""
+    """Return the slice of each step's tokens among all; rows: how many are still going at each step."""
     return [slice(*ends) for ends in pairwise(accumulate(rows, initial=0))]
 
 
 def tokens(y: Tensor) -> Tensor:
-    """Return y [T, B, F], or [N, F] of packed sequences, over all tokens, [N, F]."""
+    """Return y [T, B, F], or of packed sequences [N, F], as one array over all tokens, [N, F]."""
     return y.flatten(0, -2)
 
 
 def last_tokens(batch_sizes: Sequence[int], ring: int | None = None) -> Tensor:
-    """Return where each row's last token is among all, [B]; or in a ring of so many steps of B rows each."""
+    """Return the index of each row's last token, [B]: among all tokens, or in a ring of so many steps of B rows."""
     sizes, rows = torch.tensor(batch_sizes), torch.arange(batch_sizes[0])
     last = (sizes.unsqueeze(1) > rows).sum(0) - 1
     return rows + ((sizes.cumsum(0) - sizes)[last] if ring is None else last % ring * len(rows))
 
 
 def by_segments(run: Run) -> RunPacked:
-    """Make an implementation for packed sequences of one for batches, run on each segment in turn.
+    """Make an implementation for packed sequences from one for batches, which runs one segment after another.
 
-    A segment takes the rows that are still going, and hands on their state; the others keep the one they ended in.
+    Each segment runs the rows that are still going, from the state of the segment before; a row that has ended keeps
+    the state that it ended in.
     """
 
     def run_packed(

@@ -54,10 +54,11 @@ class Inputs:
         return linear(self.x, self.weights.x)
 
 
-#: (inputs, state before, arrays [K, B, *] to write the states after each step to, of which those but h may be a ring of
-#: fewer steps, with step t at t modulo their number, array [K, B, *] to write the residuals to, None if nobody wants
-#: them) -> last state. Of packed sequences arrays are [N, *], and the last state is each row's own: of one that ended
-#: before these steps, that which came in.
+#: A sweep over K steps: (inputs, before, into, residuals) -> last state.
+#: before: the state that the first step starts from, [B, *]. into: arrays [K, B, *] to write the states after each step
+#: to; those but h may be a ring of fewer steps, with step t at t modulo their number. residuals: array [K, B, *] to
+#: write the residuals to, None if nobody wants them. Of packed sequences arrays are [N, *], and the last state is each
+#: row's own; a row that ended before these steps keeps the state that came in.
 ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
 
 
@@ -81,19 +82,20 @@ class Past(NamedTuple):
     batch_sizes: Sequence[int] = ()  # of packed sequences, whose arrays are [N, *] in place of [T, B, *]
 
 
-#: (parameters, names of those that want a gradient, past, gradient of the last state, array for the gradient of x, if
-#: that is wanted) -> (gradients by name, contiguous and in float32 where the parameters are half; that of the start)
+#: A backward pass over a sequence: (parameters, wanted, past, carried, d_x) -> (gradients by name, that of the start).
+#: wanted: names of the parameters that want a gradient. carried: the gradient of the last state. d_x: array for the
+#: gradient of x, None if nobody wants it. Gradients are contiguous, and in float32 where the parameters are half.
 Backward = Callable[
     [LayerParams, Collection[str], Past, LayerState, Tensor | None], tuple[Mapping[str, Tensor], LayerState]
 ]
 
 
-#: A whole pass. (x, params, start, keep, and if there are any g's mask and batch_sizes) -> (out, last state, trajectory
-#: without out, residuals: one array or none), the last two empty unless `Keep` asks for them. The last cells
-#: may be wider than x.
+#: The forward pass of an operator: (x, params, start, keep, and mask and batch_sizes where there are any) -> (out, last
+#: state, trajectory without out, residuals). The last two are empty unless `Keep` asks for them; the residuals are one
+#: array. Cells of the last state may be wider than x.
 Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
-#: (x, params, start, trajectory, residuals, d_out, d_last, needs, and the same) -> gradients of those of x,
-#: params and start in need, which may be wider than x.
+#: Its backward pass: (x, params, start, trajectory with out, residuals, d_out, d_last, needs, and the same) -> the
+#: gradients of those of x, params and start whose `needs` is true. They may be wider than x.
 Gradient = Callable[..., list[Tensor]]
 
 
@@ -106,9 +108,10 @@ class Sweeps(NamedTuple):
 
     forward: Callable[[LayerParams], ForwardSweep]  # prepares the parameters once a sequence
     backward: Backward
-    #: (I, H, S) -> numbers that a row and step leave for the backward pass; None if they leave nothing
+    #: (I, H, S) -> how many numbers a row and step leave for the backward pass; None if they leave none.
     residuals: Callable[[int, int, int], int] | None = None
-    ring: int | None = None  # steps of states, but h, that a forward sweep of any length needs where nobody keeps them
+    #: Steps of states, but h, that a forward sweep of any length needs where nobody keeps them; None if it has chunks.
+    ring: int | None = None
     #: What else is done around the two passes, such as capturing each in a CUDA graph.
     around: Callable[[Forward, Gradient], tuple[Forward, Gradient]] = _as_they_are
     tags: tuple[torch.Tag, ...] = ()  # of the operators
