@@ -1,7 +1,6 @@
 """Every implementation computes what the oracle computes, in every dtype that it claims."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from impls import names
 from impls.registry import IMPLS, dtype_name
 from suite.conftest import Record, skip_reason
 from suite.shared.cases import DROPOUT, LONG, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
-from suite.shared.compare import FLOOR, compare, implementation
+from suite.shared.compare import DRAWS, FLOOR, compare, implementation
 
 PAIRS = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
 PAIRS += [(case, torch.float64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
@@ -35,8 +34,10 @@ def test_equals_the_oracle(name: str, case: Case, dtype: torch.dtype, device: to
     if reason:
         record(name, dtype, case.id, "skipped", reason=reason)
         pytest.skip(reason)
+    # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
+    draws = 2 if dtype == torch.float64 else DRAWS
     try:
-        worst = compare(implementation(name), case, dtype, device)[0]
+        worst = compare(implementation(name), case, dtype, device, draws=draws)[0]
     except Exception as error:
         record(name, dtype, case.id, "FAIL", reason=f"{type(error).__name__}: {error}")
         raise
@@ -52,18 +53,6 @@ def test_a_sum_over_many_rows_errs_as_one_taken_step_by_step(name: str, device: 
         pytest.skip(reason)
     worst = compare(implementation(name), LONG, torch.float32, device, against="row_scaled", draws=1)[0]
     record(name, torch.float32, LONG.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
-    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
-
-
-@pytest.mark.thorough("packed sequences and dropout where each size is compiled")
-@pytest.mark.parametrize("changes", [{"lengths": (2, 1)}, {"recurrent_dropout": 0.5}], ids=["packed", "dropout"])
-@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.compiles_each_size])
-def test_compiled_code_equals_the_oracle(name: str, changes: dict[str, Any], device: torch.device) -> None:
-    """One small case of each, for an implementation that the cases above leave out."""
-    case = replace(VERIFY_COMPILING[0], T=2, B=2, L=1, **changes)
-    if reason := skip_reason(name, device, torch.float32, VERIFY_COMPILING[0]):
-        pytest.skip(reason)
-    worst = compare(implementation(name), case, torch.float32, device)[0]
     assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
 
 
