@@ -22,14 +22,15 @@ from impls import HyperLSTM
 from impls.chunks import limited
 from impls.registry import find
 from suite.shared.cases import Case
-from suite.shared.compare import DRAWS, STATE_NAMES, Results, agree, draw, implementation, same
+from suite.shared.compare import DRAWS, STATE_NAMES, Results, agree, draw, evaluate, implementation, same
 from suite.shared.measure import peak_bytes
-from suite.shared.ragged import packed
 
 CASE = Case(T=3, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True)
-#: Where each step in Python is a part of a graph, or is differentiated numerically.
+#: Where each step in Python is a part of a graph.
 TRACED = replace(CASE, T=2, L=1)
 PACKED, DROPPED = replace(TRACED, lengths=(1, 2, 1)), replace(TRACED, recurrent_dropout=0.5)
+#: What dropout leaves alone.
+KEPT = replace(DROPPED, training=False)
 #: Rows enough for a chunk to be short, units so few that the weights built in one step are small beside all outputs.
 WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
 CHUNK_BYTES = 1 << 20
@@ -111,33 +112,30 @@ def autocast(dtype: torch.dtype) -> Check:
 
 
 def second_derivative(name: str, device: torch.device) -> None:
-    """Check the gradient of the gradient against numerical ones."""
+    """Check the gradient of the gradient against that of naive, which `test_oracle.py` holds against numerical ones."""
     dtype = torch.float64 if torch.float64 in find(name).dtypes else torch.float32
-    model, x, _ = given(name, device, TRACED, dtype)
-    params = dict(model.named_parameters())
 
-    def call(x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-        out, last = functional_call(model, dict(zip(params, values, strict=True)), (x,))
-        return (out, *last)
+    def twice(name: str) -> tuple[Tensor, ...]:
+        model, x, _ = given(name, device, TRACED, dtype)
+        leaves = [x.requires_grad_(), *model.parameters()]
+        out, last = model(x)
+        loss = torch.stack([y.square().sum() for y in (out, *last)]).sum()
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        return torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), leaves)
 
-    leaves = [value.detach().clone().requires_grad_() for value in (x, *params.values())]
-    # Before the numerical ones, which take float64.
-    first = torch.autograd.grad(call(*leaves)[0].square().sum(), leaves, create_graph=True)
-    torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), leaves)
-    torch.manual_seed(0)
-    torch.autograd.gradgradcheck(call, leaves, fast_mode=True)
+    torch.testing.assert_close(twice(name), twice("naive"))
 
 
 def compile_fullgraph(name: str, device: torch.device) -> None:
-    """Check forward and backward in one graph without a break; aot_eager traces as inductor does."""
-    traced = given(name, device, TRACED)
+    """Check forward and backward, masks and all, in one graph without a break; aot_eager traces as inductor does."""
+    traced = given(name, device, DROPPED)
     traced.model.compile(backend="aot_eager", fullgraph=True)
-    _agrees(Given.results, traced.model, TRACED, device)
+    _agrees(Given.results, traced.model, DROPPED, device)
 
 
 def export(name: str, device: torch.device) -> None:
-    """Check a program exported for any batch, saved and loaded again, on a batch that it has not seen."""
-    model, x, _ = given(name, device, TRACED)
+    """Check a program exported for any batch, saved and loaded, on a batch that it has not seen: nothing is dropped."""
+    model, x, _ = given(name, device, KEPT)
     batch, B = torch.export.Dim("batch", min=2), TRACED.B
     with torch.no_grad():
         program = torch.export.export(model, (x,), dynamic_shapes=({1: batch},))
@@ -152,7 +150,7 @@ def export(name: str, device: torch.device) -> None:
         return {key: value[:, B:].flip(1) if second else value[:, :B] for key, value in whole.items()}
 
     for second in (False, True):
-        _agrees(partial(results, second=second), model, TRACED, device, to=loaded)
+        _agrees(partial(results, second=second), model, KEPT, device, to=loaded)
 
 
 def functional(name: str, device: torch.device) -> None:
@@ -211,13 +209,12 @@ def jacobian(name: str, device: torch.device) -> None:
 
 def packed_sequences(name: str, device: torch.device) -> None:
     """Check a packed batch in the caller's order, which is not that of the lengths, against each sequence alone."""
-    model = implementation(name)(PACKED, torch.float32, device)
-    _agrees(lambda one: one.results(lambda x: packed(one.model, PACKED, x, None)), model, PACKED, device)
+    agree(evaluate(implementation(name), PACKED, torch.float32, device, rounded=torch.float32), PACKED, device, DRAWS)
 
 
 def recurrent_dropout(name: str, device: torch.device) -> None:
     """Check training under the masks that one seed gives every implementation."""
-    _agrees(Given.results, implementation(name)(DROPPED, torch.float32, device), DROPPED, device)
+    agree(evaluate(implementation(name), DROPPED, torch.float32, device, rounded=torch.float32), DROPPED, device, DRAWS)
 
 
 def checkpointing(name: str, device: torch.device) -> None:

@@ -1,6 +1,5 @@
 """Dropout drops what it says, where it says, by one mask for all implementations, and in training alone."""
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -162,19 +161,11 @@ def test_checkpointing_draws_the_same_masks_again(name: str, device: torch.devic
 
 
 def test_torch_compile_draws_the_masks_in_its_graph(name: str, device: torch.device) -> None:
-    model, x, _ = model_and_input(name, device, replace(ONE_STEP, T=2))
-    expected = seeded(model, x)
-    assert_same(seeded(torch.compile(model, backend="aot_eager", fullgraph=True), x), expected)
-
-
-def test_an_exported_program_drops_nothing(name: str, device: torch.device) -> None:
-    model, x, _ = model_and_input(name, device, replace(ONE_STEP, T=2))
-    expected = seeded(model.eval(), x)
-    file = io.BytesIO()
+    """Forward; the capability matrix has the way back."""
+    model, x, _ = model_and_input(name, device, replace(ONE_STEP, T=2, layer_norm=False))
     with torch.no_grad():
-        torch.export.save(torch.export.export(model, (x,)), file)
-    file.seek(0)
-    assert_same(seeded(torch.export.load(file).module(), x), expected)
+        expected = seeded(model, x)
+        assert_same(seeded(torch.compile(model, backend="aot_eager", fullgraph=True), x), expected)
 
 
 def test_vmap_draws_by_its_own_randomness(name: str, device: torch.device) -> None:
