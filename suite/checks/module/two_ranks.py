@@ -1,6 +1,6 @@
 """The processes of the checks that take two: `python -m suite.checks.module.two_ranks FILE`.
 
-It starts itself again under torchrun, and leaves a row for each check and implementation.
+It starts both, and leaves a row for each check and implementation.
 """
 
 import os
@@ -11,25 +11,30 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.fsdp  # takes a second, once for both
+from torch.multiprocessing.spawn import start_processes
 
 from impls import names
 from suite.checks.module.capabilities import CAPABILITIES, outcome
 from suite.checks.module.ranks import WORLD
 from suite.shared import bound
 from suite.shared.children import leave
-from suite.shared.files import ROOT
+
+#: A fork has torch imported; other systems cannot do without starting anew.
+START = "fork" if sys.platform == "linux" else "spawn"
 
 
-def main(path: Path) -> None:
+def main(rank: int, path: Path) -> None:
     """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 leaves the rows."""
     bound.killed_with(os.getppid())
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    store = f"file://{path.with_suffix('.store')}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
     for capability in (capability for capability in CAPABILITIES if capability.ranks):
         for name in names():
             found: list[Any] = [None] * WORLD
             dist.all_gather_object(found, outcome(capability, name, torch.device("cpu")))
             word, reason = next((one for one in found if one.word != "pass"), found[0])
-            if dist.get_rank() == 0:
+            if rank == 0:
                 row = {"capability": capability.name, "implementation": name, "outcome": word, "reason": reason}
                 leave(path, row)
     dist.barrier()
@@ -39,16 +44,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    if "LOCAL_RANK" in os.environ:
-        main(Path(sys.argv[1]))
-    else:
-        torchrun = [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={WORLD}",
-            "-m",
-            "suite.checks.module.two_ranks",
-        ]
-        os.chdir(ROOT)
-        os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv[1:]])
+    start_processes(main, (Path(sys.argv[1]),), nprocs=WORLD, start_method=START)
