@@ -152,12 +152,13 @@ class Gathered:
         self.report: Path | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Refuse results of another machine before minutes pass, and compile what a GPU's tests will start."""
+        """Refuse results of another machine before minutes pass, and compile what tests will start, once for all."""
         try:
             folder_of(self.config.getoption("--results"), _device(self.config))
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
+        why_unavailable("batched_cpu", "cpu")  # builds it; workers, which start together, would each
         precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -1,5 +1,7 @@
 """Checks that take two processes, each with half of a batch: together they must give what one gives of the whole."""
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -8,12 +10,12 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from impls import HyperLSTM
-from suite.shared.cases import Case
+from suite.checks.module.capability_checks import CASE
 from suite.shared.compare import agree, draw, implementation
 
 WORLD = 2
 #: Half of it is the size that other capabilities are checked at, so that code compiled for one is that of the other.
-JOINED = Case(T=3, B=3 * WORLD, I=4, H=7, S=5, Z=2, L=2, layer_norm=True)
+JOINED = replace(CASE, B=CASE.B * WORLD)
 
 
 def data_parallel(name: str, device: torch.device) -> None:

@@ -19,10 +19,10 @@ from hyperlstm import HyperLSTM, names, why_unavailable
 assert importlib.util.find_spec("impls") is None and importlib.util.find_spec("suite") is None
 for name in names():
     if why_unavailable(name, "cpu") is None:
-        model = HyperLSTM(4, 7, 5, 2, 2, layer_norm=True, impl=name)  # as capabilities, for which code is compiled
-        out, state = model(torch.randn(3, 3, 4, requires_grad=True))
+        model = HyperLSTM(5, 16, 8, 4, 2, layer_norm=True, impl=name)  # for which code is compiled anyway
+        out, state = model(torch.randn(3, 3, 5, requires_grad=True))
         out.sum().backward()
-        assert out.shape == (3, 3, 7) and all(p.grad is not None for p in model.parameters())
+        assert out.shape == (3, 3, 16) and all(p.grad is not None for p in model.parameters())
         print(name)
 """
 
