@@ -67,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
+        os.environ["TORCH_WARM_POOL"] = "0"  # else inductor starts processes in each, for Triton alone
     else:
         config.pluginmanager.register(Gathered(config))
 
