@@ -69,7 +69,8 @@ def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Te
     with (
         _settings,
         torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS),
-        # A backward pass that overwrites what the forward pass saved could not be run twice.
-        torch._functorch.config.patch(donated_buffer=False),
+        # A backward pass that overwrites what the forward pass saved could not be run twice. Nor, says torch, can one
+        # from its cache of graphs, which keeps no word of that; code compiled for a graph is cached all the same.
+        torch._functorch.config.patch(donated_buffer=False, enable_autograd_cache=False),
     ):
         return _unrolled(p, x, s, mask)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM, names, registry, why_unavailable
 from suite.conftest import skip_reason
-from suite.shared.cases import Case
+from suite.shared.cases import VERIFY_COMPILING, Case
 from suite.shared.compare import STATE_NAMES, Results, draw, implementation, judge
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
@@ -295,3 +295,19 @@ def test_nothing_looks_ahead(name: str, device: torch.device) -> None:
     outs = [model(x[:n], state)[0] for n in range(1, T + 1)]
     for shorter, longer in pairwise(outs):
         assert_same({"out": longer[: len(shorter)]}, {"out": shorter})
+
+
+@pytest.mark.thorough("code compiled before, from a cache")
+@pytest.mark.parametrize("name", [impl.name for impl in registry.IMPLS if impl.compiles_each_size])
+def test_a_backward_pass_runs_twice_with_code_from_the_cache(name: str, device: torch.device) -> None:
+    case = VERIFY_COMPILING[0]
+    if reason := skip_reason(name, device, case=case):
+        pytest.skip(reason)
+    for retain in (False, True):
+        torch._dynamo.reset()  # of what is in memory, so that the second call finds what is on the disk
+        model, x, state = model_and_input(name, device, case=case)
+        out = model(x, state)[0].sum()
+        out.backward(retain_graph=retain)
+    once = {key: p.grad.clone() for key, p in model.named_parameters()}
+    out.backward()
+    assert all(torch.equal(p.grad, 2 * once[key]) for key, p in model.named_parameters())
