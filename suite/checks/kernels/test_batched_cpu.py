@@ -120,11 +120,12 @@ def test_a_failed_build_keeps_what_the_compiler_said(tmp_path: Path) -> None:
 
 def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {build.key()}
+    other = "AVX512" if torch.backends.cpu.get_cpu_capability() == "AVX2" else "AVX2"
     with monkeypatch.context() as changed:
         changed.setenv(build.FLAGS_VARIABLE, "-g")
         keys.add(build.key())
     with monkeypatch.context() as changed:
-        changed.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
+        changed.setattr(torch.backends.cpu, "get_cpu_capability", lambda: other)
         keys.add(build.key())
     with monkeypatch.context() as changed:
         changed.setattr(torch, "__version__", "another")
