@@ -44,7 +44,9 @@ def weights(p: LayerParams) -> Weights:
 
 def steps(target: Target, vx: Tensor, before: LayerState, w: Weights, mask: DenseMask, to: LayerState) -> None:
     """Run K steps forward: vx [K, B, 4H + 4S], the state before [B, *], states after each step to write, [K, B, *]."""
-    cut = tiles.sequence(w.w_h.shape[-1], w.w_s.shape[-1], vx.dtype, whole_rows=w.norms.weight is not None)
+    # Threads hold both factors of a product over a whole step along its sum: of 128 bytes some would spill.
+    H, S, normed = w.w_h.shape[-1], w.w_s.shape[-1], w.norms.weight is not None
+    cut = tiles.sequence(H, S, vx.dtype, whole_rows=normed, step=64)
     if cut is None:
         _in_phases(target, vx, before, w, mask, to)
     else:

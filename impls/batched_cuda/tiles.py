@@ -139,8 +139,11 @@ class Sequence(NamedTuple):
 ALONE = 256
 
 
-def sequence(H: int, S: int, dtype: torch.dtype, *, whole_rows: bool, step: int = 128) -> Sequence | None:
-    """Return how one launch does all steps, or None where each phase of a step has its own; depends on size alone."""
+def sequence(H: int, S: int, dtype: torch.dtype, *, whole_rows: bool, step: int) -> Sequence | None:
+    """Return how one launch does all steps, or None where each phase of a step has its own; depends on size alone.
+
+    step: bytes of a row that a product goes along at a time.
+    """
     if H + S > ALONE:
         return None
     whole, s_whole = padded(H), padded(S)
