@@ -19,9 +19,10 @@ def speed(rows: pd.DataFrame) -> Figure | None:
     if timed.empty:
         return None
     workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
-    names = [name for name in LADDER if (timed["implementation"] == name).any()]
-    figure, axes = panels(len(workloads), 1, width=5.2, height=0.75 + 0.24 * len(names) + 0.9 / len(workloads))
-    for panel, group in zip(axes, workloads, strict=True):
+    ladders = [[name for name in LADDER if (group["implementation"] == name).any()] for group in workloads]
+    heights = [0.75 + 0.24 * len(names) + 0.9 / len(workloads) for names in ladders]
+    figure, axes = panels(len(workloads), 1, width=5.2, height=heights)
+    for panel, group, names in zip(axes, workloads, ladders, strict=True):
         for _, row in group.iterrows():
             style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
             style |= {} if train else {"marker": "|"}

@@ -1,6 +1,7 @@
 """How every plot looks: SVG without a background, in colours that read on a light page and on a dark one."""
 
 import io
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -47,11 +48,14 @@ def style() -> AbstractContextManager[None]:
     return mpl.rc_context(_STYLE)
 
 
-def panels(rows: int, columns: int, width: float = 8.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels, in reading order; width of all of it and height of a row, in inches."""
-    figure = Figure(figsize=(width, height * rows))
+def panels(
+    rows: int, columns: int, width: float = 8.0, height: float | Sequence[float] = 3.2
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of panels, in reading order; width of all of it and height of a row, or of each, in inches."""
+    heights = [height] * rows if isinstance(height, float) else list(height)
+    figure = Figure(figsize=(width, sum(heights)))
     figure.set_layout_engine("constrained", hspace=0.06)  # else a title stands on the figures of the axis above
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
 def look(implementation: str) -> dict[str, Any]:
