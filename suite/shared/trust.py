@@ -40,10 +40,13 @@ def sources() -> str:
 
 @cache
 def commit() -> str:
-    """Return the commit, with "dirty" after it where code was changed since, or "unknown" outside git."""
+    """Return the commit, with "dirty" after it where code was changed since, or "unknown" outside git.
+
+    Pages are not code: those in suite/ have parts that every report writes anew.
+    """
     try:
         head = _git("rev-parse", "--short=10", "HEAD")
-        changed = _git("status", "--porcelain", "--", "impls", "suite", "pyproject.toml", "noxfile.py")
+        changed = _git("status", "--porcelain", "--", "impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} dirty" if changed else head
