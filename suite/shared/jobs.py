@@ -1,9 +1,9 @@
 """One job of a benchmark or a study: what a process that measures is told, and what its rows are about."""
 
-import pickle
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,15 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Write the job for the process that will do it."""
-        path.write_bytes(pickle.dumps(self))
+        path.write_text(json.dumps(asdict(self) | {"path": str(self.path)}), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Job":
         """Read a job back."""
-        job: Job = pickle.loads(path.read_bytes())
-        return job
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields |= {name: tuple(fields[name]) for name in ("subjects", "layer_norms")}
+        case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
+        return cls(**fields | {"case": case, "path": Path(fields["path"])})
 
     def take_on(self) -> None:
         """Put this process under the job's memory limit and have it compute in the job's arithmetic."""
@@ -119,9 +121,9 @@ class Job:
 def run(
     job: Job, module: str, *arguments: str, log: Path, environment: Mapping[str, str | None] | None = None
 ) -> tuple[list[Row], str]:
-    """Do a job in `python -m <module> <arguments> JOB`; return the rows that it left and how it ended."""
+    """Do a job in `python -m <module> <arguments> JOB.json`; return the rows that it left and how it ended."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.pickle"
+        path = Path(folder) / "job.json"
         rows = path.with_suffix(".jsonl")
         replace(job, path=rows).write(path)
         child = Child(module, rows, *arguments, str(path), log=log, environment=environment)

@@ -1,4 +1,4 @@
-"""The process of one job of a study: `python -m suite.studies.step JOB`."""
+"""The process of one job of a study: `python -m suite.studies.step JOB.json`."""
 
 import sys
 from importlib import import_module

@@ -8,7 +8,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the job."""
-    parser.addoption("--job", type=Path, required=True, help="file of one benchmark job, see suite/shared/jobs.py")
+    parser.addoption("--job", type=Path, required=True, help="JSON file of one benchmark job, see suite/shared/jobs.py")
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
