@@ -42,17 +42,12 @@ class Page:
         rows = self.about(rows)
         return page_of(self.name, rows, **self.values(rows))
 
-    def parts(self, folder: Path) -> list[Part]:
-        """Return what the page of a machine's folder consists of, nothing if it has none; see `write` for its plots."""
-        rows = table(self.name).read(folder)
-        return self.content(rows) if len(rows) else []
-
     def write(self, folder: Path) -> list[Part]:
         """Make the Markdown and the plots of a machine's folder again, if it has this page; return the parts."""
-        parts = self.parts(folder)
-        if not parts:
+        rows = table(self.name).read(folder)
+        if rows.empty:
             return []
-        rows = self.about(table(self.name).read(folder))
+        parts, rows = self.content(rows), self.about(rows)
         for stem, plot in self.plots.items():
             others = [table(self.beside[stem]).read(folder)] if stem in self.beside else []
             with style():
