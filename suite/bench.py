@@ -113,16 +113,17 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         for dtype in options.dtype
         for case in cases(options)
         for subject in chosen
-        if not case.lengths or takes_packed(subject, options.every_subject)
-        if options.every_form or subject.name not in FORMS or case.name in FORMS_ON
+        if timed(subject, case, options)
         if (layer_norms := tuple(norm for norm in asked if norm in subject.layer_norms))
     ]
     return found[i - 1 :: n]
 
 
-def takes_packed(subject: Subject, every_subject: bool) -> bool:
-    """Return whether to time a subject on packed sequences: without being asked only where cost follows tokens."""
-    return subject.takes_packed and (subject.follows_tokens or every_subject)
+def timed(subject: Subject, case: Case, options: argparse.Namespace) -> bool:
+    """Return whether to time a subject on a case; on packed sequences unasked only where its cost follows tokens."""
+    if case.lengths:
+        return subject.takes_packed and (subject.follows_tokens or options.every_subject)
+    return options.every_form or subject.name not in FORMS or case.name in FORMS_ON
 
 
 def completed(
