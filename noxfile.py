@@ -53,14 +53,14 @@ def lowest(session: nox.Session) -> None:
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
-    """Run tests in one process a core; those of one group in one, in the order they are written in.
+    """Run tests in one process a core; those of a file in one, which share what it makes, in the order of the files.
 
     arguments: what is run, unless the command line names other folders or files of suite/, and options, which win over
         those of the command line since they come last.
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
-    workers = ("--numprocesses=auto", "--dist=loadgroup", "--no-loadscope-reorder", "-p", "no:benchmark")
+    workers = ("--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
     # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
     # workspace where torch is to be deterministic, which is how memory without a value gets one.
     env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

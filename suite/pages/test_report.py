@@ -26,9 +26,6 @@ from suite.shared.rows import TABLES, table
 from suite.shared.trust import sources
 from suite.shared.words import three
 
-#: One process makes what these tests share.
-pytestmark = pytest.mark.xdist_group("report")
-
 VOID = {"meta", "br", "hr", "img", "link"}
 
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 sync_api = pytest.importorskip("playwright.sync_api", reason="Needs playwright, which drives a browser.")
 pytest.importorskip("itables", reason="Needs itables, which ships the library that sorts.")
 
-#: One process makes what these tests share.
-pytestmark = pytest.mark.xdist_group("report page")
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 #: What a reader can do without zooming: no sideways scrolling of the page, and no text smaller than this, in pixels.
 SMALLEST = 11

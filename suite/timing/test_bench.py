@@ -29,9 +29,6 @@ from suite.shared.subjects import find
 from suite.timing import progress as live
 from suite.timing.processes import run
 
-#: One process makes what these tests share.
-pytestmark = pytest.mark.xdist_group("benchmarks")
-
 
 def statuses(job: Job, tmp_path: Path) -> list[str]:
     return [row["status"] for row in run(job, tmp_path / "raw.json", tmp_path / "log.txt")]

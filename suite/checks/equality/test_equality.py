@@ -17,10 +17,7 @@ PARAMS = [
     pytest.param(
         case,
         dtype,
-        marks=[
-            pytest.mark.xdist_group(f"{case.id}-{dtype_name(dtype)}"),  # share the oracle
-            *([] if case in VERIFY_QUICK else [pytest.mark.thorough("the other cases of an implementation and dtype")]),
-        ],
+        marks=[] if case in VERIFY_QUICK else pytest.mark.thorough("the other cases of an implementation and dtype"),
         id=f"{case.id}-{dtype_name(dtype)}",
     )
     for case, dtype in PAIRS

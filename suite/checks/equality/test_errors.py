@@ -12,7 +12,6 @@ from suite.shared.compare import FLOOR
 
 
 @pytest.mark.thorough("errors up to 1000 steps")
-@pytest.mark.xdist_group("errors")  # share the oracle, and those of a dtype the naive form's results
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
 def test_errors_stay_within_the_rule_as_sequences_grow(

@@ -33,15 +33,7 @@ def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
                 yield case, blamed[0], wrong
 
 
-#: In one process, as what the first of them builds serves all.
-built = pytest.mark.xdist_group("faults in C++")
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [*FAULTS, *(pytest.param(fault, marks=built) for fault in COMPILED_FAULTS)],
-    ids=lambda fault: fault.id,
-)
+@pytest.mark.parametrize("fault", [*FAULTS, *COMPILED_FAULTS], ids=lambda fault: fault.id)
 def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
     reason = why_unavailable(fault.runs, CPU, fault.dtype)
     if reason is not None:

@@ -12,7 +12,6 @@ from suite.shared.children import rows_of
 pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
     pytest.mark.thorough("what a training step of batched_cuda asks of the host, counted at full size"),
-    pytest.mark.xdist_group("counted graphs"),
 ]
 #: The most that a replayed training step asks of the host, whatever its sizes, its gradients and its dropout.
 OPERATORS = 40

@@ -69,10 +69,6 @@ def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
     return rows.fillna({"wrong": ""}).set_index(["case", "dtype"])
 
 
-interpreting = pytest.mark.xdist_group("interpreted kernels")
-
-
-@pytest.mark.xdist_group("compiled kernels")
 def test_kernels_fit_the_card(
     compiled: pd.DataFrame, capability: int, request: pytest.FixtureRequest, keep: Keep
 ) -> None:
@@ -88,33 +84,28 @@ def test_kernels_fit_the_card(
     assert not wrong, "\n".join(wrong)
 
 
-@interpreting
 def test_interpreted_equals_the_oracle(case: Case, dtype: torch.dtype, verdicts: pd.DataFrame, record: Record) -> None:
     worst = interpreted.verdict(verdicts.loc[(case.id, dtype_name(dtype))])
     record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
     assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
 
 
-@interpreting
 def test_no_race_and_no_access_out_of_bounds(case: Case, dtype: torch.dtype, verdicts: pd.DataFrame) -> None:
     traced = verdicts.loc[(case.id, dtype_name(dtype))]
     assert traced["addresses"] > traced["programs"] > traced["launches"] > 0
     assert not traced["wrong"]
 
 
-@interpreting
 @pytest.mark.parametrize("fault", PLANTED)
 def test_a_planted_fault_is_found(fault: str, verdicts: pd.DataFrame) -> None:
     assert verdicts.loc[(fault, "planted")]["wrong"].rsplit(":", 1)[0] == fault
 
 
-@interpreting
 @pytest.mark.parametrize("kernel", ["shifted", "neighbours", "too_far", "turned", "turned_in_place"])
 def test_without_its_fault_nothing_is_found(kernel: str, verdicts: pd.DataFrame) -> None:
     assert not verdicts.loc[(f"none: {kernel}", "planted")]["wrong"]
 
 
-@interpreting
 def test_tf32_operands_are_rounded_to_nearest(verdicts: pd.DataFrame) -> None:
     assert not verdicts.loc[("rounding", "tf32")]["wrong"]
 
@@ -147,7 +138,6 @@ def test_a_mask_adds_no_launch_and_changes_no_tile(name: str, layer_norm: bool) 
         assert sum(map(_takes_a_mask, under)) == min(STEPS, len(under))
 
 
-@pytest.mark.xdist_group("compiled kernels")
 def test_a_launch_finds_what_was_compiled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -46,7 +46,6 @@ def halves() -> pd.DataFrame:
     return rows_of("suite.checks.module.two_ranks").fillna("").set_index(["capability", "implementation"])
 
 
-@pytest.mark.xdist_group("two ranks")
 @pytest.mark.thorough("the capability matrix")
 @_cells(ranks=True)
 def test_capability_of_two_ranks(
