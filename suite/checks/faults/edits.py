@@ -4,18 +4,20 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import impls
 from suite.shared.compare import Build, implementation
 
 #: What stands in a file once, and what takes its place.
 Change = tuple[str, str]
+_BY_HAND = ("deferred", "chunked_backward", "chunks", "custom_op", "sweeps")
 
 
 class Edit(NamedTuple):
@@ -29,6 +31,21 @@ class Edit(NamedTuple):
 def edits(file: str, *changes: Change) -> tuple[Edit, ...]:
     """Return edits of one file."""
     return tuple(Edit(file, *change) for change in changes)
+
+
+def changes(texts: Sequence[str]) -> list[Change]:
+    """Return changes of texts in turn: what stands in a file, what takes its place."""
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def listed(name: str) -> dict[str, Any]:
+    """Return what `<name>.toml` lists, by kind."""
+    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def shown_by(file: str) -> str:
+    """Return the implementation that shows an edit of a file."""
+    return "deferred" if file in _BY_HAND else "batched" if file == "batched" else "row_scaled"
 
 
 @dataclass(frozen=True)
