@@ -3,55 +3,22 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 
-from suite.pages import (
-    bench_plots,
-    capability_tables,
-    error_tables,
-    fault_tables,
-    graph_tables,
-    hardware_tables,
-    kernel_tables,
-    memory_tables,
-    paper_tables,
-    payback_tables,
-    scaling_tables,
-    text_tables,
-    threads_tables,
-    verify_tables,
-)
 from suite.pages.bench_tables import answer, bench_summary, without_busy
+from suite.pages.page import Page
 from suite.pages.readme import write_readmes
 from suite.pages.sheets import Part, markdown
-from suite.pages.verify_tables import verdict
+from suite.pages.verify import verdict
 from suite.pages.webpage import report_html
 from suite.shared.results import RESULTS, ResultsError, write_whole
-from suite.shared.rows import table
+from suite.shared.rows import TABLES, table
 from suite.shared.words import made_on
 
-#: In the order that they are listed in.
-PAGES = tuple(
-    module.PAGE
-    for module in (
-        bench_plots,
-        verify_tables,
-        fault_tables,
-        error_tables,
-        capability_tables,
-        kernel_tables,
-        graph_tables,
-        hardware_tables,
-        paper_tables,
-        memory_tables,
-        scaling_tables,
-        threads_tables,
-        payback_tables,
-        text_tables,
-    )
-)
+PAGES: tuple[Page, ...] = tuple(import_module(f"suite.pages.{table.name}").PAGE for table in TABLES)
 
 
 def machines(results: Path) -> list[Path]:

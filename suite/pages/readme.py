@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl, dtype_name
 from suite.pages.bench_tables import interval, packed_answer, without_busy
-from suite.pages.capability_tables import matrix_parts
+from suite.pages.capabilities import matrix_parts
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT

@@ -16,9 +16,9 @@ import pytest
 
 from suite import report
 from suite.pages import readme
-from suite.pages.bench_plots import roofline
+from suite.pages.bench import roofline
 from suite.pages.sheets import Sheet, markdown
-from suite.pages.verify_tables import verdict
+from suite.pages.verify import verdict
 from suite.pages.webpage import CALL, script
 from suite.shared.examples import HERE, made, verified
 from suite.shared.results import RESULTS

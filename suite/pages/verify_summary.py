@@ -10,9 +10,9 @@ from rich.console import Console
 
 from impls import names
 from impls.registry import dtype_name
-from suite.pages.fault_tables import faults_lead
+from suite.pages.faults import faults_lead
 from suite.pages.sheets import Sheet
-from suite.pages.verify_tables import failures
+from suite.pages.verify import failures
 from suite.shared.cases import INTERPRETED
 from suite.shared.compare import FLOOR
 from suite.shared.words import count

@@ -15,12 +15,12 @@ from torch import nn
 from impls import HyperLSTM, registry
 from impls.chunks import limited
 from suite import study
-from suite.pages.memory_tables import longest_table, tensor_line
-from suite.pages.payback_tables import payback_table
-from suite.pages.scaling_tables import axis_table, crossings
+from suite.pages.memory import longest_table, tensor_line
+from suite.pages.payback import payback_table
+from suite.pages.scaling import axis_table, crossings
 from suite.pages.study_tables import unfinished
-from suite.pages.text_tables import text_table
-from suite.pages.threads_tables import threads_table
+from suite.pages.text import text_table
+from suite.pages.threads import threads_table
 from suite.shared.cases import WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.fits import Line, crossing, fit, steps_to_pay, worst_error

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch.nn.utils.rnn import PackedSequence
 
 from suite import bench, report
-from suite.pages.bench_plots import PAGE, speed
+from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import answer, bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown

@@ -14,7 +14,7 @@ from impls import HyperLSTM
 from impls.definition import LayerParams
 from suite.checks.definition.paper import MISSES, MODELS, Model
 from suite.conftest import Keep
-from suite.pages.paper_tables import BOOKKEEPING, PAGE, bookkeeping_table
+from suite.pages.paper import BOOKKEEPING, PAGE, bookkeeping_table
 from suite.pages.sheets import markdown
 from suite.shared.examples import HERE
 

@@ -13,7 +13,7 @@ from suite.checks.module import capability_checks, ranks
 from suite.checks.module.capabilities import CAPABILITIES, Capability, Outcome, outcome
 from suite.checks.module.capability_checks import Check
 from suite.conftest import Keep
-from suite.pages.capability_tables import capability_matrix
+from suite.pages.capabilities import capability_matrix
 from suite.shared.children import rows_of
 
 CPU = torch.device("cpu")
