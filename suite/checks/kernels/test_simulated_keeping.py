@@ -1,4 +1,4 @@
-"""Which CUDA graphs `batched_cuda` keeps, for whom and how long, checked on simulated ones: see `simulated.py`."""
+"""Which CUDA graphs `batched_cuda` keeps, for whom and how long, checked on simulated ones: see `test_simulated.py`."""
 
 import gc
 import math

@@ -1,0 +1,21 @@
+"""The checks on simulated CUDA graphs, `test_simulated_*.py`, in a process of their own with Triton's interpreter on.
+
+One alone: `TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.simulated_steps FILE`.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from suite.shared.children import Child
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+@pytest.mark.thorough("CUDA graphs simulated by Triton's interpreter")
+def test_batched_cuda_on_simulated_graphs(tmp_path: Path) -> None:
+    checks = sorted(map(str, Path(__file__).parent.glob("test_simulated_*.py")))
+    options = ("-q", "--noconftest", "-p", "suite.checks.kernels.simulated_steps", "-p", "no:cacheprovider")
+    environment = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_XDIST_WORKER": None}
+    child = Child("pytest", tmp_path / "checks", *checks, *options, environment=environment)
+    assert child.wait() == "ok", child.log.read_text(encoding="utf-8")
