@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from rich.console import Console
 
 from impls import names, registry
 from suite import report
-from suite.checks.kernels.precompile import precompile
+from suite.checks.kernels.compiled import precompile
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
-from suite.shared import trust
+from suite.shared import children
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
 from suite.shared.jobs import Job
@@ -51,13 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--time-limit", type=float, help=f"seconds that a row may take; {limits}")
     add("--list", action="store_true", help="show what would run, and for how long by earlier rows, and end")
     add("--resume", action="store_true", help="skip what has rows of this commit and environment")
-    add(
-        "--shard",
-        type=shard,
-        default=(1, 1),
-        metavar="I/N",
-        help="every Nth job from the Ith; nox -s report merges",
-    )
+    add("--shard", type=shard, default=(1, 1), metavar="I/N", help="every Nth job from the Ith; nox -s report merges")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
 
@@ -96,20 +90,11 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Return what to run, in the order of the tables, or this shard's part of it."""
     asked = {"both": (False, True), "off": (False,), "on": (True,)}[options.layer_norm]
-    limit, (i, n) = memory_limit(options), options.shard
+    limits = {"memory_limit": memory_limit(options), "time_limit": options.time_limit}
+    i, n = options.shard
     chosen = [find(name) for name in options.implementation]
     found = [
-        Job(
-            "bench",
-            subject.name,
-            (subject.name,),
-            case,
-            dtype,
-            options.device,
-            layer_norms,
-            memory_limit=limit,
-            time_limit=options.time_limit,
-        )
+        Job("bench", subject.name, (subject.name,), case, dtype, options.device, layer_norms, **limits)
         for dtype in options.dtype
         for case in cases(options)
         for subject in chosen
@@ -126,37 +111,15 @@ def timed(subject: Subject, case: Case, options: argparse.Namespace) -> bool:
     return options.every_form or subject.name not in FORMS or case.name in FORMS_ON
 
 
-def completed(
-    rows: Sequence[Mapping[str, Any]],
-    standing: trust.Standing,
-    ceilings: Mapping[str, Mapping[str, Any]],
-    taken: float | None,
-) -> list[dict[str, Any]]:
-    """Return rows with the verification that they rest on, shares of the hardware's ceilings, and cores taken."""
-    found = []
-    for row in rows:
-        whole = dict(row) | {"verify": standing.word, "verify_rows": standing.rows, "taken_cores": taken}
-        if row["status"] == "ok" and row["dtype"] in ceilings:
-            whole |= hardware.share(row, ceilings[row["dtype"]])
-        found.append(whole)
-    return found
-
-
 def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[Planned]) -> dict[str, dict[str, Any]]:
     """Return the hardware's ceilings by dtype, and keep them among the results, if anything is to be timed."""
     dtypes = [d for d in options.dtype if any(p.runs and p.job.dtype == d for p in todo)]
     if not dtypes:
         return {}
-    rows = hardware.ceilings_apart(options.device, dtypes)
+    # In a process of its own, which takes its memory with it.
+    rows = children.rows_of("suite.timing.ceilings", options.device, *dtypes, one_thread=False).to_dict("records")
     table("hardware").put(folder, rows, torch.device(options.device))
     return {row["dtype"]: row for row in rows}
-
-
-def batched_cuda_cases(todo: Sequence[Planned]) -> Iterator[tuple[Case, str]]:
-    """Yield each case that has Triton's kernels run, with its arithmetic."""
-    for p in todo:
-        if p.runs and "batched_cuda" in p.job.subjects:
-            yield from ((replace(p.job.case, layer_norm=on), p.job.dtype) for on in p.job.layer_norms)
 
 
 def sweep(options: argparse.Namespace, console: Console) -> int:
@@ -174,7 +137,8 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
     log.unlink(missing_ok=True)
     done: list[Planned] = []
     try:
-        precompile(batched_cuda_cases(todo), torch.device(options.device))
+        interested = [p.job for p in todo if p.runs and "batched_cuda" in p.job.subjects]
+        precompile([(case, job.dtype) for job in interested for case in job.cases], torch.device(options.device))
         ceilings = measured_ceilings(options, folder, todo)
         with display([p.job for p in todo], [p.seconds for p in todo], console) as shown:
             for p in todo:
@@ -182,15 +146,14 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
                 others.cores()
                 rows = outcome(p, folder, log)
                 if rows:
-                    whole = completed(rows, p.standing, ceilings, others.taken(p.job.torch_device))
+                    taken = others.taken(p.job.torch_device)
+                    rests = {"verify": p.standing.word, "verify_rows": p.standing.rows, "taken_cores": taken}
+                    whole = [row | rests | hardware.share(row, ceilings) for row in rows]
                     table("bench").put(folder, whole, p.job.torch_device, options.part)
                 shown.end(p.job, rows)
                 done.append(p)
     except KeyboardInterrupt:
-        say(
-            console,
-            f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.",
-        )
+        say(console, f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.")
     wrong = conclude(options, folder, done, console)
     return 130 if len(done) < len(todo) else int(wrong)
 
@@ -202,9 +165,8 @@ def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned],
     here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
     for title, view in bench_view(here).items():
         view.show(title, console)
-    where = (
-        f"{table('bench').path(folder, options.part)}; nox -s report merges it" if options.part else folder / "bench.md"
-    )
+    part = f"{table('bench').path(folder, options.part)}; nox -s report merges it"
+    where = part if options.part else folder / "bench.md"
     say(console, f"\nTables: {where}\nReport: {whole}")
     say(console, conclusion(here))
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
@@ -235,14 +197,10 @@ def conclusion(rows: pd.DataFrame) -> str:
     """Return the last lines: what went wrong, what other processes slowed, and the answer."""
     if rows.empty:
         return "No rows."
-    lines = []
-    wrong = int(rows["status"].str.startswith(WRONG).sum())
-    lines += [f"{wrong} of {len(rows)} rows went wrong; bench.md says how."] * bool(wrong)
     counted = without_busy(rows)
-    busy = int((counted["status"] != rows["status"]).sum())
-    lines += [
-        f"{busy} of {len(rows)} rows were made while other processes kept cores busy: marked, and not counted."
-    ] * bool(busy)
+    wrong, busy = rows["status"].str.startswith(WRONG).sum(), (counted["status"] != rows["status"]).sum()
+    marked = f"{busy} of {len(rows)} rows were made while other processes kept cores busy: marked, and not counted."
+    lines = [f"{wrong} of {len(rows)} rows went wrong; bench.md says how."] * bool(wrong) + [marked] * bool(busy)
     return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 

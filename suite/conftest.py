@@ -19,7 +19,7 @@ from suite.checks.definition.paper import MODELS
 from suite.checks.faults.compiled_faults import COMPILED_FAULTS
 from suite.checks.faults.faults import FAULTS
 from suite.checks.faults.rewrites import REWRITES
-from suite.checks.kernels.precompile import precompile
+from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify_summary
 from suite.shared import machine

@@ -84,11 +84,7 @@ class Job:
         changed = [
             f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)
         ]
-        return self.about(case, self.subject) | {
-            "shortened": ", ".join(changed),
-            "tokens": case.tokens,
-            "pass": name,
-        }
+        return self.about(case, self.subject) | {"shortened": ", ".join(changed), "tokens": case.tokens, "pass": name}
 
     def rows(self, cases: Sequence[Case], status: str) -> list[Row]:
         """Return rows of the benchmark without figures, which say why there are none."""

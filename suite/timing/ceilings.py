@@ -1,17 +1,17 @@
 """What the hardware allows: rates measured once a run, and how near a row comes to the one that bounds it."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from suite.shared import arithmetic
 from suite.shared.arithmetic import dtype_of
-from suite.shared.children import Row, leave, rows_of
+from suite.shared.children import leave
 from suite.shared.stopwatch import Stopwatch, Work, stopwatch
 
 #: The side of the square matrices grows until their product takes so long, or up to the largest.
@@ -21,12 +21,8 @@ COPIED = 256 << 20
 #: A rate is the best of rounds for so many seconds, of which there are at least so many.
 SECONDS, LEAST = 0.5, 3
 
-
-class Product(NamedTuple):
-    """A way to a square matrix's product with itself: of returns what makes it."""
-
-    name: str
-    of: Callable[[Tensor], Work]
+#: What makes a product of a matrix.
+Product = Callable[[Tensor], Work]
 
 
 def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
@@ -37,28 +33,32 @@ def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
     target = torch.empty_like(source)
     copy = best(watch, lambda: target.copy_(source))
     return {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | max(
-        (rate for way in products(device, dtype) for rate in rates(watch, way, device, dtype)),
+        (
+            rate | {"product": name}
+            for name, of in products(device, dtype).items()
+            for rate in rates(watch, of, device, dtype)
+        ),
         key=lambda rate: rate["multiply_adds_per_s"],
     )
 
 
-def products(device: torch.device, dtype: str) -> list[Product]:
-    """Return the ways to a product of matrices whose best is the ceiling.
+def products(device: torch.device, dtype: str) -> dict[str, Product]:
+    """Return by name the ways to a square matrix's product with itself, the best of which is the ceiling.
 
     On a CPU torch multiplies float32 by one library and runs its LSTM by another, oneDNN, that may be twice as fast.
     """
-    found = [Product("torch.mm", lambda a: partial(torch.mm, a, a, out=torch.empty_like(a)))]
+    found: dict[str, Product] = {"torch.mm": lambda a: partial(torch.mm, a, a, out=torch.empty_like(a))}
     if device.type == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
-        found.append(Product("oneDNN", lambda a: partial(torch.nn.functional.linear, a.to_mkldnn(), a.to_mkldnn())))
+        found["oneDNN"] = lambda a: partial(torch.nn.functional.linear, a.to_mkldnn(), a.to_mkldnn())
     return found
 
 
-def rates(watch: Stopwatch, way: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:
+def rates(watch: Stopwatch, of: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:
     """Yield the rate of a product at sides that grow until it takes long."""
     side, seconds = SMALLEST, 0.0
     while seconds < LONG and side <= LARGEST:
-        seconds = best(watch, way.of(torch.ones(side, side, dtype=dtype_of(dtype), device=device)))
-        yield {"multiply_adds_per_s": side**3 / seconds, "side": side, "product": way.name}
+        seconds = best(watch, of(torch.ones(side, side, dtype=dtype_of(dtype), device=device)))
+        yield {"multiply_adds_per_s": side**3 / seconds, "side": side}
         side *= 2
 
 
@@ -71,18 +71,15 @@ def best(watch: Stopwatch, work: Work) -> float:
     return min(rounds)
 
 
-def ceilings_apart(device: str, dtypes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the ceilings by dtype, measured in a process of its own, which takes its memory with it."""
-    rows: list[Row] = rows_of("suite.timing.ceilings", device, *dtypes, one_thread=False).to_dict("records")
-    return rows
-
-
-def share(row: Mapping[str, Any], ceiling: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a timed row comes to beside the ceilings.
+def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a row comes to beside the ceilings, by dtype; nothing if it has no figures, or none to stand beside.
 
     The bound is the longer of two times: that of its multiply-adds at the rate of a large product, and that of the
     bytes it moves at least at the rate of a large copy. The share is the bound over the measured time.
     """
+    ceiling = ceilings.get(row["dtype"])
+    if ceiling is None or row["status"] != "ok":
+        return {}
     compute = row["multiply_adds"] / ceiling["multiply_adds_per_s"]
     memory = row["least_bytes"] / ceiling["bytes_per_s"]
     return {

@@ -204,12 +204,14 @@ def test_least_bytes_are_what_must_move_once() -> None:
 
 
 def test_the_share_is_of_the_bound_that_holds() -> None:
-    ceiling = {"multiply_adds_per_s": 1e9, "bytes_per_s": 1e8}
-    row = {"multiply_adds": 5e8, "least_bytes": 1e7, "median_s": 1.0}
+    ceiling = {"float32": {"multiply_adds_per_s": 1e9, "bytes_per_s": 1e8}}
+    row = {"multiply_adds": 5e8, "least_bytes": 1e7, "median_s": 1.0, "status": "ok", "dtype": "float32"}
     assert hardware.share(row, ceiling) == {"multiply_adds_per_s": 5e8, "bound": "compute", "share": 0.5}
     assert hardware.share(row | {"least_bytes": 8e7}, ceiling) == {
         "multiply_adds_per_s": 5e8, "bound": "memory", "share": 0.8,
     }  # fmt: skip
+    assert hardware.share(row | {"status": "time-out: 9 s"}, ceiling) == {}
+    assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
 
 
 class Told:
@@ -225,11 +227,11 @@ class Told:
 
 
 def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.MonkeyPatch) -> None:
-    def takes(name: str, *seconds: float) -> hardware.Product:
+    def takes(*seconds: float) -> hardware.Product:
         told = iter(seconds)
-        return hardware.Product(name, lambda a: partial(float, next(told)))
+        return lambda a: partial(float, next(told))
 
-    ways = [takes("slow", 0.004, 0.06), takes("fast", 0.002, 0.01, 0.2)]
+    ways = {"slow": takes(0.004, 0.06), "fast": takes(0.002, 0.01, 0.2)}
     monkeypatch.setattr(hardware, "COPIED", 1 << 10)
     monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
     monkeypatch.setattr(hardware, "stopwatch", lambda device: Told())
@@ -240,13 +242,13 @@ def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.M
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 def test_every_way_to_the_ceiling_multiplies_and_onednn_is_among_them() -> None:
-    assert [way.name for way in hardware.products(CPU, "float32")] == ["torch.mm", "oneDNN"]
+    assert list(hardware.products(CPU, "float32")) == ["torch.mm", "oneDNN"]
     a = torch.rand(33, 33)
-    for way in hardware.products(CPU, "float32"):
-        product = way.of(a)()
+    for name, of in hardware.products(CPU, "float32").items():
+        product = of(a)()
         assert isinstance(product, torch.Tensor)
         product = product.to_dense() if product.is_mkldnn else product
-        wanted = a @ a if way.name == "torch.mm" else a @ a.T
+        wanted = a @ a if name == "torch.mm" else a @ a.T
         torch.testing.assert_close(product, wanted)
 
 

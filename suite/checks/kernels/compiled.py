@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -20,8 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
+import torch
+
+from impls import why_unavailable
 from impls.registry import dtype_name
+from suite.checks.kernels.launched import launched
 from suite.shared import bound
+from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.children import leave
 
@@ -47,38 +52,25 @@ CAPABILITIES = (80, 86, 89, 90, 100, 120)
 SOME_CAPABILITIES = (86,)
 
 
-class Arithmetic(NamedTuple):
-    """How products are made."""
-
-    name: str
-    dtype: str  # of the parameters
-    precision: str  # Triton's, of float32 products
-
-
-BFLOAT16 = Arithmetic("bfloat16", "bfloat16", "ieee")
-FLOAT16 = Arithmetic("float16", "float16", "ieee")
-TF32 = Arithmetic("tf32", "float32", "tf32")
-FLOAT32 = Arithmetic("float32", "float32", "ieee")
-
 #: (arithmetic, layer norm) that are compiled for every size and card,
-EVERYWHERE = ((BFLOAT16, False), (BFLOAT16, True), (TF32, False))
+EVERYWHERE = (("bfloat16", False), ("bfloat16", True), ("tf32", False))
 #: and (arithmetic, layer norm, capability) for char-ptb and for the largest that one launch takes. float16 takes of a
 #: card what bfloat16 takes, so one shows its instructions; float32's own products use no tensor cores, and a phase for
 #: norms holds no products, so the card with the fewest registers to spare shows both.
-ONCE = ((FLOAT16, False, 90), (TF32, True, 80), (FLOAT32, False, 80), (FLOAT32, True, 80))
+ONCE = (("float16", False, 90), ("tf32", True, 80), ("float32", False, 80), ("float32", True, 80))
 #: (size, arithmetic, layer norm) that are compiled for every card under a mask: each dtype.
 UNDER_A_MASK = (
-    *(("char-ptb, dropout", *what) for what in (*EVERYWHERE, (FLOAT16, False))),
+    *(("char-ptb, dropout", *what) for what in (*EVERYWHERE, ("float16", False))),
     *(("small, dropout", *what) for what in EVERYWHERE[:2]),
 )
 #: (size, arithmetic, layer norm) that `verify` compiles.
 SOME = (
-    ("char-ptb", BFLOAT16, True),
-    ("char-ptb", TF32, False),
-    ("B 1024", BFLOAT16, False),
-    ("small", BFLOAT16, True),
-    ("char-ptb, dropout", BFLOAT16, True),
-    ("small, dropout", BFLOAT16, False),
+    ("char-ptb", "bfloat16", True),
+    ("char-ptb", "tf32", False),
+    ("B 1024", "bfloat16", False),
+    ("small", "bfloat16", True),
+    ("char-ptb, dropout", "bfloat16", True),
+    ("small, dropout", "bfloat16", False),
 )
 
 #: The most a kernel may spill, in bytes a thread.
@@ -95,11 +87,6 @@ class Kernel(NamedTuple):
     given: tuple[str, ...]  # of each argument "None", "int", "float" or the dtype of a tensor
     constants: tuple[tuple[str, Any], ...]  # and options
 
-    @property
-    def masked(self) -> bool:
-        """Whether it takes a mask of g, whose scale is the one float that any takes."""
-        return "float" in self.given
-
 
 def chosen(everything: bool) -> dict[Kernel, str]:
     """Return what is compiled, each kernel once, with the first size that needs it."""
@@ -109,26 +96,18 @@ def chosen(everything: bool) -> dict[Kernel, str]:
     some = [(*what, capability) for what in SOME for capability in SOME_CAPABILITIES]
     found: dict[Kernel, str] = {}
     for size, arithmetic, layer_norm, capability in wanted if everything else some:
-        for kernel in listed((SIZES | MASKED)[size], arithmetic, capability, layer_norm):
-            if size in SIZES or kernel.masked:
+        case = replace((SIZES | MASKED)[size], layer_norm=layer_norm)
+        for kernel in kernels(case, arithmetic, capability, _card(capability)):
+            if size in SIZES or "float" in kernel.given:  # the one that any takes is the scale of a mask
                 found.setdefault(kernel, size)
     return found
 
 
-def listed(case: Case, arithmetic: Arithmetic, capability: int, layer_norm: bool) -> Iterator[Kernel]:
-    """Yield each kernel that forward and backward start at a case's sizes on the card of a capability."""
-    yield from kernels(replace(case, layer_norm=layer_norm), arithmetic, capability, _card(capability))
-
-
-def kernels(case: Case, arithmetic: Arithmetic, capability: int, card: "Card") -> Iterator[Kernel]:
+def kernels(case: Case, arithmetic: str, capability: int, card: "Card") -> Iterator[Kernel]:
     """Yield each kernel that forward and backward start at a case's sizes on a card."""
-    import torch
-
-    from suite.checks.kernels.launched import launched
-
-    found = launched(case, card, getattr(torch, arithmetic.dtype), arithmetic.precision)
+    found = launched(case, card, dtype_of(arithmetic), "tf32" if arithmetic == "tf32" else "ieee")
     for kernel, _, given, constants in (*found.forward, *found.backward):
-        described = arithmetic.name, capability, kernel.fn.__module__, kernel.fn.__name__
+        described = arithmetic, capability, kernel.fn.__module__, kernel.fn.__name__
         yield Kernel(*described, tuple(map(_type, given)), tuple(constants.items()))
 
 
@@ -147,7 +126,6 @@ def _type(value: Any) -> str:
 
 def build(kernel: Kernel) -> Any:
     """Compile one kernel as a launch on the card does, by way of Triton's cache, and return it."""
-    import torch
     import triton
     from triton.backends.compiler import GPUTarget
 
@@ -218,17 +196,38 @@ def complaints(row: Any) -> list[str]:
     return found
 
 
-def workers() -> int:
-    """Return how many processes compile: one a core that this process may use, at most 16."""
+def pool() -> ProcessPoolExecutor:
+    """Return the processes that compile: one a core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores)
+    return ProcessPoolExecutor(min(16, cores), get_context("spawn"), bound.killed_with, (os.getpid(),))
+
+
+def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
+    """Compile what `batched_cuda` starts at cases' sizes, each in an arithmetic; nothing where it does not run.
+
+    A launch finds it in Triton's cache. What it does not find it compiles, one kernel after the other: minutes of one
+    core for a first verification.
+    """
+    if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
+        return
+    from impls.batched_cuda.tiles import Card
+
+    major, minor = torch.cuda.get_device_capability(device)
+    card = Card.of(device)
+    wanted = dict.fromkeys(k for case, arithmetic in pairs for k in kernels(case, arithmetic, 10 * major + minor, card))
+    with pool() as workers:
+        list(workers.map(_build, wanted))
+
+
+def _build(kernel: Kernel) -> None:
+    build(kernel)  # which stays in the cache; the pool need not bring it back
 
 
 def main(path: Path, everything: bool) -> None:
     """Compile, and leave the rows."""
     kernels = chosen(everything)
-    with ProcessPoolExecutor(workers(), get_context("spawn"), bound.killed_with, (os.getpid(),)) as pool:
-        for size, row in zip(kernels.values(), pool.map(compiled, kernels), strict=True):
+    with pool() as workers:
+        for size, row in zip(kernels.values(), workers.map(compiled, kernels), strict=True):
             leave(path, {"size": size, **row})
 
 

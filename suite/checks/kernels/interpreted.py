@@ -42,10 +42,7 @@ def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DR
     two_steps = 2 * 40 * case.B * case.H * dtype.itemsize
     found = []
     for alone in (tiles.ALONE, 0):
-        with (
-            limited(device.type, forward=two_steps, backward=two_steps),
-            mock.patch.object(tiles, "ALONE", alone),
-        ):
+        with limited(device.type, forward=two_steps, backward=two_steps), mock.patch.object(tiles, "ALONE", alone):
             found.append(compare(implementation(NAME), case, dtype, device, draws=draws)[0])
     return max(found, key=lambda verdict: verdict.ratio)
 
@@ -80,8 +77,5 @@ def verdict(row: Any) -> Verdict:
 
 
 if __name__ == "__main__":
-    from suite.checks.kernels.interpreter import patch_language_once  # imports Triton
-
-    patch_language_once()
     for row in rows(everything=sys.argv[2:] == ["all"]):
         leave(Path(sys.argv[1]), row)

@@ -17,7 +17,6 @@ from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import Launch, launched
-from suite.checks.kernels.precompile import precompile
 from suite.conftest import Keep, Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
 from suite.shared.children import rows_of
@@ -142,11 +141,11 @@ def test_a_launch_finds_what_was_compiled_before(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr("suite.checks.kernels.precompile.why_unavailable", lambda *what: None)
+    monkeypatch.setattr(ahead, "why_unavailable", lambda *what: None)
     monkeypatch.setattr(Card, "of", lambda device: H100)
-    precompile([(PRECOMPILED, "float16")], torch.device("cuda"))
+    ahead.precompile([(PRECOMPILED, "float16")], torch.device("cuda"))
     made = set(tmp_path.rglob("*.cubin"))
-    kernels = set(ahead.kernels(PRECOMPILED, ahead.FLOAT16, 90, H100))
+    kernels = set(ahead.kernels(PRECOMPILED, "float16", 90, H100))
     assert len(made) == len(kernels) > 1
     for kernel in kernels:
         ahead.build(kernel)

@@ -9,28 +9,9 @@ import torch
 
 from impls import why_unavailable
 from impls.registry import IMPLS, Impl
+from suite.checks.module import capability_checks as checks
 from suite.checks.module import ranks
-from suite.checks.module.capability_checks import (
-    STEPS,
-    Check,
-    autocast,
-    checkpointing,
-    compile_fullgraph,
-    copied,
-    cuda_graph,
-    deepcopied_and_pickled,
-    ensemble,
-    export,
-    functional,
-    jacobian,
-    long_sequence,
-    packed_sequences,
-    recurrent_dropout,
-    saved_as_safetensors,
-    saved_weights_only,
-    second_derivative,
-    threads,
-)
+from suite.checks.module.capability_checks import STEPS, Check
 
 
 @dataclass(frozen=True)
@@ -97,23 +78,23 @@ _NOT_UNDER_FUNC = {
 _HOLDS = _refusals(lambda impl: impl.hand_written, r"The peak holds \d+\.\d times the output")
 
 CAPABILITIES = (
-    Capability("packed sequences", packed_sequences),
-    Capability("recurrent dropout", recurrent_dropout),
-    Capability("autocast to bfloat16", autocast(torch.bfloat16)),
-    Capability("autocast to float16", autocast(torch.float16), _NOT_IN_HALF),
-    Capability("second derivative", second_derivative, _NO_SECOND),
-    Capability("torch.compile, fullgraph", compile_fullgraph),
-    Capability("torch.export and a reload, any batch", export),
-    Capability("torch.func.functional_call, grad", functional, _NOT_UNDER_FUNC),
-    Capability("torch.func.vmap over an ensemble", ensemble, _NOT_UNDER_FUNC),
-    Capability("torch.func.jacrev", jacobian, _NOT_UNDER_FUNC),
-    Capability("gradient checkpointing", checkpointing),
-    Capability("CUDA graph capture", cuda_graph, devices=("cuda",)),
-    Capability("deepcopy and pickle", copied(deepcopied_and_pickled)),
-    Capability("torch.load, weights_only", copied(saved_weights_only)),
-    Capability("safetensors", copied(saved_as_safetensors)),
-    Capability(f"T of {STEPS:,}, memory for the output alone", long_sequence, _HOLDS),
-    Capability("threads", threads),
+    Capability("packed sequences", checks.packed_sequences),
+    Capability("recurrent dropout", checks.recurrent_dropout),
+    Capability("autocast to bfloat16", checks.autocast(torch.bfloat16)),
+    Capability("autocast to float16", checks.autocast(torch.float16), _NOT_IN_HALF),
+    Capability("second derivative", checks.second_derivative, _NO_SECOND),
+    Capability("torch.compile, fullgraph", checks.compile_fullgraph),
+    Capability("torch.export and a reload, any batch", checks.export),
+    Capability("torch.func.functional_call, grad", checks.functional, _NOT_UNDER_FUNC),
+    Capability("torch.func.vmap over an ensemble", checks.ensemble, _NOT_UNDER_FUNC),
+    Capability("torch.func.jacrev", checks.jacobian, _NOT_UNDER_FUNC),
+    Capability("gradient checkpointing", checks.checkpointing),
+    Capability("CUDA graph capture", checks.cuda_graph, devices=("cuda",)),
+    Capability("deepcopy and pickle", checks.copied(checks.deepcopied_and_pickled)),
+    Capability("torch.load, weights_only", checks.copied(checks.saved_weights_only)),
+    Capability("safetensors", checks.copied(checks.saved_as_safetensors)),
+    Capability(f"T of {STEPS:,}, memory for the output alone", checks.long_sequence, _HOLDS),
+    Capability("threads", checks.threads),
     Capability("DistributedDataParallel", ranks.data_parallel, ranks=True),
     Capability("fully_shard", ranks.sharded, ranks=True),
 )
