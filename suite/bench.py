@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from impls import names, registry
+from impls import names
 from suite import report
 from suite.checks.kernels.compiled import precompile
 from suite.pages.bench_tables import answer, bench_view, without_busy
@@ -67,7 +67,7 @@ def shard(text: str) -> tuple[int, int]:
 def choose(options: argparse.Namespace) -> None:
     """Fill in what was not said."""
     gpu = torch.device(options.device).type == "cuda"
-    quick = [s.name for s in subjects() if s.name not in names() or not registry.find(s.name).compiles_each_size]
+    quick = [s.name for s in subjects() if not s.compiles_each_size]
     if options.everything:
         options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
     complete = options.everything or gpu

@@ -18,7 +18,7 @@ from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import TABLES, table
 from suite.shared.words import made_on
 
-PAGES: tuple[Page, ...] = tuple(import_module(f"suite.pages.{table.name}").PAGE for table in TABLES)
+PAGES: tuple[Page, ...] = tuple(import_module(f"suite.pages.{name}").PAGE for name in TABLES)
 
 
 def machines(results: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from types import ModuleType
 import torch
 from rich.console import Console
 
-from impls import names, registry
+from impls import registry
 from suite import report
 from suite.shared.arithmetic import dtype_of, why_not
 from suite.shared.cases import OF_ONE_LENGTH, Case
@@ -83,16 +83,12 @@ class Options(argparse.Namespace):
         device, torch_dtype = torch.device(self.device), dtype_of(dtype)
         if why_not(dtype, device) is not None:
             return []
-        wanted = self.implementation or [s.name for s in subjects() if compiling or not _compiles(s.name)]
+        wanted = self.implementation or [s.name for s in subjects() if compiling or not s.compiles_each_size]
         if self.layer_norm == "default" and layer_norm:
             compared = (registry.resolve("auto", device, torch_dtype).name, LABML.name)
             wanted = [name for name in wanted if name in compared]
         able = [s for s in map(find, wanted) if layer_norm in s.layer_norms]
         return [s for s in able if s.why_unavailable(device, torch_dtype) is None]
-
-
-def _compiles(name: str) -> bool:
-    return name in names() and registry.find(name).compiles_each_size
 
 
 def study(name: str, options: Options, console: Console) -> bool:

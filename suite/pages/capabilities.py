@@ -6,14 +6,14 @@ from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet
 
 
-def capability_matrix(rows: pd.DataFrame) -> tuple[Sheet, list[str]]:
-    """Return the matrix, and the reasons that its cells number from 1."""
+def matrix(rows: pd.DataFrame) -> list[Part]:
+    """Return the matrix and below it the reasons that its cells number, without what a star would do to a list."""
     reasons: list[str] = []
     lines = []
     for capability, group in rows.groupby("capability", sort=False):
         found = group[["implementation", "outcome", "reason"]].to_numpy()
         lines.append({"": capability} | {f"`{name}`": _cell(word, reason, reasons) for name, word, reason in found})
-    return Sheet(lines), reasons
+    return [Sheet(lines), "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
 
 
 def _cell(outcome: str, reason: object, reasons: list[str]) -> str:
@@ -25,10 +25,4 @@ def _cell(outcome: str, reason: object, reasons: list[str]) -> str:
     return f"{outcome} ({reasons.index(reason) + 1})"
 
 
-def matrix_parts(rows: pd.DataFrame) -> list[Part]:
-    """Return the matrix and below it its reasons, without what a star would do to a list."""
-    matrix, reasons = capability_matrix(rows)
-    return [matrix, "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
-
-
-PAGE = Page("capabilities", lambda rows: {"matrix": matrix_parts(rows)})
+PAGE = Page("capabilities", lambda rows: {"matrix": matrix(rows)})

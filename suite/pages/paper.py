@@ -1,6 +1,6 @@
 """The page of the paper's parameter counts: rows of paper.csv, one line for each model and for each way to count."""
 
-from functools import partial
+import math
 
 import pandas as pd
 
@@ -20,13 +20,9 @@ BOOKKEEPING: dict[str, dict[str, int]] = {
 }
 
 
-def _given(size: str, row: pd.Series) -> float | None:
-    return row[size] or None  # an LSTM has no S and no Z
-
-
 MODELS: Columns = {
     "model": "model",
-    **{size: (partial(_given, size), count) for size in "IHSZL"},
+    **{size: (size, count) for size in "IHSZL"},
     "outputs": ("outputs", count),
     "paper, M": ("paper_millions", "{:.2f}".format),
     "ours, M": ("parameters", millions),
@@ -49,7 +45,8 @@ def bookkeeping_table(rows: pd.DataFrame) -> Sheet:
 def _values(rows: pd.DataFrame) -> Values:
     missed = rows[rows["verdict"] == "missed"]
     known = "\n".join(f"- {model}: {miss}" for model, miss in zip(missed["model"], missed["miss"], strict=True))
-    return {"models": Sheet.of(rows, MODELS), "missed": known, "ways": bookkeeping_table(rows)}
+    models = Sheet.of(rows.replace({"S": 0, "Z": 0}, math.nan), MODELS)  # an LSTM has neither
+    return {"models": models, "missed": known, "ways": bookkeeping_table(rows)}
 
 
 PAGE = Page("paper", _values)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl, dtype_name
 from suite.pages.bench_tables import interval, packed_answer, without_busy
-from suite.pages.capabilities import matrix_parts
+from suite.pages.capabilities import matrix
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
@@ -92,7 +92,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
     return {
         "speed": [f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)", made_on(rows)],
         "ladder": [ladder(pd.concat(can), rows), about],
-        "capabilities": matrix_parts(own) if len(own) else [],
+        "capabilities": matrix(own) if len(own) else [],
     }
 
 

@@ -67,12 +67,6 @@ class Sheet:
         columns = self.columns
         return [{column: self.text(line, column) for column in columns} for line in self.lines]
 
-    def number(self, line: Mapping[str, Any], column: str) -> float | None:
-        """Return what a cell of figures is sorted by, None where it has none."""
-        value = line.get(column)
-        value = value[0] if isinstance(value, tuple) else value
-        return None if value is None or isinstance(value, str) or pd.isna(value) else float(value)
-
     def markdown(self) -> str:
         """Return the table in Markdown, columns of figures to the right."""
         rule = ["---:" if column in self.formats else "---" for column in self.columns]
@@ -90,9 +84,10 @@ class Sheet:
     def _cell(self, line: Mapping[str, Any], column: str, inline: Format) -> str:
         if column not in self.formats:
             return f"<td>{inline(self.text(line, column))}</td>"
+        value: Any = line.get(column)
+        value = value[0] if isinstance(value, tuple) else value
         # What has no figure, as it ran out of time perhaps, comes after all that have one.
-        number = self.number(line, column)
-        order = "Infinity" if number is None or math.isinf(number) else f"{number:.12g}"
+        order = "Infinity" if isinstance(value, str) or _none(value) or math.isinf(value) else f"{value:.12g}"
         return f'<td data-order="{order}">{inline(self.text(line, column))}</td>'
 
     def show(self, title: str, console: Console) -> None:

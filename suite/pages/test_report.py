@@ -173,9 +173,8 @@ def test_a_table_sorts_by_its_numbers_and_shows_them_in_words() -> None:
     sheet = Sheet([*lines, {"name": "e", "time": float("nan"), "none": None}], {"time": three, "run": str, "none": str})
     assert sheet.columns == ["name", "time", "run"]
     assert [line["time"] for line in sheet.words()] == ["1,234", "time-out", "-", "-"]
-    assert [sheet.number(line, "run") for line in lines] == [3, None, None]
     assert "| --- | ---: | ---: |" in sheet.markdown()
-    assert re.findall(r'data-order="(.*?)"', sheet.html())[:4] == ["1234.5", "3", "Infinity", "Infinity"]
+    assert re.findall(r'data-order="(.*?)"', sheet.html()) == ["1234.5", "3", *["Infinity"] * 6]
 
 
 def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +204,7 @@ def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, mon
 
 
 #: A new table has rows from its first verification on.
-FILLED = [table.name for table in TABLES if any(RESULTS.glob(f"*/{table.name}.csv"))]
+FILLED = [name for name in TABLES if any(RESULTS.glob(f"*/{name}.csv"))]
 
 
 @pytest.mark.parametrize("name", FILLED)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,14 +41,6 @@ def _worst(rows: pd.DataFrame) -> float | str | None:
     return f"{ratio:.2f} FAIL" if (rows["verdict"] == "FAIL").any() else ratio
 
 
-def sentences(rows: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Yield a sentence for each other thing that was checked."""
-    if "faults" in rows:
-        yield faults_lead(rows["faults"])
-    if (paper := rows.get("paper")) is not None:
-        yield f"{(paper['verdict'] == 'matched').sum()} of the paper's {len(paper)} parameter counts matched."
-
-
 def not_run(reasons: Mapping[str, int]) -> Sheet:
     """Return a line for each reason why tests were not run, with their number, and one for a missing GPU or dtype."""
     counts: Counter[str] = Counter()
@@ -77,9 +69,11 @@ def say(
     verify = rows.get("verify", pd.DataFrame())
     if len(verify) and len(table := checked(verify)):
         table.show("Worst error against the equation, as a multiple of what is allowed", console)
-    text = " ".join(sentences(rows))
-    if text:
-        console.print(f"\n{text}\n", highlight=False)
+    said = [faults_lead(rows["faults"])] if "faults" in rows else []
+    if (paper := rows.get("paper")) is not None:
+        said += [f"{(paper['verdict'] == 'matched').sum()} of the paper's {len(paper)} parameter counts matched."]
+    if said:
+        console.print(f"\n{' '.join(said)}\n", highlight=False)
     if reasons:
         not_run(reasons).show("", console)
     if left_out:

@@ -31,22 +31,16 @@ def operator_calls(work: Callable[[], object]) -> int:
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     """Run work once and return the most that torch's allocator held above what it held before, in bytes."""
-    return _peak_on_cuda(work, device) if device.type == "cuda" else _peak_on_cpu(work)
-
-
-def _peak_on_cuda(work: Callable[[], object], device: torch.device) -> int:
+    if device.type != "cuda":
+        with _allocations() as events:
+            work()
+        return max(accumulate(events), default=0)
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     work()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
-
-
-def _peak_on_cpu(work: Callable[[], object]) -> int:
-    with _allocations() as events:
-        work()
-    return max(accumulate(events), default=0)
 
 
 def kept_bytes(work: Callable[[], object], device: torch.device) -> int:

@@ -104,19 +104,19 @@ class Table:
     def ordered(self, rows: pd.DataFrame, listed: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
         """Return rows as a file has them: by the columns of the key, the implementations down the ladder."""
         order: dict[str, Sequence[str]] = {**ORDER, **(listed or {})}
-        ranks: dict[str, pd.Series] = {}
-        for column in (c for c in self.key if c in rows):
-            values = rows[column]
+
+        def ranks(values: pd.Series) -> pd.Series:
+            column, words = str(values.name), values.astype(str)
             if column in self.newest_last:
-                known = list(values[::-1].astype(str).drop_duplicates())[::-1]
+                known = list(words[::-1].drop_duplicates())[::-1]
             elif column not in order and pd.api.types.is_numeric_dtype(values):
-                ranks[column] = values
-                continue
+                return values
             else:
-                known = list(dict.fromkeys([*order.get(column, ()), *values.astype(str)]))
-            ranks[column] = values.astype(str).map({value: place for place, value in enumerate(known)})
-        places = pd.DataFrame(ranks).sort_values(list(ranks), kind="stable").index if ranks else rows.index
-        in_order: pd.DataFrame = rows.loc[places].reset_index(drop=True)
+                known = list(dict.fromkeys([*order.get(column, ()), *words]))
+            return words.map({value: place for place, value in enumerate(known)})
+
+        key = [column for column in self.key if column in rows]
+        in_order: pd.DataFrame = rows.sort_values(key, key=ranks, kind="stable", ignore_index=True)
         return in_order
 
 
@@ -128,7 +128,7 @@ def stamp(device: torch.device) -> dict[str, Any]:
 def folder_of(results: Path, device: torch.device) -> Path:
     """Return the folder of this machine's results; ResultsError if rows of another one, or damaged ones, lie in it."""
     folder, here = results / machine.slug(device), pd.DataFrame([stamp(device)])
-    for each in TABLES:
+    for each in TABLES.values():
         _of_one_machine(each.path(folder), pd.concat([each.read(folder), here]))
     return folder
 
@@ -150,12 +150,9 @@ def _table(name: str, key: list[str], columns: dict[str, str], groups: tuple[str
 
 
 #: In the order that their pages are listed in.
-TABLES = tuple(_table(name, **declared) for name, declared in _DECLARED["tables"].items())
+TABLES = {name: _table(name, **declared) for name, declared in _DECLARED["tables"].items()}
 
 
 def table(name: str) -> Table:
-    """Return the table of that name; ValueError lists those there are."""
-    for found in TABLES:
-        if found.name == name:
-            return found
-    raise ValueError(f"table: expected one of {', '.join(table.name for table in TABLES)}; got {name!r}")
+    """Return the table of that name."""
+    return TABLES[name]

@@ -31,6 +31,7 @@ class Subject:
     #: Whether it takes packed sequences, and whether their cost follows the tokens.
     takes_packed: bool = True
     follows_tokens: bool = True
+    compiles_each_size: bool = False
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     least_numbers: Callable[[Case, bool], int] = Case.least_numbers
 
@@ -48,11 +49,12 @@ def _implementation(name: str) -> Subject:
         return compare(implementation(name), case, dtype, device, against=AGAINST, draws=DRAWS)
 
     def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
-        if registry.find(name).interpreted(device):
+        if impl.interpreted(device):
             return f"{name} would run in Triton's interpreter, whose speed says nothing."
         return why_unavailable(name, device, dtype)
 
-    return Subject(name, build, check, (False, True), why_not, follows_tokens=registry.find(name).packed)
+    impl = registry.find(name)
+    return Subject(name, build, check, (False, True), why_not, True, impl.packed, impl.compiles_each_size)
 
 
 def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:

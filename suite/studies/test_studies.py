@@ -230,7 +230,7 @@ def test_scaling_takes_subjects_in_turns_and_drops_the_slow(monkeypatch: pytest.
 def test_all_hyperlstms_start_alike(name: str) -> None:
     if find(name).why_unavailable(CPU, torch.float32) is not None:
         pytest.skip(f"{name} is not installed")
-    case, (ids, _) = replace(TINY, layer_norm=True), study_text.Streams.of(torch.arange(400) % TINY.I, 50, 2).window(0)
+    case, (ids, _) = replace(TINY, layer_norm=True), study_text.Streams(torch.arange(400) % TINY.I, 50, 2).window(0)
     one, other = (study_text.seeded(each, case)(ids, None)[0] for each in (name, "batched"))
     assert torch.allclose(one, other, atol=1e-5)
 
@@ -266,7 +266,7 @@ def test_bits_of_a_model_that_knows_nothing_are_those_of_its_classes() -> None:
 
 
 def test_windows_of_streams_follow_one_another_and_start_again() -> None:
-    streams = study_text.Streams.of(torch.arange(25), T=3, B=2)
+    streams = study_text.Streams(torch.arange(25), T=3, B=2)
     assert len(streams) == 3
     assert streams.window(0)[0].T.tolist() == [[0, 1, 2], [12, 13, 14]]
     assert streams.window(1)[0].T.tolist() == [[3, 4, 5], [15, 16, 17]]
@@ -284,7 +284,7 @@ def test_nothing_trains_on_the_text_held_out() -> None:
 def test_the_clock_of_training_stands_while_nothing_trains() -> None:
     train, held_out = study_text.parts(TINY.I)
     model = study_text.seeded("batched", TINY)
-    training = study_text.Trainer(model, study_text.Streams.of(train, 20, 8))
+    training = study_text.Trainer(model, study_text.Streams(train, 20, 8))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
     training.warm_up()
     assert training.steps == 0

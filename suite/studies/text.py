@@ -5,7 +5,7 @@ import math
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -113,17 +113,12 @@ def lstm_parameters(I: int, H: int, L: int) -> int:
     return sum(4 * H * (inputs + H + 2) for inputs in [I] + [H] * (L - 1))
 
 
-@dataclass(frozen=True)
 class Streams:
     """B streams of text side by side, each a stretch of its own, read in windows of T characters and then again."""
 
-    ids: Tensor  # [characters of a stream, B]
-    T: int
-
-    @classmethod
-    def of(cls, ids: Tensor, T: int, B: int) -> "Streams":
+    def __init__(self, ids: Tensor, T: int, B: int) -> None:
         """Cut ids [characters] into B streams; what is left over at the end goes."""
-        return cls(ids[: ids.numel() // B * B].view(B, -1).T.contiguous(), T)
+        self.ids, self.T = ids[: ids.numel() // B * B].view(B, -1).T.contiguous(), T  # [characters of a stream, B]
 
     def __len__(self) -> int:
         return (self.ids.shape[0] - 1) // self.T
@@ -150,26 +145,21 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
         yield job.row("curve", name, status=f"refused: {reason}")
         return
     train, held_out = parts(case.I)
-    training = Trainer(seeded(name, case).to(device, dtype), Streams.of(train.to(device), case.T, case.B))
+    training = Trainer(seeded(name, case).to(device, dtype), Streams(train.to(device), case.T, case.B))
     training.warm_up()
-    shared: dict[str, Any] = {
+    about: dict[str, Any] = {
         "parameters": sum(p.numel() for p in training.model.parameters()),
+        "width": training.model.softmax.in_features,
         "sha256": text(case.I).sha256,
+        "learning_rate": LEARNING_RATE,
+        "clip": CLIP,
+        "held_out_share": HELD_OUT,
     }
-    shared |= {"width": training.model.softmax.in_features}
-    shared |= {"learning_rate": LEARNING_RATE, "clip": CLIP, "held_out_share": HELD_OUT}
     for share in (0.0, *CHECKPOINTS):
         training.until(job.seconds * share)
-        bits = bits_per_character(training.model, held_out.to(device))
-        yield job.row(
-            "curve",
-            name,
-            seconds=training.seconds,
-            steps=training.steps,
-            characters=training.steps * case.T * case.B,
-            bits=bits,
-            **shared,
-        )
+        bits, characters = bits_per_character(training.model, held_out.to(device)), training.steps * case.T * case.B
+        done = {"seconds": training.seconds, "steps": training.steps, "characters": characters, "bits": bits}
+        yield job.row("curve", name) | about | done
 
 
 class Trainer:
@@ -212,19 +202,13 @@ def bits_per_character(model: CharModel, ids: Tensor) -> float:
 
     A HyperLSTM reads with the fastest implementation, whatever it trains with: all compute one function.
     """
-    recurrent = model.recurrent
-    own = recurrent.impl if isinstance(recurrent, HyperLSTM) else ""
-    streams = Streams.of(ids, 50, READERS)
+    reader, streams = copy.deepcopy(model).eval(), Streams(ids, 50, READERS)
+    if isinstance(reader.recurrent, HyperLSTM):
+        reader.recurrent.impl = "auto"
     total, state = 0.0, None
-    model.eval()
-    if isinstance(recurrent, HyperLSTM):
-        recurrent.impl = "auto"
     with torch.no_grad():
         for step in range(len(streams)):
             window, following = streams.window(step)
-            logits, state = model(window, state)
+            logits, state = reader(window, state)
             total += nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten()).item()
-    if isinstance(recurrent, HyperLSTM):
-        recurrent.impl = own
-    model.train()
     return total / len(streams) / math.log(2)

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from torch import nn
 
-from impls import names, registry
 from suite.shared import measure, pairing, work
 from suite.shared.cases import Case
 from suite.shared.children import leave
@@ -204,10 +203,8 @@ def predicted(bench: Bench, step: work.Pass) -> float:
 
 def calls_per_step(bench: Bench, step: work.Pass) -> float:
     """Return how many operators are called on top for one step more: what comes with every step."""
-    job = bench.job
     # Two rows say as much as all, but for what would compile anew.
-    compiles = job.subject in names() and registry.find(job.subject).compiles_each_size
-    rows = bench.case.B if compiles else 2
+    rows = bench.case.B if find(bench.job.subject).compiles_each_size else 2
 
     def calls(T: int) -> int:
         x = work.repeated(bench.x, T, rows)

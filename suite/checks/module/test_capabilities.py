@@ -13,7 +13,8 @@ from suite.checks.module import capability_checks, ranks
 from suite.checks.module.capabilities import CAPABILITIES, Capability, Outcome, outcome
 from suite.checks.module.capability_checks import Check
 from suite.conftest import Keep
-from suite.pages.capabilities import capability_matrix
+from suite.pages.capabilities import matrix
+from suite.pages.sheets import Sheet
 from suite.shared.children import rows_of
 
 CPU = torch.device("cpu")
@@ -115,7 +116,8 @@ def test_a_wrong_number_is_a_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cells_share_numbered_reasons() -> None:
     rows = [("a", "naive", "pass", None), ("a", "batched", "no", "Why."), ("b", "naive", "not run", "Why.")]
     columns = ["capability", "implementation", "outcome", "reason"]
-    matrix, reasons = capability_matrix(pd.DataFrame(rows, columns=columns))
-    assert [line["`naive`"] for line in matrix.words()] == ["pass", "not run (1)"]
-    assert [line["`batched`"] for line in matrix.words()] == ["no (1)", "-"]
-    assert reasons == ["Why."]
+    sheet, reasons = matrix(pd.DataFrame(rows, columns=columns))
+    assert isinstance(sheet, Sheet)
+    assert [line["`naive`"] for line in sheet.words()] == ["pass", "not run (1)"]
+    assert [line["`batched`"] for line in sheet.words()] == ["no (1)", "-"]
+    assert reasons == "1. Why."
