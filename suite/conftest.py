@@ -35,7 +35,7 @@ ROW = "row"
 LISTED: dict[str, dict[str, list[str]]] = {
     "faults": {"edit": [edited.name for edited in (*FAULTS, *COMPILED_FAULTS, *REWRITES)]},
     "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
-    "paper": {"model": [model.name for model in MODELS]},
+    "paper": {"model": [one.model for one in MODELS]},
 }
 #: Tables of what is checked on the CPU wherever all else is.
 ON_CPU = ("faults",)

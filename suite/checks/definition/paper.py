@@ -17,7 +17,7 @@ META = torch.device("meta")
 class Model:
     """One row of the paper's tables; S and Z are 0 for an LSTM."""
 
-    name: str
+    model: str
     table: int
     I: int
     H: int
@@ -26,7 +26,7 @@ class Model:
     L: int
     layer_norm: bool
     outputs: int  # of the softmax layer, or of the mixture density layer that handwriting has in its place
-    millions: str  # as printed
+    paper_millions: str  # as printed
 
     def parts(self) -> dict[str, int]:
         """Return how many parameters each part of the model has, and each part that it might have had."""
@@ -48,18 +48,14 @@ class Model:
         """Return the row of the page."""
         parts = self.parts()
         parameters = sum(parts[part] for part in COUNTED)
-        matched = millions(parameters) == self.millions
+        missed = millions(parameters) != self.paper_millions
         return {
-            "model": self.name,
-            "table": self.table,
-            **{size: getattr(self, size) for size in "IHSZL"},
+            **vars(self),
             "layer_norm": "on" if self.layer_norm else "off",
-            "outputs": self.outputs,
-            "paper_millions": self.millions,
             "parameters": parameters,
-            "verdict": "matched" if matched else "missed",
+            "verdict": "missed" if missed else "matched",
             **parts,
-            "miss": "" if matched else MISSES.get(self.name, "nothing is known of this miss."),
+            "miss": MISSES.get(self.model, "nothing is known of this miss.") if missed else "",
         }
 
     def _weights(self) -> Iterable[tuple[str, nn.Parameter]]:

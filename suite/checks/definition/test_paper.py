@@ -25,11 +25,11 @@ def _rows() -> pd.DataFrame:
     return rows.astype({"paper_millions": float})
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name.replace(" ", "-"))
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.model.replace(" ", "-"))
 def test_has_the_papers_parameter_count_unless_named_a_miss(model: Model, keep: Keep) -> None:
     row = model.row()
     keep("paper", **row)
-    assert row["verdict"] == ("missed" if model.name in MISSES else "matched"), row
+    assert row["verdict"] == ("missed" if model.model in MISSES else "matched"), row
 
 
 def test_no_other_way_to_count_matches_more_rows() -> None:

@@ -78,8 +78,8 @@ _NOT_UNDER_FUNC = {
 _HOLDS = _refusals(lambda impl: impl.hand_written, r"The peak holds \d+\.\d times the output")
 
 CAPABILITIES = (
-    Capability("packed sequences", checks.packed_sequences),
-    Capability("recurrent dropout", checks.recurrent_dropout),
+    Capability("packed sequences", checks.right(checks.PACKED)),
+    Capability("recurrent dropout", checks.right(checks.DROPPED)),
     Capability("autocast to bfloat16", checks.autocast(torch.bfloat16)),
     Capability("autocast to float16", checks.autocast(torch.float16), _NOT_IN_HALF),
     Capability("second derivative", checks.second_derivative, _NO_SECOND),

@@ -4,12 +4,10 @@ import copy
 import io
 import math
 import pickle
-import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +27,7 @@ from suite.shared.measure import peak_bytes
 CASE = replace(VERIFY_COMPILING[1], T=3, state="none", strided=False)
 #: Where each step in Python is a part of a graph.
 TRACED = replace(CASE, T=2, L=1)
+#: A packed batch in the caller's order, which is not that of the lengths, and masks that one seed gives everywhere.
 PACKED, DROPPED = replace(TRACED, lengths=(1, 2, 1)), replace(TRACED, recurrent_dropout=0.5)
 #: What dropout leaves alone.
 KEPT = replace(DROPPED, training=False)
@@ -208,14 +207,13 @@ def jacobian(name: str, device: torch.device) -> None:
     _agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
 
 
-def packed_sequences(name: str, device: torch.device) -> None:
-    """Check a packed batch in the caller's order, which is not that of the lengths, against each sequence alone."""
-    agree(evaluate(implementation(name), PACKED, torch.float32, device, rounded=torch.float32), PACKED, device, DRAWS)
+def right(case: Case) -> Check:
+    """Return the check of a case by the tolerance rule."""
 
+    def check(name: str, device: torch.device) -> None:
+        agree(evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32), case, device, DRAWS)
 
-def recurrent_dropout(name: str, device: torch.device) -> None:
-    """Check training under the masks that one seed gives every implementation."""
-    agree(evaluate(implementation(name), DROPPED, torch.float32, device, rounded=torch.float32), DROPPED, device, DRAWS)
+    return check
 
 
 def checkpointing(name: str, device: torch.device) -> None:
@@ -280,12 +278,9 @@ def saved_weights_only(model: HyperLSTM) -> HyperLSTM:
 
 def saved_as_safetensors(model: HyperLSTM) -> HyperLSTM:
     """Return a model with what safetensors reads back of its state."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load, save
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        save_file(model.state_dict(), path)
-        return _reloaded(load_file(path, device=str(next(model.parameters()).device)), model)
+    return _reloaded(load(save(model.state_dict())), model)
 
 
 def long_sequence(name: str, device: torch.device) -> str | None:
