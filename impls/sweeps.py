@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .definition import LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
+from .definition import LayerParams, LayerState, embedding_bias
 from .dropout import Mask
 from .packed import rows_of
 
@@ -23,17 +23,38 @@ class Weights:
     @cached_property
     def x(self) -> Tensor:
         """The weights for x, [4H + 4S, I]."""
-        return input_weight(self._p)
+        return _joined(self._p.weight_x, self._p.hyper_weight_x)
 
     @cached_property
     def h(self) -> Tensor:
         """The weights for h, [4H + 4S, H]."""
-        return hidden_weight(self._p)
+        return _joined(self._p.weight_h, self._p.hyper_weight_h)
 
     @cached_property
     def z(self) -> tuple[Tensor, Tensor]:
         """The weights [12Z, S] and the bias [12Z] of z."""
         return self._p.z_weight.flatten(0, 2), embedding_bias(self._p)
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    """Return the rows of both, [4, F, K] each: a view where those of second lie in memory behind those of first."""
+    first, second = first.flatten(0, 1), second.flatten(0, 1)
+    one_array = first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    dense = first.is_contiguous() and second.is_contiguous()
+    if one_array and dense and second.data_ptr() == first.data_ptr() + first.nbytes:
+        return first.as_strided((len(first) + len(second), first.shape[1]), first.stride())
+    return torch.cat([first, second])
+
+
+def room(params: Sequence[Tensor]) -> list[Tensor]:
+    """Return room for copies of the parameters in which what `Weights` joins lies joined already."""
+    made = {name: torch.empty_like(q) for name, q in LayerParams.of(params)._asdict().items() if q is not None}
+    for name in ("weight_x", "weight_h"):
+        names = name, "hyper_" + name
+        sizes = [made[q].numel() for q in names]
+        parts = made[name].new_empty(sum(sizes)).split(sizes)
+        made |= {q: part.view(made[q].shape) for q, part in zip(names, parts, strict=True)}
+    return list(made.values())
 
 
 class Inputs:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..definition import CellNorms, LayerParams, hidden_weight
+from ..definition import CellNorms, LayerParams
+from ..sweeps import Weights as Joined
 from . import backward_kernels as kernels
 from . import tiles
 from .backward_sequence import backward_sequence
@@ -59,7 +60,7 @@ class Made(NamedTuple):
 def weights(p: LayerParams) -> Weights:
     """Return what `steps` reads of a layer."""
     w_d = p.d_weight.flatten(0, 1)
-    turned = (hidden_weight(p).mT, p.z_weight.flatten(0, 2).mT, p.hyper_weight_s.flatten(0, 1).mT, w_d.mT)
+    turned = (Joined(p).h.mT, p.z_weight.flatten(0, 2).mT, p.hyper_weight_s.flatten(0, 1).mT, w_d.mT)
     return Weights._make((*map(dense, (*turned, w_d, p.bias)), dense_norms(p.norms), dense_norms(p.hyper_norms)))
 
 

@@ -35,20 +35,20 @@ from .parts import (
 
 @kernel
 def rebuild_gates(
-    uh, vx, z, w_d, bias, rec, inp, y, B, H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr,
+    uh, vx, z, w_d, bias, d_uh, dv, y, B, H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write d_h to rec [B, 4H + 4S], d_x to inp [B, 4H] and the gates before their norm to y [B, 4H]; B: K B rows."""
+    """Write d_h to d_uh [B, 4H + 4S], d_x to dv [B, 4H] and the gates before their norm to y [B, 4H]; B: K B rows."""
     rows, units, live, known = corner(B, H, ROWS, UNITS)
     inside = live[:, None] & known[None, :]
     D: tl.constexpr = 4 * H + 4 * S
-    uh, vx, rec = starts(uh, rows, D), starts(vx, rows, D), starts(rec, rows, D)[:, None]
-    inp, y, e = starts(inp, rows, 4 * H)[:, None], starts(y, rows, 4 * H)[:, None], starts(z, rows, 12 * Z)
+    uh, vx, d_uh = starts(uh, rows, D), starts(vx, rows, D), starts(d_uh, rows, D)[:, None]
+    dv, y, e = starts(dv, rows, 4 * H)[:, None], starts(y, rows, 4 * H)[:, None], starts(z, rows, 12 * Z)
     for gate in tl.static_range(4):
         d_h, d_x, y_k = rebuilt(uh, vx, e, w_d, bias, live, units, known, gate, H, Z, DEPTH, ROWS, UNITS, PRECISION)
         k = gate * H + units[None, :]
-        tl.store(rec + k, d_h, mask=inside)
-        tl.store(inp + k, d_x, mask=inside)
+        tl.store(d_uh + k, d_h, mask=inside)
+        tl.store(dv + k, d_x, mask=inside)
         tl.store(y + k, y_k, mask=inside)
 
 
@@ -85,11 +85,8 @@ def through_gates(i, f, g, o, dh, dc, c_before, c_after, kept, scale, rows, at, 
     tanh_c = tanh(tl.load(starts(c_after, at, F)[:, None] + units[None, :], mask=inside, other=0.0))
     dc_t = tl.load(starts(dc, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
     dc_t += dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c)
-    di, df, dg, do, dc_t = cell_back(i, f, g, o, before, tanh_c, dh, dc_t)
-    if kept is not None:
-        m = factors(kept, scale, at, units, inside, F)
-        di, dg = di * m, dg * m
-    return di, df, dg, do, dc_t
+    m = factors(kept, scale, at, units, inside, F) if kept is not None else None
+    return cell_back(i, f, g, o, before, m, tanh_c, dh, dc_t)
 
 
 @triton.jit
@@ -115,7 +112,7 @@ def cell_gradient(
 
 @kernel
 def main_gradient(
-    d_out, carried, rec, w_h, dc, dc_to, y, c_before, c_after, kept, scale, dh_to, t, B,
+    d_out, carried, d_uh, w_h, dc, dc_to, y, c_before, c_after, kept, scale, dh_to, t, B,
     H: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, LATER: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -126,7 +123,7 @@ def main_gradient(
     D: tl.constexpr = 4 * H + 4 * S
     dh = tl.zeros((ROWS, UNITS), dtype=tl.float32)
     if LATER:
-        dh = product(dh, starts(rec, at + B, D), live, w_h, units, known, D, DEPTH, PRECISION)
+        dh = product(dh, starts(d_uh, at + B, D), live, w_h, units, known, D, DEPTH, PRECISION)
     else:
         dh += tl.load(starts(carried, rows, H)[:, None] + units[None, :], mask=inside, other=0.0).to(tl.float32)
     dh += tl.load(starts(d_out, at, H)[:, None] + units[None, :], mask=inside, other=0.0).to(tl.float32)
@@ -134,7 +131,7 @@ def main_gradient(
         tl.store(starts(dh_to, rows, H)[:, None] + units[None, :], dh, mask=inside)
     else:
         cell_gradient(
-            dh, dc, dc_to, y, rec, c_before, c_after, kept, scale, rows, at, units, inside, H, D, 0, True
+            dh, dc, dc_to, y, d_uh, c_before, c_after, kept, scale, rows, at, units, inside, H, D, 0, True
         )  # fmt: skip
 
 
@@ -168,7 +165,7 @@ def embedding_gradient(
 
 @kernel
 def hyper_gradient(
-    dz, carried, rec, w_z, w_s, dc, dc_to, c_before, c_after, dh_to, t, B,
+    dz, carried, d_uh, w_z, w_s, dc, dc_to, c_before, c_after, dh_to, t, B,
     H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr, LATER: tl.constexpr,
     ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -180,14 +177,14 @@ def hyper_gradient(
     acc = tl.zeros((ROWS, UNITS), dtype=tl.float32)
     dh = product(acc, starts(dz, at, 12 * Z), live, w_z, units, known, 12 * Z, DEPTH, PRECISION)
     if LATER:
-        dh = product(dh, starts(rec, at + B, D) + 4 * H, live, w_s, units, known, 4 * S, DEPTH, PRECISION)
+        dh = product(dh, starts(d_uh, at + B, D) + 4 * H, live, w_s, units, known, 4 * S, DEPTH, PRECISION)
     else:
         dh += tl.load(starts(carried, rows, S)[:, None] + units[None, :], mask=inside, other=0.0).to(tl.float32)
     if NORM == "later":
         tl.store(starts(dh_to, rows, S)[:, None] + units[None, :], dh, mask=inside)
     else:
         cell_gradient(
-            dh, dc, dc_to, None, rec, c_before, c_after, None, None, rows, at, units, inside, S, D, 4 * H, False
+            dh, dc, dc_to, None, d_uh, c_before, c_after, None, None, rows, at, units, inside, S, D, 4 * H, False
         )  # fmt: skip
 
 
@@ -216,10 +213,8 @@ def through_cell(
     f = load_row(x + F, k, inside, F) * load_row(weight + F, k, inside, F) + load_row(bias + F, k, inside, F)
     g = load_row(x + 2 * F, k, inside, F) * load_row(weight + 2 * F, k, inside, F)
     g += load_row(bias + 2 * F, k, inside, F)
-    di, df, dg, do, dc_t = cell_back(i, f, g, o, load_row(before, k, inside, F), tanh_c, dh, dc_t)
-    if kept is not None:
-        m = load_row(kept, k, inside, F) * scale
-        di, dg = di * m, dg * m
+    m = load_row(kept, k, inside, F) * scale if kept is not None else None
+    di, df, dg, do, dc_t = cell_back(i, f, g, o, load_row(before, k, inside, F), m, tanh_c, dh, dc_t)
     return di, df, dg, do, dc_t, d_cell
 
 

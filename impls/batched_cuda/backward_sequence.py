@@ -160,11 +160,9 @@ def norms_back(
     dc_t = tl.load(carries[:, None] + k, mask=inside, other=0.0) + norm_back(d_c * w_c[None, :], c, r_c, F)
     di, df, dg, do, dc_t = cell_back(
         i * w_i[None, :] + b_i[None, :], f * w_f[None, :] + b_f[None, :], g * w_g[None, :] + b_g[None, :], gate_o,
-        tl.load(starts(c_before, at, F)[:, None] + k, mask=inside, other=0.0), tanh_c, dh, dc_t,
+        tl.load(starts(c_before, at, F)[:, None] + k, mask=inside, other=0.0),
+        factors(kept, scale, at, units, inside, F) if kept is not None else None, tanh_c, dh, dc_t,
     )  # fmt: skip
-    if kept is not None:
-        m = factors(kept, scale, at, units, inside, F)
-        di, dg = di * m, dg * m
     tl.debug_barrier()
     tl.store(starts(x_c, at, F)[:, None] + k, c, mask=inside)
     tl.store(starts(d_cell, at, F)[:, None] + k, d_c, mask=inside)
@@ -177,11 +175,11 @@ def norms_back(
     to = starts(to, at, WIDTH)[:, None] + START + k
     if SCALED:
         store4(starts(dy, at, 4 * F)[:, None] + k, di, df, dg, do, inside, F)
-        inp = starts(dv, at, 4 * F)[:, None] + k
-        x_i, x_f, x_g, x_o = load4(inp, inside, F)
+        dv = starts(dv, at, 4 * F)[:, None] + k
+        x_i, x_f, x_g, x_o = load4(dv, inside, F)
         h_i, h_f, h_g, h_o = load4(to, inside, F)
         tl.debug_barrier()
-        store4(inp, di * x_i, df * x_f, dg * x_g, do * x_o, inside, F)
+        store4(dv, di * x_i, df * x_f, dg * x_g, do * x_o, inside, F)
         di, df, dg, do = di * h_i, df * h_f, dg * h_g, do * h_o
     store4(to, di, df, dg, do, inside, F)
 

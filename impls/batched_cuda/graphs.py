@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
 #: The call of a size after which it is captured.
 LATE = 3
@@ -34,22 +34,33 @@ class Pool:
         self.handle, self.side = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
 
+def _alike(arguments: Sequence[Any]) -> Sequence[Any]:
+    return [tree_map(torch.empty_like, argument) for argument in arguments]
+
+
 class Graph:
     """A call captured with the tensors that it reads and makes.
 
     body: takes tensors and lists of them, and returns the same; it has run before at the same sizes, since a capture
     must not compile or load a kernel.
+    room: makes of the arguments tensors of their sizes, into which they are copied.
     """
 
     free = True  # what it makes, the caller has copied before the next call
 
-    def __init__(self, body: Callable[..., Any], arguments: Sequence[Any], pool: Pool) -> None:
+    def __init__(
+        self,
+        body: Callable[..., Any],
+        arguments: Sequence[Any],
+        pool: Pool,
+        room: Callable[[Sequence[Any]], Sequence[Any]] = _alike,
+    ) -> None:
         self.pool = pool
-        flat, nesting = tree_flatten(list(arguments))
+        flat = tree_leaves(list(arguments))
         # A tensor made in inference mode could not be written to outside of it.
         with torch.inference_mode(False), torch.no_grad():
-            self.given: list[Tensor] = [torch.empty_like(q).copy_(q) for q in flat]
-            self.arguments = tree_unflatten(self.given, nesting)
+            self.arguments = room(arguments)
+            self.given: list[Tensor] = [to.copy_(q) for to, q in zip(tree_leaves(self.arguments), flat, strict=True)]
             self._graph, self.made = _capture(lambda: body(*self.arguments), pool)
         # In one operator each: a copy of tensors of several dtypes at once would be a launch for each tensor.
         self._by_dtype = [[k for k, q in enumerate(flat) if q.dtype == dtype] for dtype in {q.dtype: 0 for q in flat}]

@@ -182,13 +182,12 @@ def cell(i, f, g, c, m):
 
 
 @triton.jit
-def cell_back(i, f, g, o, before, tanh_c, dh, dc):
-    """Return the gates' gradients and that of c_{t-1}, given the gates before their sigmoid and tanh.
-
-    A mask of g is a factor of those of i and g.
-    """
+def cell_back(i, f, g, o, before, m, tanh_c, dh, dc):
+    """Return the gates' gradients and that of c_{t-1}, given what `cell` was, the gates before sigmoid and tanh."""
     i, f, g, o = tl.sigmoid(i), tl.sigmoid(f), tanh(g), tl.sigmoid(o)
     di, df, dg = dc * g * i * (1.0 - i), dc * before * f * (1.0 - f), dc * i * (1.0 - g * g)
+    if m is not None:
+        di, dg = di * m, dg * m
     return di, df, dg, dh * tanh_c * o * (1.0 - o), dc * f
 
 

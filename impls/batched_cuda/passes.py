@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import dlpack
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..chunks import share
 from ..dropout import Mask
-from ..sweeps import Forward, Gradient
+from ..sweeps import Forward, Gradient, room
 from . import launching
 from .graphs import Graph, Graphs, Pool
 
@@ -39,7 +39,7 @@ class Pass:
     def __init__(self, forward: Callable[..., Any], arguments: Sequence[Any], key: Hashable, pool: Pool) -> None:
         self.key, self.pool = key, pool
         self._taken: list[StorageWeakRef] = []
-        self.forward = _graph(forward, arguments, pool)
+        self.forward = _graph(forward, arguments, pool, _room)
         self.backward: dict[tuple[bool, ...], Graph] = {}
 
     @property
@@ -51,6 +51,15 @@ class Pass:
     def bytes(self) -> int:
         """What its graphs read and make, their temporary arrays left out."""
         return sum(graph.bytes for graph in (self.forward, *self.backward.values()))
+
+    @property
+    def kernels(self) -> int:
+        """Triton's kernels that a replay of the forward pass runs."""
+        return self.forward.kernels
+
+    def replay(self, arguments: Sequence[Any]) -> Any:
+        """Run the forward pass on other tensors of the same sizes."""
+        return self.forward.replay(arguments)
 
     @property
     def given(self) -> list[Tensor]:
@@ -82,11 +91,17 @@ class Pass:
         return graph
 
 
-def _graph(body: Callable[..., Any], arguments: Sequence[Any], pool: Pool) -> Graph:
+def _graph(body: Callable[..., Any], arguments: Sequence[Any], pool: Pool, *room: Callable[..., Any]) -> Graph:
     with launching.counted() as counter:
-        graph = Graph(body, arguments, pool)
+        graph = Graph(body, arguments, pool, *room)
     graph.kernels = counter.kernels
     return graph
+
+
+def _room(arguments: Sequence[Any]) -> Sequence[Any]:
+    """Return room for copies of a pass's arguments, the second of which are the parameters."""
+    x, params, *rest = arguments
+    return [torch.empty_like(x), room(params), *tree_map(torch.empty_like, rest)]
 
 
 def _copies(values: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -191,13 +206,7 @@ class Passes:
             return self._forward(x, params, start, keep, _mask(kept, scale))
 
         key = "forward", keep, scale, *_key(arguments, stream)
-        found = _graphs.find(key)
-        if found is not None:
-            launching.note("forward", "graph", found.forward.kernels, len(x))
-            return found.forward.replay(arguments), found
-        made = _with_all_memory("forward", len(x), lambda: call(*arguments))
-        _graphs.consider(key, lambda pool: Pass(call, arguments, key, pool), x.device, stream)
-        return made, None
+        return _replayed(key, call, arguments, lambda pool: Pass(call, arguments, key, pool), stream)
 
     def _forward_by_parts(
         self,
@@ -251,19 +260,33 @@ class Passes:
 
     def _back(self, arguments: Sequence[Any], needs: Sequence[bool], scale: float | None, stream: int) -> list[Tensor]:
         """Return the gradients of a part, a graph's own if it has one."""
-        x = arguments[0]
 
         def call(*q: Any) -> list[Tensor]:
             return self._gradient(*q[:-1], needs, _mask(q[-1], scale))
 
         key = "backward", tuple(needs), scale, *_key(arguments, stream)
-        graph = _graphs.find(key)
-        if graph is not None:
-            launching.note("backward", "graph", graph.kernels, len(x))
-            return list(graph.replay(arguments))
-        made = _with_all_memory("backward", len(x), lambda: call(*arguments))
-        _graphs.consider(key, lambda pool: _graph(call, arguments, pool), x.device, stream)
+        made, _ = _replayed(key, call, arguments, lambda pool: _graph(call, arguments, pool, _room), stream)
         return list(made)
+
+
+def _replayed(
+    key: tuple[Any, ...],
+    call: Callable[..., Any],
+    arguments: Sequence[Any],
+    capture: Callable[[Pool], Any],
+    stream: int,
+) -> tuple[Any, Any]:
+    """Return what a call makes, and what it was replayed from; None if it ran plainly, and was captured if it is time.
+
+    key: of the size, the direction first.
+    """
+    x, direction, found = arguments[0], key[0], _graphs.find(key)
+    if found is not None:
+        launching.note(direction, "graph", found.kernels, len(x))
+        return found.replay(arguments), found
+    made = _with_all_memory(direction, len(x), lambda: call(*arguments))
+    _graphs.consider(key, capture, x.device, stream)
+    return made, None
 
 
 @contextmanager
