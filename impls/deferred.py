@@ -18,7 +18,7 @@ def forward(p: LayerParams) -> ForwardSweep:
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     n, n_hyper = norm(p.norm_weight, p.norm_bias), norm(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
-    w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
+    w_h, w_s, w_z = hidden_weight(p).T, p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
     all_of_g = masking(None)
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
@@ -39,8 +39,7 @@ def forward(p: LayerParams) -> ForwardSweep:
             if len(h) > B:
                 ended.append([part[B:] for part in (h, c, h_hat, c_hat)])
                 h, c, h_hat, c_hat, y = (part[:B] for part in (h, c, h_hat, c_hat, y))
-            # Transposed twice: with so few rows MKL is faster at this orientation of the product.
-            uh_t.copy_((w_h @ h.T).T)
+            torch.mm(h, w_h, out=uh_t)
             a = torch.addmm(a_x_t, h_hat, w_s).add_(a_h_t)
             h_hat, c_hat = _cell(n_hyper(a.view(B, 4, S)), c_hat, n_hyper_c, all_of_g, None, to_h_hat, to_c_hat)
             z = torch.addmm(b_z, h_hat, w_z).view(B, 12, Z)
@@ -72,7 +71,7 @@ def _cell(
 def backward(p: LayerParams) -> BackwardSweep:
     """Return the sweep back over a chunk's steps (impls/README.md, Gradient); sums over steps are left to others."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
-    w_h, w_s, w_z = hidden_weight(p).T, p.hyper_weight_s.flatten(0, 1), p.z_weight.flatten(0, 2)
+    w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1), p.z_weight.flatten(0, 2)
     w_d = p.d_weight.flatten(0, 1)
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
@@ -109,7 +108,7 @@ def backward(p: LayerParams) -> BackwardSweep:
             dz[t, 8:] = torch.bmm(dy[t].transpose(0, 1), w_d[8:]).transpose(0, 1)
             torch.addmm(dh_hat, dz[t].view(B, 12 * Z), w_z, out=hyper.dh[t])
             dc_hat = hyper.step(t, dc_hat)
-            dh, dh_hat = (w_h @ d_uh[t].T).T, d_uh[t, 4 * H :] @ w_s
+            dh, dh_hat = d_uh[t] @ w_h, d_uh[t, 4 * H :] @ w_s
         deltas = Deltas(d_uh, (dy * d_x).flatten(1), dy, dz, (*main.norms(), *hyper.norms()))
         first = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
         return deltas, LayerState(*joined(first, carried, len(carried.h)))
