@@ -22,9 +22,10 @@ class Group(NamedTuple):
     here: pd.DataFrame
     both: pd.DataFrame  # with layer norm off and on: torch's LSTM, which has none, stands beside both
 
-    def subjects(self) -> list[str]:
-        """Return what has rows here."""
-        return list(self.here["implementation"].unique())
+    def fastest(self) -> pd.Series | None:
+        """Return the row of our implementation that trains fastest, by the paired ratio."""
+        timed = [row for name in names() if (row := self.timed(name, "train")) is not None]
+        return min(timed, key=lambda row: row["ratio"], default=None)
 
     def row(self, name: str, step: str) -> pd.Series | None:
         """Return the row of a subject and pass, if there is one."""
@@ -89,7 +90,7 @@ def time_table(group: Group) -> Sheet:
     """Return times, as measured and as ratios, and memory: a line for each subject."""
     scaled, lstm = group.timed("row_scaled", group.lead), group.timed(BASELINE, "train")
     lines = []
-    for name in group.subjects():
+    for name in group.here["implementation"].unique():
         forward, train = group.timed(name, "forward"), group.timed(name, "train")
         line: dict[str, Any] = {
             "implementation": name,
@@ -116,7 +117,7 @@ def over(row: pd.Series | None, other: pd.Series | None, column: str) -> float |
 def work_table(group: Group) -> Sheet:
     """Return what the times are made of: rates, shares of the bound, calls, memory kept, the first call."""
     lines = []
-    for name in group.subjects():
+    for name in group.here["implementation"].unique():
         steps = {step: row for step in ("forward", "train") if (row := group.timed(name, step)) is not None}
         if not steps:
             continue
@@ -162,12 +163,6 @@ def marks(rows: list[pd.Series]) -> str:
     return ", ".join(words) or NONE
 
 
-def fastest(group: Group) -> str | None:
-    """Return our implementation that trains fastest, by the paired ratio."""
-    found = {name: row["ratio"] for name in names() if (row := group.timed(name, "train")) is not None}
-    return min(found, key=lambda name: found[name]) if found else None
-
-
 def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows in which those made while other processes took cores have no figures, but a status that says so.
 
@@ -183,15 +178,13 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
     """Return the answer: for each workload the implementation that trains fastest, and what that means."""
     lines = []
     for group in groups(rows):
-        best = fastest(group)
-        row = None if best is None else group.timed(best, "train")
-        if row is None:
+        if (row := group.fastest()) is None:
             continue
         lines.append(
             {
                 "workload": group.title,
                 "layer norm": group.layer_norm,
-                "fastest": best,
+                "fastest": row["implementation"],
                 "train, ms": 1e3 * row["median_s"],
                 "/ LSTM": interval(row),
                 "work / LSTM": row["work"],
@@ -206,21 +199,19 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
 
 def answer(rows: pd.DataFrame) -> str:
     """Return the summary in a sentence for each implementation that is the fastest somewhere, and on packed batches."""
-    found: dict[str, list[Group]] = {}
+    found: dict[str, list[tuple[pd.Series, float | None]]] = {}
     for group in groups(rows):
-        best = fastest(group)
-        if best is not None and not group.ragged:
-            found.setdefault(best, []).append(group)
+        if (row := group.fastest()) is not None and not group.ragged:
+            memory = over(row, group.timed(BASELINE, "train"), "peak_bytes")
+            found.setdefault(row["implementation"], []).append((row, memory))
     total = sum(map(len, found.values()))
     sentences = []
-    for best, where in sorted(found.items(), key=lambda item: -len(item[1])):
-        timed = [row for group in where if (row := group.timed(best, "train")) is not None]
-        lstm = [group.timed(BASELINE, "train") for group in where]
-        memory = [a["peak_bytes"] / b["peak_bytes"] for a, b in zip(timed, lstm, strict=True) if b is not None]
-        time, work = (_span([row[column] for row in timed]) for column in ("ratio", "work"))
-        text = f"`{best}` trains fastest in {len(where)} of {total} tables. "
+    for best, timed in sorted(found.items(), key=lambda item: -len(item[1])):
+        memories = [memory for _, memory in timed if memory is not None]
+        time, work = (_span([row[column] for row, _ in timed]) for column in ("ratio", "work"))
+        text = f"`{best}` trains fastest in {len(timed)} of {total} tables. "
         text += f"It takes {time} `torch.nn.LSTM`'s time for {work} its work"
-        sentences.append(text + (f", and {_span(memory)} its memory." if memory else "."))
+        sentences.append(text + (f", and {_span(memories)} its memory." if memories else "."))
     return "\n".join([*sentences, *filter(None, [packed_answer(rows)])])
 
 
@@ -228,9 +219,8 @@ def packed_answer(rows: pd.DataFrame) -> str:
     """Return in a sentence how long a training step on packed batches takes; empty where none was timed."""
     found: dict[str, list[float]] = {}
     for group in groups(rows):
-        best = fastest(group) if group.ragged else None
-        if best is not None and (row := group.timed(best, "train")) is not None:
-            found.setdefault(f"`{best}`, {row['workload']}", []).append(row["ratio"])
+        if group.ragged and (row := group.fastest()) is not None:
+            found.setdefault(f"`{row['implementation']}`, {row['workload']}", []).append(row["ratio"])
     if not found:
         return ""
     each = "; ".join(f"{where}: {_span(ratios)}" for where, ratios in found.items())

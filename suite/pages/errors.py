@@ -1,5 +1,6 @@
 """The error budget: rows of errors.csv, as tables and a plot."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,20 @@ def _pair(one: Format) -> Format:
     return lambda found: ", ".join(map(one, found))
 
 
-def _ran(rows: pd.DataFrame, dtype: str) -> dict[str, pd.DataFrame]:
-    """Return the measured rows of a dtype by implementation."""
-    here = rows[(rows["dtype"] == dtype) & (rows["verdict"] != "not run")]
-    return {str(name): group for name, group in here.groupby("implementation", sort=False)}
-
-
-def dtypes(rows: pd.DataFrame) -> list[str]:
-    """Return the dtypes with measured rows."""
-    return list(rows.loc[rows["verdict"] != "not run", "dtype"].unique())
+def _ran(rows: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return the measured rows by dtype and implementation."""
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for (dtype, name), group in rows[rows["verdict"] != "not run"].groupby(["dtype", "implementation"], sort=False):
+        found.setdefault(dtype, {})[name] = group
+    return found
 
 
 def multiples_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each dtype and implementation: median and largest multiple by T, and where the largest is."""
     lines = []
     steps = {f"T {T}": T for T in sorted(rows["T"].unique())}
-    for dtype in dtypes(rows):
-        for name, group in _ran(rows, dtype).items():
+    for dtype, groups in _ran(rows).items():
+        for name, group in groups.items():
             worst = group.loc[group["multiple"].idxmax()]
             line: dict[str, Any] = {"dtype": dtype, "implementation": name}
             for column, T in steps.items():
@@ -59,9 +57,8 @@ def drift_table(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, dict.fromkeys((f"T {T}" for T in rows["T"].unique()), _pair("{:.1e}".format)))
 
 
-def tensors_table(rows: pd.DataFrame, dtype: str) -> Sheet:
+def tensors_table(groups: Mapping[str, pd.DataFrame]) -> Sheet:
     """Return one line for each tensor: the largest multiple of each implementation over T, layer norm off and on."""
-    groups = _ran(rows, dtype)
     tensors = list(dict.fromkeys(tensor for group in groups.values() for tensor in sorted(group["tensor"])))
     lines = []
     for tensor in tensors:
@@ -95,16 +92,16 @@ def _values(rows: pd.DataFrame) -> Values:
         "multiples": multiples_table(rows),
         "missing": missing(rows),
         "drift": drift_table(rows),
-        "tensors": [part for dtype in dtypes(rows) for part in (f"### {dtype}", tensors_table(rows, dtype))],
+        "tensors": [part for dtype, ran in _ran(rows).items() for part in (f"### {dtype}", tensors_table(ran))],
     }
 
 
 def errors_plot(rows: pd.DataFrame) -> Figure:
     """Draw the error of the output and the median error of the gradients against T, with layer norm, by dtype."""
-    found = dtypes(rows)
+    found = _ran(rows)
     figure, axes = panels(max(len(found), 1), 2, height=2.4)
-    for dtype, left, right in zip(found, axes[::2], axes[1::2], strict=False):
-        for name, group in _ran(rows, dtype).items():
+    for (dtype, groups), left, right in zip(found.items(), axes[::2], axes[1::2], strict=False):
+        for name, group in groups.items():
             normed = group[group["layer_norm"] == "on"]
             parts = normed["tensor"] == "out", normed["tensor"].str.startswith("grad ")
             for axis, part in zip((left, right), parts, strict=True):

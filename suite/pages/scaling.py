@@ -117,10 +117,9 @@ def crossings(rows: pd.DataFrame, axes: list[str]) -> Sheet:
             first, then = (one, other) if faster.iloc[0] else (other, one)
             # Back from multiply-adds to the size, between the two points around it.
             n = np.interp(where, work(a, axis, "time"), a["n"])
-            lines.append(
-                {"against": axis, "layer norm": norm, "up to": float(n), "faster": first, "from there on": then}
-            )
-    return Sheet(lines, {"up to": count})
+            lines.append((axis, norm, float(n), first, then))
+    columns = ("against", "layer norm", "up to", "faster", "from there on")
+    return Sheet([dict(zip(columns, values, strict=True)) for values in lines], {"up to": count})
 
 
 def _values(rows: pd.DataFrame) -> Values:
@@ -150,23 +149,17 @@ def axis_plot(rows: pd.DataFrame, axis: str) -> Figure | None:
     if not list(groups(rows, axis)):
         return None
     figure, (time, memory) = panels(2, 1, width=5.2, height=3.0)
-    for name, norm, points in groups(rows, axis):
-        if norm == "on" and name != PEER:
-            continue
-        style = look(name)
-        for panel, kind in ((time, "time"), (memory, "memory")):
-            column, _, size = FIGURES[kind]
-            held = points["held_out"]
-            panel.plot(points["n"][~held], points[column][~held] / size, linestyle="", label=label(name, norm), **style)
-            panel.plot(points["n"][held], points[column][held] / size, linestyle="", markerfacecolor="none", **style)
-            found = line(points, axis, kind)
-            if found is not None:
-                panel.plot(
-                    points["n"], work(points, axis, kind).map(found[0].at) / size, color=style["color"], linewidth=1
-                )
-    for panel, kind in ((time, "time"), (memory, "memory")):
-        ticks = sorted(rows[rows["part"] == axis]["n"].dropna().unique())
-        panel.set(xscale="log", yscale="log", ylabel=f"training step, {FIGURES[kind][1]}")
+    ticks = sorted(rows[rows["part"] == axis]["n"].dropna().unique())
+    for panel, (kind, (column, unit, size)) in zip((time, memory), FIGURES.items(), strict=True):
+        for name, norm, points in groups(rows, axis):
+            if norm == "on" and name != PEER:
+                continue
+            style, n, figures, held = look(name), points["n"], points[column] / size, points["held_out"]
+            panel.plot(n[~held], figures[~held], linestyle="", label=label(name, norm), **style)
+            panel.plot(n[held], figures[held], linestyle="", markerfacecolor="none", **style)
+            if (found := line(points, axis, kind)) is not None:
+                panel.plot(n, work(points, axis, kind).map(found[0].at) / size, color=style["color"], linewidth=1)
+        panel.set(xscale="log", yscale="log", ylabel=f"training step, {unit}")
         panel.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
         panel.minorticks_off()
         plain(panel.yaxis)

@@ -97,13 +97,9 @@ def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _lstm_multiply_adds(case: Case) -> int:
-    return case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs)
-
-
-def _lstm_least_numbers(case: Case, train: bool) -> int:
-    parameters = sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
-    return least_numbers(case, parameters, case.H, train)
+def lstm_parameters(case: Case) -> int:
+    """Return the parameters of `torch.nn.LSTM`, which has two biases."""
+    return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
 
 
 #: What every other subject's rounds alternate with. Its own row is the A/A run: the baseline against its twin.
@@ -113,8 +109,8 @@ LSTM = Subject(
     lambda *_: [],
     (False,),
     lambda *_: None,
-    multiply_adds=_lstm_multiply_adds,
-    least_numbers=_lstm_least_numbers,
+    multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
+    least_numbers=lambda case, train: least_numbers(case, lstm_parameters(case), case.H, train),
 )
 LABML = Subject(PEER, _labml, _check_labml, (True,), _why_no_labml, takes_packed=False, follows_tokens=False)
 

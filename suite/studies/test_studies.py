@@ -25,7 +25,7 @@ from suite.shared.cases import WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.fits import Line, crossing, fit, steps_to_pay, worst_error
 from suite.shared.jobs import Job
-from suite.shared.subjects import LABML, LSTM, Subject, find
+from suite.shared.subjects import LABML, LSTM, Subject, find, lstm_parameters
 from suite.studies import memory as study_memory
 from suite.studies import scaling as study_scaling
 from suite.studies import text as study_text
@@ -241,8 +241,8 @@ def test_the_larger_lstm_has_as_many_parameters_and_no_more() -> None:
             sum(p.numel() for p in study_text.seeded(name, case).parameters())
             for name in ("batched", study_text.LARGER_LSTM)
         )
-        wider = study_text.equal_width(case) + 1
-        step = study_text.lstm_parameters(case.I, wider, case.L) - study_text.lstm_parameters(case.I, wider - 1, case.L)
+        H = study_text.equal_width(case)
+        step = lstm_parameters(replace(case, H=H + 1)) - lstm_parameters(replace(case, H=H))
         assert 0 <= ours - larger < step + case.I
 
 

@@ -19,7 +19,7 @@ from suite.shared.cases import WORKLOADS, Case
 from suite.shared.corpus import text
 from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
-from suite.shared.subjects import LABML, LSTM, find
+from suite.shared.subjects import LABML, LSTM, find, lstm_parameters
 from suite.shared.work import refusal
 
 #: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
@@ -103,14 +103,9 @@ def equal_width(case: Case) -> int:
     model = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, device="meta")
     wanted = sum(p.numel() for p in model.parameters()) + (case.H + 1) * case.I
     H = case.H
-    while lstm_parameters(case.I, H + 1, case.L) + (H + 2) * case.I <= wanted:
+    while lstm_parameters(replace(case, H=H + 1)) + (H + 2) * case.I <= wanted:
         H += 1
     return H
-
-
-def lstm_parameters(I: int, H: int, L: int) -> int:
-    """Return the parameters of `torch.nn.LSTM`, which has two biases."""
-    return sum(4 * H * (inputs + H + 2) for inputs in [I] + [H] * (L - 1))
 
 
 class Streams:
