@@ -76,7 +76,8 @@ def kernels(session: nox.Session, triton: str) -> None:
     if triton == "of-torch-cuda":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
         extent = ("--results", session.create_tmp())  # the results are of the newest
-    pytest(session, "suite/checks/kernels/test_kernels.py", *extent)
+    traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[traced]"
+    pytest(session, "suite/checks/kernels/test_kernels.py", traced, *extent)
 
 
 @nox.session

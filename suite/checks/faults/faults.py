@@ -31,11 +31,6 @@ class Fault(Edited):
         """Return whether a tensor of the results is the damaged one."""
         return re.sub(r"layers\.\d+\.", "", tensor) == self.damages
 
-    @property
-    def of_the_gradient(self) -> bool:
-        """Whether it damages gradients alone, so that nobody may blame the output."""
-        return self.kind.startswith("gradient")
-
 
 #: For what is kept from one run, or one layer, to the next.
 _KEPT = ("from .definition import", "_KEPT: dict[object, Tensor] = {}\nfrom .definition import")

@@ -73,9 +73,6 @@ SOME = (
     ("small, dropout", "bfloat16", False),
 )
 
-#: The most a kernel may spill, in bytes a thread.
-SPILL = 128
-
 
 class Kernel(NamedTuple):
     """One kernel as a sweep would start it."""
@@ -180,20 +177,6 @@ def _resources(cubin: bytes, name: str) -> dict[str, int]:
     if found is None:
         raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {told!r}")
     return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", found[1])}
-
-
-def complaints(row: Any) -> list[str]:
-    """Return what is wrong with one row: spills, too much shared memory, products without tensor cores."""
-    found = []
-    if row.stack_bytes > SPILL:
-        found.append(f"stack: expected at most {SPILL} bytes a thread, got {row.stack_bytes}")
-    if row.shared_bytes > row.shared_limit:
-        found.append(f"shared memory: expected at most {row.shared_limit} bytes a block, got {row.shared_bytes}")
-    if row.product and row.arithmetic != "float32" and not row.tensor_cores:
-        found.append(f"{row.arithmetic} product: expected a tensor-core instruction in the PTX, got none")
-    if row.product and row.arithmetic == "tf32" and not row.rounds:
-        found.append("tf32 product: expected operands rounded to nearest in the PTX, got none")
-    return found
 
 
 def pool() -> ProcessPoolExecutor:

@@ -50,8 +50,6 @@ def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DR
 def rows(everything: bool) -> Iterator[dict[str, Any]]:
     """Run pairs on the CPU and yield the verdict on each, and what its trace found wrong."""
     from suite.checks.kernels.interpreter import patch_language_once
-    from suite.checks.kernels.planted import PLANTED
-    from suite.checks.kernels.rounding import wrongly_rounded
     from suite.checks.kernels.traced import traced
 
     patch_language_once()
@@ -59,21 +57,8 @@ def rows(everything: bool) -> Iterator[dict[str, Any]]:
         with traced() as trace:
             worst = judged(case, dtype, torch.device("cpu"), DRAWS if everything else SOME_DRAWS)
         counts = {"launches": trace.launches, "programs": trace.programs, "addresses": trace.addresses}
-        yield {"case": case.id, "dtype": dtype_name(dtype), **vars(worst), **counts, "wrong": _said(trace.wrong)}
-    for name, start in PLANTED.items():
-        with traced() as trace:
-            start()
-        yield {"case": name, "dtype": "planted", "wrong": _said(trace.wrong)}
-    yield {"case": "rounding", "dtype": "tf32", "wrong": wrongly_rounded()}
-
-
-def _said(wrong: dict[str, int]) -> str:
-    return ", ".join(f"{fault}: {n} times" for fault, n in wrong.items())
-
-
-def verdict(row: Any) -> Verdict:
-    """Return the verdict in a row."""
-    return Verdict(row["tensor"], row["error"], row["allowed"])
+        wrong = ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
+        yield {"case": case.id, "dtype": dtype_name(dtype), **vars(worst), **counts, "wrong": wrong}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `batched_cuda` computes with CUDA graphs, checked on simulated ones: see `test_simulated.py`.
+"""What `batched_cuda` computes with CUDA graphs, checked on simulated ones: see `test_interpreter.py`.
 
 A result is compared with that of plain launches to the bit.
 """

@@ -1,4 +1,4 @@
-"""What CUDA graphs of `batched_cuda` are fed with anew at each step, on simulated ones: see `test_simulated.py`."""
+"""What CUDA graphs of `batched_cuda` are fed with anew at each step, on simulated ones: see `test_interpreter.py`."""
 
 from pathlib import Path
 

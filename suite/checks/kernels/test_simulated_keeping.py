@@ -1,4 +1,4 @@
-"""Which CUDA graphs `batched_cuda` keeps, for whom and how long, checked on simulated ones: see `test_simulated.py`."""
+"""Which CUDA graphs `batched_cuda` keeps, for whom and how long, on simulated ones: see `test_interpreter.py`."""
 
 import gc
 import math

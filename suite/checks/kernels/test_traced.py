@@ -1,0 +1,118 @@
+"""What the trace of an interpreted kernel finds, and how operands are rounded: run by `test_interpreter.py`.
+
+Each kernel here has a fault, unless told to have none: a race, an overrun, a promise that does not hold. And TF32
+operands must be rounded to nearest before a product, which a tensor core would cut off instead.
+"""
+
+# mypy: ignore-errors
+# What a kernel's arguments are is Triton's to say, which has no static types.
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from impls.batched_cuda.parts import tf32
+from suite.checks.kernels.traced import traced
+
+N = 16
+#: Bits of a float32 that TF32 drops.
+DROPPED = 13
+
+
+@triton.jit
+def shifted(x, to, SHIFT: tl.constexpr, N: tl.constexpr):
+    """Write x to `to`, N numbers a program, from SHIFT on: programs meet where SHIFT differs between them."""
+    program = tl.program_id(0)
+    k = program * (N - SHIFT) + tl.arange(0, N)
+    tl.store(to + k, tl.load(x + k))
+
+
+@triton.jit
+def neighbours(x, N: tl.constexpr):
+    """Add to N numbers those of the next program, which it changes too."""
+    k = tl.program_id(0) * N + tl.arange(0, N)
+    there = tl.load(x + k + N, mask=k + N < N * tl.num_programs(0), other=0.0)
+    tl.store(x + k, tl.load(x + k) + there)
+
+
+@triton.jit
+def too_far(x, to, N: tl.constexpr, ALIGN: tl.constexpr):
+    """Write N numbers, promised to be aligned, whether or not there is room."""
+    k = tl.arange(0, N)
+    tl.store(tl.multiple_of(to + k, ALIGN), tl.load(x + k))
+
+
+@triton.jit
+def turned(x, N: tl.constexpr, BARRIER: tl.constexpr):
+    """Write N numbers and read them back in the other order."""
+    k = tl.arange(0, N)
+    tl.store(x + k, k.to(tl.float32))
+    if BARRIER:
+        tl.debug_barrier()
+    tl.store(x + N + k, tl.load(x + N - 1 - k))
+
+
+@triton.jit
+def turned_in_place(x, N: tl.constexpr, BARRIER: tl.constexpr):
+    """Read N numbers and write them back in the other order; after a barrier, so that the program has one."""
+    k = tl.arange(0, N)
+    tl.debug_barrier()
+    value = tl.load(x + N - 1 - k)
+    if BARRIER:
+        tl.debug_barrier()
+    tl.store(x + k, value)
+
+
+@triton.jit
+def rounded(x, to, N: tl.constexpr):
+    """Write N numbers as a product would take them."""
+    k = tl.arange(0, N)
+    tl.store(to + k, tf32(tl.load(x + k)))
+
+
+FAULTS = {
+    "shifted: written by two programs": lambda: shifted[(2,)](torch.zeros(2 * N), torch.zeros(2 * N), 1, N),
+    "neighbours: read, and written by another program": lambda: neighbours[(2,)](torch.zeros(2 * N), N),
+    "too_far: outside the tensors given": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(2 * N)[: N - 1], N, 16),
+    "too_far: less aligned than promised": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(N + 1)[1:], N, 16),
+    "turned: read back without a barrier": lambda: turned[(1,)](torch.zeros(2 * N), N, False),
+    "turned_in_place: overwritten without a barrier": lambda: turned_in_place[(1,)](torch.zeros(N), N, False),
+}
+RIGHT = {
+    "shifted": lambda: shifted[(2,)](torch.zeros(2 * N), torch.zeros(2 * N), 0, N),
+    "neighbours": lambda: neighbours[(1,)](torch.zeros(N), N),
+    "too_far": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(N), N, 16),
+    "turned": lambda: turned[(1,)](torch.zeros(2 * N), N, True),
+    "turned_in_place": lambda: turned_in_place[(1,)](torch.zeros(N), N, True),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(fault: str) -> None:
+    with traced() as trace:
+        FAULTS[fault]()
+    assert list(trace.wrong) == [fault]
+
+
+@pytest.mark.parametrize("kernel", RIGHT)
+def test_without_its_fault_nothing_is_found(kernel: str) -> None:
+    with traced() as trace:
+        RIGHT[kernel]()
+    assert trace.addresses > 0
+    assert not trace.wrong
+
+
+def test_tf32_operands_are_rounded_to_nearest_and_halves_away_from_0() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4096) * torch.logspace(-30, 37, 4096)
+    x[:5] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0])
+    # A NaN whose last bits are all set is what a card makes; added to, it would become -0.
+    x.view(torch.int32)[5] = 0x7FFFFFFF
+    got = torch.empty_like(x)
+    rounded[(1,)](x, got, len(x))
+    fraction, exponent = torch.frexp(x.double())
+    steps = 2 ** (24 - DROPPED)
+    nearest = torch.ldexp((fraction.abs() * steps + 0.5).floor().copysign(fraction) / steps, exponent).float()
+    bad = ~((got == nearest) | (x.isnan() & got.isnan()))
+    assert not bad.any(), f"expected {nearest[bad][:3].tolist()}, got {got[bad][:3].tolist()}"
