@@ -51,6 +51,8 @@ def longest_table(rows: pd.DataFrame) -> Sheet:
         if set(runs.index) != {"under", "over"}:
             continue
         under, over = runs.loc["under"], runs.loc["over"]
+        fits = under["status"] == "ok" and under["peak_bytes"] <= under["limit_bytes"]
+        exceeds = over["status"] == "out of memory" or over["peak_bytes"] > over["limit_bytes"]
         line: dict[str, Any] = {
             "implementation": under["implementation"],
             "layer norm": under["layer_norm"],
@@ -58,18 +60,11 @@ def longest_table(rows: pd.DataFrame) -> Sheet:
             "longest T, predicted": under["longest"],
             "a run under": (under["T"], _came_to(under)),
             "a run over": (over["T"], _came_to(over)),
-            "confirmed": "yes" if confirmed(under, over) else "NO",
+            "confirmed": "yes" if fits and exceeds else "NO",
         }
         lines.append(line)
     runs_of = dict.fromkeys(("a run under", "a run over"), lambda run: f"{count(run[0])}: {run[1]}")
     return Sheet(lines, {"limit, MB": three, "longest T, predicted": count, **runs_of})
-
-
-def confirmed(under: pd.Series, over: pd.Series) -> bool:
-    """Return whether the run under stayed within the limit, and the run over did not."""
-    fits = under["status"] == "ok" and under["peak_bytes"] <= under["limit_bytes"]
-    exceeds = over["status"] == "out of memory" or over["peak_bytes"] > over["limit_bytes"]
-    return bool(fits and exceeds)
 
 
 def _came_to(row: pd.Series) -> str:
@@ -97,30 +92,19 @@ def tensor_line(rows: pd.DataFrame, column: str) -> Line:
 
 
 def _values(rows: pd.DataFrame) -> Values:
-    sections = {"longest": _longest(rows), "step": _step(rows), "tensor": _tensor(rows)}
-    return {**sections, "unfinished": unfinished(rows)}
-
-
-def _longest(rows: pd.DataFrame) -> list[Part]:
-    table = longest_table(rows)
-    if not len(table):
-        return []
-    row = rows[rows["kind"] == "under"].iloc[0]
-    limit = three(row["limit_bytes"] / MB)
-    return page_of("memory_longest", rows, limit=limit, about=about(row, "BIHSZL"), table=table)
-
-
-def _step(rows: pd.DataFrame) -> list[Part]:
-    steps = rows[rows["kind"] == "step"]
-    return page_of("memory_step", rows, about=about(steps.iloc[0]), table=ledger_table(rows)) if len(steps) else []
-
-
-def _tensor(rows: pd.DataFrame) -> list[Part]:
-    tensor = rows[rows["kind"] == "tensor"]
-    if tensor.empty:
-        return []
-    slopes = {name: two(tensor_line(rows, f"{name}_bytes").slope) for name in ("forward", "peak")}
-    return page_of("memory_tensor", rows, sizes=sizes(tensor.iloc[0], "TBIHSL"), table=tensor_table(rows), **slopes)
+    under, steps, tensor = (rows[rows["kind"] == kind] for kind in ("under", "step", "tensor"))
+    found: dict[str, list[Part]] = {"longest": [], "step": [], "tensor": []}
+    if len(longest := longest_table(rows)):
+        limit = three(under["limit_bytes"].iloc[0] / MB)
+        words = {"limit": limit, "about": about(under.iloc[0], "BIHSZL")}
+        found["longest"] = page_of("memory_longest", rows, table=longest, **words)
+    if len(steps):
+        found["step"] = page_of("memory_step", rows, table=ledger_table(rows), about=about(steps.iloc[0]))
+    if len(tensor):
+        words = {name: two(tensor_line(rows, f"{name}_bytes").slope) for name in ("forward", "peak")}
+        words["sizes"] = sizes(tensor.iloc[0], "TBIHSL")
+        found["tensor"] = page_of("memory_tensor", rows, table=tensor_table(rows), **words)
+    return {**found, "unfinished": unfinished(rows)}
 
 
 def peak_against_steps(rows: pd.DataFrame) -> Figure | None:
