@@ -7,8 +7,8 @@ still to read. There the phases put gradients in the place of what they are made
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from unittest import mock
@@ -116,34 +116,25 @@ def _of_another(access: _Access, at: npt.NDArray[np.int64], by: npt.NDArray[np.i
     return int(np.count_nonzero((at[place] == access.addresses) & (by[place] != access.program)))
 
 
+def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractContextManager[object]:
+    """Have a method noted before each of its calls."""
+    call = getattr(owner, method)
+
+    def noted(self: Any, *given: Any, **options: Any) -> Any:
+        note(self, *given)
+        return call(self, *given, **options)
+
+    return mock.patch.object(owner, method, noted)
+
+
 @contextmanager
 def traced() -> Iterator[Trace]:
     """Trace every launch while this is open, in this thread."""
-    trace, now = Trace(), [_Launch()]
-    load, store, barrier, start, say = (
-        InterpreterBuilder.create_masked_load,
-        InterpreterBuilder.create_masked_store,
-        InterpreterBuilder.create_barrier,
-        GridExecutor.__call__,
-        TensorHandle.set_attr,
-    )
+    trace, now, start = Trace(), [_Launch()], GridExecutor.__call__
 
-    def noted_load(self: Any, pointers: Any, mask: Any, *rest: Any, **options: Any) -> Any:
-        now[0].note(pointers, mask, writes=False)
-        return load(self, pointers, mask, *rest, **options)
-
-    def noted_store(self: Any, pointers: Any, value: Any, mask: Any, *rest: Any, **options: Any) -> Any:
-        now[0].note(pointers, mask, writes=True)
-        return store(self, pointers, value, mask, *rest, **options)
-
-    def noted_barrier(self: Any) -> Any:
-        now[0].barriers[now[0].program()] += 1
-        return barrier(self)
-
-    def noted_promise(self: Any, name: str, values: Any) -> Any:
+    def promise(handle: Any, name: str, values: Any) -> None:
         if name == "tt.divisibility":
-            now[0].promise(self, values)
-        return say(self, name, values)
+            now[0].promise(handle, values)
 
     def noted_start(self: Any, *given: Any, **constants: Any) -> Any:
         now[0] = launch = _Launch()
@@ -156,10 +147,10 @@ def traced() -> Iterator[Trace]:
         return result
 
     with (
-        mock.patch.object(InterpreterBuilder, "create_masked_load", noted_load),
-        mock.patch.object(InterpreterBuilder, "create_masked_store", noted_store),
-        mock.patch.object(InterpreterBuilder, "create_barrier", noted_barrier),
-        mock.patch.object(TensorHandle, "set_attr", noted_promise),
+        _before(InterpreterBuilder, "create_masked_load", lambda _, at, mask, *rest: now[0].note(at, mask, False)),
+        _before(InterpreterBuilder, "create_masked_store", lambda _, at, x, mask, *rest: now[0].note(at, mask, True)),
+        _before(InterpreterBuilder, "create_barrier", lambda _: now[0].barriers.update([now[0].program()])),
+        _before(TensorHandle, "set_attr", promise),
         mock.patch.object(GridExecutor, "__call__", noted_start),
     ):
         yield trace
