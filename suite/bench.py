@@ -122,17 +122,17 @@ def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[
     return {row["dtype"]: row for row in rows}
 
 
-def sweep(options: argparse.Namespace, console: Console) -> int:
+def sweep(options: argparse.Namespace) -> int:
     """Run what is planned, keeping the rows of each job as it ends; return the exit status."""
     folder = folder_of(options.results, torch.device(options.device))
     todo = plan(jobs(options), folder, options.part, resume=options.resume, unverified=options.unverified)
     if options.list:
-        show_plan(todo, console)
+        show_plan(todo)
         return 0
-    say_refused(todo, console)
+    say_refused(todo)
     others = Others()
     if any(p.runs for p in todo) and (said := warning(at_first(torch.device(options.device)))):
-        say(console, said)
+        print(said, flush=True)
     log = make_folder(folder / "raw") / "log.txt"
     log.unlink(missing_ok=True)
     done: list[Planned] = []
@@ -140,7 +140,7 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
         interested = [p.job for p in todo if p.runs and "batched_cuda" in p.job.subjects]
         precompile([(case, job.dtype) for job in interested for case in job.cases], torch.device(options.device))
         ceilings = measured_ceilings(options, folder, todo)
-        with display([p.job for p in todo], [p.seconds for p in todo], console) as shown:
+        with display([p.job for p in todo], [p.seconds for p in todo], Console()) as shown:
             for p in todo:
                 shown.start(p.job)
                 others.cores()
@@ -153,22 +153,21 @@ def sweep(options: argparse.Namespace, console: Console) -> int:
                 shown.end(p.job, rows)
                 done.append(p)
     except KeyboardInterrupt:
-        say(console, f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.")
-    wrong = conclude(options, folder, done, console)
+        print(f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.")
+    wrong = conclude(options, folder, done)
     return 130 if len(done) < len(todo) else int(wrong)
 
 
-def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned], console: Console) -> bool:
+def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned]) -> bool:
     """Make the pages and show the tables of what was done; return whether anything went wrong."""
     whole = report.write_tables(options.results)
     rows = table("bench").read(folder, options.part)
     here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
     for title, view in bench_view(here).items():
-        view.show(title, console)
+        view.show(title)
     part = f"{table('bench').path(folder, options.part)}; nox -s report merges it"
     where = part if options.part else folder / "bench.md"
-    say(console, f"\nTables: {where}\nReport: {whole}")
-    say(console, conclusion(here))
+    print(f"\nTables: {where}\nReport: {whole}\n{conclusion(here)}")
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 
@@ -181,16 +180,12 @@ def outcome(p: Planned, folder: Path, log: Path) -> list[dict[str, Any]]:
     return run(p.job, folder / "raw" / f"{p.job.label.replace(' ', '-')}.json", log)
 
 
-def say(console: Console, text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def say_refused(todo: Sequence[Planned], console: Console) -> None:
+def say_refused(todo: Sequence[Planned]) -> None:
     """Say once, before the minutes pass, what will be refused and what to do."""
     words = sorted({p.standing.word for p in todo if p.instead is not None and p.instead.startswith("refused")})
     if words:
-        say(console, f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified.")
+        said = f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified."
+        print(said, flush=True)
 
 
 def conclusion(rows: pd.DataFrame) -> str:
@@ -204,7 +199,7 @@ def conclusion(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 
-def show_plan(todo: Sequence[Planned], console: Console) -> None:
+def show_plan(todo: Sequence[Planned]) -> None:
     """Print what would run, and for how long if that is known."""
     lines: list[dict[str, Any]] = [
         {
@@ -216,13 +211,11 @@ def show_plan(todo: Sequence[Planned], console: Console) -> None:
         for p in todo
     ]
     if todo:
-        Sheet(lines, {"seconds": count}).show("", console)
+        Sheet(lines, {"seconds": count}).show("")
     runs = [p for p in todo if p.runs]
     known = [p.seconds for p in runs if p.seconds is not None]
     unknown = f", and {len(runs) - len(known)} that have not run here yet" if len(known) < len(runs) else ""
-    say(
-        console, f"\n{len(runs)} of {len(todo)} jobs would run: {sum(known) / 60:.1f} minutes by earlier rows{unknown}."
-    )
+    print(f"\n{len(runs)} of {len(todo)} jobs would run: {sum(known) / 60:.1f} minutes by earlier rows{unknown}.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -230,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     choose(options)
     try:
-        return sweep(options, Console())
+        return sweep(options)
     except ResultsError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from suite.pages.bench_tables import interval
 from suite.pages.sheets import Format, Sheet
@@ -110,7 +109,7 @@ def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> s
     return f"{', '.join(parts)}; rows without a counterpart, or slowed by other processes: {', '.join(alone)}."
 
 
-def run(options: argparse.Namespace, console: Console) -> int:
+def run(options: argparse.Namespace) -> int:
     """Show the comparison; return 1 on a regression or a lost figure."""
     old, new = load(options.old), load(options.new)
     unlike = differences(old, new)
@@ -120,11 +119,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if changes.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
     for title, part in changes.groupby("title", sort=False):
-        Sheet(part.drop(columns="title").to_dict("records"), FORMATS).show(str(title), console)
-        console.print()
+        Sheet(part.drop(columns="title").to_dict("records"), FORMATS).show(str(title))
+        print()
     if unlike:
-        console.print(f"Of unlike places: {unlike}.", soft_wrap=True, highlight=False, markup=False)
-    console.print(conclusion(changes, old, new), soft_wrap=True, highlight=False, markup=False)
+        print(f"Of unlike places: {unlike}.")
+    print(conclusion(changes, old, new))
     return int(changes["verdict"].isin(BAD).any())
 
 
@@ -136,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
     parser.add_argument("--anyway", action="store_true", help="compare unlike machines or torch versions too")
     try:
-        return run(parser.parse_args(arguments), Console())
+        return run(parser.parse_args(arguments))
     except ResultsError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2

@@ -197,13 +197,13 @@ class Gathered:
         left_out = self.config.stash.get(LEFT_OUT, Counter())
         verify_summary.say(Console(), rows, self.failed, self.not_run, left_out)
         if self.report is not None:
-            Console().print(f"\nReport: {self.report}", soft_wrap=True, highlight=False)
+            print(f"\nReport: {self.report}")
 
     def pytest_unconfigure(self) -> None:
         """Answer, below pytest's own last line."""
         answer = verify_summary.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
         if answer:
-            Console(highlight=False).print(answer, soft_wrap=True)
+            print(answer)
 
 
 def said(report: pytest.TestReport) -> str:

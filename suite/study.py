@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from rich.console import Console
 
 from impls import registry
 from suite import report
@@ -91,7 +90,7 @@ class Options(argparse.Namespace):
         return [s for s in able if s.why_unavailable(device, torch_dtype) is None]
 
 
-def study(name: str, options: Options, console: Console) -> bool:
+def study(name: str, options: Options) -> bool:
     """Do one study and leave its rows; return whether every job reached its end."""
     folder = folder_of(options.results, torch.device(options.device))
     module, whole = STUDIES[name], True
@@ -103,7 +102,7 @@ def study(name: str, options: Options, console: Console) -> bool:
         table(name).put(folder, [row | {"taken_cores": taken} for row in rows], job.torch_device)
         failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
         whole = whole and not failures
-        console.print(f"{job.label}: {', '.join(failures) or f'{len(rows)} rows'}", soft_wrap=True, highlight=False)
+        print(f"{job.label}: {', '.join(failures) or f'{len(rows)} rows'}", flush=True)
     return whole
 
 
@@ -119,18 +118,18 @@ def done(job: Job, log: Path) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time, 2 if there is no result."""
     options = parser().parse_args(arguments, Options())
-    names, console = options.studies or list(STUDIES), Console(soft_wrap=True, highlight=False)
+    names = options.studies or list(STUDIES)
     if said := warning(at_first(torch.device(options.device))):
-        console.print(said)
+        print(said, flush=True)
     try:
-        whole = [study(name, options, console) for name in names]
-        console.print(f"Report: {report.write_tables(options.results)}")
+        whole = [study(name, options) for name in names]
+        print(f"Report: {report.write_tables(options.results)}")
         folder = folder_of(options.results, torch.device(options.device))
     except ResultsError as error:
         print(f"study: {error}", file=sys.stderr)
         return 2
     for name in names:
-        console.print(f"{name}: {folder / name}.md")
+        print(f"{name}: {folder / name}.md")
     return 0 if all(whole) else 1
 
 

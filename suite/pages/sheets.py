@@ -90,8 +90,9 @@ class Sheet:
         order = "Infinity" if isinstance(value, str) or _none(value) or math.isinf(value) else f"{value:.12g}"
         return f'<td data-order="{order}">{inline(self.text(line, column))}</td>'
 
-    def show(self, title: str, console: Console) -> None:
+    def show(self, title: str, console: Console | None = None) -> None:
         """Print the table to a terminal, or plainly into a pipe."""
+        console = console or Console()
         console.print()
         if title:  # as a line of its own, since rich would wrap it to the table's width
             console.print(title, style="italic")
