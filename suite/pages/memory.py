@@ -5,13 +5,14 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.polynomial import Polynomial
 
 from suite.pages.page import Page, Values, page_of
 from suite.pages.plots import COLOURS, INK, look, panels, plain
 from suite.pages.sheets import Columns, Part, Sheet
 from suite.pages.study_tables import about, latest, unfinished
 from suite.shared.cases import LADDER, PEER
-from suite.shared.fits import Line, fit
+from suite.shared.fits import fit
 from suite.shared.words import GROUP, MB, count, label, sizes, status, three, two
 
 #: The parts of a training step, by what they are called.
@@ -85,7 +86,7 @@ def tensor_table(rows: pd.DataFrame) -> Sheet:
     return Sheet.of(rows[rows["kind"] == "tensor"].sort_values("Z"), columns)
 
 
-def tensor_line(rows: pd.DataFrame, column: str) -> Line:
+def tensor_line(rows: pd.DataFrame, column: str) -> Polynomial:
     """Return the line of a column against n_z, in multiples of the weights."""
     tensor = rows[rows["kind"] == "tensor"]
     return fit(list(tensor["Z"]), list(tensor[column] / tensor["weight_bytes"]))
@@ -101,7 +102,7 @@ def _values(rows: pd.DataFrame) -> Values:
     if len(steps):
         found["step"] = page_of("memory_step", rows, table=ledger_table(rows), about=about(steps.iloc[0]))
     if len(tensor):
-        words = {name: two(tensor_line(rows, f"{name}_bytes").slope) for name in ("forward", "peak")}
+        words = {name: two(tensor_line(rows, f"{name}_bytes").coef[1]) for name in ("forward", "peak")}
         words["sizes"] = sizes(tensor.iloc[0], "TBIHSL")
         found["tensor"] = page_of("memory_tensor", rows, table=tensor_table(rows), **words)
     return {**found, "unfinished": unfinished(rows)}

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.polynomial import Polynomial
 
 from suite.pages.page import Page, Values
 from suite.pages.plots import look, panels, plain
 from suite.pages.sheets import Format, Part, Sheet
 from suite.pages.study_tables import latest, unfinished
 from suite.shared.cases import PEER
-from suite.shared.fits import Line, crossing, fit, worst_error
+from suite.shared.fits import crossing, fit
 from suite.shared.words import GROUP, MB, count, label, percent, sizes, three
 
 #: What is fitted, by what the table calls it: the column and the unit that it is given in.
@@ -42,7 +43,7 @@ def terms(axis: str, figure: str) -> dict[str, float]:
     return TERMS.get((axis, figure), {axis: 1.0})
 
 
-def line(points: pd.DataFrame, axis: str, figure: str) -> tuple[Line, float | None] | None:
+def line(points: pd.DataFrame, axis: str, figure: str) -> tuple[Polynomial, float | None] | None:
     """Return the fit through the points for fitting, and its worst relative error on those held out, if any.
 
     None if no more points were measured for fitting than it has coefficients, so that nothing would support it.
@@ -53,7 +54,7 @@ def line(points: pd.DataFrame, axis: str, figure: str) -> tuple[Line, float | No
     if len(fitted) < (4 if square else 3):
         return None
     found = fit(list(work(fitted, axis, figure)), list(fitted[column]), square=square)
-    error = worst_error(found, list(work(held, axis, figure)), list(held[column])) if len(held) else None
+    error = abs(found(work(held, axis, figure)) / held[column] - 1).max() if len(held) else None
     return found, error
 
 
@@ -82,12 +83,12 @@ def axis_table(rows: pd.DataFrame, axis: str) -> Sheet:
             if found is None:
                 continue
             fitted, row[wrong] = found
-            row[constant] = fitted.constant / size
+            row[constant] = fitted.coef[0] / size
             many = terms(axis, figure).values()
-            for column, k, units in zip(growing, (fitted.slope, fitted.square), many, strict=False):
+            for column, k, units in zip(growing, fitted.coef[1:], many, strict=True):
                 row[column] = k * units / size
             if len(at_base):
-                row[overhead] = fitted.overhead(work(at_base, axis, figure).iloc[0])
+                row[overhead] = max(0.0, fitted.coef[0]) / fitted(work(at_base, axis, figure).iloc[0])
         lines.append(row)
     return Sheet(lines, formats)
 
@@ -158,7 +159,7 @@ def axis_plot(rows: pd.DataFrame, axis: str) -> Figure | None:
             panel.plot(n[~held], figures[~held], linestyle="", label=label(name, norm), **style)
             panel.plot(n[held], figures[held], linestyle="", markerfacecolor="none", **style)
             if (found := line(points, axis, kind)) is not None:
-                panel.plot(n, work(points, axis, kind).map(found[0].at) / size, color=style["color"], linewidth=1)
+                panel.plot(n, found[0](work(points, axis, kind)) / size, color=style["color"], linewidth=1)
         panel.set(xscale="log", yscale="log", ylabel=f"training step, {unit}")
         panel.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
         panel.minorticks_off()

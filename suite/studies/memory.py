@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from numpy.polynomial import Polynomial
 
 from impls import names
 from impls.chunks import limited
 from impls.registry import find as find_impl
 from suite.shared import measure, work
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.fits import Line, fit
+from suite.shared.fits import fit, reaches
 from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject, find
@@ -63,11 +64,11 @@ def _lengths(job: Job, subject: Subject) -> Iterator[Row]:
             return
         found.append(row)
     line = _line(found)
-    longest = line.reaches(job.limit)
+    longest = reaches(line, job.limit)
     apart = int(MARGIN * longest)
     for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
         row = _labelled(job, subject, kind, replace(job.case, T=T), peak)
-        yield row | {"longest": longest, "limit_bytes": job.limit, "predicted_bytes": line.at(T)}
+        yield row | {"longest": longest, "limit_bytes": job.limit, "predicted_bytes": line(T)}
 
 
 def _growing(found: list[Row], limit: int) -> Iterator[int]:
@@ -76,12 +77,12 @@ def _growing(found: list[Row], limit: int) -> Iterator[int]:
     yield T
     while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * limit:
         rises = len(found) > 1 and found[-1]["peak_bytes"] > found[-2]["peak_bytes"]
-        T = max(T + 1, min(2 * T, int(FURTHER * _line(found).reaches(limit)))) if rises else 2 * T
+        T = max(T + 1, min(2 * T, int(FURTHER * reaches(_line(found), limit)))) if rises else 2 * T
         yield T
-    yield max(T + 1, int(LAST * _line(found).reaches(limit)))
+    yield max(T + 1, int(LAST * reaches(_line(found), limit)))
 
 
-def _line(found: list[Row]) -> Line:
+def _line(found: list[Row]) -> Polynomial:
     """Return the line of the peak against T through the last two lengths."""
     return fit([row["T"] for row in found[-2:]], [row["peak_bytes"] for row in found[-2:]])
 
