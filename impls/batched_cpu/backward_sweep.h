@@ -96,7 +96,7 @@ class BackwardSweep {
           d_uh_ = w_.to_.d_uh + row_ * stride_;
         else
           d_uh_ = w_.d_uh_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
-        embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), tile_, z_);
+        embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
         }
@@ -125,9 +125,8 @@ class BackwardSweep {
       for (int64_t p = panels.begin; p < panels.end; ++p) {
         for (int64_t first = rows.begin; first < rows.end; first += kRowBlock) {
           const int64_t n = std::min(kRowBlock, rows.end - first), columns = std::min(P, N - p * P);
-          std::fill_n(tile_, n * P, A(0));
-          multiply(n, Left<A>{left + first * left_stride, left_stride}, packed + p * K * P, K, tile_);
-          write_tile(tile_, n, columns, to + first * N + p * P, N, add);
+          const Left<A> rows_of_left{left + first * left_stride, left_stride};
+          multiply_columns<A>(n, columns, rows_of_left, packed + p * K * P, K, {to + first * N + p * P, N, add}, tile_);
         }
       }
     }

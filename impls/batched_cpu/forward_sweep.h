@@ -91,7 +91,7 @@ class ForwardSweep {
         hyper(x, h, h_hat, before, after);
         member_.wait();
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
-        embed(p_, size_, rows_, h_hat, tile_, z_);
+        embed(p_, size_, rows_, h_hat, z_);
         main(x, h, before, after);
         member_.wait();
         before = after;
@@ -152,10 +152,9 @@ class ForwardSweep {
       const int64_t I = size_.I, H = size_.H;
       for_blocks(panels<A>(H, true), [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, H - unit);
-        std::fill_n(tile_, n * kPanel<A>, A(0));
-        std::fill_n(input_tile_, n * kPanel<A>, A(0));
-        add_gates(p_.weight_h, w_.stored_.weight_h, p, n, h + first * H, H, H, tile_);
-        multiply(n, Left<A>{x + first * I, I}, p_.weight_x + p * I * kPanel<A>, I, input_tile_);
+        constexpr int64_t P = kPanel<A>;
+        gates(p_.weight_h, w_.stored_.weight_h, p, n, h + first * H, H, H, {tile_, P, false});
+        multiply<A>(n, {x + first * I, I}, p_.weight_x + p * I * P, I, {input_tile_, P, false});
         for (int64_t g = 0; g < n; g += kGroup) {
           for_group(std::min<int64_t>(kGroup, n - g), [&](auto rows) {
             scale_tile<rows>(p, first + g, m, input_tile_ + g * kPanel<A>, tile_ + g * kPanel<A>);

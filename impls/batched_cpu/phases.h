@@ -6,31 +6,31 @@
 
 namespace hyperlstm {
 
-// z [rows, 3, 4, Z] = z_weight h_hat + z_bias; tile holds kRowBlock panels.
+// z [rows, 3, 4, Z] = z_weight h_hat + z_bias.
 template <class A>
-void embed(const Packed<A>& p, const Sizes& size, int64_t rows, const A* h_hat, A* tile, A* z) {
+void embed(const Packed<A>& p, const Sizes& size, int64_t rows, const A* h_hat, A* z) {
   constexpr int64_t P = kPanel<A>;
   const int64_t S = size.S, stride = z_stride<A>(size.Z);
   for (int64_t column = 0; column < stride; column += P) {
     for (int64_t first = 0; first < rows; first += kRowBlock) {
       const int64_t n = std::min(kRowBlock, rows - first);
-      for (int64_t r = 0; r < n; ++r) std::copy_n(p.z_bias + column, P, tile + r * P);
-      multiply(n, Left<A>{h_hat + first * S, S}, p.z_weight + column * S, S, tile);
-      for (int64_t r = 0; r < n; ++r) std::copy_n(tile + r * P, P, z + (first + r) * stride + column);
+      A* const to = z + first * stride + column;
+      for (int64_t r = 0; r < n; ++r) std::copy_n(p.z_bias + column, P, to + r * stride);
+      multiply<A>(n, {h_hat + first * S, S}, p.z_weight + column * S, S, {to, stride, true});
     }
   }
 }
 
-// a [rows, 4, lanes] += weight [4, F, K] left [rows, K], of one panel of units: packed, or as it is stored where that
-// is given.
+// into [rows, 4, lanes] of weight [4, F, K] left [rows, K], of one panel of units: packed, or as it is stored where
+// that is given.
 template <class T, class A = Acc<T>>
-void add_gates(
-    const A* packed, const T* stored, int64_t panel, int64_t rows, const A* left, int64_t F, int64_t K, A* a) {
-  if (!stored) return multiply(rows, Left<A>{left, K}, packed + panel * K * kPanel<A>, K, a);
+void gates(
+    const A* packed, const T* stored, int64_t panel, int64_t rows, const A* left, int64_t F, int64_t K, Into<A> into) {
+  if (!stored) return multiply(rows, Left<A>{left, K}, packed + panel * K * kPanel<A>, K, into);
   const int64_t unit = panel * kLanes<A>, n = std::min(kLanes<A>, F - unit);
   for (int64_t r = 0; r < rows; r += kFew) {
     for_group(std::min(kFew, rows - r), [&](auto R) {
-      add_units<R>(stored, F, K, unit, n, left + r * K, a + r * kPanel<A>);
+      multiply_units<R>(stored, F, K, unit, n, left + r * K, into.from(r, 0));
     });
   }
 }
@@ -48,9 +48,9 @@ void hyper_gates(
     }
   }
   const auto add = [&](const A* left, const A* weight, int64_t K) {
-    multiply(rows, Left<A>{left, K}, weight + panel * K * P, K, a);
+    multiply<A>(rows, {left, K}, weight + panel * K * P, K, {a, P, true});
   };
-  add_gates(p.hyper_weight_h, hyper_weight_h, panel, rows, h, size.S, size.H, a);
+  gates(p.hyper_weight_h, hyper_weight_h, panel, rows, h, size.S, size.H, {a, P, true});
   add(x, p.hyper_weight_x, size.I);
   add(h_hat, p.hyper_weight_s, size.S);
 }

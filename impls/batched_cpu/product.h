@@ -16,11 +16,12 @@ constexpr int64_t kGates = 4;
 template <class A>
 constexpr int64_t kPanel = kGates * kLanes<A>;
 
-// Rows of a register tile: its rows times four sums, four weights and one number of the left factor fill the registers.
-#if defined(CPU_CAPABILITY_AVX512) || defined(__aarch64__)
+// Rows of a register tile, and sums that the registers hold beside a row of weights and a number of the left factor.
 constexpr int kTileRows = 6;
+#if defined(CPU_CAPABILITY_AVX512) || defined(__aarch64__)
+constexpr int kTileSums = 24;
 #else
-constexpr int kTileRows = 3;
+constexpr int kTileSums = 12;
 #endif
 
 // Rows whose tiles are worked on together, and the part of K for which a panel is read: both fit into the L1 cache.
@@ -96,71 +97,106 @@ struct Left {
   Left from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
 };
 
-// tile [R, 4, lanes] += a [R, K] times one panel [K, 4, lanes], all sums in registers; K cache lines from `ahead` on
-// are fetched in passing.
-template <class A, int R>
-inline void multiply_tile(Left<A> a, const A* panel, const A* ahead, int64_t K, A* tile) {
+// What a product fetches in passing: at each number of K `step` numbers further from `from` on.
+template <class A>
+struct Ahead {
+  const A* from;
+  int64_t step;
+};
+
+// Where a product goes: rows `stride` apart, whose numbers it is added to or, if not `add`, replaces.
+template <class A>
+struct Into {
+  A* numbers;
+  int64_t stride;
+  bool add;
+
+  Into from(int64_t r, int64_t column) const { return {numbers + r * stride + column, stride, add}; }
+};
+
+// into [R, N, lanes] of a [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers.
+template <class A, int R, int N>
+inline void multiply_vectors(Left<A> a, const A* panel, Ahead<A> ahead, int64_t K, Into<A> into) {
   constexpr int64_t V = kLanes<A>;
-  Vec<A> sum[R][kGates];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-    for (int k = 0; k < kGates; ++k) sum[r][k] = Vec<A>::loadu(tile + r * kPanel<A> + k * V);
-  }
+  Vec<A> sum[R][N];
   for (int64_t d = 0; d < K; ++d, panel += kPanel<A>) {
-    __builtin_prefetch(ahead + d * kLine<A>);
-    Vec<A> w[kGates];
+    __builtin_prefetch(ahead.from + d * ahead.step);
+    Vec<A> w[N];
 #pragma GCC unroll 4
-    for (int k = 0; k < kGates; ++k) w[k] = Vec<A>::loadu(panel + k * V);
+    for (int k = 0; k < N; ++k) w[k] = Vec<A>::loadu(panel + k * V);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec<A> x(a.numbers[r * a.row + d * a.depth]);
 #pragma GCC unroll 4
-      for (int k = 0; k < kGates; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
+      for (int k = 0; k < N; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
+    }
+  }
+  if (into.add) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int k = 0; k < N; ++k) sum[r][k] = sum[r][k] + Vec<A>::loadu(into.numbers + r * into.stride + k * V);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int k = 0; k < kGates; ++k) sum[r][k].store(tile + r * kPanel<A> + k * V);
+    for (int k = 0; k < N; ++k) sum[r][k].store(into.numbers + r * into.stride + k * V);
+  }
+}
+
+// The same with all vectors of a panel, as many at a time as the registers have room for.
+template <class A, int R>
+inline void multiply_tile(Left<A> a, const A* panel, Ahead<A> ahead, int64_t K, Into<A> into) {
+  if constexpr (R * kGates <= kTileSums) {
+    multiply_vectors<A, R, kGates>(a, panel, {ahead.from, std::min(ahead.step, kLine<A>)}, K, into);
+  } else {
+    constexpr int N = kGates / 2;
+    const int64_t step = ahead.step / 2, column = N * kLanes<A>;
+    multiply_vectors<A, R, N>(a, panel, {ahead.from, step}, K, into);
+    multiply_vectors<A, R, N>(a, panel + column, {ahead.from + K * step, step}, K, into.from(0, column));
   }
 }
 
 template <class A, int R = kTileRows>
-inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, const A* ahead, int64_t K, A* tile) {
+inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, Ahead<A> ahead, int64_t K, Into<A> into) {
   if constexpr (R > 0) {
-    if (rows == R) return multiply_tile<A, R>(a, panel, ahead, K, tile);
-    multiply_rows<A, R - 1>(rows, a, panel, ahead, K, tile);
+    if (rows == R) return multiply_tile<A, R>(a, panel, ahead, K, into);
+    multiply_rows<A, R - 1>(rows, a, panel, ahead, K, into);
   }
 }
 
-// tile [rows, 4, lanes] += a [rows, K] times one panel.
+// into [rows, 4, lanes] of a [rows, K] times one panel.
 template <class A>
-void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, A* tile) {
+void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into) {
   const int64_t tiles = ceil_div(rows, kTileRows);
+  // The part of the panel that is next is fetched by all tiles together; a fetch past the end does nothing.
+  const int64_t step = std::min(2 * kLine<A>, ceil_div(kPanel<A>, tiles));
   for (int64_t d = 0; d < K; d += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, K - d);
     for (int64_t i = 0; i < tiles; ++i) {
       // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
       const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
       const A* right = panel + d * kPanel<A>;
-      // Each tile fetches its share of the part that is next, which four tiles cover; a fetch past the end does
-      // nothing.
-      const A* ahead = right + depth * kPanel<A> + i * depth * kLine<A>;
-      multiply_rows<A>(end - begin, a.from(begin, d), right, ahead, depth, tile + begin * kPanel<A>);
+      const Ahead<A> ahead{right + depth * kPanel<A> + i * depth * step, step};
+      multiply_rows<A>(end - begin, a.from(begin, d), right, ahead, depth, into.from(begin, 0));
     }
+    into.add = true;
   }
 }
 
-// Writes a tile [rows, 4, lanes] to the first `columns` numbers of rows `stride` apart, or adds it to them.
+// The same of a panel of which only the first `columns` are there; tile holds `rows` panels.
 template <class A>
-void write_tile(const A* tile, int64_t rows, int64_t columns, A* to, int64_t stride, bool add) {
-  constexpr int64_t V = kLanes<A>;
-  for (int64_t r = 0; r < rows; ++r, tile += kPanel<A>, to += stride) {
+void multiply_columns(int64_t rows, int64_t columns, Left<A> a, const A* panel, int64_t K, Into<A> into, A* tile) {
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  if (columns == P) return multiply(rows, a, panel, K, into);
+  multiply<A>(rows, a, panel, K, {tile, P, false});
+  for (int64_t r = 0; r < rows; ++r) {
+    A* const to = into.numbers + r * into.stride;
     for (int64_t j = 0; j < columns; j += V) {
       const int64_t m = std::min(V, columns - j);
-      const Vec<A> sum = Vec<A>::loadu(tile + j);
-      store(to + j, add ? sum + load(to + j, m) : sum, m);
+      const Vec<A> sum = Vec<A>::loadu(tile + r * P + j);
+      store(to + j, into.add ? sum + load(to + j, m) : sum, m);
     }
   }
 }

@@ -16,7 +16,7 @@ void for_tiles(int64_t panels, int64_t rows, A* scratch, const Tile& tile) {
   }
 }
 
-// Writes to [N, 4, H], rows `stride` apart, the products of left [N, K] with a weight, see add_gates.
+// Writes to [N, 4, H], rows `stride` apart, the products of left [N, K] with a weight, see gates.
 template <class T, class A = Acc<T>>
 void gate_products(
     const A* packed, const T* stored, int64_t K, int64_t H, int64_t N, const T* left, T* to, int64_t stride) {
@@ -27,8 +27,7 @@ void gate_products(
     const A* const wide =
         widened(left + begin * K, rows * K, std::is_same_v<T, A> ? nullptr : scratch.empty<A>(rows * K));
     for_tiles(panels<A>(H, true), rows, scratch.empty<A>(kRowBlock * P), [&](int64_t p, int64_t r, int64_t n, A* tile) {
-      std::fill_n(tile, n * P, A(0));
-      add_gates(packed, stored, p, n, wide + r * K, H, K, tile);
+      gates(packed, stored, p, n, wide + r * K, H, K, {tile, P, false});
       write_gates(tile, n, H, p * kLanes<A>, to + (begin + r) * stride, stride);
     });
   });

@@ -27,9 +27,9 @@ void for_group(int64_t rows, const Body& body) {
   }
 }
 
-// tile [R, 4, lanes] += left [R, K] times n units, from `unit` on, of a stored weight [4, F, K].
+// into [R, 4, lanes] of left [R, K] times n units, from `unit` on, of a stored weight [4, F, K].
 template <int R, class T, class A = Acc<T>>
-void add_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const A* left, A* tile) {
+void multiply_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const A* left, Into<A> into) {
   constexpr int64_t V = kLanes<A>;
   const int64_t whole = K / V * V;
   for (int64_t j = 0; j < n; ++j) {
@@ -49,7 +49,10 @@ void add_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, c
     for (int64_t d = 0; d < whole; d += V) add(d, V);
     if (whole < K) add(whole, K - whole);
     for (int r = 0; r < R; ++r) {
-      for (int64_t k = 0; k < kGates; ++k) tile[r * kPanel<A> + k * V + j] += sum_of_lanes(sum[r][k]);
+      for (int64_t k = 0; k < kGates; ++k) {
+        A& to = into.numbers[r * into.stride + k * V + j];
+        to = into.add ? to + sum_of_lanes(sum[r][k]) : sum_of_lanes(sum[r][k]);
+      }
     }
   }
 }

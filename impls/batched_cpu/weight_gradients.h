@@ -57,10 +57,9 @@ class GradientRows {
       const A* panel = values_ + (p * N_ + n) * kPanel<A>;
       for (int64_t r = 0; r < rows; r += kRowBlock) {
         const int64_t some = std::min(kRowBlock, rows - r);
-        std::fill_n(tile_, some * kPanel<A>, A(0));
-        multiply(some, Left<A>{left_ + r * kSummed, 1, kRowBlock}, panel, depth, tile_);
         const int64_t column = p * kPanel<A>, columns = std::min(kPanel<A>, G_ - column);
-        write_tile(tile_, some, columns, total_ + (first + r) * G_ + column, G_, !fresh_ || n > 0);
+        const Into<A> into{total_ + (first + r) * G_ + column, G_, !fresh_ || n > 0};
+        multiply_columns<A>(some, columns, {left_ + r * kSummed, 1, kRowBlock}, panel, depth, into, tile_);
       }
     }
   }
