@@ -51,7 +51,7 @@ class SequenceBackward {
       residuals_ = array(most, Residuals<T>::width(size_, false));
       forward_packing_.emplace(params_, false, true, few(size_, B_));
     }
-    packing_.emplace(params_, true, !has_v_ && !forward_packing_);
+    packing_.emplace(params_, true, !has_v_ && !forward_packing_, few(size_, B_));
     for (size_t i = bounds.size(); i-- > 1;) chunk(bounds[i - 1], bounds[i]);
     sums_.add_to(totals_);
     return std::move(totals_);
@@ -114,7 +114,7 @@ class SequenceBackward {
         data<T>(steps(d_out_)),
         mask(first_token)};
     const DeltaArrays<T> deltas{d_uh_.mutable_data_ptr<T>(), dv_.mutable_data_ptr<T>(), dz_.mutable_data_ptr<T>()};
-    BackwardSweep<T>(**packing_, size_, past_.steps.part(begin, end), B_, chunk, deltas, carried_)
+    BackwardSweep<T>(**packing_, packing_->stored(), size_, past_.steps.part(begin, end), B_, chunk, deltas, carried_)
         .run(splitting_, sums_);
     sums_.collect();
     if (begin == 0) {  // before there are totals, where there is but one chunk

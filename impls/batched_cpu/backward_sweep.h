@@ -40,9 +40,9 @@ template <class T, class A = Acc<T>>
 class BackwardSweep {
  public:
   BackwardSweep(
-      const Packed<A>& p, Sizes size, const Steps& steps, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to,
-      Carried<A> carried)
-      : p_(p), size_(size), steps_(steps), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
+      const Packed<A>& p, const Stored<T>& stored, Sizes size, const Steps& steps, int64_t B, ChunkArrays<T> chunk,
+      DeltaArrays<T> to, Carried<A> carried)
+      : p_(p), stored_(stored), size_(size), steps_(steps), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
   // Each thread adds to its own share of sums.
   void run(const Splitting& splitting, const SequenceSums<A>& sums) {
@@ -108,8 +108,13 @@ class BackwardSweep {
         for (int64_t r = own.begin; r < own.end; ++r) hyper(r);
         member_.wait();
         const Range of_S = member_.part(panels<A>(S, false));
-        product(all, d_uh_, stride_, p_.weight_h_t, 4 * H, H, panels_, dh, false);
-        product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, panels_, dh, true);
+        if (w_.stored_.weight_h) {
+          stored_product(d_uh_, w_.stored_.weight_h, 4 * H, dh, false);
+          stored_product(d_uh_ + 4 * H, w_.stored_.hyper_weight_h, 4 * S, dh, true);
+        } else {
+          product(all, d_uh_, stride_, p_.weight_h_t, 4 * H, H, panels_, dh, false);
+          product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, panels_, dh, true);
+        }
         product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_s_t, 4 * S, S, of_S, dh_hat, false);
       }
     }
@@ -128,6 +133,18 @@ class BackwardSweep {
           const Left<A> rows_of_left{left + first * left_stride, left_stride};
           multiply_columns<A>(n, columns, rows_of_left, packed + p * K * P, K, {to + first * N + p * P, N, add}, tile_);
         }
+      }
+    }
+
+    // Writes this thread's units of to [rows, H] = some columns of d_uh_ times a stored weight [K, H], or adds them to
+    // it.
+    void stored_product(const A* left, const T* weight, int64_t K, A* to, bool add) {
+      const int64_t H = size_.H, P = kPanel<A>;
+      const Range units{panels_.begin * P, std::min(panels_.end * P, H)};
+      for (int64_t r = 0; r < rows_; r += kFew) {
+        for_group(std::min(kFew, rows_ - r), [&](auto rows) {
+          multiply_back<rows>(units, {left + r * stride_, stride_}, weight, K, H, {to + r * H, H, add});
+        });
       }
     }
 
@@ -379,6 +396,7 @@ class BackwardSweep {
   };
 
   const Packed<A>& p_;
+  const Stored<T>& stored_;
   const Sizes size_;
   const Steps steps_;
   const int64_t B_;

@@ -99,8 +99,8 @@ int64_t z_stride(int64_t Z) {
 template <class T, class A = Acc<T>>
 class Packing {
  public:
-  // with_x: with the weights for x, which the forward sweep needs. few: the largest matrices of the forward sweep are
-  // read as they are stored.
+  // with_x: with the weights for x, which the forward sweep needs. few: the largest matrices are read as they are
+  // stored.
   Packing(const Tensors& p, bool backward, bool with_x, bool few = false) : p_(p), size_(sizes(p)) {
     const auto [H, S, Z, I] = size_;
     packed_.scales = scales();
@@ -113,15 +113,16 @@ class Packing {
       packed_.norms = norms(kNorms, H);
       packed_.hyper_norms = norms(kNorms + 4, S);
     }
+    if (few) stored_ = {data(kWeightH), data(kHyperWeightH)};
     if (backward) {
-      packed_.weight_h_t = matrix(data(kWeightH), {0, 1, H}, 4 * H, H, false);
-      packed_.hyper_weight_h_t = matrix(data(kHyperWeightH), {0, 1, H}, 4 * S, H, false);
+      if (!few) {
+        packed_.weight_h_t = matrix(data(kWeightH), {0, 1, H}, 4 * H, H, false);
+        packed_.hyper_weight_h_t = matrix(data(kHyperWeightH), {0, 1, H}, 4 * S, H, false);
+      }
       packed_.hyper_weight_s_t = matrix(data(kHyperWeightS), {0, 1, S}, 4 * S, S, false);
       packed_.z_weight_t = matrix(data(kZWeight), {0, 1, S}, 12 * Z, S, false);
     } else {
-      if (few) {
-        stored_ = {data(kWeightH), data(kHyperWeightH)};
-      } else {
+      if (!few) {
         packed_.weight_h = matrix(data(kWeightH), {H * H, H, 1}, H, H, true);
         packed_.hyper_weight_h = matrix(data(kHyperWeightH), {S * H, H, 1}, H, S, true);
       }

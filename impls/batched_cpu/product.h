@@ -134,14 +134,16 @@ inline void multiply_vectors(Left<A> a, const A* panel, Ahead<A> ahead, int64_t 
   if (into.add) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
+      const A* const to = into.numbers + r * into.stride;
 #pragma GCC unroll 4
-      for (int k = 0; k < N; ++k) sum[r][k] = sum[r][k] + Vec<A>::loadu(into.numbers + r * into.stride + k * V);
+      for (int k = 0; k < N; ++k) sum[r][k] = sum[r][k] + Vec<A>::loadu(to + k * V);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    A* const to = into.numbers + r * into.stride;
 #pragma GCC unroll 4
-    for (int k = 0; k < N; ++k) sum[r][k].store(into.numbers + r * into.stride + k * V);
+    for (int k = 0; k < N; ++k) sum[r][k].store(to + k * V);
   }
 }
 
@@ -189,6 +191,11 @@ void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into) 
 template <class A>
 void multiply_columns(int64_t rows, int64_t columns, Left<A> a, const A* panel, int64_t K, Into<A> into, A* tile) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  if (into.add) {  // only when all is summed, too late to wait for what is not in the L1 cache
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t j = 0; j < columns; j += kLine<A>) __builtin_prefetch(into.from(r, j).numbers);
+    }
+  }
   if (columns == P) return multiply(rows, a, panel, K, into);
   multiply<A>(rows, a, panel, K, {tile, P, false});
   for (int64_t r = 0; r < rows; ++r) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "product.h"
+#include "threads.h"
 
 namespace hyperlstm {
 
@@ -48,13 +49,53 @@ void multiply_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t
     };
     for (int64_t d = 0; d < whole; d += V) add(d, V);
     if (whole < K) add(whole, K - whole);
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      for (int64_t k = 0; k < kGates; ++k) {
+#pragma GCC unroll 4
+      for (int k = 0; k < kGates; ++k) {
         A& to = into.numbers[r * into.stride + k * V + j];
-        to = into.add ? to + sum_of_lanes(sum[r][k]) : sum_of_lanes(sum[r][k]);
+        to = (into.add ? to : A(0)) + sum_of_lanes(sum[r][k]);
       }
     }
   }
+}
+
+// into [R, columns] of left [R, K] times those columns of a stored weight [K, N]: the way back through it. All columns
+// take some of its rows before the next, so that it is read in the order in which it lies in memory.
+template <int R, class T, class A = Acc<T>>
+void multiply_back(Range columns, Left<A> left, const T* weight, int64_t K, int64_t N, Into<A> into) {
+  constexpr int64_t V = kLanes<A>;
+  constexpr int kRows = kTileSums / 6;  // of the weight: the registers hold as many numbers of left for each of R
+  if (!into.add) {
+    for (int r = 0; r < R; ++r) std::fill(into.from(r, columns.begin).numbers, into.from(r, columns.end).numbers, A(0));
+  }
+  const auto add = [&](int64_t d, auto rows) C10_ALWAYS_INLINE_ATTRIBUTE {
+    Vec<A> x[R][rows];
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < rows; ++i) x[r][i] = Vec<A>(*left.from(r, d + i).numbers);
+    }
+    for (int64_t j = columns.begin; j < columns.end; j += V) {
+      const int64_t m = std::min(V, columns.end - j);
+      Vec<A> w[rows];
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; ++i) {
+        const T* const at = weight + (d + i) * N + j;
+        __builtin_prefetch(at + rows * N);
+        w[i] = load(at, m);
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        A* const to = into.from(r, j).numbers;
+        Vec<A> sum = load(to, m);
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; ++i) sum = at::vec::fmadd(x[r][i], w[i], sum);
+        store(to, sum, m);
+      }
+    }
+  };
+  const int64_t whole = K / kRows * kRows;
+  for (int64_t d = 0; d < whole; d += kRows) add(d, std::integral_constant<int, kRows>());
+  for (int64_t d = whole; d < K; ++d) add(d, std::integral_constant<int, 1>());
 }
 
 }  // namespace hyperlstm
