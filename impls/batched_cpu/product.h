@@ -173,7 +173,7 @@ template <class A>
 void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into) {
   const int64_t tiles = ceil_div(rows, kTileRows);
   // The part of the panel that is next is fetched by all tiles together; a fetch past the end does nothing.
-  const int64_t step = std::min(2 * kLine<A>, ceil_div(kPanel<A>, tiles));
+  const int64_t step = std::clamp(ceil_div(kPanel<A>, tiles), kLine<A>, 2 * kLine<A>);
   for (int64_t d = 0; d < K; d += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, K - d);
     for (int64_t i = 0; i < tiles; ++i) {

@@ -5,6 +5,8 @@
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "memory.h"
@@ -18,6 +20,10 @@ template <class A>
 struct Matrix {
   const A* numbers;
   int64_t row, unit, width;
+
+  bool operator==(const Matrix& other) const {
+    return std::tie(numbers, row, unit, width) == std::tie(other.numbers, other.row, other.unit, other.width);
+  }
 };
 
 // Rows that are summed one by one, before such sums are added up. So the rounding error grows with the root of either
@@ -26,12 +32,21 @@ constexpr int64_t kSummed = kDepthBlock;
 // Rows of the gradient whose parts, with those of d, stay in the L2 cache while all of the values go by.
 constexpr int64_t kGradientBlocks = 4;
 
-// A thread's rows of a gradient.
+// One of the gradients [F, G] that have a left factor d in common: d^T times values [N, G], which are packed. Where
+// `fresh`, total is written.
+template <class A>
+struct Target {
+  A* total;
+  const A* packed;
+  int64_t G;
+  bool fresh;
+};
+
+// A thread's rows of some gradients.
 template <class A>
 class GradientRows {
  public:
-  GradientRows(A* total, Matrix<A> d, const A* values, int64_t N, int64_t G, bool fresh)
-      : total_(total), d_(d), values_(values), N_(N), G_(G), fresh_(fresh) {
+  GradientRows(Matrix<A> d, int64_t N, const std::vector<Target<A>>& targets) : d_(d), N_(N), targets_(targets) {
     left_ = scratch_.empty<A>(kGradientBlocks * kRowBlock * kSummed);
     tile_ = scratch_.empty<A>(kRowBlock * kPanel<A>);
   }
@@ -40,35 +55,46 @@ class GradientRows {
     constexpr int64_t kGroupRows = kGradientBlocks * kRowBlock;
     for (int64_t first = begin; first < end; first += kGroupRows) {
       const int64_t rows = std::min(kGroupRows, end - first);
-      for (int64_t n = 0; n < N_; n += kSummed) group(first, rows, n, std::min(kSummed, N_ - n));
+      for (int64_t n = 0; n < N_; n += kSummed) {
+        const int64_t depth = std::min(kSummed, N_ - n);
+        gather(first, rows, n, depth);
+        for (const Target<A>& target : targets_) group(target, first, rows, n, depth);
+      }
     }
   }
 
  private:
-  // total[first + r] += the sum over `depth` rows from n on of d[n, first + r] values[n].
-  void group(int64_t first, int64_t rows, int64_t n, int64_t depth) {
+  // left_ [blocks, depth, kRowBlock] = d[n + i, first + r].
+  void gather(int64_t first, int64_t rows, int64_t n, int64_t depth) {
     for (int64_t r = 0; r < rows; r += kRowBlock) {
       const int64_t some = std::min(kRowBlock, rows - r);
       const A* from = d_.numbers + n * d_.row + first + r;
       A* to = left_ + r * kSummed;
-      for (int64_t i = 0; i < depth; ++i) std::copy_n(from + i * d_.row, some, to + i * kRowBlock);
+      if (some == kRowBlock) {  // of a size that the compiler knows, since to call for so few takes longer than to copy
+        for (int64_t i = 0; i < depth; ++i) std::copy_n(from + i * d_.row, kRowBlock, to + i * kRowBlock);
+      } else {
+        for (int64_t i = 0; i < depth; ++i) std::copy_n(from + i * d_.row, some, to + i * kRowBlock);
+      }
     }
-    for (int64_t p = 0; p < panels<A>(G_, false); ++p) {
-      const A* panel = values_ + (p * N_ + n) * kPanel<A>;
+  }
+
+  // total[first + r] += the sum over `depth` rows from n on of left_ values[n].
+  void group(const Target<A>& target, int64_t first, int64_t rows, int64_t n, int64_t depth) {
+    const int64_t G = target.G;
+    for (int64_t p = 0; p < panels<A>(G, false); ++p) {
+      const A* panel = target.packed + (p * N_ + n) * kPanel<A>;
       for (int64_t r = 0; r < rows; r += kRowBlock) {
         const int64_t some = std::min(kRowBlock, rows - r);
-        const int64_t column = p * kPanel<A>, columns = std::min(kPanel<A>, G_ - column);
-        const Into<A> into{total_ + (first + r) * G_ + column, G_, !fresh_ || n > 0};
+        const int64_t column = p * kPanel<A>, columns = std::min(kPanel<A>, G - column);
+        const Into<A> into{target.total + (first + r) * G + column, G, !target.fresh || n > 0};
         multiply_columns<A>(some, columns, {left_ + r * kSummed, 1, kRowBlock}, panel, depth, into, tile_);
       }
     }
   }
 
-  A* total_;
   const Matrix<A> d_;
-  const A* values_;
-  const int64_t N_, G_;
-  const bool fresh_;
+  const int64_t N_;
+  const std::vector<Target<A>>& targets_;
   Scratch scratch_;
   A *left_, *tile_;
 };
@@ -98,26 +124,41 @@ GradientProduct<A> gradient_product(
       fresh};
 }
 
-// All products of N rows, in two parallel regions: threads that sleep between regions take long to wake.
+// All products of N rows, in two parallel regions: threads that sleep between regions take long to wake. A factor of
+// several products is packed or gathered once.
 template <class A>
 void add_gradients(const std::vector<GradientProduct<A>>& products, int64_t N) {
   constexpr int64_t kLeast = 1 << 18;  // multiply-adds that are worth a thread
+  struct Gathered {
+    Matrix<A> d;
+    std::vector<Target<A>> targets;
+  };
   Scratch scratch;
+  std::vector<std::pair<Matrix<A>, const A*>> packed;
+  std::vector<Gathered> lefts;
   std::vector<Job> packs, sums;
   for (const auto& product : products) {
-    const int64_t columns = panels<A>(product.values.width, false);
-    A* const packed = scratch.empty<A>(columns * N * kPanel<A>);
-    packs.push_back({columns, 8 * N * kPanel<A>, [&product, packed, N](int64_t begin, int64_t end) {
-                       const Matrix<A>& values = product.values;
-                       pack_panels<A>(
-                           values.numbers, {0, values.unit, values.row}, N, values.width, false, packed, begin, end);
-                     }});
-    // A panel more: to gather a row from d takes about as long.
-    const int64_t cost = (columns + 1) * N * kPanel<A>;
-    sums.push_back(
-        {product.d.width, cost, [&product, packed, N](int64_t begin, int64_t end) {
-           GradientRows<A>(product.total, product.d, packed, N, product.values.width, product.fresh).run(begin, end);
-         }});
+    const Matrix<A>& values = product.values;
+    auto right = std::find_if(packed.begin(), packed.end(), [&](const auto& x) { return x.first == values; });
+    if (right == packed.end()) {
+      const int64_t columns = panels<A>(values.width, false);
+      A* const to = scratch.empty<A>(columns * N * kPanel<A>);
+      packs.push_back({columns, 8 * N * kPanel<A>, [values, to, N](int64_t begin, int64_t end) {
+                         pack_panels<A>(
+                             values.numbers, {0, values.unit, values.row}, N, values.width, false, to, begin, end);
+                       }});
+      right = packed.insert(packed.end(), {values, to});
+    }
+    auto left = std::find_if(lefts.begin(), lefts.end(), [&](const auto& x) { return x.d == product.d; });
+    if (left == lefts.end()) left = lefts.insert(lefts.end(), {product.d, {}});
+    left->targets.push_back({product.total, right->second, values.width, product.fresh});
+  }
+  for (const Gathered& left : lefts) {
+    int64_t columns = 1;  // to gather a row from d takes about as long as a panel
+    for (const Target<A>& target : left.targets) columns += panels<A>(target.G, false);
+    sums.push_back({left.d.width, columns * N * kPanel<A>, [&left, N](int64_t begin, int64_t end) {
+                      GradientRows<A>(left.d, N, left.targets).run(begin, end);
+                    }});
   }
   for_shares(packs, kLeast);
   for_shares(sums, kLeast);
