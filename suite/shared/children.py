@@ -49,7 +49,7 @@ class Child:
         log: Path | None = None,
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
-        self.module, self.path, self.log = module, path, log or path.with_suffix(".log")
+        self.path, self.log = path, log or path.with_suffix(".log")
         changed = {**os.environ, **(environment or {})}
         command = [sys.executable, "-m", "suite.shared.bound", str(os.getpid()), module, *arguments]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -64,44 +64,36 @@ class Child:
             )
 
     def wait(self, limit: float = math.inf) -> str:
-        """Return "ok" once it has ended well, else why not: a time-out, a crash or a failure.
+        """Return "ok" once it has ended well, else why not: a time-out, a crash or a failure. It has ended then.
 
         limit: seconds to its first row, from one row to the next, and from the last one to its end.
         """
         since, size = time.monotonic(), 0
-        while (code := self.process.poll()) is None:
-            if self.path.exists() and self.path.stat().st_size > size:
-                since, size = time.monotonic(), self.path.stat().st_size
-            if time.monotonic() - since > limit:
-                self.stop()
-                return f"time-out: {limit:.0f} s"
-            time.sleep(POLL)
-        self.stop()
+        try:
+            while (code := self.process.poll()) is None:
+                if self.path.exists() and self.path.stat().st_size > size:
+                    since, size = time.monotonic(), self.path.stat().st_size
+                if time.monotonic() - since > limit:
+                    return f"time-out: {limit:.0f} s"
+                time.sleep(POLL)
+        finally:
+            self.process.kill()
+            self.process.communicate()
         return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
-
-    def rows(self) -> "pd.DataFrame":
-        """Wait, and return its rows; RuntimeError gives what it said if it failed."""
-        ended = self.wait()
-        if ended != "ok":
-            said = self.log.read_text(encoding="utf-8", errors="replace")
-            raise RuntimeError(f"python -m {self.module}: expected it to run to its end, got {ended}:\n{said}")
-        import pandas as pd  # takes half a second, which processes that leave rows do without
-
-        return pd.DataFrame(left(self.path))
-
-    def stop(self) -> None:
-        """End it, should it still run."""
-        self.process.kill()
-        self.process.communicate()
 
 
 def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment: str | None) -> "pd.DataFrame":
-    """Run `python -m <module> FILE <arguments>` to its end, and return its rows; environment: see `Child`."""
+    """Run `python -m <module> FILE <arguments>` to its end, and return its rows; environment: see `Child`.
+
+    RuntimeError gives what it said if it failed.
+    """
+    import pandas as pd  # takes half a second, which processes that leave rows do without
+
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if one_thread else (), "1")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         child = Child(module, path, str(path), *arguments, environment=threads | environment)
-        try:
-            return child.rows()
-        finally:
-            child.stop()
+        if (ended := child.wait()) != "ok":
+            said = child.log.read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"python -m {module}: expected it to run to its end, got {ended}:\n{said}")
+        return pd.DataFrame(left(path))

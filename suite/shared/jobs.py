@@ -123,8 +123,5 @@ def run(
         rows = path.with_suffix(".jsonl")
         replace(job, path=rows).write(path)
         child = Child(module, rows, *arguments, str(path), log=log, environment=environment)
-        try:
-            ended = child.wait(job.time_limit)
-        finally:
-            child.stop()
+        ended = child.wait(job.time_limit)
         return left(rows), ended

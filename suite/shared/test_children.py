@@ -54,9 +54,13 @@ def test_what_did_not_reach_its_end_says_why(tmp_path: Path, script: str, ended:
     assert run(tmp_path, script).wait() == ended
 
 
-def test_a_failure_that_nobody_expects_raises_with_what_was_said(tmp_path: Path) -> None:
+def test_a_failure_that_nobody_expects_raises_with_what_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scripted.py").write_text("{}['a']\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     with pytest.raises(RuntimeError, match=r"expected it to run to its end, got failed: exit 1:\n[\s\S]*KeyError: 'a'"):
-        run(tmp_path, "{}['a']").rows()
+        rows_of("scripted")
 
 
 def test_who_gives_rows_to_a_test_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
