@@ -47,7 +47,7 @@ class Group(NamedTuple):
     def ragged(self) -> bool:
         """Whether its sequences end at different steps."""
         row = self.here.iloc[0]
-        return tokens(row) < int(row["T"] * row["B"])
+        return bool(row["tokens"] < row["T"] * row["B"])
 
     @property
     def lead(self) -> str:
@@ -73,12 +73,6 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
             here = both[both["layer_norm"] == layer_norm]
             if len(here):
                 yield Group(title, layer_norm, here, both)
-
-
-def tokens(row: pd.Series) -> int:
-    """Return the steps of all sequences; rows made before there were packed ones have as many in each."""
-    found = row.get("tokens")
-    return int(row["T"] * row["B"] if found is None or pd.isna(found) else found)
 
 
 def interval(row: pd.Series) -> Interval:
@@ -130,7 +124,7 @@ def work_table(group: Group) -> Sheet:
             line["launches"] = figures(train, "launches_per_step", "mode")
             line["train in a loop, ms"] = figures(train, "loop_s", "loop_ratio")
             line["of the peak graphs, MB"] = train.get("graph_bytes", 0) / MB or None
-            line["kept, B"] = train["kept_bytes"] / tokens(train)
+            line["kept, B"] = train["kept_bytes"] / train["tokens"]
             line["first call, s"] = train["first_s"]
         line["checked"] = str(next(iter(steps.values()))["verify"])
         line["marks"] = marks(list(steps.values()))
@@ -250,7 +244,7 @@ def _section(group: Group) -> list[Part]:
     shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
     floors = [f"{percent(floor)} ({step})" for step in ("forward", "train") if (floor := group.noise(step)) is not None]
     noise = f" Noise floor: {', '.join(floors)}." if floors else ""
-    packed = f" Packed: {count(tokens(row))} tokens in place of {count(row['T'] * row['B'])}." if group.ragged else ""
+    packed = f" Packed: {count(row['tokens'])} tokens in place of {count(row['T'] * row['B'])}." if group.ragged else ""
     heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
     work = work_table(group)
     return [heading, time_table(group), *[work] * bool(len(work))]
