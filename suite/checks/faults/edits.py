@@ -45,7 +45,8 @@ def listed(name: str) -> dict[str, Any]:
 
 def shown_by(file: str) -> str:
     """Return the implementation that shows an edit of a file."""
-    return "deferred" if file in _BY_HAND else "batched" if file == "batched" else "row_scaled"
+    own = file.split("/")[0]
+    return "deferred" if own in _BY_HAND else own if own in ("batched", "batched_cpu") else "row_scaled"
 
 
 @dataclass(frozen=True)
