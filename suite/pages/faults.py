@@ -58,20 +58,18 @@ def faults_table(rows: pd.DataFrame) -> Sheet:
 
 def kinds_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each kind of fault, with the one that came nearest to passing."""
-    lines = []
-    for kind, group in rows[rows["planted"] == "fault"].groupby("kind", sort=False):
-        killed = group[group["verdict"] == "rejected"]
-        nearest = killed.loc[killed["ratio"].idxmin()] if len(killed) else {"edit": None, "ratio": None}
-        lines.append(
-            {
-                "kind": kind,
-                "faults": len(group),
-                "rejected": len(killed),
-                "nearest to passing": nearest["edit"],
-                "error / allowed": nearest["ratio"],
-            }
-        )
-    return Sheet(lines, {"faults": count, "rejected": count, "error / allowed": _factor})
+    faults = rows[rows["planted"] == "fault"]
+    killed = faults[faults["verdict"] == "rejected"].sort_values("ratio", kind="stable").drop_duplicates("kind")
+    counts = faults.assign(killed=faults["verdict"] == "rejected").groupby("kind", sort=False)["killed"]
+    shown = counts.agg(["size", "sum"]).join(killed.set_index("kind")).reset_index()
+    columns: Columns = {
+        "kind": "kind",
+        "faults": ("size", count),
+        "rejected": ("sum", count),
+        "nearest to passing": "edit",
+        "error / allowed": ("ratio", _factor),
+    }
+    return Sheet.of(shown, columns)
 
 
 def rewrites_table(rows: pd.DataFrame) -> Sheet:

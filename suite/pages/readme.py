@@ -79,11 +79,8 @@ def parts(results: Path) -> dict[str, list[Part]]:
     machine = shown_first(results)
     if machine is None:
         return {}
-    where, rows, own = (
-        f"{results.name}/{machine.name}",
-        without_busy(table("bench").read(machine)),
-        table("capabilities").read(machine),
-    )
+    where, rows = f"{results.name}/{machine.name}", without_busy(table("bench").read(machine))
+    own = table("capabilities").read(machine)
     can = [own, *(table("capabilities").read(path.parent) for path in results.glob("*/capabilities.csv"))]
     about = (
         f"Training time is that of a step of the workload {WORKLOAD} without layer norm in float32, with a "

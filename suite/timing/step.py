@@ -128,7 +128,7 @@ def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
 
     def before() -> None:
         rival.warm()
-        baseline_s.append(rival.seconds())
+        baseline_s.append(rival.round() / rival.calls)
         subject.warm()
 
     benchmark.pedantic(
@@ -162,10 +162,6 @@ class Burst:
     def round(self) -> float:
         """Return what the calls of one round take."""
         return sum(self.watch.seconds(self.work) for _ in range(self.calls))
-
-    def seconds(self) -> float:
-        """Return what a call of one round takes in the mean."""
-        return self.round() / self.calls
 
 
 def loop_columns(subject: Burst, rival: Burst) -> dict[str, Any]:
