@@ -56,7 +56,6 @@ class Seen:
 
     captures: int = 0
     replays: int = 0
-    kernels: int = 0  # run, from Python or from a graph
     cleared: int = 0
     launched: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     read: list[tuple[str, Tensor]] = field(default_factory=list)  # in captures, made outside of them
@@ -115,39 +114,36 @@ def _again(func: Any, args: Any, kwargs: Any, result: Any) -> None:
             to.copy_(q)
 
 
+class OfAThread(threading.local):
+    """What each thread has to itself."""
+
+    recorder: Recorder | None = None  # of its capture
+    stream: Stream | None = None
+
+
 class Card:
     """The card that stands behind `torch.cuda` while a check runs."""
 
     def __init__(self) -> None:
-        self.seen, self.default, self._local = Seen(), Stream(), threading.local()
+        self.seen, self.default, self.thread = Seen(), Stream(), OfAThread()
         self.fails: BaseException | None = None  # what the next captures raise, part of the way through
         self._fails_at, self.failed = 0, False
         self._pools: dict[Any, WeakSet[Any]] = {}
         self._running = threading.Lock()  # the interpreter knows one program at a time
 
     @property
-    def recorder(self) -> Recorder | None:
-        """The capture of this thread."""
-        return getattr(self._local, "recorder", None)
-
-    @recorder.setter
-    def recorder(self, value: Recorder | None) -> None:
-        self._local.recorder = value
-
-    @property
     def stream(self) -> Stream:
         """The stream of this thread."""
-        found: Stream = getattr(self._local, "stream", self.default)
-        return found
+        return self.thread.stream or self.default
 
     @contextlib.contextmanager
     def on(self, stream: Stream) -> Iterator[None]:
         """Use another stream."""
-        before, self._local.stream = self.stream, stream
+        before, self.thread.stream = self.thread.stream, stream
         try:
             yield
         finally:
-            self._local.stream = before
+            self.thread.stream = before
 
     def live_in(self, pool: Any) -> "WeakSet[Any]":
         """Return the graphs of a pool, into which none may be captured once all are gone."""
@@ -165,11 +161,10 @@ class Card:
 
     def launch(self, kernel: Any, args: Sequence[Any], options: dict[str, Any]) -> None:
         """Run a kernel, or record it in a capture."""
-        if self.recorder is not None:
-            self.recorder.kernel(kernel, args, options)
+        if self.thread.recorder is not None:
+            self.thread.recorder.kernel(kernel, args, options)
             return
         with self._running:
-            self.seen.kernels += 1
             self.seen.launched.append((kernel.__name__, options))
             _run(kernel, *args, **options)
 
@@ -182,22 +177,22 @@ def graph_class(card: Card) -> type:
 
     class CUDAGraph:
         def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
-            assert card.recorder is None
+            assert card.thread.recorder is None
             card.seen.captures += 1
             card.live_in(pool).add(self)
             self.pool, self.recorder = pool, Recorder(card)
-            card.recorder = self.recorder
+            card.thread.recorder = self.recorder
             self.recorder.__enter__()
 
         def capture_end(self) -> None:
             self.recorder.__exit__(None, None, None)
-            card.recorder = None
+            card.thread.recorder = None
             failed, card.failed = card.failed, False
             if failed:
                 raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
         def replay(self) -> None:
-            assert card.recorder is None
+            assert card.thread.recorder is None
             card.seen.replays += 1
             card.seen.streams.setdefault(self.pool, set()).add(card.stream.cuda_stream)
             for q in self.recorder.made:
@@ -233,7 +228,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Card:
         "stream": card.on,
         "device": lambda device: contextlib.nullcontext(),
         "current_stream": lambda device=None: card.stream,
-        "is_current_stream_capturing": lambda: card.recorder is not None,
+        "is_current_stream_capturing": lambda: card.thread.recorder is not None,
         "graph_pool_handle": lambda: (0, next(pools)),
         "current_blas_handle": lambda: 0,
         "memory_reserved": lambda device=None: 0,
