@@ -16,7 +16,6 @@ from impls import why_unavailable
 from impls.registry import dtype_name, find
 from suite import report
 from suite.checks.definition.paper import MODELS
-from suite.checks.faults.compiled_faults import COMPILED_FAULTS
 from suite.checks.faults.faults import FAULTS
 from suite.checks.faults.rewrites import REWRITES
 from suite.checks.kernels.compiled import precompile
@@ -33,7 +32,7 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 ROW = "row"
 #: By table and column, the values that still exist.
 LISTED: dict[str, dict[str, list[str]]] = {
-    "faults": {"edit": [edited.name for edited in (*FAULTS, *COMPILED_FAULTS, *REWRITES)]},
+    "faults": {"edit": [edited.name for edited in (*FAULTS, *REWRITES)]},
     "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
     "paper": {"model": [one.model for one in MODELS]},
 }

@@ -1,10 +1,13 @@
 """Wrong implementations that the comparison must reject, of `faults.toml`: each is an edit of a right one.
 
-A fault names the tensor that it damages, without its layer: "grad bias" stands for that of any layer.
+A fault names the tensor that it damages, without its layer: "grad bias" stands for that of any layer. Faults in C++,
+of `compiled_faults.toml`, stand in one copy, which is built once; an environment variable says which of them acts.
 """
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +15,10 @@ import torch
 from suite.checks.faults.edits import Edited, changes, edits, listed, shown_by
 from suite.checks.faults.rewrites import REWRITES
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
+from suite.shared.compare import Build
 
+#: Names the fault that acts, by its letter, in the C++ too.
+VARIABLE = "HYPERLSTM_FAULT"
 #: The simplest first.
 VERIFIED = tuple(
     sorted((case for case in VERIFY if case.T > 2), key=lambda case: (case.layer_norm, case.L, case.state))
@@ -32,6 +38,23 @@ class Fault(Edited):
         return re.sub(r"layers\.\d+\.", "", tensor) == self.damages
 
 
+@dataclass(frozen=True)
+class Compiled(Fault):
+    """A fault in C++, which acts where `VARIABLE` is its letter."""
+
+    letter: str = ""
+
+    @contextmanager
+    def planted(self) -> Iterator[Build]:
+        """Yield what builds a HyperLSTM from a copy with all faults in C++, of which this one acts."""
+        os.environ[VARIABLE] = self.letter
+        try:
+            with super().planted() as build:
+                yield build
+        finally:
+            del os.environ[VARIABLE]
+
+
 #: For what is kept from one run, or one layer, to the next.
 _KEPT = ("from .definition import", "_KEPT: dict[object, Tensor] = {}\nfrom .definition import")
 
@@ -48,4 +71,16 @@ def _read() -> Iterator[Fault]:
                 yield Fault(name, kind, tuple(made), shown_by(file), damages, getattr(torch, dtype), cases)
 
 
-FAULTS = tuple(_read())
+def _compiled(name: str, letter: str, damages: str) -> Compiled:
+    texts = listed("compiled_faults")
+    made = tuple(edit for file in texts for edit in edits(file, *changes(texts[file])))
+    kind = "gradient, packed sequences" if damages.startswith("grad") else "packed sequences"
+    return Compiled(name, kind, made, "batched_cpu", damages, cases=RAGGED, letter=letter)
+
+
+FAULTS = (
+    *_read(),
+    _compiled("rows go back over steps beyond their end", "a", "grad weight_h"),
+    _compiled("rows go on from the states of those that ended", "b", "grad weight_h"),
+    _compiled("rows end with the shortest of their group", "c", "out"),
+)

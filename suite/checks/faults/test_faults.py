@@ -7,7 +7,6 @@ import torch
 
 from impls import why_unavailable
 from impls.registry import dtype_name
-from suite.checks.faults.compiled_faults import COMPILED_FAULTS
 from suite.checks.faults.edits import edits
 from suite.checks.faults.faults import FAULTS, Fault
 from suite.checks.faults.rewrites import REWRITES, Rewrite
@@ -33,7 +32,7 @@ def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
                 yield case, blamed[0], wrong
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *COMPILED_FAULTS], ids=lambda fault: fault.id)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
 def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
     reason = why_unavailable(fault.runs, CPU, fault.dtype)
     if reason is not None:
@@ -86,7 +85,7 @@ def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: to
 
 
 def test_every_edit_has_a_name_of_its_own() -> None:
-    names = [edited.name for edited in (*FAULTS, *COMPILED_FAULTS, *REWRITES)]
+    names = [edited.name for edited in (*FAULTS, *REWRITES)]
     assert len(set(names)) == len(names)
 
 
