@@ -27,6 +27,8 @@ from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import folder_of, table
 
+#: What `test_interpreter.py` starts, in a process with Triton's interpreter on.
+collect_ignore_glob = ["*/test_simulated_*.py", "*/test_traced.py"]
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 #: The name of a row among a test's user properties, which come to the process that writes results from any other.
 ROW = "row"
