@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn import Module
+from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM
@@ -85,7 +86,7 @@ def _agrees(
         one = _drawn(model, case, torch.float32, device, seed, to)
         torch.manual_seed(seed)  # of masks
         found.append(results(one))
-    agree({key: torch.stack([one[key] for one in found]) for key in found[0]}, case, device, DRAWS)
+    agree(tree_map(lambda *q: torch.stack(q), *found), case, device, DRAWS)
 
 
 def autocast(dtype: torch.dtype) -> Check:
@@ -172,10 +173,8 @@ def ensemble(name: str, device: torch.device) -> None:
     """Check vmap over several models' parameters, of forward and gradient."""
     model = implementation(name)(CASE, torch.float32, device)
     draws = [draw(CASE, seed, torch.float32, device) for seed in range(DRAWS)]
-    params = {key: torch.stack([one.params[key] for one in draws]) for key in draws[0].params}
-    x = torch.stack([one.x for one in draws])
-    cotangents = tuple(torch.stack(parts) for parts in zip(*(one.cotangents for one in draws), strict=True))
-    grads, found = vmap(lambda *q: _gradients(model, *q))(params, x, cotangents)
+    stacked = tree_map(lambda *q: torch.stack(q), *((one.params, one.x, one.cotangents) for one in draws))
+    grads, found = vmap(lambda *q: _gradients(model, *q))(*stacked)
     agree(found | grads, CASE, device, DRAWS)
 
 

@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_map
 
 from impls import HyperLSTM
-from suite.checks.module.capability_checks import CASE
-from suite.shared.compare import agree, draw, implementation
+from suite.checks.module.capability_checks import CASE, given
+from suite.shared.compare import agree
 
 WORLD = 2
 #: Half of it is the size that other capabilities are checked at, so that code compiled for one is that of the other.
@@ -37,16 +38,14 @@ def sharded(name: str, device: torch.device) -> None:
     _hold(model, model, x, cotangents)
 
 
-def _half(name: str, device: torch.device) -> tuple[HyperLSTM, Tensor, list[Tensor]]:
+def _half(name: str, device: torch.device) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
     """Return the model, and this rank's rows of the input and of the cotangents."""
-    params, x, _, cotangents = draw(JOINED, 0, torch.float32, device)
-    model = implementation(name)(JOINED, torch.float32, device)
-    model.load_state_dict(params)
-    rows = x.chunk(WORLD, dim=1)[dist.get_rank()]
-    return model, rows, [c.chunk(WORLD, dim=1)[dist.get_rank()] for c in cotangents]
+    model, *whole = given(name, device, JOINED)
+    x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], whole)
+    return model, x, cotangents
 
 
-def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: list[Tensor]) -> None:
+def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: tuple[Tensor, ...]) -> None:
     """Run one training step and hold output and gradients against the oracle's on the whole batch."""
     from torch.distributed.tensor import DTensor
 
