@@ -16,17 +16,20 @@ constexpr int64_t kGates = 4;
 template <class A>
 constexpr int64_t kPanel = kGates * kLanes<A>;
 
-// Rows of a register tile, and sums that the registers hold beside a row of weights and a number of the left factor.
+// Rows of a register tile, sums that the registers hold beside a row of weights and a number of the left factor, and
+// the part of K for which tiles read a panel. Where there are enough sums for a part to come from the L2 cache as fast
+// as it is used, it may be too large for L1: the deeper it is, the less often sums start and end.
 constexpr int kTileRows = 6;
 #if defined(CPU_CAPABILITY_AVX512) || defined(__aarch64__)
 constexpr int kTileSums = 24;
+constexpr int64_t kDepthBlock = 256;
 #else
 constexpr int kTileSums = 12;
+constexpr int64_t kDepthBlock = 128;
 #endif
 
-// Rows whose tiles are worked on together, and the part of K for which a panel is read: both fit into the L1 cache.
+// Rows whose tiles are worked on together: with such a part they fit into the L2 cache.
 constexpr int64_t kRowBlock = 36;
-constexpr int64_t kDepthBlock = 128;
 
 // Numbers in a cache line.
 template <class A>

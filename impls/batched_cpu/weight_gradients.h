@@ -28,7 +28,7 @@ struct Matrix {
 
 // Rows that are summed one by one, before such sums are added up. So the rounding error grows with the root of either
 // number of terms, and not with the root of their product as in one long sum.
-constexpr int64_t kSummed = kDepthBlock;
+constexpr int64_t kSummed = 128;
 // Rows of the gradient whose parts, with those of d, stay in the L2 cache while all of the values go by.
 constexpr int64_t kGradientBlocks = 4;
 
