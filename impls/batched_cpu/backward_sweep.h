@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "parameter_sums.h"
 #include "phases.h"
+#include "scaled_row.h"
 #include "split.h"
 #include "steps.h"
 #include "threads.h"
@@ -72,8 +73,6 @@ class BackwardSweep {
       if (p_.norms) {
         normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
         y_ = w_.y_ + member.group * kArgumentsKept * kGroup * kGates * padded<A>(H);
-      } else {
-        y_ = scratch_.zeros<A>(kGates * kBlock);
       }
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
@@ -166,7 +165,7 @@ class BackwardSweep {
     void main(int64_t first) {
       const auto [H, S, Z, I] = size_;
       const int64_t wide = padded<A>(H);
-      A* const y = p_.norms ? y_ + first / kGroup % kArgumentsKept * kGroup * kGates * wide : y_;
+      A* const y = p_.norms ? y_ + first / kGroup % kArgumentsKept * kGroup * kGates * wide : nullptr;
       const A* z = z_ + first * z_stride_;
       if (p_.norms) {
         for_unit_blocks([&](Block block) {
@@ -189,14 +188,9 @@ class BackwardSweep {
         for (int64_t r = 0; r < R; ++r) {
           if (p_.norms) {
             deltas(block, first + r, r, y + r * 4 * wide + block.begin, wide);
-            continue;
+          } else {
+            whole_cell(block, first + r, r);
           }
-          arguments(block, first + r, r, y, kBlock);
-          const int64_t at = (row_ + first + r) * H + block.begin, row = (begin_ + first + r) * H + block.begin;
-          cell_gradient(
-              y, kBlock, w_.chunk_.mask.from(at), w_.chunk_.c_before + at, w_.chunk_.c + at, w_.carried_.h + row,
-              w_.carried_.c + row, block.units);
-          deltas(block, first + r, r, y, kBlock);
         }
         embedding<R>(block);
         sum_scales<R>(block, z);
@@ -238,49 +232,68 @@ class BackwardSweep {
       }
     }
 
-    // y [4, y_stride] = d_h u + d_x v + d_b + bias of row r, which is number i of its group. Adds d_out to dh, too.
+    // A block of row r, which is number i of its group.
+    using Row = ScaledRow<T, kBlock>;
+    Row row_of(Block block, int64_t r, int64_t i) const {
+      const int64_t H = size_.H, at = row_ + r, begin = block.begin;
+      A* const wide_du = std::is_same_v<T, A> ? nullptr : d_uh_ + r * stride_ + begin;
+      return {
+          H,
+          w_.chunk_.residuals.u(at) + begin,
+          w_.chunk_.v + at * w_.chunk_.v_stride + begin,
+          p_.bias + begin,
+          scale_ + i * 12 * kBlock,
+          w_.to_.d_uh + at * stride_ + begin,
+          w_.to_.dv + at * 4 * H + begin,
+          wide_du};
+    }
+
+    // Writes the gates' arguments, y [4, y_stride]. Adds d_out to dh, too.
     void arguments(Block block, int64_t r, int64_t i, A* y, int64_t y_stride) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t H = size_.H, at = row_ + r;
-      const T *u = w_.chunk_.residuals.u(at) + block.begin, *v = w_.chunk_.v + at * w_.chunk_.v_stride + block.begin;
-      const T* d_out = w_.chunk_.d_out + at * H + block.begin;
-      const A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
-      const A* bias = p_.bias + block.begin;
-      A* dh = w_.carried_.h + (begin_ + r) * H + block.begin;
+      const Row row = row_of(block, r, i);
+      const T* const d_out = w_.chunk_.d_out + (row_ + r) * size_.H + block.begin;
+      A* const dh = w_.carried_.h + (begin_ + r) * size_.H + block.begin;
       for (int64_t j = 0; j < block.units; j += V) {
         const int64_t m = std::min(V, block.units - j);
         store(dh + j, load(dh + j, m) + load(d_out + j, m), m);
-#pragma GCC unroll 4
-        for (int64_t k = 0; k < kGates; ++k) {
-          const int64_t n = k * kBlock + j;
-          Vec<A> sum = Vec<A>::loadu(d_b + n) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
-          sum = at::vec::fmadd(Vec<A>::loadu(d_x + n), load(v + k * H + j, m), sum);
-          at::vec::fmadd(Vec<A>::loadu(d_h + n), load(u + k * H + j, m), sum).store(y + k * y_stride + j);
-        }
+        for (int64_t k = 0; k < kGates; ++k) row.argument(k, j, m).store(y + k * y_stride + j);
       }
     }
 
-    // Writes du and dv of row r from dy [4, dy_stride], and to scale_ the gradients of the d: dy u, dy v and dy.
+    // Passes on dy [4, dy_stride], the gradient of y.
     void deltas(Block block, int64_t r, int64_t i, const A* dy, int64_t dy_stride) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t H = size_.H, at = row_ + r;
-      const T *u = w_.chunk_.residuals.u(at) + block.begin, *v = w_.chunk_.v + at * w_.chunk_.v_stride + block.begin;
-      T *du = w_.to_.d_uh + at * stride_ + block.begin, *dv = w_.to_.dv + at * 4 * H + block.begin;
-      A *d_h = scale_ + i * 12 * kBlock, *d_x = d_h + 4 * kBlock, *d_b = d_h + 8 * kBlock;
+      const Row row = row_of(block, r, i);
       for (int64_t j = 0; j < block.units; j += V) {
         const int64_t m = std::min(V, block.units - j);
-#pragma GCC unroll 4
-        for (int64_t k = 0; k < kGates; ++k) {
-          const int64_t n = k * kBlock + j, o = k * H + j;
-          const Vec<A> d = Vec<A>::loadu(dy + k * dy_stride + j), d_u = d * Vec<A>::loadu(d_h + n);
-          store(du + o, d_u, m);
-          if constexpr (!std::is_same_v<T, A>) store(d_uh_ + r * stride_ + block.begin + o, d_u, m);
-          store(dv + o, d * Vec<A>::loadu(d_x + n), m);
-          (d * load(u + o, m)).store(d_h + n);
-          (d * load(v + o, m)).store(d_x + n);
-          d.store(d_b + n);
-        }
+        for (int64_t k = 0; k < kGates; ++k) row.delta(Vec<A>::loadu(dy + k * dy_stride + j), k, j, m);
       }
+    }
+
+    // Without norms: both, and the cell between them, unit by unit in registers.
+    void whole_cell(Block block, int64_t r, int64_t i) {
+      constexpr int64_t V = kLanes<A>;
+      const Row row = row_of(block, r, i);
+      const int64_t at = (row_ + r) * size_.H + block.begin;
+      const Mask<A> mask = w_.chunk_.mask.from(at);
+      const A *c_before = w_.chunk_.c_before + at, *c = w_.chunk_.c + at;
+      const T* const d_out = w_.chunk_.d_out + at;
+      const int64_t carried = (begin_ + r) * size_.H + block.begin;
+      const A* const before = w_.carried_.h + carried;
+      A* const dc = w_.carried_.c + carried;
+      const auto units = [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+        const Gates<A> gate([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
+        const Vec<A> dh = load(before + j, m) + load(d_out + j, m);
+        const GateGradients<A> d = gate_gradients(gate, mask, c_before, c, dh, dc, j, m);
+        row.delta(d.i, 0, j, m);
+        row.delta(d.f, 1, j, m);
+        row.delta(d.g, 2, j, m);
+        row.delta(d.o, 3, j, m);
+      };
+      const int64_t whole = block.units / V * V;
+      for (int64_t j = 0; j < whole; j += V) units(j, V);
+      if (whole < block.units) units(whole, block.units - whole);
     }
 
     // embedded_ [R, 12 Z, lanes] += d_weight^T times what `deltas` left in scale_, lane by lane.
@@ -392,7 +405,8 @@ class BackwardSweep {
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the token of the group's first row
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *y_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *normed_ = nullptr;
+    A *tile_, *scale_, *embedded_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *y_ = nullptr,
+                                                   *normed_ = nullptr;
   };
 
   const Packed<A>& p_;

@@ -67,17 +67,20 @@ template <class A>
 struct Gates {
   Vec<A> i, f, g, o;
 
-  C10_ALWAYS_INLINE Gates(const A* y, int64_t gate_stride, const Norms<A>& norms, int64_t j, int64_t norm_stride) {
-    const auto value = [&](int k) __attribute__((always_inline)) {
-      const int64_t at = k * norm_stride + j;
-      return norms ? scale_shift(y + k * gate_stride + j, norms.weight + at, norms.bias + at)
-                   : Vec<A>::loadu(y + k * gate_stride + j);
-    };
-    i = sigmoid<A>(value(0));
-    f = sigmoid<A>(value(1));
-    g = hyperlstm::tanh<A>(value(2));
-    o = sigmoid<A>(value(3));
-  }
+  // argument(k): that of gate k's activation.
+  template <class Argument>
+  C10_ALWAYS_INLINE explicit Gates(const Argument& argument)
+      : i(sigmoid<A>(argument(0))),
+        f(sigmoid<A>(argument(1))),
+        g(hyperlstm::tanh<A>(argument(2))),
+        o(sigmoid<A>(argument(3))) {}
+
+  C10_ALWAYS_INLINE Gates(const A* y, int64_t gate_stride, const Norms<A>& norms, int64_t j, int64_t norm_stride)
+      : Gates([&](int k) __attribute__((always_inline)) {
+          const int64_t at = k * norm_stride + j;
+          return norms ? scale_shift(y + k * gate_stride + j, norms.weight + at, norms.bias + at)
+                       : Vec<A>::loadu(y + k * gate_stride + j);
+        }) {}
 };
 
 // Without norms: c and h of n units from their gates y (vectors of them gate_stride apart).
@@ -137,21 +140,30 @@ struct GateGradients {
   }
 };
 
+// The gradients of vector j, of m units, of a row without norms; writes dc.
+template <class A>
+C10_ALWAYS_INLINE GateGradients<A> gate_gradients(
+    const Gates<A>& gate, const Mask<A>& mask, const A* c_before, const A* c, const Vec<A>& dh, A* dc, int64_t j,
+    int64_t m) {
+  const Vec<A> squashed = hyperlstm::tanh<A>(load(c + j, m));
+  const Vec<A> d_c = at::vec::fmadd(dh * gate.o, Vec<A>(A(1)) - squashed * squashed, load(dc + j, m));
+  const GateGradients<A> d(gate, mask.factors(j, m), dh, d_c, load(c_before + j, m), squashed);
+  store(dc + j, d.c_before, m);
+  return d;
+}
+
 template <class A>
 void cell_gradient(
     A* y, int64_t stride, const Mask<A>& mask, const A* c_before, const A* c, const A* dh, A* dc, int64_t F) {
   constexpr int64_t V = kLanes<A>;
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
-    const Gates<A> gate(y, stride, {}, j, 0);
-    const Vec<A> squashed = hyperlstm::tanh<A>(load(c + j, m)), d_h = load(dh + j, m);
-    const Vec<A> d_c = at::vec::fmadd(d_h * gate.o, Vec<A>(A(1)) - squashed * squashed, load(dc + j, m));
-    const GateGradients<A> d(gate, mask.factors(j, m), d_h, d_c, load(c_before + j, m), squashed);
+    const GateGradients<A> d =
+        gate_gradients(Gates<A>(y, stride, {}, j, 0), mask, c_before, c, load(dh + j, m), dc, j, m);
     d.i.store(y + j);
     d.f.store(y + stride + j);
     d.g.store(y + 2 * stride + j);
     d.o.store(y + 3 * stride + j);
-    store(dc + j, d.c_before, m);
   }
 }
 
