@@ -78,6 +78,7 @@ class BackwardSweep {
       scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
       embedded_ = scratch_.zeros<A>(kGroup * 12 * Z * kLanes<A>);
       a_ = scratch_.zeros<A>(kGates * padded<A>(S));
+      if (w_.stored_.weight_h) dh_ = scratch_.zeros<A>(kFew * (panels_.end - panels_.begin) * kPanel<A>);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
       if (!std::is_same_v<T, A>) {
@@ -108,8 +109,7 @@ class BackwardSweep {
         member_.wait();
         const Range of_S = member_.part(panels<A>(S, false));
         if (w_.stored_.weight_h) {
-          stored_product(d_uh_, w_.stored_.weight_h, 4 * H, dh, false);
-          stored_product(d_uh_ + 4 * H, w_.stored_.hyper_weight_h, 4 * S, dh, true);
+          stored_products(dh);
         } else {
           product(all, d_uh_, stride_, p_.weight_h_t, 4 * H, H, panels_, dh, false);
           product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, panels_, dh, true);
@@ -135,16 +135,19 @@ class BackwardSweep {
       }
     }
 
-    // Writes this thread's units of to [rows, H] = some columns of d_uh_ times a stored weight [K, H], or adds them to
-    // it.
-    void stored_product(const A* left, const T* weight, int64_t K, A* to, bool add) {
-      const int64_t H = size_.H, P = kPanel<A>;
+    // Writes this thread's units of dh from d_uh_ and stored weights. Sums are this thread's own until they are
+    // complete: at the border of two threads' units, both would write one cache line over and over.
+    void stored_products(A* dh) {
+      constexpr int64_t P = kPanel<A>;
+      const int64_t H = size_.H, S = size_.S, wide = (panels_.end - panels_.begin) * P;
       const Range units{panels_.begin * P, std::min(panels_.end * P, H)};
-      for (int64_t r = 0; r < rows_; r += kFew) {
-        for_group(std::min(kFew, rows_ - r), [&](auto rows) {
-          multiply_back<rows>(units, {left + r * stride_, stride_}, weight, K, H, {to + r * H, H, add});
-        });
-      }
+      for_group(rows_, [&](auto rows) {
+        const Left<A> du{d_uh_, stride_}, da{d_uh_ + 4 * H, stride_};
+        multiply_back<rows>(units, du, w_.stored_.weight_h, 4 * H, H, {dh_, wide, false});
+        multiply_back<rows>(units, da, w_.stored_.hyper_weight_h, 4 * S, H, {dh_, wide, true});
+      });
+      for (int64_t r = 0; r < rows_; ++r)
+        std::copy_n(dh_ + r * wide, units.end - units.begin, dh + r * H + units.begin);
     }
 
     // A block of units: what the passes over it hand to each other stays in the L1 cache.
@@ -405,7 +408,7 @@ class BackwardSweep {
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     int64_t row_ = 0;  // the token of the group's first row
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *y_ = nullptr,
+    A *tile_, *scale_, *embedded_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *dh_ = nullptr, *y_ = nullptr,
                                                    *normed_ = nullptr;
   };
 

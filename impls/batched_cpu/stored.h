@@ -67,7 +67,7 @@ void multiply_back(Range columns, Left<A> left, const T* weight, int64_t K, int6
   constexpr int64_t V = kLanes<A>;
   constexpr int kRows = kTileSums / 6;  // of the weight: the registers hold as many numbers of left for each of R
   if (!into.add) {
-    for (int r = 0; r < R; ++r) std::fill(into.from(r, columns.begin).numbers, into.from(r, columns.end).numbers, A(0));
+    for (int r = 0; r < R; ++r) std::fill_n(into.from(r, 0).numbers, columns.end - columns.begin, A(0));
   }
   const auto add = [&](int64_t d, auto rows) C10_ALWAYS_INLINE_ATTRIBUTE {
     Vec<A> x[R][rows];
@@ -85,7 +85,7 @@ void multiply_back(Range columns, Left<A> left, const T* weight, int64_t K, int6
       }
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        A* const to = into.from(r, j).numbers;
+        A* const to = into.from(r, j - columns.begin).numbers;
         Vec<A> sum = load(to, m);
 #pragma GCC unroll 4
         for (int i = 0; i < rows; ++i) sum = at::vec::fmadd(x[r][i], w[i], sum);
