@@ -15,7 +15,7 @@ def _values(rows: pd.DataFrame) -> Values:
     how: dict[str, str] = {"compiled": "sum", **dict.fromkeys(_MOST, "max")}
     lines = found.groupby(["kernel", "card"], sort=False).agg(how).rename(columns=_MOST).reset_index()
     table = Sheet(lines.to_dict("records"), dict.fromkeys(("compiled", *_MOST.values()), count))
-    return {"triton": str(rows["triton"].iloc[0]), "sizes": ", ".join(rows["size"].unique()), "table": table}
+    return {"triton": str(rows["triton"].iloc[0]), "sizes": "; ".join(rows["size"].unique()), "table": table}
 
 
 PAGE = Page("kernels", _values)

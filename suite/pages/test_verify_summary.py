@@ -33,6 +33,10 @@ def test_the_answer_counts_what_ran_natively_and_names_what_did_not() -> None:
     assert said([*RIGHT, INTERPRETED_ONE]) == f"{right}; batched_cuda was interpreted, there is no GPU here."
     assert said([*RIGHT, SKIPPED_ONE, INTERPRETED_ONE]) == said([*RIGHT, INTERPRETED_ONE])
     assert said([*RIGHT, SKIPPED_ONE]) == f"{right}; not checked: {ON_CUDA}"
+    assert said([INTERPRETED_ONE]) == (
+        "All that ran computes what the equation says, worst error 0.38 of what is allowed; "
+        "batched_cuda was interpreted, there is no GPU here."
+    )
     assert said([]) == said([SKIPPED_ONE]) == ""
 
 

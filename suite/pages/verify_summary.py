@@ -90,9 +90,11 @@ def answer(verify: pd.DataFrame, failed: int) -> str:
         return f"FAILED: what the equation says is not what these compute: {wrong}."
     native = ran[ran["reason"] != INTERPRETED]
     right, dtypes = native["implementation"].nunique(), native["dtype"].nunique()
+    counted = f"{right} implementation{'s' * (right != 1)}" if right else "All that ran"
+    within = f", in {dtypes} dtype{'s' * (dtypes != 1)}" if right else ""
     parts = [
-        f"{right} implementation{'s' * (right != 1)} compute{'s' * (right == 1)} what the equation says, in {dtypes} "
-        f"dtype{'s' * (dtypes != 1)}, worst error {ran['ratio'].astype(float).max():.2f} of what is allowed"
+        f"{counted} compute{'s' * (right < 2)} what the equation says{within}, worst error "
+        f"{ran['ratio'].astype(float).max():.2f} of what is allowed"
     ]
     for name, group in verify.groupby("implementation", sort=False):
         if name in set(native["implementation"]):
