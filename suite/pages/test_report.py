@@ -24,7 +24,7 @@ from suite.shared.examples import HERE, made, verified
 from suite.shared.results import RESULTS
 from suite.shared.rows import TABLES, table
 from suite.shared.trust import sources
-from suite.shared.words import three
+from suite.shared.words import made_on, three
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -217,6 +217,14 @@ def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path
     assert "**Stale**: 1 of" in markdown(
         page.content(rows.assign(sources=rows["sources"].where(rows.index != last, "x")))
     )
+
+
+def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
+    here = {**HERE, "sources": sources()}
+    both = made_on(pd.DataFrame([here | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
+    assert both.endswith(", commit `aaaa` and `bbbb`.")
+    assert both.count("Made on") == 1
+    assert made_on(pd.DataFrame([here, here | {"threads": 7}])).count("Made on") == 2
 
 
 def test_a_roofline_is_drawn_only_where_something_was_timed() -> None:

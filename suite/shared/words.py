@@ -8,7 +8,7 @@ from suite.shared.pairing import Interval
 from suite.shared.trust import sources
 
 #: What a page says of where its rows were made.
-ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python", "commit")
+ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
 
 #: What stands where there is no figure.
 NONE = "-"
@@ -66,11 +66,13 @@ def status(row: Any) -> str:
 
 def made_on(rows: pd.DataFrame) -> str:
     """Say where rows were made, in a line for each environment among them, and which rest on other sources."""
-    found = rows[list(ENVIRONMENT)].drop_duplicates().to_dict("records")
+    commits = (
+        rows.groupby(list(ENVIRONMENT), sort=False, dropna=False)["commit"].unique().reset_index().to_dict("records")
+    )
     lines = [
         "Made on {processor} ({device}, {cpu_capability}, {threads} CPU threads), torch {torch}, Python {python}, "
-        "commit `{commit}`.".format_map(e)
-        for e in found
+        "commit {commits}.".format_map(e | {"commits": " and ".join(f"`{q}`" for q in e["commit"])})
+        for e in commits
     ]
     stale = int((rows["sources"] != sources()).sum())
     return "\n".join([*lines, *[f"**Stale**: {stale} of {len(rows)} rows are of other sources."] * (stale > 0)])
