@@ -62,8 +62,8 @@ class Deltas(NamedTuple):
 BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
 
 
-def by_chunks(prepare: Callable[[LayerParams], BackwardSweep]) -> Backward:
-    """Make a backward pass of a sweep over one chunk; prepare is called with the parameters once a sequence."""
+def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backward:
+    """Make a backward pass of a sweep over one chunk; prepare is called once a sequence."""
 
     def backward(
         p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
@@ -75,7 +75,8 @@ def by_chunks(prepare: Callable[[LayerParams], BackwardSweep]) -> Backward:
             for name, q in p._asdict().items()
             if name in wanted
         }
-        sweep, weights, most = prepare(p), Weights(p), limits(past.x.device)
+        weights, most = Weights(p), limits(past.x.device)
+        sweep = prepare(p, weights)
         T, B = len(rows_of(past.x, past.batch_sizes)), len(carried.h)
         cut = bounds(most.backward, _NUMBERS, p, T, B, most.rows, past.batch_sizes)
         for part in reversed(stretches(cut, past.batch_sizes)):

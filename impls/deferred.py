@@ -10,7 +10,7 @@ from .custom_op import as_operator
 from .definition import EPS, CellNorms, LayerParams, LayerState, Norm, embedding_bias, hidden_weight, norm
 from .dropout import Mask, Masking, masked, masking, of_tokens
 from .packed import steps_of, tokens
-from .sweeps import ForwardSweep, Inputs, Sweeps
+from .sweeps import ForwardSweep, Inputs, Sweeps, Weights
 
 
 def forward(p: LayerParams) -> ForwardSweep:
@@ -68,10 +68,10 @@ def _cell(
     return to_h, to_c
 
 
-def backward(p: LayerParams) -> BackwardSweep:
+def backward(p: LayerParams, weights: Weights) -> BackwardSweep:
     """Return the sweep back over a chunk's steps (impls/README.md, Gradient); sums over steps are left to others."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
-    w_h, w_s, w_z = hidden_weight(p), p.hyper_weight_s.flatten(0, 1), p.z_weight.flatten(0, 2)
+    w_h, w_s, w_z = weights.h, p.hyper_weight_s.flatten(0, 1), weights.z[0]
     w_d = p.d_weight.flatten(0, 1)
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .definition import LayerParams, LayerState, embedding_bias
+from .definition import LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
 from .dropout import Mask
 from .packed import rows_of
 
@@ -23,12 +23,14 @@ class Weights:
     @cached_property
     def x(self) -> Tensor:
         """The weights for x, [4H + 4S, I]."""
-        return _joined(self._p.weight_x, self._p.hyper_weight_x)
+        joined = _joined(self._p.weight_x, self._p.hyper_weight_x)
+        return input_weight(self._p) if joined is None else joined
 
     @cached_property
     def h(self) -> Tensor:
         """The weights for h, [4H + 4S, H]."""
-        return _joined(self._p.weight_h, self._p.hyper_weight_h)
+        joined = _joined(self._p.weight_h, self._p.hyper_weight_h)
+        return hidden_weight(self._p) if joined is None else joined
 
     @cached_property
     def z(self) -> tuple[Tensor, Tensor]:
@@ -36,14 +38,14 @@ class Weights:
         return self._p.z_weight.flatten(0, 2), embedding_bias(self._p)
 
 
-def _joined(first: Tensor, second: Tensor) -> Tensor:
-    """Return the rows of both, [4, F, K] each: a view where those of second lie in memory behind those of first."""
+def _joined(first: Tensor, second: Tensor) -> Tensor | None:
+    """Return a view of the rows of both, [4, F, K] each; None unless second lies in memory right behind first."""
     first, second = first.flatten(0, 1), second.flatten(0, 1)
     one_array = first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
     dense = first.is_contiguous() and second.is_contiguous()
     if one_array and dense and second.data_ptr() == first.data_ptr() + first.nbytes:
         return first.as_strided((len(first) + len(second), first.shape[1]), first.stride())
-    return torch.cat([first, second])
+    return None
 
 
 def room(params: Sequence[Tensor]) -> list[Tensor]:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..definition import CellNorms, LayerParams
-from ..sweeps import Weights as Joined
 from . import backward_kernels as kernels
 from . import tiles
 from .backward_sequence import backward_sequence
@@ -57,10 +56,10 @@ class Made(NamedTuple):
     d_norms: list[Tensor]  # of the eight norms in the order of LayerParams; none without layer norm
 
 
-def weights(p: LayerParams) -> Weights:
-    """Return what `steps` reads of a layer."""
+def weights(p: LayerParams, w_h: Tensor) -> Weights:
+    """Return what `steps` reads of a layer, given both LSTMs' weights for h, [4H + 4S, H]."""
     w_d = p.d_weight.flatten(0, 1)
-    turned = (Joined(p).h.mT, p.z_weight.flatten(0, 2).mT, p.hyper_weight_s.flatten(0, 1).mT, w_d.mT)
+    turned = (w_h.mT, p.z_weight.flatten(0, 2).mT, p.hyper_weight_s.flatten(0, 1).mT, w_d.mT)
     return Weights._make((*map(dense, (*turned, w_d, p.bias)), dense_norms(p.norms), dense_norms(p.hyper_norms)))
 
 

@@ -34,7 +34,8 @@ class Pool:
         self.handle, self.side = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
 
-def _alike(arguments: Sequence[Any]) -> Sequence[Any]:
+def alike(arguments: Sequence[Any]) -> Sequence[Any]:
+    """Return room for copies of arguments, each like its own."""
     return [tree_map(torch.empty_like, argument) for argument in arguments]
 
 
@@ -53,7 +54,7 @@ class Graph:
         body: Callable[..., Any],
         arguments: Sequence[Any],
         pool: Pool,
-        room: Callable[[Sequence[Any]], Sequence[Any]] = _alike,
+        room: Callable[[Sequence[Any]], Sequence[Any]] = alike,
     ) -> None:
         self.pool = pool
         flat = tree_leaves(list(arguments))

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import dlpack
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from ..chunks import share
 from ..dropout import Mask
 from ..sweeps import Forward, Gradient, room
 from . import launching
-from .graphs import Graph, Graphs, Pool
+from .graphs import Graph, Graphs, Pool, alike
 
 R = TypeVar("R")
 #: The share of a chunk's memory that is left to it in a graph, which also holds copies, and to the calls before it is
@@ -91,9 +91,14 @@ class Pass:
         return graph
 
 
-def _graph(body: Callable[..., Any], arguments: Sequence[Any], pool: Pool, *room: Callable[..., Any]) -> Graph:
+def _graph(
+    body: Callable[..., Any],
+    arguments: Sequence[Any],
+    pool: Pool,
+    room: Callable[[Sequence[Any]], Sequence[Any]] = alike,
+) -> Graph:
     with launching.counted() as counter:
-        graph = Graph(body, arguments, pool, *room)
+        graph = Graph(body, arguments, pool, room)
     graph.kernels = counter.kernels
     return graph
 
@@ -101,7 +106,7 @@ def _graph(body: Callable[..., Any], arguments: Sequence[Any], pool: Pool, *room
 def _room(arguments: Sequence[Any]) -> Sequence[Any]:
     """Return room for copies of a pass's arguments, the second of which are the parameters."""
     x, params, *rest = arguments
-    return [torch.empty_like(x), room(params), *tree_map(torch.empty_like, rest)]
+    return [torch.empty_like(x), room(params), *alike(rest)]
 
 
 def _copies(values: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..chunked_backward import BackwardSweep, Chunk, Deltas, by_chunks
 from ..custom_op import as_operator
 from ..definition import LayerParams, LayerState
-from ..sweeps import Forward, ForwardSweep, Gradient, Inputs, Sweeps
+from ..sweeps import Forward, ForwardSweep, Gradient, Inputs, Sweeps, Weights
 from . import backward, forward, launching
 from .passes import Passes
 from .target import dense, dense_mask
@@ -25,10 +25,10 @@ def forward_sweep(p: LayerParams) -> ForwardSweep:
     return sweep
 
 
-def backward_sweep(p: LayerParams) -> BackwardSweep:
+def backward_sweep(p: LayerParams, factors: Weights) -> BackwardSweep:
     """Return the sweep back over a chunk's steps; the hyper LSTM's gates are rebuilt by one product before it."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
-    weights, w_s, b = backward.weights(p), p.hyper_weight_s.flatten(0, 1), p.hyper_bias.flatten()
+    weights, w_s, b = backward.weights(p, factors.h), p.hyper_weight_s.flatten(0, 1), p.hyper_bias.flatten()
 
     def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
         a = F.linear(chunk.before.h_hat, w_s, b).add_(chunk.uh[..., 4 * H :]).add_(chunk.vx[..., 4 * H :])
@@ -37,7 +37,7 @@ def backward_sweep(p: LayerParams) -> BackwardSweep:
         given = backward.Given._make((*read, dense_mask(chunk.mask)))
         made = backward.room(chunk.uh, H, S, Z, p.norm_weight is not None)
         launching.sweep(backward.steps, made.d_uh, given, weights, made)
-        first = LayerState(made.d_uh[0] @ chunk.weights.h, made.dc, made.d_uh[0, :, 4 * H :] @ w_s, made.dc_hat)
+        first = LayerState(made.d_uh[0] @ factors.h, made.dc, made.d_uh[0, :, 4 * H :] @ w_s, made.dc_hat)
         dy, dz = made.dy.unflatten(-1, (4, H)), made.dz.unflatten(-1, (12, Z))
         return Deltas(made.d_uh, made.dv, dy, dz, made.d_norms), first
 

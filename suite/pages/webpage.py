@@ -71,10 +71,9 @@ def report_html(machines: Mapping[Path, tuple[Sequence[Part], Mapping[str, Seque
 def html(parts: Sequence[Part], folder: Path, page: str) -> str:
     """Return a page of a machine's folder as HTML: headings one lower, tables in boxes that scroll, plots inline."""
     renderer, env = _renderer(), {"folder": folder, "part": page}
-    text = "".join(
+    return "".join(
         part.html(renderer.renderInline) if isinstance(part, Sheet) else renderer.render(part, env) for part in parts
     )
-    return re.sub(r"<(/?)h([1-5])>", lambda found: f"<{found[1]}h{int(found[2]) + 1}>", text)
 
 
 def _renderer() -> MarkdownIt:
@@ -92,6 +91,13 @@ def _renderer() -> MarkdownIt:
         apart = target if "://" in target else f"{env['folder'].name}/{target}"
         return f'<a href="{escape(apart)}">'
 
+    def heading(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+        token = tokens[at]
+        level = int(token.tag.removeprefix("h")) + 1
+        return f"<h{level}>" if token.nesting > 0 else f"</h{level}>\n"
+
+    renderer.add_render_rule("heading_open", heading)
+    renderer.add_render_rule("heading_close", heading)
     renderer.add_render_rule("image", image)
     renderer.add_render_rule("link_open", link)
     return renderer

@@ -154,5 +154,7 @@ TABLES = {name: _table(name, **declared) for name, declared in _DECLARED["tables
 
 
 def table(name: str) -> Table:
-    """Return the table of that name."""
+    """Return the table of that name; ValueError lists the names that exist."""
+    if name not in TABLES:
+        raise ValueError(f"table: expected one of {', '.join(TABLES)}; got {name!r}")
     return TABLES[name]

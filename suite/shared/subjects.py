@@ -54,7 +54,15 @@ def _implementation(name: str) -> Subject:
         return why_unavailable(name, device, dtype)
 
     impl = registry.find(name)
-    return Subject(name, build, check, (False, True), why_not, True, impl.packed, impl.compiles_each_size)
+    return Subject(
+        name,
+        build,
+        check,
+        layer_norms=(False, True),
+        why_unavailable=why_not,
+        follows_tokens=impl.packed,
+        compiles_each_size=impl.compiles_each_size,
+    )
 
 
 def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -107,12 +115,20 @@ LSTM = Subject(
     BASELINE,
     _lstm,
     lambda *_: [],
-    (False,),
-    lambda *_: None,
+    layer_norms=(False,),
+    why_unavailable=lambda *_: None,
     multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
     least_numbers=lambda case, train: least_numbers(case, lstm_parameters(case), case.H, train),
 )
-LABML = Subject(PEER, _labml, _check_labml, (True,), _why_no_labml, takes_packed=False, follows_tokens=False)
+LABML = Subject(
+    PEER,
+    _labml,
+    _check_labml,
+    layer_norms=(True,),
+    why_unavailable=_why_no_labml,
+    takes_packed=False,
+    follows_tokens=False,
+)
 
 
 def subjects() -> list[Subject]:

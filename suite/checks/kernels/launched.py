@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from impls import HyperLSTM
-from impls.definition import LayerParams, LayerState
+from impls.definition import LayerParams, LayerState, hidden_weight
 from impls.dropout import Mask
 from suite.shared.cases import Case
 
@@ -58,5 +58,5 @@ def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps
         cells = over.c, over.c_hat, over.c, over.c_hat
         given = backward.Given(products, products, z, a, *cells, over.h, *state, mask)
         made = backward.room(products, H, S, Z, case.layer_norm)
-        backward.steps(target(found.backward), given, backward.weights(p), made)
+        backward.steps(target(found.backward), given, backward.weights(p, hidden_weight(p)), made)
     return found
