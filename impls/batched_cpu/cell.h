@@ -83,17 +83,26 @@ struct Gates {
         }) {}
 };
 
-// Without norms: c and h of n units from their gates y (vectors of them gate_stride apart).
+// Without norms: c and h, rows `stride` apart, of m units of some rows from their gates, a tile [rows, 4, lanes] that
+// is overwritten. The cells of all rows come before the first h, since the tanh of a cell has to wait for that cell
+// alone.
 template <class T, class A = Acc<T>>
-inline void cell(const A* y, int64_t gate_stride, const Mask<A>& mask, const A* c_before, A* c, T* h, int64_t n) {
+inline void cells(
+    int64_t rows, A* tile, const Mask<A>& mask, const A* c_before, A* c, T* h, int64_t stride, int64_t m) {
   constexpr int64_t V = kLanes<A>;
-  for (int64_t j = 0; j < n; j += V) {
-    const int64_t m = std::min(V, n - j);
-    const Gates<A> gate(y, gate_stride, {}, j, 0);
-    const Vec<A> candidate = mask.factors(j, m) * gate.g;
-    const Vec<A> cell = at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * candidate);
-    store(c + j, cell, m);
-    store(h + j, gate.o * hyperlstm::tanh<A>(cell), m);
+  for (int64_t r = 0; r < rows; ++r) {
+    A* const y = tile + r * kPanel<A>;
+    const int64_t at = r * stride;
+    const Gates<A> gate(y, V, {}, 0, 0);
+    const Vec<A> candidate = mask.factors(at, m) * gate.g;
+    const Vec<A> cell = at::vec::fmadd(gate.f, load(c_before + at, m), gate.i * candidate);
+    store(c + at, cell, m);
+    cell.store(y);
+    gate.o.store(y + V);
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const A* const y = tile + r * kPanel<A>;
+    store(h + r * stride, Vec<A>::loadu(y + V) * hyperlstm::tanh<A>(Vec<A>::loadu(y)), m);
   }
 }
 

@@ -134,15 +134,13 @@ class ForwardSweep {
         int64_t n, int64_t first, int64_t unit, int64_t m, int64_t F, const Mask<A>& mask, const A* c_before, A* c,
         T* h, A* y) {
       constexpr int64_t V = kLanes<A>;
+      if (!p_.norms) {
+        const int64_t at = first * F + unit;
+        return cells<T>(n, tile_, mask.from(at), c_before + at, c + at, h + at, F, m);
+      }
       for (int64_t r = 0; r < n; ++r) {
-        const A* tile = tile_ + r * kPanel<A>;
-        const int64_t at = (first + r) * F + unit;
-        if (!p_.norms) {
-          cell<T>(tile, V, mask.from(at), c_before + at, c + at, h + at, m);
-          continue;
-        }
         A* to = y + (first + r) * kGates * padded<A>(F) + unit;
-        for (int64_t k = 0; k < kGates; ++k) Vec<A>::loadu(tile + k * V).store(to + k * padded<A>(F));
+        for (int64_t k = 0; k < kGates; ++k) Vec<A>::loadu(tile_ + r * kPanel<A> + k * V).store(to + k * padded<A>(F));
       }
     }
 
