@@ -29,8 +29,10 @@ struct Matrix {
 // Rows that are summed one by one, before such sums are added up. So the rounding error grows with the root of either
 // number of terms, and not with the root of their product as in one long sum.
 constexpr int64_t kSummed = 128;
-// Rows of the gradient whose parts, with those of d, stay in the L2 cache while all of the values go by.
-constexpr int64_t kGradientBlocks = 4;
+// Columns of d that are gathered side by side: whole tiles, and whole vectors of any width.
+constexpr int64_t kGathered = 48;
+// Such blocks whose parts stay in the L2 cache while all of the values go by.
+constexpr int64_t kGatheredBlocks = 3;
 
 // One of the gradients [F, G] that have a left factor d in common: d^T times values [N, G], which are packed. Where
 // `fresh`, total is written.
@@ -45,14 +47,16 @@ struct Target {
 // A thread's rows of some gradients.
 template <class A>
 class GradientRows {
+  static_assert(kGathered % kTileRows == 0 && kGathered % kLanes<A> == 0);
+
  public:
   GradientRows(Matrix<A> d, int64_t N, const std::vector<Target<A>>& targets) : d_(d), N_(N), targets_(targets) {
-    left_ = scratch_.empty<A>(kGradientBlocks * kRowBlock * kSummed);
-    tile_ = scratch_.empty<A>(kRowBlock * kPanel<A>);
+    left_ = scratch_.empty<A>(kGatheredBlocks * kGathered * kSummed);
+    tile_ = scratch_.empty<A>(kTileRows * kPanel<A>);
   }
 
   void run(int64_t begin, int64_t end) {
-    constexpr int64_t kGroupRows = kGradientBlocks * kRowBlock;
+    constexpr int64_t kGroupRows = kGatheredBlocks * kGathered;
     for (int64_t first = begin; first < end; first += kGroupRows) {
       const int64_t rows = std::min(kGroupRows, end - first);
       for (int64_t n = 0; n < N_; n += kSummed) {
@@ -64,30 +68,35 @@ class GradientRows {
   }
 
  private:
-  // left_ [blocks, depth, kRowBlock] = d[n + i, first + r].
+  // left_ [blocks, depth, kGathered] = d[n + i, first + r].
   void gather(int64_t first, int64_t rows, int64_t n, int64_t depth) {
-    for (int64_t r = 0; r < rows; r += kRowBlock) {
-      const int64_t some = std::min(kRowBlock, rows - r);
-      const A* from = d_.numbers + n * d_.row + first + r;
-      A* to = left_ + r * kSummed;
-      if (some == kRowBlock) {  // of a size that the compiler knows, since to call for so few takes longer than to copy
-        for (int64_t i = 0; i < depth; ++i) std::copy_n(from + i * d_.row, kRowBlock, to + i * kRowBlock);
-      } else {
-        for (int64_t i = 0; i < depth; ++i) std::copy_n(from + i * d_.row, some, to + i * kRowBlock);
+    for (int64_t r = 0; r < rows; r += kGathered) {
+      const int64_t some = std::min(kGathered, rows - r);
+      for (int64_t i = 0; i < depth; ++i) {
+        const A* const from = d_.numbers + (n + i) * d_.row + first + r;
+        A* const to = left_ + r * kSummed + i * kGathered;
+        if (some < kGathered) {
+          std::copy_n(from, some, to);
+          continue;
+        }
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < kGathered; j += kLanes<A>) Vec<A>::loadu(from + j).store(to + j);
       }
     }
   }
 
-  // total[first + r] += the sum over `depth` rows from n on of left_ values[n].
+  // total[first + r] += the sum over `depth` rows from n on of left_ values[n]. A tile of rows takes all columns before
+  // the next, so that the total is read and written in the order in which it lies in memory.
   void group(const Target<A>& target, int64_t first, int64_t rows, int64_t n, int64_t depth) {
     const int64_t G = target.G;
-    for (int64_t p = 0; p < panels<A>(G, false); ++p) {
-      const A* panel = target.packed + (p * N_ + n) * kPanel<A>;
-      for (int64_t r = 0; r < rows; r += kRowBlock) {
-        const int64_t some = std::min(kRowBlock, rows - r);
+    for (int64_t r = 0; r < rows; r += kTileRows) {
+      const int64_t some = std::min<int64_t>(kTileRows, rows - r);
+      const A* const left = left_ + r / kGathered * kGathered * kSummed + r % kGathered;
+      for (int64_t p = 0; p < panels<A>(G, false); ++p) {
+        const A* panel = target.packed + (p * N_ + n) * kPanel<A>;
         const int64_t column = p * kPanel<A>, columns = std::min(kPanel<A>, G - column);
         const Into<A> into{target.total + (first + r) * G + column, G, !target.fresh || n > 0};
-        multiply_columns<A>(some, columns, {left_ + r * kSummed, 1, kRowBlock}, panel, depth, into, tile_);
+        multiply_columns<A>(some, columns, {left, 1, kGathered}, panel, depth, into, tile_);
       }
     }
   }
