@@ -1,4 +1,6 @@
-"""The torch operator around an implementation's sweeps, with its fake, its gradient and its way through torch.func.
+"""The torch operator around an implementation's sweeps, with its fake and its gradient, and a short way around it.
+
+The operator is for torch.compile and for whoever watches operators; a plain call reaches the sweeps without it.
 
 Between the forward and the backward pass it keeps x, the trajectory (out, c, h_hat, c_hat) and, unless `Limits` say
 otherwise, the residuals of the forward sweep; the rest is computed anew chunk by chunk of steps and never stands whole
@@ -34,24 +36,22 @@ def as_operator(module: str, sweeps: Sweeps) -> tuple[Run, RunPacked]:
     package, name = module.rsplit(".", 1)
     qualified = f"{package.replace('.', '_')}::{name}"
     forward_pass, backward_pass = sweeps.around(partial(_forward_pass, sweeps), partial(_backward_pass, sweeps))
-    gradient = _gradient_op(qualified + "_backward", name, sweeps, backward_pass)
-    forward = _forward_op(qualified, sweeps, forward_pass, gradient)
-    transformed = _transformed(name, forward, gradient)
+    gradient_op, gradient = _gradient_op(qualified + "_backward", name, sweeps, backward_pass)
+    operator, forward = _forward_op(qualified, sweeps, forward_pass, gradient_op)
+    differentiable = _differentiable(name, forward, gradient)
 
     def run_packed(
         p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None
     ) -> tuple[Tensor, LayerState]:
-        params, grad = p.present(), torch.is_grad_enabled()
+        params, transformed = p.present(), transforms.active() or transforms.forward_mode()
+        # A transform outside the innermost may differentiate what shows no requires_grad in here.
+        grad = torch.is_grad_enabled() and (transformed or any(q.requires_grad for q in (x, *params, *s)))
         keep = Keep.RESIDUALS if sweeps.residuals is not None and limits(x.device).residuals else Keep.TRAJECTORY
         kept, scale = ([], 1.0) if mask is None else ([mask.kept], mask.scale)
-        if transforms.active():
-            # A transform outside the innermost may differentiate what shows no requires_grad in here.
-            keep = keep if grad else Keep.NOTHING
-            out, last, *_ = transformed(x, params, list(s), batch_sizes, kept, scale, keep.value)
-        else:
-            grad = grad and any(q.requires_grad for q in (x, *params, *s))
-            keep = keep if grad else Keep.NOTHING
-            out, last, *_ = forward(x, params, list(s), batch_sizes, kept, scale, keep.value)
+        call = differentiable if grad or transformed else forward
+        if torch.compiler.is_compiling():
+            call = operator  # which it traces with the gradient that is registered
+        out, last, *_ = call(x, params, list(s), batch_sizes, kept, scale, (keep if grad else Keep.NOTHING).value)
         return out, LayerState(*last)
 
     def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
@@ -60,9 +60,19 @@ def as_operator(module: str, sweeps: Sweeps) -> tuple[Run, RunPacked]:
     return run, run_packed
 
 
-def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Gradient) -> Forward:
-    @torch.library.custom_op(qualified, mutates_args=(), tags=sweeps.tags)
-    def op(
+def _unless_seen(operator: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls the operator where somebody may want to see it, else what it would call."""
+
+    def either(x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], *rest: Any) -> Any:
+        return (operator if transforms.seen((x, *params, *start)) else call)(x, params, start, *rest)
+
+    return either
+
+
+def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Gradient) -> tuple[Forward, Forward]:
+    """Return the operator, and a function that does the same without it where it can."""
+
+    def call(
         x: Tensor,
         params: Sequence[Tensor],
         start: Sequence[Tensor],
@@ -73,6 +83,8 @@ def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Grad
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         out, last, trajectory, residuals = forward(x, params, start, keep, **_further(batch_sizes, kept, scale))
         return out, [part.to(x.dtype) for part in last], trajectory, residuals
+
+    op = torch.library.custom_op(qualified, call, mutates_args=(), tags=sweeps.tags)
 
     @op.register_fake
     def _(
@@ -88,12 +100,13 @@ def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Grad
         return out, [x.new_empty(part.shape) for part in start], trajectory, residuals
 
     op.register_autograd(_derivative(gradient), setup_context=_save)
-    return op
+    return op, _unless_seen(op, call)
 
 
-def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) -> Gradient:
-    @torch.library.custom_op(qualified, mutates_args=(), tags=sweeps.tags)
-    def op(
+def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) -> tuple[Gradient, Gradient]:
+    """Return the operator, and a function that does the same without it where it can."""
+
+    def call(
         x: Tensor,
         params: Sequence[Tensor],
         start: Sequence[Tensor],
@@ -111,12 +124,14 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) 
         )
         return [grad.to(x.dtype) for grad in grads]
 
+    op = torch.library.custom_op(qualified, call, mutates_args=(), tags=sweeps.tags)
+
     @op.register_fake
     def _(x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], *rest: Any) -> list[Tensor]:
         return [x.new_empty(q.shape) for q, need in zip((x, *params, *start), rest[-1], strict=True) if need]
 
     op.register_autograd(lambda *_: transforms.no_second_derivative(name))
-    return op
+    return op, _unless_seen(op, call)
 
 
 def _forward_pass(
@@ -179,10 +194,15 @@ def _backward_pass(
     return grads + [d for d, need in zip(d_start, needs_start, strict=True) if need]
 
 
-def _transformed(name: str, forward: Forward, gradient: Gradient) -> Forward:
-    """Return the operator for use under torch.func."""
+def _differentiable(name: str, forward: Forward, gradient: Gradient) -> Forward:
+    """Return the forward pass with its gradient, for everything but torch.compile."""
     once = transforms.transformable(gradient, lambda *_: None, lambda *_: transforms.no_second_derivative(name))
-    return transforms.transformable(forward, _save, _derivative(once))
+
+    def first(*arguments: Any) -> list[Tensor]:
+        # Without create_graph nobody can ask for a second derivative.
+        return (once if torch.is_grad_enabled() or transforms.active() else gradient)(*arguments)
+
+    return transforms.transformable(forward, _save, _derivative(first))
 
 
 def _states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tensor]:

@@ -1,15 +1,18 @@
-"""What `torch.func` needs of an operator beyond what `torch.library` gives: vmap, and a gradient under transforms.
+"""What autograd and `torch.func` need of a call on tensors and lists of them: its gradient, and vmap.
 
-An operator with `register_autograd` raises under every transform. Here it is wrapped in a `torch.autograd.Function`,
+An operator of `torch.library` with a gradient raises under every transform, and takes its arguments apart in Python at
+every call, which takes longer than the steps of a small layer. Here a call is wrapped in a `torch.autograd.Function`,
 which transforms support. vmap runs the samples one after the other: it takes the time of a loop in Python.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_unflatten
+from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 #: Takes and returns tensors, lists of tensors, and other values.
 Call = Callable[..., Any]
@@ -18,6 +21,51 @@ Call = Callable[..., Any]
 def active() -> bool:
     """Return whether a transform of torch.func is running; torch.compile traces transforms in its own way."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def forward_mode() -> bool:
+    """Return whether tangents may be about, of which a plain call would know nothing."""
+    return forward_ad._current_level >= 0
+
+
+def seen(tensors: Iterable[Tensor]) -> bool:
+    """Return whether somebody wants to see the operators that are called, or is a tensor of another kind."""
+    return torch._C._len_torch_dispatch_stack() > 0 or any(type(q) not in (Tensor, Parameter) for q in tensors)
+
+
+class _Value(NamedTuple):
+    """An argument without tensors."""
+
+    value: Any
+
+
+#: Where a tensor stands: alone, which is None; in a list of so many; or there is none.
+_Place = int | _Value | None
+
+
+def _flattened(values: Iterable[Any]) -> tuple[list[Any], list[_Place]]:
+    flat, places = list[Any](), list[_Place]()
+    for value in values:
+        if isinstance(value, Tensor):
+            flat.append(value)
+            places.append(None)
+        elif isinstance(value, list | tuple) and (not value or isinstance(value[0], Tensor)):
+            flat.extend(value)
+            places.append(len(value))
+        else:
+            places.append(_Value(value))
+    return flat, places
+
+
+def _nested(flat: Iterable[Any], places: Sequence[_Place]) -> list[Any]:
+    rest = iter(flat)
+
+    def at(place: _Place) -> Any:
+        if place is None:
+            return next(rest)
+        return list(islice(rest, place)) if isinstance(place, int) else place.value
+
+    return [at(place) for place in places]
 
 
 class _Context:
@@ -31,28 +79,23 @@ class _Context:
 
     @property
     def needs_input_grad(self) -> Any:
-        return self._ctx.signature.given(self._ctx.needs_input_grad[1:])
+        return _nested(self._ctx.needs_input_grad[1:], self._ctx.signature.arguments)
 
 
 class _Signature:
-    """How the flat arguments and results of one call are nested."""
+    """How the tensors among the arguments and the results of one call are nested."""
 
-    def __init__(self, spec: TreeSpec) -> None:
-        self.arguments, self.results = spec, spec
+    def __init__(self, arguments: Sequence[_Place]) -> None:
+        self.arguments, self.results = arguments, list[_Place]()
 
-    def given(self, flat: Sequence[Any]) -> Any:
-        return tree_unflatten(flat, self.arguments)
-
-    def made(self, flat: Sequence[Any]) -> Any:
-        return tree_unflatten(flat, self.results)
-
-    def flat(self, results: Any) -> tuple[Any, ...]:
-        leaves, self.results = tree_flatten(results)
-        return tuple(leaves)
+    def run(self, call: Call, flat: Iterable[Any]) -> tuple[Any, ...]:
+        """Return the tensors that the call makes of these."""
+        made, self.results = _flattened(call(*_nested(flat, self.arguments)))
+        return tuple(made)
 
 
 def transformable(call: Call, setup_context: Callable[..., None], backward: Call) -> Call:
-    """Return call as a function that torch.func can transform.
+    """Return call as a function with a gradient that torch.func can transform.
 
     setup_context, backward: as `torch.library.register_autograd` takes them.
     """
@@ -60,31 +103,37 @@ def transformable(call: Call, setup_context: Callable[..., None], backward: Call
     class Function(torch.autograd.Function):
         @staticmethod
         def forward(signature: _Signature, *flat: Any) -> tuple[Any, ...]:
-            return signature.flat(call(*signature.given(flat)))
+            return signature.run(call, flat)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
             signature, *flat = inputs
             ctx.signature = signature
-            setup_context(ctx, signature.given(flat), signature.made(output))
+            setup_context(ctx, _nested(flat, signature.arguments), _nested(output, signature.results))
 
         @staticmethod
         def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-            grads = backward(_Context(ctx), *ctx.signature.made(gradients))
-            return (None, *tree_leaves(grads))
+            grads = backward(_Context(ctx), *_nested(gradients, ctx.signature.results))
+            flat: list[Tensor | None] = [None]
+            for grad, place in zip(grads, ctx.signature.arguments, strict=True):
+                if place is None:
+                    flat.append(grad)
+                elif isinstance(place, int):
+                    flat.extend(grad)
+            return tuple(flat)
 
         @staticmethod
         def vmap(info: Any, in_dims: tuple[Any, ...], signature: _Signature, *flat: Any) -> tuple[Any, Any]:
             def sample(n: int) -> list[Any]:
                 return [q if dim is None else q.select(dim, n) for q, dim in zip(flat, in_dims[1:], strict=True)]
 
-            samples = [signature.flat(function(*signature.given(sample(n)))) for n in range(info.batch_size)]
+            samples = [signature.run(function, sample(n)) for n in range(info.batch_size)]
             return tuple(torch.stack(parts) for parts in zip(*samples, strict=True)), 0
 
     def function(*arguments: Any) -> Any:
-        flat, spec = tree_flatten(arguments)
-        signature = _Signature(spec)
-        return signature.made(Function.apply(signature, *flat))
+        flat, places = _flattened(arguments)
+        signature = _Signature(places)
+        return _nested(Function.apply(signature, *flat), signature.results)
 
     return function
 

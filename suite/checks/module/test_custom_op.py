@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
@@ -76,19 +77,41 @@ def test_chunks_cut_packed_sequences_anywhere(name: str, device: torch.device, n
     assert worst.ratio <= 1, worst
 
 
+class Seen(TorchDispatchMode):
+    """Writes down which operators are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.called.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
 def test_packed_sequences_take_one_call_of_the_operator(name: str, device: torch.device) -> None:
-    called: list[str] = []
-
-    class Seen(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            called.append(func.name())
-            return func(*args, **(kwargs or {}))
-
     model, x, state = model_and_input(name, device)
-    with Seen():
+    with Seen() as seen:
         model(pack_padded_sequence(x, [6, 4, 1]), state)
-    assert called.count(f"impls::{name}") == CASE.L
+    assert seen.called.count(f"impls::{name}") == CASE.L
+
+
+def test_whoever_watches_sees_both_operators_and_nobody_else_gets_other_bits(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    plain = gradients(model, x, state)
+    with Seen() as seen:
+        watched = gradients(model, x, state)
+    assert [seen.called.count(f"impls::{name}{way}") for way in ("", "_backward")] == [CASE.L, CASE.L]
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+def test_forward_mode_raises_and_loses_no_tangent(name: str, device: torch.device, frozen: bool) -> None:
+    model, x, state = model_and_input(name, device)
+    model.requires_grad_(not frozen)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
+        model(forward_ad.make_dual(x, torch.ones_like(x)), state)
 
 
 @pytest.mark.parametrize("mask", [False, True], ids=["plain", "dropout"])
