@@ -13,13 +13,14 @@ import torch
 from rich.console import Console
 
 from impls import names
+from impls.registry import resolve
 from suite import report
 from suite.checks.kernels.compiled import precompile
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import children
 from suite.shared.arithmetic import ARITHMETICS, why_not
-from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case
+from suite.shared.cases import BASELINE, SELECTION, SHORT, WORKLOADS, Case
 from suite.shared.jobs import Job
 from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
@@ -34,6 +35,9 @@ from suite.timing.progress import display
 
 #: The equation as it reads, twice, which takes longest and says the same on any workload: timed unasked on these alone.
 FORMS, FORMS_ON = names()[:2], ("small", "medium")
+
+#: What a run without a GPU times at the paper's own T and B beside the shortened ones, unasked: its fastest alone.
+FULL = "char-ptb"
 
 #: Seconds that each row of a process may take: at the paper's T and B, and shortened.
 LONG_LIMIT, SHORT_LIMIT = 900, 45
@@ -71,6 +75,7 @@ def choose(options: argparse.Namespace) -> None:
     if options.everything:
         options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
     complete = options.everything or gpu
+    options.unasked = not (complete or options.full or options.workload or options.implementation)
     options.every_subject = complete or bool(options.implementation)
     options.every_form = options.every_subject or bool(options.workload)
     options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
@@ -85,6 +90,8 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     short = not options.full and torch.device(options.device).type == "cpu"
     for name in options.workload:
         yield replace(WORKLOADS[name], **SHORT[name]) if short and name in SHORT else WORKLOADS[name]
+    if options.unasked:
+        yield WORKLOADS[FULL]
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
@@ -106,6 +113,8 @@ def jobs(options: argparse.Namespace) -> list[Job]:
 
 def timed(subject: Subject, case: Case, options: argparse.Namespace) -> bool:
     """Return whether to time a subject on a case; on packed sequences unasked only where its cost follows tokens."""
+    if options.unasked and case == WORKLOADS[FULL]:
+        return subject.name in (BASELINE, resolve("auto", torch.device(options.device), torch.float32).name)
     if case.lengths:
         return subject.takes_packed and (subject.follows_tokens or options.every_subject)
     return options.every_form or subject.name not in FORMS or case.name in FORMS_ON

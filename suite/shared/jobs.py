@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from suite.shared import arithmetic, machine
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import SHORT, WORKLOADS, Case
 from suite.shared.children import Child, Row, left
 
 PASSES = ("forward", "train")
@@ -65,7 +65,8 @@ class Job:
     def label(self) -> str:
         """How the job is called in lines and file names."""
         if self.layer_norms:
-            return f"{self.case.name} {self.dtype} {self.subject}"
+            full = " full" * (self.case.name in SHORT and self.case == WORKLOADS[self.case.name])
+            return f"{self.case.name}{full} {self.dtype} {self.subject}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
 
     def about(self, case: Case, implementation: str) -> Row:

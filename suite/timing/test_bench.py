@@ -14,13 +14,14 @@ import torch
 from rich.console import Console
 from torch.nn.utils.rnn import PackedSequence
 
+from impls.registry import resolve
 from suite import bench, report
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import answer, bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
 from suite.shared import trust, work
-from suite.shared.cases import SHORT, WORKLOADS
+from suite.shared.cases import BASELINE, SHORT, WORKLOADS
 from suite.shared.examples import CPU, TINY, job, made
 from suite.shared.jobs import Job
 from suite.shared.machine import slug
@@ -166,6 +167,16 @@ def test_every_subject_passes_its_check_at_the_sizes_of_small() -> None:
         for layer_norm in (False, True):
             worst = subject.check(replace(TINY, layer_norm=layer_norm), torch.float32, CPU)[0]
             assert worst.ratio <= 1, (subject.name, worst)
+
+
+def test_without_a_gpu_the_fastest_alone_is_timed_at_the_papers_own_size() -> None:
+    def timed(*arguments: str) -> list[str]:
+        options = bench.parser().parse_args(["--device", "cpu", *arguments])
+        bench.choose(options)
+        return [job.subject for job in bench.jobs(options) if job.case == WORKLOADS[bench.FULL]]
+
+    assert timed() == [resolve("auto", CPU, torch.float32).name, BASELINE]
+    assert not timed("--implementation", "batched")
 
 
 def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
