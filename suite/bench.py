@@ -21,7 +21,7 @@ from suite.pages.sheets import Sheet
 from suite.shared import children
 from suite.shared.arithmetic import ARITHMETICS, why_not
 from suite.shared.cases import BASELINE, SELECTION, SHORT, WORKLOADS, Case
-from suite.shared.jobs import Job
+from suite.shared.jobs import Job, full
 from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
@@ -75,7 +75,6 @@ def choose(options: argparse.Namespace) -> None:
     if options.everything:
         options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
     complete = options.everything or gpu
-    options.unasked = not (complete or options.full or options.workload or options.implementation)
     options.every_subject = complete or bool(options.implementation)
     options.every_form = options.every_subject or bool(options.workload)
     options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
@@ -87,11 +86,15 @@ def choose(options: argparse.Namespace) -> None:
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
     """Yield the workloads asked for, shortened where there is no GPU."""
-    short = not options.full and torch.device(options.device).type == "cpu"
     for name in options.workload:
-        yield replace(WORKLOADS[name], **SHORT[name]) if short and name in SHORT else WORKLOADS[name]
-    if options.unasked:
+        yield replace(WORKLOADS[name], **SHORT[name]) if shortens(options) and name in SHORT else WORKLOADS[name]
+    if shortens(options) and not options.every_form:
         yield WORKLOADS[FULL]
+
+
+def shortens(options: argparse.Namespace) -> bool:
+    """Return whether T and B are less than the paper's, since there is no GPU."""
+    return not options.full and torch.device(options.device).type == "cpu"
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
@@ -113,7 +116,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
 
 def timed(subject: Subject, case: Case, options: argparse.Namespace) -> bool:
     """Return whether to time a subject on a case; on packed sequences unasked only where its cost follows tokens."""
-    if options.unasked and case == WORKLOADS[FULL]:
+    if shortens(options) and full(case):
         return subject.name in (BASELINE, resolve("auto", torch.device(options.device), torch.float32).name)
     if case.lengths:
         return subject.takes_packed and (subject.follows_tokens or options.every_subject)

@@ -16,6 +16,11 @@ from suite.shared.children import Child, Row, left
 PASSES = ("forward", "train")
 
 
+def full(case: Case) -> bool:
+    """Return whether a case has the T and B of a workload that a run without a GPU shortens."""
+    return case.name in SHORT and (case.T, case.B) == (WORKLOADS[case.name].T, WORKLOADS[case.name].B)
+
+
 @dataclass(frozen=True)
 class Job:
     """What a process that measures is told.
@@ -65,8 +70,7 @@ class Job:
     def label(self) -> str:
         """How the job is called in lines and file names."""
         if self.layer_norms:
-            full = " full" * (self.case.name in SHORT and self.case == WORKLOADS[self.case.name])
-            return f"{self.case.name}{full} {self.dtype} {self.subject}"
+            return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.subject}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
 
     def about(self, case: Case, implementation: str) -> Row:

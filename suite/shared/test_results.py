@@ -318,7 +318,8 @@ def test_every_job_is_in_one_shard(tmp_path: Path) -> None:
         return [job.label for job in bench.jobs(options)]
 
     parts = [labels("--shard", f"{i}/3") for i in (1, 2, 3)]
-    assert sorted(label for part in parts for label in part) == sorted(set(labels()))
+    assert sorted(label for part in parts for label in part) == sorted(labels())
+    assert len(set(labels())) == len(labels())
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
