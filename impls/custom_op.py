@@ -7,9 +7,8 @@ otherwise, the residuals of the forward sweep; the rest is computed anew chunk b
 in memory.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -185,7 +184,7 @@ def _backward_pass(
     p, after = LayerParams.of(params), LayerState(*trajectory)
     past = Past(x, LayerState(*start), after, residuals[0] if residuals else None, d_out, mask, batch_sizes)
     carried = LayerState(*(d.to(q.dtype) for d, q in zip(d_last, after, strict=True)))
-    (needs_x,), needs_params, needs_start = _grouped(needs, (1, len(params), len(start)))
+    needs_x, needs_params, needs_start = transforms.nested(needs, (None, len(params), len(start)))
     wanted = [name for name, need in zip(LayerParams._fields, needs_params, strict=False) if need]
     d_x = x.new_empty(x.shape) if needs_x else None
     d_params, d_start = sweeps.backward(p, wanted, past, carried, d_x)
@@ -224,17 +223,17 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     """Put away what the backward pass reads."""
     x, params, start, batch_sizes, kept, scale, _ = inputs
     out, _, trajectory, residuals = output
-    groups = ([x], params, start, [out, *trajectory], residuals, kept)
+    flat, ctx.places = transforms.flattened((x, params, start, [out, *trajectory], residuals, kept))
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*(q for group in groups for q in group))
-    ctx.lengths, ctx.batch_sizes, ctx.scale = [len(group) for group in groups], batch_sizes, scale
+    ctx.save_for_backward(*flat)
+    ctx.batch_sizes, ctx.scale = batch_sizes, scale
 
 
 def _derivative(gradient: Gradient) -> Callable[..., tuple[Any, ...]]:
     """Return the gradients of an operator's arguments from those of its outputs, None for those that nobody needs."""
 
     def derivative(ctx: Any, d_out: Tensor | None, d_last: Sequence[Tensor | None], *_: Any) -> tuple[Any, ...]:
-        (x,), params, start, trajectory, residuals, kept = _grouped(ctx.saved_tensors, ctx.lengths)
+        x, params, start, trajectory, residuals, kept = transforms.nested(ctx.saved_tensors, ctx.places)
         needs_x, needs_params, needs_start, *_ = ctx.needs_input_grad
         needs = [needs_x, *needs_params, *needs_start]
         d_out = torch.zeros_like(trajectory[0]) if d_out is None else d_out
@@ -242,7 +241,7 @@ def _derivative(gradient: Gradient) -> Callable[..., tuple[Any, ...]]:
         left = trajectory, residuals, kept, ctx.scale
         found = iter(gradient(x, params, start, ctx.batch_sizes, *left, d_out, d_last, needs))
         grads = [next(found) if need else None for need in needs]
-        (d_x,), d_params, d_start = _grouped(grads, ctx.lengths[:3])
+        d_x, d_params, d_start = transforms.nested(grads, ctx.places[:3])
         # torch takes a list of no numbers for one of tensors.
         return d_x, d_params, d_start, None if ctx.batch_sizes else [], [None] * len(kept), None, None
 
@@ -253,9 +252,3 @@ def _further(batch_sizes: Sequence[int], kept: Sequence[Tensor], scale: float) -
     """Return what a pass is told of packed sequences and of a mask, if there is any."""
     packed = {"batch_sizes": batch_sizes} if batch_sizes else {}
     return packed | ({"mask": Mask(kept[0], scale)} if kept else {})
-
-
-def _grouped(flat: Iterable[Any], lengths: Iterable[int]) -> list[list[Any]]:
-    """Return consecutive groups of these lengths."""
-    rest = iter(flat)
-    return [list(islice(rest, n)) for n in lengths]

@@ -40,11 +40,12 @@ class _Value(NamedTuple):
 
 
 #: Where a tensor stands: alone, which is None; in a list of so many; or there is none.
-_Place = int | _Value | None
+Place = int | _Value | None
 
 
-def _flattened(values: Iterable[Any]) -> tuple[list[Any], list[_Place]]:
-    flat, places = list[Any](), list[_Place]()
+def flattened(values: Iterable[Any]) -> tuple[list[Any], list[Place]]:
+    """Return the tensors among some values, and where each of the values has its own."""
+    flat, places = list[Any](), list[Place]()
     for value in values:
         if isinstance(value, Tensor):
             flat.append(value)
@@ -57,10 +58,11 @@ def _flattened(values: Iterable[Any]) -> tuple[list[Any], list[_Place]]:
     return flat, places
 
 
-def _nested(flat: Iterable[Any], places: Sequence[_Place]) -> list[Any]:
+def nested(flat: Iterable[Any], places: Sequence[Place]) -> list[Any]:
+    """Return values again that stand for those that `flattened` had; so many of flat, in their order."""
     rest = iter(flat)
 
-    def at(place: _Place) -> Any:
+    def at(place: Place) -> Any:
         if place is None:
             return next(rest)
         return list(islice(rest, place)) if isinstance(place, int) else place.value
@@ -79,18 +81,18 @@ class _Context:
 
     @property
     def needs_input_grad(self) -> Any:
-        return _nested(self._ctx.needs_input_grad[1:], self._ctx.signature.arguments)
+        return nested(self._ctx.needs_input_grad[1:], self._ctx.signature.arguments)
 
 
 class _Signature:
     """How the tensors among the arguments and the results of one call are nested."""
 
-    def __init__(self, arguments: Sequence[_Place]) -> None:
-        self.arguments, self.results = arguments, list[_Place]()
+    def __init__(self, arguments: Sequence[Place]) -> None:
+        self.arguments, self.results = arguments, list[Place]()
 
     def run(self, call: Call, flat: Iterable[Any]) -> tuple[Any, ...]:
         """Return the tensors that the call makes of these."""
-        made, self.results = _flattened(call(*_nested(flat, self.arguments)))
+        made, self.results = flattened(call(*nested(flat, self.arguments)))
         return tuple(made)
 
 
@@ -109,11 +111,11 @@ def transformable(call: Call, setup_context: Callable[..., None], backward: Call
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
             signature, *flat = inputs
             ctx.signature = signature
-            setup_context(ctx, _nested(flat, signature.arguments), _nested(output, signature.results))
+            setup_context(ctx, nested(flat, signature.arguments), nested(output, signature.results))
 
         @staticmethod
         def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-            grads = backward(_Context(ctx), *_nested(gradients, ctx.signature.results))
+            grads = backward(_Context(ctx), *nested(gradients, ctx.signature.results))
             flat: list[Tensor | None] = [None]
             for grad, place in zip(grads, ctx.signature.arguments, strict=True):
                 if place is None:
@@ -131,9 +133,9 @@ def transformable(call: Call, setup_context: Callable[..., None], backward: Call
             return tuple(torch.stack(parts) for parts in zip(*samples, strict=True)), 0
 
     def function(*arguments: Any) -> Any:
-        flat, places = _flattened(arguments)
+        flat, places = flattened(arguments)
         signature = _Signature(places)
-        return _nested(Function.apply(signature, *flat), signature.results)
+        return nested(Function.apply(signature, *flat), signature.results)
 
     return function
 

@@ -54,7 +54,7 @@ class Graph:
         body: Callable[..., Any],
         arguments: Sequence[Any],
         pool: Pool,
-        room: Callable[[Sequence[Any]], Sequence[Any]] = alike,
+        room: Callable[[Sequence[Any]], Sequence[Any]],
     ) -> None:
         self.pool = pool
         flat = tree_leaves(list(arguments))
