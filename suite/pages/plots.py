@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from suite.shared.cases import LADDER
 
@@ -65,8 +65,14 @@ def look(implementation: str) -> dict[str, Any]:
 
 
 def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
-    """Give a logarithmic axis figures as people write them, at these steps of each power of ten."""
-    axis.set_major_locator(LogLocator(subs=steps))
+    """Give a logarithmic axis figures as people write them, at these steps of each power of ten.
+
+    Where fewer than two of them are in view, they are those of a linear axis. What is drawn has to be there already.
+    """
+    low, high = axis.get_view_interval()
+    decades = LogLocator(subs=steps)
+    seen = sum(low <= value <= high for value in decades.tick_values(low, high))
+    axis.set_major_locator(decades if seen > 1 else MaxNLocator(4, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axis.set_minor_formatter(NullFormatter())
 

@@ -17,6 +17,7 @@ import pytest
 from suite import report
 from suite.pages import readme
 from suite.pages.bench import roofline
+from suite.pages.plots import panels, plain
 from suite.pages.sheets import Sheet, markdown
 from suite.pages.verify import verdict
 from suite.pages.webpage import CALL, script
@@ -230,3 +231,17 @@ def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
 def test_a_roofline_is_drawn_only_where_something_was_timed() -> None:
     assert roofline(pd.DataFrame(made("batched", 0))) is None
     assert roofline(pd.DataFrame(made("batched", 0.1))) is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "figures"), [((0.98, 1.24), ["1", "1.1", "1.2"]), ((0.8, 30), ["1", "2", "5", "10", "20"])], ids=str
+)
+def test_an_axis_has_figures_however_little_it_spans(values: tuple[float, ...], figures: list[str]) -> None:
+    figure, (axes,) = panels(1, 1)
+    axes.plot(values, values)
+    axes.set(xscale="log")
+    plain(axes.xaxis, (1, 2, 5))
+    figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    shown = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    assert [label.get_text() for value, label in shown if low <= value <= high] == figures
