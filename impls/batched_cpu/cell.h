@@ -40,8 +40,7 @@ A standardise(A* y, int64_t F) {
 
 template <class A>
 C10_ALWAYS_INLINE Vec<A> scale_shift(const A* y, const A* weight, const A* bias) {
-  const Vec<A> value = Vec<A>::loadu(y);
-  return weight == nullptr ? value : at::vec::fmadd(value, Vec<A>::loadu(weight), Vec<A>::loadu(bias));
+  return at::vec::fmadd(Vec<A>::loadu(y), Vec<A>::loadu(weight), Vec<A>::loadu(bias));
 }
 
 // What recurrent dropout multiplies the candidate g of some units by: `scale` where they are kept, 0 elsewhere; 1
@@ -62,26 +61,25 @@ struct Mask {
   }
 };
 
-// The gates i, f, g, o of vector j of a row, activated.
+// The arguments of the gates' activations: vector j of each gate, with norms standardised before.
 template <class A>
-struct Gates {
-  Vec<A> i, f, g, o;
+struct Arguments {
+  const A* y;
+  int64_t stride;  // from gate to gate
+  Norms<A> norms = {};
 
-  // argument(k): that of gate k's activation.
-  template <class Argument>
-  C10_ALWAYS_INLINE explicit Gates(const Argument& argument)
-      : i(sigmoid<A>(argument(0))),
-        f(sigmoid<A>(argument(1))),
-        g(hyperlstm::tanh<A>(argument(2))),
-        o(sigmoid<A>(argument(3))) {}
-
-  C10_ALWAYS_INLINE Gates(const A* y, int64_t gate_stride, const Norms<A>& norms, int64_t j, int64_t norm_stride)
-      : Gates([&](int k) __attribute__((always_inline)) {
-          const int64_t at = k * norm_stride + j;
-          return norms ? scale_shift(y + k * gate_stride + j, norms.weight + at, norms.bias + at)
-                       : Vec<A>::loadu(y + k * gate_stride + j);
-        }) {}
+  C10_ALWAYS_INLINE Vec<A> operator()(int64_t k, int64_t j) const {
+    const int64_t at = k * stride + j;
+    return norms ? scale_shift(y + at, norms.weight + at, norms.bias + at) : Vec<A>::loadu(y + at);
+  }
 };
+
+// c of m units from vector j on, from the gates' arguments i, f and g.
+template <class A>
+C10_ALWAYS_INLINE Vec<A> cell(const Arguments<A>& y, const Mask<A>& mask, const A* c_before, int64_t j, int64_t m) {
+  const Vec<A> added = mask.factors(j, m) * gated<A>(y(0, j), y(2, j));
+  return at::vec::fmadd(sigmoid<A>(y(1, j)), load(c_before + j, m), added);
+}
 
 // Without norms: c and h, rows `stride` apart, of m units of some rows from their gates, a tile [rows, 4, lanes] that
 // is overwritten. The cells of all rows come before the first h, since the tanh of a cell has to wait for that cell
@@ -93,16 +91,13 @@ inline void cells(
   for (int64_t r = 0; r < rows; ++r) {
     A* const y = tile + r * kPanel<A>;
     const int64_t at = r * stride;
-    const Gates<A> gate(y, V, {}, 0, 0);
-    const Vec<A> candidate = mask.factors(at, m) * gate.g;
-    const Vec<A> cell = at::vec::fmadd(gate.f, load(c_before + at, m), gate.i * candidate);
-    store(c + at, cell, m);
-    cell.store(y);
-    gate.o.store(y + V);
+    const Vec<A> after = cell<A>({y, V}, mask.from(at), c_before + at, 0, m);
+    store(c + at, after, m);
+    after.store(y);
   }
   for (int64_t r = 0; r < rows; ++r) {
     const A* const y = tile + r * kPanel<A>;
-    store(h + r * stride, Vec<A>::loadu(y + V) * hyperlstm::tanh<A>(Vec<A>::loadu(y)), m);
+    store(h + r * stride, gated<A>(Vec<A>::loadu(y + 3 * V), Vec<A>::loadu(y)), m);
   }
 }
 
@@ -112,25 +107,41 @@ void normed_cell(A* y, const Norms<A>& norms, const Mask<A>& mask, const A* c_be
   constexpr int64_t V = kLanes<A>;
   const int64_t stride = padded<A>(F);
   for (int64_t k = 0; k < kGates; ++k) standardise(y + k * stride, F);
-  A* output_gate = y + 3 * stride;
+  const Arguments<A> normed{y, stride, norms};
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
-    const Gates<A> gate(y, stride, norms, j, stride);
-    const Vec<A> candidate = mask.factors(j, m) * gate.g;
-    const Vec<A> cell = first_lanes(at::vec::fmadd(gate.f, load(c_before + j, m), gate.i * candidate), m);
-    store(c + j, cell, m);
-    cell.store(raw + j);
-    gate.o.store(output_gate + j);
+    const Vec<A> after = first_lanes(cell(normed, mask, c_before, j, m), m);
+    store(c + j, after, m);
+    after.store(raw + j);
   }
   standardise(raw, F);
   for (int64_t j = 0; j < F; j += V) {
-    const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
-    store(h + j, Vec<A>::loadu(output_gate + j) * squashed, std::min(V, F - j));
+    const Vec<A> argument = scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j);
+    store(h + j, gated<A>(normed(3, j), argument), std::min(V, F - j));
   }
 }
 
 // What follows is the same step backwards. dh [F] is the gradient of h; dc [F] that of c from later steps on entry,
 // that of c_before on return; y becomes its own gradient. Gates are `stride` apart.
+
+// The gates i, f, g, o of a vector of units, activated.
+template <class A>
+struct Gates {
+  Vec<A> i, f, g, o;
+
+  // argument(k): that of gate k's activation.
+  template <class Argument>
+  C10_ALWAYS_INLINE explicit Gates(const Argument& argument) {
+    const Vec<A> one(A(1)), two(A(2)), of_g = of_tanh<A>(argument(2));
+    const Vec<A> below_i = of_sigmoid<A>(argument(0)) + two, below_g = of_g + two;
+    const Vec<A> below_f = of_sigmoid<A>(argument(1)) + two, below_o = of_sigmoid<A>(argument(3)) + two;
+    const Vec<A> of_ig = one / (below_i * below_g), of_fo = one / (below_f * below_o);
+    i = of_ig * below_g;
+    g = of_g * (of_ig * below_i);
+    f = of_fo * below_o;
+    o = of_fo * below_f;
+  }
+};
 
 // Gradients of the gates before their activations, and of c_before, from those of h and c.
 template <class A>
@@ -167,8 +178,8 @@ void cell_gradient(
   constexpr int64_t V = kLanes<A>;
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
-    const GateGradients<A> d =
-        gate_gradients(Gates<A>(y, stride, {}, j, 0), mask, c_before, c, load(dh + j, m), dc, j, m);
+    const Gates<A> gate([&](int k) { return Vec<A>::loadu(y + k * stride + j); });
+    const GateGradients<A> d = gate_gradients(gate, mask, c_before, c, load(dh + j, m), dc, j, m);
     d.i.store(y + j);
     d.f.store(y + stride + j);
     d.g.store(y + 2 * stride + j);
@@ -210,10 +221,11 @@ void normed_cell_gradient(
   A *raw = scratch, *d_cell = scratch + stride, *d_gates = scratch + stride;
   for (int64_t j = 0; j < F; j += V) load(c + j, std::min(V, F - j)).store(raw + j);
   const A c_rstd = standardise(raw, F);
+  const Arguments<A> normed{y, stride, norms};
   for (int64_t j = 0; j < F; j += V) {
-    const int64_t m = std::min(V, F - j), o = 3 * stride + j;
+    const int64_t m = std::min(V, F - j);
     const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
-    const Vec<A> output_gate = sigmoid<A>(scale_shift(y + o, norms.weight + o, norms.bias + o));
+    const Vec<A> output_gate = sigmoid<A>(normed(3, j));
     (load(dh + j, m) * output_gate * (Vec<A>(A(1)) - squashed * squashed)).store(d_cell + j);
   }
   // d_cell and d_gates share memory: the cell's gradient is folded into dc before the gates' are written.
@@ -224,7 +236,7 @@ void normed_cell_gradient(
   }
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
-    const Gates<A> gate(y, stride, norms, j, stride);
+    const Gates<A> gate([&](int k) { return normed(k, j); });
     const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
     const GateGradients<A> d(
         gate, mask.factors(j, m), load(dh + j, m), load(dc + j, m), load(c_before + j, m), squashed);

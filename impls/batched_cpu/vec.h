@@ -89,10 +89,11 @@ struct Exponent<double> {
 
 // Inlined by force, here and below: side by side, the activations of a unit hide each other's latency.
 //
-// exp(x) - 1, to some units in the last place for every x, small ones included: x = n ln 2 + r with |r| <= ln 2 / 2,
-// exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), and exp(r) - 1 by its Taylor series. NaN stays NaN.
+// exp(x) - 1, to some units in the last place for every x up to `most`, small ones included, and that of `most` above:
+// x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), and exp(r) - 1 by its Taylor series.
+// NaN stays NaN.
 template <class A>
-C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x) {
+C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A most) {
   using E = Exponent<A>;
   using Int = typename E::Int;
   // Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the low bits.
@@ -100,7 +101,7 @@ C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x) {
   constexpr Int kOne = std::is_same_v<A, float> ? Int(0x3f800000) : Int(0x3ff0000000000000);
   constexpr A kLog2e = A(1.4426950408889634074);
 
-  x = at::vec::clamp(x, Vec<A>(E::kLow), Vec<A>(E::kHigh));
+  x = at::vec::clamp(x, Vec<A>(E::kLow), Vec<A>(most));
   const Vec<A> shifted = at::vec::fmadd(x, Vec<A>(kLog2e), Vec<A>(kRound));
   const Vec<A> n = shifted - Vec<A>(kRound);
   Vec<A> r = at::vec::fmadd(n, Vec<A>(-E::kLn2High), x);
@@ -117,15 +118,36 @@ C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x) {
   return at::vec::fmadd(scale, p, scale - Vec<A>(A(1)));
 }
 
+// A division takes as long as a dozen multiplications, so that two activations share one where they can. Each is given
+// by its exponential e, whose limit keeps products of two of them finite: sigmoid(x) = 1 / (e + 2) with e = exp(-x) -
+// 1, which at the limit is 0 beside any number that rounding leaves, and tanh(x) = e / (e + 2) with e = exp(2x) - 1,
+// which at the limit is 1.
+template <class A>
+C10_ALWAYS_INLINE Vec<A> of_sigmoid(const Vec<A>& x) {
+  return expm1<A>(x.neg(), Exponent<A>::kHigh / 2);
+}
+
+template <class A>
+C10_ALWAYS_INLINE Vec<A> of_tanh(const Vec<A>& x) {
+  return expm1<A>(x + x, A(40));
+}
+
 template <class A>
 C10_ALWAYS_INLINE Vec<A> sigmoid(const Vec<A>& x) {
-  return Vec<A>(A(1)) / (Vec<A>(A(2)) + expm1<A>(x.neg()));
+  return Vec<A>(A(1)) / (Vec<A>(A(2)) + of_sigmoid<A>(x));
 }
 
 template <class A>
 C10_ALWAYS_INLINE Vec<A> tanh(const Vec<A>& x) {
-  const Vec<A> e = expm1<A>(x + x);
+  const Vec<A> e = of_tanh<A>(x);
   return e / (e + Vec<A>(A(2)));
+}
+
+// sigmoid(x) tanh(y).
+template <class A>
+C10_ALWAYS_INLINE Vec<A> gated(const Vec<A>& x, const Vec<A>& y) {
+  const Vec<A> two(A(2)), e = of_tanh<A>(y);
+  return e / ((of_sigmoid<A>(x) + two) * (e + two));
 }
 
 }  // namespace hyperlstm
