@@ -46,12 +46,11 @@ class SequenceBackward {
     d_uh_ = array(most, 4 * H + 4 * S);
     dv_ = array(most, 4 * H);
     dz_ = array(most, 12 * size_.Z);
-    if (!has_v_) v_ = array(most, 4 * H);
     if (!past_.residuals) {
       residuals_ = array(most, Residuals<T>::width(size_, false));
-      forward_packing_.emplace(params_, false, true, few(size_, B_));
+      forward_packing_.emplace(params_, false, false, few(size_, B_));
     }
-    packing_.emplace(params_, true, !has_v_ && !forward_packing_, few(size_, B_));
+    packing_.emplace(params_, true, !has_v_, few(size_, B_));
     for (size_t i = bounds.size(); i-- > 1;) chunk(bounds[i - 1], bounds[i]);
     sums_.add_to(totals_);
     return std::move(totals_);
@@ -97,15 +96,9 @@ class SequenceBackward {
       recompute<T>(
           **forward_packing_, forward_packing_->stored(), size_, N, data<T>(x), data<T>(h), data<T>(h_hat), left);
     }
-    if (!has_v_) {
-      const A* const weight_x = forward_packing_ ? (**forward_packing_).weight_x : (**packing_).weight_x;
-      gate_products<T>(
-          weight_x, static_cast<const T*>(nullptr), size_.I, size_.H, N, data<T>(x), v_.mutable_data_ptr<T>(), H4);
-    }
     const ChunkArrays<T> chunk{
         left,
-        has_v_ ? left.v(0, size_) : data<T>(v_),
-        has_v_ ? left.stride : H4,
+        data<T>(x),
         data<T>(h_hat_after),
         data<A>(c),
         data<A>(steps(past_.trajectory[1])),
@@ -189,7 +182,7 @@ class SequenceBackward {
   const bool has_v_;
   std::optional<Packing<T>> packing_, forward_packing_;
   SequenceSums<A> sums_;
-  at::Tensor d_uh_, dv_, dz_, residuals_, v_;  // of one chunk
+  at::Tensor d_uh_, dv_, dz_, residuals_;  // of one chunk
   Totals totals_;
 };
 

@@ -15,8 +15,7 @@ namespace hyperlstm {
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
   Residuals<T> residuals;
-  const T* v;  // [.., 4H], rows v_stride apart
-  int64_t v_stride;
+  const T* x;      // [.., I]
   const T* h_hat;  // [.., S], after each step
   const A *c_before, *c, *c_hat_before, *c_hat;
   const T* d_out;
@@ -79,10 +78,12 @@ class BackwardSweep {
       embedded_ = scratch_.zeros<A>(kGroup * 12 * Z * kLanes<A>);
       a_ = scratch_.zeros<A>(kGates * padded<A>(S));
       if (w_.stored_.weight_h) dh_ = scratch_.zeros<A>(kFew * (panels_.end - panels_.begin) * kPanel<A>);
+      if (!w_.chunk_.residuals.has_v) made_v_ = scratch_.zeros<T>(rows_ * v_stride_);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
       if (!std::is_same_v<T, A>) {
         h_hat_ = scratch_.zeros<A>(rows_ * S);
+        x_ = scratch_.zeros<A>(rows_ * I);
       }
     }
 
@@ -96,6 +97,7 @@ class BackwardSweep {
           d_uh_ = w_.to_.d_uh + row_ * stride_;
         else
           d_uh_ = w_.d_uh_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
+        if (made_v_) input_products();
         embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
@@ -133,6 +135,15 @@ class BackwardSweep {
           multiply_columns<A>(n, columns, rows_of_left, packed + p * K * P, K, {to + first * N + p * P, N, add}, tile_);
         }
       }
+    }
+
+    // Writes v = weight_x x of this thread's units, which the forward sweep did not leave: a step's fits the cache,
+    // where the pass over it finds it.
+    void input_products() {
+      const int64_t H = size_.H, I = size_.I;
+      const Range units{panels_.begin * kGates, std::min(panels_.end * kGates, panels<A>(H, true))};
+      const A* const x = widened(w_.chunk_.x + row_ * I, rows_ * I, x_);
+      gate_products(p_.weight_x, static_cast<const T*>(nullptr), units, H, I, rows_, x, made_v_, v_stride_, tile_);
     }
 
     // Writes this thread's units of dh from d_uh_ and stored weights. Sums are this thread's own until they are
@@ -243,7 +254,7 @@ class BackwardSweep {
       return {
           H,
           w_.chunk_.residuals.u(at) + begin,
-          w_.chunk_.v + at * w_.chunk_.v_stride + begin,
+          (made_v_ ? made_v_ + r * v_stride_ : w_.chunk_.residuals.v(at, size_)) + begin,
           p_.bias + begin,
           scale_ + i * 12 * kBlock,
           w_.to_.d_uh + at * stride_ + begin,
@@ -406,10 +417,13 @@ class BackwardSweep {
     const Range panels_ = member_.part(panels<A>(size_.H, false));  // of the main LSTM's units
     const Sums<A> sums_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
+    // A line further apart than needed: rows that are a multiple of a page apart share a few lines of the L1 cache.
+    const int64_t v_stride_ = 4 * size_.H + kLine<T>;
     int64_t row_ = 0;  // the token of the group's first row
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *dh_ = nullptr, *y_ = nullptr,
-                                                   *normed_ = nullptr;
+    A *tile_, *scale_, *embedded_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *x_ = nullptr, *dh_ = nullptr,
+                                                   *y_ = nullptr, *normed_ = nullptr;
+    T* made_v_ = nullptr;
   };
 
   const Packed<A>& p_;

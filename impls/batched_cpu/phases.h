@@ -67,6 +67,26 @@ void write_gates(const A* tile, int64_t rows, int64_t F, int64_t unit, T* to, in
   }
 }
 
+// Calls tile(panel, first, rows) for all rows of one panel before the next, so that each panel is read once.
+template <class Tile>
+void for_tiles(Range panels, int64_t rows, const Tile& tile) {
+  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+    for (int64_t r = 0; r < rows; r += kRowBlock) tile(panel, r, std::min(kRowBlock, rows - r));
+  }
+}
+
+// Writes some panels of left [rows, K] times a weight, see `gates`, to [4, F] of rows `stride` apart; tile holds
+// kRowBlock panels.
+template <class T, class A = Acc<T>>
+void gate_products(
+    const A* packed, const T* stored, Range panels, int64_t F, int64_t K, int64_t rows, const A* left, T* to,
+    int64_t stride, A* tile) {
+  for_tiles(panels, rows, [&](int64_t panel, int64_t r, int64_t n) {
+    gates(packed, stored, panel, n, left + r * K, F, K, {tile, kPanel<A>, false});
+    write_gates(tile, n, F, panel * kLanes<A>, to + r * stride, stride);
+  });
+}
+
 // Rows that share one read of a panel of scales.
 constexpr int kGroup = 4;
 
