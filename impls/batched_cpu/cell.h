@@ -19,22 +19,38 @@ struct Norms {
   explicit operator bool() const { return weight != nullptr; }
 };
 
-// Subtracts the mean of y [F] and divides by its standard deviation, in place; returns 1 / deviation. y has zeros up to
-// a whole vector, before and after.
-template <class A>
-A standardise(A* y, int64_t F) {
+// Subtracts the mean of each of K arrays y [F], `stride` apart, and divides by its standard deviation, in place;
+// returns 1 / deviation. y has zeros up to a whole vector, before and after. Side by side, the arrays hide the latency
+// of each other's sums.
+template <int K, class A>
+std::array<A, K> standardise(A* y, int64_t stride, int64_t F) {
   constexpr int64_t V = kLanes<A>;
-  Vec<A> total(A(0));
-  for (int64_t j = 0; j < F; j += V) total = total + Vec<A>::loadu(y + j);
-  const Vec<A> mean(sum_of_lanes(total) / A(F));
-  Vec<A> squares(A(0));
+  Vec<A> total[K], mean[K], squares[K];
+  std::array<A, K> rstd;
   for (int64_t j = 0; j < F; j += V) {
-    const Vec<A> centred = first_lanes(Vec<A>::loadu(y + j) - mean, std::min(V, F - j));
-    centred.store(y + j);
-    squares = at::vec::fmadd(centred, centred, squares);
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) total[k] = total[k] + Vec<A>::loadu(y + k * stride + j);
   }
-  const A rstd = A(1) / std::sqrt(sum_of_lanes(squares) / A(F) + A(kEps));
-  for (int64_t j = 0; j < F; j += V) (Vec<A>::loadu(y + j) * Vec<A>(rstd)).store(y + j);
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) mean[k] = Vec<A>(sum_of_lanes(total[k]) / A(F));
+  for (int64_t j = 0; j < F; j += V) {
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) {
+      A* const at = y + k * stride + j;
+      const Vec<A> centred = first_lanes(Vec<A>::loadu(at) - mean[k], std::min(V, F - j));
+      centred.store(at);
+      squares[k] = at::vec::fmadd(centred, centred, squares[k]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) rstd[k] = A(1) / std::sqrt(sum_of_lanes(squares[k]) / A(F) + A(kEps));
+  for (int64_t j = 0; j < F; j += V) {
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) {
+      A* const at = y + k * stride + j;
+      (Vec<A>::loadu(at) * Vec<A>(rstd[k])).store(at);
+    }
+  }
   return rstd;
 }
 
@@ -106,7 +122,7 @@ template <class T, class A = Acc<T>>
 void normed_cell(A* y, const Norms<A>& norms, const Mask<A>& mask, const A* c_before, A* c, T* h, int64_t F, A* raw) {
   constexpr int64_t V = kLanes<A>;
   const int64_t stride = padded<A>(F);
-  for (int64_t k = 0; k < kGates; ++k) standardise(y + k * stride, F);
+  standardise<kGates>(y, stride, F);
   const Arguments<A> normed{y, stride, norms};
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
@@ -114,7 +130,7 @@ void normed_cell(A* y, const Norms<A>& norms, const Mask<A>& mask, const A* c_be
     store(c + j, after, m);
     after.store(raw + j);
   }
-  standardise(raw, F);
+  standardise<1>(raw, stride, F);
   for (int64_t j = 0; j < F; j += V) {
     const Vec<A> argument = scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j);
     store(h + j, gated<A>(normed(3, j), argument), std::min(V, F - j));
@@ -187,25 +203,40 @@ void cell_gradient(
   }
 }
 
-// Turns d [F], the gradient of a norm's result, into that of its argument, in place, and adds to the gradients of
-// weight and bias; y [F] is the standardised argument, rstd what standardise returned for it.
-template <class A>
-void norm_gradient(A* d, const A* y, A rstd, const A* weight, A* d_weight, A* d_bias, int64_t F) {
+// From d, the gradients of the results of K norms, and y, their standardised arguments, whose rstd standardise
+// returned: writes those of the arguments to `to`, which may be y, and adds to those of weight and bias; all [F],
+// `stride` apart. d is overwritten.
+template <int K, class A>
+void norm_gradient(
+    A* d, const A* y, const std::array<A, K>& rstd, const A* weight, A* d_weight, A* d_bias, A* to, int64_t stride,
+    int64_t F) {
   constexpr int64_t V = kLanes<A>;
-  Vec<A> total(A(0)), along(A(0));
+  Vec<A> total[K], along[K], mean[K], slope[K];
   for (int64_t j = 0; j < F; j += V) {
-    const Vec<A> given = Vec<A>::loadu(d + j), value = Vec<A>::loadu(y + j);
-    at::vec::fmadd(given, value, Vec<A>::loadu(d_weight + j)).store(d_weight + j);
-    (Vec<A>::loadu(d_bias + j) + given).store(d_bias + j);
-    const Vec<A> weighted = given * Vec<A>::loadu(weight + j);
-    weighted.store(d + j);
-    total = total + weighted;
-    along = at::vec::fmadd(weighted, value, along);
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) {
+      const int64_t at = k * stride + j;
+      const Vec<A> given = Vec<A>::loadu(d + at), value = Vec<A>::loadu(y + at);
+      at::vec::fmadd(given, value, Vec<A>::loadu(d_weight + at)).store(d_weight + at);
+      (Vec<A>::loadu(d_bias + at) + given).store(d_bias + at);
+      const Vec<A> weighted = given * Vec<A>::loadu(weight + at);
+      weighted.store(d + at);
+      total[k] = total[k] + weighted;
+      along[k] = at::vec::fmadd(weighted, value, along[k]);
+    }
   }
-  const Vec<A> mean(sum_of_lanes(total) / A(F)), slope(sum_of_lanes(along) / A(F)), scale(rstd);
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) {
+    mean[k] = Vec<A>(sum_of_lanes(total[k]) / A(F));
+    slope[k] = Vec<A>(sum_of_lanes(along[k]) / A(F));
+  }
   for (int64_t j = 0; j < F; j += V) {
-    const Vec<A> rest = Vec<A>::loadu(d + j) - mean - Vec<A>::loadu(y + j) * slope;
-    first_lanes(rest * scale, std::min(V, F - j)).store(d + j);
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) {
+      const int64_t at = k * stride + j;
+      const Vec<A> rest = Vec<A>::loadu(d + at) - mean[k] - Vec<A>::loadu(y + at) * slope[k];
+      first_lanes(rest * Vec<A>(rstd[k]), std::min(V, F - j)).store(to + at);
+    }
   }
 }
 
@@ -216,11 +247,10 @@ void normed_cell_gradient(
     const A* dh, A* dc, int64_t F, A* scratch) {
   constexpr int64_t V = kLanes<A>;
   const int64_t stride = padded<A>(F);
-  A rstd[kGates];
-  for (int64_t k = 0; k < kGates; ++k) rstd[k] = standardise(y + k * stride, F);
+  const auto rstd = standardise<kGates>(y, stride, F);
   A *raw = scratch, *d_cell = scratch + stride, *d_gates = scratch + stride;
   for (int64_t j = 0; j < F; j += V) load(c + j, std::min(V, F - j)).store(raw + j);
-  const A c_rstd = standardise(raw, F);
+  const auto c_rstd = standardise<1>(raw, stride, F);
   const Arguments<A> normed{y, stride, norms};
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
@@ -229,7 +259,7 @@ void normed_cell_gradient(
     (load(dh + j, m) * output_gate * (Vec<A>(A(1)) - squashed * squashed)).store(d_cell + j);
   }
   // d_cell and d_gates share memory: the cell's gradient is folded into dc before the gates' are written.
-  norm_gradient(d_cell, raw, c_rstd, norms.c_weight, d_norms.c_weight, d_norms.c_bias, F);
+  norm_gradient<1>(d_cell, raw, c_rstd, norms.c_weight, d_norms.c_weight, d_norms.c_bias, d_cell, stride, F);
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
     store(dc + j, load(dc + j, m) + Vec<A>::loadu(d_cell + j), m);
@@ -246,11 +276,7 @@ void normed_cell_gradient(
     d.o.store(d_gates + 3 * stride + j);
     store(dc + j, d.c_before, m);
   }
-  for (int64_t k = 0; k < kGates; ++k) {
-    const int64_t at = k * stride;
-    norm_gradient(d_gates + at, y + at, rstd[k], norms.weight + at, d_norms.weight + at, d_norms.bias + at, F);
-  }
-  std::copy(d_gates, d_gates + kGates * stride, y);
+  norm_gradient<kGates>(d_gates, y, rstd, norms.weight, d_norms.weight, d_norms.bias, y, stride, F);
 }
 
 }  // namespace hyperlstm
