@@ -70,7 +70,7 @@ class BackwardSweep {
         : w_(sweep), member_(member), begin_(member.rows.begin), most_(member.rows.end - begin_), sums_(sums) {
       const auto [H, S, Z, I] = size_;
       if (p_.norms) {
-        normed_ = scratch_.zeros<A>(5 * padded<A>(std::max(H, S)));
+        normed_ = scratch_.zeros<A>(kNormScratch * padded<A>(std::max(H, S)));
         y_ = w_.y_ + member.group * kArgumentsKept * kGroup * kGates * padded<A>(H);
       }
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
@@ -297,7 +297,7 @@ class BackwardSweep {
       const A* const before = w_.carried_.h + carried;
       A* const dc = w_.carried_.c + carried;
       const auto units = [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
-        const Gates<A> gate([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
+        const Gates<A> gate = activated<A>([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
         const Vec<A> dh = load(before + j, m) + load(d_out + j, m);
         const GateGradients<A> d = gate_gradients(gate, mask, c_before, c, dh, dc, j, m);
         row.delta(d.i, 0, j, m);

@@ -140,24 +140,21 @@ void normed_cell(A* y, const Norms<A>& norms, const Mask<A>& mask, const A* c_be
 // What follows is the same step backwards. dh [F] is the gradient of h; dc [F] that of c from later steps on entry,
 // that of c_before on return; y becomes its own gradient. Gates are `stride` apart.
 
-// The gates i, f, g, o of a vector of units, activated.
+// The gates of a vector of units, activated.
 template <class A>
 struct Gates {
   Vec<A> i, f, g, o;
-
-  // argument(k): that of gate k's activation.
-  template <class Argument>
-  C10_ALWAYS_INLINE explicit Gates(const Argument& argument) {
-    const Vec<A> one(A(1)), two(A(2)), of_g = of_tanh<A>(argument(2));
-    const Vec<A> below_i = of_sigmoid<A>(argument(0)) + two, below_g = of_g + two;
-    const Vec<A> below_f = of_sigmoid<A>(argument(1)) + two, below_o = of_sigmoid<A>(argument(3)) + two;
-    const Vec<A> of_ig = one / (below_i * below_g), of_fo = one / (below_f * below_o);
-    i = of_ig * below_g;
-    g = of_g * (of_ig * below_i);
-    f = of_fo * below_o;
-    o = of_fo * below_f;
-  }
 };
+
+// argument(k): that of gate k's activation.
+template <class A, class Argument>
+C10_ALWAYS_INLINE Gates<A> activated(const Argument& argument) {
+  const Vec<A> one(A(1)), two(A(2)), of_g = of_tanh<A>(argument(2));
+  const Vec<A> below_i = of_sigmoid<A>(argument(0)) + two, below_g = of_g + two;
+  const Vec<A> below_f = of_sigmoid<A>(argument(1)) + two, below_o = of_sigmoid<A>(argument(3)) + two;
+  const Vec<A> of_ig = one / (below_i * below_g), of_fo = one / (below_f * below_o);
+  return {of_ig * below_g, of_fo * below_o, of_g * (of_ig * below_i), of_fo * below_f};
+}
 
 // Gradients of the gates before their activations, and of c_before, from those of h and c.
 template <class A>
@@ -194,7 +191,7 @@ void cell_gradient(
   constexpr int64_t V = kLanes<A>;
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
-    const Gates<A> gate([&](int k) { return Vec<A>::loadu(y + k * stride + j); });
+    const Gates<A> gate = activated<A>([&](int k) { return Vec<A>::loadu(y + k * stride + j); });
     const GateGradients<A> d = gate_gradients(gate, mask, c_before, c, load(dh + j, m), dc, j, m);
     d.i.store(y + j);
     d.f.store(y + stride + j);
@@ -240,43 +237,44 @@ void norm_gradient(
   }
 }
 
-// With norms, whose gradients are added to d_norms; scratch holds 5 padded F.
+// With norms, whose gradients are added to d_norms; scratch holds kNormScratch padded F.
+constexpr int64_t kNormScratch = 7;
+
 template <class A>
 void normed_cell_gradient(
     A* y, const Norms<A>& norms, const Norms<A>& d_norms, const Mask<A>& mask, const A* c_before, const A* c,
     const A* dh, A* dc, int64_t F, A* scratch) {
   constexpr int64_t V = kLanes<A>;
   const int64_t stride = padded<A>(F);
+  A *raw = scratch, *d_cell = raw + stride, *squashed = d_cell + stride, *gates = squashed + stride;
   const auto rstd = standardise<kGates>(y, stride, F);
-  A *raw = scratch, *d_cell = scratch + stride, *d_gates = scratch + stride;
   for (int64_t j = 0; j < F; j += V) load(c + j, std::min(V, F - j)).store(raw + j);
   const auto c_rstd = standardise<1>(raw, stride, F);
   const Arguments<A> normed{y, stride, norms};
+  const auto write_gates = [&](int64_t j, const Vec<A>& i, const Vec<A>& f, const Vec<A>& g, const Vec<A>& o) {
+    i.store(gates + j);
+    f.store(gates + stride + j);
+    g.store(gates + 2 * stride + j);
+    o.store(gates + 3 * stride + j);
+  };
   for (int64_t j = 0; j < F; j += V) {
-    const int64_t m = std::min(V, F - j);
-    const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
-    const Vec<A> output_gate = sigmoid<A>(normed(3, j));
-    (load(dh + j, m) * output_gate * (Vec<A>(A(1)) - squashed * squashed)).store(d_cell + j);
+    const Gates<A> gate = activated<A>([&](int k) { return normed(k, j); });
+    const Vec<A> of_c = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
+    write_gates(j, gate.i, gate.f, gate.g, gate.o);
+    of_c.store(squashed + j);
+    (load(dh + j, std::min(V, F - j)) * gate.o * (Vec<A>(A(1)) - of_c * of_c)).store(d_cell + j);
   }
-  // d_cell and d_gates share memory: the cell's gradient is folded into dc before the gates' are written.
   norm_gradient<1>(d_cell, raw, c_rstd, norms.c_weight, d_norms.c_weight, d_norms.c_bias, d_cell, stride, F);
   for (int64_t j = 0; j < F; j += V) {
     const int64_t m = std::min(V, F - j);
-    store(dc + j, load(dc + j, m) + Vec<A>::loadu(d_cell + j), m);
-  }
-  for (int64_t j = 0; j < F; j += V) {
-    const int64_t m = std::min(V, F - j);
-    const Gates<A> gate([&](int k) { return normed(k, j); });
-    const Vec<A> squashed = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
+    const auto kept = [&](int k) { return Vec<A>::loadu(gates + k * stride + j); };
     const GateGradients<A> d(
-        gate, mask.factors(j, m), load(dh + j, m), load(dc + j, m), load(c_before + j, m), squashed);
-    d.i.store(d_gates + j);
-    d.f.store(d_gates + stride + j);
-    d.g.store(d_gates + 2 * stride + j);
-    d.o.store(d_gates + 3 * stride + j);
+        {kept(0), kept(1), kept(2), kept(3)}, mask.factors(j, m), load(dh + j, m),
+        load(dc + j, m) + Vec<A>::loadu(d_cell + j), load(c_before + j, m), Vec<A>::loadu(squashed + j));
+    write_gates(j, d.i, d.f, d.g, d.o);
     store(dc + j, d.c_before, m);
   }
-  norm_gradient<kGates>(d_gates, y, rstd, norms.weight, d_norms.weight, d_norms.bias, y, stride, F);
+  norm_gradient<kGates>(gates, y, rstd, norms.weight, d_norms.weight, d_norms.bias, y, stride, F);
 }
 
 }  // namespace hyperlstm
