@@ -197,8 +197,9 @@ class BackwardSweep {
         member_.wait();
       }
       std::fill_n(embedded_, R * 12 * Z * kLanes<A>, A(0));
+      const bool have_scales = p_.norms && (panels_.end - panels_.begin) * kPanel<A> <= kBlock;  // of the only block
       for_unit_blocks([&](Block block) {
-        scales<R>(block, z);
+        if (!have_scales) scales<R>(block, z);
         for (int64_t r = 0; r < R; ++r) {
           if (p_.norms) {
             deltas(block, first + r, r, y + r * 4 * wide + block.begin, wide);
