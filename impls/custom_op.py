@@ -81,7 +81,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Grad
         keep: int,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
         out, last, trajectory, residuals = forward(x, params, start, keep, **_further(batch_sizes, kept, scale))
-        return out, [part.to(x.dtype) for part in last], trajectory, residuals
+        return out, [_in_dtype(part, x.dtype) for part in last], trajectory, residuals
 
     op = torch.library.custom_op(qualified, call, mutates_args=(), tags=sweeps.tags)
 
@@ -121,7 +121,7 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) 
         grads = gradient(
             x, params, start, trajectory, residuals, d_out, d_last, needs, **_further(batch_sizes, kept, scale)
         )
-        return [grad.to(x.dtype) for grad in grads]
+        return [_in_dtype(grad, x.dtype) for grad in grads]
 
     op = torch.library.custom_op(qualified, call, mutates_args=(), tags=sweeps.tags)
 
@@ -164,8 +164,13 @@ def _forward_pass(
     return out, list(s), trajectory, residuals
 
 
-def _in_dtypes(start: Sequence[Tensor], states: Sequence[Tensor]) -> LayerState:
-    return LayerState(*(part.to(q.dtype) for part, q in zip(start, states, strict=True)))
+def _in_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
+    # Asked first, since a conversion that does nothing takes ten times as long.
+    return value if value.dtype == dtype else value.to(dtype)
+
+
+def _in_dtypes(values: Sequence[Tensor], states: Sequence[Tensor]) -> LayerState:
+    return LayerState(*(_in_dtype(value, q.dtype) for value, q in zip(values, states, strict=True)))
 
 
 def _backward_pass(
@@ -183,7 +188,7 @@ def _backward_pass(
 ) -> list[Tensor]:
     p, after = LayerParams.of(params), LayerState(*trajectory)
     past = Past(x, LayerState(*start), after, residuals[0] if residuals else None, d_out, mask, batch_sizes)
-    carried = LayerState(*(d.to(q.dtype) for d, q in zip(d_last, after, strict=True)))
+    carried = _in_dtypes(d_last, after)
     needs_x, needs_params, needs_start = transforms.nested(needs, (None, len(params), len(start)))
     wanted = [name for name, need in zip(LayerParams._fields, needs_params, strict=False) if need]
     d_x = x.new_empty(x.shape) if needs_x else None

@@ -5,6 +5,7 @@ every call, which takes longer than the steps of a small layer. Here a call is w
 which transforms support. vmap runs the samples one after the other: it takes the time of a loop in Python.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
@@ -61,13 +62,13 @@ def flattened(values: Iterable[Any]) -> tuple[list[Any], list[Place]]:
 def nested(flat: Iterable[Any], places: Sequence[Place]) -> list[Any]:
     """Return values again that stand for those that `flattened` had; so many of flat, in their order."""
     rest = iter(flat)
-
-    def at(place: Place) -> Any:
+    values = list[Any]()
+    for place in places:
         if place is None:
-            return next(rest)
-        return list(islice(rest, place)) if isinstance(place, int) else place.value
-
-    return [at(place) for place in places]
+            values.append(next(rest))
+        else:
+            values.append(list(islice(rest, place)) if isinstance(place, int) else place.value)
+    return values
 
 
 class _Context:
@@ -131,6 +132,9 @@ def transformable(call: Call, setup_context: Callable[..., None], backward: Call
 
             samples = [signature.run(function, sample(n)) for n in range(info.batch_size)]
             return tuple(torch.stack(parts) for parts in zip(*samples, strict=True)), 0
+
+    # torch asks for it at every call; made anew, it takes longer than the steps of a small layer.
+    Function.forward.__signature__ = inspect.signature(Function.forward)  # type: ignore[attr-defined]
 
     def function(*arguments: Any) -> Any:
         flat, places = flattened(arguments)
