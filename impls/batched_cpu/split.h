@@ -12,8 +12,9 @@ namespace hyperlstm {
 // Weights below which a step of one row is over before threads have met.
 constexpr int64_t kWorthMeeting = 1 << 17;
 // The fewest rows that are worth a group of their own. Each group reads all weights at every step, which takes longer
-// where they exceed a thread's own cache, at kLarge numbers. Measured on two threads at H 256 and 1000.
-constexpr int64_t kRows = 4, kRowsOfLarge = 16;
+// where they exceed a thread's own cache, at kLarge numbers, and weighs more the wider the vectors that multiply them.
+// Measured on two threads at H 256, 900 and 1000, with AVX2 and with AVX-512.
+constexpr int64_t kRows = 4, kRowsOfLarge = 2 * kLanes<float>;
 constexpr int64_t kLarge = 1 << 20;
 // Units that a member should have: the columns of a panel on the way back.
 constexpr int64_t kUnits = 64;

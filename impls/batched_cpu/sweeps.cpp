@@ -184,6 +184,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"), py::arg("split"));
   // For tests alone.
   m.attr("PARAMS") = std::vector<std::string>(kParamNames.begin(), kParamNames.end());
+  m.attr("ROWS_OF_LARGE") = kRowsOfLarge;
   m.def(
       "choose_split",
       [](std::array<int64_t, 4> HSZI, int64_t B, int64_t threads) {

@@ -78,9 +78,6 @@ def test_what_is_kept_for_the_backward_pass_changes_no_bit(
     [
         ((1000, 128, 4, 50), 1, 2, (1, 2)),
         ((1000, 128, 4, 50), 4, 2, (1, 2)),
-        ((1000, 128, 4, 50), 32, 2, (2, 1)),
-        ((1000, 128, 4, 50), 64, 16, (4, 4)),
-        ((1000, 128, 4, 50), 48, 8, (2, 4)),
         ((1000, 128, 4, 50), 7, 1, (1, 1)),
         ((1000, 128, 4, 50), 1, 64, (1, 16)),
         ((256, 64, 4, 50), 4, 2, (1, 2)),
@@ -95,6 +92,16 @@ def test_the_split_follows_from_sizes_rows_and_threads(
     sizes: tuple[int, int, int, int], B: int, threads: int, split: tuple[int, int]
 ) -> None:
     assert build.library().choose_split(sizes, B, threads) == split
+
+
+@pytest.mark.parametrize(
+    ("groups", "threads", "split"), [(1, 2, (1, 2)), (2, 2, (2, 1)), (4, 16, (4, 4)), (3, 8, (2, 4))], ids=str
+)
+def test_large_weights_are_read_by_as_many_groups_as_have_the_rows(
+    groups: int, threads: int, split: tuple[int, int]
+) -> None:
+    library = build.library()
+    assert library.choose_split((1000, 128, 4, 50), groups * library.ROWS_OF_LARGE, threads) == split
 
 
 def bits(split: tuple[int, int] | None) -> str:
