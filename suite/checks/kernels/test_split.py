@@ -94,6 +94,15 @@ def test_the_split_follows_from_sizes_rows_and_threads(
     assert build.library().choose_split(sizes, B, threads) == split
 
 
+def test_large_weights_ask_for_rows_by_the_width_of_vectors() -> None:
+    rows = {"AVX2": 16, "AVX512": 32}
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability not in rows:
+        pytest.skip(f"How many rows are worth a group was measured with {' and '.join(rows)}, not with {capability}.")
+    found = build.library().ROWS_OF_LARGE
+    assert found == rows[capability]
+
+
 @pytest.mark.parametrize(
     ("groups", "threads", "split"), [(1, 2, (1, 2)), (2, 2, (2, 1)), (4, 16, (4, 4)), (3, 8, (2, 4))], ids=str
 )
