@@ -16,8 +16,7 @@ from impls import why_unavailable
 from impls.registry import dtype_name, find
 from suite import report
 from suite.checks.definition.paper import MODELS
-from suite.checks.faults.faults import FAULTS
-from suite.checks.faults.rewrites import REWRITES
+from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify_summary

@@ -18,18 +18,18 @@ CPU = torch.device("cpu")
 #: Edits that turn `row_scaled` into the dialect.
 I_G_F_O = edits(
     "row_scaled",
-    ("y_i, y_f, y_g, y_o = y", "y_i, y_g, y_f, y_o = y"),
-    ("a_i, a_f, a_g, a_o = (", "a_i, a_g, a_f, a_o = ("),
+    *("y_i, y_f, y_g, y_o = y", "y_i, y_g, y_f, y_o = y"),
+    *("a_i, a_f, a_g, a_o = (", "a_i, a_g, a_f, a_o = ("),
 )
 ONE_ADDED_AFTER_THE_NORM = edits(
     "row_scaled",
-    ("torch.sigmoid(y_f)", "torch.sigmoid(y_f + 1)"),
-    ("torch.sigmoid(a_f)", "torch.sigmoid(a_f + 1)"),
+    *("torch.sigmoid(y_f)", "torch.sigmoid(y_f + 1)"),
+    *("torch.sigmoid(a_f)", "torch.sigmoid(a_f + 1)"),
 )
 ONE_ADDED_BEFORE_THE_NORM = edits(
     "row_scaled",
-    ("+ p.bias[k]", "+ p.bias[k] + (k == 1)"),
-    ("+ p.hyper_bias[k]", "+ p.hyper_bias[k] + (k == 1)"),
+    *("+ p.bias[k]", "+ p.bias[k] + (k == 1)"),
+    *("+ p.hyper_bias[k]", "+ p.hyper_bias[k] + (k == 1)"),
 )
 
 

@@ -5,18 +5,17 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import impls
 from suite.shared.compare import Build, implementation
 
-#: What stands in a file once, and what takes its place.
-Change = tuple[str, str]
 _BY_HAND = ("deferred", "chunked_backward", "chunks", "custom_op", "sweeps")
 
 
@@ -24,18 +23,13 @@ class Edit(NamedTuple):
     """A change of `impls/<file>.py`, or of a file with another suffix that is named with it."""
 
     file: str
-    right: str
+    right: str  # what stands in it once
     new: str
 
 
-def edits(file: str, *changes: Change) -> tuple[Edit, ...]:
-    """Return edits of one file."""
-    return tuple(Edit(file, *change) for change in changes)
-
-
-def changes(texts: Sequence[str]) -> list[Change]:
-    """Return changes of texts in turn: what stands in a file, what takes its place."""
-    return list(zip(texts[::2], texts[1::2], strict=True))
+def edits(file: str, *texts: str) -> tuple[Edit, ...]:
+    """Return edits of one file; texts: in turn what stands in it once, and what takes its place."""
+    return tuple(Edit(file, *change) for change in zip(texts[::2], texts[1::2], strict=True))
 
 
 def listed(name: str) -> dict[str, Any]:
@@ -58,11 +52,6 @@ class Edited:
     edits: tuple[Edit, ...]
     runs: str
 
-    @property
-    def id(self) -> str:
-        """The name in a test id."""
-        return self.name.replace(" ", "-")
-
     @contextmanager
     def planted(self) -> Iterator[Build]:
         """Yield what builds a HyperLSTM from a copy of the package with the edits in it.
@@ -78,18 +67,16 @@ class Edited:
             shutil.copytree(Path(impls.__file__).parent, package, ignore=left)
             for edit in self.edits:
                 self._make(edit, package / (edit.file if Path(edit.file).suffix else f"{edit.file}.py"))
-            sys.path.insert(0, folder)
             try:
-                import_module(f"{name}.{self.runs}")
+                with mock.patch.object(sys, "path", [folder, *sys.path]):
+                    import_module(f"{name}.{self.runs}")
                 yield implementation(self.runs, sys.modules[name].HyperLSTM)
             finally:
-                sys.path.remove(folder)
                 for module in [module for module in sys.modules if module.split(".")[0] == name]:
                     del sys.modules[module]
 
     def _make(self, edit: Edit, path: Path) -> None:
         source = path.read_text(encoding="utf-8")
-        if source.count(edit.right) != 1:
-            found = source.count(edit.right)
+        if (found := source.count(edit.right)) != 1:
             raise LookupError(f"{self.name}: expected {edit.right!r} once in {path.name}, found {found}")
         path.write_text(source.replace(edit.right, edit.new), encoding="utf-8")

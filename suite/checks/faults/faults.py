@@ -1,7 +1,8 @@
-"""Wrong implementations that the comparison must reject, of `faults.toml`: each is an edit of a right one.
+"""Edits of right implementations: faults, which the comparison must reject, and rewrites, which it must accept.
 
-A fault names the tensor that it damages, without its layer: "grad bias" stands for that of any layer. Faults in C++,
-of `compiled_faults.toml`, stand in one copy, which is built once; an environment variable says which of them acts.
+A fault of `faults.toml` names the tensor that it damages, without its layer: "grad bias" stands for that of any layer.
+Those in C++, of `compiled_faults.toml`, stand in one copy, which is built once; an environment variable says which of
+them acts. A rewrite of `rewrites.toml` is the same function, written in another way.
 """
 
 import os
@@ -9,51 +10,65 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
+from unittest import mock
 
 import torch
 
-from suite.checks.faults.edits import Edited, changes, edits, listed, shown_by
-from suite.checks.faults.rewrites import REWRITES
+from suite.checks.faults.edits import Edited, edits, listed, shown_by
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build
 
 #: Names the fault that acts, by its letter, in the C++ too.
 VARIABLE = "HYPERLSTM_FAULT"
 #: The simplest first.
-VERIFIED = tuple(
-    sorted((case for case in VERIFY if case.T > 2), key=lambda case: (case.layer_norm, case.L, case.state))
-)
+VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
+_WIDE = (torch.float64, torch.float32)
+#: Rewrites that round worse than the original in bfloat16.
+_NOT_IN_BFLOAT16 = ("layer norm by its formula",)
+
+
+@dataclass(frozen=True)
+class Rewrite(Edited):
+    """An equivalent implementation, and the dtypes in which it rounds no worse than the original."""
+
+    dtypes: tuple[torch.dtype, ...]
 
 
 @dataclass(frozen=True)
 class Fault(Edited):
-    """A wrong implementation, the tensor that it damages, the dtype that it is run in, and the cases tried in turn."""
+    """A wrong implementation, the tensor that it damages, the dtype that it is run in, and the cases tried in turn.
+
+    letter: of one in C++, which acts where `VARIABLE` is its letter.
+    """
 
     damages: str = "out"
     dtype: torch.dtype = torch.float64
     cases: tuple[Case, ...] = VERIFIED
+    letter: str = ""
 
     def blamed(self, tensor: str) -> bool:
         """Return whether a tensor of the results is the damaged one."""
         return re.sub(r"layers\.\d+\.", "", tensor) == self.damages
 
-
-@dataclass(frozen=True)
-class Compiled(Fault):
-    """A fault in C++, which acts where `VARIABLE` is its letter."""
-
-    letter: str = ""
-
     @contextmanager
     def planted(self) -> Iterator[Build]:
-        """Yield what builds a HyperLSTM from a copy with all faults in C++, of which this one acts."""
-        os.environ[VARIABLE] = self.letter
-        try:
-            with super().planted() as build:
-                yield build
-        finally:
-            del os.environ[VARIABLE]
+        """Yield what builds a HyperLSTM from a copy with the fault in it; of all those in C++ this one acts."""
+        with mock.patch.dict(os.environ, {VARIABLE: self.letter}), super().planted() as build:
+            yield build
 
+
+REWRITES = tuple(
+    Rewrite(
+        name,
+        kind,
+        edits(file, *texts),
+        shown_by(file),
+        _WIDE if name in _NOT_IN_BFLOAT16 else (*_WIDE, torch.bfloat16),
+    )
+    for kind, rewrites in listed("rewrites").items()
+    for name, (file, *texts) in rewrites.items()
+)
 
 #: For what is kept from one run, or one layer, to the next.
 _KEPT = ("from .definition import", "_KEPT: dict[object, Tensor] = {}\nfrom .definition import")
@@ -67,15 +82,15 @@ def _read() -> Iterator[Fault]:
             for name, (damages, where, *texts) in faults.items():
                 file, *rewritten = where.split(", ")
                 made = [edit for rewrite in rewritten for edit in right[rewrite]]
-                made += edits(file, *[_KEPT] * any("_KEPT" in text for text in texts), *changes(texts))
+                made += edits(file, *_KEPT * any("_KEPT" in text for text in texts), *texts)
                 yield Fault(name, kind, tuple(made), shown_by(file), damages, getattr(torch, dtype), cases)
 
 
-def _compiled(name: str, letter: str, damages: str) -> Compiled:
+def _compiled(name: str, letter: str, damages: str) -> Fault:
     texts = listed("compiled_faults")
-    made = tuple(edit for file in texts for edit in edits(file, *changes(texts[file])))
+    made = tuple(edit for file in texts for edit in edits(file, *texts[file]))
     kind = "gradient, packed sequences" if damages.startswith("grad") else "packed sequences"
-    return Compiled(name, kind, made, "batched_cpu", damages, cases=RAGGED, letter=letter)
+    return Fault(name, kind, made, "batched_cpu", damages, cases=RAGGED, letter=letter)
 
 
 FAULTS = (

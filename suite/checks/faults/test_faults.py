@@ -8,8 +8,7 @@ import torch
 from impls import why_unavailable
 from impls.registry import dtype_name
 from suite.checks.faults.edits import edits
-from suite.checks.faults.faults import FAULTS, Fault
-from suite.checks.faults.rewrites import REWRITES, Rewrite
+from suite.checks.faults.faults import FAULTS, REWRITES, Fault, Rewrite
 from suite.conftest import Keep
 from suite.shared.cases import VERIFY, Case
 from suite.shared.compare import OUTPUTS, Verdict, compare
@@ -32,7 +31,7 @@ def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
                 yield case, blamed[0], wrong
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.id)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
     reason = why_unavailable(fault.runs, CPU, fault.dtype)
     if reason is not None:
@@ -61,7 +60,7 @@ def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
 @pytest.mark.parametrize(
     ("rewrite", "dtype"),
     [(rewrite, dtype) for rewrite in REWRITES for dtype in rewrite.dtypes],
-    ids=lambda value: value.id if isinstance(value, Rewrite) else dtype_name(value),
+    ids=lambda value: value.name.replace(" ", "-") if isinstance(value, Rewrite) else dtype_name(value),
 )
 def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: torch.dtype, keep: Keep) -> None:
     with rewrite.planted() as build:
@@ -90,6 +89,6 @@ def test_every_edit_has_a_name_of_its_own() -> None:
 
 
 def test_an_edit_that_no_longer_applies_is_an_error() -> None:
-    stale = Fault("stale", "step", edits("row_scaled", ("no such line", "")), "row_scaled")
+    stale = Fault("stale", "step", edits("row_scaled", "no such line", ""), "row_scaled")
     with pytest.raises(LookupError, match=r"expected 'no such line' once in row_scaled\.py, found 0"), stale.planted():
         pass
