@@ -15,23 +15,22 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 
 from impls import why_unavailable
+from impls.batched_cuda.tiles import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.registry import dtype_name
 from suite.checks.kernels.launched import launched
 from suite.shared import bound
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.children import leave
-
-if TYPE_CHECKING:
-    from impls.batched_cuda.tiles import Card
 
 _BASE = WORKLOADS["char-ptb"]
 #: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z,
@@ -43,11 +42,10 @@ SIZES: dict[str, Case] = {
     **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
     **{f"H {H}, S {S}, Z {Z}": replace(_BASE, H=H, S=S, Z=Z) for H, S, Z in ((192, 64, 4), (129, 127, 33))},
 }
-_LARGEST_ALONE = "H 192, S 64, Z 4"
 #: The same for the kernels that a mask of g changes: with one launch for a sequence, and in phases.
 MASKED = {f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")}
-#: Compute capabilities, ten to the whole number: A100, A10, L4, H100, B200, RTX 5090.
-CAPABILITIES = (80, 86, 89, 90, 100, 120)
+#: By compute capability, ten to the whole number.
+CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
 #: What `verify` compiles for: the card with the least shared memory and the fewest multiprocessors of its kind.
 SOME_CAPABILITIES = (86,)
 
@@ -81,44 +79,32 @@ class Kernel(NamedTuple):
     capability: int
     module: str
     name: str
-    given: tuple[str, ...]  # of each argument "None", "int", "float" or the dtype of a tensor
+    given: tuple[str, ...]  # of each argument the dtype of a tensor, or the type: "int", "float" or "NoneType"
     constants: tuple[tuple[str, Any], ...]  # and options
 
 
 def chosen(everything: bool) -> dict[Kernel, str]:
     """Return what is compiled, each kernel once, with the first size that needs it."""
-    wanted = [(size, *what, capability) for size in SIZES for capability in CAPABILITIES for what in EVERYWHERE]
-    wanted += [(size, *what) for size in (_BASE.name, _LARGEST_ALONE) for what in ONCE]
-    wanted += [(*what, capability) for what in UNDER_A_MASK for capability in CAPABILITIES]
+    wanted = [(size, *what, capability) for size in SIZES for capability in CARDS for what in EVERYWHERE]
+    wanted += [(size, *what) for size in (_BASE.name, "H 192, S 64, Z 4") for what in ONCE]
+    wanted += [(*what, capability) for what in UNDER_A_MASK for capability in CARDS]
     some = [(*what, capability) for what in SOME for capability in SOME_CAPABILITIES]
     found: dict[Kernel, str] = {}
     for size, arithmetic, layer_norm, capability in wanted if everything else some:
         case = replace((SIZES | MASKED)[size], layer_norm=layer_norm)
-        for kernel in kernels(case, arithmetic, capability, _card(capability)):
+        for kernel in kernels(case, arithmetic, capability, CARDS[capability]):
             if size in SIZES or "float" in kernel.given:  # the one that any takes is the scale of a mask
                 found.setdefault(kernel, size)
     return found
 
 
-def kernels(case: Case, arithmetic: str, capability: int, card: "Card") -> Iterator[Kernel]:
+def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterator[Kernel]:
     """Yield each kernel that forward and backward start at a case's sizes on a card."""
-    found = launched(case, card, dtype_of(arithmetic), "tf32" if arithmetic == "tf32" else "ieee")
-    for kernel, _, given, constants in (*found.forward, *found.backward):
+    sweeps = launched(case, card, dtype_of(arithmetic), "tf32" if arithmetic == "tf32" else "ieee")
+    for kernel, _, given, constants in chain(*sweeps):
         described = arithmetic, capability, kernel.fn.__module__, kernel.fn.__name__
-        yield Kernel(*described, tuple(map(_type, given)), tuple(constants.items()))
-
-
-def _card(capability: int) -> "Card":
-    """Return the card that stands for a compute capability."""
-    from impls.batched_cuda import tiles
-
-    cards = tiles.A100, tiles.A10, tiles.L4, tiles.H100, tiles.B200, tiles.RTX_5090
-    return dict(zip(CAPABILITIES, cards, strict=True))[capability]
-
-
-def _type(value: Any) -> str:
-    """Return "None", "int", "float" or the dtype of an argument."""
-    return dtype_name(value.dtype) if hasattr(value, "dtype") else "None" if value is None else type(value).__name__
+        kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in given)
+        yield Kernel(*described, tuple(kinds), tuple(constants.items()))
 
 
 def build(kernel: Kernel) -> Any:
@@ -127,7 +113,7 @@ def build(kernel: Kernel) -> Any:
     from triton.backends.compiler import GPUTarget
 
     function = getattr(import_module(kernel.module), kernel.name)
-    values: dict[str, Any] = {"None": None, "int": 1, "float": 1.0}
+    values: dict[str, Any] = {"NoneType": None, "int": 1, "float": 1.0}
     given = [values[kind] if kind in values else getattr(torch, kind) for kind in kernel.given]
     driver = mock.Mock()
     driver.get_current_target.return_value = GPUTarget("cuda", kernel.capability, 32)
@@ -154,7 +140,7 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "registers": usage["REG"],
         "stack_bytes": usage["STACK"],
         "shared_bytes": binary.metadata.shared,
-        "shared_limit": _card(kernel.capability).shared,
+        "shared_limit": CARDS[kernel.capability].shared,
         "product": ".dot" in binary.asm["ttir"],
         "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
         "rounds": "-8192" in ptx,  # the mask of what TF32 keeps
@@ -193,8 +179,6 @@ def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
     """
     if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
         return
-    from impls.batched_cuda.tiles import Card
-
     major, minor = torch.cuda.get_device_capability(device)
     card = Card.of(device)
     wanted = dict.fromkeys(k for case, arithmetic in pairs for k in kernels(case, arithmetic, 10 * major + minor, card))
@@ -206,13 +190,8 @@ def _build(kernel: Kernel) -> None:
     build(kernel)  # which stays in the cache; the pool need not bring it back
 
 
-def main(path: Path, everything: bool) -> None:
-    """Compile, and leave the rows."""
-    kernels = chosen(everything)
-    with pool() as workers:
-        for size, row in zip(kernels.values(), workers.map(compiled, kernels), strict=True):
-            leave(path, {"size": size, **row})
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), everything=sys.argv[2:] == ["all"])
+    wanted = chosen(everything=sys.argv[2:] == ["all"])
+    with pool() as workers:
+        for size, row in zip(wanted.values(), workers.map(compiled, wanted), strict=True):
+            leave(Path(sys.argv[1]), {"size": size, **row})

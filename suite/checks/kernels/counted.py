@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 from triton.runtime.interpreter import InterpretedFunction
 
 from impls import batched_cuda, chunks
@@ -27,6 +27,7 @@ from impls.definition import LayerParams, LayerState, shapes
 from impls.dropout import Mask
 from impls.registry import dtype_name, find
 from suite.checks.kernels import simulated
+from suite.checks.kernels.simulated import storage, tensors
 from suite.shared.cases import OF_ONE_LENGTH, WORKLOADS, Case
 from suite.shared.children import leave
 
@@ -39,10 +40,6 @@ CASES = [
 ]
 #: A sequence that is more than one graph.
 LONG = replace(WORKLOADS["small"], name="long", T=1100)
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [q for q in tree_leaves(values) if isinstance(q, Tensor)]
 
 
 def _meta(values: Any) -> Any:
@@ -58,11 +55,6 @@ class Counting(TorchDispatchMode):
         self.passing = 0  # the most that a capture made and let go again, at one time
         self._made: list[tuple[StorageWeakRef, int]] = []
 
-    def start(self) -> None:
-        """Count from here on."""
-        self.operators = self.moved = 0
-        self.most = self.live()
-
     def live(self) -> int:
         """Return the bytes that stand in memory of what was made in here."""
         self._made = [(ref, size) for ref, size in self._made if not ref.expired()]
@@ -70,34 +62,25 @@ class Counting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Return empty tensors of the right sizes, or what func would have written to."""
-        kwargs, given = kwargs or {}, _tensors((args, kwargs))
+        kwargs, given = kwargs or {}, tensors((args, kwargs))
         if func.namespace == "impls":  # what it does in there is counted one by one
             return func(*args, **kwargs)
         self.operators += 1
         if func._schema.is_mutable:
             self.moved += sum(q.nbytes for q in given)
-            returned = func._schema.returns
-            return args[0] if len(returned) == 1 else None
-        if _may_alias(func):
+            return args[0] if len(func._schema.returns) == 1 else None
+        if any(value.alias_info is not None for value in func._schema.returns) or "_unsafe_view" in str(func):
             result = func(*args, **kwargs)
-            if not {_storage(q) for q in given}.isdisjoint(map(_storage, _tensors(result))):
+            if not {storage(q) for q in given}.isdisjoint(map(storage, tensors(result))):
                 return result
         device = {"device": "meta"} if "device" in kwargs else {}
         sizes = func(*_meta(args), **{**_meta(kwargs), **device})
         made = tree_map_only(Tensor, lambda q: torch.empty_strided(q.shape, q.stride(), dtype=q.dtype), sizes)
-        self._made += [(StorageWeakRef(q.untyped_storage()), q.nbytes) for q in _tensors(made)]
+        self._made += [(StorageWeakRef(q.untyped_storage()), q.nbytes) for q in tensors(made)]
         self.most = max(self.most, self.live())
         if "empty" not in str(func):  # which moves nothing
-            self.moved += sum(q.nbytes for q in (*given, *_tensors(made)))
+            self.moved += sum(q.nbytes for q in (*given, *tensors(made)))
         return made
-
-
-def _storage(q: Tensor) -> int:
-    return int(q.untyped_storage()._cdata)
-
-
-def _may_alias(func: Any) -> bool:
-    return any(value.alias_info is not None for value in func._schema.returns) or "_unsafe_view" in str(func)
 
 
 class CUDAGraph:
@@ -151,8 +134,8 @@ def _step(p: LayerParams, case: Case, dtype: torch.dtype, everything: bool = Fal
     leaves, mask = p.present(), Mask(torch.empty(case.T, case.B, case.H, dtype=torch.bool), 2.0)
     if everything:
         leaves += [q.requires_grad_() for q in (x, *s)]
-    COUNTING.start()
-    before = COUNTING.most
+    COUNTING.operators = COUNTING.moved = 0
+    before = COUNTING.most = COUNTING.live()
     with COUNTING:
         out, _ = find("batched_cuda").run(p, x, s, mask if everything else None)
         grads = torch.autograd.grad(out, leaves, d_out)
@@ -160,19 +143,15 @@ def _step(p: LayerParams, case: Case, dtype: torch.dtype, everything: bool = Fal
     return Asked(COUNTING.operators, COUNTING.moved, COUNTING.most - before)
 
 
-def _settled(*arguments: Any) -> int:
-    """Have both passes of a step captured, and return what they hold."""
+def _replayed(*arguments: Any) -> tuple[Asked, int]:
+    """Have both passes of a step captured; return what a step asks then, and the bytes that the graphs hold."""
     COUNTING.passing = 0
     for _ in range(graphs.LATE + 1):
         _step(*arguments)
-    return COUNTING.live() + COUNTING.passing
-
-
-def _replayed(*arguments: Any) -> Asked:
-    """Return what a step asks of which both passes are replayed."""
+    held = COUNTING.live() + COUNTING.passing
     found = _step(*arguments)
     assert {one.mode for one in batched_cuda.launches().values()} == {"graph"}
-    return found
+    return found, held
 
 
 def counts(case: Case, dtype: torch.dtype) -> dict[str, Any]:
@@ -181,11 +160,10 @@ def counts(case: Case, dtype: torch.dtype) -> dict[str, Any]:
     p = LayerParams(**{name: torch.empty(shape, dtype=dtype).requires_grad_() for name, shape in sizes.items()})
     with batched_cuda.plain_launches():
         plain = _step(p, case, dtype)
-    held = _settled(p, case, dtype)
-    replayed, started = _replayed(p, case, dtype), batched_cuda.launches()
+    replayed, held = _replayed(p, case, dtype)
+    started = batched_cuda.launches()
     batched_cuda.clear()
-    _settled(p, case, dtype, True)
-    of_everything = _replayed(p, case, dtype, True)
+    of_everything, _ = _replayed(p, case, dtype, True)
     batched_cuda.clear()
     return {
         "workload": case.name,

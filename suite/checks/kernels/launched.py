@@ -1,17 +1,16 @@
 """What the sweeps of `batched_cuda` would start on a card, written down on meta tensors: nothing runs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from impls import HyperLSTM
+from impls.batched_cuda.target import Target, dense_mask
+from impls.batched_cuda.tiles import Card
 from impls.definition import LayerParams, LayerState, hidden_weight
 from impls.dropout import Mask
 from suite.shared.cases import Case
-
-if TYPE_CHECKING:
-    from impls.batched_cuda.tiles import Card
 
 
 class Launch(NamedTuple):
@@ -23,22 +22,14 @@ class Launch(NamedTuple):
     constants: dict[str, Any]
 
 
-class Launched(NamedTuple):
-    """The launches of a forward and of a backward sweep, in their order."""
+def launched(case: Case, card: Card, dtype: torch.dtype, precision: str, steps: int = 2) -> list[list[Launch]]:
+    """Return what one layer's sweeps, forward and backward, start at a case's sizes, cut for a card.
 
-    forward: list[Launch]
-    backward: list[Launch]
-
-
-def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps: int = 2) -> Launched:
-    """Return what one layer's sweeps over a chunk of so many steps start, at a case's sizes, cut for a card.
-
-    precision: how float32 products are made, "ieee" or "tf32".
+    steps: those of the chunk that is swept. precision: how float32 products are made, "ieee" or "tf32".
     """
-    from impls.batched_cuda import backward, forward
-    from impls.batched_cuda.target import Target, dense_mask
+    from impls.batched_cuda import backward, forward  # imports Triton, which may be missing
 
-    found = Launched([], [])
+    forwards, backwards = list[Launch](), list[Launch]()
 
     def target(into: list[Launch]) -> Target:
         return Target(card, precision, lambda *launch: into.append(Launch(*launch)))
@@ -47,16 +38,16 @@ def launched(case: Case, card: "Card", dtype: torch.dtype, precision: str, steps
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device="meta", dtype=dtype).layers[0]
     p = LayerParams._make(getattr(layer, name) for name in LayerParams._fields)
     products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
-    shapes = ((B, H, dtype), (B, H, torch.float32), (B, S, dtype), (B, S, torch.float32))
-    state = LayerState(*(torch.empty(rows, F, device="meta", dtype=kind) for rows, F, kind in shapes))
+    parts = [(F, kind) for F in (H, S) for kind in (dtype, torch.float32)]
+    state = LayerState(*(torch.empty(B, F, device="meta", dtype=kind) for F, kind in parts))
     over = LayerState(*(q.expand(K, *q.shape).contiguous() for q in state))
     kept = torch.empty(K, B, H, device="meta", dtype=torch.bool)
     mask = dense_mask(Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None)
     with torch.no_grad():
-        forward.steps(target(found.forward), products, state, forward.weights(p), mask, over)
+        forward.steps(target(forwards), products, state, forward.weights(p), mask, over)
         z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
         cells = over.c, over.c_hat, over.c, over.c_hat
         given = backward.Given(products, products, z, a, *cells, over.h, *state, mask)
         made = backward.room(products, H, S, Z, case.layer_norm)
-        backward.steps(target(found.backward), given, backward.weights(p, hidden_weight(p)), made)
-    return found
+        backward.steps(target(backwards), given, backward.weights(p, hidden_weight(p)), made)
+    return [forwards, backwards]

@@ -23,20 +23,22 @@ from triton.runtime.interpreter import GridExecutor, InterpretedFunction
 
 #: Memory of the card.
 TOTAL = 1 << 34
-POISON = torch.nan
 
 
-def _storage(q: Tensor) -> int:
+def storage(q: Tensor) -> int:
+    """Return the address of the memory that a tensor lies in."""
     return q.untyped_storage().data_ptr()
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def tensors(values: Any) -> list[Tensor]:
+    """Return the tensors in a tree of values."""
     return [q for q in tree_leaves(values) if isinstance(q, Tensor)]
 
 
-def _fill(q: Tensor) -> None:
+def _poison(written: Sequence[Tensor]) -> None:
     with torch.inference_mode():
-        q.fill_(POISON if q.is_floating_point() else -1)
+        for q in written:
+            q.fill_(torch.nan if q.is_floating_point() else -1)
 
 
 @dataclass
@@ -50,18 +52,6 @@ class Stream:
         """Wait, which calls that run at once need not."""
 
 
-@dataclass
-class Seen:
-    """What happened on the card."""
-
-    captures: int = 0
-    replays: int = 0
-    cleared: int = 0
-    launched: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    read: list[tuple[str, Tensor]] = field(default_factory=list)  # in captures, made outside of them
-    streams: dict[Any, set[int]] = field(default_factory=dict)  # that replayed a pool's graphs
-
-
 class Recorder(TorchDispatchMode):
     """Writes down what a capture asks for."""
 
@@ -72,37 +62,35 @@ class Recorder(TorchDispatchMode):
         self.made: list[Tensor] = []
         self._own: set[int] = set()
 
-    def reads(self, name: str, tensors: Sequence[Tensor]) -> None:
+    def reads(self, name: str, given: Sequence[Tensor]) -> None:
         """Note what was not made in here."""
-        self.card.seen.read += [(name, q) for q in tensors if q.numel() and _storage(q) not in self._own]
+        self.card.read += [(name, q) for q in given if q.numel() and storage(q) not in self._own]
 
     def kernel(self, kernel: Any, args: Sequence[Any], options: dict[str, Any]) -> None:
         """Record a launch."""
-        self.reads(kernel.__name__, _tensors(args))
+        self.reads(kernel.__name__, tensors(args))
         self.calls.append(lambda: self.card.launch(kernel, args, options))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record an aten call; views and empty tensors are made at once, all else is NaN until a replay."""
         self.card.maybe_fail()
-        kwargs, given = kwargs or {}, _tensors((args, kwargs))
+        kwargs, given = kwargs or {}, tensors((args, kwargs))
         empty = "empty" in str(func)  # which reads no numbers, only sizes
         if not empty:
             self.reads(str(func), given)
         if func._schema.is_mutable:
             written = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
             named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
-            out = [q for name in written for q in _tensors(named[name])]
-            for q in out:
-                _fill(q)
+            out = [q for name in written for q in tensors(named[name])]
+            _poison(out)
             self.calls.append(lambda: func(*args, **kwargs))
             returned = len(func._schema.returns)
             return None if returned == 0 else out[0] if returned == 1 else tuple(out[:returned])
         result = func(*args, **kwargs)
-        fresh = [q for q in _tensors(result) if q.numel() and _storage(q) not in {_storage(g) for g in given}]
-        for q in fresh:
-            self._own.add(_storage(q))
-            self.made.append(q)
-            _fill(q)
+        fresh = [q for q in tensors(result) if q.numel() and storage(q) not in {storage(g) for g in given}]
+        self._own.update(map(storage, fresh))
+        self.made += fresh
+        _poison(fresh)
         if fresh and not empty:
             self.calls.append(lambda: _again(func, args, kwargs, result))
         return result
@@ -110,7 +98,7 @@ class Recorder(TorchDispatchMode):
 
 def _again(func: Any, args: Any, kwargs: Any, result: Any) -> None:
     with torch.inference_mode():
-        for to, q in zip(_tensors(result), _tensors(func(*args, **kwargs)), strict=True):
+        for to, q in zip(tensors(result), tensors(func(*args, **kwargs)), strict=True):
             to.copy_(q)
 
 
@@ -122,10 +110,14 @@ class OfAThread(threading.local):
 
 
 class Card:
-    """The card that stands behind `torch.cuda` while a check runs."""
+    """The card that stands behind `torch.cuda` while a check runs, and what happened on it."""
 
     def __init__(self) -> None:
-        self.seen, self.default, self.thread = Seen(), Stream(), OfAThread()
+        self.default, self.thread = Stream(), OfAThread()
+        self.captures = self.replays = self.cleared = 0
+        self.launched: list[tuple[str, dict[str, Any]]] = []
+        self.read: list[tuple[str, Tensor]] = []  # in captures, made outside of them
+        self.streams: dict[Any, set[int]] = {}  # that replayed a pool's graphs
         self.fails: BaseException | None = None  # what the next captures raise, part of the way through
         self._fails_at, self.failed = 0, False
         self._pools: dict[Any, WeakSet[Any]] = {}
@@ -165,7 +157,7 @@ class Card:
             self.thread.recorder.kernel(kernel, args, options)
             return
         with self._running:
-            self.seen.launched.append((kernel.__name__, options))
+            self.launched.append((kernel.__name__, options))
             _run(kernel, *args, **options)
 
 
@@ -178,7 +170,7 @@ def graph_class(card: Card) -> type:
     class CUDAGraph:
         def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
             assert card.thread.recorder is None
-            card.seen.captures += 1
+            card.captures += 1
             card.live_in(pool).add(self)
             self.pool, self.recorder = pool, Recorder(card)
             card.thread.recorder = self.recorder
@@ -193,10 +185,9 @@ def graph_class(card: Card) -> type:
 
         def replay(self) -> None:
             assert card.thread.recorder is None
-            card.seen.replays += 1
-            card.seen.streams.setdefault(self.pool, set()).add(card.stream.cuda_stream)
-            for q in self.recorder.made:
-                _fill(q)
+            card.replays += 1
+            card.streams.setdefault(self.pool, set()).add(card.stream.cuda_stream)
+            _poison(self.recorder.made)
             with torch.no_grad():
                 for call in self.recorder.calls:
                     call()
@@ -215,7 +206,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Card:
         card.launch(kernel, args, {"grid": grid, "warmup": warmup, **options})
 
     def empty_cache() -> None:
-        card.seen.cleared += 1
+        card.cleared += 1
 
     monkeypatch.setattr(InterpretedFunction, "run", run)
     # The interpreter's copies to the host, which tensors on the CPU need not, are made by functions that hold

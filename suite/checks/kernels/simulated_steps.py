@@ -17,7 +17,7 @@ from impls.batched_cuda import graphs, launching, passes
 from impls.chunks import limited
 from impls.definition import shapes
 from suite.checks.kernels import simulated
-from suite.checks.kernels.interpreter import patch_language_once
+from suite.checks.kernels.interpreted import patch_language_once
 from suite.checks.kernels.simulated import Card
 
 I, H, S, Z = 3, 7, 5, 2
@@ -25,17 +25,11 @@ patch_language_once()
 
 
 @pytest.fixture
-def no_collection() -> Iterator[None]:
-    """Free nothing by chance: a tensor that only garbage collection frees looks in use, in each run or in none."""
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+    """Return a new card, and check afterwards what holds for every graph that was made."""
+    # Nothing is freed by chance: what only garbage collection frees looks in use, in each run or in none.
     before = gc.get_threshold()
     gc.set_threshold(0)  # not gc.disable(), so that checks see what a capture does with that
-    yield
-    gc.set_threshold(*before)
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, no_collection: None) -> Iterator[Card]:
-    """Return a new card, and check afterwards what holds for every graph that was made."""
     card = simulated.install(monkeypatch)
     monkeypatch.setattr(graphs, "LATE", 1)
     owned: list[Tensor] = []
@@ -50,10 +44,11 @@ def card(monkeypatch: pytest.MonkeyPatch, no_collection: None) -> Iterator[Card]
 
     monkeypatch.setattr(graphs.Graph, "__init__", noted)
     yield card
+    gc.set_threshold(*before)
     assert not any(q.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(q) for q in owned)
-    owns = {q.untyped_storage().data_ptr() for q in owned}
-    assert not [name for name, q in card.seen.read if q.untyped_storage().data_ptr() not in owns]
-    assert all(len(streams) == 1 for streams in card.seen.streams.values())
+    owns = set(map(simulated.storage, owned))
+    assert not [name for name, q in card.read if simulated.storage(q) not in owns]
+    assert all(len(streams) == 1 for streams in card.streams.values())
     assert card.stream is card.default
     assert gc.isenabled()
 

@@ -55,7 +55,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pairs = interpreted.PAIRS if everything else interpreted.SOME_PAIRS
         metafunc.parametrize(("case", "dtype"), pairs, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in pairs])
     if "capability" in metafunc.fixturenames:
-        capabilities = ahead.CAPABILITIES if everything else ahead.SOME_CAPABILITIES
+        capabilities = tuple(ahead.CARDS) if everything else ahead.SOME_CAPABILITIES
         metafunc.parametrize("capability", capabilities, ids=[f"{n / 10:.1f}" for n in capabilities])
 
 

@@ -21,7 +21,7 @@ def test_a_size_is_captured_when_it_has_come_often_and_gives_the_same_bits(
     net = model()
     found = [modes(train, net, draw(T=2)) for _ in range(5)]
     assert found == [{"interpreted"}] * 2 + [{"graph", "interpreted"}] + [{"graph"}] * 2
-    assert card.seen.captures == 2
+    assert card.captures == 2
 
 
 def test_layer_norm(card: Card) -> None:
@@ -33,11 +33,11 @@ def test_layer_norm(card: Card) -> None:
 def test_a_replay_starts_nothing_from_python(card: Card) -> None:
     net, x = model(), draw()
     settle(net, x)
-    started = len(card.seen.launched)
+    started = len(card.launched)
     card.launch = None  # type: ignore[method-assign, assignment]
     with pytest.raises(TypeError):
         train(net, x)
-    assert len(card.seen.launched) == started
+    assert len(card.launched) == started
 
 
 def test_inference_mode_then_training(card: Card) -> None:
@@ -65,7 +65,7 @@ def test_another_arithmetic_has_graphs_of_its_own(card: Card) -> None:
         # After this torch.get_float32_matmul_precision() raises.
         torch.backends.cuda.matmul.fp32_precision = "tf32"
         assert modes(train, net, x) == {"interpreted"}
-        assert {options["PRECISION"] for _, options in card.seen.launched[-2:]} == {"tf32"}
+        assert {options["PRECISION"] for _, options in card.launched[-2:]} == {"tf32"}
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
     assert modes(train, net, x) == {"graph"}
@@ -106,7 +106,7 @@ def test_two_models_in_turn(card: Card) -> None:
         settle(net, draw())
     for net in nets:
         assert modes(train, net, draw()) == {"graph"}
-    assert card.seen.captures == 2  # both models' sizes are the same
+    assert card.captures == 2  # both models' sizes are the same
 
 
 def test_layers_of_the_same_sizes_each_take_a_pass(card: Card) -> None:
@@ -114,9 +114,9 @@ def test_layers_of_the_same_sizes_each_take_a_pass(card: Card) -> None:
     x = torch.randn(1, 3, H)
     for _ in range(3):
         train(net, x)
-    before = card.seen.replays
+    before = card.replays
     assert modes(train, net, x) == {"graph"}
-    assert (card.seen.captures, card.seen.replays - before) == (4, 4)
+    assert (card.captures, card.replays - before) == (4, 4)
 
 
 def test_two_forward_passes_before_their_backward_passes(card: Card) -> None:
@@ -131,9 +131,9 @@ def test_two_forward_passes_before_their_backward_passes(card: Card) -> None:
 
     for _ in range(3):
         both(draw(), draw())
-    before = card.seen.replays
+    before = card.replays
     assert modes(both, draw(), draw()) == {"graph"}
-    assert (card.seen.captures, card.seen.replays - before) == (4, 4)
+    assert (card.captures, card.replays - before) == (4, 4)
 
 
 def test_a_backward_pass_may_be_asked_for_twice_and_late(card: Card) -> None:
@@ -170,7 +170,7 @@ def test_a_sequence_longer_than_a_graph_is_several(card: Card, monkeypatch: pyte
     for _ in range(2):
         found = modes(train, net, draw(T=5), same=assert_close)  # parts of 1, 2, 2 steps are summed in another order
     assert found == {"graph"}
-    assert card.seen.captures == 4
+    assert card.captures == 4
 
 
 def test_a_capture_of_the_caller_gets_plain_launches(card: Card) -> None:
@@ -179,12 +179,12 @@ def test_a_capture_of_the_caller_gets_plain_launches(card: Card) -> None:
     graph = torch.cuda.CUDAGraph()
     with torch.no_grad():
         expected, given = net(x)[0], torch.zeros_like(x)
-        captures = card.seen.captures
+        captures = card.captures
         graph.capture_begin()
         out = net(given)[0]
         graph.capture_end()
-    assert card.seen.captures == captures + 1
+    assert card.captures == captures + 1
     given.copy_(x)
     graph.replay()
     assert torch.equal(out, expected)
-    card.seen.read.clear()  # the caller's graph may read what it likes
+    card.read.clear()  # the caller's graph may read what it likes

@@ -54,7 +54,7 @@ def test_frozen_parameters(card: Card, monkeypatch: pytest.MonkeyPatch, steps: i
 def test_an_optimiser_steps_between_replays(card: Card) -> None:
     expected = trained_plainly()
     to_the_bit(trained(model()), expected)
-    assert (card.seen.captures, card.seen.replays) == (2, 2 * STEPS - 3)
+    assert (card.captures, card.replays) == (2, 2 * STEPS - 3)
 
 
 def test_parameters_at_new_addresses_at_every_step(card: Card) -> None:
@@ -69,7 +69,7 @@ def test_parameters_at_new_addresses_at_every_step(card: Card) -> None:
 
     found = [modes(step, draw()) for _ in range(STEPS)]
     assert found[-1] == {"graph"}
-    assert card.seen.captures == 2
+    assert card.captures == 2
     assert len({params["layers.0.bias"].data_ptr() for params in kept}) == 2 * STEPS
 
 
@@ -83,7 +83,7 @@ def test_sharded_parameters(card: Card, tmp_path: Path) -> None:
         to_the_bit(trained(net), expected)
     finally:
         dist.destroy_process_group()
-    assert (card.seen.captures, card.seen.replays) == (2, 2 * STEPS - 3)
+    assert (card.captures, card.replays) == (2, 2 * STEPS - 3)
 
 
 def dropping(p: float = 0.5, layer_norm: bool = False) -> HyperLSTM:
@@ -104,7 +104,7 @@ def test_a_mask_is_one_more_input(card: Card, layer_norm: bool) -> None:
     net, x = dropping(layer_norm=layer_norm), draw(T=2)
     found = [modes(seeded, net, x, seed) for seed in range(STEPS)]
     assert found[-1] == {"graph"}
-    assert card.seen.captures == 2
+    assert card.captures == 2
     one, other = seeded(net, x, 0), seeded(net, x, 1)
     assert not torch.equal(one[0], other[0])
 

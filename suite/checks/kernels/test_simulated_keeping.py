@@ -33,8 +33,8 @@ def test_random_lengths_are_not_captured_again_and_again(card: Card, monkeypatch
     captured = []
     for _ in range(calls):
         run(order.randrange(1, 25))
-        captured.append(card.seen.captures)
-    assert card.seen.replays > calls / 8
+        captured.append(card.captures)
+    assert card.replays > calls / 8
     # 24 lengths, each of which takes twice as many calls each time.
     assert captured[-1] <= 24 * math.log2(calls / 24 / graphs.LATE)
     assert captured[-1] - captured[calls // 2] <= 24
@@ -47,7 +47,7 @@ def test_two_streams_share_no_memory(card: Card) -> None:
             with card.on(stream):
                 found = modes(infer, net, x)
     assert found == {"graph"}
-    assert len(card.seen.streams) == 2
+    assert len(card.streams) == 2
 
 
 def test_streams_that_take_the_only_graph_from_each_other(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_streams_that_take_the_only_graph_from_each_other(card: Card, monkeypatc
         for stream in (card.default, side):
             with card.on(stream):
                 run(3)
-    assert card.seen.captures > 2
+    assert card.captures > 2
 
 
 def test_threads(card: Card) -> None:
@@ -74,7 +74,7 @@ def test_threads(card: Card) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert card.seen.replays > 0
+    assert card.replays > 0
     assert all(map(torch.equal, one, expected[k]) for k in found for one in found[k])
     assert [len(found[k]) for k in range(4)] == [graphs.LATE] * 4
 
@@ -88,10 +88,10 @@ def test_out_of_memory_in_a_capture(card: Card) -> None:
         assert modes(infer, net, draw(B=2)) == {"interpreted"}
     assert batched_cuda.graph_bytes() == 0
     card.fails = None
-    captures = card.seen.captures
+    captures = card.captures
     for _ in range(graphs.LATE):
         infer(net, draw(B=2))
-    assert card.seen.captures == captures
+    assert card.captures == captures
     settle(net, x)
     assert modes(train, net, x) == {"graph"}
 
@@ -112,7 +112,7 @@ def test_out_of_memory_in_a_plain_run_gives_the_graphs_memory_to_it(
     monkeypatch.setattr(launching, "sweep", once)
     monkeypatch.setattr(graphs, "LATE", 9)
     infer(net, draw(B=2))
-    assert (card.seen.cleared, batched_cuda.graph_bytes()) == (1, 0)
+    assert (card.cleared, batched_cuda.graph_bytes()) == (1, 0)
     full.append(True)
     with pytest.raises(torch.OutOfMemoryError):
         infer(net, draw(B=2))
@@ -150,7 +150,7 @@ def test_clear_gives_memory_back(card: Card) -> None:
     batched_cuda.clear()
     gc.collect()
     assert batched_cuda.graph_bytes() == 0
-    assert card.seen.cleared == 1
+    assert card.cleared == 1
     assert not any(one() for one in gone)
     settle(net, x)
     assert modes(train, net, x) == {"graph"}
