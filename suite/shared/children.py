@@ -1,11 +1,19 @@
-"""Processes of their own: rows come back as lines of JSON, each as soon as it is there, and none outlives this one."""
+"""Processes of their own: rows come back as lines of JSON, each as soon as it is there, and none outlives this one.
 
+`python -m suite.shared.children PARENT MODULE ...` runs a module in a process that ends when its parent does, however
+that ends, `kill -9` included: a benchmark that was killed must not leave a process that keeps cores busy.
+"""
+
+import ctypes
 import json
 import math
 import os
+import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +26,8 @@ if TYPE_CHECKING:
 
 #: How often to look whether a process has ended, in seconds: seldom, since looking takes time from what is timed.
 POLL = 0.1
+#: Of Linux' prctl: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
 
 Row = dict[str, Any]
 
@@ -51,7 +61,7 @@ class Child:
     ) -> None:
         self.path, self.log = path, log or path.with_suffix(".log")
         changed = {**os.environ, **(environment or {})}
-        command = [sys.executable, "-m", "suite.shared.bound", str(os.getpid()), module, *arguments]
+        command = [sys.executable, "-m", "suite.shared.children", str(os.getpid()), module, *arguments]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -97,3 +107,30 @@ def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment
             said = child.log.read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(f"python -m {module}: expected it to run to its end, got {ended}:\n{said}")
         return pd.DataFrame(left(path))
+
+
+def killed_with(parent: int) -> None:
+    """Have Linux kill this process when the process that started it ends; other systems do nothing of the kind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before it could be asked for
+            os._exit(1)
+
+
+def ends_with(pipe: int) -> None:
+    """End this process when the last one that can write to a pipe has ended; nobody writes to it."""
+
+    def wait() -> None:
+        os.read(pipe, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    if sys.platform == "linux":
+        killed_with(int(sys.argv[1]))
+    else:
+        ends_with(sys.stdin.fileno())
+    del sys.argv[:2]  # runpy puts the module's file in place of its name
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

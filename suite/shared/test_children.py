@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.shared import bound
+from suite.shared import children
 from suite.shared.children import Child, leave, left, rows_of
 from suite.shared.examples import TINY, job
 from suite.shared.files import ROOT
@@ -100,8 +100,8 @@ import time; time.sleep(60)
 """,
     "pipe": """
 import os, subprocess, sys
-script = "import sys, os, time; from pathlib import Path; from suite.shared import bound;"
-script += "from suite.shared.children import leave; bound.ends_with(sys.stdin.fileno());"
+script = "import sys, os, time; from pathlib import Path; from suite.shared import children;"
+script += "from suite.shared.children import leave; children.ends_with(sys.stdin.fileno());"
 script += "leave(Path(sys.argv[1]), dict(pid=os.getpid())); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", script, {folder!r} + "/rows.jsonl"], stdin=subprocess.PIPE)
 import time; time.sleep(60)
@@ -134,9 +134,9 @@ def test_a_process_whose_parent_ended_before_it_could_ask_ends_at_once(monkeypat
     monkeypatch.setattr(os, "_exit", ends.append)
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda name: type("C", (), {"prctl": lambda *q: asked.append(q[1:])})())
-    bound.killed_with(os.getppid())
+    children.killed_with(os.getppid())
     assert ends == []
-    bound.killed_with(os.getppid() + 1)
+    children.killed_with(os.getppid() + 1)
     assert ends == [1]
     assert asked == [(1, signal.SIGKILL)] * 2
 

@@ -27,10 +27,9 @@ from impls import why_unavailable
 from impls.batched_cuda.tiles import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.registry import dtype_name
 from suite.checks.kernels.launched import launched
-from suite.shared import bound
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.children import leave
+from suite.shared.children import killed_with, leave
 
 _BASE = WORKLOADS["char-ptb"]
 #: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z,
@@ -168,7 +167,7 @@ def _resources(cubin: bytes, name: str) -> dict[str, int]:
 def pool() -> ProcessPoolExecutor:
     """Return the processes that compile: one a core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ProcessPoolExecutor(min(16, cores), get_context("spawn"), bound.killed_with, (os.getpid(),))
+    return ProcessPoolExecutor(min(16, cores), get_context("spawn"), killed_with, (os.getpid(),))
 
 
 def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:

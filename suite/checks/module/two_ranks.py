@@ -17,16 +17,12 @@ from torch.multiprocessing.spawn import start_processes
 from impls import names
 from suite.checks.module.capabilities import CAPABILITIES, outcome
 from suite.checks.module.ranks import WORLD
-from suite.shared import bound
-from suite.shared.children import leave
-
-#: A fork has torch imported; other systems cannot do without starting anew.
-START = "fork" if sys.platform == "linux" else "spawn"
+from suite.shared.children import killed_with, leave
 
 
 def main(rank: int, path: Path) -> None:
     """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 leaves the rows."""
-    bound.killed_with(os.getppid())
+    killed_with(os.getppid())
     store = f"file://{path.with_suffix('.store')}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
     for capability in (capability for capability in CAPABILITIES if capability.ranks):
@@ -44,4 +40,6 @@ def main(rank: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    start_processes(main, (Path(sys.argv[1]),), nprocs=WORLD, start_method=START)
+    # A fork has torch imported; other systems cannot do without starting anew.
+    start = "fork" if sys.platform == "linux" else "spawn"
+    start_processes(main, (Path(sys.argv[1]),), nprocs=WORLD, start_method=start)
