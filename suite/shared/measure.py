@@ -20,47 +20,43 @@ def operator_calls(work: Callable[[], object]) -> int:
         work()
     # Autograd's own events are named like operators, and hold them.
     events = [e for e in profiler.profiler.kineto_results.events() if "::" in e.name() and "autograd" not in e.name()]
-    calls = 0
-    for thread in {e.start_thread_id() for e in events}:
-        spans = sorted((e.start_ns(), -e.duration_ns()) for e in events if e.start_thread_id() == thread)
-        ends = [start - duration for start, duration in spans]
-        # Sorted so, an operator that another called comes right after it, and starts before it ends.
-        calls += sum(k + 1 == len(spans) or spans[k + 1][0] >= end for k, end in enumerate(ends))
-    return calls
+    spans = sorted((e.start_thread_id(), e.start_ns(), -e.duration_ns()) for e in events)
+    ends = [(thread, start - duration) for thread, start, duration in spans]
+    # Sorted so, an operator that another called comes right after it, and starts before it ends.
+    return len(spans) - sum(following[:2] < end for following, end in zip(spans[1:], ends, strict=False))
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     """Run work once and return the most that torch's allocator held above what it held before, in bytes."""
-    if device.type != "cuda":
-        with _allocations() as events:
-            work()
-        return max(accumulate(events), default=0)
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    work()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    with _allocations(device) as sizes:
+        work()
+    return max(accumulate(sizes), default=0)
 
 
 def kept_bytes(work: Callable[[], object], device: torch.device) -> int:
     """Run work once and return what torch's allocator holds more than before while the result of work lives."""
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
+    with _allocations(device) as sizes:
         result = work()
-        kept = torch.cuda.memory_allocated(device) - before
-    else:
-        with _allocations() as events:
-            result = work()
-        kept = sum(events)
     del result
-    return kept
+    return sum(sizes)
 
 
 @contextmanager
-def _allocations() -> Iterator[list[int]]:
-    """Collect the bytes of each allocation on the CPU, and of each release as a negative number, in order of time."""
+def _allocations(device: torch.device) -> Iterator[list[int]]:
+    """Collect the bytes of each allocation, and of each release as a negative number, in order of time.
+
+    A GPU's allocator tells two sums: of all up to the peak, and of all after it.
+    """
     found: list[int] = []
+    if device.type == "cuda":
+        synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield found
+        synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        found += [peak - before, torch.cuda.memory_allocated(device) - peak]
+        return
     # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler.
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield found

@@ -65,20 +65,16 @@ class DeviceEvents(Stopwatch):
         The host prepares a call while the device is busy with those before it, so that its time shows only where it is
         the longer; and each call finds in the cache what the one before left.
         """
+        return self._between_events(work, calls) / calls
 
-        def loop() -> None:
-            for _ in range(calls):
-                work()
-
-        return self._between_events(loop) / calls
-
-    def _between_events(self, work: Work) -> float:
+    def _between_events(self, work: Work, calls: int = 1) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         stream = torch.cuda.current_stream(self.device)  # the current device may be another
         # Else work's own launches would hide behind what was queued before.
         torch.cuda.synchronize(self.device)
         start.record(stream)
-        work()
+        for _ in range(calls):
+            work()
         end.record(stream)
         torch.cuda.synchronize(self.device)
         return float(start.elapsed_time(end)) / 1e3

@@ -76,8 +76,7 @@ PASSES: dict[str, Pass] = {"forward": forward, "train": train}
 
 def refusal(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> str | None:
     """Return why a subject's figures would say nothing at these sizes: it cannot run, or computes something else."""
-    reason = subject.why_unavailable(device, dtype)
-    if reason is not None:
+    if (reason := subject.why_unavailable(device, dtype)) is not None:
         return reason
     lengths = (2, 1) if case.lengths else ()
     worst = subject.check(replace(case, T=2, B=2, lengths=lengths), dtype, device)[:1]
@@ -97,8 +96,7 @@ def peak(name: str, step: Pass, model: nn.Module, x: Input) -> dict[str, int]:
         _asked(name, "clear")
         settled(stopwatch(device), lambda: step(model, x))
     model.zero_grad(set_to_none=True)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    torch.cuda.empty_cache()  # which does nothing where CUDA was not used
     held = _asked(name, "graph_bytes") or 0
     return {"peak_bytes": measure.peak_bytes(lambda: step(model, x), device) + held, "graph_bytes": held}
 
