@@ -3,7 +3,6 @@
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -13,14 +12,6 @@ BUSY = 0.25
 LOOK = 1.0
 
 _STAT = Path("/proc/stat")
-
-
-class _Times(NamedTuple):
-    """Seconds of the clock, of all processors at work, and of those this process and its ended children had."""
-
-    clock: float
-    busy: float
-    own: float
 
 
 class Others:
@@ -35,11 +26,10 @@ class Others:
         Linux counts what each processor does. Elsewhere there is the load of the last minute, which has our share.
         """
         before, self.then = self.then, _times()
-        seconds = self.then.clock - before.clock
-        own = (self.then.own - before.own) / seconds
+        seconds, worked, had = (now - then for now, then in zip(self.then, before, strict=True))
         if _STAT.exists():
-            return max(0.0, (self.then.busy - before.busy) / seconds - own)
-        return max(0.0, os.getloadavg()[0] - own) if hasattr(os, "getloadavg") else None
+            return max(0.0, (worked - had) / seconds)
+        return max(0.0, os.getloadavg()[0] - had / seconds) if hasattr(os, "getloadavg") else None
 
     def taken(self, device: torch.device) -> float | None:
         """Return the cores that others took of those that work on a device needs, see `cores`."""
@@ -48,17 +38,16 @@ class Others:
         return None if others is None else round(max(0.0, others + needed - (os.cpu_count() or 1)), 2)
 
 
-def _times() -> _Times:
-    own = os.times()
-    return _Times(time.monotonic(), _busy(), own.user + own.system + own.children_user + own.children_system)
+def _times() -> tuple[float, float, float]:
+    """Return seconds of the clock, those that all processors worked, and those that this process and its children had.
 
-
-def _busy() -> float:
-    """Return the seconds that processors have worked, or were taken by other machines on the same hardware."""
-    if not _STAT.exists():
-        return 0.0
-    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, _STAT.read_text().split("\n", 1)[0].split()[1:])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    What other machines on the same hardware took counts as worked; a child counts once it has ended.
+    """
+    worked = 0.0
+    if _STAT.exists():
+        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, _STAT.read_text().split("\n", 1)[0].split()[1:])
+        worked = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return time.monotonic(), worked, sum(os.times()[:4])
 
 
 def at_first(device: torch.device) -> float | None:

@@ -29,27 +29,22 @@ def make_folder(path: Path) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or as it was: to a temporary file beside it, then renamed.
+    """Write a file so that it is there whole or as it was: in a temporary folder beside it, then moved.
 
     ResultsError says why it cannot be, such as a disk that is full.
     """
     make_folder(path.parent)
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            whole = Path(folder) / "whole"
+            with whole.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(whole, path)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.strerror or error
         raise ResultsError(f"{path} could not be written and is as it was before: {reason}.") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
@@ -64,8 +59,7 @@ def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' errors of parsing and decoding are ValueErrors
         reason = " ".join(str(error).split())
         raise ResultsError(f"{path} cannot be read, so move it away; nothing was written over it: {reason}") from error
-    missing = [column for column in columns if column not in rows]
-    if missing:
+    if missing := [column for column in columns if column not in rows]:
         raise ResultsError(
             f"{path}: expected the column {missing[0]}, got {', '.join(map(str, rows.columns[:4]))}, ...; "
             "it is damaged or of an earlier format, so move it away; nothing was written over it."

@@ -2,7 +2,7 @@
 
 import hashlib
 import subprocess
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,7 +12,6 @@ from suite.shared.files import ROOT
 
 #: What a row rests on besides the implementations: the tolerance rule, the draws, and the cases.
 RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
-_SUFFIXES = {".py", ".h", ".cpp"}
 _DIGITS = 12
 
 
@@ -31,7 +30,7 @@ def _hash(data: bytes) -> str:
 @cache
 def sources() -> str:
     """Return the hash of everything under impls/ that is compiled or run, and of `RULE`."""
-    files = sorted(path for path in (ROOT / "impls").rglob("*") if path.suffix in _SUFFIXES)
+    files = sorted(path for path in (ROOT / "impls").rglob("*") if path.suffix in {".py", ".h", ".cpp"})
     files += [ROOT / path for path in RULE]
     # Line ends differ between checkouts.
     texts = [path.relative_to(ROOT).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n") for path in files]
@@ -44,17 +43,14 @@ def commit() -> str:
 
     Pages are not code: those in suite/ have parts that every report writes anew.
     """
+    git = partial(subprocess.check_output, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+    code = ("impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
     try:
-        head = _git("rev-parse", "--short=10", "HEAD")
-        changed = _git("status", "--porcelain", "--", "impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
+        head = git(["git", "rev-parse", "--short=10", "HEAD"]).strip()
+        changed = git(["git", "status", "--porcelain", "--", *code])
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} dirty" if changed else head
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def stamp() -> dict[str, str]:

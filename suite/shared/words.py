@@ -66,13 +66,11 @@ def status(row: Any) -> str:
 
 def made_on(rows: pd.DataFrame) -> str:
     """Say where rows were made, in a line for each environment among them, and which rest on other sources."""
-    commits = (
-        rows.groupby(list(ENVIRONMENT), sort=False, dropna=False)["commit"].unique().reset_index().to_dict("records")
-    )
+    places = rows.groupby(list(ENVIRONMENT), sort=False, dropna=False)["commit"].unique().reset_index()
     lines = [
         "Made on {processor} ({device}, {cpu_capability}, {threads} CPU threads), torch {torch}, Python {python}, "
-        "commit {commits}.".format_map(e | {"commits": " and ".join(f"`{q}`" for q in e["commit"])})
-        for e in commits
+        "commit {commits}.".format_map(place | {"commits": " and ".join(f"`{q}`" for q in place["commit"])})
+        for place in places.to_dict("records")
     ]
     stale = int((rows["sources"] != sources()).sum())
     return "\n".join([*lines, *[f"**Stale**: {stale} of {len(rows)} rows are of other sources."] * (stale > 0)])
