@@ -16,9 +16,7 @@ def dtype_of(arithmetic: str) -> torch.dtype:
 
 def why_not(arithmetic: str, device: torch.device) -> str | None:
     """Return None if a device has the arithmetic, else the reason in a sentence."""
-    if arithmetic != "tf32":
-        return None
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _TF32:
+    if arithmetic == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < _TF32):
         return "tf32 needs a GPU of compute capability {}.{} or higher.".format(*_TF32)
     return None
 

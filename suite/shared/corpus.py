@@ -33,8 +33,3 @@ def streams(classes: int, T: int, B: int, start: int = 0) -> Tensor:
     apart = ids.numel() // B
     places = torch.arange(B) * apart + start
     return ids[(places + torch.arange(T).unsqueeze(1)) % ids.numel()]
-
-
-def one_hot(ids: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
-    """Return ids [T, B] as [T, B, classes]."""
-    return torch.nn.functional.one_hot(ids, classes).to(dtype)

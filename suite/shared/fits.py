@@ -34,11 +34,9 @@ def reaches(line: Polynomial, value: float) -> int:
 
 def crossing(one: Polynomial, other: Polynomial) -> float | None:
     """Return the n at which two straight lines cross, None if that is outside the range that both were fitted in."""
-    (constant, slope), (other_constant, other_slope) = (map(float, line.coef) for line in (one, other))
-    if slope == other_slope:
-        return None
-    n = (other_constant - constant) / (slope - other_slope)
-    return n if max(one.domain[0], other.domain[0]) <= n <= min(one.domain[1], other.domain[1]) else None
+    start, end = max(one.domain[0], other.domain[0]), min(one.domain[1], other.domain[1])
+    roots = (Polynomial(one.coef) - Polynomial(other.coef)).roots()  # none of lines that are parallel
+    return next((float(n) for n in roots if start <= n <= end), None)
 
 
 def steps_to_pay(first: float, step: float, other_first: float, other_step: float) -> float | None:

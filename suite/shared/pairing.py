@@ -47,7 +47,7 @@ def paired_ratio(subject: Sequence[float], baseline: Sequence[float]) -> Interva
     if len(subject) != len(baseline) or len(subject) < FEWEST:
         raise ValueError(f"rounds: expected as many of each, at least {FEWEST}; got {len(subject)} and {len(baseline)}")
     ratios = np.asarray(subject) / np.asarray(baseline)
-    if FEWEST <= len(ratios) < LEAST:
+    if len(ratios) < LEAST:
         logs = np.log(ratios)
         half = _STUDENT[len(logs) - 1] * logs.std(ddof=1) / len(logs) ** 0.5
         return Interval(float(np.median(ratios)), float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,10 +66,6 @@ def _implementation(name: str) -> Subject:
     )
 
 
-def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    return nn.LSTM(case.I, case.H, case.L, dtype=dtype, device=device)
-
-
 def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Return labml's module with the weights of a draw."""
     from labml_nn.hypernetworks import hyper_lstm
@@ -93,10 +90,6 @@ def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> Hyper
     return model
 
 
-def _check_labml(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
-    return compare(labml_as_ours, case, dtype, device, against=AGAINST, draws=DRAWS)
-
-
 def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
     try:
         import labml_nn.hypernetworks.hyper_lstm  # noqa: F401
@@ -113,7 +106,7 @@ def lstm_parameters(case: Case) -> int:
 #: What every other subject's rounds alternate with. Its own row is the A/A run: the baseline against its twin.
 LSTM = Subject(
     BASELINE,
-    _lstm,
+    lambda case, dtype, device: nn.LSTM(case.I, case.H, case.L, dtype=dtype, device=device),
     lambda *_: [],
     layer_norms=(False,),
     why_unavailable=lambda *_: None,
@@ -123,7 +116,7 @@ LSTM = Subject(
 LABML = Subject(
     PEER,
     _labml,
-    _check_labml,
+    partial(compare, labml_as_ours, against=AGAINST, draws=DRAWS),
     layer_norms=(True,),
     why_unavailable=_why_no_labml,
     takes_packed=False,
@@ -138,7 +131,7 @@ def subjects() -> list[Subject]:
 
 def find(name: str) -> Subject:
     """Return the subject of that name; ValueError lists the names that exist."""
-    for subject in subjects():
-        if subject.name == name:
-            return subject
-    raise ValueError(f"implementation: expected one of {', '.join(s.name for s in subjects())}; got {name!r}")
+    known = {subject.name: subject for subject in subjects()}
+    if name not in known:
+        raise ValueError(f"implementation: expected one of {', '.join(known)}; got {name!r}")
+    return known[name]

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from impls import names
 from suite.shared import measure
 from suite.shared.cases import Case
-from suite.shared.corpus import one_hot, streams
+from suite.shared.corpus import streams
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject
 
@@ -30,7 +30,7 @@ def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
     """
     if case.name == "handwriting":
         return pen_offsets(case).to(device, dtype)
-    x = one_hot(streams(case.I, case.T, case.B), case.I, dtype).to(device)
+    x = nn.functional.one_hot(streams(case.I, case.T, case.B), case.I).to(device, dtype)
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
 
 

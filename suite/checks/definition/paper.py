@@ -28,26 +28,21 @@ class Model:
     outputs: int  # of the softmax layer, or of the mixture density layer that handwriting has in its place
     paper_millions: str  # as printed
 
-    def parts(self) -> dict[str, int]:
-        """Return how many parameters each part of the model has, and each part that it might have had."""
+    def row(self) -> dict[str, Any]:
+        """Return the row of the page: parameters in all, of each part of the model, and of each it might have had."""
         counts = [(name, p.numel()) for name, p in self._weights()]
         norms = sum(count for name, count in counts if "norm" in name)
         z_weights = sum(count for name, count in counts if name.endswith("z_weight"))
         output = nn.Linear(self.H, self.outputs, device=META)
-        return {
+        # Our count is the definition's parameters and an output layer with a bias.
+        parts = {
             "weights": sum(count for _, count in counts) - norms - z_weights,
             "z_weights": z_weights,
             "norms": norms,
             "output_weights": output.weight.numel(),
             "output_biases": output.bias.numel(),
-            "second_biases": 0 if self.S else 4 * self.H * self.L,
-            "embedding": 0 if self.table == 5 else self.I * self.outputs,  # table 5 reads pen offsets, no classes
         }
-
-    def row(self) -> dict[str, Any]:
-        """Return the row of the page."""
-        parts = self.parts()
-        parameters = sum(parts[part] for part in COUNTED)
+        parameters = sum(parts.values())
         missed = millions(parameters) != self.paper_millions
         return {
             **vars(self),
@@ -55,6 +50,8 @@ class Model:
             "parameters": parameters,
             "verdict": "missed" if missed else "matched",
             **parts,
+            "second_biases": 0 if self.S else 4 * self.H * self.L,
+            "embedding": 0 if self.table == 5 else self.I * self.outputs,  # table 5 reads pen offsets, no classes
             "miss": MISSES.get(self.model, "nothing is known of this miss.") if missed else "",
         }
 
@@ -67,10 +64,6 @@ class Model:
         norms = nn.ModuleList(nn.LayerNorm(self.H, device=META) for _ in range(5 * self.L if self.layer_norm else 0))
         once = [(name, p) for name, p in lstm.named_parameters() if not name.startswith("bias_hh")]
         return [*once, *((f"norm.{name}", p) for name, p in norms.named_parameters())]
-
-
-#: The parts that make up our count, which is the definition's parameters and an output layer with a bias.
-COUNTED = ("weights", "z_weights", "norms", "output_weights", "output_biases")
 
 
 MODELS = (

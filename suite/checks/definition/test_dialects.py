@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.checks.equality.properties import Output, Params, State, call, rewritten
+from suite.checks.equality.properties import Params, call, rewritten
 from suite.checks.faults.edits import Edit, Edited, edits
 from suite.shared.cases import Case
 from suite.shared.compare import compare
+from suite.shared.ragged import Output, State
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")

@@ -9,10 +9,9 @@ from torch import Tensor
 from impls import HyperLSTM
 from suite.shared.cases import Case
 from suite.shared.compare import Build
+from suite.shared.ragged import Output, State
 
 Params = dict[str, Tensor]
-State = tuple[Tensor, ...]
-Output = tuple[Tensor, State]
 #: (model, parameters by name, x, state, chance) -> what the model's own call returns
 Rewrite = Callable[[HyperLSTM, Params, Tensor, State | None, random.Random], Output]
 

@@ -10,7 +10,7 @@ from impls import HyperLSTM, names
 from suite.conftest import Record, skip_reason
 from suite.shared.cases import TRAINING
 from suite.shared.compare import Verdict
-from suite.shared.corpus import one_hot, streams, text
+from suite.shared.corpus import streams, text
 
 #: In nats per character, float64, after STEPS steps.
 CURVES_AGREE_TO = 1e-8
@@ -28,7 +28,7 @@ def losses(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, 
     curve, state = [], None
     for step in range(STEPS):
         ids = streams(I, T + 1, B, start=step * T)
-        out, last = model(one_hot(ids[:-1], I, dtype).to(device), state)
+        out, last = model(nn.functional.one_hot(ids[:-1], I).to(device, dtype), state)
         loss = nn.functional.cross_entropy(softmax(out).flatten(0, 1), ids[1:].flatten().to(device))
         optimiser.zero_grad()
         loss.backward()
