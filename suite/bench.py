@@ -71,14 +71,14 @@ def shard(text: str) -> tuple[int, int]:
 def choose(options: argparse.Namespace) -> None:
     """Fill in what was not said."""
     gpu = torch.device(options.device).type == "cuda"
-    quick = [s.name for s in subjects() if not s.compiles_each_size]
     if options.everything:
         options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
     complete = options.everything or gpu
     options.every_subject = complete or bool(options.implementation)
     options.every_form = options.every_subject or bool(options.workload)
     options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
-    options.implementation = options.implementation or ([s.name for s in subjects()] if complete else quick)
+    unasked = [s.name for s in subjects() if complete or not s.compiles_each_size]
+    options.implementation = options.implementation or unasked
     options.time_limit = options.time_limit or (LONG_LIMIT if options.full or gpu else SHORT_LIMIT)
     i, n = options.shard
     options.part = f"shard-{i}-of-{n}" if n > 1 else ""

@@ -5,18 +5,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from suite.pages.bench_tables import interval
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE
 from suite.shared.load import BUSY
 from suite.shared.results import ResultsError
-from suite.shared.rows import table
-from suite.shared.words import status, two
+from suite.shared.rows import STAMP, table
+from suite.shared.words import two
 
 #: What two results must have in common for a change to be one of the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
+#: What a table of changes is about.
+PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts that fail the comparison.
 BAD = ("REGRESSION", "LOST")
 VERDICTS = (*BAD, "slower", "faster", "gained", "same", "A/A run")
@@ -34,7 +36,8 @@ def load(path: Path) -> pd.DataFrame:
     rows = table("bench").load(file)
     if rows.empty:
         raise ResultsError(f"{file}: expected rows, got none.")
-    return rows
+    # A file lacks the columns that none of its rows has.
+    return rows.reindex(columns=[*table("bench").columns, *STAMP])
 
 
 def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
@@ -46,59 +49,33 @@ def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
     return None
 
 
-def change_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[float | None, str]:
-    """Return the change of the paired ratio, and what it means; rows without figures have no change.
-
-    A change counts where the intervals have no point in common. Above the threshold, as a share, it is a regression.
-    The row of the A/A run holds the baseline against itself: what changes there is noise.
-    """
-    was, is_ = before["status"] == "ok", after["status"] == "ok"
-    if not (was and is_):
-        return None, {(True, False): "LOST", (False, True): "gained"}.get((was, is_), "same")
-    old, new = interval(before), interval(after)
-    ratio = new.ratio / old.ratio
-    if after["implementation"] == BASELINE:
-        verdict = "A/A run"
-    elif new.low > old.high:
-        verdict = "REGRESSION" if ratio > 1 + threshold else "slower"
-    else:
-        verdict = "faster" if new.high < old.low else "same"
-    return ratio - 1, verdict
-
-
-def memory_of(before: pd.Series, after: pd.Series, threshold: float) -> tuple[float | None, str]:
-    """Return the change of the peak memory, which has no noise to speak of, and what it means."""
-    if before["status"] != "ok" or after["status"] != "ok" or not before["peak_bytes"]:
-        return None, "same"
-    ratio = after["peak_bytes"] / before["peak_bytes"]
-    return ratio - 1, "REGRESSION" if ratio > 1 + threshold else "same"
-
-
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Return a line for each row that both results have, but for those that other processes slowed."""
-    key = list(table("bench").key)
-    places = {tuple(row[key].astype(str)): row for _, row in old.iterrows()}
-    lines = []
-    for _, after in new.iterrows():
-        before = places.get(tuple(after[key].astype(str)))
-        if before is None or any(row.get("taken_cores", 0) > BUSY for row in (before, after)):
-            continue
-        change, verdict = change_of(before, after, threshold)
-        memory, worse = memory_of(before, after, threshold)
-        lines.append(
-            {
-                "title": f"{after['workload']}, T {after['T']}, B {after['B']}, {after['dtype']}, "
-                f"layer norm {after['layer_norm']}",
-                "implementation": after["implementation"],
-                "pass": after["pass"],
-                "old / LSTM": before["ratio"] if before["status"] == "ok" else status(before),
-                "new / LSTM": after["ratio"] if after["status"] == "ok" else status(after),
-                "time": change,
-                "memory": memory,
-                "verdict": worse if worse in BAD and verdict not in BAD else verdict,
-            }
-        )
-    return pd.DataFrame(lines)
+    """Return a line for each row that both results have, but for those that other processes slowed.
+
+    A change of the paired ratio counts where the intervals have no point in common. Above the threshold, as a share, it
+    is a regression, and so is that of the peak memory, which has no noise to speak of. The row of the A/A run holds the
+    baseline against itself: what changes there is noise.
+    """
+    both = new.merge(old, on=list(table("bench").key), suffixes=("", "_old"))
+    both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
+    was, is_, twin = both["status_old"] == "ok", both["status"] == "ok", both["implementation"] == BASELINE
+    time = (both["ratio"] / both["ratio_old"]).where(was & is_)
+    memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(was & is_ & (both["peak_bytes_old"] > 0))
+    slower = both["ratio_low"] > both["ratio_high_old"]
+    verdicts = {  # the first that holds
+        "LOST": was & ~is_,
+        "REGRESSION": (memory > 1 + threshold) | (slower & (time > 1 + threshold) & ~twin),
+        "gained": is_ & ~was,
+        "A/A run": was & is_ & twin,
+        "slower": slower,
+        "faster": both["ratio_high"] < both["ratio_low_old"],
+    }
+    lines: pd.DataFrame = both[[*PLACE, "implementation", "pass"]].copy()
+    lines["old / LSTM"] = both["ratio_old"].astype(object).where(was, both["status_old"].str.split(":").str[0])
+    lines["new / LSTM"] = both["ratio"].astype(object).where(is_, both["status"].str.split(":").str[0])
+    lines["time"], lines["memory"] = time - 1, memory - 1
+    lines["verdict"] = np.select(list(verdicts.values()), list(verdicts), "same")
+    return lines
 
 
 def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> str:
@@ -112,14 +89,14 @@ def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> s
 def run(options: argparse.Namespace) -> int:
     """Show the comparison; return 1 on a regression or a lost figure."""
     old, new = load(options.old), load(options.new)
-    unlike = differences(old, new)
-    if unlike and not options.anyway:
+    if (unlike := differences(old, new)) and not options.anyway:
         raise ResultsError(f"expected results of one machine and torch, got {unlike}; --anyway compares them.")
     changes = compared(old, new, options.threshold / 100)
     if changes.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
-    for title, part in changes.groupby("title", sort=False):
-        Sheet(part.drop(columns="title").to_dict("records"), FORMATS).show(str(title))
+    for _, part in changes.groupby(PLACE, sort=False):
+        title = "{workload}, T {T}, B {B}, {dtype}, layer norm {layer_norm}".format_map(part.iloc[0])
+        Sheet(part.drop(columns=PLACE).to_dict("records"), FORMATS).show(title)
         print()
     if unlike:
         print(f"Of unlike places: {unlike}.")

@@ -103,7 +103,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what is too much for a quick run."""
     marks = {item: item.get_closest_marker("thorough") for item in items if config.getoption("--quick")}
     left_out = {item: str(mark.args[0]) for item, mark in marks.items() if mark is not None}
-    config.stash[LEFT_OUT] = Counter(left_out.values())
+    config.stash[LEFT_OUT] = counts = Counter(left_out.values())
+    if hasattr(config, "workeroutput"):  # what a worker of xdist sends to the process that started it
+        config.workeroutput["left_out"] = dict(counts)
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
@@ -135,13 +137,6 @@ def record(keep: Keep) -> Record:
     return keep_verdict
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Send what a worker left out, the same in each, to the process that started it."""
-    output = getattr(session.config, "workeroutput", None)
-    if output is not None:
-        output["left_out"] = dict(session.config.stash.get(LEFT_OUT, {}))
-
-
 class Gathered:
     """A plugin that gathers what the tests of a run found, in whichever process, writes it down and says it."""
 
@@ -165,7 +160,9 @@ class Gathered:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's failure, the reason why it was not run, and at its end its rows."""
         if report.failed:
-            self.failed.append((report.nodeid.split("@")[0], said(report)))
+            crash = getattr(report.longrepr, "reprcrash", None)
+            said = (crash.message if crash else report.longreprtext or "nothing").splitlines()[0]  # names the tensor
+            self.failed.append((report.nodeid.split("@")[0], said))
         if report.skipped and isinstance(report.longrepr, tuple):
             self.not_run[report.longrepr[2].removeprefix("Skipped: ")] += 1
         if report.when == "teardown":
@@ -204,12 +201,6 @@ class Gathered:
         answer = verify_summary.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
         if answer:
             print(answer)
-
-
-def said(report: pytest.TestReport) -> str:
-    """Return the first line of what a failed test says, which names the tensor."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    return (crash.message if crash else report.longreprtext or "nothing").splitlines()[0]
 
 
 def _device(config: pytest.Config) -> torch.device:

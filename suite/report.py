@@ -84,12 +84,10 @@ def merge_shards(folder: Path, mixed: bool = False) -> str | None:
     bench.replace(folder, rows.to_dict("records"))
     for path in parts:
         path.unlink()
-    counts = {part.rsplit("-", 1)[1] for part in parts.values()}
-    missing = [f"shard-{i}-of-{n}" for n in sorted(counts) for i in range(1, int(n) + 1)]
-    missing = [part for part in missing if part not in parts.values()]
-    return f"{folder.name}: merged {', '.join(parts.values())}" + (
-        f"; not there: {', '.join(missing)}" if missing else ""
-    )
+    counts = sorted({part.rsplit("-", 1)[1] for part in parts.values()})
+    wanted = [f"shard-{i}-of-{n}" for n in counts for i in range(1, int(n) + 1)]
+    missing = ", ".join(part for part in wanted if part not in parts.values())
+    return f"{folder.name}: merged {', '.join(parts.values())}{f'; not there: {missing}' if missing else ''}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

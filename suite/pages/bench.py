@@ -35,8 +35,7 @@ def speed(rows: pd.DataFrame) -> Figure | None:
         panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
         plain(panel.xaxis, (1, 2, 5))
     axes[-1].set_xlabel(f"time / {BASELINE}")
-    marks = (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward"))
-    for marker, face, called in marks:
+    for marker, face, called in (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward")):
         axes[0].plot([], [], marker=marker, linestyle="", color=INK, markerfacecolor=face, label=called)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
     return figure
@@ -78,8 +77,7 @@ def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> Figure | No
     errors = errors[(errors["T"] == STEPS) & (errors["verdict"] != "not run")]
     timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train") & (rows["workload"] == WORKLOAD)]
     by = ["dtype", "layer_norm", "implementation"]
-    multiples = errors.groupby(by)["multiple"].agg(["median", "max"]).reset_index()
-    both = timed.merge(multiples, on=by)
+    both = timed.merge(errors.groupby(by)["multiple"].agg(["median", "max"]), on=by)
     if both.empty:
         return None
     figure, axes = panels(both["dtype"].nunique(), 1, width=5.2, height=3.6)

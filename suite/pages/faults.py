@@ -10,15 +10,14 @@ from suite.shared.words import count, two
 
 #: The dtypes of the rewrites' columns.
 DTYPES = ("float64", "float32", "bfloat16")
+#: By what is planted, the verdict that it should have, and what it is called.
+WANTED = {"fault": ("rejected", "planted faults"), "rewrite": ("accepted", "equivalent rewrites")}
 
 
 def faults_lead(rows: pd.DataFrame) -> str:
     """Return the one sentence that the page is for; of a quick run, which has no rewrites, half of it."""
     parts = []
-    for planted, wanted, what in (
-        ("fault", "rejected", "planted faults"),
-        ("rewrite", "accepted", "equivalent rewrites"),
-    ):
+    for planted, (wanted, what) in WANTED.items():
         found = (rows["verdict"] == wanted)[rows["planted"] == planted].groupby(rows["edit"]).all()
         parts += [f"{found.sum()} of {len(found)} {what} {wanted}"] * (len(found) > 0)
     return f"{', '.join(parts)}."
@@ -26,10 +25,6 @@ def faults_lead(rows: pd.DataFrame) -> str:
 
 def _factor(ratio: float) -> str:
     return f"{ratio:.0e}" if 1e5 <= ratio < math.inf else two(ratio)
-
-
-def _error(error: float) -> str:
-    return f"{error:.1e}" if error < 0.01 else f"{error:.2g}"
 
 
 def faults_table(rows: pd.DataFrame) -> Sheet:
@@ -49,7 +44,7 @@ def faults_table(rows: pd.DataFrame) -> Sheet:
         "in": "where",
         "caught on": "case",
         "tensor": "tensor",
-        "error": ("error", _error),
+        "error": ("error", lambda error: f"{error:.1e}" if error < 0.01 else f"{error:.2g}"),
         "/ allowed": ("ratio", _factor),
         "tensors wrong": ("wrong", count),
     }
@@ -77,16 +72,11 @@ def rewrites_table(rows: pd.DataFrame) -> Sheet:
     lines = []
     for name, group in rows[rows["planted"] == "rewrite"].groupby("edit", sort=False):
         worst = group.loc[group["ratio"].idxmax()]
-        rejected = list(group["dtype"][group["verdict"] != "accepted"])
-        lines.append(
-            {"rewrite": name, "kind": worst["kind"], "in": worst["implementation"]}
-            | dict.fromkeys(DTYPES)
-            | dict(zip(group["dtype"], group["ratio"], strict=True))
-            | {
-                "worst on": worst["tensor"],
-                "verdict": f"REJECTED in {', '.join(rejected)}" if rejected else "accepted",
-            }
-        )
+        rejected = ", ".join(group["dtype"][group["verdict"] != "accepted"])
+        line = {"rewrite": name, "kind": worst["kind"], "in": worst["implementation"], **dict.fromkeys(DTYPES)}
+        line |= dict(zip(group["dtype"], group["ratio"], strict=True))
+        line |= {"worst on": worst["tensor"], "verdict": f"REJECTED in {rejected}" if rejected else "accepted"}
+        lines.append(line)
     return Sheet(lines, dict.fromkeys(DTYPES, two))
 
 

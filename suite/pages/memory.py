@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.polynomial import Polynomial
@@ -46,30 +47,25 @@ def ledger_table(rows: pd.DataFrame) -> Sheet:
 
 def longest_table(rows: pd.DataFrame) -> Sheet:
     """Return the longest T that fits as predicted, and what runs just under and just over it came to."""
-    lines = []
-    for _, group in rows[rows["kind"].isin(["under", "over"])].groupby(GROUP, sort=False):
-        runs = group.set_index("kind")
-        if set(runs.index) != {"under", "over"}:
-            continue
-        under, over = runs.loc["under"], runs.loc["over"]
-        fits = under["status"] == "ok" and under["peak_bytes"] <= under["limit_bytes"]
-        exceeds = over["status"] == "out of memory" or over["peak_bytes"] > over["limit_bytes"]
-        line: dict[str, Any] = {
-            "implementation": under["implementation"],
-            "layer norm": under["layer_norm"],
-            "limit, MB": under["limit_bytes"] / MB,
-            "longest T, predicted": under["longest"],
-            "a run under": (under["T"], _came_to(under)),
-            "a run over": (over["T"], _came_to(over)),
-            "confirmed": "yes" if fits and exceeds else "NO",
-        }
-        lines.append(line)
-    runs_of = dict.fromkeys(("a run under", "a run over"), lambda run: f"{count(run[0])}: {run[1]}")
-    return Sheet(lines, {"limit, MB": three, "longest T, predicted": count, **runs_of})
+    under, over = (rows[rows["kind"] == kind] for kind in ("under", "over"))
+    both = under.merge(over, on=GROUP, suffixes=("", "_over"))
+    fits = (both["status"] == "ok") & (both["peak_bytes"] <= both["limit_bytes"])
+    exceeds = (both["status_over"] == "out of memory") | (both["peak_bytes_over"] > both["limit_bytes"])
+    columns: Columns = {
+        "implementation": "implementation",
+        "layer norm": "layer_norm",
+        "limit, MB": (lambda row: row["limit_bytes"] / MB, three),
+        "longest T, predicted": ("longest", count),
+        "a run under": (lambda row: (row["T"], row["status"], row["peak_bytes"]), _came_to),
+        "a run over": (lambda row: (row["T_over"], row["status_over"], row["peak_bytes_over"]), _came_to),
+        "confirmed": "confirmed",
+    }
+    return Sheet.of(both.assign(confirmed=np.where(fits & exceeds, "yes", "NO")), columns)
 
 
-def _came_to(row: pd.Series) -> str:
-    return f"{three(row['peak_bytes'] / MB)} MB" if row["status"] == "ok" else str(row["status"])
+def _came_to(run: tuple[int, str, float]) -> str:
+    T, status, peak = run
+    return f"{count(T)}: {f'{three(peak / MB)} MB' if status == 'ok' else status}"
 
 
 def tensor_table(rows: pd.DataFrame) -> Sheet:
@@ -95,7 +91,7 @@ def tensor_line(rows: pd.DataFrame, column: str) -> Polynomial:
 def _values(rows: pd.DataFrame) -> Values:
     under, steps, tensor = (rows[rows["kind"] == kind] for kind in ("under", "step", "tensor"))
     found: dict[str, list[Part]] = {"longest": [], "step": [], "tensor": []}
-    if len(longest := longest_table(rows)):
+    if len(under) and len(longest := longest_table(rows)):
         limit = three(under["limit_bytes"].iloc[0] / MB)
         words = {"limit": limit, "about": about(under.iloc[0], "BIHSZL")}
         found["longest"] = page_of("memory_longest", rows, table=longest, **words)

@@ -8,7 +8,7 @@ from string import Formatter
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.plots import style, svg
+from suite.pages.plots import svg
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.results import write_whole
 from suite.shared.rows import table
@@ -50,9 +50,7 @@ class Page:
         parts, rows = self.content(rows), self.about(rows)
         for stem, plot in self.plots.items():
             others = [table(self.beside[stem]).read(folder)] if stem in self.beside else []
-            with style():
-                figure = plot(rows, *others)
-            if figure is None:
+            if (figure := plot(rows, *others)) is None:
                 continue
             write_whole(folder / f"{stem}.svg", svg(figure))
             if not any(f"({stem}.svg)" in part for part in parts if isinstance(part, str)):

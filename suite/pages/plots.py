@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
@@ -24,28 +23,16 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["system-ui", "Helvetica", "Arial", "DejaVu Sans"],
     "font.size": 11,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.facecolor": "none",
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor"), "none"),
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    "grid.color": INK,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
+    **dict.fromkeys(("grid.color", "xtick.color", "ytick.color"), INK),
 }
-
-
-def style() -> AbstractContextManager[None]:
-    """Give what is drawn inside the house's look."""
-    return mpl.rc_context(_STYLE)
+mpl.rcParams.update(_STYLE)  # all that is drawn here looks like that
 
 
 def panels(
@@ -80,6 +67,5 @@ def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
 def svg(figure: Figure) -> str:
     """Return a figure as SVG text, which holds no date."""
     text = io.StringIO()
-    with style():
-        figure.savefig(text, format="svg", metadata={"Date": None})
+    figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()

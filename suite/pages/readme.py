@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from impls.registry import IMPLS, Impl, dtype_name
+from impls.registry import IMPLS, dtype_name
 from suite.pages.bench_tables import interval, packed_answer, without_busy
 from suite.pages.capabilities import matrix
 from suite.pages.sheets import Part, Sheet, markdown
@@ -14,7 +14,7 @@ from suite.shared.files import ROOT
 from suite.shared.results import write_whole
 from suite.shared.rows import table
 from suite.shared.trust import sources
-from suite.shared.words import made_on, ranged
+from suite.shared.words import made_on, ranged, status
 
 #: By the name of the marks that it stands between, the file that shows it.
 READMES = {"speed": ROOT / "README.md", "ladder": ROOT / "README.md", "capabilities": ROOT / "suite/checks/README.md"}
@@ -32,8 +32,9 @@ def ladder(can: pd.DataFrame, timed: pd.DataFrame) -> Sheet:
     """
     lines = []
     for impl in IMPLS:
+        ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         line: dict[str, Any] = {
-            "name": f"[`{impl.name}`]({_source(impl)})",
+            "name": f"[`{impl.name}`](impls/{impl.name}{ending})",
             "what it adds": impl.summary,
             "devices": ", ".join(impl.devices),
             "dtypes": ", ".join(map(dtype_name, impl.dtypes)),
@@ -41,10 +42,6 @@ def ladder(can: pd.DataFrame, timed: pd.DataFrame) -> Sheet:
         line |= {column: outcome(can, impl.name, asked) for column, asked in ASKED.items()}
         lines.append(line | {TIME: time(timed, impl.name)})
     return Sheet(lines, {TIME: ranged})
-
-
-def _source(impl: Impl) -> str:
-    return f"impls/{impl.name}.py" if (ROOT / "impls" / f"{impl.name}.py").exists() else f"impls/{impl.name}"
 
 
 def outcome(rows: pd.DataFrame, implementation: str, asked: str) -> str:
@@ -61,7 +58,7 @@ def time(rows: pd.DataFrame, implementation: str) -> Any:
     if here.empty:
         return "not run"
     row = here.iloc[-1]
-    return interval(row) if row["status"] == "ok" else row["status"].split(":")[0]
+    return interval(row) if row["status"] == "ok" else status(row)
 
 
 def shown_first(results: Path) -> Path | None:

@@ -31,16 +31,10 @@ TERMS: dict[tuple[str, str], dict[str, float]] = {
 
 def work(points: pd.DataFrame, axis: str, figure: str) -> pd.Series:
     """Return what a figure is fitted against: the size itself, but for time against H the multiply-adds."""
+    found: pd.Series = points["n"].astype(float)
     if (axis, figure) == ("H", "time"):
-        multiply_adds: pd.Series = points["multiply_adds"] / (points["T"] * points["B"])
-        return multiply_adds
-    sizes: pd.Series = points["n"].astype(float)
-    return sizes
-
-
-def terms(axis: str, figure: str) -> dict[str, float]:
-    """Return the terms of a fit."""
-    return TERMS.get((axis, figure), {axis: 1.0})
+        found = points["multiply_adds"] / (points["T"] * points["B"])
+    return found
 
 
 def line(points: pd.DataFrame, axis: str, figure: str) -> tuple[Polynomial, float | None] | None:
@@ -50,7 +44,7 @@ def line(points: pd.DataFrame, axis: str, figure: str) -> tuple[Polynomial, floa
     """
     column = FIGURES[figure][0]
     fitted, held = points[~points["held_out"]], points[points["held_out"]]
-    square = len(terms(axis, figure)) == 2
+    square = len(TERMS.get((axis, figure), ())) == 2
     if len(fitted) < (4 if square else 3):
         return None
     found = fit(list(work(fitted, axis, figure)), list(fitted[column]), square=square)
@@ -62,9 +56,8 @@ def groups(rows: pd.DataFrame, axis: str) -> Iterator[tuple[str, str, pd.DataFra
     """Yield implementation, layer norm and points in ascending order, of an axis."""
     here = rows[(rows["kind"] == "point") & (rows["part"] == axis) & (rows["status"] == "ok")]
     here = here.assign(held_out=here["held_out"].astype(bool))
-    for _, group in here.groupby(GROUP, sort=False):
-        first = group.iloc[0]
-        yield str(first["implementation"]), str(first["layer_norm"]), group.sort_values("n")
+    for (_, _, norm, name), group in here.groupby(GROUP, sort=False):
+        yield name, norm, group.sort_values("n")
 
 
 def axis_table(rows: pd.DataFrame, axis: str) -> Sheet:
@@ -75,18 +68,16 @@ def axis_table(rows: pd.DataFrame, axis: str) -> Sheet:
         row: dict[str, Any] = {"implementation": name, "layer norm": norm}
         at_base = points[points["n"] == base[axis]]
         for figure, (_, unit, size) in FIGURES.items():
-            found = line(points, axis, figure)
-            constant, growing = f"{figure}: constant, {unit}", [f"{unit} per {term}" for term in terms(axis, figure)]
+            terms = TERMS.get((axis, figure), {axis: 1.0})
+            many = {f"{figure}: constant, {unit}": 1.0} | {f"{unit} per {term}": units for term, units in terms.items()}
             overhead, wrong = f"{figure}: overhead", f"{figure}: error"
-            formats |= dict.fromkeys((constant, *growing), three) | dict.fromkeys((overhead, wrong), percent)
-            row |= dict.fromkeys((constant, *growing, overhead, wrong))
-            if found is None:
+            formats |= dict.fromkeys(many, three) | dict.fromkeys((overhead, wrong), percent)
+            row |= dict.fromkeys((*many, overhead, wrong))
+            if (found := line(points, axis, figure)) is None:
                 continue
             fitted, row[wrong] = found
-            row[constant] = fitted.coef[0] / size
-            many = terms(axis, figure).values()
-            for column, k, units in zip(growing, fitted.coef[1:], many, strict=True):
-                row[column] = k * units / size
+            for (column, units), k in zip(many.items(), fitted.coef, strict=True):
+                row[column] = float(k) * units / size
             if len(at_base):
                 row[overhead] = max(0.0, fitted.coef[0]) / fitted(work(at_base, axis, figure).iloc[0])
         lines.append(row)
@@ -118,9 +109,8 @@ def crossings(rows: pd.DataFrame, axes: list[str]) -> Sheet:
             first, then = (one, other) if faster.iloc[0] else (other, one)
             # Back from multiply-adds to the size, between the two points around it.
             n = np.interp(where, work(a, axis, "time"), a["n"])
-            lines.append((axis, norm, float(n), first, then))
-    columns = ("against", "layer norm", "up to", "faster", "from there on")
-    return Sheet([dict(zip(columns, values, strict=True)) for values in lines], {"up to": count})
+            lines.append({"against": axis, "layer norm": norm, "up to": n, "faster": first, "from there on": then})
+    return Sheet(lines, {"up to": count})
 
 
 def _values(rows: pd.DataFrame) -> Values:

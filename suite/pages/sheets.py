@@ -114,4 +114,5 @@ def markdown(parts: Sequence[Part]) -> str:
 
 
 def _none(value: Any) -> bool:
+    value = value[0] if isinstance(value, tuple) else value
     return value is None or (isinstance(value, float) and pd.isna(value))

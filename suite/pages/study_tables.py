@@ -8,9 +8,7 @@ from suite.shared.words import sizes
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the workload and dtype that were studied last: a page is about one, its CSV file has all."""
-    last = rows.iloc[-1]
-    found: pd.DataFrame = rows[(rows["workload"] == last["workload"]) & (rows["dtype"] == last["dtype"])]
-    return found
+    return rows.merge(rows[["workload", "dtype"]].tail(1))
 
 
 def about(row: pd.Series, dims: str = "TBIHSZL") -> str:
@@ -24,10 +22,5 @@ def unfinished(rows: pd.DataFrame) -> str:
     parts = ", ".join(dict.fromkeys(slowed["part"]))
     first = f"Not to be relied on, as other processes took cores meanwhile: {parts}.\n" if parts else ""
     left = rows[~rows["status"].isin(["ok", "out of memory"])]
-    if left.empty:
-        return first
-    named = [
-        f"{row['part']}, {row['implementation']}, layer norm {row['layer_norm']}: {row['status']}"
-        for _, row in left.iterrows()
-    ]
-    return first + f"Not complete: {'; '.join(named)}.\n"
+    named = map("{part}, {implementation}, layer norm {layer_norm}: {status}".format_map, left.to_dict("records"))
+    return first + (f"Not complete: {'; '.join(named)}.\n" if len(left) else "")

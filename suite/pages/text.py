@@ -45,8 +45,7 @@ def text_curve(rows: pd.DataFrame) -> Figure | None:
     if measured.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=4.4)
-    for _, curve in measured.groupby(GROUP, sort=False):
-        name, norm = str(curve["implementation"].iloc[0]), str(curve["layer_norm"].iloc[0])
+    for (_, _, norm, name), curve in measured.groupby(GROUP, sort=False):
         curve = curve[curve["steps"] > 0].sort_values("seconds")
         own, *larger = name.split(",")  # the LSTM of another width goes by the first one's looks, but hollow
         style = look(own) | {"linestyle": "--" if norm == "on" else ":" if larger else "-"}

@@ -1,6 +1,6 @@
 """The page on threads: rows of threads.csv as times and speedups, ours beside torch.nn.LSTM's."""
 
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,8 +26,7 @@ def _times(rows: pd.DataFrame) -> pd.DataFrame:
 def threads_table(rows: pd.DataFrame) -> Sheet:
     """Return a line for each pass, B and number of threads: times, speedups over one thread, and their ratio."""
     times, lines = _times(rows), []
-    for place, row in times.iterrows():
-        step, B, threads = cast(tuple[str, int, int], place)
+    for (step, B, threads), (_, row) in zip(times.index.to_list(), times.iterrows(), strict=True):
         line: dict[str, Any] = {"pass": _PASSES[step], "B": B, "threads": threads}
         for name, one in times.loc[(step, B)].iloc[0].items():
             line |= {f"{name}, ms": 1e3 * row[name], f"{name}, speedup": one / row[name]}

@@ -52,8 +52,7 @@ def not_run(reasons: Mapping[str, int]) -> Sheet:
 
 
 def _counted(title: str, counts: Mapping[str, int]) -> Sheet:
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return Sheet([{title: what, "tests": tests} for what, tests in ordered], {"tests": count})
+    return Sheet([{title: what, "tests": n} for what, n in Counter(counts).most_common()], {"tests": count})
 
 
 def say(
@@ -96,12 +95,9 @@ def answer(verify: pd.DataFrame, failed: int) -> str:
         f"{counted} compute{'s' * (right < 2)} what the equation says{within}, worst error "
         f"{ran['ratio'].astype(float).max():.2f} of what is allowed"
     ]
-    for name, group in verify.groupby("implementation", sort=False):
-        if name in set(native["implementation"]):
-            continue
-        if name in set(ran["implementation"]):
-            parts.append(f"{name} was interpreted, there is no GPU here")
-        else:
-            parts.append(f"not checked: {group['reason'].iloc[0]}")
+    others = verify[~verify["implementation"].isin(native["implementation"])].drop_duplicates("implementation")
+    for name, reason in zip(others["implementation"], others["reason"], strict=True):
+        interpreted = name in set(ran["implementation"])
+        parts.append(f"{name} was interpreted, there is no GPU here" if interpreted else f"not checked: {reason}")
     text = "; ".join(part.rstrip(".") for part in parts) + "."
     return f"{red}, but {text}" if failed else text

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
 
 from suite.pages.plots import INK
 from suite.pages.sheets import Part, Sheet
@@ -70,37 +71,32 @@ def report_html(machines: Mapping[Path, tuple[Sequence[Part], Mapping[str, Seque
 
 def html(parts: Sequence[Part], folder: Path, page: str) -> str:
     """Return a page of a machine's folder as HTML: headings one lower, tables in boxes that scroll, plots inline."""
-    renderer, env = _renderer(), {"folder": folder, "part": page}
+    markdown, env = MarkdownIt("commonmark", renderer_cls=_Renderer), {"folder": folder, "part": page}
     return "".join(
-        part.html(renderer.renderInline) if isinstance(part, Sheet) else renderer.render(part, env) for part in parts
+        part.html(markdown.renderInline) if isinstance(part, Sheet) else markdown.render(part, env) for part in parts
     )
 
 
-def _renderer() -> MarkdownIt:
-    renderer = MarkdownIt("commonmark")
+class _Renderer(RendererHTML):
+    """Its methods are called by the kind of token that they render."""
 
-    def image(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+    def image(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         path, called = env["folder"] / tokens[at].attrs["src"], tokens[at].content
         plot = inline_svg(path, called, f"{env['folder'].name}-{env['part']}-{path.stem}-")
         drawn = re.search(r'width="([\d.]+pt)"', plot)
         style = f' style="--drawn: {drawn[1]}"' if drawn else ""
         return f'<span class="plot"{style}>{plot}<small>{escape(called)}</small></span>'
 
-    def link(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+    def link_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         target = tokens[at].attrs["href"]
         apart = target if "://" in target else f"{env['folder'].name}/{target}"
         return f'<a href="{escape(apart)}">'
 
-    def heading(self: Any, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        token = tokens[at]
-        level = int(token.tag.removeprefix("h")) + 1
-        return f"<h{level}>" if token.nesting > 0 else f"</h{level}>\n"
+    def heading_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
+        tokens[at].tag = f"h{int(tokens[at].tag.removeprefix('h')) + 1}"
+        return self.renderToken(tokens, at, options, env)
 
-    renderer.add_render_rule("heading_open", heading)
-    renderer.add_render_rule("heading_close", heading)
-    renderer.add_render_rule("image", image)
-    renderer.add_render_rule("link_open", link)
-    return renderer
+    heading_close = heading_open
 
 
 def inline_svg(path: Path, label: str, own: str) -> str:

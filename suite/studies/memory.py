@@ -4,7 +4,6 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from numpy.polynomial import Polynomial
@@ -14,6 +13,7 @@ from impls.chunks import limited
 from impls.registry import find as find_impl
 from suite.shared import measure, work
 from suite.shared.cases import WORKLOADS, Case
+from suite.shared.children import Row
 from suite.shared.fits import fit, reaches
 from suite.shared.jobs import Job
 from suite.shared.stopwatch import settled, stopwatch
@@ -29,7 +29,6 @@ GROWN, FURTHER, LAST = 1 / 2, 2 / 3, 5 / 6
 #: How far off the predicted T the runs under and over it are, as a share of it.
 MARGIN = 0.01
 
-Row = dict[str, Any]
 Measured = Callable[[Subject, Case, torch.dtype, torch.device], dict[str, int]]
 
 
@@ -44,8 +43,7 @@ def rows(job: Job) -> Iterator[Row]:
     """Yield the ledger of one subject, its lengths up to the limit, and, of the naive form, its weight tensor."""
     (name,) = job.subjects
     subject = find(name)
-    reason = work.refusal(subject, job.case, job.torch_dtype, job.torch_device)
-    if reason is not None:
+    if reason := work.refusal(subject, job.case, job.torch_dtype, job.torch_device):
         yield job.row("step", name, status=f"refused: {reason}")
         return
     if name == names()[0] and not job.case.layer_norm:

@@ -44,13 +44,9 @@ def jobs(options: Namespace) -> list[Job]:
 
 def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Yield a row for each value of the axis and each subject, as far as it goes in the time allowed."""
-    going = []
-    for name in job.subjects:
-        reason = refusal(find(name), job.case, job.torch_dtype, job.torch_device)
-        if reason is None:
-            going.append(name)
-        else:
-            yield job.row("point", name, status=f"refused: {reason}")
+    reasons = {name: refusal(find(name), job.case, job.torch_dtype, job.torch_device) for name in job.subjects}
+    yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
+    going = [name for name, reason in reasons.items() if not reason]
     for n in sorted(FITTED[job.part] + HELD_OUT[job.part]):
         size: dict[str, Any] = {job.part: n}
         case = replace(job.case, **size)

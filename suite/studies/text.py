@@ -55,11 +55,6 @@ def _further(job: Job) -> list[str]:
     return [job.subject + RECIPE] if job.case.layer_norm and job.subject == fastest else []
 
 
-def _subject(name: str) -> str:
-    """Return the name of the subject that a model is a variant of, or that it is."""
-    return name.split(",")[0]
-
-
 class CharModel(nn.Module):
     """Embedding, recurrent layer, softmax: characters [T, B] -> logits [T, B, classes]."""
 
@@ -93,7 +88,7 @@ def seeded(name: str, case: Case) -> CharModel:
         model.recurrent = LABML.build(case, torch.float32, torch.device("cpu"))
         model.recurrent.load_state_dict(to_labml(ours.state_dict()))
     else:
-        ours.impl = _subject(name)
+        ours.impl = name.removesuffix(RECIPE)
         model.recurrent = ours
     return model
 
@@ -135,8 +130,8 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Train one model for its time and yield a row at each checkpoint, the start first."""
     (name,) = job.subjects
     case, dtype, device = job.case, job.torch_dtype, job.torch_device
-    reason = refusal(find(_subject(name)), case, dtype, device)
-    if reason is not None:
+    subject = find(name.split(",")[0])  # a model is one, or a variant of one
+    if reason := refusal(subject, case, dtype, device):
         yield job.row("curve", name, status=f"refused: {reason}")
         return
     train, held_out = parts(case.I)

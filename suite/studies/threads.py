@@ -43,9 +43,8 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     if device.type != "cpu":
         reasons = dict.fromkeys(job.subjects, f"threads are counted on a CPU, not on {device.type}")
     yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
-    models = {
-        name: find(name).build(job.case, job.torch_dtype, device) for name, reason in reasons.items() if reason is None
-    }
+    going = [name for name, reason in reasons.items() if not reason]
+    models = {name: find(name).build(job.case, job.torch_dtype, device) for name in going}
     for threads in range(1, every + 1):
         torch.set_num_threads(threads)
         for step, run in PASSES.items():

@@ -32,14 +32,9 @@ def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = best(watch, lambda: target.copy_(source))
-    return {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | max(
-        (
-            rate | {"product": name}
-            for name, of in products(device, dtype).items()
-            for rate in rates(watch, of, device, dtype)
-        ),
-        key=lambda rate: rate["multiply_adds_per_s"],
-    )
+    every = [rate for way in products(device, dtype).items() for rate in rates(watch, *way, device, dtype)]
+    fastest = max(every, key=lambda rate: rate["multiply_adds_per_s"])
+    return {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | fastest
 
 
 def products(device: torch.device, dtype: str) -> dict[str, Product]:
@@ -53,12 +48,12 @@ def products(device: torch.device, dtype: str) -> dict[str, Product]:
     return found
 
 
-def rates(watch: Stopwatch, of: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:
+def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:
     """Yield the rate of a product at sides that grow until it takes long."""
     side, seconds = SMALLEST, 0.0
     while seconds < LONG and side <= LARGEST:
         seconds = best(watch, of(torch.ones(side, side, dtype=dtype_of(dtype), device=device)))
-        yield {"multiply_adds_per_s": side**3 / seconds, "side": side}
+        yield {"multiply_adds_per_s": side**3 / seconds, "side": side, "product": name}
         side *= 2
 
 

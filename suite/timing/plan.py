@@ -47,22 +47,18 @@ def plan(
     verify = table("verify").read(folder)
     rows = table("bench").read(folder, part)
     earlier = rows if len(rows) else table("bench").read(folder)
-    return [_planned(job, verify, rows, earlier, resume, unverified) for job in jobs]
-
-
-def _planned(
-    job: Job, verify: pd.DataFrame, rows: pd.DataFrame, earlier: pd.DataFrame, resume: bool, unverified: bool
-) -> Planned:
-    standing = trust.standing(verify, job.subject, job.dtype, torch.__version__)
-    reason = arithmetic.why_not(job.dtype, job.torch_device)
-    reason = reason or find(job.subject).why_unavailable(job.torch_device, job.torch_dtype)
-    instead = f"not run: {reason}" if reason is not None else None
-    if instead is None and standing.refusal is not None and not unverified:
-        instead = f"refused: {standing.refusal}"
-    took = rows_of(job, earlier).get("job_s", pd.Series(dtype=float)).dropna()
-    return Planned(
-        job, standing, instead, float(took.max()) if len(took) else None, resume and _finished(job, rows_of(job, rows))
-    )
+    found = []
+    for job in jobs:
+        standing = trust.standing(verify, job.subject, job.dtype, torch.__version__)
+        reason = arithmetic.why_not(job.dtype, job.torch_device)
+        reason = reason or find(job.subject).why_unavailable(job.torch_device, job.torch_dtype)
+        instead = f"not run: {reason}" if reason else None
+        if not reason and standing.refusal and not unverified:
+            instead = f"refused: {standing.refusal}"
+        took = rows_of(job, earlier).get("job_s", pd.Series(dtype=float)).max()
+        finished = resume and _finished(job, rows_of(job, rows))
+        found.append(Planned(job, standing, instead, None if pd.isna(took) else float(took), finished))
+    return found
 
 
 def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:

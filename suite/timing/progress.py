@@ -17,14 +17,6 @@ NAME, FIGURE = 16, 14
 COLUMNS = [(norm, name) for norm in ("off", "on") for name in PASSES]
 
 
-def line(job: Job, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what one job came to: medians in milliseconds; no rows mean that they were there already."""
-    figures = (three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row) for row in rows)
-    found = {(row["layer_norm"], row["pass"]): figure for row, figure in zip(rows, figures, strict=True)}
-    cells = [found.get(place, "") for place in COLUMNS] if rows else ["has its rows"]
-    return (job.subject.ljust(NAME) + "".join(cell.rjust(FIGURE) for cell in cells)).rstrip()
-
-
 class Shown:
     """Prints a line for each job as it ends, and moves a bar by the seconds that jobs are known to take."""
 
@@ -45,8 +37,11 @@ class Shown:
         self.bar.update(self.task, description=job.subject)
 
     def end(self, job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print the line."""
-        self._print(line(job, rows))
+        """Print what a job came to: medians in milliseconds; no rows mean that they were there already."""
+        figures = (three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row) for row in rows)
+        found = {(row["layer_norm"], row["pass"]): figure for row, figure in zip(rows, figures, strict=True)}
+        cells = [found.get(place, "") for place in COLUMNS] if rows else ["has its rows"]
+        self._print((job.subject.ljust(NAME) + "".join(cell.rjust(FIGURE) for cell in cells)).rstrip())
         self.bar.update(self.task, advance=self.seconds[job.label])
 
     def _print(self, text: str) -> None:

@@ -66,6 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the passes on each case of the job, one case after the other."""
     cases = Job.read(metafunc.config.getoption("--job")).cases
     metafunc.parametrize("bench", cases, ids=[case.id for case in cases], indirect=True, scope="module")
+    metafunc.parametrize("name", PASSES)
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +81,12 @@ def checked_model(job: Job, case: Case) -> nn.Module:
     """Build the subject, once it has passed the comparison at the sizes of the workload, else RefusedError says why."""
     with labelled(job, case, *PASSES):
         subject = find(job.subject)
-        reason = work.refusal(subject, case, job.torch_dtype, job.torch_device)
-        if reason is not None:
+        if reason := work.refusal(subject, case, job.torch_dtype, job.torch_device):
             raise RefusedError(reason)
         return subject.build(case, job.torch_dtype, job.torch_device)
 
 
-def bench_forward(bench: Bench, benchmark: Any) -> None:
-    run(bench, "forward", benchmark)
-
-
-def bench_train(bench: Bench, benchmark: Any) -> None:
-    run(bench, "train", benchmark)
-
-
-def run(bench: Bench, name: str, benchmark: Any) -> None:
+def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
     """Time the pass beside its baseline's, measure memory and calls in runs apart, and leave the row."""
     job, case, model, x, step = bench.job, bench.case, bench.model, bench.x, work.PASSES[name]
     subject, device, training = find(job.subject), job.torch_device, name == "train"
@@ -141,7 +133,9 @@ def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
     benchmark.extra_info.update(bench.job.columns(bench.case, name), calls_per_round=subject.calls)
     benchmark.extra_info.update(baseline_s=baseline_s, clocks_mhz=clocks)
     figures = pairing.columns(subject_s, baseline_s) | clock_columns(clocks) | {"first_s": first + taken[0]}
-    return figures | loop_columns(subject, rival)
+    # What a call takes in a loop that waits for none of them, where that is another figure.
+    mine, theirs = (side.watch.in_a_loop(side.work, 2 * side.calls + 1) for side in (subject, rival))
+    return figures | ({} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs})
 
 
 class Burst:
@@ -162,12 +156,6 @@ class Burst:
     def round(self) -> float:
         """Return what the calls of one round take."""
         return sum(self.watch.seconds(self.work) for _ in range(self.calls))
-
-
-def loop_columns(subject: Burst, rival: Burst) -> dict[str, Any]:
-    """Return what a call takes in a loop that waits for none of them, where that is another figure."""
-    mine, theirs = (side.watch.in_a_loop(side.work, 2 * side.calls + 1) for side in (subject, rival))
-    return {} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs}
 
 
 def expected(bench: Bench, first: float, step: work.Pass) -> float:
@@ -231,17 +219,11 @@ def labelled(job: Job, case: Case, *passes: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        text = " ".join(str(error).split())
+        kind = "refused" if isinstance(error, RefusedError) else f"failed: {type(error).__name__}"
+        status = text if isinstance(error, TooLongError) else f"{kind}: {text}"[:200]
+        if work.is_out_of_memory(error):
+            status = "out of memory"
         for name in passes:
-            leave(job.path, job.columns(case, name) | {"status": status_of(error)})
+            leave(job.path, job.columns(case, name) | {"status": status})
         raise
-
-
-def status_of(error: Exception) -> str:
-    """Return the label of a row that has no figures."""
-    text = " ".join(str(error).split())
-    if work.is_out_of_memory(error):
-        return "out of memory"
-    if isinstance(error, TooLongError):
-        return text
-    kind = "refused" if isinstance(error, RefusedError) else f"failed: {type(error).__name__}"
-    return f"{kind}: {text}"[:200]
