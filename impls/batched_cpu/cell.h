@@ -146,6 +146,13 @@ struct Gates {
   Vec<A> i, f, g, o;
 };
 
+// Writes vector j of each of the four gates, which are `stride` apart.
+template <class A>
+C10_ALWAYS_INLINE void store_gates(A* y, int64_t stride, int64_t j, const std::array<Vec<A>, kGates>& gates) {
+#pragma GCC unroll 4
+  for (int64_t k = 0; k < kGates; ++k) gates[k].store(y + k * stride + j);
+}
+
 // argument(k): that of gate k's activation.
 template <class A, class Argument>
 C10_ALWAYS_INLINE Gates<A> activated(const Argument& argument) {
@@ -193,10 +200,7 @@ void cell_gradient(
     const int64_t m = std::min(V, F - j);
     const Gates<A> gate = activated<A>([&](int k) { return Vec<A>::loadu(y + k * stride + j); });
     const GateGradients<A> d = gate_gradients(gate, mask, c_before, c, load(dh + j, m), dc, j, m);
-    d.i.store(y + j);
-    d.f.store(y + stride + j);
-    d.g.store(y + 2 * stride + j);
-    d.o.store(y + 3 * stride + j);
+    store_gates(y, stride, j, {d.i, d.f, d.g, d.o});
   }
 }
 
@@ -251,16 +255,10 @@ void normed_cell_gradient(
   for (int64_t j = 0; j < F; j += V) load(c + j, std::min(V, F - j)).store(raw + j);
   const auto c_rstd = standardise<1>(raw, stride, F);
   const Arguments<A> normed{y, stride, norms};
-  const auto write_gates = [&](int64_t j, const Vec<A>& i, const Vec<A>& f, const Vec<A>& g, const Vec<A>& o) {
-    i.store(gates + j);
-    f.store(gates + stride + j);
-    g.store(gates + 2 * stride + j);
-    o.store(gates + 3 * stride + j);
-  };
   for (int64_t j = 0; j < F; j += V) {
     const Gates<A> gate = activated<A>([&](int k) { return normed(k, j); });
     const Vec<A> of_c = hyperlstm::tanh<A>(scale_shift(raw + j, norms.c_weight + j, norms.c_bias + j));
-    write_gates(j, gate.i, gate.f, gate.g, gate.o);
+    store_gates(gates, stride, j, {gate.i, gate.f, gate.g, gate.o});
     of_c.store(squashed + j);
     (load(dh + j, std::min(V, F - j)) * gate.o * (Vec<A>(A(1)) - of_c * of_c)).store(d_cell + j);
   }
@@ -271,7 +269,7 @@ void normed_cell_gradient(
     const GateGradients<A> d(
         {kept(0), kept(1), kept(2), kept(3)}, mask.factors(j, m), load(dh + j, m),
         load(dc + j, m) + Vec<A>::loadu(d_cell + j), load(c_before + j, m), Vec<A>::loadu(squashed + j));
-    write_gates(j, d.i, d.f, d.g, d.o);
+    store_gates(gates, stride, j, {d.i, d.f, d.g, d.o});
     store(dc + j, d.c_before, m);
   }
   norm_gradient<kGates>(gates, y, rstd, norms.weight, d_norms.weight, d_norms.bias, y, stride, F);
