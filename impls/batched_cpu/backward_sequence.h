@@ -3,11 +3,10 @@
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 
 #include "backward_sweep.h"
+#include "chunk_products.h"
 #include "recompute.h"
-#include "weight_gradients.h"
 
 namespace hyperlstm {
 
@@ -22,6 +21,8 @@ struct Past {
 
 template <class T, class A = Acc<T>>
 class SequenceBackward {
+  using ChunkProducts = std::conditional_t<std::is_same_v<T, A>, OwnProducts<A>, TorchProducts>;
+
  public:
   // wanted: which of params want a gradient. carried [B, *]: on entry the gradients of each row's last state, on return
   // those of its start. d_x [N, I] is written, if given.
@@ -51,7 +52,14 @@ class SequenceBackward {
       forward_packing_.emplace(params_, false, false, few(size_, B_));
     }
     packing_.emplace(params_, true, !has_v_, few(size_, B_));
-    for (size_t i = bounds.size(); i-- > 1;) chunk(bounds[i - 1], bounds[i]);
+    Part part = this->part(bounds.end()[-2], bounds.back());
+    ChunkProducts products(params_, part.values, d_x_.has_value());
+    for (size_t i = bounds.size() - 1; i > 1; --i) {
+      Part next = this->part(bounds[i - 2], bounds[i - 1]);
+      chunk(part, products, &next.values);
+      part = std::move(next);
+    }
+    chunk(part, products, nullptr);
     sums_.add_to(totals_);
     return std::move(totals_);
   }
@@ -84,22 +92,36 @@ class SequenceBackward {
     return at::cat(parts);
   }
 
-  void chunk(int64_t begin, int64_t end) {
-    const int64_t first_token = this->begin(begin), N = this->begin(end) - first_token, H4 = 4 * size_.H;
-    const auto steps = [&](const at::Tensor& x) { return x.slice(0, first_token, first_token + N); };
-    const at::Tensor x = steps(past_.x), h = before(0, begin, end), c = before(1, begin, end);
-    const at::Tensor h_hat = before(2, begin, end), c_hat = before(3, begin, end);
-    const at::Tensor h_hat_after = steps(past_.trajectory[2]);
+  // A chunk's part of the past, [n, *].
+  struct Part {
+    int64_t begin, end, first_token, N;
+    Tensors values;  // x, h and h_hat before each step, and h_hat after it
+    at::Tensor c, c_hat;
+  };
+  enum Value { kX, kH, kHHat, kHHatAfter };
+
+  Part part(int64_t begin, int64_t end) const {
+    const int64_t first_token = this->begin(begin), N = this->begin(end) - first_token;
+    Tensors values{
+        past_.x.slice(0, first_token, first_token + N), before(0, begin, end), before(2, begin, end),
+        past_.trajectory[2].slice(0, first_token, first_token + N)};
+    return {begin, end, first_token, N, std::move(values), before(1, begin, end), before(3, begin, end)};
+  }
+
+  void chunk(const Part& part, ChunkProducts& products, const Tensors* next) {
+    const auto& [begin, end, first_token, N, values, c, c_hat] = part;
+    const auto steps = [first = first_token, n = N](const at::Tensor& x) { return x.slice(0, first, first + n); };
     if (past_.residuals) residuals_ = steps(*past_.residuals);
     const Residuals<T> left{residuals_.mutable_data_ptr<T>(), residuals_.size(1), has_v_};
     if (!past_.residuals) {
       recompute<T>(
-          **forward_packing_, forward_packing_->stored(), size_, N, data<T>(x), data<T>(h), data<T>(h_hat), left);
+          **forward_packing_, forward_packing_->stored(), size_, N, data<T>(values[kX]), data<T>(values[kH]),
+          data<T>(values[kHHat]), left);
     }
     const ChunkArrays<T> chunk{
         left,
-        data<T>(x),
-        data<T>(h_hat_after),
+        data<T>(values[kX]),
+        data<T>(values[kHHatAfter]),
         data<A>(c),
         data<A>(steps(past_.trajectory[1])),
         data<A>(c_hat),
@@ -114,27 +136,25 @@ class SequenceBackward {
       packing_.reset();
       forward_packing_.reset();
     }
-    const bool first = totals_.empty();
-    if (first) make_totals(N);
+    const bool fresh = totals_.empty();
+    if (fresh) make_totals(N);
+    const auto rows = [n = N](const at::Tensor& x) { return x.slice(0, 0, n); };
+    const at::Tensor du = rows(d_uh_).slice(1, 0, 4 * size_.H), da = rows(d_uh_).slice(1, 4 * size_.H);
+    const at::Tensor dv = rows(dv_);
+    if (d_x_) products.input(dv, da, steps(*d_x_));
+    products.run(
+        {sums(du, {{kWeightH, kH}}), sums(dv, {{kWeightX, kX}}), sums(rows(dz_), {{kZWeight, kHHatAfter}}),
+         sums(da, {{kHyperWeightX, kX}, {kHyperWeightH, kH}, {kHyperWeightS, kHHat}})},
+        values, fresh, next);
+  }
 
-    const auto rows = [&](const at::Tensor& x) { return x.slice(0, 0, N); };
-    const at::Tensor du = rows(d_uh_).slice(1, 0, H4), da = rows(d_uh_).slice(1, H4), dv = rows(dv_);
-    std::vector<Product> products;
-    const auto sum = [&](Param param, const at::Tensor& d, const at::Tensor& values) {
-      if (totals_[param]) products.push_back({*totals_[param], d, values});
-    };
-    sum(kWeightX, dv, x);
-    sum(kWeightH, du, h);
-    sum(kHyperWeightX, da, x);
-    sum(kHyperWeightH, da, h);
-    sum(kHyperWeightS, da, h_hat);
-    sum(kZWeight, rows(dz_), h_hat_after);
-    add_products<T>(products, first);
-    if (d_x_) {
-      at::Tensor d_x = steps(*d_x_);
-      at::mm_out(d_x, dv, params_[kWeightX].flatten(0, 1));
-      d_x.addmm_(da, params_[kHyperWeightX].flatten(0, 1));
+  // The products of d with values, for those parameters that want a gradient.
+  Products sums(const at::Tensor& d, const std::vector<std::pair<Param, Value>>& of) const {
+    Products products{d, {}};
+    for (const auto& [param, value] : of) {
+      if (totals_[param]) products.totals.push_back({*totals_[param], value});
     }
+    return products;
   }
 
   Mask<A> mask(int64_t token) const {

@@ -100,13 +100,6 @@ struct Left {
   Left from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
 };
 
-// What a product fetches in passing: at each number of K `step` numbers further from `from` on.
-template <class A>
-struct Ahead {
-  const A* from;
-  int64_t step;
-};
-
 // Where a product goes: rows `stride` apart, whose numbers it is added to or, if not `add`, replaces.
 template <class A>
 struct Into {
@@ -117,23 +110,32 @@ struct Into {
   Into from(int64_t r, int64_t column) const { return {numbers + r * stride + column, stride, add}; }
 };
 
-// into [R, N, lanes] of a [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers.
-template <class A, int R, int N>
-inline void multiply_vectors(Left<A> a, const A* panel, Ahead<A> ahead, int64_t K, Into<A> into) {
+// into [R, N, lanes] of a [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers. For every
+// two numbers of K the next kFetched cache lines from `ahead` on are fetched.
+template <class A, int R, int N, int kFetched>
+inline void multiply_vectors(Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   constexpr int64_t V = kLanes<A>;
   Vec<A> sum[R][N];
-  for (int64_t d = 0; d < K; ++d, panel += kPanel<A>) {
-    __builtin_prefetch(ahead.from + d * ahead.step);
+  const auto add = [&](const A* numbers, const A* weights) C10_ALWAYS_INLINE_ATTRIBUTE {
     Vec<A> w[N];
 #pragma GCC unroll 4
-    for (int k = 0; k < N; ++k) w[k] = Vec<A>::loadu(panel + k * V);
+    for (int k = 0; k < N; ++k) w[k] = Vec<A>::loadu(weights + k * V);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const Vec<A> x(a.numbers[r * a.row + d * a.depth]);
+      const Vec<A> x(numbers[r * a.row]);
 #pragma GCC unroll 4
       for (int k = 0; k < N; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
     }
+  };
+  // Two numbers of K at a time: the loop's other instructions take time where another thread shares the core.
+  int64_t d = 0;
+  for (; d + 2 <= K; d += 2, a.numbers += 2 * a.depth, panel += 2 * kPanel<A>) {
+#pragma GCC unroll 2
+    for (int line = 0; line < kFetched; ++line, ahead += kLine<A>) __builtin_prefetch(ahead);
+    add(a.numbers, panel);
+    add(a.numbers + a.depth, panel + kPanel<A>);
   }
+  if (d < K) add(a.numbers, panel);
   if (into.add) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -151,40 +153,49 @@ inline void multiply_vectors(Left<A> a, const A* panel, Ahead<A> ahead, int64_t 
 }
 
 // The same with all vectors of a panel, as many at a time as the registers have room for.
-template <class A, int R>
-inline void multiply_tile(Left<A> a, const A* panel, Ahead<A> ahead, int64_t K, Into<A> into) {
+template <class A, int R, int kFetched>
+inline void multiply_tile(Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   if constexpr (R * kGates <= kTileSums) {
-    multiply_vectors<A, R, kGates>(a, panel, {ahead.from, std::min(ahead.step, kLine<A>)}, K, into);
+    multiply_vectors<A, R, kGates, kFetched == 0 ? 0 : 2>(a, panel, ahead, K, into);
   } else {
     constexpr int N = kGates / 2;
-    const int64_t step = ahead.step / 2, column = N * kLanes<A>;
-    multiply_vectors<A, R, N>(a, panel, {ahead.from, step}, K, into);
-    multiply_vectors<A, R, N>(a, panel + column, {ahead.from + K * step, step}, K, into.from(0, column));
+    constexpr int64_t column = N * kLanes<A>;
+    multiply_vectors<A, R, N, kFetched>(a, panel, ahead, K, into);
+    ahead += K / 2 * kFetched * kLine<A>;
+    multiply_vectors<A, R, N, kFetched>(a, panel + column, ahead, K, into.from(0, column));
   }
 }
 
-template <class A, int R = kTileRows>
-inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, Ahead<A> ahead, int64_t K, Into<A> into) {
+template <class A, int kFetched, int R = kTileRows>
+inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   if constexpr (R > 0) {
-    if (rows == R) return multiply_tile<A, R>(a, panel, ahead, K, into);
-    multiply_rows<A, R - 1>(rows, a, panel, ahead, K, into);
+    if (rows == R) return multiply_tile<A, R, kFetched>(a, panel, ahead, K, into);
+    multiply_rows<A, kFetched, R - 1>(rows, a, panel, ahead, K, into);
   }
 }
 
-// into [rows, 4, lanes] of a [rows, K] times one panel.
+// into [rows, 4, lanes] of a [rows, K] times one panel. Where `fetch`, what comes after each part of the panel is
+// fetched, since weights come from afar: a cache line for each number of K by a tile, or two by a single one. A fetch
+// past the end does nothing.
 template <class A>
-void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into) {
+void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into, bool fetch = true) {
   const int64_t tiles = ceil_div(rows, kTileRows);
-  // The part of the panel that is next is fetched by all tiles together; a fetch past the end does nothing.
-  const int64_t step = std::clamp(ceil_div(kPanel<A>, tiles), kLine<A>, 2 * kLine<A>);
   for (int64_t d = 0; d < K; d += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, K - d);
+    const A *const right = panel + d * kPanel<A>, *const next = right + depth * kPanel<A>;
     for (int64_t i = 0; i < tiles; ++i) {
       // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
-      const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
-      const A* right = panel + d * kPanel<A>;
-      const Ahead<A> ahead{right + depth * kPanel<A> + i * depth * step, step};
-      multiply_rows<A>(end - begin, a.from(begin, d), right, ahead, depth, into.from(begin, 0));
+      const int64_t begin = rows * i / tiles, n = rows * (i + 1) / tiles - begin;
+      const A* const ahead = next + i * depth * kLine<A>;
+      const Left<A> left = a.from(begin, d);
+      const Into<A> to = into.from(begin, 0);
+      if (!fetch) {
+        multiply_rows<A, 0>(n, left, right, ahead, depth, to);
+      } else if (tiles == 1) {
+        multiply_rows<A, 2>(n, left, right, ahead, depth, to);
+      } else {
+        multiply_rows<A, 1>(n, left, right, ahead, depth, to);
+      }
     }
     into.add = true;
   }
@@ -192,15 +203,16 @@ void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into) 
 
 // The same of a panel of which only the first `columns` are there; tile holds `rows` panels.
 template <class A>
-void multiply_columns(int64_t rows, int64_t columns, Left<A> a, const A* panel, int64_t K, Into<A> into, A* tile) {
+void multiply_columns(
+    int64_t rows, int64_t columns, Left<A> a, const A* panel, int64_t K, Into<A> into, A* tile, bool fetch = true) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   if (into.add) {  // only when all is summed, too late to wait for what is not in the L1 cache
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t j = 0; j < columns; j += kLine<A>) __builtin_prefetch(into.from(r, j).numbers);
     }
   }
-  if (columns == P) return multiply(rows, a, panel, K, into);
-  multiply<A>(rows, a, panel, K, {tile, P, false});
+  if (columns == P) return multiply(rows, a, panel, K, into, fetch);
+  multiply<A>(rows, a, panel, K, {tile, P, false}, fetch);
   for (int64_t r = 0; r < rows; ++r) {
     A* const to = into.numbers + r * into.stride;
     for (int64_t j = 0; j < columns; j += V) {

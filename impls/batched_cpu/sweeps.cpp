@@ -151,12 +151,14 @@ Totals backward(
   return totals;
 }
 
-// total [F, G] += d^T values for each of them, d [N, F] and values [N, G]; total in the accumulation type.
-void add_all(const Tensors& totals, const Tensors& ds, const Tensors& values) {
-  DISPATCH(ds[0].scalar_type(), "add_products", [&] {
-    std::vector<Product> products;
-    for (size_t i = 0; i < totals.size(); ++i) products.push_back({totals[i], ds[i], values[i]});
-    add_products<scalar_t>(products, false);
+// total [F, G] += d^T values, d [N, F] and values [N, G].
+void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values) {
+  DISPATCH(d.scalar_type(), "add_product", [&] {
+    if constexpr (std::is_same_v<scalar_t, Acc<scalar_t>>) {
+      OwnProducts<scalar_t>({}, {values}, false).run({{d, {{total, 0}}}}, {values}, false, nullptr);
+    } else {
+      TorchProducts({}, {}, false).run({{d, {{total, 0}}}}, {values}, false, nullptr);
+    }
   });
 }
 
@@ -193,7 +195,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       },
       py::arg("sizes"), py::arg("B"), py::arg("threads"));
   m.def("in_parallel_region", &in_parallel_region, Release(), py::arg("call"));
-  m.def("add_products", &add_all, Release(), py::arg("totals"), py::arg("ds"), py::arg("values"));
+  m.def("add_product", &add_product, Release(), py::arg("total"), py::arg("d"), py::arg("values"));
 }
 
 }  // namespace hyperlstm

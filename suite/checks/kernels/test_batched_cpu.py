@@ -156,7 +156,7 @@ def test_weight_gradients_are_exact_on_whole_numbers_whatever_the_strides(
     whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (G, N), (F, G))]
     d, values, total = whole[0][:, 1:-1], whole[1].T, whole[2]
     expected = total + d.T @ values
-    build.library().add_products([total], [d], [values])
+    build.library().add_product(total, d, values)
     assert torch.equal(total, expected)
 
 
@@ -164,7 +164,7 @@ def test_weight_gradients_are_exact_on_whole_numbers_whatever_the_strides(
 def test_weight_gradients_round_less_than_one_long_sum() -> None:
     d, values = torch.randn(4096, 16), torch.randn(4096, 24)
     exact, total, long_sum = d.double().T @ values.double(), torch.zeros(16, 24), torch.zeros(16, 24)
-    build.library().add_products([total], [d], [values])
+    build.library().add_product(total, d, values)
     for d_n, value in zip(d, values, strict=True):
         long_sum.addr_(d_n, value)
     assert (total - exact).norm() < (long_sum - exact).norm() / 2
