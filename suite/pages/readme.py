@@ -46,6 +46,8 @@ def ladder(can: pd.DataFrame, timed: pd.DataFrame) -> Sheet:
 
 def outcome(rows: pd.DataFrame, implementation: str, asked: str) -> str:
     """Return yes where every check passed, on whichever machine it ran; else the worst word, or "not run"."""
+    if rows.empty:
+        return "not run"
     found = rows[(rows["implementation"] == implementation) & rows["capability"].str.startswith(asked)]
     words = set(found.loc[found["outcome"] != "not run", "outcome"])
     return next((word for word in ("FAIL", "no") if word in words), "yes" if words else "not run")

@@ -204,6 +204,13 @@ def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, mon
         readme.write_readmes(tmp_path)
 
 
+def test_the_ladder_stands_where_nothing_but_the_benchmark_ran(tmp_path: Path) -> None:
+    table("bench").replace(tmp_path / "some-machine", made("batched", 0.1))
+    ladder = readme.parts(tmp_path)["ladder"][0]
+    assert isinstance(ladder, Sheet)
+    assert {line["second derivative"] for line in ladder.words()} == {"not run"}
+
+
 #: A new table has rows from its first verification on.
 FILLED = [name for name in TABLES if any(RESULTS.glob(f"*/{name}.csv"))]
 
