@@ -4,6 +4,9 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
+#include <array>
+
 #include "backward_sweep.h"
 #include "chunk_products.h"
 #include "recompute.h"
@@ -53,7 +56,7 @@ class SequenceBackward {
     }
     packing_.emplace(params_, true, !has_v_, few(size_, B_));
     Part part = this->part(bounds.end()[-2], bounds.back());
-    ChunkProducts products(params_, part.values, d_x_.has_value());
+    ChunkProducts products(params_, part.values, needed(), d_x_.has_value());
     for (size_t i = bounds.size() - 1; i > 1; --i) {
       Part next = this->part(bounds[i - 2], bounds[i - 1]);
       chunk(part, products, &next.values);
@@ -98,7 +101,25 @@ class SequenceBackward {
     Tensors values;  // x, h and h_hat before each step, and h_hat after it
     at::Tensor c, c_hat;
   };
-  enum Value { kX, kH, kHHat, kHHatAfter };
+  enum Value { kX, kH, kHHat, kHHatAfter, kValues };
+  enum Delta { kDu, kDv, kDa, kDz, kDeltas };
+
+  // The gradient of a parameter that is a sum of products: of which delta with which value.
+  struct Term {
+    Param param;
+    Delta delta;
+    Value value;
+  };
+  static constexpr std::array kTerms{Term{kWeightX, kDv, kX},         Term{kWeightH, kDu, kH},
+                                     Term{kHyperWeightX, kDa, kX},    Term{kHyperWeightH, kDa, kH},
+                                     Term{kHyperWeightS, kDa, kHHat}, Term{kZWeight, kDz, kHHatAfter}};
+
+  // Which values a gradient that is wanted needs.
+  std::vector<bool> needed() const {
+    std::vector<bool> found(kValues);
+    for (const Term& term : kTerms) found[term.value] = found[term.value] || wanted_[term.param];
+    return found;
+  }
 
   Part part(int64_t begin, int64_t end) const {
     const int64_t first_token = this->begin(begin), N = this->begin(end) - first_token;
@@ -139,22 +160,17 @@ class SequenceBackward {
     const bool fresh = totals_.empty();
     if (fresh) make_totals(N);
     const auto rows = [n = N](const at::Tensor& x) { return x.slice(0, 0, n); };
-    const at::Tensor du = rows(d_uh_).slice(1, 0, 4 * size_.H), da = rows(d_uh_).slice(1, 4 * size_.H);
-    const at::Tensor dv = rows(dv_);
-    if (d_x_) products.input(dv, da, steps(*d_x_));
-    products.run(
-        {sums(du, {{kWeightH, kH}}), sums(dv, {{kWeightX, kX}}), sums(rows(dz_), {{kZWeight, kHHatAfter}}),
-         sums(da, {{kHyperWeightX, kX}, {kHyperWeightH, kH}, {kHyperWeightS, kHHat}})},
-        values, fresh, next);
-  }
-
-  // The products of d with values, for those parameters that want a gradient.
-  Products sums(const at::Tensor& d, const std::vector<std::pair<Param, Value>>& of) const {
-    Products products{d, {}};
-    for (const auto& [param, value] : of) {
-      if (totals_[param]) products.totals.push_back({*totals_[param], value});
+    const int64_t H4 = 4 * size_.H;
+    std::vector<Products> sums(kDeltas);
+    sums[kDu].d = rows(d_uh_).slice(1, 0, H4);
+    sums[kDv].d = rows(dv_);
+    sums[kDa].d = rows(d_uh_).slice(1, H4);
+    sums[kDz].d = rows(dz_);
+    for (const auto& [param, delta, value] : kTerms) {
+      if (totals_[param]) sums[delta].totals.push_back({*totals_[param], value});
     }
-    return products;
+    if (d_x_) products.input(sums[kDv].d, sums[kDa].d, steps(*d_x_));
+    products.run(sums, values, fresh, next);
   }
 
   Mask<A> mask(int64_t token) const {
@@ -169,20 +185,12 @@ class SequenceBackward {
       if (!wanted_[i]) continue;
       at::Tensor total = at::empty(params_[i].sizes(), params_[i].options().dtype(c10::CppTypeToScalarType<A>::value));
       expect_writes(total.mutable_data_ptr<A>(), total.numel());
-      totals_[i] = is_product(static_cast<Param>(i)) && N > 0 ? total : total.zero_();
+      totals_[i] = is_product(i) && N > 0 ? total : total.zero_();
     }
   }
 
-  static bool is_product(Param param) {
-    switch (param) {
-      case kWeightX:
-      case kWeightH:
-      case kHyperWeightX:
-      case kHyperWeightH:
-      case kHyperWeightS:
-      case kZWeight: return true;
-      default: return false;
-    }
+  static bool is_product(size_t i) {  // of params
+    return std::any_of(kTerms.begin(), kTerms.end(), [=](const Term& term) { return term.param == i; });
   }
 
   template <class U>

@@ -19,12 +19,14 @@ constexpr int64_t kLeastOfThread = 1 << 18;
 template <class A>
 class OwnProducts {
  public:
-  // values: those of the chunk that comes first. d_x: whether the gradient of x is wanted.
-  OwnProducts(const Tensors& params, const Tensors& values, bool d_x) {
+  // values: those of the chunk that comes first; needed: which of a chunk's are multiplied. d_x: whether the gradient
+  // of x is wanted.
+  OwnProducts(const Tensors& params, const Tensors& values, std::vector<bool> needed, bool d_x)
+      : needed_(std::move(needed)) {
     std::vector<Job> jobs;
     if (d_x) input_.emplace(params, jobs);
-    packed_ = std::make_unique<PackedValues<A>>(values, jobs);
-    for_shares(jobs, 1 << 15);
+    packed_ = std::make_unique<PackedValues<A>>(values, needed_, jobs);
+    for_shares(jobs, kLeastToPack);
   }
 
   // Adds all products of a chunk to their totals, or, where `fresh`, writes those; next: values of the next chunk.
@@ -32,7 +34,7 @@ class OwnProducts {
     for (const Products& some : products) {
       if (!some.totals.empty()) jobs_.push_back(sum_job<A>(some, values, *packed_, fresh));
     }
-    auto packed = next == nullptr ? nullptr : std::make_unique<PackedValues<A>>(*next, jobs_);
+    auto packed = next == nullptr ? nullptr : std::make_unique<PackedValues<A>>(*next, needed_, jobs_);
     for_shares(jobs_, kLeastOfThread);
     jobs_.clear();
     packed_ = std::move(packed);
@@ -44,6 +46,7 @@ class OwnProducts {
   }
 
  private:
+  const std::vector<bool> needed_;
   std::unique_ptr<PackedValues<A>> packed_;
   std::optional<InputGradient<A>> input_;
   std::vector<Job> jobs_;
@@ -52,7 +55,7 @@ class OwnProducts {
 // In half precision by torch's products, since CPUs have instructions for those.
 class TorchProducts {
  public:
-  TorchProducts(const Tensors& params, const Tensors&, bool) : params_(params) {}
+  TorchProducts(const Tensors& params, const Tensors&, const std::vector<bool>&, bool) : params_(params) {}
 
   void run(const std::vector<Products>& products, const Tensors& values, bool fresh, const Tensors*) {
     for (const auto& [d, totals] : products) {

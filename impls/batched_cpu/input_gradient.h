@@ -37,12 +37,9 @@ class InputGradient {
 
  private:
   A* pack(const at::Tensor& weight, int64_t K, std::vector<Job>& jobs) {
-    const int64_t I = size_.I, columns = panels<A>(I, false);
-    A* const to = scratch_.empty<A>(columns * K * kPanel<A>);
-    const A* const from = weight.const_data_ptr<A>();
-    jobs.push_back({columns, K * kPanel<A>, [=](int64_t begin, int64_t end) {
-                      pack_panels<A>(from, {0, 1, I}, K, I, false, to, begin, end);
-                    }});
+    const int64_t I = size_.I;
+    A* const to = scratch_.empty<A>(panels<A>(I, false) * K * kPanel<A>);
+    jobs.push_back(pack_job<A>(weight.const_data_ptr<A>(), {0, 1, I}, K, I, false, to));
     return to;
   }
 

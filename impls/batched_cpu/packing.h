@@ -95,6 +95,18 @@ int64_t z_stride(int64_t Z) {
   return panels<A>(12 * Z, false) * kPanel<A>;
 }
 
+// Numbers whose packing is worth a thread.
+constexpr int64_t kLeastToPack = 1 << 15;
+
+// Packs all panels of source, see pack_panels; cost: that of a number.
+template <class T>
+Job pack_job(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t cost = 1) {
+  using A = Acc<T>;
+  return {panels<A>(units, gates), cost * K * kPanel<A>, [=](int64_t begin, int64_t end) {
+            pack_panels<T>(source, at, K, units, gates, to, begin, end);
+          }};
+}
+
 // Owns what a Packed points to, as tensors, so that memory is torch's own.
 template <class T, class A = Acc<T>>
 class Packing {
@@ -130,7 +142,7 @@ class Packing {
       packed_.hyper_weight_s = matrix(data(kHyperWeightS), {S * S, S, 1}, S, S, true);
       packed_.hyper_bias = rows(data(kHyperBias), 4, S);
     }
-    for_shares(jobs_, 1 << 15);
+    for_shares(jobs_, kLeastToPack);
     jobs_.clear();
   }
 
@@ -149,9 +161,7 @@ class Packing {
     owned_.push_back(at::empty({panels<A>(units, gates) * K * kPanel<A>}, options()));
     A* to = owned_.back().mutable_data_ptr<A>();
     expect_writes(to, owned_.back().numel());
-    jobs_.push_back({panels<A>(units, gates), K * kPanel<A>, [=](int64_t begin, int64_t end) {
-                       pack_panels<T>(source, at, K, units, gates, to, begin, end);
-                     }});
+    jobs_.push_back(pack_job<T>(source, at, K, units, gates, to));
     return to;
   }
 

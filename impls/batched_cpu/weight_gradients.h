@@ -77,8 +77,10 @@ class GradientRows {
     }
   }
 
-  // total[first + r] += the sum over `depth` rows from n on of left_ values[n]. All tiles of rows take a part of a
-  // panel while it is in the L1 cache.
+  // total[first + r] += the sum over `depth` rows from n on of left_ values[n]. The tiles of a gathered block take a
+  // part of a panel together, while it is in the L1 cache. Where there is little to multiply for all that is written, a
+  // tile takes all columns before the next, so that totals are read and written in the order in which they lie in
+  // memory.
   void group(const Target<A>& target, int64_t first, int64_t rows, int64_t n, int64_t depth) {
     const int64_t G = target.G, most = depth < kDeep ? kTileRows : kGathered;
     for (int64_t r = 0; r < rows; r += most) {
@@ -100,20 +102,19 @@ class GradientRows {
   A *left_, *tile_;
 };
 
-// Values [N, G] of a chunk, each packed as the right factor of products. They are there once the jobs have been run.
+// Values [N, G] of a chunk, those that are `needed` packed as right factors of products. They are there once the jobs
+// have been run.
 template <class A>
 class PackedValues {
  public:
   // Adds to jobs.
-  PackedValues(const Tensors& values, std::vector<Job>& jobs) : N_(values[0].size(0)) {
-    for (const at::Tensor& x : values) {
-      const int64_t width = x.size(1), columns = panels<A>(width, false);
-      A* const to = scratch_.empty<A>(columns * N_ * kPanel<A>);
-      packed_.push_back(to);
-      jobs.push_back({columns, 8 * N_ * kPanel<A>, [x, width, to](int64_t begin, int64_t end) {
-                        const Columns at{0, x.stride(1), x.stride(0)};
-                        pack_panels<A>(x.const_data_ptr<A>(), at, x.size(0), width, false, to, begin, end);
-                      }});
+  PackedValues(const Tensors& values, const std::vector<bool>& needed, std::vector<Job>& jobs) : N_(values[0].size(0)) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const at::Tensor& x = values[i];
+      packed_.push_back(needed[i] ? scratch_.empty<A>(panels<A>(x.size(1), false) * N_ * kPanel<A>) : nullptr);
+      if (!needed[i]) continue;
+      const Columns at{0, x.stride(1), x.stride(0)};
+      jobs.push_back(pack_job<A>(x.const_data_ptr<A>(), at, N_, x.size(1), false, packed_[i], kCostOfValue));
     }
   }
 
@@ -121,9 +122,12 @@ class PackedValues {
   const A* operator[](size_t i) const { return packed_[i]; }
 
  private:
+  // Of packing a number, in multiply-adds.
+  static constexpr int64_t kCostOfValue = 8;
+
   const int64_t N_;
   Scratch scratch_;
-  std::vector<const A*> packed_;
+  std::vector<A*> packed_;
 };
 
 // Gradients with a factor d [N, F] in common, whose rows are contiguous. To each total, contiguous and of F G numbers,
