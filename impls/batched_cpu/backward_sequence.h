@@ -22,6 +22,11 @@ struct Past {
   Steps steps;
 };
 
+// What the sweep of a chunk writes, see DeltaArrays.
+struct Deltas {
+  at::Tensor d_uh, dv, dz;
+};
+
 template <class T, class A = Acc<T>>
 class SequenceBackward {
   using ChunkProducts = std::conditional_t<std::is_same_v<T, A>, OwnProducts<A>, TorchProducts>;
@@ -47,22 +52,19 @@ class SequenceBackward {
     const int64_t H = size_.H, S = size_.S;
     int64_t most = 0;
     for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, begin(bounds[i]) - begin(bounds[i - 1]));
-    d_uh_ = array(most, 4 * H + 4 * S);
-    dv_ = array(most, 4 * H);
-    dz_ = array(most, 12 * size_.Z);
+    for (int i = 0; i < std::min<int>(ChunkProducts::kChunks, bounds.size() - 1); ++i) {
+      deltas_[i] = {array(most, 4 * H + 4 * S), array(most, 4 * H), array(most, 12 * size_.Z)};
+    }
     if (!past_.residuals) {
       residuals_ = array(most, Residuals<T>::width(size_, false));
       forward_packing_.emplace(params_, false, false, few(size_, B_));
     }
     packing_.emplace(params_, true, !has_v_, few(size_, B_));
-    Part part = this->part(bounds.end()[-2], bounds.back());
-    ChunkProducts products(params_, part.values, needed(), d_x_.has_value());
-    for (size_t i = bounds.size() - 1; i > 1; --i) {
-      Part next = this->part(bounds[i - 2], bounds[i - 1]);
-      chunk(part, products, &next.values);
-      part = std::move(next);
+    ChunkProducts products(params_, needed(), d_x_.has_value());
+    for (size_t i = bounds.size() - 1; i > 0; --i) {
+      chunk(part(bounds[i - 1], bounds[i]), deltas_[(i - 1) % ChunkProducts::kChunks], products);
     }
-    chunk(part, products, nullptr);
+    products.finish();
     sums_.add_to(totals_);
     return std::move(totals_);
   }
@@ -129,7 +131,7 @@ class SequenceBackward {
     return {begin, end, first_token, N, std::move(values), before(1, begin, end), before(3, begin, end)};
   }
 
-  void chunk(const Part& part, ChunkProducts& products, const Tensors* next) {
+  void chunk(const Part& part, const Deltas& d, ChunkProducts& products) {
     const auto& [begin, end, first_token, N, values, c, c_hat] = part;
     const auto steps = [first = first_token, n = N](const at::Tensor& x) { return x.slice(0, first, first + n); };
     if (past_.residuals) residuals_ = steps(*past_.residuals);
@@ -149,9 +151,9 @@ class SequenceBackward {
         data<A>(steps(past_.trajectory[3])),
         data<T>(steps(d_out_)),
         mask(first_token)};
-    const DeltaArrays<T> deltas{d_uh_.mutable_data_ptr<T>(), dv_.mutable_data_ptr<T>(), dz_.mutable_data_ptr<T>()};
+    const DeltaArrays<T> deltas{d.d_uh.mutable_data_ptr<T>(), d.dv.mutable_data_ptr<T>(), d.dz.mutable_data_ptr<T>()};
     BackwardSweep<T>(**packing_, packing_->stored(), size_, past_.steps.part(begin, end), B_, chunk, deltas, carried_)
-        .run(splitting_, sums_);
+        .run(splitting_, sums_, products.during(values));
     sums_.collect();
     if (begin == 0) {  // before there are totals, where there is but one chunk
       packing_.reset();
@@ -162,15 +164,15 @@ class SequenceBackward {
     const auto rows = [n = N](const at::Tensor& x) { return x.slice(0, 0, n); };
     const int64_t H4 = 4 * size_.H;
     std::vector<Products> sums(kDeltas);
-    sums[kDu].d = rows(d_uh_).slice(1, 0, H4);
-    sums[kDv].d = rows(dv_);
-    sums[kDa].d = rows(d_uh_).slice(1, H4);
-    sums[kDz].d = rows(dz_);
+    sums[kDu].d = rows(d.d_uh).slice(1, 0, H4);
+    sums[kDv].d = rows(d.dv);
+    sums[kDa].d = rows(d.d_uh).slice(1, H4);
+    sums[kDz].d = rows(d.dz);
     for (const auto& [param, delta, value] : kTerms) {
       if (totals_[param]) sums[delta].totals.push_back({*totals_[param], value});
     }
+    products.sum(sums, values, fresh);
     if (d_x_) products.input(sums[kDv].d, sums[kDa].d, steps(*d_x_));
-    products.run(sums, values, fresh, next);
   }
 
   Mask<A> mask(int64_t token) const {
@@ -210,7 +212,8 @@ class SequenceBackward {
   const bool has_v_;
   std::optional<Packing<T>> packing_, forward_packing_;
   SequenceSums<A> sums_;
-  at::Tensor d_uh_, dv_, dz_, residuals_;  // of one chunk
+  std::array<Deltas, ChunkProducts::kChunks> deltas_;
+  at::Tensor residuals_;  // of one chunk
   Totals totals_;
 };
 

@@ -44,15 +44,16 @@ class BackwardSweep {
       DeltaArrays<T> to, Carried<A> carried)
       : p_(p), stored_(stored), size_(size), steps_(steps), B_(B), chunk_(chunk), to_(to), carried_(carried) {}
 
-  // Each thread adds to its own share of sums.
-  void run(const Splitting& splitting, const SequenceSums<A>& sums) {
+  // Each thread adds to its own share of sums. Threads that have nothing to do here do the other jobs.
+  void run(const Splitting& splitting, const SequenceSums<A>& sums, const Jobs& others) {
     const int64_t threads = splitting.threads();
     Scratch scratch;
     dz_parts_ = scratch.empty<A>(threads * B_ * 12 * size_.Z);
     if (p_.norms) y_ = scratch.zeros<A>(threads * kArgumentsKept * kGroup * kGates * padded<A>(size_.H));
     if (!std::is_same_v<T, A>) d_uh_ = scratch.empty<A>(kStepsKept * B_ * (4 * size_.H + 4 * size_.S));
     splitting.run(
-        size_, steps_, [&](const Member& member) { return Share(*this, member, sums.of_share(member.thread)); });
+        size_, steps_, [&](const Member& member) { return Share(*this, member, sums.of_share(member.thread)); },
+        others);
   }
 
  private:

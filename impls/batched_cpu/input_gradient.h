@@ -4,10 +4,10 @@
 #include <array>
 #include <vector>
 
+#include "jobs.h"
 #include "memory.h"
 #include "packing.h"
 #include "product.h"
-#include "threads.h"
 
 namespace hyperlstm {
 
@@ -16,7 +16,7 @@ template <class A>
 class InputGradient {
  public:
   // Adds to jobs those that pack the weights, which have to be run first.
-  InputGradient(const Tensors& params, std::vector<Job>& jobs) : size_(sizes(params)) {
+  InputGradient(const Tensors& params, Jobs& jobs) : size_(sizes(params)) {
     weight_x_ = pack(params[kWeightX], 4 * size_.H, jobs);
     hyper_weight_x_ = pack(params[kHyperWeightX], 4 * size_.S, jobs);
   }
@@ -25,18 +25,19 @@ class InputGradient {
   Job job(const at::Tensor& dv, const at::Tensor& da, const at::Tensor& d_x) const {
     const auto [H, S, Z, I] = size_;
     const int64_t cost = panels<A>(I, false) * kPanel<A> * 4 * (H + S);
-    return {dv.size(0), cost, [this, dv, da, d_x](int64_t begin, int64_t end) {
-              for (int64_t r = begin; r < end; r += kRowBlock) {
-                const int64_t n = std::min(kRowBlock, end - r);
-                A* const to = d_x.mutable_data_ptr<A>() + r * size_.I;
-                add(dv, r, n, weight_x_, {to, size_.I, false});
-                add(da, r, n, hyper_weight_x_, {to, size_.I, true});
-              }
-            }};
+    const auto run = [this, dv, da, d_x](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; r += kRowBlock) {
+        const int64_t n = std::min(kRowBlock, end - r);
+        A* const to = d_x.mutable_data_ptr<A>() + r * size_.I;
+        add(dv, r, n, weight_x_, {to, size_.I, false});
+        add(da, r, n, hyper_weight_x_, {to, size_.I, true});
+      }
+    };
+    return {dv.size(0), cost, run, kRowBlock};
   }
 
  private:
-  A* pack(const at::Tensor& weight, int64_t K, std::vector<Job>& jobs) {
+  A* pack(const at::Tensor& weight, int64_t K, Jobs& jobs) {
     const int64_t I = size_.I;
     A* const to = scratch_.empty<A>(panels<A>(I, false) * K * kPanel<A>);
     jobs.push_back(pack_job<A>(weight.const_data_ptr<A>(), {0, 1, I}, K, I, false, to));

@@ -8,9 +8,9 @@
 #include <array>
 
 #include "cell.h"
+#include "jobs.h"
 #include "memory.h"
 #include "stored.h"
-#include "threads.h"
 
 namespace hyperlstm {
 
@@ -142,7 +142,7 @@ class Packing {
       packed_.hyper_weight_s = matrix(data(kHyperWeightS), {S * S, S, 1}, S, S, true);
       packed_.hyper_bias = rows(data(kHyperBias), 4, S);
     }
-    for_shares(jobs_, kLeastToPack);
+    run_jobs(jobs_, kLeastToPack);
     jobs_.clear();
   }
 
@@ -196,7 +196,7 @@ class Packing {
   Packed<A> packed_{};
   Stored<T> stored_;
   Tensors owned_;
-  std::vector<Job> jobs_;  // what is left to pack
+  Jobs jobs_;  // what is left to pack
 };
 
 }  // namespace hyperlstm

@@ -35,11 +35,9 @@ constexpr int64_t kRowBlock = 36;
 template <class A>
 constexpr int64_t kLine = 64 / sizeof(A);
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class A>
 inline int64_t padded(int64_t n) {
-  return ceil_div(n, kLanes<A>) * kLanes<A>;
+  return at::divup(n, kLanes<A>) * kLanes<A>;
 }
 
 // Where the columns of a matrix [K, N] lie: that of unit j in gate k at gate * k + unit * j, its numbers `depth` apart.
@@ -50,7 +48,7 @@ struct Columns {
 
 template <class A>
 inline int64_t panels(int64_t units, bool gates) {
-  return ceil_div(units, gates ? kLanes<A> : kPanel<A>);
+  return at::divup(units, gates ? kLanes<A> : kPanel<A>);
 }
 
 // Panels `begin` to `end` of source -> to [panels, K, 4, lanes], zero where there is no unit.
@@ -179,7 +177,7 @@ inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, const A* ahea
 // past the end does nothing.
 template <class A>
 void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into, bool fetch = true) {
-  const int64_t tiles = ceil_div(rows, kTileRows);
+  const int64_t tiles = at::divup(rows, kTileRows);
   for (int64_t d = 0; d < K; d += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, K - d);
     const A *const right = panel + d * kPanel<A>, *const next = right + depth * kPanel<A>;

@@ -2,9 +2,9 @@
 // known.
 #pragma once
 
+#include "jobs.h"
 #include "memory.h"
 #include "phases.h"
-#include "threads.h"
 
 namespace hyperlstm {
 

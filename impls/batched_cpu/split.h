@@ -27,9 +27,9 @@ inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
   const int64_t weights = 4 * H * (H + I) + 4 * S * (H + I + S);
   if (weights < kWorthMeeting) return {std::min(B, threads), 1};
   const int64_t most = std::clamp<int64_t>(B / (weights < kLarge ? kRows : kRowsOfLarge), 1, threads);
-  Split best{1, std::min(threads, ceil_div(H, kUnits))};
+  Split best{1, std::min(threads, at::divup(H, kUnits))};
   for (int64_t groups = 2; groups <= most; ++groups) {
-    const Split split{groups, std::min(threads / groups, ceil_div(H, kUnits))};
+    const Split split{groups, std::min(threads / groups, at::divup(H, kUnits))};
     if (split.threads() >= best.threads()) best = split;
   }
   // Threads left over since there are no units for them take rows.
@@ -47,9 +47,9 @@ struct Splitting {
     return asked && threads_here() > 1 ? asked->threads() : threads_here();
   }
 
-  // Runs start(member) on each thread that has a place, see run_groups.
+  // Runs start(member) on each thread that has a place, and does the other jobs beside, see run_groups.
   template <class Start>
-  void run(const Sizes& size, const Steps& steps, const Start& start) const {
+  void run(const Sizes& size, const Steps& steps, const Start& start, const Jobs& others = {}) const {
     const int64_t B = steps.rows(0);
     if (B == 0) return;
     const auto choose = [&](int64_t present) {
@@ -58,7 +58,7 @@ struct Splitting {
       return Split{groups, std::clamp<int64_t>(asked->members, 1, present / groups)};
     };
     const auto share = [&](int64_t group, int64_t groups) { return steps.share(group, groups); };
-    run_groups(threads(), choose, share, start);
+    run_groups(threads(), choose, share, start, others);
   }
 };
 

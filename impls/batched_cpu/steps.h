@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "threads.h"
+#include "jobs.h"
 
 namespace hyperlstm {
 

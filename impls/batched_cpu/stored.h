@@ -2,8 +2,8 @@
 // so a sequence that has few of them at a step is better off without.
 #pragma once
 
+#include "jobs.h"
 #include "product.h"
-#include "threads.h"
 
 namespace hyperlstm {
 

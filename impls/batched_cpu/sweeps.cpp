@@ -155,9 +155,12 @@ Totals backward(
 void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values) {
   DISPATCH(d.scalar_type(), "add_product", [&] {
     if constexpr (std::is_same_v<scalar_t, Acc<scalar_t>>) {
-      OwnProducts<scalar_t>({}, {values}, {true}, false).run({{d, {{total, 0}}}}, {values}, false, nullptr);
+      OwnProducts<scalar_t> products({}, {true}, false);
+      run_jobs(products.during({values}), kLeastToPack);
+      products.sum({{d, {{total, 0}}}}, {values}, false);
+      products.finish();
     } else {
-      TorchProducts({}, {}, {}, false).run({{d, {{total, 0}}}}, {values}, false, nullptr);
+      TorchProducts({}, {}, false).sum({{d, {{total, 0}}}}, {values}, false);
     }
   });
 }

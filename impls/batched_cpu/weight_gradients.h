@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "jobs.h"
 #include "memory.h"
 #include "packing.h"
 #include "product.h"
-#include "threads.h"
 
 namespace hyperlstm {
 
@@ -108,7 +108,7 @@ template <class A>
 class PackedValues {
  public:
   // Adds to jobs.
-  PackedValues(const Tensors& values, const std::vector<bool>& needed, std::vector<Job>& jobs) : N_(values[0].size(0)) {
+  PackedValues(const Tensors& values, const std::vector<bool>& needed, Jobs& jobs) : N_(values[0].size(0)) {
     for (size_t i = 0; i < values.size(); ++i) {
       const at::Tensor& x = values[i];
       packed_.push_back(needed[i] ? scratch_.empty<A>(panels<A>(x.size(1), false) * N_ * kPanel<A>) : nullptr);
@@ -152,9 +152,10 @@ Job sum_job(const Products& products, const Tensors& values, const PackedValues<
     columns += panels<A>(G, false);
   }
   const int64_t N = packed.rows();
-  return {d.size(1), columns * N * kPanel<A>, [d, N, targets](int64_t begin, int64_t end) {
-            GradientRows<A>(d.const_data_ptr<A>(), d.stride(0), N, targets).run(begin, end);
-          }};
+  const auto run = [d, N, targets](int64_t begin, int64_t end) {
+    GradientRows<A>(d.const_data_ptr<A>(), d.stride(0), N, targets).run(begin, end);
+  };
+  return {d.size(1), columns * N * kPanel<A>, run, kGathered};
 }
 
 }  // namespace hyperlstm
