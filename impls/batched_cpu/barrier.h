@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 
@@ -16,12 +17,22 @@ inline void spin_once() {
 #endif
 }
 
-// Threads that run side by side meet within microseconds, so a wait spins as long; then it sleeps, since the thread it
-// waits for may need the core.
+// A wait spins for a while and then sleeps. Threads that run side by side meet within microseconds. Where another
+// process has taken the core of one, it may have it back within a while, and a thread that sleeps takes as long again
+// to get going, so that with a busy process on each core steps of one row take half the time if waits spin for longer.
+constexpr std::chrono::microseconds kSpin{500};
+// Where there are more threads than cores, the thread that is waited for may need this one.
+constexpr std::chrono::microseconds kSpinInCrowd{10};
+
+inline std::chrono::microseconds spin_of(int64_t threads) {
+  static const int64_t cores = std::thread::hardware_concurrency();  // 0 if unknown
+  return cores != 0 && threads > cores ? kSpinInCrowd : kSpin;
+}
+
 class Barrier {
  public:
   // Returns once `threads` of them have called this; what each wrote before is then visible to all.
-  void wait(int64_t threads) {
+  void wait(int64_t threads, std::chrono::microseconds spin) {
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
       arrived_.store(0, std::memory_order_relaxed);
@@ -31,10 +42,14 @@ class Barrier {
 #endif
       return;
     }
-    for (int i = 0; i < kSpins; ++i) {
-      if (phase_.load(std::memory_order_acquire) != phase) return;
-      spin_once();
-    }
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point end = Clock::now() + spin;
+    do {
+      for (int i = 0; i < kLooks; ++i) {
+        if (phase_.load(std::memory_order_acquire) != phase) return;
+        spin_once();
+      }
+    } while (Clock::now() < end);
 #ifdef __cpp_lib_atomic_wait
     phase_.wait(phase, std::memory_order_acquire);
 #else
@@ -43,7 +58,7 @@ class Barrier {
   }
 
  private:
-  static constexpr int kSpins = 1000;
+  static constexpr int kLooks = 100;  // between two looks at the clock
 
   // Apart, so that arriving does not take the line from those that spin.
   alignas(64) std::atomic<int64_t> arrived_{0};

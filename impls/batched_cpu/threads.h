@@ -35,10 +35,11 @@ struct Member {
   Range rows;      // those of the group
   int64_t group, rank, size;
   Meeting* meeting;
+  std::chrono::microseconds spin;
 
   // Waits until all members have written what they had to before this call.
   void wait() const {
-    if (size > 1) meeting->barrier.wait(size);
+    if (size > 1) meeting->barrier.wait(size, spin);
   }
 
   // This member's part of n items.
@@ -84,7 +85,7 @@ void run_groups(int64_t threads, const Choose& choose, const Share& share, const
     const int64_t group = thread / split.members;
     if (group >= split.groups) return;
     const Range rows = share(group, split.groups);
-    const Member member{thread, rows, group, thread % split.members, split.members, &meetings[group]};
+    const Member member{thread, rows, group, thread % split.members, split.members, &meetings[group], spin_of(present)};
     std::optional<decltype(start(member))> made;
     try {
       made.emplace(start(member));
