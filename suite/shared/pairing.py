@@ -77,8 +77,8 @@ def quartiles(seconds: Sequence[float]) -> dict[str, Any]:
 
 def in_turns(
     watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int
-) -> dict[str, dict[str, Any]]:
-    """Return the quartiles of calls' rounds by name; the rounds take turns, so that a drift hits all.
+) -> dict[str, list[float]]:
+    """Return the seconds of calls' rounds by name; the rounds take turns, so that a drift hits all.
 
     budget: seconds for each call. least, most: rounds.
     """
@@ -88,7 +88,7 @@ def in_turns(
         for name, call in calls.items():
             if turn < rounds[name]:
                 seconds[name].append(watch.seconds(call))
-    return {name: quartiles(found) for name, found in seconds.items()}
+    return seconds
 
 
 def columns(subject: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:

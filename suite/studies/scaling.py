@@ -8,7 +8,7 @@ from typing import Any
 
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.jobs import Job
-from suite.shared.pairing import in_turns
+from suite.shared.pairing import in_turns, quartiles
 from suite.shared.stopwatch import stopwatch
 from suite.shared.subjects import LSTM, find
 from suite.shared.work import example, peak, refusal, train
@@ -60,7 +60,7 @@ def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
     device, x = job.torch_device, example(case, job.torch_dtype, job.torch_device)
     models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
     steps = {name: partial(train, model, x) for name, model in models.items()}
-    for name, figures in in_turns(stopwatch(device), steps, BUDGET, LEAST, MOST).items():
-        figures |= {"peak_bytes": peak(name, train, models[name], x)["peak_bytes"]}
+    for name, seconds in in_turns(stopwatch(device), steps, BUDGET, LEAST, MOST).items():
+        figures = quartiles(seconds) | {"peak_bytes": peak(name, train, models[name], x)["peak_bytes"]}
         yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))
         models[name].zero_grad(set_to_none=True)

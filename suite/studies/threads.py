@@ -1,9 +1,11 @@
 """Threads: time of a forward pass and of a training step over the number of threads, for few rows and for many."""
 
 from argparse import Namespace
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,15 +14,17 @@ from impls import registry
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS
 from suite.shared.jobs import Job
-from suite.shared.pairing import in_turns
+from suite.shared.pairing import in_turns, quartiles
 from suite.shared.stopwatch import stopwatch
 from suite.shared.subjects import LSTM, find
 from suite.shared.work import PASSES, example, refusal
 
 #: Rows of a batch: one sequence alone, fewer rows than most machines have cores, and many.
 ROWS = (1, 4, 32)
-#: Rounds of a point take so many seconds for each subject, and are at least and at most so many.
-BUDGET, LEAST, MOST = 0.5, 5, 40
+#: Each number of threads comes up so many times, so that a drift hits all of them.
+VISITS = 5
+#: Rounds of a visit take so many seconds for each subject, and are at least and at most so many.
+BUDGET, LEAST, MOST = 0.1, 1, 8
 
 
 def jobs(options: Namespace) -> list[Job]:
@@ -45,9 +49,11 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
     going = [name for name, reason in reasons.items() if not reason]
     models = {name: find(name).build(job.case, job.torch_dtype, device) for name in going}
-    for threads in range(1, every + 1):
+    seconds: dict[tuple[int, str, str], list[float]] = defaultdict(list)
+    for _, threads, step in product(range(VISITS), range(1, every + 1), PASSES):
         torch.set_num_threads(threads)
-        for step, run in PASSES.items():
-            calls = {name: partial(run, model, x) for name, model in models.items()}
-            for name, figures in in_turns(stopwatch(device), calls, BUDGET, LEAST, MOST).items():
-                yield job.row("point", name) | {"pass": step, "n": threads} | figures
+        calls = {name: partial(PASSES[step], model, x) for name, model in models.items()}
+        for name, found in in_turns(stopwatch(device), calls, BUDGET, LEAST, MOST).items():
+            seconds[threads, step, name] += found
+    for (threads, step, name), found in seconds.items():
+        yield job.row("point", name) | {"pass": step, "n": threads} | quartiles(found)
