@@ -5,8 +5,8 @@ every call, which takes longer than the steps of a small layer. Here a call is w
 which transforms support. vmap runs the samples one after the other: it takes the time of a loop in Python.
 """
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -82,14 +82,32 @@ class _Context:
 
     @property
     def needs_input_grad(self) -> Any:
-        return nested(self._ctx.needs_input_grad[1:], self._ctx.signature.arguments)
+        return nested(self._ctx.needs_input_grad[1:], self._ctx.called.arguments)
 
 
-class _Signature:
-    """How the tensors among the arguments and the results of one call are nested."""
+@dataclass(frozen=True)
+class Transformable:
+    """A call as a function with a gradient that torch.func can transform.
 
-    def __init__(self, arguments: Sequence[Place]) -> None:
-        self.arguments, self.results = arguments, list[Place]()
+    setup_context, backward: as `torch.library.register_autograd` takes them.
+    """
+
+    call: Call
+    setup_context: Callable[..., None]
+    backward: Call
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the call returns."""
+        flat, places = flattened(arguments)
+        called = _Called(self, places)
+        return nested((_Transformed if active() else _Plain).apply(called, *flat), called.results)
+
+
+class _Called:
+    """One call of a function, and how the tensors among its arguments and results are nested."""
+
+    def __init__(self, of: Transformable, arguments: Sequence[Place]) -> None:
+        self.of, self.arguments, self.results = of, arguments, list[Place]()
 
     def run(self, call: Call, flat: Iterable[Any]) -> tuple[Any, ...]:
         """Return the tensors that the call makes of these."""
@@ -97,51 +115,53 @@ class _Signature:
         return tuple(made)
 
 
-def transformable(call: Call, setup_context: Callable[..., None], backward: Call) -> Call:
-    """Return call as a function with a gradient that torch.func can transform.
+def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    called: _Called = ctx.called
+    grads = called.of.backward(_Context(ctx), *nested(gradients, called.results))
+    flat: list[Tensor | None] = [None]
+    for grad, place in zip(grads, called.arguments, strict=True):
+        if place is None:
+            flat.append(grad)
+        elif isinstance(place, int):
+            flat.extend(grad)
+    return tuple(flat)
 
-    setup_context, backward: as `torch.library.register_autograd` takes them.
-    """
 
-    class Function(torch.autograd.Function):
-        @staticmethod
-        def forward(signature: _Signature, *flat: Any) -> tuple[Any, ...]:
-            return signature.run(call, flat)
+class _Plain(torch.autograd.Function):
+    """For calls outside of transforms. Without `setup_context`, a call takes torch half as long."""
 
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-            signature, *flat = inputs
-            ctx.signature = signature
-            setup_context(ctx, nested(flat, signature.arguments), nested(output, signature.results))
+    @staticmethod
+    def forward(ctx: Any, called: _Called, *flat: Any) -> tuple[Any, ...]:
+        arguments = nested(flat, called.arguments)
+        output = called.of.call(*arguments)
+        made, called.results = flattened(output)
+        ctx.called = called
+        called.of.setup_context(ctx, arguments, output)
+        return tuple(made)
 
-        @staticmethod
-        def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-            grads = backward(_Context(ctx), *nested(gradients, ctx.signature.results))
-            flat: list[Tensor | None] = [None]
-            for grad, place in zip(grads, ctx.signature.arguments, strict=True):
-                if place is None:
-                    flat.append(grad)
-                elif isinstance(place, int):
-                    flat.extend(grad)
-            return tuple(flat)
+    backward = staticmethod(_backward)
 
-        @staticmethod
-        def vmap(info: Any, in_dims: tuple[Any, ...], signature: _Signature, *flat: Any) -> tuple[Any, Any]:
-            def sample(n: int) -> list[Any]:
-                return [q if dim is None else q.select(dim, n) for q, dim in zip(flat, in_dims[1:], strict=True)]
 
-            samples = [signature.run(function, sample(n)) for n in range(info.batch_size)]
-            return tuple(torch.stack(parts) for parts in zip(*samples, strict=True)), 0
+class _Transformed(torch.autograd.Function):
+    @staticmethod
+    def forward(called: _Called, *flat: Any) -> tuple[Any, ...]:
+        return called.run(called.of.call, flat)
 
-    # torch asks for it at every call; made anew, it takes longer than the steps of a small layer.
-    Function.forward.__signature__ = inspect.signature(Function.forward)  # type: ignore[attr-defined]
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        called, *flat = inputs
+        ctx.called = called
+        called.of.setup_context(ctx, nested(flat, called.arguments), nested(output, called.results))
 
-    def function(*arguments: Any) -> Any:
-        flat, places = flattened(arguments)
-        signature = _Signature(places)
-        return nested(Function.apply(signature, *flat), signature.results)
+    backward = staticmethod(_backward)
 
-    return function
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], called: _Called, *flat: Any) -> tuple[Any, Any]:
+        def sample(n: int) -> list[Any]:
+            return [q if dim is None else q.select(dim, n) for q, dim in zip(flat, in_dims[1:], strict=True)]
+
+        samples = [called.run(called.of, sample(n)) for n in range(info.batch_size)]
+        return tuple(torch.stack(parts) for parts in zip(*samples, strict=True)), 0
 
 
 def no_second_derivative(name: str) -> NoReturn:
