@@ -149,8 +149,9 @@ def _forward_pass(
         # What no backward pass will read, later steps overwrite.
         rest = trajectory or _states(p, x, [min(T, sweeps.ring), B])
         s = _in_dtypes(start, (out, *rest))
-        s = sweep(Inputs(x, weights, mask, batch_sizes), s, LayerState(out, *rest), residuals[0] if residuals else None)
-        return out, [part.clone() for part in s], trajectory, residuals
+        into = LayerState(out, *rest)
+        last = sweep(Inputs(x, weights, mask, batch_sizes), s, into, residuals[0] if residuals else None)
+        return out, list(last), trajectory, residuals
     cut = bounds(limits(x.device).forward, _NUMBERS, p, T, B, batch_sizes=batch_sizes)
     chunks = [(at, at.stop - at.start, sizes) for _, at, sizes in stretches(cut, batch_sizes)]
     rest = trajectory or _states(p, x, [max(length for _, length, _ in chunks), *x.shape[1:-1]])
@@ -200,13 +201,13 @@ def _backward_pass(
 
 def _differentiable(name: str, forward: Forward, gradient: Gradient) -> Forward:
     """Return the forward pass with its gradient, for everything but torch.compile."""
-    once = transforms.transformable(gradient, lambda *_: None, lambda *_: transforms.no_second_derivative(name))
+    once = transforms.Transformable(gradient, lambda *_: None, lambda *_: transforms.no_second_derivative(name))
 
     def first(*arguments: Any) -> list[Tensor]:
         # Without create_graph nobody can ask for a second derivative.
         return (once if torch.is_grad_enabled() or transforms.active() else gradient)(*arguments)
 
-    return transforms.transformable(forward, _save, _derivative(first))
+    return transforms.Transformable(forward, _save, _derivative(first))
 
 
 def _states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tensor]:

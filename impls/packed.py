@@ -30,13 +30,6 @@ def tokens(y: Tensor) -> Tensor:
     return y.flatten(0, -2)
 
 
-def last_tokens(batch_sizes: Sequence[int], ring: int | None = None) -> Tensor:
-    """Return the index of each row's last token, [B]: among all tokens, or in a ring of so many steps of B rows."""
-    sizes, rows = torch.tensor(batch_sizes), torch.arange(batch_sizes[0])
-    last = (sizes.unsqueeze(1) > rows).sum(0) - 1
-    return rows + ((sizes.cumsum(0) - sizes)[last] if ring is None else last % ring * len(rows))
-
-
 def by_segments(run: Run) -> RunPacked:
     """Make an implementation for packed sequences from one for batches, which runs one segment after another.
 

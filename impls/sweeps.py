@@ -133,7 +133,8 @@ class Sweeps(NamedTuple):
     backward: Backward
     #: (I, H, S) -> how many numbers a row and step leave for the backward pass; None if they leave none.
     residuals: Callable[[int, int, int], int] | None = None
-    #: Steps of states, but h, that a forward sweep of any length needs where nobody keeps them; None if it has chunks.
+    #: Steps of states, but h, that a forward sweep of any length needs where nobody keeps them, and whose last state it
+    #: returns in memory of its own; None if it has chunks.
     ring: int | None = None
     #: What else is done around the two passes, such as capturing each in a CUDA graph.
     around: Callable[[Forward, Gradient], tuple[Forward, Gradient]] = _as_they_are

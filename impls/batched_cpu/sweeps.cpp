@@ -19,24 +19,37 @@ namespace {
       AT_DISPATCH_CASE(at::kDouble, __VA_ARGS__) AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) \
           AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
 
+// x [*, F] over all rows or tokens, [N, F], in memory without gaps: a view if it lies so already.
+at::Tensor dense(const at::Tensor& x) { return x.contiguous().flatten(0, -2); }
+
+std::optional<at::Tensor> dense(const std::optional<at::Tensor>& x) {
+  return x ? std::optional(dense(*x)) : std::nullopt;
+}
+
+Tensors dense(const Tensors& all) {
+  Tensors made;
+  for (const at::Tensor& x : all) made.push_back(dense(x));
+  return made;
+}
+
 Tensors contiguous(Tensors all) {
   for (auto& x : all) x = x.contiguous();
   return all;
 }
 
-// The numbers of a tensor, whose layout the sweeps rely on.
+// The numbers of a tensor [rows, F], whose layout the sweeps rely on; its rows may have several axes.
 template <class T>
-T* checked(const at::Tensor& x, at::IntArrayRef shape) {
+T* checked(const at::Tensor& x, int64_t rows, int64_t F) {
   TORCH_CHECK(
-      x.is_contiguous() && x.sizes() == shape, "expected a contiguous tensor of shape ", shape, ", got shape ",
-      x.sizes(), " and strides ", x.strides());
+      x.is_contiguous() && x.dim() >= 2 && x.size(-1) == F && x.numel() == rows * F, "expected a contiguous tensor of ",
+      rows, " rows of ", F, " numbers, got shape ", x.sizes(), " and strides ", x.strides());
   return x.mutable_data_ptr<T>();
 }
 
 // The same for a tensor that is going to be written.
 template <class T>
-T* target(const at::Tensor& x, at::IntArrayRef shape) {
-  T* to = checked<T>(x, shape);
+T* target(const at::Tensor& x, int64_t rows, int64_t F) {
+  T* to = checked<T>(x, rows, F);
   expect_writes(to, x.numel());
   return to;
 }
@@ -69,15 +82,34 @@ template <class T>
 States<T> states(const Tensors& s, const Sizes& size, int64_t of_h, int64_t of_others) {
   using A = Acc<T>;
   return {
-      checked<T>(s[0], {of_h, size.H}), checked<A>(s[1], {of_others, size.H}), checked<T>(s[2], {of_others, size.S}),
-      checked<A>(s[3], {of_others, size.S})};
+      checked<T>(s[0], of_h, size.H), checked<A>(s[1], of_others, size.H), checked<T>(s[2], of_others, size.S),
+      checked<A>(s[3], of_others, size.S)};
+}
+
+// Each row's state after its own last step, [B, *]. all: those after each step, see ForwardSweep.
+template <class T>
+Tensors last_states(const Tensors& like, const Steps& steps, const Sizes& size, const States<T>& all, int64_t ring) {
+  const int64_t B = steps.rows(0);
+  Tensors made;
+  for (const at::Tensor& x : like) made.push_back(at::empty({B, x.size(-1)}, x.options()));
+  const States<T> to = states<T>(made, size, B, B);
+  steps.for_ends([&](int64_t t, int64_t first, int64_t n) {
+    const int64_t token = steps.begin(t) + first;
+    const States<T> from = all.from_row(ring == 0 ? token : t % ring * B + first, size),
+                    into = to.from_row(first, size);
+    std::copy_n(all.h + token * size.H, n * size.H, into.h);
+    std::copy_n(from.c, n * size.H, into.c);
+    std::copy_n(from.h_hat, n * size.S, into.h_hat);
+    std::copy_n(from.c_hat, n * size.S, into.c_hat);
+  });
+  return made;
 }
 
 template <class T>
 Residuals<T> left(const at::Tensor& x, int64_t N, const Sizes& size) {
-  const bool has_v = x.dim() == 2 && x.size(1) == Residuals<T>::width(size, true);
+  const bool has_v = x.size(-1) == Residuals<T>::width(size, true);
   const int64_t width = Residuals<T>::width(size, has_v);
-  return {checked<T>(x, {N, width}), width, has_v};
+  return {checked<T>(x, N, width), width, has_v};
 }
 
 // Groups of rows and threads for each, or nothing for the split that suits the sizes.
@@ -92,17 +124,23 @@ Splitting splitting(const Asked& split) {
 }
 
 // rows: how many sequences are still going at each step, the longest first; N is their sum, the number of tokens.
-// x [N, I] and start [B, *] are read. into is written: h [N, H], and c, h_hat and c_hat [N, *] or, if ring is not 0 but
-// 2 or more, [ring B, *] with step t at t % ring. So are the residuals, if given: [N, 4H + 4S], or 4H wider with v.
-// mask [N, H]: which of g dropout kept; scale: what those are multiplied by.
-void forward(
+// Arrays over tokens are [N, *], or [T, B, *]. x [N, I] and start [B, *] are read. into is written: h [N, H], and c,
+// h_hat and c_hat [N, *] or, to keep a ring of two steps or more, [steps, B, *]. So are the residuals, if given: [N,
+// 4H + 4S], or 4H wider with v. mask [N, H]: which of g dropout kept; scale: what those are multiplied by. Returns each
+// row's state after its own last step, [B, *].
+Tensors forward(
     const Weights& weights, const std::vector<int64_t>& rows, const at::Tensor& x, const Tensors& start,
-    const Tensors& into, int64_t ring, const std::optional<at::Tensor>& mask, double scale,
+    const Tensors& into, const std::optional<at::Tensor>& mask, double scale,
     const std::optional<at::Tensor>& residuals, const Asked& split) {
+  const at::NoGradGuard no_grad;
   const Sizes size = weights.size();
   const Steps steps(rows);
-  const int64_t N = steps.tokens(), B = steps.rows(0);
-  TORCH_CHECK(ring == 0 || ring >= 2, "ring: expected 0, or 2 steps or more, got ", ring);
+  const int64_t N = steps.tokens(), B = steps.rows(0), kept = into[1].numel() / size.H, ring = kept == N ? 0 : kept / B;
+  TORCH_CHECK(ring == 0 || ring >= 2, "into: expected states of all steps, or of 2 or more, got those of ", ring);
+  const at::Tensor tokens = dense(x);
+  const Tensors before = dense(start);
+  const std::optional<at::Tensor> of_g = dense(mask);
+  Tensors last;
   DISPATCH(weights.dtype(), "forward", [&] {
     const States<scalar_t> to = states<scalar_t>(into, size, N, ring == 0 ? N : ring * B);
     expect_writes(to.h, into[0].numel());
@@ -110,45 +148,50 @@ void forward(
     if (residuals) expect_writes(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
     ForwardSweep<scalar_t>(
         *weights.packing<scalar_t>(), weights.packing<scalar_t>().stored(), size, steps,
-        checked<scalar_t>(x, {N, size.I}), states<scalar_t>(start, size, B, B), to, ring,
-        {mask ? checked<bool>(*mask, {N, size.H}) : nullptr, static_cast<Acc<scalar_t>>(scale)},
+        checked<scalar_t>(tokens, N, size.I), states<scalar_t>(before, size, B, B), to, ring,
+        {of_g ? checked<bool>(*of_g, N, size.H) : nullptr, static_cast<Acc<scalar_t>>(scale)},
         residuals ? left<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{})
         .run(splitting(split));
+    last = last_states(into, steps, size, to, ring);
   });
+  return last;
 }
 
 // rows, x, start, residuals, mask and scale: as in forward; trajectory: the states after each step, [N, *]; d_out [N,
-// H]. carried: dh, dc, dh_hat, dc_hat [B, *] in the accumulation type; on entry of each row's last state, on return of
-// its start. d_x [N, I] is written, if given. bounds: the first step of each chunk, and the number of steps. Returns
-// the gradients of the params that want one, in the accumulation type.
-Totals backward(
+// H]. d_last: the gradients of each row's last state, [B, *]. d_x [N, I] is written, if given. bounds: the first step
+// of each chunk, and the number of steps. Returns the gradients of the params that want one and those of start, in the
+// accumulation type.
+std::pair<Totals, Tensors> backward(
     Tensors params, const std::vector<bool>& wanted, const std::vector<int64_t>& rows, const at::Tensor& x,
-    Tensors start, Tensors trajectory, std::optional<at::Tensor> residuals, std::optional<at::Tensor> mask,
-    double scale, const at::Tensor& d_out, const Tensors& carried, const std::optional<at::Tensor>& d_x,
-    const std::vector<int64_t>& bounds, const Asked& split) {
+    Tensors start, const Tensors& trajectory, const std::optional<at::Tensor>& residuals,
+    const std::optional<at::Tensor>& mask, double scale, const at::Tensor& d_out, const Tensors& d_last,
+    const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds, const Asked& split) {
   const at::NoGradGuard no_grad;
   params = contiguous(std::move(params));
   const Sizes size = sizes(params);
   const Steps steps(rows);
   const int64_t N = steps.tokens(), B = steps.rows(0);
   TORCH_CHECK(wanted.size() == params.size(), "wanted: expected ", params.size(), ", got ", wanted.size());
-  const Past past{
-      x.contiguous(), std::move(start), contiguous(std::move(trajectory)), std::move(residuals), std::move(mask), scale,
-      steps};
+  const Past past{dense(x), std::move(start), dense(trajectory), dense(residuals), dense(mask), scale, steps};
   Totals totals;
+  Tensors carried;
   DISPATCH(params[0].scalar_type(), "backward", [&] {
     using A = Acc<scalar_t>;
     states<scalar_t>(past.trajectory, size, N, N);
-    if (past.mask) checked<bool>(*past.mask, {N, size.H});
+    if (past.mask) checked<bool>(*past.mask, N, size.H);
     if (past.residuals) left<scalar_t>(*past.residuals, N, size);
-    if (d_x) target<scalar_t>(*d_x, {N, size.I});
+    if (d_x) target<scalar_t>(*d_x, N, size.I);
+    for (const at::Tensor& d : d_last) {
+      const at::Tensor to = at::empty(d.sizes(), d.options().dtype(c10::CppTypeToScalarType<A>::value));
+      carried.push_back(to.copy_(d));
+    }
     const Carried<A> state{
-        checked<A>(carried[0], {B, size.H}), checked<A>(carried[1], {B, size.H}), checked<A>(carried[2], {B, size.S}),
-        checked<A>(carried[3], {B, size.S})};
+        checked<A>(carried[0], B, size.H), checked<A>(carried[1], B, size.H), checked<A>(carried[2], B, size.S),
+        checked<A>(carried[3], B, size.S)};
     totals =
-        SequenceBackward<scalar_t>(params, wanted, past, d_out.contiguous(), state, d_x, splitting(split)).run(bounds);
+        SequenceBackward<scalar_t>(params, wanted, past, dense(d_out), state, dense(d_x), splitting(split)).run(bounds);
   });
-  return totals;
+  return {std::move(totals), std::move(carried)};
 }
 
 // total [F, G] += d^T values, d [N, F] and values [N, G].
@@ -182,11 +225,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       .def(py::init<Tensors, int64_t>(), Release(), py::arg("params"), py::arg("B"));
   m.def(
       "forward", &forward, Release(), py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("start"),
-      py::arg("into"), py::arg("ring"), py::arg("mask"), py::arg("scale"), py::arg("residuals"), py::arg("split"));
+      py::arg("into"), py::arg("mask"), py::arg("scale"), py::arg("residuals"), py::arg("split"));
   m.def(
       "backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("rows"), py::arg("x"),
       py::arg("start"), py::arg("trajectory"), py::arg("residuals"), py::arg("mask"), py::arg("scale"),
-      py::arg("d_out"), py::arg("carried"), py::arg("d_x"), py::arg("bounds"), py::arg("split"));
+      py::arg("d_out"), py::arg("d_last"), py::arg("d_x"), py::arg("bounds"), py::arg("split"));
   // For tests alone.
   m.attr("PARAMS") = std::vector<std::string>(kParamNames.begin(), kParamNames.end());
   m.attr("ROWS_OF_LARGE") = kRowsOfLarge;
