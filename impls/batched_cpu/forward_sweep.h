@@ -1,6 +1,7 @@
 // The steps of a chunk forwards.
 #pragma once
 
+#include "handover.h"
 #include "memory.h"
 #include "phases.h"
 #include "split.h"
@@ -58,17 +59,13 @@ class ForwardSweep {
   // threads of the group share out the rows.
   class Share {
    public:
-    Share(const ForwardSweep& sweep, const Member& member)
+    Share(ForwardSweep& sweep, const Member& member)
         : w_(sweep), member_(member), begin_(member.rows.begin), rows_(member.rows.end - begin_) {
       const auto [H, S, Z, I] = size_;
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       input_tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
-      if (p_.norms) {
-        y_ = w_.y_ + begin_ * kGates * padded<A>(H);
-        a_ = w_.a_ + begin_ * kGates * padded<A>(S);
-        raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
-      }
+      if (p_.norms) raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
       if (!std::is_same_v<T, A>) {
         wide_x_ = scratch_.zeros<A>(rows_ * I);
         wide_h_ = scratch_.zeros<A>(rows_ * H);
@@ -76,15 +73,39 @@ class ForwardSweep {
       }
     }
 
+    // A group of one thread helps the others after that.
     void run() {
-      States<T> before = w_.start_.from_row(begin_, size_);
+      if (member_.size > 1) return go_on(0);
+      Handover& handover = w_.handover_;
+      const int64_t most = rows_;
+      handover.start();
+      go_on(0);
+      handover.end();
+      while (const std::optional<Rest> rest = handover.ask(most, member_.meeting->spin)) {
+        begin_ = rest->rows.begin;
+        rows_ = rest->rows.end - begin_;
+        go_on(rest->step);
+        handover.end();
+      }
+    }
+
+   private:
+    // Takes the rows through the steps from `first` on.
+    void go_on(int64_t first) {
+      if (p_.norms) {
+        y_ = w_.y_ + begin_ * kGates * padded<A>(size_.H);
+        a_ = w_.a_ + begin_ * kGates * padded<A>(size_.S);
+      }
+      States<T> before = first == 0 ? w_.start_.from_row(begin_, size_) : after_step(first - 1);
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
-      for (int64_t t = 0; t < w_.steps_.count(); ++t) {
+      for (int64_t t = first; t < w_.steps_.count(); ++t) {
         rows_ = std::min(rows_, w_.steps_.rows(t) - begin_);
         if (rows_ <= 0) return;  // all have ended, for every member of the group
+        if (member_.size == 1 && rows_ >= 2 * kRows && w_.handover_.asked()) {
+          rows_ = w_.handover_.give({begin_, begin_ + rows_}, t).end - begin_;
+        }
         first_row_ = w_.steps_.begin(t) + begin_;
-        States<T> after = w_.into_.from_row(w_.ring_ == 0 ? first_row_ : t % w_.ring_ * w_.B_ + begin_, size_);
-        after.h = w_.into_.h + first_row_ * size_.H;
+        const States<T> after = after_step(t);
         const A* x = widened(w_.x_ + first_row_ * size_.I, rows_ * size_.I, wide_x_);
         mask_ = w_.mask_.from(first_row_ * size_.H);
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
@@ -98,7 +119,14 @@ class ForwardSweep {
       }
     }
 
-   private:
+    // Where the states of this share's rows after step t lie.
+    States<T> after_step(int64_t t) const {
+      const int64_t token = w_.steps_.begin(t) + begin_;
+      States<T> after = w_.into_.from_row(w_.ring_ == 0 ? token : t % w_.ring_ * w_.B_ + begin_, size_);
+      after.h = w_.into_.h + token * size_.H;
+      return after;
+    }
+
     // Calls block(panel, first row, rows) for all rows of this thread's panels.
     template <class Block>
     void for_blocks(int64_t panels, const Block& block) {
@@ -192,12 +220,11 @@ class ForwardSweep {
       });
     }
 
-    const ForwardSweep& w_;
+    ForwardSweep& w_;
     const Packed<A>& p_ = w_.p_;
     const Sizes size_ = w_.size_;
     const Member member_;
-    const int64_t begin_;
-    int64_t rows_;  // of the group, those that are still going
+    int64_t begin_, rows_;  // of the group, those that are still going
     const Residuals<T> left_ = w_.residuals_;
     const bool leaves_ = left_.numbers != nullptr;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
@@ -218,6 +245,7 @@ class ForwardSweep {
   const int64_t ring_;
   const Mask<A> mask_;
   const Residuals<T> residuals_;
+  Handover handover_;
   A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };
 

@@ -240,6 +240,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         return std::pair(split.groups, split.members);
       },
       py::arg("sizes"), py::arg("B"), py::arg("threads"));
+  m.def("rows_given", &Handover::given);
   m.def("in_parallel_region", &in_parallel_region, Release(), py::arg("call"));
   m.def("add_product", &add_product, Release(), py::arg("total"), py::arg("d"), py::arg("values"));
 }

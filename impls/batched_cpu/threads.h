@@ -26,6 +26,7 @@ struct Split {
 // Where the threads of a group meet.
 struct Meeting {
   Barrier barrier;
+  std::chrono::microseconds spin;  // for which a wait does not sleep
   std::atomic<bool> failed{false};
 };
 
@@ -35,11 +36,10 @@ struct Member {
   Range rows;      // those of the group
   int64_t group, rank, size;
   Meeting* meeting;
-  std::chrono::microseconds spin;
 
   // Waits until all members have written what they had to before this call.
   void wait() const {
-    if (size > 1) meeting->barrier.wait(size, spin);
+    if (size > 1) meeting->barrier.wait(size, meeting->spin);
   }
 
   // This member's part of n items.
@@ -63,17 +63,19 @@ void run_team(int64_t threads, const Work& work) {
 #endif
 }
 
+// The part of the other jobs, see run_groups, that is done before the steps, while what they read is in the cache.
+constexpr double kBeforeSteps = 0.5;
+
 // Calls start(member) on each thread that has a place in a group, and then run() of what it returns, which may wait for
 // the other members and must not throw. The split is choose(present), since a team can be smaller than the `threads`
 // asked for. If start throws on a thread, no thread of its group runs, and the exception is thrown again here.
 //
-// The threads do the other jobs too: some before, while what those read is in the cache, and the rest after, so that a
-// thread without a place in a group, or with a fast one, does not wait for the others.
-constexpr double kBeforeSteps = 0.5;
-
+// The threads do the other jobs too: some before, and the rest after, so that a thread without a place in a group, or
+// with a fast one, does not wait for the others.
 template <class Choose, class Share, class Start>
 void run_groups(int64_t threads, const Choose& choose, const Share& share, const Start& start, const Jobs& others) {
   const auto meetings = std::make_unique<Meeting[]>(threads);
+  for (int64_t i = 0; i < threads; ++i) meetings[i].spin = spin_of(threads);
   Pieces pieces(others, threads);
   std::exception_ptr failure;
   std::atomic<bool> failed{false};
@@ -85,7 +87,7 @@ void run_groups(int64_t threads, const Choose& choose, const Share& share, const
     const int64_t group = thread / split.members;
     if (group >= split.groups) return;
     const Range rows = share(group, split.groups);
-    const Member member{thread, rows, group, thread % split.members, split.members, &meetings[group], spin_of(present)};
+    const Member member{thread, rows, group, thread % split.members, split.members, &meetings[group]};
     std::optional<decltype(start(member))> made;
     try {
       made.emplace(start(member));

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -33,6 +34,19 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 pytestmark = pytest.mark.skipif(
     why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
 )
+
+
+@pytest.fixture(autouse=True)
+def several_threads() -> Iterator[None]:
+    """Let torch have two threads or more, also where tests run side by side: with one there is nothing to split.
+
+    Not where the build has threads of its own, beside which the thread sanitizer bears no others.
+    """
+    before = torch.get_num_threads()
+    if "-DHYPERLSTM_STD_THREADS" not in build.extra_flags():
+        torch.set_num_threads(max(before, 2))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
@@ -113,6 +127,35 @@ def test_large_weights_are_read_by_as_many_groups_as_have_the_rows(
     assert library.choose_split((1000, 128, 4, 50), groups * library.ROWS_OF_LARGE, threads) == split
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["ring", "kept"])
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["", "norm"])
+@pytest.mark.parametrize("packed", [False, True], ids=["batch", "packed"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
+def test_rows_that_change_threads_change_no_bit(
+    dtype: torch.dtype, packed: bool, layer_norm: bool, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    T, B, I = 100, 23, 4  # one group has a row more than the other, and rows enough to give away
+    model = HyperLSTM(I, 40, 20, 2, 1, layer_norm=layer_norm, recurrent_dropout=0.2, impl="batched_cpu", dtype=dtype)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    x = torch.randn(T, B, I, dtype=dtype)
+    lengths = torch.randint(T // 2, T + 1, (B,))
+    given = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False) if packed else x
+
+    def run(split: tuple[int, int]) -> list[Tensor]:
+        monkeypatch.setattr(batched_cpu, "SPLIT", split)
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(kept):
+            out, state = model(given)
+        return [q.detach() for q in (out.data, *state)]
+
+    expected, before, tries = run((1, 1)), build.library().rows_given(), 0
+    while build.library().rows_given() == before:
+        tries += 1
+        assert tries <= 100, "no thread gave rows to another"
+        assert all(map(torch.equal, run((2, 1)), expected))
+
+
 def bits(split: tuple[int, int] | None) -> str:
     """Return a digest of a forward pass and what it leaves for a loss, at a split."""
     torch.manual_seed(0)
@@ -130,7 +173,7 @@ def finished(code: str, **environment: str) -> str:
     """Return what a process printed that has at most a minute."""
     done = subprocess.run(
         [sys.executable, "-c", f"import torch\nfrom suite.checks.kernels.test_split import bits\n{code}"],
-        env=os.environ | environment,
+        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
         cwd=ROOT,
         text=True,
         capture_output=True,
