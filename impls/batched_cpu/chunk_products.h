@@ -10,9 +10,6 @@
 
 namespace hyperlstm {
 
-// Multiply-adds that are worth a thread.
-constexpr int64_t kLeastOfThread = 1 << 18;
-
 // In the accumulation type by our own products. They are jobs for the threads during the next sweep, and so is packing
 // what that sweep's chunk multiplies: no thread waits for another as long as there are some left.
 template <class A>

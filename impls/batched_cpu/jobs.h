@@ -67,21 +67,15 @@ class Pieces {
 // The threads that a parallel region may ask for here.
 inline int64_t threads_here() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
 
+// Multiply-adds that are worth a thread.
+constexpr int64_t kLeastOfThread = 1 << 18;
+
 // Does all jobs, in one parallel region: threads that sleep between regions take long to wake. A thread gets `least` of
 // the cost or more.
 inline void run_jobs(const Jobs& jobs, int64_t least) {
   const int64_t threads = std::clamp<int64_t>(cost(jobs) / least, 1, threads_here());
   Pieces pieces(jobs, threads);
   at::parallel_for(0, threads, 1, [&](int64_t, int64_t) { pieces.work(); });
-}
-
-// Calls body(begin, end) for shares of B rows.
-template <class Body>
-void for_row_shares(int64_t B, const Body& body) {
-  const int64_t shares = std::min(B, threads_here());
-  at::parallel_for(0, shares, 1, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) body(B * i / shares, B * (i + 1) / shares);
-  });
 }
 
 }  // namespace hyperlstm
