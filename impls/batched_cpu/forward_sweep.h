@@ -23,6 +23,9 @@ struct States {
   }
 };
 
+// Rows from which on a thread gives half of them to one that has none: either half could be a group.
+constexpr int64_t kWorthGiving = 2 * kRows;
+
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
@@ -81,6 +84,7 @@ class ForwardSweep {
       handover.start();
       go_on(0);
       handover.end();
+      if (most < kWorthGiving) return;  // the others have about as few
       while (const std::optional<Rest> rest = handover.ask(most, member_.meeting->spin)) {
         begin_ = rest->rows.begin;
         rows_ = rest->rows.end - begin_;
@@ -101,7 +105,7 @@ class ForwardSweep {
       for (int64_t t = first; t < w_.steps_.count(); ++t) {
         rows_ = std::min(rows_, w_.steps_.rows(t) - begin_);
         if (rows_ <= 0) return;  // all have ended, for every member of the group
-        if (member_.size == 1 && rows_ >= 2 * kRows && w_.handover_.asked()) {
+        if (member_.size == 1 && rows_ >= kWorthGiving && w_.handover_.asked()) {
           rows_ = w_.handover_.give({begin_, begin_ + rows_}, t).end - begin_;
         }
         first_row_ = w_.steps_.begin(t) + begin_;
