@@ -45,7 +45,8 @@ class ForwardSweep {
         into_(into),
         ring_(ring),
         mask_(mask),
-        residuals_(residuals) {}
+        residuals_(residuals),
+        handover_(B_) {}
 
   // The result has the same bits at any split: each sum adds the same numbers in the same order.
   void run(const Splitting& splitting) {
@@ -54,7 +55,14 @@ class ForwardSweep {
       y_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.H));
       a_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.S));
     }
-    splitting.run(size_, steps_, [this](const Member& member) { return Share(*this, member); });
+    splitting.run(size_, steps_, [this](const Member& member) {
+      try {
+        return Share(*this, member);
+      } catch (...) {  // nobody waits for its rows
+        handover_.finish(member.rows.end - member.rows.begin);
+        throw;
+      }
+    });
   }
 
  private:
@@ -78,24 +86,26 @@ class ForwardSweep {
 
     // A group of one thread helps the others after that.
     void run() {
-      if (member_.size > 1) return go_on(0);
-      Handover& handover = w_.handover_;
       const int64_t most = rows_;
-      handover.start();
       go_on(0);
-      handover.end();
-      if (most < kWorthGiving) return;  // the others have about as few
-      while (const std::optional<Rest> rest = handover.ask(most, member_.meeting->spin)) {
+      if (member_.size > 1 || most < kWorthGiving) return;  // the others have about as few
+      while (const std::optional<Rest> rest = w_.handover_.ask(most, member_.meeting->spin)) {
         begin_ = rest->rows.begin;
         rows_ = rest->rows.end - begin_;
         go_on(rest->step);
-        handover.end();
       }
     }
 
    private:
-    // Takes the rows through the steps from `first` on.
+    // Takes the rows to their ends, from step `first` on, and tells that they have ended.
     void go_on(int64_t first) {
+      const int64_t taken = rows_, given = take(first);
+      if (member_.size == 1) w_.handover_.finish(taken - given);
+    }
+
+    // Takes the rows through the steps from `first` on; returns how many of them it gave away.
+    int64_t take(int64_t first) {
+      int64_t given = 0;
       if (p_.norms) {
         y_ = w_.y_ + begin_ * kGates * padded<A>(size_.H);
         a_ = w_.a_ + begin_ * kGates * padded<A>(size_.S);
@@ -104,9 +114,11 @@ class ForwardSweep {
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
       for (int64_t t = first; t < w_.steps_.count(); ++t) {
         rows_ = std::min(rows_, w_.steps_.rows(t) - begin_);
-        if (rows_ <= 0) return;  // all have ended, for every member of the group
+        if (rows_ <= 0) break;  // all have ended, for every member of the group
         if (member_.size == 1 && rows_ >= kWorthGiving && w_.handover_.asked()) {
-          rows_ = w_.handover_.give({begin_, begin_ + rows_}, t).end - begin_;
+          const int64_t kept = w_.handover_.give({begin_, begin_ + rows_}, t).end - begin_;
+          given += rows_ - kept;
+          rows_ = kept;
         }
         first_row_ = w_.steps_.begin(t) + begin_;
         const States<T> after = after_step(t);
@@ -121,6 +133,7 @@ class ForwardSweep {
         member_.wait();
         before = after;
       }
+      return given;
     }
 
     // Where the states of this share's rows after step t lie.

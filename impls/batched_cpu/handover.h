@@ -22,9 +22,11 @@ struct Rest {
 // one that has ended asks for rows, and another, between two steps, gives it some of its own. One asks at a time.
 class Handover {
  public:
-  // Before a thread takes its rows through their steps, and after.
-  void start() { working_.fetch_add(1, std::memory_order_relaxed); }
-  void end() { working_.fetch_sub(1, std::memory_order_release); }
+  // rows: all there are, which `finish` will be told of, by whoever has them then.
+  explicit Handover(int64_t rows) : unfinished_(rows) {}
+
+  // After the last step of some rows, or if there will be none.
+  void finish(int64_t rows) { unfinished_.fetch_sub(rows, std::memory_order_release); }
 
   bool asked() const { return state_.load(std::memory_order_relaxed) == kAsked; }
 
@@ -34,18 +36,17 @@ class Handover {
     if (!turn(kAsked, kBusy)) return rows;
     const int64_t kept = rows.end - std::min((rows.end - rows.begin) / 2, most_);
     rest_ = {{kept, rows.end}, step};
-    start();
     ++given_;
     state_.store(kGiven, std::memory_order_release);
     return {rows.begin, kept};
   }
 
-  // Waits for up to `most` rows, whose thread counts as started; returns nothing if no thread has any left. It spins
-  // for a while and then sleeps now and then, so as not to take a core from those that work.
+  // Waits for up to `most` rows; returns nothing once all are finished. It spins for a while and then sleeps now and
+  // then, so as not to take a core from those that work.
   std::optional<Rest> ask(int64_t most, std::chrono::microseconds spin) {
     using Clock = std::chrono::steady_clock;
     const Clock::time_point end = Clock::now() + spin;
-    for (bool asks = false;;) {
+    for (bool asks = false; unfinished_.load(std::memory_order_acquire) > 0;) {
       if (asks && state_.load(std::memory_order_acquire) == kGiven) {
         const Rest rest = rest_;
         state_.store(kNobody, std::memory_order_release);
@@ -56,14 +57,13 @@ class Handover {
         most_ = most;
         state_.store(kAsked, std::memory_order_release);
       }
-      // A thread that starts late may be about to give: then what was asked for cannot be taken back.
-      if (working_.load(std::memory_order_acquire) == 0 && (!asks || turn(kAsked, kNobody))) return {};
       if (Clock::now() < end) {
         spin_once();
       } else {
         std::this_thread::sleep_for(kSleep);
       }
     }
+    return {};
   }
 
   // How often rows were given in this process, for tests.
@@ -78,7 +78,7 @@ class Handover {
   alignas(64) std::atomic<State> state_{kNobody};
   int64_t most_ = 0;  // that the thread which asks takes
   Rest rest_{};
-  alignas(64) std::atomic<int64_t> working_{0};
+  alignas(64) std::atomic<int64_t> unfinished_;
   inline static std::atomic<int64_t> given_{0};
 };
 
