@@ -112,7 +112,7 @@ def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[i
     """Return the state that each layer starts from, [B, *] each; zeros if there is none."""
     if state is None:
         B = given.rows[0] if given.rows else 1
-        zeros = {size: given.x.new_zeros(B, size) for size in sizes}
+        zeros = {size: given.x.new_zeros(B, size) for size in sizes}  # nobody writes them
         return [LayerState(*(zeros[size] for size in sizes))] * L
     parts = checks.state(state, L, given.rows, sizes)
     stacked = (given.start(part.expand(L, *given.rows, size)) for part, size in zip(parts, sizes, strict=True))

@@ -5,6 +5,7 @@ every call, which takes longer than the steps of a small layer. Here a call is w
 which transforms support. vmap runs the samples one after the other: it takes the time of a loop in Python.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -128,7 +129,7 @@ def _backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 class _Plain(torch.autograd.Function):
-    """For calls outside of transforms. Without `setup_context`, a call takes torch half as long."""
+    """For calls outside of transforms: without `setup_context`, torch does not bind a signature's arguments first."""
 
     @staticmethod
     def forward(ctx: Any, called: _Called, *flat: Any) -> tuple[Any, ...]:
@@ -162,6 +163,10 @@ class _Transformed(torch.autograd.Function):
 
         samples = [called.run(called.of, sample(n)) for n in range(info.batch_size)]
         return tuple(torch.stack(parts) for parts in zip(*samples, strict=True)), 0
+
+
+# torch asks for it at every call; made anew, it takes longer than the steps of a small layer.
+_Transformed.forward.__signature__ = inspect.signature(_Transformed.forward)  # type: ignore[attr-defined]
 
 
 def no_second_derivative(name: str) -> NoReturn:

@@ -65,7 +65,26 @@ class ForwardSweep {
     });
   }
 
+  // Copies each row's state after its own last step to [B, *].
+  void copy_last(const States<T>& to) const {
+    steps_.for_ends([&](int64_t t, int64_t first, int64_t n) {
+      const States<T> from = after(t, first), into = to.from_row(first, size_);
+      std::copy_n(from.h, n * size_.H, into.h);
+      std::copy_n(from.c, n * size_.H, into.c);
+      std::copy_n(from.h_hat, n * size_.S, into.h_hat);
+      std::copy_n(from.c_hat, n * size_.S, into.c_hat);
+    });
+  }
+
  private:
+  // Where the states after step t lie, from a row on.
+  States<T> after(int64_t t, int64_t row) const {
+    const int64_t token = steps_.begin(t) + row;
+    States<T> states = into_.from_row(ring_ == 0 ? token : t % ring_ * B_ + row, size_);
+    states.h = into_.h + token * size_.H;
+    return states;
+  }
+
   // One thread's part of all steps: its own units of all rows of its group. Where a norm needs whole rows of gates, the
   // threads of the group share out the rows.
   class Share {
@@ -86,42 +105,37 @@ class ForwardSweep {
 
     // A group of one thread helps the others after that.
     void run() {
-      const int64_t most = rows_;
-      go_on(0);
-      if (member_.size > 1 || most < kWorthGiving) return;  // the others have about as few
+      const int64_t most = rows_, ended = take(0);
+      if (member_.size > 1) return;
+      w_.handover_.finish(ended);
+      if (most < kWorthGiving) return;  // the others have about as few
       while (const std::optional<Rest> rest = w_.handover_.ask(most, member_.meeting->spin)) {
         begin_ = rest->rows.begin;
         rows_ = rest->rows.end - begin_;
-        go_on(rest->step);
+        w_.handover_.finish(take(rest->step));
       }
     }
 
    private:
-    // Takes the rows to their ends, from step `first` on, and tells that they have ended.
-    void go_on(int64_t first) {
-      const int64_t taken = rows_, given = take(first);
-      if (member_.size == 1) w_.handover_.finish(taken - given);
-    }
-
-    // Takes the rows through the steps from `first` on; returns how many of them it gave away.
+    // Takes the rows to their ends, from step `first` on; returns how many it did not give away.
     int64_t take(int64_t first) {
-      int64_t given = 0;
+      int64_t own = rows_;
       if (p_.norms) {
         y_ = w_.y_ + begin_ * kGates * padded<A>(size_.H);
         a_ = w_.a_ + begin_ * kGates * padded<A>(size_.S);
       }
-      States<T> before = first == 0 ? w_.start_.from_row(begin_, size_) : after_step(first - 1);
+      States<T> before = first == 0 ? w_.start_.from_row(begin_, size_) : w_.after(first - 1, begin_);
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
       for (int64_t t = first; t < w_.steps_.count(); ++t) {
         rows_ = std::min(rows_, w_.steps_.rows(t) - begin_);
         if (rows_ <= 0) break;  // all have ended, for every member of the group
         if (member_.size == 1 && rows_ >= kWorthGiving && w_.handover_.asked()) {
-          const int64_t kept = w_.handover_.give({begin_, begin_ + rows_}, t).end - begin_;
-          given += rows_ - kept;
-          rows_ = kept;
+          const int64_t given = w_.handover_.give({begin_, begin_ + rows_}, t);
+          own -= given;
+          rows_ -= given;
         }
         first_row_ = w_.steps_.begin(t) + begin_;
-        const States<T> after = after_step(t);
+        const States<T> after = w_.after(t, begin_);
         const A* x = widened(w_.x_ + first_row_ * size_.I, rows_ * size_.I, wide_x_);
         mask_ = w_.mask_.from(first_row_ * size_.H);
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
@@ -133,15 +147,7 @@ class ForwardSweep {
         member_.wait();
         before = after;
       }
-      return given;
-    }
-
-    // Where the states of this share's rows after step t lie.
-    States<T> after_step(int64_t t) const {
-      const int64_t token = w_.steps_.begin(t) + begin_;
-      States<T> after = w_.into_.from_row(w_.ring_ == 0 ? token : t % w_.ring_ * w_.B_ + begin_, size_);
-      after.h = w_.into_.h + token * size_.H;
-      return after;
+      return own;
     }
 
     // Calls block(panel, first row, rows) for all rows of this thread's panels.

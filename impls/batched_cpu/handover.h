@@ -30,15 +30,15 @@ class Handover {
 
   bool asked() const { return state_.load(std::memory_order_relaxed) == kAsked; }
 
-  // Gives half of some rows that are to go on with a step, or as many as the other takes if that is less; returns those
-  // that the caller keeps.
-  Range give(Range rows, int64_t step) {
-    if (!turn(kAsked, kBusy)) return rows;
-    const int64_t kept = rows.end - std::min((rows.end - rows.begin) / 2, most_);
-    rest_ = {{kept, rows.end}, step};
+  // Gives the last half of some rows that are to go on with a step, or as many as the other takes if that is less;
+  // returns how many those are.
+  int64_t give(Range rows, int64_t step) {
+    if (!turn(kAsked, kBusy)) return 0;
+    const int64_t n = std::min((rows.end - rows.begin) / 2, most_);
+    rest_ = {{rows.end - n, rows.end}, step};
     ++given_;
     state_.store(kGiven, std::memory_order_release);
-    return {rows.begin, kept};
+    return n;
   }
 
   // Waits for up to `most` rows; returns nothing once all are finished. It spins for a while and then sleeps now and

@@ -13,8 +13,8 @@ template <class T, class A = Acc<T>>
 void recompute(
     const Packed<A>& p, const Stored<T>& stored, const Sizes& size, int64_t N, const T* x, const T* h, const T* h_hat,
     Residuals<T> to) {
-  const auto [H, S, Z, I] = size;
-  const auto rows = [&, H = H, S = S, I = I](int64_t begin, int64_t end) {
+  const auto rows = [&](int64_t begin, int64_t end) {
+    const auto [H, S, Z, I] = size;
     Scratch scratch;
     const int64_t n = end - begin;
     const auto share_of = [&](const T* all, int64_t F) {
@@ -29,7 +29,8 @@ void recompute(
       write_gates(tile, some, S, panel * kLanes<A>, to.a(begin + r, size), to.stride);
     });
   };
-  run_jobs({{N, 4 * H * H + 4 * S * (I + H + S), rows, 2 * kTileRows}}, kLeastOfThread);
+  const int64_t cost = 4 * size.H * size.H + 4 * size.S * (size.I + size.H + size.S);
+  run_jobs({{N, cost, rows, 2 * kTileRows}}, kLeastOfThread);
 }
 
 }  // namespace hyperlstm

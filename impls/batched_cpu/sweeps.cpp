@@ -86,25 +86,6 @@ States<T> states(const Tensors& s, const Sizes& size, int64_t of_h, int64_t of_o
       checked<A>(s[3], of_others, size.S)};
 }
 
-// Each row's state after its own last step, [B, *]. all: those after each step, see ForwardSweep.
-template <class T>
-Tensors last_states(const Tensors& like, const Steps& steps, const Sizes& size, const States<T>& all, int64_t ring) {
-  const int64_t B = steps.rows(0);
-  Tensors made;
-  for (const at::Tensor& x : like) made.push_back(at::empty({B, x.size(-1)}, x.options()));
-  const States<T> to = states<T>(made, size, B, B);
-  steps.for_ends([&](int64_t t, int64_t first, int64_t n) {
-    const int64_t token = steps.begin(t) + first;
-    const States<T> from = all.from_row(ring == 0 ? token : t % ring * B + first, size),
-                    into = to.from_row(first, size);
-    std::copy_n(all.h + token * size.H, n * size.H, into.h);
-    std::copy_n(from.c, n * size.H, into.c);
-    std::copy_n(from.h_hat, n * size.S, into.h_hat);
-    std::copy_n(from.c_hat, n * size.S, into.c_hat);
-  });
-  return made;
-}
-
 template <class T>
 Residuals<T> left(const at::Tensor& x, int64_t N, const Sizes& size) {
   const bool has_v = x.size(-1) == Residuals<T>::width(size, true);
@@ -141,18 +122,19 @@ Tensors forward(
   const Tensors before = dense(start);
   const std::optional<at::Tensor> of_g = dense(mask);
   Tensors last;
+  for (const at::Tensor& x : into) last.push_back(at::empty({B, x.size(-1)}, x.options()));
   DISPATCH(weights.dtype(), "forward", [&] {
     const States<scalar_t> to = states<scalar_t>(into, size, N, ring == 0 ? N : ring * B);
     expect_writes(to.h, into[0].numel());
     expect_writes(to.c, into[1].numel());
     if (residuals) expect_writes(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
-    ForwardSweep<scalar_t>(
+    ForwardSweep<scalar_t> sweep(
         *weights.packing<scalar_t>(), weights.packing<scalar_t>().stored(), size, steps,
         checked<scalar_t>(tokens, N, size.I), states<scalar_t>(before, size, B, B), to, ring,
         {of_g ? checked<bool>(*of_g, N, size.H) : nullptr, static_cast<Acc<scalar_t>>(scale)},
-        residuals ? left<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{})
-        .run(splitting(split));
-    last = last_states(into, steps, size, to, ring);
+        residuals ? left<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{});
+    sweep.run(splitting(split));
+    sweep.copy_last(states<scalar_t>(last, size, B, B));
   });
   return last;
 }
