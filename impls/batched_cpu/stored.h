@@ -28,34 +28,42 @@ void for_group(int64_t rows, const Body& body) {
   }
 }
 
+// into[r, k lanes] of left [R, K] times one unit of N gates: rows [K] of a stored weight, `gate` numbers apart.
+template <int R, int N, class T, class A = Acc<T>>
+C10_ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const A* left, Into<A> into) {
+  constexpr int64_t V = kLanes<A>;
+  Vec<A> sum[R][N];
+  const auto add = [&](int64_t d, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    Vec<A> x[R];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) x[r] = load(left + r * K + d, m);
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) {
+      const Vec<A> w = load(weight + k * gate + d, m);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) sum[r][k] = at::vec::fmadd(x[r], w, sum[r][k]);
+    }
+  };
+  const int64_t whole = K / V * V;
+  for (int64_t d = 0; d < whole; d += V) add(d, V);
+  if (whole < K) add(whole, K - whole);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int k = 0; k < N; ++k) {
+      A& to = into.numbers[r * into.stride + k * V];
+      to = (into.add ? to : A(0)) + sum_of_lanes(sum[r][k]);
+    }
+  }
+}
+
 // into [R, 4, lanes] of left [R, K] times n units, from `unit` on, of a stored weight [4, F, K].
 template <int R, class T, class A = Acc<T>>
 void multiply_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const A* left, Into<A> into) {
-  constexpr int64_t V = kLanes<A>;
-  const int64_t whole = K / V * V;
+  constexpr int N = R * kGates <= kTileSums ? kGates : kGates / 2;  // gates whose sums the registers hold
   for (int64_t j = 0; j < n; ++j) {
-    const T* const of_unit = weight + (unit + j) * K;
-    Vec<A> sum[R][kGates];
-    const auto add = [&](int64_t d, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
-      Vec<A> x[R];
-#pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) x[r] = load(left + r * K + d, m);
-#pragma GCC unroll 4
-      for (int k = 0; k < kGates; ++k) {
-        const Vec<A> w = load(of_unit + k * F * K + d, m);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) sum[r][k] = at::vec::fmadd(x[r], w, sum[r][k]);
-      }
-    };
-    for (int64_t d = 0; d < whole; d += V) add(d, V);
-    if (whole < K) add(whole, K - whole);
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-      for (int k = 0; k < kGates; ++k) {
-        A& to = into.numbers[r * into.stride + k * V + j];
-        to = (into.add ? to : A(0)) + sum_of_lanes(sum[r][k]);
-      }
+    for (int64_t k = 0; k < kGates; k += N) {
+      multiply_unit<R, N>(weight + (k * F + unit + j) * K, F * K, K, left, into.from(0, k * kLanes<A> + j));
     }
   }
 }
@@ -65,7 +73,8 @@ void multiply_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t
 template <int R, class T, class A = Acc<T>>
 void multiply_back(Range columns, Left<A> left, const T* weight, int64_t K, int64_t N, Into<A> into) {
   constexpr int64_t V = kLanes<A>;
-  constexpr int kRows = kTileSums / 6;  // of the weight: the registers hold as many numbers of left for each of R
+  // Of the weight, up to as many as the registers hold numbers of left for each of R.
+  constexpr int kRows = std::clamp(2 * kTileSums / 3 / R, 2, 4);
   if (!into.add) {
     for (int r = 0; r < R; ++r) std::fill_n(into.from(r, 0).numbers, columns.end - columns.begin, A(0));
   }
