@@ -1,6 +1,7 @@
 // The steps of a chunk backwards (impls/README.md, Gradient).
 #pragma once
 
+#include "inputs.h"
 #include "memory.h"
 #include "parameter_sums.h"
 #include "phases.h"
@@ -78,13 +79,12 @@ class BackwardSweep {
       scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
       embedded_ = scratch_.zeros<A>(kGroup * 12 * Z * kLanes<A>);
       a_ = scratch_.zeros<A>(kGates * padded<A>(S));
-      if (w_.stored_.weight_h) dh_ = scratch_.zeros<A>(kFew * (panels_.end - panels_.begin) * kPanel<A>);
-      if (!w_.chunk_.residuals.has_v) made_v_ = scratch_.zeros<T>(rows_ * v_stride_);
+      if (w_.stored_.weight_h) dh_ = scratch_.zeros<A>(kFew * dh_stride_);
+      if (!w_.chunk_.residuals.has_v) made_v_ = scratch_.zeros<T>(inputs_.capacity(most_) * v_stride_);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
       if (!std::is_same_v<T, A>) {
         h_hat_ = scratch_.zeros<A>(rows_ * S);
-        x_ = scratch_.zeros<A>(rows_ * I);
       }
     }
 
@@ -98,25 +98,23 @@ class BackwardSweep {
           d_uh_ = w_.to_.d_uh + row_ * stride_;
         else
           d_uh_ = w_.d_uh_ + (t % kStepsKept * w_.B_ + begin_) * stride_;
-        if (made_v_) input_products();
+        if (made_v_) input_products(t);
         embed(p_, size_, rows_, widened(w_.chunk_.h_hat + row_ * S, rows_ * S, h_hat_), z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           for_group(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
         }
-        member_.wait();
+        member_.meet();
         const Range all{0, rows_}, own = member_.part(rows_);
-        A *dh = w_.carried_.h + begin_ * H, *dh_hat = w_.carried_.h_hat + begin_ * S;
+        A* const dh_hat = w_.carried_.h_hat + begin_ * S;
         for (int64_t r = own.begin; r < own.end; ++r) embedding_gradient(r);
         product(own, dz_, 12 * Z, p_.z_weight_t, 12 * Z, S, {0, panels<A>(S, false)}, dh_hat, true);
         for (int64_t r = own.begin; r < own.end; ++r) hyper(r);
-        member_.wait();
+        const uint32_t arrived = member_.arrive();
+        add_to_dh(d_uh_, 4 * H, p_.weight_h_t, w_.stored_.weight_h, false);  // du is there; nobody waits for da yet
+        member_.wait(arrived);
+        add_to_dh(d_uh_ + 4 * H, 4 * S, p_.hyper_weight_h_t, w_.stored_.hyper_weight_h, true);
+        if (dh_) copy_dh();
         const Range of_S = member_.part(panels<A>(S, false));
-        if (w_.stored_.weight_h) {
-          stored_products(dh);
-        } else {
-          product(all, d_uh_, stride_, p_.weight_h_t, 4 * H, H, panels_, dh, false);
-          product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_h_t, 4 * S, H, panels_, dh, true);
-        }
         product(all, d_uh_ + 4 * H, stride_, p_.hyper_weight_s_t, 4 * S, S, of_S, dh_hat, false);
       }
     }
@@ -138,29 +136,38 @@ class BackwardSweep {
       }
     }
 
-    // Writes v = weight_x x of this thread's units, which the forward sweep did not leave: a step's fits the cache,
-    // where the pass over it finds it.
-    void input_products() {
+    // Points to v = weight_x x of this thread's units at step t, which the forward sweep did not leave. It is made for
+    // one step, or for those of few rows: that much fits the cache, where the pass over it finds it.
+    void input_products(int64_t t) {
       const int64_t H = size_.H, I = size_.I;
-      const Range units{panels_.begin * kGates, std::min(panels_.end * kGates, panels<A>(H, true))};
-      const A* const x = widened(w_.chunk_.x + row_ * I, rows_ * I, x_);
-      gate_products(p_.weight_x, static_cast<const T*>(nullptr), units, H, I, rows_, x, made_v_, v_stride_, tile_);
+      if (inputs_.enter(t, begin_, rows_, true)) {
+        const Range units{panels_.begin * kGates, std::min(panels_.end * kGates, panels<A>(H, true))};
+        gate_products(
+            p_.weight_x, static_cast<const T*>(nullptr), units, H, I, inputs_.tokens(), inputs_.x(), made_v_, v_stride_,
+            tile_);
+      }
+      v_ = made_v_ + inputs_.place(t) * v_stride_;
     }
 
-    // Writes this thread's units of dh from d_uh_ and stored weights. Sums are this thread's own until they are
-    // complete: at the border of two threads' units, both would write one cache line over and over.
-    void stored_products(A* dh) {
-      constexpr int64_t P = kPanel<A>;
-      const int64_t H = size_.H, S = size_.S, wide = (panels_.end - panels_.begin) * P;
-      const Range units{panels_.begin * P, std::min(panels_.end * P, H)};
-      for_group(rows_, [&](auto rows) {
-        const Left<A> du{d_uh_, stride_}, da{d_uh_ + 4 * H, stride_};
-        multiply_back<rows>(units, du, w_.stored_.weight_h, 4 * H, H, {dh_, wide, false});
-        multiply_back<rows>(units, da, w_.stored_.hyper_weight_h, 4 * S, H, {dh_, wide, true});
-      });
-      for (int64_t r = 0; r < rows_; ++r)
-        std::copy_n(dh_ + r * wide, units.end - units.begin, dh + r * H + units.begin);
+    // Writes this thread's units of dh = d [rows, K] times a weight [K, H], packed or as it is stored, or adds them. Of
+    // a stored one they are sums of this thread's own, dh_, until they are complete: at the border of two threads'
+    // units, both would write one cache line over and over.
+    void add_to_dh(const A* d, int64_t K, const A* packed, const T* stored, bool add) {
+      const int64_t H = size_.H;
+      if (!stored) return product({0, rows_}, d, stride_, packed, K, H, panels_, w_.carried_.h + begin_ * H, add);
+      for_group(
+          rows_, [&](auto rows) { multiply_back<rows>(units(), {d, stride_}, stored, K, H, {dh_, dh_stride_, add}); });
     }
+
+    void copy_dh() {
+      const Range own = units();
+      for (int64_t r = 0; r < rows_; ++r) {
+        std::copy_n(dh_ + r * dh_stride_, own.end - own.begin, w_.carried_.h + (begin_ + r) * size_.H + own.begin);
+      }
+    }
+
+    // Those of the main LSTM that are this thread's.
+    Range units() const { return {panels_.begin * kPanel<A>, std::min(panels_.end * kPanel<A>, size_.H)}; }
 
     // A block of units: what the passes over it hand to each other stays in the L1 cache.
     struct Block {
@@ -170,8 +177,8 @@ class BackwardSweep {
     // Calls body with each block of this thread's units.
     template <class Body>
     void for_unit_blocks(const Body& body) {
-      const int64_t end = std::min(panels_.end * kPanel<A>, size_.H);
-      for (int64_t j = panels_.begin * kPanel<A>; j < end; j += kBlock) body(Block{j, std::min(kBlock, end - j)});
+      const auto [begin, end] = units();
+      for (int64_t j = begin; j < end; j += kBlock) body(Block{j, std::min(kBlock, end - j)});
     }
 
     // Goes back through the main LSTM's cell and the scales d of R rows: writes du, dv and this thread's part of dz,
@@ -187,7 +194,7 @@ class BackwardSweep {
           scales<R>(block, z);
           for (int64_t r = 0; r < R; ++r) arguments(block, first + r, r, y + r * 4 * wide + block.begin, wide);
         });
-        member_.wait();
+        member_.meet();
         const Range own = member_.part(R);
         for (int64_t r = own.begin; r < own.end; ++r) {
           const int64_t at = (row_ + first + r) * H, row = (begin_ + first + r) * H;
@@ -195,7 +202,7 @@ class BackwardSweep {
               y + r * 4 * wide, p_.norms, sums_.norms, w_.chunk_.mask.from(at), w_.chunk_.c_before + at,
               w_.chunk_.c + at, w_.carried_.h + row, w_.carried_.c + row, H, normed_);
         }
-        member_.wait();
+        member_.meet();
       }
       std::fill_n(embedded_, R * 12 * Z * kLanes<A>, A(0));
       const bool have_scales = p_.norms && (panels_.end - panels_.begin) * kPanel<A> <= kBlock;  // of the only block
@@ -256,7 +263,7 @@ class BackwardSweep {
       return {
           H,
           w_.chunk_.residuals.u(at) + begin,
-          (made_v_ ? made_v_ + r * v_stride_ : w_.chunk_.residuals.v(at, size_)) + begin,
+          (made_v_ ? v_ + r * v_stride_ : w_.chunk_.residuals.v(at, size_)) + begin,
           p_.bias + begin,
           scale_ + i * 12 * kBlock,
           w_.to_.d_uh + at * stride_ + begin,
@@ -417,15 +424,17 @@ class BackwardSweep {
     const int64_t begin_, most_;
     int64_t rows_ = most_;                                          // of the group, those still going at this step
     const Range panels_ = member_.part(panels<A>(size_.H, false));  // of the main LSTM's units
+    const int64_t dh_stride_ = (panels_.end - panels_.begin) * kPanel<A>;
     const Sums<A> sums_;
     const int64_t stride_ = 4 * size_.H + 4 * size_.S, z_stride_ = z_stride<A>(size_.Z);
     // A line further apart than needed: rows that are a multiple of a page apart share a few lines of the L1 cache.
     const int64_t v_stride_ = 4 * size_.H + kLine<T>;
     int64_t row_ = 0;  // the token of the group's first row
     Scratch scratch_;
-    A *tile_, *scale_, *embedded_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *x_ = nullptr, *dh_ = nullptr,
-                                                   *y_ = nullptr, *normed_ = nullptr;
-    T* made_v_ = nullptr;
+    A *tile_, *scale_, *embedded_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *dh_ = nullptr, *y_ = nullptr,
+                                                   *normed_ = nullptr;
+    Inputs<T> inputs_{w_.steps_, w_.chunk_.x, size_.I, most_};
+    T *made_v_ = nullptr, *v_ = nullptr;  // of the block of inputs_, and of this step
   };
 
   const Packed<A>& p_;

@@ -31,8 +31,9 @@ inline std::chrono::microseconds spin_of(int64_t threads) {
 
 class Barrier {
  public:
-  // Returns once `threads` of them have called this; what each wrote before is then visible to all.
-  void wait(int64_t threads, std::chrono::microseconds spin) {
+  // Tells the others that this thread has come so far; what it returns is for `wait`, which is due before it arrives
+  // again.
+  uint32_t arrive(int64_t threads) {
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
       arrived_.store(0, std::memory_order_relaxed);
@@ -40,8 +41,13 @@ class Barrier {
 #ifdef __cpp_lib_atomic_wait
       phase_.notify_all();
 #endif
-      return;
     }
+    return phase;
+  }
+
+  // Returns once all have arrived; what each wrote before that is then visible to this thread.
+  void wait(uint32_t phase, std::chrono::microseconds spin) const {
+    if (phase_.load(std::memory_order_acquire) != phase) return;
     using Clock = std::chrono::steady_clock;
     const Clock::time_point end = Clock::now() + spin;
     do {

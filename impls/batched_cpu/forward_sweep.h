@@ -2,6 +2,7 @@
 #pragma once
 
 #include "handover.h"
+#include "input_products.h"
 #include "memory.h"
 #include "phases.h"
 #include "split.h"
@@ -92,12 +93,12 @@ class ForwardSweep {
     Share(ForwardSweep& sweep, const Member& member)
         : w_(sweep), member_(member), begin_(member.rows.begin), rows_(member.rows.end - begin_) {
       const auto [H, S, Z, I] = size_;
-      tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
-      input_tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
+      constexpr int64_t P = kPanel<A>;
+      tile_ = scratch_.zeros<A>(kRowBlock * P);
+      if (member_.size > 1) u_ = scratch_.empty<A>((of_H_.end - of_H_.begin) * most_ * P);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
       if (!std::is_same_v<T, A>) {
-        wide_x_ = scratch_.zeros<A>(rows_ * I);
         wide_h_ = scratch_.zeros<A>(rows_ * H);
         wide_h_hat_ = scratch_.zeros<A>(rows_ * S);
       }
@@ -120,6 +121,7 @@ class ForwardSweep {
     // Takes the rows to their ends, from step `first` on; returns how many it did not give away.
     int64_t take(int64_t first) {
       int64_t own = rows_;
+      inputs_.clear();
       if (p_.norms) {
         y_ = w_.y_ + begin_ * kGates * padded<A>(size_.H);
         a_ = w_.a_ + begin_ * kGates * padded<A>(size_.S);
@@ -136,41 +138,57 @@ class ForwardSweep {
         }
         first_row_ = w_.steps_.begin(t) + begin_;
         const States<T> after = w_.after(t, begin_);
-        const A* x = widened(w_.x_ + first_row_ * size_.I, rows_ * size_.I, wide_x_);
         mask_ = w_.mask_.from(first_row_ * size_.H);
+        inputs_.enter(t, begin_, rows_);
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
-        hyper(x, h, h_hat, before, after);
-        member_.wait();
+        hyper(h, h_hat, before, after);
+        const uint32_t arrived = member_.arrive();
+        if (u_) state_products(h);  // for which nobody waits, unlike h_hat
+        member_.wait(arrived);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
         embed(p_, size_, rows_, h_hat, z_);
-        main(x, h, before, after);
-        member_.wait();
+        main(h, before, after);
+        member_.meet();
         before = after;
       }
       return own;
     }
 
-    // Calls block(panel, first row, rows) for all rows of this thread's panels.
+    // Calls block(panel, first row, rows) for all rows of some panels.
     template <class Block>
-    void for_blocks(int64_t panels, const Block& block) {
-      const Range own = member_.part(panels);
-      for (int64_t p = own.begin; p < own.end; ++p) {
+    void for_blocks(Range panels, const Block& block) {
+      for (int64_t p = panels.begin; p < panels.end; ++p) {
         for (int64_t r = 0; r < rows_; r += kRowBlock) block(p, r, std::min(kRowBlock, rows_ - r));
       }
     }
 
+    // Writes u of all rows and all units of this thread.
+    void state_products(const A* h) {
+      for_blocks(of_H_, [&](int64_t p, int64_t first, int64_t n) {
+        state_product(p, n, h + first * size_.H, u_of(p, first));
+      });
+    }
+
+    // Writes u [n, 4, lanes] = weight_h h of one panel of units.
+    void state_product(int64_t p, int64_t n, const A* h, A* u) const {
+      gates(p_.weight_h, w_.stored_.weight_h, p, n, h, size_.H, size_.H, {u, kPanel<A>, false});
+    }
+
+    A* u_of(int64_t p, int64_t first) const { return u_ + ((p - of_H_.begin) * most_ + first) * kPanel<A>; }
+
     // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
-    void hyper(const A* x, const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
+    void hyper(const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
       const auto [H, S, Z, I] = size_;
-      for_blocks(panels<A>(S, true), [&](int64_t p, int64_t first, int64_t n) {
+      for_blocks(of_S_, [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
-        hyper_gates(p_, w_.stored_.hyper_weight_h, size_, p, n, x + first * I, h + first * H, h_hat + first * S, tile_);
+        inputs_.start(p, first, n, tile_);
+        hyper_states(p_, w_.stored_.hyper_weight_h, size_, p, n, h + first * H, h_hat + first * S, tile_);
         if (leaves_) write_gates(tile_, n, S, unit, left_.a(first_row_ + first, size_), left_.stride);
-        finish(n, first, unit, m, S, {}, before.c_hat, after.c_hat, after.h_hat, a_);
+        finish(n, first, tile_, unit, m, S, {}, before.c_hat, after.c_hat, after.h_hat, a_);
       });
       if (p_.hyper_norms) {
-        member_.wait();
+        member_.meet();
         const Range own = member_.part(rows_);
         for (int64_t r = own.begin; r < own.end; ++r) {
           A* a = a_ + r * kGates * padded<A>(S);
@@ -182,37 +200,38 @@ class ForwardSweep {
 
     // Passes a tile of gates to the cell, or, where a norm needs the whole row first, stores it in y.
     void finish(
-        int64_t n, int64_t first, int64_t unit, int64_t m, int64_t F, const Mask<A>& mask, const A* c_before, A* c,
-        T* h, A* y) {
+        int64_t n, int64_t first, A* tile, int64_t unit, int64_t m, int64_t F, const Mask<A>& mask, const A* c_before,
+        A* c, T* h, A* y) {
       constexpr int64_t V = kLanes<A>;
       if (!p_.norms) {
         const int64_t at = first * F + unit;
-        return cells<T>(n, tile_, mask.from(at), c_before + at, c + at, h + at, F, m);
+        return cells<T>(n, tile, mask.from(at), c_before + at, c + at, h + at, F, m);
       }
       for (int64_t r = 0; r < n; ++r) {
         A* to = y + (first + r) * kGates * padded<A>(F) + unit;
-        for (int64_t k = 0; k < kGates; ++k) Vec<A>::loadu(tile_ + r * kPanel<A> + k * V).store(to + k * padded<A>(F));
+        for (int64_t k = 0; k < kGates; ++k) Vec<A>::loadu(tile + r * kPanel<A> + k * V).store(to + k * padded<A>(F));
       }
     }
 
     // y = d_h u + d_x v + d_b + bias with u = weight_h h and v = weight_x x, and the main LSTM's cell.
-    void main(const A* x, const A* h, const States<T>& before, const States<T>& after) {
+    void main(const A* h, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t I = size_.I, H = size_.H;
-      for_blocks(panels<A>(H, true), [&](int64_t p, int64_t first, int64_t n) {
+      const int64_t H = size_.H;
+      for_blocks(of_H_, [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, H - unit);
         constexpr int64_t P = kPanel<A>;
-        gates(p_.weight_h, w_.stored_.weight_h, p, n, h + first * H, H, H, {tile_, P, false});
-        multiply<A>(n, {x + first * I, I}, p_.weight_x + p * I * P, I, {input_tile_, P, false});
+        A* const tile = u_ ? u_of(p, first) : tile_;
+        if (!u_) state_product(p, n, h + first * H, tile);
+        const A* const v = inputs_.v(p, first, n);
         for (int64_t g = 0; g < n; g += kGroup) {
           for_group(std::min<int64_t>(kGroup, n - g), [&](auto rows) {
-            scale_tile<rows>(p, first + g, m, input_tile_ + g * kPanel<A>, tile_ + g * kPanel<A>);
+            scale_tile<rows>(p, first + g, m, v + g * P, tile + g * P);
           });
         }
-        finish(n, first, unit, m, H, mask_, before.c, after.c, after.h, y_);
+        finish(n, first, tile, unit, m, H, mask_, before.c, after.c, after.h, y_);
       });
       if (p_.norms) {
-        member_.wait();
+        member_.meet();
         const Range own = member_.part(rows_);
         for (int64_t r = own.begin; r < own.end; ++r) {
           A* y = y_ + r * kGates * padded<A>(H);
@@ -248,14 +267,18 @@ class ForwardSweep {
     const Sizes size_ = w_.size_;
     const Member member_;
     int64_t begin_, rows_;  // of the group, those that are still going
+    const int64_t most_ = rows_;
     const Residuals<T> left_ = w_.residuals_;
     const bool leaves_ = left_.numbers != nullptr;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
+    const Range of_H_ = member_.part(panels<A>(size_.H, true)), of_S_ = member_.part(panels<A>(size_.S, true));
     Mask<A> mask_;           // of this step and these rows
     int64_t first_row_ = 0;  // the token of the group's first row
     Scratch scratch_;
-    A *tile_, *input_tile_, *z_, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_x_ = nullptr, *wide_h_ = nullptr,
-                                 *wide_h_hat_ = nullptr;
+    InputProducts<T> inputs_{p_, size_, w_.steps_, w_.x_, most_, of_H_, of_S_};
+    // u_: [panels of H, most, 4, lanes], where the group has other threads
+    A *tile_, *z_, *u_ = nullptr, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr,
+                   *wide_h_hat_ = nullptr;
   };
 
   const Packed<A>& p_;

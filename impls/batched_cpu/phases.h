@@ -35,24 +35,27 @@ void gates(
   }
 }
 
-// a [rows, 4, lanes] = hyper_weight_h h + hyper_weight_x x + hyper_weight_s h_hat + hyper_bias, of one panel of units;
-// hyper_weight_h as it is stored, or null.
-template <class T, class A = Acc<T>>
-void hyper_gates(
-    const Packed<A>& p, const T* hyper_weight_h, const Sizes& size, int64_t panel, int64_t rows, const A* x, const A* h,
-    const A* h_hat, A* a) {
+// a [rows, 4, lanes] = hyper_weight_x x + hyper_bias, of one panel of units.
+template <class A>
+void hyper_inputs(const Packed<A>& p, const Sizes& size, int64_t panel, int64_t rows, const A* x, A* a) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t k = 0; k < kGates; ++k) {
       std::copy_n(p.hyper_bias + k * padded<A>(size.S) + panel * V, V, a + r * P + k * V);
     }
   }
-  const auto add = [&](const A* left, const A* weight, int64_t K) {
-    multiply<A>(rows, {left, K}, weight + panel * K * P, K, {a, P, true});
-  };
+  multiply<A>(rows, {x, size.I}, p.hyper_weight_x + panel * size.I * P, size.I, {a, P, true});
+}
+
+// a [rows, 4, lanes] += hyper_weight_h h + hyper_weight_s h_hat, of one panel of units; hyper_weight_h as it is stored,
+// or null.
+template <class T, class A = Acc<T>>
+void hyper_states(
+    const Packed<A>& p, const T* hyper_weight_h, const Sizes& size, int64_t panel, int64_t rows, const A* h,
+    const A* h_hat, A* a) {
+  constexpr int64_t P = kPanel<A>;
   gates(p.hyper_weight_h, hyper_weight_h, panel, rows, h, size.S, size.H, {a, P, true});
-  add(x, p.hyper_weight_x, size.I);
-  add(h_hat, p.hyper_weight_s, size.S);
+  multiply<A>(rows, {h_hat, size.S}, p.hyper_weight_s + panel * size.S * P, size.S, {a, P, true});
 }
 
 // Writes a tile [rows, 4, lanes] of units from `unit` on to the gates [4, F] of rows `stride` apart.

@@ -24,8 +24,8 @@ void recompute(
     A* const tile = scratch.empty<A>(kRowBlock * kPanel<A>);
     gate_products(p.weight_h, stored.weight_h, {0, panels<A>(H, true)}, H, H, n, wide_h, to.u(begin), to.stride, tile);
     for_tiles({0, panels<A>(S, true)}, n, [&](int64_t panel, int64_t r, int64_t some) {
-      hyper_gates(
-          p, stored.hyper_weight_h, size, panel, some, wide_x + r * I, wide_h + r * H, wide_h_hat + r * S, tile);
+      hyper_inputs(p, size, panel, some, wide_x + r * I, tile);
+      hyper_states(p, stored.hyper_weight_h, size, panel, some, wide_h + r * H, wide_h_hat + r * S, tile);
       write_gates(tile, some, S, panel * kLanes<A>, to.a(begin + r, size), to.stride);
     });
   };

@@ -37,10 +37,15 @@ struct Member {
   int64_t group, rank, size;
   Meeting* meeting;
 
-  // Waits until all members have written what they had to before this call.
-  void wait() const {
-    if (size > 1) meeting->barrier.wait(size, meeting->spin);
+  // Tells the other members that this one has written what it had to before this call.
+  uint32_t arrive() const { return size > 1 ? meeting->barrier.arrive(size) : 0; }
+
+  // Waits until all members have done so.
+  void wait(uint32_t arrived) const {
+    if (size > 1) meeting->barrier.wait(arrived, meeting->spin);
   }
+
+  void meet() const { wait(arrive()); }
 
   // This member's part of n items.
   Range part(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
@@ -95,7 +100,7 @@ void run_groups(int64_t threads, const Choose& choose, const Share& share, const
       note_failure();
       member.meeting->failed = true;
     }
-    member.wait();
+    member.meet();
     if (!member.meeting->failed) made->run();
   };
   const auto work = [&](double part) {

@@ -98,4 +98,5 @@ FAULTS = (
     _compiled("rows go back over steps beyond their end", "a", "grad weight_h"),
     _compiled("rows go on from the states of those that ended", "b", "grad weight_h"),
     _compiled("rows end with the shortest of their group", "c", "out"),
+    _compiled("x of steps of more rows is taken for that of as many", "d", "grad d_weight"),
 )

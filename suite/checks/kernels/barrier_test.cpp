@@ -30,9 +30,9 @@ void check_that_all_see_what_each_wrote(int threads, int rounds) {
   in_threads(threads, [&](int i) {
     for (int round = 0; round < rounds; ++round) {
       written[i] = round;
-      barrier.wait(threads, hyperlstm::spin_of(threads));
+      barrier.wait(barrier.arrive(threads), hyperlstm::spin_of(threads));
       for (int other : written) expect(other == round, "all have written what belongs to this round");
-      barrier.wait(threads, hyperlstm::spin_of(threads));
+      barrier.wait(barrier.arrive(threads), hyperlstm::spin_of(threads));
     }
   });
 }
@@ -44,7 +44,7 @@ void check_that_a_long_wait_sleeps() {
   const double before = processor_seconds();
   in_threads(4, [&](int i) {
     if (i == 0) std::this_thread::sleep_for(std::chrono::milliseconds(400));
-    barrier.wait(4, hyperlstm::kSpin);
+    barrier.wait(barrier.arrive(4), hyperlstm::kSpin);
   });
   expect(processor_seconds() - before < 0.1, "three threads that wait for 0.4 s use less than 0.1 s of a processor");
 }

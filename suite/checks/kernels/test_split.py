@@ -28,7 +28,9 @@ FEW = [
     Case(T=3, B=4, I=4, H=515, S=21, Z=2, state="stacked"),
     Case(T=3, B=3, I=4, H=515, S=21, Z=2, layer_norm=True),
 ]
-SPLITS_OF_FEW = [(1, 1), (1, 3), (2, 2)]
+#: More rows than a product takes at a time.
+MANY = [Case(T=3, B=40, I=4, H=70, S=21, Z=2, state="stacked")]
+SPLITS_OF_OTHERS = [(1, 1), (1, 3), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 pytestmark = pytest.mark.skipif(
@@ -50,7 +52,7 @@ def several_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("case", CASES + FEW, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", CASES + FEW + MANY, ids=lambda case: case.id)
 def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
     case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +60,7 @@ def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
     oracle = reference("naive", case, torch.float64, cpu, dtype, 1)
     yardstick = reference("naive", case, dtype, cpu, dtype, 1)
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
-        for split in SPLITS_OF_FEW if case in FEW else SPLITS:
+        for split in SPLITS if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
             found, again = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
@@ -85,6 +87,26 @@ def test_what_is_kept_for_the_backward_pass_changes_no_bit(
     nothing = run(case.I + 1, residuals=False)
     same(run(case.I + 1, residuals=True), nothing)
     same(run(case.I, residuals=True), nothing)
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=dtype_name)  # bfloat16 rounds the state that a call hands back
+@pytest.mark.parametrize("split", [(1, 1), (1, 2), (2, 1)], ids=str)
+@pytest.mark.parametrize("B", [1, 4, 6, 7])
+def test_products_with_x_of_several_steps_at_once_change_no_bit(
+    B: int, split: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batched_cpu, "SPLIT", split)
+    model = HyperLSTM(11, 70, 37, 3, 2, layer_norm=True, impl="batched_cpu", dtype=dtype)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, state = torch.randn(15, B, 11, dtype=dtype), None
+    out, last = model(x)
+    for t in range(15):
+        of_step, state = model(x[t : t + 1], state)
+        torch.testing.assert_close(of_step[0], out[t], rtol=0, atol=0)
+    assert state is not None
+    for found, expected in zip(state, last, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+// x of one step or of several: it is known beforehand, and where a group has few rows, products with x would read the
+// weights anew at every step.
+#pragma once
+
+#include <algorithm>
+
+#include "memory.h"
+#include "product.h"
+#include "steps.h"
+
+namespace hyperlstm {
+
+// Tokens that share one read of a weight: two tiles.
+constexpr int64_t kTokensAhead = 2 * kTileRows;
+
+// x of a block of steps, all with the same rows of a group, one step after another.
+template <class T, class A = Acc<T>>
+class Inputs {
+ public:
+  // x [N, I], of all steps; most: rows that the group has at a step.
+  Inputs(const Steps& steps, const T* x, int64_t I, int64_t most)
+      : steps_(steps), all_(x), I_(I), side_by_side_(scratch_.zeros<A>(capacity(most) * I)) {}
+
+  // Tokens of the longest block of up to `most` rows.
+  static int64_t capacity(int64_t most) { return std::max(kTokensAhead, most); }
+
+  // Forgets the block, since other rows come next.
+  void clear() { block_ = {0, 0}; }
+
+  // Returns false if step t is in the block. Else the block is then one from t on or, backwards, up to t, of `rows`
+  // rows from `first` on.
+  bool enter(int64_t t, int64_t first, int64_t rows, bool backwards) {
+    if (block_.begin <= t && t < block_.end) return false;
+    const int64_t next = backwards ? -1 : 1;
+    int64_t n = 1;
+    while ((n + 1) * rows <= kTokensAhead && t + n * next >= 0 && steps_.rows(t + n * next) == steps_.rows(t)) ++n;
+    block_ = backwards ? Range{t + 1 - n, t + 1} : Range{t, t + n};
+    rows_ = rows;
+    for (int64_t s = block_.begin; s < block_.end; ++s) {
+      const T* const from = all_ + (steps_.begin(s) + first) * I_;
+      if (n == 1) {
+        x_ = widened(from, rows * I_, side_by_side_);
+      } else {
+        std::copy_n(from, rows * I_, side_by_side_ + place(s) * I_);
+        x_ = side_by_side_;
+      }
+    }
+    return true;
+  }
+
+  const A* x() const { return x_; }  // [tokens(), I]
+  bool several() const { return block_.end - block_.begin > 1; }
+  int64_t tokens() const { return place(block_.end); }
+  int64_t place(int64_t t) const { return (t - block_.begin) * rows_; }  // of the first row of step t
+
+ private:
+  const Steps& steps_;
+  const T* const all_;
+  const int64_t I_;
+  Scratch scratch_;
+  A* const side_by_side_;
+  const A* x_ = nullptr;
+  Range block_{0, 0};
+  int64_t rows_ = 0;
+};
+
+}  // namespace hyperlstm
