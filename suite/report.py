@@ -10,7 +10,7 @@ import pandas as pd
 
 from suite.pages.bench_tables import answer, bench_summary, without_busy
 from suite.pages.page import Page
-from suite.pages.readme import write_readmes
+from suite.pages.readme import precedence, write_readmes
 from suite.pages.sheets import Part, markdown
 from suite.pages.verify import verdict
 from suite.pages.webpage import report_html
@@ -22,10 +22,10 @@ PAGES: tuple[Page, ...] = tuple(import_module(f"suite.pages.{name}").PAGE for na
 
 
 def machines(results: Path) -> list[Path]:
-    """Return the folders of the machines with results."""
+    """Return the folders of the machines with results, those of these sources first."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, got nothing of the kind.")
-    return sorted(path for path in results.iterdir() if path.is_dir())
+    return sorted((path for path in results.iterdir() if path.is_dir()), key=precedence)
 
 
 def answers(folder: Path) -> list[Part]:

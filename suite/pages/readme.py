@@ -63,14 +63,17 @@ def time(rows: pd.DataFrame, implementation: str) -> Any:
     return interval(row) if row["status"] == "ok" else status(row)
 
 
+def precedence(folder: Path) -> tuple[bool, bool, str]:
+    """Return a key by which machines are sorted: those whose benchmark is of these sources come first, then GPUs."""
+    rows = table("bench").read(folder)
+    if rows.empty:
+        return True, True, folder.name
+    return bool((rows["sources"] != sources()).any()), bool((rows["device"] != "cuda").any()), folder.name
+
+
 def shown_first(results: Path) -> Path | None:
-    """Return the machine that the README shows: one whose rows are not stale, if there is, and rather a GPU."""
-
-    def place(folder: Path) -> tuple[bool, bool, str]:
-        rows = table("bench").read(folder)
-        return bool((rows["sources"] != sources()).any()), bool((rows["device"] != "cuda").any()), folder.name
-
-    return min((path.parent for path in results.glob("*/bench.csv")), key=place, default=None)
+    """Return the machine that the README shows, if one has a benchmark."""
+    return min((path.parent for path in results.glob("*/bench.csv")), key=precedence, default=None)
 
 
 def parts(results: Path) -> dict[str, list[Part]]:

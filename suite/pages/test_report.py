@@ -151,6 +151,20 @@ def test_the_answer_comes_first(results: Path) -> None:
             assert text.index("trains fastest in") < text.index("Verification is") < text.index("| workload |")
 
 
+def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path) -> None:
+    for name, of, device in (
+        ("a-stale", "others", "cuda"),
+        ("b-current", sources(), "cpu"),
+        ("c-current", sources(), "cuda"),
+        ("d-stale", "others", "cpu"),
+    ):
+        rows = [row | {"sources": of, "device": device} for row in made("batched", 0.1)]
+        table("bench").replace(tmp_path / name, rows)
+    (tmp_path / "e-verified").mkdir()
+    found = [folder.name[0] for folder in report.machines(tmp_path)]
+    assert "".join(found) == "cbade"
+
+
 def test_the_answer_says_what_is_fastest_and_right(tmp_path: Path) -> None:
     made_up(tmp_path)
     text = markdown(report.answers(tmp_path / "some-machine"))
