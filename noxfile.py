@@ -141,7 +141,8 @@ def sanitize(session: nox.Session) -> None:
     of_threads = "any_split or change_threads"
     chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients or changes_no_bit"
     # Python and torch leave much to the end of the process.
-    flags, options = "-fsanitize=address,undefined -fno-sanitize-recover=all", {"ASAN_OPTIONS": "detect_leaks=0"}
+    flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -DHYPERLSTM_POISON"
+    options = {"ASAN_OPTIONS": "detect_leaks=0"}
     sanitized(session, ("asan", "ubsan"), flags, options, *files, "-k", f"{chosen} or {of_threads}")
     # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's threads meet.
     options = {"TSAN_OPTIONS": "exitcode=66", "OMP_NUM_THREADS": "1"}

@@ -22,7 +22,7 @@ PAGES: tuple[Page, ...] = tuple(import_module(f"suite.pages.{name}").PAGE for na
 
 
 def machines(results: Path) -> list[Path]:
-    """Return the folders of the machines with results, those of these sources first."""
+    """Return the folders of the machines with results, those with a benchmark of these sources first."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, got nothing of the kind.")
     return sorted((path for path in results.iterdir() if path.is_dir()), key=precedence)

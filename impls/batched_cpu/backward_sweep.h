@@ -110,7 +110,7 @@ class BackwardSweep {
         product(own, dz_, 12 * Z, p_.z_weight_t, 12 * Z, S, {0, panels<A>(S, false)}, dh_hat, true);
         for (int64_t r = own.begin; r < own.end; ++r) hyper(r);
         const uint32_t arrived = member_.arrive();
-        add_to_dh(d_uh_, 4 * H, p_.weight_h_t, w_.stored_.weight_h, false);  // du is there; nobody waits for da yet
+        add_to_dh(d_uh_, 4 * H, p_.weight_h_t, w_.stored_.weight_h, false);  // needs no da
         member_.wait(arrived);
         add_to_dh(d_uh_ + 4 * H, 4 * S, p_.hyper_weight_h_t, w_.stored_.hyper_weight_h, true);
         if (dh_) copy_dh();
@@ -136,8 +136,8 @@ class BackwardSweep {
       }
     }
 
-    // Points to v = weight_x x of this thread's units at step t, which the forward sweep did not leave. It is made for
-    // one step, or for those of few rows: that much fits the cache, where the pass over it finds it.
+    // Lets v_ be v = weight_x x of this thread's units at step t, which the forward sweep did not leave. It is made for
+    // one step or, where rows are few, for a block of steps: that much fits the cache, where the pass over it finds it.
     void input_products(int64_t t) {
       const int64_t H = size_.H, I = size_.I;
       if (inputs_.enter(t, begin_, rows_, true)) {

@@ -33,7 +33,7 @@ class Barrier {
  public:
   // Tells the others that this thread has come so far; what it returns is for `wait`, which is due before it arrives
   // again.
-  uint32_t arrive(int64_t threads) {
+  [[nodiscard]] uint32_t arrive(int64_t threads) {
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
       arrived_.store(0, std::memory_order_relaxed);

@@ -95,7 +95,7 @@ class ForwardSweep {
       const auto [H, S, Z, I] = size_;
       constexpr int64_t P = kPanel<A>;
       tile_ = scratch_.zeros<A>(kRowBlock * P);
-      if (member_.size > 1) u_ = scratch_.empty<A>((of_H_.end - of_H_.begin) * most_ * P);
+      if (member_.size > 1) u_ = scratch_.zeros<A>((of_H_.end - of_H_.begin) * most_ * P);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
       if (!std::is_same_v<T, A>) {
@@ -106,11 +106,11 @@ class ForwardSweep {
 
     // A group of one thread helps the others after that.
     void run() {
-      const int64_t most = rows_, ended = take(0);
+      const int64_t ended = take(0);
       if (member_.size > 1) return;
       w_.handover_.finish(ended);
-      if (most < kWorthGiving) return;  // the others have about as few
-      while (const std::optional<Rest> rest = w_.handover_.ask(most, member_.meeting->spin)) {
+      if (most_ < kWorthGiving) return;  // the others have about as few
+      while (const std::optional<Rest> rest = w_.handover_.ask(most_, member_.meeting->spin)) {
         begin_ = rest->rows.begin;
         rows_ = rest->rows.end - begin_;
         w_.handover_.finish(take(rest->step));
@@ -143,7 +143,7 @@ class ForwardSweep {
         const A* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(h, h_hat, before, after);
         const uint32_t arrived = member_.arrive();
-        if (u_) state_products(h);  // for which nobody waits, unlike h_hat
+        if (u_) state_products(h);  // needs no h_hat of this step, which the others may still be writing
         member_.wait(arrived);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
         embed(p_, size_, rows_, h_hat, z_);
@@ -154,17 +154,9 @@ class ForwardSweep {
       return own;
     }
 
-    // Calls block(panel, first row, rows) for all rows of some panels.
-    template <class Block>
-    void for_blocks(Range panels, const Block& block) {
-      for (int64_t p = panels.begin; p < panels.end; ++p) {
-        for (int64_t r = 0; r < rows_; r += kRowBlock) block(p, r, std::min(kRowBlock, rows_ - r));
-      }
-    }
-
     // Writes u of all rows and all units of this thread.
     void state_products(const A* h) {
-      for_blocks(of_H_, [&](int64_t p, int64_t first, int64_t n) {
+      for_tiles(of_H_, rows_, [&](int64_t p, int64_t first, int64_t n) {
         state_product(p, n, h + first * size_.H, u_of(p, first));
       });
     }
@@ -180,7 +172,7 @@ class ForwardSweep {
     void hyper(const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
       const auto [H, S, Z, I] = size_;
-      for_blocks(of_S_, [&](int64_t p, int64_t first, int64_t n) {
+      for_tiles(of_S_, rows_, [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         inputs_.start(p, first, n, tile_);
         hyper_states(p_, w_.stored_.hyper_weight_h, size_, p, n, h + first * H, h_hat + first * S, tile_);
@@ -217,7 +209,7 @@ class ForwardSweep {
     void main(const A* h, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
       const int64_t H = size_.H;
-      for_blocks(of_H_, [&](int64_t p, int64_t first, int64_t n) {
+      for_tiles(of_H_, rows_, [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, H - unit);
         constexpr int64_t P = kPanel<A>;
         A* const tile = u_ ? u_of(p, first) : tile_;

@@ -1,4 +1,4 @@
-// What the forward sweep multiplies x by.
+// The forward sweep's products with x.
 #pragma once
 
 #include "inputs.h"
@@ -15,7 +15,7 @@ class InputProducts {
   InputProducts(
       const Packed<A>& p, const Sizes& size, const Steps& steps, const T* x, int64_t most, Range of_H, Range of_S)
       : p_(p), size_(size), of_H_(of_H), of_S_(of_S), inputs_(steps, x, size.I, most) {
-    tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
+    tile_ = scratch_.empty<A>(kRowBlock * kPanel<A>);
     v_ = scratch_.empty<A>((of_H.end - of_H.begin) * kOfPanel);
     a_ = scratch_.empty<A>((of_S.end - of_S.begin) * kOfPanel);
   }
@@ -66,9 +66,9 @@ class InputProducts {
   const Range of_H_, of_S_;
   Inputs<T> inputs_;
   Scratch scratch_;
-  A *tile_, *v_, *a_;   // v_ and a_: of several steps
+  A *tile_, *v_, *a_;   // v_ and a_ [panels of this thread, kTokensAhead, 4, lanes]: of several steps
   bool ahead_ = false;  // whether they have this step
-  int64_t place_ = 0;   // and where
+  int64_t place_ = 0;   // and of which token on
 };
 
 }  // namespace hyperlstm

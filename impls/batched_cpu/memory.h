@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <vector>
 
 #include "vec.h"
@@ -42,7 +43,11 @@ class Scratch {
   template <class A>
   A* empty(int64_t n) {
     owned_.push_back(c10::GetCPUAllocator()->allocate(std::max<int64_t>(n, 1) * sizeof(A)));
-    return static_cast<A*>(owned_.back().get());
+    A* const array = static_cast<A*>(owned_.back().get());
+#ifdef HYPERLSTM_POISON  // for tests: whatever is read before it is written shows
+    std::fill_n(array, n, std::numeric_limits<A>::quiet_NaN());
+#endif
+    return array;
   }
 
   template <class A>

@@ -38,7 +38,7 @@ struct Member {
   Meeting* meeting;
 
   // Tells the other members that this one has written what it had to before this call.
-  uint32_t arrive() const { return size > 1 ? meeting->barrier.arrive(size) : 0; }
+  [[nodiscard]] uint32_t arrive() const { return size > 1 ? meeting->barrier.arrive(size) : 0; }
 
   // Waits until all members have done so.
   void wait(uint32_t arrived) const {

@@ -64,7 +64,7 @@ def time(rows: pd.DataFrame, implementation: str) -> Any:
 
 
 def precedence(folder: Path) -> tuple[bool, bool, str]:
-    """Return a key by which machines are sorted: those whose benchmark is of these sources come first, then GPUs."""
+    """Return a key by which machines are sorted: by whether their benchmark is of these sources, then GPUs first."""
     rows = table("bench").read(folder)
     if rows.empty:
         return True, True, folder.name

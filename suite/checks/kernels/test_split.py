@@ -30,6 +30,8 @@ FEW = [
 ]
 #: More rows than a product takes at a time.
 MANY = [Case(T=3, B=40, I=4, H=70, S=21, Z=2, state="stacked")]
+#: Rows of a group that end, or backwards begin, at different steps.
+RAGGED = [Case(T=7, B=6, I=4, H=150, S=70, Z=2, layer_norm=norm, lengths=(7, 2, 5, 7, 1, 5)) for norm in (False, True)]
 SPLITS_OF_OTHERS = [(1, 1), (1, 3), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
@@ -52,7 +54,7 @@ def several_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("case", CASES + FEW + MANY, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", CASES + FEW + MANY + RAGGED, ids=lambda case: case.id)
 def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
     case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
