@@ -83,9 +83,7 @@ class BackwardSweep {
       if (!w_.chunk_.residuals.has_v) made_v_ = scratch_.zeros<T>(inputs_.capacity(most_) * v_stride_);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
-      if (!std::is_same_v<T, A>) {
-        h_hat_ = scratch_.zeros<A>(rows_ * S);
-      }
+      if (!std::is_same_v<T, A>) h_hat_ = scratch_.zeros<A>(rows_ * S);
     }
 
     void run() {
@@ -141,9 +139,9 @@ class BackwardSweep {
     void input_products(int64_t t) {
       const int64_t H = size_.H, I = size_.I;
       if (inputs_.enter(t, begin_, rows_, true)) {
-        const Range units{panels_.begin * kGates, std::min(panels_.end * kGates, panels<A>(H, true))};
+        const Range own{panels_.begin * kGates, std::min(panels_.end * kGates, panels<A>(H, true))};
         gate_products(
-            p_.weight_x, static_cast<const T*>(nullptr), units, H, I, inputs_.tokens(), inputs_.x(), made_v_, v_stride_,
+            p_.weight_x, static_cast<const T*>(nullptr), own, H, I, inputs_.tokens(), inputs_.x(), made_v_, v_stride_,
             tile_);
       }
       v_ = made_v_ + inputs_.place(t) * v_stride_;

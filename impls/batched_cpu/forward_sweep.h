@@ -94,8 +94,8 @@ class ForwardSweep {
         : w_(sweep), member_(member), begin_(member.rows.begin), rows_(member.rows.end - begin_) {
       const auto [H, S, Z, I] = size_;
       constexpr int64_t P = kPanel<A>;
-      tile_ = scratch_.zeros<A>(kRowBlock * P);
-      if (member_.size > 1) u_ = scratch_.zeros<A>((of_H_.end - of_H_.begin) * most_ * P);
+      tile_ = scratch_.empty<A>(kRowBlock * P);
+      if (member_.size > 1) u_ = scratch_.empty<A>((of_H_.end - of_H_.begin) * most_ * P);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
       if (!std::is_same_v<T, A>) {

@@ -26,23 +26,22 @@ class InputProducts {
   // Goes on to step t of `rows` rows from `first` on.
   void enter(int64_t t, int64_t first, int64_t rows) {
     const bool fresh = inputs_.enter(t, first, rows, false);
-    ahead_ = inputs_.several();
     place_ = inputs_.place(t);
-    if (!fresh || !ahead_) return;
+    if (!fresh || !inputs_.several()) return;
     for (int64_t p = of_H_.begin; p < of_H_.end; ++p) write_v(p, 0, inputs_.tokens(), v_of(p));
     for (int64_t p = of_S_.begin; p < of_S_.end; ++p) write_a(p, 0, inputs_.tokens(), a_of(p));
   }
 
   // v [n, 4, lanes] = weight_x x of one panel and n of the rows, at most kRowBlock, until it is called again.
   const A* v(int64_t panel, int64_t first, int64_t n) {
-    if (ahead_) return v_of(panel) + (place_ + first) * kPanel<A>;
+    if (inputs_.several()) return v_of(panel) + (place_ + first) * kPanel<A>;
     write_v(panel, first, n, tile_);
     return tile_;
   }
 
   // Writes a [n, 4, lanes] = hyper_weight_x x + hyper_bias of one panel and n of the rows.
   void start(int64_t panel, int64_t first, int64_t n, A* a) const {
-    if (!ahead_) return write_a(panel, first, n, a);
+    if (!inputs_.several()) return write_a(panel, first, n, a);
     std::copy_n(a_of(panel) + (place_ + first) * kPanel<A>, n * kPanel<A>, a);
   }
 
@@ -66,9 +65,8 @@ class InputProducts {
   const Range of_H_, of_S_;
   Inputs<T> inputs_;
   Scratch scratch_;
-  A *tile_, *v_, *a_;   // v_ and a_ [panels of this thread, kTokensAhead, 4, lanes]: of several steps
-  bool ahead_ = false;  // whether they have this step
-  int64_t place_ = 0;   // and of which token on
+  A *tile_, *v_, *a_;  // v_ and a_ [panels of this thread, kTokensAhead, 4, lanes]: of several steps
+  int64_t place_ = 0;  // of this step's first row among their tokens
 };
 
 }  // namespace hyperlstm

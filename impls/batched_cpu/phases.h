@@ -33,6 +33,10 @@ void gates(
       multiply_units<R>(stored, F, K, unit, n, left + r * K, into.from(r, 0));
     });
   }
+  if (into.add || n == kLanes<A>) return;
+  for (int64_t r = 0; r < rows; ++r) {  // zero where there is no unit, as with a packed weight
+    for (int64_t k = 0; k < kGates; ++k) std::fill_n(into.from(r, k * kLanes<A> + n).numbers, kLanes<A> - n, A(0));
+  }
 }
 
 // a [rows, 4, lanes] = hyper_weight_x x + hyper_bias, of one panel of units.

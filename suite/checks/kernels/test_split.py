@@ -103,12 +103,13 @@ def test_products_with_x_of_several_steps_at_once_change_no_bit(
         torch.nn.init.normal_(parameter, std=0.3)
     x, state = torch.randn(15, B, 11, dtype=dtype), None
     out, last = model(x)
-    for t in range(15):
-        of_step, state = model(x[t : t + 1], state)
-        torch.testing.assert_close(of_step[0], out[t], rtol=0, atol=0)
+    steps = []
+    for of_step in x.split(1):
+        step, state = model(of_step, state)
+        steps.append(step)
     assert state is not None
-    for found, expected in zip(state, last, strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    found, expected = ((torch.cat(steps), *state), (out, *last))
+    same(dict(zip(OUTPUTS, found, strict=True)), dict(zip(OUTPUTS, expected, strict=True)))
 
 
 @pytest.mark.parametrize(
