@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 
 #include "vec.h"
 
@@ -51,40 +52,45 @@ inline int64_t panels(int64_t units, bool gates) {
   return at::divup(units, gates ? kLanes<A> : kPanel<A>);
 }
 
+// Vector k of a panel of which `from` is the first unit's first number -> into [K, lanes], rows kPanel apart; zero from
+// unit n on. A whole column of sources at a time, since memory that is read in runs comes many times as fast.
+template <class T>
+void pack_vector(const T* from, Columns at, int64_t K, int64_t n, Acc<T>* into) {
+  using A = Acc<T>;
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  int64_t d = 0;
+  if constexpr (std::is_same_v<T, A>) {
+    for (; n == V && at.depth == 1 && d + V <= K; d += V) {
+      at::vec::transpose_mxn<A, V, V>(from + d, at.unit, into + d * P, P);
+    }
+  }
+  for (; d < K; ++d) {
+    for (int64_t j = 0; j < n; ++j) into[d * P + j] = static_cast<A>(from[j * at.unit + d * at.depth]);
+    std::fill_n(into + d * P + n, V - n, A(0));
+  }
+}
+
 // Panels `begin` to `end` of source -> to [panels, K, 4, lanes], zero where there is no unit.
 template <class T>
 void pack_panels(
     const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t begin, int64_t end) {
   using A = Acc<T>;
-  constexpr int64_t V = kLanes<A>, kBlock = 64;  // depth of a block whose cache lines stay in L1 while it is transposed
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   for (int64_t p = begin; p < end; ++p) {
-    for (int64_t d = 0; d < K; d += kBlock) {
-      const int64_t depth = std::min(kBlock, K - d);
-      for (int64_t k = 0; k < kGates; ++k) {
-        const int64_t first = gates ? p * V : (p * kGates + k) * V;
-        const int64_t n = std::clamp<int64_t>(units - first, 0, V);
-        const T* from = source + (gates ? at.gate * k : 0) + at.unit * first + at.depth * d;
-        A* into = to + (p * K + d) * kPanel<A> + k * V;
-        if (n < V) {
-          for (int64_t i = 0; i < depth; ++i) std::fill_n(into + i * kPanel<A>, V, A(0));
-        }
-        if (at.unit == 1) {
-          for (int64_t i = 0; i < depth; ++i) {
-            for (int64_t j = 0; j < n; ++j) into[i * kPanel<A> + j] = static_cast<A>(from[i * at.depth + j]);
-          }
-        } else {
-          int64_t done = 0;
-          if constexpr (std::is_same_v<T, A>) {
-            for (; n == V && at.depth == 1 && done + V <= depth; done += V) {
-              at::vec::transpose_mxn<A, V, V>(from + done, at.unit, into + done * kPanel<A>, kPanel<A>);
-            }
-          }
-          for (int64_t j = 0; j < n; ++j) {
-            const T* column = from + j * at.unit;
-            for (int64_t i = done; i < depth; ++i) into[i * kPanel<A> + j] = static_cast<A>(column[i * at.depth]);
-          }
-        }
-      }
+    std::array<const T*, kGates> from;
+    std::array<int64_t, kGates> n;
+    for (int64_t k = 0; k < kGates; ++k) {
+      const int64_t first = gates ? p * V : (p * kGates + k) * V;
+      n[k] = std::clamp<int64_t>(units - first, 0, V);
+      from[k] = source + (gates ? at.gate * k : 0) + at.unit * first;
+    }
+    A* const panel = to + p * K * P;
+    if (at.unit != 1) {
+      for (int64_t k = 0; k < kGates; ++k) pack_vector(from[k], at, K, n[k], panel + k * V);
+      continue;
+    }
+    for (int64_t d = 0; d < K; ++d) {
+      for (int64_t k = 0; k < kGates; ++k) load(from[k] + d * at.depth, n[k]).store(panel + d * P + k * V);
     }
   }
 }
