@@ -59,9 +59,13 @@ void pack_vector(const T* from, Columns at, int64_t K, int64_t n, Acc<T>* into) 
   using A = Acc<T>;
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   int64_t d = 0;
-  if constexpr (std::is_same_v<T, A>) {
-    for (; n == V && at.depth == 1 && d + V <= K; d += V) {
+  for (; n == V && at.depth == 1 && d + V <= K; d += V) {
+    if constexpr (std::is_same_v<T, A>) {
       at::vec::transpose_mxn<A, V, V>(from + d, at.unit, into + d * P, P);
+    } else {
+      alignas(64) std::array<A, V * V> wide;
+      for (int64_t j = 0; j < V; ++j) load(from + j * at.unit + d, V).store(wide.data() + j * V);
+      at::vec::transpose_mxn<A, V, V>(wide.data(), V, into + d * P, P);
     }
   }
   for (; d < K; ++d) {
@@ -156,32 +160,32 @@ inline void multiply_vectors(Left<A> a, const A* panel, const A* ahead, int64_t 
   }
 }
 
-// The same with all vectors of a panel, as many at a time as the registers have room for.
-template <class A, int R, int kFetched>
+// The same with as many of the vectors at a time as the registers have room for.
+template <class A, int R, int N, int kFetched>
 inline void multiply_tile(Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
-  if constexpr (R * kGates <= kTileSums) {
-    multiply_vectors<A, R, kGates, kFetched == 0 ? 0 : 2>(a, panel, ahead, K, into);
+  if constexpr (R * N <= kTileSums) {
+    multiply_vectors<A, R, N, kFetched == 0 ? 0 : 2>(a, panel, ahead, K, into);
   } else {
-    constexpr int N = kGates / 2;
-    constexpr int64_t column = N * kLanes<A>;
-    multiply_vectors<A, R, N, kFetched>(a, panel, ahead, K, into);
+    constexpr int M = kGates / 2;
+    constexpr int64_t column = M * kLanes<A>;
+    multiply_vectors<A, R, M, kFetched>(a, panel, ahead, K, into);
     ahead += K / 2 * kFetched * kLine<A>;
-    multiply_vectors<A, R, N, kFetched>(a, panel + column, ahead, K, into.from(0, column));
+    multiply_vectors<A, R, N - M, kFetched>(a, panel + column, ahead, K, into.from(0, column));
   }
 }
 
-template <class A, int kFetched, int R = kTileRows>
+template <class A, int N, int kFetched, int R = kTileRows>
 inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   if constexpr (R > 0) {
-    if (rows == R) return multiply_tile<A, R, kFetched>(a, panel, ahead, K, into);
-    multiply_rows<A, kFetched, R - 1>(rows, a, panel, ahead, K, into);
+    if (rows == R) return multiply_tile<A, R, N, kFetched>(a, panel, ahead, K, into);
+    multiply_rows<A, N, kFetched, R - 1>(rows, a, panel, ahead, K, into);
   }
 }
 
-// into [rows, 4, lanes] of a [rows, K] times one panel. Where `fetch`, what comes after each part of the panel is
-// fetched, since weights come from afar: a cache line for each number of K by a tile, or two by a single one. A fetch
-// past the end does nothing.
-template <class A>
+// into [rows, N, lanes] of a [rows, K] times the first N vectors of one panel. Where `fetch`, what comes after each
+// part of the panel is fetched, since weights come from afar: a cache line for each number of K by a tile, or two
+// by a single one. A fetch past the end does nothing.
+template <class A, int N = kGates>
 void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into, bool fetch = true) {
   const int64_t tiles = at::divup(rows, kTileRows);
   for (int64_t d = 0; d < K; d += kDepthBlock) {
@@ -194,18 +198,19 @@ void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into, 
       const Left<A> left = a.from(begin, d);
       const Into<A> to = into.from(begin, 0);
       if (!fetch) {
-        multiply_rows<A, 0>(n, left, right, ahead, depth, to);
+        multiply_rows<A, N, 0>(n, left, right, ahead, depth, to);
       } else if (tiles == 1) {
-        multiply_rows<A, 2>(n, left, right, ahead, depth, to);
+        multiply_rows<A, N, 2>(n, left, right, ahead, depth, to);
       } else {
-        multiply_rows<A, 1>(n, left, right, ahead, depth, to);
+        multiply_rows<A, N, 1>(n, left, right, ahead, depth, to);
       }
     }
     into.add = true;
   }
 }
 
-// The same of a panel of which only the first `columns` are there; tile holds `rows` panels.
+// The same of a panel of which only the first `columns` are there: other vectors are not multiplied. tile holds `rows`
+// panels.
 template <class A>
 void multiply_columns(
     int64_t rows, int64_t columns, Left<A> a, const A* panel, int64_t K, Into<A> into, A* tile, bool fetch = true) {
@@ -216,7 +221,13 @@ void multiply_columns(
     }
   }
   if (columns == P) return multiply(rows, a, panel, K, into, fetch);
-  multiply<A>(rows, a, panel, K, {tile, P, false}, fetch);
+  const Into<A> whole{tile, P, false};
+  switch (at::divup(columns, V)) {
+    case 1: multiply<A, 1>(rows, a, panel, K, whole, fetch); break;
+    case 2: multiply<A, 2>(rows, a, panel, K, whole, fetch); break;
+    case 3: multiply<A, 3>(rows, a, panel, K, whole, fetch); break;
+    default: multiply<A, 4>(rows, a, panel, K, whole, fetch);
+  }
   for (int64_t r = 0; r < rows; ++r) {
     A* const to = into.numbers + r * into.stride;
     for (int64_t j = 0; j < columns; j += V) {
