@@ -86,7 +86,7 @@ class ForwardSweep {
     return states;
   }
 
-  // One thread's part of all steps: its own units of all rows of its group. Where a norm needs whole rows of gates, the
+  // One thread's part of all steps: its own units of its group's rows. Where a norm needs whole rows of gates, the
   // threads of the group share out the rows.
   class Share {
    public:
@@ -95,7 +95,7 @@ class ForwardSweep {
       const auto [H, S, Z, I] = size_;
       constexpr int64_t P = kPanel<A>;
       tile_ = scratch_.empty<A>(kRowBlock * P);
-      if (member_.size > 1) u_ = scratch_.empty<A>((of_H_.end - of_H_.begin) * most_ * P);
+      if (member_.size > 1) u_ = scratch_.empty<A>((of_H_.all().end - of_H_.all().begin) * most_ * P);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
       if (!std::is_same_v<T, A>) {
@@ -166,7 +166,7 @@ class ForwardSweep {
       gates(p_.weight_h, w_.stored_.weight_h, p, n, h, size_.H, size_.H, {u, kPanel<A>, false});
     }
 
-    A* u_of(int64_t p, int64_t first) const { return u_ + ((p - of_H_.begin) * most_ + first) * kPanel<A>; }
+    A* u_of(int64_t p, int64_t first) const { return u_ + ((p - of_H_.all().begin) * most_ + first) * kPanel<A>; }
 
     // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
     void hyper(const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
@@ -263,11 +263,11 @@ class ForwardSweep {
     const Residuals<T> left_ = w_.residuals_;
     const bool leaves_ = left_.numbers != nullptr;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
-    const Range of_H_ = member_.part(panels<A>(size_.H, true)), of_S_ = member_.part(panels<A>(size_.S, true));
+    const Part of_H_{panels<A>(size_.H, true), member_}, of_S_{panels<A>(size_.S, true), member_};
     Mask<A> mask_;           // of this step and these rows
     int64_t first_row_ = 0;  // the token of the group's first row
     Scratch scratch_;
-    InputProducts<T> inputs_{p_, size_, w_.steps_, w_.x_, most_, of_H_, of_S_};
+    InputProducts<T> inputs_{p_, size_, w_.steps_, w_.x_, most_, of_H_.whole(), of_S_.whole()};
     // u_: [panels of H, most, 4, lanes], where the group has other threads
     A *tile_, *z_, *u_ = nullptr, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr,
                    *wide_h_hat_ = nullptr;

@@ -3,6 +3,7 @@
 
 #include "packing.h"
 #include "stored.h"
+#include "threads.h"
 
 namespace hyperlstm {
 
@@ -74,12 +75,45 @@ void write_gates(const A* tile, int64_t rows, int64_t F, int64_t unit, T* to, in
   }
 }
 
+// Rows from which on a panel can be divided among threads: each of them reads it.
+constexpr int64_t kWorthDividing = 2 * kTileRows;
+
+// A member's part of some panels: whole ones and, where parts meet within a panel, some of its rows, so that all
+// members have the same number of tiles to compute. Few rows are not divided.
+struct Part {
+  int64_t begin, end, members;  // counted in 1 / members of a panel
+
+  Part(int64_t panels, const Member& member)
+      : begin(panels * member.rank), end(panels * (member.rank + 1)), members(member.size) {}
+
+  Range whole() const { return {begin / members, end / members}; }          // where rows are few
+  Range all() const { return {begin / members, at::divup(end, members)}; }  // of which there may be rows
+
+  // Those of `rows` rows that are this member's.
+  Range rows(int64_t panel, int64_t rows) const {
+    if (rows < kWorthDividing) return {0, panel < whole().end ? rows : 0};
+    const auto within = [&](int64_t border) {
+      return rows * std::clamp<int64_t>(border - panel * members, 0, members);
+    };
+    return {within(begin) / members, within(end) / members};
+  }
+};
+
 // Calls tile(panel, first, rows) for all rows of one panel before the next, so that each panel is read once.
 template <class Tile>
+void for_tiles(int64_t panel, Range rows, const Tile& tile) {
+  for (int64_t r = rows.begin; r < rows.end; r += kRowBlock) tile(panel, r, std::min(kRowBlock, rows.end - r));
+}
+
+template <class Tile>
 void for_tiles(Range panels, int64_t rows, const Tile& tile) {
-  for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    for (int64_t r = 0; r < rows; r += kRowBlock) tile(panel, r, std::min(kRowBlock, rows - r));
-  }
+  for (int64_t panel = panels.begin; panel < panels.end; ++panel) for_tiles(panel, Range{0, rows}, tile);
+}
+
+template <class Tile>
+void for_tiles(const Part& part, int64_t rows, const Tile& tile) {
+  const auto [begin, end] = part.all();
+  for (int64_t panel = begin; panel < end; ++panel) for_tiles(panel, part.rows(panel, rows), tile);
 }
 
 // Writes some panels of left [rows, K] times a weight, see `gates`, to [4, F] of rows `stride` apart; tile holds

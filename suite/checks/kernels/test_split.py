@@ -28,11 +28,14 @@ FEW = [
     Case(T=3, B=4, I=4, H=515, S=21, Z=2, state="stacked"),
     Case(T=3, B=3, I=4, H=515, S=21, Z=2, layer_norm=True),
 ]
-#: More rows than a product takes at a time.
-MANY = [Case(T=3, B=40, I=4, H=70, S=21, Z=2, state="stacked")]
+#: More rows than a product takes at a time, and, in the other, some steps whose rows suffice to divide a panel.
+MANY = [
+    Case(T=3, B=40, I=4, H=70, S=21, Z=2, state="stacked"),
+    Case(T=4, B=30, I=4, H=70, S=21, Z=2, layer_norm=True, lengths=(4,) * 5 + (3,) * 12 + (2,) * 6 + (1,) * 7),
+]
 #: Rows of a group that end, or backwards begin, at different steps.
 RAGGED = [Case(T=7, B=6, I=4, H=150, S=70, Z=2, layer_norm=norm, lengths=(7, 2, 5, 7, 1, 5)) for norm in (False, True)]
-SPLITS_OF_OTHERS = [(1, 1), (1, 3), (2, 2)]
+SPLITS_OF_OTHERS = [(1, 1), (1, 3), (1, 8), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 pytestmark = pytest.mark.skipif(
