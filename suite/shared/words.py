@@ -18,8 +18,8 @@ GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 
 
 def three(value: float) -> str:
-    """Return three digits of a figure, with thousands apart."""
-    return count(value) if abs(value) >= 100 else f"{value:.3g}"
+    """Return three digits of a figure, or all of its whole part, with thousands apart."""
+    return f"{value:#.3g}" if 0 < abs(value) < 99.95 else count(value)
 
 
 def count(value: float) -> str:
