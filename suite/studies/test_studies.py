@@ -196,8 +196,8 @@ def test_scaling_gives_back_overhead_and_work_and_finds_who_overtakes() -> None:
     rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001), "batched_cpu": (0.0001, 0.0001)})
     table = {line["implementation"]: line for line in axis_table(rows, "T").words()}
     times, memory = ("time: constant, ms", "ms per T", "time: error"), ("memory: constant, MB", "MB per T")
-    assert [table["row_scaled"][column] for column in times] == ["1", "3", "0.0%"]
-    assert [table["batched"][column] for column in memory] == ["0.021", "0.002"]
+    assert [table["row_scaled"][column] for column in times] == ["1.00", "3.00", "0.0%"]
+    assert [table["batched"][column] for column in memory] == ["0.0210", "0.00200"]
     assert crossings(rows, ["T"]).words() == [
         {"against": "T", "layer norm": "off", "up to": "10", "faster": "row_scaled", "from there on": "batched"}
     ]

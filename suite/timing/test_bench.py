@@ -262,10 +262,10 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
     )  # fmt: skip
     text = markdown(PAGE.content(table))
     assert "| naive | time-out | - | time-out | - | - | - | - | - |" in text
-    assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower | 0.50 | 3 | 1.50 |" in text
-    assert "| labml | 600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower | 1.50 | 1 | 0.50 |" in text
-    assert "| torch.nn.LSTM | 50 | 1.00 (0.99-1.01) | 50 | 1.00 (0.99-1.01) | undecided |" in text
-    assert "| batched | 0.02 | 25% compute | 7 | 0.02 | 25% compute | 7 | 10 | 9 | verified | - |" in text
+    assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower | 0.50 | 3.00 | 1.50 |" in text
+    assert "| labml | 600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower | 1.50 | 1.00 | 0.50 |" in text
+    assert "| torch.nn.LSTM | 50.0 | 1.00 (0.99-1.01) | 50.0 | 1.00 (0.99-1.01) | undecided |" in text
+    assert "| batched | 0.0200 | 25% compute | 7 | 0.0200 | 25% compute | 7 | 10.0 | 9.00 | verified | - |" in text
     assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
     assert "`naive` on small: time-out: 9 s" in text
     assert text.index("`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 6.00 times") < text.index("| ---")
