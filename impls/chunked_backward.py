@@ -31,7 +31,7 @@ class Chunk(Inputs):
         at = chunk.at
         super().__init__(past.x[at], weights, past.mask and past.mask.part(at), chunk.batch_sizes)
         #: The states that each step started from and ended in, [K, B, *] each.
-        self.before = _before(past, chunk)
+        self.before = before(past, chunk)
         self.after = LayerState(*(part[at] for part in past.trajectory))
         self.d_out = past.d_out[at]  # [K, B, H]
         self._residuals = None if past.residuals is None else past.residuals[at]
@@ -91,7 +91,7 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
     return backward
 
 
-def _before(past: Past, chunk: Stretch) -> LayerState:
+def before(past: Past, chunk: Stretch) -> LayerState:
     """Return the states that these steps started from: the trajectory one step earlier, of the rows that go on."""
     at = _one_step_earlier(past.batch_sizes, chunk)
     earlier = [part[at] for part in past.trajectory]

@@ -118,9 +118,10 @@ IMPLS = (
     ),
     Impl(
         "batched_cuda",
-        "Triton kernels, one a phase, or one a sequence if H + S ≤ 256; NVIDIA, compute capability 8.0 or later",
+        "Triton kernels, one launch a pass; NVIDIA, compute capability 8.0 or later",
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
+        packed=True,
         hand_written=True,
         probe=True,
         interpreted_on=("cpu",),

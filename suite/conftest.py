@@ -27,7 +27,7 @@ from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import folder_of, table
 
 #: What `test_interpreter.py` starts, in a process with Triton's interpreter on.
-collect_ignore_glob = ["*/test_simulated_*.py", "*/test_traced.py"]
+collect_ignore_glob = ["*/test_interpreted_*.py"]
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 #: The name of a row among a test's user properties, which come to the process that writes results from any other.
 ROW = "row"

@@ -1,61 +1,43 @@
-"""Triton kernels: a step is a few phases, each one kernel, and the scales d of a step never reach memory.
+"""Triton kernels: one launch forward, and two for each chunk of steps backward, at every size.
 
-One kernel multiplies, scales the rows of the products, adds the bias and computes the cell of its units. The same
-kernels run on an NVIDIA GPU and, if TRITON_INTERPRET=1 is set before the first use, on CPU tensors through Triton's
-interpreter. That shows all but speed, the order of concurrent programs, graph capture and TF32.
+The programs of a launch form groups; a group takes rows of the batch through all steps, and its members, which share
+out the units, meet where a step needs what others wrote. The same kernels run on an NVIDIA GPU and, if
+TRITON_INTERPRET=1 is set before the first use, on CPU tensors through Triton's interpreter, with one member a group.
 """
 
-from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from .. import triton_driver
-from ..definition import LayerParams, LayerState
-from ..dropout import Mask
-
-if TYPE_CHECKING:
-    from .launching import Launches
+from ..custom_op import as_operator
+from ..definition import LayerParams
+from ..sweeps import ForwardSweep, Sweeps
 
 _TRITON = (3, 6)
 _CAPABILITY = (8, 0)
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
-    """Run one layer over all steps: x [T, B, I], s as `LayerState`, g's mask [T, B, H] or None -> out, last state."""
-    from .sweeps import run as layer  # imports Triton, which nothing before the first run needs
+def _forward(p: LayerParams) -> ForwardSweep:
+    from .forward import forward  # imports Triton, which nothing before the first run needs
 
-    return layer(p, x, s, mask)
-
-
-def launches() -> "dict[str, Launches]":
-    """Return how the last pass "forward" and the last "backward" were started; of a long sequence, the last part."""
-    from .launching import launches as asked
-
-    return asked()
+    return forward(p)
 
 
-def plain_launches() -> AbstractContextManager[None]:
-    """Start every kernel from Python, never from a graph, while this context is open."""
-    from .passes import plain_launches as context
+def _backward(*given: Any) -> Any:
+    from .backward import backward
 
-    return context()
-
-
-def graph_bytes() -> int:
-    """Return the bytes of device memory that CUDA graphs hold, their pools counted whole."""
-    from .passes import graph_bytes as asked
-
-    return asked()
+    return backward(*given)
 
 
-def clear() -> None:
-    """Let all CUDA graphs go and give their memory back to the device."""
-    from .passes import clear as cleared
+def _residuals(I: int, H: int, S: int) -> int:
+    from .layout import padded
 
-    cleared()
+    return 4 * (padded(H) + padded(S))
+
+
+run, run_packed = as_operator(__name__, Sweeps(_forward, _backward, residuals=_residuals, ring=1))
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:

@@ -1,86 +1,79 @@
-"""How kernels are started and counted: one by one from Python; what a graph replays was counted in its capture."""
+"""How a kernel is started: all its programs at a time where they meet, with a word while it compiles."""
 
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from .forward_kernels import main_gates
-from .target import Target
-from .tiles import Card
+from .forward_kernel import forward_steps
 
 #: Whether the kernels were made for Triton's interpreter, which is settled when their modules are first imported.
-INTERPRETED = isinstance(main_gates, InterpretedFunction)
+INTERPRETED = isinstance(forward_steps, InterpretedFunction)
+#: Seconds after which a first call says that it compiles.
+PATIENCE = 2.0
+#: Multiply-adds may be fused, whatever Triton's default is, which changes.
+_OPTIONS = {"enable_fp_fusion": True}
+
+_told = threading.Event()
 
 
-class Launches(NamedTuple):
-    """How the last pass was started."""
+def start(
+    kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, meets: bool = False
+) -> None:
+    """Start a kernel of so many programs; meets: they wait for one another, so all must be there at a time.
 
-    mode: str  # "interpreted", "plain" or "graph"
-    kernels: int  # Triton kernels that ran; from a graph, Python started none of them
-    steps: int
-
-
-class Counter:
-    """Starts kernels and counts them."""
-
-    def __init__(self) -> None:
-        self.kernels = 0
-
-    def __call__(self, kernel: Any, grid: tuple[int, ...], given: Sequence[Any], constants: dict[str, Any]) -> None:
-        """Start one kernel."""
-        kernel[grid](*given, **constants)
-        self.kernels += 1
-
-
-class _Counting(threading.local):
-    counter: Counter | None = None
-
-
-_counting = _Counting()
-_last: dict[str, Launches] = {}
-
-
-def sweep(steps: Callable[..., None], like: Tensor, *arguments: Any) -> None:
-    """Start a sweep over a chunk, steps(target, *arguments), cut for tensors such as `like`, which may be empty."""
-    if like.numel():
-        steps(target(like, _counting.counter or Counter()), *arguments)
+    RuntimeError if the card does not take so many at a time.
+    """
+    options = {**_OPTIONS, "launch_cooperative_grid": True} if meets else _OPTIONS
+    with _patience(kernel.__name__):
+        try:
+            kernel[(programs,)](*given, **constants, **options)
+        except RuntimeError as error:
+            if not meets or "cooperative" not in str(error).lower():
+                raise
+            raise RuntimeError(
+                f"batched_cuda: expected {programs} programs of {kernel.__name__} to run at a time, "
+                f"but the card, or what shares it, does not take them; impl='deferred' needs none: {error}"
+            ) from error
 
 
 @contextmanager
-def counted() -> Iterator[Counter]:
-    """Count the kernels that sweeps of this thread start while this is open."""
-    before, _counting.counter = _counting.counter, Counter()
+def _patience(name: str) -> Iterator[None]:
+    """Say once on stderr that a call compiles, when it takes long."""
+    if INTERPRETED or _told.is_set():
+        yield
+        return
+    timer = threading.Timer(PATIENCE, _tell, (name,))
+    timer.daemon = True
+    timer.start()
     try:
-        yield _counting.counter
+        yield
     finally:
-        _counting.counter = before
+        timer.cancel()
 
 
-def note(direction: str, mode: str, kernels: int, steps: int) -> None:
-    """Remember how a pass was started."""
-    _last[direction] = Launches(mode, kernels, steps)
+def _tell(name: str) -> None:
+    if not _told.is_set():
+        _told.set()
+        print(f"batched_cuda: compiling {name} for these sizes, once; Triton keeps it for later runs.", file=sys.stderr)
 
 
-def launches() -> dict[str, Launches]:
-    """Return how the last pass "forward" and the last pass "backward" were started."""
-    return dict(_last)
+def arithmetic(dtype: torch.dtype) -> str:
+    """Return how numbers are multiplied; float32 follows torch.backends.cuda.matmul.fp32_precision.
+
+    Unlike torch.get_float32_matmul_precision() that never raises.
+    """
+    if dtype == torch.float32 and str(torch.backends.cuda.matmul.fp32_precision) == "tf32":
+        return "tf32"
+    return str(dtype).removeprefix("torch.")
 
 
-def target(like: Tensor, launch: Counter) -> Target:
-    """Return what kernels for such tensors are cut for; float32 follows torch.backends.cuda.matmul.fp32_precision."""
-    precision = "ieee"
-    if like.dtype == torch.float32 and float32_products() == "tf32":
-        precision = "tf32"
-    if like.dtype == torch.bfloat16 and INTERPRETED:
-        precision = "wide"
-    return Target(Card.of(like.device), precision, launch)
-
-
-def float32_products() -> str:
-    """Return how products of float32 are made; unlike torch.get_float32_matmul_precision() this never raises."""
-    return str(torch.backends.cuda.matmul.fp32_precision)
+def precision(arithmetic: str) -> str:
+    """Return how kernels are told so; the interpreter has no products of bfloat16."""
+    if arithmetic == "tf32":
+        return "tf32"
+    return "wide" if arithmetic == "bfloat16" and INTERPRETED else "ieee"

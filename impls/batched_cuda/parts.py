@@ -1,7 +1,7 @@
-"""What the phases of a step share: products, pointwise mathematics, layer norm. Nothing here knows HyperLSTM.
+"""What the kernels share: products, pointwise mathematics, layer norm, the meeting. Nothing here knows HyperLSTM.
 
 Every function runs inside a kernel. Sizes are compile-time constants, so that the alignment of each row is known and
-its loads are as wide as the size allows; the batch and the step are not. Offsets that grow with T B are 64 bit.
+its loads are as wide as the size allows; the batch and the steps are not. Offsets that grow with T B are 64 bit.
 """
 
 # mypy: ignore-errors
@@ -20,11 +20,35 @@ EPS = tl.constexpr(_EPS)
 def kernel(function):
     """Return the Triton kernel, compiled once for given types and constants, whatever its other arguments are.
 
-    Triton would compile again for each pointer that is or is not a multiple of 16, and a graph's replay could need
-    another binary than the same launch from Python; `starts` says instead what holds at all times.
+    Triton would compile again for each pointer that is or is not a multiple of 16; `starts` says what always holds.
     """
     known = inspect.signature(function).parameters.values()
     return triton.jit(do_not_specialize=[q.name for q in known if q.annotation is q.empty])(function)
+
+
+@triton.jit
+def meet(counter, members, turn, ALONE: tl.constexpr):
+    """Return once all members of a group have come to their meeting number `turn`, which counts from 1.
+
+    What a member wrote before, every member reads after. The counter only goes up, from 0 at the launch.
+    """
+    tl.debug_barrier()
+    if not ALONE:
+        tl.atomic_add(counter, 1, sem="release", scope="gpu")
+        # The difference stays right where the counter overflows.
+        while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") - turn * members < 0:
+            pass
+        tl.debug_barrier()
+
+
+@triton.jit
+def step_rows(firsts, t, B):
+    """Return the first token of step t, 64 bit, and how many rows are going; firsts is None if all rows always are."""
+    if firsts is None:
+        return wide(t) * B, B
+    else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
+        first = tl.load(firsts + t)
+        return first, (tl.load(firsts + t + 1) - first).to(tl.int32)
 
 
 @triton.jit
@@ -36,20 +60,9 @@ def starts(p, rows, F: tl.constexpr):
 
 
 @triton.jit
-def along(p, k, F: tl.constexpr):
-    """Return where numbers k of a row of F at p stand; k goes up by ones from a multiple of 16."""
-    ALIGN: tl.constexpr = (F * p.dtype.element_ty.primitive_bitwidth // 8) | 16
-    return tl.multiple_of(p + k, ALIGN & -ALIGN)
-
-
-@triton.jit
-def corner(B, F: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr):
-    """Return the batch rows and the units of this program's tile, 64 bit, with what is inside [B, F]."""
-    tiles: tl.constexpr = (F + UNITS - 1) // UNITS
-    tile = tl.program_id(0)
-    rows = (tile // tiles).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    units = (tile % tiles).to(tl.int64) * UNITS + tl.arange(0, UNITS)
-    return rows, units, rows < B, units < F
+def wide(n):
+    """Return a number in 64 bit."""
+    return n + tl.zeros((), dtype=tl.int64)
 
 
 @triton.jit
@@ -63,7 +76,7 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
     """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
-    elif PRECISION == "tf32":  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
+    elif PRECISION == "tf32":  # noqa: RET505 - see step_rows
         return tl.dot(tf32(a), tf32(b), acc, input_precision="tf32")
     else:
         return tl.dot(a, b, acc, input_precision=PRECISION)
@@ -77,62 +90,17 @@ def tf32(x):
 
 
 @triton.jit
-def weights(w, rows, live, k, K: tl.constexpr):
-    """Return the columns k of some rows of w [*, K], transposed: [k, rows]."""
-    return tl.load(starts(w, rows, K)[None, :] + k[:, None], mask=live[None, :] & (k < K)[:, None], other=0.0)
+def product(acc, a, live, w, inside, K, STRIDE: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr):
+    """Return acc + a w: a [ROWS] points to rows of K numbers, w [UNITS] to the first of K rows STRIDE apart.
 
-
-@triton.jit
-def product(acc, a, live, w, units, inside, K: tl.constexpr, KS: tl.constexpr, PRECISION: tl.constexpr):
-    """Return acc + a w^T: a [ROWS] points to the rows' starts, w is [F, K]."""
-    for first in range(0, K, KS):
-        k = first + tl.arange(0, KS)
+    STRIDE is 1 where w holds the transposed matrix, whose rows the pointers then are. K is a multiple of 8.
+    """
+    for first in range(0, K, DEPTH):
+        k = first + tl.arange(0, DEPTH)
         x = tl.load(a[:, None] + k[None, :], mask=live[:, None] & (k < K)[None, :], other=0.0)
-        acc = dot(x, weights(w, units, inside, k, K), acc, PRECISION)
+        y = tl.load(w[None, :] + k[:, None] * STRIDE, mask=inside[None, :] & (k < K)[:, None], other=0.0)
+        acc = dot(x, y, acc, PRECISION)
     return acc
-
-
-@triton.jit
-def gates_product(
-    i, f, g, o, a, live, w, units, inside, F: tl.constexpr, K: tl.constexpr, KS: tl.constexpr, PRECISION: tl.constexpr
-):
-    """Return the four gates' sums plus a w^T, w [4F, K]: one pass over a for all of them."""
-    for first in range(0, K, KS):
-        k = first + tl.arange(0, KS)
-        x = tl.load(a[:, None] + k[None, :], mask=live[:, None] & (k < K)[None, :], other=0.0)
-        i = dot(x, weights(w, units, inside, k, K), i, PRECISION)
-        f = dot(x, weights(w, units + F, inside, k, K), f, PRECISION)
-        g = dot(x, weights(w, units + 2 * F, inside, k, K), g, PRECISION)
-        o = dot(x, weights(w, units + 3 * F, inside, k, K), o, PRECISION)
-    return i, f, g, o
-
-
-@triton.jit
-def load_row(p, k, live, F: tl.constexpr):
-    """Return numbers k of a row of F in float32, see `along`."""
-    return tl.load(along(p, k, F), mask=live, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def load4_row(p, k, live, F: tl.constexpr):
-    """Return numbers k of each of four rows of F in float32."""
-    i, f = load_row(p, k, live, F), load_row(p + F, k, live, F)
-    return i, f, load_row(p + 2 * F, k, live, F), load_row(p + 3 * F, k, live, F)
-
-
-@triton.jit
-def store4_row(p, k, i, f, g, o, live, F: tl.constexpr):
-    """Write numbers k of each of four rows of F."""
-    store_row(p, k, i, live, F)
-    store_row(p + F, k, f, live, F)
-    store_row(p + 2 * F, k, g, live, F)
-    store_row(p + 3 * F, k, o, live, F)
-
-
-@triton.jit
-def store_row(p, k, value, live, F: tl.constexpr):
-    """Write numbers k of a row of F."""
-    tl.store(along(p, k, F), value, mask=live)
 
 
 @triton.jit
@@ -192,41 +160,46 @@ def cell_back(i, f, g, o, before, m, tanh_c, dh, dc):
 
 
 @triton.jit
-def moments(y, F: tl.constexpr, BLOCK: tl.constexpr):
-    """Return mean and 1 / std of the row of F numbers at y; blocks are merged by mean and M2, which does not cancel."""
-    mean, m2 = 0.0, 0.0
-    for first in range(0, F, BLOCK):
-        k = first + tl.arange(0, BLOCK)
-        value = load_row(y, k, k < F, F)
-        mean, m2 = merge(mean, m2, first, value, k < F, F)
+def moments(y, inside, n):
+    """Return the mean and M2, the sum of squares around it, of each row's n numbers inside."""
+    mean = tl.sum(tl.where(inside, y, 0.0), axis=1) / n
+    centred = tl.where(inside, y - mean[:, None], 0.0)
+    return mean, tl.sum(centred * centred, axis=1)
+
+
+@triton.jit
+def merged(parts, rows, live, B, F: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl.constexpr):
+    """Return mean and 1 / std of rows of F numbers from the `moments` of their tiles of UNITS.
+
+    parts [tiles, B, WIDTH] points to a mean, with its M2 behind it (Chan, Golub, LeVeque 1979).
+    """
+    TILES: tl.constexpr = (F + UNITS - 1) // UNITS
+    mean, m2 = tl.zeros(rows.shape, tl.float32), tl.zeros(rows.shape, tl.float32)
+    for tile in range(0, TILES):
+        at = parts + (tile * B + rows) * WIDTH
+        seen, n = tile * UNITS * 1.0, tl.where(tile == TILES - 1, F - (TILES - 1) * UNITS, UNITS) * 1.0
+        apart = tl.load(at, mask=live, other=0.0) - mean
+        share = n / (seen + n)
+        m2 += tl.load(at + 1, mask=live, other=0.0) + apart * apart * seen * share
+        mean += apart * share
     return mean, tl.rsqrt(m2 / F + EPS)
 
 
 @triton.jit
-def merge(mean, m2, seen, value, inside, F: tl.constexpr):
-    """Return mean and M2 of `seen` numbers and one more block of the row (Chan, Golub, LeVeque 1979)."""
-    n = tl.sum(inside.to(tl.float32))
-    here = tl.sum(tl.where(inside, value, 0.0)) / n
-    centred = tl.where(inside, value - here, 0.0)
-    share = n / (seen + n)
-    apart = here - mean
-    return mean + apart * share, m2 + tl.sum(centred * centred) + apart * apart * seen * share
-
-
-@triton.jit
-def norm_tile(y, inside, weight, bias, F: tl.constexpr):
-    """Return the layer norm of y [ROWS, UNITS], whose tile holds whole rows."""
-    x, _ = standardised(y, inside, F)
-    return x * weight[None, :] + bias[None, :]
+def summed(parts, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr):
+    """Return the sum over tiles of parts [tiles, B, WIDTH], in their order."""
+    total = tl.zeros(rows.shape, tl.float32)
+    for tile in range(0, TILES):
+        total += tl.load(parts + (tile * B + rows) * WIDTH, mask=live, other=0.0)
+    return total
 
 
 @triton.jit
 def standardised(y, inside, F: tl.constexpr):
     """Return (y - mean) / std of whole rows y [ROWS, UNITS], 0 outside, and their 1 / std."""
-    mean = tl.sum(tl.where(inside, y, 0.0), axis=1) / F
-    centred = tl.where(inside, y - mean[:, None], 0.0)
-    rstd = tl.rsqrt(tl.sum(centred * centred, axis=1) / F + EPS)
-    return centred * rstd[:, None], rstd
+    mean, m2 = moments(y, inside, F)
+    rstd = tl.rsqrt(m2 / F + EPS)
+    return tl.where(inside, (y - mean[:, None]) * rstd[:, None], 0.0), rstd
 
 
 @triton.jit
@@ -234,3 +207,29 @@ def norm_back(d, x, rstd, F: tl.constexpr):
     """Return the gradient of whole rows before they were standardised to x, given that of x, 0 outside as x is."""
     mean, along_x = tl.sum(d, axis=1) / F, tl.sum(d * x, axis=1) / F
     return (d - mean[:, None] - x * along_x[:, None]) * rstd[:, None]
+
+
+@triton.jit
+def vector(p, units, known):
+    """Return numbers of a parameter in float32 as a row to broadcast, [1, UNITS]."""
+    return tl.load(p + units, mask=known, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def vector4(p, units, known, F: tl.constexpr):
+    """Return the same of four rows of F."""
+    return (
+        vector(p, units, known),
+        vector(p + F, units, known),
+        vector(p + 2 * F, units, known),
+        vector(p + 3 * F, units, known),
+    )
+
+
+@triton.jit
+def accumulate(total, value, units, known):
+    """Add the sum over a tile's rows to total [UNITS], which no other program touches in this step."""
+    at = total + units
+    more = tl.load(at, mask=known, other=0.0) + tl.sum(value, axis=0)
+    tl.debug_barrier()
+    tl.store(at, more, mask=known)

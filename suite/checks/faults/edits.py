@@ -52,14 +52,18 @@ class Edited:
     edits: tuple[Edit, ...]
     runs: str
 
+    @property
+    def package(self) -> str:
+        """The name of the copy: its own, since operators are registered under it."""
+        return f"{impls.__name__}_with_" + re.sub(r"\W+", "_", self.name)
+
     @contextmanager
     def planted(self) -> Iterator[Build]:
         """Yield what builds a HyperLSTM from a copy of the package with the edits in it.
 
         LookupError if what an edit replaces does not occur exactly once any more.
         """
-        # A name of its own, since operators are registered under it.
-        name = f"{impls.__name__}_with_" + re.sub(r"\W+", "_", self.name)
+        name = self.package
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
             # Packages show no edit unless they run.

@@ -1,9 +1,9 @@
 """What can be checked of a GPU's kernels on a CPU.
 
 Run as `python -m suite.checks.kernels.interpreted FILE [all]` with TRITON_INTERPRET=1, in a process of its own.
-The kernels are the very functions that a GPU runs, started phase by phase in the same order, and every address that
-they touch is traced. Not seen here: speed, the order of memory, streams and graph capture. What is interpreted is
-checked, never timed.
+The kernels are the very functions that a GPU runs, here with one member a group, and every address that they touch is
+traced; `members.py` runs groups of several. Not seen here: speed, the order of memory, and streams. What is interpreted
+is checked, never timed.
 """
 
 import sys
@@ -11,11 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import torch
 
-from impls.batched_cuda import tiles
 from impls.chunks import limited
 from impls.registry import dtype_name, find
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
@@ -35,16 +33,9 @@ DRAWS, SOME_DRAWS = 8, 1
 
 
 def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DRAWS) -> Verdict:
-    """Return the worst verdict on a case, both with one launch for a sequence, where its size takes it, and in phases.
-
-    In chunks of two steps: a sweep's first and last step are special.
-    """
-    two_steps = 2 * 40 * case.B * case.H * dtype.itemsize
-    found = []
-    for alone in (tiles.ALONE, 0):
-        with limited(device.type, forward=two_steps, backward=two_steps), mock.patch.object(tiles, "ALONE", alone):
-            found.append(compare(implementation(NAME), case, dtype, device, draws=draws)[0])
-    return max(found, key=lambda verdict: verdict.ratio)
+    """Return the worst verdict on a case, in chunks of two steps: a chunk's first and last step are special."""
+    with limited(device.type, backward=2 * 40 * case.B * case.H * dtype.itemsize):
+        return compare(implementation(NAME), case, dtype, device, draws=draws)[0]
 
 
 def patch_language_once() -> None:

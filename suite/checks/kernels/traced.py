@@ -1,15 +1,17 @@
 """Races, bounds and alignment: every address that the programs of a launch touch, as Triton's interpreter computes it.
 
-On a card the programs of a launch run in any order, and so do the threads of one program between two barriers. The
-interpreter runs all in one order, so its results say nothing of a race; the addresses do. Not seen: an overrun into
-another tensor of the same launch, and, in a program without barriers, a thread that overwrites what another thread has
-still to read. There the phases put gradients in the place of what they are made of, number by number.
+On a card the programs of a launch run in any order but for their meetings, and so do the threads of one program between
+two barriers. The interpreter runs all in one order, so its results say nothing of a race; the addresses do. An *epoch*
+of a program is what it does between two meetings of its group. Not seen: an overrun into another tensor of the same
+launch, and, in a program without barriers, a thread that overwrites what another thread has still to read.
 """
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -20,6 +22,34 @@ from torch.utils._pytree import tree_leaves
 from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
+Integers = npt.NDArray[np.int64]
+#: Seconds by which a program is late.
+LATE = 0.02
+
+
+class Accesses(NamedTuple):
+    """What one program of a launch touched: an element a row, in its order."""
+
+    address: Integers
+    size: Integers  # of an element, in bytes
+    writes: npt.NDArray[np.bool_]
+    barriers: Integers  # that the program has passed
+    epoch: Integers  # meetings of its group that it has passed
+    arrived: npt.NDArray[np.float64]  # when it came to each meeting, and when it went on, in seconds
+    passed: npt.NDArray[np.float64]
+    misaligned: int  # starts of runs of neighbours that are less aligned than promised
+
+    def save(self, path: Path) -> None:
+        """Write them to a file."""
+        np.savez(path, **self._asdict())
+
+    @classmethod
+    def load(cls, path: Path) -> "Accesses":
+        """Return those in a file."""
+        with np.load(path, allow_pickle=False) as found:
+            *arrays, misaligned = (found[name] for name in cls._fields)
+            return cls(*arrays, int(misaligned))
+
 
 @dataclass
 class Trace:
@@ -28,92 +58,158 @@ class Trace:
     launches: int = 0
     programs: int = 0
     addresses: int = 0
+    meetings: int = 0  # of all programs
     wrong: Counter[str] = field(default_factory=Counter)
 
+    def add(self, kernel: str, found: list[Accesses], races: dict[str, int], tensors: list[Tensor]) -> None:
+        """Add what the programs of one launch touched; races: what is wrong between them."""
+        self.launches += 1
+        self.programs += len(found)
+        self.addresses += sum(one.address.size for one in found)
+        self.meetings += sum(int(one.epoch.max(initial=0)) for one in found)
+        faults = Counter(races)
+        for one in found:
+            faults.update(_within_program(one, tensors))
+        self.wrong.update({f"{kernel}: {fault}": n for fault, n in faults.items() if n})
 
-class _Access(NamedTuple):
-    """What one load or store of one program touches."""
 
-    program: int
-    barriers: int  # that the program has passed
-    writes: bool
-    addresses: npt.NDArray[np.int64]
-    size: int  # of an element, in bytes
+class Launch:
+    """Notes what the programs of a launch touch while they run, and leaves a processor to others while they wait."""
 
+    def __init__(self, patience: float, late: Callable[[int], bool]) -> None:
+        self.patience, self.late = patience, late
+        self.arrived, self.passed = list[float](), list[float]()
+        self.programs: dict[tuple[int, ...], list[tuple[Integers, int, bool, int, int]]] = {}
+        self.barriers: Counter[tuple[int, ...]] = Counter()
+        self.meetings: Counter[tuple[int, ...]] = Counter()
+        self.misaligned: Counter[tuple[int, ...]] = Counter()
 
-class _Launch:
-    """The accesses of one launch in their order."""
-
-    def __init__(self) -> None:
-        self.programs: dict[tuple[int, ...], int] = {}
-        self.barriers: Counter[int] = Counter()
-        self.accesses: list[_Access] = []
-        self.misaligned = 0
-
-    def program(self) -> int:
-        """Return the number of the program that runs now."""
-        return self.programs.setdefault(tuple(interpreter.interpreter_builder.grid_idx), len(self.programs))
+    @property
+    def now(self) -> tuple[int, ...]:
+        """The place in the grid of the program that runs."""
+        return tuple(interpreter.interpreter_builder.grid_idx)
 
     def note(self, pointers: Any, mask: Any, writes: bool) -> None:
         """Note a load or a store."""
         at, live = np.broadcast_arrays(pointers.data, np.asarray(mask.data, dtype=bool))
-        program = self.program()
         touched = at[live].astype(np.int64)
-        self.accesses.append(_Access(program, self.barriers[program], writes, touched, _size(pointers)))
+        about = touched, _size(pointers), writes, self.barriers[self.now], self.meetings[self.now]
+        self.programs.setdefault(self.now, []).append(about)
 
     def promise(self, pointers: Any, values: Any) -> None:
         """Note where the first of each run of neighbours is less aligned than promised."""
         at = np.ravel(pointers.data).astype(np.int64)
         first = np.diff(at, prepend=at[0]) != _size(pointers)
-        self.misaligned += int(np.count_nonzero(at[first] % int(np.ravel(values)[-1])))
+        self.misaligned[self.now] += int(np.count_nonzero(at[first] % int(np.ravel(values)[-1])))
 
-    def wrong(self, tensors: list[Tensor]) -> Iterator[tuple[str, int]]:
-        """Yield each fault with the number of addresses that have it."""
-        yield "less aligned than promised", self.misaligned
-        yield "outside the tensors given", sum(_outside(access, tensors) for access in self.accesses)
-        writes = [access for access in self.accesses if access.writes and access.addresses.size]
-        if not writes:
-            return
-        pairs = np.concatenate([np.stack([a.addresses, np.full_like(a.addresses, a.program)]) for a in writes], axis=1)
-        at, by = np.unique(pairs, axis=1)
-        yield "written by two programs", int(np.count_nonzero(np.diff(at) == 0))
-        reads = [access for access in self.accesses if not access.writes]
-        yield "read, and written by another program", sum(_of_another(access, at, by) for access in reads)
-        yield "read back without a barrier", self._without_a_barrier(False, range(len(self.programs)))
-        yield "overwritten without a barrier", self._without_a_barrier(True, self.barriers)
+    def barrier(self) -> None:
+        """Note a barrier of the program; the first after it came to a meeting is where it goes on."""
+        self.barriers[self.now] += 1
+        if len(self.passed) < len(self.arrived):
+            self.passed.append(time.monotonic())
 
-    def _without_a_barrier(self, writes: bool, programs: Iterable[int]) -> int:
-        """Count what a program reads (writes) that one of its threads has written (read) since its last barrier."""
-        found, touched = 0, dict.fromkeys(programs, (-1, np.empty(0, np.int64)))
-        for access in self.accesses:
-            if access.program not in touched:
-                continue
-            barriers, earlier = touched[access.program]
-            if access.writes != writes:
-                kept = earlier if barriers == access.barriers else earlier[:0]
-                touched[access.program] = access.barriers, np.concatenate([kept, access.addresses])
-            elif barriers == access.barriers:
-                found += int(np.count_nonzero(np.isin(access.addresses, earlier)))
-        return found
+    def atomic(self, value: Any) -> None:
+        """Note that a program comes to a meeting, or only looks who has come."""
+        if np.any(value.data):
+            if self.late(len(self.arrived)):
+                time.sleep(LATE)
+            self.meetings[self.now] += 1
+            self.arrived.append(time.monotonic())
+        else:
+            time.sleep(self.patience)
+
+    def accesses(self, program: int) -> Accesses:
+        """Return what one program touched, of those in the order that they ran in."""
+        at = list(self.programs)[program] if len(self.programs) > 1 else next(iter(self.programs), self.now)
+        notes = self.programs.get(at, [])
+        lengths = [len(note[0]) for note in notes]
+        address = np.concatenate([note[0] for note in notes]) if notes else np.empty(0, np.int64)
+        size, writes, barriers, epoch = (
+            np.repeat(np.array([note[k] for note in notes], dtype=np.int64), lengths) for k in range(1, 5)
+        )
+        times = np.array(self.arrived), np.array(self.passed)
+        return Accesses(address, size, writes.astype(bool), barriers, epoch, *times, self.misaligned[at])
 
 
 def _size(pointers: Any) -> int:
     return int(pointers.get_element_ty().primitive_bitwidth) // 8
 
 
-def _outside(access: _Access, tensors: list[Tensor]) -> int:
-    inside = np.zeros(access.addresses.shape, dtype=bool)
+def tensors_of(given: Any) -> list[Tensor]:
+    """Return the tensors with numbers that a kernel is given."""
+    return [q for q in tree_leaves(given) if isinstance(q, Tensor) and q.numel()]
+
+
+def between_programs(found: Sequence[Accesses], members: int) -> dict[str, int]:
+    """Return how many accesses race: one program writes what another touches, without a meeting in between.
+
+    members: of a group. Programs of different groups never meet, those of one in each of their epochs.
+    """
+    if not any(one.writes.any() for one in found):
+        return {}
+    program = np.concatenate([np.full(one.address.size, n) for n, one in enumerate(found)])
+    address, writes, epoch = (
+        np.concatenate([one[k] for one in found]) for k in map(Accesses._fields.index, ("address", "writes", "epoch"))
+    )
+    at_any_time = _numbered(address)
+    in_epoch = _numbered(at_any_time * (epoch.max() + 1) + epoch)
+    raced = _by_another(in_epoch, program, writes) | _by_another(at_any_time, program // members, writes)
+    return {
+        "written by two programs": int(np.count_nonzero(raced & writes)),
+        "read, and written by another program": int(np.count_nonzero(raced & ~writes)),
+        "went on before all had come": sum(_early(found[n : n + members]) for n in range(0, len(found), members)),
+    }
+
+
+def _early(group: Sequence[Accesses]) -> int:
+    """Return how often a member went on from a meeting that another had not come to."""
+    counts = {len(one.arrived) for one in group} | {len(one.passed) for one in group}
+    if len(counts) > 1:
+        return max(counts) - min(counts)
+    arrived, passed = (np.stack([one[k] for one in group]) for k in map(Accesses._fields.index, ("arrived", "passed")))
+    return int(np.count_nonzero(passed < arrived.max(axis=0)))
+
+
+def _numbered(values: Integers) -> Integers:
+    """Return numbers from 0 that are equal where the values are."""
+    return np.unique(values, return_inverse=True)[1].ravel().astype(np.int64)
+
+
+def _by_another(place: Integers, who: Integers, writes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which accesses are at a place, numbered from 0, that another writes."""
+    least, most = np.full(place.max() + 1, who.max() + 1), np.full(place.max() + 1, -1)
+    np.minimum.at(least, place[writes], who[writes])
+    np.maximum.at(most, place[writes], who[writes])
+    written = most[place] >= 0
+    return written & ((least[place] != who) | (most[place] != who))
+
+
+def _within_program(one: Accesses, tensors: list[Tensor]) -> dict[str, int]:
+    """Return what is wrong with one program."""
+    inside = np.zeros(one.address.shape, dtype=bool)
     for q in tensors:
         last = sum((n - 1) * s for n, s in zip(q.shape, q.stride(), strict=True))
         end = q.data_ptr() + (last + 1) * q.itemsize
-        inside |= (access.addresses >= q.data_ptr()) & (access.addresses + access.size <= end)
-    return int(np.count_nonzero(~inside))
+        inside |= (one.address >= q.data_ptr()) & (one.address + one.size <= end)
+    has_barriers = bool(one.barriers.any())
+    return {
+        "less aligned than promised": one.misaligned,
+        "outside the tensors given": int(np.count_nonzero(~inside)),
+        "read back without a barrier": _without_a_barrier(one, False),
+        "overwritten without a barrier": _without_a_barrier(one, True) if has_barriers else 0,
+    }
 
 
-def _of_another(access: _Access, at: npt.NDArray[np.int64], by: npt.NDArray[np.int64]) -> int:
-    """Return how many numbers an access reads that another program writes; at: written addresses, sorted; by: whose."""
-    place = np.minimum(np.searchsorted(at, access.addresses), at.size - 1)
-    return int(np.count_nonzero((at[place] == access.addresses) & (by[place] != access.program)))
+def _without_a_barrier(one: Accesses, writes: bool) -> int:
+    """Count what is read (written) after a write (read) of the same address with no barrier in between."""
+    if not one.address.size:
+        return 0
+    place = _numbered(_numbered(one.address) * (one.barriers.max() + 1) + one.barriers)
+    first = np.full(place.max() + 1, place.size)
+    other = np.flatnonzero(one.writes != writes)
+    np.minimum.at(first, place[other], other)
+    of_kind = np.flatnonzero(one.writes == writes)
+    return int(np.count_nonzero(first[place[of_kind]] < of_kind))
 
 
 def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractContextManager[object]:
@@ -127,30 +223,43 @@ def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractCo
     return mock.patch.object(owner, method, noted)
 
 
+
 @contextmanager
-def traced() -> Iterator[Trace]:
-    """Trace every launch while this is open, in this thread."""
-    trace, now, start = Trace(), [_Launch()], GridExecutor.__call__
+def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda meeting: False) -> Iterator[Launch]:
+    """Note what programs touch while this is open.
+
+    patience: seconds between two looks whether others have come to a meeting. late: whether a program comes late to a
+    meeting, given its number.
+    """
+    launch = Launch(patience, late)
 
     def promise(handle: Any, name: str, values: Any) -> None:
         if name == "tt.divisibility":
-            now[0].promise(handle, values)
+            launch.promise(handle, values)
+
+    with ExitStack() as stack:
+        for method, note in {
+            "create_masked_load": lambda _, at, mask, *rest: launch.note(at, mask, False),
+            "create_masked_store": lambda _, at, x, mask, *rest: launch.note(at, mask, True),
+            "create_barrier": lambda _: launch.barrier(),
+            "create_atomic_rmw": lambda _, op, at, value, *rest: launch.atomic(value),
+        }.items():
+            stack.enter_context(_before(InterpreterBuilder, method, note))
+        stack.enter_context(_before(TensorHandle, "set_attr", promise))
+        yield launch
+
+
+@contextmanager
+def traced() -> Iterator[Trace]:
+    """Trace every launch of programs that do not meet, while this is open."""
+    trace, start = Trace(), GridExecutor.__call__
 
     def noted_start(self: Any, *given: Any, **constants: Any) -> Any:
-        now[0] = launch = _Launch()
-        result = start(self, *given, **constants)
-        tensors = [q for q in tree_leaves((given, constants)) if isinstance(q, Tensor) and q.numel()]
-        trace.launches += 1
-        trace.programs += len(launch.programs)
-        trace.addresses += sum(access.addresses.size for access in launch.accesses)
-        trace.wrong.update({f"{self.fn.__name__}: {fault}": n for fault, n in launch.wrong(tensors) if n})
+        with tracing() as launch:
+            result = start(self, *given, **constants)
+        found = [launch.accesses(n) for n in range(len(launch.programs))]
+        trace.add(self.fn.__name__, found, between_programs(found, 1), tensors_of((given, constants)))
         return result
 
-    with (
-        _before(InterpreterBuilder, "create_masked_load", lambda _, at, mask, *rest: now[0].note(at, mask, False)),
-        _before(InterpreterBuilder, "create_masked_store", lambda _, at, x, mask, *rest: now[0].note(at, mask, True)),
-        _before(InterpreterBuilder, "create_barrier", lambda _: now[0].barriers.update([now[0].program()])),
-        _before(TensorHandle, "set_attr", promise),
-        mock.patch.object(GridExecutor, "__call__", noted_start),
-    ):
+    with mock.patch.object(GridExecutor, "__call__", noted_start):
         yield trace

@@ -1,0 +1,512 @@
+"""All steps of a chunk backward in one launch, and before it one over all tokens of the chunk at once.
+
+`rebuild` makes z, and leaves d_h where du will be, d_x where dv will and y where dy will; with layer norm also the
+moments of y and c. `backward_steps` then goes back over the steps in the groups of `forward_steps`. A step is:
+
+    cells       the gradients of the gates from dh and dc; with layer norm two more meetings, for sums over rows
+    scaled      dy; in place dv and du; dy u and dy v; and the tile's part of dh_hat
+    hyper       da from dh_hat, by whole rows
+    products    the parts of dh = du weight_h + da hyper_weight_h and of dh_hat = da hyper_weight_s, one of each gate:
+                sums of four parts in a fixed order
+"""
+
+# mypy: ignore-errors
+# What a kernel's arguments are is Triton's to say, which has no static types.
+
+import triton
+import triton.language as tl
+
+from .parts import (
+    EPS,
+    accumulate,
+    cell_back,
+    dot,
+    factors,
+    kernel,
+    load4,
+    meet,
+    moments,
+    norm_back,
+    only,
+    product,
+    standardised,
+    starts,
+    step_rows,
+    store4,
+    summed,
+    tanh,
+    vector,
+    wide,
+)
+from .phases import TILE, embed, scales
+
+
+@kernel
+def rebuild(
+    h_hat, uh, vx, c, w_z, z_bias, w_d, bias, z, d_uh, d_vx, dd, stats, N,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr, DEPTH: tl.constexpr,
+    UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, SPAN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write z [N, 12Z], d_h to d_uh, d_x to d_vx [N, 4H + 4S] and y to the last third of dd [N, 12H].
+
+    With NORM also mean and 1 / std of the four gates and of the cell to stats [N, 10].
+    """
+    rows = wide(tl.program_id(0)) * TILE + tl.arange(0, TILE)
+    live = rows < N
+    D: tl.constexpr = 4 * H + 4 * S
+    embed(starts(h_hat, rows, S), live, w_z, z_bias, z + rows * 12 * Z, S, Z, SPAN, DEPTH, PRECISION)
+    tl.debug_barrier()
+    column = tl.arange(0, GATES * UNITS)
+    for unit0 in range(0, H, UNITS):
+        unit = unit0 + column % UNITS
+        inside = live[:, None] & (unit < H)[None, :]
+        for gate0 in range(0, 4, GATES):
+            k = (gate0 + column // UNITS) * H + unit
+            at = starts(uh, rows, D)[:, None] + k[None, :]
+            d_h = scales(z + rows * 12 * Z, live, w_d, gate0, unit0, 0, H, Z, GATES, UNITS, ZS, PRECISION)
+            y = d_h * tl.load(at, mask=inside, other=0.0).to(tl.float32)
+            tl.store(starts(d_uh, rows, D)[:, None] + k[None, :], d_h, mask=inside)
+            d_x = scales(z + rows * 12 * Z, live, w_d, gate0, unit0, 1, H, Z, GATES, UNITS, ZS, PRECISION)
+            y += d_x * tl.load(starts(vx, rows, D)[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
+            tl.store(starts(d_vx, rows, D)[:, None] + k[None, :], d_x, mask=inside)
+            y += scales(z + rows * 12 * Z, live, w_d, gate0, unit0, 2, H, Z, GATES, UNITS, ZS, PRECISION)
+            y += vector(bias, k, unit < H)
+            tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k[None, :], y, mask=inside)
+    if NORM:
+        tl.debug_barrier()
+        for gate in range(0, 4):
+            whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * 10 + 2 * gate, live, H, HN, UNITS)
+        whole_row(starts(c, rows, H), stats + rows * 10 + 8, live, H, HN, UNITS)
+
+
+@triton.jit
+def whole_row(y, to, live, H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr):
+    """Write mean and 1 / std of rows at y, tile after tile (Chan, Golub, LeVeque 1979)."""
+    mean, m2 = tl.zeros((TILE,), tl.float32), tl.zeros((TILE,), tl.float32)
+    for unit0 in range(0, HN, UNITS):
+        units = unit0 + tl.arange(0, UNITS)
+        real = live[:, None] & (units < HN)[None, :]
+        n = tl.minimum(HN - unit0, UNITS)
+        here, m2_here = moments(tl.load(y[:, None] + units[None, :], mask=real, other=0.0).to(tl.float32), real, n)
+        apart, share = here - mean, n / (unit0 + n)
+        m2 += m2_here + apart * apart * unit0 * share
+        mean += apart * share
+    tl.store(to, mean, mask=live)
+    tl.store(to + 1, tl.rsqrt(m2 / HN + EPS), mask=live)
+
+
+@triton.jit
+def read_y(y, stats, gate, units, inside, weight, bias, live, H: tl.constexpr, NORM: tl.constexpr):
+    """Return a gate before its sigmoid or tanh, its row standardised, and 1 / std; y points to rows of y."""
+    known = units < H
+    value = tl.load(y[:, None] + gate * H + units[None, :], mask=inside, other=0.0).to(tl.float32)
+    if not NORM:
+        return value, value, 1.0
+    else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
+        mean = tl.load(stats + 2 * gate, mask=live, other=0.0)
+        rstd = tl.load(stats + 2 * gate + 1, mask=live, other=0.0)
+        x = (value - mean[:, None]) * rstd[:, None]
+        value = x * vector(weight + gate * H, units, known) + vector(bias + gate * H, units, known)
+        return value, x, rstd
+
+
+@triton.jit
+def through_tanh(c, stats, dh, o, c_weight, c_bias, units, live, inside, H: tl.constexpr, NORM: tl.constexpr):
+    """Return tanh of the (normalised) cell, its gradient, the cell standardised, and 1 / std."""
+    x = tl.load(c[:, None] + units[None, :], mask=inside, other=0.0)
+    rstd = 1.0
+    shown = x
+    if NORM:
+        mean = tl.load(stats + 8, mask=live, other=0.0)
+        rstd = tl.load(stats + 9, mask=live, other=0.0)
+        x = (x - mean[:, None]) * rstd[:, None]
+        shown = x * vector(c_weight, units, units < H) + vector(c_bias, units, units < H)
+    tanh_c = tanh(shown)
+    return tanh_c, dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c), x, rstd
+
+
+@triton.jit
+def dh_of(parts, d_out, rows, at, units, inside, B, H: tl.constexpr, S: tl.constexpr):
+    """Return dh_t of a tile: the sum of its four parts [4, B, H + S], and the output's gradient."""
+    dh = tl.load(starts(d_out, at, H)[:, None] + units[None, :], mask=inside, other=0.0).to(tl.float32)
+    for gate in range(0, 4):
+        dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + units[None, :], mask=inside, other=0.0)
+    return dh
+
+
+@triton.jit
+def cells_back(
+    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals,
+    n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr, FIRST: tl.constexpr,
+):  # fmt: skip
+    """Write dc_{t-1} of a tile, and the gradients of its four gates to dys [B, 4H], before their norm if there is none.
+
+    With NORM twice. FIRST: write what the norm of the cell sums over rows, to row_sums [tiles, B, 10]. Then: read the
+    sums, write those of the norms of the gates, and leave the gradients times the norms' weights.
+    """
+    units = unit0 + tl.arange(0, UNITS)
+    known = units < HN
+    inside = live[:, None] & known[None, :]
+    y, own, sums = starts(dd, at, 12 * H) + 8 * H, stats, row_sums
+    if NORM:
+        own, sums = stats + at * 10, row_sums + ((unit0 // UNITS) * B + rows) * 10
+    dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
+    o, _, _ = read_y(y, own, 3, units, inside, n_weight, n_bias, live, H, NORM)
+    tanh_c, d_c, x_c, r_c = through_tanh(
+        starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, NORM
+    )  # fmt: skip
+    if FIRST:
+        d = tl.where(inside, d_c * vector(c_weight, units, known), 0.0)
+        tl.store(sums, tl.sum(d, axis=1), mask=live)
+        tl.store(sums + 1, tl.sum(d * x_c, axis=1), mask=live)
+    else:
+        i, _, _ = read_y(y, own, 0, units, inside, n_weight, n_bias, live, H, NORM)
+        f, _, _ = read_y(y, own, 1, units, inside, n_weight, n_bias, live, H, NORM)
+        g, _, _ = read_y(y, own, 2, units, inside, n_weight, n_bias, live, H, NORM)
+        carried = starts(dc, rows, H)[:, None] + units[None, :]
+        dc_t = tl.load(carried, mask=inside, other=0.0)
+        if NORM:
+            TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
+            mean = summed(row_sums, rows, live, B, TILES, 10) / HN
+            along_x = summed(row_sums + 1, rows, live, B, TILES, 10) / HN
+            weight = vector(c_weight, units, known)
+            dc_t += (d_c * weight - mean[:, None] - x_c * along_x[:, None]) * r_c[:, None]
+            accumulate(totals + 8 * (H + S), tl.where(inside, d_c * x_c, 0.0), units, known)
+            accumulate(totals + 9 * (H + S), tl.where(inside, d_c, 0.0), units, known)
+        else:
+            dc_t += d_c
+        c_prev = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
+        m = factors(kept, scale, at, units, inside, H) if kept is not None else None
+        di, df, dg, do, dc_t = cell_back(i, f, g, o, c_prev, m, tanh_c, dh, dc_t)
+        tl.debug_barrier()  # no thread overwrites what another has still to read
+        tl.store(carried, dc_t, mask=inside)
+        to = starts(dys, rows, 4 * H)[:, None] + units[None, :]
+        store4(to, di, df, dg, do, inside, H)
+        if NORM:
+            tl.debug_barrier()
+            for gate in range(0, 4):
+                d = tl.load(to + gate * H, mask=inside, other=0.0)
+                shown, x, rstd = read_y(y, own, gate, units, inside, n_weight, n_bias, live, H, NORM)
+                accumulate(totals + gate * (H + S), tl.where(inside, d * x, 0.0), units, known)
+                accumulate(totals + (4 + gate) * (H + S), d, units, known)
+                d *= vector(n_weight + gate * H, units, known)
+                tl.store(to + gate * H, d, mask=inside)
+                tl.store(sums + 2 + 2 * gate, tl.sum(d, axis=1), mask=live)
+                tl.store(sums + 3 + 2 * gate, tl.sum(tl.where(inside, d * x, 0.0), axis=1), mask=live)
+
+
+@triton.jit
+def norms_back(
+    dd, stats, dys, row_sums, rows, at, live, unit0, B, H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr
+):
+    """Put dy in the place of the gradients that `cells_back` left in dys, now that what they sum over rows is there."""
+    units = unit0 + tl.arange(0, UNITS)
+    inside = live[:, None] & (units < HN)[None, :]
+    TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
+    for gate in range(0, 4):
+        y = tl.load(starts(dd, at, 12 * H)[:, None] + (8 + gate) * H + units[None, :], mask=inside, other=0.0)
+        mean = tl.load(stats + at * 10 + 2 * gate, mask=live, other=0.0)
+        rstd = tl.load(stats + at * 10 + 2 * gate + 1, mask=live, other=0.0)
+        x = (y.to(tl.float32) - mean[:, None]) * rstd[:, None]
+        of_d = summed(row_sums + 2 + 2 * gate, rows, live, B, TILES, 10) / HN
+        of_dx = summed(row_sums + 3 + 2 * gate, rows, live, B, TILES, 10) / HN
+        to = starts(dys, rows, 4 * H)[:, None] + gate * H + units[None, :]
+        d = tl.load(to, mask=inside, other=0.0)
+        tl.debug_barrier()
+        tl.store(to, (d - of_d[:, None] - x * of_dx[:, None]) * rstd[:, None], mask=inside)
+
+
+@triton.jit
+def scaled(
+    dys, uh, vx, d_uh, d_vx, dd, w_d, own_z, rows, at, live, tile0, tiles,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, UNITS: tl.constexpr, GATES: tl.constexpr,
+    ZN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write du, dv and [dy u, dy v, dy] of some tiles in the place of d_h, d_x and y; and their part of dz.
+
+    own_z points to the starts of rows of 12Z. d_h and d_x are read before anything is written in their place.
+    """
+    column = tl.arange(0, GATES * UNITS)
+    D: tl.constexpr = 4 * H + 4 * S
+    e = tl.arange(0, ZN)
+    for gate0 in range(0, 4, GATES):
+        gate = gate0 + column // UNITS
+        z_h = tl.zeros((TILE, ZN), dtype=tl.float32)
+        z_x = tl.zeros((TILE, ZN), dtype=tl.float32)
+        z_b = tl.zeros((TILE, ZN), dtype=tl.float32)
+        for tile in range(tile0, tiles):
+            unit = tile * UNITS + column % UNITS
+            inside = live[:, None] & (unit < HN)[None, :]
+            k = (gate * H + unit)[None, :]
+            dy = tl.load(starts(dys, rows, 4 * H)[:, None] + k, mask=inside, other=0.0)
+            at_u, at_v = starts(d_uh, at, D)[:, None] + k, starts(d_vx, at, D)[:, None] + k
+            to = starts(dd, at, 12 * H)[:, None] + k
+            d_h = tl.load(at_u, mask=inside, other=0.0).to(tl.float32)
+            d_x = tl.load(at_v, mask=inside, other=0.0).to(tl.float32)
+            u = tl.load(starts(uh, at, D)[:, None] + k, mask=inside, other=0.0).to(tl.float32)
+            v = tl.load(starts(vx, at, D)[:, None] + k, mask=inside, other=0.0).to(tl.float32)
+            kind = w_d.dtype.element_ty
+            d_u, d_v, d_b = (dy * u).to(kind), (dy * v).to(kind), dy.to(kind)
+            full = live[:, None] & (unit < H)[None, :]  # what pads the units becomes 0
+            tl.debug_barrier()
+            tl.store(at_u, dy * d_h, mask=full)
+            tl.store(at_v, dy * d_x, mask=full)
+            tl.store(to, d_u, mask=full)
+            tl.store(to + 4 * H, d_v, mask=full)
+            tl.store(to + 8 * H, d_b, mask=full)
+            z_h = dot(d_u, turned(w_d, 0, gate, unit, gate0, e, H, HN, Z, GATES), z_h, PRECISION)
+            z_x = dot(d_v, turned(w_d, 4, gate, unit, gate0, e, H, HN, Z, GATES), z_x, PRECISION)
+            z_b = dot(d_b, turned(w_d, 8, gate, unit, gate0, e, H, HN, Z, GATES), z_b, PRECISION)
+        mask = live[:, None] & (e < GATES * Z)[None, :]
+        z = own_z[:, None] + gate0 * Z + e[None, :]
+        tl.store(z, z_h, mask=mask)
+        tl.store(z + 4 * Z, z_x, mask=mask)
+        tl.store(z + 8 * Z, z_b, mask=mask)
+
+
+@triton.jit
+def turned(w_d, source, gate, unit, gate0, e, H: tl.constexpr, HN: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr):
+    """Return d_weight of a source, its gates side by side: [gates and units, gates and z], 0 between different gates."""
+    own = e[None, :] - (gate - gate0)[:, None] * Z
+    inside = (own >= 0) & (own < Z) & (unit < HN)[:, None]
+    return tl.load(w_d + ((source + gate) * H + unit)[:, None] * Z + own, mask=inside, other=0.0)
+
+
+@triton.jit
+def embedding_back(
+    own_z, live, w_z, hat_parts, rows, S: tl.constexpr, Z: tl.constexpr, SPAN: tl.constexpr, DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write a part of dh_hat [B, S] from a part of dz; own_z points to the starts of rows of 12Z."""
+    for first in range(0, S, SPAN):
+        units = first + tl.arange(0, SPAN)
+        known = units < S
+        acc = tl.zeros((TILE, SPAN), dtype=tl.float32)
+        acc = product(acc, own_z, live, w_z + units, known, 12 * Z, S, DEPTH, PRECISION)
+        tl.store(starts(hat_parts, rows, S)[:, None] + units[None, :], acc, mask=live[:, None] & known[None, :])
+
+
+@triton.jit
+def hyper_back(
+    parts, hat_parts, uh, vx, bias, c_hat, before, dc_hat, d_uh, d_vx, totals, dys,
+    weight, n_bias, c_weight, c_bias, first, token, alive, B,
+    H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SHARES: tl.constexpr,
+    SOME: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Write da of 16 rows from `first`, whole rows at a time, and dc_hat_{t-1} in place."""
+    units = tl.arange(0, WHOLE)
+    known = units < SN
+    D: tl.constexpr = 4 * H + 4 * S
+    for sub in range(0, TILE, SOME):
+        rows = wide(first + sub) + tl.arange(0, SOME)
+        live = rows < alive
+        inside, k = live[:, None] & known[None, :], units[None, :]
+        dh = tl.zeros((SOME, WHOLE), dtype=tl.float32)
+        for gate in range(0, 4):
+            dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + H + k, mask=inside, other=0.0)
+        for share in range(0, SHARES):
+            dh += tl.load(starts(hat_parts, share * B + rows, S)[:, None] + k, mask=inside, other=0.0)
+        to_u = starts(d_uh, token + rows, D)[:, None] + 4 * H + k
+        to_v = starts(d_vx, token + rows, D)[:, None] + 4 * H + k
+        at_u = starts(uh, token + rows, D)[:, None] + 4 * H + k
+        at_v = starts(vx, token + rows, D)[:, None] + 4 * H + k
+        i, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 0, units, known, inside, S, SN, NORM)
+        f, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 1, units, known, inside, S, SN, NORM)
+        g, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 2, units, known, inside, S, SN, NORM)
+        o, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 3, units, known, inside, S, SN, NORM)
+        c = tl.load(starts(c_hat, token + rows, S)[:, None] + k, mask=inside, other=0.0)
+        c_prev = tl.load(starts(before, rows, S)[:, None] + k, mask=inside, other=0.0)
+        carried = starts(dc_hat, rows, S)[:, None] + k
+        dc = tl.load(carried, mask=inside, other=0.0)
+        if NORM:
+            x_c, r_c = standardised(c, inside, SN)
+            w_c = vector(c_weight, units, known)
+            c = x_c * w_c + vector(c_bias, units, known)
+        tanh_c = tanh(c)
+        d_c = tl.where(inside, dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c), 0.0)
+        if NORM:
+            accumulate(totals + 8 * (H + S), d_c * x_c, units, known)
+            accumulate(totals + 9 * (H + S), d_c, units, known)
+            d_c = norm_back(d_c * w_c, x_c, r_c, SN)
+        di, df, dg, do, dc = cell_back(i, f, g, o, c_prev, None, tanh_c, dh, dc + d_c)
+        tl.debug_barrier()
+        tl.store(carried, dc, mask=inside)
+        full = live[:, None] & (units < S)[None, :]  # what pads the units becomes 0
+        if NORM:
+            own = starts(dys, rows, 4 * S)[:, None] + k
+            store4(own, di, df, dg, do, inside, S)
+            tl.debug_barrier()
+            for gate in range(0, 4):
+                d = tl.load(own + gate * S, mask=inside, other=0.0)
+                shown, x, rstd = hyper_gate(at_u, at_v, bias, weight, n_bias, gate, units, known, inside, S, SN, NORM)
+                accumulate(totals + gate * (H + S), d * x, units, known)
+                accumulate(totals + (4 + gate) * (H + S), d, units, known)
+                d = tl.where(inside, norm_back(d * vector(weight + gate * S, units, known), x, rstd, SN), 0.0)
+                tl.store(to_u + gate * S, d, mask=full)
+                tl.store(to_v + gate * S, d, mask=full)
+        else:
+            di, df = tl.where(inside, di, 0.0), tl.where(inside, df, 0.0)
+            dg, do = tl.where(inside, dg, 0.0), tl.where(inside, do, 0.0)
+            store4(to_u, di, df, dg, do, full, S)
+            store4(to_v, di, df, dg, do, full, S)
+
+
+@triton.jit
+def hyper_gate(
+    u, v, bias, weight, n_bias, gate, units, known, inside, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr
+):
+    """Return a gate of whole rows before its sigmoid or tanh, its rows standardised, and their 1 / std."""
+    a = tl.load(u + gate * S, mask=inside, other=0.0).to(tl.float32)
+    a += tl.load(v + gate * S, mask=inside, other=0.0).to(tl.float32) + vector(bias + gate * S, units, known)
+    if not NORM:
+        return a, a, 1.0
+    else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
+        x, rstd = standardised(a, inside, SN)
+        return x * vector(weight + gate * S, units, known) + vector(n_bias + gate * S, units, known), x, rstd
+
+
+@triton.jit
+def products_back(
+    d_uh, w_h, hyper_w_h, w_s, parts, rows, at, live, job, B,
+    H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write one gate's part of dh or dh_hat, some columns of parts [4, B, H + S]."""
+    D: tl.constexpr = 4 * H + 4 * S
+    OF_S: tl.constexpr = (S + COLUMNS - 1) // COLUMNS  # the tiles of dh_hat come first, being the shortest
+    gate, tile = job % 4, job // 4
+    column = tl.arange(0, COLUMNS)
+    acc = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    d = starts(d_uh, at, D)
+    to = starts(parts, gate * B + rows, H + S)[:, None]
+    if tile < OF_S:
+        units = tile * COLUMNS + column
+        known = units < S
+        acc = product(acc, d + 4 * H + gate * S, live, w_s + gate * S * S + units, known, S, S, DEPTH, PRECISION)
+        tl.store(to + H + units[None, :], acc, mask=live[:, None] & known[None, :])
+    else:
+        units = (tile - OF_S) * COLUMNS + column
+        known = units < H
+        acc = product(acc, d + gate * H, live, w_h + gate * H * H + units, known, H, H, DEPTH, PRECISION)
+        acc = product(
+            acc, d + 4 * H + gate * S, live, hyper_w_h + gate * S * H + units, known, S, H, DEPTH, PRECISION
+        )  # fmt: skip
+        tl.store(to + units[None, :], acc, mask=live[:, None] & known[None, :])
+
+
+@triton.jit
+def copied(source, rows, to, at, live, unit0, F: tl.constexpr, UNITS: tl.constexpr):
+    """Copy a tile of rows of F numbers."""
+    units = unit0 + tl.arange(0, UNITS)
+    inside = live[:, None] & (units < F)[None, :]
+    value = tl.load(starts(source, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
+    tl.store(starts(to, at, F)[:, None] + units[None, :], value, mask=inside)
+
+
+@kernel
+def backward_steps(
+    h, c, h_hat, c_hat, first_h, first_c, first_h_hat, first_c_hat, uh, vx, d_out, stats,
+    w_h, hyper_w_h, w_s, w_z, w_d, hyper_bias,
+    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts, lengths,
+    d_uh, d_vx, dd, h_before, h_hat_before, parts, dc, dc_hat, totals, dys, hat_dys, hat_parts, row_sums, own_z, counters,
+    K, B, members,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
+    ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr,
+    SHARES: tl.constexpr, GATES: tl.constexpr, ZN: tl.constexpr, SPAN: tl.constexpr, SOME: tl.constexpr,
+    WHOLE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write du and da, dv and da, [dy u, dy v, dy], and the states before each step, of K steps.
+
+    States after each step [N, *], and before the first [B, *]; uh, vx, d_out of these steps; d_uh, d_vx, dd and stats
+    as `rebuild` left them. parts [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that
+    of the first, as the sum of its four; dc and dc_hat [B, *] likewise. totals [B / 16, 10, H + S] grow by the
+    gradients of the norms: of gates' weights and biases, then the cell's. Room: dys [B, 4H], hat_dys [B, 4S],
+    hat_parts [SHARES, B, S], row_sums [tiles, B, 10], own_z [16, 12Z] of each program; counters, one a group, 0.
+    """
+    program = tl.program_id(0)
+    group, member = program // members, program % members
+    start = group * ROWS
+    ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS
+    SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
+    JOBS: tl.constexpr = 4 * ((S + COLUMNS - 1) // COLUMNS + (H + COLUMNS - 1) // COLUMNS)
+    local = tl.arange(0, TILE)
+    own_z += wide(program) * TILE * 12 * Z + local * 12 * Z
+    steps, turn = K, 0
+    if lengths is not None:
+        steps = tl.load(lengths + start).to(tl.int32)
+    for back in tl.range(0, steps, num_stages=1):
+        t = steps - 1 - back
+        token, alive = step_rows(firsts, t, B)
+        earlier, _ = step_rows(firsts, t - only(t > 0, 1), B)
+        c_prev = tl.where(t == 0, first_c, c + earlier * H)
+        c_hat_prev = tl.where(t == 0, first_c_hat, c_hat + earlier * S)
+        h_prev = tl.where(t == 0, first_h, h + earlier * H)
+        h_hat_prev = tl.where(t == 0, first_h_hat, h_hat + earlier * S)
+        if NORM:
+            for job in range(member, (ROWS // TILE) * ACROSS, members):
+                some, unit0 = wide(start + (job // ACROSS) * TILE) + local, (job % ACROSS) * UNITS
+                cells_back(
+                    parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                    n_weight, n_bias, n_c_weight, n_c_bias, some, token + some, some < alive, unit0, B,
+                    H, HN, S, NORM, UNITS, True,
+                )  # fmt: skip
+            turn += 1
+            meet(counters + group, members, turn, ALONE)
+            for job in range(member, (ROWS // TILE) * ACROSS, members):
+                part, unit0 = start // TILE + job // ACROSS, (job % ACROSS) * UNITS
+                some = wide(part * TILE) + local
+                cells_back(
+                    parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums,
+                    totals + wide(part) * 10 * (H + S),
+                    n_weight, n_bias, n_c_weight, n_c_bias, some, token + some, some < alive, unit0, B,
+                    H, HN, S, NORM, UNITS, False,
+                )  # fmt: skip
+            turn += 1
+            meet(counters + group, members, turn, ALONE)
+        for job in range(member, (ROWS // TILE) * SHARES, members):
+            share = job % SHARES
+            some = wide(start + (job // SHARES) * TILE) + local
+            at, live = token + some, some < alive
+            tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
+            for tile in range(tile0, tiles):
+                if NORM:
+                    norms_back(dd, stats, dys, row_sums, some, at, live, tile * UNITS, B, H, HN, UNITS)
+                else:
+                    cells_back(
+                        parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                        None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
+                    )  # fmt: skip
+                copied(h_prev, some, h_before, at, live, tile * UNITS, H, UNITS)
+            tl.debug_barrier()
+            scaled(
+                dys, uh, vx, d_uh, d_vx, dd, w_d, own_z, some, at, live, tile0, tiles,
+                H, HN, S, Z, UNITS, GATES, ZN, PRECISION,
+            )  # fmt: skip
+            tl.debug_barrier()
+            hat = hat_parts + wide(share) * B * S
+            embedding_back(own_z, live, w_z, hat, some, S, Z, SPAN, DEPTH, PRECISION)
+            tl.debug_barrier()  # before the next job's dz
+        turn += 1
+        meet(counters + group, members, turn, ALONE)
+        for part in range(member, ROWS // TILE, members):
+            first = start + part * TILE
+            hyper_back(
+                parts, hat_parts, uh, vx, hyper_bias, c_hat, c_hat_prev, dc_hat, d_uh, d_vx,
+                totals + wide(first // TILE) * 10 * (H + S) + H if NORM else None, hat_dys,
+                s_weight, s_bias, s_c_weight, s_c_bias, first, token, alive, B,
+                H, S, SN, NORM, SHARES, SOME, WHOLE,
+            )  # fmt: skip
+            some = wide(first) + local
+            for unit0 in range(0, S, UNITS):
+                copied(h_hat_prev, some, h_hat_before, token + some, some < alive, unit0, S, UNITS)
+        turn += 1
+        meet(counters + group, members, turn, ALONE)
+        rows = wide(start) + tl.arange(0, ROWS)
+        for job in range(member, JOBS, members):
+            products_back(
+                d_uh, w_h, hyper_w_h, w_s, parts, rows, token + rows, rows < alive, job, B,
+                H, S, ROWS, COLUMNS, DEPTH, PRECISION,
+            )  # fmt: skip
+        turn += 1
+        meet(counters + group, members, turn, ALONE)

@@ -1,0 +1,308 @@
+"""All steps forward in one launch.
+
+Programs form groups. A group owns ROWS rows of the batch through all steps; its members share out the units, and meet
+where a phase needs what others wrote. A step is two phases, with layer norm four:
+
+    products    [u, a] = h_{t-1} [weight_h, hyper_weight_h], and h_hat_{t-1} hyper_weight_s added to a
+    gates       the hyper cell of a tile's rows, z, the twelve d, and y; without layer norm also what follows
+    cells       c_t from y, whose norm needs the moments of all tiles of a row
+    outputs     h_t, likewise
+
+Every member makes the hyper cell of its rows again: it is pointwise, and a meeting takes longer.
+"""
+
+# mypy: ignore-errors
+# What a kernel's arguments are is Triton's to say, which has no static types.
+
+import triton
+import triton.language as tl
+
+from .parts import (
+    cell,
+    dot,
+    factors,
+    kernel,
+    load4,
+    meet,
+    moments,
+    only,
+    starts,
+    step_rows,
+    tanh,
+    vector,
+    vector4,
+    wide,
+)
+from .phases import TILE, embed, norm4, norm_part, norm_tile, scales
+
+#: Bytes that the rows of both LSTMs' weights start at multiples of, whichever a tile's columns are.
+ROW = tl.constexpr(16)
+
+
+@triton.jit
+def sums(
+    h, h_hat, w_h, hyper_w_h, w_s, uh, rows, live, at, column0,
+    H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EXTRA: tl.constexpr,
+    DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write COLUMNS, and EXTRA behind them, of [u, a], [*, 4H + 4S], at rows `at`; one pass over h for both."""
+    D: tl.constexpr = 4 * H + 4 * S
+    columns = column0 + tl.arange(0, COLUMNS)
+    acc = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    of_s = only(column0 + COLUMNS + EXTRA > 4 * H, S)  # products with h_hat are a's alone
+    if EXTRA > 0:
+        more = column0 + COLUMNS + tl.arange(0, EXTRA)
+        rest = tl.zeros((ROWS, EXTRA), dtype=tl.float32)
+    for k0 in range(0, H, DEPTH):
+        k = k0 + tl.arange(0, DEPTH)
+        x = tl.load(starts(h, rows, H)[:, None] + k[None, :], mask=live[:, None] & (k < H)[None, :], other=0.0)
+        acc = dot(x, weights(w_h, hyper_w_h, columns, k, H, S), acc, PRECISION)
+        if EXTRA > 0:
+            rest = dot(x, weights(w_h, hyper_w_h, more, k, H, S), rest, PRECISION)
+    for k0 in range(0, of_s, DEPTH):
+        k = k0 + tl.arange(0, DEPTH)
+        x = tl.load(starts(h_hat, rows, S)[:, None] + k[None, :], mask=live[:, None] & (k < S)[None, :], other=0.0)
+        acc = dot(x, hyper_weights(w_s, columns, k, H, S), acc, PRECISION)
+        if EXTRA > 0:
+            rest = dot(x, hyper_weights(w_s, more, k, H, S), rest, PRECISION)
+    to = starts(uh, at, D)[:, None]
+    tl.store(to + columns[None, :], acc, mask=live[:, None] & (columns < D)[None, :])
+    if EXTRA > 0:
+        tl.store(to + more[None, :], rest, mask=live[:, None] & (more < D)[None, :])
+
+
+@triton.jit
+def weights(w_h, hyper_w_h, columns, k, H: tl.constexpr, S: tl.constexpr):
+    """Return numbers k of some rows of both LSTMs' weights for h, transposed: [k, columns]."""
+    hyper = columns - 4 * H
+    w = tl.where(hyper < 0, starts(w_h, columns, H), starts(hyper_w_h, hyper, H))
+    inside = (k < H)[:, None] & (hyper < 4 * S)[None, :]
+    return tl.load(tl.multiple_of(w, ROW)[None, :] + k[:, None], mask=inside, other=0.0)
+
+
+@triton.jit
+def hyper_weights(w_s, columns, k, H: tl.constexpr, S: tl.constexpr):
+    """Return the same of hyper_weight_s; zeros for columns of u."""
+    hyper = columns - 4 * H
+    inside = (k < S)[:, None] & ((hyper >= 0) & (hyper < 4 * S))[None, :]
+    return tl.load(starts(w_s, hyper, S)[None, :] + k[:, None], mask=inside, other=0.0)
+
+
+@triton.jit
+def hyper_cells(
+    uh, vx, bias, c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to, weight, n_bias, c_weight, c_bias,
+    first, u_first, token, alive, owner,
+    H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SOME: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Write h_hat_t of 16 rows from `first` to this program's own h_hat [16, S], and their cells in place.
+
+    Of the programs with these rows the owner also writes what later steps, and the backward pass, read.
+    """
+    units = tl.arange(0, WHOLE)
+    known = units < S
+    D: tl.constexpr = 4 * H + 4 * S
+    for sub in range(0, TILE, SOME):
+        local = sub + tl.arange(0, SOME)
+        rows = first + local
+        live = rows < alive
+        inside = live[:, None] & known[None, :]
+        i, f, g, o = load4(starts(uh, u_first + rows, D)[:, None] + 4 * H + units[None, :], inside, S)
+        x_i, x_f, x_g, x_o = load4(starts(vx, token + rows, D)[:, None] + 4 * H + units[None, :], inside, S)
+        b_i, b_f, b_g, b_o = vector4(bias, units, known, S)
+        i, f, g, o = i + x_i + b_i, f + x_f + b_f, g + x_g + b_g, o + x_o + b_o
+        real = live[:, None] & (units < SN)[None, :]
+        if NORM:
+            i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
+        cells = starts(c_hat, rows, S)[:, None] + units[None, :]
+        c = cell(i, f, g, tl.load(cells, mask=inside, other=0.0), None)
+        tl.debug_barrier()  # no thread overwrites what another has still to read
+        tl.store(cells, c, mask=inside)
+        shown = c
+        if NORM:
+            shown = norm_tile(c, real, vector(c_weight, units, known), vector(c_bias, units, known), SN)
+        h = tl.sigmoid(o) * tanh(shown)
+        tl.store(starts(h_hat, local, S)[:, None] + units[None, :], h, mask=inside)
+        own = (rows < only(owner, alive))[:, None] & known[None, :]
+        tl.store(starts(h_hat_run, rows, S)[:, None] + units[None, :], h, mask=own)
+        if h_hat_to is not None:
+            tl.store(starts(h_hat_to, token + rows, S)[:, None] + units[None, :], h, mask=own)
+            tl.store(starts(c_hat_to, token + rows, S)[:, None] + units[None, :], c, mask=own)
+
+
+@triton.jit
+def gates(
+    uh, vx, z, w_d, bias, y, parts, rows, live, u_rows, at, unit0, B,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
+    UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write y [B, 4H] of a tile, and with NORM the moments of its rows to parts [tiles, B, 10]."""
+    column = tl.arange(0, GATES * UNITS)
+    unit = unit0 + column % UNITS
+    inside = live[:, None] & (unit < H)[None, :]
+    D: tl.constexpr = 4 * H + 4 * S
+    for gate0 in range(0, 4, GATES):
+        k = (gate0 + column // UNITS) * H + unit
+        u = tl.load(starts(uh, u_rows, D)[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
+        value = u * scales(z, live, w_d, gate0, unit0, 0, H, Z, GATES, UNITS, ZS, PRECISION)
+        v = tl.load(starts(vx, at, D)[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
+        value += v * scales(z, live, w_d, gate0, unit0, 1, H, Z, GATES, UNITS, ZS, PRECISION)
+        value += scales(z, live, w_d, gate0, unit0, 2, H, Z, GATES, UNITS, ZS, PRECISION)
+        value += vector(bias, k, unit < H)
+        tl.store(starts(y, rows, 4 * H)[:, None] + k[None, :], value, mask=inside)
+    if NORM:
+        tl.debug_barrier()
+        units = unit0 + tl.arange(0, UNITS)
+        real = live[:, None] & (units < HN)[None, :]
+        n = tl.minimum(HN - unit0, UNITS)
+        for gate in range(0, 4):
+            value = tl.load(starts(y, rows, 4 * H)[:, None] + gate * H + units[None, :], mask=real, other=0.0)
+            mean, m2 = moments(value, real, n)
+            to = parts + ((unit0 // UNITS) * B + rows) * 10 + 2 * gate
+            tl.store(to, mean, mask=live)
+            tl.store(to + 1, m2, mask=live)
+
+
+@triton.jit
+def cells(
+    y, c_run, kept, scale, h_run, h_to, c_to, parts, weight, n_bias, rows, live, at, unit0, B,
+    H: tl.constexpr, HN: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
+):  # fmt: skip
+    """Write c_t of a tile from y; and h_t, or with NORM the output gate into y and the moments of c to parts."""
+    units = unit0 + tl.arange(0, UNITS)
+    known = units < H
+    inside = live[:, None] & known[None, :]
+    at_y = starts(y, rows, 4 * H)[:, None] + units[None, :]
+    i, f, g, o = load4(at_y, inside, H)
+    if NORM:
+        i = norm_part(i, parts, rows, live, B, weight, n_bias, units, known, HN, UNITS, 10)
+        f = norm_part(f, parts + 2, rows, live, B, weight + H, n_bias + H, units, known, HN, UNITS, 10)
+        g = norm_part(g, parts + 4, rows, live, B, weight + 2 * H, n_bias + 2 * H, units, known, HN, UNITS, 10)
+        o = norm_part(o, parts + 6, rows, live, B, weight + 3 * H, n_bias + 3 * H, units, known, HN, UNITS, 10)
+    own = starts(c_run, rows, H)[:, None] + units[None, :]
+    m = factors(kept, scale, at, units, inside, H) if kept is not None else None
+    c = cell(i, f, g, tl.load(own, mask=inside, other=0.0), m)
+    tl.debug_barrier()
+    tl.store(own, c, mask=inside)
+    if c_to is not None:
+        tl.store(starts(c_to, at, H)[:, None] + units[None, :], c, mask=inside)
+    if NORM:
+        tl.store(at_y + 3 * H, o, mask=inside)
+        real = live[:, None] & (units < HN)[None, :]
+        mean, m2 = moments(c, real, tl.minimum(HN - unit0, UNITS))
+        to = parts + ((unit0 // UNITS) * B + rows) * 10 + 8
+        tl.store(to, mean, mask=live)
+        tl.store(to + 1, m2, mask=live)
+    else:
+        write_h(h_run, h_to, tl.sigmoid(o) * tanh(c), rows, at, units, inside, H)
+
+
+@triton.jit
+def outputs(
+    y, c_run, h_run, h_to, parts, weight, bias, rows, live, at, unit0, B,
+    H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
+):  # fmt: skip
+    """Write h_t of a tile from its output gate, the cell, and the moments of the cell."""
+    units = unit0 + tl.arange(0, UNITS)
+    known = units < H
+    inside = live[:, None] & known[None, :]
+    c = tl.load(starts(c_run, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
+    o = tl.load(starts(y, rows, 4 * H)[:, None] + 3 * H + units[None, :], mask=inside, other=0.0)
+    c = norm_part(c, parts + 8, rows, live, B, weight, bias, units, known, HN, UNITS, 10)
+    write_h(h_run, h_to, tl.sigmoid(o) * tanh(c), rows, at, units, inside, H)
+
+
+@triton.jit
+def write_h(h_run, h_to, h, rows, at, units, inside, H: tl.constexpr):
+    """Write h_t where the next step reads it, and to the output."""
+    tl.store(starts(h_run, rows, H)[:, None] + units[None, :], h, mask=inside)
+    tl.store(starts(h_to, at, H)[:, None] + units[None, :], h, mask=inside)
+
+
+@kernel
+def forward_steps(
+    vx, h, c, h_hat, c_hat, w_h, hyper_w_h, w_s, w_z, z_bias, w_d, bias, hyper_bias,
+    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts, lengths,
+    uh, h_to, c_to, h_hat_to, c_hat_to, y, parts, own_h_hat, own_z, counters, T, B, members,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
+    KEPT: tl.constexpr, ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EXTRA: tl.constexpr,
+    DEPTH: tl.constexpr, UNITS: tl.constexpr, SHARES: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr,
+    SPAN: tl.constexpr, SOME: tl.constexpr, WHOLE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write out and the states of T steps from the products with x, [N, 4H + 4S].
+
+    h, c, h_hat [B, *] and c_hat [SHARES, B, S] hold the state before, and in the end each row's own last state.
+    kept [N, H] and scale are of g's mask; firsts [T + 1] and lengths [B] of packed sequences; None without.
+    uh: [u, a] of every token if KEPT, else of one step. Room: y [B, 4H], parts [tiles, B, 10], of each program
+    own_h_hat [16, S] and own_z [16, 12Z]; counters, one a group, 0. HN, SN: H and S without what pads them.
+    """
+    program = tl.program_id(0)
+    group, member = program // members, program % members
+    start = group * ROWS
+    own_h_hat += program.to(tl.int64) * TILE * S
+    own_z += program.to(tl.int64) * TILE * 12 * Z
+    D: tl.constexpr = 4 * H + 4 * S
+    WIDE: tl.constexpr = COLUMNS + EXTRA
+    TILES: tl.constexpr = (D + WIDE - 1) // WIDE
+    ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS  # tiles of units, of which a share has so many
+    SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
+    local = tl.arange(0, TILE)
+    steps, turn = T, 0
+    if lengths is not None:
+        steps = tl.load(lengths + start).to(tl.int32)
+    for t in tl.range(0, steps, num_stages=1):
+        token, alive = step_rows(firsts, t, B)
+        rows = start + tl.arange(0, ROWS)
+        live = rows < alive
+        rows = rows.to(tl.int64)
+        u_first = token if KEPT else token * 0
+        for tile in range(member, TILES, members):
+            sums(
+                h, h_hat, w_h, hyper_w_h, w_s, uh, rows, live, u_first + rows, tile * WIDE,
+                H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
+            )  # fmt: skip
+        turn += 1
+        meet(counters + group, members, turn, ALONE)
+        for job in range(member, (ROWS // TILE) * SHARES, members):
+            tl.debug_barrier()  # the last job's z is read
+            share, first = job % SHARES, start + (job // SHARES) * TILE
+            hyper_cells(
+                uh, vx, hyper_bias, c_hat + wide(share) * B * S, own_h_hat, h_hat, h_hat_to, c_hat_to,
+                s_weight, s_bias, s_c_weight, s_c_bias, first, u_first, token, alive, share == 0,
+                H, S, SN, NORM, SOME, WHOLE,
+            )  # fmt: skip
+            tl.debug_barrier()
+            some = (first + local).to(tl.int64)
+            going = some < alive
+            embed(starts(own_h_hat, local, S), going, w_z, z_bias, own_z + local * 12 * Z, S, Z, SPAN, DEPTH, PRECISION)
+            tl.debug_barrier()
+            for tile in range(share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)):
+                gates(
+                    uh, vx, own_z + local * 12 * Z, w_d, bias, y, parts, some, going, u_first + some, token + some,
+                    tile * UNITS, B, H, HN, S, Z, NORM, UNITS, GATES, ZS, PRECISION,
+                )  # fmt: skip
+            if not NORM:
+                tl.debug_barrier()
+                for tile in range(share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)):
+                    cells(
+                        y, c, kept, scale, h, h_to, c_to, parts, None, None, some, going, token + some, tile * UNITS, B,
+                        H, HN, NORM, UNITS,
+                    )  # fmt: skip
+        if NORM:
+            turn += 1
+            meet(counters + group, members, turn, ALONE)
+            for job in range(member, (ROWS // TILE) * ACROSS, members):
+                some = (start + (job // ACROSS) * TILE + local).to(tl.int64)
+                cells(
+                    y, c, kept, scale, h, h_to, c_to, parts, n_weight, n_bias, some, some < alive, token + some,
+                    (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
+                )  # fmt: skip
+            turn += 1
+            meet(counters + group, members, turn, ALONE)
+            for job in range(member, (ROWS // TILE) * ACROSS, members):
+                some = (start + (job // ACROSS) * TILE + local).to(tl.int64)
+                outputs(
+                    y, c, h, h_to, parts, n_c_weight, n_c_bias, some, some < alive, token + some,
+                    (job % ACROSS) * UNITS, B, H, HN, UNITS,
+                )  # fmt: skip
+        turn += 1
+        meet(counters + group, members, turn, ALONE)

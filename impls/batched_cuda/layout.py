@@ -1,0 +1,121 @@
+"""A layer and its sequences as the kernels read them: dense, each row aligned, units padded to a multiple of eight."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..definition import LayerParams, LayerState, shapes
+from ..dropout import Mask
+from ..packed import tokens
+from . import split
+from .launching import arithmetic, precision
+from .split import Sizes, Split
+
+_ALIGNED = 8
+
+
+def padded(units: int) -> int:
+    """Return the units that the kernels have for these, so that each row starts at a multiple of 16 bytes."""
+    return -(-units // _ALIGNED) * _ALIGNED
+
+
+class Dims(NamedTuple):
+    """A layer's sizes as the kernels have them, padded, and as they are. What pads stays 0 in every step."""
+
+    H: int
+    HN: int
+    S: int
+    SN: int
+    Z: int
+    NORM: bool
+
+    @classmethod
+    def of(cls, p: LayerParams) -> "Dims":
+        """Return those of a layer."""
+        H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
+        return cls(padded(H), H, padded(S), S, Z, p.norm_weight is not None)
+
+    @property
+    def widths(self) -> tuple[int, int, int, int]:
+        """The units of h, c, h_hat and c_hat."""
+        return self.H, self.H, self.S, self.S
+
+    def sizes(self, B: int, dtype: torch.dtype) -> Sizes:
+        """Return what a split depends on."""
+        return Sizes(B, self.H, self.S, self.Z, self.NORM, arithmetic(dtype))
+
+    def constants(self, sizes: Sizes, cut: Split) -> dict[str, Any]:
+        """Return the compile-time constants that both kernels of steps take, and their options."""
+        options = {"ALONE": cut.alone, "PRECISION": precision(sizes.arithmetic), "num_warps": cut.warps}
+        return self._asdict() | split.constants(sizes, cut) | options | {"num_stages": cut.stages}
+
+
+def layer(p: LayerParams) -> tuple[Dims, LayerParams]:
+    """Return a layer's sizes and parameters; copies only of those that are padded or not dense."""
+    d = Dims.of(p)
+    wanted = shapes(p.weight_x.shape[2], d.H, d.S, d.Z, layer_norm=d.NORM)
+    return d, LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in wanted.items()})
+
+
+def states(s: LayerState, d: Dims) -> list[Tensor]:
+    """Return states [.., F] as the kernels have them, [N, F], dense."""
+    return [dense(wide(tokens(q), (q.numel() // q.shape[-1], width))) for q, width in zip(s, d.widths, strict=True)]
+
+
+def wide(q: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a tensor padded with zeros to a shape; itself where it has that shape."""
+    if q.shape == tuple(shape):
+        return q
+    more = [(0, new - old) for old, new in zip(q.shape, shape, strict=True)]
+    return F.pad(q, [n for pair in reversed(more) for n in pair])
+
+
+def narrow(q: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the first numbers of each axis, dense: the inverse of `wide`."""
+    q = q if q.shape == tuple(shape) else q[tuple(slice(n) for n in shape)]
+    return q if q.is_contiguous() else q.contiguous()
+
+
+def dense(q: Tensor) -> Tensor:
+    """Return what kernels may read: contiguous, from an address that is a multiple of 16 bytes; a copy if q is not so.
+
+    What begins at a row of such a tensor is aligned as its rows are, which the kernels count on (`parts.starts`).
+    """
+    q = q if q.is_contiguous() else q.contiguous()
+    return q.clone() if q.data_ptr() % 16 else q
+
+
+def masks(mask: Mask | None, H: int) -> tuple[Tensor | None, float | None]:
+    """Return which numbers of g are kept, as bytes [N, H], and their scale; None where there is no mask."""
+    if mask is None:
+        return None, None
+    # As numbers of a byte: of bits, as which Triton takes bool, no address of a row can be told.
+    kept = tokens(mask.kept.view(torch.uint8))
+    return dense(wide(kept, (len(kept), H))), mask.scale
+
+
+class Steps(NamedTuple):
+    """Which tokens each step has: None for a batch, whose steps all have B."""
+
+    firsts: Tensor | None  # [T + 1], the first token of each
+    lengths: Tensor | None  # [B], the steps of each row
+
+    @classmethod
+    def of(cls, batch_sizes: Sequence[int], B: int, device: torch.device) -> "Steps":
+        """Return those of some steps of packed sequences, by one small copy."""
+        if not batch_sizes:
+            return cls(None, None)
+        firsts = list(accumulate(batch_sizes, initial=0))
+        ended = [t for t, (before, size) in enumerate(zip((B, *batch_sizes), (*batch_sizes, 0), strict=True))
+                 for _ in range(before - size)]  # fmt: skip
+        both = torch.tensor(firsts + ended[::-1], dtype=torch.int64).to(device, non_blocking=True)
+        return cls(both[: len(firsts)], both[len(firsts) :])
+
+
+def counters(cut: Split, like: Tensor) -> Tensor:
+    """Return what the members of each group meet by, at 0; each in lines of memory of its own."""
+    return like.new_zeros(cut.groups, 32, dtype=torch.int32)

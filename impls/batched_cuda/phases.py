@@ -1,0 +1,81 @@
+"""What forward and backward share of a step: z and the scales d of sixteen rows, and the gates' layer norm.
+
+A program works on tiles of 16 rows. What one of its threads writes to memory and another reads is behind a barrier of
+the program, which its caller makes.
+"""
+
+# mypy: ignore-errors
+# What a kernel's arguments are is Triton's to say, which has no static types.
+
+import triton
+import triton.language as tl
+
+from .parts import dot, merged, product, standardised, starts, vector, vector4
+
+#: Rows of a tile of the phases between the products.
+TILE = tl.constexpr(16)
+
+
+@triton.jit
+def embed(
+    h_hat, live, w_z, z_bias, z, S: tl.constexpr, Z: tl.constexpr, SPAN: tl.constexpr, DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Write the twelve z of some rows; h_hat and z point to the starts of the rows."""
+    for first in range(0, 12 * Z, SPAN):
+        k = first + tl.arange(0, SPAN)
+        known = k < 12 * Z
+        acc = tl.zeros((TILE, SPAN), dtype=tl.float32)
+        acc = product(acc, h_hat, live, starts(w_z, k, S), known, S, 1, DEPTH, PRECISION)
+        acc += vector(z_bias, k, k < 8 * Z)  # z_b has none
+        tl.store(z[:, None] + k[None, :], acc, mask=live[:, None] & known[None, :])
+
+
+@triton.jit
+def scales(
+    z, live, w_d, gate0, unit0, SOURCE: tl.constexpr, H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr,
+    UNITS: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Return one source's d of some gates, side by side, [TILE, GATES UNITS]; z points to the starts of the rows.
+
+    Gates share one product: the factors of each lie where the z of the others meet zeros.
+    """
+    column = tl.arange(0, GATES * UNITS)
+    gate, unit = gate0 + column // UNITS, unit0 + column % UNITS
+    w = w_d + ((SOURCE * 4 + gate) * H + unit) * Z
+    acc = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
+    for first in range(0, GATES * Z, ZS):
+        k = first + tl.arange(0, ZS)
+        e = tl.load(
+            z[:, None] + (SOURCE * 4 + gate0) * Z + k[None, :],
+            mask=live[:, None] & (k < GATES * Z)[None, :],
+            other=0.0,
+        )
+        own = k[:, None] - (column // UNITS)[None, :] * Z
+        d = tl.load(w[None, :] + own, mask=(own >= 0) & (own < Z) & (unit < H)[None, :], other=0.0)
+        acc = dot(e, d, acc, PRECISION)
+    return acc
+
+
+@triton.jit
+def norm_tile(y, inside, weight, bias, F: tl.constexpr):
+    """Return the layer norm of y [ROWS, UNITS], whose tile holds whole rows; weight, bias [1, UNITS]."""
+    x, _ = standardised(y, inside, F)
+    return x * weight + bias
+
+
+@triton.jit
+def norm4(i, f, g, o, inside, units, known, weight, bias, F: tl.constexpr, FN: tl.constexpr):
+    """Return the four normalised gates of a tile that holds whole rows of FN numbers; weight, bias [4, F]."""
+    w_i, w_f, w_g, w_o = vector4(weight, units, known, F)
+    b_i, b_f, b_g, b_o = vector4(bias, units, known, F)
+    i, f = norm_tile(i, inside, w_i, b_i, FN), norm_tile(f, inside, w_f, b_f, FN)
+    return i, f, norm_tile(g, inside, w_g, b_g, FN), norm_tile(o, inside, w_o, b_o, FN)
+
+
+@triton.jit
+def norm_part(y, parts, rows, live, B, weight, bias, units, known, F: tl.constexpr, UNITS: tl.constexpr,
+              WIDTH: tl.constexpr):  # fmt: skip
+    """Return the layer norm of a tile whose rows span tiles, from the `moments` of all: see `merged`."""
+    mean, rstd = merged(parts, rows, live, B, F, UNITS, WIDTH)
+    return (y - mean[:, None]) * rstd[:, None] * vector(weight, units, known) + vector(bias, units, known)

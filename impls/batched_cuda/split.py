@@ -1,0 +1,279 @@
+"""How a pass is split among the multiprocessors of a card: groups, members and tiles, by a small model of its time.
+
+The model is arithmetic on sizes, not a measurement. It has two purposes: the same split for the same sizes and card,
+everywhere, and a prediction to hold the first run on a card against.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+#: Bytes from L2 that one multiprocessor gets in a clock while all ask; the whole of an H100 some 5.5 TB/s.
+L2_BYTES = 24
+#: Multiply-adds that one multiprocessor makes in a clock, by how numbers are multiplied.
+MULTIPLY_ADDS = {"float32": 128, "tf32": 512, "bfloat16": 1024, "float16": 1024}
+#: Microseconds of a meeting; of one turn of a loop whose turns wait for one another; and of reading what was just
+#: written, which each part of a phase begins with.
+MEETING, TURN, ROUND_TRIP = 1.2, 0.13, 0.5
+#: Rows of a tile between the products, as in `phases.py`, which imports Triton.
+TILE = 16
+#: The numbers that a thread may hold of a sum, and the threads of a warp.
+HELD, WARP = 64, 32
+#: Shared memory that is kept free of loads in flight, for operands that change their layout and for sums of a row.
+SPARE = 24 << 10
+#: Multiprocessors that stay free for other kernels, such as NCCL's, where that takes at most so much longer.
+FREE, LONGER = 4, 1.06
+
+
+class Card(NamedTuple):
+    """What a split depends on."""
+
+    multiprocessors: int
+    shared: int  # bytes of shared memory that a program may take
+    clock: float = 1.7  # GHz, for predictions
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Card":
+        """Return the properties of a CUDA device; of another, on which kernels are interpreted, those of `ONE`."""
+        if device.type != "cuda":
+            return ONE
+        from triton.runtime import driver
+
+        known = driver.active.utils.get_device_properties(torch.cuda._utils._get_device_index(device, optional=True))
+        return cls(known["multiprocessor_count"], known["max_shared_mem"])
+
+
+#: One program after the other, as Triton's interpreter runs them.
+ONE = Card(1, 227 << 10)
+A100, A10 = Card(108, 163 << 10, 1.41), Card(72, 99 << 10, 1.69)
+L4, RTX_4090 = Card(58, 99 << 10, 2.04), Card(128, 99 << 10, 2.52)
+H100, B200, RTX_5090 = Card(132, 227 << 10, 1.755), Card(148, 227 << 10, 1.85), Card(170, 99 << 10, 2.41)
+
+
+class Sizes(NamedTuple):
+    """What one layer's pass depends on; H and S are multiples of 8."""
+
+    B: int
+    H: int
+    S: int
+    Z: int
+    layer_norm: bool
+    arithmetic: str  # as in MULTIPLY_ADDS
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number."""
+        return 2 if self.arithmetic in ("bfloat16", "float16") else 4
+
+
+@dataclass(frozen=True)
+class Split:
+    """One pass: its groups of members, and the tiles of their phases, as the kernels name them."""
+
+    groups: int
+    members: int
+    rows: int  # of a group
+    columns: int  # of a tile of the products
+    extra: int  # columns more, where these make the tiles come out even
+    depth: int
+    units: int  # of a tile of the other phases
+    shares: int  # how many programs share out the units of a tile of rows
+    warps: int
+    stages: int
+    microseconds: float = 0.0  # of a step, by the model
+    l2_bytes: int = 0  # of a step, by all programs
+    meetings: int = 0  # of a step
+
+    @property
+    def programs(self) -> int:
+        """Programs of the launch."""
+        return self.groups * self.members
+
+    @property
+    def alone(self) -> bool:
+        """Whether groups have one member, which meets nobody."""
+        return self.members == 1
+
+
+def forward(sizes: Sizes, card: Card) -> Split:
+    """Return how a forward pass is split: the fastest by the model."""
+    return _split(sizes, card, forward_step)
+
+
+def backward(sizes: Sizes, card: Card) -> Split:
+    """Return how a backward pass is split."""
+    return _split(sizes, card, backward_step)
+
+
+#: The time of one step: (sizes, card, split) -> the split with its microseconds, bytes and meetings.
+Step = Callable[[Sizes, Card, Split], Split]
+
+
+@cache
+def _split(sizes: Sizes, card: Card, step: Step) -> Split:
+    """Return the fastest split; of two that are as fast the smaller."""
+    found = [step(sizes, card, one) for one in candidates(sizes, card, step is forward_step)]
+    best = min(found, key=cost)
+    spared = [one for one in found if one.programs <= max(1, card.multiprocessors - FREE)]
+    free = min(spared, key=cost, default=best)
+    return free if free.microseconds <= LONGER * best.microseconds else best
+
+
+def cost(one: Split) -> tuple[float, ...]:
+    return round(one.microseconds, 3), one.programs, one.rows, one.columns, one.extra, one.units, one.shares
+
+
+def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
+    """Yield splits that fit the card; both_sums: whether the products may have extra columns."""
+    narrow = sizes.H + sizes.S <= 256
+    depth = min(128 // sizes.itemsize if sizes.itemsize == 2 else 16, _power(max(sizes.H, sizes.S)))
+    for rows in (16, 32, 64, 128):
+        groups = -(-sizes.B // rows)
+        if rows >= 2 * max(sizes.B, TILE):
+            continue
+        for columns in (16, 32, 64, 128):
+            for extra in (0, 16, 32) if both_sums else (0,):
+                for warps in (4, 8):
+                    stages = int((card.shared - SPARE) // ((rows + columns + extra) * depth * sizes.itemsize))
+                    if rows * (columns + extra) > HELD * WARP * warps // 2 or stages < 2 or extra >= columns:
+                        continue
+                    for units in (16, 32, 64):
+                        # Backward a thread holds twice as many arrays of a tile.
+                        most = (16 if both_sums else 8) * WARP * warps
+                        if units * 4 * TILE > most or units >= 2 * _power(sizes.H):
+                            continue
+                        for members in _members(card.multiprocessors // groups, narrow):
+                            across = -(-sizes.H // units)
+                            shares = max(1, min(across, members // (rows // TILE)))
+                            yield Split(
+                                groups, members, rows, columns, extra, depth, units, shares, warps, min(4, stages)
+                            )
+
+
+def _members(most: int, narrow: bool) -> Iterable[int]:
+    """Yield how many members a group may have, if so many programs can be there at a time."""
+    yield 1
+    some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most, most - FREE}
+    yield from sorted(n for n in some if 1 < n <= (min(most, 24) if narrow else most))
+
+
+def _power(n: int) -> int:
+    """Return the power of two from 16 up that holds n columns of a product."""
+    return max(TILE, 1 << (n - 1).bit_length())
+
+
+class _Clock:
+    """Adds up the phases of a step: the slowest member's time, and what all read from L2."""
+
+    def __init__(self, sizes: Sizes, card: Card, split: Split) -> None:
+        self.sizes, self.card, self.split = sizes, card, split
+        # More groups than multiprocessors run one after the other.
+        self.waves = -(-split.programs // card.multiprocessors)
+        self.time, self.bytes, self.meetings = 0.0, 0.0, 0
+
+    def phase(self, jobs: int, numbers: float, multiply_adds: float, turns: float, wide: float = 0.0) -> None:
+        """Add one: jobs shared out, each with numbers read in the dtype, and wide ones in float32."""
+        size = numbers * self.sizes.itemsize + wide * 4
+        # A program that has the whole of L2's rate to itself does not read faster than it can ask.
+        clocks = max(size / L2_BYTES, multiply_adds / MULTIPLY_ADDS[self.sizes.arithmetic])
+        each = max(clocks / (self.card.clock * 1e3), turns * TURN)
+        self.time += -(-jobs // self.split.members) * each
+        self.bytes += jobs * size * self.split.groups
+
+    def meet(self) -> None:
+        """Add a meeting; where a member is alone, a barrier of the program."""
+        self.time += ROUND_TRIP if self.split.alone else MEETING
+        self.meetings += not self.split.alone
+
+    def done(self) -> Split:
+        """Return the split with what was added up."""
+        return replace(
+            self.split, microseconds=self.waves * self.time, l2_bytes=int(self.bytes), meetings=self.meetings
+        )
+
+
+def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
+    """Return a split with the model's figures of a step of `forward_steps`."""
+    (_, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
+    wide, parts = split.columns + split.extra, split.rows // TILE
+    jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
+    clock.phase(jobs, (split.rows + wide) * (H + S / 8), split.rows * wide * (H + S / 8), turns)
+    clock.meet()
+    tiles = -(--(-H // split.units) // split.shares)
+    unit = tiles * split.units
+    hyper = TILE * 4 * S * 2 + 12 * Z * S + TILE * S
+    sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
+    trips = 3 + -(-12 * Z // 64) * -(-S // split.depth) / 4 + tiles
+    clock.phase(
+        parts * split.shares, hyper + TILE * 8 * unit + 12 * Z * unit, sums, trips * ROUND_TRIP / TURN, TILE * 9 * unit
+    )
+    if norm:
+        across = -(-H // split.units)
+        for wide_numbers in (TILE * split.units * 6 + TILE * across * 8, TILE * split.units * 3 + TILE * across * 2):
+            clock.meet()
+            clock.phase(parts * across, 0, 0, 2 * ROUND_TRIP / TURN, wide_numbers)
+    clock.meet()
+    return clock.done()
+
+
+def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
+    """Return a split with the model's figures of a step of `backward_steps`."""
+    (_, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
+    parts, across = split.rows // TILE, -(-H // split.units)
+    tiles = -(-across // split.shares)
+    unit = tiles * split.units
+    if norm:
+        for of_tile in (10, 16):
+            clock.phase(
+                parts * across, TILE * split.units * 6, 0, 2 * ROUND_TRIP / TURN, TILE * split.units * of_tile / 2
+            )
+            clock.meet()
+    sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
+    trips = 3 + 2 * tiles + -(-S // 64) * -(-12 * Z // split.depth) / 4
+    clock.phase(
+        parts * split.shares,
+        TILE * 30 * unit + 12 * Z * (unit + S),
+        sums,
+        trips * ROUND_TRIP / TURN,
+        TILE * (12 * unit + S),
+    )
+    clock.meet()
+    clock.phase(parts, TILE * 16 * S, 0, 3 * ROUND_TRIP / TURN, TILE * S * (6 + split.shares))
+    clock.meet()
+    jobs = 4 * (-(-H // split.columns))
+    turns = -(-H // split.depth) + -(-S // split.depth)
+    sides = split.rows + split.columns
+    clock.phase(jobs, sides * (H + S), split.rows * split.columns * (H + S), turns, split.rows * split.columns)
+    jobs = 4 * (-(-S // split.columns))
+    if jobs > -jobs % split.members:
+        clock.phase(jobs, sides * S, split.rows * split.columns * S, -(-S // split.depth), split.rows * split.columns)
+    clock.meet()
+    return clock.done()
+
+
+def constants(sizes: Sizes, split: Split) -> dict[str, int]:
+    """Return the compile-time constants that both kernels take of a split, beside the sizes."""
+    whole = _power(sizes.S)
+    # Whole rows of the hyper LSTM: as many at a time as its threads hold some twenty arrays of.
+    some = max(1, min(TILE, 4 * WARP * split.warps // whole))
+    gates = 4 if 4 * sizes.Z <= 64 else 1
+    return {
+        "ROWS": split.rows,
+        "COLUMNS": split.columns,
+        "DEPTH": split.depth,
+        "UNITS": split.units,
+        "SHARES": split.shares,
+        "GATES": gates,
+        "SPAN": min(64, max(TILE, _power(12 * sizes.Z))),
+        "SOME": some,
+        "WHOLE": whole,
+    }
+
+
+def of_z(sizes: Sizes, most: int) -> int:
+    """Return the step along gates' numbers of z, at most so many."""
+    gates = 4 if 4 * sizes.Z <= 64 else 1
+    return min(most, _power(gates * sizes.Z))

@@ -1,0 +1,132 @@
+"""The programs of a launch as processes, which really wait for one another, in Triton's interpreter.
+
+The interpreter runs the programs of a launch one after the other, so one that waits for another would wait for ever.
+Here each is a process over shared memory. That shows what no order of programs can: a meeting that is missing, early
+or late, and a read of what has not been written. What a card does and this does not: its caches and the order in which
+it makes writes visible, which `compiled.py` reads from the instructions around each meeting.
+"""
+
+import os
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from triton.runtime import interpreter
+
+from impls.batched_cuda import split
+from impls.batched_cuda.split import Card, Sizes, Split, Step
+from suite.checks.kernels.traced import Accesses, Trace, between_programs, tensors_of, tracing
+
+#: Seconds after which programs that still wait are taken for ones that wait for ever.
+LIMIT = 120.0
+
+
+class Hang(RuntimeError):
+    """Programs that wait for one another for longer than a limit."""
+
+
+@contextmanager
+def together(
+    members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT
+) -> Iterator[Trace]:
+    """Run every launch that meets with so many members a group, each a process, and trace it, while this is open.
+
+    rows: of a group. package: that of `batched_cuda`, if it is not the project's own. Hang if a launch does not end
+    within the limit, in seconds; RuntimeError with the traceback of the first program that fails.
+    """
+    launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")
+    trace = Trace()
+
+    def start(
+        kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, meets: bool = False
+    ) -> None:
+        assert meets == (members > 1) or kernel.__name__ == "rebuild"
+        group = members if meets else 1
+        found = _run(kernel, programs, group, given, constants, limit)
+        trace.add(kernel.__name__, found, between_programs(found, group), tensors_of(given))
+
+    def forced(step: Step) -> Callable[[Sizes, Card], Split]:
+        return lambda sizes, card: _forced(sizes, members, rows, step)
+
+    with (
+        mock.patch.object(launching, "start", start),
+        mock.patch.object(cuts, "forward", forced(split.forward_step)),
+        mock.patch.object(cuts, "backward", forced(split.backward_step)),
+    ):
+        yield trace
+
+
+def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
+    """Return the fastest split by the model of those with so many members and rows."""
+    groups = -(-sizes.B // rows)
+    card = split.H100._replace(multiprocessors=groups * members)
+    found = split.candidates(sizes, card, step is split.forward_step)
+    return min((step(sizes, card, one) for one in found if (one.members, one.rows) == (members, rows)), key=split.cost)
+
+
+def _run(
+    kernel: Any, programs: int, members: int, given: Sequence[Any], constants: Mapping[str, Any], limit: float
+) -> list[Accesses]:
+    """Run each program of a launch in a process of its own, and return what each accessed.
+
+    At each meeting another member comes late. ValueError if what they meet by does not start at 0.
+    """
+    for q in given:
+        if isinstance(q, Tensor):
+            q.share_memory_()
+            if q.dtype == torch.int32 and q.count_nonzero():
+                raise ValueError(f"{kernel.__name__}: expected counters of meetings at 0, got {q.max()}")
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [Path(folder) / f"{program}.npz" for program in range(programs)]
+        running = {_forked(kernel, n, members, given, constants, log): log for n, log in enumerate(logs)}
+        try:
+            _wait(kernel.__name__, running, limit)
+        finally:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        return [Accesses.load(log) for log in logs]
+
+
+def _forked(
+    kernel: Any, program: int, members: int, given: Sequence[Any], constants: Mapping[str, Any], log: Path
+) -> int:
+    """Start one program, and return its process; what it accessed goes to the log, or what it raised beside it."""
+    if pid := os.fork():
+        return pid
+    try:
+        builder = interpreter.interpreter_builder
+        builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
+        with tracing(0.002, lambda meeting: meeting % members == program % members) as launch:
+            kernel[(1,)](*given, **constants)
+        launch.accesses(program).save(log)
+        os._exit(0)
+    except BaseException:
+        log.with_suffix(".txt").write_text(traceback.format_exc())
+        os._exit(1)
+
+
+def _wait(name: str, running: dict[int, Path], limit: float) -> None:
+    """Wait until all have ended, each of which is taken from `running`; raise if one fails or they take too long."""
+    count, end = len(running), time.monotonic() + limit
+    while running:
+        for pid in list(running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                said = running.pop(pid).with_suffix(".txt")
+                if status:
+                    raise RuntimeError(f"{name}: a program failed:\n{said.read_text() if said.exists() else status}")
+        if time.monotonic() > end:
+            raise Hang(f"{name}: {len(running)} of {count} programs still wait after {limit:.0f} s")
+        time.sleep(0.01)
+
+

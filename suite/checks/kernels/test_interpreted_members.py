@@ -1,0 +1,72 @@
+"""Groups of several members, each a process that really waits, and what a wrong meeting shows as."""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from impls.registry import dtype_name
+from suite.checks.faults.edits import Edited, edits
+from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels.members import Hang, together
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY_TILES, Case
+from suite.shared.compare import compare, implementation
+
+CPU = torch.device("cpu")
+#: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.
+WIDE = Case(T=3, B=18, I=6, H=40, S=21, Z=3, state="stacked")
+LONG = Case(T=5, B=18, I=4, H=37, S=9, Z=2, lengths=(*(5,) * 3, *(4,) * 7, *(3,) * 6, 2, 1), layer_norm=True)
+PAIRS = [
+    (2, WIDE, torch.float32),
+    (2, replace(WIDE, layer_norm=True), torch.bfloat16),
+    (3, WIDE, torch.bfloat16),
+    (3, replace(WIDE, layer_norm=True), torch.float32),
+    (3, LONG, torch.float32),
+    (2, VERIFY_TILES[4], torch.float16),  # Z of 33
+    (3, VERIFY_TILES[-1], torch.float32),
+    (2, RAGGED[0], torch.bfloat16),
+    (2, DROPOUT[0], torch.float32),
+    (5, replace(WIDE, B=3), torch.float32),
+    (5, replace(WIDE, B=3, layer_norm=True), torch.float32),
+]
+FAULTS = tomllib.loads(Path(__file__).with_name("meetings.toml").read_text(encoding="utf-8"))
+#: What shows every fault: both passes, layer norm, more than one step.
+FAULTY = Case(T=2, B=2, I=3, H=40, S=9, Z=2, layer_norm=True)
+#: Seconds after which a fault hangs.
+SOON = 10.0
+
+
+@pytest.mark.parametrize(
+    ("members", "case", "dtype"), PAIRS, ids=[f"{n}-members-{case.id}-{dtype_name(dtype)}" for n, case, dtype in PAIRS]
+)
+def test_several_members_equal_the_oracle_and_do_not_race(members: int, case: Case, dtype: torch.dtype) -> None:
+    with together(members) as trace:
+        worst = compare(implementation(NAME), case, dtype, CPU, draws=1)[0]
+    assert trace.meetings > case.T * case.L * members
+    assert not trace.wrong
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_meeting_is_found(fault: str) -> None:
+    found, file, right, new = FAULTS[fault]
+    edited = Edited(fault, "meeting", edits(f"{NAME}/{file}", right, new), NAME)
+    with edited.planted() as build, together(2, package=edited.package, limit=SOON) as trace:
+        if found == "hang":
+            with pytest.raises(Hang, match="forward_steps: 2 of 2 programs still wait after 10 s"):
+                compare(build, FAULTY, torch.float32, CPU, draws=1)
+        elif found == "error":
+            with pytest.raises(ValueError, match="expected counters of meetings at 0, got 1"):
+                compare(build, FAULTY, torch.float32, CPU, draws=1)
+        else:
+            worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)[0]
+            assert found in {"wrong" if worst.ratio > 1 else "", *(wrong.split(": ", 1)[1] for wrong in trace.wrong)}
+
+
+def test_without_a_fault_nothing_is_found() -> None:
+    with together(2, limit=SOON) as trace:
+        worst = compare(implementation(NAME), FAULTY, torch.float32, CPU, draws=1)[0]
+    assert not trace.wrong
+    assert worst.ratio <= 1
