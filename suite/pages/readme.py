@@ -34,7 +34,7 @@ def ladder(can: pd.DataFrame, timed: pd.DataFrame) -> Sheet:
     for impl in IMPLS:
         ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         line: dict[str, Any] = {
-            "name": f"[`{impl.name}`](impls/{impl.name}{ending})",
+            "name": f"[`{impl.name}`](impls/{impl.name}{ending}){', *experimental*' * impl.experimental}",
             "what it adds": impl.summary,
             "devices": ", ".join(impl.devices),
             "dtypes": ", ".join(map(dtype_name, impl.dtypes)),

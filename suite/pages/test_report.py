@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from impls.registry import IMPLS
 from suite import report
 from suite.pages import readme
 from suite.pages.bench import roofline
@@ -212,6 +213,8 @@ def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, mon
     assert text.endswith("after\n")
     assert "some-machine/speed.svg)" in text
     assert re.search(r"\| \[`batched`\].* \| yes \| no \| 2\.00 \(1\.98-2\.02\) \|\n", text)
+    marked = re.findall(r"\| \[`(\w+)`\]\(\S+\), \*experimental\* \|", text)
+    assert marked == [impl.name for impl in IMPLS if impl.experimental]
     assert "| torch.func.jacrev | no (1) |" in text
     file.write_text("no marks")
     with pytest.raises(ValueError, match="expected <!-- speed --> and <!-- end of speed --> once each"):

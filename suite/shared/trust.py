@@ -2,13 +2,17 @@
 
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from functools import cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from impls import names
+from impls.registry import Impl, dtype_name
 from suite.shared.files import ROOT
+from suite.shared.results import read
 
 #: What a row rests on besides the implementations: the tolerance rule, the draws, and the cases.
 RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
@@ -78,3 +82,18 @@ def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_versio
     if (rows["sources"] != sources()).any():
         return Standing("stale", digest, f"verify.csv is of other sources for {implementation} in {dtype}")
     return Standing("verified", digest)
+
+
+def unproven(impls: Iterable[Impl], results: Path) -> list[str]:
+    """Return the implementations that need a GPU, are not experimental, and that no machine of `results` has proven."""
+    verified = [read(path) for path in sorted(results.glob("*/verify.csv"))]
+    needing = [impl for impl in impls if "cpu" not in impl.devices and not impl.experimental]
+    return [impl.name for impl in needing if not any(_proves(rows, impl) for rows in verified)]
+
+
+def _proves(verify: pd.DataFrame, impl: Impl) -> bool:
+    """Return whether rows are of a device of the implementation's kind, of these sources, and green in each dtype."""
+    rows = verify[(verify["implementation"] == impl.name) & verify["device"].isin(impl.devices)]
+    rows = rows[rows["verdict"] != "skipped"]
+    right = (rows["verdict"] == "pass") & (rows["sources"] == sources())
+    return bool(right.all()) and set(rows["dtype"]) >= set(map(dtype_name, impl.dtypes))
