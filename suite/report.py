@@ -76,8 +76,9 @@ def merge_shards(folder: Path, mixed: bool = False) -> str | None:
     if not parts:
         return None
     rows = pd.concat([bench.read(folder, part) for part in parts.values()])
-    made = (rows["commit"].astype(str) + ", sources " + rows["sources"]).unique()
-    if len(made) > 1 and not mixed:
+    of = rows["implementation"] + " of sources " + rows["sources"]
+    states = [rows["commit"].unique(), *(own.unique() for _, own in of.groupby(rows["implementation"]))]
+    if (made := next((state for state in states if len(state) > 1), None)) is not None and not mixed:
         raise ResultsError(
             f"{folder}: expected shards of one commit, got {'; '.join(made)}; --mixed merges them, nothing was changed."
         )
