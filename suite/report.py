@@ -48,8 +48,8 @@ def index_markdown(results: Path) -> str:
     if len(parts) == 1:
         parts.append("None yet.\n")
     parts.append(
-        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. `nox -s "
-        "report` makes all of it again, and `report.html`, one page with tables that sort.\n"
+        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. `nox -s report` makes "
+        "all but the CSV files again, and `report.html`, one page with tables that sort.\n"
     )
     return "\n".join(parts)
 
