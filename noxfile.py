@@ -28,7 +28,7 @@ def needed(group: str) -> list[str]:
 
 @nox.session
 def verify(session: nox.Session) -> None:
-    """Check every implementation; arguments go to pytest, `-- --quick` leaves out what takes long."""
+    """Check every implementation that runs here; arguments go to pytest, `-- --quick` leaves out what takes long."""
     install(session, "verify")
     session.install("--no-deps", *LABML)
     pytest(session, CHECKS)
@@ -70,7 +70,7 @@ def pytest(session: nox.Session, *arguments: str) -> None:
 @nox.session
 @nox.parametrize("triton", ["newest", "of-torch-cuda"])
 def kernels(session: nox.Session, triton: str) -> None:
-    """Interpret and compile every Triton kernel for every card; under the Triton of torch for CUDA, for one card."""
+    """Interpret and compile every Triton kernel for six kinds of card; under the Triton of torch for CUDA, for one."""
     install(session, "verify")
     extent = ("--all-kernels",)
     if triton == "of-torch-cuda":
@@ -82,7 +82,7 @@ def kernels(session: nox.Session, triton: str) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time every implementation; `-- --help` shows what can be chosen."""
+    """Time the implementations; `-- --help` shows what can be chosen."""
     install(session, "bench")
     session.install("--no-deps", *LABML)
     session.run("python", "-m", "suite.bench", *session.posargs)

@@ -34,7 +34,7 @@ class HyperLSTM(nn.Module):
         recurrent_dropout: the same for the main LSTM's candidate g, at every step of every layer (arXiv 1603.05118).
         batch_first: x and out have the batch as their first axis; states do not.
         impl: the implementation's name, or "auto" for the last in `names()` that is available for the parameters'
-            device and dtype; it may be assigned later, on the same parameters.
+            device and dtype and is not experimental; it may be assigned later, on the same parameters.
         device, dtype: of the parameters, as in any torch module.
 
     """
@@ -164,7 +164,7 @@ class HyperLSTM(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
 
     def extra_repr(self) -> str:
-        """Return the sizes and the implementation, with what "auto" stands for at present."""
+        """Return the sizes and the implementation: what "auto" stands for at present, or whether it is experimental."""
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
         return f"{sizes}, layer_norm={self.layer_norm}{self._options()}, impl={self._impl}{self._resolved()}"
 
@@ -175,7 +175,7 @@ class HyperLSTM(nn.Module):
 
     def _resolved(self) -> str:
         if self._impl != "auto":
-            return ""
+            return " (experimental)" if find(self._impl).experimental else ""
         weight = next(self.layers.parameters())
         try:
             return f" ({resolve('auto', weight.device, weight.dtype).name})"

@@ -51,6 +51,7 @@ class Impl:
     probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
+    experimental: "auto" does not choose it; one that needs a GPU is, until a GPU has verified it in each of its dtypes.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Impl:
     hand_written: bool = False
     probe: bool = False
     interpreted_on: tuple[str, ...] = ()
+    experimental: bool = False
 
     @property
     def run(self) -> Run:
@@ -125,6 +127,7 @@ IMPLS = (
         hand_written=True,
         probe=True,
         interpreted_on=("cpu",),
+        experimental=True,
     ),
     Impl(
         "batched_cpu",
@@ -167,12 +170,12 @@ def why_unavailable(name: str, device: torch.device | str, dtype: torch.dtype = 
 
 
 def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
-    """Return the row to run: that of the name, or for "auto" the last in the ladder that is available natively.
+    """Return the row to run: that of the name; for "auto" the last that runs natively here and is not experimental.
 
     RuntimeError gives the reason when it, or for "auto" each of them, is unavailable, and lists what is made for such
     parameters.
     """
-    rows = [impl for impl in IMPLS[::-1] if not impl.interpreted(device)] if name == "auto" else [find(name)]
+    rows = [find(name)] if name != "auto" else [i for i in IMPLS[::-1] if not (i.experimental or i.interpreted(device))]
     reasons = []
     for impl in rows:
         reason = impl.why_unavailable(device, dtype)

@@ -1,1 +1,1 @@
-"""Verification and benchmark of the implementations, which it sees through their registry alone."""
+"""Verification and benchmark of the implementations, which are found in their registry."""

@@ -1,4 +1,4 @@
-"""`nox -s bench`: time every implementation on every workload, each in a process of its own."""
+"""`nox -s bench`: time implementations on workloads, each in a process of its own."""
 
 import argparse
 import re

@@ -48,8 +48,8 @@ def index_markdown(results: Path) -> str:
     if len(parts) == 1:
         parts.append("None yet.\n")
     parts.append(
-        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. `nox -s "
-        "report` makes all of it again, and `report.html`, one page with tables that sort.\n"
+        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. `nox -s report` makes "
+        "all but the CSV files again, and `report.html`, one page with tables that sort.\n"
     )
     return "\n".join(parts)
 
@@ -76,8 +76,9 @@ def merge_shards(folder: Path, mixed: bool = False) -> str | None:
     if not parts:
         return None
     rows = pd.concat([bench.read(folder, part) for part in parts.values()])
-    made = (rows["commit"].astype(str) + ", sources " + rows["sources"]).unique()
-    if len(made) > 1 and not mixed:
+    of = rows["implementation"] + " of sources " + rows["sources"]
+    states = [rows["commit"].unique(), *(own.unique() for _, own in of.groupby(rows["implementation"]))]
+    if (made := next((state for state in states if len(state) > 1), None)) is not None and not mixed:
         raise ResultsError(
             f"{folder}: expected shards of one commit, got {'; '.join(made)}; --mixed merges them, nothing was changed."
         )

@@ -1,1 +1,1 @@
-"""What is made of the CSV files, and of nothing else: Markdown, plots, the report."""
+"""Markdown, plots and the report, made of the CSV files, the texts and the registry; nothing is measured here."""

@@ -94,13 +94,13 @@ def _values(rows: pd.DataFrame) -> Values:
     if len(under) and len(longest := longest_table(rows)):
         limit = three(under["limit_bytes"].iloc[0] / MB)
         words = {"limit": limit, "about": about(under.iloc[0], "BIHSZL")}
-        found["longest"] = page_of("memory_longest", rows, table=longest, **words)
+        found["longest"] = page_of("memory_longest", table=longest, **words)
     if len(steps):
-        found["step"] = page_of("memory_step", rows, table=ledger_table(rows), about=about(steps.iloc[0]))
+        found["step"] = page_of("memory_step", table=ledger_table(rows), about=about(steps.iloc[0]))
     if len(tensor):
         words = {name: two(tensor_line(rows, f"{name}_bytes").coef[1]) for name in ("forward", "peak")}
         words["sizes"] = sizes(tensor.iloc[0], "TBIHSL")
-        found["tensor"] = page_of("memory_tensor", rows, table=tensor_table(rows), **words)
+        found["tensor"] = page_of("memory_tensor", table=tensor_table(rows), **words)
     return {**found, "unfinished": unfinished(rows)}
 
 

@@ -40,7 +40,7 @@ class Page:
     def content(self, rows: pd.DataFrame) -> list[Part]:
         """Return what the page consists of."""
         rows = self.about(rows)
-        return page_of(self.name, rows, **self.values(rows))
+        return page_of(self.name, made_on=made_on(rows, table(self.name).rests_on), **self.values(rows))
 
     def write(self, folder: Path) -> list[Part]:
         """Make the Markdown and the plots of a machine's folder again, if it has this page; return the parts."""
@@ -59,12 +59,11 @@ class Page:
         return parts
 
 
-def page_of(name: str, rows: pd.DataFrame, **values: str | Part | list[Part]) -> list[Part]:
-    """Return the Markdown of `texts/<name>.md`, with the values that stand in braces there, and `made_on`.
+def page_of(name: str, **values: str | Part | list[Part]) -> list[Part]:
+    """Return the Markdown of `texts/<name>.md`, with the values that stand in braces there.
 
-    rows: what the page is made of. KeyError names a value that is not given.
+    KeyError names a value that is not given.
     """
-    values["made_on"] = made_on(rows)
     parts: list[Part] = []
     text = ""
     for literal, named, _, _ in Formatter().parse((TEXTS / f"{name}.md").read_text(encoding="utf-8")):

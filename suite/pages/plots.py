@@ -10,13 +10,19 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from suite.shared.cases import LADDER
+from suite.shared.cases import BASELINE, LADDER, PEER
 
 #: Text, axes and ticks: a grey that stands out from white and from near-black alike.
 INK = "#7d8590"
-#: Mid-tones of about equal weight on either ground, told apart by lightness too (after Okabe and Ito).
-COLOURS = ("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f", "#8c6d5a", "#6b7f95")
-MARKERS = "osD^vPXph"
+#: Mid-tones that read on either ground, told apart by lightness too (the first seven after Okabe and Ito).
+COLOURS = (
+    *("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f"),
+    *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
+)
+MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
+LOOKS = tuple({"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True))
+#: Whose the first looks are, whatever else there is. A name that is added here keeps its look, too.
+OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, PEER)
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
     "svg.fonttype": "none",
@@ -45,10 +51,24 @@ def panels(
     return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
+def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return colours and markers by name: `OWNERS` have their own, others what is left, in their order.
+
+    ValueError for more names than there are looks.
+    """
+    if len(names) > len(LOOKS):
+        raise ValueError(f"names: expected at most {len(LOOKS)} that plots can tell apart, got {len(names)}")
+    owned = dict(zip(OWNERS, LOOKS, strict=False))
+    left = iter((*LOOKS[len(OWNERS) :], *(owned[name] for name in OWNERS if name not in names)))
+    return {name: dict(owned[name] if name in owned else next(left)) for name in names}
+
+
 def look(implementation: str) -> dict[str, Any]:
-    """Return the colour and marker that an implementation, or a rival, has in every plot."""
-    place = LADDER.index(implementation) % len(COLOURS) if implementation in LADDER else len(COLOURS) - 1
-    return {"color": COLOURS[place], "marker": MARKERS[place]}
+    """Return the colour and the marker of an implementation, or of something external; ValueError if it is neither."""
+    found = looks(LADDER)
+    if implementation not in found:
+        raise ValueError(f"implementation: expected one of {', '.join(found)}; got {implementation!r}")
+    return found[implementation]
 
 
 def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:

@@ -13,7 +13,7 @@ from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
 from suite.shared.results import write_whole
 from suite.shared.rows import table
-from suite.shared.trust import sources
+from suite.shared.trust import stale
 from suite.shared.words import made_on, ranged, status
 
 #: By the name of the marks that it stands between, the file that shows it.
@@ -34,7 +34,7 @@ def ladder(can: pd.DataFrame, timed: pd.DataFrame) -> Sheet:
     for impl in IMPLS:
         ending = "" if (ROOT / "impls" / impl.name).is_dir() else ".py"
         line: dict[str, Any] = {
-            "name": f"[`{impl.name}`](impls/{impl.name}{ending})",
+            "name": f"[`{impl.name}`](impls/{impl.name}{ending}){', *experimental*' * impl.experimental}",
             "what it adds": impl.summary,
             "devices": ", ".join(impl.devices),
             "dtypes": ", ".join(map(dtype_name, impl.dtypes)),
@@ -68,7 +68,7 @@ def precedence(folder: Path) -> tuple[bool, bool, str]:
     rows = table("bench").read(folder)
     if rows.empty:
         return True, True, folder.name
-    return bool((rows["sources"] != sources()).any()), bool((rows["device"] != "cuda").any()), folder.name
+    return bool(stale(rows).any()), bool((rows["device"] != "cuda").any()), folder.name
 
 
 def shown_first(results: Path) -> Path | None:

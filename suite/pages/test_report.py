@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from impls.registry import IMPLS
 from suite import report
 from suite.pages import readme
 from suite.pages.bench import roofline
@@ -154,8 +155,8 @@ def test_the_answer_comes_first(results: Path) -> None:
 def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path) -> None:
     for name, of, device in (
         ("a-stale", "others", "cuda"),
-        ("b-current", sources(), "cpu"),
-        ("c-current", sources(), "cuda"),
+        ("b-current", sources("batched"), "cpu"),
+        ("c-current", sources("batched"), "cuda"),
         ("d-stale", "others", "cpu"),
     ):
         rows = [row | {"sources": of, "device": device} for row in made("batched", 0.1)]
@@ -212,6 +213,8 @@ def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, mon
     assert text.endswith("after\n")
     assert "some-machine/speed.svg)" in text
     assert re.search(r"\| \[`batched`\].* \| yes \| no \| 2\.00 \(1\.98-2\.02\) \|\n", text)
+    marked = re.findall(r"\| \[`(\w+)`\]\(\S+\), \*experimental\* \|", text)
+    assert marked == [impl.name for impl in IMPLS if impl.experimental]
     assert "| torch.func.jacrev | no (1) |" in text
     file.write_text("no marks")
     with pytest.raises(ValueError, match="expected <!-- speed --> and <!-- end of speed --> once each"):
@@ -233,7 +236,9 @@ FILLED = [name for name in TABLES if any(RESULTS.glob(f"*/{name}.csv"))]
 def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path: Path) -> None:
     folder = next(RESULTS.glob(f"*/{name}.csv")).parent
     page = next(page for page in report.PAGES if page.name == name)
-    rows = table(name).read(folder).assign(sources=sources())
+    rows, rests_on = table(name).read(folder), table(name).rests_on
+    of = rows["implementation"] if "implementation" in rows else pd.Series(rests_on, rows.index)
+    rows = rows.assign(sources=of.map(sources))
     assert "**Stale**" not in markdown(page.content(rows))
     last = rows.index[-1]
     assert "**Stale**: 1 of" in markdown(
@@ -242,11 +247,17 @@ def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path
 
 
 def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
-    here = {**HERE, "sources": sources()}
+    here = {"implementation": "batched"} | HERE
     both = made_on(pd.DataFrame([here | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
     assert both.endswith(", commit `aaaa` and `bbbb`.")
     assert both.count("Made on") == 1
     assert made_on(pd.DataFrame([here, here | {"threads": 7}])).count("Made on") == 2
+
+
+def test_rows_of_several_days_are_said_to_be_of_the_first_to_the_last() -> None:
+    days = [{"implementation": "batched"} | HERE | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")]
+    assert ", 2026-11-30, torch " in made_on(pd.DataFrame(days[:1]))
+    assert ", 2026-11-29 to 2026-12-01, torch " in made_on(pd.DataFrame(days))
 
 
 def test_a_roofline_is_drawn_only_where_something_was_timed() -> None:

@@ -35,7 +35,7 @@ def _values(rows: pd.DataFrame) -> Values:
     words = {"classes": count(row["I"]), "dtype": row["dtype"], "sizes": sizes(row, "TBHSZL")}
     words |= {"learning_rate": f"{row['learning_rate']:g}", "clip": f"{row['clip']:g}"}
     words |= {"held_out": percent(row["held_out_share"])}
-    found = page_of("text_measured", rows, table=text_table(rows), **words)
+    found = page_of("text_measured", table=text_table(rows), **words)
     return {"measured": found, "unfinished": unfinished(rows), "text": f"Text of SHA-256 {row['sha256']}. "}
 
 

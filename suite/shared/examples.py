@@ -12,7 +12,7 @@ from suite.shared.rows import stamp
 
 TINY = replace(WORKLOADS["small"], T=3, B=2)
 CPU = torch.device("cpu")
-HERE = stamp(CPU)
+HERE = stamp(CPU, "batched")
 
 
 def job(folder: Path, subject: str = "batched", **changes: Any) -> Job:
@@ -25,7 +25,8 @@ def verified(implementation: str, ratio: float) -> dict[str, Any]:
     """Return a row as a verification makes it."""
     about = {"implementation": implementation, "dtype": "float32", "case": "training", "tensor": "out", "reason": ""}
     verdict = "pass" if ratio <= 1 else "FAIL"
-    return about | {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6} | HERE
+    figures = {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
+    return about | figures | stamp(CPU, implementation)
 
 
 def made(

@@ -14,7 +14,7 @@ from suite.shared.cases import DROPOUT, LADDER, LONG, RAGGED, TRAINING, VERIFY, 
 from suite.shared.results import ResultsError, read, write_whole
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-#: What `put` adds to every row: which code it was made with, and where.
+#: What `put` adds to every row: where and when it was made, and with which code.
 STAMP: dict[str, str] = _DECLARED["stamp"]
 #: The order of values, by column; others come after these, numbers by size and all else as they came.
 ORDER: Mapping[str, Sequence[str]] = {
@@ -36,6 +36,7 @@ class Table:
     columns: by name, what it holds. A row may lack some; a file has those that any of its rows has, and the stamp.
     listed: the columns whose values must still exist: in `ORDER`, or where that says nothing, in what `put` is told.
     newest_last: columns of the key that are sorted by when a value was put last.
+    rests_on: whose sources rows without a column `implementation` rest on, by default none of ours.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Table:
     columns: Mapping[str, str]
     listed: tuple[str, ...] = ()
     newest_last: tuple[str, ...] = ()
+    rests_on: str = ""
 
     def path(self, folder: Path, part: str = "") -> Path:
         """Return the file in a machine's folder, or that of a part of a sweep, such as "shard-1-of-3"."""
@@ -75,7 +77,8 @@ class Table:
         unknown = {column for row in given for column in row} - set(self.columns)
         if unknown:
             raise ValueError(f"{self.name}: expected columns declared in suite/shared/rows.toml, got {sorted(unknown)}")
-        self.replace(folder, [row | stamp(device) for row in given], part, listed)
+        stamped = [row | stamp(device, row.get("implementation", self.rests_on)) for row in given]
+        self.replace(folder, stamped, part, listed)
 
     def replace(
         self,
@@ -120,14 +123,14 @@ class Table:
         return in_order
 
 
-def stamp(device: torch.device) -> dict[str, Any]:
-    """Return the columns that say which code a row was made with, and where."""
-    return machine.environment(device) | trust.stamp()
+def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
+    """Return the columns that say where and when a row of an implementation was made, and with which code."""
+    return machine.environment(device) | trust.stamp(implementation)
 
 
 def folder_of(results: Path, device: torch.device) -> Path:
     """Return the folder of this machine's results; ResultsError if rows of another one, or damaged ones, lie in it."""
-    folder, here = results / machine.slug(device), pd.DataFrame([stamp(device)])
+    folder, here = results / machine.slug(device), pd.DataFrame([machine.environment(device)])
     for each in TABLES.values():
         _of_one_machine(each.path(folder), pd.concat([each.read(folder), here]))
     return folder
@@ -143,10 +146,18 @@ def _of_one_machine(path: Path, rows: pd.DataFrame) -> None:
             )
 
 
-def _table(name: str, key: list[str], columns: dict[str, str], groups: tuple[str, ...] = (), **how: list[str]) -> Table:
+def _table(
+    name: str,
+    key: list[str],
+    columns: dict[str, str],
+    groups: tuple[str, ...] = (),
+    rests_on: str = "",
+    **how: list[str],
+) -> Table:
     """Return a table as `rows.toml` declares it."""
     shared = {column: sentence for group in groups for column, sentence in _DECLARED["groups"][group].items()}
-    return Table(name, tuple(key), shared | columns, **{option: tuple(values) for option, values in how.items()})
+    options = {option: tuple(values) for option, values in how.items()}
+    return Table(name, tuple(key), shared | columns, rests_on=rests_on, **options)
 
 
 #: In the order that their pages are listed in.

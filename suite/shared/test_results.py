@@ -1,9 +1,7 @@
-"""Rows tell what they rest on, and whatever happens, result files are whole."""
+"""Whatever happens, result files are whole."""
 
-import inspect
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,106 +13,18 @@ import pandas as pd
 import pytest
 import torch
 
-from impls import naive
 from suite import bench, conftest, report
-from suite.shared import compare, machine, trust
-from suite.shared.cases import Case
-from suite.shared.examples import CPU, HERE, job, made
+from suite.shared import machine
+from suite.shared.examples import CPU, HERE, made
 from suite.shared.files import ROOT
 from suite.shared.machine import slug
 from suite.shared.results import ResultsError, read, write_whole
 from suite.shared.rows import STAMP, Table, stamp, table
-from suite.timing import plan as planning
-
-
-def verified(**changes: Any) -> dict[str, Any]:
-    row = {"implementation": "batched", "dtype": "float32", "case": "a", "verdict": "pass"}
-    return row | HERE | changes
-
-
-@pytest.mark.parametrize(
-    ("rows", "word"),
-    [
-        ([], "unverified"),
-        ([verified(dtype="float64")], "unverified"),
-        ([verified(verdict="skipped")], "unverified"),
-        ([verified(), verified(case="b")], "verified"),
-        ([verified(), verified(case="b", verdict="FAIL")], "red"),
-        ([verified(), verified(case="b", sources="elsewhere")], "stale"),
-        ([verified(torch="1.0", sources="elsewhere", verdict="FAIL")], "unverified"),
-    ],
-)
-def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], word: str) -> None:
-    found = trust.standing(pd.DataFrame(rows), "batched", "float32", torch.__version__)
-    assert found.word == word
-    assert (found.refusal is not None) == (word in ("red", "stale"))
-
-
-def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
-    hashes = {
-        trust.standing(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
-        for ratio in (0.1, 0.2, 0.1)
-    }
-    assert len(hashes) == 2
 
 
 def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
     write_whole(tmp_path / "a.csv", "commit,sources,verify_rows\n0411959,12e4567890,0123\n")
     assert read(tmp_path / "a.csv").iloc[0].tolist() == ["0411959", "12e4567890", "0123"]
-
-
-def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
-    table("verify").replace(
-        tmp_path, [verified(), verified(implementation="deferred", verdict="FAIL", case="training")]
-    )
-    jobs = [job(tmp_path, name) for name in ("batched", "deferred", "torch.nn.LSTM")]
-    labels = [planned.instead for planned in planning.plan(jobs, tmp_path)]
-    assert labels == [None, "refused: verify.csv has a failure of deferred in float32", None]
-    assert [planned.runs for planned in planning.plan(jobs, tmp_path, unverified=True)] == [True] * 3
-
-
-@pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of what rows rest on, which is hashed in place of the sources themselves."""
-    for part in ("impls", "suite/shared"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(trust, "ROOT", tmp_path)
-    monkeypatch.setattr(trust, "sources", trust.sources.__wrapped__)
-    return tmp_path
-
-
-def test_a_change_of_line_ends_is_none_of_the_sources(copied: Path) -> None:
-    before, path = trust.sources(), copied / "impls" / "naive.py"
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert trust.sources() == before
-    assert trust.commit.__wrapped__() == "unknown"
-
-
-@pytest.mark.parametrize(
-    ("path", "line", "changed"),
-    [
-        (compare.__file__, "TIMES = 2.0", "TIMES = 3.0"),
-        (compare.__file__, "DRAWS = 8", "DRAWS = 1"),
-        (inspect.getfile(compare.draw), "0.7 / math.sqrt", "0.1 / math.sqrt"),
-        (inspect.getfile(Case), "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=5, S=5, Z=2)"),
-        (naive.__file__, "def ", "def  "),
-    ],
-    ids=["rule", "number-of-draws", "draws", "cases", "implementations"],
-)
-def test_rows_are_stale_once_what_they_rest_on_changes(copied: Path, path: str, line: str, changed: str) -> None:
-    rows = pd.DataFrame([verified(sources=trust.sources())])
-    assert trust.standing(rows, "batched", "float32", torch.__version__).word == "verified"
-    source = copied / Path(path).relative_to(ROOT)
-    assert line in source.read_text()
-    source.write_text(source.read_text().replace(line, changed, 1))
-    assert trust.standing(rows, "batched", "float32", torch.__version__).word == "stale"
-
-
-def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:
-    imported = {
-        line for path in trust.RULE for line in re.findall(r"^from (suite[.\w]*)", (ROOT / path).read_text(), re.M)
-    }
-    assert {f"{name.replace('.', '/')}.py" for name in imported} <= set(trust.RULE)
 
 
 LETTERS = Table("letters", ("name", "n"), {"name": "A letter.", "n": "A number.", "value": "Another."}, ("name",))
@@ -153,8 +63,8 @@ def test_a_file_is_sorted_by_its_key_whatever_was_put_first(tmp_path: Path) -> N
 
 def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_refused(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1), ("b", 1, 2))
-    rows = LETTERS.read(tmp_path)
-    assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in stamp(CPU).items()}
+    rows, here = LETTERS.read(tmp_path), stamp(CPU, LETTERS.rests_on)
+    assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in here.items()}
     for column in ("colour", "commit"):
         with pytest.raises(ValueError, match=rf"letters: expected columns declared in .*{column}"):
             LETTERS.put(tmp_path, [{"name": "a", "n": 1, column: "red"}], CPU)

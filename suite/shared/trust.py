@@ -1,17 +1,26 @@
 """What a row rests on: the sources, the commit they are in, and the verification of just these sources."""
 
+import ast
 import hashlib
 import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import cache, partial
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from impls import names
+from impls.registry import Impl, dtype_name
 from suite.shared.files import ROOT
+from suite.shared.results import read
 
-#: What a row rests on besides the implementations: the tolerance rule, the draws, and the cases.
+#: What every row rests on: the tolerance rule, the draws, and the cases.
 RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
+#: The part of impls/ that calls implementations; and the table of them, which says where each runs, not what it
+#: computes, so that no row rests on it.
+MODULE, REGISTRY = "hyperlstm", "registry"
 _DIGITS = 12
 
 
@@ -28,13 +37,62 @@ def _hash(data: bytes) -> str:
 
 
 @cache
-def sources() -> str:
-    """Return the hash of everything under impls/ that is compiled or run, and of `RULE`."""
-    files = sorted(path for path in (ROOT / "impls").rglob("*") if path.suffix in {".py", ".h", ".cpp"})
-    files += [ROOT / path for path in RULE]
+def sources(implementation: str, root: Path = ROOT) -> str:
+    """Return the hash of what rows of an implementation rest on, see `rests_on`."""
     # Line ends differ between checkouts.
-    texts = [path.relative_to(ROOT).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n") for path in files]
+    texts = [
+        path.relative_to(root).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n")
+        for path in rests_on(implementation, root)
+    ]
     return _hash(b"\0".join(texts))
+
+
+def rests_on(implementation: str, root: Path = ROOT) -> list[Path]:
+    """Return the files that rows of an implementation rest on: its own, those it and the module import, and `RULE`.
+
+    implementation: a name of the registry, `MODULE` for what all of them have in common, or the name of something
+    external, which rests on `RULE` alone. There may be more words after a comma.
+    """
+    name, impls = implementation.split(",")[0], root / "impls"
+    found: dict[str, list[Path]] = {}
+    todo = [MODULE, name] if name in (MODULE, *names()) else []
+    while todo:
+        if (part := todo.pop()) not in found:
+            found[part] = _files(impls, part)
+            for path in found[part]:
+                if path.suffix == ".py":
+                    dots = len(path.relative_to(impls).parts)
+                    todo += _imported(path.read_text(encoding="utf-8"), dots)
+    found.pop(REGISTRY, None)
+    return [*sorted(path for files in found.values() for path in files), *(root / path for path in RULE)]
+
+
+def _files(impls: Path, part: str) -> list[Path]:
+    """Return what `impls/<part>.py` or the package `impls/<part>/` consists of; nothing where there is neither."""
+    module = impls / f"{part}.py"
+    if module.exists():
+        return [module]
+    return [path for path in (impls / part).rglob("*") if path.suffix in {".py", ".h", ".cpp"}]
+
+
+@cache
+def _imported(text: str, dots: int) -> list[str]:
+    """Return which modules and packages of impls/ a file imports, within functions too, by the dots that lead there."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.level == dots:
+            found += [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+    return found
+
+
+def stale(rows: pd.DataFrame, rests_on: str = "") -> pd.Series:
+    """Return for each row whether it is of other sources than those here.
+
+    rests_on: whose sources rows without a column `implementation` rest on.
+    """
+    of = rows["implementation"] if "implementation" in rows else pd.Series(rests_on, rows.index)
+    others: pd.Series = rows["sources"] != of.map(sources)
+    return others
 
 
 @cache
@@ -53,9 +111,9 @@ def commit() -> str:
     return f"{head} dirty" if changed else head
 
 
-def stamp() -> dict[str, str]:
-    """Return the columns that say which code a row was made with."""
-    return {"commit": commit(), "sources": sources()}
+def stamp(implementation: str) -> dict[str, str]:
+    """Return the columns that say when a row of an implementation was made, and with which code."""
+    return {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "sources": sources(implementation)}
 
 
 def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Standing:
@@ -75,6 +133,21 @@ def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_versio
     digest = _hash(rows.to_csv(index=False).encode())
     if (rows["verdict"] == "FAIL").any():
         return Standing("red", digest, f"verify.csv has a failure of {implementation} in {dtype}")
-    if (rows["sources"] != sources()).any():
+    if stale(rows).any():
         return Standing("stale", digest, f"verify.csv is of other sources for {implementation} in {dtype}")
     return Standing("verified", digest)
+
+
+def unproven(impls: Iterable[Impl], results: Path) -> list[str]:
+    """Return the implementations that need a GPU, are not experimental, and that no machine of `results` has proven."""
+    verified = [read(path) for path in sorted(results.glob("*/verify.csv"))]
+    needing = [impl for impl in impls if "cpu" not in impl.devices and not impl.experimental]
+    return [impl.name for impl in needing if not any(_proves(rows, impl) for rows in verified)]
+
+
+def _proves(verify: pd.DataFrame, impl: Impl) -> bool:
+    """Return whether rows are of a device of the implementation's kind, of these sources, and green in each dtype."""
+    rows = verify[(verify["implementation"] == impl.name) & verify["device"].isin(impl.devices)]
+    rows = rows[rows["verdict"] != "skipped"]
+    right = (rows["verdict"] == "pass") & ~stale(rows)
+    return bool(right.all()) and set(rows["dtype"]) >= set(map(dtype_name, impl.dtypes))

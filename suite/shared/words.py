@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from suite.shared.pairing import Interval
-from suite.shared.trust import sources
+from suite.shared.trust import stale
 
 #: What a page says of where its rows were made.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
@@ -64,13 +64,25 @@ def status(row: Any) -> str:
     return NONE if row is None else str(row["status"]).split(":")[0]
 
 
-def made_on(rows: pd.DataFrame) -> str:
-    """Say where rows were made, in a line for each environment among them, and which rest on other sources."""
-    places = rows.groupby(list(ENVIRONMENT), sort=False, dropna=False)["commit"].unique().reset_index()
+def made_on(rows: pd.DataFrame, rests_on: str = "") -> str:
+    """Say where and when rows were made, in a line for each environment among them, and which rest on other sources.
+
+    rests_on: whose sources rows without a column `implementation` rest on.
+    """
     lines = [
-        "Made on {processor} ({device}, {cpu_capability}, {threads} CPU threads), torch {torch}, Python {python}, "
-        "commit {commits}.".format_map(place | {"commits": " and ".join(f"`{q}`" for q in place["commit"])})
-        for place in places.to_dict("records")
+        "Made on {processor} ({device}, {cpu_capability}, {threads} CPU threads), {dates}, torch {torch}, "
+        "Python {python}, commit {commits}.".format_map(
+            here.iloc[0].to_dict()
+            | {
+                "dates": " to ".join(dict.fromkeys([min(here["date"]), max(here["date"])])),
+                "commits": " and ".join(f"`{commit}`" for commit in here["commit"].unique()),
+            }
+        )
+        for _, here in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False)
     ]
-    stale = int((rows["sources"] != sources()).sum())
-    return "\n".join([*lines, *[f"**Stale**: {stale} of {len(rows)} rows are of other sources."] * (stale > 0)])
+    old = rows[stale(rows, rests_on)]
+    if len(old):
+        names = old["implementation"].str.split(",").str[0].unique() if "implementation" in rows else ()
+        whose = f": those of {', '.join(names)}" if len(names) else ""
+        lines.append(f"**Stale**: {len(old)} of {len(rows)} rows are of other sources{whose}.")
+    return "\n".join(lines)

@@ -239,7 +239,8 @@ def test_autocast_leaves_float64_alone(name: str, device: torch.device) -> None:
 def test_auto_is_the_last_available_and_repr_says_so(device: torch.device) -> None:
     model = HyperLSTM(I, H, S, Z, L, layer_norm=True, device=device)
     available = [row for row in names() if why_unavailable(row, device) is None]
-    assert f"{I}, {H}, {S}, {Z}, {L}, layer_norm=True, impl=auto ({available[-1]})" in repr(model)
+    proven = [row for row in available if not registry.find(row).experimental]
+    assert f"{I}, {H}, {S}, {Z}, {L}, layer_norm=True, impl=auto ({proven[-1]})" in repr(model)
     assert model.impl == "auto"
     model.impl = "naive"
     assert "impl=naive" in repr(model)
@@ -254,6 +255,27 @@ def test_auto_passes_over_what_is_unavailable(monkeypatch: pytest.MonkeyPatch) -
     model.impl = "elsewhere"
     with pytest.raises(RuntimeError, match="impl='elsewhere' is unavailable on cpu in float32: elsewhere runs on cuda"):
         model(torch.zeros(T, B, I))
+
+
+def test_auto_passes_over_what_is_experimental_which_runs_if_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    experimental = replace(registry.find("batched"), experimental=True)
+    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS[:2], experimental))
+    model = HyperLSTM(I, H, S, Z, L)
+    assert "impl=auto (row_scaled)" in repr(model)
+    model.impl = "batched"
+    assert "impl=batched (experimental)" in repr(model)
+    assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_on_a_card_auto_takes_no_implementation_that_is_experimental(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(registry, "_probed", lambda *_: None)
+    on_card = [row.name for row in registry.IMPLS if "cuda" in row.devices and not row.experimental]
+    assert registry.resolve("auto", torch.device("cuda"), dtype).name == on_card[-1]
+    assert registry.resolve("batched_cuda", torch.device("cuda"), dtype).name == "batched_cuda"
 
 
 def test_names_are_the_ladder() -> None:
