@@ -18,10 +18,18 @@ from . import transforms
 from .chunks import bounds, limits, stretches
 from .definition import LayerParams, LayerState, Run, RunPacked
 from .dropout import Mask
-from .sweeps import Forward, Gradient, Inputs, Keep, Past, Sweeps, Weights
+from .sweeps import Inputs, Keep, Past, Sweeps, Weights
 
 #: What the arrays of one forward chunk take for each number of the output, where every phase of a step has its own.
 _NUMBERS = 40
+
+#: The forward pass of an operator: (x, params, start, keep, and mask and batch_sizes where there are any) -> (out, last
+#: state, trajectory without out, residuals). The last two are empty unless `Keep` asks for them; the residuals are one
+#: array. Cells of the last state may be wider than x.
+Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
+#: Its backward pass: (x, params, start, trajectory with out, residuals, d_out, d_last, needs, and the same) -> the
+#: gradients of those of x, params and start whose `needs` is true. They may be wider than x.
+Gradient = Callable[..., list[Tensor]]
 
 
 def as_operator(module: str, sweeps: Sweeps) -> tuple[Run, RunPacked]:
@@ -34,7 +42,7 @@ def as_operator(module: str, sweeps: Sweeps) -> tuple[Run, RunPacked]:
     """
     package, name = module.rsplit(".", 1)
     qualified = f"{package.replace('.', '_')}::{name}"
-    forward_pass, backward_pass = sweeps.around(partial(_forward_pass, sweeps), partial(_backward_pass, sweeps))
+    forward_pass, backward_pass = partial(_forward_pass, sweeps), partial(_backward_pass, sweeps)
     gradient_op, gradient = _gradient_op(qualified + "_backward", name, sweeps, backward_pass)
     operator, forward = _forward_op(qualified, sweeps, forward_pass, gradient_op)
     differentiable = _differentiable(name, forward, gradient)
@@ -83,7 +91,7 @@ def _forward_op(qualified: str, sweeps: Sweeps, forward: Forward, gradient: Grad
         out, last, trajectory, residuals = forward(x, params, start, keep, **_further(batch_sizes, kept, scale))
         return out, [_in_dtype(part, x.dtype) for part in last], trajectory, residuals
 
-    op = torch.library.custom_op(qualified, call, mutates_args=(), tags=sweeps.tags)
+    op = torch.library.custom_op(qualified, call, mutates_args=())
 
     @op.register_fake
     def _(
@@ -123,7 +131,7 @@ def _gradient_op(qualified: str, name: str, sweeps: Sweeps, gradient: Gradient) 
         )
         return [_in_dtype(grad, x.dtype) for grad in grads]
 
-    op = torch.library.custom_op(qualified, call, mutates_args=(), tags=sweeps.tags)
+    op = torch.library.custom_op(qualified, call, mutates_args=())
 
     @op.register_fake
     def _(x: Tensor, params: Sequence[Tensor], start: Sequence[Tensor], *rest: Any) -> list[Tensor]:

@@ -5,7 +5,6 @@ from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -23,40 +22,17 @@ class Weights:
     @cached_property
     def x(self) -> Tensor:
         """The weights for x, [4H + 4S, I]."""
-        joined = _joined(self._p.weight_x, self._p.hyper_weight_x)
-        return input_weight(self._p) if joined is None else joined
+        return input_weight(self._p)
 
     @cached_property
     def h(self) -> Tensor:
         """The weights for h, [4H + 4S, H]."""
-        joined = _joined(self._p.weight_h, self._p.hyper_weight_h)
-        return hidden_weight(self._p) if joined is None else joined
+        return hidden_weight(self._p)
 
     @cached_property
     def z(self) -> tuple[Tensor, Tensor]:
         """The weights [12Z, S] and the bias [12Z] of z."""
         return self._p.z_weight.flatten(0, 2), embedding_bias(self._p)
-
-
-def _joined(first: Tensor, second: Tensor) -> Tensor | None:
-    """Return a view of the rows of both, [4, F, K] each; None unless second lies in memory right behind first."""
-    first, second = first.flatten(0, 1), second.flatten(0, 1)
-    one_array = first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
-    dense = first.is_contiguous() and second.is_contiguous()
-    if one_array and dense and second.data_ptr() == first.data_ptr() + first.nbytes:
-        return first.as_strided((len(first) + len(second), first.shape[1]), first.stride())
-    return None
-
-
-def room(params: Sequence[Tensor]) -> list[Tensor]:
-    """Return room for copies of the parameters in which what `Weights` joins lies joined already."""
-    made = {name: torch.empty_like(q) for name, q in LayerParams.of(params)._asdict().items() if q is not None}
-    for name in ("weight_x", "weight_h"):
-        names = name, "hyper_" + name
-        sizes = [made[q].numel() for q in names]
-        parts = made[name].new_empty(sum(sizes)).split(sizes)
-        made |= {q: part.view(made[q].shape) for q, part in zip(names, parts, strict=True)}
-    return list(made.values())
 
 
 class Inputs:
@@ -113,19 +89,6 @@ Backward = Callable[
 ]
 
 
-#: The forward pass of an operator: (x, params, start, keep, and mask and batch_sizes where there are any) -> (out, last
-#: state, trajectory without out, residuals). The last two are empty unless `Keep` asks for them; the residuals are one
-#: array. Cells of the last state may be wider than x.
-Forward = Callable[..., tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]]
-#: Its backward pass: (x, params, start, trajectory with out, residuals, d_out, d_last, needs, and the same) -> the
-#: gradients of those of x, params and start whose `needs` is true. They may be wider than x.
-Gradient = Callable[..., list[Tensor]]
-
-
-def _as_they_are(forward: Forward, gradient: Gradient) -> tuple[Forward, Gradient]:
-    return forward, gradient
-
-
 class Sweeps(NamedTuple):
     """What an implementation plugs in."""
 
@@ -136,6 +99,3 @@ class Sweeps(NamedTuple):
     #: Steps of states, but h, that a forward sweep of any length needs where nobody keeps them, and whose last state it
     #: returns in memory of its own; None if it has chunks.
     ring: int | None = None
-    #: What else is done around the two passes, such as capturing each in a CUDA graph.
-    around: Callable[[Forward, Gradient], tuple[Forward, Gradient]] = _as_they_are
-    tags: tuple[torch.Tag, ...] = ()  # of the operators

@@ -11,10 +11,9 @@ from ..chunks import Stretch, bounds, limits, stretches
 from ..definition import NORM_NAMES, LayerParams, LayerState, hidden_weight, input_weight
 from ..packed import tokens
 from ..sweeps import Past
-from . import split
+from . import launching, split
 from .backward_kernel import backward_steps, rebuild
-from . import launching
-from .layout import Dims, Steps, counters, dense, layer, masks, narrow, states, wide
+from .layout import Dims, Steps, counters, dense, layer, masks, narrow, room, states, wide
 from .split import Card
 
 #: What the arrays of one chunk take for each number of the output.
@@ -40,7 +39,7 @@ class Chunk(NamedTuple):
     h: Tensor  # [N, H], before each step
     h_hat_before: Tensor  # [N, S]
     h_hat: Tensor  # [N, S], after it
-    norms: Tensor | None  # [10, H + S], see `backward_steps`
+    norms: Tensor | None  # [10H + 10S], see `backward_steps`
 
 
 def backward(
@@ -58,7 +57,8 @@ def backward(
             break
         chunk = _swept(d, own, w_x, past, between, part)
         for name, gradient in _gradients(d, p, chunk, wanted).items():
-            totals[name] = totals[name] + gradient if name in totals else gradient
+            # A sum of rounded parts is rounded once more.
+            totals[name] = totals[name].to(dc.dtype) + gradient if name in totals else gradient
         if d_x is not None:
             torch.mm(chunk.d_vx, w_x, out=tokens(d_x[part.at]))
     h = parts.sum(0)
@@ -77,10 +77,13 @@ def _swept(d: Dims, p: LayerParams, w_x: Tensor, past: Past, carried: Carried, p
     cut = split.backward(sizes, Card.of(x.device))
     steps, (kept, scale) = Steps.of(part.batch_sizes, B, x.device), masks(past.mask and past.mask.part(at), d.H)
     d_out, vx, uh = dense(wide(tokens(past.d_out[at]), (N, d.H))), torch.mm(x, w_x.T), _uh(d, p, past, part)
-    d_uh, d_vx, dd, z = (x.new_empty(N, width) for width in (D, D, 12 * d.H, 12 * d.Z))
-    h_before, h_hat_before = x.new_empty(N, d.H), x.new_empty(N, d.S)
-    stats = c.new_empty(N, 10) if d.NORM else None
+    widths = D, D, 12 * d.H, d.H, d.S, 12 * d.Z  # z comes last, since its rows need not be aligned
+    d_uh, d_vx, dd, h_before, h_hat_before, z = room(x, *((N, width) for width in widths))
     of_tiles = d.constants(sizes, cut)
+    tiles, parts, of_norms = -(-d.H // cut.units), cut.groups * cut.rows // split.TILE, int(d.NORM)
+    dys, hat_parts, hat_dys, row_sums, stats = room(
+        c, (B, 4 * d.H), (cut.shares, B, d.S), (of_norms * B, 4 * d.S), (of_norms * tiles, B, 10), (of_norms * N, 10)
+    )
     ZS, ZN = split.of_z(sizes, cut.depth), split.of_z(sizes, 1 << 30)
     taken = ("H", "HN", "S", "Z", "NORM", "DEPTH", "UNITS", "GATES", "SPAN", "PRECISION", "num_warps", "num_stages")
     launching.start(
@@ -89,11 +92,7 @@ def _swept(d: Dims, p: LayerParams, w_x: Tensor, past: Past, carried: Carried, p
         (h_hat, uh, vx, c, p.z_weight, p.z_bias, p.d_weight, p.bias, z, d_uh, d_vx, dd, stats, N),
         {name: of_tiles[name] for name in taken} | {"ZS": ZS},
     )
-    tiles, parts = -(-d.H // cut.units), cut.groups * cut.rows // split.TILE
-    totals = c.new_zeros(parts, 10, d.H + d.S) if d.NORM else None
-    row_sums = c.new_empty(tiles, B, 10) if d.NORM else None
-    dys, hat_parts = c.new_empty(B, 4 * d.H), c.new_empty(cut.shares, B, d.S)
-    hat_dys = c.new_empty(B, 4 * d.S) if d.NORM else None
+    totals = c.new_zeros(parts, 10 * (d.H + d.S)) if d.NORM else None
     own_z = x.new_empty(cut.programs, split.TILE, 12 * d.Z)
     launching.start(
         backward_steps,
@@ -108,7 +107,7 @@ def _swept(d: Dims, p: LayerParams, w_x: Tensor, past: Past, carried: Carried, p
         of_tiles | {"ZN": ZN},
         meets=not cut.alone,
     )  # fmt: skip
-    norms = None if totals is None else totals.sum(0)
+    norms = None if totals is None else totals.sum(0).to(x.dtype)
     return Chunk(x, d_uh, d_vx, dd.view(N, 12, d.H), z.view(N, 12, d.Z), h_before, h_hat_before, h_hat, norms)
 
 
@@ -133,7 +132,7 @@ def _first(d: Dims, past: Past, part: Stretch, after: list[Tensor]) -> list[Tens
 
 def _gradients(d: Dims, p: LayerParams, chunk: Chunk, wanted: Collection[str]) -> dict[str, Tensor]:
     """Return the gradients of those parameters of p that are wanted, summed over a chunk: products over its tokens."""
-    H, S, Z, cell = d.H, d.S, d.Z, torch.promote_types(chunk.x.dtype, torch.float32)
+    H, S, Z = d.H, d.S, d.Z
     da, found = chunk.d_uh[:, 4 * H :], dict[str, Tensor]()
 
     def has(*names: str) -> bool:
@@ -149,15 +148,15 @@ def _gradients(d: Dims, p: LayerParams, chunk: Chunk, wanted: Collection[str]) -
     if has("z_weight", "z_bias"):
         dz = torch.bmm(wide(p.d_weight, (3, 4, H, Z)).view(12, H, Z).mT, chunk.dd.permute(1, 2, 0)).view(12 * Z, -1)
         found["z_weight"] = torch.mm(dz, chunk.h_hat).view(3, 4, Z, S)
-        found["z_bias"] = dz[: 8 * Z].sum(1, dtype=cell).view(2, 4, Z)
+        found["z_bias"] = dz[: 8 * Z].sum(1).view(2, 4, Z)
     of_one: dict[str, Callable[[], Tensor]] = {
         "hyper_weight_s": lambda: torch.mm(da.T, chunk.h_hat_before).view(4, S, S),
         "d_weight": lambda: torch.bmm(chunk.dd.permute(1, 2, 0), chunk.z.transpose(0, 1)).view(3, 4, H, Z),
-        "bias": lambda: chunk.dd[:, 8:].sum(0, dtype=cell),
-        "hyper_bias": lambda: da.sum(0, dtype=cell).view(4, S),
+        "bias": lambda: chunk.dd[:, 8:].sum(0),
+        "hyper_bias": lambda: da.sum(0).view(4, S),
     }
     found |= {name: make() for name, make in of_one.items() if name in wanted}
     if chunk.norms is not None and has(*NORM_NAMES):
-        of_cells = [part[rows] for part in chunk.norms.split([H, S], -1) for rows in (slice(4), slice(4, 8), 8, 9)]
-        found |= dict(zip(NORM_NAMES, of_cells, strict=True))
+        found |= dict(zip(NORM_NAMES, chunk.norms.split([4 * H, 4 * H, H, H, 4 * S, 4 * S, S, S]), strict=True))
+        found |= {name: found[name].view(4, -1) for name in NORM_NAMES if "_c_" not in name}
     return {name: narrow(found[name], getattr(p, name).shape) for name in wanted}

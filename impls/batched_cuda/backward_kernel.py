@@ -23,7 +23,6 @@ from .parts import (
     dot,
     factors,
     kernel,
-    load4,
     meet,
     moments,
     norm_back,
@@ -74,7 +73,7 @@ def rebuild(
             tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k[None, :], y, mask=inside)
     if NORM:
         tl.debug_barrier()
-        for gate in range(0, 4):
+        for gate in range(4):
             whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * 10 + 2 * gate, live, H, HN, UNITS)
         whole_row(starts(c, rows, H), stats + rows * 10 + 8, live, H, HN, UNITS)
 
@@ -129,7 +128,7 @@ def through_tanh(c, stats, dh, o, c_weight, c_bias, units, live, inside, H: tl.c
 def dh_of(parts, d_out, rows, at, units, inside, B, H: tl.constexpr, S: tl.constexpr):
     """Return dh_t of a tile: the sum of its four parts [4, B, H + S], and the output's gradient."""
     dh = tl.load(starts(d_out, at, H)[:, None] + units[None, :], mask=inside, other=0.0).to(tl.float32)
-    for gate in range(0, 4):
+    for gate in range(4):
         dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + units[None, :], mask=inside, other=0.0)
     return dh
 
@@ -172,8 +171,8 @@ def cells_back(
             along_x = summed(row_sums + 1, rows, live, B, TILES, 10) / HN
             weight = vector(c_weight, units, known)
             dc_t += (d_c * weight - mean[:, None] - x_c * along_x[:, None]) * r_c[:, None]
-            accumulate(totals + 8 * (H + S), tl.where(inside, d_c * x_c, 0.0), units, known)
-            accumulate(totals + 9 * (H + S), tl.where(inside, d_c, 0.0), units, known)
+            accumulate(totals + 8 * H, tl.where(inside, d_c * x_c, 0.0), units, known)
+            accumulate(totals + 9 * H, tl.where(inside, d_c, 0.0), units, known)
         else:
             dc_t += d_c
         c_prev = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
@@ -185,15 +184,50 @@ def cells_back(
         store4(to, di, df, dg, do, inside, H)
         if NORM:
             tl.debug_barrier()
-            for gate in range(0, 4):
+            for gate in range(4):
                 d = tl.load(to + gate * H, mask=inside, other=0.0)
-                shown, x, rstd = read_y(y, own, gate, units, inside, n_weight, n_bias, live, H, NORM)
-                accumulate(totals + gate * (H + S), tl.where(inside, d * x, 0.0), units, known)
-                accumulate(totals + (4 + gate) * (H + S), d, units, known)
+                _y, x, _r = read_y(y, own, gate, units, inside, n_weight, n_bias, live, H, NORM)
+                accumulate(totals + gate * H, tl.where(inside, d * x, 0.0), units, known)
+                accumulate(totals + (4 + gate) * H, d, units, known)
                 d *= vector(n_weight + gate * H, units, known)
                 tl.store(to + gate * H, d, mask=inside)
                 tl.store(sums + 2 + 2 * gate, tl.sum(d, axis=1), mask=live)
                 tl.store(sums + 3 + 2 * gate, tl.sum(tl.where(inside, d * x, 0.0), axis=1), mask=live)
+
+
+@triton.jit
+def normed_cells(
+    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals,
+    n_weight, n_bias, c_weight, c_bias, start, member, members, token, alive, B,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, FIRST: tl.constexpr,
+):  # fmt: skip
+    """Do `cells_back` with layer norm for a member's tiles of a group's rows."""
+    ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS
+    for job in range(member, (ROWS // TILE) * ACROSS, members):
+        part = start // TILE + job // ACROSS
+        rows = wide(part * TILE) + tl.arange(0, TILE)
+        cells_back(
+            parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals + wide(part) * 10 * (H + S),
+            n_weight, n_bias, c_weight, c_bias, rows, token + rows, rows < alive, (job % ACROSS) * UNITS, B,
+            H, HN, S, True, UNITS, FIRST,
+        )  # fmt: skip
+
+
+@triton.jit
+def dy(
+    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, h_prev, h_before, rows, at, live,
+    tile0, tiles, B, H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
+):  # fmt: skip
+    """Write dy of some tiles to dys, and keep the h that the step started from."""
+    for tile in range(tile0, tiles):
+        if NORM:
+            norms_back(dd, stats, dys, row_sums, rows, at, live, tile * UNITS, B, H, HN, UNITS)
+        else:
+            cells_back(
+                parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, None, None, None, None, None,
+                rows, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
+            )  # fmt: skip
+        copied(h_prev, rows, h_before, at, live, tile * UNITS, H, UNITS)
 
 
 @triton.jit
@@ -204,7 +238,7 @@ def norms_back(
     units = unit0 + tl.arange(0, UNITS)
     inside = live[:, None] & (units < HN)[None, :]
     TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
-    for gate in range(0, 4):
+    for gate in range(4):
         y = tl.load(starts(dd, at, 12 * H)[:, None] + (8 + gate) * H + units[None, :], mask=inside, other=0.0)
         mean = tl.load(stats + at * 10 + 2 * gate, mask=live, other=0.0)
         rstd = tl.load(stats + at * 10 + 2 * gate + 1, mask=live, other=0.0)
@@ -239,7 +273,7 @@ def scaled(
             unit = tile * UNITS + column % UNITS
             inside = live[:, None] & (unit < HN)[None, :]
             k = (gate * H + unit)[None, :]
-            dy = tl.load(starts(dys, rows, 4 * H)[:, None] + k, mask=inside, other=0.0)
+            d = tl.load(starts(dys, rows, 4 * H)[:, None] + k, mask=inside, other=0.0)
             at_u, at_v = starts(d_uh, at, D)[:, None] + k, starts(d_vx, at, D)[:, None] + k
             to = starts(dd, at, 12 * H)[:, None] + k
             d_h = tl.load(at_u, mask=inside, other=0.0).to(tl.float32)
@@ -247,11 +281,11 @@ def scaled(
             u = tl.load(starts(uh, at, D)[:, None] + k, mask=inside, other=0.0).to(tl.float32)
             v = tl.load(starts(vx, at, D)[:, None] + k, mask=inside, other=0.0).to(tl.float32)
             kind = w_d.dtype.element_ty
-            d_u, d_v, d_b = (dy * u).to(kind), (dy * v).to(kind), dy.to(kind)
+            d_u, d_v, d_b = (d * u).to(kind), (d * v).to(kind), d.to(kind)
             full = live[:, None] & (unit < H)[None, :]  # what pads the units becomes 0
             tl.debug_barrier()
-            tl.store(at_u, dy * d_h, mask=full)
-            tl.store(at_v, dy * d_x, mask=full)
+            tl.store(at_u, d * d_h, mask=full)
+            tl.store(at_v, d * d_x, mask=full)
             tl.store(to, d_u, mask=full)
             tl.store(to + 4 * H, d_v, mask=full)
             tl.store(to + 8 * H, d_b, mask=full)
@@ -267,7 +301,7 @@ def scaled(
 
 @triton.jit
 def turned(w_d, source, gate, unit, gate0, e, H: tl.constexpr, HN: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr):
-    """Return d_weight of a source, its gates side by side: [gates and units, gates and z], 0 between different gates."""
+    """Return d_weight of a source, gates side by side: [gates and units, gates and z], 0 between different gates."""
     own = e[None, :] - (gate - gate0)[:, None] * Z
     inside = (own >= 0) & (own < Z) & (unit < HN)[:, None]
     return tl.load(w_d + ((source + gate) * H + unit)[:, None] * Z + own, mask=inside, other=0.0)
@@ -303,9 +337,9 @@ def hyper_back(
         live = rows < alive
         inside, k = live[:, None] & known[None, :], units[None, :]
         dh = tl.zeros((SOME, WHOLE), dtype=tl.float32)
-        for gate in range(0, 4):
+        for gate in range(4):
             dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + H + k, mask=inside, other=0.0)
-        for share in range(0, SHARES):
+        for share in range(SHARES):
             dh += tl.load(starts(hat_parts, share * B + rows, S)[:, None] + k, mask=inside, other=0.0)
         to_u = starts(d_uh, token + rows, D)[:, None] + 4 * H + k
         to_v = starts(d_vx, token + rows, D)[:, None] + 4 * H + k
@@ -326,8 +360,8 @@ def hyper_back(
         tanh_c = tanh(c)
         d_c = tl.where(inside, dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c), 0.0)
         if NORM:
-            accumulate(totals + 8 * (H + S), d_c * x_c, units, known)
-            accumulate(totals + 9 * (H + S), d_c, units, known)
+            accumulate(totals + 8 * S, d_c * x_c, units, known)
+            accumulate(totals + 9 * S, d_c, units, known)
             d_c = norm_back(d_c * w_c, x_c, r_c, SN)
         di, df, dg, do, dc = cell_back(i, f, g, o, c_prev, None, tanh_c, dh, dc + d_c)
         tl.debug_barrier()
@@ -337,11 +371,11 @@ def hyper_back(
             own = starts(dys, rows, 4 * S)[:, None] + k
             store4(own, di, df, dg, do, inside, S)
             tl.debug_barrier()
-            for gate in range(0, 4):
+            for gate in range(4):
                 d = tl.load(own + gate * S, mask=inside, other=0.0)
-                shown, x, rstd = hyper_gate(at_u, at_v, bias, weight, n_bias, gate, units, known, inside, S, SN, NORM)
-                accumulate(totals + gate * (H + S), d * x, units, known)
-                accumulate(totals + (4 + gate) * (H + S), d, units, known)
+                _a, x, rstd = hyper_gate(at_u, at_v, bias, weight, n_bias, gate, units, known, inside, S, SN, NORM)
+                accumulate(totals + gate * S, d * x, units, known)
+                accumulate(totals + (4 + gate) * S, d, units, known)
                 d = tl.where(inside, norm_back(d * vector(weight + gate * S, units, known), x, rstd, SN), 0.0)
                 tl.store(to_u + gate * S, d, mask=full)
                 tl.store(to_v + gate * S, d, mask=full)
@@ -409,8 +443,8 @@ def backward_steps(
     h, c, h_hat, c_hat, first_h, first_c, first_h_hat, first_c_hat, uh, vx, d_out, stats,
     w_h, hyper_w_h, w_s, w_z, w_d, hyper_bias,
     n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts, lengths,
-    d_uh, d_vx, dd, h_before, h_hat_before, parts, dc, dc_hat, totals, dys, hat_dys, hat_parts, row_sums, own_z, counters,
-    K, B, members,
+    d_uh, d_vx, dd, h_before, h_hat_before, parts, dc, dc_hat, totals, dys, hat_dys, hat_parts, row_sums, own_z,
+    counters, K, B, members,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr,
     SHARES: tl.constexpr, GATES: tl.constexpr, ZN: tl.constexpr, SPAN: tl.constexpr, SOME: tl.constexpr,
@@ -420,7 +454,7 @@ def backward_steps(
 
     States after each step [N, *], and before the first [B, *]; uh, vx, d_out of these steps; d_uh, d_vx, dd and stats
     as `rebuild` left them. parts [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that
-    of the first, as the sum of its four; dc and dc_hat [B, *] likewise. totals [B / 16, 10, H + S] grow by the
+    of the first, as the sum of its four; dc and dc_hat [B, *] likewise. totals [B / 16, 10H + 10S] grow by the
     gradients of the norms: of gates' weights and biases, then the cell's. Room: dys [B, 4H], hat_dys [B, 4S],
     hat_parts [SHARES, B, S], row_sums [tiles, B, 10], own_z [16, 12Z] of each program; counters, one a group, 0.
     """
@@ -444,24 +478,18 @@ def backward_steps(
         h_prev = tl.where(t == 0, first_h, h + earlier * H)
         h_hat_prev = tl.where(t == 0, first_h_hat, h_hat + earlier * S)
         if NORM:
-            for job in range(member, (ROWS // TILE) * ACROSS, members):
-                some, unit0 = wide(start + (job // ACROSS) * TILE) + local, (job % ACROSS) * UNITS
-                cells_back(
-                    parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
-                    n_weight, n_bias, n_c_weight, n_c_bias, some, token + some, some < alive, unit0, B,
-                    H, HN, S, NORM, UNITS, True,
-                )  # fmt: skip
+            normed_cells(
+                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
+                H, HN, S, ROWS, UNITS, True,
+            )  # fmt: skip
             turn += 1
             meet(counters + group, members, turn, ALONE)
-            for job in range(member, (ROWS // TILE) * ACROSS, members):
-                part, unit0 = start // TILE + job // ACROSS, (job % ACROSS) * UNITS
-                some = wide(part * TILE) + local
-                cells_back(
-                    parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums,
-                    totals + wide(part) * 10 * (H + S),
-                    n_weight, n_bias, n_c_weight, n_c_bias, some, token + some, some < alive, unit0, B,
-                    H, HN, S, NORM, UNITS, False,
-                )  # fmt: skip
+            normed_cells(
+                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
+                H, HN, S, ROWS, UNITS, False,
+            )  # fmt: skip
             turn += 1
             meet(counters + group, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
@@ -469,15 +497,10 @@ def backward_steps(
             some = wide(start + (job // SHARES) * TILE) + local
             at, live = token + some, some < alive
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
-            for tile in range(tile0, tiles):
-                if NORM:
-                    norms_back(dd, stats, dys, row_sums, some, at, live, tile * UNITS, B, H, HN, UNITS)
-                else:
-                    cells_back(
-                        parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
-                        None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
-                    )  # fmt: skip
-                copied(h_prev, some, h_before, at, live, tile * UNITS, H, UNITS)
+            dy(
+                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, h_prev, h_before,
+                some, at, live, tile0, tiles, B, H, HN, S, NORM, UNITS,
+            )  # fmt: skip
             tl.debug_barrier()
             scaled(
                 dys, uh, vx, d_uh, d_vx, dd, w_d, own_z, some, at, live, tile0, tiles,
@@ -493,7 +516,7 @@ def backward_steps(
             first = start + part * TILE
             hyper_back(
                 parts, hat_parts, uh, vx, hyper_bias, c_hat, c_hat_prev, dc_hat, d_uh, d_vx,
-                totals + wide(first // TILE) * 10 * (H + S) + H if NORM else None, hat_dys,
+                totals + wide(first // TILE) * 10 * (H + S) + 10 * H if NORM else None, hat_dys,
                 s_weight, s_bias, s_c_weight, s_c_bias, first, token, alive, B,
                 H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip

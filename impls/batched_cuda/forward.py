@@ -6,10 +6,9 @@ from torch import Tensor
 from ..definition import LayerParams, LayerState, input_weight
 from ..packed import tokens
 from ..sweeps import ForwardSweep, Inputs
-from . import split
+from . import launching, split
 from .forward_kernel import forward_steps
-from . import launching
-from .layout import Steps, counters, dense, layer, masks, narrow, wide
+from .layout import Steps, counters, dense, layer, masks, narrow, room, wide
 from .split import Card
 
 
@@ -31,9 +30,8 @@ def forward(p: LayerParams) -> ForwardSweep:
         h, c, h_hat = (dense(wide(q, (B, F)).clone()) for q, F in zip(s[:3], d.widths, strict=False))
         c_hat = wide(s.c_hat, (B, d.S)).repeat(cut.shares, 1, 1)
         uh = x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else tokens(residuals)
-        y = c.new_empty(B, 4 * d.H)
-        parts = c.new_empty(-(-d.H // cut.units), B, 10) if d.NORM else None
-        own_h_hat, own_z = (x.new_empty(cut.programs, split.TILE, F) for F in (d.S, 12 * d.Z))
+        y, parts = room(c, (B, 4 * d.H), (-(-d.H // cut.units) if d.NORM else 0, B, 10))
+        own_h_hat, own_z = room(x, *((cut.programs, split.TILE, F) for F in (d.S, 12 * d.Z)))
         of_forward = {"KEPT": residuals is not None, "EXTRA": cut.extra, "ZS": split.of_z(sizes, cut.depth)}
         launching.start(
             forward_steps,
@@ -42,7 +40,8 @@ def forward(p: LayerParams) -> ForwardSweep:
                 torch.mm(x, w_x), h, c, h_hat, c_hat,
                 p.weight_h, p.hyper_weight_h, p.hyper_weight_s, p.z_weight, p.z_bias, p.d_weight, p.bias, p.hyper_bias,
                 *p.norms, *p.hyper_norms, kept, scale, *steps,
-                uh, *made, *[None] * (4 - len(made)), y, parts, own_h_hat, own_z, counters(cut, x), rows, B, cut.members,
+                uh, *made, *[None] * (4 - len(made)), y, parts, own_h_hat, own_z, counters(cut, x),
+                rows, B, cut.members,
             ),
             d.constants(sizes, cut) | of_forward,
             meets=not cut.alone,

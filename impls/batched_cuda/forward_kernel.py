@@ -154,7 +154,7 @@ def gates(
         units = unit0 + tl.arange(0, UNITS)
         real = live[:, None] & (units < HN)[None, :]
         n = tl.minimum(HN - unit0, UNITS)
-        for gate in range(0, 4):
+        for gate in range(4):
             value = tl.load(starts(y, rows, 4 * H)[:, None] + gate * H + units[None, :], mask=real, other=0.0)
             mean, m2 = moments(value, real, n)
             to = parts + ((unit0 // UNITS) * B + rows) * 10 + 2 * gate
@@ -271,18 +271,19 @@ def forward_steps(
                 H, S, SN, NORM, SOME, WHOLE,
             )  # fmt: skip
             tl.debug_barrier()
-            some = (first + local).to(tl.int64)
+            some = wide(first) + local
             going = some < alive
             embed(starts(own_h_hat, local, S), going, w_z, z_bias, own_z + local * 12 * Z, S, Z, SPAN, DEPTH, PRECISION)
             tl.debug_barrier()
-            for tile in range(share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)):
+            tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
+            for tile in range(tile0, tiles):
                 gates(
                     uh, vx, own_z + local * 12 * Z, w_d, bias, y, parts, some, going, u_first + some, token + some,
                     tile * UNITS, B, H, HN, S, Z, NORM, UNITS, GATES, ZS, PRECISION,
                 )  # fmt: skip
             if not NORM:
                 tl.debug_barrier()
-                for tile in range(share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)):
+                for tile in range(tile0, tiles):
                     cells(
                         y, c, kept, scale, h, h_to, c_to, parts, None, None, some, going, token + some, tile * UNITS, B,
                         H, HN, NORM, UNITS,
@@ -291,7 +292,7 @@ def forward_steps(
             turn += 1
             meet(counters + group, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
-                some = (start + (job // ACROSS) * TILE + local).to(tl.int64)
+                some = wide(start + (job // ACROSS) * TILE) + local
                 cells(
                     y, c, kept, scale, h, h_to, c_to, parts, n_weight, n_bias, some, some < alive, token + some,
                     (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
@@ -299,7 +300,7 @@ def forward_steps(
             turn += 1
             meet(counters + group, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
-                some = (start + (job // ACROSS) * TILE + local).to(tl.int64)
+                some = wide(start + (job // ACROSS) * TILE) + local
                 outputs(
                     y, c, h, h_to, parts, n_c_weight, n_c_bias, some, some < alive, token + some,
                     (job % ACROSS) * UNITS, B, H, HN, UNITS,

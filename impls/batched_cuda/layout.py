@@ -1,5 +1,6 @@
 """A layer and its sequences as the kernels read them: dense, each row aligned, units padded to a multiple of eight."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -114,6 +115,13 @@ class Steps(NamedTuple):
                  for _ in range(before - size)]  # fmt: skip
         both = torch.tensor(firsts + ended[::-1], dtype=torch.int64).to(device, non_blocking=True)
         return cls(both[: len(firsts)], both[len(firsts) :])
+
+
+def room(like: Tensor, *shapes: Sequence[int], dtype: torch.dtype | None = None) -> list[Tensor]:
+    """Return room for arrays of these shapes, one behind the other in one allocation."""
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = like.new_empty(sum(sizes), dtype=dtype).split(sizes)
+    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def counters(cut: Split, like: Tensor) -> Tensor:

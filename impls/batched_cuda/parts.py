@@ -175,7 +175,7 @@ def merged(parts, rows, live, B, F: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl
     """
     TILES: tl.constexpr = (F + UNITS - 1) // UNITS
     mean, m2 = tl.zeros(rows.shape, tl.float32), tl.zeros(rows.shape, tl.float32)
-    for tile in range(0, TILES):
+    for tile in range(TILES):
         at = parts + (tile * B + rows) * WIDTH
         seen, n = tile * UNITS * 1.0, tl.where(tile == TILES - 1, F - (TILES - 1) * UNITS, UNITS) * 1.0
         apart = tl.load(at, mask=live, other=0.0) - mean
@@ -189,7 +189,7 @@ def merged(parts, rows, live, B, F: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl
 def summed(parts, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr):
     """Return the sum over tiles of parts [tiles, B, WIDTH], in their order."""
     total = tl.zeros(rows.shape, tl.float32)
-    for tile in range(0, TILES):
+    for tile in range(TILES):
         total += tl.load(parts + (tile * B + rows) * WIDTH, mask=live, other=0.0)
     return total
 

@@ -123,6 +123,7 @@ def _split(sizes: Sizes, card: Card, step: Step) -> Split:
 
 
 def cost(one: Split) -> tuple[float, ...]:
+    """Return what splits are ordered by: the model's time, then how small they are."""
     return round(one.microseconds, 3), one.programs, one.rows, one.columns, one.extra, one.units, one.shares
 
 
@@ -202,7 +203,8 @@ def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
     clock.phase(jobs, (split.rows + wide) * (H + S / 8), split.rows * wide * (H + S / 8), turns)
     clock.meet()
-    tiles = -(--(-H // split.units) // split.shares)
+    across = -(-H // split.units)
+    tiles = -(-across // split.shares)
     unit = tiles * split.units
     hyper = TILE * 4 * S * 2 + 12 * Z * S + TILE * S
     sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
@@ -211,7 +213,6 @@ def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
         parts * split.shares, hyper + TILE * 8 * unit + 12 * Z * unit, sums, trips * ROUND_TRIP / TURN, TILE * 9 * unit
     )
     if norm:
-        across = -(-H // split.units)
         for wide_numbers in (TILE * split.units * 6 + TILE * across * 8, TILE * split.units * 3 + TILE * across * 2):
             clock.meet()
             clock.phase(parts * across, 0, 0, 2 * ROUND_TRIP / TURN, wide_numbers)

@@ -111,9 +111,7 @@ def work_table(group: Group) -> Sheet:
             line[f"{step}, of bound"] = row.get("share"), row.get("bound")
             line[f"{step}, calls a step"] = row["calls_per_step"]
         if (train := steps.get("train")) is not None:
-            line["launches"] = train.get("launches_per_step"), train.get("mode")
             line["train in a loop, ms"] = train.get("loop_s"), train.get("loop_ratio")
-            line["of the peak graphs, MB"] = train.get("graph_bytes", 0) / MB or None
             line["kept, B"] = train["kept_bytes"] / train["tokens"]
             line["first call, s"] = train["first_s"]
         line["checked"] = str(next(iter(steps.values()))["verify"])
@@ -123,12 +121,9 @@ def work_table(group: Group) -> Sheet:
 
 
 _WORK: dict[str, Format] = {
-    **dict.fromkeys(
-        ("forward, GFLOP/s", "train, GFLOP/s", "kept, B", "first call, s", "of the peak graphs, MB"), three
-    ),
+    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s", "kept, B", "first call, s"), three),
     **dict.fromkeys(("forward, of bound", "train, of bound"), lambda found: f"{percent(found[0])} {found[1]}"),
     **dict.fromkeys(("forward, calls a step", "train, calls a step"), count),
-    "launches": lambda found: f"{found[0]:.1f} a step, {found[1]}",
     "train in a loop, ms": lambda found: f"{three(1e3 * found[0])} ({two(found[1])})",
 }
 

@@ -26,7 +26,6 @@ PARTS = {
 #: What else the ledger shows of a step, where rows have it.
 BESIDE = {
     "peak without residuals": "recomputed_bytes",
-    "of the peak graphs": "graph_bytes",
     "reserved": "reserved_bytes",
 }
 

@@ -3,14 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from impls import names
 from suite.shared import measure
 from suite.shared.cases import Case
 from suite.shared.corpus import streams
@@ -85,31 +82,14 @@ def refusal(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devi
     return None
 
 
-def peak(name: str, step: Pass, model: nn.Module, x: Input) -> dict[str, int]:
-    """Return the most that a later pass of a subject holds above parameters and input, in bytes.
-
-    That includes `graph_bytes`, what CUDA graphs of this pass hold, most of which torch's allocator does not count as
-    in use; those of other sizes go first.
-    """
+def peak(step: Pass, model: nn.Module, x: Input) -> int:
+    """Return the most that a later pass of a subject holds above parameters and input, in bytes."""
     device = x.data.device
     if device.type == "cuda":
-        _asked(name, "clear")
         settled(stopwatch(device), lambda: step(model, x))
     model.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()  # which does nothing where CUDA was not used
-    held = _asked(name, "graph_bytes") or 0
-    return {"peak_bytes": measure.peak_bytes(lambda: step(model, x), device) + held, "graph_bytes": held}
-
-
-def launches(name: str) -> dict[str, Any]:
-    """Return how the last sweeps of a subject that starts its own kernels were started, by "forward" and "backward"."""
-    return _asked(name, "launches") or {}
-
-
-def _asked(name: str, question: str) -> Any:
-    """Return what a public function of an implementation's module answers; None where there is no such function."""
-    answer = getattr(import_module(f"impls.{name}"), question, None) if name in names() else None
-    return None if answer is None else answer()
+    return measure.peak_bytes(lambda: step(model, x), device)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -125,7 +125,7 @@ def peak(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device)
     On CUDA also `reserved_bytes`: what the caching allocator then had of the device, parameters and input included.
     """
     model, x = subject.build(case, dtype, device), work.example(case, dtype, device)
-    most = work.peak(subject.name, work.train, model, x)
+    most = {"peak_bytes": work.peak(work.train, model, x)}
     return most | ({"reserved_bytes": torch.cuda.max_memory_reserved(device)} if device.type == "cuda" else {})
 
 

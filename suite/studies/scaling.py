@@ -61,6 +61,6 @@ def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
     models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
     steps = {name: partial(train, model, x) for name, model in models.items()}
     for name, seconds in in_turns(stopwatch(device), steps, BUDGET, LEAST, MOST).items():
-        figures = quartiles(seconds) | {"peak_bytes": peak(name, train, models[name], x)["peak_bytes"]}
+        figures = quartiles(seconds) | {"peak_bytes": peak(train, models[name], x)}
         yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))
         models[name].zero_grad(set_to_none=True)

@@ -95,14 +95,13 @@ def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
         bench.baseline.zero_grad(set_to_none=True)
         figures |= dict(
             status="ok",
-            **work.peak(subject.name, step, model, x),
+            peak_bytes=work.peak(step, model, x),
             kept_bytes=measure.kept_bytes(lambda: model(x), device) if training else None,
             parameters=sum(p.numel() for p in model.parameters()),
             multiply_adds=subject.multiply_adds(case) * (3 if training else 1),
             work=subject.multiply_adds(case) / LSTM.multiply_adds(case),
             least_bytes=subject.least_numbers(case, training) * x.data.element_size(),
             calls_per_step=calls_per_step(bench, step),
-            **launch_columns(bench, name),
         )
         leave(job.path, job.columns(case, name) | figures)
         bench.since = time.monotonic()
@@ -198,19 +197,6 @@ def calls_per_step(bench: Bench, step: work.Pass) -> float:
 
     short, long = LENGTHS
     return (calls(long) - calls(short)) / (long - short)
-
-
-def launch_columns(bench: Bench, name: str) -> dict[str, Any]:
-    """Return how an implementation that starts its own kernels started them, from one more pass."""
-    if not work.launches(bench.job.subject):
-        return {}
-    work.PASSES[name](bench.model, bench.x)
-    started = work.launches(bench.job.subject)
-    sweeps = [started[sweep] for sweep in (("forward", "backward") if name == "train" else ("forward",))]
-    return {
-        "mode": " and ".join(sorted({sweep.mode for sweep in sweeps})),
-        "launches_per_step": sum(sweep.kernels / sweep.steps for sweep in sweeps),
-    }
 
 
 @contextmanager

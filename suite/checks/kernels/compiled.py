@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from impls.batched_cuda.tiles import A10, A100, B200, H100, L4, RTX_5090, Card
 
 from impls import why_unavailable
-from impls.batched_cuda.tiles import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.registry import dtype_name
 from suite.checks.kernels.launched import launched
 from suite.shared.arithmetic import dtype_of

@@ -1,53 +1,163 @@
-"""What the sweeps of `batched_cuda` would start on a card, written down on meta tensors: nothing runs."""
+"""What a training step of `batched_cuda` starts on a card, at full size on a machine without one.
 
-from collections.abc import Sequence
+`launched` writes down the launches of both passes on meta tensors; nothing computes. `stand_in` puts a driver in the
+place of Triton's that starts nothing either, under Triton's own way from a call to the launch: it shows what would
+reach a card, but for the card.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from impls import HyperLSTM
-from impls.batched_cuda.target import Target, dense_mask
-from impls.batched_cuda.tiles import Card
-from impls.definition import LayerParams, LayerState, hidden_weight
+from impls import HyperLSTM, chunks, transforms
+from impls.definition import LayerParams, LayerState
 from impls.dropout import Mask
+from impls.registry import find
 from suite.shared.cases import Case
+
+META = torch.device("meta")
+#: No sequence is cut into chunks.
+WHOLE = chunks.Limits(forward=1 << 62, backward=1 << 62, rows=1 << 62)
 
 
 class Launch(NamedTuple):
-    """One kernel as a sweep starts it."""
+    """One kernel as a pass starts it."""
 
     kernel: Any
-    grid: tuple[int, ...]
+    programs: int
     given: Sequence[Any]
-    constants: dict[str, Any]
+    constants: Mapping[str, Any]
+    meets: bool
 
 
-def launched(case: Case, card: Card, dtype: torch.dtype, precision: str, steps: int = 2) -> list[list[Launch]]:
-    """Return what one layer's sweeps, forward and backward, start at a case's sizes, cut for a card.
+class Counting(TorchDispatchMode):
+    """Counts the operators that torch is asked for; `views` are those whose result has the memory of an argument."""
 
-    steps: those of the chunk that is swept. precision: how float32 products are made, "ieee" or "tf32".
-    """
-    from impls.batched_cuda import backward, forward  # imports Triton, which may be missing
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators = self.views = 0
 
-    forwards, backwards = list[Launch](), list[Launch]()
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count one."""
+        if func.namespace != "impls":
+            returned = [value.alias_info for value in func._schema.returns]
+            view = any(one is not None and not one.is_write for one in returned) or "_unsafe_view" in str(func)
+            self.views += view
+            self.operators += not view
+        return func(*args, **(kwargs or {}))
 
-    def target(into: list[Launch]) -> Target:
-        return Target(card, precision, lambda *launch: into.append(Launch(*launch)))
 
-    I, H, S, Z, B, K = case.I, case.H, case.S, case.Z, case.B, steps
-    layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device="meta", dtype=dtype).layers[0]
-    p = LayerParams._make(getattr(layer, name) for name in LayerParams._fields)
-    products = torch.empty(K, B, 4 * H + 4 * S, device="meta", dtype=dtype)
-    parts = [(F, kind) for F in (H, S) for kind in (dtype, torch.float32)]
-    state = LayerState(*(torch.empty(B, F, device="meta", dtype=kind) for F, kind in parts))
-    over = LayerState(*(q.expand(K, *q.shape).contiguous() for q in state))
-    kept = torch.empty(K, B, H, device="meta", dtype=torch.bool)
-    mask = dense_mask(Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None)
-    with torch.no_grad():
-        forward.steps(target(forwards), products, state, forward.weights(p), mask, over)
-        z, a = products.new_empty(K, B, 12, Z), products.new_empty(K, B, 4 * S)
-        cells = over.c, over.c_hat, over.c, over.c_hat
-        given = backward.Given(products, products, z, a, *cells, over.h, *state, mask)
-        made = backward.room(products, H, S, Z, case.layer_norm)
-        backward.steps(target(backwards), given, backward.weights(p, hidden_weight(p)), made)
-    return [forwards, backwards]
+def training_step(
+    case: Case, dtype: torch.dtype, device: torch.device = META, counting: AbstractContextManager[Any] | None = None
+) -> None:
+    """Run a training step of one layer at a case's sizes, of numbers that are all 0; counting: open meanwhile."""
+    I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
+    layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device=META, dtype=dtype).to_empty(device=device)
+    p = LayerParams._make(getattr(layer.layers[0], name) for name in LayerParams._fields)
+    going = [sum(length > t for length in case.lengths) for t in range(case.T)] if case.lengths else []
+    over = (sum(going),) if going else (case.T, B)
+    x, d_out = (torch.zeros(*over, F, device=device, dtype=dtype) for F in (I, H))
+    s = LayerState(*(torch.zeros(B, F, device=device, dtype=dtype) for F in (H, H, S, S)))
+    kept = torch.ones(*over, H, device=device, dtype=torch.bool)
+    mask = Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
+    with counting or nullcontext(), mock.patch.object(transforms, "seen", lambda tensors: False):
+        out, _ = find("batched_cuda").run_packed(p, x, going, s, mask)
+        torch.autograd.grad(out, p.present(), d_out)
+
+
+def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list[Launch]:
+    """Return what a training step starts on a card, forward first; arithmetic: as in `split.MULTIPLY_ADDS`."""
+    from impls.batched_cuda import launching  # imports Triton, which may be missing
+
+    found = list[Launch]()
+
+    def start(*launch: Any, meets: bool = False) -> None:
+        found.append(Launch(*launch, meets))
+
+    with on(card, arithmetic), mock.patch.object(launching, "start", start):
+        training_step(case, dtype)
+    return found
+
+
+@contextmanager
+def on(card: Any, arithmetic: str) -> Iterator[None]:
+    """Have every device taken for a card, and numbers multiplied in an arithmetic, while this is open."""
+    from impls.batched_cuda import layout
+    from impls.batched_cuda.split import Card
+
+    with (
+        mock.patch.object(Card, "of", lambda device: card),
+        mock.patch.object(layout, "arithmetic", lambda dtype: arithmetic),
+        mock.patch.dict(chunks._LIMITS, dict.fromkeys(("meta", "cpu"), WHOLE)),
+    ):
+        yield
+
+
+class Driver:
+    """What Triton starts kernels by, for a card that is not here: it notes what it is asked for."""
+
+    def __init__(self, capability: int, stream: int = 0) -> None:
+        from triton.backends.compiler import GPUTarget
+
+        self.target, self.stream = GPUTarget("cuda", capability, 32), stream
+        self.loaded: list[str] = []
+        self.started: list[Started] = []
+        self.utils = self
+
+    def get_current_target(self) -> Any:
+        """Return the card's target."""
+        return self.target
+
+    def get_current_device(self) -> int:
+        """Return a number that Triton knows the card by."""
+        return int(self.target.arch)
+
+    def get_current_stream(self, device: int) -> int:
+        """Return the caller's stream."""
+        return self.stream
+
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        """Return what Triton asks of a card when it loads a kernel."""
+        return {"max_shared_mem": 227 << 10}
+
+    def load_binary(self, name: str, *_: Any) -> tuple[int, int, int, int, int]:
+        """Load nothing; return a module, a function, its registers and spills, and its threads."""
+        self.loaded.append(name)
+        return 1, 1, 64, 0, 1024
+
+    def launcher_cls(self, source: Any, metadata: Any) -> Any:
+        """Return what starts a kernel of this metadata."""
+
+        def start(x: int, y: int, z: int, stream: int, *given: Any) -> None:
+            tensors = [q for q in given if isinstance(q, Tensor)]
+            counters = [q for q in tensors if q.dtype == torch.int32]
+            zero = all(not q.count_nonzero() for q in counters if q.device.type != "meta")
+            cooperative = bool(metadata.launch_cooperative_grid)
+            self.started.append(Started(metadata.name, (x, y, z), stream, cooperative, zero))
+
+        return start
+
+
+class Started(NamedTuple):
+    """A launch as a driver sees it."""
+
+    name: str
+    grid: tuple[int, int, int]
+    stream: int
+    cooperative: bool
+    zero: bool  # whether the counters of meetings are
+
+
+@contextmanager
+def stand_in(capability: int, stream: int = 0) -> Iterator[Driver]:
+    """Put a driver in the place of Triton's while this is open."""
+    import triton
+
+    driver = Driver(capability, stream)
+    with mock.patch.object(triton.runtime.driver, "_active", driver):
+        yield driver

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from impls.batched_cuda.graphs import LATE
 from torch import Tensor
 
 from impls import HyperLSTM, triton_driver, why_unavailable
-from impls.batched_cuda.graphs import LATE
 from impls.chunks import bounds, limits
 from impls.definition import LayerParams
 from impls.registry import dtype_name, find, resolve

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-
 from impls.batched_cuda.tiles import H100, Card
+
 from impls.registry import dtype_name
 from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import interpreted
