@@ -11,7 +11,7 @@ import torch
 from impls import why_unavailable
 from impls.registry import IMPLS, Impl
 from suite.checks.module import capability_checks as checks
-from suite.checks.module import ranks
+from suite.checks.module import hooks, ranks
 from suite.checks.module.capability_checks import STEPS, Check
 
 
@@ -80,6 +80,9 @@ CAPABILITIES = (
     Capability("torch.func.vmap over an ensemble", checks.ensemble, _NOT_IN_FUNC),
     Capability("torch.func.jacrev", checks.jacobian, _NOT_IN_FUNC),
     Capability("gradient checkpointing", checks.checkpointing),
+    Capability("torch.nn.utils.prune", partial(hooks.hooked, hooks.PRUNE)),
+    Capability("torch.nn.utils.weight_norm", partial(hooks.hooked, hooks.WEIGHT_NORM)),
+    Capability("torch.nn.utils.spectral_norm", partial(hooks.hooked, hooks.SPECTRAL_NORM)),
     Capability("CUDA graph capture", checks.cuda_graph, devices=("cuda",)),
     Capability("deepcopy and pickle", partial(checks.copied, checks.deepcopied_and_pickled)),
     Capability("torch.load, weights_only", partial(checks.copied, checks.saved_weights_only)),

@@ -63,10 +63,10 @@ def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
 
 def given(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Given:
     """Return draw 0 of a case."""
-    return _drawn(implementation(name)(case, dtype, device), case, dtype, device)
+    return drawn(implementation(name)(case, dtype, device), case, dtype, device)
 
 
-def _drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Given:
+def drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Given:
     """Return a draw of a case, with its parameters in the model."""
     params, x, _, cotangents = draw(case, seed, dtype, device)
     model.load_state_dict(params)
@@ -77,7 +77,7 @@ def _agrees(results: Callable[[Given], Results], model: HyperLSTM, case: Case, d
     """Hold results of every draw, stacked, against the oracle by the tolerance rule."""
     found = []
     for seed in range(DRAWS):
-        one = _drawn(model, case, torch.float32, device, seed)
+        one = drawn(model, case, torch.float32, device, seed)
         torch.manual_seed(seed)  # of masks
         found.append(results(one))
     agree(tree_map(lambda *q: torch.stack(q), *found), case, device, DRAWS)
