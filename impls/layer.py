@@ -86,7 +86,7 @@ class Layer(nn.Module):
         mask: of g, in the shape of out, or None.
         """
         p = self._params()
-        if self._forward_pre_hooks or tuple(self._parameters) != LayerParams._fields:
+        if self._forward_pre_hooks or not self._has_all():
             # A hook or a parametrisation made some of them, which `check` could not see.
             self._check(p._asdict(), None)
         device_type = p.weight_h.device.type
@@ -99,8 +99,13 @@ class Layer(nn.Module):
         return _run(p, x, start, impl, batch_sizes, mask)
 
     def _params(self) -> LayerParams:
-        own = self._parameters  # read directly, which is faster; a parametrised one is not in there
-        return LayerParams._make(own[name] if name in own else getattr(self, name) for name in LayerParams._fields)
+        if self._has_all():
+            return LayerParams._make(self._parameters.values())  # which is faster
+        return LayerParams._make(getattr(self, name) for name in LayerParams._fields)
+
+    def _has_all(self) -> bool:
+        """Return whether each parameter is registered under its own name, and nothing else is."""
+        return tuple(self._parameters) == LayerParams._fields
 
     def extra_repr(self) -> str:
         """Return the sizes that this layer maps between."""
