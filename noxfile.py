@@ -52,6 +52,13 @@ def lowest(session: nox.Session) -> None:
     pytest(session, CHECKS, "--quick")
 
 
+@nox.session
+def export(session: nox.Session) -> None:
+    """Check models exported to ONNX under onnxruntime, which `verify` does not install; arguments go to pytest."""
+    install(session, "export")
+    pytest(session, "suite/checks/module", "-k", "onnx")
+
+
 def pytest(session: nox.Session, *arguments: str) -> None:
     """Run tests in one process a core; those of a file in one, which share what it makes, in the order of the files.
 

@@ -52,10 +52,10 @@ def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Te
     """Run one layer over all steps; the first call with new sizes, or in a new mode, compiles for many seconds.
 
     x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state. Inside a caller's
-    torch.compile or torch.export the step is compiled as part of that. A second derivative, or a transform of
-    torch.func around this, raises NotImplementedError.
+    torch.compile or torch.export the step is compiled as part of that, and torch.jit.trace records it uncompiled. A
+    second derivative, or a transform of torch.func around this, raises NotImplementedError.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return batched.run(p, x, s, mask)
     if transforms.active():
         raise NotImplementedError(

@@ -81,6 +81,7 @@ class HyperLSTM(nn.Module):
         self._widest = max(self.input_size, 12 * self.hidden_size, 4 * (self.hidden_size + self.hyper_size))
         self.layers = nn.ModuleList(
             Layer(
+                f"layers.{l}.",
                 self.hidden_size if l else self.input_size,
                 self.hidden_size,
                 self.hyper_size,
@@ -148,10 +149,10 @@ class HyperLSTM(nn.Module):
         return given.out(y), (h, c, h_hat, c_hat)
 
     def _check_parameters(self) -> None:
-        """Raise ValueError for a parameter that does not fit; those that a parametrisation makes, it checks itself."""
+        """Raise ValueError for a parameter that does not fit, before any layer runs."""
         dtype: torch.dtype | None = None
-        for l, layer in enumerate(self.layers):
-            dtype = cast(Layer, layer).check(f"layers.{l}.", dtype)
+        for layer in self.layers:
+            dtype = cast(Layer, layer).check(dtype)
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: list[str]

@@ -1,6 +1,6 @@
 """One layer as a module: its parameters, their initial values, and the choice of the implementation that runs it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,14 @@ from .registry import constant, resolve
 
 
 class Layer(nn.Module):
-    """One layer: owns its parameters and reads them afresh at every call, so that hooks and parametrisations work."""
+    """One layer: owns its parameters and reads them afresh at every call, so that hooks and parametrisations work.
+
+    prefix: of its parameters' names in the model, for errors.
+    """
 
     def __init__(
         self,
+        prefix: str,
         input_size: int,
         hidden_size: int,
         hyper_size: int,
@@ -26,6 +30,7 @@ class Layer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
+        self.prefix = prefix
         #: The shape of each parameter that this layer has, by name.
         self.shapes = shapes(input_size, hidden_size, hyper_size, n_z, layer_norm=layer_norm)
         self._shapes = list(self.shapes.values())
@@ -49,23 +54,27 @@ class Layer(nn.Module):
             p.z_bias.fill_(1.0)
             p.z_weight[2].normal_(std=0.01)
             p.d_weight[:2].fill_(0.1 / p.d_weight.shape[-1])
-            for name, value in self.named_parameters(recurse=False):
-                if "norm" in name:
+            for name, value in p._asdict().items():
+                if "norm" in name and value is not None:
                     value.fill_(1.0 if name.endswith("weight") else 0.0)
 
-    def check(self, prefix: str, dtype: torch.dtype | None) -> torch.dtype | None:
+    def check(self, dtype: torch.dtype | None) -> torch.dtype | None:
         """Raise ValueError for a parameter with a wrong shape, or on another device or in another dtype than the first.
 
         dtype: that of the layer before, or None. Returns the dtype that the next layer should have. Under autocast
-        dtypes may differ, since it casts all to one.
+        dtypes may differ, since it casts all to one. What hooks and parametrisations make is checked by `forward`.
         """
-        values = [q for q in self._parameters.values() if q is not None]
+        return self._check(self._parameters, dtype)
+
+    def _check(self, given: Mapping[str, Tensor | None], dtype: torch.dtype | None) -> torch.dtype | None:
+        values = [q for q in given.values() if q is not None]
         if not values:
             return dtype
         dtype, device = dtype or values[0].dtype, values[0].device
         if [q.shape for q in values] != self._shapes or any(q.dtype != dtype or q.device != device for q in values):
+            own = {name: q for name, q in given.items() if name in LayerParams._fields}
             one_dtype = None if _autocasts(device.type) else dtype
-            checks.parameters(self._parameters, self.shapes, prefix, one_dtype, device)
+            checks.parameters(own, self.shapes, self.prefix, one_dtype, device)
         return dtype
 
     def forward(
@@ -77,6 +86,9 @@ class Layer(nn.Module):
         mask: of g, in the shape of out, or None.
         """
         p = self._params()
+        if self._forward_pre_hooks or not self._has_all():
+            # A hook or a parametrisation made some of them, which `check` could not see.
+            self._check(p._asdict(), None)
         device_type = p.weight_h.device.type
         if _autocasts(device_type):
             dtype = torch.get_autocast_dtype(device_type)
@@ -87,8 +99,13 @@ class Layer(nn.Module):
         return _run(p, x, start, impl, batch_sizes, mask)
 
     def _params(self) -> LayerParams:
-        own = self._parameters  # read directly, which is faster; a parametrised one is not in there
-        return LayerParams._make(own[name] if name in own else getattr(self, name) for name in LayerParams._fields)
+        if self._has_all():
+            return LayerParams._make(self._parameters.values())  # which is faster
+        return LayerParams._make(getattr(self, name) for name in LayerParams._fields)
+
+    def _has_all(self) -> bool:
+        """Return whether each parameter is registered under its own name, and nothing else is."""
+        return tuple(self._parameters) == LayerParams._fields
 
     def extra_repr(self) -> str:
         """Return the sizes that this layer maps between."""

@@ -40,6 +40,17 @@ def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     return reason
 
 
+@constant
+def _exports_onnx() -> bool:
+    return torch.onnx.is_in_onnx_export()
+
+
+def _recorded() -> bool:
+    """Return whether torch.onnx.export or torch.jit.trace records the call; neither can take an operator from here."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return tracing or (torch.compiler.is_exporting() and _exports_onnx())
+
+
 @dataclass(frozen=True)
 class Impl:
     """One implementation: the module `impls/<name>.py` or package `impls/<name>/`, and what it can do.
@@ -77,6 +88,11 @@ class Impl:
         """The layer function for packed sequences."""
         own: RunPacked = sys.modules[_imported(self.name)].run_packed if self.packed else by_segments(self.run)
         return own
+
+    @property
+    def plain(self) -> bool:
+        """True if it calls torch's own operators one by one."""
+        return not (self.hand_written or self.compiles_each_size)
 
     def interpreted(self, device: torch.device) -> bool:
         """Return whether a run on the device would go through Triton's interpreter."""
@@ -169,13 +185,28 @@ def why_unavailable(name: str, device: torch.device | str, dtype: torch.dtype = 
     return find(name).why_unavailable(torch.device(device), dtype)
 
 
+def _recordable(name: str, rows: list[Impl]) -> list[Impl]:
+    if name == "auto":
+        return [impl for impl in rows if impl.plain]
+    if rows[0].hand_written:
+        able = ", ".join(impl.name for impl in IMPLS if not impl.hand_written)
+        raise RuntimeError(
+            f"impl={name!r} is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be "
+            f"recorded: {able}, and 'auto', which then takes one of them."
+        )
+    return rows
+
+
 def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
     """Return the row to run: that of the name; for "auto" the last that runs natively here and is not experimental.
 
-    RuntimeError gives the reason when it, or for "auto" each of them, is unavailable, and lists what is made for such
-    parameters.
+    While torch.onnx.export or torch.jit.trace records, "auto" is the last that calls torch's own operators one by one.
+    RuntimeError gives the reason when the row, or for "auto" each of them, is unavailable or cannot be recorded, and
+    lists what is made for such parameters or can be recorded.
     """
     rows = [find(name)] if name != "auto" else [i for i in IMPLS[::-1] if not (i.experimental or i.interpreted(device))]
+    if _recorded():
+        rows = _recordable(name, rows)
     reasons = []
     for impl in rows:
         reason = impl.why_unavailable(device, dtype)

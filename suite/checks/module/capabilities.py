@@ -1,9 +1,10 @@
 """What people do with a torch module beyond calling it, as a table: each capability is a check that runs."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from impls import why_unavailable
 from impls.registry import IMPLS, Impl
 from suite.checks.module import capability_checks as checks
-from suite.checks.module import ranks
+from suite.checks.module import hooks, ranks, recorded
 from suite.checks.module.capability_checks import STEPS, Check
 
 
@@ -20,6 +21,7 @@ class Capability:
     """One line of the matrix.
 
     refusals: by implementation, what its own error, or the measurement, says where the answer is a visible "no".
+    packages: what the check takes that a verification does not install; without them it is not run.
     devices: where the question makes sense; elsewhere the check is not run.
     ranks: the check runs in each of two processes, see `suite/checks/module/ranks.py`.
     """
@@ -27,6 +29,7 @@ class Capability:
     name: str
     check: Check
     refusals: Mapping[str, str] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu", "cuda")
     ranks: bool = False
 
@@ -38,11 +41,19 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
+def not_installed(packages: Sequence[str]) -> str | None:
+    """Return None if the packages are installed, else which are not, in a sentence."""
+    missing = [package for package in packages if find_spec(package) is None]
+    return f"Not installed: {', '.join(missing)}; `nox -s export` has them." if missing else None
+
+
 def outcome(capability: Capability, name: str, device: torch.device) -> Outcome:
     """Run one check; a refusal counts as "no" only if it is the very one that the table expects."""
     if device.type not in capability.devices:
         return Outcome("not run", f"No {' or '.join(capability.devices).upper()} device here.")
     if (reason := why_unavailable(name, device)) is not None:
+        return Outcome("not run", reason)
+    if (reason := not_installed(capability.packages)) is not None:
         return Outcome("not run", reason)
     expected = capability.refusals.get(name)
     try:
@@ -66,6 +77,9 @@ _NO_SECOND = _refusals(lambda impl: impl.twice_differentiable, "no second deriva
 _HALF = ", ".join(impl.name for impl in IMPLS if torch.float16 in impl.dtypes and "cpu" in impl.devices)
 _NOT_IN_HALF = _refusals(lambda impl: torch.float16 in impl.dtypes, rf"computes in .*, not in float16\. .*: {_HALF}")
 _NOT_IN_FUNC = {"compiled": "does not run inside a transform of torch.func; put torch.compile around .* or use naive"}
+_NOT_RECORDED = _refusals(
+    lambda impl: not impl.hand_written, "cannot record; these can be recorded: {able}, and 'auto'"
+)
 _HOLDS = _refusals(lambda impl: impl.hand_written, r"The peak holds \d+\.\d times the output")
 
 CAPABILITIES = (
@@ -76,10 +90,15 @@ CAPABILITIES = (
     Capability("second derivative", checks.second_derivative, _NO_SECOND),
     Capability("torch.compile, fullgraph", checks.compile_fullgraph),
     Capability("torch.export and a reload, any batch", checks.export),
+    Capability("torch.onnx.export, any batch", recorded.onnx, _NOT_RECORDED, packages=recorded.PACKAGES),
+    Capability("torch.jit.trace and a reload, any batch", recorded.traced, _NOT_RECORDED),
     Capability("torch.func.functional_call, grad", checks.functional, _NOT_IN_FUNC),
     Capability("torch.func.vmap over an ensemble", checks.ensemble, _NOT_IN_FUNC),
     Capability("torch.func.jacrev", checks.jacobian, _NOT_IN_FUNC),
     Capability("gradient checkpointing", checks.checkpointing),
+    Capability("torch.nn.utils.prune", partial(hooks.hooked, hooks.PRUNE)),
+    Capability("torch.nn.utils.weight_norm", partial(hooks.hooked, hooks.WEIGHT_NORM)),
+    Capability("torch.nn.utils.spectral_norm", partial(hooks.hooked, hooks.SPECTRAL_NORM)),
     Capability("CUDA graph capture", checks.cuda_graph, devices=("cuda",)),
     Capability("deepcopy and pickle", partial(checks.copied, checks.deepcopied_and_pickled)),
     Capability("torch.load, weights_only", partial(checks.copied, checks.saved_weights_only)),

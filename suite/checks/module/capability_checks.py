@@ -63,21 +63,21 @@ def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
 
 def given(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Given:
     """Return draw 0 of a case."""
-    return _drawn(implementation(name)(case, dtype, device), case, dtype, device)
+    return drawn(implementation(name)(case, dtype, device), case, dtype, device)
 
 
-def _drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Given:
+def drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Given:
     """Return a draw of a case, with its parameters in the model."""
     params, x, _, cotangents = draw(case, seed, dtype, device)
     model.load_state_dict(params)
     return Given(model, x, cotangents)
 
 
-def _agrees(results: Callable[[Given], Results], model: HyperLSTM, case: Case, device: torch.device) -> None:
+def each_agrees(results: Callable[[Given], Results], model: HyperLSTM, case: Case, device: torch.device) -> None:
     """Hold results of every draw, stacked, against the oracle by the tolerance rule."""
     found = []
     for seed in range(DRAWS):
-        one = _drawn(model, case, torch.float32, device, seed)
+        one = drawn(model, case, torch.float32, device, seed)
         torch.manual_seed(seed)  # of masks
         found.append(results(one))
     agree(tree_map(lambda *q: torch.stack(q), *found), case, device, DRAWS)
@@ -118,7 +118,7 @@ def compile_fullgraph(name: str, device: torch.device) -> None:
     """Check forward and backward, masks and all, in one graph without a break; aot_eager traces as inductor does."""
     traced = given(name, device, DROPPED)
     traced.model.compile(backend="aot_eager", fullgraph=True)
-    _agrees(Given.results, traced.model, DROPPED, device)
+    each_agrees(Given.results, traced.model, DROPPED, device)
 
 
 def export(name: str, device: torch.device) -> None:
@@ -139,7 +139,7 @@ def export(name: str, device: torch.device) -> None:
         return {key: value[:, B:].flip(1) if second else value[:, :B] for key, value in whole.items()}
 
     for second in (False, True):
-        _agrees(partial(results, second=second), model, KEPT, device)
+        each_agrees(partial(results, second=second), model, KEPT, device)
 
 
 def functional(name: str, device: torch.device) -> None:
@@ -154,7 +154,7 @@ def functional(name: str, device: torch.device) -> None:
         same(model.state_dict(), untouched)
         return found
 
-    _agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
+    each_agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
 
 
 def ensemble(name: str, device: torch.device) -> None:
@@ -188,7 +188,7 @@ def jacobian(name: str, device: torch.device) -> None:
         parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(one.cotangents, jacrev(call)(one.x), strict=True)]
         return {"grad x": torch.stack(parts).sum(0)}
 
-    _agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
+    each_agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
 
 
 def right(case: Case, name: str, device: torch.device) -> None:

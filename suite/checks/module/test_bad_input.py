@@ -151,6 +151,19 @@ def load(name: str, message: str, changes: Mapping[str, Any], *, strict: bool = 
     )
 
 
+def under_hook(name: str, swapped: Mapping[str, Tensor], made: Tensor | None, message: str) -> Bad:
+    """Return the row of a call of a pruned model with other parameters, or with what another hook makes of one."""
+
+    def call(good: Good) -> object:
+        model = HyperLSTM(I, H, S, Z, L)
+        nn.utils.prune.identity(model.layers[0], "weight_h")
+        if made is not None:
+            model.layers[0].register_forward_pre_hook(lambda layer, _: setattr(layer, "weight_h", made))
+        return functional_call(model, dict(swapped), (good.x,))
+
+    return Bad(f"hook-{name}", call, ValueError, f"^layers{message}")
+
+
 class RunsCode:
     """What unpickles to a call."""
 
@@ -305,6 +318,14 @@ PARAMETERS = (
     swap_parameter("broadcast", torch.zeros(4, 1), r"\[4, 1\] in float32 on cpu"),
     swap_parameter("float64", torch.zeros(4, H, dtype=torch.float64), r"\[4, 6\] in float64 on cpu"),
     swap_parameter("meta", torch.zeros(4, H, device="meta"), r"\[4, 6\] in float32 on meta"),
+    under_hook(
+        "other-layer", {"layers.1.bias": torch.zeros(H)}, None, r"\.1\.bias: expected \[4, 6\] .*, got \[6\] in float32"
+    ),
+    under_hook(
+        "shape", {}, torch.zeros(4, H, 1), r"\.0\.weight_h: expected \[4, 6, 6\] in float32 on cpu, got \[4, 6, 1\]"
+    ),
+    under_hook("float64", {}, torch.zeros(4, H, H).double(), r"\.0\.weight_h: expected .*, got \[4, 6, 6\] in float64"),
+    under_hook("meta", {}, torch.zeros(4, H, H, device="meta"), r"\.0\.weight_h: expected .* in float32 on meta"),
     Bad(
         "impl-unknown", lambda good: setattr(good.model, "impl", "fast"), ValueError,
         "^impl: expected 'auto' or one of naive, .*; got 'fast'",

@@ -9,7 +9,7 @@ import torch.distributed.fsdp
 from torch import distributed as dist
 
 from impls import names
-from suite.checks.module import capability_checks, ranks
+from suite.checks.module import capability_checks, hooks, ranks
 from suite.checks.module.capabilities import CAPABILITIES, Capability, Outcome, outcome
 from suite.checks.module.capability_checks import Check
 from suite.conftest import Keep
@@ -111,6 +111,15 @@ def test_a_wrong_number_is_a_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capability_checks.Given, "results", wrong)
     found = [outcome(one, "batched", CPU).word for one in CAPABILITIES if one.name.startswith(("auto", "gradient"))]
     assert found == ["FAIL"] * 3
+
+
+@pytest.mark.parametrize(
+    "hook", [hooks.PRUNE, hooks.WEIGHT_NORM, hooks.SPECTRAL_NORM], ids=["prune", "weight", "spectral"]
+)
+def test_a_wrong_value_under_a_hook_is_found(hook: hooks.Hook) -> None:
+    wrong = hook._replace(value=lambda parts: 1.001 * hook.value(parts))
+    with pytest.raises(AssertionError, match="relative error"):
+        hooks.hooked(wrong, "batched", CPU)
 
 
 def test_cells_share_numbered_reasons() -> None:

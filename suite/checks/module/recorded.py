@@ -1,0 +1,57 @@
+"""Checks of models that were recorded to run without this package: by `torch.onnx.export` and by `torch.jit.trace`."""
+
+import copy
+import io
+import warnings
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM
+from suite.checks.module.capability_checks import KEPT, TRACED, Given, each_agrees, given, outputs
+from suite.shared.compare import DRAWS, OUTPUTS, Results, draw, hold, implementation
+
+#: What exporting to ONNX and running the result take; the dependency group `export` has them.
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def onnx(name: str, device: torch.device) -> None:
+    """Check under onnxruntime a model exported for any batch, on a batch of another size: nothing is dropped."""
+    import onnxruntime
+
+    model, x, _ = given(name, device, KEPT)
+    try:
+        program = torch.onnx.export(
+            model, (x,), dynamo=True, verbose=False, dynamic_shapes=({1: torch.export.Dim("batch", min=2)},)
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise (error.__cause__ or error) from None  # torch wraps what an implementation says in advice of its own
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    batch = torch.cat([draw(KEPT, seed, torch.float32, torch.device("cpu")).x for seed in range(DRAWS)], dim=1)
+    found = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    oracle, yardstick = (_naive(model, batch, dtype) for dtype in (torch.float64, torch.float32))
+    hold(dict(zip(OUTPUTS, map(torch.from_numpy, found), strict=True)), oracle, yardstick)
+
+
+def _naive(model: HyperLSTM, x: Tensor, dtype: torch.dtype) -> Results:
+    """Return what naive makes of x on the CPU in dtype, with the model's parameters."""
+    naive = copy.deepcopy(model).to(x.device, dtype)
+    naive.impl = "naive"
+    with torch.no_grad():
+        return outputs(*naive(x.to(dtype)))
+
+
+def traced(name: str, device: torch.device) -> None:
+    """Check output and gradients of a model that was traced with another batch size, saved and loaded."""
+
+    def results(one: Given) -> Results:
+        file = io.BytesIO()
+        with warnings.catch_warnings(action="ignore"):  # torch lists the sizes that a trace takes for constant
+            torch.jit.save(torch.jit.trace(one.model, (torch.cat([one.x, one.x], dim=1),)), file)
+            file.seek(0)
+            loaded = torch.jit.load(file)
+        return one._replace(model=cast(HyperLSTM, loaded)).results()
+
+    each_agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)

@@ -1,0 +1,73 @@
+"""While a model is recorded, "auto" takes torch's own operators, and what cannot be recorded says so."""
+
+import warnings
+
+import pytest
+import torch
+
+from impls import HyperLSTM, names, why_unavailable
+from impls.registry import IMPLS
+from suite.checks.module import recorded
+from suite.checks.module.capabilities import not_installed
+from suite.checks.module.capability_checks import KEPT, given
+
+HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
+
+
+@pytest.fixture
+def exporting_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have torch say that it exports to ONNX, for which it calls torch.export, as it does without onnx installed."""
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+
+
+def operators(name: str, device: torch.device, *, strict: bool) -> set[str]:
+    """Return the namespaces of the operators in an exported model."""
+    model, x, _ = given(name, device, KEPT)
+    graph = torch.export.export(model, (x,), strict=strict).graph
+    found = {node.target for node in graph.nodes if node.op == "call_function"}
+    return {target.namespace for target in found if isinstance(target, torch._ops.OpOverload)}
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["traced", "strict"])
+@pytest.mark.usefixtures("exporting_onnx")
+def test_auto_takes_torchs_own_operators_for_onnx(strict: bool, device: torch.device) -> None:
+    assert operators("auto", device, strict=strict) == {"aten"}
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["traced", "strict"])
+def test_other_exports_keep_the_operator_that_auto_takes(strict: bool, device: torch.device) -> None:
+    (last, *_) = [name for name in reversed(names()) if why_unavailable(name, device) is None]
+    assert operators("auto", device, strict=strict) == operators(last, device, strict=strict)
+    if last in HAND_WRITTEN:
+        assert operators("auto", device, strict=strict) == {"aten", "impls"}
+
+
+@pytest.mark.parametrize("name", HAND_WRITTEN)
+@pytest.mark.usefixtures("exporting_onnx")
+def test_what_cannot_be_recorded_names_what_can(name: str, device: torch.device) -> None:
+    able = ", ".join(impl.name for impl in IMPLS if not impl.hand_written)
+    with pytest.raises(
+        RuntimeError, match=f"^impl='{name}' is an operator .*; these can be recorded: {able}, and 'auto'"
+    ):
+        operators(name, device, strict=False)
+
+
+def test_a_model_is_as_before_once_it_was_traced(device: torch.device) -> None:
+    model = HyperLSTM(5, 16, 8, 4, 2, device=device)
+    before = repr(model)
+    x = torch.randn(3, 3, 5, device=device)
+    expected = model(x)[0]
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.trace(model, (x,))
+    assert repr(model) == before
+    assert torch.equal(model(x)[0], expected)
+
+
+def test_auto_is_traced(device: torch.device) -> None:
+    recorded.traced("auto", device)
+
+
+def test_auto_is_exported_to_onnx(device: torch.device) -> None:
+    if (reason := not_installed(recorded.PACKAGES)) is not None:
+        pytest.skip(reason)
+    recorded.onnx("auto", device)
