@@ -197,6 +197,20 @@ def cells(
 
 
 @triton.jit
+def plain_cells(
+    y, c_run, kept, scale, h_run, h_to, c_to, rows, live, at, tile0, tiles, B,
+    H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
+):  # fmt: skip
+    """Do `cells` without layer norm for the tiles whose gates this program has just written."""
+    tl.debug_barrier()
+    for tile in range(tile0, tiles):
+        cells(
+            y, c_run, kept, scale, h_run, h_to, c_to, None, None, None, rows, live, at, tile * UNITS, B,
+            H, HN, False, UNITS,
+        )  # fmt: skip
+
+
+@triton.jit
 def outputs(
     y, c_run, h_run, h_to, parts, weight, bias, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
@@ -282,12 +296,9 @@ def forward_steps(
                     tile * UNITS, B, H, HN, S, Z, NORM, UNITS, GATES, ZS, PRECISION,
                 )  # fmt: skip
             if not NORM:
-                tl.debug_barrier()
-                for tile in range(tile0, tiles):
-                    cells(
-                        y, c, kept, scale, h, h_to, c_to, parts, None, None, some, going, token + some, tile * UNITS, B,
-                        H, HN, NORM, UNITS,
-                    )  # fmt: skip
+                plain_cells(
+                    y, c, kept, scale, h, h_to, c_to, some, going, token + some, tile0, tiles, B, H, HN, UNITS
+                )  # fmt: skip
         if NORM:
             turn += 1
             meet(counters + group, members, turn, ALONE)

@@ -93,16 +93,16 @@ def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
     with labelled(job, case, name):
         figures = timed(bench, name, benchmark)
         bench.baseline.zero_grad(set_to_none=True)
-        figures |= dict(
-            status="ok",
-            peak_bytes=work.peak(step, model, x),
-            kept_bytes=measure.kept_bytes(lambda: model(x), device) if training else None,
-            parameters=sum(p.numel() for p in model.parameters()),
-            multiply_adds=subject.multiply_adds(case) * (3 if training else 1),
-            work=subject.multiply_adds(case) / LSTM.multiply_adds(case),
-            least_bytes=subject.least_numbers(case, training) * x.data.element_size(),
-            calls_per_step=calls_per_step(bench, step),
-        )
+        figures |= {
+            "status": "ok",
+            "peak_bytes": work.peak(step, model, x),
+            "kept_bytes": measure.kept_bytes(lambda: model(x), device) if training else None,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "multiply_adds": subject.multiply_adds(case) * (3 if training else 1),
+            "work": subject.multiply_adds(case) / LSTM.multiply_adds(case),
+            "least_bytes": subject.least_numbers(case, training) * x.data.element_size(),
+            "calls_per_step": calls_per_step(bench, step),
+        }
         leave(job.path, job.columns(case, name) | figures)
         bench.since = time.monotonic()
 

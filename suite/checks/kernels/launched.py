@@ -65,7 +65,7 @@ def training_step(
     s = LayerState(*(torch.zeros(B, F, device=device, dtype=dtype) for F in (H, H, S, S)))
     kept = torch.ones(*over, H, device=device, dtype=torch.bool)
     mask = Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
-    with counting or nullcontext(), mock.patch.object(transforms, "seen", lambda tensors: False):
+    with counting or nullcontext(), mock.patch.object(transforms, "seen", return_value=False):
         out, _ = find("batched_cuda").run_packed(p, x, going, s, mask)
         torch.autograd.grad(out, p.present(), d_out)
 
@@ -91,8 +91,8 @@ def on(card: Any, arithmetic: str) -> Iterator[None]:
     from impls.batched_cuda.split import Card
 
     with (
-        mock.patch.object(Card, "of", lambda device: card),
-        mock.patch.object(layout, "arithmetic", lambda dtype: arithmetic),
+        mock.patch.object(Card, "of", return_value=card),
+        mock.patch.object(layout, "arithmetic", return_value=arithmetic),
         mock.patch.dict(chunks._LIMITS, dict.fromkeys(("meta", "cpu"), WHOLE)),
     ):
         yield

@@ -30,18 +30,16 @@ from suite.checks.kernels.traced import Accesses, Trace, between_programs, tenso
 LIMIT = 120.0
 
 
-class Hang(RuntimeError):
+class HangError(RuntimeError):
     """Programs that wait for one another for longer than a limit."""
 
 
 @contextmanager
-def together(
-    members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT
-) -> Iterator[Trace]:
+def together(members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT) -> Iterator[Trace]:
     """Run every launch that meets with so many members a group, each a process, and trace it, while this is open.
 
-    rows: of a group. package: that of `batched_cuda`, if it is not the project's own. Hang if a launch does not end
-    within the limit, in seconds; RuntimeError with the traceback of the first program that fails.
+    rows: of a group. package: that of `batched_cuda`, if it is not the project's own. HangError if a launch takes longer
+    than the limit, in seconds; RuntimeError with the traceback of the first program that fails.
     """
     launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")
     trace = Trace()
@@ -126,7 +124,5 @@ def _wait(name: str, running: dict[int, Path], limit: float) -> None:
                 if status:
                     raise RuntimeError(f"{name}: a program failed:\n{said.read_text() if said.exists() else status}")
         if time.monotonic() > end:
-            raise Hang(f"{name}: {len(running)} of {count} programs still wait after {limit:.0f} s")
+            raise HangError(f"{name}: {len(running)} of {count} programs still wait after {limit:.0f} s")
         time.sleep(0.01)
-
-

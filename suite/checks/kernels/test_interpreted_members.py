@@ -10,7 +10,7 @@ import torch
 from impls.registry import dtype_name
 from suite.checks.faults.edits import Edited, edits
 from suite.checks.kernels.interpreted import NAME
-from suite.checks.kernels.members import Hang, together
+from suite.checks.kernels.members import HangError, together
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY_TILES, Case
 from suite.shared.compare import compare, implementation
 
@@ -55,7 +55,7 @@ def test_a_wrong_meeting_is_found(fault: str) -> None:
     edited = Edited(fault, "meeting", edits(f"{NAME}/{file}", right, new), NAME)
     with edited.planted() as build, together(2, package=edited.package, limit=SOON) as trace:
         if found == "hang":
-            with pytest.raises(Hang, match="forward_steps: 2 of 2 programs still wait after 10 s"):
+            with pytest.raises(HangError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
         elif found == "error":
             with pytest.raises(ValueError, match="expected counters of meetings at 0, got 1"):

@@ -223,7 +223,6 @@ def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractCo
     return mock.patch.object(owner, method, noted)
 
 
-
 @contextmanager
 def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda meeting: False) -> Iterator[Launch]:
     """Note what programs touch while this is open.
