@@ -1,5 +1,6 @@
 """The commands of the project: `nox -s` with a name, or several. `nox --list` says what each does."""
 
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -127,6 +128,40 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
     sources = [str(file) for file in sorted(Path().glob("[is]*/**/*.*")) if file.suffix in (".h", ".cpp")]
     session.run("clang-format", "--dry-run", "--Werror", *sources)
+
+
+#: What batched_cpu is compiled for without being run there.
+TARGETS = ("aarch64-linux-gnu", "aarch64-macos", "x86_64-linux-gnu")
+#: The oldest clang that batched_cpu is to build with.
+CLANG = "clang++-14"
+BUILDS = "import sys, impls; sys.exit(impls.why_unavailable('batched_cpu', 'cpu'))"
+#: Where the headers of torch and Python are, a folder a line.
+INCLUDED = r"""
+import sysconfig
+from torch.utils.cpp_extension import include_paths
+print(*include_paths(), sysconfig.get_path("include"), sep="\n")
+"""
+
+
+@nox.session
+def platforms(session: nox.Session) -> None:
+    """Compile batched_cpu for other platforms, against libc++, and check it as built with clang 14."""
+    install(session, "verify")
+    session.install("ziglang")
+    printed = session.run("python", "-c", INCLUDED, silent=True, stderr=subprocess.DEVNULL)
+    folders = [part for folder in str(printed).splitlines() for part in ("-isystem", folder)]
+    scratch = Path(session.create_tmp())
+    common = ("-std=c++20", "-O0", "-c", "-DTORCH_EXTENSION_NAME=x", "-DHYPERLSTM_EPS=1e-5", *folders)
+    for target in TARGETS:
+        zig = ("python", "-m", "ziglang", "c++", "-target", target)
+        session.run(*zig, *common, "impls/batched_cpu/sweeps.cpp", "-o", str(scratch / f"{target}.o"))
+    if shutil.which(CLANG) is None:
+        session.skip(f"compiled for {', '.join(TARGETS)}; not run with {CLANG}, which is not on the path")
+    env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
+    session.run("python", "-c", BUILDS, env=env)  # without a build every case would be skipped
+    files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
+    chosen = "test_split or (test_equality and batched_cpu)"
+    session.run("python", "-m", "pytest", *files, "-k", chosen, "--results", str(scratch / "results"), env=env)
 
 
 #: What loads under a sanitizer leaves the compiler, which would fail under it, alone.

@@ -29,8 +29,6 @@ struct Deltas {
 
 template <class T, class A = Acc<T>>
 class SequenceBackward {
-  using ChunkProducts = std::conditional_t<std::is_same_v<T, A>, OwnProducts<A>, TorchProducts>;
-
  public:
   // wanted: which of params want a gradient. carried [B, *]: on entry the gradients of each row's last state, on return
   // those of its start. d_x [N, I] is written, if given.
@@ -52,7 +50,7 @@ class SequenceBackward {
     const int64_t H = size_.H, S = size_.S;
     int64_t most = 0;
     for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, begin(bounds[i]) - begin(bounds[i - 1]));
-    for (int i = 0; i < std::min<int>(ChunkProducts::kChunks, bounds.size() - 1); ++i) {
+    for (int i = 0; i < std::min<int>(ChunkProducts<T>::kChunks, bounds.size() - 1); ++i) {
       deltas_[i] = {array(most, 4 * H + 4 * S), array(most, 4 * H), array(most, 12 * size_.Z)};
     }
     if (!past_.residuals) {
@@ -60,9 +58,9 @@ class SequenceBackward {
       forward_packing_.emplace(params_, false, false, few(size_, B_));
     }
     packing_.emplace(params_, true, !has_v_, few(size_, B_));
-    ChunkProducts products(params_, needed(), d_x_.has_value());
+    ChunkProducts<T> products(params_, needed(), d_x_.has_value());
     for (size_t i = bounds.size() - 1; i > 0; --i) {
-      chunk(part(bounds[i - 1], bounds[i]), deltas_[(i - 1) % ChunkProducts::kChunks], products);
+      chunk(part(bounds[i - 1], bounds[i]), deltas_[(i - 1) % ChunkProducts<T>::kChunks], products);
     }
     products.finish();
     sums_.add_to(totals_);
@@ -131,7 +129,7 @@ class SequenceBackward {
     return {begin, end, first_token, N, std::move(values), before(1, begin, end), before(3, begin, end)};
   }
 
-  void chunk(const Part& part, const Deltas& d, ChunkProducts& products) {
+  void chunk(const Part& part, const Deltas& d, ChunkProducts<T>& products) {
     const auto& [begin, end, first_token, N, values, c, c_hat] = part;
     const auto steps = [first = first_token, n = N](const at::Tensor& x) { return x.slice(0, first, first + n); };
     if (past_.residuals) residuals_ = steps(*past_.residuals);
@@ -212,7 +210,7 @@ class SequenceBackward {
   const bool has_v_;
   std::optional<Packing<T>> packing_, forward_packing_;
   SequenceSums<A> sums_;
-  std::array<Deltas, ChunkProducts::kChunks> deltas_;
+  std::array<Deltas, ChunkProducts<T>::kChunks> deltas_;
   at::Tensor residuals_;  // of one chunk
   Totals totals_;
 };

@@ -83,4 +83,8 @@ class TorchProducts {
   const Tensors& params_;
 };
 
+// Those of a sequence in T.
+template <class T>
+using ChunkProducts = std::conditional_t<std::is_same_v<T, Acc<T>>, OwnProducts<T>, TorchProducts>;
+
 }  // namespace hyperlstm

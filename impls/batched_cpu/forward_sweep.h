@@ -171,7 +171,7 @@ class ForwardSweep {
     // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
     void hyper(const A* h, const A* h_hat, const States<T>& before, const States<T>& after) {
       constexpr int64_t V = kLanes<A>;
-      const auto [H, S, Z, I] = size_;
+      const int64_t H = size_.H, S = size_.S;  // clang below 16 cannot capture structured bindings
       for_tiles(of_S_, rows_, [&](int64_t p, int64_t first, int64_t n) {
         const int64_t unit = p * V, m = std::min(V, S - unit);
         inputs_.start(p, first, n, tile_);

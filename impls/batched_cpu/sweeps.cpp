@@ -179,14 +179,11 @@ std::pair<Totals, Tensors> backward(
 // total [F, G] += d^T values, d [N, F] and values [N, G].
 void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor& values) {
   DISPATCH(d.scalar_type(), "add_product", [&] {
-    if constexpr (std::is_same_v<scalar_t, Acc<scalar_t>>) {
-      OwnProducts<scalar_t> products({}, {true}, false);
-      run_jobs(products.during({values}), kLeastToPack);
-      products.sum({{d, {{total, 0}}}}, {values}, false);
-      products.finish();
-    } else {
-      TorchProducts({}, {}, false).sum({{d, {{total, 0}}}}, {values}, false);
-    }
+    const Tensors no_params;
+    ChunkProducts<scalar_t> products(no_params, {true}, false);
+    run_jobs(products.during({values}), kLeastToPack);
+    products.sum({{d, {{total, 0}}}}, {values}, false);
+    products.finish();
   });
 }
 
