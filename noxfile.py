@@ -1,5 +1,6 @@
 """The commands of the project: `nox -s` with a name, or several. `nox --list` says what each does."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def kernels(session: nox.Session, triton: str) -> None:
     if triton == "of-torch-cuda":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
         extent = ("--results", session.create_tmp())  # the results are of the newest
-    traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[traced]"
+    traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[trace]"
     pytest(session, "suite/checks/kernels/test_kernels.py", traced, *extent)
 
 
@@ -155,8 +156,9 @@ def platforms(session: nox.Session) -> None:
     for target in TARGETS:
         zig = ("python", "-m", "ziglang", "c++", "-target", target)
         session.run(*zig, *common, "impls/batched_cpu/sweeps.cpp", "-o", str(scratch / f"{target}.o"))
-    if shutil.which(CLANG) is None:
-        session.skip(f"compiled for {', '.join(TARGETS)}; not run with {CLANG}, which is not on the path")
+    links = (CLANG, "-fopenmp", "-x", "c++", "-", "-o", os.devnull)
+    if shutil.which(CLANG) is None or subprocess.run(links, input=b"int main() {}", check=False).returncode:
+        session.skip(f"compiled for {', '.join(TARGETS)}; not run with {CLANG}, which is not here or has no OpenMP")
     env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
     session.run("python", "-c", BUILDS, env=env)  # without a build every case would be skipped
     files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]

@@ -51,7 +51,7 @@ def backward(
     parts = dc.new_zeros(4, B, d.H + d.S)
     parts[0, :, : d.H], parts[0, :, d.H :] = dh, dh_hat
     between, totals = Carried(parts, dc.clone(), dc_hat.clone()), dict[str, Tensor]()
-    cut = bounds(limits(past.x.device).backward, _NUMBERS, own, T, B, batch_sizes=past.batch_sizes)
+    cut = bounds(limits(past.x.device).backward, _NUMBERS, p, T, B, batch_sizes=past.batch_sizes)
     for part in reversed(stretches(cut, past.batch_sizes)):
         if not past.x.numel():
             break

@@ -469,7 +469,7 @@ def backward_steps(
     steps, turn = K, 0
     if lengths is not None:
         steps = tl.load(lengths + start).to(tl.int32)
-    for back in tl.range(0, steps, num_stages=1):
+    for back in tl.range(0, steps, num_stages=1, disable_licm=True):
         t = steps - 1 - back
         token, alive = step_rows(firsts, t, B)
         earlier, _ = step_rows(firsts, t - only(t > 0, 1), B)

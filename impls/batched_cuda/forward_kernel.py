@@ -263,7 +263,7 @@ def forward_steps(
     steps, turn = T, 0
     if lengths is not None:
         steps = tl.load(lengths + start).to(tl.int32)
-    for t in tl.range(0, steps, num_stages=1):
+    for t in tl.range(0, steps, num_stages=1, disable_licm=True):
         token, alive = step_rows(firsts, t, B)
         rows = start + tl.arange(0, ROWS)
         live = rows < alive

@@ -28,10 +28,9 @@ def start(
 
     RuntimeError if the card does not take so many at a time.
     """
-    options = {**_OPTIONS, "launch_cooperative_grid": True} if meets else _OPTIONS
     with _patience(kernel.__name__):
         try:
-            kernel[(programs,)](*given, **constants, **options)
+            kernel[(programs,)](*given, **constants, **options(meets))
         except RuntimeError as error:
             if not meets or "cooperative" not in str(error).lower():
                 raise
@@ -39,6 +38,11 @@ def start(
                 f"batched_cuda: expected {programs} programs of {kernel.__name__} to run at a time, "
                 f"but the card, or what shares it, does not take them; impl='deferred' needs none: {error}"
             ) from error
+
+
+def options(meets: bool) -> dict[str, bool]:
+    """Return what kernels are compiled and started with."""
+    return {**_OPTIONS, "launch_cooperative_grid": True} if meets else _OPTIONS
 
 
 @contextmanager

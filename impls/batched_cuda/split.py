@@ -20,8 +20,9 @@ MULTIPLY_ADDS = {"float32": 128, "tf32": 512, "bfloat16": 1024, "float16": 1024}
 MEETING, TURN, ROUND_TRIP = 1.2, 0.13, 0.5
 #: Rows of a tile between the products, as in `phases.py`, which imports Triton.
 TILE = 16
-#: The numbers that a thread may hold of a sum, and the threads of a warp.
-HELD, WARP = 64, 32
+#: What a thread has registers for, in bytes of the dtype, backward, where it holds twice as many arrays as forward:
+#: numbers of a tile of the products, and of the gates of a tile of the other phases. The threads of a warp.
+SUMS, GATES, WARP = 32, 16, 32
 #: Shared memory that is kept free of loads in flight, for operands that change their layout and for sums of a row.
 SPARE = 24 << 10
 #: Multiprocessors that stay free for other kernels, such as NCCL's, where that takes at most so much longer.
@@ -139,12 +140,11 @@ def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
             for extra in (0, 16, 32) if both_sums else (0,):
                 for warps in (4, 8):
                     stages = int((card.shared - SPARE) // ((rows + columns + extra) * depth * sizes.itemsize))
-                    if rows * (columns + extra) > HELD * WARP * warps // 2 or stages < 2 or extra >= columns:
+                    threads = WARP * warps // sizes.itemsize * (2 if both_sums else 1)
+                    if rows * (columns + extra) > SUMS * threads or stages < 2 or extra >= columns:
                         continue
                     for units in (16, 32, 64):
-                        # Backward a thread holds twice as many arrays of a tile.
-                        most = (16 if both_sums else 8) * WARP * warps
-                        if units * 4 * TILE > most or units >= 2 * _power(sizes.H):
+                        if units * 4 * TILE > GATES * threads or units >= 2 * _power(sizes.H):
                             continue
                         for members in _members(card.multiprocessors // groups, narrow):
                             across = -(-sizes.H // units)

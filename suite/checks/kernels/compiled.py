@@ -1,8 +1,9 @@
 """Every kernel of `batched_cuda`, compiled ahead of time for cards that need not be here.
 
 What is compiled is what a GPU would run, as `launched.py` writes it down: the same kernels, tiles, warps and argument
-types. Run as `python -m suite.checks.kernels.compiled FILE [all]`, in a process of its own, since Triton compiles
-nothing where its interpreter is on. No GPU and no driver is needed.
+types. Of the instructions, those around each meeting are read: what a card's caches do is in their order. Run as
+`python -m suite.checks.kernels.compiled FILE [all]`, in a process of its own, since Triton compiles nothing where its
+interpreter is on. No GPU and no driver is needed.
 """
 
 import os
@@ -10,30 +11,26 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
-from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
-from impls.batched_cuda.tiles import A10, A100, B200, H100, L4, RTX_5090, Card
 
 from impls import why_unavailable
+from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.registry import dtype_name
-from suite.checks.kernels.launched import launched
+from suite.checks.kernels.launched import launched, stand_in
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.children import killed_with, leave
 
 _BASE = WORKLOADS["char-ptb"]
-#: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z,
-#: and the largest that one launch takes for a sequence.
+#: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.
 SIZES: dict[str, Case] = {
     **{name: WORKLOADS[name] for name in ("char-ptb", "enwik8", "handwriting", "medium", "small")},
     **{f"B {B}": replace(_BASE, B=B) for B in (512, 768, 1024, 2048, 4096)},
@@ -41,7 +38,7 @@ SIZES: dict[str, Case] = {
     **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
     **{f"H {H}, S {S}, Z {Z}": replace(_BASE, H=H, S=S, Z=Z) for H, S, Z in ((192, 64, 4), (129, 127, 33))},
 }
-#: The same for the kernels that a mask of g changes: with one launch for a sequence, and in phases.
+#: The same for the kernels that a mask of g changes.
 MASKED = {f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")}
 #: By compute capability, ten to the whole number.
 CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
@@ -51,9 +48,9 @@ SOME_CAPABILITIES = (86,)
 
 #: (arithmetic, layer norm) that are compiled for every size and card,
 EVERYWHERE = (("bfloat16", False), ("bfloat16", True), ("tf32", False))
-#: and (arithmetic, layer norm, capability) for char-ptb and for the largest that one launch takes. float16 takes of a
-#: card what bfloat16 takes, so one shows its instructions; float32's own products use no tensor cores, and a phase for
-#: norms holds no products, so the card with the fewest registers to spare shows both.
+#: and (arithmetic, layer norm, capability) for char-ptb and a size between. float16 takes of a card what bfloat16
+#: takes, so one shows its instructions; float32's own products use no tensor cores, so the card with the fewest
+#: registers to spare shows both.
 ONCE = (("float16", False, 90), ("tf32", True, 80), ("float32", False, 80), ("float32", True, 80))
 #: (size, arithmetic, layer norm) that are compiled for every card under a mask: each dtype.
 UNDER_A_MASK = (
@@ -80,6 +77,7 @@ class Kernel(NamedTuple):
     name: str
     given: tuple[str, ...]  # of each argument the dtype of a tensor, or the type: "int", "float" or "NoneType"
     constants: tuple[tuple[str, Any], ...]  # and options
+    meets: bool
 
 
 def chosen(everything: bool) -> dict[Kernel, str]:
@@ -99,42 +97,37 @@ def chosen(everything: bool) -> dict[Kernel, str]:
 
 def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterator[Kernel]:
     """Yield each kernel that forward and backward start at a case's sizes on a card."""
-    sweeps = launched(case, card, dtype_of(arithmetic), "tf32" if arithmetic == "tf32" else "ieee")
-    for kernel, _, given, constants in chain(*sweeps):
-        described = arithmetic, capability, kernel.fn.__module__, kernel.fn.__name__
-        kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in given)
-        yield Kernel(*described, tuple(kinds), tuple(constants.items()))
+    for launch in launched(case, card, dtype_of(arithmetic), arithmetic):
+        described = arithmetic, capability, launch.kernel.fn.__module__, launch.kernel.fn.__name__
+        kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in launch.given)
+        yield Kernel(*described, tuple(kinds), tuple(launch.constants.items()), launch.meets)
 
 
 def build(kernel: Kernel) -> Any:
     """Compile one kernel as a launch on the card does, by way of Triton's cache, and return it."""
-    import triton
-    from triton.backends.compiler import GPUTarget
+    from impls.batched_cuda import launching
 
     function = getattr(import_module(kernel.module), kernel.name)
     values: dict[str, Any] = {"NoneType": None, "int": 1, "float": 1.0}
     given = [values[kind] if kind in values else getattr(torch, kind) for kind in kernel.given]
-    driver = mock.Mock()
-    driver.get_current_target.return_value = GPUTarget("cuda", kernel.capability, 32)
-    driver.get_current_device.return_value = kernel.capability  # Triton remembers a device's target
-    with mock.patch.object(triton.runtime.driver, "_active", driver):
-        return function.warmup(*given, grid=(1,), **dict(kernel.constants))
+    with stand_in(kernel.capability):
+        return function.warmup(*given, grid=(1,), **dict(kernel.constants), **launching.options(kernel.meets))
 
 
 def compiled(kernel: Kernel) -> dict[str, Any]:
     """Compile one kernel and return its row: what it takes of a multiprocessor, and which instructions it uses."""
     import triton
 
-    start = time.perf_counter()
+    start = _seconds()
     binary = build(kernel)
-    seconds = time.perf_counter() - start
+    seconds = _seconds() - start
     usage, ptx = _resources(binary.asm["cubin"], binary.metadata.name), binary.asm["ptx"]
     constants = dict(kernel.constants)
     return {
         "kernel": kernel.name,
         "arithmetic": kernel.arithmetic,
         "capability": kernel.capability,
-        **{name.lower(): constants.get(name) for name in ("F", "ROWS", "UNITS", "DEPTH")},
+        **{name.lower(): constants.get(name) for name in ("ROWS", "COLUMNS", "UNITS", "DEPTH")},
         **{name: value for name, value in constants.items() if name.startswith("num_")},
         "registers": usage["REG"],
         "stack_bytes": usage["STACK"],
@@ -144,9 +137,55 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
         "rounds": "-8192" in ptx,  # the mask of what TF32 keeps
         "async_copies": "cp.async" in ptx,
+        "cooperative": binary.metadata.launch_cooperative_grid,
+        "meetings": 0 if not kernel.meets else meetings(_instructions(binary.asm["cubin"])),
         "seconds": seconds,
         "triton": triton.__version__,
     }
+
+
+def _seconds() -> float:
+    """Return the time that this process, and the assemblers that it started, had of a processor."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+#: In the order that they must come in, the instructions of a meeting: what was written is visible to the whole card,
+#: the program comes; it looks who has come, and forgets what it had read before; all its threads go on.
+MEETING = ("MEMBAR.ALL.GPU", "RED|ATOM", "LDG.E.STRONG.GPU|ATOM", "CCTL.IVALL", "BAR.SYNC")
+#: What must not stand within one: a load of a phase, or an asynchronous copy.
+_LOADS = r"^(LDG(?!\.E\.STRONG)|LDGSTS|LDGDEPBAR|UBLKCP|UTMALDG|STG)"
+
+
+def meetings(instructions: Sequence[str]) -> int:
+    """Return how many meetings there are; ValueError if the instructions of one are not those of `MEETING`."""
+    found = 0
+    starts = [n for n, text in enumerate(instructions) if re.match(MEETING[0].replace("ALL", "(ALL|SC)"), text)]
+    for start in starts:
+        at = start
+        for wanted in MEETING[1:]:
+            later = next((n for n in range(at + 1, len(instructions)) if re.match(wanted, instructions[n])), None)
+            if later is None:
+                raise ValueError(f"meeting {found + 1}: expected {wanted} after {instructions[at]}, got none")
+            at = later
+        between = [text for text in instructions[start:at] if re.match(_LOADS, text)]
+        if between or instructions[start + 1 : at].count(instructions[start]):
+            raise ValueError(f"meeting {found + 1}: expected no other load in it, got {between[:3]}")
+        found += 1
+    return found
+
+
+def _instructions(cubin: bytes) -> list[str]:
+    """Return the instructions of a cubin in their order, without predicates and operands' comments."""
+    import triton
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        tool = triton.knobs.nvidia.nvdisasm.path
+        told = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
+    lines = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", told)
+    return [line.strip() for line in lines]
 
 
 def _resources(cubin: bytes, name: str) -> dict[str, int]:

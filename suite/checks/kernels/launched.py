@@ -7,12 +7,13 @@ reach a card, but for the card.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from impls import HyperLSTM, chunks, transforms
 from impls.definition import LayerParams, LayerState
@@ -36,11 +37,12 @@ class Launch(NamedTuple):
 
 
 class Counting(TorchDispatchMode):
-    """Counts the operators that torch is asked for; `views` are those whose result has the memory of an argument."""
+    """Counts the operators that torch is asked for: `views` are those whose result has the memory of an argument."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.operators = self.views = 0
+        self.operators = self.views = self.from_host = 0
+        self.names = set[str]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Count one."""
@@ -49,6 +51,9 @@ class Counting(TorchDispatchMode):
             view = any(one is not None and not one.is_write for one in returned) or "_unsafe_view" in str(func)
             self.views += view
             self.operators += not view
+            self.names.add(func._schema.name.split("::")[1])
+            # On a card these copy what Python has to it.
+            self.from_host += func._schema.name in ("aten::lift_fresh", "aten::_to_copy_from_host")
         return func(*args, **(kwargs or {}))
 
 
@@ -77,7 +82,7 @@ def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list
     found = list[Launch]()
 
     def start(*launch: Any, meets: bool = False) -> None:
-        found.append(Launch(*launch, meets))
+        found.append(Launch._make((*launch, meets)))
 
     with on(card, arithmetic), mock.patch.object(launching, "start", start):
         training_step(case, dtype)
@@ -101,11 +106,10 @@ def on(card: Any, arithmetic: str) -> Iterator[None]:
 class Driver:
     """What Triton starts kernels by, for a card that is not here: it notes what it is asked for."""
 
-    def __init__(self, capability: int, stream: int = 0) -> None:
+    def __init__(self, capability: int) -> None:
         from triton.backends.compiler import GPUTarget
 
-        self.target, self.stream = GPUTarget("cuda", capability, 32), stream
-        self.loaded: list[str] = []
+        self.target, self.stream = GPUTarget("cuda", capability, 32), 0
         self.started: list[Started] = []
         self.utils = self
 
@@ -127,7 +131,6 @@ class Driver:
 
     def load_binary(self, name: str, *_: Any) -> tuple[int, int, int, int, int]:
         """Load nothing; return a module, a function, its registers and spills, and its threads."""
-        self.loaded.append(name)
         return 1, 1, 64, 0, 1024
 
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
@@ -136,7 +139,8 @@ class Driver:
         def start(x: int, y: int, z: int, stream: int, *given: Any) -> None:
             tensors = [q for q in given if isinstance(q, Tensor)]
             counters = [q for q in tensors if q.dtype == torch.int32]
-            zero = all(not q.count_nonzero() for q in counters if q.device.type != "meta")
+            with _disable_current_modes():  # what is asked here, no pass asks for
+                zero = all(not q.count_nonzero() for q in counters if q.device.type != "meta")
             cooperative = bool(metadata.launch_cooperative_grid)
             self.started.append(Started(metadata.name, (x, y, z), stream, cooperative, zero))
 
@@ -153,11 +157,16 @@ class Started(NamedTuple):
     zero: bool  # whether the counters of meetings are
 
 
+#: One a card, since Triton keeps a kernel that was loaded with the driver that loaded it.
+_driver = cache(Driver)
+
+
 @contextmanager
 def stand_in(capability: int, stream: int = 0) -> Iterator[Driver]:
     """Put a driver in the place of Triton's while this is open."""
     import triton
 
-    driver = Driver(capability, stream)
+    driver = _driver(capability)
+    driver.stream, driver.started = stream, []
     with mock.patch.object(triton.runtime.driver, "_active", driver):
         yield driver

@@ -38,7 +38,7 @@ class HangError(RuntimeError):
 def together(members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT) -> Iterator[Trace]:
     """Run every launch that meets with so many members a group, each a process, and trace it, while this is open.
 
-    rows: of a group. package: that of `batched_cuda`, if it is not the project's own. HangError if a launch takes longer
+    rows: of a group. package: that of `batched_cuda`, if it is not the project's own. HangError if one takes longer
     than the limit, in seconds; RuntimeError with the traceback of the first program that fails.
     """
     launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")

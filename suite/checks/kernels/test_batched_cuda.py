@@ -1,33 +1,56 @@
-"""What `batched_cuda` can be held to without a GPU, and on one: the same cases natively, graphs, long and wide runs."""
+"""What `batched_cuda` is held to on a GPU, and what can be said of it where there is none.
+
+On a GPU: the cases of the interpreter natively, each way that a pass is split, TF32, graphs of the caller, long and
+wide runs.
+"""
 
 import subprocess
 import sys
-from importlib import import_module
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
-from impls.batched_cuda.graphs import LATE
 from torch import Tensor
 
 from impls import HyperLSTM, triton_driver, why_unavailable
+from impls.batched_cuda import split
 from impls.chunks import bounds, limits
 from impls.definition import LayerParams
 from impls.registry import dtype_name, find, resolve
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME, PAIRS
-from suite.conftest import Record
+from suite.conftest import Keep, Record
+from suite.shared import arithmetic
 from suite.shared.cases import Case
-from suite.shared.compare import compare, implementation
+from suite.shared.compare import compare, implementation, reference
 from suite.shared.files import ROOT
-from suite.shared.stopwatch import DeviceEvents
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
-#: Training steps in which both passes are captured: the backward pass after the first replay of the forward pass.
-SETTLED = LATE + 1
+
+
+@contextmanager
+def either_split(alone: bool) -> Iterator[None]:
+    """Split passes into groups of one member, or of several where the card has so many multiprocessors, while open."""
+
+    def fastest(step: split.Step) -> Callable[[split.Sizes, split.Card], split.Split]:
+        def cut(sizes: split.Sizes, card: split.Card) -> split.Split:
+            found = [step(sizes, card, one) for one in split.candidates(sizes, card, step is split.forward_step)]
+            return min([one for one in found if one.alone == alone] or found, key=split.cost)
+
+        return cut
+
+    with (
+        mock.patch.object(split, "forward", fastest(split.forward_step)),
+        mock.patch.object(split, "backward", fastest(split.backward_step)),
+    ):
+        yield
 
 
 @pytest.fixture
@@ -39,14 +62,35 @@ def gpu(device: torch.device) -> torch.device:
     return device
 
 
-def test_what_is_timed_is_captured_and_replayed_twice_before() -> None:
-    assert DeviceEvents.least >= LATE + 2
+splits = pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
 
 
+@splits
 @pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
-def test_native_equals_the_oracle(case: Case, dtype: torch.dtype, gpu: torch.device, record: Record) -> None:
-    worst = interpreted.judged(case, dtype, gpu)
-    record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+def test_native_equals_the_oracle(
+    case: Case, dtype: torch.dtype, alone: bool, gpu: torch.device, record: Record
+) -> None:
+    with either_split(alone):
+        worst = interpreted.judged(case, dtype, gpu)
+    if not alone:
+        record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+
+
+@splits
+@pytest.mark.parametrize("case", list(dict.fromkeys(case for case, _ in PAIRS)), ids=lambda case: case.id)
+def test_native_equals_the_oracle_in_tf32(case: Case, alone: bool, gpu: torch.device, keep: Keep) -> None:
+    arithmetic.use("tf32")
+    reference.cache_clear()  # whose float32 is this arithmetic now
+    try:
+        with either_split(alone):
+            worst = interpreted.judged(case, torch.float32, gpu)
+    finally:
+        arithmetic.use("float32")
+        reference.cache_clear()
+    verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst)}
+    if not alone:
+        keep("verify", implementation=NAME, dtype="tf32", case=case.id, **verdict)
     assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
 
 
@@ -93,17 +137,22 @@ def _everything(model: HyperLSTM, x: Tensor) -> list[Tensor]:
 
 
 @bits
-def test_a_graph_gives_the_bits_of_plain_launches(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
-    from impls import batched_cuda
-
+def test_a_graph_of_the_caller_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
     model, x = _model(case, dtype, gpu)
-    with batched_cuda.plain_launches():
-        plain = _everything(model, x)
-        assert {started.mode for started in batched_cuda.launches().values()} == {"plain"}
-    for _ in range(SETTLED + 1):
-        again = _everything(model, x)
-    assert {started.mode for started in batched_cuda.launches().values()} == {"graph"}
-    assert all(map(torch.equal, plain, again))
+    expected = model(x)[0].detach()
+    captured: Any = torch.cuda.make_graphed_callables(model, (torch.randn_like(x),))
+    assert torch.equal(captured(x)[0], expected)
+
+
+@bits
+def test_a_side_stream_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
+    model, x = _model(case, dtype, gpu)
+    expected, stream = _everything(model, x), torch.cuda.Stream(gpu)
+    stream.wait_stream(torch.cuda.current_stream(gpu))
+    with torch.cuda.stream(stream):
+        found = _everything(model, x)
+    stream.synchronize()
+    assert all(map(torch.equal, found, expected))
 
 
 @bits
@@ -124,20 +173,12 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(case: Case, dtype: torch.dt
 
 def test_no_host_sync(gpu: torch.device) -> None:
     model, x = _model(MODELS[1], torch.float32, gpu)
-    for _ in range(SETTLED):
-        _everything(model, x)
+    _everything(model, x)  # which loads the kernels
     torch.cuda.set_sync_debug_mode("error")
     try:
         _everything(model, x)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-@needs_triton
-def test_inductor_leaves_the_operators_out_of_its_graphs() -> None:
-    import_module("impls.batched_cuda.sweeps")  # registers them
-    for operator in (torch.ops.impls.batched_cuda, torch.ops.impls.batched_cuda_backward):
-        assert torch.Tag.cudagraph_unsafe in operator.default.tags
 
 
 def test_what_a_chunk_takes_follows_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +192,31 @@ def test_what_a_chunk_takes_follows_the_memory_of_the_card(monkeypatch: pytest.M
         assert most < total / 100
         lengths.append(len(bounds(most, 40, p, case.T, case.B)))
     assert lengths[0] > 2 * lengths[1]
+
+
+def test_a_refused_cooperative_launch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    launching = pytest.importorskip("impls.batched_cuda.launching")
+    refused = mock.MagicMock(__name__="forward_steps")
+    refused.__getitem__.return_value.side_effect = RuntimeError("[CUDA]: too many blocks in cooperative launch")
+    with pytest.raises(
+        RuntimeError, match=r"expected 132 programs of forward_steps to run at a time.* impl='deferred'"
+    ):
+        launching.start(refused, 132, (), {}, meets=True)
+    refused.__getitem__.return_value.side_effect = RuntimeError("misaligned address")
+    with pytest.raises(RuntimeError, match=r"^misaligned address$"):
+        launching.start(refused, 132, (), {}, meets=True)
+
+
+def test_a_call_that_compiles_long_says_so_once(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    launching = pytest.importorskip("impls.batched_cuda.launching")
+    monkeypatch.setattr(launching, "PATIENCE", 0.01)
+    launching._told.clear()
+    slow = mock.MagicMock(__name__="forward_steps")
+    slow.__getitem__.return_value.side_effect = lambda *_, **__: time.sleep(0.2)
+    for _ in range(2):
+        launching.start(slow, 1, (), {})
+    said = "batched_cuda: compiling forward_steps for these sizes, once; Triton keeps it for later runs.\n"
+    assert capsys.readouterr().err == said
 
 
 def test_importing_the_package_imports_no_triton() -> None:

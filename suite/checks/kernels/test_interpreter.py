@@ -1,6 +1,6 @@
 """Checks that need Triton's interpreter, in a process of their own that has it on.
 
-One file alone: `TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.simulated_steps FILE`.
+One file alone: `TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.interpreter_on FILE`.
 """
 
 from importlib.util import find_spec
@@ -10,13 +10,16 @@ import pytest
 
 from suite.shared.children import Child
 
+#: Seconds after which they are taken to hang; programs that wait for one another have a limit of their own.
+LIMIT = 900
+
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
-@pytest.mark.thorough("CUDA graphs simulated by Triton's interpreter, and what its trace finds")
-@pytest.mark.parametrize("files", ["simulated_*", "traced"], ids=["simulated", "traced"])
-def test_with_the_interpreter_on(files: str, tmp_path: Path) -> None:
-    checks = sorted(map(str, Path(__file__).parent.glob(f"test_{files}.py")))
-    options = ("-q", "--noconftest", "-p", "suite.checks.kernels.simulated_steps", "-p", "no:cacheprovider")
+@pytest.mark.thorough("groups of several members, uses of batched_cuda, and what a trace finds, interpreted")
+@pytest.mark.parametrize("file", ["members", "trace", "uses"])
+def test_with_the_interpreter_on(file: str, tmp_path: Path) -> None:
+    checks = str(Path(__file__).with_name(f"test_interpreted_{file}.py"))
+    options = ("-q", "--noconftest", "-p", "suite.checks.kernels.interpreter_on", "-p", "no:cacheprovider")
     environment = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_XDIST_WORKER": None}
-    child = Child("pytest", tmp_path / "checks", *checks, *options, environment=environment)
-    assert child.wait() == "ok", child.log.read_text(encoding="utf-8")
+    child = Child("pytest", tmp_path / "checks", checks, *options, environment=environment)
+    assert child.wait(LIMIT) == "ok", child.log.read_text(encoding="utf-8")

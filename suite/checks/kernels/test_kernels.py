@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from impls.batched_cuda.tiles import H100, Card
 
+from impls.batched_cuda.split import H100, Card
 from impls.registry import dtype_name
 from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME
-from suite.checks.kernels.launched import Launch, launched
+from suite.checks.kernels.launched import Counting, Started, launched, on, stand_in, training_step
+from suite.checks.kernels.predicted import predictions
 from suite.conftest import Keep, Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
 from suite.shared.children import rows_of
@@ -27,12 +28,17 @@ pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
     pytest.mark.thorough("kernels interpreted, and compiled for a card that is not here"),
 ]
-BACKWARD = {"rebuild_gates", "main_gradient", "embedding_gradient", "hyper_gradient"}
-KERNELS = {"forward_sequence", "backward_sequence", "hyper_gates", "main_gates", *BACKWARD}
+KERNELS = {"forward_steps", "rebuild", "backward_steps"}
 PRECOMPILED = VERIFY[0]
-STEPS = 5
-#: The most a kernel may spill, in bytes a thread.
-SPILL = 128
+#: The most a kernel may spill, in bytes per thread, and take to compile, in seconds on one core that does nothing else.
+SPILL, SECONDS = 128, 10
+#: Meetings in the instructions of a kernel without layer norm, and with it.
+MEETINGS = {"forward_steps": (2, 4), "backward_steps": (3, 5)}
+#: The most operators, views aside, that a training step of one chunk asks torch for.
+OPERATORS = 60
+#: The most milliseconds that a training step should take on an H100, by (workload, arithmetic).
+PREDICTED = {("char-ptb", "bfloat16"): 4.6, ("small", "float32"): 1.5}
+STREAM = 77
 
 
 def complaints(row: Any) -> list[str]:
@@ -45,6 +51,8 @@ def complaints(row: Any) -> list[str]:
         found.append(f"{row.arithmetic} product: expected a tensor-core instruction in the PTX, got none")
     if row.product and row.arithmetic == "tf32" and not row.rounds:
         found.append("tf32 product: expected operands rounded to nearest in the PTX, got none")
+    if row.meetings not in ((0,) if not row.cooperative else MEETINGS[row.kernel]):
+        found.append(f"meetings: expected one of {MEETINGS[row.kernel]}, got {row.meetings}")
     return found
 
 
@@ -105,31 +113,87 @@ def test_no_race_and_no_access_out_of_bounds(case: Case, dtype: torch.dtype, ver
 
 
 def test_no_argument_multiplies_compilations() -> None:
-    """No alignment, no value: what was compiled before a run, or by a plain launch, is what a graph's replay needs."""
+    """No alignment, no value: what was compiled before a run is what a launch needs."""
     cases = (replace(WORKLOADS[name], layer_norm=True) for name in ("small", "char-ptb", "enwik8"))
-    sweeps = [sweep for case in cases for sweep in launched(case, H100, torch.float32, "ieee")]
-    started = {launch.kernel for sweep in sweeps for launch in sweep}
-    assert {kernel.fn.__name__ for kernel in started} >= KERNELS
+    started = {launch.kernel for case in cases for launch in launched(case, H100, torch.float32, "float32")}
+    assert {kernel.fn.__name__ for kernel in started} == KERNELS
     for kernel in started:
         assert all(p.is_constexpr or p.do_not_specialize for p in kernel.params), kernel.fn.__name__
 
 
-def _takes_a_mask(launch: Launch) -> bool:
-    return any(type(value) is float for value in launch.given)
-
-
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
 @pytest.mark.parametrize("name", ["small", "char-ptb"])
-def test_a_mask_adds_no_launch_and_changes_no_tile(name: str, layer_norm: bool) -> None:
-    case = replace(WORKLOADS[name], layer_norm=layer_norm)
+def test_a_mask_adds_no_launch_and_changes_no_tile(name: str) -> None:
     plain, masked = (
-        launched(replace(case, recurrent_dropout=p), H100, torch.bfloat16, "ieee", STEPS) for p in (0.0, 0.1)
+        launched(replace(WORKLOADS[name], recurrent_dropout=p), H100, torch.bfloat16, "bfloat16") for p in (0.0, 0.1)
     )
-    for without, under in zip(plain, masked, strict=True):
-        assert [one[:2] + one[3:] for one in under] == [one[:2] + one[3:] for one in without]
-        assert not any(map(_takes_a_mask, without))
-        # Where one launch does all steps forward, it takes the mask of all.
-        assert sum(map(_takes_a_mask, under)) == min(STEPS, len(under))
+    assert [one[:2] + one[3:] for one in masked] == [one[:2] + one[3:] for one in plain]
+
+
+def test_what_surrounds_a_meeting_is_read() -> None:
+    right = ["MEMBAR.ALL.GPU", "ERRBAR", "REDG.E.ADD.STRONG.GPU", "BAR.SYNC", "LDG.E.STRONG.GPU", "CCTL.IVALL"]
+    right += ["BAR.SYNC.DEFER_BLOCKING 0x0", "LDG.E.128"]
+    assert ahead.meetings(right + right) == 2
+    for missing in ("REDG.E.ADD.STRONG.GPU", "LDG.E.STRONG.GPU", "CCTL.IVALL"):
+        with pytest.raises(ValueError, match="expected"):
+            ahead.meetings([text for text in right if text != missing])
+    with pytest.raises(ValueError, match="no other load in it, got"):
+        ahead.meetings([*right[:4], "LDGSTS.E.BYPASS.128", *right[4:]])
+
+
+def _started(case: Case, dtype: torch.dtype) -> tuple[list[Started], Counting]:
+    """Return what reaches the driver of an H100 in a training step, and what the step asks of torch."""
+    counting = Counting()
+    with on(H100, dtype_name(dtype)), stand_in(90, STREAM) as driver:
+        training_step(case, dtype, torch.device("cpu"), counting)
+    return driver.started, counting
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "layer_norm"),
+    [
+        ("small", torch.float32, False),
+        ("small", torch.bfloat16, True),
+        ("medium", torch.float32, True),
+        ("char-ptb", torch.bfloat16, False),
+    ],
+    ids=["small-float32", "small-bfloat16-norm", "medium-float32-norm", "char-ptb-bfloat16"],
+)
+def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) -> None:
+    """By Triton's own way to a launch, the same at other lengths: one kernel forward, two backward, and little else."""
+    case = replace(WORKLOADS[name], layer_norm=layer_norm)
+    lengths = [(3, *[1] * (case.B - 1)), (5, *[4] * (case.B - 1))]
+    cases = [replace(case, T=2), replace(case, T=5), *(replace(case, T=one[0], lengths=one) for one in lengths)]
+    for launches, counting in (_started(one, dtype) for one in cases):
+        assert [one.name for one in launches] == ["forward_steps", "rebuild", "backward_steps"]
+        for one in launches:
+            assert one.stream == STREAM
+            assert one.zero, "counters of meetings are not 0"
+            if one.name != "rebuild":
+                assert one.grid[0] <= H100.multiprocessors
+                assert one.cooperative == (one.grid[0] > -(-case.B // 16))
+        assert counting.operators <= OPERATORS
+
+
+def test_a_pass_reads_nothing_back_and_can_be_captured() -> None:
+    """No operator brings a number to the host, and none waits: what a capture forbids, but for packed sequences."""
+    case = replace(WORKLOADS["small"], T=3)
+    _, counting = _started(case, torch.bfloat16)
+    assert not counting.names & {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "_to_cpu", "equal"}
+    assert not counting.from_host, "a batch copies nothing from the host"
+    _, counting = _started(replace(case, lengths=(3, *[2] * (case.B - 1))), torch.bfloat16)
+    assert counting.from_host <= 2, "packed sequences copy one small array, for each pass"
+
+
+def test_the_model_predicts(keep: Keep) -> None:
+    rows = pd.DataFrame(predictions())
+    for row in rows.to_dict("records"):
+        keep("predicted", **row)
+    assert (rows["members"] * rows["groups"] <= 132).where(rows["members"] > 1, True).all()
+    h100 = rows[(rows["card"] == "H100") & (rows["layer_norm"] == "off")]
+    for (workload, arithmetic), most in PREDICTED.items():
+        here = h100[(h100["workload"] == workload) & (h100["arithmetic"] == arithmetic)]
+        assert set(here["pass"]) == {"forward", "backward"}
+        assert here["pass_ms"].sum() <= most
 
 
 def test_a_launch_finds_what_was_compiled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +209,3 @@ def test_a_launch_finds_what_was_compiled_before(tmp_path: Path, monkeypatch: py
     for kernel in kernels:
         ahead.build(kernel)
     assert set(tmp_path.rglob("*.cubin")) == made
-
-
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
-@pytest.mark.parametrize(("name", "alone"), [("small", True), ("medium", False), ("char-ptb", False)])
-def test_a_small_model_goes_either_way_in_one_launch(name: str, alone: bool, layer_norm: bool) -> None:
-    case = replace(WORKLOADS[name], layer_norm=layer_norm)
-    for sweep in launched(case, H100, torch.bfloat16, "ieee", STEPS):
-        assert len(sweep) == 1 if alone else len(sweep) >= 2 * STEPS

@@ -47,8 +47,7 @@ class Accesses(NamedTuple):
     def load(cls, path: Path) -> "Accesses":
         """Return those in a file."""
         with np.load(path, allow_pickle=False) as found:
-            *arrays, misaligned = (found[name] for name in cls._fields)
-            return cls(*arrays, int(misaligned))
+            return cls._make(found[name] for name in cls._fields)._replace(misaligned=int(found["misaligned"]))
 
 
 @dataclass
@@ -180,8 +179,9 @@ def _by_another(place: Integers, who: Integers, writes: npt.NDArray[np.bool_]) -
     least, most = np.full(place.max() + 1, who.max() + 1), np.full(place.max() + 1, -1)
     np.minimum.at(least, place[writes], who[writes])
     np.maximum.at(most, place[writes], who[writes])
-    written = most[place] >= 0
-    return written & ((least[place] != who) | (most[place] != who))
+    by_others = (least[place] != who) | (most[place] != who)
+    raced: npt.NDArray[np.bool_] = (most[place] >= 0) & by_others
+    return raced
 
 
 def _within_program(one: Accesses, tensors: list[Tensor]) -> dict[str, int]:
@@ -237,12 +237,13 @@ def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda meeting:
             launch.promise(handle, values)
 
     with ExitStack() as stack:
-        for method, note in {
+        notes: dict[str, Callable[..., object]] = {
             "create_masked_load": lambda _, at, mask, *rest: launch.note(at, mask, False),
             "create_masked_store": lambda _, at, x, mask, *rest: launch.note(at, mask, True),
             "create_barrier": lambda _: launch.barrier(),
             "create_atomic_rmw": lambda _, op, at, value, *rest: launch.atomic(value),
-        }.items():
+        }
+        for method, note in notes.items():
             stack.enter_context(_before(InterpreterBuilder, method, note))
         stack.enter_context(_before(TensorHandle, "set_attr", promise))
         yield launch
