@@ -150,6 +150,7 @@ VERIFY_TILES = (
         Case(T=2, B=2, I=7, H=70, S=9, Z=33, L=2),
     ),
     Case(T=3, B=2, I=7, H=70, S=9, Z=3, layer_norm=True, recurrent_dropout=0.4),
+    Case(T=2, B=17, I=4, H=264, S=24, Z=1, state="stacked"),
 )
 
 #: How the training run is called in the verification table.

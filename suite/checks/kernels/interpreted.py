@@ -22,9 +22,9 @@ from suite.shared.compare import Verdict, compare, implementation
 
 NAME = "batched_cuda"
 _DTYPES = find(NAME).dtypes
-_EDGES = (RAGGED[0], *DROPOUT[:3], *VERIFY_TILES)
-#: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, and all that have
-#: edges between tiles.
+_EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state == "plain"))
+#: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
+#: between tiles, and a sequence of several chunks.
 PAIRS = [(case, dtype) for case in (*VERIFY[:2], *_EDGES) for dtype in _DTYPES]
 #: What `verify` interprets: each of the other cases in one dtype.
 SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(_EDGES))]

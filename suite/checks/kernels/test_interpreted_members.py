@@ -25,7 +25,7 @@ PAIRS = [
     (3, replace(WIDE, layer_norm=True), torch.float32),
     (3, LONG, torch.float32),
     (2, VERIFY_TILES[4], torch.float16),  # Z of 33
-    (3, VERIFY_TILES[-1], torch.float32),
+    (3, VERIFY_TILES[6], torch.float32),
     (2, RAGGED[0], torch.bfloat16),
     (2, DROPOUT[0], torch.float32),
     (5, replace(WIDE, B=3), torch.float32),
