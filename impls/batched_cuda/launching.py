@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,11 +24,13 @@ _told = threading.Event()
 def start(
     kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, meets: bool = False
 ) -> None:
-    """Start a kernel of so many programs; meets: they wait for one another, so all must be there at a time.
+    """Start a kernel of so many programs on the device of what it is given, whose first is a tensor.
 
-    RuntimeError if the card does not take so many at a time.
+    meets: they wait for one another, so all must be there at a time. RuntimeError if the card does not take so many.
     """
-    with _patience(kernel.__name__):
+    device = given[0].device
+    # Triton starts kernels on the current device, which may be another.
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext(), _patience(kernel.__name__):
         try:
             kernel[(programs,)](*given, **constants, **options(meets))
         except RuntimeError as error:

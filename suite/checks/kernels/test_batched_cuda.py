@@ -194,6 +194,21 @@ def test_what_a_chunk_takes_follows_the_memory_of_the_card(monkeypatch: pytest.M
     assert lengths[0] > 2 * lengths[1]
 
 
+#: What a kernel that is none is given.
+GIVEN = (torch.empty(1),)
+
+
+def test_a_kernel_starts_on_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    launching = pytest.importorskip("impls.batched_cuda.launching")
+    current, kernel = mock.MagicMock(), mock.MagicMock(__name__="forward_steps")
+    monkeypatch.setattr(torch.cuda, "device", current)
+    second = SimpleNamespace(device=torch.device("cuda", 1))
+    kernel.__getitem__.return_value.side_effect = lambda *_, **__: current.return_value.__exit__.assert_not_called()
+    launching.start(kernel, 1, (second,), {})
+    current.assert_called_once_with(second.device)
+    current.return_value.__exit__.assert_called_once()
+
+
 def test_a_refused_cooperative_launch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     launching = pytest.importorskip("impls.batched_cuda.launching")
     refused = mock.MagicMock(__name__="forward_steps")
@@ -201,10 +216,10 @@ def test_a_refused_cooperative_launch_says_what_to_do(monkeypatch: pytest.Monkey
     with pytest.raises(
         RuntimeError, match=r"expected 132 programs of forward_steps to run at a time.* impl='deferred'"
     ):
-        launching.start(refused, 132, (), {}, meets=True)
+        launching.start(refused, 132, GIVEN, {}, meets=True)
     refused.__getitem__.return_value.side_effect = RuntimeError("misaligned address")
     with pytest.raises(RuntimeError, match=r"^misaligned address$"):
-        launching.start(refused, 132, (), {}, meets=True)
+        launching.start(refused, 132, GIVEN, {}, meets=True)
 
 
 def test_a_call_that_compiles_long_says_so_once(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -214,7 +229,7 @@ def test_a_call_that_compiles_long_says_so_once(monkeypatch: pytest.MonkeyPatch,
     slow = mock.MagicMock(__name__="forward_steps")
     slow.__getitem__.return_value.side_effect = lambda *_, **__: time.sleep(0.2)
     for _ in range(2):
-        launching.start(slow, 1, (), {})
+        launching.start(slow, 1, GIVEN, {})
     said = "batched_cuda: compiling forward_steps for these sizes, once; Triton keeps it for later runs.\n"
     assert capsys.readouterr().err == said
 

@@ -30,8 +30,8 @@ pytestmark = [
 ]
 KERNELS = {"forward_steps", "rebuild", "backward_steps"}
 PRECOMPILED = VERIFY[0]
-#: The most a kernel may spill, in bytes per thread, and take to compile, in seconds of a core, by as much more as a core
-#: that is shared may take.
+#: The most a kernel may spill, in bytes per thread, and take to compile, in seconds of a core; on a core that is shared
+#: with others, so many times more.
 SPILL, SECONDS, SHARED = 128, 10, 2.5
 #: Meetings in the instructions of a kernel without layer norm, and with it.
 MEETINGS = {"forward_steps": (2, 4), "backward_steps": (3, 5)}
