@@ -80,12 +80,12 @@ def pytest(session: nox.Session, *arguments: str) -> None:
 @nox.session
 @nox.parametrize("triton", ["newest", "of-torch-cuda", "lowest-triton"])
 def kernels(session: nox.Session, triton: str) -> None:
-    """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some, for one."""
+    """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some of them."""
     install(session, "verify")
-    extent = ("--all-kernels",)
+    extent = ("--kernels=all",)
     if triton != "newest":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-        extent = ("--results", session.create_tmp())  # the results are of the newest
+        extent = ("--kernels=cards", "--results", session.create_tmp())  # the results are of the newest
     traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[trace]"
     pytest(session, "suite/checks/kernels/test_kernels.py", traced, *extent)
 

@@ -50,9 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
     group.addoption("--quick", action="store_true", help="leave out what is marked `thorough`, and say what that was")
     group.addoption(
-        "--all-kernels",
-        action="store_true",
-        help="interpret every case in every dtype, and compile kernels for every card, not for one",
+        "--kernels",
+        choices=("some", "cards", "all"),
+        default="some",
+        help="interpret some cases and compile some kernels for one card, for all cards, or all of both",
     )
 
 

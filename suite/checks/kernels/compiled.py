@@ -2,7 +2,7 @@
 
 What is compiled is what a GPU would run, as `launched.py` writes it down: the same kernels, tiles, warps and argument
 types. Of the instructions, those around each meeting are read: what a card's caches do is in their order. Run as
-`python -m suite.checks.kernels.compiled FILE [all]`, in a process of its own, since Triton compiles nothing where its
+`python -m suite.checks.kernels.compiled FILE EXTENT`, in a process of its own, since Triton compiles nothing where its
 interpreter is on. No GPU and no driver is needed.
 """
 
@@ -80,14 +80,15 @@ class Kernel(NamedTuple):
     meets: bool
 
 
-def chosen(everything: bool) -> dict[Kernel, str]:
-    """Return what is compiled, each kernel once, with the first size that needs it."""
+def chosen(extent: str) -> dict[Kernel, str]:
+    """Return what is compiled, each kernel once, with the first size that needs it; extent: as `--kernels` has it."""
     wanted = [(size, *what, capability) for size in SIZES for capability in CARDS for what in EVERYWHERE]
     wanted += [(size, *what) for size in (_BASE.name, "H 192, S 64, Z 4") for what in ONCE]
     wanted += [(*what, capability) for what in UNDER_A_MASK for capability in CARDS]
-    some = [(*what, capability) for what in SOME for capability in SOME_CAPABILITIES]
+    cards = SOME_CAPABILITIES if extent == "some" else CARDS
+    some = [(*what, capability) for what in SOME for capability in cards]
     found: dict[Kernel, str] = {}
-    for size, arithmetic, layer_norm, capability in wanted if everything else some:
+    for size, arithmetic, layer_norm, capability in wanted if extent == "all" else some:
         case = replace((SIZES | MASKED)[size], layer_norm=layer_norm)
         for kernel in kernels(case, arithmetic, capability, CARDS[capability]):
             if size in SIZES or "float" in kernel.given:  # the one that any takes is the scale of a mask
@@ -229,7 +230,7 @@ def _build(kernel: Kernel) -> None:
 
 
 if __name__ == "__main__":
-    wanted = chosen(everything=sys.argv[2:] == ["all"])
+    wanted = chosen(sys.argv[2])
     with pool() as workers:
         for size, row in zip(wanted.values(), workers.map(compiled, wanted), strict=True):
             leave(Path(sys.argv[1]), {"size": size, **row})

@@ -1,6 +1,6 @@
 """What can be checked of a GPU's kernels on a CPU.
 
-Run as `python -m suite.checks.kernels.interpreted FILE [all]` with TRITON_INTERPRET=1, in a process of its own.
+Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTERPRET=1, in a process of its own.
 The kernels are the very functions that a GPU runs, here with one member a group, and every address that they touch is
 traced; `members.py` runs groups of several. Not seen here: speed, the order of memory, and streams. What is interpreted
 is checked, never timed.
@@ -57,7 +57,7 @@ def patch_language_once() -> None:
 if __name__ == "__main__":
     from suite.checks.kernels.traced import traced
 
-    everything = sys.argv[2:] == ["all"]
+    everything = sys.argv[2] == "all"
     patch_language_once()
     for case, dtype in PAIRS if everything else SOME_PAIRS:
         with traced() as trace:

@@ -1,6 +1,6 @@
 """The kernels of `batched_cuda` without a GPU: interpreted, every address traced, and compiled for cards not here.
 
-`--all-kernels` takes every case in every dtype and every card, as `nox -s kernels` does.
+`--kernels=all` takes every case in every dtype and every card, as `nox -s kernels` does.
 """
 
 from dataclasses import replace
@@ -61,17 +61,17 @@ def complaints(row: Any) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose cases and cards."""
-    everything = metafunc.config.getoption("--all-kernels")
+    extent = metafunc.config.getoption("--kernels")
     if "case" in metafunc.fixturenames:
-        pairs = interpreted.PAIRS if everything else interpreted.SOME_PAIRS
+        pairs = interpreted.PAIRS if extent == "all" else interpreted.SOME_PAIRS
         metafunc.parametrize(("case", "dtype"), pairs, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in pairs])
     if "capability" in metafunc.fixturenames:
-        capabilities = tuple(ahead.CARDS) if everything else ahead.SOME_CAPABILITIES
+        capabilities = ahead.SOME_CAPABILITIES if extent == "some" else tuple(ahead.CARDS)
         metafunc.parametrize("capability", capabilities, ids=[f"{n / 10:.1f}" for n in capabilities])
 
 
 def _extent(request: pytest.FixtureRequest) -> list[str]:
-    return ["all"] * request.config.getoption("--all-kernels")
+    return [request.config.getoption("--kernels")]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_kernels_fit_the_card(
     compiled: pd.DataFrame, capability: int, request: pytest.FixtureRequest, keep: Keep
 ) -> None:
     rows = compiled[compiled["capability"] == capability]
-    for row in rows.to_dict("records") if request.config.getoption("--all-kernels") else ():
+    for row in rows.to_dict("records") if _extent(request) == ["all"] else ():
         keep("kernels", **row)
     assert set(rows["kernel"]) >= KERNELS
     wrong = [
