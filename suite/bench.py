@@ -190,7 +190,8 @@ def show_plan(todo: Sequence[Planned], left_out: Sequence[dict[str, str]]) -> No
     if len(earlier) + len(predicted) < len(runs):
         said.append(f"and {len(runs) - len(earlier) - len(predicted)} that have not run here yet")
     print(f"\n{len(runs)} of {len(todo)} jobs would run: {', '.join(said)}.")
-    print("\nNot run unless asked for:" if left_out else "")
+    if left_out:
+        print("\nNot run unless asked for:")
     for line in left_out:
         how = f"; {line['dtype']}; layer norm {line['layer norm']}" if "dtype" in line else ""
         print(f"  {line['option']} {line.get('implementation', '')}".rstrip() + f": {line['workload']}{how}")

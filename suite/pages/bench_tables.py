@@ -12,6 +12,7 @@ from suite.pages.sheets import Columns, Format, Part, Sheet
 from suite.shared.cases import BASELINE, PEER
 from suite.shared.jobs import PASSES
 from suite.shared.load import BUSY
+from suite.shared.measure import NO_KERNEL
 from suite.shared.pairing import Interval, noise_floor, verdict
 from suite.shared.rows import table
 from suite.shared.words import MB, NONE, count, percent, ranged, sizes, status, three, two
@@ -170,10 +171,11 @@ _WORK: dict[str, Format] = {
 
 
 def marks(rows: list[pd.Series]) -> str:
-    """Return how many rounds of the passes something disturbed, and whether other processes took cores."""
+    """Return how many rounds of the passes something disturbed, and what else speaks against their figures."""
     disturbed = int(sum(row["disturbed"] for row in rows))
     throttled = sum(int(row["throttled"]) for row in rows if str(row["throttled"]) != "unknown")
     words = [f"{disturbed} disturbed"] * bool(disturbed) + [f"{throttled} throttled"] * bool(throttled)
+    words += ["baseline without cuDNN"] * any(str(row.get("cudnn")).endswith(NO_KERNEL) for row in rows)
     words += ["busy machine"] * any(row.get("taken_cores", 0) > BUSY for row in rows)
     return ", ".join(words) or NONE
 

@@ -8,6 +8,8 @@ from itertools import accumulate
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+#: What a row says of a baseline that ran without cuDNN.
+NO_KERNEL = "no kernel seen"
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 
 
@@ -44,7 +46,7 @@ def cudnn_of(names: Iterable[str], version: int | None) -> str:
     not, and products are called the same in both.
     """
     seen = any(_OF_CUDNN.search(name) for name in names)
-    return f"{version or 'none'}, {'a kernel seen' if seen else 'no kernel seen'}"
+    return f"{version or 'none'}, {'a kernel seen' if seen else NO_KERNEL}"
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:

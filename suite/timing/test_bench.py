@@ -268,6 +268,12 @@ def test_on_a_gpu_figures_in_a_loop_come_first_where_an_idle_start_charges_the_h
     assert view.columns[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
 
 
+@pytest.mark.parametrize(("seen", "marks"), [("a kernel seen", "-"), ("no kernel seen", "baseline without cuDNN")])
+def test_a_baseline_that_ran_without_cudnn_is_marked(seen: str, marks: str) -> None:
+    text = markdown(PAGE.content(pd.DataFrame(on_a_gpu("batched", 1.3, cudnn=f"91002, {seen}"))))
+    assert f"| verified | {marks} |" in text
+
+
 def test_the_first_call_of_either_pass_is_in_the_table() -> None:
     forward, train = made("compiled", 0.1)
     text = markdown(PAGE.content(pd.DataFrame([forward | {"first_s": 4.38}, train | {"first_s": 8.33}])))
