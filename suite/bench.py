@@ -3,8 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +11,42 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from impls import names
-from impls.registry import resolve
 from suite import report
 from suite.checks.kernels.compiled import precompile
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import children
-from suite.shared.arithmetic import ARITHMETICS, why_not
-from suite.shared.cases import BASELINE, SELECTION, SHORT, WORKLOADS, Case
-from suite.shared.jobs import Job, full
+from suite.shared.cases import SELECTION, WORKLOADS
+from suite.shared.jobs import Job
 from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
-from suite.shared.subjects import Subject, find, subjects
+from suite.shared.subjects import find
 from suite.shared.words import count
 from suite.timing import ceilings as hardware
+from suite.timing import choice, cost
 from suite.timing.plan import WRONG, Planned, plan, rows_of
 from suite.timing.processes import run
 from suite.timing.progress import display
-
-#: The equation as it reads, twice, which takes longest and says the same on any workload: timed unasked on these alone.
-FORMS, FORMS_ON = names()[:2], ("small", "medium")
-
-#: What a run without a GPU times at the paper's own T and B beside the shortened ones, unasked: its fastest alone.
-FULL = "char-ptb"
-
-#: Seconds that each row of a process may take: at the paper's T and B, and shortened.
-LONG_LIMIT, SHORT_LIMIT = 900, 45
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
     result = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__, parents=[parent()])
     add = result.add_argument
-    add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; on a GPU all")
+    add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; more on a GPU")
     add("--layer-norm", choices=("off", "on", "both"), default="both", help="default: both")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--everything", action="store_true", help="every workload at --full, implementation and dtype")
-    limits = f"default: {SHORT_LIMIT}, with --full or on a GPU {LONG_LIMIT}"
+    usual = f"default: {choice.SHORT_LIMIT}, with --full or on a GPU {choice.LONG_LIMIT}"
+    limits = f"{usual}; {choice.COMPILING} more for what compiles for each size"
     add("--time-limit", type=float, help=f"seconds that a row may take; {limits}")
-    add("--list", action="store_true", help="show what would run, and for how long by earlier rows, and end")
+    add(
+        "--list",
+        action="store_true",
+        help="show what would run and for how long, and what the defaults leave out, and end",
+    )
     add("--resume", action="store_true", help="skip what has rows of this commit and environment")
     add("--shard", type=shard, default=(1, 1), metavar="I/N", help="every Nth job from the Ith; nox -s report merges")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
@@ -68,59 +61,22 @@ def shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def choose(options: argparse.Namespace) -> None:
-    """Fill in what was not said."""
-    gpu = torch.device(options.device).type == "cuda"
-    if options.everything:
-        options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, torch.device(options.device)) is None]
-    complete = options.everything or gpu
-    options.every_subject = complete or bool(options.implementation)
-    options.every_form = options.every_subject or bool(options.workload)
-    options.workload = options.workload or list(WORKLOADS if complete else SELECTION)
-    unasked = [s.name for s in subjects() if complete or not s.compiles_each_size]
-    options.implementation = options.implementation or unasked
-    options.time_limit = options.time_limit or (LONG_LIMIT if options.full or gpu else SHORT_LIMIT)
-    i, n = options.shard
-    options.part = f"shard-{i}-of-{n}" if n > 1 else ""
-
-
-def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the workloads asked for, shortened where there is no GPU."""
-    for name in options.workload:
-        yield replace(WORKLOADS[name], **SHORT[name]) if shortens(options) and name in SHORT else WORKLOADS[name]
-    if shortens(options) and not options.every_form:
-        yield WORKLOADS[FULL]
-
-
-def shortens(options: argparse.Namespace) -> bool:
-    """Return whether T and B are less than the paper's, since there is no GPU."""
-    return not options.full and torch.device(options.device).type == "cpu"
-
-
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Return what to run, in the order of the tables, or this shard's part of it."""
-    asked = {"both": (False, True), "off": (False,), "on": (True,)}[options.layer_norm]
-    limits = {"memory_limit": memory_limit(options), "time_limit": options.time_limit}
     i, n = options.shard
-    chosen = [find(name) for name in options.implementation]
-    found = [
-        Job("bench", subject.name, (subject.name,), case, dtype, options.device, layer_norms, **limits)
-        for dtype in options.dtype
-        for case in cases(options)
-        for subject in chosen
-        if timed(subject, case, options)
-        if (layer_norms := tuple(norm for norm in asked if norm in subject.layer_norms))
-    ]
+    found: list[Job] = []
+    for dtype in options.dtype:
+        for case in choice.cases(options):
+            for subject in map(find, options.implementation):
+                asked = choice.layer_norms(options, subject)
+                norms = tuple(norm for norm in asked if choice.timed(options, subject, case, dtype, norm))
+                limits: dict[str, Any] = {
+                    "memory_limit": memory_limit(options),
+                    "time_limit": choice.limit(options, subject),
+                }
+                job = Job("bench", subject.name, (subject.name,), case, dtype, options.device, norms, **limits)
+                found += [job] * bool(norms)
     return found[i - 1 :: n]
-
-
-def timed(subject: Subject, case: Case, options: argparse.Namespace) -> bool:
-    """Return whether to time a subject on a case; on packed sequences unasked only where its cost follows tokens."""
-    if shortens(options) and full(case):
-        return subject.name in (BASELINE, resolve("auto", torch.device(options.device), torch.float32).name)
-    if case.lengths:
-        return subject.takes_packed and (subject.follows_tokens or options.every_subject)
-    return options.every_form or subject.name not in FORMS or case.name in FORMS_ON
 
 
 def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[Planned]) -> dict[str, dict[str, Any]]:
@@ -139,7 +95,7 @@ def sweep(options: argparse.Namespace) -> int:
     folder = folder_of(options.results, torch.device(options.device))
     todo = plan(jobs(options), folder, options.part, resume=options.resume, unverified=options.unverified)
     if options.list:
-        show_plan(todo)
+        show_plan(todo, choice.left_out(options))
         return 0
     say_refused(todo)
     others = Others()
@@ -211,8 +167,8 @@ def conclusion(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 
-def show_plan(todo: Sequence[Planned]) -> None:
-    """Print what would run, and for how long if that is known."""
+def show_plan(todo: Sequence[Planned], left_out: Sequence[dict[str, str]]) -> None:
+    """Print what would run, for how long as far as that is known, and what is run only if it is asked for."""
     lines: list[dict[str, Any]] = [
         {
             "job": p.job.label,
@@ -225,15 +181,26 @@ def show_plan(todo: Sequence[Planned]) -> None:
     if todo:
         Sheet(lines, {"seconds": count}).show("")
     runs = [p for p in todo if p.runs]
-    known = [p.seconds for p in runs if p.seconds is not None]
-    unknown = f", and {len(runs) - len(known)} that have not run here yet" if len(known) < len(runs) else ""
-    print(f"\n{len(runs)} of {len(todo)} jobs would run: {sum(known) / 60:.1f} minutes by earlier rows{unknown}.")
+    earlier = [p.seconds for p in runs if p.seconds is not None and not p.predicted]
+    predicted = [p.seconds for p in runs if p.seconds is not None and p.predicted]
+    said = [f"{sum(earlier) / 60:.1f} minutes by earlier rows"] * bool(earlier or not predicted)
+    if predicted:
+        before = cost.before([p.job for p in runs])
+        said.append(f"{(sum(predicted) + before) / 60:.1f} minutes by prediction")
+    if len(earlier) + len(predicted) < len(runs):
+        said.append(f"and {len(runs) - len(earlier) - len(predicted)} that have not run here yet")
+    print(f"\n{len(runs)} of {len(todo)} jobs would run: {', '.join(said)}.")
+    if left_out:
+        print("\nNot run unless asked for:")
+    for line in left_out:
+        how = f"; {line['dtype']}; layer norm {line['layer norm']}" if "dtype" in line else ""
+        print(f"  {line['option']} {line.get('implementation', '')}".rstrip() + f": {line['workload']}{how}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory or time is not."""
     options = parser().parse_args(arguments)
-    choose(options)
+    choice.choose(options)
     try:
         return sweep(options)
     except ResultsError as error:

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.bench_tables import bench_values, without_busy
+from suite.pages.bench_tables import bench_values, leading, without_busy
 from suite.pages.page import Page
 from suite.pages.plots import INK, look, panels, plain
 from suite.shared.cases import BASELINE, LADDER
@@ -28,7 +28,9 @@ def speed(rows: pd.DataFrame) -> Figure | None:
             style |= {} if train else {"marker": "|"}
             face = "none" if norm else style["color"]
             y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
-            panel.plot(row["ratio"], y, linestyle="", markerfacecolor=face, markersize=6 if train else 9, **style)
+            panel.plot(
+                leading(row).ratio.ratio, y, linestyle="", markerfacecolor=face, markersize=6 if train else 9, **style
+            )
         panel.axvline(1, color=INK, linewidth=1, linestyle=":")
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
@@ -85,8 +87,10 @@ def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> Figure | No
         for _, row in group.iterrows():
             style = look(row["implementation"])
             face, label = ("none", None) if row["layer_norm"] == "on" else (style["color"], row["implementation"])
-            panel.plot([row["ratio"]] * 2, [row["median"], row["max"]], color=style["color"], linewidth=1)
-            panel.plot(row["ratio"], row["median"], linestyle="", markerfacecolor=face, label=label, **style)
+            panel.plot([leading(row).ratio.ratio] * 2, [row["median"], row["max"]], color=style["color"], linewidth=1)
+            panel.plot(
+                leading(row).ratio.ratio, row["median"], linestyle="", markerfacecolor=face, label=label, **style
+            )
         panel.axhline(1, color=INK, linewidth=1, linestyle=":")
         panel.set(xscale="log", xlabel=f"time of training / {BASELINE}", ylabel="error / the naive form's")
         panel.set_title(f"{WORKLOAD}, {dtype}; errors at T {STEPS}")

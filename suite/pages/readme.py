@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from impls.registry import IMPLS, dtype_name
-from suite.pages.bench_tables import interval, packed_answer, without_busy
+from impls.registry import IMPLS, Impl, dtype_name
+from suite.pages.bench_tables import leading, packed_answer, without_busy
 from suite.pages.capabilities import matrix
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
@@ -39,28 +39,41 @@ def ladder(can: pd.DataFrame, timed: pd.DataFrame) -> Sheet:
             "devices": ", ".join(impl.devices),
             "dtypes": ", ".join(map(dtype_name, impl.dtypes)),
         }
-        line |= {column: outcome(can, impl.name, asked) for column, asked in ASKED.items()}
-        lines.append(line | {TIME: time(timed, impl.name)})
+        line |= {column: outcome(can, impl, asked) for column, asked in ASKED.items()}
+        lines.append(line | {TIME: time(timed, impl)})
     return Sheet(lines, {TIME: ranged})
 
 
-def outcome(rows: pd.DataFrame, implementation: str, asked: str) -> str:
-    """Return yes where every check passed, on whichever machine it ran; else the worst word, or "not run"."""
+def outcome(rows: pd.DataFrame, impl: Impl, asked: str) -> str:
+    """Return yes where every check passed, on whichever machine it ran; else the worst word, or why none ran."""
     if rows.empty:
-        return "not run"
-    found = rows[(rows["implementation"] == implementation) & rows["capability"].str.startswith(asked)]
+        return missing(rows, impl)
+    found = rows[(rows["implementation"] == impl.name) & rows["capability"].str.startswith(asked)]
     words = set(found.loc[found["outcome"] != "not run", "outcome"])
-    return next((word for word in ("FAIL", "no") if word in words), "yes" if words else "not run")
+    return next((word for word in ("FAIL", "no") if word in words), "yes" if words else missing(rows, impl))
 
 
-def time(rows: pd.DataFrame, implementation: str) -> Any:
-    """Return the paired ratio of a training step, or in a word why there is none."""
+def time(rows: pd.DataFrame, impl: Impl) -> Any:
+    """Return the ratio of a training step, or in a word why there is none."""
     here = rows[(rows["workload"] == WORKLOAD) & (rows["dtype"] == "float32") & (rows["layer_norm"] == "off")]
-    here = here[(here["implementation"] == implementation) & (here["pass"] == "train")]
-    if here.empty:
-        return "not run"
+    here = here[(here["implementation"] == impl.name) & (here["pass"] == "train")]
+    if here.empty or status(here.iloc[-1]) == "not run":
+        return missing(rows, impl)
     row = here.iloc[-1]
-    return interval(row) if row["status"] == "ok" else status(row)
+    return leading(row).ratio if row["status"] == "ok" else status(row)
+
+
+def how(rows: pd.DataFrame) -> str:
+    """Return how the training times were taken, in words."""
+    led = [leading(row).where for _, row in rows[rows["workload"] == WORKLOAD].iterrows()]
+    return "among others in a loop that waits for none of them" if any(led) else "with a 95 % interval"
+
+
+def missing(rows: pd.DataFrame, impl: Impl) -> str:
+    """Return why rows have nothing of an implementation: it was not run, or none of them is of the device it needs."""
+    if rows.empty or len(impl.devices) > 1 or impl.devices[0] in set(rows["device"]):
+        return "not run"
+    return f"needs a {'CPU' if impl.devices == ('cpu',) else 'GPU'}"
 
 
 def precedence(folder: Path) -> tuple[bool, bool, str]:
@@ -85,8 +98,8 @@ def parts(results: Path) -> dict[str, list[Part]]:
     own = table("capabilities").read(machine)
     can = [own, *(table("capabilities").read(path.parent) for path in results.glob("*/capabilities.csv"))]
     about = (
-        f"Training time is that of a step of the workload {WORKLOAD} without layer norm in float32, with a "
-        f"95 % interval. All workloads: [bench]({where}/bench.md). {packed_answer(rows)}".rstrip()
+        f"Training time is that of a step of the workload {WORKLOAD} without layer norm in float32, {how(rows)}. "
+        f"All workloads: [bench]({where}/bench.md). {packed_answer(rows)}".rstrip()
     )
     return {
         "speed": [f"![Time as a multiple of that of {BASELINE}]({where}/speed.svg)", made_on(rows)],

@@ -228,6 +228,30 @@ def test_the_ladder_stands_where_nothing_but_the_benchmark_ran(tmp_path: Path) -
     assert {line["second derivative"] for line in ladder.words()} == {"not run"}
 
 
+@pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
+def test_the_ladder_says_what_needs_another_device_than_that_of_the_rows(device: str, name: str, word: str) -> None:
+    timed = [row | {"workload": "medium", "device": device} for row in made("batched", 0.1)]
+    timed += [row | {"workload": "medium", "device": device} for row in made(name, 0, status="not run: elsewhere.")]
+    can = [
+        {"capability": capability, "implementation": name, "outcome": "not run", "device": device}
+        for capability in readme.ASKED.values()
+    ]
+    ladder = readme.ladder(pd.DataFrame(can), pd.DataFrame(timed))
+    lines = {impl.name: line for impl, line in zip(IMPLS, ladder.words(), strict=True)}
+    assert [lines[name][column] for column in (*readme.ASKED, readme.TIME)] == [f"needs a {word}"] * 3
+    assert lines["deferred"][readme.TIME] == "not run"
+    own = pd.DataFrame([row | {"device": "cuda" if device == "cpu" else "cpu"} for row in timed])
+    assert readme.time(own, next(impl for impl in IMPLS if impl.name == name)) == "not run"
+
+
+def test_the_ladder_shows_time_in_a_loop_on_a_gpu() -> None:
+    gpu = [row | {"workload": "medium", "device": "cuda"} for row in made("batched", 0.1, loop_s=0.1, loop_ratio=1.25)]
+    lines = readme.ladder(pd.DataFrame(), pd.DataFrame(gpu)).words()
+    assert [line[readme.TIME] for line in lines if "`batched`" in line["name"]] == ["1.25"]
+    assert "in a loop" in readme.how(pd.DataFrame(gpu))
+    assert readme.how(pd.DataFrame(gpu).assign(device="cpu")) == "with a 95 % interval"
+
+
 #: A new table has rows from its first verification on.
 FILLED = [name for name in TABLES if any(RESULTS.glob(f"*/{name}.csv"))]
 

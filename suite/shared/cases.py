@@ -159,9 +159,9 @@ TRAINING = "training"
 INTERPRETED = "interpreted"
 
 
-def lengths(T: int, B: int) -> tuple[int, ...]:
-    """Return lengths of B sequences, uniform in [T / 4, T] and the same each time; the longest, of T, comes first."""
-    drawn = random.Random(0)
+def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
+    """Return lengths of B sequences, uniform in [T / 4, T], the same each time; the longest, of T, comes first."""
+    drawn = random.Random(draw)
     return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)
 
 

@@ -20,7 +20,7 @@ def parent() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(add_help=False)
     add = result.add_argument
     everything = [subject.name for subject in subjects()]
-    add("--implementation", nargs="+", choices=everything, help="default: all but what compiles for minutes")
+    add("--implementation", nargs="+", choices=everything, help="default: all, what is slow in few places")
     add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
     device = str(machine.default_device())
     add("--device", type=_device, default=device, help="default: CUDA if there is one, else the CPU")

@@ -33,6 +33,8 @@ class Subject:
     takes_packed: bool = True
     follows_tokens: bool = True
     compiles_each_size: bool = False
+    #: Whether its gradient is code of its own, not one that autograd records operator by operator.
+    hand_written: bool = True
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     least_numbers: Callable[[Case, bool], int] = Case.least_numbers
 
@@ -63,6 +65,7 @@ def _implementation(name: str) -> Subject:
         why_unavailable=why_not,
         follows_tokens=impl.packed,
         compiles_each_size=impl.compiles_each_size,
+        hand_written=impl.hand_written,
     )
 
 
@@ -121,6 +124,7 @@ LABML = Subject(
     why_unavailable=_why_no_labml,
     takes_packed=False,
     follows_tokens=False,
+    hand_written=False,
 )
 
 

@@ -20,6 +20,7 @@ from suite.shared.files import ROOT
 from suite.shared.machine import slug
 from suite.shared.results import ResultsError, read, write_whole
 from suite.shared.rows import STAMP, Table, stamp, table
+from suite.timing import choice
 
 
 def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ for k in range(1, 10**6):
 def test_every_job_is_in_one_shard(tmp_path: Path) -> None:
     def labels(*arguments: str) -> list[str]:
         options = bench.parser().parse_args(["--device", "cpu", *arguments])
-        bench.choose(options)
+        choice.choose(options)
         return [job.label for job in bench.jobs(options)]
 
     parts = [labels("--shard", f"{i}/3") for i in (1, 2, 3)]

@@ -1,5 +1,6 @@
 """How figures and names are written, in every table and plot."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -45,7 +46,9 @@ def percent(share: float) -> str:
 
 
 def ranged(interval: Interval) -> str:
-    """Return a ratio with its interval."""
+    """Return a ratio, with its interval if it has one."""
+    if math.isnan(interval.low):
+        return two(interval.ratio)
     return f"{two(interval.ratio)} ({two(interval.low)}-{two(interval.high)})"
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from suite.shared import measure
-from suite.shared.cases import Case
+from suite.shared.cases import Case, lengths
 from suite.shared.corpus import streams
 from suite.shared.stopwatch import settled, stopwatch
 from suite.shared.subjects import Subject
@@ -29,6 +29,11 @@ def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
         return pen_offsets(case).to(device, dtype)
     x = nn.functional.one_hot(streams(case.I, case.T, case.B), case.I).to(device, dtype)
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
+
+
+def redrawn(case: Case, draw: int) -> Case:
+    """Return a case with other lengths of its sequences, those of a draw, where it has lengths."""
+    return replace(case, lengths=lengths(case.T, case.B, draw)) if case.lengths else case
 
 
 def first_steps(x: Input, T: int) -> Input:
@@ -75,8 +80,8 @@ def refusal(subject: Subject, case: Case, dtype: torch.dtype, device: torch.devi
     """Return why a subject's figures would say nothing at these sizes: it cannot run, or computes something else."""
     if (reason := subject.why_unavailable(device, dtype)) is not None:
         return reason
-    lengths = (2, 1) if case.lengths else ()
-    worst = subject.check(replace(case, T=2, B=2, lengths=lengths), dtype, device)[:1]
+    few = replace(case, T=2, B=2, lengths=(2, 1) if case.lengths else ())
+    worst = subject.check(few, dtype, device)[:1]
     if worst and not worst[0].ratio <= 1:
         return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"
     return None

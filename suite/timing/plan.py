@@ -11,6 +11,7 @@ from suite.shared import arithmetic, trust
 from suite.shared.jobs import PASSES, Job
 from suite.shared.rows import stamp, table
 from suite.shared.subjects import find
+from suite.timing import cost
 
 #: What counts as gone wrong. A run that goes on from another does these again: it may have been the machine's fault.
 WRONG = ("crashed", "failed", "refused")
@@ -20,8 +21,8 @@ WRONG = ("crashed", "failed", "refused")
 class Planned:
     """A job with what is known of it beforehand.
 
-    instead: the label of its rows if it does not run. seconds: what it took in an earlier run, if there was one.
-    finished: its rows of this code and environment are there already, and are to be kept.
+    instead: the label of its rows if it does not run. seconds: what it took in an earlier run, if there was one, else
+        on a GPU as predicted. finished: its rows of this code and environment are there already, and are to be kept.
     """
 
     job: Job
@@ -29,6 +30,7 @@ class Planned:
     instead: str | None
     seconds: float | None
     finished: bool
+    predicted: bool = False
 
     @property
     def runs(self) -> bool:
@@ -57,7 +59,9 @@ def plan(
             instead = f"refused: {standing.refusal}"
         took = rows_of(job, earlier).get("job_s", pd.Series(dtype=float)).max()
         finished = resume and _finished(job, rows_of(job, rows))
-        found.append(Planned(job, standing, instead, None if pd.isna(took) else float(took), finished))
+        predicted = bool(pd.isna(took)) and job.torch_device.type == "cuda"
+        seconds = cost.seconds(job) if predicted else None if pd.isna(took) else float(took)
+        found.append(Planned(job, standing, instead, seconds, finished, predicted))
     return found
 
 

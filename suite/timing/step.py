@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from suite.shared import measure, pairing, work
@@ -19,11 +21,11 @@ from suite.shared.cases import Case
 from suite.shared.children import leave
 from suite.shared.jobs import PASSES, Job
 from suite.shared.stopwatch import Stopwatch, clock_columns, settled, stopwatch
-from suite.shared.subjects import LSTM, find
+from suite.shared.subjects import LSTM, Subject, find
 
-#: Seconds that the rounds of one pass may take together with their baseline's; the A/A run, whose interval is the noise
-#: floor of all others, has so many times as long.
-BUDGET, AA = 0.8, 2
+#: Seconds that the rounds of one pass may take together with their baseline's, by kind of device; the A/A run, whose
+#: interval is the noise floor of all others, has so many times as long.
+BUDGET, AA = {"cpu": 0.8, "cuda": 0.4}, 2
 #: What takes less than WARM runs once untimed before each round: caches, memory and sleeping threads are the other's
 #: then. A round is as many calls as take BURST, so that the time of a call that is shorter than that is a mean.
 WARM, BURST = 0.1, 0.02
@@ -57,6 +59,13 @@ class Bench:
         self.x = work.example(case, job.torch_dtype, job.torch_device)
         self.predicted = 0.0  # seconds of the longest pass so far
 
+    def batch(self, draw: int) -> tuple[Case, work.Input]:
+        """Return the batch of a draw: of other lengths than those of other draws, where the case has lengths."""
+        if not self.case.lengths:
+            return self.case, self.x
+        drawn = work.redrawn(self.case, draw)
+        return drawn, work.example(drawn, self.job.torch_dtype, self.job.torch_device)
+
     def left(self) -> float:
         """Return the seconds that the row may still take."""
         return self.job.time_limit - (time.monotonic() - self.since)
@@ -89,7 +98,7 @@ def checked_model(job: Job, case: Case) -> nn.Module:
 def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
     """Time the pass beside its baseline's, measure memory and calls in runs apart, and leave the row."""
     job, case, model, x, step = bench.job, bench.case, bench.model, bench.x, work.PASSES[name]
-    subject, device, training = find(job.subject), job.torch_device, name == "train"
+    device, training = job.torch_device, name == "train"
     with labelled(job, case, name):
         figures = timed(bench, name, benchmark)
         bench.baseline.zero_grad(set_to_none=True)
@@ -98,11 +107,11 @@ def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
             "peak_bytes": work.peak(step, model, x),
             "kept_bytes": measure.kept_bytes(lambda: model(x), device) if training else None,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "multiply_adds": subject.multiply_adds(case) * (3 if training else 1),
-            "work": subject.multiply_adds(case) / LSTM.multiply_adds(case),
-            "least_bytes": subject.least_numbers(case, training) * x.data.element_size(),
             "calls_per_step": calls_per_step(bench, step),
         }
+        if device.type == "cuda":
+            names = measure.kernels(lambda: step(bench.baseline, x))
+            figures["cudnn"] = measure.cudnn_of(names, torch.backends.cudnn.version())
         leave(job.path, job.columns(case, name) | figures)
         bench.since = time.monotonic()
 
@@ -112,12 +121,14 @@ def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
     watch, model, baseline, x, step = bench.watch, bench.model, bench.baseline, bench.x, work.PASSES[name]
     first = watch.seconds(lambda: step(model, work.first_steps(x, 1)))
     taken = settled(watch, lambda: step(model, x), expected(bench, first, step))
-    subject = Burst(watch, lambda: step(model, x), taken[-1])
-    rival = Burst(watch, lambda: step(baseline, x), settled(watch, lambda: step(baseline, x))[-1])
+    batches = [(bench.case, x)]
+    subject = Burst(watch, partial(step, model), batches, taken[-1])
+    rival = Burst(watch, partial(step, baseline), batches, settled(watch, lambda: step(baseline, x))[-1])
     baseline_s: list[float] = []
     clocks = [watch.clock()]
 
     def before() -> None:
+        batches.append(bench.batch(len(batches)))
         rival.warm()
         baseline_s.append(rival.round() / rival.calls)
         subject.warm()
@@ -126,35 +137,60 @@ def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
         subject.round,
         setup=before,
         teardown=lambda: clocks.append(watch.clock()),
-        rounds=pairing.rounds(subject.round_s, rival.round_s, BUDGET * (AA if bench.job.subject == LSTM.name else 1)),
+        rounds=pairing.rounds(subject.round_s, rival.round_s, budget(bench.job)),
     )
     subject_s = [seconds / subject.calls for seconds in benchmark.stats.stats.data]
     benchmark.extra_info.update(bench.job.columns(bench.case, name), calls_per_round=subject.calls)
     benchmark.extra_info.update(baseline_s=baseline_s, clocks_mhz=clocks)
     figures = pairing.columns(subject_s, baseline_s) | clock_columns(clocks) | {"first_s": first + taken[0]}
+    # The median time is about that of the batch with the median of tokens.
+    typical = sorted((case for case, _ in batches[1:]), key=lambda case: case.tokens)[(len(batches) - 1) // 2]
+    figures |= costs(find(bench.job.subject), typical, name, x.data.element_size())
     # What a call takes in a loop that waits for none of them, where that is another figure.
-    mine, theirs = (side.watch.in_a_loop(side.work, 2 * side.calls + 1) for side in (subject, rival))
+    mine, theirs = subject.in_a_loop(), rival.in_a_loop()
     return figures | ({} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs})
+
+
+def budget(job: Job) -> float:
+    """Return the seconds that the rounds of a pass may take."""
+    return BUDGET[job.torch_device.type] * (AA if job.subject == LSTM.name else 1)
+
+
+def costs(subject: Subject, case: Case, name: str, itemsize: int) -> dict[str, Any]:
+    """Return what a row says that a pass over a case comes to, by formula."""
+    training = name == "train"
+    return {
+        "multiply_adds": subject.multiply_adds(case) * (3 if training else 1),
+        "work": subject.multiply_adds(case) / LSTM.multiply_adds(case),
+        "least_bytes": subject.least_numbers(case, training) * itemsize,
+    }
 
 
 class Burst:
     """The rounds of one side: how many calls make one, and whether a call goes before."""
 
-    def __init__(self, watch: Stopwatch, work: Callable[[], None], once: float) -> None:
-        """Take what is called, and the seconds that a call takes."""
-        self.watch, self.work = watch, work
+    def __init__(
+        self, watch: Stopwatch, work: Callable[[work.Input], None], batches: list[tuple[Case, work.Input]], once: float
+    ) -> None:
+        """Take what is called, the batches drawn so far, to which each round adds one, and the seconds of a call."""
+        self.watch, self.work, self.batches = watch, work, batches
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
 
     def warm(self) -> None:
-        """Make the processor this side's, where that does not take too long."""
+        """Make the processor this side's, where that does not take too long, on the batch of the round before."""
         if self.warms:
-            self.work()
+            self.work(self.batches[-2][1])
 
     def round(self) -> float:
         """Return what the calls of one round take."""
-        return sum(self.watch.seconds(self.work) for _ in range(self.calls))
+        return sum(self.watch.seconds(lambda: self.work(self.batches[-1][1])) for _ in range(self.calls))
+
+    def in_a_loop(self) -> float | None:
+        """Return what a call takes among others that do not wait for it; None where that is no other figure."""
+        inputs = cycle(x for _, x in self.batches[1:])
+        return self.watch.in_a_loop(lambda: self.work(next(inputs)), 2 * self.calls + 1)
 
 
 def expected(bench: Bench, first: float, step: work.Pass) -> float:

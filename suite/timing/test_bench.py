@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 from torch.nn.utils.rnn import PackedSequence
 
-from impls.registry import resolve
 from suite import bench, report
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import answer, bench_summary, bench_view
@@ -60,6 +59,7 @@ def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(results
         assert bool((timed[low] <= timed[high]).all()), (low, high)
     assert bool((timed[["peak_bytes", "least_bytes", "multiply_adds", "job_s"]] > 0).all(axis=None))
     assert bool((timed["share"] > 0).all())
+    assert not {"cudnn", "loop_ratio"} & set(rows)
     assert set(rows["commit"]) == {trust.commit()}
     assert not trust.stale(rows).any()
     assert list(timed["verify"]) == ["unverified", "unverified", "peer", "peer"]
@@ -155,28 +155,11 @@ def test_a_gpu_has_its_number(given: str, meant: str) -> None:
     assert bench.parser().parse_args(["--device", given]).device == meant
 
 
-def test_a_gpu_runs_whole_workloads_and_has_the_time_for_them() -> None:
-    options = bench.parser().parse_args(["--device", "cuda:1"])
-    bench.choose(options)
-    assert options.time_limit == bench.LONG_LIMIT
-    assert list(bench.cases(options)) == list(WORKLOADS.values())
-
-
 def test_every_subject_passes_its_check_at_the_sizes_of_small() -> None:
     for subject in map(find, ("naive", "row_scaled", "batched", "deferred")):
         for layer_norm in (False, True):
             worst = subject.check(replace(TINY, layer_norm=layer_norm), torch.float32, CPU)[0]
             assert worst.ratio <= 1, (subject.name, worst)
-
-
-def test_without_a_gpu_the_fastest_alone_is_timed_at_the_papers_own_size() -> None:
-    def timed(*arguments: str) -> list[str]:
-        options = bench.parser().parse_args(["--device", "cpu", *arguments])
-        bench.choose(options)
-        return [job.subject for job in bench.jobs(options) if job.case == WORKLOADS[bench.FULL]]
-
-    assert timed() == [resolve("auto", CPU, torch.float32).name, BASELINE]
-    assert not timed("--implementation", "batched")
 
 
 def test_short_workloads_say_what_was_cut(tmp_path: Path) -> None:
@@ -216,24 +199,6 @@ def test_lengths_of_ragged_workloads_are_sorted_and_between_a_quarter_and_all_st
         assert 0.5 < case.tokens / (case.T * case.B) < 0.75
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
-    named = ["--implementation", "batched", "deferred", "labml", "torch.nn.LSTM"]
-    options = bench.parser().parse_args(["--device", "cpu", "--workload", "small-ragged", *(named if asked else [])])
-    bench.choose(options)
-    timed = {job.subject for job in bench.jobs(options)}
-    assert timed == {"deferred", "torch.nn.LSTM", "batched" if asked else "batched_cpu"}
-
-
-@pytest.mark.parametrize(
-    ("asked", "found"), [([], {"small", "medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
-)
-def test_the_equation_as_it_reads_is_timed_unasked_where_that_is_short(asked: list[str], found: set[str]) -> None:
-    options = bench.parser().parse_args(["--device", "cpu", *asked])
-    bench.choose(options)
-    assert {job.case.name for job in bench.jobs(options) if job.subject == "row_scaled"} == found
-
-
 def test_the_answer_names_packed_sequences() -> None:
     ragged: list[dict[str, Any]] = []
     for name, seconds in (("batched", 0.1), ("batched_cpu", 0.02)):
@@ -265,13 +230,57 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower | 0.50 | 3.00 | 1.50 |" in text
     assert "| labml | 600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower | 1.50 | 1.00 | 0.50 |" in text
     assert "| torch.nn.LSTM | 50.0 | 1.00 (0.99-1.01) | 50.0 | 1.00 (0.99-1.01) | undecided |" in text
-    assert "| batched | 0.0200 | 25% compute | 7 | 0.0200 | 25% compute | 7 | 10.0 | 9.00 | verified | - |" in text
+    assert (
+        "| batched | 0.0200 | 25% compute | 7 | 9.00 | 0.0200 | 25% compute | 7 | 9.00 | 10.0 | verified | - |" in text
+    )
     assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
     assert "`naive` on small: time-out: 9 s" in text
     assert text.index("`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 6.00 times") < text.index("| ---")
     summary = bench_summary(table).words()
     assert [line["fastest"] for line in summary] == ["batched", "batched"]
     assert [line["/ labml"] for line in summary] == ["-", "0.50"]
+
+
+def on_a_gpu(name: str, ratio: float, **changes: Any) -> list[dict[str, Any]]:
+    """Return rows of a GPU whose time in a loop is 5 ms a multiple of the baseline's."""
+    return made(name, 0.1, device="cuda", loop_s=0.005 * ratio, loop_ratio=ratio, **changes)
+
+
+def test_on_a_gpu_figures_in_a_loop_come_first_where_an_idle_start_charges_the_host() -> None:
+    rows = (
+        on_a_gpu("batched", 1.3) + on_a_gpu("deferred", 1.2) + on_a_gpu(BASELINE, 1.05, ratio_low=0.99, ratio_high=1.01)
+    )
+    rows += [row | {"ratio": 1.0} for row in made("batched_cuda", 0.05, device="cuda", loop_s=0.02, loop_ratio=4.0)]
+    here, elsewhere = pd.DataFrame(rows), pd.DataFrame(rows).assign(workload="char-ptb")
+    text = markdown(PAGE.content(here))
+    heads = ["forward in a loop, ms", "forward in a loop / LSTM", "forward, ms", "forward / LSTM"]
+    assert f"| implementation | {' | '.join(heads)} | train in a loop, ms | " in text
+    assert "| deferred | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | slower |" in text
+    assert "Noise floor: 5.0% (forward), 5.0% (train)." in text
+    assert answer(here).startswith("`deferred` trains fastest in 1 of 1 tables. It takes 1.20 times")
+    assert [line["/ LSTM"] for line in bench_summary(here).words()] == ["1.20"]
+    assert "| train in a loop / LSTM |" in text
+    assert "train in a loop, ms" not in re.findall(r"GFLOP/s.*", text)[0]
+    assert "in a loop / LSTM" not in markdown(PAGE.content(elsewhere))
+    assert answer(elsewhere).startswith("`batched_cuda` trains fastest in 1 of 1 tables. It takes 1.00 times")
+    assert answer(here.assign(device="cpu")) == answer(elsewhere)
+    (view,) = bench_view(here).values()
+    assert view.columns[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
+
+
+@pytest.mark.parametrize(("seen", "marks"), [("a kernel seen", "-"), ("no kernel seen", "baseline without cuDNN")])
+def test_a_baseline_that_ran_without_cudnn_is_marked(seen: str, marks: str) -> None:
+    text = markdown(PAGE.content(pd.DataFrame(on_a_gpu("batched", 1.3, cudnn=f"91002, {seen}"))))
+    assert f"| verified | {marks} |" in text
+
+
+def test_the_first_call_of_either_pass_is_in_the_table() -> None:
+    forward, train = made("compiled", 0.1)
+    text = markdown(PAGE.content(pd.DataFrame([forward | {"first_s": 4.38}, train | {"first_s": 8.33}])))
+    (heads,) = (line.split(" | ") for line in text.splitlines() if "first call, s" in line and line.startswith("|"))
+    (cells,) = (line.split(" | ") for line in text.splitlines() if line.startswith("| compiled | 0."))
+    found = dict(zip(heads, cells, strict=True))
+    assert (found["forward, first call, s"], found["train, first call, s"]) == ("4.38", "8.33")
 
 
 def test_without_an_a_a_run_there_is_no_verdict() -> None:

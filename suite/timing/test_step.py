@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from torch import nn
 
 from suite.shared import pairing, work
+from suite.shared.cases import Case, lengths
 from suite.shared.children import left
 from suite.shared.compare import Verdict
 from suite.shared.examples import TINY, job
@@ -48,6 +50,16 @@ class Scripted(Stopwatch):
     def in_a_loop(self, call: Callable[[], Any], calls: int) -> float:
         """Return the seconds of a call."""
         return self.seconds(call)
+
+
+class InALoop(Stopwatch):
+    """A stopwatch of a GPU that is not here."""
+
+    def in_a_loop(self, call: Callable[[], object], calls: int) -> float:
+        """Make the calls."""
+        for _ in range(calls):
+            call()
+        return 1.0
 
 
 class Pedantic:
@@ -90,7 +102,7 @@ def test_what_is_built_and_captured_first_is_no_part_of_the_rounds(
     figures = bench_step.timed(made, "train", Pedantic())
     assert [figures[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
     assert [figures[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
-    assert (figures["rounds"], figures["disturbed"]) == (pairing.rounds(0.025, 0.0225, bench_step.BUDGET), 0)
+    assert (figures["rounds"], figures["disturbed"]) == (pairing.rounds(0.025, 0.0225, bench_step.BUDGET["cpu"]), 0)
     assert figures["first_s"] == pytest.approx(10, rel=0.01)
 
 
@@ -116,3 +128,58 @@ def test_a_time_out_is_predicted_from_later_calls_on_two_lengths(
             bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 20\.0 s each, 110 of 110 s left"
         ):
             bench_step.expected(made, first, work.PASSES["train"])
+
+
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case) -> tuple[list[tuple[bool, Any]], dict[str, Any]]:
+    """Return the calls of a timed pass, of the subject or not and their batches, and the figures."""
+    found = bench_step.Bench(job(tmp_path, case=case), case)
+    found.watch = Scripted(step=0.1)
+    calls: list[tuple[bool, Any]] = []
+
+    def step(model: nn.Module, x: work.Input) -> tuple[bool, int]:
+        calls.append((model is found.model, x))
+        return model is found.model, case.T
+
+    monkeypatch.setitem(work.PASSES, "train", step)
+    return calls, bench_step.timed(found, "train", Pedantic())
+
+
+def test_each_round_of_packed_rows_draws_other_lengths_and_both_sides_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
+    calls, figures = drawn(tmp_path, monkeypatch, case)
+    rounds, in_the_loop = figures["rounds"], 2
+    of_rounds = calls[-2 * rounds - in_the_loop : -in_the_loop]
+    assert [subject for subject, _ in of_rounds] == [False, True] * rounds
+    sizes = [x.batch_sizes.tolist() for _, x in of_rounds]
+    assert sizes[::2] == sizes[1::2]
+    assert len({str(each) for each in sizes}) == rounds
+    assert {len(each) for each in sizes} == {case.T}
+    tokens = sorted(sum(each) for each in sizes[::2])
+    assert figures["multiply_adds"] == 3 * find("batched").multiply_adds(case) / case.tokens * tokens[rounds // 2]
+    again, _ = drawn(tmp_path, monkeypatch, case)
+    assert [x.batch_sizes.tolist() for _, x in again] == [x.batch_sizes.tolist() for _, x in calls]
+
+
+def test_a_call_before_a_round_is_on_the_batch_of_the_round_before() -> None:
+    seen: list[int] = []
+    batches: list[Any] = [(TINY, 0)]
+    side = bench_step.Burst(Stopwatch(), seen.append, batches, once=bench_step.BURST)  # type: ignore[arg-type]
+    for draw in (1, 2):
+        batches.append((TINY, draw))
+        side.warm()
+        side.round()
+    assert seen == [0, 1, 1, 2]
+
+
+def test_calls_in_a_loop_are_on_the_batches_of_all_rounds_in_turn() -> None:
+    seen: list[int] = []
+    side = bench_step.Burst(InALoop(), seen.append, [(TINY, draw) for draw in range(3)], 1.0)  # type: ignore[arg-type, misc]
+    side.in_a_loop()
+    assert seen == [1, 2, 1]
+
+
+def test_rows_of_one_length_have_one_batch_in_all_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, _ = drawn(tmp_path, monkeypatch, TINY)
+    assert len({id(x) for _, x in calls if len(x) == TINY.T}) == 1

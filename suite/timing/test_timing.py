@@ -1,8 +1,10 @@
 """Paired rounds see through a drifting clock, and what is measured beside them is what it says."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -258,6 +260,44 @@ def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code(tmp_path
     }
     assert calls["row_scaled"] > calls["batched"] > 0
     assert calls["torch.nn.LSTM"] == 0
+
+
+class Profile:
+    """A made-up profile of kernels by name, and of an operator that ran on the CPU."""
+
+    def __init__(self, *kernels: str) -> None:
+        devices = [("aten::_cudnn_rnn", "CPU"), *((name, "CUDA") for name in kernels)]
+        events = [
+            SimpleNamespace(name=partial(str, name), device_type=partial(SimpleNamespace, name=device))
+            for name, device in devices
+        ]
+        self.profiler = SimpleNamespace(kineto_results=SimpleNamespace(events=lambda: events))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "seen"),
+    [
+        (["void elemWiseRNNcell<float, float, float, (cudnnRNNMode_t)2>(int, int)"], "a kernel seen"),
+        (["void RNN_blockPersist_fp_LSTM_HMMA<__half, __half, float, 1, 128>(int)"], "a kernel seen"),
+        (["cutlass_80_simt_sgemm", "void LSTM_elementWise_bp1<float, float, float>(int)"], "a kernel seen"),
+        (
+            ["sgemm_128x64_tn", "void at::native::(anonymous namespace)::kernel::lstm_cell_forward<float>"],
+            "no kernel seen",
+        ),
+        ([], "no kernel seen"),
+    ],
+    ids=["steps", "persistent", "older", "torch's own", "none"],
+)
+def test_a_profile_tells_whether_the_baseline_ran_in_cudnn(
+    kernels: list[str], seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(measure, "profile", lambda activities: nullcontext(Profile(*kernels)))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: ran.append("synchronize"))
+    names = measure.kernels(lambda: ran.append("work"))
+    assert (names, ran) == (kernels, ["work", "synchronize"])
+    assert measure.cudnn_of(names, 91002) == f"91002, {seen}"
+    assert measure.cudnn_of(names, None) == f"none, {seen}"
 
 
 def test_peak_memory_counts_what_is_held_at_once() -> None:
