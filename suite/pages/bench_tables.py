@@ -22,18 +22,22 @@ IN_A_LOOP = ("small", "medium", "stream")
 
 
 class Leading(NamedTuple):
-    """The figure of a row that counts: seconds, their ratio to torch's LSTM, and where it was measured, in words."""
+    """The figure of a row that counts: seconds, and their ratio to torch's LSTM."""
 
     seconds: float
     ratio: Interval
-    where: str = ""
+
+
+def in_a_loop(row: pd.Series) -> bool:
+    """Return whether it is the figure in a loop that counts of a row."""
+    return bool(row.get("device") == "cuda" and row["workload"] in IN_A_LOOP)
 
 
 def leading(row: pd.Series) -> Leading:
     """Return the figure of a row that counts: of paired rounds, or in a loop, whose ratio has no interval."""
-    if row.get("device") == "cuda" and row["workload"] in IN_A_LOOP:
+    if in_a_loop(row):
         seconds, ratio = row.get("loop_s", math.nan), row.get("loop_ratio", math.nan)
-        return Leading(seconds, Interval(ratio, math.nan, math.nan), " in a loop")
+        return Leading(seconds, Interval(ratio, math.nan, math.nan))
     return Leading(row["median_s"], interval(row))
 
 
@@ -60,7 +64,7 @@ class Group(NamedTuple):
     @property
     def where(self) -> str:
         """Where the figures that count were measured, in words."""
-        return leading(self.here.iloc[0]).where
+        return " in a loop" if in_a_loop(self.here.iloc[0]) else ""
 
     @property
     def ragged(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from impls.registry import IMPLS, Impl, dtype_name
-from suite.pages.bench_tables import leading, packed_answer, without_busy
+from suite.pages.bench_tables import in_a_loop, leading, packed_answer, without_busy
 from suite.pages.capabilities import matrix
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
@@ -65,7 +65,7 @@ def time(rows: pd.DataFrame, impl: Impl) -> Any:
 
 def how(rows: pd.DataFrame) -> str:
     """Return how the training times were taken, in words."""
-    led = [leading(row).where for _, row in rows[rows["workload"] == WORKLOAD].iterrows()]
+    led = [in_a_loop(row) for _, row in rows[rows["workload"] == WORKLOAD].iterrows()]
     return "among others in a loop that waits for none of them" if any(led) else "with a 95 % interval"
 
 

@@ -274,6 +274,13 @@ def test_a_baseline_that_ran_without_cudnn_is_marked(seen: str, marks: str) -> N
     assert f"| verified | {marks} |" in text
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rows_without_any_figure_have_their_labels(device: str) -> None:
+    rows = pd.DataFrame(made("naive", 0, device=device))
+    assert "| naive | time-out |" in markdown(PAGE.content(rows))
+    assert [view.words()[0]["verdict"] for view in bench_view(rows).values()] == ["-"]
+
+
 def test_the_first_call_of_either_pass_is_in_the_table() -> None:
     forward, train = made("compiled", 0.1)
     text = markdown(PAGE.content(pd.DataFrame([forward | {"first_s": 4.38}, train | {"first_s": 8.33}])))
