@@ -84,11 +84,17 @@ def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tm
     processes = [start(AGREES, folder, CXX=str(compiler)) for _ in range(2)]
     for out, err in map(finish, processes):
         assert out == "agrees\n"
-        assert len(err.splitlines()) == 1
-        assert "building" in err
-        assert err.rstrip().endswith(" s")
+        (said,) = _said(err)
+        assert "building" in said
+        assert said.endswith(" s")
     assert len(list(folder.iterdir())) == 1, "a build left something beside the library"
-    assert finish(start(AGREES, folder, CXX=str(compiler))) == ("agrees\n", ""), "built again, or said something"
+    out, err = finish(start(AGREES, folder, CXX=str(compiler)))
+    assert (out, _said(err)) == ("agrees\n", []), "built again, or said something"
+
+
+def _said(err: str) -> list[str]:
+    """Return the lines of the implementation's own; a torch for CUDA says that it sees no card when it builds."""
+    return [line for line in err.splitlines() if "No CUDA runtime is found" not in line]
 
 
 @builds

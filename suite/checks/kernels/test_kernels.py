@@ -111,7 +111,7 @@ def test_interpreted_equals_the_oracle(case: Case, dtype: torch.dtype, verdicts:
 
 def test_no_race_and_no_access_out_of_bounds(case: Case, dtype: torch.dtype, verdicts: pd.DataFrame) -> None:
     traced = verdicts.loc[(case.id, dtype_name(dtype))]
-    assert traced["addresses"] > traced["programs"] > traced["launches"] > 0
+    assert traced["addresses"] > traced["programs"] >= traced["launches"] > 0
     assert not traced["wrong"]
 
 

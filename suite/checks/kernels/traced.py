@@ -24,7 +24,7 @@ from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorH
 
 Integers = npt.NDArray[np.int64]
 #: Seconds by which a program is late.
-LATE = 0.02
+LATE = 0.01
 
 
 class Accesses(NamedTuple):
