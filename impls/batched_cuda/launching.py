@@ -9,10 +9,14 @@ from typing import Any
 import torch
 from triton.runtime.interpreter import InterpretedFunction
 
+from .backward_kernel import backward_steps, rebuild
 from .forward_kernel import forward_steps
 
 #: Whether the kernels were made for Triton's interpreter, which is settled when their modules are first imported.
 INTERPRETED = isinstance(forward_steps, InterpretedFunction)
+#: By which Triton finds a kernel compiled. Each depends on those that were made before it, so they are made in one
+#: order in every process.
+KEYS = [] if INTERPRETED else [kernel.cache_key for kernel in (forward_steps, rebuild, backward_steps)]
 #: Seconds after which a first call says that it compiles.
 PATIENCE = 2.0
 #: Multiply-adds may be fused, whatever Triton's default is, which changes.

@@ -7,6 +7,7 @@ everywhere, and a prediction to hold the first run on a card against.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -20,9 +21,11 @@ MULTIPLY_ADDS = {"float32": 128, "tf32": 512, "bfloat16": 1024, "float16": 1024}
 MEETING, TURN, ROUND_TRIP = 1.2, 0.13, 0.5
 #: Rows of a tile between the products, as in `phases.py`, which imports Triton.
 TILE = 16
-#: What a thread has registers for, in bytes of the dtype, backward, where it holds twice as many arrays as forward:
-#: numbers of a tile of the products, and of the gates of a tile of the other phases. The threads of a warp.
-SUMS, GATES, WARP = 32, 16, 32
+#: Bytes of a tile of the products that a thread has registers for, and of the gates of a tile of the other phases;
+#: backward, where it holds far more arrays, half of the products' and so many gates. The threads of a warp.
+SUMS, GATES, GATES_BACK, WARP = 64, 32, 4, 32
+#: The rows of a group, the columns of a tile of the products, and the units of a tile of the other phases.
+_ROWS, _COLUMNS, _UNITS = (16, 32, 64, 128), (16, 32, 64, 128), (16, 32, 64)
 #: Shared memory that is kept free of loads in flight, for operands that change their layout and for sums of a row.
 SPARE = 24 << 10
 #: Multiprocessors that stay free for other kernels, such as NCCL's, where that takes at most so much longer.
@@ -131,27 +134,31 @@ def cost(one: Split) -> tuple[float, ...]:
 def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
     """Yield splits that fit the card; both_sums: whether the products may have extra columns."""
     narrow = sizes.H + sizes.S <= 256
-    depth = min(128 // sizes.itemsize if sizes.itemsize == 2 else 16, _power(max(sizes.H, sizes.S)))
-    for rows in (16, 32, 64, 128):
-        groups = -(-sizes.B // rows)
-        if rows >= 2 * max(sizes.B, TILE):
+    for rows, (columns, extra, warps, stages), units in product(_ROWS, _tiles(sizes, card, both_sums), _UNITS):
+        groups, across = -(-sizes.B // rows), -(-sizes.H // units)
+        sums, gates = SUMS // sizes.itemsize, GATES // sizes.itemsize
+        if not both_sums:
+            sums, gates = sums // 2, GATES_BACK
+        fits = rows * (columns + extra) <= sums * WARP * warps and units * 4 * TILE <= gates * WARP * warps
+        loads = stages // (rows + columns + extra)
+        if not fits or loads < 2 or rows >= 2 * max(sizes.B, TILE) or units >= 2 * _power(sizes.H):
             continue
-        for columns in (16, 32, 64, 128):
-            for extra in (0, 16, 32) if both_sums else (0,):
-                for warps in (4, 8):
-                    stages = int((card.shared - SPARE) // ((rows + columns + extra) * depth * sizes.itemsize))
-                    threads = WARP * warps // sizes.itemsize * (2 if both_sums else 1)
-                    if rows * (columns + extra) > SUMS * threads or stages < 2 or extra >= columns:
-                        continue
-                    for units in (16, 32, 64):
-                        if units * 4 * TILE > GATES * threads or units >= 2 * _power(sizes.H):
-                            continue
-                        for members in _members(card.multiprocessors // groups, narrow):
-                            across = -(-sizes.H // units)
-                            shares = max(1, min(across, members // (rows // TILE)))
-                            yield Split(
-                                groups, members, rows, columns, extra, depth, units, shares, warps, min(4, stages)
-                            )
+        for members in _members(card.multiprocessors // groups, narrow):
+            shares = max(1, min(across, members // (rows // TILE)))
+            depth = _depth(sizes)
+            yield Split(groups, members, rows, columns, extra, depth, units, shares, warps, min(4, loads))
+
+
+def _depth(sizes: Sizes) -> int:
+    """Return the step along a sum: a cache line of each row in half precision, half of one in float32."""
+    return min(64 if sizes.itemsize == 2 else 16, _power(max(sizes.H, sizes.S)))
+
+
+def _tiles(sizes: Sizes, card: Card, both_sums: bool) -> list[tuple[int, int, int, int]]:
+    """Return columns of a tile of the products and more of them, warps, and the rows and columns that fit the card."""
+    most = int((card.shared - SPARE) // (_depth(sizes) * sizes.itemsize))
+    extras = (0, 16, 32) if both_sums else (0,)
+    return [(c, extra, warps, most) for c in _COLUMNS for extra in extras if extra < c for warps in (4, 8)]
 
 
 def _members(most: int, narrow: bool) -> Iterable[int]:
