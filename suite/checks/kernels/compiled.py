@@ -178,30 +178,29 @@ def meetings(instructions: Sequence[str]) -> int:
 
 def _instructions(cubin: bytes) -> list[str]:
     """Return the instructions of a cubin in their order, without predicates and operands' comments."""
-    import triton
-
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        tool = triton.knobs.nvidia.nvdisasm.path
-        told = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True).stdout
+    told = _told(cubin, "nvdisasm", "-c")
     lines = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", told)
     return [line.strip() for line in lines]
 
 
 def _resources(cubin: bytes, name: str) -> dict[str, int]:
     """Return what Triton's own cuobjdump reads from a cubin: registers and stack of each thread."""
+    told = _told(cubin, "cuobjdump", "-res-usage")
+    found = re.search(rf"Function {re.escape(name)}:\s*(.*)", told)
+    if found is None:
+        raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {told!r}")
+    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", found[1])}
+
+
+def _told(cubin: bytes, tool: str, option: str) -> str:
+    """Return what one of the tools that Triton ships says of a cubin."""
     import triton
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        tool = triton.knobs.nvidia.cuobjdump.path
-        told = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    found = re.search(rf"Function {re.escape(name)}:\s*(.*)", told)
-    if found is None:
-        raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {told!r}")
-    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", found[1])}
+        command = [getattr(triton.knobs.nvidia, tool).path, option, file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def pool() -> ProcessPoolExecutor:

@@ -52,15 +52,14 @@ class Counting(TorchDispatchMode):
             self.views += view
             self.operators += not view
             self.names.add(func._schema.name.split("::")[1])
-            # On a card these copy what Python has to it.
-            self.from_host += func._schema.name in ("aten::lift_fresh", "aten::_to_copy_from_host")
+            self.from_host += func._schema.name == "aten::lift_fresh"  # a tensor of what Python has
         return func(*args, **(kwargs or {}))
 
 
 def training_step(
     case: Case, dtype: torch.dtype, device: torch.device = META, counting: AbstractContextManager[Any] | None = None
 ) -> None:
-    """Run a training step of one layer at a case's sizes, of numbers that are all 0; counting: open meanwhile."""
+    """Run a training step of one layer at a case's sizes, of numbers that are all 0; counting: open around it."""
     I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device=META, dtype=dtype).to_empty(device=device)
     p = LayerParams._make(getattr(layer.layers[0], name) for name in LayerParams._fields)
