@@ -24,6 +24,7 @@ from .parts import (
     factors,
     kernel,
     meet,
+    merge,
     moments,
     norm_back,
     only,
@@ -37,7 +38,7 @@ from .parts import (
     vector,
     wide,
 )
-from .phases import TILE, embed, scales
+from .phases import TILE, embed, scaled_sum
 
 
 @kernel
@@ -61,15 +62,12 @@ def rebuild(
         inside = live[:, None] & (unit < H)[None, :]
         for gate0 in range(0, 4, GATES):
             k = (gate0 + column // UNITS) * H + unit
-            at = starts(uh, rows, D)[:, None] + k[None, :]
-            d_h = scales(z + rows * 12 * Z, live, w_d, gate0, unit0, 0, H, Z, GATES, UNITS, ZS, PRECISION)
-            y = d_h * tl.load(at, mask=inside, other=0.0).to(tl.float32)
+            d_h, d_x, y = scaled_sum(
+                starts(uh, rows, D)[:, None] + k[None, :], starts(vx, rows, D)[:, None] + k[None, :],
+                z + rows * 12 * Z, live, inside, w_d, bias, gate0, unit0, H, Z, GATES, UNITS, ZS, PRECISION,
+            )  # fmt: skip
             tl.store(starts(d_uh, rows, D)[:, None] + k[None, :], d_h, mask=inside)
-            d_x = scales(z + rows * 12 * Z, live, w_d, gate0, unit0, 1, H, Z, GATES, UNITS, ZS, PRECISION)
-            y += d_x * tl.load(starts(vx, rows, D)[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
             tl.store(starts(d_vx, rows, D)[:, None] + k[None, :], d_x, mask=inside)
-            y += scales(z + rows * 12 * Z, live, w_d, gate0, unit0, 2, H, Z, GATES, UNITS, ZS, PRECISION)
-            y += vector(bias, k, unit < H)
             tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k[None, :], y, mask=inside)
     if NORM:
         tl.debug_barrier()
@@ -80,16 +78,14 @@ def rebuild(
 
 @triton.jit
 def whole_row(y, to, live, H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr):
-    """Write mean and 1 / std of rows at y, tile after tile (Chan, Golub, LeVeque 1979)."""
+    """Write mean and 1 / std of rows at y, tile after tile."""
     mean, m2 = tl.zeros((TILE,), tl.float32), tl.zeros((TILE,), tl.float32)
     for unit0 in range(0, HN, UNITS):
         units = unit0 + tl.arange(0, UNITS)
         real = live[:, None] & (units < HN)[None, :]
         n = tl.minimum(HN - unit0, UNITS)
         here, m2_here = moments(tl.load(y[:, None] + units[None, :], mask=real, other=0.0).to(tl.float32), real, n)
-        apart, share = here - mean, n / (unit0 + n)
-        m2 += m2_here + apart * apart * unit0 * share
-        mean += apart * share
+        mean, m2 = merge(mean, m2, unit0, here, m2_here, n)
     tl.store(to, mean, mask=live)
     tl.store(to + 1, tl.rsqrt(m2 / HN + EPS), mask=live)
 

@@ -33,7 +33,7 @@ from .parts import (
     vector4,
     wide,
 )
-from .phases import TILE, embed, norm4, norm_part, norm_tile, scales
+from .phases import TILE, embed, norm4, norm_part, norm_tile, scaled_sum
 
 #: Bytes that the rows of both LSTMs' weights start at multiples of, whichever a tile's columns are.
 ROW = tl.constexpr(16)
@@ -142,12 +142,10 @@ def gates(
     D: tl.constexpr = 4 * H + 4 * S
     for gate0 in range(0, 4, GATES):
         k = (gate0 + column // UNITS) * H + unit
-        u = tl.load(starts(uh, u_rows, D)[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
-        value = u * scales(z, live, w_d, gate0, unit0, 0, H, Z, GATES, UNITS, ZS, PRECISION)
-        v = tl.load(starts(vx, at, D)[:, None] + k[None, :], mask=inside, other=0.0).to(tl.float32)
-        value += v * scales(z, live, w_d, gate0, unit0, 1, H, Z, GATES, UNITS, ZS, PRECISION)
-        value += scales(z, live, w_d, gate0, unit0, 2, H, Z, GATES, UNITS, ZS, PRECISION)
-        value += vector(bias, k, unit < H)
+        _d_h, _d_x, value = scaled_sum(
+            starts(uh, u_rows, D)[:, None] + k[None, :], starts(vx, at, D)[:, None] + k[None, :],
+            z, live, inside, w_d, bias, gate0, unit0, H, Z, GATES, UNITS, ZS, PRECISION,
+        )  # fmt: skip
         tl.store(starts(y, rows, 4 * H)[:, None] + k[None, :], value, mask=inside)
     if NORM:
         tl.debug_barrier()

@@ -117,10 +117,10 @@ class Steps(NamedTuple):
         return cls(both[: len(firsts)], both[len(firsts) :])
 
 
-def room(like: Tensor, *shapes: Sequence[int], dtype: torch.dtype | None = None) -> list[Tensor]:
+def room(like: Tensor, *shapes: Sequence[int]) -> list[Tensor]:
     """Return room for arrays of these shapes, one behind the other in one allocation."""
     sizes = [math.prod(shape) for shape in shapes]
-    parts = like.new_empty(sum(sizes), dtype=dtype).split(sizes)
+    parts = like.new_empty(sum(sizes)).split(sizes)
     return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
 
 

@@ -168,20 +168,25 @@ def moments(y, inside, n):
 
 
 @triton.jit
+def merge(mean, m2, seen, here, m2_here, n):
+    """Return mean and M2 of `seen` numbers of each row and n more, whose own they are (Chan, Golub, LeVeque 1979)."""
+    apart, share = here - mean, n * 1.0 / (seen + n)
+    return mean + apart * share, m2 + (m2_here + apart * apart * seen * share)
+
+
+@triton.jit
 def merged(parts, rows, live, B, F: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl.constexpr):
     """Return mean and 1 / std of rows of F numbers from the `moments` of their tiles of UNITS.
 
-    parts [tiles, B, WIDTH] points to a mean, with its M2 behind it (Chan, Golub, LeVeque 1979).
+    parts [tiles, B, WIDTH] points to a mean, with its M2 behind it.
     """
     TILES: tl.constexpr = (F + UNITS - 1) // UNITS
     mean, m2 = tl.zeros(rows.shape, tl.float32), tl.zeros(rows.shape, tl.float32)
     for tile in range(TILES):
         at = parts + (tile * B + rows) * WIDTH
-        seen, n = tile * UNITS * 1.0, tl.where(tile == TILES - 1, F - (TILES - 1) * UNITS, UNITS) * 1.0
-        apart = tl.load(at, mask=live, other=0.0) - mean
-        share = n / (seen + n)
-        m2 += tl.load(at + 1, mask=live, other=0.0) + apart * apart * seen * share
-        mean += apart * share
+        here, m2_here = tl.load(at, mask=live, other=0.0), tl.load(at + 1, mask=live, other=0.0)
+        n = tl.where(tile == TILES - 1, F - (TILES - 1) * UNITS, UNITS)
+        mean, m2 = merge(mean, m2, tile * UNITS, here, m2_here, n)
     return mean, tl.rsqrt(m2 / F + EPS)
 
 

@@ -58,6 +58,22 @@ def scales(
 
 
 @triton.jit
+def scaled_sum(
+    u, v, z, live, inside, w_d, bias, gate0, unit0, H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr,
+    UNITS: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Return d_h, d_x and y = d_h u + d_x v + b of some gates, side by side; u and v point to [TILE, GATES UNITS]."""
+    column = tl.arange(0, GATES * UNITS)
+    unit = unit0 + column % UNITS
+    d_h = scales(z, live, w_d, gate0, unit0, 0, H, Z, GATES, UNITS, ZS, PRECISION)
+    y = d_h * tl.load(u, mask=inside, other=0.0).to(tl.float32)
+    d_x = scales(z, live, w_d, gate0, unit0, 1, H, Z, GATES, UNITS, ZS, PRECISION)
+    y += d_x * tl.load(v, mask=inside, other=0.0).to(tl.float32)
+    y += scales(z, live, w_d, gate0, unit0, 2, H, Z, GATES, UNITS, ZS, PRECISION)
+    return d_h, d_x, y + vector(bias, (gate0 + column // UNITS) * H + unit, unit < H)
+
+
+@triton.jit
 def norm_tile(y, inside, weight, bias, F: tl.constexpr):
     """Return the layer norm of y [ROWS, UNITS], whose tile holds whole rows; weight, bias [1, UNITS]."""
     x, _ = standardised(y, inside, F)

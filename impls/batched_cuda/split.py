@@ -267,14 +267,13 @@ def constants(sizes: Sizes, split: Split) -> dict[str, int]:
     whole = _power(sizes.S)
     # Whole rows of the hyper LSTM: as many at a time as its threads hold some twenty arrays of.
     some = max(1, min(TILE, 4 * WARP * split.warps // whole))
-    gates = 4 if 4 * sizes.Z <= 64 else 1
     return {
         "ROWS": split.rows,
         "COLUMNS": split.columns,
         "DEPTH": split.depth,
         "UNITS": split.units,
         "SHARES": split.shares,
-        "GATES": gates,
+        "GATES": _gates(sizes),
         "SPAN": min(64, max(TILE, _power(12 * sizes.Z))),
         "SOME": some,
         "WHOLE": whole,
@@ -283,5 +282,9 @@ def constants(sizes: Sizes, split: Split) -> dict[str, int]:
 
 def of_z(sizes: Sizes, most: int) -> int:
     """Return the step along gates' numbers of z, at most so many."""
-    gates = 4 if 4 * sizes.Z <= 64 else 1
-    return min(most, _power(gates * sizes.Z))
+    return min(most, _power(_gates(sizes) * sizes.Z))
+
+
+def _gates(sizes: Sizes) -> int:
+    """Return how many gates share one product with z: all four, unless that is mostly zeros."""
+    return 4 if 4 * sizes.Z <= 64 else 1
