@@ -42,7 +42,7 @@ def selftest(session: nox.Session) -> None:
     """Check the suite's own machinery: timing, studies, results and pages; arguments go to pytest."""
     install(session, "verify")
     session.install("--no-deps", *LABML)
-    pytest(session, "suite/shared", "suite/timing", "suite/studies", "suite/pages")
+    pytest(session, "suite/shared", "suite/measure", "suite/pages")
 
 
 @nox.session

@@ -7,9 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import SUMMED
-from .definition import CellNorms, LayerParams, LayerState, Run, embedding_bias, hidden_weight, input_weight, norm
-from .dropout import Mask, masking, of_steps
+from .definition import (
+    SUMMED,
+    CellNorms,
+    LayerParams,
+    LayerState,
+    Mask,
+    Run,
+    embedding_bias,
+    hidden_weight,
+    input_weight,
+    masking,
+    norm,
+    of_steps,
+)
 
 
 class Weights(NamedTuple):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import batched, transforms, triton_driver
-from .definition import LayerParams, LayerState
-from .dropout import Mask
+from . import batched, triton_driver
+from .definition import LayerParams, LayerState, Mask
+from .gradient import transforms
 
 #: Every combination of sizes, dtype, layer norm and gradient mode is a graph of its own.
 GRAPHS = 256

@@ -5,12 +5,26 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .chunked_backward import BackwardSweep, Chunk, Deltas, by_chunks
-from .custom_op import as_operator
-from .definition import EPS, CellNorms, LayerParams, LayerState, Norm, embedding_bias, hidden_weight, norm
-from .dropout import Mask, Masking, masked, masking, of_tokens
-from .packed import steps_of, tokens
-from .sweeps import ForwardSweep, Inputs, Sweeps, Weights
+from .definition import (
+    EPS,
+    CellNorms,
+    LayerParams,
+    LayerState,
+    Mask,
+    Masking,
+    Norm,
+    embedding_bias,
+    hidden_weight,
+    masked,
+    masking,
+    norm,
+    of_tokens,
+    steps_of,
+    tokens,
+)
+from .gradient.backward import BackwardSweep, Chunk, Deltas, by_chunks
+from .gradient.interface import ForwardSweep, Inputs, Sweeps, Weights
+from .gradient.operator import as_operator
 
 
 def forward(p: LayerParams) -> ForwardSweep:

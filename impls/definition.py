@@ -11,16 +11,19 @@ the hypernetwork scales or makes: the product with h, the product with x, the bi
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .dropout import Mask
-
 #: Added to the variance in every layer norm.
 EPS = 1e-5
+
+#: Rows that one product sums over, whose sums are added up after, by type of device: the error of a sum grows with its
+#: length, or with the root of it. A GPU splits such sums itself.
+SUMMED = {"cpu": 256, "cuda": 1 << 62}
 
 
 class CellNorms(NamedTuple):
@@ -114,6 +117,17 @@ class LayerState(NamedTuple):
     c_hat: Tensor  # [B, S]
 
 
+class Mask(NamedTuple):
+    """The factors m of some numbers: `scale` where they are kept, 0 elsewhere."""
+
+    kept: Tensor  # bool, one byte a number
+    scale: float  # 1 / (1 - p)
+
+    def part(self, steps: slice) -> "Mask":
+        """Return the mask of some steps or tokens."""
+        return Mask(self.kept[steps], self.scale)
+
+
 #: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
 #: The mask, [T, B, H] if there is one, is that of g: c_t = f c_{t-1} + i (m_t g).
 Run = Callable[[LayerParams, Tensor, LayerState, Mask | None], tuple[Tensor, LayerState]]
@@ -156,3 +170,47 @@ def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
     if weight is None or bias is None:
         return [norm(None, None)] * 4
     return [norm(weight[k], bias[k]) for k in range(4)]
+
+
+def masked(x: Tensor, mask: Mask | None) -> Tensor:
+    """Return m x; x itself without a mask."""
+    return x if mask is None else x * mask.kept * mask.scale
+
+
+#: (g [B, H] of a step, which of it are kept) -> m g
+Masking = Callable[[Tensor, Any], Tensor]
+
+
+def masking(scale: float | None) -> Masking:
+    """Return what multiplies g by m, or the identity where there is no mask."""
+    return (lambda g, kept: g) if scale is None else lambda g, kept: g * kept * scale
+
+
+def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
+    """Return the scale of a mask over T steps and what each step keeps; all None where there is no mask."""
+    return (None, [None] * T) if mask is None else (mask.scale, mask.kept.unbind())
+
+
+def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequence[Any]]:
+    """Return the same by how many rows go on at each step, of a mask [T, B, H], or [N, H] of packed sequences."""
+    return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))
+
+
+def rows_of(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
+    """Return how many rows are still going at each step: batch_sizes if there are any, else B for x [T, B, *]."""
+    return list(batch_sizes) or [x.shape[1]] * len(x)
+
+
+def steps_of(rows: Sequence[int]) -> list[slice]:
+    """Return the slice of each step's tokens among all; rows: how many are still going at each step."""
+    return [slice(*ends) for ends in pairwise(accumulate(rows, initial=0))]
+
+
+def tokens(y: Tensor) -> Tensor:
+    """Return y [T, B, F], or of packed sequences [N, F], as one array over all tokens, [N, F]."""
+    return y.flatten(0, -2)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name without its module, such as `float32`."""
+    return str(dtype).removeprefix("torch.")

@@ -7,8 +7,7 @@ built, and at every step each sample's [H, H] and [H, I] matrices are built from
 import torch
 from torch import Tensor
 
-from .definition import LayerParams, LayerState, gate_norms, norm
-from .dropout import Mask, masking, of_steps
+from .definition import LayerParams, LayerState, Mask, gate_norms, masking, norm, of_steps
 
 
 def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:

@@ -9,8 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from .definition import Run, RunPacked
-from .packed import by_segments
+from .definition import Run, RunPacked, dtype_name
 
 T = TypeVar("T")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -85,9 +84,9 @@ class Impl:
 
     @property
     def run_packed(self) -> RunPacked:
-        """The layer function for packed sequences."""
-        own: RunPacked = sys.modules[_imported(self.name)].run_packed if self.packed else by_segments(self.run)
-        return own
+        """The layer function for packed sequences, of one that has `packed`."""
+        run: RunPacked = sys.modules[_imported(self.name)].run_packed
+        return run
 
     @property
     def plain(self) -> bool:
@@ -155,11 +154,6 @@ IMPLS = (
         probe=True,
     ),
 )
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return the name without its module, such as `float32`."""
-    return str(dtype).removeprefix("torch.")
 
 
 def names() -> list[str]:

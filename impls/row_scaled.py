@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from .definition import LayerParams, LayerState, gate_norms, norm
-from .dropout import Mask, masking, of_steps
+from .definition import LayerParams, LayerState, Mask, gate_norms, masking, norm, of_steps
 
 
 def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:

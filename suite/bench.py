@@ -13,22 +13,22 @@ from rich.console import Console
 
 from suite import report
 from suite.checks.kernels.compiled import precompile
+from suite.measure import ceilings as hardware
+from suite.measure import choice, cost
+from suite.measure.plan import WRONG, Planned, plan, rows_of
+from suite.measure.processes import run
+from suite.measure.progress import display
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
-from suite.shared import children
+from suite.shared import process
+from suite.shared.candidates import find
 from suite.shared.cases import SELECTION, WORKLOADS
+from suite.shared.format import count
 from suite.shared.jobs import Job
 from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
-from suite.shared.subjects import find
-from suite.shared.words import count
-from suite.timing import ceilings as hardware
-from suite.timing import choice, cost
-from suite.timing.plan import WRONG, Planned, plan, rows_of
-from suite.timing.processes import run
-from suite.timing.progress import display
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,14 +67,14 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     found: list[Job] = []
     for dtype in options.dtype:
         for case in choice.cases(options):
-            for subject in map(find, options.implementation):
-                asked = choice.layer_norms(options, subject)
-                norms = tuple(norm for norm in asked if choice.timed(options, subject, case, dtype, norm))
+            for candidate in map(find, options.implementation):
+                asked = choice.layer_norms(options, candidate)
+                norms = tuple(norm for norm in asked if choice.timed(options, candidate, case, dtype, norm))
                 limits: dict[str, Any] = {
                     "memory_limit": memory_limit(options),
-                    "time_limit": choice.limit(options, subject),
+                    "time_limit": choice.limit(options, candidate),
                 }
-                job = Job("bench", subject.name, (subject.name,), case, dtype, options.device, norms, **limits)
+                job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, **limits)
                 found += [job] * bool(norms)
     return found[i - 1 :: n]
 
@@ -85,7 +85,7 @@ def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[
     if not dtypes:
         return {}
     # In a process of its own, which takes its memory with it.
-    rows = children.rows_of("suite.timing.ceilings", options.device, *dtypes, one_thread=False).to_dict("records")
+    rows = process.rows_of("suite.measure.ceilings", options.device, *dtypes, one_thread=False).to_dict("records")
     table("hardware").put(folder, rows, torch.device(options.device))
     return {row["dtype"]: row for row in rows}
 
@@ -105,7 +105,7 @@ def sweep(options: argparse.Namespace) -> int:
     log.unlink(missing_ok=True)
     done: list[Planned] = []
     try:
-        interested = [p.job for p in todo if p.runs and "batched_cuda" in p.job.subjects]
+        interested = [p.job for p in todo if p.runs and "batched_cuda" in p.job.candidates]
         precompile([(case, job.dtype) for job in interested for case in job.cases], torch.device(options.device))
         ceilings = measured_ceilings(options, folder, todo)
         with display([p.job for p in todo], [p.seconds for p in todo], Console()) as shown:

@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from impls import why_unavailable
-from impls.registry import dtype_name, find
+from impls.definition import dtype_name
+from impls.registry import find
 from suite import report
 from suite.checks.definition.paper import MODELS
 from suite.checks.faults.faults import FAULTS, REWRITES

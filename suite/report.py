@@ -14,9 +14,9 @@ from suite.pages.readme import precedence, write_readmes
 from suite.pages.sheets import Part, markdown
 from suite.pages.verify import verdict
 from suite.pages.webpage import report_html
+from suite.shared.format import made_on
 from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import TABLES, table
-from suite.shared.words import made_on
 
 PAGES: tuple[Page, ...] = tuple(import_module(f"suite.pages.{name}").PAGE for name in TABLES)
 

@@ -14,18 +14,18 @@ import torch
 from impls import registry
 from suite import report
 from suite.shared.arithmetic import dtype_of, why_not
+from suite.shared.candidates import LABML, Candidate, candidates, find
 from suite.shared.cases import OF_ONE_LENGTH, Case
-from suite.shared.children import Row
 from suite.shared.jobs import Job, run
 from suite.shared.load import Others, at_first, warning
 from suite.shared.options import memory_limit, parent
+from suite.shared.process import Row
 from suite.shared.results import ResultsError
 from suite.shared.rows import folder_of, table
-from suite.shared.subjects import LABML, Subject, find, subjects
 
 #: By name, which is also the name of its page: a module with `jobs(options)` and `rows(job)`.
 STUDIES: Mapping[str, ModuleType] = {
-    name: import_module(f"suite.studies.{name}") for name in ("memory", "scaling", "threads", "payback", "text")
+    name: import_module(f"suite.measure.{name}") for name in ("memory", "scaling", "threads", "payback", "text")
 }
 
 
@@ -65,16 +65,16 @@ class Options(argparse.Namespace):
     def jobs(
         self, table: str, case: Case, layer_norms: Sequence[bool] | None = None, compiling: bool = False
     ) -> list[Job]:
-        """Return a job of a study for each subject that runs, in each dtype, without layer norm and with it."""
+        """Return a job of a study for each candidate that runs, in each dtype, without layer norm and with it."""
         return [
-            Job(table, subject.name, (subject.name,), replace(case, layer_norm=norm), dtype, self.device)
+            Job(table, candidate.name, (candidate.name,), replace(case, layer_norm=norm), dtype, self.device)
             for dtype in self.dtype
             for norm in layer_norms or self.layer_norms
-            for subject in self.chosen(norm, dtype, compiling)
+            for candidate in self.chosen(norm, dtype, compiling)
         ]
 
-    def chosen(self, layer_norm: bool, dtype: str, compiling: bool = False) -> list[Subject]:
-        """Return the subjects that run, with layer norm or without.
+    def chosen(self, layer_norm: bool, dtype: str, compiling: bool = False) -> list[Candidate]:
+        """Return the candidates that run, with layer norm or without.
 
         compiling: those too that compile for each size. By default only labml's module and the fastest implementation
         are studied with layer norm.
@@ -82,7 +82,7 @@ class Options(argparse.Namespace):
         device, torch_dtype = torch.device(self.device), dtype_of(dtype)
         if why_not(dtype, device) is not None:
             return []
-        wanted = self.implementation or [s.name for s in subjects() if compiling or not s.compiles_each_size]
+        wanted = self.implementation or [s.name for s in candidates() if compiling or not s.compiles_each_size]
         if self.layer_norm == "default" and layer_norm:
             compared = (registry.resolve("auto", device, torch_dtype).name, LABML.name)
             wanted = [name for name in wanted if name in compared]
@@ -111,8 +111,8 @@ def done(job: Job, log: Path) -> list[Row]:
     module = STUDIES[job.table]
     with tempfile.TemporaryDirectory() as fresh:
         environment = module.environment(Path(fresh)) if hasattr(module, "environment") else {}
-        rows, ended = run(job, "suite.studies.step", log=log, environment=environment)
-    return rows if ended == "ok" else [*rows, job.row("end", job.subject, status=ended)]
+        rows, ended = run(job, "suite.measure.study_step", log=log, environment=environment)
+    return rows if ended == "ok" else [*rows, job.row("end", job.candidate, status=ended)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

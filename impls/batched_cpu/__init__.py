@@ -4,12 +4,10 @@ from collections.abc import Collection
 
 from torch import Tensor
 
-from ..chunks import bounds, limits
-from ..custom_op import as_operator
-from ..definition import LayerParams, LayerState
-from ..dropout import Mask
-from ..packed import rows_of
-from ..sweeps import ForwardSweep, Inputs, Past, Sweeps
+from ..definition import LayerParams, LayerState, Mask, rows_of
+from ..gradient.chunks import bounds, limits
+from ..gradient.interface import ForwardSweep, Inputs, Past, Sweeps
+from ..gradient.operator import as_operator
 from .build import library, why_unavailable
 
 #: Steps of states, but h, that stand in memory where no backward pass will read them.

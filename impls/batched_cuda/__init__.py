@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from .. import triton_driver
-from ..custom_op import as_operator
 from ..definition import LayerParams
-from ..sweeps import ForwardSweep, Sweeps
+from ..gradient.interface import ForwardSweep, Sweeps
+from ..gradient.operator import as_operator
 
 _TRITON = (3, 6)
 _CAPABILITY = (8, 0)

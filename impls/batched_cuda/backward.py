@@ -6,11 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..chunked_backward import before
-from ..chunks import Stretch, bounds, limits, stretches
-from ..definition import NORM_NAMES, LayerParams, LayerState, hidden_weight, input_weight
-from ..packed import tokens
-from ..sweeps import Past
+from ..definition import NORM_NAMES, LayerParams, LayerState, hidden_weight, input_weight, tokens
+from ..gradient.backward import before
+from ..gradient.chunks import Stretch, bounds, limits, stretches
+from ..gradient.interface import Past
 from . import launching, split
 from .backward_kernel import backward_steps, rebuild
 from .layout import Dims, Steps, counters, dense, layer, masks, narrow, room, states, wide

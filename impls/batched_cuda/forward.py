@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState, input_weight
-from ..packed import tokens
-from ..sweeps import ForwardSweep, Inputs
+from ..definition import LayerParams, LayerState, input_weight, tokens
+from ..gradient.interface import ForwardSweep, Inputs
 from . import launching, split
 from .forward_kernel import forward_steps
 from .layout import Steps, counters, dense, layer, masks, narrow, room, wide

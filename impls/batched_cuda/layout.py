@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState, shapes
-from ..dropout import Mask
-from ..packed import tokens
+from ..definition import LayerParams, LayerState, Mask, shapes, tokens
 from . import split
 from .launching import arithmetic, precision
 from .split import Sizes, Split

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from suite.pages.bench_tables import bench_values, leading, without_busy
 from suite.pages.page import Page
 from suite.pages.plots import INK, look, panels, plain
-from suite.shared.cases import BASELINE, LADDER
+from suite.shared.cases import BASELINE, ORDER
 
 #: The workload and the length of the sequences of the error budget that error and speed are held together at.
 WORKLOAD, STEPS = "medium", 100
@@ -19,7 +19,7 @@ def speed(rows: pd.DataFrame) -> Figure | None:
     if timed.empty:
         return None
     workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
-    ladders = [[name for name in LADDER if (group["implementation"] == name).any()] for group in workloads]
+    ladders = [[name for name in ORDER if (group["implementation"] == name).any()] for group in workloads]
     heights = [0.75 + 0.24 * len(names) + 0.9 / len(workloads) for names in ladders]
     figure, axes = panels(len(workloads), 1, width=5.2, height=heights)
     for panel, group, names in zip(axes, workloads, ladders, strict=True):
@@ -55,7 +55,7 @@ def roofline(rows: pd.DataFrame) -> Figure | None:
     intensity, rate = timed["multiply_adds"] / timed["least_bytes"], timed["multiply_adds"] / timed["median_s"]
     roof = rate / timed["share"]
     figure, (axes,) = panels(1, 1, width=5.2, height=4.0)
-    for name in LADDER:
+    for name in ORDER:
         own = timed["implementation"] == name
         if own.any():
             axes.plot(intensity[own], rate[own] / 1e9, linestyle="", label=name, **look(name))

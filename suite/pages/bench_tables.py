@@ -9,13 +9,13 @@ import pandas as pd
 from impls import names
 from suite.pages.page import Values
 from suite.pages.sheets import Columns, Format, Part, Sheet
-from suite.shared.cases import BASELINE, PEER
+from suite.shared.cases import BASELINE, EXTERNAL
+from suite.shared.format import MB, NONE, count, percent, ranged, sizes, status, three, two
 from suite.shared.jobs import PASSES
 from suite.shared.load import BUSY
-from suite.shared.measure import NO_KERNEL
 from suite.shared.pairing import Interval, noise_floor, verdict
 from suite.shared.rows import table
-from suite.shared.words import MB, NONE, count, percent, ranged, sizes, status, three, two
+from suite.shared.usage import NO_KERNEL
 
 #: Where a call on an idle GPU is charged time of the host that training hides, so that its figure in a loop leads.
 IN_A_LOOP = ("small", "medium", "stream")
@@ -50,7 +50,7 @@ class Group(NamedTuple):
     both: pd.DataFrame  # with layer norm off and on: torch's LSTM, which has none, stands beside both
 
     def row(self, name: str, step: str) -> pd.Series:
-        """Return the row of a subject and pass; NaN but for its status where there are no figures."""
+        """Return the row of a candidate and pass; NaN but for its status where there are no figures."""
         rows = self.both if name == BASELINE else self.here
         found = rows[(rows["implementation"] == name) & (rows["pass"] == step)]
         word = found["status"].iloc[-1] if len(found) else NONE
@@ -78,7 +78,7 @@ class Group(NamedTuple):
         return "forward" if self.here["B"].eq(1).all() else "train"
 
     def verdict(self, name: str, step: str) -> str:
-        """Return whether the subject is faster or slower than the baseline."""
+        """Return whether the candidate is faster or slower than the baseline."""
         found, noise = _whole(leading(self.row(name, step)).ratio), self.noise(step)
         if math.isnan(found.ratio):
             return NONE
@@ -114,7 +114,7 @@ def _whole(ratio: Interval) -> Interval:
 
 
 def time_table(group: Group) -> Sheet:
-    """Return times, as measured and as ratios, and memory: a line for each subject."""
+    """Return times, as measured and as ratios, and memory: a line for each candidate."""
     scaled, lstm = group.row("row_scaled", group.lead), group.row(BASELINE, "train")
     lines = []
     for name in group.here["implementation"].unique():
@@ -206,12 +206,12 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "/ LSTM": leading(row).ratio,
             "work / LSTM": row["work"],
             "/ row_scaled": _ratio(row) / _ratio(group.row("row_scaled", "train")),
-            f"/ {PEER}": _ratio(row) / _ratio(group.row(PEER, "train")),
+            f"/ {EXTERNAL}": _ratio(row) / _ratio(group.row(EXTERNAL, "train")),
             "MB / LSTM": row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"],
         }
         for group, row in fastest(rows)
     ]
-    ratios = dict.fromkeys(("work / LSTM", "/ row_scaled", f"/ {PEER}", "MB / LSTM"), two)
+    ratios = dict.fromkeys(("work / LSTM", "/ row_scaled", f"/ {EXTERNAL}", "MB / LSTM"), two)
     return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **ratios})
 
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from suite.pages.page import Page, Values
 from suite.pages.plots import INK, look, panels
 from suite.pages.sheets import Sheet
-from suite.shared.cases import LADDER
-from suite.shared.words import two
+from suite.shared.cases import ORDER
+from suite.shared.format import two
 
 
 def multiples_table(rows: pd.DataFrame) -> Sheet:
@@ -30,7 +30,7 @@ def multiples_table(rows: pd.DataFrame) -> Sheet:
 def drift_table(rows: pd.DataFrame) -> Sheet:
     """Return one line for each dtype, layer norm off and on: the naive form's own errors by T."""
     lines, steps = [], [f"T {T}" for T in rows["T"].unique()]
-    own = rows[(rows["implementation"] == LADDER[0]) & (rows["verdict"] != "not run")]
+    own = rows[(rows["implementation"] == ORDER[0]) & (rows["verdict"] != "not run")]
     for (dtype, layer_norm), group in own.groupby(["dtype", "layer_norm"], sort=False):
         line: dict[str, Any] = {"dtype": dtype, "layer norm": layer_norm}
         for T, here in group.groupby("T"):

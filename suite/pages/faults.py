@@ -6,7 +6,7 @@ import pandas as pd
 
 from suite.pages.page import Page
 from suite.pages.sheets import Columns, Sheet
-from suite.shared.words import count, two
+from suite.shared.format import count, two
 
 #: The dtypes of the rewrites' columns.
 DTYPES = ("float64", "float32", "bfloat16")

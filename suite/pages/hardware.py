@@ -4,7 +4,7 @@ import pandas as pd
 
 from suite.pages.page import Page, Values
 from suite.pages.sheets import Columns, Sheet
-from suite.shared.words import count, three
+from suite.shared.format import count, three
 
 COLUMNS: Columns = {
     "dtype": "dtype",

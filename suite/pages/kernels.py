@@ -4,7 +4,7 @@ import pandas as pd
 
 from suite.pages.page import Page, Values
 from suite.pages.sheets import Sheet
-from suite.shared.words import count
+from suite.shared.format import count
 
 #: The figures of the page, by column: the most over sizes and arithmetics.
 _MOST = {"registers": "registers", "stack_bytes": "spilled", "shared_bytes": "shared", "shared_limit": "of"}

@@ -12,9 +12,9 @@ from suite.pages.page import Page, Values, page_of
 from suite.pages.plots import COLOURS, INK, look, panels, plain
 from suite.pages.sheets import Columns, Part, Sheet
 from suite.pages.study_tables import about, latest, unfinished
-from suite.shared.cases import LADDER, PEER
+from suite.shared.cases import EXTERNAL, ORDER
 from suite.shared.fits import fit
-from suite.shared.words import GROUP, MB, count, label, sizes, status, three, two
+from suite.shared.format import GROUP, MB, count, label, sizes, status, three, two
 
 #: The parts of a training step, by what they are called.
 PARTS = {
@@ -109,7 +109,7 @@ def peak_against_steps(rows: pd.DataFrame) -> Figure | None:
     if measured.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
-    shown = measured[(measured["layer_norm"] == "off") | (measured["implementation"] == PEER)].sort_values("T")
+    shown = measured[(measured["layer_norm"] == "off") | (measured["implementation"] == EXTERNAL)].sort_values("T")
     for name in measured["implementation"].unique():
         points, style = shown[shown["implementation"] == name].set_index("T"), look(name)
         peaks, measured_at = points["peak_bytes"] / MB, points["kind"] == "length"
@@ -138,7 +138,7 @@ def step_parts(rows: pd.DataFrame) -> Figure | None:
         left += steps[column] / MB
     axes.invert_yaxis()
     # The naive form would leave nothing of the others to see: a bar that is cut off has its figure beside it.
-    end = 1.3 * float(steps.loc[steps["implementation"] != LADDER[0], "peak_bytes"].max()) / MB
+    end = 1.3 * float(steps.loc[steps["implementation"] != ORDER[0], "peak_bytes"].max()) / MB
     if math.isfinite(end):
         axes.set_xlim(0, end)
         for place, whole in enumerate(left):

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from suite.pages.plots import svg
 from suite.pages.sheets import Part, Sheet, markdown
+from suite.shared.format import made_on
 from suite.shared.results import write_whole
 from suite.shared.rows import table
-from suite.shared.words import made_on
 
 #: The prose of the pages.
 TEXTS = Path(__file__).with_name("texts")

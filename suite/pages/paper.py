@@ -6,7 +6,7 @@ import pandas as pd
 
 from suite.pages.page import Page, Values
 from suite.pages.sheets import Columns, Sheet
-from suite.shared.words import count, millions
+from suite.shared.format import count, millions
 
 #: Ways to count, each as the parts that it adds to our count, or with a minus takes from it; the first is ours.
 BOOKKEEPING: dict[str, dict[str, int]] = {

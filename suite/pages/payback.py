@@ -10,7 +10,7 @@ from suite.pages.sheets import Sheet
 from suite.pages.study_tables import about, latest, unfinished
 from suite.shared.cases import BASELINE
 from suite.shared.fits import steps_to_pay
-from suite.shared.words import count, three
+from suite.shared.format import count, three
 
 
 def payback_table(rows: pd.DataFrame) -> Sheet:

@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from suite.shared.cases import BASELINE, LADDER, PEER
+from suite.shared.cases import BASELINE, EXTERNAL, ORDER
 
 #: Text, axes and ticks: a grey that stands out from white and from near-black alike.
 INK = "#7d8590"
@@ -22,7 +22,7 @@ COLOURS = (
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
 LOOKS = tuple({"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True))
 #: Whose the first looks are, whatever else there is. A name that is added here keeps its look, too.
-OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, PEER)
+OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, EXTERNAL)
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
     "svg.fonttype": "none",
@@ -65,7 +65,7 @@ def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def look(implementation: str) -> dict[str, Any]:
     """Return the colour and the marker of an implementation, or of something external; ValueError if it is neither."""
-    found = looks(LADDER)
+    found = looks(ORDER)
     if implementation not in found:
         raise ValueError(f"implementation: expected one of {', '.join(found)}; got {implementation!r}")
     return found[implementation]

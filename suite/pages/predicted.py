@@ -2,7 +2,7 @@
 
 from suite.pages.page import Page
 from suite.pages.sheets import Columns, Sheet
-from suite.shared.words import count, three, two
+from suite.shared.format import count, three, two
 
 COLUMNS: Columns = {
     "workload": "workload",

@@ -5,16 +5,17 @@ from typing import Any
 
 import pandas as pd
 
-from impls.registry import IMPLS, Impl, dtype_name
+from impls.definition import dtype_name
+from impls.registry import IMPLS, Impl
 from suite.pages.bench_tables import in_a_loop, leading, packed_answer, without_busy
 from suite.pages.capabilities import matrix
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
+from suite.shared.format import made_on, ranged, status
+from suite.shared.provenance import stale
 from suite.shared.results import write_whole
 from suite.shared.rows import table
-from suite.shared.trust import stale
-from suite.shared.words import made_on, ranged, status
 
 #: By the name of the marks that it stands between, the file that shows it.
 READMES = {"speed": ROOT / "README.md", "ladder": ROOT / "README.md", "capabilities": ROOT / "suite/checks/README.md"}

@@ -14,9 +14,9 @@ from suite.pages.page import Page, Values
 from suite.pages.plots import look, panels, plain
 from suite.pages.sheets import Format, Part, Sheet
 from suite.pages.study_tables import latest, unfinished
-from suite.shared.cases import PEER
+from suite.shared.cases import EXTERNAL
 from suite.shared.fits import crossing, fit
-from suite.shared.words import GROUP, MB, count, label, percent, sizes, three
+from suite.shared.format import GROUP, MB, count, label, percent, sizes, three
 
 #: What is fitted, by what the table calls it: the column and the unit that it is given in.
 FIGURES = {"time": ("median_s", "ms", 1e-3), "memory": ("peak_bytes", "MB", MB)}
@@ -143,7 +143,7 @@ def axis_plot(rows: pd.DataFrame, axis: str) -> Figure | None:
     ticks = sorted(rows[rows["part"] == axis]["n"].dropna().unique())
     for panel, (kind, (column, unit, size)) in zip((time, memory), FIGURES.items(), strict=True):
         for name, norm, points in groups(rows, axis):
-            if norm == "on" and name != PEER:
+            if norm == "on" and name != EXTERNAL:
                 continue
             style, n, figures, held = look(name), points["n"], points[column] / size, points["held_out"]
             panel.plot(n[~held], figures[~held], linestyle="", label=label(name, norm), **style)

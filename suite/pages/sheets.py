@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from suite.shared.words import NONE
+from suite.shared.format import NONE
 
 Format = Callable[[Any], str]
 #: What a column shows of a row: another column's value, or what is made of the row.

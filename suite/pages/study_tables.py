@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from suite.shared.format import sizes
 from suite.shared.load import BUSY
-from suite.shared.words import sizes
 
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:

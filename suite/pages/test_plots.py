@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from suite.pages.plots import COLOURS, LOOKS, MARKERS, OWNERS, look, looks
-from suite.shared.cases import LADDER
+from suite.shared.cases import ORDER
 
 
 def test_no_two_looks_share_a_colour_or_a_marker() -> None:
@@ -26,12 +26,12 @@ def test_a_fifteenth_name_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     "ladder",
-    [LADDER, LADDER[::-1], LADDER[3:], ("added", *LADDER), (*LADDER[:5], "added", "another", *LADDER[5:])],
+    [ORDER, ORDER[::-1], ORDER[3:], ("added", *ORDER), (*ORDER[:5], "added", "another", *ORDER[5:])],
     ids=["as-it-is", "backwards", "without-the-first", "one-more", "two-more-within"],
 )
 def test_a_name_looks_the_same_whatever_else_there_is(ladder: Sequence[str]) -> None:
     found = looks(ladder)
-    assert {name: found[name] for name in ladder if name in LADDER} == {n: look(n) for n in LADDER if n in ladder}
+    assert {name: found[name] for name in ladder if name in ORDER} == {n: look(n) for n in ORDER if n in ladder}
 
 
 def test_what_is_no_name_has_no_look() -> None:

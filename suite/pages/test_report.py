@@ -23,10 +23,10 @@ from suite.pages.sheets import Sheet, markdown
 from suite.pages.verify import verdict
 from suite.pages.webpage import CALL, script
 from suite.shared.examples import HERE, made, verified
+from suite.shared.format import made_on, three
+from suite.shared.provenance import sources
 from suite.shared.results import RESULTS
 from suite.shared.rows import TABLES, table
-from suite.shared.trust import sources
-from suite.shared.words import made_on, three
 
 VOID = {"meta", "br", "hr", "img", "link"}
 

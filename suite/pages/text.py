@@ -7,7 +7,7 @@ from suite.pages.page import Page, Values, page_of
 from suite.pages.plots import look, panels, plain
 from suite.pages.sheets import Columns, Sheet
 from suite.pages.study_tables import latest, unfinished
-from suite.shared.words import GROUP, count, label, percent, sizes
+from suite.shared.format import GROUP, count, label, percent, sizes
 
 
 def text_table(rows: pd.DataFrame) -> Sheet:

@@ -10,13 +10,13 @@ from suite.pages.plots import COLOURS, INK, MARKERS, panels
 from suite.pages.sheets import Sheet
 from suite.pages.study_tables import about, latest, unfinished
 from suite.shared.cases import BASELINE
-from suite.shared.words import three, two
+from suite.shared.format import three, two
 
 _PASSES = {"forward": "forward", "train": "training"}
 
 
 def _times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return median times by pass, B and threads, a column for each subject, ours first."""
+    """Return median times by pass, B and threads, a column for each candidate, ours first."""
     timed = rows[rows["status"] == "ok"].astype({"n": int})
     found = timed.pivot_table("median_s", ["pass", "B", "n"], "implementation")
     ours_first: pd.DataFrame = found[sorted(found, key=lambda name: name == BASELINE)]

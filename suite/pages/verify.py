@@ -5,7 +5,7 @@ import pandas as pd
 from suite.pages.page import Page
 from suite.pages.sheets import Sheet
 from suite.shared.cases import INTERPRETED
-from suite.shared.words import count, two
+from suite.shared.format import count, two
 
 
 def verify_table(rows: pd.DataFrame) -> Sheet:

@@ -9,13 +9,13 @@ import pandas as pd
 from rich.console import Console
 
 from impls import names
-from impls.registry import dtype_name
+from impls.definition import dtype_name
 from suite.pages.faults import faults_lead
 from suite.pages.sheets import Sheet
 from suite.pages.verify import failures
 from suite.shared.cases import INTERPRETED
 from suite.shared.compare import FLOOR
-from suite.shared.words import count
+from suite.shared.format import count
 
 DTYPES = tuple(map(dtype_name, FLOOR))
 #: What reasons of `why_unavailable` have in common.

@@ -7,9 +7,9 @@ from typing import Any
 from impls import names
 
 #: What every round of a benchmark is paired with, and the other code that is timed.
-BASELINE, PEER = "torch.nn.LSTM", "labml"
+BASELINE, EXTERNAL = "torch.nn.LSTM", "labml"
 #: All that is measured, in the order of tables and plots.
-LADDER = (*names(), BASELINE, PEER)
+ORDER = (*names(), BASELINE, EXTERNAL)
 
 
 @dataclass(frozen=True)

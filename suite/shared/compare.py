@@ -16,7 +16,7 @@ from suite.shared.ragged import Call, each_alone, packed
 
 #: A draw of one case is repeated so often and stacked, so that the rule speaks of norms over enough numbers.
 DRAWS = 8
-#: An implementation may err by this multiple of the yardstick's own error in the same dtype,
+#: An implementation may err by this multiple of the naive form's own error in the same dtype,
 TIMES = 2.0
 #: plus this many eps of the dtype.
 FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
@@ -211,10 +211,10 @@ def relative_error(value: Tensor, oracle: Tensor) -> float:
     return difference / norm
 
 
-def judge(results: Results, oracle: Results, yardstick: Results, dtype: torch.dtype) -> list[Verdict]:
+def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype) -> list[Verdict]:
     """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
 
-    A tensor is right if its relative L2 error is at most TIMES the yardstick's own plus FLOOR eps of dtype, if it is
+    A tensor is right if its relative L2 error is at most TIMES the naive form's own plus FLOOR eps of dtype, if it is
     finite, and if it is all zero exactly where the oracle's is. An input that was written to is wrong.
     """
     touched = [name for name in results if name.startswith(TOUCHED)]
@@ -223,9 +223,9 @@ def judge(results: Results, oracle: Results, yardstick: Results, dtype: torch.dt
     floor = FLOOR[dtype] * torch.finfo(dtype).eps
     verdicts = [Verdict(name, math.inf, floor) for name in touched]
     for name in oracle:
-        own = relative_error(yardstick[name], oracle[name])
+        own = relative_error(naive[name], oracle[name])
         if math.isinf(own):
-            raise ValueError(f"yardstick: expected {name} to be finite, and zero where the oracle's is")
+            raise ValueError(f"naive form: expected {name} to be finite, and zero where the oracle's is")
         verdicts.append(Verdict(name, relative_error(results[name], oracle[name]), TIMES * own + floor))
     return sorted(verdicts, key=lambda verdict: -verdict.ratio)
 
@@ -233,30 +233,30 @@ def judge(results: Results, oracle: Results, yardstick: Results, dtype: torch.dt
 def compare(
     build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, against: str = "naive", draws: int = DRAWS
 ) -> list[Verdict]:
-    """Hold an implementation against `against` in float64 (the oracle) and in dtype (the yardstick); worst first."""
+    """Hold an implementation against `against` in float64 (the oracle) and in dtype (the naive form); worst first."""
     oracle = reference(against, case, torch.float64, device, dtype, draws)
-    yardstick = reference(against, case, dtype, device, dtype, draws)
-    # Where it is `against` itself, called as the yardstick was, a second run would only repeat the first.
+    naive = reference(against, case, dtype, device, dtype, draws)
+    # Where it is `against` itself, called as the naive form was, a second run would only repeat the first.
     repeats = build is implementation(against) and case.training and not case.lengths
-    results = yardstick if repeats else evaluate(build, case, dtype, device, rounded=dtype, draws=draws)
-    return judge(results, oracle, yardstick, dtype)
+    results = naive if repeats else evaluate(build, case, dtype, device, rounded=dtype, draws=draws)
+    return judge(results, oracle, naive, dtype)
 
 
-def agree(results: Results, case: Case, device: torch.device, draws: int) -> None:
+def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:
     """Raise AssertionError unless float32 results, stacked over draws, are as right as the tolerance rule asks."""
     oracle = reference("naive", case, torch.float64, device, torch.float32, draws)
-    yardstick = reference("naive", case, torch.float32, device, torch.float32, draws)
-    hold(results, {name: oracle[name] for name in results}, yardstick)
+    naive = reference("naive", case, torch.float32, device, torch.float32, draws)
+    assert_within_rule(results, {name: oracle[name] for name in results}, naive)
 
 
-def hold(results: Results, oracle: Results, yardstick: Results) -> None:
+def assert_within_rule(results: Results, oracle: Results, naive: Results) -> None:
     """Raise AssertionError unless float32 results are as right as the tolerance rule asks, see `judge`."""
-    worst = judge(results, oracle, yardstick, torch.float32)[0]
+    worst = judge(results, oracle, naive, torch.float32)[0]
     if worst.ratio > 1:
         raise AssertionError(f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}")
 
 
-def same(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def assert_bitwise_equal(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise AssertionError unless all tensors are equal to the bit."""
     if results.keys() != expected.keys():
         raise AssertionError(f"expected the tensors {sorted(expected)}, got {sorted(results)}")

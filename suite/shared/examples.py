@@ -15,9 +15,9 @@ CPU = torch.device("cpu")
 HERE = stamp(CPU, "batched")
 
 
-def job(folder: Path, subject: str = "batched", **changes: Any) -> Job:
+def job(folder: Path, candidate: str = "batched", **changes: Any) -> Job:
     """Return a job of the benchmark on a tiny case, with layer norm off."""
-    made = Job("bench", subject, (subject,), TINY, "float32", "cpu", (False,), path=folder / "rows.jsonl")
+    made = Job("bench", candidate, (candidate,), TINY, "float32", "cpu", (False,), path=folder / "rows.jsonl")
     return replace(made, **changes)
 
 
@@ -30,10 +30,15 @@ def verified(implementation: str, ratio: float) -> dict[str, Any]:
 
 
 def made(
-    subject: str, seconds: float, peak: int = 1_000_000, layer_norm: bool = False, spread: float = 0.01, **changes: Any
+    candidate: str,
+    seconds: float,
+    peak: int = 1_000_000,
+    layer_norm: bool = False,
+    spread: float = 0.01,
+    **changes: Any,
 ) -> list[dict[str, Any]]:
     """Return rows as a run makes them, of a baseline that takes 50 ms; no seconds stand for a time-out."""
-    about = job(Path(), subject)
+    about = job(Path(), candidate)
     stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0}
     ratio = seconds / 0.05
     figures = {

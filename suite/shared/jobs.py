@@ -11,7 +11,7 @@ import torch
 
 from suite.shared import arithmetic, machine
 from suite.shared.cases import SHORT, WORKLOADS, Case
-from suite.shared.children import Child, Row, left
+from suite.shared.process import Child, Row, read_rows
 
 PASSES = ("forward", "train")
 
@@ -35,7 +35,7 @@ class Job:
 
     table: str
     part: str
-    subjects: tuple[str, ...]
+    candidates: tuple[str, ...]
     case: Case
     dtype: str
     device: str
@@ -57,9 +57,9 @@ class Job:
         return torch.device(self.device)
 
     @property
-    def subject(self) -> str:
-        """The first subject, which is the only one of most."""
-        return self.subjects[0]
+    def candidate(self) -> str:
+        """The first candidate, which is the only one of most."""
+        return self.candidates[0]
 
     @property
     def cases(self) -> list[Case]:
@@ -70,7 +70,7 @@ class Job:
     def label(self) -> str:
         """How the job is called in lines and file names."""
         if self.layer_norms:
-            return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.subject}"
+            return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.candidate}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
 
     def about(self, case: Case, implementation: str) -> Row:
@@ -89,7 +89,7 @@ class Job:
         changed = [
             f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)
         ]
-        return self.about(case, self.subject) | {"shortened": ", ".join(changed), "tokens": case.tokens, "pass": name}
+        return self.about(case, self.candidate) | {"shortened": ", ".join(changed), "tokens": case.tokens, "pass": name}
 
     def rows(self, cases: Sequence[Case], status: str) -> list[Row]:
         """Return rows of the benchmark without figures, which say why there are none."""
@@ -108,7 +108,7 @@ class Job:
     def read(cls, path: Path) -> "Job":
         """Read a job back."""
         fields = json.loads(path.read_text(encoding="utf-8"))
-        fields |= {name: tuple(fields[name]) for name in ("subjects", "layer_norms")}
+        fields |= {name: tuple(fields[name]) for name in ("candidates", "layer_norms")}
         case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
         return cls(**fields | {"case": case, "path": Path(fields["path"])})
 
@@ -129,4 +129,4 @@ def run(
         replace(job, path=rows).write(path)
         child = Child(module, rows, *arguments, str(path), log=log, environment=environment)
         ended = child.wait(job.time_limit)
-        return left(rows), ended
+        return read_rows(rows), ended

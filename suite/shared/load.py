@@ -62,6 +62,6 @@ def warning(taken: float | None) -> str:
     if taken is None or taken <= BUSY:
         return ""
     return (
-        f"Other processes keep {taken:.1f} of the cores busy that this needs, which slows some subjects far more\n"
+        f"Other processes keep {taken:.1f} of the cores busy that this needs, which slows some candidates far more\n"
         "than others. Rows made meanwhile are marked, and no answer rests on them: better wait for those to end."
     )

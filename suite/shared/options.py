@@ -8,8 +8,8 @@ import torch
 
 from suite.shared import machine
 from suite.shared.arithmetic import ARITHMETICS
+from suite.shared.candidates import candidates
 from suite.shared.results import RESULTS
-from suite.shared.subjects import subjects
 
 #: Of the machine's memory, what one process may take.
 MEMORY_SHARE = 0.6
@@ -19,7 +19,7 @@ def parent() -> argparse.ArgumentParser:
     """Return the arguments that benchmark and studies share."""
     result = argparse.ArgumentParser(add_help=False)
     add = result.add_argument
-    everything = [subject.name for subject in subjects()]
+    everything = [candidate.name for candidate in candidates()]
     add("--implementation", nargs="+", choices=everything, help="default: all, what is slow in few places")
     add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
     device = str(machine.default_device())

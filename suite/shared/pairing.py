@@ -1,11 +1,11 @@
-"""Paired rounds: each round of a subject follows one of its baseline, so that a drifting clock hits both alike."""
+"""Paired rounds: each round of a candidate follows one of its baseline, so that a drifting clock hits both alike."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from suite.shared.stopwatch import Stopwatch, Work, settled
+from suite.shared.stopwatch import Stopwatch, Work, warm_up
 
 #: Resamples of the bootstrap, and how much of them the interval holds.
 RESAMPLES, COVERAGE = 2000, 0.95
@@ -27,26 +27,28 @@ class Interval(NamedTuple):
     high: float
 
 
-def rounds(subject: float, baseline: float, budget: float) -> int:
+def rounds(candidate: float, baseline: float, budget: float) -> int:
     """Return how many rounds to take, of so many seconds on either side, within a budget of seconds where that can be.
 
-    A subject that takes many times as long as its baseline needs no narrow interval either.
+    A candidate that takes many times as long as its baseline needs no narrow interval either.
     """
-    seconds = subject + baseline
-    few = seconds > LONG or (seconds > budget / LEAST and subject > FAR * baseline)
+    seconds = candidate + baseline
+    few = seconds > LONG or (seconds > budget / LEAST and candidate > FAR * baseline)
     return max(FEWEST if few else LEAST, min(MOST, int(budget / seconds)))
 
 
-def paired_ratio(subject: Sequence[float], baseline: Sequence[float]) -> Interval:
+def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> Interval:
     """Return the median of the rounds' ratios, with a percentile bootstrap interval from seeded resamples.
 
     With fewer rounds than LEAST it is the interval of Student's t about the mean of their logarithms.
 
-    subject, baseline: seconds of each round; ValueError unless there is one of each for every round.
+    candidate, baseline: seconds of each round; ValueError unless there is one of each for every round.
     """
-    if len(subject) != len(baseline) or len(subject) < FEWEST:
-        raise ValueError(f"rounds: expected as many of each, at least {FEWEST}; got {len(subject)} and {len(baseline)}")
-    ratios = np.asarray(subject) / np.asarray(baseline)
+    if len(candidate) != len(baseline) or len(candidate) < FEWEST:
+        raise ValueError(
+            f"rounds: expected as many of each, at least {FEWEST}; got {len(candidate)} and {len(baseline)}"
+        )
+    ratios = np.asarray(candidate) / np.asarray(baseline)
     if len(ratios) < LEAST:
         logs = np.log(ratios)
         half = _STUDENT[len(logs) - 1] * logs.std(ddof=1) / len(logs) ** 0.5
@@ -63,7 +65,7 @@ def noise_floor(twin: Interval) -> float:
 
 
 def verdict(interval: Interval, noise: float) -> str:
-    """Return whether the subject is faster or slower than its baseline: all of the interval is beyond the noise."""
+    """Return whether the candidate is faster or slower than its baseline: all of the interval is beyond the noise."""
     if interval.high < 1 / (1 + noise):
         return "faster"
     return "slower" if interval.low > 1 + noise else "undecided"
@@ -75,14 +77,14 @@ def quartiles(seconds: Sequence[float]) -> dict[str, Any]:
     return {"median_s": median, "q1_s": q1, "q3_s": q3, "rounds": len(seconds)}
 
 
-def in_turns(
+def interleaved(
     watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int
 ) -> dict[str, list[float]]:
     """Return the seconds of calls' rounds by name; the rounds take turns, so that a drift hits all.
 
     budget: seconds for each call. least, most: rounds.
     """
-    seconds = {name: settled(watch, call)[-1:] for name, call in calls.items()}
+    seconds = {name: warm_up(watch, call)[-1:] for name, call in calls.items()}
     rounds = {name: max(least, min(most, int(budget / first))) for name, (first,) in seconds.items()}
     for turn in range(1, max(rounds.values(), default=0)):
         for name, call in calls.items():
@@ -91,11 +93,11 @@ def in_turns(
     return seconds
 
 
-def columns(subject: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
+def columns(candidate: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
     """Return what a row says of its paired rounds."""
-    interval = paired_ratio(subject, baseline)
+    interval = paired_ratio(candidate, baseline)
     usual = float(np.median(baseline))
-    return quartiles(subject) | {
+    return quartiles(candidate) | {
         "baseline_s": usual,
         "ratio": interval.ratio,
         "ratio_low": interval.low,

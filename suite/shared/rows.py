@@ -9,17 +9,17 @@ from typing import Any
 import pandas as pd
 import torch
 
-from suite.shared import machine, trust
-from suite.shared.cases import DROPOUT, LADDER, LONG, RAGGED, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
+from suite.shared import machine, provenance
+from suite.shared.cases import DROPOUT, LONG, ORDER, RAGGED, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
 from suite.shared.results import ResultsError, read, write_whole
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: What `put` adds to every row: where and when it was made, and with which code.
 STAMP: dict[str, str] = _DECLARED["stamp"]
 #: The order of values, by column; others come after these, numbers by size and all else as they came.
-ORDER: Mapping[str, Sequence[str]] = {
-    "implementation": LADDER,
-    "part": LADDER,
+VALUES: Mapping[str, Sequence[str]] = {
+    "implementation": ORDER,
+    "part": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
     "pass": ("forward", "train"),
@@ -34,7 +34,7 @@ class Table:
 
     key: the columns whose values a row is replaced by, in the order that rows are sorted by.
     columns: by name, what it holds. A row may lack some; a file has those that any of its rows has, and the stamp.
-    listed: the columns whose values must still exist: in `ORDER`, or where that says nothing, in what `put` is told.
+    listed: the columns whose values must still exist: in `VALUES`, or where that says nothing, in what `put` is told.
     newest_last: columns of the key that are sorted by when a value was put last.
     rests_on: whose sources rows without a column `implementation` rest on, by default none of ours.
     """
@@ -70,7 +70,7 @@ class Table:
     ) -> None:
         """Stamp rows that this process or a child of it made, and put them in place of those with the same key.
 
-        listed: the values that exist, by column, of `listed` columns that `ORDER` does not know.
+        listed: the values that exist, by column, of `listed` columns that `VALUES` does not know.
         ValueError names a column that is not declared; ResultsError what differs if the file is another machine's.
         """
         given = [dict(row) for row in rows]
@@ -91,7 +91,7 @@ class Table:
         path, new = self.path(folder, part), pd.DataFrame(list(rows))
         if new.empty:
             return
-        old, order = self.read(folder, part), {**ORDER, **(listed or {})}
+        old, order = self.read(folder, part), {**VALUES, **(listed or {})}
         _of_one_machine(path, pd.concat([old, new]))
         if missing := set(self.listed) - set(order):
             raise ValueError(f"{self.name}: expected the values that there are of {sorted(missing)}, got none")
@@ -106,7 +106,7 @@ class Table:
 
     def ordered(self, rows: pd.DataFrame, listed: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
         """Return rows as a file has them: by the columns of the key, the implementations down the ladder."""
-        order: dict[str, Sequence[str]] = {**ORDER, **(listed or {})}
+        order: dict[str, Sequence[str]] = {**VALUES, **(listed or {})}
 
         def ranks(values: pd.Series) -> pd.Series:
             column, words = str(values.name), values.astype(str)
@@ -125,7 +125,7 @@ class Table:
 
 def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
     """Return the columns that say where and when a row of an implementation was made, and with which code."""
-    return machine.environment(device) | trust.stamp(implementation)
+    return machine.environment(device) | provenance.stamp(implementation)
 
 
 def folder_of(results: Path, device: torch.device) -> Path:

@@ -105,7 +105,7 @@ def _counted(seconds: float) -> float:
     return seconds
 
 
-def settled(watch: Stopwatch, work: Work, expected: float = 0.0) -> list[float]:
+def warm_up(watch: Stopwatch, work: Work, expected: float = 0.0) -> list[float]:
     """Call until two calls in a row agree, and return what each took: the last ones say what the next will take.
 
     First calls compile, load and make room, and one of them captures what later ones replay.

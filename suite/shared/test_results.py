@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from suite import bench, conftest, report
+from suite.measure import choice
 from suite.shared import machine
 from suite.shared.examples import CPU, HERE, made
 from suite.shared.files import ROOT
 from suite.shared.machine import slug
 from suite.shared.results import ResultsError, read, write_whole
 from suite.shared.rows import STAMP, Table, stamp, table
-from suite.timing import choice
 
 
 def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Return the one line of errors that a run of two subjects ends with."""
+    """Return the one line of errors that a run of two candidates ends with."""
     command = [
         "--workload",
         "small",

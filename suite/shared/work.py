@@ -1,4 +1,4 @@
-"""What is measured of a subject: its input, its passes, and why its figures would say nothing."""
+"""What is measured of a candidate: its input, its passes, and why its figures would say nothing."""
 
 import math
 from collections.abc import Callable
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from suite.shared import measure
+from suite.shared import usage
+from suite.shared.candidates import Candidate
 from suite.shared.cases import Case, lengths
 from suite.shared.corpus import streams
-from suite.shared.stopwatch import settled, stopwatch
-from suite.shared.subjects import Subject
+from suite.shared.stopwatch import stopwatch, warm_up
 
 #: [T, B, I], or packed sequences.
 Input = Tensor | PackedSequence
@@ -76,25 +76,25 @@ def train(model: nn.Module, x: Input) -> None:
 PASSES: dict[str, Pass] = {"forward": forward, "train": train}
 
 
-def refusal(subject: Subject, case: Case, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Return why a subject's figures would say nothing at these sizes: it cannot run, or computes something else."""
-    if (reason := subject.why_unavailable(device, dtype)) is not None:
+def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> str | None:
+    """Return why a candidate's figures would say nothing at these sizes: it cannot run, or computes something else."""
+    if (reason := candidate.why_unavailable(device, dtype)) is not None:
         return reason
     few = replace(case, T=2, B=2, lengths=(2, 1) if case.lengths else ())
-    worst = subject.check(few, dtype, device)[:1]
+    worst = candidate.check(few, dtype, device)[:1]
     if worst and not worst[0].ratio <= 1:
         return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"
     return None
 
 
 def peak(step: Pass, model: nn.Module, x: Input) -> int:
-    """Return the most that a later pass of a subject holds above parameters and input, in bytes."""
+    """Return the most that a later pass of a candidate holds above parameters and input, in bytes."""
     device = x.data.device
     if device.type == "cuda":
-        settled(stopwatch(device), lambda: step(model, x))
+        warm_up(stopwatch(device), lambda: step(model, x))
     model.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()  # which does nothing where CUDA was not used
-    return measure.peak_bytes(lambda: step(model, x), device)
+    return usage.peak_bytes(lambda: step(model, x), device)
 
 
 def is_out_of_memory(error: Exception) -> bool:

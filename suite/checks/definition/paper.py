@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from impls import HyperLSTM
-from suite.shared.words import millions
+from suite.shared.format import millions
 
 META = torch.device("meta")
 

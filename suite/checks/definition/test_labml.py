@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from impls.convert import from_labml, to_labml
-from impls.registry import dtype_name
+from impls.definition import dtype_name
+from suite.shared.candidates import LABML, labml_as_ours
 from suite.shared.cases import Case
 from suite.shared.compare import FLOOR, compare, draw, implementation
-from suite.shared.subjects import LABML, labml_as_ours
 
 CASE = Case(T=7, B=3, I=4, H=6, S=5, Z=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from impls import names
-from impls.registry import IMPLS, dtype_name
+from impls.definition import dtype_name
+from impls.registry import IMPLS
 from suite.conftest import Record, skip_reason
 from suite.shared.cases import DROPOUT, LONG, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
 from suite.shared.compare import DRAWS, FLOOR, compare, implementation

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impls import names
-from impls.definition import EPS
-from impls.registry import dtype_name
+from impls.definition import EPS, dtype_name
 from suite.conftest import Keep, skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import FLOOR, OUTPUTS, TIMES, TOUCHED, Draw, Results, draw, judge, reference, relative_error

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from impls.registry import IMPLS, dtype_name, find
+from impls.definition import dtype_name
+from impls.registry import IMPLS, find
 from suite.checks.equality.properties import REWRITES, Rewrite, in_chunks, rewritten, with_z_scaled
 from suite.conftest import skip_reason
 from suite.shared.cases import VERIFY_COMPILING, Case

@@ -16,8 +16,6 @@ from unittest import mock
 import impls
 from suite.shared.compare import Build, implementation
 
-_BY_HAND = ("deferred", "chunked_backward", "chunks", "custom_op", "sweeps")
-
 
 class Edit(NamedTuple):
     """A change of `impls/<file>.py`, or of a file with another suffix that is named with it."""
@@ -40,7 +38,7 @@ def listed(name: str) -> dict[str, Any]:
 def shown_by(file: str) -> str:
     """Return the implementation that shows an edit of a file."""
     own = file.split("/")[0]
-    return "deferred" if own in _BY_HAND else own if own in ("batched", "batched_cpu") else "row_scaled"
+    return "deferred" if own in ("deferred", "gradient") else own if own in ("batched", "batched_cpu") else "row_scaled"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from impls import why_unavailable
-from impls.registry import dtype_name
+from impls.definition import dtype_name
 from suite.checks.faults.edits import edits
 from suite.checks.faults.faults import FAULTS, REWRITES, Fault, Rewrite
 from suite.conftest import Keep

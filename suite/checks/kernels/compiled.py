@@ -23,11 +23,11 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
-from impls.registry import dtype_name
+from impls.definition import dtype_name
 from suite.checks.kernels.launched import launched, stand_in
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.children import killed_with, leave
+from suite.shared.process import append_row, killed_with
 
 _BASE = WORKLOADS["char-ptb"]
 #: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.
@@ -232,4 +232,4 @@ if __name__ == "__main__":
     wanted = chosen(sys.argv[2])
     with pool() as workers:
         for size, row in zip(wanted.values(), workers.map(compiled, wanted), strict=True):
-            leave(Path(sys.argv[1]), {"size": size, **row})
+            append_row(Path(sys.argv[1]), {"size": size, **row})

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
-from impls.chunks import limited
-from impls.registry import dtype_name, find
+from impls.definition import dtype_name
+from impls.gradient.chunks import limited
+from impls.registry import find
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.children import leave
 from suite.shared.compare import Verdict, compare, implementation
+from suite.shared.process import append_row
 
 NAME = "batched_cuda"
 _DTYPES = find(NAME).dtypes
@@ -64,4 +65,4 @@ if __name__ == "__main__":
             worst = judged(case, dtype, torch.device("cpu"), DRAWS if everything else SOME_DRAWS)
         wrong = ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
         found = vars(worst) | vars(trace) | {"wrong": wrong}
-        leave(Path(sys.argv[1]), {"case": case.id, "dtype": dtype_name(dtype), **found})
+        append_row(Path(sys.argv[1]), {"case": case.id, "dtype": dtype_name(dtype), **found})

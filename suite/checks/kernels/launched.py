@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from impls import HyperLSTM, chunks, transforms
-from impls.definition import LayerParams, LayerState
-from impls.dropout import Mask
+from impls import HyperLSTM
+from impls.definition import LayerParams, LayerState, Mask
+from impls.gradient import chunks, transforms
 from impls.registry import find
 from suite.shared.cases import Case
 

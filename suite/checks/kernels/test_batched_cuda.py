@@ -20,9 +20,9 @@ from torch import Tensor
 
 from impls import HyperLSTM, triton_driver, why_unavailable
 from impls.batched_cuda import split
-from impls.chunks import bounds, limits
-from impls.definition import LayerParams
-from impls.registry import dtype_name, find, resolve
+from impls.definition import LayerParams, dtype_name
+from impls.gradient.chunks import bounds, limits
+from impls.registry import find, resolve
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME, PAIRS
 from suite.conftest import Keep, Record

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from impls.registry import dtype_name
+from impls.definition import dtype_name
 from suite.checks.faults.edits import Edited, edits
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.members import HangError, together

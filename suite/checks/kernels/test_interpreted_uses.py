@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM
 from impls.batched_cuda import launching
-from impls.chunks import limited
+from impls.gradient.chunks import limited
 from impls.registry import find
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.traced import traced

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.shared.children import Child
+from suite.shared.process import Child
 
 #: Seconds after which they are taken to hang; programs that wait for one another have a limit of their own.
 LIMIT = 900

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from impls.batched_cuda.split import H100, Card
-from impls.registry import dtype_name
+from impls.definition import dtype_name
 from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME
@@ -21,8 +21,8 @@ from suite.checks.kernels.launched import Counting, Started, launched, on, stand
 from suite.checks.kernels.predicted import predictions
 from suite.conftest import Keep, Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
-from suite.shared.children import rows_of
 from suite.shared.compare import Verdict
+from suite.shared.process import rows_of
 
 pytestmark = [
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),

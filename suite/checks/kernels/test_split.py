@@ -14,10 +14,10 @@ from torch import Tensor
 
 from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build
-from impls.chunks import limited
-from impls.registry import dtype_name
+from impls.definition import dtype_name
+from impls.gradient.chunks import limited
 from suite.shared.cases import Case
-from suite.shared.compare import OUTPUTS, evaluate, implementation, judge, reference, same
+from suite.shared.compare import OUTPUTS, assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.shared.files import ROOT
 
 #: Several panels of units in either LSTM, with edges, on any CPU; rows for groups of unlike size.
@@ -63,19 +63,19 @@ def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
 ) -> None:
     cpu, runs = torch.device("cpu"), {}
     oracle = reference("naive", case, torch.float64, cpu, dtype, 1)
-    yardstick = reference("naive", case, dtype, cpu, dtype, 1)
+    naive = reference("naive", case, dtype, cpu, dtype, 1)
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
         for split in SPLITS if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
             found, again = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
             )
-            worst = judge(found, oracle, yardstick, dtype)[0]
+            worst = judge(found, oracle, naive, dtype)[0]
             assert worst.ratio <= 1, (split, worst)
-            same(again, found)
+            assert_bitwise_equal(again, found)
             runs[split] = found
     for found in runs.values():  # forward no sum is cut
-        same({name: found[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
+        assert_bitwise_equal({name: found[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
@@ -90,8 +90,8 @@ def test_what_is_kept_for_the_backward_pass_changes_no_bit(
             return evaluate(build, case, dtype, cpu, rounded=dtype, draws=1)
 
     nothing = run(case.I + 1, residuals=False)
-    same(run(case.I + 1, residuals=True), nothing)
-    same(run(case.I, residuals=True), nothing)
+    assert_bitwise_equal(run(case.I + 1, residuals=True), nothing)
+    assert_bitwise_equal(run(case.I, residuals=True), nothing)
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=dtype_name)  # bfloat16 rounds the state that a call hands back
@@ -112,7 +112,7 @@ def test_products_with_x_of_several_steps_at_once_change_no_bit(
         steps.append(step)
     assert state is not None
     found, expected = ((torch.cat(steps), *state), (out, *last))
-    same(dict(zip(OUTPUTS, found, strict=True)), dict(zip(OUTPUTS, expected, strict=True)))
+    assert_bitwise_equal(dict(zip(OUTPUTS, found, strict=True)), dict(zip(OUTPUTS, expected, strict=True)))
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,20 @@ from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM
-from impls.chunks import limited
+from impls.gradient.chunks import limited
 from impls.registry import find
 from suite.shared.cases import VERIFY_COMPILING, Case
-from suite.shared.compare import DRAWS, STATE_NAMES, Results, agree, draw, evaluate, implementation, same
-from suite.shared.measure import peak_bytes
+from suite.shared.compare import (
+    DRAWS,
+    STATE_NAMES,
+    Results,
+    assert_bitwise_equal,
+    assert_close,
+    draw,
+    evaluate,
+    implementation,
+)
+from suite.shared.usage import peak_bytes
 
 #: Of the sizes that code is compiled for anyway.
 CASE = replace(VERIFY_COMPILING[1], T=3, state="none", strided=False)
@@ -80,7 +89,7 @@ def each_agrees(results: Callable[[Given], Results], model: HyperLSTM, case: Cas
         one = drawn(model, case, torch.float32, device, seed)
         torch.manual_seed(seed)  # of masks
         found.append(results(one))
-    agree(tree_map(lambda *q: torch.stack(q), *found), case, device, DRAWS)
+    assert_close(tree_map(lambda *q: torch.stack(q), *found), case, device, DRAWS)
 
 
 def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
@@ -96,7 +105,9 @@ def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
         raise AssertionError(f"out: expected {dtype}, got {found['out'].dtype}")
     expected = Given(copy.deepcopy(wide.model).to(dtype), wide.x.to(dtype), wide.cotangents).results()
     # A gradient has the dtype of what it is of.
-    same(found, {key: q.to(torch.float32) if key.startswith("grad") else q for key, q in expected.items()})
+    assert_bitwise_equal(
+        found, {key: q.to(torch.float32) if key.startswith("grad") else q for key, q in expected.items()}
+    )
 
 
 def second_derivative(name: str, device: torch.device) -> None:
@@ -151,7 +162,7 @@ def functional(name: str, device: torch.device) -> None:
         model.reset_parameters()
         untouched = copy.deepcopy(model.state_dict())
         found = _gradients(model, params, x, cotangents)
-        same(model.state_dict(), untouched)
+        assert_bitwise_equal(model.state_dict(), untouched)
         return found
 
     each_agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
@@ -162,7 +173,7 @@ def ensemble(name: str, device: torch.device) -> None:
     model = implementation(name)(CASE, torch.float32, device)
     draws = [draw(CASE, seed, torch.float32, device) for seed in range(DRAWS)]
     stacked = tree_map(lambda *q: torch.stack(q), *((one.params, one.x, one.cotangents) for one in draws))
-    agree(vmap(lambda *q: _gradients(model, *q))(*stacked), CASE, device, DRAWS)
+    assert_close(vmap(lambda *q: _gradients(model, *q))(*stacked), CASE, device, DRAWS)
 
 
 def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
@@ -193,13 +204,15 @@ def jacobian(name: str, device: torch.device) -> None:
 
 def right(case: Case, name: str, device: torch.device) -> None:
     """Check a case by the tolerance rule."""
-    agree(evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32), case, device, DRAWS)
+    assert_close(
+        evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32), case, device, DRAWS
+    )
 
 
 def checkpointing(name: str, device: torch.device) -> None:
     """Check that computing again in the backward pass changes no bit."""
     plain = given(name, device)
-    same(plain.results(lambda x: checkpoint(plain.model, x, use_reentrant=False)), plain.results())
+    assert_bitwise_equal(plain.results(lambda x: checkpoint(plain.model, x, use_reentrant=False)), plain.results())
 
 
 def cuda_graph(name: str, device: torch.device) -> None:
@@ -219,7 +232,9 @@ def cuda_graph(name: str, device: torch.device) -> None:
     for sign in (1, -1):
         held.x.copy_(sign * x)
         graph.replay()
-        same({key: value.clone() for key, value in found.items()}, Given(model, sign * x, cotangents).results())
+        assert_bitwise_equal(
+            {key: value.clone() for key, value in found.items()}, Given(model, sign * x, cotangents).results()
+        )
 
 
 def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.device) -> None:
@@ -228,7 +243,7 @@ def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.de
     again = copies(original.model)
     if again.impl != name or any(p is q for p, q in zip(original.model.parameters(), again.parameters())):  # noqa: B905
         raise AssertionError(f"copy: expected impl {name} and parameters of its own, got {again!r}")
-    same(Given(again, original.x, original.cotangents).results(), original.results())
+    assert_bitwise_equal(Given(again, original.x, original.cotangents).results(), original.results())
 
 
 def deepcopied_and_pickled(model: HyperLSTM) -> HyperLSTM:
@@ -272,7 +287,7 @@ def long_sequence(name: str, device: torch.device) -> str | None:
         out, last = model(_noise(STEPS, device, B=1))
     if not bool(out.isfinite().all()):
         raise AssertionError(f"out: expected finite numbers over {STEPS:,} steps")
-    same({"h": last[0][-1]}, {"h": out[-1]})
+    assert_bitwise_equal({"h": last[0][-1]}, {"h": out[-1]})
     return None
 
 
@@ -289,4 +304,4 @@ def threads(name: str, device: torch.device) -> None:
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         for _ in range(3):
             for found, right in zip(pool.map(Given.results, inputs), expected, strict=True):
-                same(found, right)
+                assert_bitwise_equal(found, right)

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from impls import HyperLSTM
 from suite.checks.module.capability_checks import CASE, Given, drawn
-from suite.shared.compare import DRAWS, OUTPUTS, Results, hold, implementation, same
+from suite.shared.compare import DRAWS, OUTPUTS, Results, assert_bitwise_equal, assert_within_rule, implementation
 
 #: What the hooks are put on, in every layer.
 NAME = "weight_h"
@@ -39,7 +39,7 @@ SPECTRAL_NORM = Hook(
 
 def hooked(hook: Hook, name: str, device: torch.device) -> None:
     """Check a model after a training step under the hook, and again without it, against one that has no hooks."""
-    found, oracle, yardstick = [], [], []
+    found, oracle, naive = [], [], []
     for seed in range(DRAWS):
         one = drawn(implementation(name)(CASE, torch.float32, device), CASE, torch.float32, device, seed)
         for layer in one.model.layers:
@@ -47,11 +47,11 @@ def hooked(hook: Hook, name: str, device: torch.device) -> None:
         _step(one)
         found.append(one.results())
         oracle.append(_plain(hook, one, torch.float64))
-        yardstick.append(_plain(hook, one, torch.float32))
+        naive.append(_plain(hook, one, torch.float32))
         for layer in one.model.layers:
             hook.take_off(layer, NAME)
         _comes_off(one, found[-1])
-    hold(*(tree_map(lambda *q: torch.stack(q), *results) for results in (found, oracle, yardstick)))
+    assert_within_rule(*(tree_map(lambda *q: torch.stack(q), *results) for results in (found, oracle, naive)))
 
 
 def _step(one: Given) -> None:
@@ -79,5 +79,5 @@ def _comes_off(one: Given, under: Results) -> None:
     again = implementation(one.model.impl)(CASE, torch.float32, one.x.device)
     again.load_state_dict(one.model.state_dict())
     found = one.results()
-    same({key: found[key] for key in OUTPUTS}, {key: under[key] for key in OUTPUTS})
-    same(found, one._replace(model=again).results())
+    assert_bitwise_equal({key: found[key] for key in OUTPUTS}, {key: under[key] for key in OUTPUTS})
+    assert_bitwise_equal(found, one._replace(model=again).results())

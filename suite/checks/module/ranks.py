@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from impls import HyperLSTM
 from suite.checks.module.capability_checks import CASE, given
-from suite.shared.compare import agree
+from suite.shared.compare import assert_close
 
 WORLD = 2
 #: Half of it is the size that other capabilities are checked at, so that code compiled for one is that of the other.
@@ -59,4 +59,4 @@ def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: tuple[Tensor, .
         if p.grad is None:
             raise AssertionError(f"grad {key}: expected a gradient, got None")
         found[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
-    agree({key: value[None] for key, value in found.items()}, JOINED, x.device, 1)
+    assert_close({key: value[None] for key, value in found.items()}, JOINED, x.device, 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.checks.module.capability_checks import KEPT, TRACED, Given, each_agrees, given, outputs
-from suite.shared.compare import DRAWS, OUTPUTS, Results, draw, hold, implementation
+from suite.shared.compare import DRAWS, OUTPUTS, Results, assert_within_rule, draw, implementation
 
 #: What exporting to ONNX and running the result take; the dependency group `export` has them.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -31,8 +31,8 @@ def onnx(name: str, device: torch.device) -> None:
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     batch = torch.cat([draw(KEPT, seed, torch.float32, torch.device("cpu")).x for seed in range(DRAWS)], dim=1)
     found = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
-    oracle, yardstick = (_naive(model, batch, dtype) for dtype in (torch.float64, torch.float32))
-    hold(dict(zip(OUTPUTS, map(torch.from_numpy, found), strict=True)), oracle, yardstick)
+    oracle, naive = (_naive(model, batch, dtype) for dtype in (torch.float64, torch.float32))
+    assert_within_rule(dict(zip(OUTPUTS, map(torch.from_numpy, found), strict=True)), oracle, naive)
 
 
 def _naive(model: HyperLSTM, x: Tensor, dtype: torch.dtype) -> Results:

@@ -15,7 +15,7 @@ from suite.checks.module.capability_checks import Check
 from suite.conftest import Keep
 from suite.pages.capabilities import matrix
 from suite.pages.sheets import Sheet
-from suite.shared.children import rows_of
+from suite.shared.process import rows_of
 
 CPU = torch.device("cpu")
 

@@ -14,12 +14,13 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM, batched_cpu, chunked_backward, names, why_unavailable
+from impls import HyperLSTM, batched_cpu, names, why_unavailable
 from impls.batched_cpu import build
-from impls.chunks import limited
 from impls.definition import LayerParams
+from impls.gradient import backward as chunked_backward
+from impls.gradient.chunks import limited
+from impls.gradient.interface import Keep
 from impls.registry import IMPLS
-from impls.sweeps import Keep
 from suite.shared.cases import Case
 from suite.shared.compare import compare, draw, implementation
 from suite.shared.files import ROOT

@@ -12,7 +12,9 @@ from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM, dropout, hyperlstm, names
+from impls import HyperLSTM, hyperlstm, names
+from impls.calls import masks
+from impls.definition import Mask
 from suite.conftest import skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import STATE_NAMES, Results, draw, implementation, judge
@@ -55,7 +57,7 @@ def test_g_is_dropped_where_the_mask_is_and_scaled_elsewhere(name: str, device: 
     model, x, _ = model_and_input(name, device, ONE_STEP)
     c = seeded(model, x)["c"]
     torch.manual_seed(0)
-    mask = dropout.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
+    mask = masks.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
     assert mask is not None
     assert bool(mask.kept.any())
     assert not bool(mask.kept.all())
@@ -75,7 +77,7 @@ def test_dropout_lies_between_layers(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device, replace(PLAIN, dropout=P))
     found = seeded(model, x, state)
     torch.manual_seed(0)
-    mask = dropout.draw(P, (CASE.T, CASE.B, CASE.H), device)
+    mask = masks.draw(P, (CASE.T, CASE.B, CASE.H), device)
     lasts, y = [], x
     for l in range(CASE.L):
         one = HyperLSTM(y.shape[2], CASE.H, CASE.S, CASE.Z, 1, layer_norm=True, impl=name, device=device)
@@ -98,7 +100,7 @@ def test_nothing_is_dropped_in_evaluation_mode(name: str, device: torch.device) 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_the_share_of_zeros_is_p_at_a_byte_a_number(p: float, device: torch.device) -> None:
     torch.manual_seed(0)
-    mask = dropout.draw(p, (100, 50, 201), device)
+    mask = masks.draw(p, (100, 50, 201), device)
     assert mask is not None
     assert (mask.kept.dtype, mask.kept.element_size(), mask.kept.shape) == (torch.bool, 1, (100, 50, 201))
     n = mask.kept.numel()
@@ -108,7 +110,7 @@ def test_the_share_of_zeros_is_p_at_a_byte_a_number(p: float, device: torch.devi
         assert float((share - (1 - p)).abs().max()) < 5 * math.sqrt(p * (1 - p) * len(share) / n)
         both = (mask.kept & mask.kept.roll(1, axis)).double().mean()
         assert abs(float(both) - (1 - p) ** 2) < 5 * math.sqrt(p * (1 - p) / n) * 2
-    assert dropout.draw(0.0, (2, 3), device) is None
+    assert masks.draw(0.0, (2, 3), device) is None
 
 
 def test_a_seed_gives_the_masks_again_and_no_seed_others(device: torch.device) -> None:
@@ -125,10 +127,10 @@ def test_packed_rows_keep_their_own_part_of_the_mask(
     model, x, state = model_and_input(name, device)
     lengths = [2, CASE.T, 1]
     packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-    drawn: list[dropout.Mask | None] = []
+    drawn: list[Mask | None] = []
 
-    def drawing(p: float, shape: torch.Size, on: torch.device) -> dropout.Mask | None:
-        drawn.append(dropout.draw(p, shape, on))
+    def drawing(p: float, shape: torch.Size, on: torch.device) -> Mask | None:
+        drawn.append(masks.draw(p, shape, on))
         return drawn[-1]
 
     monkeypatch.setattr(hyperlstm, "draw", drawing)
@@ -138,8 +140,8 @@ def test_packed_rows_keep_their_own_part_of_the_mask(
     for b, length in enumerate(lengths):
         assert packed.unsorted_indices is not None
         tokens = starts[:length] + packed.unsorted_indices[b].cpu()
-        masks = iter([m if m is None else dropout.Mask(m.kept[tokens].unsqueeze(1), m.scale) for m in drawn])
-        monkeypatch.setattr(hyperlstm, "draw", lambda *_, masks=masks: next(masks))
+        given = iter([m if m is None else Mask(m.kept[tokens].unsqueeze(1), m.scale) for m in drawn])
+        monkeypatch.setattr(hyperlstm, "draw", lambda *_, given=given: next(given))
         out, last = model(x[:length, b : b + 1], [part[:, b : b + 1] for part in state])
         expected = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
         mine = {key: part[:, b : b + 1] for key, part in found.items() if key != "out"}

@@ -17,7 +17,7 @@ from torch.multiprocessing.spawn import start_processes
 from impls import names
 from suite.checks.module.capabilities import CAPABILITIES, outcome
 from suite.checks.module.ranks import WORLD
-from suite.shared.children import killed_with, leave
+from suite.shared.process import append_row, killed_with
 
 
 def main(rank: int, path: Path) -> None:
@@ -32,7 +32,7 @@ def main(rank: int, path: Path) -> None:
             word, reason = next((one for one in found if one.word != "pass"), found[0])
             if rank == 0:
                 row = {"capability": capability.name, "implementation": name, "outcome": word, "reason": reason}
-                leave(path, row)
+                append_row(path, row)
     dist.barrier()
     dist.destroy_process_group()
     # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.

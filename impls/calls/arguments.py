@@ -1,0 +1,195 @@
+"""What a caller may hand in: each check names the argument, what was expected and what came."""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from ..definition import LayerState, dtype_name
+
+#: What 64 bits can count.
+_MOST_BYTES = 2**63 - 1
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def positive(name: str, value: Any) -> int:
+    """Return a size as an int; TypeError or ValueError unless it is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected a positive integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
+    return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return an option; TypeError unless it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
+
+
+def probability(name: str, value: Any) -> float:
+    """Return a probability as a float; TypeError or ValueError unless it is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    if not 0 <= float(value) <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value}")
+    return float(value)
+
+
+def floating(dtype: Any) -> torch.dtype | None:
+    """Return the dtype for parameters; TypeError unless it is None or a floating-point dtype."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype: expected a floating-point torch.dtype, got {dtype!r}")
+    return dtype
+
+
+def device(value: Any) -> torch.device | None:
+    """Return the device for parameters; an error like torch's own unless it is None, a device or a device's name."""
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise type(error)(f"device: expected a torch.device or its name, got {value!r}: {error}") from error
+
+
+def addressable(first: Shapes, later: Shapes, n_layers: int, dtype: torch.dtype) -> None:
+    """Raise ValueError for parameters that no machine can address: those of the first layer and of each later one."""
+    one, others = (sum(map(math.prod, shapes.values())) * dtype.itemsize for shapes in (first, later))
+    if one + (n_layers - 1) * others > _MOST_BYTES:
+        name = max(first, key=lambda name: math.prod(first[name]))
+        raise ValueError(
+            "input_size, hidden_size, hyper_size, n_z, n_layers: expected parameters of fewer than 2**63 bytes, "
+            f"got {n_layers} layers, the first with {name} {list(first[name])} in {dtype_name(dtype)}"
+        )
+
+
+def dense(name: str, value: Any) -> Tensor:
+    """Return a tensor; TypeError unless it is one, in the dense layout."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested or value.is_quantized:
+        kind = "a nested tensor" if value.is_nested else f"{dtype_name(value.dtype)} in layout {value.layout}"
+        raise TypeError(f"{name}: expected a dense tensor, got {kind}")
+    return value
+
+
+def sequence(given: Any, input_size: int, widest: int, axes: str) -> Tensor:
+    """Return x; TypeError or ValueError unless it is a tensor [T, B, I], or [T, I], that can be worked on.
+
+    widest: the most numbers that one step and sample makes. axes: the first two of a batch, as an error names them.
+    """
+    x = dense("x", given)
+    if x.dim() not in (2, 3) or x.shape[-1] != input_size:
+        raise ValueError(f"x: expected shape [{axes}, {input_size}] or [T, {input_size}], got {list(x.shape)}")
+    _workable(x, widest)
+    return x
+
+
+def packed(given: PackedSequence, input_size: int, widest: int) -> list[int]:
+    """Return the batch sizes; TypeError or ValueError unless the tokens are a tensor [N, I] that these sizes divide.
+
+    widest: the most numbers that one token makes.
+    """
+    x = dense("x.data", given.data)
+    if x.dim() != 2 or x.shape[1] != input_size:
+        raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
+    sizes: list[int] = _counts("x.batch_sizes", given.batch_sizes).tolist()
+    if not sizes or sizes[-1] < 1 or sorted(sizes, reverse=True) != sizes or sum(sizes) != len(x):
+        raise ValueError(
+            f"x.batch_sizes: expected sizes of 1 or more that never rise, of {len(x)} tokens together, got {sizes}"
+        )
+    for name in ("sorted_indices", "unsorted_indices"):
+        order = getattr(given, name)
+        if order is not None and _counts(f"x.{name}", order).shape != (sizes[0],):
+            raise ValueError(f"x.{name}: expected shape [{sizes[0]}], got {list(order.shape)}")
+    _workable(x, widest)
+    return sizes
+
+
+def _counts(name: str, value: Any) -> Tensor:
+    counts = dense(name, value)
+    if counts.dim() != 1 or counts.dtype != torch.int64:
+        raise TypeError(f"{name}: expected int64 in one dimension, got {dtype_name(counts.dtype)} {list(counts.shape)}")
+    return counts
+
+
+def _workable(x: Tensor, widest: int) -> None:
+    # While a graph is traced sizes may be symbols, on which this would be a condition.
+    if not torch.compiler.is_compiling() and math.prod(x.shape[:-1]) * widest * x.itemsize > _MOST_BYTES:
+        raise ValueError(f"x: expected products with x of fewer than 2**63 bytes, got shape {list(x.shape)}")
+
+
+def state(given: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> list[Tensor]:
+    """Return h, c, h_hat and c_hat; TypeError or ValueError unless each is [L, *rows, size] or [*rows, size]."""
+    if not isinstance(given, (tuple, list)):
+        raise TypeError(f"state: expected None or a tuple (h, c, h_hat, c_hat), got {type(given).__name__}")
+    if len(given) != 4:
+        raise ValueError(f"state: expected 4 tensors (h, c, h_hat, c_hat), got {len(given)}")
+    parts = []
+    for name, part, size in zip(LayerState._fields, given, sizes, strict=True):
+        part = dense(f"state ({name})", part)
+        shapes = (L, *rows, size), (*rows, size)
+        if part.shape not in shapes:
+            stacked, plain = map(list, shapes)
+            raise ValueError(f"state ({name}): expected shape {stacked} or {plain}, got {list(part.shape)}")
+        parts.append(part)
+    return parts
+
+
+def like_parameters(weight: Tensor, x: Tensor, start: LayerState) -> None:
+    """Raise ValueError for x or a state that has another dtype or device than the parameters."""
+    for name, given in zip(("x", *LayerState._fields), (x, *start), strict=True):
+        if given.dtype != weight.dtype or given.device != weight.device:
+            argument = name if name == "x" else f"state ({name})"
+            raise ValueError(
+                f"{argument}: expected {dtype_name(weight.dtype)} on {weight.device} as the parameters are, "
+                f"got {dtype_name(given.dtype)} on {given.device}"
+            )
+
+
+def parameters(
+    given: Mapping[str, Tensor | None], shapes: Shapes, prefix: str, dtype: torch.dtype | None, where: torch.device
+) -> None:
+    """Raise ValueError for the first parameter of a layer that is not as it should be.
+
+    shapes: by name, of those there should be. dtype: None if each may have its own.
+    """
+    for name, q in given.items():
+        shape = shapes.get(name)
+        if q is None and shape is None:
+            continue
+        if q is None:
+            raise ValueError(f"{prefix}{name}: expected a parameter of shape {list(shape or ())}, got None")
+        wanted_dtype = dtype or q.dtype
+        if q.shape != shape or q.device != where or q.dtype != wanted_dtype:
+            wanted = "None" if shape is None else f"{list(shape)} in {dtype_name(wanted_dtype)} on {where}"
+            raise ValueError(
+                f"{prefix}{name}: expected {wanted}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
+            )
+
+
+def state_dict(given: Mapping[str, Any], own: Mapping[str, Any], strict: bool) -> list[str]:
+    """Return what keeps the entries of a state_dict from being loaded over a module's own; nothing if all can."""
+    wrong = [f"missing {name}" for name in own if strict and name not in given]
+    wrong += [f"unexpected {name}" for name in given if strict and name not in own]
+    for name, value in own.items():
+        if name in given and isinstance(value, Tensor):
+            wrong += _unloadable(name, given[name], value)
+    return wrong
+
+
+def _unloadable(name: str, value: Any, own: Tensor) -> list[str]:
+    if not isinstance(value, Tensor):
+        return [f"{name}: expected a tensor, got {type(value).__name__}"]
+    if value.shape != own.shape:
+        return [f"{name}: expected shape {list(own.shape)}, got {list(value.shape)}"]
+    if not value.is_floating_point() or value.layout != torch.strided:
+        return [f"{name}: expected a dense floating-point tensor, got {dtype_name(value.dtype)} in {value.layout}"]
+    if value.is_meta and not own.is_meta:
+        return [f"{name}: expected numbers, got a tensor on meta"]
+    return []

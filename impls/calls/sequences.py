@@ -1,0 +1,159 @@
+"""How a caller lays out sequences, and how layers read them: a batch, one sequence alone, or a PackedSequence.
+
+Where an implementation takes batches alone, consecutive steps of packed sequences with equally many rows are one.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from ..definition import LayerParams, LayerState, Mask, Run, RunPacked
+from . import arguments as checks
+
+Sequences = Tensor | PackedSequence
+
+
+class Layout:
+    """A caller's sequences as the layers read them, and the way back to how the caller wants results."""
+
+    #: [T, B, I], or for packed sequences [N, I]: all their tokens, step after step.
+    x: Tensor
+    #: For packed sequences, how many are still going at each step, which never rises.
+    batch_sizes: list[int] | None = None
+    #: The batch axis of the caller's states: (B,), or () for one sequence alone.
+    rows: tuple[int, ...]
+
+    def start(self, part: Tensor) -> Tensor:
+        """Return a state of the caller's, [L, *rows, F], as the layers read it, [L, B, F]."""
+        return part
+
+    def last(self, part: Tensor) -> Tensor:
+        """Return a final state, [L, B, F], as the caller's states are laid out, [L, *rows, F]."""
+        return part
+
+    def out(self, out: Tensor) -> Sequences:
+        """Return the last layer's output laid out as the caller's x."""
+        return out
+
+
+class Batch(Layout):
+    """Sequences of one length: x [T, B, I]."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.rows = x, (x.shape[1],)
+
+
+class BatchFirst(Layout):
+    """Sequences of one length: x [B, T, I]; states are as in any batch."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.rows = x.transpose(0, 1), (x.shape[0],)
+
+    def out(self, out: Tensor) -> Tensor:
+        """Return [B, T, H] of [T, B, H]."""
+        return out.transpose(0, 1)
+
+
+class Alone(Layout):
+    """One sequence without an axis for the batch: x [T, I]."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.rows = x.unsqueeze(1), ()
+
+    def start(self, part: Tensor) -> Tensor:
+        """Return [L, 1, F] of [L, F]."""
+        return part.unsqueeze(1)
+
+    def last(self, part: Tensor) -> Tensor:
+        """Return [L, F] of [L, 1, F]."""
+        return part.squeeze(1)
+
+    def out(self, out: Tensor) -> Tensor:
+        """Return [T, H] of [T, 1, H]."""
+        return out.squeeze(1)
+
+
+class Packed(Layout):
+    """Sequences of any lengths: their tokens step by step, the longest sequence first."""
+
+    def __init__(self, packed: PackedSequence, batch_sizes: list[int]) -> None:
+        self._packed = packed
+        self.x, self.batch_sizes, self.rows = packed.data, batch_sizes, (batch_sizes[0],)
+
+    def start(self, part: Tensor) -> Tensor:
+        """Sort the rows of the caller's state as the tokens are."""
+        order = self._packed.sorted_indices
+        return part if order is None else part.index_select(1, order)
+
+    def out(self, out: Tensor) -> PackedSequence:
+        """Pack the output as x was."""
+        _, batch_sizes, order, back = self._packed
+        return PackedSequence(out, batch_sizes, order, back)
+
+    def last(self, part: Tensor) -> Tensor:
+        """Put the rows of the final state back into the caller's order."""
+        back = self._packed.unsorted_indices
+        return part if back is None else part.index_select(1, back)
+
+
+def layout(x: Any, input_size: int, widest: int, batch_first: bool) -> Layout:
+    """Return the layout of x; TypeError or ValueError if it is no valid tensor or PackedSequence.
+
+    widest: the most numbers that are computed for one token.
+    """
+    if isinstance(x, PackedSequence):
+        return Packed(x, checks.packed(x, input_size, widest))
+    x = checks.sequence(x, input_size, widest, "B, T" if batch_first else "T, B")
+    if x.dim() == 2:
+        return Alone(x)
+    return BatchFirst(x) if batch_first else Batch(x)
+
+
+def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
+    """Return the state that each layer starts from, [B, *] each; zeros if there is none."""
+    if state is None:
+        B = given.rows[0] if given.rows else 1
+        zeros = {size: given.x.new_zeros(B, size) for size in sizes}  # nobody writes them
+        return [LayerState(*(zeros[size] for size in sizes))] * L
+    parts = checks.state(state, L, given.rows, sizes)
+    stacked = (given.start(part.expand(L, *given.rows, size)) for part, size in zip(parts, sizes, strict=True))
+    return [LayerState(*layer) for layer in zip(*(part.unbind() for part in stacked), strict=True)]
+
+
+def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the runs of equal batch_sizes, each as (number of steps, rows)."""
+    return [(len(list(steps)), rows) for rows, steps in groupby(batch_sizes)]
+
+
+def by_segments(run: Run) -> RunPacked:
+    """Make an implementation for packed sequences from one for batches, which runs one segment after another.
+
+    Each segment runs the rows that are still going, from the state of the segment before; a row that has ended keeps
+    the state that it ended in.
+    """
+
+    def run_packed(
+        p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None
+    ) -> tuple[Tensor, LayerState]:
+        """Run one layer over all tokens: x [N, I], s [B, *] -> out [N, H] and each row's state after its own end."""
+        outs, ended, end = [], [], 0
+        for steps, rows in segments(batch_sizes):
+            tokens, end = slice(end, end + steps * rows), end + steps * rows
+            ended.append([part[rows:] for part in s])
+            s = LayerState(*(part[:rows] for part in s))
+            out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, _part(mask, tokens, (steps, rows)))
+            outs.append(out.flatten(0, 1))
+        # The shortest sequences end first and stand last.
+        last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
+        return torch.cat(outs), LayerState(*last)
+
+    return run_packed
+
+
+def _part(mask: Mask | None, tokens: slice, shape: tuple[int, int]) -> Mask | None:
+    """Return a segment's mask, [steps, rows, H]."""
+    return None if mask is None else Mask(mask.kept[tokens].unflatten(0, shape), mask.scale)

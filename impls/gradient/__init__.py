@@ -1,0 +1,1 @@
+"""What a hand-written gradient plugs into: the interface, the operator, and the backward pass over chunks of steps."""

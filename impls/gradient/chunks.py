@@ -1,0 +1,111 @@
+"""How many steps of a sequence have their arrays in memory at a time, by device."""
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import torch
+
+from ..definition import SUMMED, LayerParams
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may stand in memory beside the trajectory; a chunk is at least one step, whatever it takes."""
+
+    #: Bytes of a chunk's arrays in the forward pass, which sums nothing over steps: they should stay in the cache.
+    forward: int
+    #: The same in the backward pass: small beside the trajectory of a long sequence, large enough for the products over
+    #: a chunk to run at full speed.
+    backward: int
+    #: Rows, steps times batch, that the backward pass sums over at once, see SUMMED. What a chunk leaves should also be
+    #: in the cache when it is summed.
+    rows: int
+    #: Whether the backward pass finds what the forward sweep leaves for it, see `Sweeps`; else it computes that anew,
+    #: in half the memory and a sixth to a third more time.
+    residuals: bool = True
+
+
+_LIMITS = {"cpu": Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"])}
+#: The part of a GPU's memory that a chunk's arrays may take.
+_SHARE = 1 / 128
+
+
+def limits(device: torch.device) -> Limits:
+    """Return the limits of a device; those of a GPU are a share of its memory."""
+    if device.type in _LIMITS:
+        return _LIMITS[device.type]
+    most = int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return Limits(forward=most, backward=most, rows=SUMMED["cuda"])
+
+
+@contextmanager
+def limited(device_type: str, **changed: Any) -> Iterator[None]:
+    """Change some of a device type's `Limits`, by name, while this is open, in all threads.
+
+    `limited("cpu", residuals=False)` around the forward pass trains in less memory.
+    """
+    before = _LIMITS.copy()
+    _LIMITS[device_type] = replace(limits(torch.device(device_type)), **changed)
+    try:
+        yield
+    finally:
+        _LIMITS.clear()
+        _LIMITS.update(before)
+
+
+class _OfThread(threading.local):
+    share = 1.0
+
+
+_of_thread = _OfThread()
+
+
+@contextmanager
+def share(of_limit: float) -> Iterator[None]:
+    """Give chunks this share of what the `Limits` allow while this is open, in this thread."""
+    before, _of_thread.share = _of_thread.share, of_limit
+    try:
+        yield
+    finally:
+        _of_thread.share = before
+
+
+def bounds(
+    most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62, batch_sizes: Sequence[int] = ()
+) -> list[int]:
+    """Return where T steps are cut into chunks of nearly equal length: 0, the first step of each further chunk, T.
+
+    Packed sequences, which have batch_sizes, are cut into chunks of nearly as many tokens.
+
+    most: bytes of a chunk's arrays, which hold so many numbers for each number of the output.
+    rows: the most steps times batch rows of a chunk.
+    """
+    row, most = numbers * p.bias.shape[1] * p.bias.element_size(), int(most * _of_thread.share)
+    if batch_sizes:
+        ends = list(accumulate(batch_sizes))
+        n = -(-ends[-1] // max(1, min(most // row, rows)))
+        return [0, *sorted({bisect_left(ends, ends[-1] * i // n) + 1 for i in range(1, n + 1)})]
+    n = -(-T // max(1, min(most // (row * max(B, 1)), rows // max(B, 1))))
+    return [T * i // n for i in range(n + 1)]
+
+
+class Stretch(NamedTuple):
+    """Consecutive steps: which, and where they lie in arrays over all steps, or of packed sequences over all tokens."""
+
+    steps: slice
+    at: slice
+    batch_sizes: Sequence[int] = ()
+
+
+def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch]:
+    """Return the steps of each chunk."""
+    steps = [slice(*ends) for ends in pairwise(bounds)]
+    if not batch_sizes:
+        return [Stretch(part, part) for part in steps]
+    begins = list(accumulate(batch_sizes, initial=0))
+    return [Stretch(part, slice(begins[part.start], begins[part.stop]), batch_sizes[part]) for part in steps]

@@ -1,0 +1,66 @@
+"""Scaling: time and memory of a training step against each size in turn, with points that no fit has seen."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from suite.shared.candidates import LSTM, find
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.jobs import Job
+from suite.shared.pairing import interleaved, quartiles
+from suite.shared.stopwatch import stopwatch
+from suite.shared.work import example, peak, refusal, train
+
+#: T and B of the workload that all axes start from: every candidate takes a step of it in well under a second.
+BASE: dict[str, Any] = {"T": 16, "B": 16}
+#: By axis, the values that lines are fitted to, and those they are held against: one between, one beyond.
+FITTED = {
+    "T": (4, 8, 16, 32),
+    "B": (4, 8, 16, 32),
+    "H": (64, 128, 256, 512),
+    "S": (16, 32, 64, 128),
+    "Z": (1, 4, 16, 32),
+}
+HELD_OUT = {"T": (24, 64), "B": (24, 64), "H": (384, 768), "S": (96, 192), "Z": (8, 64)}
+#: Rounds of a point take so many seconds for each candidate, and are at least and at most so many.
+BUDGET, LEAST, MOST = 0.2, 3, 15
+#: Seconds of one step above which a candidate goes no further along an axis.
+SLOW = 0.5
+
+
+def jobs(options: Namespace) -> list[Job]:
+    """Return a job for each axis, all candidates together, so that their rounds can take turns."""
+    base = replace(WORKLOADS[options.workload], **BASE)
+    return [
+        Job("scaling", axis, tuple(s.name for s in candidates), replace(base, layer_norm=norm), dtype, options.device)
+        for dtype in options.dtype
+        for norm in options.layer_norms
+        for axis in FITTED
+        if (candidates := [s for s in options.chosen(norm, dtype) if axis not in "SZ" or s.name != LSTM.name])
+    ]
+
+
+def rows(job: Job) -> Iterator[dict[str, Any]]:
+    """Yield a row for each value of the axis and each candidate, as far as it goes in the time allowed."""
+    reasons = {name: refusal(find(name), job.case, job.torch_dtype, job.torch_device) for name in job.candidates}
+    yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
+    going = [name for name, reason in reasons.items() if not reason]
+    for n in sorted(FITTED[job.part] + HELD_OUT[job.part]):
+        size: dict[str, Any] = {job.part: n}
+        case = replace(job.case, **size)
+        found = list(_point(job, case, going))
+        yield from (row | {"n": n, "held_out": n in HELD_OUT[job.part], "slow_s": SLOW} for row in found)
+        going = [row["implementation"] for row in found if row["median_s"] < SLOW]
+
+
+def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the time and memory of each candidate at one case; their rounds take turns, so that a drift hits all."""
+    device, x = job.torch_device, example(case, job.torch_dtype, job.torch_device)
+    models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
+    steps = {name: partial(train, model, x) for name, model in models.items()}
+    for name, seconds in interleaved(stopwatch(device), steps, BUDGET, LEAST, MOST).items():
+        figures = quartiles(seconds) | {"peak_bytes": peak(train, models[name], x)}
+        yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))
+        models[name].zero_grad(set_to_none=True)

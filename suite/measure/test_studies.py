@@ -1,0 +1,358 @@
+"""The studies fit what they say, keep their clocks and ledgers honest, and label what did not come to its end."""
+
+import math
+import sys
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.polynomial import Polynomial
+from torch import nn
+
+from impls import HyperLSTM, registry
+from impls.gradient.chunks import limited
+from suite import study
+from suite.measure import memory as study_memory
+from suite.measure import scaling as study_scaling
+from suite.measure import text as study_text
+from suite.measure import threads as study_threads
+from suite.pages.memory import longest_table, tensor_line
+from suite.pages.payback import payback_table
+from suite.pages.scaling import axis_table, crossings
+from suite.pages.study_tables import unfinished
+from suite.pages.text import text_table
+from suite.pages.threads import threads_table
+from suite.shared.candidates import LABML, LSTM, Candidate, find, lstm_parameters
+from suite.shared.cases import WORKLOADS
+from suite.shared.corpus import text
+from suite.shared.fits import crossing, fit, reaches, steps_to_pay
+from suite.shared.jobs import Job
+
+CPU = torch.device("cpu")
+TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
+WHERE = {"device": "cpu", "processor": "P", "threads": 2, "torch": "2", "python": "3"}
+
+
+def job(study: str, candidate: str, **changes: Any) -> Job:
+    return replace(Job(study, candidate, (candidate,), TINY, "float32", "cpu"), **changes)
+
+
+def test_a_fit_recovers_the_line_that_made_the_points() -> None:
+    line = fit([1, 2, 4, 8], [3 + 0.5 * n for n in (1, 2, 4, 8)])
+    assert tuple(line.coef) == pytest.approx((3, 0.5))
+    assert tuple(line.domain) == (1, 8)
+    assert line(100) == pytest.approx(53)
+    assert reaches(line, 10) == 14
+
+
+def test_a_fit_with_a_square_recovers_the_parabola_that_made_the_points() -> None:
+    curve = fit([64, 128, 256, 512], [7 + 3 * n + 0.01 * n * n for n in (64, 128, 256, 512)], square=True)
+    assert tuple(curve.coef) == pytest.approx((7, 3, 0.01))
+    assert curve(1024) == pytest.approx(7 + 3 * 1024 + 0.01 * 1024**2)
+    with pytest.raises(ValueError, match="expected a rising straight line"):
+        reaches(curve, 100)
+
+
+def test_a_fit_counts_relative_errors_so_that_small_values_matter() -> None:
+    values = [1.0, 2.0, 4.4, 8.0]
+    line = fit([1, 2, 4, 8], values)
+    assert max(abs(line(np.array([1, 2, 4, 8])) / values - 1)) < 0.1
+
+
+def test_a_fit_says_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match=r"n: expected 2 different ones or more, got \[2, 2\]"):
+        fit([2, 2], [1, 1])
+    with pytest.raises(ValueError, match=r"values: expected positive ones, got \[0, 1\]"):
+        fit([1, 2], [0, 1])
+    with pytest.raises(ValueError, match="slope: expected a rising straight line, got 1"):
+        reaches(Polynomial([1, 0]), 5)
+
+
+def test_lines_cross_only_inside_the_range_of_both() -> None:
+    cheap_start, cheap_step = (Polynomial(coef, (1, 10), (1, 10)) for coef in ((1, 3), (9, 1)))
+    assert crossing(cheap_start, cheap_step) == crossing(cheap_step, cheap_start) == pytest.approx(4)
+    assert crossing(Polynomial((1, 3), (1, 3), (1, 3)), cheap_step) is None
+    assert crossing(cheap_start, cheap_start + 1) is None
+
+
+def test_a_slow_start_is_paid_for_when_the_totals_are_equal() -> None:
+    steps = steps_to_pay(first=60.0, step=0.04, other_first=0.5, other_step=0.09)
+    assert steps is not None
+    assert 60.0 + (steps - 1) * 0.04 == pytest.approx(0.5 + (steps - 1) * 0.09)
+    assert steps_to_pay(first=60.0, step=0.1, other_first=0.5, other_step=0.09) is None
+    assert steps_to_pay(first=0.1, step=0.04, other_first=0.5, other_step=0.09) == 1
+
+
+def test_payback_is_against_the_fastest_of_those_that_start_sooner() -> None:
+    starts = {"row_scaled": (0.4, 0.3), "batched": (0.2, 0.1), "batched_cpu": (40.2, 0.02), "compiled": (60, 0.05)}
+    rows = pd.DataFrame(
+        job("payback", name).row("start", name, first_s=first, step_s=step) | WHERE
+        for name, (first, step) in starts.items()
+    )
+    table = {line["implementation"]: line for line in payback_table(rows).words()}
+    assert [table["batched_cpu"][column] for column in ("next best", "paid after, steps")] == ["batched", "501"]
+    assert [table["compiled"][column] for column in ("next best", "paid after, steps")] == ["batched_cpu", "never"]
+    assert table["batched"]["next best"] == "starts first"
+
+
+def test_a_page_says_which_rows_other_processes_slowed() -> None:
+    rows = [job("payback", name).row("start", name, first_s=1, step_s=1) for name in ("naive", "batched")]
+    page = pd.DataFrame([rows[0] | {"taken_cores": 0.9}, rows[1] | {"taken_cores": 0.1}])
+    assert unfinished(page) == "Not to be relied on, as other processes took cores meanwhile: naive.\n"
+    assert unfinished(pd.DataFrame(rows)) == ""
+
+
+def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
+    found = study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
+    numbers = sum(p.numel() for p in find("batched").build(TINY, torch.float32, CPU).parameters())
+    # A gradient may be a view of a buffer that is a little larger.
+    assert 4 * numbers == found["parameter_bytes"] <= found["gradient_bytes"] < 4 * numbers + 64 * 20
+    assert found["kept_bytes"] > 4 * TINY.T * TINY.B * TINY.H
+    assert found["peak_bytes"] <= found["kept_bytes"] + found["gradient_bytes"] + found["workspace_bytes"]
+
+
+def test_the_ledger_shows_what_a_step_takes_without_residuals() -> None:
+    with limited("cpu", forward=1, rows=4):  # chunks that are small beside the sequence
+        found = study_memory.ledger(find("deferred"), replace(TINY, T=60), torch.float32, CPU)
+    assert 0 < found["recomputed_bytes"] < found["peak_bytes"]
+    assert "recomputed_bytes" not in study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
+
+
+# The LSTM's own workspace grows by pages, which are small only beside a larger limit.
+@pytest.mark.thorough("processes of the studies")
+@pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
+def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: str, limit: int) -> None:
+    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(job("memory", name, limit=limit)))
+    assert [line["confirmed"] for line in longest_table(rows).lines] == ["yes"]
+
+
+def test_a_prediction_that_the_runs_do_not_confirm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimistic = Polynomial([0, 1000])
+    monkeypatch.setattr(study_memory, "_line", lambda found: optimistic)
+    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(job("memory", LSTM.name, limit=300_000)))
+    assert [line["confirmed"] for line in longest_table(rows).lines] == ["NO"]
+
+
+def test_no_memory_for_a_length_is_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> dict[str, int]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr(study_memory, "peak", fail)
+    found = [row for row in study_memory.rows(job("memory", LSTM.name, limit=1)) if row["kind"] == "length"]
+    assert [row["status"] for row in found] == ["out of memory"]
+
+
+def test_the_naive_form_holds_n_z_times_the_weights_and_more_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
+    found = study_memory.rows(job("memory", "naive", limit=1_000_000))
+    rows = pd.DataFrame(row for row, _ in zip(found, range(3), strict=False))
+    assert list(rows["kind"]) == ["tensor"] * 3
+    assert tensor_line(rows, "forward_bytes").coef[1] == pytest.approx(1, rel=0.02)
+    assert 1 < tensor_line(rows, "peak_bytes").coef[1] < 2
+
+
+def wrong() -> Candidate:
+    def why_not(*_: Any) -> str:
+        return "is not here today"
+
+    return replace(find("batched"), why_unavailable=why_not)
+
+
+@pytest.mark.parametrize("module", [study_memory, study_scaling, study_text], ids=["memory", "scaling", "text"])
+def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find", lambda name: wrong())
+    (row,) = (r for r in module.rows(job("any", "batched", part="T")) if r["status"] != "ok")
+    assert row["status"] == "refused: is not here today"
+
+
+def scaling_rows(times: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """Return rows of an axis as if a step took a + b T seconds and a MB + 2 b MB T."""
+    sizes = study_scaling.FITTED["T"] + study_scaling.HELD_OUT["T"]
+    return pd.DataFrame(
+        job("scaling", "T").row(
+            "point",
+            name,
+            replace(TINY, T=T),
+            n=T,
+            held_out=T in study_scaling.HELD_OUT["T"],
+            q1_s=0.99 * (a + b * T),
+            median_s=a + b * T,
+            q3_s=1.01 * (a + b * T),
+            peak_bytes=1e6 * (a + 2 * b * T),
+            multiply_adds=1,
+        )
+        | WHERE
+        for name, (a, b) in times.items()
+        for T in sizes
+    )
+
+
+def test_scaling_gives_back_overhead_and_work_and_finds_who_overtakes() -> None:
+    rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001), "batched_cpu": (0.0001, 0.0001)})
+    table = {line["implementation"]: line for line in axis_table(rows, "T").words()}
+    times, memory = ("time: constant, ms", "ms per T", "time: error"), ("memory: constant, MB", "MB per T")
+    assert [table["row_scaled"][column] for column in times] == ["1.00", "3.00", "0.0%"]
+    assert [table["batched"][column] for column in memory] == ["0.0210", "0.00200"]
+    assert crossings(rows, ["T"]).words() == [
+        {"against": "T", "layer norm": "off", "up to": "10", "faster": "row_scaled", "from there on": "batched"}
+    ]
+
+
+def test_nothing_overtakes_where_the_quartiles_do_not_bear_it_out() -> None:
+    rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001)})
+    rows.loc[rows["n"] == 4, "q3_s"] *= 3
+    assert not len(crossings(rows, ["T"]))
+
+
+def test_a_bend_shows_in_the_error_of_the_points_held_out() -> None:
+    rows = scaling_rows({"batched": (0.001, 0.001)})
+    rows.loc[rows["n"] == 64, "median_s"] *= 1.5
+    assert [line["time: error"] for line in axis_table(rows, "T").words()] == ["33%"]
+
+
+def test_scaling_takes_subjects_in_turns_and_drops_the_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_scaling, "FITTED", {"T": (2, 4, 8)})
+    monkeypatch.setattr(study_scaling, "HELD_OUT", {"T": (6,)})
+    monkeypatch.setattr(study_scaling, "BUDGET", 0.0)
+    monkeypatch.setattr(study_scaling, "SLOW", math.inf)
+    both = job("scaling", "T", candidates=("batched", LSTM.name))
+    rows = list(study_scaling.rows(both))
+    assert [row["T"] for row in rows] == [2, 2, 4, 4, 6, 6, 8, 8]
+    assert all(row["q1_s"] <= row["median_s"] <= row["q3_s"] and row["peak_bytes"] > 0 for row in rows)
+    monkeypatch.setattr(study_scaling, "SLOW", 0.0)
+    assert [row["T"] for row in study_scaling.rows(both)] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["row_scaled", LABML.name])
+def test_all_hyperlstms_start_alike(name: str) -> None:
+    if find(name).why_unavailable(CPU, torch.float32) is not None:
+        pytest.skip(f"{name} is not installed")
+    case, (ids, _) = replace(TINY, layer_norm=True), study_text.Streams(torch.arange(400) % TINY.I, 50, 2).window(0)
+    one, other = (study_text.seeded(each, case)(ids, None)[0] for each in (name, "batched"))
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_larger_lstm_has_as_many_parameters_and_no_more() -> None:
+    for case in (TINY, WORKLOADS["medium"], replace(WORKLOADS["medium"], L=2, layer_norm=True)):
+        ours, larger = (
+            sum(p.numel() for p in study_text.seeded(name, case).parameters())
+            for name in ("batched", study_text.LARGER_LSTM)
+        )
+        H = study_text.equal_width(case)
+        step = lstm_parameters(replace(case, H=H + 1)) - lstm_parameters(replace(case, H=H))
+        assert 0 <= ours - larger < step + case.I
+
+
+def test_the_recipe_of_the_paper_is_one_more_curve_and_reads_without_dropout() -> None:
+    options = study.parser().parse_args(["--device", "cpu"], study.Options())
+    recipes = [job for job in study_text.jobs(options) if job.candidates[0].endswith(study_text.RECIPE)]
+    assert [job.case.layer_norm for job in recipes] == [True]
+    model = study_text.seeded(f"batched{study_text.RECIPE}", replace(TINY, layer_norm=True))
+    assert isinstance(model.recurrent, HyperLSTM)
+    assert model.recurrent.recurrent_dropout == 0.1
+    ids = torch.arange(4000) % TINY.I
+    assert study_text.bits_per_character(model, ids) == study_text.bits_per_character(model, ids)
+    assert model.training
+
+
+def test_bits_of_a_model_that_knows_nothing_are_those_of_its_classes() -> None:
+    model = study_text.seeded(LSTM.name, TINY)
+    nn.init.zeros_(model.softmax.weight)
+    nn.init.zeros_(model.softmax.bias)
+    assert study_text.bits_per_character(model, torch.arange(4000) % TINY.I) == pytest.approx(math.log2(TINY.I))
+
+
+def test_windows_of_streams_follow_one_another_and_start_again() -> None:
+    streams = study_text.Streams(torch.arange(25), T=3, B=2)
+    assert len(streams) == 3
+    assert streams.window(0)[0].T.tolist() == [[0, 1, 2], [12, 13, 14]]
+    assert streams.window(1)[0].T.tolist() == [[3, 4, 5], [15, 16, 17]]
+    assert streams.window(1)[1].T.tolist() == [[4, 5, 6], [16, 17, 18]]
+    assert torch.equal(streams.window(3)[0], streams.window(0)[0])
+
+
+def test_nothing_trains_on_the_text_held_out() -> None:
+    train, held_out = study_text.parts(30)
+    whole = text(30).classes
+    assert torch.equal(torch.cat([train, held_out]), whole)
+    assert held_out.numel() == pytest.approx(whole.numel() / 10, abs=1)
+
+
+def test_the_clock_of_training_stands_while_nothing_trains() -> None:
+    train, held_out = study_text.parts(TINY.I)
+    model = study_text.seeded("batched", TINY)
+    training = study_text.Trainer(model, study_text.Streams(train, 20, 8))
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    training.warm_up()
+    assert training.steps == 0
+    assert all(torch.equal(p, start[name]) for name, p in model.named_parameters())
+    training.until(0.5)
+    seconds, bits = training.seconds, study_text.bits_per_character(model, held_out[:4000])
+    assert training.seconds == seconds >= 0.5
+    assert bits < math.log2(TINY.I)
+    assert isinstance(model.recurrent, HyperLSTM)
+    assert model.recurrent.impl == "batched"
+
+
+@pytest.mark.thorough("processes of the studies")
+def test_a_task_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
+    quick = job("text", LSTM.name, seconds=0.05)
+    rows = study.done(quick, tmp_path / "log.txt")
+    assert [row["status"] for row in rows] == ["ok"] * (1 + len(study_text.CHECKPOINTS))
+    assert [line["model"] for line in text_table(pd.DataFrame(rows)).lines] == [LSTM.name]
+    rows = study.done(replace(quick, time_limit=0.1), tmp_path / "log.txt")
+    assert [row["status"] for row in rows] == ["time-out: 0 s"]
+
+
+def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    (row,) = study.done(job("text", LSTM.name), tmp_path / "log.txt")
+    assert (row["status"], row["implementation"]) == ("crashed: signal 11", LSTM.name)
+
+
+def test_threads_are_timed_from_one_to_all_with_a_speedup_over_one() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = [
+            row | WHERE for row in study_threads.rows(job("threads", "deferred", candidates=("deferred", LSTM.name)))
+        ]
+    finally:
+        torch.set_num_threads(before)
+    points = {(row["implementation"], row["pass"], row["n"]) for row in found}
+    assert points == set(product(("deferred", LSTM.name), ("forward", "train"), (1, 2)))
+    times = {(row["implementation"], row["pass"], row["n"]): row["median_s"] for row in found}
+    lines = threads_table(pd.DataFrame(found)).lines
+    assert [(line["pass"], line["threads"]) for line in lines] == list(product(("forward", "training"), (1, 2)))
+    one, two = times["deferred", "forward", 1], times["deferred", "forward", 2]
+    assert lines[1]["deferred, speedup"] == pytest.approx(one / two)
+    assert lines[1]["/ LSTM"] == pytest.approx(two / times[LSTM.name, "forward", 2])
+
+
+@pytest.mark.thorough("processes of the studies")
+def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
+    huge = replace(TINY, T=20_000, B=256)
+    rows = study.done(job("memory", LSTM.name, case=huge, limit=1, memory_limit=1 << 30), tmp_path / "log.txt")
+    assert [row["status"] for row in rows if row["kind"] == "step"] == ["out of memory"]
+
+
+def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> None:
+    options = study.parser().parse_args(["--device", "cpu"], study.Options())
+    for name, module in study.STUDIES.items():
+        planned = [(candidate, job.case.layer_norm) for job in module.jobs(options) for candidate in job.candidates]
+        if name == "threads":
+            assert set(planned) == {(registry.resolve("auto", CPU, torch.float32).name, False), (LSTM.name, False)}
+            continue
+        assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
+        here = LABML.why_unavailable(CPU, torch.float32) is None
+        assert ((LABML.name, True) in planned) == (here and name != "payback")
+    with pytest.raises(SystemExit):
+        study.parser().parse_args(["speed"])

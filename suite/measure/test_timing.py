@@ -1,0 +1,315 @@
+"""Paired rounds see through a drifting clock, and what is measured beside them is what it says."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from suite.measure import bench_step as bench_step
+from suite.measure import ceilings as hardware
+from suite.shared import arithmetic, pairing, usage, work
+from suite.shared.candidates import LSTM
+from suite.shared.cases import Case
+from suite.shared.compare import implementation
+from suite.shared.examples import CPU, TINY, job
+from suite.shared.stopwatch import DeviceEvents, Work, clock_columns
+
+
+def test_a_paired_ratio_sees_through_a_clock_that_drifts() -> None:
+    drift = [1 + 0.2 * k for k in range(20)]
+    found = pairing.paired_ratio([1.5 * clock for clock in drift], drift)
+    assert found == pytest.approx((1.5, 1.5, 1.5))
+
+
+def test_an_interval_holds_the_ratio_of_most_noisy_runs_and_is_the_same_each_time() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def rounds(usual: float) -> list[float]:
+        return [usual * (1 + 0.1 * u) for u in torch.rand(15, generator=generator).tolist()]
+
+    runs = [(rounds(2), rounds(1)) for _ in range(40)]
+    found = [pairing.paired_ratio(*run) for run in runs]
+    assert sum(run.low <= 2 <= run.high for run in found) >= 34
+    assert found[0] == pairing.paired_ratio(*runs[0])
+
+
+def test_a_verdict_takes_an_interval_beyond_the_noise() -> None:
+    noise = pairing.noise_floor(pairing.Interval(1.0, 0.96, 1.03))
+    assert noise == pytest.approx(1 / 0.96 - 1)
+    verdicts = {
+        pairing.Interval(0.8, 0.7, 0.9): "faster",
+        pairing.Interval(0.97, 0.965, 0.99): "undecided",
+        pairing.Interval(1.2, 0.9, 1.4): "undecided",
+        pairing.Interval(1.2, 1.1, 1.3): "slower",
+    }
+    assert {found: pairing.verdict(found, noise) for found in verdicts} == verdicts
+
+
+def test_a_round_whose_baseline_was_slow_is_marked() -> None:
+    assert pairing.columns([3.0] * 6, [1, 1, 1, 1.6, 1, 1])["disturbed"] == 1
+
+
+def test_rounds_without_a_partner_are_an_error() -> None:
+    with pytest.raises(ValueError, match="expected as many of each, at least 3; got 4 and 3"):
+        pairing.paired_ratio([1.0] * 4, [1.0] * 3)
+
+
+def test_slow_rounds_are_fewer_and_their_interval_wider() -> None:
+    assert [pairing.rounds(seconds, seconds, 0.8) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
+    assert [pairing.rounds(seconds, 0.01, 0.8) for seconds in (0.09, 0.11, 0.4)] == [8, 6, 3]
+    ratios = [2.0, 2.1, 2.2]
+    found = pairing.paired_ratio(ratios, [1.0] * 3)
+    assert found.low < min(ratios)
+    assert found.high > max(ratios)
+
+
+class FakeEvent:
+    """An event of a device whose clock is the length of the log."""
+
+    log: list[str] = []  # noqa: RUF012
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, stream: str) -> None:
+        """Take the time."""
+        self.at = len(FakeEvent.log)
+        FakeEvent.log.append(f"record on {stream}")
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        """Return milliseconds, a second for each entry of the log."""
+        return 1e3 * (end.at - self.at)
+
+
+def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEvent.log = log = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    flush = torch.ones(8)
+    watch = DeviceEvents(torch.device("cuda", 1), flush)
+    assert watch.seconds(lambda: log.extend(["work", "work"])) == 3
+    record = "record on stream of cuda:1"
+    assert log == ["synchronize", record, "work", "work", record, "synchronize"]
+    assert not flush.any()
+
+
+def test_calls_in_a_loop_wait_for_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEvent.log = log = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "current_stream", str)
+    assert DeviceEvents(torch.device("cuda", 0), torch.ones(8)).in_a_loop(lambda: log.append("work"), 4) == 5 / 4
+    assert log == ["synchronize", "record on cuda:0", *["work"] * 4, "record on cuda:0", "synchronize"]
+
+
+def test_products_and_cudnn_compute_in_one_arithmetic() -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        for name, tf32 in (("tf32", True), ("float32", False), ("bfloat16", False)):
+            arithmetic.use(name)
+            assert (torch.backends.cuda.matmul.fp32_precision == "tf32") == tf32
+            assert (getattr(torch.backends.cudnn.rnn, "fp32_precision") == "tf32") == tf32  # noqa: B009
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert arithmetic.dtype_of("tf32") == torch.float32
+    assert arithmetic.why_not("tf32", CPU) == "tf32 needs a GPU of compute capability 8.0 or higher."
+    assert arithmetic.why_not("float32", CPU) is None
+    for capability, has in (((7, 5), False), ((8, 9), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert (arithmetic.why_not("tf32", torch.device("cuda", 0)) is None) == has
+
+
+class Capturing(torch.nn.Module):
+    """Calls operators a step until a length is captured, on its third call, and one operator from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, int] = {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Count the call."""
+        self.seen[len(x)] = self.seen.get(len(x), 0) + 1
+        for _ in range(1 if self.seen[len(x)] > 3 else 7 * len(x)):
+            x = x.sin()
+        return x
+
+
+def test_operators_are_counted_once_both_lengths_are_captured(tmp_path: Path) -> None:
+    made = bench_step.Bench(job(tmp_path), TINY)
+    made.model, made.watch.least = Capturing(), DeviceEvents.least
+    made.model(made.x[:2])
+    assert bench_step.calls_per_step(made, work.forward) == 0
+
+
+class NVMLError(Exception):
+    """As pynvml has it: no RuntimeError."""
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), NVMLError("Not Supported"), RuntimeError("driver")])
+def test_a_clock_that_cannot_be_read_ends_no_row(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = DeviceEvents(torch.device("cuda", 0), torch.ones(8))
+    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
+    assert watch.clock() == 1980
+
+    def refuse(device: torch.device) -> int:
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
+    assert watch.clock() is None
+
+
+def test_a_round_after_which_the_clock_is_down_is_marked() -> None:
+    assert clock_columns([1400, 1980, 1700, 1900]) == {
+        "clock_before_mhz": 1400, "clock_after_mhz": 1900, "throttled": 1,
+    }  # fmt: skip
+    assert set(clock_columns([1980, None]).values()) == {"unknown"}
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_formulas_count_the_parameters_that_are_there(layer_norm: bool) -> None:
+    case = replace(TINY, L=2, layer_norm=layer_norm)
+    model = implementation("naive")(case, torch.float32, torch.device("meta"))
+    assert case.parameters() == sum(p.numel() for p in model.parameters())
+
+
+def test_least_bytes_are_what_must_move_once() -> None:
+    case = Case(T=2, B=3, I=5, H=7, S=4, Z=2)
+    x, h, cells = 2 * 3 * 5, 2 * 3 * 7, 2 * 3 * (7 + 2 * 4)
+    assert case.least_numbers(train=False) == x + h + case.parameters()
+    assert case.least_numbers(train=True) == 2 * x + 3 * h + 3 * case.parameters() + 2 * cells
+    ragged = replace(case, lengths=(2, 1, 1))
+    assert ragged.least_numbers(train=False) - case.parameters() == (x + h) * 4 // 6
+    assert (6 * ragged.multiply_adds(), 6 * LSTM.multiply_adds(ragged)) == (
+        4 * case.multiply_adds(),
+        4 * LSTM.multiply_adds(case),
+    )
+    lstm = sum(p.numel() for p in LSTM.build(case, torch.float32, CPU).parameters())
+    assert LSTM.least_numbers(case, False) == x + h + lstm
+
+
+def test_the_share_is_of_the_bound_that_holds() -> None:
+    ceiling = {"float32": {"multiply_adds_per_s": 1e9, "bytes_per_s": 1e8}}
+    row = {"multiply_adds": 5e8, "least_bytes": 1e7, "median_s": 1.0, "status": "ok", "dtype": "float32"}
+    assert hardware.share(row, ceiling) == {"multiply_adds_per_s": 5e8, "bound": "compute", "share": 0.5}
+    assert hardware.share(row | {"least_bytes": 8e7}, ceiling) == {
+        "multiply_adds_per_s": 5e8, "bound": "memory", "share": 0.8,
+    }  # fmt: skip
+    assert hardware.share(row | {"status": "time-out: 9 s"}, ceiling) == {}
+    assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
+
+
+class Told:
+    """Takes what is called at its word for how long it took."""
+
+    def seconds(self, work: Work) -> float:
+        """Return what the call returns, if that is a time."""
+        told = work()
+        return told if isinstance(told, float) else 1.0
+
+    def clock(self) -> None:
+        """Return None."""
+
+
+def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(*seconds: float) -> hardware.Product:
+        told = iter(seconds)
+        return lambda a: partial(float, next(told))
+
+    ways = {"slow": takes(0.004, 0.06), "fast": takes(0.002, 0.01, 0.2)}
+    monkeypatch.setattr(hardware, "COPIED", 1 << 10)
+    monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
+    monkeypatch.setattr(hardware, "stopwatch", lambda device: Told())
+    found = hardware.ceilings(CPU, "float32")
+    assert (found["product"], found["side"]) == ("fast", 2 * hardware.SMALLEST)
+    assert found["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_every_way_to_the_ceiling_multiplies_and_onednn_is_among_them() -> None:
+    assert list(hardware.products(CPU, "float32")) == ["torch.mm", "oneDNN"]
+    a = torch.rand(33, 33)
+    for name, of in hardware.products(CPU, "float32").items():
+        product = of(a)()
+        assert isinstance(product, torch.Tensor)
+        product = product.to_dense() if product.is_mkldnn else product
+        wanted = a @ a if name == "torch.mm" else a @ a.T
+        torch.testing.assert_close(product, wanted)
+
+
+def test_operator_calls_are_those_that_call_no_other() -> None:
+    x = torch.ones(3, 3, requires_grad=True)
+    assert usage.operator_calls(lambda: torch.sin(torch.sin(x))) == 2
+    # linear is a view of the weight and a product, each of which is counted and it is not.
+    once = usage.operator_calls(lambda: torch.nn.functional.linear(x, x))
+    assert usage.operator_calls(lambda: [torch.nn.functional.linear(x, x) for _ in range(3)]) == 3 * once
+
+
+def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code(tmp_path: Path) -> None:
+    calls = {
+        name: bench_step.calls_per_step(bench_step.Bench(job(tmp_path, name), TINY), work.forward)
+        for name in ("row_scaled", "batched", "torch.nn.LSTM")
+    }
+    assert calls["row_scaled"] > calls["batched"] > 0
+    assert calls["torch.nn.LSTM"] == 0
+
+
+class Profile:
+    """A made-up profile of kernels by name, and of an operator that ran on the CPU."""
+
+    def __init__(self, *kernels: str) -> None:
+        devices = [("aten::_cudnn_rnn", "CPU"), *((name, "CUDA") for name in kernels)]
+        events = [
+            SimpleNamespace(name=partial(str, name), device_type=partial(SimpleNamespace, name=device))
+            for name, device in devices
+        ]
+        self.profiler = SimpleNamespace(kineto_results=SimpleNamespace(events=lambda: events))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "seen"),
+    [
+        (["void elemWiseRNNcell<float, float, float, (cudnnRNNMode_t)2>(int, int)"], "a kernel seen"),
+        (["void RNN_blockPersist_fp_LSTM_HMMA<__half, __half, float, 1, 128>(int)"], "a kernel seen"),
+        (["cutlass_80_simt_sgemm", "void LSTM_elementWise_bp1<float, float, float>(int)"], "a kernel seen"),
+        (
+            ["sgemm_128x64_tn", "void at::native::(anonymous namespace)::kernel::lstm_cell_forward<float>"],
+            "no kernel seen",
+        ),
+        ([], "no kernel seen"),
+    ],
+    ids=["steps", "persistent", "older", "torch's own", "none"],
+)
+def test_a_profile_tells_whether_the_baseline_ran_in_cudnn(
+    kernels: list[str], seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(usage, "profile", lambda activities: nullcontext(Profile(*kernels)))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: ran.append("synchronize"))
+    names = usage.kernels(lambda: ran.append("work"))
+    assert (names, ran) == (kernels, ["work", "synchronize"])
+    assert usage.cudnn_of(names, 91002) == f"91002, {seen}"
+    assert usage.cudnn_of(names, None) == f"none, {seen}"
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    def work() -> None:
+        a = torch.ones(1_000_000)
+        b = a + a
+        del a
+        b.add_(1)
+
+    assert 8_000_000 <= usage.peak_bytes(work, CPU) < 8_100_000
+
+
+def test_kept_memory_counts_what_the_result_holds() -> None:
+    x = torch.ones(1_000_000, requires_grad=True)
+    assert 4_000_000 <= usage.kept_bytes(lambda: x.exp(), CPU) < 4_100_000

@@ -1,0 +1,204 @@
+"""Training on real text: a character model of each candidate, from one seeded start, for the same time on the clock."""
+
+import copy
+import math
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impls import HyperLSTM
+from impls.convert import to_labml
+from impls.registry import resolve
+from suite.shared import usage
+from suite.shared.candidates import LABML, LSTM, find, lstm_parameters
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.corpus import text
+from suite.shared.jobs import Job
+from suite.shared.stopwatch import stopwatch, warm_up
+from suite.shared.work import refusal
+
+#: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
+LARGER_LSTM = f"{LSTM.name}, as many parameters"
+#: Of the paper's character models, which have layer norm too: one more curve, of the implementation that "auto" takes.
+RECURRENT_DROPOUT = 0.1
+RECIPE = f", recurrent dropout {RECURRENT_DROPOUT:g}"
+#: The last part of the text, which nothing trains on.
+HELD_OUT = 0.1
+#: Shares of the training time after which the held-out text is read; the clock stands still meanwhile.
+CHECKPOINTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+LEARNING_RATE, CLIP = 2e-3, 1.0
+#: Streams that the held-out text is read in.
+READERS = 32
+
+State = tuple[Tensor, ...]
+
+
+def jobs(options: Namespace) -> list[Job]:
+    """Return a job for each model: one for each candidate, one of the LSTM in another width, and one of the recipe."""
+    return [
+        replace(job, part=name, candidates=(name,), seconds=options.seconds)
+        for job in options.jobs("text", WORKLOADS[options.workload])
+        for name in (job.candidate, *_further(job))
+    ]
+
+
+def _further(job: Job) -> list[str]:
+    """Return what else is trained where a candidate is."""
+    if job.candidate == LSTM.name:
+        return [LARGER_LSTM]
+    fastest = resolve("auto", job.torch_device, job.torch_dtype).name
+    return [job.candidate + RECIPE] if job.case.layer_norm and job.candidate == fastest else []
+
+
+class CharModel(nn.Module):
+    """Embedding, recurrent layer, softmax: characters [T, B] -> logits [T, B, classes]."""
+
+    def __init__(self, recurrent: nn.Module, width: int, case: Case) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(case.I, case.I)
+        self.recurrent = recurrent
+        self.softmax = nn.Linear(width, case.I)
+
+    def forward(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Return the logits and the last state, without its history."""
+        out, last = self.recurrent(self.embedding(ids), state)
+        return self.softmax(out), tuple(part.detach() for part in last)
+
+
+def seeded(name: str, case: Case) -> CharModel:
+    """Return the model of a name in float32 on the CPU: the HyperLSTMs all start at the same values (paper, A.2.3).
+
+    An LSTM starts at torch's own values. Embedding and softmax are the same for all models of a width.
+    """
+    width = equal_width(case) if name == LARGER_LSTM else case.H
+    torch.manual_seed(0)
+    model = CharModel(nn.Identity(), width, case)
+    torch.manual_seed(1)
+    if name in (LSTM.name, LARGER_LSTM):
+        model.recurrent = nn.LSTM(case.I, width, case.L)
+        return model
+    dropout = RECURRENT_DROPOUT if name.endswith(RECIPE) else 0.0
+    ours = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, recurrent_dropout=dropout)
+    if name == LABML.name:
+        model.recurrent = LABML.build(case, torch.float32, torch.device("cpu"))
+        model.recurrent.load_state_dict(to_labml(ours.state_dict()))
+    else:
+        ours.impl = name.removesuffix(RECIPE)
+        model.recurrent = ours
+    return model
+
+
+def equal_width(case: Case) -> int:
+    """Return the H at which an LSTM and its softmax have the parameters of the HyperLSTM and its own, or just less."""
+    model = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, device="meta")
+    wanted = sum(p.numel() for p in model.parameters()) + (case.H + 1) * case.I
+    H = case.H
+    while lstm_parameters(replace(case, H=H + 1)) + (H + 2) * case.I <= wanted:
+        H += 1
+    return H
+
+
+class Streams:
+    """B streams of text side by side, each a stretch of its own, read in windows of T characters and then again."""
+
+    def __init__(self, ids: Tensor, T: int, B: int) -> None:
+        """Cut ids [characters] into B streams; what is left over at the end goes."""
+        self.ids, self.T = ids[: ids.numel() // B * B].view(B, -1).T.contiguous(), T  # [characters of a stream, B]
+
+    def __len__(self) -> int:
+        return (self.ids.shape[0] - 1) // self.T
+
+    def window(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return window number `step` and the characters that follow each of its own: [T, B] twice."""
+        start = step % len(self) * self.T
+        return self.ids[start : start + self.T], self.ids[start + 1 : start + self.T + 1]
+
+
+def parts(classes: int) -> tuple[Tensor, Tensor]:
+    """Return the text to train on and the text held out."""
+    ids = text(classes).classes
+    cut = int(ids.numel() * (1 - HELD_OUT))
+    return ids[:cut], ids[cut:]
+
+
+def rows(job: Job) -> Iterator[dict[str, Any]]:
+    """Train one model for its time and yield a row at each checkpoint, the start first."""
+    (name,) = job.candidates
+    case, dtype, device = job.case, job.torch_dtype, job.torch_device
+    candidate = find(name.split(",")[0])  # a model is one, or a variant of one
+    if reason := refusal(candidate, case, dtype, device):
+        yield job.row("curve", name, status=f"refused: {reason}")
+        return
+    train, held_out = parts(case.I)
+    training = Trainer(seeded(name, case).to(device, dtype), Streams(train.to(device), case.T, case.B))
+    training.warm_up()
+    about: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "width": training.model.softmax.in_features,
+        "sha256": text(case.I).sha256,
+        "learning_rate": LEARNING_RATE,
+        "clip": CLIP,
+        "held_out_share": HELD_OUT,
+    }
+    for share in (0.0, *CHECKPOINTS):
+        training.until(job.seconds * share)
+        bits, characters = bits_per_character(training.model, held_out.to(device)), training.steps * case.T * case.B
+        done = {"seconds": training.seconds, "steps": training.steps, "characters": characters, "bits": bits}
+        yield job.row("curve", name) | about | done
+
+
+class Trainer:
+    """Adam with clipped gradients over windows of text, and a clock that runs only while it trains."""
+
+    def __init__(self, model: CharModel, streams: Streams) -> None:
+        self.model, self.streams = model, streams
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        self.state: State | None = None
+        self.steps, self.seconds = 0, 0.0
+
+    def warm_up(self) -> None:
+        """Take steps with a copy, so that what is built, compiled or captured is ready when the clock starts."""
+        warm_up(stopwatch(self.streams.ids.device), Trainer(copy.deepcopy(self.model), self.streams).step)
+
+    def step(self) -> None:
+        """Train on the next window, from the state that the last one ended in; each reading of the text starts anew."""
+        if self.steps % len(self.streams) == 0:
+            self.state = None
+        ids, following = self.streams.window(self.steps)
+        logits, self.state = self.model(ids, self.state)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten())
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimiser.step()
+        self.steps += 1
+
+    def until(self, seconds: float) -> None:
+        """Train until the clock shows so many seconds; the last step is finished."""
+        while self.seconds < seconds:
+            start = time.perf_counter()
+            self.step()
+            usage.synchronize(self.streams.ids.device)
+            self.seconds += time.perf_counter() - start
+
+
+def bits_per_character(model: CharModel, ids: Tensor) -> float:
+    """Return the mean of -log2 p(next character) over a text, read in READERS streams from a zero state.
+
+    A HyperLSTM reads with the fastest implementation, whatever it trains with: all compute one function.
+    """
+    reader, streams = copy.deepcopy(model).eval(), Streams(ids, 50, READERS)
+    if isinstance(reader.recurrent, HyperLSTM):
+        reader.recurrent.impl = "auto"
+    total, state = 0.0, None
+    with torch.no_grad():
+        for step in range(len(streams)):
+            window, following = streams.window(step)
+            logits, state = reader(window, state)
+            total += nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten()).item()
+    return total / len(streams) / math.log(2)

@@ -1,0 +1,141 @@
+"""What the benchmark times: every implementation, and beside them what people use today."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impls import HyperLSTM, names, registry, why_unavailable
+from impls.convert import to_labml
+from suite.shared.cases import BASELINE, EXTERNAL, Case, least_numbers
+from suite.shared.compare import Verdict, compare, draw, implementation
+
+#: Implementations are held against this one before they are timed: at the sizes of a workload the oracle of
+#: verification is out of reach, but verification ties this one to it.
+AGAINST = "row_scaled"
+#: The tensors of a workload are large enough for one draw to say what eight of a small case say.
+DRAWS = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to time: how to make it for a case with weights of a draw, and how it was found right beforehand."""
+
+    name: str
+    build: Callable[[Case, torch.dtype, torch.device], nn.Module]
+    check: Callable[[Case, torch.dtype, torch.device], list[Verdict]]
+    layer_norms: tuple[bool, ...]
+    why_unavailable: Callable[[torch.device, torch.dtype], str | None]
+    #: Whether it takes packed sequences, and whether their cost follows the tokens.
+    takes_packed: bool = True
+    follows_tokens: bool = True
+    compiles_each_size: bool = False
+    #: Whether its gradient is code of its own, not one that autograd records operator by operator.
+    hand_written: bool = True
+    multiply_adds: Callable[[Case], int] = Case.multiply_adds
+    least_numbers: Callable[[Case, bool], int] = Case.least_numbers
+
+
+def _implementation(name: str) -> Candidate:
+    def build(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
+        model = implementation(name)(case, dtype, torch.device("meta")).to_empty(device=device)
+        model.load_state_dict(draw(case, 0, dtype, device).params)
+        return model
+
+    def check(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
+        # The full tensor's gradient sums H times as many products, so at these sizes its rounding is a worse one than
+        # the naive form's; that it computes the same function shows in float64.
+        dtype = torch.float64 if name == names()[0] else dtype
+        return compare(implementation(name), case, dtype, device, against=AGAINST, draws=DRAWS)
+
+    def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
+        if impl.interpreted(device):
+            return f"{name} would run in Triton's interpreter, whose speed says nothing."
+        return why_unavailable(name, device, dtype)
+
+    impl = registry.find(name)
+    return Candidate(
+        name,
+        build,
+        check,
+        layer_norms=(False, True),
+        why_unavailable=why_not,
+        follows_tokens=impl.packed,
+        compiles_each_size=impl.compiles_each_size,
+        hand_written=impl.hand_written,
+    )
+
+
+def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """Return labml's module with the weights of a draw."""
+    from labml_nn.hypernetworks import hyper_lstm
+
+    model: nn.Module = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to(dtype).to(device)
+    model.load_state_dict(to_labml(draw(case, 0, dtype, device).params))
+    return model
+
+
+def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+    """Return a HyperLSTM whose call is that of labml's module with the same parameters, to be compared like any."""
+    from labml_nn.hypernetworks import hyper_lstm
+
+    model = implementation(names()[0])(case, dtype, device)
+    theirs = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to("meta")
+
+    def forward(x: Tensor, state: tuple[Tensor, ...] | None = None) -> Any:
+        # The converter only reorders numbers, so gradients find their way back through it.
+        return torch.func.functional_call(theirs, to_labml(dict(model.named_parameters())), (x, state))
+
+    model.forward = forward  # type: ignore[method-assign, assignment]
+    return model
+
+
+def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
+    try:
+        import labml_nn.hypernetworks.hyper_lstm  # noqa: F401
+    except ImportError as error:
+        return f"labml-nn is not installed ({error})."
+    return None
+
+
+def lstm_parameters(case: Case) -> int:
+    """Return the parameters of `torch.nn.LSTM`, which has two biases."""
+    return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
+
+
+#: What every other candidate's rounds alternate with. Its own row is the A/A run: the baseline against its twin.
+LSTM = Candidate(
+    BASELINE,
+    lambda case, dtype, device: nn.LSTM(case.I, case.H, case.L, dtype=dtype, device=device),
+    lambda *_: [],
+    layer_norms=(False,),
+    why_unavailable=lambda *_: None,
+    multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
+    least_numbers=lambda case, train: least_numbers(case, lstm_parameters(case), case.H, train),
+)
+LABML = Candidate(
+    EXTERNAL,
+    _labml,
+    partial(compare, labml_as_ours, against=AGAINST, draws=DRAWS),
+    layer_norms=(True,),
+    why_unavailable=_why_no_labml,
+    takes_packed=False,
+    follows_tokens=False,
+    hand_written=False,
+)
+
+
+def candidates() -> list[Candidate]:
+    """Return all in the order of the tables: the ladder, then the peers."""
+    return [*map(_implementation, names()), LSTM, LABML]
+
+
+def find(name: str) -> Candidate:
+    """Return the candidate of that name; ValueError lists the names that exist."""
+    known = {candidate.name: candidate for candidate in candidates()}
+    if name not in known:
+        raise ValueError(f"implementation: expected one of {', '.join(known)}; got {name!r}")
+    return known[name]

@@ -1,0 +1,136 @@
+"""Processes of their own: rows come back as lines of JSON, each as soon as it is there, and none outlives this one.
+
+`python -m suite.shared.process PARENT MODULE ...` runs a module in a process that ends when its parent does, however
+that ends, `kill -9` included: a benchmark that was killed must not leave a process that keeps cores busy.
+"""
+
+import ctypes
+import json
+import math
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.shared.files import ROOT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How often to look whether a process has ended, in seconds: seldom, since looking takes time from what is timed.
+POLL = 0.1
+#: Of Linux' prctl: the signal that a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
+
+Row = dict[str, Any]
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to a file of rows, from the process that makes it."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows in a file; a line that its process was killed over is none."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+class Child:
+    """`python -m <module> <arguments>`, running since this was made.
+
+    path: the file that its rows come in. log: where its output goes, by default beside the rows.
+    environment: what to set, or with None to unset, for it.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        path: Path,
+        *arguments: str,
+        log: Path | None = None,
+        environment: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.path, self.log = path, log or path.with_suffix(".log")
+        changed = {**os.environ, **(environment or {})}
+        command = [sys.executable, "-m", "suite.shared.process", str(os.getpid()), module, *arguments]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                env={key: value for key, value in changed.items() if value is not None},
+                cwd=ROOT,
+                stdin=subprocess.PIPE,  # its end tells the process where Linux does not
+                stdout=output,
+                stderr=output,
+            )
+
+    def wait(self, limit: float = math.inf) -> str:
+        """Return "ok" once it has ended well, else why not: a time-out, a crash or a failure. It has ended then.
+
+        limit: seconds to its first row, from one row to the next, and from the last one to its end.
+        """
+        since, size = time.monotonic(), 0
+        try:
+            while (code := self.process.poll()) is None:
+                if self.path.exists() and self.path.stat().st_size > size:
+                    since, size = time.monotonic(), self.path.stat().st_size
+                if time.monotonic() - since > limit:
+                    return f"time-out: {limit:.0f} s"
+                time.sleep(POLL)
+        finally:
+            self.process.kill()
+            self.process.communicate()
+        return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
+
+
+def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment: str | None) -> "pd.DataFrame":
+    """Run `python -m <module> FILE <arguments>` to its end, and return its rows; environment: see `Child`.
+
+    RuntimeError gives what it said if it failed.
+    """
+    import pandas as pd  # takes half a second, which processes that leave rows do without
+
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if one_thread else (), "1")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        child = Child(module, path, str(path), *arguments, environment=threads | environment)
+        if (ended := child.wait()) != "ok":
+            said = child.log.read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"python -m {module}: expected it to run to its end, got {ended}:\n{said}")
+        return pd.DataFrame(read_rows(path))
+
+
+def killed_with(parent: int) -> None:
+    """Have Linux kill this process when the process that started it ends; other systems do nothing of the kind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before it could be asked for
+            os._exit(1)
+
+
+def ends_with(pipe: int) -> None:
+    """End this process when the last one that can write to a pipe has ended; nobody writes to it."""
+
+    def wait() -> None:
+        os.read(pipe, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    if sys.platform == "linux":
+        killed_with(int(sys.argv[1]))
+    else:
+        ends_with(sys.stdin.fileno())
+    del sys.argv[:2]  # runpy puts the module's file in place of its name
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

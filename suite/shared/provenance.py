@@ -1,0 +1,156 @@
+"""What a row rests on: the sources, the commit they are in, and the verification of just these sources."""
+
+import ast
+import hashlib
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from impls import names
+from impls.definition import dtype_name
+from impls.registry import Impl
+from suite.shared.files import ROOT
+from suite.shared.results import read
+
+#: What every row rests on: the tolerance rule, the draws, and the cases.
+RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
+#: The part of impls/ that calls implementations; and the table of them, which says where each runs, not what it
+#: computes, so that no row rests on it.
+MODULE, REGISTRY = "hyperlstm", "registry"
+_DIGITS = 12
+
+
+class Verification(NamedTuple):
+    """What verification says of an implementation in a dtype, and the hash of the rows that say so."""
+
+    word: str  # verified, unverified, stale, red, or peer for what is not ours
+    rows: str
+    refusal: str | None = None
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+@cache
+def sources(implementation: str, root: Path = ROOT) -> str:
+    """Return the hash of what rows of an implementation rest on, see `rests_on`."""
+    # Line ends differ between checkouts.
+    texts = [
+        path.relative_to(root).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n")
+        for path in rests_on(implementation, root)
+    ]
+    return _hash(b"\0".join(texts))
+
+
+def rests_on(implementation: str, root: Path = ROOT) -> list[Path]:
+    """Return the files that rows of an implementation rest on: its own, those it and the module import, and `RULE`.
+
+    implementation: a name of the registry, `MODULE` for what all of them have in common, or the name of something
+    external, which rests on `RULE` alone. There may be more words after a comma.
+    """
+    name, impls = implementation.split(",")[0], root / "impls"
+    found = set[Path]()
+    todo = [impls / f"{MODULE}.py", *_own(impls, name)] if name in (MODULE, *names()) else []
+    while todo:
+        if (path := todo.pop()) not in found:
+            found.add(path)
+            todo += _imported(path) if path.suffix == ".py" else []
+    found.discard(impls / f"{REGISTRY}.py")
+    return [*sorted(found), *(root / path for path in RULE)]
+
+
+def _own(impls: Path, name: str) -> list[Path]:
+    """Files of the implementation `impls/<name>.py` or `impls/<name>/`."""
+    module = impls / f"{name}.py"
+    return [module] if module.exists() else [p for p in (impls / name).rglob("*") if p.suffix in {".py", ".h", ".cpp"}]
+
+
+def _imported(path: Path) -> list[Path]:
+    """Files that a file of impls/ imports by relative imports, within functions too."""
+    found: list[Path] = []
+    for node in ast.walk(_parsed(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            options = [module.with_name(f"{module.name}.py"), module / "__init__.py"]
+            found += [file for file in options if node.module and file.exists()]
+            found += [file for alias in node.names if (file := module / f"{alias.name}.py").exists()]
+    return found
+
+
+@cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def stale(rows: pd.DataFrame, rests_on: str = "") -> pd.Series:
+    """Return for each row whether it is of other sources than those here.
+
+    rests_on: whose sources rows without a column `implementation` rest on.
+    """
+    of = rows["implementation"] if "implementation" in rows else pd.Series(rests_on, rows.index)
+    others: pd.Series = rows["sources"] != of.map(sources)
+    return others
+
+
+@cache
+def commit() -> str:
+    """Return the commit, with "dirty" after it where code was changed since, or "unknown" outside git.
+
+    Pages are not code: those in suite/ have parts that every report writes anew.
+    """
+    git = partial(subprocess.check_output, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+    code = ("impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
+    try:
+        head = git(["git", "rev-parse", "--short=10", "HEAD"]).strip()
+        changed = git(["git", "status", "--porcelain", "--", *code])
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head} dirty" if changed else head
+
+
+def stamp(implementation: str) -> dict[str, str]:
+    """Return the columns that say when a row of an implementation was made, and with which code."""
+    return {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "sources": sources(implementation)}
+
+
+def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Verification:
+    """Return what the rows of verify.csv say of an implementation in a dtype.
+
+    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. These and
+    "verified" hold for implementations; what is not ours is a peer.
+    """
+    if implementation not in names():
+        return Verification("peer", "")
+    if verify.empty:
+        return Verification("unverified", "")
+    rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]
+    rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch_version)].sort_values("case")
+    if rows.empty:
+        return Verification("unverified", "")
+    digest = _hash(rows.to_csv(index=False).encode())
+    if (rows["verdict"] == "FAIL").any():
+        return Verification("red", digest, f"verify.csv has a failure of {implementation} in {dtype}")
+    if stale(rows).any():
+        return Verification("stale", digest, f"verify.csv is of other sources for {implementation} in {dtype}")
+    return Verification("verified", digest)
+
+
+def unproven(impls: Iterable[Impl], results: Path) -> list[str]:
+    """Return the implementations that need a GPU, are not experimental, and that no machine of `results` has proven."""
+    verified = [read(path) for path in sorted(results.glob("*/verify.csv"))]
+    needing = [impl for impl in impls if "cpu" not in impl.devices and not impl.experimental]
+    return [impl.name for impl in needing if not any(_proves(rows, impl) for rows in verified)]
+
+
+def _proves(verify: pd.DataFrame, impl: Impl) -> bool:
+    """Return whether rows are of a device of the implementation's kind, of these sources, and green in each dtype."""
+    rows = verify[(verify["implementation"] == impl.name) & verify["device"].isin(impl.devices)]
+    rows = rows[rows["verdict"] != "skipped"]
+    right = (rows["verdict"] == "pass") & ~stale(rows)
+    return bool(right.all()) and set(rows["dtype"]) >= set(map(dtype_name, impl.dtypes))

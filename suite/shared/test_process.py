@@ -1,0 +1,155 @@
+"""A process of its own gives its rows one by one, may take so long for each, and ends with the one that began it."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from suite.shared import process
+from suite.shared.examples import TINY, job
+from suite.shared.files import ROOT
+from suite.shared.jobs import Job
+from suite.shared.process import Child, append_row, read_rows, rows_of
+
+
+def run(tmp_path: Path, script: str) -> Child:
+    """Start a module of a script that knows the file of its rows by the name `path`."""
+    (tmp_path / "scripted.py").write_text(
+        f"import sys, time\nfrom pathlib import Path\nfrom suite.shared.process import append_row\n"
+        f"path = Path(sys.argv[1])\n{script}\n"
+    )
+    rows = tmp_path / "rows.jsonl"
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    return Child("scripted", rows, str(rows), environment={"PYTHONPATH": path})
+
+
+def test_rows_come_back_in_order_and_a_torn_line_is_none(tmp_path: Path) -> None:
+    child = run(tmp_path, "for n in range(3): append_row(path, {'n': n})\npath.open('a').write('{\"n\"')")
+    assert child.wait() == "ok"
+    assert read_rows(child.path) == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_the_time_limit_starts_anew_with_each_row(tmp_path: Path) -> None:
+    child = run(tmp_path, "for n in range(4): time.sleep(0.8 if n else 0); append_row(path, {'n': n})\ntime.sleep(60)")
+    while not read_rows(child.path):  # importing takes as long as the machine likes
+        time.sleep(0.01)
+    assert child.wait(1.5) == "time-out: 2 s"
+    assert len(read_rows(child.path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("script", "ended"),
+    [
+        ("sys.exit(3)", "failed: exit 3"),
+        ("import os\nos.kill(os.getpid(), 11)", "crashed: signal 11"),
+    ],
+)
+def test_what_did_not_reach_its_end_says_why(tmp_path: Path, script: str, ended: str) -> None:
+    assert run(tmp_path, script).wait() == ended
+
+
+def test_a_failure_that_nobody_expects_raises_with_what_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scripted.py").write_text("{}['a']\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    with pytest.raises(RuntimeError, match=r"expected it to run to its end, got failed: exit 1:\n[\s\S]*KeyError: 'a'"):
+        rows_of("scripted")
+
+
+def test_who_gives_rows_to_a_test_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scripted.py").write_text(
+        "import os, sys\nfrom pathlib import Path\nfrom suite.shared.process import append_row\n"
+        "append_row(Path(sys.argv[1]), {'threads': os.environ['OMP_NUM_THREADS'], 'gone': os.environ.get('GONE')})"
+    )
+    monkeypatch.setenv("GONE", "no")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert rows_of("scripted", GONE=None).to_dict("records") == [{"threads": "1", "gone": None}]
+
+
+def lives(pid: int) -> bool:
+    """Return whether a process is there and no corpse."""
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def gone(pid: int) -> bool:
+    """Return whether a process ends within some seconds."""
+    until = time.monotonic() + 10
+    while lives(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not lives(pid)
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+#: A parent that says which child it began: directly, and as torchrun begins its own.
+PARENTS = {
+    "child": """
+from pathlib import Path
+from suite.shared.process import Child
+path = Path({folder!r}) / "rows.jsonl"
+Child("scripted", path, str(path), environment={{"PYTHONPATH": {search!r}}})
+import time; time.sleep(60)
+""",
+    "pipe": """
+import os, subprocess, sys
+script = "import sys, os, time; from pathlib import Path; from suite.shared import process;"
+script += "from suite.shared.process import append_row; process.ends_with(sys.stdin.fileno());"
+script += "append_row(Path(sys.argv[1]), dict(pid=os.getpid())); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", script, {folder!r} + "/rows.jsonl"], stdin=subprocess.PIPE)
+import time; time.sleep(60)
+""",
+}
+
+
+@linux
+@pytest.mark.parametrize("how", PARENTS)
+def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path, how: str) -> None:
+    (tmp_path / "scripted.py").write_text(
+        "import os, sys, time\nfrom pathlib import Path\nfrom suite.shared.process import append_row\n"
+        "append_row(Path(sys.argv[1]), {'pid': os.getpid()})\ntime.sleep(60)\n"
+    )
+    search = os.pathsep.join([str(tmp_path), str(ROOT)])
+    script = PARENTS[how].format(folder=str(tmp_path), search=search)
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as parent:
+        while not (rows := read_rows(tmp_path / "rows.jsonl")):
+            assert parent.poll() is None
+            time.sleep(0.05)
+        pid = rows[0]["pid"]
+        assert lives(pid)
+        parent.send_signal(signal.SIGKILL)
+    assert gone(pid)
+
+
+@linux
+def test_a_process_whose_parent_ended_before_it_could_ask_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[int] = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("C", (), {"prctl": lambda *q: asked.append(q[1:])})())
+    process.killed_with(os.getppid())
+    assert ends == []
+    process.killed_with(os.getppid() + 1)
+    assert ends == [1]
+    assert asked == [(1, signal.SIGKILL)] * 2
+
+
+def test_append_row(tmp_path: Path) -> None:
+    for n in (1, 2):
+        append_row(tmp_path / "rows.jsonl", {"n": n})
+    assert [row["n"] for row in read_rows(tmp_path / "rows.jsonl")] == [1, 2]
+    assert read_rows(tmp_path / "none.jsonl") == []
+
+
+def test_a_job_read_back_is_the_job_that_was_written(tmp_path: Path) -> None:
+    one = job(tmp_path, case=replace(TINY, lengths=(3, 1)))
+    one.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == one
+    assert hash(Job.read(tmp_path / "job.json").case) == hash(one.case)

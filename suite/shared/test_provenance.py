@@ -1,0 +1,246 @@
+"""Rows tell what they rest on, and what no device has proven is not chosen unasked."""
+
+import inspect
+import re
+import shutil
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from impls import names
+from impls.registry import IMPLS, find
+from suite.measure import plan as planning
+from suite.shared import compare, provenance
+from suite.shared.cases import ORDER, Case
+from suite.shared.examples import CPU, job, made
+from suite.shared.files import ROOT
+from suite.shared.format import made_on
+from suite.shared.results import RESULTS
+from suite.shared.rows import stamp, table
+
+
+def verified(**changes: Any) -> dict[str, Any]:
+    row = {"implementation": "batched", "dtype": "float32", "case": "a", "verdict": "pass"} | changes
+    return stamp(CPU, row["implementation"]) | row
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [
+        ([], "unverified"),
+        ([verified(dtype="float64")], "unverified"),
+        ([verified(verdict="skipped")], "unverified"),
+        ([verified(), verified(case="b")], "verified"),
+        ([verified(), verified(case="b", verdict="FAIL")], "red"),
+        ([verified(), verified(case="b", sources="elsewhere")], "stale"),
+        ([verified(torch="1.0", sources="elsewhere", verdict="FAIL")], "unverified"),
+    ],
+)
+def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], word: str) -> None:
+    found = provenance.standing(pd.DataFrame(rows), "batched", "float32", torch.__version__)
+    assert found.word == word
+    assert (found.refusal is not None) == (word in ("red", "stale"))
+
+
+def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
+    hashes = {
+        provenance.standing(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
+        for ratio in (0.1, 0.2, 0.1)
+    }
+    assert len(hashes) == 2
+
+
+def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
+    table("verify").replace(
+        tmp_path, [verified(), verified(implementation="deferred", verdict="FAIL", case="training")]
+    )
+    jobs = [job(tmp_path, name) for name in ("batched", "deferred", "torch.nn.LSTM")]
+    labels = [planned.instead for planned in planning.plan(jobs, tmp_path)]
+    assert labels == [None, "refused: verify.csv has a failure of deferred in float32", None]
+    assert [planned.runs for planned in planning.plan(jobs, tmp_path, unverified=True)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "finished"), [({}, True), ({"date": "2020-02-29"}, True), ({"sources": "elsewhere"}, False)]
+)
+def test_to_resume_keeps_rows_of_these_sources_whichever_day_they_are_of(
+    changes: dict[str, str], finished: bool, tmp_path: Path
+) -> None:
+    table("bench").replace(tmp_path, made("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
+    assert [planned.finished for planned in planning.plan([job(tmp_path)], tmp_path, resume=True)] == [finished]
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of what rows rest on, which is hashed in place of the sources themselves."""
+    for part in ("impls", "suite/shared"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "sources", partial(provenance.sources.__wrapped__, root=tmp_path))
+    return tmp_path
+
+
+EVERYTHING = (provenance.MODULE, *ORDER)
+
+
+def one_each() -> pd.DataFrame:
+    """Return a row of all that rows may rest on, as they are made now."""
+    return pd.DataFrame([stamp(CPU, name) | {"implementation": name} for name in EVERYTHING])
+
+
+HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
+
+
+@pytest.mark.parametrize(
+    ("path", "comment", "resting"),
+    [
+        *((f"impls/{name}.py", "#", [name]) for name in ("naive", "row_scaled", "compiled", "deferred")),
+        ("impls/batched.py", "#", ["batched", "compiled"]),
+        ("impls/batched_cuda/__init__.py", "#", ["batched_cuda"]),
+        ("impls/batched_cpu/build.py", "#", ["batched_cpu"]),
+        ("impls/batched_cpu/sweeps.cpp", "//", ["batched_cpu"]),
+        ("impls/batched_cpu/vec.h", "//", ["batched_cpu"]),
+        ("impls/gradient/operator.py", "#", HAND_WRITTEN),
+        ("impls/gradient/backward.py", "#", HAND_WRITTEN[:2]),
+        *(
+            (f"impls/{name}.py", "#", [provenance.MODULE, *names()])
+            for name in ("definition", "hyperlstm", "calls/arguments", "calls/masks", "calls/sequences")
+        ),
+        *((f"impls/{name}.py", "#", []) for name in ("__init__", "convert", "registry")),
+        *((path, "#", EVERYTHING) for path in provenance.RULE),
+    ],
+)
+def test_a_comment_makes_stale_only_what_rests_on_its_file(
+    path: str, comment: str, resting: Collection[str], copied: Path
+) -> None:
+    rows = one_each()
+    assert "**Stale**" not in made_on(rows)
+    with (copied / path).open("a") as file:
+        file.write(f"\n{comment} A comment.\n")
+    assert list(rows["implementation"][provenance.stale(rows)]) == list(resting)
+    said = f"**Stale**: {len(resting)} of {len(rows)} rows are of other sources: those of {', '.join(resting)}."
+    assert made_on(rows).endswith(said if resting else "`.")
+
+
+def test_a_new_implementation_makes_nothing_stale(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, registry = one_each(), copied / "impls/registry.py"
+    shutil.copy(copied / "impls/naive.py", copied / "impls/added.py")
+    text = registry.read_text()
+    registry.write_text(text.replace("IMPLS = (\n", 'IMPLS = (\n    Impl("added", "nothing"),\n'))
+    assert registry.read_text() != text
+    monkeypatch.setattr(provenance, "names", lambda: ["added", *names()])
+    assert not provenance.stale(rows).any()
+    assert provenance.sources("added") not in set(rows["sources"])
+
+
+def test_an_import_within_a_function_counts_and_so_does_what_that_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {
+        "hyperlstm.py": "from .registry import IMPLS",
+        "registry.py": "from .packed import rows_of",
+        "packed.py": "",
+        "mine/__init__.py": "def run():\n    from ..helper import help",
+        "mine/kernel.h": "",
+        "mine/deep/also.py": "from ... import other",
+        "helper.py": "import json\nfrom .further.below import more",
+        "further/below.py": "from . import beside",
+        "further/beside.py": "from torch import nn",
+        "other.py": "",
+        "unrelated.py": "from .mine import run",
+    }
+    for path, text in texts.items():
+        (tmp_path / "impls" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "impls" / path).write_text(text)
+    monkeypatch.setattr(provenance, "names", lambda: ["mine"])
+    found = [path.relative_to(tmp_path).as_posix() for path in provenance.rests_on("mine", tmp_path)]
+    ours = sorted(f"impls/{path}" for path in texts if path not in ("registry.py", "unrelated.py"))
+    assert found == [*ours, *provenance.RULE]
+    assert [path.relative_to(tmp_path).as_posix() for path in provenance.rests_on("external", tmp_path)] == [
+        *provenance.RULE
+    ]
+    assert provenance.rests_on("mine, wider", tmp_path) == provenance.rests_on("mine", tmp_path)
+
+
+def test_a_change_of_line_ends_is_none_of_the_sources(copied: Path) -> None:
+    before, path = provenance.sources("naive"), copied / "impls" / "naive.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert provenance.sources("naive") == before
+    assert provenance.commit.__wrapped__() == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "changed"),
+    [
+        (compare.__file__, "TIMES = 2.0", "TIMES = 3.0"),
+        (compare.__file__, "DRAWS = 8", "DRAWS = 1"),
+        (inspect.getfile(compare.draw), "0.7 / math.sqrt", "0.1 / math.sqrt"),
+        (inspect.getfile(Case), "Case(T=1, B=1, I=5, H=7, S=5, Z=2)", "Case(T=1, B=1, I=5, H=5, S=5, Z=2)"),
+        (str(ROOT / "impls/batched.py"), "def ", "def  "),
+    ],
+    ids=["rule", "number-of-draws", "draws", "cases", "implementation"],
+)
+def test_a_verification_is_stale_once_what_it_rests_on_changes(
+    copied: Path, path: str, line: str, changed: str
+) -> None:
+    rows = pd.DataFrame([verified()])
+    assert provenance.standing(rows, "batched", "float32", torch.__version__).word == "verified"
+    source = copied / Path(path).relative_to(ROOT)
+    assert line in source.read_text()
+    source.write_text(source.read_text().replace(line, changed, 1))
+    assert provenance.standing(rows, "batched", "float32", torch.__version__).word == "stale"
+
+
+def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:
+    imported = {
+        line for path in provenance.RULE for line in re.findall(r"^from (suite[.\w]*)", (ROOT / path).read_text(), re.M)
+    }
+    assert {f"{name.replace('.', '/')}.py" for name in imported} <= set(provenance.RULE)
+
+
+#: A row that needs a GPU, as it would be if a GPU had proven it.
+ON_GPU = replace(find("batched_cuda"), dtypes=(torch.float32, torch.bfloat16), experimental=False)
+
+
+def test_what_needs_a_gpu_is_experimental_until_a_gpu_has_verified_it_at_these_sources() -> None:
+    assert provenance.unproven(IMPLS, RESULTS) == []
+
+
+def on_gpu(**changes: Any) -> dict[str, Any]:
+    return verified(**{"implementation": ON_GPU.name, "device": "cuda"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("folders", "proven"),
+    [
+        ([[on_gpu(), on_gpu(dtype="bfloat16")]], True),
+        ([[on_gpu(), on_gpu(dtype="bfloat16"), on_gpu(dtype="float16", verdict="skipped")]], True),
+        ([[on_gpu(verdict="FAIL")], [on_gpu(), on_gpu(dtype="bfloat16")]], True),
+        ([], False),
+        ([[on_gpu()]], False),
+        ([[on_gpu()], [on_gpu(dtype="bfloat16")]], False),
+        ([[on_gpu(), on_gpu(dtype="bfloat16", verdict="skipped")]], False),
+        ([[on_gpu(), on_gpu(dtype="bfloat16"), on_gpu(case="T1", verdict="FAIL")]], False),
+        ([[on_gpu(), on_gpu(dtype="bfloat16", sources="elsewhere")]], False),
+        ([[on_gpu(device="cpu"), on_gpu(dtype="bfloat16", device="cpu")]], False),
+        ([[on_gpu(implementation="deferred"), on_gpu(implementation="deferred", dtype="bfloat16")]], False),
+    ],
+    ids=[
+        "green", "green-where-not-skipped", "green-on-another-card", "no-results", "a-dtype-missing",
+        "half-on-each-card", "a-dtype-skipped", "red", "stale", "interpreted-on-a-cpu", "of-another",
+    ],
+)  # fmt: skip
+def test_a_card_proves_an_implementation_by_a_green_verification(
+    folders: list[list[dict[str, Any]]], proven: bool, tmp_path: Path
+) -> None:
+    for n, rows in enumerate(folders):
+        table("verify").replace(tmp_path / f"card-{n}", rows)
+    assert provenance.unproven([ON_GPU], tmp_path) == [ON_GPU.name] * (not proven)
+    assert provenance.unproven([replace(ON_GPU, experimental=True)], tmp_path) == []
+    assert provenance.unproven([replace(ON_GPU, devices=("cpu", "cuda"))], tmp_path) == []

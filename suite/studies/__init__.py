@@ -1,1 +1,0 @@
-"""Measures what an implementation costs as sizes grow."""
