@@ -37,7 +37,7 @@ class Weights(NamedTuple):
 
 
 def prepare(p: LayerParams) -> Weights:
-    """Return the weights of the step."""
+    """The weights of the step."""
     return Weights(
         hidden_weight(p).T,
         p.hyper_weight_s.flatten(0, 1).T,
@@ -55,7 +55,7 @@ Step = Callable[[Tensor, Tensor, Tensor | None, LayerState], LayerState]
 
 
 def step(w: Weights, scale: float | None) -> Step:
-    """Return the step of one layer: three products, and d from z without a [12H, S] matrix.
+    """The step of one layer: three products, and d from z without a [12H, S] matrix.
 
     scale: of what is kept of g; None if all is.
     """
@@ -87,7 +87,7 @@ def step(w: Weights, scale: float | None) -> Step:
 
 
 def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
-    """Return an implementation that takes such steps in a loop, with products with x of many steps at a time."""
+    """An implementation that takes such steps in a loop, with products with x of many steps at a time."""
 
     def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps.

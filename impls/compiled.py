@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import batched, triton_driver
+from . import batched
 from .definition import LayerParams, LayerState, Mask
-from .gradient import transforms
+from .gradient.single_backward import once_differentiable
+from .registry import triton_unavailable
 
 #: Every combination of sizes, dtype, layer norm and gradient mode is a graph of its own.
 GRAPHS = 256
@@ -30,11 +31,11 @@ _settings = threading.RLock()
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return None if torch.compile can compile for the device, else the reason in a sentence."""
+    """None if torch.compile can compile for the device, else the reason in a sentence."""
     if device.type == "cuda":
         if find_spec("triton") is None:
             return "compiled needs Triton on a GPU; it is not installed."
-        return triton_driver.why_unavailable()
+        return triton_unavailable()
     from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
 
     try:
@@ -45,7 +46,7 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _once(value: Tensor | None) -> Any:
-    return value if value is None or not value.requires_grad else transforms.once(value, "compiled")
+    return value if value is None or not value.requires_grad else once_differentiable(value, "compiled")
 
 
 def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
@@ -53,15 +54,10 @@ def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Te
 
     x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state. Inside a caller's
     torch.compile or torch.export the step is compiled as part of that, and torch.jit.trace records it uncompiled. A
-    second derivative, or a transform of torch.func around this, raises NotImplementedError.
+    second derivative raises NotImplementedError.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         return batched.run(p, x, s, mask)
-    if transforms.active():
-        raise NotImplementedError(
-            "compiled does not run inside a transform of torch.func; put torch.compile around the transform, "
-            "or use naive, row_scaled, batched or deferred"
-        )
     if torch.is_grad_enabled():
         p, x, s = LayerParams._make(map(_once, p)), _once(x), LayerState._make(map(_once, s))
         # As the states of all later steps do, so that the first step needs no graph of its own.

@@ -12,7 +12,7 @@ _PARTS = ("weight", "bias")
 
 
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
+    """labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
 
     ValueError names what is missing, unexpected or misshapen.
     """
@@ -24,7 +24,7 @@ def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of a HyperLSTM with layer_norm=True with the same numbers as labml's: undo `to_labml`.
+    """The state dict of a HyperLSTM with layer_norm=True with the same numbers as labml's: undo `to_labml`.
 
     ValueError names what is missing, unexpected or misshapen.
     """
@@ -38,7 +38,7 @@ def from_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _theirs(p: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return one layer's parameters under the names and in the shapes of labml's cell."""
+    """One layer's parameters under the names and in the shapes of labml's cell."""
     cell = {
         "hyper.hidden_lin.weight": p["hyper_weight_s"].flatten(0, 1),
         "hyper.hidden_lin.bias": p["hyper_bias"].flatten(),
@@ -64,7 +64,7 @@ def _theirs(p: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _back(q: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the parameters of labml's cell under the names and in the shapes of a layer."""
+    """The parameters of labml's cell under the names and in the shapes of a layer."""
     H = q["w_h.0"].shape[0]
 
     def gates(name: str) -> Tensor:
@@ -92,7 +92,7 @@ def _back(q: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _split(state_dict: Mapping[str, Tensor], prefix: str, names: Iterable[str]) -> list[dict[str, Tensor]]:
-    """Return each layer's entries by name; ValueError if there is no layer, a gap, or not just these names in each."""
+    """Each layer's entries by name; ValueError if there is no layer, a gap, or not just these names in each."""
     strangers = [key for key in state_dict if not (key.startswith(prefix) and key.split(".")[1].isdigit())]
     if strangers:
         raise ValueError(f"state_dict: expected entries {prefix}<layer>.<name>, got {', '.join(strangers[:3])}")
@@ -114,7 +114,7 @@ def _split(state_dict: Mapping[str, Tensor], prefix: str, names: Iterable[str]) 
 def _sizes(
     first: Mapping[str, Tensor], prefix: str, weight_x: str, hyper_norm: str, d_weight: str
 ) -> tuple[int, int, int, int]:
-    """Return I, H, S, Z, as three entries of the first layer say that end in [H, I], [S] and [H, Z]."""
+    """I, H, S, Z, as three entries of the first layer say that end in [H, I], [S] and [H, Z]."""
     for name, dims in ((weight_x, 2), (hyper_norm, 1), (d_weight, 1)):
         got = list(first[name].shape)
         if len(got) < dims or 0 in got:
@@ -124,7 +124,7 @@ def _sizes(
 
 
 def _ours(sizes: tuple[int, int, int, int], l: int) -> dict[str, Tensor]:
-    """Return layer l's parameters of a model of these sizes, without numbers; later layers read H features."""
+    """Layer l's parameters of a model of these sizes, without numbers; later layers read H features."""
     I, H, S, Z = sizes
     named = shapes(H if l else I, H, S, Z, layer_norm=True)
     return {name: torch.empty(shape, device="meta") for name, shape in named.items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from .definition import (
     EPS,
@@ -15,6 +16,7 @@ from .definition import (
     Norm,
     embedding_bias,
     hidden_weight,
+    input_weight,
     masked,
     masking,
     norm,
@@ -22,29 +24,53 @@ from .definition import (
     steps_of,
     tokens,
 )
-from .gradient.backward import BackwardSweep, Chunk, Deltas, by_chunks
-from .gradient.interface import ForwardSweep, Inputs, Sweeps, Weights
+from .gradient.backward import BackwardSweep, Chunk, Deltas, Weights, by_chunks
+from .gradient.chunks import bounds, limits, part, stretches
+from .gradient.interface import HandWritten, Inputs, allocate_states, in_dtypes
 from .gradient.operator import as_operator
 
+#: What the arrays of one forward chunk take per number of the output, where every phase of a step has its own.
+_NUMBERS = 40
+#: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
+_ForwardSweep = Callable[[Inputs, LayerState, Tensor | None], LayerState]
 
-def forward(p: LayerParams) -> ForwardSweep:
-    """Return the sweep over a chunk's steps in plain torch operations, written in place where that saves a pass."""
+
+def forward(
+    p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
+) -> LayerState:
+    """Run over a sequence chunk by chunk, so that the products with x stay in the cache."""
+    chunks = stretches(bounds(limits(out.device).forward, _NUMBERS, p, inputs), inputs.batch_sizes)
+    sweep, length = _forward_sweep(p), max(chunk.at.stop - chunk.at.start for chunk in chunks)
+    # Where nobody reads the states of a chunk, the next one overwrites them.
+    arrays = states or allocate_states(p, out, (length, *out.shape[1:-1]))
+    s = in_dtypes(inputs.start, (out, *arrays))
+    for chunk in chunks:
+        at = chunk.at if states else slice(chunk.at.stop - chunk.at.start)
+        into = LayerState(out[chunk.at], *(q[at] for q in arrays))
+        s = sweep(part(inputs, chunk, s), into, None if residuals is None else residuals[chunk.at])
+        s = LayerState(*(q.clone() for q in s))
+    return s
+
+
+def _forward_sweep(p: LayerParams) -> _ForwardSweep:
+    """The sweep over a chunk's steps in plain torch operations, in place where that saves a pass over memory."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     n, n_hyper = norm(p.norm_weight, p.norm_bias), norm(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
-    w_h, w_s, w_z = hidden_weight(p).T, p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
+    w_x, w_h = input_weight(p), hidden_weight(p).T
+    w_s, w_z = p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
     all_of_g = masking(None)
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
-    def sweep(inputs: Inputs, s: LayerState, into: LayerState, residuals: Tensor | None) -> LayerState:
-        rows, vx = inputs.rows, tokens(inputs.vx)
+    def sweep(inputs: Inputs, into: LayerState, residuals: Tensor | None) -> LayerState:
+        rows, vx = inputs.rows, tokens(linear(inputs.x, w_x))
         uh = torch.empty_like(vx) if residuals is None else tokens(residuals)
         v = vx[:, : 4 * H].unflatten(1, (4, H))
         a_x = vx[:, 4 * H :] + p.hyper_bias.flatten()
-        y = v.new_empty(len(s.h), 4, H)
+        h, c, h_hat, c_hat = inputs.start
+        y = v.new_empty(len(h), 4, H)
         scale, kept = of_tokens(inputs.mask, rows)
         m = masking(scale)
-        h, c, h_hat, c_hat = s
         u, a_h = uh[:, : 4 * H].unflatten(1, (4, H)), uh[:, 4 * H :]
         arrays = (v, a_x, uh, u, a_h, *map(tokens, into))
         steps = zip(rows, kept, *(part.split(rows) for part in arrays), strict=True)
@@ -67,7 +93,7 @@ def forward(p: LayerParams) -> ForwardSweep:
 
 
 def _scale_bias(p: LayerParams) -> Tensor:
-    """Return what is added to the twelve d z, [12, 1, H]: the bias for the last four."""
+    """The bias of the twelve d from z, [12, 1, H]: 0 but for the last four."""
     return torch.cat([torch.zeros_like(p.bias), torch.zeros_like(p.bias), p.bias]).unsqueeze(1)
 
 
@@ -82,16 +108,17 @@ def _cell(
     return to_h, to_c
 
 
-def backward(p: LayerParams, weights: Weights) -> BackwardSweep:
-    """Return the sweep back over a chunk's steps (impls/README.md, Gradient); sums over steps are left to others."""
+def _backward_sweep(p: LayerParams, weights: Weights) -> BackwardSweep:
+    """The sweep back over a chunk's steps (impls/README.md, Gradient); sums over steps are left to others."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
-    w_h, w_s, w_z = weights.h, p.hyper_weight_s.flatten(0, 1), weights.z[0]
+    w_h, w_s, w_z = weights.h, p.hyper_weight_s.flatten(0, 1), weights.z
     w_d = p.d_weight.flatten(0, 1)
 
-    def sweep(chunk: Chunk, carried: LayerState) -> tuple[Deltas, LayerState]:
-        rows, (before, after) = chunk.rows, (LayerState(*map(tokens, s)) for s in (chunk.before, chunk.after))
-        uh, vx, z, d_out = tokens(chunk.uh), tokens(chunk.vx), chunk.z.flatten(0, -3), tokens(chunk.d_out)
-        mask, N = chunk.mask and Mask(tokens(chunk.mask.kept), chunk.mask.scale), len(uh)
+    def sweep(chunk: Chunk, d_out: Tensor, d_last: LayerState) -> tuple[Deltas, LayerState]:
+        rows, mask = chunk.inputs.rows, chunk.inputs.mask
+        before, after = (LayerState(*map(tokens, s)) for s in (chunk.before, chunk.after))
+        uh, vx, z, d_out = tokens(chunk.uh), tokens(chunk.vx), chunk.z.flatten(0, -3), tokens(d_out)
+        mask, N = mask and Mask(tokens(mask.kept), mask.scale), len(uh)
         u, a_h = uh.split([4 * H, 4 * S], dim=1)
         v, a_x = vx.split([4 * H, 4 * S], dim=1)
         a = (before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())
@@ -107,11 +134,11 @@ def backward(p: LayerParams, weights: Weights) -> BackwardSweep:
         main = CellGradient(y, before.c, after.c, p.norms, mask, dy)
         hyper = CellGradient(a.view(N, 4, S), before.c_hat, after.c_hat, p.hyper_norms, None, da)
         widest = d_uh.new_empty(8, rows[0], H)
-        dh, dc, dh_hat, dc_hat = (d[: rows[-1]] for d in carried)
+        dh, dc, dh_hat, dc_hat = (d[: rows[-1]] for d in d_last)
         for B, t in reversed(list(zip(rows, steps_of(rows), strict=True))):
             if len(dh) < B:
                 so_far = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
-                dh, dc, dh_hat, dc_hat = joined(so_far, carried, B)
+                dh, dc, dh_hat, dc_hat = joined(so_far, d_last, B)
             scaled = widest[:, :B]
             torch.add(d_out[t], dh, out=main.dh[t])
             dc = main.step(t, dc)
@@ -125,14 +152,14 @@ def backward(p: LayerParams, weights: Weights) -> BackwardSweep:
             dh, dh_hat = d_uh[t] @ w_h, d_uh[t, 4 * H :] @ w_s
         deltas = Deltas(d_uh, (dy * d_x).flatten(1), dy, dz, (*main.norms(), *hyper.norms()))
         first = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
-        return deltas, LayerState(*joined(first, carried, len(carried.h)))
+        return deltas, LayerState(*joined(first, d_last, len(d_last.h)))
 
     return sweep
 
 
-def joined(d: Sequence[Tensor], carried: LayerState, rows: int) -> list[Tensor]:
-    """Return the gradients d of a state with those of rows that ended in it, out of the carried: so many in all."""
-    return [torch.cat([going, q[len(going) : rows]]) for going, q in zip(d, carried, strict=True)]
+def joined(d: Sequence[Tensor], d_last: LayerState, rows: int) -> list[Tensor]:
+    """The gradients d of a state with those of rows that ended in it, out of the d_last: so many in all."""
+    return [torch.cat([going, q[len(going) : rows]]) for going, q in zip(d, d_last, strict=True)]
 
 
 class CellGradient:
@@ -171,13 +198,13 @@ class CellGradient:
         return dc
 
     def last(self, dc: Tensor) -> Tensor:
-        """Return the gradient of the cell before the steps so far from that of the first of them."""
+        """The gradient of the cell before the steps so far from that of the first of them."""
         before: Tensor = dc * self.forget
         self.forget = self.ones
         return before
 
     def norms(self) -> list[Tensor]:
-        """Return the gradients of the four norm parameters, summed over the chunk; none without layer norm."""
+        """The gradients of the four norm parameters, summed over the chunk; none without layer norm."""
         gates, cell = self.gates_norm, self.cell_norm
         return [
             *gates.sums(lambda: self.to_gates * torch.stack([self.dc] * 3 + [self.dh], dim=1)),
@@ -192,22 +219,22 @@ class Identity:
         self.value = y
 
     def scale(self, d: Tensor) -> Tensor:
-        """Return what takes the place of d once the norm's weight is multiplied in."""
+        """d with the norm's weight multiplied in."""
         return d
 
     def room(self, dy: Tensor) -> Tensor:
-        """Return where a step writes the gradient of the norm: where that of y is to go."""
+        """Where a step writes the gradient of the norm: where that of y goes."""
         return dy
 
     def back(self, t: slice, d: Tensor) -> Tensor:
-        """Return the gradient of y_t from that of its norm, the norm's weight multiplied in."""
+        """The gradient of y_t from that of its norm, the norm's weight multiplied in."""
         return d
 
     def finish(self, t: slice, d: Tensor, dy: Tensor) -> None:
         """Write the gradient of y_t to dy."""
 
     def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
-        """Return the gradients of weight and bias from that of the norm over all steps."""
+        """The gradients of weight and bias from that of the norm over all steps."""
         return []
 
 
@@ -220,15 +247,15 @@ class LayerNorm:
         self.value = torch.addcmul(bias, normalised, weight)
 
     def scale(self, d: Tensor) -> Tensor:
-        """Return d with the norm's weight multiplied in."""
+        """D with the norm's weight multiplied in."""
         return (d * self.weight).to(d.dtype)
 
     def room(self, dy: Tensor) -> Tensor:
-        """Return where a step writes the gradient of the norm."""
+        """Where a step writes the gradient of the norm."""
         return torch.empty_like(dy)
 
     def back(self, t: slice, d: Tensor) -> Tensor:
-        """Return the gradient of y_t from that of its norm, the norm's weight multiplied in."""
+        """The gradient of y_t from that of its norm, the norm's weight multiplied in."""
         F = self.y.shape[-1:]
         dy: Tensor = torch.ops.aten.native_layer_norm_backward(
             d, self.y[t], F, self.mean[t], self.rstd[t], None, None, [True, False, False]
@@ -240,15 +267,17 @@ class LayerNorm:
         dy.copy_(self.back(t, d))
 
     def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
-        """Return the gradients of weight and bias from that of the norm over all steps."""
+        """The gradients of weight and bias from that of the norm over all steps."""
         rows = d()
         normalised = (self.y - self.mean).mul_(self.rstd)
         return [normalised.mul_(rows).sum(0), rows.sum(0)]
 
 
 def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Identity | LayerNorm:
-    """Return the norm that the parameters ask for."""
+    """The norm that the parameters ask for."""
     return Identity(y) if weight is None or bias is None else LayerNorm(y, weight, bias)
 
 
-run, run_packed = as_operator(__name__, Sweeps(forward, by_chunks(backward), residuals=lambda I, H, S: 4 * (H + S)))
+run, run_packed = as_operator(
+    __name__, HandWritten(forward, by_chunks(_backward_sweep), residuals=lambda I, H, S: 4 * (H + S))
+)

@@ -59,11 +59,11 @@ class LayerParams(NamedTuple):
 
     @classmethod
     def of(cls, params: Sequence[Tensor]) -> "LayerParams":
-        """Return the parameters from those that are there, in this order: the inverse of `present`."""
+        """The parameters from those that are there, in this order: the inverse of `present`."""
         return cls(*params)
 
     def present(self) -> list[Tensor]:
-        """Return the parameters that are there: all, or all but the norms."""
+        """The parameters that are there: all, or all but the norms."""
         return [q for q in self if q is not None]
 
     @property
@@ -82,7 +82,7 @@ NORM_NAMES = tuple(name for name in LayerParams._fields if "norm" in name)
 
 
 def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each parameter of a layer, in the order of `LayerParams`."""
+    """The shape of each parameter of a layer, in the order of `LayerParams`."""
     always: dict[str, tuple[int, ...]] = {
         "weight_x": (4, H, I),
         "weight_h": (4, H, H),
@@ -124,8 +124,13 @@ class Mask(NamedTuple):
     scale: float  # 1 / (1 - p)
 
     def part(self, steps: slice) -> "Mask":
-        """Return the mask of some steps or tokens."""
+        """The mask of some steps or tokens."""
         return Mask(self.kept[steps], self.scale)
+
+
+def cell_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which hand-written implementations carry c and c_hat: float32, or float64 as all else is."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 #: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
@@ -138,17 +143,17 @@ RunPacked = Callable[[LayerParams, Tensor, Sequence[int], LayerState, Mask | Non
 
 
 def input_weight(p: LayerParams) -> Tensor:
-    """Return both LSTMs' weights for x side by side, [4H + 4S, I]."""
+    """Both LSTMs' weights for x side by side, [4H + 4S, I]."""
     return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])
 
 
 def hidden_weight(p: LayerParams) -> Tensor:
-    """Return both LSTMs' weights for h side by side, [4H + 4S, H]."""
+    """Both LSTMs' weights for h side by side, [4H + 4S, H]."""
     return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])
 
 
 def embedding_bias(p: LayerParams) -> Tensor:
-    """Return the bias of all twelve z, [12Z]: z_b has none."""
+    """The bias of all twelve z, [12Z]: z_b has none."""
     return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
 
 
@@ -156,7 +161,7 @@ Norm = Callable[[Tensor], Tensor]
 
 
 def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
-    """Return N, the layer norm over the last axis (paper, A.2.2), or the identity where there is no weight.
+    """N, the layer norm over the last axis (paper, A.2.2), or the identity where there is no weight.
 
     weight, bias: [*, F], broadcast against the normalised [..., F].
     """
@@ -166,14 +171,14 @@ def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
 
 
 def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
-    """Return N_k for each gate k from the rows of weight, bias [4, F]."""
+    """N_k for each gate k from the rows of weight, bias [4, F]."""
     if weight is None or bias is None:
         return [norm(None, None)] * 4
     return [norm(weight[k], bias[k]) for k in range(4)]
 
 
 def masked(x: Tensor, mask: Mask | None) -> Tensor:
-    """Return m x; x itself without a mask."""
+    """M x; x itself without a mask."""
     return x if mask is None else x * mask.kept * mask.scale
 
 
@@ -182,35 +187,35 @@ Masking = Callable[[Tensor, Any], Tensor]
 
 
 def masking(scale: float | None) -> Masking:
-    """Return what multiplies g by m, or the identity where there is no mask."""
+    """The function that multiplies g by m, or the identity where there is no mask."""
     return (lambda g, kept: g) if scale is None else lambda g, kept: g * kept * scale
 
 
 def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
-    """Return the scale of a mask over T steps and what each step keeps; all None where there is no mask."""
+    """The scale of a mask over T steps and what each step keeps; all None where there is no mask."""
     return (None, [None] * T) if mask is None else (mask.scale, mask.kept.unbind())
 
 
 def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequence[Any]]:
-    """Return the same by how many rows go on at each step, of a mask [T, B, H], or [N, H] of packed sequences."""
+    """The same by how many rows go on at each step, of a mask [T, B, H], or [N, H] of packed sequences."""
     return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))
 
 
 def rows_of(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
-    """Return how many rows are still going at each step: batch_sizes if there are any, else B for x [T, B, *]."""
+    """Rows at each step: batch_sizes if there are any, else B for x [T, B, *]."""
     return list(batch_sizes) or [x.shape[1]] * len(x)
 
 
 def steps_of(rows: Sequence[int]) -> list[slice]:
-    """Return the slice of each step's tokens among all; rows: how many are still going at each step."""
+    """The slice of each step's tokens among all; rows: how many are still going at each step."""
     return [slice(*ends) for ends in pairwise(accumulate(rows, initial=0))]
 
 
 def tokens(y: Tensor) -> Tensor:
-    """Return y [T, B, F], or of packed sequences [N, F], as one array over all tokens, [N, F]."""
+    """y [T, B, F], or of packed sequences [N, F], as one array over all tokens, [N, F]."""
     return y.flatten(0, -2)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """Return the name without its module, such as `float32`."""
+    """The name without its module, such as `float32`."""
     return str(dtype).removeprefix("torch.")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -71,13 +71,6 @@ class HyperLSTM(nn.Module):
             )
         self.impl = impl
         dtype, place = checks.floating(dtype), checks.device(device)
-        first, later = (
-            shapes(size, self.hidden_size, self.hyper_size, self.n_z, layer_norm=layer_norm)
-            for size in (self.input_size, self.hidden_size)
-        )
-        checks.addressable(first, later, self.n_layers, dtype or torch.get_default_dtype())
-        #: The most numbers that one step and sample makes.
-        self._widest = max(self.input_size, 12 * self.hidden_size, 4 * (self.hidden_size + self.hyper_size))
         self.layers = nn.ModuleList(
             Layer(
                 f"layers.{l}.",
@@ -135,7 +128,7 @@ class HyperLSTM(nn.Module):
 
         """
         self._check_parameters()
-        given = layout(x, self.input_size, self._widest, self.batch_first)
+        given = layout(x, self.input_size, self.batch_first)
         sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
         between, inside = (p if self.training else 0.0 for p in (self.dropout, self.recurrent_dropout))
         y, ends = given.x, []
@@ -153,23 +146,13 @@ class HyperLSTM(nn.Module):
         for layer in self.layers:
             dtype = cast(Layer, layer).check(dtype)
 
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, local_metadata: Any, strict: bool, *lists: list[str]
-    ) -> None:
-        """Raise RuntimeError for entries that do not fit before the first is loaded, where torch loads the others."""
-        given = {name: value for name, value in state_dict.items() if name.startswith(prefix)}
-        wrong = checks.state_dict(given, self.state_dict(prefix=prefix), strict)
-        if wrong:
-            raise RuntimeError(f"state_dict of {type(self).__name__}: {'; '.join(wrong)}")
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *lists)
-
     def extra_repr(self) -> str:
-        """Return the sizes and the implementation: what "auto" stands for at present, or whether it is experimental."""
+        """The sizes and the implementation: what "auto" stands for at present, or whether it is experimental."""
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
         return f"{sizes}, layer_norm={self.layer_norm}{self._options()}, impl={self._impl}{self._resolved()}"
 
     def _options(self) -> str:
-        """Return the options that are not at their default."""
+        """The options that are not at their default."""
         options = {name: getattr(self, name) for name in ("batch_first", "dropout", "recurrent_dropout")}
         return "".join(f", {name}={value}" for name, value in options.items() if value)
 
@@ -208,7 +191,7 @@ class Layer(nn.Module):
         self._shapes = list(self.shapes.values())
         for name in LayerParams._fields:
             shape = self.shapes.get(name)
-            value = None if shape is None else nn.Parameter(_empty(name, shape, device, dtype))
+            value = None if shape is None else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             self.register_parameter(name, value)
         self.reset_parameters()
 
@@ -250,7 +233,7 @@ class Layer(nn.Module):
         return dtype
 
     def forward(
-        self, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None, mask: Mask | None
+        self, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int], mask: Mask | None
     ) -> tuple[Tensor, LayerState]:
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state.
 
@@ -276,17 +259,17 @@ class Layer(nn.Module):
         return LayerParams._make(getattr(self, name) for name in LayerParams._fields)
 
     def _has_all(self) -> bool:
-        """Return whether each parameter is registered under its own name, and nothing else is."""
+        """True if each parameter is registered under its own name, and nothing else is."""
         return tuple(self._parameters) == LayerParams._fields
 
     def extra_repr(self) -> str:
-        """Return the sizes that this layer maps between."""
+        """The sizes that this layer maps between."""
         _, H, I = self._params().weight_x.shape
         return f"{I} -> {H}"
 
 
 def _run(
-    p: LayerParams, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int] | None, mask: Mask | None
+    p: LayerParams, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int], mask: Mask | None
 ) -> tuple[Tensor, LayerState]:
     """Choose the implementation by what the parameters are here and now, and call it."""
     weight = p.weight_h
@@ -296,18 +279,10 @@ def _run(
         # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
         nothing = sum(q.sum() for q in (x, *p.present()))
         return x.new_empty(0, x.shape[1], weight.shape[1]) * nothing, start
-    if batch_sizes is None:
+    if not batch_sizes:
         return chosen.run(p, x, start, mask)
     run_packed = chosen.run_packed if chosen.packed else by_segments(chosen.run)
     return run_packed(p, x, batch_sizes, start, mask)
-
-
-def _empty(name: str, shape: tuple[int, ...], device: torch.device | None, dtype: torch.dtype | None) -> Tensor:
-    try:
-        return torch.empty(shape, device=device, dtype=dtype)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without the device
-        where = f" on {device}" if device else ""
-        raise type(error)(f"{name}: cannot allocate {list(shape)}{where}: {str(error).splitlines()[0]}") from error
 
 
 def _autocasts(device_type: str) -> bool:

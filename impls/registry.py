@@ -4,10 +4,12 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import TypeVar
 
 import torch
+from torch.autograd import forward_ad
 
 from .definition import Run, RunPacked, dtype_name
 
@@ -34,7 +36,7 @@ def _imported(name: str) -> str:
 
 @constant
 def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return what `why_unavailable` of the implementation's module says."""
+    """The answer of `why_unavailable` of the implementation's module."""
     reason: str | None = sys.modules[_imported(name)].why_unavailable(device, dtype)
     return reason
 
@@ -44,8 +46,14 @@ def _exports_onnx() -> bool:
     return torch.onnx.is_in_onnx_export()
 
 
+@constant
+def in_transform() -> bool:
+    """True inside a transform of torch.func, or where forward-mode AD may have tangents."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def _recorded() -> bool:
-    """Return whether torch.onnx.export or torch.jit.trace records the call; neither can take an operator from here."""
+    """True if torch.onnx.export or torch.jit.trace records the call; neither can take an operator from here."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return tracing or (torch.compiler.is_exporting() and _exports_onnx())
 
@@ -94,11 +102,11 @@ class Impl:
         return not (self.hand_written or self.compiles_each_size)
 
     def interpreted(self, device: torch.device) -> bool:
-        """Return whether a run on the device would go through Triton's interpreter."""
+        """True if a run on the device would go through Triton's interpreter."""
         return device.type in self.interpreted_on and os.environ.get("TRITON_INTERPRET") == "1"
 
     def why_unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """Return None if this runs on device in dtype, else the reason in a sentence."""
+        """None if this runs on device in dtype, else the reason in a sentence."""
         if device.type not in self.devices and not self.interpreted(device):
             return f"{self.name} runs on {' and '.join(self.devices)}, not on {device.type}."
         if dtype not in self.dtypes:
@@ -157,12 +165,12 @@ IMPLS = (
 
 
 def names() -> list[str]:
-    """Return the names of all implementations in ladder order, available here or not."""
+    """The names of all implementations in ladder order, available here or not."""
     return [impl.name for impl in IMPLS]
 
 
 def find(name: str) -> Impl:
-    """Return the row of that name; ValueError lists the names that exist."""
+    """The row of that name; ValueError lists the names that exist."""
     for impl in IMPLS:
         if impl.name == name:
             return impl
@@ -170,13 +178,39 @@ def find(name: str) -> Impl:
 
 
 def why_unavailable(name: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> str | None:
-    """Return None if the implementation runs on device in dtype, else the reason in a sentence.
+    """None if the implementation runs on device in dtype, else the reason in a sentence.
 
     ValueError if there is no implementation of that name, TypeError if dtype is none.
     """
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype: expected a torch.dtype, got {dtype!r}")
     return find(name).why_unavailable(torch.device(device), dtype)
+
+
+@cache
+def triton_unavailable() -> str | None:
+    """None if Triton's driver is there or can be built, else the reason in a sentence.
+
+    Triton builds it in C at first use, and machines that were made to run programs often lack what that takes.
+    """
+    from triton.runtime import driver
+
+    try:
+        _ = driver.active.utils
+    except Exception as error:  # a compiler, a header, a linker or a loader: each fails in a way of its own
+        return f"Triton cannot build its driver, which takes a C compiler and Python.h: {' '.join(str(error).split())}"
+    return None
+
+
+def _transformable(name: str, rows: list[Impl]) -> list[Impl]:
+    """The rows that torch.func can transform; NotImplementedError if one was named that it cannot."""
+    if name == "auto" or rows[0].plain:
+        return [impl for impl in rows if impl.plain]
+    able = ", ".join(impl.name for impl in IMPLS if impl.plain)
+    raise NotImplementedError(
+        f"impl={name!r} runs neither inside a transform of torch.func nor under forward-mode AD; these do: {able}, "
+        "and 'auto', which then takes one of them."
+    )
 
 
 def _recordable(name: str, rows: list[Impl]) -> list[Impl]:
@@ -192,15 +226,18 @@ def _recordable(name: str, rows: list[Impl]) -> list[Impl]:
 
 
 def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
-    """Return the row to run: that of the name; for "auto" the last that runs natively here and is not experimental.
+    """The row to run: that of the name; for "auto" the last that runs natively here and is not experimental.
 
-    While torch.onnx.export or torch.jit.trace records, "auto" is the last that calls torch's own operators one by one.
+    While torch.onnx.export or torch.jit.trace records, and inside a transform of torch.func or under forward-mode AD,
+    "auto" is the last that calls torch's own operators one by one; NotImplementedError if another is named in there.
     RuntimeError gives the reason when the row, or for "auto" each of them, is unavailable or cannot be recorded, and
     lists what is made for such parameters or can be recorded.
     """
     rows = [find(name)] if name != "auto" else [i for i in IMPLS[::-1] if not (i.experimental or i.interpreted(device))]
     if _recorded():
         rows = _recordable(name, rows)
+    if in_transform():
+        rows = _transformable(name, rows)
     reasons = []
     for impl in rows:
         reason = impl.why_unavailable(device, dtype)

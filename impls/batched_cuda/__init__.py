@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 
-from .. import triton_driver
-from ..definition import LayerParams
-from ..gradient.interface import ForwardSweep, Sweeps
+from ..definition import LayerState
+from ..gradient.interface import HandWritten
 from ..gradient.operator import as_operator
+from ..registry import triton_unavailable
 
 _TRITON = (3, 6)
 _CAPABILITY = (8, 0)
 
 
-def _forward(p: LayerParams) -> ForwardSweep:
+def _forward(*given: Any) -> LayerState:
     from .forward import forward  # imports Triton, which nothing before the first run needs
 
-    return forward(p)
+    last: LayerState = forward(*given)
+    return last
 
 
 def _backward(*given: Any) -> Any:
@@ -37,11 +38,11 @@ def _residuals(I: int, H: int, S: int) -> int:
     return 4 * (padded(H) + padded(S))
 
 
-run, run_packed = as_operator(__name__, Sweeps(_forward, _backward, residuals=_residuals, ring=1))
+run, run_packed = as_operator(__name__, HandWritten(_forward, _backward, _residuals))
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return None if Triton and the card suit the kernels, else the reason in a sentence."""
+    """None if Triton and the card suit the kernels, else the reason in a sentence."""
     least = ".".join(map(str, _TRITON))
     if find_spec("triton") is None:
         return f"batched_cuda needs Triton {least} or newer, which is not installed."
@@ -62,7 +63,7 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
             return "batched_cuda needs compute capability {}.{} or higher; this card has {}.{}.".format(
                 *_CAPABILITY, *capability
             )
-        return triton_driver.why_unavailable()
+        return triton_unavailable()
     if not INTERPRETED:
         return f"batched_cuda was loaded before TRITON_INTERPRET=1 was set, so it cannot run on {device.type}."
     return None

@@ -1,34 +1,53 @@
-"""The backward pass: two launches for each chunk of steps, and the products over all its tokens around them."""
+"""The backward pass: two launches per chunk of steps, and the products over all its tokens before and after them."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..definition import NORM_NAMES, LayerParams, LayerState, hidden_weight, input_weight, tokens
+from ..definition import NORM_NAMES, LayerParams, LayerState, hidden_weight, input_weight, shapes, tokens
 from ..gradient.backward import before
 from ..gradient.chunks import Stretch, bounds, limits, stretches
-from ..gradient.interface import Past
+from ..gradient.interface import Inputs, Saved
 from . import launching, split
 from .backward_kernel import backward_steps, rebuild
-from .layout import Dims, Steps, counters, dense, layer, masks, narrow, room, states, wide
+from .layout import Dims, Steps, counters, dense, layer, masks, narrow, own_copy, states, wide
 from .split import Card
 
-#: What the arrays of one chunk take for each number of the output.
+#: What the arrays of one chunk take per number of the output.
 _NUMBERS = 40
 
 
-class Carried(NamedTuple):
+class StateGradient(NamedTuple):
     """The gradient of the states between two steps, which the kernel takes from step to step in place."""
 
     h: Tensor  # [4, B, H + S], of h and h_hat: the sum of four parts, one of each gate
     c: Tensor  # [B, H]
     c_hat: Tensor  # [B, S]
 
+    @classmethod
+    def of(cls, d_last: Sequence[Tensor | None], d: Dims, like: Tensor) -> "StateGradient":
+        """That of the last state; zeros where there is none."""
+        B = len(like)
+        parts = like.new_zeros(4, B, d.H + d.S)
+        for of_h, q in ((0, d_last[0]), (d.H, d_last[2])):
+            if q is not None:
+                parts[0, :, of_h : of_h + q.shape[1]] = q
+        cells = [
+            like.new_zeros(B, F) if q is None else own_copy(wide(q, (B, F)), like.dtype)
+            for q, F in ((d_last[1], d.H), (d_last[3], d.S))
+        ]
+        return cls(parts, *cells)
+
+    def of_state(self, H: int) -> list[Tensor]:
+        """The gradients of h, c, h_hat and c_hat."""
+        h = self.h.sum(0)
+        return [h[:, :H], self.c, h[:, H:], self.c_hat]
+
 
 class Chunk(NamedTuple):
-    """What the kernels leave of a chunk of steps to the large products."""
+    """What the kernels leave of a chunk of steps for the large products."""
 
     x: Tensor  # [N, I]
     d_uh: Tensor  # [N, 4H + 4S]: du and da
@@ -42,120 +61,149 @@ class Chunk(NamedTuple):
 
 
 def backward(
-    p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
-) -> tuple[Mapping[str, Tensor], LayerState]:
+    p: LayerParams,
+    inputs: Inputs,
+    saved: Saved,
+    d_out: Tensor,
+    d_last: Sequence[Tensor | None],
+    needed: Collection[str],
+) -> Mapping[str, Tensor]:
     """Go back over a sequence chunk by chunk."""
-    (d, own), T, B = layer(p), len(past.batch_sizes or past.x), len(carried.h)
-    w_x, dh, dc, dh_hat, dc_hat = input_weight(own), *states(carried, d)
-    parts = dc.new_zeros(4, B, d.H + d.S)
-    parts[0, :, : d.H], parts[0, :, d.H :] = dh, dh_hat
-    between, totals = Carried(parts, dc.clone(), dc_hat.clone()), dict[str, Tensor]()
-    cut = bounds(limits(past.x.device).backward, _NUMBERS, p, T, B, batch_sizes=past.batch_sizes)
-    for part in reversed(stretches(cut, past.batch_sizes)):
-        if not past.x.numel():
-            break
-        chunk = _swept(d, own, w_x, past, between, part)
-        for name, gradient in _gradients(d, p, chunk, wanted).items():
+    (d, own), cell = layer(p), saved.states.c
+    between, totals = StateGradient.of(d_last, d, cell.new_empty(len(inputs.start.h), 0)), dict[str, Tensor]()
+    w_x, d_x = input_weight(own), inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
+    cut = bounds(limits(inputs.x.device).backward, _NUMBERS, p, inputs) if inputs.x.numel() else []
+    for steps in reversed(stretches(cut, inputs.batch_sizes)):
+        chunk = _swept(d, own, w_x, inputs, saved, d_out, between, steps)
+        for name, gradient in _gradients(d, p, chunk, needed).items():
             # A sum of rounded parts is rounded once more.
-            totals[name] = totals[name].to(dc.dtype) + gradient if name in totals else gradient
+            totals[name] = totals[name].to(cell.dtype) + gradient if name in totals else gradient
         if d_x is not None:
-            torch.mm(chunk.d_vx, w_x, out=tokens(d_x[part.at]))
-    h = parts.sum(0)
-    first = h[:, : d.H], between.c, h[:, d.H :], between.c_hat
-    zero = {name: torch.zeros_like(getattr(p, name)) for name in wanted if name not in totals}
-    return totals | zero, LayerState._make(narrow(q, c.shape) for q, c in zip(first, carried, strict=True))
+            torch.mm(chunk.d_vx, w_x, out=tokens(_at(d_x, steps)))
+    if any(name in needed for name in LayerState._fields):
+        named = zip(LayerState._fields, between.of_state(d.H), inputs.start, strict=True)
+        totals |= {name: narrow(q, start.shape) for name, q, start in named}
+    if not inputs.x.numel():
+        totals |= {name: torch.zeros_like(q) for name, q in p._asdict().items() if name in needed}
+    return totals if d_x is None else totals | {"x": d_x}
 
 
-def _swept(d: Dims, p: LayerParams, w_x: Tensor, past: Past, carried: Carried, part: Stretch) -> Chunk:
+def _at(q: Tensor, steps: Stretch) -> Tensor:
+    """Some steps of an array; the array itself if it has no others."""
+    return q if steps.at == slice(0, len(q)) else q[steps.at]
+
+
+def _swept(
+    d: Dims,
+    p: LayerParams,
+    w_x: Tensor,
+    inputs: Inputs,
+    saved: Saved,
+    d_out: Tensor,
+    between: StateGradient,
+    s: Stretch,
+) -> Chunk:
     """Run both kernels over a chunk."""
-    at, B, x = part.at, len(carried.c), tokens(past.x[part.at])
-    after = states(LayerState._make(q[at] for q in past.trajectory), d)
+    x, d_out, B = tokens(_at(inputs.x, s)), _at(d_out, s), len(between.c)
+    after = states(LayerState._make(_at(q, s) for q in saved.states), d)
     h, c, h_hat, c_hat = after
-    N, K, D = len(x), len(range(*part.steps.indices(1 << 62))), 4 * d.H + 4 * d.S
+    N, K, D = len(x), s.steps.stop - s.steps.start, 4 * d.H + 4 * d.S
     sizes = d.sizes(B, x.dtype)
     cut = split.backward(sizes, Card.of(x.device))
-    steps, (kept, scale) = Steps.of(part.batch_sizes, B, x.device), masks(past.mask and past.mask.part(at), d.H)
-    d_out, vx, uh = dense(wide(tokens(past.d_out[at]), (N, d.H))), torch.mm(x, w_x.T), _uh(d, p, past, part)
-    widths = D, D, 12 * d.H, d.H, d.S, 12 * d.Z  # z comes last, since its rows need not be aligned
-    d_uh, d_vx, dd, h_before, h_hat_before, z = room(x, *((N, width) for width in widths))
+    vx, uh = torch.mm(x, w_x.T), _uh(d, p, inputs, saved, s)
+    d_uh, d_vx, dd, z = (x.new_empty(N, *F) for F in ((D,), (D,), (12, d.H), (12, d.Z)))
+    h_before, h_hat_before = x.new_empty(N, d.H), x.new_empty(N, d.S)
+    dys, hat_parts = c.new_empty(B, 4 * d.H), c.new_empty(cut.shares, B, d.S)
+    stats = hat_dys = row_sums = totals = None
+    if d.NORM:
+        stats, hat_dys = c.new_empty(N, 10), c.new_empty(B, 4 * d.S)
+        row_sums = c.new_empty(-(-d.H // cut.units), B, 10)
+        totals = c.new_zeros(cut.groups * cut.rows // split.TILE, 10 * (d.H + d.S))
     of_tiles = d.constants(sizes, cut)
-    tiles, parts, of_norms = -(-d.H // cut.units), cut.groups * cut.rows // split.TILE, int(d.NORM)
-    dys, hat_parts, hat_dys, row_sums, stats = room(
-        c, (B, 4 * d.H), (cut.shares, B, d.S), (of_norms * B, 4 * d.S), (of_norms * tiles, B, 10), (of_norms * N, 10)
-    )
-    ZS, ZN = split.of_z(sizes, cut.depth), split.of_z(sizes, 1 << 30)
     taken = ("H", "HN", "S", "Z", "NORM", "DEPTH", "UNITS", "GATES", "SPAN", "PRECISION", "num_warps", "num_stages")
     launching.start(
         rebuild,
         -(-N // split.TILE),
         (h_hat, uh, vx, c, p.z_weight, p.z_bias, p.d_weight, p.bias, z, d_uh, d_vx, dd, stats, N),
-        {name: of_tiles[name] for name in taken} | {"ZS": ZS},
+        {name: of_tiles[name] for name in taken} | {"ZS": split.of_z(sizes, cut.depth)},
     )
-    totals = c.new_zeros(parts, 10 * (d.H + d.S)) if d.NORM else None
-    own_z = x.new_empty(cut.programs, split.TILE, 12 * d.Z)
     launching.start(
         backward_steps,
         cut.programs,
         (
-            h, c, h_hat, c_hat, *_first(d, past, part, after), uh, vx, d_out, stats,
+            h, c, h_hat, c_hat, *_first(d, inputs, saved, s, after), uh, vx,
+            dense(wide(d_out, (*d_out.shape[:-1], d.H))), stats,
             p.weight_h, p.hyper_weight_h, p.hyper_weight_s, p.z_weight, p.d_weight, p.hyper_bias,
-            *p.norms, *p.hyper_norms, kept, scale, *steps,
-            d_uh, d_vx, dd, h_before, h_hat_before, *carried, totals, dys, hat_dys, hat_parts, row_sums, own_z,
-            counters(cut, x), K, B, cut.members,
+            *p.norms, *p.hyper_norms,
+            *masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, s)), d.H),
+            *Steps.of(s.batch_sizes, B, x.device),
+            d_uh, d_vx, dd, h_before, h_hat_before, *between, totals, dys, hat_dys, hat_parts, row_sums,
+            x.new_empty(cut.programs, split.TILE, 12 * d.Z), counters(cut, x), K, B, cut.members,
         ),
-        of_tiles | {"ZN": ZN},
+        of_tiles | {"ZN": split.of_z(sizes, 1 << 30)},
         meets=not cut.alone,
     )  # fmt: skip
     norms = None if totals is None else totals.sum(0).to(x.dtype)
-    return Chunk(x, d_uh, d_vx, dd.view(N, 12, d.H), z.view(N, 12, d.Z), h_before, h_hat_before, h_hat, norms)
+    return Chunk(x, d_uh, d_vx, dd, z, h_before, h_hat_before, tokens(h_hat), norms)
 
 
-def _uh(d: Dims, p: LayerParams, past: Past, part: Stretch) -> Tensor:
-    """Return [u, a], [N, 4H + 4S], without a's part of x: what the forward pass kept, or made again."""
-    if past.residuals is not None:
-        return tokens(past.residuals[part.at])
-    h, _, h_hat, _ = states(before(past, part), d)
+def _uh(d: Dims, p: LayerParams, inputs: Inputs, saved: Saved, steps: Stretch) -> Tensor:
+    """[u, a], [N, 4H + 4S], without a's part of x: the residuals, or recomputed."""
+    if saved.residuals is not None:
+        return _at(saved.residuals, steps)
+    h, _, h_hat, _ = map(tokens, states(before(inputs, saved, steps), d))
     uh = torch.mm(h, hidden_weight(p).T)
     uh[:, 4 * d.H :].addmm_(h_hat, p.hyper_weight_s.flatten(0, 1).T)
     return uh
 
 
-def _first(d: Dims, past: Past, part: Stretch, after: list[Tensor]) -> list[Tensor]:
-    """Return the states that the first step of a chunk starts from, [B, *]; of packed sequences, of the rows there."""
-    t = part.steps.start
+def _first(d: Dims, inputs: Inputs, saved: Saved, steps: Stretch, after: Sequence[Tensor]) -> list[Tensor]:
+    """The states that the first step of a chunk starts from, [B, *]; of packed sequences, of the rows there."""
+    t, at = steps.steps.start, steps.at.start
     if t == 0:
-        return states(LayerState._make(q.to(kept.dtype) for q, kept in zip(past.start, after, strict=True)), d)
-    step = slice(part.at.start - past.batch_sizes[t - 1], part.at.start) if part.batch_sizes else slice(t - 1, t)
-    return states(LayerState._make(q[step] for q in past.trajectory), d)
+        return states(LayerState._make(q.to(kept.dtype) for q, kept in zip(inputs.start, after, strict=True)), d)
+    step = slice(at - inputs.batch_sizes[t - 1], at) if steps.batch_sizes else slice(t - 1, t)
+    return states(LayerState._make(q[step] for q in saved.states), d)
 
 
-def _gradients(d: Dims, p: LayerParams, chunk: Chunk, wanted: Collection[str]) -> dict[str, Tensor]:
-    """Return the gradients of those parameters of p that are wanted, summed over a chunk: products over its tokens."""
-    H, S, Z = d.H, d.S, d.Z
-    da, found = chunk.d_uh[:, 4 * H :], dict[str, Tensor]()
+def _gradients(d: Dims, p: LayerParams, chunk: Chunk, needed: Collection[str]) -> dict[str, Tensor]:
+    """Gradients of the parameters of p that need one, summed over a chunk: products over its tokens."""
+    H, S, Z, found = d.H, d.S, d.Z, dict[str, Tensor]()
 
-    def has(*names: str) -> bool:
-        return any(name in wanted for name in names)
+    def need(*names: str) -> bool:
+        return any(name in needed for name in names)
 
-    def both(name: str, d_sums: Tensor, values: Tensor) -> None:
-        if has(name, f"hyper_{name}"):
-            main, hyper = torch.mm(d_sums.T, values).split([4 * H, 4 * S])
-            found.update({name: main.view(4, H, -1), f"hyper_{name}": hyper.view(4, S, -1)})
-
-    both("weight_x", chunk.d_vx, chunk.x)
-    both("weight_h", chunk.d_uh, chunk.h)
-    if has("z_weight", "z_bias"):
-        dz = torch.bmm(wide(p.d_weight, (3, 4, H, Z)).view(12, H, Z).mT, chunk.dd.permute(1, 2, 0)).view(12 * Z, -1)
+    for name, d_sums, values in (("weight_x", chunk.d_vx, chunk.x), ("weight_h", chunk.d_uh, chunk.h)):
+        if need(name, f"hyper_{name}"):
+            both = torch.mm(d_sums.T, values)  # [4H + 4S, *]
+            found |= _parts(both, {name: (4, H, both.shape[1]), f"hyper_{name}": (4, S, both.shape[1])})
+    by_d = chunk.dd.permute(1, 2, 0) if need("z_weight", "z_bias", "d_weight") else chunk.dd  # [12, H, N]
+    if need("z_weight", "z_bias"):
+        w_d = wide(p.d_weight, (3, 4, H, Z)).view(12, H, Z)
+        dz = torch.bmm(w_d.mT, by_d).view(12 * Z, -1)
         found["z_weight"] = torch.mm(dz, chunk.h_hat).view(3, 4, Z, S)
         found["z_bias"] = dz[: 8 * Z].sum(1).view(2, 4, Z)
-    of_one: dict[str, Callable[[], Tensor]] = {
-        "hyper_weight_s": lambda: torch.mm(da.T, chunk.h_hat_before).view(4, S, S),
-        "d_weight": lambda: torch.bmm(chunk.dd.permute(1, 2, 0), chunk.z.transpose(0, 1)).view(3, 4, H, Z),
-        "bias": lambda: chunk.dd[:, 8:].sum(0),
-        "hyper_bias": lambda: da.sum(0).view(4, S),
-    }
-    found |= {name: make() for name, make in of_one.items() if name in wanted}
-    if chunk.norms is not None and has(*NORM_NAMES):
-        found |= dict(zip(NORM_NAMES, chunk.norms.split([4 * H, 4 * H, H, H, 4 * S, 4 * S, S, S]), strict=True))
-        found |= {name: found[name].view(4, -1) for name in NORM_NAMES if "_c_" not in name}
-    return {name: narrow(found[name], getattr(p, name).shape) for name in wanted}
+    if need("d_weight"):
+        found["d_weight"] = torch.bmm(by_d, chunk.z.transpose(0, 1)).view(3, 4, H, Z)
+    if need("bias"):
+        found["bias"] = chunk.dd[:, 8:].sum(0)
+    if need("hyper_weight_s", "hyper_bias"):
+        da = chunk.d_uh[:, 4 * H :]
+        found["hyper_weight_s"] = torch.mm(da.T, chunk.h_hat_before).view(4, S, S)
+        found["hyper_bias"] = da.sum(0).view(4, S)
+    if chunk.norms is not None and need(*NORM_NAMES):
+        named = shapes(1, H, S, Z, layer_norm=True)
+        found |= _parts(chunk.norms, {name: named[name] for name in NORM_NAMES})
+    return {name: narrow(q, getattr(p, name).shape) for name, q in found.items() if name in needed}
+
+
+def _parts(of: Tensor, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Arrays one behind the other in the memory of a tensor, one view each."""
+    found, offset = dict[str, Tensor](), 0
+    for name, shape in shapes.items():
+        strides = [1]
+        for size in shape[:0:-1]:
+            strides.insert(0, strides[0] * size)
+        found[name] = of.as_strided(shape, strides, offset)
+        offset += shape[0] * strides[0]
+    return found

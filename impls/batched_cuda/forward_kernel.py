@@ -73,7 +73,7 @@ def sums(
 
 @triton.jit
 def weights(w_h, hyper_w_h, columns, k, H: tl.constexpr, S: tl.constexpr):
-    """Return numbers k of some rows of both LSTMs' weights for h, transposed: [k, columns]."""
+    """Numbers k of some rows of both LSTMs' weights for h, transposed: [k, columns]."""
     hyper = columns - 4 * H
     w = tl.where(hyper < 0, starts(w_h, columns, H), starts(hyper_w_h, hyper, H))
     inside = (k < H)[:, None] & (hyper < 4 * S)[None, :]
@@ -82,7 +82,7 @@ def weights(w_h, hyper_w_h, columns, k, H: tl.constexpr, S: tl.constexpr):
 
 @triton.jit
 def hyper_weights(w_s, columns, k, H: tl.constexpr, S: tl.constexpr):
-    """Return the same of hyper_weight_s; zeros for columns of u."""
+    """The same of hyper_weight_s; zeros for columns of u."""
     hyper = columns - 4 * H
     inside = (k < S)[:, None] & ((hyper >= 0) & (hyper < 4 * S))[None, :]
     return tl.load(starts(w_s, hyper, S)[None, :] + k[:, None], mask=inside, other=0.0)

@@ -47,7 +47,7 @@ def start(
 
 
 def options(meets: bool) -> dict[str, bool]:
-    """Return what kernels are compiled and started with."""
+    """Options that kernels are compiled and started with."""
     return {**_OPTIONS, "launch_cooperative_grid": True} if meets else _OPTIONS
 
 
@@ -73,7 +73,7 @@ def _tell(name: str) -> None:
 
 
 def arithmetic(dtype: torch.dtype) -> str:
-    """Return how numbers are multiplied; float32 follows torch.backends.cuda.matmul.fp32_precision.
+    """The arithmetic of products; float32 follows torch.backends.cuda.matmul.fp32_precision.
 
     Unlike torch.get_float32_matmul_precision() that never raises.
     """
@@ -83,7 +83,7 @@ def arithmetic(dtype: torch.dtype) -> str:
 
 
 def precision(arithmetic: str) -> str:
-    """Return how kernels are told so; the interpreter has no products of bfloat16."""
+    """The arithmetic as kernels name it; the interpreter has no products of bfloat16."""
     if arithmetic == "tf32":
         return "tf32"
     return "wide" if arithmetic == "bfloat16" and INTERPRETED else "ieee"

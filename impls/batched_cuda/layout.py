@@ -1,6 +1,5 @@
 """A layer and its sequences as the kernels read them: dense, each row aligned, units padded to a multiple of eight."""
 
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState, Mask, shapes, tokens
+from ..definition import LayerParams, LayerState, Mask, shapes
 from . import split
 from .launching import arithmetic, precision
 from .split import Sizes, Split
@@ -18,7 +17,7 @@ _ALIGNED = 8
 
 
 def padded(units: int) -> int:
-    """Return the units that the kernels have for these, so that each row starts at a multiple of 16 bytes."""
+    """The units that the kernels have for these, so that each row starts at a multiple of 16 bytes."""
     return -(-units // _ALIGNED) * _ALIGNED
 
 
@@ -34,7 +33,7 @@ class Dims(NamedTuple):
 
     @classmethod
     def of(cls, p: LayerParams) -> "Dims":
-        """Return those of a layer."""
+        """Those of a layer."""
         H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
         return cls(padded(H), H, padded(S), S, Z, p.norm_weight is not None)
 
@@ -44,29 +43,29 @@ class Dims(NamedTuple):
         return self.H, self.H, self.S, self.S
 
     def sizes(self, B: int, dtype: torch.dtype) -> Sizes:
-        """Return what a split depends on."""
+        """The sizes that a split depends on."""
         return Sizes(B, self.H, self.S, self.Z, self.NORM, arithmetic(dtype))
 
     def constants(self, sizes: Sizes, cut: Split) -> dict[str, Any]:
-        """Return the compile-time constants that both kernels of steps take, and their options."""
+        """The compile-time constants that both kernels of steps take, and their options."""
         options = {"ALONE": cut.alone, "PRECISION": precision(sizes.arithmetic), "num_warps": cut.warps}
         return self._asdict() | split.constants(sizes, cut) | options | {"num_stages": cut.stages}
 
 
 def layer(p: LayerParams) -> tuple[Dims, LayerParams]:
-    """Return a layer's sizes and parameters; copies only of those that are padded or not dense."""
+    """A layer's sizes and parameters; copies only of those that are padded or not dense."""
     d = Dims.of(p)
     wanted = shapes(p.weight_x.shape[2], d.H, d.S, d.Z, layer_norm=d.NORM)
     return d, LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in wanted.items()})
 
 
 def states(s: LayerState, d: Dims) -> list[Tensor]:
-    """Return states [.., F] as the kernels have them, [N, F], dense."""
-    return [dense(wide(tokens(q), (q.numel() // q.shape[-1], width))) for q, width in zip(s, d.widths, strict=True)]
+    """States [.., F] as the kernels have them, padded and dense."""
+    return [dense(wide(q, (*q.shape[:-1], width))) for q, width in zip(s, d.widths, strict=True)]
 
 
 def wide(q: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return a tensor padded with zeros to a shape; itself where it has that shape."""
+    """A tensor padded with zeros to a shape; itself where it has that shape."""
     if q.shape == tuple(shape):
         return q
     more = [(0, new - old) for old, new in zip(q.shape, shape, strict=True)]
@@ -74,13 +73,13 @@ def wide(q: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def narrow(q: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the first numbers of each axis, dense: the inverse of `wide`."""
+    """The first numbers of each axis, dense: the inverse of `wide`."""
     q = q if q.shape == tuple(shape) else q[tuple(slice(n) for n in shape)]
     return q if q.is_contiguous() else q.contiguous()
 
 
 def dense(q: Tensor) -> Tensor:
-    """Return what kernels may read: contiguous, from an address that is a multiple of 16 bytes; a copy if q is not so.
+    """The tensor as kernels may read it: contiguous, from an address that is a multiple of 16 bytes; a copy if q is not so.
 
     What begins at a row of such a tensor is aligned as its rows are, which the kernels count on (`parts.starts`).
     """
@@ -88,13 +87,20 @@ def dense(q: Tensor) -> Tensor:
     return q.clone() if q.data_ptr() % 16 else q
 
 
+def own_copy(q: Tensor, dtype: torch.dtype, times: int = 1) -> Tensor:
+    """A copy that kernels may write, [.., F]; so many of them if it is more than one, [times, .., F]."""
+    q = q if times == 1 else q.expand(times, *q.shape)
+    # The dense layout is named, since that of an expanded tensor would be kept.
+    return q.to(dtype, copy=True, memory_format=torch.contiguous_format)
+
+
 def masks(mask: Mask | None, H: int) -> tuple[Tensor | None, float | None]:
-    """Return which numbers of g are kept, as bytes [N, H], and their scale; None where there is no mask."""
+    """The numbers of g that are kept, as bytes [N, H], and their scale; None where there is no mask."""
     if mask is None:
         return None, None
     # As numbers of a byte: of bits, as which Triton takes bool, no address of a row can be told.
-    kept = tokens(mask.kept.view(torch.uint8))
-    return dense(wide(kept, (len(kept), H))), mask.scale
+    kept = mask.kept.view(torch.uint8)
+    return dense(wide(kept, (*kept.shape[:-1], H))), mask.scale
 
 
 class Steps(NamedTuple):
@@ -105,7 +111,7 @@ class Steps(NamedTuple):
 
     @classmethod
     def of(cls, batch_sizes: Sequence[int], B: int, device: torch.device) -> "Steps":
-        """Return those of some steps of packed sequences, by one small copy."""
+        """Those of some steps of packed sequences, by one small copy."""
         if not batch_sizes:
             return cls(None, None)
         firsts = list(accumulate(batch_sizes, initial=0))
@@ -115,13 +121,6 @@ class Steps(NamedTuple):
         return cls(both[: len(firsts)], both[len(firsts) :])
 
 
-def room(like: Tensor, *shapes: Sequence[int]) -> list[Tensor]:
-    """Return room for arrays of these shapes, one behind the other in one allocation."""
-    sizes = [math.prod(shape) for shape in shapes]
-    parts = like.new_empty(sum(sizes)).split(sizes)
-    return [part.view(*shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
 def counters(cut: Split, like: Tensor) -> Tensor:
-    """Return what the members of each group meet by, at 0; each in lines of memory of its own."""
+    """The counters by which the members of each group meet, at 0; each in lines of memory of its own."""
     return like.new_zeros(cut.groups, 32, dtype=torch.int32)

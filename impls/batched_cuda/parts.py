@@ -18,7 +18,7 @@ EPS = tl.constexpr(_EPS)
 
 
 def kernel(function):
-    """Return the Triton kernel, compiled once for given types and constants, whatever its other arguments are.
+    """The Triton kernel, compiled once for given types and constants, whatever its other arguments are.
 
     Triton would compile again for each pointer that is or is not a multiple of 16; `starts` says what always holds.
     """
@@ -28,7 +28,7 @@ def kernel(function):
 
 @triton.jit
 def meet(counter, members, turn, ALONE: tl.constexpr):
-    """Return once all members of a group have come to their meeting number `turn`, which counts from 1.
+    """Wait until all members of a group have come to their meeting number `turn`, which counts from 1.
 
     What a member wrote before, every member reads after. The counter only goes up, from 0 at the launch.
     """
@@ -43,7 +43,7 @@ def meet(counter, members, turn, ALONE: tl.constexpr):
 
 @triton.jit
 def step_rows(firsts, t, B):
-    """Return the first token of step t, 64 bit, and how many rows are going; firsts is None if all rows always are."""
+    """The first token of step t, 64 bit, and how many rows are going; firsts is None if all rows always are."""
     if firsts is None:
         return wide(t) * B, B
     else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
@@ -53,7 +53,7 @@ def step_rows(firsts, t, B):
 
 @triton.jit
 def starts(p, rows, F: tl.constexpr):
-    """Return where some rows of p [*, F] start, at multiples of 16 bytes or of what divides a row: see `dense`."""
+    """Pointers to the starts of some rows of p [*, F] start, at multiples of 16 bytes or of what divides a row: see `dense`."""
     # 16, or the lowest bit of a row's bytes if less. Triton keeps what is said of a sum, not of an argument.
     ALIGN: tl.constexpr = (F * p.dtype.element_ty.primitive_bitwidth // 8) | 16
     return tl.multiple_of(p + rows * F, ALIGN & -ALIGN)
@@ -61,19 +61,19 @@ def starts(p, rows, F: tl.constexpr):
 
 @triton.jit
 def wide(n):
-    """Return a number in 64 bit."""
+    """A number in 64 bit."""
     return n + tl.zeros((), dtype=tl.int64)
 
 
 @triton.jit
 def only(condition, limit):
-    """Return limit if condition, else 0: a bound, since the interpreter makes no mask of a scalar and a block."""
+    """limit if condition, else 0: a bound, since the interpreter makes no mask of a scalar and a block."""
     return tl.where(condition, limit, 0)
 
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
+    """acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     elif PRECISION == "tf32":  # noqa: RET505 - see step_rows
@@ -84,14 +84,14 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def tf32(x):
-    """Return x rounded to TF32's 10 bits, to nearest, halves away from 0: a tensor core would cut the other 13 off."""
+    """X rounded to TF32's 10 bits, to nearest, halves away from 0: a tensor core would cut the other 13 off."""
     near = (x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
     return tl.where(x == x, near.to(tl.float32, bitcast=True), x)  # the sum would carry a NaN into the sign
 
 
 @triton.jit
 def product(acc, a, live, w, inside, K, STRIDE: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr):
-    """Return acc + a w: a [ROWS] points to rows of K numbers, w [UNITS] to the first of K rows STRIDE apart.
+    """acc + a w: a [ROWS] points to rows of K numbers, w [UNITS] to the first of K rows STRIDE apart.
 
     STRIDE is 1 where w holds the transposed matrix, whose rows the pointers then are. K is a multiple of 8.
     """
@@ -105,7 +105,7 @@ def product(acc, a, live, w, inside, K, STRIDE: tl.constexpr, DEPTH: tl.constexp
 
 @triton.jit
 def load4(p, mask, F: tl.constexpr):
-    """Return the four gates at p, p + F, p + 2F, p + 3F in float32."""
+    """The four gates at p, p + F, p + 2F, p + 3F in float32."""
     i = tl.load(p, mask=mask, other=0.0).to(tl.float32)
     f = tl.load(p + F, mask=mask, other=0.0).to(tl.float32)
     g = tl.load(p + 2 * F, mask=mask, other=0.0).to(tl.float32)
@@ -124,7 +124,7 @@ def store4(p, i, f, g, o, mask, F: tl.constexpr):
 
 @triton.jit
 def tanh(x):
-    """Return tanh x to float32's precision, relative to its size near 0 as well, where the quotient would cancel."""
+    """tanh x to float32's precision, relative to its size near 0 as well, where the quotient would cancel."""
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
     s = x * x
@@ -135,14 +135,14 @@ def tanh(x):
 
 @triton.jit
 def factors(kept, scale, rows, units, inside, F: tl.constexpr):
-    """Return a mask's factors of some rows and units: kept [*, F] is 1 where they are `scale`, else 0."""
+    """A mask's factors of some rows and units: kept [*, F] is 1 where they are `scale`, else 0."""
     m = tl.load(starts(kept, rows, F)[:, None] + units[None, :], mask=inside, other=0)
     return m.to(tl.float32) * scale
 
 
 @triton.jit
 def cell(i, f, g, c, m):
-    """Return c_t from the gates, c_{t-1} and the mask m of g, which is None where there is none."""
+    """c_t from the gates, c_{t-1} and the mask m of g, which is None where there is none."""
     remembered, i, g = tl.sigmoid(f) * c, tl.sigmoid(i), tanh(g)
     if m is not None:
         g *= m
@@ -151,7 +151,7 @@ def cell(i, f, g, c, m):
 
 @triton.jit
 def cell_back(i, f, g, o, before, m, tanh_c, dh, dc):
-    """Return the gates' gradients and that of c_{t-1}, given what `cell` was, the gates before sigmoid and tanh."""
+    """The gates' gradients and that of c_{t-1}, given what `cell` was, the gates before sigmoid and tanh."""
     i, f, g, o = tl.sigmoid(i), tl.sigmoid(f), tanh(g), tl.sigmoid(o)
     di, df, dg = dc * g * i * (1.0 - i), dc * before * f * (1.0 - f), dc * i * (1.0 - g * g)
     if m is not None:
@@ -161,7 +161,7 @@ def cell_back(i, f, g, o, before, m, tanh_c, dh, dc):
 
 @triton.jit
 def moments(y, inside, n):
-    """Return the mean and M2, the sum of squares around it, of each row's n numbers inside."""
+    """The mean and M2, the sum of squares around it, of each row's n numbers inside."""
     mean = tl.sum(tl.where(inside, y, 0.0), axis=1) / n
     centred = tl.where(inside, y - mean[:, None], 0.0)
     return mean, tl.sum(centred * centred, axis=1)
@@ -169,14 +169,14 @@ def moments(y, inside, n):
 
 @triton.jit
 def merge(mean, m2, seen, here, m2_here, n):
-    """Return mean and M2 of `seen` numbers of each row and n more, whose own they are (Chan, Golub, LeVeque 1979)."""
+    """Mean and M2 of `seen` numbers of each row and n more, whose own they are (Chan, Golub, LeVeque 1979)."""
     apart, share = here - mean, n * 1.0 / (seen + n)
     return mean + apart * share, m2 + (m2_here + apart * apart * seen * share)
 
 
 @triton.jit
 def merged(parts, rows, live, B, F: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl.constexpr):
-    """Return mean and 1 / std of rows of F numbers from the `moments` of their tiles of UNITS.
+    """Mean and 1 / std of rows of F numbers from the `moments` of their tiles of UNITS.
 
     parts [tiles, B, WIDTH] points to a mean, with its M2 behind it.
     """
@@ -192,7 +192,7 @@ def merged(parts, rows, live, B, F: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl
 
 @triton.jit
 def summed(parts, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr):
-    """Return the sum over tiles of parts [tiles, B, WIDTH], in their order."""
+    """The sum over tiles of parts [tiles, B, WIDTH], in their order."""
     total = tl.zeros(rows.shape, tl.float32)
     for tile in range(TILES):
         total += tl.load(parts + (tile * B + rows) * WIDTH, mask=live, other=0.0)
@@ -201,7 +201,7 @@ def summed(parts, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def standardised(y, inside, F: tl.constexpr):
-    """Return (y - mean) / std of whole rows y [ROWS, UNITS], 0 outside, and their 1 / std."""
+    """(y - mean) / std of whole rows y [ROWS, UNITS], 0 outside, and their 1 / std."""
     mean, m2 = moments(y, inside, F)
     rstd = tl.rsqrt(m2 / F + EPS)
     return tl.where(inside, (y - mean[:, None]) * rstd[:, None], 0.0), rstd
@@ -209,20 +209,20 @@ def standardised(y, inside, F: tl.constexpr):
 
 @triton.jit
 def norm_back(d, x, rstd, F: tl.constexpr):
-    """Return the gradient of whole rows before they were standardised to x, given that of x, 0 outside as x is."""
+    """The gradient of whole rows before they were standardised to x, given that of x, 0 outside as x is."""
     mean, along_x = tl.sum(d, axis=1) / F, tl.sum(d * x, axis=1) / F
     return (d - mean[:, None] - x * along_x[:, None]) * rstd[:, None]
 
 
 @triton.jit
 def vector(p, units, known):
-    """Return numbers of a parameter in float32 as a row to broadcast, [1, UNITS]."""
+    """Numbers of a parameter in float32 as a row to broadcast, [1, UNITS]."""
     return tl.load(p + units, mask=known, other=0.0).to(tl.float32)[None, :]
 
 
 @triton.jit
 def vector4(p, units, known, F: tl.constexpr):
-    """Return the same of four rows of F."""
+    """The same of four rows of F."""
     return (
         vector(p, units, known),
         vector(p + F, units, known),

@@ -36,7 +36,7 @@ def scales(
     z, live, w_d, gate0, unit0, SOURCE: tl.constexpr, H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr,
     UNITS: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return one source's d of some gates, side by side, [TILE, GATES UNITS]; z points to the starts of the rows.
+    """One source's d of some gates, side by side, [TILE, GATES UNITS]; z points to the starts of the rows.
 
     Gates share one product: the factors of each lie where the z of the others meet zeros.
     """
@@ -62,7 +62,7 @@ def scaled_sum(
     u, v, z, live, inside, w_d, bias, gate0, unit0, H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr,
     UNITS: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return d_h, d_x and y = d_h u + d_x v + b of some gates, side by side; u and v point to [TILE, GATES UNITS]."""
+    """d_h, d_x and y = d_h u + d_x v + b of some gates, side by side; u and v point to [TILE, GATES UNITS]."""
     column = tl.arange(0, GATES * UNITS)
     unit = unit0 + column % UNITS
     d_h = scales(z, live, w_d, gate0, unit0, 0, H, Z, GATES, UNITS, ZS, PRECISION)
@@ -75,14 +75,14 @@ def scaled_sum(
 
 @triton.jit
 def norm_tile(y, inside, weight, bias, F: tl.constexpr):
-    """Return the layer norm of y [ROWS, UNITS], whose tile holds whole rows; weight, bias [1, UNITS]."""
+    """The layer norm of y [ROWS, UNITS], whose tile holds whole rows; weight, bias [1, UNITS]."""
     x, _ = standardised(y, inside, F)
     return x * weight + bias
 
 
 @triton.jit
 def norm4(i, f, g, o, inside, units, known, weight, bias, F: tl.constexpr, FN: tl.constexpr):
-    """Return the four normalised gates of a tile that holds whole rows of FN numbers; weight, bias [4, F]."""
+    """The four normalised gates of a tile that holds whole rows of FN numbers; weight, bias [4, F]."""
     w_i, w_f, w_g, w_o = vector4(weight, units, known, F)
     b_i, b_f, b_g, b_o = vector4(bias, units, known, F)
     i, f = norm_tile(i, inside, w_i, b_i, FN), norm_tile(f, inside, w_f, b_f, FN)
@@ -92,6 +92,6 @@ def norm4(i, f, g, o, inside, units, known, weight, bias, F: tl.constexpr, FN: t
 @triton.jit
 def norm_part(y, parts, rows, live, B, weight, bias, units, known, F: tl.constexpr, UNITS: tl.constexpr,
               WIDTH: tl.constexpr):  # fmt: skip
-    """Return the layer norm of a tile whose rows span tiles, from the `moments` of all: see `merged`."""
+    """The layer norm of a tile whose rows span tiles, from the `moments` of all: see `merged`."""
     mean, rstd = merged(parts, rows, live, B, F, UNITS, WIDTH)
     return (y - mean[:, None]) * rstd[:, None] * vector(weight, units, known) + vector(bias, units, known)

@@ -41,7 +41,7 @@ class Card(NamedTuple):
 
     @classmethod
     def of(cls, device: torch.device) -> "Card":
-        """Return the properties of a CUDA device; of another, on which kernels are interpreted, those of `ONE`."""
+        """The properties of a CUDA device; of another, on which kernels are interpreted, those of `ONE`."""
         if device.type != "cuda":
             return ONE
         from triton.runtime import driver
@@ -103,12 +103,12 @@ class Split:
 
 
 def forward(sizes: Sizes, card: Card) -> Split:
-    """Return how a forward pass is split: the fastest by the model."""
+    """The split of a forward pass that is the fastest by the model."""
     return _split(sizes, card, forward_step)
 
 
 def backward(sizes: Sizes, card: Card) -> Split:
-    """Return how a backward pass is split."""
+    """The split of a backward pass that is the fastest by the model."""
     return _split(sizes, card, backward_step)
 
 
@@ -118,7 +118,7 @@ Step = Callable[[Sizes, Card, Split], Split]
 
 @cache
 def _split(sizes: Sizes, card: Card, step: Step) -> Split:
-    """Return the fastest split; of two that are as fast the smaller."""
+    """The fastest split; of two that are as fast the smaller."""
     found = [step(sizes, card, one) for one in candidates(sizes, card, step is forward_step)]
     best = min(found, key=cost)
     spared = [one for one in found if one.programs <= max(1, card.multiprocessors - FREE)]
@@ -127,7 +127,7 @@ def _split(sizes: Sizes, card: Card, step: Step) -> Split:
 
 
 def cost(one: Split) -> tuple[float, ...]:
-    """Return what splits are ordered by: the model's time, then how small they are."""
+    """The key that splits are ordered by: the model's time, then how small they are."""
     return round(one.microseconds, 3), one.programs, one.rows, one.columns, one.extra, one.units, one.shares
 
 
@@ -150,12 +150,12 @@ def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
 
 
 def _depth(sizes: Sizes) -> int:
-    """Return the step along a sum: a cache line of each row in half precision, half of one in float32."""
+    """The step along a sum: a cache line of each row in half precision, half of one in float32."""
     return min(64 if sizes.itemsize == 2 else 16, _power(max(sizes.H, sizes.S)))
 
 
 def _tiles(sizes: Sizes, card: Card, both_sums: bool) -> list[tuple[int, int, int, int]]:
-    """Return columns of a tile of the products and more of them, warps, and the rows and columns that fit the card."""
+    """Columns of a tile of the products and more of them, warps, and the rows and columns that fit the card."""
     most = int((card.shared - SPARE) // (_depth(sizes) * sizes.itemsize))
     extras = (0, 16, 32) if both_sums else (0,)
     return [(c, extra, warps, most) for c in _COLUMNS for extra in extras if extra < c for warps in (4, 8)]
@@ -169,7 +169,7 @@ def _members(most: int, narrow: bool) -> Iterable[int]:
 
 
 def _power(n: int) -> int:
-    """Return the power of two from 16 up that holds n columns of a product."""
+    """The power of two from 16 up that holds n columns of a product."""
     return max(TILE, 1 << (n - 1).bit_length())
 
 
@@ -197,14 +197,14 @@ class _Clock:
         self.meetings += not self.split.alone
 
     def done(self) -> Split:
-        """Return the split with what was added up."""
+        """The split with what was added up."""
         return replace(
             self.split, microseconds=self.waves * self.time, l2_bytes=int(self.bytes), meetings=self.meetings
         )
 
 
 def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
-    """Return a split with the model's figures of a step of `forward_steps`."""
+    """A split with the model's figures of a step of `forward_steps`."""
     (_, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
     wide, parts = split.columns + split.extra, split.rows // TILE
     jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
@@ -228,7 +228,7 @@ def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
 
 
 def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
-    """Return a split with the model's figures of a step of `backward_steps`."""
+    """A split with the model's figures of a step of `backward_steps`."""
     (_, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
     parts, across = split.rows // TILE, -(-H // split.units)
     tiles = -(-across // split.shares)
@@ -263,7 +263,7 @@ def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
 
 
 def constants(sizes: Sizes, split: Split) -> dict[str, int]:
-    """Return the compile-time constants that both kernels take of a split, beside the sizes."""
+    """The compile-time constants that both kernels take of a split, beside the sizes."""
     whole = _power(sizes.S)
     # Whole rows of the hyper LSTM: as many at a time as its threads hold some twenty arrays of.
     some = max(1, min(TILE, 4 * WARP * split.warps // whole))
@@ -281,10 +281,10 @@ def constants(sizes: Sizes, split: Split) -> dict[str, int]:
 
 
 def of_z(sizes: Sizes, most: int) -> int:
-    """Return the step along gates' numbers of z, at most so many."""
+    """The step along gates' numbers of z, at most so many."""
     return min(most, _power(_gates(sizes) * sizes.Z))
 
 
 def _gates(sizes: Sizes) -> int:
-    """Return how many gates share one product with z: all four, unless that is mostly zeros."""
+    """The number of gates that share one product with z: all four, unless that is mostly zeros."""
     return 4 if 4 * sizes.Z <= 64 else 1

@@ -1,6 +1,5 @@
 """What a caller may hand in: each check names the argument, what was expected and what came."""
 
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -11,14 +10,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..definition import LayerState, dtype_name
 
-#: What 64 bits can count.
-_MOST_BYTES = 2**63 - 1
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def positive(name: str, value: Any) -> int:
-    """Return a size as an int; TypeError or ValueError unless it is a positive integer."""
+    """A size as an int; TypeError or ValueError unless it is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if value < 1:
@@ -27,14 +23,14 @@ def positive(name: str, value: Any) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return an option; TypeError unless it is True or False."""
+    """An option; TypeError unless it is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return value
 
 
 def probability(name: str, value: Any) -> float:
-    """Return a probability as a float; TypeError or ValueError unless it is a number from 0 to 1."""
+    """A probability as a float; TypeError or ValueError unless it is a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a probability from 0 to 1, got {value!r}")
     if not 0 <= float(value) <= 1:
@@ -43,58 +39,42 @@ def probability(name: str, value: Any) -> float:
 
 
 def floating(dtype: Any) -> torch.dtype | None:
-    """Return the dtype for parameters; TypeError unless it is None or a floating-point dtype."""
+    """The dtype for parameters; TypeError unless it is None or a floating-point dtype."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"dtype: expected a floating-point torch.dtype, got {dtype!r}")
     return dtype
 
 
 def device(value: Any) -> torch.device | None:
-    """Return the device for parameters; an error like torch's own unless it is None, a device or a device's name."""
+    """The device for parameters; an error like torch's own unless it is None, a device or a device's name."""
     try:
         return None if value is None else torch.device(value)
     except (RuntimeError, TypeError) as error:
         raise type(error)(f"device: expected a torch.device or its name, got {value!r}: {error}") from error
 
 
-def addressable(first: Shapes, later: Shapes, n_layers: int, dtype: torch.dtype) -> None:
-    """Raise ValueError for parameters that no machine can address: those of the first layer and of each later one."""
-    one, others = (sum(map(math.prod, shapes.values())) * dtype.itemsize for shapes in (first, later))
-    if one + (n_layers - 1) * others > _MOST_BYTES:
-        name = max(first, key=lambda name: math.prod(first[name]))
-        raise ValueError(
-            "input_size, hidden_size, hyper_size, n_z, n_layers: expected parameters of fewer than 2**63 bytes, "
-            f"got {n_layers} layers, the first with {name} {list(first[name])} in {dtype_name(dtype)}"
-        )
-
-
 def dense(name: str, value: Any) -> Tensor:
-    """Return a tensor; TypeError unless it is one, in the dense layout."""
+    """The value; TypeError unless it is a tensor in the dense layout."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
-    if value.layout != torch.strided or value.is_nested or value.is_quantized:
-        kind = "a nested tensor" if value.is_nested else f"{dtype_name(value.dtype)} in layout {value.layout}"
-        raise TypeError(f"{name}: expected a dense tensor, got {kind}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")
     return value
 
 
-def sequence(given: Any, input_size: int, widest: int, axes: str) -> Tensor:
-    """Return x; TypeError or ValueError unless it is a tensor [T, B, I], or [T, I], that can be worked on.
+def sequence(given: Any, input_size: int, axes: str) -> Tensor:
+    """x; TypeError or ValueError unless it is a tensor [T, B, I], or [T, I].
 
-    widest: the most numbers that one step and sample makes. axes: the first two of a batch, as an error names them.
+    axes: the first two of a batch, as an error names them.
     """
     x = dense("x", given)
     if x.dim() not in (2, 3) or x.shape[-1] != input_size:
         raise ValueError(f"x: expected shape [{axes}, {input_size}] or [T, {input_size}], got {list(x.shape)}")
-    _workable(x, widest)
     return x
 
 
-def packed(given: PackedSequence, input_size: int, widest: int) -> list[int]:
-    """Return the batch sizes; TypeError or ValueError unless the tokens are a tensor [N, I] that these sizes divide.
-
-    widest: the most numbers that one token makes.
-    """
+def packed(given: PackedSequence, input_size: int) -> list[int]:
+    """The batch sizes; TypeError or ValueError unless the tokens are a tensor [N, I] that these sizes divide."""
     x = dense("x.data", given.data)
     if x.dim() != 2 or x.shape[1] != input_size:
         raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
@@ -107,7 +87,6 @@ def packed(given: PackedSequence, input_size: int, widest: int) -> list[int]:
         order = getattr(given, name)
         if order is not None and _counts(f"x.{name}", order).shape != (sizes[0],):
             raise ValueError(f"x.{name}: expected shape [{sizes[0]}], got {list(order.shape)}")
-    _workable(x, widest)
     return sizes
 
 
@@ -118,14 +97,8 @@ def _counts(name: str, value: Any) -> Tensor:
     return counts
 
 
-def _workable(x: Tensor, widest: int) -> None:
-    # While a graph is traced sizes may be symbols, on which this would be a condition.
-    if not torch.compiler.is_compiling() and math.prod(x.shape[:-1]) * widest * x.itemsize > _MOST_BYTES:
-        raise ValueError(f"x: expected products with x of fewer than 2**63 bytes, got shape {list(x.shape)}")
-
-
 def state(given: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> list[Tensor]:
-    """Return h, c, h_hat and c_hat; TypeError or ValueError unless each is [L, *rows, size] or [*rows, size]."""
+    """h, c, h_hat and c_hat; TypeError or ValueError unless each is [L, *rows, size] or [*rows, size]."""
     if not isinstance(given, (tuple, list)):
         raise TypeError(f"state: expected None or a tuple (h, c, h_hat, c_hat), got {type(given).__name__}")
     if len(given) != 4:
@@ -171,25 +144,3 @@ def parameters(
             raise ValueError(
                 f"{prefix}{name}: expected {wanted}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
             )
-
-
-def state_dict(given: Mapping[str, Any], own: Mapping[str, Any], strict: bool) -> list[str]:
-    """Return what keeps the entries of a state_dict from being loaded over a module's own; nothing if all can."""
-    wrong = [f"missing {name}" for name in own if strict and name not in given]
-    wrong += [f"unexpected {name}" for name in given if strict and name not in own]
-    for name, value in own.items():
-        if name in given and isinstance(value, Tensor):
-            wrong += _unloadable(name, given[name], value)
-    return wrong
-
-
-def _unloadable(name: str, value: Any, own: Tensor) -> list[str]:
-    if not isinstance(value, Tensor):
-        return [f"{name}: expected a tensor, got {type(value).__name__}"]
-    if value.shape != own.shape:
-        return [f"{name}: expected shape {list(own.shape)}, got {list(value.shape)}"]
-    if not value.is_floating_point() or value.layout != torch.strided:
-        return [f"{name}: expected a dense floating-point tensor, got {dtype_name(value.dtype)} in {value.layout}"]
-    if value.is_meta and not own.is_meta:
-        return [f"{name}: expected numbers, got a tensor on meta"]
-    return []

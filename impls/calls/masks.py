@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ..definition import Mask
-from ..gradient import transforms
+from ..registry import in_transform
 
 #: What 16 bits can tell apart.
 _LEVELS = 1 << 16
 
 
 def draw(p: float, shape: Sequence[int], device: torch.device) -> Mask | None:
-    """Return a mask that drops with probability p, to the nearest 1/65536, from torch's generator of the device.
+    """A mask that drops with probability p, to the nearest 1/65536, from torch's generator of the device.
 
     None where p is 0.
     """
@@ -33,7 +33,7 @@ def draw(p: float, shape: Sequence[int], device: torch.device) -> Mask | None:
 
 
 def _quarters(bits: Tensor) -> Tensor:
-    """Return the four numbers of 16 bits in each of 64, the lowest first."""
-    if transforms.active():  # the vmap of torch 2.11 has no rule for a view in another dtype
+    """The four numbers of 16 bits in each of 64, the lowest first."""
+    if in_transform():  # the vmap of torch 2.11 has no rule for a view in another dtype
         return torch.stack([(bits >> shift).to(torch.int16) for shift in range(0, 64, 16)], dim=-1).flatten(-2)
     return bits.view(torch.int16)

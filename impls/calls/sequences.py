@@ -22,21 +22,21 @@ class Layout:
 
     #: [T, B, I], or for packed sequences [N, I]: all their tokens, step after step.
     x: Tensor
-    #: For packed sequences, how many are still going at each step, which never rises.
-    batch_sizes: list[int] | None = None
+    #: Of packed sequences, the rows of each step, which never rise; else empty.
+    batch_sizes: Sequence[int] = ()
     #: The batch axis of the caller's states: (B,), or () for one sequence alone.
     rows: tuple[int, ...]
 
     def start(self, part: Tensor) -> Tensor:
-        """Return a state of the caller's, [L, *rows, F], as the layers read it, [L, B, F]."""
+        """A state of the caller's, [L, *rows, F], as the layers read it, [L, B, F]."""
         return part
 
     def last(self, part: Tensor) -> Tensor:
-        """Return a final state, [L, B, F], as the caller's states are laid out, [L, *rows, F]."""
+        """A final state, [L, B, F], as the caller's states are laid out, [L, *rows, F]."""
         return part
 
     def out(self, out: Tensor) -> Sequences:
-        """Return the last layer's output laid out as the caller's x."""
+        """The last layer's output laid out as the caller's x."""
         return out
 
 
@@ -54,7 +54,7 @@ class BatchFirst(Layout):
         self.x, self.rows = x.transpose(0, 1), (x.shape[0],)
 
     def out(self, out: Tensor) -> Tensor:
-        """Return [B, T, H] of [T, B, H]."""
+        """[B, T, H] of [T, B, H]."""
         return out.transpose(0, 1)
 
 
@@ -65,15 +65,15 @@ class Alone(Layout):
         self.x, self.rows = x.unsqueeze(1), ()
 
     def start(self, part: Tensor) -> Tensor:
-        """Return [L, 1, F] of [L, F]."""
+        """[L, 1, F] of [L, F]."""
         return part.unsqueeze(1)
 
     def last(self, part: Tensor) -> Tensor:
-        """Return [L, F] of [L, 1, F]."""
+        """[L, F] of [L, 1, F]."""
         return part.squeeze(1)
 
     def out(self, out: Tensor) -> Tensor:
-        """Return [T, H] of [T, 1, H]."""
+        """[T, H] of [T, 1, H]."""
         return out.squeeze(1)
 
 
@@ -100,21 +100,18 @@ class Packed(Layout):
         return part if back is None else part.index_select(1, back)
 
 
-def layout(x: Any, input_size: int, widest: int, batch_first: bool) -> Layout:
-    """Return the layout of x; TypeError or ValueError if it is no valid tensor or PackedSequence.
-
-    widest: the most numbers that are computed for one token.
-    """
+def layout(x: Any, input_size: int, batch_first: bool) -> Layout:
+    """The layout of x; TypeError or ValueError if it is no valid tensor or PackedSequence."""
     if isinstance(x, PackedSequence):
-        return Packed(x, checks.packed(x, input_size, widest))
-    x = checks.sequence(x, input_size, widest, "B, T" if batch_first else "T, B")
+        return Packed(x, checks.packed(x, input_size))
+    x = checks.sequence(x, input_size, "B, T" if batch_first else "T, B")
     if x.dim() == 2:
         return Alone(x)
     return BatchFirst(x) if batch_first else Batch(x)
 
 
 def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
-    """Return the state that each layer starts from, [B, *] each; zeros if there is none."""
+    """The state that each layer starts from, [B, *] each; zeros if there is none."""
     if state is None:
         B = given.rows[0] if given.rows else 1
         zeros = {size: given.x.new_zeros(B, size) for size in sizes}  # nobody writes them
@@ -125,7 +122,7 @@ def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[i
 
 
 def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the runs of equal batch_sizes, each as (number of steps, rows)."""
+    """The runs of equal batch_sizes, each as (number of steps, rows)."""
     return [(len(list(steps)), rows) for rows, steps in groupby(batch_sizes)]
 
 
@@ -155,5 +152,5 @@ def by_segments(run: Run) -> RunPacked:
 
 
 def _part(mask: Mask | None, tokens: slice, shape: tuple[int, int]) -> Mask | None:
-    """Return a segment's mask, [steps, rows, H]."""
+    """A segment's mask, [steps, rows, H]."""
     return None if mask is None else Mask(mask.kept[tokens].unflatten(0, shape), mask.scale)

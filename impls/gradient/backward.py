@@ -1,7 +1,7 @@
-"""A backward pass made of a sweep back over one chunk of steps: all that is a large product stands around the sweep.
+"""A backward pass made of a sweep back over one chunk of steps, with the large products before and after it.
 
-Before it the products with x and h are made anew where nobody kept them; after it the deltas that the sweep leaves
-become weight gradients. No array of a whole sequence is made, save the gradient of x.
+Before the sweep the products with x and h are recomputed where nothing saved them; after it the gradients that it
+leaves become weight gradients. No array of a whole sequence is allocated but the gradient of x.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -12,43 +12,63 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ..definition import NORM_NAMES, LayerParams, LayerState, rows_of
-from .chunks import Stretch, bounds, limits, stretches
-from .interface import Backward, Inputs, Past, Weights
+from ..definition import NORM_NAMES, LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
+from .chunks import Stretch, bounds, limits, part, stretches
+from .interface import Backward, Inputs, Saved, materialized
 
-#: What the arrays of one chunk take for each number of the output, where every phase of a step has its own.
+#: What the arrays of one chunk take per number of the output, where every phase of a step has its own.
 _NUMBERS = 40
 
 
-class Chunk(Inputs):
-    """K consecutive steps as the backward sweep sees them; products that it asks for and nobody kept are made anew.
+class Weights(NamedTuple):
+    """The matrices of products over whole chunks, concatenated once per sequence."""
+
+    x: Tensor  # [4H + 4S, I]
+    h: Tensor  # [4H + 4S, H]
+    z: Tensor  # [12Z, S]
+    z_bias: Tensor  # [12Z]
+
+    @classmethod
+    def of(cls, p: LayerParams) -> "Weights":
+        """Those of a layer."""
+        return cls(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
+
+
+class Chunk:
+    """K consecutive steps as the backward sweep sees them; products that it asks for are recomputed if not saved.
 
     Of packed sequences, arrays are [N, *] with the tokens of these steps in place of [K, B, *].
     """
 
-    def __init__(self, past: Past, chunk: Stretch, weights: Weights) -> None:
-        at = chunk.at
-        super().__init__(past.x[at], weights, past.mask and past.mask.part(at), chunk.batch_sizes)
+    def __init__(self, inputs: Inputs, saved: Saved, steps: Stretch, weights: Weights) -> None:
+        at = steps.at
         #: The states that each step started from and ended in, [K, B, *] each.
-        self.before = before(past, chunk)
-        self.after = LayerState(*(part[at] for part in past.trajectory))
-        self.d_out = past.d_out[at]  # [K, B, H]
-        self._residuals = None if past.residuals is None else past.residuals[at]
+        self.before = before(inputs, saved, steps)
+        self.after = LayerState(*(q[at] for q in saved.states))
+        self.inputs = part(inputs, steps, self.before)
+        self.x = self.inputs.x
+        self._weights = weights
+        self._residuals = None if saved.residuals is None else saved.residuals[at]
+
+    @cached_property
+    def vx(self) -> Tensor:
+        """The products with x_t, [K, B, 4H + 4S]: v, then the hyper LSTM's part."""
+        return linear(self.x, self._weights.x)
 
     @cached_property
     def uh(self) -> Tensor:
-        """The products with h_{t-1}, [K, B, 4H + 4S]: u, then the hyper LSTM's part; what a forward sweep may leave."""
-        return linear(self.before.h, self.weights.h) if self._residuals is None else self._residuals
+        """The products with h_{t-1}, [K, B, 4H + 4S]: u, then the hyper LSTM's part; the residuals."""
+        return linear(self.before.h, self._weights.h) if self._residuals is None else self._residuals
 
     @cached_property
     def z(self) -> Tensor:
         """The embeddings z of the step's h_hat, [K, B, 12, Z]."""
-        z: Tensor = linear(self.after.h_hat, *self.weights.z).unflatten(-1, (12, -1))
+        z: Tensor = linear(self.after.h_hat, self._weights.z, self._weights.z_bias).unflatten(-1, (12, -1))
         return z
 
 
 class Deltas(NamedTuple):
-    """What one chunk's backward sweep leaves to the large products, over steps and rows, or over tokens."""
+    """What one chunk's backward sweep leaves for the large products, over steps and rows, or over tokens."""
 
     d_uh: Tensor  # [K, B, 4H + 4S] or [N, ..]: du, then da, the gradient of the hyper LSTM's gates before their norm
     dv: Tensor  # [.., 4H]
@@ -57,51 +77,56 @@ class Deltas(NamedTuple):
     d_norms: Sequence[Tensor] = ()  # of the norms in the order of LayerParams, summed over the chunk
 
 
-#: (chunk, gradient of the state after it) -> (deltas, gradient of the state before it)
-BackwardSweep = Callable[[Chunk, LayerState], tuple[Deltas, LayerState]]
+#: (chunk, d_out of its steps, gradient of the state after it) -> (deltas, gradient of the state before it)
+BackwardSweep = Callable[[Chunk, Tensor, LayerState], tuple[Deltas, LayerState]]
 
 
 def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backward:
-    """Make a backward pass of a sweep over one chunk; prepare is called once a sequence."""
+    """Make a backward pass of a sweep over one chunk; prepare is called once per sequence."""
 
     def backward(
-        p: LayerParams, wanted: Collection[str], past: Past, carried: LayerState, d_x: Tensor | None
-    ) -> tuple[dict[str, Tensor], LayerState]:
-        cell = past.trajectory.c.dtype
+        p: LayerParams,
+        inputs: Inputs,
+        saved: Saved,
+        d_out: Tensor,
+        d_last: Sequence[Tensor | None],
+        needed: Collection[str],
+    ) -> dict[str, Tensor]:
+        cell, d_state = saved.states.c.dtype, materialized(d_last, inputs, saved)
         # Contiguous, whatever the parameter is: sums are added to views of it.
         totals = {
             name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)
             for name, q in p._asdict().items()
-            if name in wanted
+            if name in needed
         }
-        weights, most = Weights(p), limits(past.x.device)
+        weights, most = Weights.of(p), limits(inputs.x.device)
         sweep = prepare(p, weights)
-        T, B = len(rows_of(past.x, past.batch_sizes)), len(carried.h)
-        cut = bounds(most.backward, _NUMBERS, p, T, B, most.rows, past.batch_sizes)
-        for part in reversed(stretches(cut, past.batch_sizes)):
-            chunk = Chunk(past, part, weights)
-            deltas, carried = sweep(chunk, carried)
+        d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
+        cut = bounds(most.backward, _NUMBERS, p, inputs, most.rows)
+        for steps in reversed(stretches(cut, inputs.batch_sizes)):
+            chunk = Chunk(inputs, saved, steps, weights)
+            deltas, d_state = sweep(chunk, d_out[steps.at], d_state)
             _add_weight_gradients(totals, chunk, deltas)
             if d_x is not None:
                 da = deltas.d_uh[..., deltas.dv.shape[-1] :]
-                d_x[part.at] = (torch.cat([deltas.dv, da], dim=-1) @ weights.x).view_as(chunk.x)
-        return totals, carried
+                d_x[steps.at] = (torch.cat([deltas.dv, da], dim=-1) @ weights.x).view_as(chunk.x)
+        return totals | d_state._asdict() | ({} if d_x is None else {"x": d_x})
 
     return backward
 
 
-def before(past: Past, chunk: Stretch) -> LayerState:
-    """Return the states that these steps started from: the trajectory one step earlier, of the rows that go on."""
-    at = _one_step_earlier(past.batch_sizes, chunk)
-    earlier = [part[at] for part in past.trajectory]
+def before(inputs: Inputs, saved: Saved, chunk: Stretch) -> LayerState:
+    """The states that these steps started from: those after the step before, of the rows that go on."""
+    at = _one_step_earlier(inputs.batch_sizes, chunk)
+    earlier = [q[at] for q in saved.states]
     if chunk.steps.start:
         return LayerState(*earlier)
-    start = (part if chunk.batch_sizes else part.unsqueeze(0) for part in past.start)
+    start = (q if chunk.batch_sizes else q.unsqueeze(0) for q in inputs.start)
     return LayerState(*(torch.cat([first.to(q.dtype), q]) for first, q in zip(start, earlier, strict=True)))
 
 
 def _one_step_earlier(batch_sizes: Sequence[int], chunk: Stretch) -> slice | Tensor:
-    """Return where in arrays over all steps, or tokens, the steps before these lie; none lies before the first."""
+    """Where the steps before these are in arrays over all steps, or tokens; none is before the first."""
     begin, end = max(chunk.steps.start, 1), chunk.steps.stop
     if not batch_sizes:
         return slice(begin - 1, end - 1)
@@ -111,7 +136,7 @@ def _one_step_earlier(batch_sizes: Sequence[int], chunk: Stretch) -> slice | Ten
 
 
 def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Deltas) -> None:
-    """Add one chunk's part to the gradient of each parameter that wants one: a product over all rows of the chunk."""
+    """Add one chunk's part to the gradient of each parameter that needs one: a product over all rows of the chunk."""
     cell = chunk.before.c.dtype
     d_uh, dv = (d.flatten(0, -2) for d in deltas[:2])  # [N, *] each, of N = K B rows
     dy, dz = (d.flatten(0, -3) for d in deltas[2:4])
@@ -148,7 +173,7 @@ def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
 
 
 def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
-    """Return the gradient of d_weight [3, 4, H, Z] from that of y, dy [N, 4, H]."""
+    """The gradient of d_weight [3, 4, H, Z] from that of y, dy [N, 4, H]."""
     u, v = (y.flatten(0, -2)[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (chunk.uh, chunk.vx))
     z = chunk.z.flatten(0, -3).unflatten(1, (3, 4))
     sources = ((dy * u, 0), (dy * v, 1), (dy, 2))

@@ -1,6 +1,5 @@
 """How many steps of a sequence have their arrays in memory at a time, by device."""
 
-import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,23 +9,24 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..definition import SUMMED, LayerParams
+from ..definition import SUMMED, LayerParams, LayerState
+from .interface import Inputs
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may stand in memory beside the trajectory; a chunk is at least one step, whatever it takes."""
+    """What a pass may allocate beside what it saves; a chunk is at least one step, whatever that takes."""
 
     #: Bytes of a chunk's arrays in the forward pass, which sums nothing over steps: they should stay in the cache.
     forward: int
-    #: The same in the backward pass: small beside the trajectory of a long sequence, large enough for the products over
-    #: a chunk to run at full speed.
+    #: The same in the backward pass: small beside the states of a long sequence, large enough for the products over a
+    #: chunk to run at full speed.
     backward: int
     #: Rows, steps times batch, that the backward pass sums over at once, see SUMMED. What a chunk leaves should also be
     #: in the cache when it is summed.
     rows: int
-    #: Whether the backward pass finds what the forward sweep leaves for it, see `Sweeps`; else it computes that anew,
-    #: in half the memory and a sixth to a third more time.
+    #: Whether residuals are saved; else the backward pass recomputes them, in half the memory and a sixth to a third
+    #: more time.
     residuals: bool = True
 
 
@@ -36,7 +36,7 @@ _SHARE = 1 / 128
 
 
 def limits(device: torch.device) -> Limits:
-    """Return the limits of a device; those of a GPU are a share of its memory."""
+    """Limits of a device; those of a GPU are a share of its memory."""
     if device.type in _LIMITS:
         return _LIMITS[device.type]
     most = int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
@@ -45,7 +45,7 @@ def limits(device: torch.device) -> Limits:
 
 @contextmanager
 def limited(device_type: str, **changed: Any) -> Iterator[None]:
-    """Change some of a device type's `Limits`, by name, while this is open, in all threads.
+    """Change some of a device type's `Limits`, by name, in all threads while the context is open.
 
     `limited("cpu", residuals=False)` around the forward pass trains in less memory.
     """
@@ -58,54 +58,42 @@ def limited(device_type: str, **changed: Any) -> Iterator[None]:
         _LIMITS.update(before)
 
 
-class _OfThread(threading.local):
-    share = 1.0
+def bounds(most: int, numbers: int, p: LayerParams, inputs: Inputs, rows: int = 1 << 62) -> list[int]:
+    """Steps at which a sequence is cut into chunks of nearly equal length: 0, the first of each further chunk, T.
 
+    Packed sequences are cut into chunks of nearly as many tokens.
 
-_of_thread = _OfThread()
-
-
-@contextmanager
-def share(of_limit: float) -> Iterator[None]:
-    """Give chunks this share of what the `Limits` allow while this is open, in this thread."""
-    before, _of_thread.share = _of_thread.share, of_limit
-    try:
-        yield
-    finally:
-        _of_thread.share = before
-
-
-def bounds(
-    most: int, numbers: int, p: LayerParams, T: int, B: int, rows: int = 1 << 62, batch_sizes: Sequence[int] = ()
-) -> list[int]:
-    """Return where T steps are cut into chunks of nearly equal length: 0, the first step of each further chunk, T.
-
-    Packed sequences, which have batch_sizes, are cut into chunks of nearly as many tokens.
-
-    most: bytes of a chunk's arrays, which hold so many numbers for each number of the output.
+    most: bytes of a chunk's arrays, which hold so many numbers per number of the output.
     rows: the most steps times batch rows of a chunk.
     """
-    row, most = numbers * p.bias.shape[1] * p.bias.element_size(), int(most * _of_thread.share)
-    if batch_sizes:
-        ends = list(accumulate(batch_sizes))
+    row = numbers * p.bias.shape[1] * p.bias.element_size()
+    if inputs.batch_sizes:
+        ends = list(accumulate(inputs.batch_sizes))
         n = -(-ends[-1] // max(1, min(most // row, rows)))
         return [0, *sorted({bisect_left(ends, ends[-1] * i // n) + 1 for i in range(1, n + 1)})]
-    n = -(-T // max(1, min(most // (row * max(B, 1)), rows // max(B, 1))))
+    T, B = len(inputs.x), max(inputs.x.shape[1], 1)
+    n = -(-T // max(1, min(most // (row * B), rows // B)))
     return [T * i // n for i in range(n + 1)]
 
 
 class Stretch(NamedTuple):
-    """Consecutive steps: which, and where they lie in arrays over all steps, or of packed sequences over all tokens."""
+    """Consecutive steps."""
 
     steps: slice
-    at: slice
+    at: slice  # of arrays over all steps; of packed sequences, over all tokens
     batch_sizes: Sequence[int] = ()
 
 
 def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch]:
-    """Return the steps of each chunk."""
+    """The steps of each chunk."""
     steps = [slice(*ends) for ends in pairwise(bounds)]
     if not batch_sizes:
         return [Stretch(part, part) for part in steps]
     begins = list(accumulate(batch_sizes, initial=0))
     return [Stretch(part, slice(begins[part.start], begins[part.stop]), batch_sizes[part]) for part in steps]
+
+
+def part(inputs: Inputs, chunk: Stretch, start: LayerState) -> Inputs:
+    """Inputs of some steps, which start from a state."""
+    mask = inputs.mask and inputs.mask.part(chunk.at)
+    return Inputs(inputs.x[chunk.at], start, mask, chunk.batch_sizes)

@@ -1,99 +1,91 @@
-"""What an implementation with a hand-written gradient plugs in: a forward sweep over steps and a backward pass."""
+"""What an implementation with a hand-written gradient provides: a forward pass and a backward pass.
+
+Of packed sequences, arrays over all steps are [N, *], the tokens of all steps, in place of [T, B, *].
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
-from functools import cached_property
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from ..definition import LayerParams, LayerState, Mask, embedding_bias, hidden_weight, input_weight, rows_of
-
-
-class Weights:
-    """What products over whole chunks multiply by, each put together once a sequence, when first asked for."""
-
-    def __init__(self, p: LayerParams) -> None:
-        self._p = p
-
-    @cached_property
-    def x(self) -> Tensor:
-        """The weights for x, [4H + 4S, I]."""
-        return input_weight(self._p)
-
-    @cached_property
-    def h(self) -> Tensor:
-        """The weights for h, [4H + 4S, H]."""
-        return hidden_weight(self._p)
-
-    @cached_property
-    def z(self) -> tuple[Tensor, Tensor]:
-        """The weights [12Z, S] and the bias [12Z] of z."""
-        return self._p.z_weight.flatten(0, 2), embedding_bias(self._p)
+from ..definition import LayerParams, LayerState, Mask, cell_dtype, rows_of
 
 
-class Inputs:
-    """x of K consecutive steps, [K, B, I], with its products for sweeps that do not make their own, and g's mask."""
-
-    def __init__(self, x: Tensor, weights: Weights, mask: Mask | None, batch_sizes: Sequence[int] = ()) -> None:
-        self.x, self.weights = x, weights
-        #: Of packed sequences, whose arrays are [N, *] instead.
-        self.batch_sizes = batch_sizes
-        #: Of g at these steps, [K, B, H].
-        self.mask = mask
-        #: How many rows go on at each step.
-        self.rows = rows_of(x, batch_sizes)
-
-    @cached_property
-    def vx(self) -> Tensor:
-        """The products with x_t, [K, B, 4H + 4S]: v, then the hyper LSTM's part; made when first asked for."""
-        return linear(self.x, self.weights.x)
-
-
-#: A sweep over K steps: (inputs, before, into, residuals) -> last state.
-#: before: the state that the first step starts from, [B, *]. into: arrays [K, B, *] to write the states after each step
-#: to; those but h may be a ring of fewer steps, with step t at t modulo their number. residuals: array [K, B, *] to
-#: write the residuals to, None if nobody wants them. Of packed sequences arrays are [N, *], and the last state is each
-#: row's own; a row that ended before these steps keeps the state that came in.
-ForwardSweep = Callable[[Inputs, LayerState, LayerState, Tensor | None], LayerState]
-
-
-class Keep(IntEnum):
-    """What a forward pass leaves for the backward pass, beside its output; a number, as an operator's schema has it."""
-
-    NOTHING = 0
-    TRAJECTORY = 1
-    RESIDUALS = 2  # and the trajectory
-
-
-class Past(NamedTuple):
-    """What the backward pass knows of a sequence."""
+class Inputs(NamedTuple):
+    """What both passes read beside the parameters."""
 
     x: Tensor  # [T, B, I]
     start: LayerState  # [B, *] each
-    trajectory: LayerState  # [T, B, *] each: the states after each step
-    residuals: Tensor | None  # what the forward sweep left for the backward pass, [T, B, *]
-    d_out: Tensor  # [T, B, H]
     mask: Mask | None  # of g, [T, B, H]
-    batch_sizes: Sequence[int] = ()  # of packed sequences, whose arrays are [N, *] in place of [T, B, *]
+    batch_sizes: Sequence[int] = ()  # of packed sequences
+
+    @property
+    def rows(self) -> list[int]:
+        """How many rows of the batch each step has."""
+        return rows_of(self.x, self.batch_sizes)
 
 
-#: A backward pass over a sequence: (parameters, wanted, past, carried, d_x) -> (gradients by name, that of the start).
-#: wanted: names of the parameters that want a gradient. carried: the gradient of the last state. d_x: array for the
-#: gradient of x, None if nobody wants it. Gradients are contiguous, and in float32 where the parameters are half.
+class Saved(NamedTuple):
+    """What the forward pass saves for the backward pass."""
+
+    states: LayerState  # [T, B, *] each: the states after each step, h being the output
+    residuals: Tensor | None  # [T, B, *]: further values, which the backward pass recomputes where they are None
+
+
+class Save(IntEnum):
+    """What a forward pass saves for the backward pass beside its output; a number, as an operator's schema has it."""
+
+    NONE = 0
+    STATES = 1
+    STATES_AND_RESIDUALS = 2
+
+
+#: (parameters, inputs, out, states, residuals) -> last state, in memory of its own; the cells may be wider than x.
+#: out: array [T, B, H] to write. states: arrays [T, B, *] to write c, h_hat and c_hat to; none if nobody reads them.
+#: residuals: array to write, or None. Of packed sequences, the last state is each row's own.
+Forward = Callable[[LayerParams, Inputs, Tensor, Sequence[Tensor], Tensor | None], LayerState]
+#: (parameters, inputs, saved, d_out, d_last, needed) -> gradients by name: those needed, and maybe others.
+#: d_last: gradients of the last state, None where there are none. needed: "x", and names of `LayerState` (for the
+#: start) and of `LayerParams`. Gradients are contiguous, and may be wider than what they are of.
 Backward = Callable[
-    [LayerParams, Collection[str], Past, LayerState, Tensor | None], tuple[Mapping[str, Tensor], LayerState]
+    [LayerParams, Inputs, Saved, Tensor, Sequence[Tensor | None], Collection[str]], Mapping[str, Tensor]
 ]
+#: What a gradient may be of, in the order of an operator's arguments.
+NAMES = ("x", *LayerState._fields, *LayerParams._fields)
 
 
-class Sweeps(NamedTuple):
-    """What an implementation plugs in."""
+class HandWritten(NamedTuple):
+    """An implementation with a hand-written gradient."""
 
-    forward: Callable[[LayerParams], ForwardSweep]  # prepares the parameters once a sequence
+    forward: Forward
     backward: Backward
-    #: (I, H, S) -> how many numbers a row and step leave for the backward pass; None if they leave none.
-    residuals: Callable[[int, int, int], int] | None = None
-    #: Steps of states, but h, that a forward sweep of any length needs where nobody keeps them, and whose last state it
-    #: returns in memory of its own; None if it has chunks.
-    ring: int | None = None
+    #: (I, H, S) -> the residuals of one row and step.
+    residuals: Callable[[int, int, int], int]
+
+
+def allocate_states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tensor]:
+    """Arrays for c, h_hat and c_hat over some axes; the cells in float32 or wider."""
+    H, S, cell = p.bias.shape[1], p.hyper_bias.shape[1], cell_dtype(x.dtype)
+    return [x.new_empty(*over, F, dtype=dtype) for F, dtype in ((H, cell), (S, x.dtype), (S, cell))]
+
+
+def in_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """The value in a dtype; asked first, since a conversion that does nothing takes ten times as long."""
+    return value if value.dtype == dtype else value.to(dtype)
+
+
+def in_dtypes(values: Sequence[Tensor], like: Sequence[Tensor]) -> LayerState:
+    """A state in the dtypes of another."""
+    return LayerState(*(in_dtype(value, q.dtype) for value, q in zip(values, like, strict=True)))
+
+
+def materialized(d_last: Sequence[Tensor | None], inputs: Inputs, saved: Saved) -> LayerState:
+    """Gradients of the last state in the dtypes of the saved states, zeros where there are none."""
+    return LayerState(
+        *(
+            torch.zeros_like(q, dtype=like.dtype) if d is None else in_dtype(d, like.dtype)
+            for d, q, like in zip(d_last, inputs.start, saved.states, strict=True)
+        )
+    )

@@ -71,7 +71,7 @@ REWRITES = tuple(
 )
 
 #: For what is kept from one run, or one layer, to the next.
-_KEPT = ("from ..definition import", "_KEPT: dict[object, Tensor] = {}\nfrom ..definition import")
+_KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
 
 
 def _read() -> Iterator[Fault]:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from impls import HyperLSTM
 from impls.definition import LayerParams, LayerState, Mask
-from impls.gradient import chunks, transforms
+from impls.gradient import chunks, operator
 from impls.registry import find
 from suite.shared.cases import Case
 
@@ -69,7 +69,7 @@ def training_step(
     s = LayerState(*(torch.zeros(B, F, device=device, dtype=dtype) for F in (H, H, S, S)))
     kept = torch.ones(*over, H, device=device, dtype=torch.bool)
     mask = Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
-    with counting or nullcontext(), mock.patch.object(transforms, "seen", return_value=False):
+    with counting or nullcontext(), mock.patch.object(operator, "_observed", return_value=False):
         out, _ = find("batched_cuda").run_packed(p, x, going, s, mask)
         torch.autograd.grad(out, p.present(), d_out)
 

@@ -18,11 +18,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM, triton_driver, why_unavailable
+from impls import HyperLSTM, why_unavailable
 from impls.batched_cuda import split
-from impls.definition import LayerParams, dtype_name
+from impls.definition import LayerParams, LayerState, dtype_name
 from impls.gradient.chunks import bounds, limits
-from impls.registry import find, resolve
+from impls.gradient.interface import Inputs
+from impls.registry import find, resolve, triton_unavailable
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME, PAIRS
 from suite.conftest import Keep, Record
@@ -184,13 +185,14 @@ def test_no_host_sync(gpu: torch.device) -> None:
 def test_what_a_chunk_takes_follows_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(T=400, B=128, I=50, H=1000, S=128, Z=4)
     p = LayerParams(*(torch.empty(4, case.H, device="meta") for _ in LayerParams._fields))
-    lengths = []
+    x = torch.empty(case.T, case.B, case.I, device="meta")
+    inputs, lengths = Inputs(x, LayerState(x, x, x, x), None), []
     for total in (24 << 30, 80 << 30):
         properties = SimpleNamespace(total_memory=total)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=properties: found)
         most = limits(torch.device("cuda")).backward
         assert most < total / 100
-        lengths.append(len(bounds(most, 40, p, case.T, case.B)))
+        lengths.append(len(bounds(most, 40, p, inputs)))
     assert lengths[0] > 2 * lengths[1]
 
 
@@ -274,11 +276,11 @@ def _reason(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     if find_spec("triton") is not None:
         monkeypatch.setattr("triton.runtime.driver", Driver(error))
-    triton_driver.why_unavailable.cache_clear()
+    triton_unavailable.cache_clear()
     try:
         return why_unavailable(name, "cuda")
     finally:
-        triton_driver.why_unavailable.cache_clear()
+        triton_unavailable.cache_clear()
 
 
 def test_says_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from impls import HyperLSTM, hyperlstm, names
 from impls.calls import masks
 from impls.definition import Mask
+from impls.registry import IMPLS
 from suite.conftest import skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import STATE_NAMES, Results, draw, implementation, judge
@@ -170,6 +171,7 @@ def test_torch_compile_draws_the_masks_in_its_graph(name: str, device: torch.dev
         assert_same(seeded(torch.compile(model, backend="aot_eager", fullgraph=True), x), expected)
 
 
+@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.plain], indirect=True)
 def test_vmap_draws_by_its_own_randomness(name: str, device: torch.device) -> None:
     model, x, _ = model_and_input(name, device, ONE_STEP)
     params = {key: p.detach().expand(2, *p.shape) for key, p in model.named_parameters()}
