@@ -12,7 +12,7 @@ _PARTS = ("weight", "bias")
 
 
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
+    """Labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
 
     ValueError names what is missing, unexpected or misshapen.
     """

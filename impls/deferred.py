@@ -219,7 +219,7 @@ class Identity:
         self.value = y
 
     def scale(self, d: Tensor) -> Tensor:
-        """d with the norm's weight multiplied in."""
+        """D with the norm's weight multiplied in."""
         return d
 
     def room(self, dy: Tensor) -> Tensor:

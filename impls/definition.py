@@ -212,7 +212,7 @@ def steps_of(rows: Sequence[int]) -> list[slice]:
 
 
 def tokens(y: Tensor) -> Tensor:
-    """y [T, B, F], or of packed sequences [N, F], as one array over all tokens, [N, F]."""
+    """Y [T, B, F], or of packed sequences [N, F], as one array over all tokens, [N, F]."""
     return y.flatten(0, -2)
 
 

@@ -79,7 +79,7 @@ def narrow(q: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def dense(q: Tensor) -> Tensor:
-    """The tensor as kernels may read it: contiguous, from an address that is a multiple of 16 bytes; a copy if q is not so.
+    """The tensor, or a copy that kernels may read: contiguous, from an address that is a multiple of 16 bytes.
 
     What begins at a row of such a tensor is aligned as its rows are, which the kernels count on (`parts.starts`).
     """

@@ -53,7 +53,7 @@ def step_rows(firsts, t, B):
 
 @triton.jit
 def starts(p, rows, F: tl.constexpr):
-    """Pointers to the starts of some rows of p [*, F] start, at multiples of 16 bytes or of what divides a row: see `dense`."""
+    """Pointers to some rows of p [*, F], at multiples of 16 bytes or of what divides a row: see `dense`."""
     # 16, or the lowest bit of a row's bytes if less. Triton keeps what is said of a sum, not of an argument.
     ALIGN: tl.constexpr = (F * p.dtype.element_ty.primitive_bitwidth // 8) | 16
     return tl.multiple_of(p + rows * F, ALIGN & -ALIGN)
@@ -67,13 +67,13 @@ def wide(n):
 
 @triton.jit
 def only(condition, limit):
-    """limit if condition, else 0: a bound, since the interpreter makes no mask of a scalar and a block."""
+    """Limit if condition, else 0: a bound, since the interpreter makes no mask of a scalar and a block."""
     return tl.where(condition, limit, 0)
 
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
+    """Acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     elif PRECISION == "tf32":  # noqa: RET505 - see step_rows
@@ -91,7 +91,7 @@ def tf32(x):
 
 @triton.jit
 def product(acc, a, live, w, inside, K, STRIDE: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr):
-    """acc + a w: a [ROWS] points to rows of K numbers, w [UNITS] to the first of K rows STRIDE apart.
+    """Acc + a w: a [ROWS] points to rows of K numbers, w [UNITS] to the first of K rows STRIDE apart.
 
     STRIDE is 1 where w holds the transposed matrix, whose rows the pointers then are. K is a multiple of 8.
     """
@@ -124,7 +124,7 @@ def store4(p, i, f, g, o, mask, F: tl.constexpr):
 
 @triton.jit
 def tanh(x):
-    """tanh x to float32's precision, relative to its size near 0 as well, where the quotient would cancel."""
+    """Tanh x to float32's precision, relative to its size near 0 as well, where the quotient would cancel."""
     e = tl.exp(-2.0 * tl.abs(x))
     far = (1.0 - e) / (1.0 + e)
     s = x * x
