@@ -26,7 +26,7 @@ from .definition import (
 class Weights(NamedTuple):
     """A layer's parameters as the step multiplies them, prepared once a sequence."""
 
-    w_h: Tensor  # [H, 4H + 4S]: both LSTMs read h, so their rows stand side by side
+    w_h: Tensor  # [H, 4H + 4S]: both LSTMs read h
     w_s: Tensor  # [S, 4S]
     w_z: Tensor  # [S, 12Z]
     b_z: Tensor  # [12Z]; z_b has no bias
@@ -57,7 +57,7 @@ Step = Callable[[Tensor, Tensor, Tensor | None, LayerState], LayerState]
 def step(w: Weights, scale: float | None) -> Step:
     """The step of one layer: three products, and d from z without a [12H, S] matrix.
 
-    scale: of what is kept of g; None if all is.
+    scale: of the numbers of g that dropout keeps; None without dropout.
     """
     m = masking(scale)
     H, S, Z = w.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]

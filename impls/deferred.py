@@ -93,7 +93,7 @@ def _forward_sweep(p: LayerParams) -> _ForwardSweep:
 
 
 def _scale_bias(p: LayerParams) -> Tensor:
-    """The bias of the twelve d from z, [12, 1, H]: 0 but for the last four."""
+    """The bias of the twelve d from z, [12, 1, H]: 0 except for the last four."""
     return torch.cat([torch.zeros_like(p.bias), torch.zeros_like(p.bias), p.bias]).unsqueeze(1)
 
 
@@ -181,7 +181,7 @@ class CellGradient:
             dim=1,
         )
         self.f, self.ones = f, torch.ones_like(f[:1])
-        self.forget = self.ones  # what the gradient of c after a step is still to be multiplied by
+        self.forget = self.ones  # the factor from the gradient of c after a step to that before it
         self.into_cell, self.into_gates = self.cell_norm.scale(self.to_cell), self.gates_norm.scale(self.to_gates)
         self.dy, self.dh, self.dc = dy, y.new_empty(after.shape), torch.empty_like(after)
 

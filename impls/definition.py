@@ -109,7 +109,7 @@ def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tup
 
 
 class LayerState(NamedTuple):
-    """What a layer hands from one step to the next; the cells c and c_hat are raw, never normalised."""
+    """The state between two steps of a layer; the cells c and c_hat are raw, never normalised."""
 
     h: Tensor  # [B, H]
     c: Tensor  # [B, H]
@@ -120,7 +120,7 @@ class LayerState(NamedTuple):
 class Mask(NamedTuple):
     """The factors m of some numbers: `scale` where they are kept, 0 elsewhere."""
 
-    kept: Tensor  # bool, one byte a number
+    kept: Tensor  # bool, one byte per number
     scale: float  # 1 / (1 - p)
 
     def part(self, steps: slice) -> "Mask":
@@ -129,26 +129,25 @@ class Mask(NamedTuple):
 
 
 def cell_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which hand-written implementations carry c and c_hat: float32, or float64 as all else is."""
+    """The dtype in which hand-written implementations carry c and c_hat: at least float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-#: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the state after the last step. T >= 1.
+#: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the final state. T >= 1.
 #: The mask, [T, B, H] if there is one, is that of g: c_t = f c_{t-1} + i (m_t g).
 Run = Callable[[LayerParams, Tensor, LayerState, Mask | None], tuple[Tensor, LayerState]]
-#: The same over packed sequences: x [N, I] with the tokens of all, how many rows are still going at each step, which
-#: never rises, the state at the start [B, *], and a mask [N, H] -> out [N, H] and each row's state after its own last
-#: step.
+#: The same over packed sequences: x [N, I] with the tokens of all, the rows of each step, which never rise, the initial
+#: state [B, *], and a mask [N, H] -> out [N, H] and each row's state after its own last step.
 RunPacked = Callable[[LayerParams, Tensor, Sequence[int], LayerState, Mask | None], tuple[Tensor, LayerState]]
 
 
 def input_weight(p: LayerParams) -> Tensor:
-    """Both LSTMs' weights for x side by side, [4H + 4S, I]."""
+    """Both LSTMs' weights for x, concatenated, [4H + 4S, I]."""
     return torch.cat([p.weight_x.flatten(0, 1), p.hyper_weight_x.flatten(0, 1)])
 
 
 def hidden_weight(p: LayerParams) -> Tensor:
-    """Both LSTMs' weights for h side by side, [4H + 4S, H]."""
+    """Both LSTMs' weights for h, concatenated, [4H + 4S, H]."""
     return torch.cat([p.weight_h.flatten(0, 1), p.hyper_weight_h.flatten(0, 1)])
 
 
@@ -178,7 +177,7 @@ def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
 
 
 def masked(x: Tensor, mask: Mask | None) -> Tensor:
-    """M x; x itself without a mask."""
+    """The product m x; x itself without a mask."""
     return x if mask is None else x * mask.kept * mask.scale
 
 
@@ -197,7 +196,7 @@ def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
 
 
 def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequence[Any]]:
-    """The same by how many rows go on at each step, of a mask [T, B, H], or [N, H] of packed sequences."""
+    """The same by the rows of each step, of a mask [T, B, H], or [N, H] of packed sequences."""
     return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))
 
 
@@ -207,12 +206,12 @@ def rows_of(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
 
 
 def steps_of(rows: Sequence[int]) -> list[slice]:
-    """The slice of each step's tokens among all; rows: how many are still going at each step."""
+    """The slice of each step's tokens among all; rows: those of each step."""
     return [slice(*ends) for ends in pairwise(accumulate(rows, initial=0))]
 
 
 def tokens(y: Tensor) -> Tensor:
-    """Y [T, B, F], or of packed sequences [N, F], as one array over all tokens, [N, F]."""
+    """One array over all tokens, [N, F], of y [T, B, F] or of packed sequences [N, F]."""
     return y.flatten(0, -2)
 
 

@@ -18,7 +18,7 @@ class HyperLSTM(nn.Module):
     """An LSTM whose weight rows a smaller LSTM rescales at every step (arXiv 1609.09106, A.2.2).
 
     The embeddings z read h_hat of the same step.
-    Parameters lie under `layers.{l}.`, the same for every implementation; their names and shapes are those of
+    Parameters are named `layers.{l}.*`, the same for every implementation; their names and shapes are those of
     `LayerParams`. They start at the paper's values (A.2.3), where the hypernetwork is inert until training moves it.
 
     Args:
@@ -87,7 +87,7 @@ class HyperLSTM(nn.Module):
 
     @property
     def impl(self) -> str:
-        """The implementation's name as it was set; `repr` shows what "auto" stands for."""
+        """The implementation's name as it was set; `repr` shows which one "auto" chooses."""
         return self._impl
 
     @impl.setter
@@ -147,7 +147,7 @@ class HyperLSTM(nn.Module):
             dtype = cast(Layer, layer).check(dtype)
 
     def extra_repr(self) -> str:
-        """The sizes and the implementation: what "auto" stands for at present, or whether it is experimental."""
+        """The sizes and the implementation: which one "auto" chooses now, or whether it is experimental."""
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
         return f"{sizes}, layer_norm={self.layer_norm}{self._options()}, impl={self._impl}{self._resolved()}"
 
@@ -237,7 +237,7 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state.
 
-        For packed sequences x is [N, I] and out [N, H], and batch_sizes holds how many are still going at each step.
+        For packed sequences x is [N, I], out [N, H], and batch_sizes has the rows of each step; else it is empty.
         mask: of g, in the shape of out, or None.
         """
         p = self._params()
@@ -271,7 +271,7 @@ class Layer(nn.Module):
 def _run(
     p: LayerParams, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int], mask: Mask | None
 ) -> tuple[Tensor, LayerState]:
-    """Choose the implementation by what the parameters are here and now, and call it."""
+    """Choose the implementation by the device and dtype of the parameters, and call it."""
     weight = p.weight_h
     checks.like_parameters(weight, x, start)
     chosen = resolve(impl, weight.device, weight.dtype)

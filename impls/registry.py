@@ -62,10 +62,10 @@ def _recorded() -> bool:
 class Impl:
     """One implementation: the module `impls/<name>.py` or package `impls/<name>/`, and what it can do.
 
-    summary: what it adds to the ones before, in Markdown, for the table of the README.
+    summary: what it is, in Markdown, for the table of the README.
     compiles_each_size: every new combination of sizes is compiled first, which takes many seconds.
-    packed: it runs packed sequences whole, by a `run_packed` of its own.
-    hand_written: its gradient is hand-written, in an operator of `custom_op.py`.
+    packed: it has its own `run_packed`, which takes packed sequences whole.
+    hand_written: its gradient is hand-written, see `gradient/`.
     probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
@@ -119,7 +119,7 @@ class Impl:
         return None
 
 
-#: In ladder order, which is the order of every table; the first is the oracle.
+#: In the order of every table; the first is the oracle.
 IMPLS = (
     Impl(
         "naive",
@@ -143,7 +143,7 @@ IMPLS = (
     ),
     Impl(
         "batched_cuda",
-        "Triton kernels, one launch a pass; NVIDIA, compute capability 8.0 or later",
+        "Triton kernels, one launch per pass; NVIDIA, compute capability 8.0 or later",
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
         packed=True,
@@ -165,7 +165,7 @@ IMPLS = (
 
 
 def names() -> list[str]:
-    """The names of all implementations in ladder order, available here or not."""
+    """Names of all implementations in the order of tables, available here or not."""
     return [impl.name for impl in IMPLS]
 
 
@@ -231,7 +231,7 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
     While torch.onnx.export or torch.jit.trace records, and inside a transform of torch.func or under forward-mode AD,
     "auto" is the last that calls torch's own operators one by one; NotImplementedError if another is named in there.
     RuntimeError gives the reason when the row, or for "auto" each of them, is unavailable or cannot be recorded, and
-    lists what is made for such parameters or can be recorded.
+    lists those that support such parameters or can be recorded.
     """
     rows = [find(name)] if name != "auto" else [i for i in IMPLS[::-1] if not (i.experimental or i.interpreted(device))]
     if _recorded():

@@ -129,7 +129,7 @@ def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
 def by_segments(run: Run) -> RunPacked:
     """Make an implementation for packed sequences from one for batches, which runs one segment after another.
 
-    Each segment runs the rows that are still going, from the state of the segment before; a row that has ended keeps
+    Each segment runs the rows that have not ended, from the state of the segment before; a row that has ended keeps
     the state that it ended in.
     """
 
@@ -144,7 +144,7 @@ def by_segments(run: Run) -> RunPacked:
             s = LayerState(*(part[:rows] for part in s))
             out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, _part(mask, tokens, (steps, rows)))
             outs.append(out.flatten(0, 1))
-        # The shortest sequences end first and stand last.
+        # The shortest sequences end first and come last.
         last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
         return torch.cat(outs), LayerState(*last)
 

@@ -15,7 +15,7 @@ from .interface import Inputs
 
 @dataclass(frozen=True)
 class Limits:
-    """What a pass may allocate beside what it saves; a chunk is at least one step, whatever that takes."""
+    """Memory of a pass, in addition to what it saves; a chunk is at least one step, whatever that takes."""
 
     #: Bytes of a chunk's arrays in the forward pass, which sums nothing over steps: they should stay in the cache.
     forward: int

@@ -14,7 +14,7 @@ from ..definition import LayerParams, LayerState, Mask, cell_dtype, rows_of
 
 
 class Inputs(NamedTuple):
-    """What both passes read beside the parameters."""
+    """What both passes read, in addition to the parameters."""
 
     x: Tensor  # [T, B, I]
     start: LayerState  # [B, *] each
@@ -35,14 +35,14 @@ class Saved(NamedTuple):
 
 
 class Save(IntEnum):
-    """What a forward pass saves for the backward pass beside its output; a number, as an operator's schema has it."""
+    """What a forward pass saves for the backward pass; a number, since an operator's schema has no enumerations."""
 
     NONE = 0
     STATES = 1
     STATES_AND_RESIDUALS = 2
 
 
-#: (parameters, inputs, out, states, residuals) -> last state, in memory of its own; the cells may be wider than x.
+#: (parameters, inputs, out, states, residuals) -> final state, in its own memory; the cells may be wider than x.
 #: out: array [T, B, H] to write. states: arrays [T, B, *] to write c, h_hat and c_hat to; none if nobody reads them.
 #: residuals: array to write, or None. Of packed sequences, the last state is each row's own.
 Forward = Callable[[LayerParams, Inputs, Tensor, Sequence[Tensor], Tensor | None], LayerState]
