@@ -131,7 +131,7 @@ IMPLS = (
     ),
     Impl(
         "deferred",
-        "to train on a GPU for now, or where there is no C++ compiler; saves little memory for the backward pass",
+        "to train on a GPU for now, or where there is no C++ compiler; needs little memory",
         packed=True,
         hand_written=True,
     ),

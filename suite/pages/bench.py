@@ -8,16 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from impls.registry import IMPLS
-from suite.pages.bench_tables import (
-    Group,
-    answer,
-    bench_summary,
-    groups,
-    leading,
-    time_table,
-    without_busy,
-    work_table,
-)
+from suite.pages.bench_tables import Group, answer, bench_summary, groups, leading, time_table, without_busy, work_table
 from suite.pages.page import Others, Page
 from suite.pages.plots import INK, bars, look, panels, plain
 from suite.pages.sheets import Columns, Part, Plot, Sheet

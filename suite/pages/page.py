@@ -40,13 +40,8 @@ class Page:
         made = made_on(pd.concat(_stamps(shown, table(name).rests_on) for name, shown in every.items()))
         lead, *rest = self.parts(rows, others)
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
-        return [
-            f"# {self.title}: {machine(rows.iloc[0])}",
-            lead,
-            made,
-            *rest,
-            unfinished(rows) + files if self.study else files,
-        ]
+        end = unfinished(rows) + files if self.study else files
+        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, made, *rest, end]
 
     def write(self, folder: Path) -> bool:
         """Write the Markdown and the plots into a machine's folder; return whether it has rows for them."""

@@ -11,9 +11,9 @@ from suite.pages.sheets import Columns, Part, Plot, Sheet
 from suite.shared.format import GROUP, count, label, percent, sizes
 
 LEAD = """Character models (embedding of {classes}, recurrent layer, softmax over {classes} classes) that train on
-Python's language reference: {dtype}, {sizes}, Adam with learning rate {rate}, gradients clipped at {clip}. Each model
-gets the same training time after one untimed warm-up step; evaluation time is excluded. Bits per character are those of
-the last {held_out} of the text, which is not trained on.
+Python's language reference: {dtype}, {sizes}, Adam with learning rate {learning_rate:g}, gradients clipped at {clip:g}.
+Each model gets the same training time after one untimed warm-up step; evaluation time is excluded. Bits per character
+are those of the last {held_out_share} of the text, which is not trained on.
 
 Every HyperLSTM with the same layer norm starts from the same values and reads the same text, so curves differ by speed
 alone. One more is trained like the paper's character models, with layer norm and recurrent dropout, which pays off in
@@ -59,14 +59,8 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     if measured.empty:
         return ["Nothing was measured."]
     row = measured.iloc[0]
-    lead = LEAD.format(
-        classes=count(row["I"]),
-        dtype=row["dtype"],
-        sizes=sizes(row, "TBHSZL"),
-        rate=f"{row['learning_rate']:g}",
-        clip=f"{row['clip']:g}",
-        held_out=percent(row["held_out_share"]),
-    )
+    share, words = percent(row["held_out_share"]), {"classes": count(row["I"]), "sizes": sizes(row, "TBHSZL")}
+    lead = LEAD.format_map(row.to_dict() | words | {"held_out_share": share})
     plot = Plot("text-curve", "Bits per character against seconds of training", partial(text_curve, rows))
     return [lead, text_table(rows), plot, f"SHA-256 of the text: {row['sha256']}."]
 

@@ -19,7 +19,7 @@ with random parameters: output, final states, and the gradients of all parameter
 passes if its relative error is at most twice the naive form's own error in the same dtype, plus 64 eps in float64 and
 4 eps in the other dtypes. *worst* is the largest error as a multiple of that limit, and *tensor* where it occurred.
 """
-LONGER = "*worst, {steps}* is the same for sequences of {steps} steps, and *at T* where it occurred.\n"
+LONGER = "*worst, T {steps}* is the same over sequences of {steps} steps, and *at T* where it occurred.\n"
 FAULTS = """## Planted faults
 
 A fault is a one-line change that makes a correct implementation wrong. It is *found* if the comparison rejects the
@@ -83,10 +83,10 @@ def errors_table(rows: pd.DataFrame, errors: pd.DataFrame | None = None) -> Shee
         if errors is not None:
             own = errors[(errors["implementation"] == name) & (errors["dtype"] == dtype)]
             longer = own.sort_values("worst")[-1:]
-            line |= {f"worst, {_steps(errors)}": longer["worst"].max(), "at T": longer["T"].max()}
+            line |= {f"worst, T {_steps(errors)}": longer["worst"].max(), "at T": longer["T"].max()}
             ran = pd.concat([ran, own])
         lines.append(line | {"verdict": _verdict(ran)})
-    longer = {} if errors is None else {f"worst, {_steps(errors)}": two, "at T": count}
+    longer = {} if errors is None else {f"worst, T {_steps(errors)}": two, "at T": count}
     return Sheet(lines, {"cases": count, "worst": two, **longer})
 
 

@@ -91,7 +91,7 @@ def dates(rows: pd.DataFrame) -> str:
 
 
 def made_on(rows: pd.DataFrame) -> str:
-    """Where and when rows were made, a line for each environment, and which rows are of other sources."""
+    """Where and when rows were made, a line for each environment, and which rows were made with other sources."""
     lines = []
     for _, here in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False):
         row, commits = here.iloc[0], " and ".join(f"`{commit}`" for commit in here["commit"].unique())
@@ -100,5 +100,7 @@ def made_on(rows: pd.DataFrame) -> str:
     old = rows[stale(rows)]
     if len(old):
         names = ", ".join(filter(None, old["implementation"].str.split(",").str[0].unique()))
-        lines.append(f"**Stale**: {len(old)} of {len(rows)} rows are of other sources{f' of {names}' * bool(names)}.")
+        lines.append(
+            f"**Stale**: {len(old)} of {len(rows)} rows were made with other sources{f' of {names}' * bool(names)}."
+        )
     return "\n".join(lines)
