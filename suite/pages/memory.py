@@ -1,7 +1,6 @@
 """The page of memory: the longest sequence that trains, the parts of a training step, the naive form's weights."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,8 +19,8 @@ PARTS = {
     "saved": "kept_bytes",
     "workspace": "workspace_bytes",
 }
-#: Further columns, if the rows have them.
-FURTHER = {"peak without residuals": "recomputed_bytes", "reserved": "reserved_bytes"}
+#: Further columns; a device without a caching allocator reserves nothing.
+FURTHER = {"peak": "peak_bytes", "peak without residuals": "recomputed_bytes", "reserved": "reserved_bytes"}
 
 LEAD = "The memory that training takes, as torch's allocator counts it, without the input and an optimiser."
 LONGEST = """## The longest sequence that trains in {limit} MB
@@ -44,16 +43,14 @@ that hold little else ({sizes}):
 
 def ledger_table(rows: pd.DataFrame) -> Sheet:
     """Parts of a training step, a line for each implementation."""
+    columns = {f"{name}, MB": column for name, column in {**PARTS, **FURTHER}.items() if column in rows}
     lines = []
     for _, row in rows[rows["kind"] == "step"].iterrows():
-        line: dict[str, Any] = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
-        ok = row["status"] == "ok"
-        line |= {f"{name}, MB": row[column] / MB for name, column in PARTS.items() if ok}
-        line["peak, MB"] = row["peak_bytes"] / MB if ok else status(row)
-        line["saved, B per token"] = row["kept_bytes"] / (row["T"] * row["B"]) if ok else None
-        lines.append(line | {f"{name}, MB": row[column] / MB for name, column in FURTHER.items() if column in rows})
-    megabytes = [f"{name}, MB" for name in (*PARTS, "peak", *FURTHER)]
-    return Sheet(lines, dict.fromkeys(megabytes, three) | {"saved, B per token": count})
+        line = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
+        line |= {name: row[column] / MB for name, column in columns.items()}
+        line |= {"saved, B per token": row["kept_bytes"] / (row["T"] * row["B"])}
+        lines.append(line if row["status"] == "ok" else line | {"peak, MB": status(row)})
+    return Sheet(lines, dict.fromkeys(columns, three) | {"saved, B per token": count})
 
 
 def longest_table(rows: pd.DataFrame) -> Sheet:

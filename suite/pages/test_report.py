@@ -103,7 +103,6 @@ def test_the_report_is_well_formed_and_its_ids_are_unique(results: Path) -> None
 
 
 def test_the_report_loads_nothing_and_runs_one_library_and_its_call(results: Path) -> None:
-    pytest.importorskip("itables")
     shown = parsed(results)
     assert not {"link", "img", "iframe"} & set(shown.tags)
     assert shown.tags["script"] == 1

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Needs playwright, which drives a browser.")
-pytest.importorskip("itables", reason="Needs itables, which ships the library that sorts.")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 #: What a reader can do without zooming: no sideways scrolling of the page, and no text smaller than this, in pixels.

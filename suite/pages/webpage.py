@@ -5,7 +5,6 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,6 @@ def inline_svg(path: Path, caption: str) -> str:
 
 
 def script() -> str:
-    """Script of the page: the library, in a URL that contains it, and the call; a sentence if it is not installed."""
-    if find_spec("itables") is None:
-        return "<p>The tables sort if itables is installed where this page is made.</p>"
+    """Script of the page: the library, in a URL that contains it, and the call."""
     library = b64encode(files("itables").joinpath("html/dt_bundle.js").read_bytes()).decode()
     return f'<script type="module">\nimport DataTable from "data:text/javascript;base64,{library}";\n{CALL}\n</script>'
