@@ -62,7 +62,7 @@ def _recorded() -> bool:
 class Impl:
     """One implementation: the module `impls/<name>.py` or package `impls/<name>/`, and what it can do.
 
-    summary: what it is, in Markdown, for the table of the README.
+    summary: when to pick it, in Markdown, for the table of the README.
     compiles_each_size: every new combination of sizes is compiled first, which takes many seconds.
     packed: it has its own `run_packed`, which takes packed sequences whole.
     hand_written: its gradient is hand-written, see `gradient/`.
@@ -123,27 +123,29 @@ class Impl:
 IMPLS = (
     Impl(
         "naive",
-        "the equation: builds every sample's weight matrices at every step; the oracle of the checks",
+        "to read the equation as printed, and as the oracle of the checks; far too slow to train with",
         twice_differentiable=True,
     ),
-    Impl("row_scaled", "scales the rows of `W h` and `W x` instead of building weights", twice_differentiable=True),
-    Impl("batched", "four gates in one product; the products with x before the loop", twice_differentiable=True),
+    Impl("row_scaled", "to read or change the step itself, in few lines", twice_differentiable=True),
+    Impl(
+        "batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript", twice_differentiable=True
+    ),
     Impl(
         "compiled",
-        "the step of `batched` through `torch.compile`",
+        "to see what `torch.compile` makes of `batched`; compiles for each size",
         dtypes=(torch.float32, torch.bfloat16),
         compiles_each_size=True,
         probe=True,
     ),
     Impl(
         "deferred",
-        "a hand-written gradient: weight gradients are a few large products after the loop",
+        "to train on a GPU for now, or where there is no C++ compiler; needs little memory",
         packed=True,
         hand_written=True,
     ),
     Impl(
         "batched_cuda",
-        "Triton kernels, one launch per pass; NVIDIA, compute capability 8.0 or later",
+        "to train on an NVIDIA GPU of compute capability 8.0 or later, once one has verified it",
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
         packed=True,
@@ -154,7 +156,7 @@ IMPLS = (
     ),
     Impl(
         "batched_cpu",
-        "the loop over steps in C++, with the batch split among threads; built at first use",
+        "to train or run on a CPU; C++, built at first use",
         devices=("cpu",),
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
         packed=True,

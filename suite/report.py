@@ -1,106 +1,79 @@
-"""`nox -s report`: make every Markdown file, every plot and the report under results/ again from the CSV files."""
+"""`nox -s report`: write all pages, plots and the report under results/, from the CSV files there."""
 
 import argparse
 import sys
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-
-from suite.pages.bench_tables import answer, bench_summary, without_busy
+from suite.pages import bench, memory, paper, readme, scaling, text, threads, verify
+from suite.pages.bench_tables import best
 from suite.pages.page import Page
-from suite.pages.readme import precedence, write_readmes
-from suite.pages.sheets import Part, markdown
-from suite.pages.verify import verdict
+from suite.pages.sheets import Part, Sheet, markdown
 from suite.pages.webpage import report_html
-from suite.shared.format import made_on
+from suite.shared.cases import BASELINE
+from suite.shared.format import dates, machine, two
+from suite.shared.provenance import stale
 from suite.shared.results import RESULTS, ResultsError, write_whole
-from suite.shared.rows import TABLES, table
+from suite.shared.rows import table
 
-PAGES: tuple[Page, ...] = tuple(import_module(f"suite.pages.{name}").PAGE for name in TABLES)
+PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, memory, scaling, threads, paper, text))
+
+
+FOOT = (
+    "Each folder has the results of one machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. "
+    "`nox -s report` writes everything but the CSV files again, and `report.html`: all pages in one, with tables that "
+    "sort. *stale*: the sources of an implementation have changed since it was timed."
+)
 
 
 def machines(results: Path) -> list[Path]:
-    """Return the folders of the machines with results, those with a benchmark of these sources first."""
+    """Folders of the machines with results, those whose benchmark is of these sources first."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, got nothing of the kind.")
-    return sorted((path for path in results.iterdir() if path.is_dir()), key=precedence)
+    return sorted((path for path in results.iterdir() if path.is_dir()), key=readme.precedence)
 
 
-def answers(folder: Path) -> list[Part]:
-    """Return a machine's answer: a sentence on speed, one on correctness, and the table by workload."""
-    bench, verify = without_busy(table("bench").read(folder)), table("verify").read(folder)
-    summary = bench_summary(bench)
-    parts: list[Part] = [f"**{answer(bench)}**"] if len(summary) else []
-    parts += [verdict(verify)] if len(verify) else []
-    return [*parts, made_on(bench), summary] if len(summary) else parts
-
-
-def index_markdown(results: Path) -> str:
-    """Return results/README.md: for each machine the answer, and what pages it has."""
-    parts = ["# Results\n"]
-    for folder in machines(results):
-        made = [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
-        if made:
-            pages = ", ".join(f"[{name}]({folder.name}/{name}.md)" for name in made)
-            parts.append(f"## {folder.name}\n\n{markdown(answers(folder))}\nPages: {pages}.\n")
-    if len(parts) == 1:
-        parts.append("None yet.\n")
-    parts.append(
-        "One folder a machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. `nox -s report` makes "
-        "all but the CSV files again, and `report.html`, one page with tables that sort.\n"
-    )
-    return "\n".join(parts)
+def index(pages: Mapping[Path, Sequence[str]]) -> list[Part]:
+    """Parts of results/README.md: one table of all machines, and links to the pages of each folder."""
+    lines: dict[str, dict[str, Any]] = {}
+    columns, links = [], []
+    for folder, names in pages.items():
+        rows, called = table("bench").read(folder), folder.name
+        if len(rows):
+            called = f"{machine(rows.iloc[0])}, {dates(rows)}"
+            called += f", {rows['cpu_capability'].iloc[0]}" * (called in columns)
+            columns.append(called)
+            for workload, found in best(rows).items():
+                lines.setdefault(workload, {"workload": workload})[called] = found
+            called += ", **stale**" * bool(stale(rows).any())
+        links.append(f"- {called}: {', '.join(f'[{name}]({folder.name}/{name}.md)' for name in names)}")
+    if not links:
+        return ["# Results\n\nNone yet.", FOOT]
+    lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
+    matrix = Sheet(list(lines.values()), dict.fromkeys(columns, lambda found: f"{two(found[0])} {found[1]}"))
+    shown: list[Part] = [lead, matrix] if lines else []
+    return ["# Results", *shown, "\n".join(links), FOOT]
 
 
 def write_tables(results: Path) -> Path:
-    """Make every page under a results folder again from its CSV files; return the file that holds all of them."""
-    made = {folder: {page.name: page.write(folder) for page in PAGES} for folder in machines(results)}
-    made = {folder: {name: parts for name, parts in pages.items() if parts} for folder, pages in made.items()}
-    write_whole(results / "README.md", index_markdown(results))
+    """Write every page under a results folder from its CSV files; return the file that contains all of them."""
+    made = {folder: [page.name for page in PAGES if page.write(folder)] for folder in machines(results)}
+    pages = {folder: names for folder, names in made.items() if names}
+    write_whole(results / "README.md", markdown(index(pages)))
     if results == RESULTS:
-        write_readmes(results)
+        readme.write_readme(results)
     whole = results / "report.html"
-    write_whole(whole, report_html({folder: (answers(folder), pages) for folder, pages in made.items() if pages}))
+    write_whole(whole, report_html(results, pages))
     return whole
-
-
-def merge_shards(folder: Path, mixed: bool = False) -> str | None:
-    """Put the rows of a sweep's shards into the benchmark of a machine, remove the shards, and say so; else None.
-
-    ResultsError if they were made with more than one state of the code, unless mixed.
-    """
-    bench = table("bench")
-    parts = {path: path.name.split(".")[1] for path in sorted(folder.glob("bench.shard-*-of-*.csv"))}
-    if not parts:
-        return None
-    rows = pd.concat([bench.read(folder, part) for part in parts.values()])
-    of = rows["implementation"] + " of sources " + rows["sources"]
-    states = [rows["commit"].unique(), *(own.unique() for _, own in of.groupby(rows["implementation"]))]
-    if (made := next((state for state in states if len(state) > 1), None)) is not None and not mixed:
-        raise ResultsError(
-            f"{folder}: expected shards of one commit, got {'; '.join(made)}; --mixed merges them, nothing was changed."
-        )
-    bench.replace(folder, rows.to_dict("records"))
-    for path in parts:
-        path.unlink()
-    counts = sorted({part.rsplit("-", 1)[1] for part in parts.values()})
-    wanted = [f"shard-{i}-of-{n}" for n in counts for i in range(1, int(n) + 1)]
-    missing = ", ".join(part for part in wanted if part not in parts.values())
-    return f"{folder.name}: merged {', '.join(parts.values())}{f'; not there: {missing}' if missing else ''}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `python -m suite.report`; exit 2 where files cannot be read or written."""
     parser = argparse.ArgumentParser(prog="nox -s report --", description=main.__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    parser.add_argument("--mixed", action="store_true", help="merge shards of different commits too")
     options = parser.parse_args(arguments)
     try:
-        for folder in machines(options.results):
-            if (merged := merge_shards(folder, options.mixed)) is not None:
-                print(merged)
         print(f"Report: {write_tables(options.results)}")
     except ResultsError as error:
         print(f"report: {error}", file=sys.stderr)

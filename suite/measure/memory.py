@@ -14,7 +14,6 @@ from impls.registry import find as find_impl
 from suite.shared import usage, work
 from suite.shared.candidates import Candidate, find
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.fits import fit, reaches
 from suite.shared.jobs import Job
 from suite.shared.process import Row
 from suite.shared.stopwatch import stopwatch, warm_up
@@ -62,7 +61,7 @@ def _lengths(job: Job, candidate: Candidate) -> Iterator[Row]:
             return
         found.append(row)
     line = _line(found)
-    longest = reaches(line, job.limit)
+    longest = _reaches(line, job.limit)
     apart = int(MARGIN * longest)
     for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
         row = _labelled(job, candidate, kind, replace(job.case, T=T), peak)
@@ -75,14 +74,22 @@ def _growing(found: list[Row], limit: int) -> Iterator[int]:
     yield T
     while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * limit:
         rises = len(found) > 1 and found[-1]["peak_bytes"] > found[-2]["peak_bytes"]
-        T = max(T + 1, min(2 * T, int(FURTHER * reaches(_line(found), limit)))) if rises else 2 * T
+        T = max(T + 1, min(2 * T, int(FURTHER * _reaches(_line(found), limit)))) if rises else 2 * T
         yield T
-    yield max(T + 1, int(LAST * reaches(_line(found), limit)))
+    yield max(T + 1, int(LAST * _reaches(_line(found), limit)))
 
 
 def _line(found: list[Row]) -> Polynomial:
-    """Return the line of the peak against T through the last two lengths."""
-    return fit([row["T"] for row in found[-2:]], [row["peak_bytes"] for row in found[-2:]])
+    """Line of the peak against T through the last two lengths."""
+    shorter, longer = found[-2:]
+    slope = (longer["peak_bytes"] - shorter["peak_bytes"]) / (longer["T"] - shorter["T"])
+    return Polynomial([longer["peak_bytes"] - slope * longer["T"], slope])
+
+
+def _reaches(line: Polynomial, limit: int) -> int:
+    """Longest T at which a rising line is not above the limit."""
+    constant, slope = map(float, line.coef)
+    return int((limit - constant) / slope)
 
 
 def _labelled(job: Job, candidate: Candidate, kind: str, case: Case, measured: Measured) -> Row:

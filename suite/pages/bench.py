@@ -1,36 +1,116 @@
-"""Plots of the benchmark: how long everything takes beside an LSTM, how near to the hardware, how much it errs."""
+"""The page of the benchmark: how long everything takes compared with an LSTM, and what explains it."""
+
+from functools import partial
+from statistics import median
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.bench_tables import bench_values, leading, without_busy
-from suite.pages.page import Page
-from suite.pages.plots import INK, look, panels, plain
+from impls.registry import IMPLS
+from suite.pages.bench_tables import Group, answer, bench_summary, groups, leading, time_table, without_busy, work_table
+from suite.pages.page import Others, Page
+from suite.pages.plots import INK, bars, look, panels, plain
+from suite.pages.sheets import Columns, Part, Plot, Sheet
 from suite.shared.cases import BASELINE, ORDER
+from suite.shared.format import count, percent, sizes, three
+from suite.shared.rows import VALUES, table
 
-#: The workload and the length of the sequences of the error budget that error and speed are held together at.
-WORKLOAD, STEPS = "medium", 100
+#: The workload of the plot and of the README's table, in float32 without layer norm.
+WORKLOAD = "medium"
+COMPILED = {impl.name: f"{impl.name} (torch.compile)" for impl in IMPLS if impl.compiles_each_size}
+
+READ = f"""## How to read this
+
+A time is the median of rounds of a forward pass without gradient, or of a training step: forward, mean square,
+backward, without an optimiser. Each round follows a round of `{BASELINE}` with the same I, H, L, T and B in the same
+process. */ LSTM* is the median of the ratios of these pairs, with a 95 % confidence interval; below 1 is faster than
+the LSTM, which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds.
+
+The row of `{BASELINE}` compares the baseline with itself. How far its ratio is from 1 is the noise floor. A verdict of
+*faster* or *slower* means that the whole interval is beyond the noise floor; otherwise it is *undecided*.
+
+Every timing includes the input projection and any per-call packing or allocation; so does the baseline's. Building,
+compiling and loading are excluded: rounds start once two calls in a row differ by less than a factor of 2, on a GPU
+after at least five calls. Only implementations verified on this machine, with these sources, are timed, and each is
+checked at the sizes of the workload just before: one that fails is *refused*.
+
+On a GPU, each call starts on an idle device with an empty cache. *in a loop* is a call among others that do not wait
+for one another, as in training. On small, medium and stream this figure comes first and is the one that counts. It has
+no interval; its noise floor is the larger one of the baseline in a loop and in rounds. float32 is IEEE float32 for
+all, cuDNN included; *tf32* is float32 with products in TF32, for all.
+
+*Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. The lengths differ from round to round, and
+are the same for both sides of a round and in every run. Only implementations whose time follows the number of tokens
+are timed on them.
+
+"""
+#: Columns of the tables, by the columns of bench.csv that they are made of.
+GLOSSARY = {
+    "train, MB": "peak_bytes",
+    "saved, B per token": "kept_bytes",
+    "first call, s": "first_s",
+    "calls per step": "calls_per_step",
+    "of roofline": "share",
+    "verification": "verify",
+}
+NOTES = """\
+- *notes*: a round is *disturbed* if its baseline took 1.5 times the median, *throttled* if the GPU's clock fell below
+  0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *busy
+  machine*: other processes used more than a quarter of a core, so the row counts in no answer.
+"""
+HARDWARE = """## The hardware
+
+*of roofline* is relative to these rates: the faster one of torch.mm and oneDNN on square matrices, and a large copy,
+whose bytes are read and written; each the best of half a second.
+"""
 
 
-def speed(rows: pd.DataFrame) -> Figure | None:
-    """Draw the ladder: for each workload every implementation's time as a multiple of the LSTM's."""
-    rows = without_busy(rows)
-    timed = rows[rows["status"] == "ok"]
-    if timed.empty:
-        return None
+def headline(rows: pd.DataFrame) -> pd.DataFrame:
+    """Training steps of `WORKLOAD` in float32 without layer norm that count, those without a figure included."""
+    found = without_busy(rows)
+    found = found[(found["workload"] == WORKLOAD) & (found["dtype"] == "float32") & (found["layer_norm"] == "off")]
+    training: pd.DataFrame = found[found["pass"] == "train"]
+    return training
+
+
+def training(rows: pd.DataFrame) -> Figure:
+    """Milliseconds per training step, a bar for each candidate; rows: those of `headline` with figures.
+
+    A bar is a candidate's paired ratio times the baseline's median over all processes, so that bars compare as the
+    ratios do, whatever the clock of the machine did between processes.
+    """
+    found = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
+    lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in found.values())
+    times = {name: each.ratio.ratio * lstm for name, each in found.items() if name != BASELINE} | {BASELINE: lstm}
+    names = sorted(times, key=lambda name: times[name])
+    figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
+    lengths = {COMPILED.get(name, name): {look(name)["color"]: times[name]} for name in names}
+    bars(axes, lengths, [f"{three(times[name])} ms" for name in names])
+    axes.set(xlabel="ms per training step")
+    return figure
+
+
+def training_caption(row: pd.Series) -> str:
+    """Caption of the plot of training times."""
+    return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), float32, without layer norm"
+
+
+def speed(rows: pd.DataFrame) -> Figure:
+    """Every time as a multiple of the LSTM's, a panel for each workload."""
+    timed = without_busy(rows)
+    timed = timed[timed["status"] == "ok"]
     workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
-    ladders = [[name for name in ORDER if (group["implementation"] == name).any()] for group in workloads]
-    heights = [0.75 + 0.24 * len(names) + 0.9 / len(workloads) for names in ladders]
+    order = [[name for name in ORDER if (group["implementation"] == name).any()] for group in workloads]
+    heights = [0.75 + 0.24 * len(names) + 0.9 / len(workloads) for names in order]
     figure, axes = panels(len(workloads), 1, width=5.2, height=heights)
-    for panel, group, names in zip(axes, workloads, ladders, strict=True):
+    for panel, group, names in zip(axes, workloads, order, strict=True):
         for _, row in group.iterrows():
             style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
-            style |= {} if train else {"marker": "|"}
-            face = "none" if norm else style["color"]
+            style |= {"markersize": 6} if train else {"marker": "|", "markersize": 9}
             y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
-            panel.plot(
-                leading(row).ratio.ratio, y, linestyle="", markerfacecolor=face, markersize=6 if train else 9, **style
-            )
+            face = "none" if norm else style["color"]
+            panel.plot(leading(row).ratio.ratio, y, linestyle="", markerfacecolor=face, **style)
         panel.axvline(1, color=INK, linewidth=1, linestyle=":")
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
@@ -43,67 +123,49 @@ def speed(rows: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def roofline(rows: pd.DataFrame) -> Figure | None:
-    """Draw the rate that each training step reaches against its multiply-adds a byte, below what the hardware allows.
-
-    None for rows that no ceiling was measured for.
-    """
-    timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train")]
-    timed = timed.dropna(subset=["share", "least_bytes"]) if len(timed) else timed
-    if timed.empty:
-        return None
-    intensity, rate = timed["multiply_adds"] / timed["least_bytes"], timed["multiply_adds"] / timed["median_s"]
-    roof = rate / timed["share"]
-    figure, (axes,) = panels(1, 1, width=5.2, height=4.0)
-    for name in ORDER:
-        own = timed["implementation"] == name
-        if own.any():
-            axes.plot(intensity[own], rate[own] / 1e9, linestyle="", label=name, **look(name))
-    order = intensity.sort_values().index
-    axes.plot(intensity[order], roof[order] / 1e9, "--", color=INK, linewidth=1, label="what the hardware allows")
-    axes.set(xscale="log", yscale="log", xlabel="multiply-adds a byte, by formula", ylabel="10⁹ multiply-adds / s")
-    plain(axes.xaxis, (1, 2, 5))
-    plain(axes.yaxis, (1, 2, 5))
-    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
-    return figure
+def hardware_table(rows: pd.DataFrame) -> Sheet:
+    """Rates that the hardware reaches, by dtype."""
+    columns: Columns = {
+        "dtype": "dtype",
+        "matrix product, GFLOP/s": (lambda row: 2e-9 * row["multiply_adds_per_s"], count),
+        "by": "product",
+        "side": ("side", count),
+        "copy, GB/s": (lambda row: row["bytes_per_s"] / 1e9, three),
+    }
+    return Sheet.of(rows, columns)
 
 
-def error_against_speed(rows: pd.DataFrame, errors: pd.DataFrame) -> Figure | None:
-    """Draw how much more than the naive form each implementation errs against its time, a panel for each dtype.
-
-    errors: rows of errors.csv. A point is the median over tensors, its line reaches to the largest. None where nothing
-    was both timed and held against the naive form.
-    """
-    if errors.empty:
-        return None
-    errors = errors[(errors["T"] == STEPS) & (errors["verdict"] != "not run")]
-    timed = rows[(rows["status"] == "ok") & (rows["pass"] == "train") & (rows["workload"] == WORKLOAD)]
-    by = ["dtype", "layer_norm", "implementation"]
-    both = timed.merge(errors.groupby(by)["multiple"].agg(["median", "max"]), on=by)
-    if both.empty:
-        return None
-    figure, axes = panels(both["dtype"].nunique(), 1, width=5.2, height=3.6)
-    for panel, (dtype, group) in zip(axes, both.groupby("dtype", sort=False), strict=True):
-        for _, row in group.iterrows():
-            style = look(row["implementation"])
-            face, label = ("none", None) if row["layer_norm"] == "on" else (style["color"], row["implementation"])
-            panel.plot([leading(row).ratio.ratio] * 2, [row["median"], row["max"]], color=style["color"], linewidth=1)
-            panel.plot(
-                leading(row).ratio.ratio, row["median"], linestyle="", markerfacecolor=face, label=label, **style
-            )
-        panel.axhline(1, color=INK, linewidth=1, linestyle=":")
-        panel.set(xscale="log", xlabel=f"time of training / {BASELINE}", ylabel="error / the naive form's")
-        panel.set_title(f"{WORKLOAD}, {dtype}; errors at T {STEPS}")
-        plain(panel.xaxis, (1, 2, 5))
-    axes[0].plot([], [], marker="o", linestyle="", color=INK, markerfacecolor="none", label="with layer norm")
-    axes[0].plot([], [], color=INK, linewidth=1, label="median to largest")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
-    return figure
+def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+    counted, parts = without_busy(rows), list[Part]()
+    parts.append(f"**{found}**" if (found := answer(counted)) else "Nothing of ours was timed.")
+    if len(summary := bench_summary(counted)):
+        parts += ["## The fastest to train", summary]
+    timed = headline(rows)
+    if len(timed := timed[timed["status"] == "ok"]):
+        caption = f"{training_caption(timed.iloc[0])}; paired ratio times the median of {BASELINE}"
+        parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed)))
+    if (counted["status"] == "ok").any():
+        parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, rows)))
+    parts += [part for group in groups(rows) for part in _section(group)]
+    without = rows[rows["status"] != "ok"].groupby(["implementation", "status"], sort=False)["workload"].unique()
+    reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]
+    parts += ["\n".join(["## What was not run\n", *reasons])] * bool(reasons)
+    columns = table("bench").columns
+    parts.append(READ + "".join(f"- *{name}*: {columns[of]}\n" for name, of in GLOSSARY.items()) + NOTES)
+    if "hardware" in others:
+        parts += [HARDWARE, hardware_table(others["hardware"])]
+    return parts
 
 
-PAGE = Page(
-    "bench",
-    bench_values,
-    plots={"speed": speed, "roofline": roofline, "error-against-speed": error_against_speed},
-    beside={"error-against-speed": "errors"},
-)
+def _section(group: Group) -> list[Part]:
+    row: Any = group.first
+    shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
+    floors = [f"{percent(floor)} ({step})" for step in VALUES["pass"] if pd.notna(floor := group.noise(step))]
+    noise = f" Noise floor: {', '.join(floors)}." if floors else ""
+    packed = f" Packed: {count(row['tokens'])} tokens instead of {count(row['T'] * row['B'])}." if group.ragged else ""
+    heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
+    work = work_table(group)
+    return [heading, time_table(group), *[work] * bool(len(work))]
+
+
+PAGE = Page("bench", "Benchmark", _parts, others=("hardware",))

@@ -1,181 +1,180 @@
-"""The benchmark tables: rows of bench.csv, as times and memory and as ratios to what people know."""
+"""Tables of the benchmark: times, memory, and their ratios to torch.nn.LSTM."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from impls import names
-from suite.pages.page import Values
-from suite.pages.sheets import Columns, Format, Part, Sheet
+from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, EXTERNAL
-from suite.shared.format import MB, NONE, count, percent, ranged, sizes, status, three, two
-from suite.shared.jobs import PASSES
+from suite.shared.format import MB, NONE, count, percent, ranged, status, three, two
 from suite.shared.load import BUSY
 from suite.shared.pairing import Interval, noise_floor, verdict
-from suite.shared.rows import table
+from suite.shared.rows import VALUES, table
 from suite.shared.usage import NO_KERNEL
 
-#: Where a call on an idle GPU is charged time of the host that training hides, so that its figure in a loop leads.
+#: Workloads whose calls on an idle GPU wait for the host, which training hides: there the figures in a loop count.
 IN_A_LOOP = ("small", "medium", "stream")
+PASSES = VALUES["pass"]
+_COLUMNS = [*table("bench").columns, "device"]
 
 
 class Leading(NamedTuple):
-    """The figure of a row that counts: seconds, and their ratio to torch's LSTM."""
+    """Figure of a row that counts: seconds, and their ratio to torch's LSTM."""
 
     seconds: float
     ratio: Interval
 
 
 def in_a_loop(row: pd.Series) -> bool:
-    """Return whether it is the figure in a loop that counts of a row."""
-    return bool(row.get("device") == "cuda" and row["workload"] in IN_A_LOOP)
+    """Whether the figure in a loop is the one that counts."""
+    return bool(row["device"] == "cuda" and row["workload"] in IN_A_LOOP)
 
 
 def leading(row: pd.Series) -> Leading:
-    """Return the figure of a row that counts: of paired rounds, or in a loop, whose ratio has no interval."""
+    """Figure of a row that counts: of paired rounds, or in a loop, whose interval has no width."""
     if in_a_loop(row):
-        seconds, ratio = row.get("loop_s", math.nan), row.get("loop_ratio", math.nan)
-        return Leading(seconds, Interval(ratio, math.nan, math.nan))
+        return Leading(row.get("loop_s", math.nan), Interval(*[row.get("loop_ratio", math.nan)] * 3))
     return Leading(row["median_s"], interval(row))
 
 
-class Group(NamedTuple):
-    """The rows of one workload, as sized, in one dtype, with layer norm off or on."""
-
-    title: str
-    layer_norm: str
-    here: pd.DataFrame
-    both: pd.DataFrame  # with layer norm off and on: torch's LSTM, which has none, stands beside both
-
-    def row(self, name: str, step: str) -> pd.Series:
-        """Return the row of a candidate and pass; NaN but for its status where there are no figures."""
-        rows = self.both if name == BASELINE else self.here
-        found = rows[(rows["implementation"] == name) & (rows["pass"] == step)]
-        word = found["status"].iloc[-1] if len(found) else NONE
-        return found.iloc[-1] if word == "ok" else pd.Series({"status": word}, index=list(table("bench").columns))
-
-    def noise(self, step: str) -> float:
-        """Return the noise floor: how far from 1 the ratios of the baseline to itself came; NaN if not measured."""
-        row = self.row(BASELINE, step)
-        return max(noise_floor(interval(row)), noise_floor(_whole(leading(row).ratio)))
-
-    @property
-    def where(self) -> str:
-        """Where the figures that count were measured, in words."""
-        return " in a loop" if in_a_loop(self.here.iloc[0]) else ""
-
-    @property
-    def ragged(self) -> bool:
-        """Whether its sequences end at different steps."""
-        row = self.here.iloc[0]
-        return bool(row["tokens"] < row["T"] * row["B"])
-
-    @property
-    def lead(self) -> str:
-        """The pass that counts: of one sequence alone the forward pass, else the training step."""
-        return "forward" if self.here["B"].eq(1).all() else "train"
-
-    def verdict(self, name: str, step: str) -> str:
-        """Return whether the candidate is faster or slower than the baseline."""
-        found, noise = _whole(leading(self.row(name, step)).ratio), self.noise(step)
-        if math.isnan(found.ratio):
-            return NONE
-        return "no A/A run" if math.isnan(noise) else verdict(found, noise)
-
-
-def groups(rows: pd.DataFrame) -> Iterator[Group]:
-    """Yield the rows of each table."""
-    if rows.empty:
-        return
-    for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
-        title = "{workload}, T {T}, B {B}, {dtype}".format_map(both.iloc[0])
-        for layer_norm, here in both.groupby("layer_norm"):
-            yield Group(title, str(layer_norm), here, both)
-
-
-def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
-    """Yield each table's rows with the one of our implementation that trains fastest, by the ratio that counts."""
-    for group in groups(rows):
-        timed = [row for name in names() if (row := group.row(name, "train"))["status"] == "ok"]
-        if timed:
-            yield group, min(timed, key=lambda row: leading(row).ratio.ratio)
-
-
 def interval(row: pd.Series) -> Interval:
-    """Return the paired ratio of a row to torch's LSTM."""
+    """Paired ratio of a row to torch's LSTM."""
     return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
-
-
-def _whole(ratio: Interval) -> Interval:
-    """Return a ratio with an interval, of no width where it has none."""
-    return Interval(ratio.ratio, ratio.ratio, ratio.ratio) if math.isnan(ratio.low) else ratio
-
-
-def time_table(group: Group) -> Sheet:
-    """Return times, as measured and as ratios, and memory: a line for each candidate."""
-    scaled, lstm = group.row("row_scaled", group.lead), group.row(BASELINE, "train")
-    lines = []
-    for name in group.here["implementation"].unique():
-        line: dict[str, Any] = {"implementation": name}
-        for step in PASSES:
-            row = group.row(name, step)
-            figures = {group.where: leading(row), "": Leading(row["median_s"], interval(row))}
-            for where, found in figures.items():
-                line[f"{step}{where}, ms"] = 1e3 * found.seconds if row["status"] == "ok" else status(row)
-                line[f"{step}{where} / LSTM"] = found.ratio
-        train = group.row(name, "train")
-        line["verdict"] = group.verdict(name, group.lead)
-        line["/ row_scaled"] = _ratio(group.row(name, group.lead)) / _ratio(scaled)
-        line["train, MB"] = train["peak_bytes"] / MB
-        line["MB / LSTM"] = train["peak_bytes"] / lstm["peak_bytes"]
-        lines.append(line)
-    formats: dict[str, Format] = {"train, MB": three} | dict.fromkeys(("/ row_scaled", "MB / LSTM"), two)
-    for step in PASSES:
-        for where in (group.where, ""):
-            formats |= {f"{step}{where}, ms": three, f"{step}{where} / LSTM": ranged}
-    return Sheet(lines, formats)
 
 
 def _ratio(row: pd.Series) -> float:
     return leading(row).ratio.ratio
 
 
-def work_table(group: Group) -> Sheet:
-    """Return what the times are made of: rates, shares of the bound, calls, memory kept, the first call."""
+@dataclass(frozen=True)
+class Group:
+    """Rows of one workload at one T and B, in one dtype, with layer norm off or on.
+
+    rows: by implementation and pass; torch.nn.LSTM, which has no layer norm, is in both groups of a workload.
+    """
+
+    title: str
+    layer_norm: str
+    names: tuple[str, ...]
+    rows: Mapping[tuple[str, str], pd.Series]
+
+    @property
+    def first(self) -> pd.Series:
+        """A row that says what all of them are about."""
+        return next(iter(self.rows.values()))
+
+    def row(self, name: str, step: str) -> pd.Series:
+        """Row of a candidate and pass; everything but its status is NaN if it has no figures."""
+        found = self.rows.get((name, step))
+        if found is not None and found["status"] == "ok":
+            return found
+        return pd.Series({"status": NONE if found is None else found["status"]}, index=_COLUMNS)
+
+    def noise(self, step: str) -> float:
+        """Noise floor: how far the ratios of the baseline to itself are from 1; NaN if not measured."""
+        row = self.row(BASELINE, step)
+        return max(noise_floor(interval(row)), noise_floor(leading(row).ratio))
+
+    @property
+    def where(self) -> str:
+        """Where the figures that count were measured, as part of a column's name."""
+        return " in a loop" if in_a_loop(self.first) else ""
+
+    @property
+    def ragged(self) -> bool:
+        """Whether its sequences have different lengths."""
+        return bool(self.first["tokens"] < self.first["T"] * self.first["B"])
+
+    @property
+    def lead(self) -> str:
+        """The pass that counts: the forward pass of a single sequence, otherwise the training step."""
+        return "forward" if self.first["B"] == 1 else "train"
+
+    def verdict(self, name: str, step: str) -> str:
+        """Whether the candidate is faster or slower than the baseline."""
+        found, noise = leading(self.row(name, step)).ratio, self.noise(step)
+        if math.isnan(found.ratio):
+            return NONE
+        return "no A/A run" if math.isnan(noise) else verdict(found, noise)
+
+
+def groups(rows: pd.DataFrame) -> Iterator[Group]:
+    """Rows of each table."""
+    if rows.empty:
+        return
+    for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
+        title = "{workload}, T {T}, B {B}, {dtype}".format_map(both.iloc[0])
+        for layer_norm, here in both.groupby("layer_norm"):
+            found = both[(both["implementation"] == BASELINE) | (both["layer_norm"] == layer_norm)]
+            by = {(row["implementation"], row["pass"]): row for _, row in found.iterrows()}
+            yield Group(title, str(layer_norm), tuple(here["implementation"].unique()), by)
+
+
+def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
+    """Each group with the training row of our fastest implementation, by the ratio that counts."""
+    for group in groups(rows):
+        timed = [row for name in names() if (row := group.row(name, "train"))["status"] == "ok"]
+        if timed:
+            yield group, min(timed, key=_ratio)
+
+
+def time_table(group: Group) -> Sheet:
+    """Table of times, ratios and memory, a line for each candidate."""
+    scaled, lstm = group.row("row_scaled", group.lead), group.row(BASELINE, "train")
+    formats: dict[str, Format] = {"train, MB": three} | dict.fromkeys(("/ row_scaled", "MB / LSTM"), two)
     lines = []
-    for name in group.here["implementation"].unique():
+    for name in group.names:
+        line: dict[str, Any] = {"implementation": name}
+        for step in PASSES:
+            row = group.row(name, step)
+            for where, found in {group.where: leading(row), "": Leading(row["median_s"], interval(row))}.items():
+                formats |= {f"{step}{where}, ms": three, f"{step}{where} / LSTM": ranged}
+                line[f"{step}{where}, ms"] = 1e3 * found.seconds if row["status"] == "ok" else status(row)
+                line[f"{step}{where} / LSTM"] = found.ratio
+        peak = group.row(name, "train")["peak_bytes"]
+        line["verdict"] = group.verdict(name, group.lead)
+        line["/ row_scaled"] = _ratio(group.row(name, group.lead)) / _ratio(scaled)
+        lines.append(line | {"train, MB": peak / MB, "MB / LSTM": peak / lstm["peak_bytes"]})
+    return Sheet(lines, formats)
+
+
+def work_table(group: Group) -> Sheet:
+    """Table of what explains the times: rates, operator calls, saved memory, the first call, notes."""
+    lines = []
+    for name in group.names:
         steps = {step: row for step in PASSES if (row := group.row(name, step))["status"] == "ok"}
         if not steps:
             continue
         line: dict[str, Any] = {"implementation": name}
         for step, row in steps.items():
             line[f"{step}, GFLOP/s"] = 2e-9 * row["multiply_adds"] / row["median_s"]
-            line[f"{step}, of bound"] = row.get("share"), row.get("bound")
-            line[f"{step}, calls a step"] = row["calls_per_step"]
+            line[f"{step}, of roofline"] = row.get("share"), row.get("bound")
+            line[f"{step}, calls per step"] = row["calls_per_step"]
             line[f"{step}, first call, s"] = row["first_s"]
         if (train := steps.get("train")) is not None:
             if not group.where:
                 line["train in a loop, ms"] = train.get("loop_s"), train.get("loop_ratio")
-            line["kept, B"] = train["kept_bytes"] / train["tokens"]
-        line["checked"] = str(next(iter(steps.values()))["verify"])
-        line["marks"] = marks(list(steps.values()))
-        lines.append(line)
+            line["saved, B per token"] = train["kept_bytes"] / train["tokens"]
+        line["verification"] = str(next(iter(steps.values()))["verify"])
+        lines.append(line | {"notes": notes(list(steps.values()))})
     return Sheet(lines, _WORK)
 
 
 _WORK: dict[str, Format] = {
-    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s", "kept, B"), three),
+    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s", "saved, B per token"), three),
     **dict.fromkeys(("forward, first call, s", "train, first call, s"), three),
-    **dict.fromkeys(("forward, of bound", "train, of bound"), lambda found: f"{percent(found[0])} {found[1]}"),
-    **dict.fromkeys(("forward, calls a step", "train, calls a step"), count),
+    **dict.fromkeys(("forward, of roofline", "train, of roofline"), lambda found: f"{percent(found[0])} {found[1]}"),
+    **dict.fromkeys(("forward, calls per step", "train, calls per step"), count),
     "train in a loop, ms": lambda found: f"{three(1e3 * found[0])} ({two(found[1])})",
 }
 
 
-def marks(rows: list[pd.Series]) -> str:
-    """Return how many rounds of the passes something disturbed, and what else speaks against their figures."""
+def notes(rows: list[pd.Series]) -> str:
+    """Reasons to doubt figures: disturbed or throttled rounds, a baseline without cuDNN, a busy machine."""
     disturbed = int(sum(row["disturbed"] for row in rows))
     throttled = sum(int(row["throttled"]) for row in rows if str(row["throttled"]) != "unknown")
     words = [f"{disturbed} disturbed"] * bool(disturbed) + [f"{throttled} throttled"] * bool(throttled)
@@ -185,9 +184,9 @@ def marks(rows: list[pd.Series]) -> str:
 
 
 def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows in which those made while other processes took cores have no figures, but a status that says so.
+    """Rows in which those measured while other processes used the cores have a status that says so.
 
-    What ran out of time then may have done so because of them.
+    A time-out then may have been their fault, too.
     """
     if "taken_cores" not in rows:
         return rows
@@ -196,7 +195,7 @@ def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def bench_summary(rows: pd.DataFrame) -> Sheet:
-    """Return the answer: for each workload the implementation that trains fastest, and what that means."""
+    """Table of the implementations that train fastest, by workload."""
     lines = [
         {
             "workload": group.title,
@@ -215,34 +214,35 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **ratios})
 
 
+def best(rows: pd.DataFrame) -> dict[str, tuple[float, str]]:
+    """Training time / LSTM of the fastest implementation without layer norm, and its name, by workload."""
+    found = fastest(without_busy(rows))
+    return {group.title: (_ratio(row), row["implementation"]) for group, row in found if group.layer_norm == "off"}
+
+
 def answer(rows: pd.DataFrame) -> str:
-    """Return the summary in a sentence for each implementation that is the fastest somewhere, and on packed batches."""
+    """Sentences on each implementation that is the fastest somewhere, and on packed sequences."""
     found: dict[str, list[tuple[pd.Series, float]]] = {}
+    packed: dict[str, list[float]] = {}
     for group, row in fastest(rows):
-        if not group.ragged:
+        if group.ragged:
+            packed.setdefault(f"`{row['implementation']}`, {row['workload']}", []).append(_ratio(row))
+        else:
             memory = row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"]
             found.setdefault(row["implementation"], []).append((row, memory))
     total = sum(map(len, found.values()))
     sentences = []
-    for best, timed in sorted(found.items(), key=lambda item: -len(item[1])):
+    for name, timed in sorted(found.items(), key=lambda item: -len(item[1])):
         memories = [memory for _, memory in timed if pd.notna(memory)]
         time, work = _span([_ratio(row) for row, _ in timed]), _span([row["work"] for row, _ in timed])
-        text = f"`{best}` trains fastest in {len(timed)} of {total} tables. "
+        text = f"`{name}` trains fastest in {len(timed)} of {total} tables. "
         text += f"It takes {time} `torch.nn.LSTM`'s time for {work} its work"
         sentences.append(text + (f", and {_span(memories)} its memory." if memories else "."))
-    return "\n".join([*sentences, *filter(None, [packed_answer(rows)])])
-
-
-def packed_answer(rows: pd.DataFrame) -> str:
-    """Return in a sentence how long a training step on packed batches takes; empty where none was timed."""
-    found: dict[str, list[float]] = {}
-    for group, row in fastest(rows):
-        if group.ragged:
-            found.setdefault(f"`{row['implementation']}`, {row['workload']}", []).append(_ratio(row))
-    if not found:
-        return ""
-    each = "; ".join(f"{where}: {_span(ratios)}" for where, ratios in found.items())
-    return f"Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch: {each}."
+    if packed:
+        each = "; ".join(f"{where}: {_span(ratios)}" for where, ratios in packed.items())
+        lead = "Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch"
+        sentences.append(f"{lead}: {each}.")
+    return "\n".join(sentences)
 
 
 def _span(ratios: list[float]) -> str:
@@ -250,42 +250,8 @@ def _span(ratios: list[float]) -> str:
     return f"{low} times" if low == high else f"{low} to {high} times"
 
 
-def bench_values(rows: pd.DataFrame) -> Values:
-    """Return the parts of the page: the answer first, then every table, then how to read them."""
-    counted = without_busy(rows)
-    summary = bench_summary(counted)
-    without = rows[rows["status"] != "ok"].groupby(["implementation", "status"], sort=False)["workload"].unique()
-    reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]
-    return {
-        "answer": answer(counted),
-        "summary": ["## The fastest to train", summary] if len(summary) else [],
-        "workloads": [part for group in groups(rows) for part in _section(group)],
-        "not_run": "\n".join(["## What was not run\n", *reasons]) if reasons else "",
-        "free": free_tensor(rows),
-    }
-
-
-def _section(group: Group) -> list[Part]:
-    row = group.here.iloc[0]
-    shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
-    floors = [f"{percent(floor)} ({step})" for step in PASSES if pd.notna(floor := group.noise(step))]
-    noise = f" Noise floor: {', '.join(floors)}." if floors else ""
-    packed = f" Packed: {count(row['tokens'])} tokens in place of {count(row['T'] * row['B'])}." if group.ragged else ""
-    heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
-    work = work_table(group)
-    return [heading, time_table(group), *[work] * bool(len(work))]
-
-
-def free_tensor(rows: pd.DataFrame) -> Sheet:
-    """Return what a free [H, H + I, Z] weight tensor a gate would hold in float32: weights, gradients, two moments."""
-    each = rows.drop_duplicates("workload")
-    tied = 16 * 4 * each["H"] * (each["H"] + each["I"]) / MB
-    figures: Columns = {"tied, MB": ("tied", three), "n_z": ("Z", count), "free, MB": ("free", three)}
-    return Sheet.of(each.assign(tied=tied, free=tied * each["Z"]), {"workload": "workload", **figures})
-
-
 def bench_view(rows: pd.DataFrame) -> dict[str, Sheet]:
-    """Return the tables of a run cut down to what fits a terminal of 80 columns."""
+    """Tables of a run with the columns that fit a terminal of 80 columns."""
     columns = ["implementation", "forward{0}, ms", "train{0}, ms", "train{0} / LSTM", "verdict", "MB / LSTM"]
     shorter = rows.assign(status=rows["status"].replace("out of memory", "no memory")) if len(rows) else rows
     return {

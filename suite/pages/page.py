@@ -1,77 +1,79 @@
-"""A page of a machine's results: the text of `texts/`, tables and plots, all made of the rows of one CSV file."""
+"""A page of a machine's results: text, tables and plots made of the rows of its CSV files."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
+from types import MappingProxyType
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from suite.pages.plots import svg
-from suite.pages.sheets import Part, Sheet, markdown
-from suite.shared.format import made_on
+from suite.pages.sheets import Part, Plot, markdown
+from suite.shared.format import machine, made_on, sizes
+from suite.shared.load import BUSY
 from suite.shared.results import write_whole
-from suite.shared.rows import table
+from suite.shared.rows import STAMP, table
 
-#: The prose of the pages.
-TEXTS = Path(__file__).with_name("texts")
-#: What stands in a text where its name is in braces.
-Values = Mapping[str, str | Part | list[Part]]
+#: Rows of other tables that a page shows, by name; only those that the machine has.
+Others = Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page: `<name>.csv`, from it `<name>.md`, and plots in SVG.
+    """One page: `<name>.md` and its plots, made of `<name>.csv`.
 
-    values: makes of the rows what stands in the text's braces.
-    about: which of the file's rows the page is about, by default all.
-    plots: by file name without its ending; None where the rows have nothing to draw. Those that the Markdown does not
-        place come at its end.
-    beside: by such a plot, the page whose rows it is given as well, none where the machine lacks that page.
+    parts: the first is the lead, which comes before the line on where and when the rows were made.
+    others: further tables that the page shows.
+    study: the page shows the workload and dtype that were studied last, and which rows are incomplete.
     """
 
     name: str
-    values: Callable[[pd.DataFrame], Values]
-    about: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows
-    plots: Mapping[str, Callable[..., Figure | None]] = field(default_factory=dict)
-    beside: Mapping[str, str] = field(default_factory=dict)
+    title: str
+    parts: Callable[[pd.DataFrame, Others], list[Part]]
+    others: tuple[str, ...] = ()
+    study: bool = False
 
-    def content(self, rows: pd.DataFrame) -> list[Part]:
-        """Return what the page consists of."""
-        rows = self.about(rows)
-        return page_of(self.name, made_on=made_on(rows, table(self.name).rests_on), **self.values(rows))
+    def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
+        """Parts of the page."""
+        rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
+        every = {self.name: rows, **others}
+        made = made_on(pd.concat(_stamps(shown, table(name).rests_on) for name, shown in every.items()))
+        lead, *rest = self.parts(rows, others)
+        files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
+        end = unfinished(rows) + files if self.study else files
+        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, made, *rest, end]
 
-    def write(self, folder: Path) -> list[Part]:
-        """Make the Markdown and the plots of a machine's folder again, if it has this page; return the parts."""
+    def write(self, folder: Path) -> bool:
+        """Write the Markdown and the plots into a machine's folder; return whether it has rows for them."""
         rows = table(self.name).read(folder)
         if rows.empty:
-            return []
-        parts, rows = self.content(rows), self.about(rows)
-        for stem, plot in self.plots.items():
-            others = [table(self.beside[stem]).read(folder)] if stem in self.beside else []
-            if (figure := plot(rows, *others)) is None:
-                continue
-            write_whole(folder / f"{stem}.svg", svg(figure))
-            if not any(f"({stem}.svg)" in part for part in parts if isinstance(part, str)):
-                parts.append(f"![{stem}]({stem}.svg)")
+            return False
+        others = {name: found for name in self.others if len(found := table(name).read(folder))}
+        parts = self.content(rows, others)
+        for part in parts:
+            if isinstance(part, Plot):
+                write_whole(folder / f"{part.name}.svg", svg(part.draw()))
         write_whole(folder / f"{self.name}.md", markdown(parts))
-        return parts
+        return True
 
 
-def page_of(name: str, **values: str | Part | list[Part]) -> list[Part]:
-    """Return the Markdown of `texts/<name>.md`, with the values that stand in braces there.
+def _stamps(rows: pd.DataFrame, rests_on: str) -> pd.DataFrame:
+    """Where and when rows were made, and whose sources they rest on."""
+    rows = rows if "implementation" in rows else rows.assign(implementation=rests_on)
+    stamps: pd.DataFrame = rows[[*STAMP, "implementation"]]
+    return stamps
 
-    KeyError names a value that is not given.
-    """
-    parts: list[Part] = []
-    text = ""
-    for literal, named, _, _ in Formatter().parse((TEXTS / f"{name}.md").read_text(encoding="utf-8")):
-        text += literal
-        value = values[named] if named else ""
-        if isinstance(value, str):
-            text += value
-            continue
-        parts += [text, *([value] if isinstance(value, Sheet) else value)]
-        text = ""
-    return [part for part in (*parts, text) if isinstance(part, Sheet) or part.strip()]
+
+def about(row: pd.Series, dims: str = "TBIHSZL") -> str:
+    """Workload of a row, with its sizes and dtype."""
+    return f"{row['workload']} ({sizes(row, dims)}), {row['dtype']}"
+
+
+def unfinished(rows: pd.DataFrame) -> str:
+    """Rows of a study that were slowed by other processes or did not finish, in sentences; empty if there are none."""
+    slowed = rows[rows["taken_cores"] > BUSY] if "taken_cores" in rows else rows[:0]
+    parts = ", ".join(dict.fromkeys(slowed["part"]))
+    first = f"Not reliable, because other processes used the cores: {parts}.\n" if parts else ""
+    left = rows[~rows["status"].isin(["ok", "out of memory"])]
+    named = map("{part}, {implementation}, layer norm {layer_norm}: {status}".format_map, left.to_dict("records"))
+    return first + (f"Not complete: {'; '.join(named)}.\n" if len(left) else "")

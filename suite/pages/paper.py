@@ -1,24 +1,23 @@
-"""The page of the paper's parameter counts: rows of paper.csv, one line for each model and for each way to count."""
+"""The page of the paper's parameter counts: each model of its tables, and each way to count."""
 
 import math
 
 import pandas as pd
 
-from suite.pages.page import Page, Values
-from suite.pages.sheets import Columns, Sheet
+from suite.pages.page import Others, Page
+from suite.pages.sheets import Columns, Part, Sheet
 from suite.shared.format import count, millions
 
 #: Ways to count, each as the parts that it adds to our count, or with a minus takes from it; the first is ours.
 BOOKKEEPING: dict[str, dict[str, int]] = {
-    "one bias a gate, one-hot input, an output layer with a bias": {},
+    "one bias per gate, one-hot input, an output layer with a bias": {},
     "the output layer without a bias": {"output_biases": -1},
     "no output layer": {"output_biases": -1, "output_weights": -1},
     "without the norms": {"norms": -1},
     "without the weights from h_hat to z": {"z_weights": -1},
-    "a second bias a gate in an LSTM, as in torch.nn.LSTM": {"second_biases": 1},
+    "a second bias per gate in an LSTM, as in torch.nn.LSTM": {"second_biases": 1},
     "an embedding of the input's classes": {"embedding": 1},
 }
-
 
 MODELS: Columns = {
     "model": "model",
@@ -30,9 +29,13 @@ MODELS: Columns = {
     "verdict": "verdict",
 }
 
+LEAD = """Parameters of the models in Tables 3 to 5 of the paper (arXiv 1609.09106), and of the same models built with
+this module, in millions, output layer included. An LSTM is counted with one bias per gate, as in the paper's equations;
+torch has two. Counts do not depend on the machine."""
+
 
 def bookkeeping_table(rows: pd.DataFrame) -> Sheet:
-    """Return a line for each way to count: how many rows it matches, and what it makes of the others."""
+    """Rows of the paper that each way to count matches, and what it gives for the others."""
     lines = []
     for name, parts in BOOKKEEPING.items():
         ours = (rows["parameters"] + sum(sign * rows[part] for part, sign in parts.items())).map(millions)
@@ -42,11 +45,13 @@ def bookkeeping_table(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, {"matches": lambda found: f"{found[0]} of {found[1]}"})
 
 
-def _values(rows: pd.DataFrame) -> Values:
+def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     missed = rows[rows["verdict"] == "missed"]
-    known = "\n".join(f"- {model}: {miss}" for model, miss in zip(missed["model"], missed["miss"], strict=True))
+    known = [f"- {model}: {miss}" for model, miss in zip(missed["model"], missed["miss"], strict=True)]
     models = Sheet.of(rows.replace({"S": 0, "Z": 0}, math.nan), MODELS)  # an LSTM has neither
-    return {"models": models, "missed": known, "ways": bookkeeping_table(rows)}
+    text = "What the paper counted can be told from how many of its rows each way to count reproduces:"
+    misses = ["\n".join(["Known about the rows that do not match:\n", *known])] * bool(known)
+    return [LEAD, models, *misses, text, bookkeeping_table(rows)]
 
 
-PAGE = Page("paper", _values)
+PAGE = Page("paper", "The paper's parameter counts", _parts)

@@ -1,7 +1,7 @@
-"""How every plot looks: SVG without a background, in colours that read on a light page and on a dark one."""
+"""The style of all plots: SVG without a background, in colours that are legible on light and on dark pages."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,16 +12,16 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from suite.shared.cases import BASELINE, EXTERNAL, ORDER
 
-#: Text, axes and ticks: a grey that stands out from white and from near-black alike.
+#: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"
-#: Mid-tones that read on either ground, told apart by lightness too (the first seven after Okabe and Ito).
+#: Mid-tones that differ in lightness, too (the first seven after Okabe and Ito).
 COLOURS = (
     *("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f"),
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
 LOOKS = tuple({"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True))
-#: Whose the first looks are, whatever else there is. A name that is added here keeps its look, too.
+#: Names that own the first looks, whatever other names there are. A name added here keeps its look.
 OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, EXTERNAL)
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
@@ -38,23 +38,46 @@ _STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
     **dict.fromkeys(("grid.color", "xtick.color", "ytick.color"), INK),
 }
-mpl.rcParams.update(_STYLE)  # all that is drawn here looks like that
+mpl.rcParams.update(_STYLE)
 
 
 def panels(
     rows: int, columns: int, width: float = 8.0, height: float | Sequence[float] = 3.2
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels, in reading order; width of all of it and height of a row, or of each, in inches."""
+    """Figure and its panels in reading order; width of the figure and height of each row, in inches."""
     heights = [height] * rows if isinstance(height, float) else list(height)
     figure = Figure(figsize=(width, sum(heights)))
-    figure.set_layout_engine("constrained", hspace=0.06)  # else a title stands on the figures of the axis above
+    figure.set_layout_engine("constrained", hspace=0.06)  # otherwise titles overlap the ticks above
     return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return colours and markers by name: `OWNERS` have their own, others what is left, in their order.
+def bars(axes: Axes, lengths: Mapping[str, Mapping[str, float]], texts: Sequence[str]) -> None:
+    """Draw horizontal bars from the top, each with a text at its end.
 
-    ValueError for more names than there are looks.
+    lengths: by the label of a bar, the lengths of its parts by colour. One much longer than all others is cut off.
+    """
+    totals = {label: sum(parts.values()) for label, parts in lengths.items()}
+    longest = sorted(totals.values())[-2:]
+    end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
+    axes.set_xlim(0, end)
+    for at, (parts, text) in enumerate(zip(lengths.values(), texts, strict=True)):
+        left = 0.0
+        for colour, length in parts.items():
+            axes.barh(at, length, left=left, color=colour, height=0.7)
+            left += length
+        where: Any = {"xytext": (4, 0), "color": INK}
+        if left > end:
+            text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": "#0d1117", "ha": "right"}
+        axes.annotate(text, (min(left, end), at), textcoords="offset points", va="center", fontsize=9, **where)
+    axes.set_yticks(range(len(lengths)), list(lengths))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+
+
+def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour and marker by name: `OWNERS` have their own, other names the remaining ones, in order.
+
+    ValueError if there are more names than looks.
     """
     if len(names) > len(LOOKS):
         raise ValueError(f"names: expected at most {len(LOOKS)} that plots can tell apart, got {len(names)}")
@@ -64,7 +87,7 @@ def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def look(implementation: str) -> dict[str, Any]:
-    """Return the colour and the marker of an implementation, or of something external; ValueError if it is neither."""
+    """Colour and marker of a candidate; ValueError if there is none of that name."""
     found = looks(ORDER)
     if implementation not in found:
         raise ValueError(f"implementation: expected one of {', '.join(found)}; got {implementation!r}")
@@ -72,9 +95,9 @@ def look(implementation: str) -> dict[str, Any]:
 
 
 def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
-    """Give a logarithmic axis figures as people write them, at these steps of each power of ten.
+    """Label a logarithmic axis, on which everything is drawn already, at these multiples of each power of ten.
 
-    Where fewer than two of them are in view, they are those of a linear axis. What is drawn has to be there already.
+    If fewer than two of them are in view, the axis is labelled like a linear one.
     """
     low, high = axis.get_view_interval()
     decades = LogLocator(subs=steps)
@@ -85,7 +108,7 @@ def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as SVG text, which holds no date."""
+    """SVG of a figure, without the date."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()

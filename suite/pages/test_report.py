@@ -17,16 +17,17 @@ import pytest
 from impls.registry import IMPLS
 from suite import report
 from suite.pages import readme
-from suite.pages.bench import roofline
-from suite.pages.plots import panels, plain
+from suite.pages.bench import training
+from suite.pages.plots import bars, panels, plain
 from suite.pages.sheets import Sheet, markdown
-from suite.pages.verify import verdict
+from suite.pages.verify import PAGE, verdict
 from suite.pages.webpage import CALL, script
+from suite.shared.cases import BASELINE
 from suite.shared.examples import HERE, made, verified
 from suite.shared.format import made_on, three
 from suite.shared.provenance import sources
 from suite.shared.results import RESULTS
-from suite.shared.rows import TABLES, table
+from suite.shared.rows import table
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -102,7 +103,6 @@ def test_the_report_is_well_formed_and_its_ids_are_unique(results: Path) -> None
 
 
 def test_the_report_loads_nothing_and_runs_one_library_and_its_call(results: Path) -> None:
-    pytest.importorskip("itables")
     shown = parsed(results)
     assert not {"link", "img", "iframe"} & set(shown.tags)
     assert shown.tags["script"] == 1
@@ -124,15 +124,14 @@ def test_links_of_the_report_lead_to_files_that_are_there(results: Path) -> None
 def test_the_report_shows_every_page_with_its_tables_and_plots(results: Path) -> None:
     shown = parsed(results)
     ids = {value for name, value in shown.attributes if name == "id"}
-    tables = 0
+    texts = [(results / "README.md").read_text()]
     for folder in report.machines(results):
         made = [each.name for each in report.PAGES if (folder / f"{each.name}.md").exists()]
         assert made
         assert {f"{folder.name}-{name}" for name in made} <= ids
-        texts = [markdown(report.answers(folder)), *((folder / f"{name}.md").read_text() for name in made)]
-        tables += sum(len(re.findall(r"^\| ---", text, re.MULTILINE)) for text in texts)
-    assert shown.tags["table"] == tables
-    assert shown.tags["svg"] >= len(list(results.glob("*/*.svg")))
+        texts += [(folder / f"{name}.md").read_text() for name in made]
+    assert shown.tags["table"] == sum(len(re.findall(r"^\| -", text, re.MULTILINE)) for text in texts)
+    assert shown.tags["svg"] == sum(text.count("![") for text in texts) == len(list(results.glob("*/*.svg")))
 
 
 def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
@@ -143,13 +142,6 @@ def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
         assert ElementTree.fromstring(text).tag.endswith("svg")
         assert "#ffffff" not in text, plot.name
         assert "#000000" not in text, plot.name
-
-
-def test_the_answer_comes_first(results: Path) -> None:
-    for folder in report.machines(results):
-        text = markdown(report.answers(folder))
-        if (folder / "bench.md").exists():
-            assert text.index("trains fastest in") < text.index("Verification is") < text.index("| workload |")
 
 
 def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path) -> None:
@@ -166,21 +158,29 @@ def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path)
     assert "".join(found) == "cbade"
 
 
-def test_the_answer_says_what_is_fastest_and_right(tmp_path: Path) -> None:
+def test_all_machines_are_in_one_table_with_links_to_their_pages(tmp_path: Path) -> None:
     made_up(tmp_path)
-    text = markdown(report.answers(tmp_path / "some-machine"))
-    assert "`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 2.40 times `torch.nn.LSTM`'s time" in text
-    assert "Verification is green: 2 implementations" in text
-    assert "the worst error 0.40 of what is allowed" in text
+    another = [row | {"processor": "AMD EPYC (family 26, model 2)", "threads": 2} for row in made("batched", 0.02)]
+    table("bench").replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
+    report.write_tables(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    (cells,) = re.findall(r"\| small, T 3, B 2, float32 \| (.*) \|\n", text)
+    assert sorted(cells.split(" | ")) == ["0.40 batched", "2.00 batched"]
+    assert "| two cores of an AMD EPYC (Zen 5), 2026-01-02 |" in text
+    assert "- two cores of an AMD EPYC (Zen 5), 2026-01-02, **stale**: [bench](another/bench.md)\n" in text
+    assert re.search(r": \[bench\]\(some-machine/bench.md\), \[verify\]\(some-machine/verify.md\)\n", text)
 
 
 def test_a_failure_turns_the_verdict_red() -> None:
     rows = pd.DataFrame([verified("row_scaled", 0.2), verified("batched", 1.5)])
     assert verdict(rows) == "**Verification is red**: batched in float32."
-    assert verdict(rows[:1]).startswith("Verification is green: 1 implementations")
+    assert verdict(rows[:1]) == (
+        "Verification is green: all 1 implementations match the equation; the worst error is 0.20 of the limit in 1 "
+        "comparisons."
+    )
 
 
-def test_a_table_sorts_by_its_numbers_and_shows_them_in_words() -> None:
+def test_a_table_shows_figures_reasons_and_dashes() -> None:
     lines: list[dict[str, Any]] = [
         {"name": "a|b", "time": 1234.5, "run": (3, "fine")},
         {"name": "c", "time": "time-out"},
@@ -190,84 +190,110 @@ def test_a_table_sorts_by_its_numbers_and_shows_them_in_words() -> None:
     assert sheet.columns == ["name", "time", "run"]
     assert [line["time"] for line in sheet.words()] == ["1,234", "time-out", "-", "-"]
     assert "| --- | ---: | ---: |" in sheet.markdown()
-    assert re.findall(r'data-order="(.*?)"', sheet.html()) == ["1234.5", "3", *["Infinity"] * 6]
 
 
-def test_the_readmes_show_the_plot_the_ladder_and_the_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made_up(tmp_path)
-    cells = [
-        {"capability": name, "implementation": "batched", "outcome": outcome, "reason": "why"} | HERE
-        for name, outcome in (("second derivative", "pass"), ("torch.func.jacrev", "no"), ("torch.func.vmap", "pass"))
-    ]
-    table("capabilities").replace(tmp_path / "some-machine", cells, listed={"capability": []})
+def test_verification_shows_errors_faults_and_capabilities_of_one_machine() -> None:
+    long = {"implementation": "batched", "dtype": "float32", "error": 0.5, "allowed": 1.0, "verdict": "pass"} | HERE
+    errors = pd.DataFrame([long | {"T": 1}, long | {"T": 1000, "error": 0.7}, long | {"T": 100, "verdict": "not run"}])
+    fault = {"planted": "fault", "kind": "step", "implementation": "batched", "dtype": "float32"} | HERE
+    faults = pd.DataFrame(
+        [fault | {"edit": "one", "verdict": "rejected"}, fault | {"edit": "two", "verdict": "SURVIVED"}]
+    )
+    can = pd.DataFrame([{"capability": "vmap", "implementation": "batched", "outcome": "no", "reason": "Why."} | HERE])
+    rows = pd.DataFrame([verified("row_scaled", 0.2), verified("batched", 0.4)])
+    text = markdown(PAGE.content(rows, {"errors": errors, "faults": faults, "capabilities": can}))
+    assert "1 of 2 planted faults rejected." in text
+    assert "| batched | float32 | 1 | 0.40 | out | 0.70 | 1,000 | pass |" in text
+    assert "| row_scaled | float32 | 1 | 0.20 | out | - | - | pass |" in text
+    assert "| step | 2 | 1 |" in text
+    assert "- two, in batched, float32: SURVIVED" in text
+    assert "| vmap | no (1) |" in text
+    assert "1. Why." in text
+    assert "## Planted faults" not in markdown(PAGE.content(rows))
+
+
+def test_the_readme_shows_the_figure_and_when_to_pick_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    medium = [row for name, seconds in (("batched", 0.1), (BASELINE, 0.05)) for row in made(name, seconds)]
+    table("bench").replace(tmp_path / "some-machine", [row | {"workload": "medium"} for row in medium])
     file = tmp_path / "README.md"
-    marks = [f"<!-- {name} -->\nold\n<!-- end of {name} -->" for name in readme.READMES]
-    file.write_text("before\n" + "\n".join(marks) + "\nafter\n")
-    monkeypatch.setattr(readme, "READMES", dict.fromkeys(readme.READMES, file))
-    medium = [row | {"workload": "medium"} for row in made("batched", 0.1)]
-    table("bench").replace(tmp_path / "some-machine", medium)
-    readme.write_readmes(tmp_path)
+    file.write_text(
+        "before\n<!-- figure -->\nold\n<!-- end of figure -->\n"
+        "<!-- implementations -->\nold\n<!-- end of implementations -->\nafter\n"
+    )
+    monkeypatch.setattr(readme, "README", file)
+    readme.write_readme(tmp_path)
     text = file.read_text()
     assert "old" not in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "some-machine/speed.svg)" in text
-    assert re.search(r"\| \[`batched`\].* \| yes \| no \| 2\.00 \(1\.98-2\.02\) \|\n", text)
+    assert "some-machine/training-medium.svg)" in text
+    assert re.search(r"\| \[`batched`\]\(\S+\) \| .* \| 2\.00 \| 1\.00 \|\n", text)
     marked = re.findall(r"\| \[`(\w+)`\]\(\S+\), \*experimental\* \|", text)
     assert marked == [impl.name for impl in IMPLS if impl.experimental]
-    assert "| torch.func.jacrev | no (1) |" in text
     file.write_text("no marks")
-    with pytest.raises(ValueError, match="expected <!-- speed --> and <!-- end of speed --> once each"):
-        readme.write_readmes(tmp_path)
+    with pytest.raises(ValueError, match="expected <!-- figure --> and <!-- end of figure --> once each"):
+        readme.write_readme(tmp_path)
 
 
-def test_the_ladder_stands_where_nothing_but_the_benchmark_ran(tmp_path: Path) -> None:
-    table("bench").replace(tmp_path / "some-machine", made("batched", 0.1))
-    ladder = readme.parts(tmp_path)["ladder"][0]
-    assert isinstance(ladder, Sheet)
-    assert {line["second derivative"] for line in ladder.words()} == {"not run"}
+def times(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the training times that the README's table shows, by implementation."""
+    lines = readme.implementations(pd.DataFrame([row | {"workload": "medium"} for row in rows])).words()
+    return {impl.name: line[readme.TIME] for impl, line in zip(IMPLS, lines, strict=True)}
 
 
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
-def test_the_ladder_says_what_needs_another_device_than_that_of_the_rows(device: str, name: str, word: str) -> None:
-    timed = [row | {"workload": "medium", "device": device} for row in made("batched", 0.1)]
-    timed += [row | {"workload": "medium", "device": device} for row in made(name, 0, status="not run: elsewhere.")]
-    can = [
-        {"capability": capability, "implementation": name, "outcome": "not run", "device": device}
-        for capability in readme.ASKED.values()
-    ]
-    ladder = readme.ladder(pd.DataFrame(can), pd.DataFrame(timed))
-    lines = {impl.name: line for impl, line in zip(IMPLS, ladder.words(), strict=True)}
-    assert [lines[name][column] for column in (*readme.ASKED, readme.TIME)] == [f"needs a {word}"] * 3
-    assert lines["deferred"][readme.TIME] == "not run"
-    own = pd.DataFrame([row | {"device": "cuda" if device == "cpu" else "cpu"} for row in timed])
-    assert readme.time(own, next(impl for impl in IMPLS if impl.name == name)) == "not run"
+def test_the_readme_says_what_needs_another_device_than_that_of_the_rows(device: str, name: str, word: str) -> None:
+    rows = made("batched", 0.1) + made(name, 0, status="not run: elsewhere.")
+    found = times([row | {"device": device, "loop_s": 0.1, "loop_ratio": 2.0} for row in rows])
+    assert (found["batched"], found[name], found["deferred"]) == ("2.00", f"needs a {word}", "not run")
 
 
-def test_the_ladder_shows_time_in_a_loop_on_a_gpu() -> None:
-    gpu = [row | {"workload": "medium", "device": "cuda"} for row in made("batched", 0.1, loop_s=0.1, loop_ratio=1.25)]
-    lines = readme.ladder(pd.DataFrame(), pd.DataFrame(gpu)).words()
-    assert [line[readme.TIME] for line in lines if "`batched`" in line["name"]] == ["1.25"]
-    assert "in a loop" in readme.how(pd.DataFrame(gpu))
-    assert readme.how(pd.DataFrame(gpu).assign(device="cpu")) == "with a 95 % interval"
+def test_the_readme_shows_time_in_a_loop_on_a_gpu() -> None:
+    assert times(made("batched", 0.1, device="cuda", loop_s=0.1, loop_ratio=1.25))["batched"] == "1.25"
+
+
+def test_bars_of_training_compare_as_the_paired_ratios_do() -> None:
+    # The clock was half as fast while `batched` ran, for the baseline beside it too.
+    rows = made("batched", 0.2, ratio=2.0) + made("deferred", 0.15, ratio=3.0) + made(BASELINE, 0.05)
+    figure = training(pd.DataFrame([row for row in rows if row["pass"] == "train"]))
+    (axes,) = figure.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    lengths = [bar.get_window_extent().width for bar in axes.patches]
+    widths = dict(zip(labels, lengths, strict=True))
+    assert {name: widths[name] / widths[BASELINE] for name in widths} == pytest.approx(
+        {BASELINE: 1, "batched": 2, "deferred": 3}
+    )
+
+
+@pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (30.0, 39.0)], ids=["cut-off", "whole"])
+def test_a_bar_much_longer_than_the_others_is_cut_off(longest: float, end: float) -> None:
+    _, (axes,) = panels(1, 1)
+    bars(axes, {"a": {"red": 4.0, "blue": 6.0}, "b": {"red": longest}}, ["10", "long"])
+    assert axes.get_xlim()[1] == pytest.approx(end)
+    assert ("long (cut off)" in [text.get_text() for text in axes.texts]) == (end < longest)
 
 
 #: A new table has rows from its first verification on.
-FILLED = [name for name in TABLES if any(RESULTS.glob(f"*/{name}.csv"))]
+SHOWN = [name for page in report.PAGES for name in (page.name, *page.others)]
+FILLED = [name for name in SHOWN if any(RESULTS.glob(f"*/{name}.csv"))]
 
 
 @pytest.mark.parametrize("name", FILLED)
 def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path: Path) -> None:
     folder = next(RESULTS.glob(f"*/{name}.csv")).parent
-    page = next(page for page in report.PAGES if page.name == name)
-    rows, rests_on = table(name).read(folder), table(name).rests_on
-    of = rows["implementation"] if "implementation" in rows else pd.Series(rests_on, rows.index)
-    rows = rows.assign(sources=of.map(sources))
-    assert "**Stale**" not in markdown(page.content(rows))
-    last = rows.index[-1]
-    assert "**Stale**: 1 of" in markdown(
-        page.content(rows.assign(sources=rows["sources"].where(rows.index != last, "x")))
-    )
+    page = next(page for page in report.PAGES if name in (page.name, *page.others))
+    found = {each: table(each).read(folder) for each in {page.name, name}}
+    for each, rows in found.items():
+        of = rows["implementation"] if "implementation" in rows else pd.Series(table(each).rests_on, rows.index)
+        found[each] = rows.assign(sources=of.map(sources))
+    rows, last = found[name], found[name].index[-1]
+    old = found | {name: rows.assign(sources=rows["sources"].where(rows.index != last, "x"))}
+
+    def text(shown: dict[str, pd.DataFrame]) -> str:
+        return markdown(page.content(shown[page.name], {each: shown[each] for each in shown if each != page.name}))
+
+    assert "**Stale**" not in text(found)
+    assert "**Stale**: 1 of" in text(old)
 
 
 def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
@@ -280,13 +306,8 @@ def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
 
 def test_rows_of_several_days_are_said_to_be_of_the_first_to_the_last() -> None:
     days = [{"implementation": "batched"} | HERE | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")]
-    assert ", 2026-11-30, torch " in made_on(pd.DataFrame(days[:1]))
-    assert ", 2026-11-29 to 2026-12-01, torch " in made_on(pd.DataFrame(days))
-
-
-def test_a_roofline_is_drawn_only_where_something_was_timed() -> None:
-    assert roofline(pd.DataFrame(made("batched", 0))) is None
-    assert roofline(pd.DataFrame(made("batched", 0.1))) is not None
+    assert ", 2026-11-30: torch " in made_on(pd.DataFrame(days[:1]))
+    assert ", 2026-11-29 to 2026-12-01: torch " in made_on(pd.DataFrame(days))
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,28 @@
-"""The text page: rows of text.csv as what each model has learnt after the same time, and how fast."""
+"""The page of training on text: what each model has learned after the same time, and how fast."""
+
+from functools import partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.page import Page, Values, page_of
+from suite.pages.page import Others, Page
 from suite.pages.plots import look, panels, plain
-from suite.pages.sheets import Columns, Sheet
-from suite.pages.study_tables import latest, unfinished
+from suite.pages.sheets import Columns, Part, Plot, Sheet
 from suite.shared.format import GROUP, count, label, percent, sizes
+
+LEAD = """Character models (embedding of {classes}, recurrent layer, softmax over {classes} classes) that train on
+Python's language reference: {dtype}, {sizes}, Adam with learning rate {learning_rate:g}, gradients clipped at {clip:g}.
+Each model gets the same training time after one untimed warm-up step; evaluation time is excluded. Bits per character
+are those of the last {held_out_share} of the text, which is not trained on.
+
+Every HyperLSTM with the same layer norm starts from the same values and reads the same text, so curves differ by speed
+alone. One more is trained like the paper's character models, with layer norm and recurrent dropout, which pays off in
+longer runs. Of the two LSTMs, one has the same width and the other as many parameters. Nothing was tuned, and after
+longer training the order may differ."""
 
 
 def text_table(rows: pd.DataFrame) -> Sheet:
-    """Return a line for each model, the best after its time first."""
+    """Last checkpoint of each model, the best first."""
     curves = rows[(rows["kind"] == "curve") & (rows["status"] == "ok")].sort_values("seconds", kind="stable")
     ends = curves.groupby(GROUP, sort=False).tail(1)
     columns: Columns = {
@@ -22,34 +33,20 @@ def text_table(rows: pd.DataFrame) -> Sheet:
         "characters / s": (lambda row: row["characters"] / row["seconds"], count),
         "steps": ("steps", count),
         "seconds": ("seconds", "{:.1f}".format),
-        "bits / character": ("bits", "{:.3f}".format),
+        "bits per character": ("bits", "{:.3f}".format),
     }
     return Sheet.of(ends[ends["steps"] > 0].sort_values("bits", kind="stable"), columns)
 
 
-def _values(rows: pd.DataFrame) -> Values:
-    measured = rows[rows["status"] == "ok"]
-    if measured.empty:
-        return {"measured": "", "unfinished": unfinished(rows), "text": ""}
-    row = measured.iloc[0]
-    words = {"classes": count(row["I"]), "dtype": row["dtype"], "sizes": sizes(row, "TBHSZL")}
-    words |= {"learning_rate": f"{row['learning_rate']:g}", "clip": f"{row['clip']:g}"}
-    words |= {"held_out": percent(row["held_out_share"])}
-    found = page_of("text_measured", table=text_table(rows), **words)
-    return {"measured": found, "unfinished": unfinished(rows), "text": f"Text of SHA-256 {row['sha256']}. "}
-
-
-def text_curve(rows: pd.DataFrame) -> Figure | None:
-    """Draw bits per character against seconds of training, from the first checkpoint on."""
+def text_curve(rows: pd.DataFrame) -> Figure:
+    """Bits per character against seconds of training, from the first checkpoint on."""
     measured = rows[(rows["kind"] == "curve") & (rows["status"] == "ok")]
-    if measured.empty:
-        return None
     figure, (axes,) = panels(1, 1, width=5.2, height=4.4)
     for (_, _, norm, name), curve in measured.groupby(GROUP, sort=False):
         curve = curve[curve["steps"] > 0].sort_values("seconds")
-        own, *larger = name.split(",")  # the LSTM of another width goes by the first one's looks, but hollow
-        style = look(own) | {"linestyle": "--" if norm == "on" else ":" if larger else "-"}
-        face = "none" if larger else style["color"]
+        own, *variant = name.split(",")  # a variant has the look of the candidate itself, but hollow
+        style = look(own) | {"linestyle": "--" if norm == "on" else ":" if variant else "-"}
+        face = "none" if variant else style["color"]
         axes.plot(curve["seconds"], curve["bits"], label=label(name, norm), markerfacecolor=face, markersize=5, **style)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="bits per character, held-out text")
     plain(axes.xaxis, (1, 2, 5))
@@ -57,4 +54,15 @@ def text_curve(rows: pd.DataFrame) -> Figure | None:
     return figure
 
 
-PAGE = Page("text", _values, latest, {"text-curve": text_curve})
+def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+    measured = rows[rows["status"] == "ok"]
+    if measured.empty:
+        return ["Nothing was measured."]
+    row = measured.iloc[0]
+    share, words = percent(row["held_out_share"]), {"classes": count(row["I"]), "sizes": sizes(row, "TBHSZL")}
+    lead = LEAD.format_map(row.to_dict() | words | {"held_out_share": share})
+    plot = Plot("text-curve", "Bits per character against seconds of training", partial(text_curve, rows))
+    return [lead, text_table(rows), plot, f"SHA-256 of the text: {row['sha256']}."]
+
+
+PAGE = Page("text", "Training on text", _parts, study=True)

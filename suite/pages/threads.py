@@ -1,22 +1,26 @@
-"""The page on threads: rows of threads.csv as times and speedups, ours beside torch.nn.LSTM's."""
+"""The page of threads: times and speedups, those of our fastest implementation and torch.nn.LSTM's."""
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.page import Page, Values
+from suite.pages.page import Others, Page, about
 from suite.pages.plots import COLOURS, INK, MARKERS, panels
-from suite.pages.sheets import Sheet
-from suite.pages.study_tables import about, latest, unfinished
+from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import BASELINE
 from suite.shared.format import three, two
 
 _PASSES = {"forward": "forward", "train": "training"}
 
+LEAD = """{about}: a forward pass without gradient and a training step without an optimiser, with 1 thread up to
+{threads}, the number that torch uses by default. Times are medians of rounds interleaved between the two candidates and
+between numbers of threads. A speedup is the time with one thread over that with more."""
+
 
 def _times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return median times by pass, B and threads, a column for each candidate, ours first."""
+    """Median times by pass, B and threads, a column for each candidate, ours first."""
     timed = rows[rows["status"] == "ok"].astype({"n": int})
     found = timed.pivot_table("median_s", ["pass", "B", "n"], "implementation")
     ours_first: pd.DataFrame = found[sorted(found, key=lambda name: name == BASELINE)]
@@ -24,7 +28,7 @@ def _times(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def threads_table(rows: pd.DataFrame) -> Sheet:
-    """Return a line for each pass, B and number of threads: times, speedups over one thread, and their ratio."""
+    """Table of times, speedups and ratios, a line for each pass, B and number of threads."""
     times, lines = _times(rows), []
     for (step, B, threads), (_, row) in zip(times.index.to_list(), times.iterrows(), strict=True):
         line: dict[str, Any] = {"pass": _PASSES[step], "B": B, "threads": threads}
@@ -35,11 +39,9 @@ def threads_table(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, {"B": str, "threads": str, **formats, "/ LSTM": two})
 
 
-def speedup_plot(rows: pd.DataFrame) -> Figure | None:
-    """Draw the speedup over one thread against threads: passes below each other, ours and torch's LSTM side by side."""
+def speedup_plot(rows: pd.DataFrame) -> Figure:
+    """Speedup over one thread: a row of panels for each pass, a column for each candidate."""
     times = _times(rows)
-    if times.empty:
-        return None
     figure, axes = panels(len(_PASSES), len(times.columns))
     most = max(times.index.unique("n"))
     for panel, (step, name) in zip(axes, [(step, name) for step in _PASSES for name in times], strict=True):
@@ -55,11 +57,13 @@ def speedup_plot(rows: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def _values(rows: pd.DataFrame) -> Values:
-    row, times = rows.iloc[0], _times(rows)
-    points = str(max(times.index.unique("n"), default=0))
-    words = {"about": about(row, "TIHSZL"), "threads": str(row["threads"]), "points": points}
-    return {**words, "table": threads_table(rows), "unfinished": unfinished(rows)}
+def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+    row = rows.iloc[0]
+    lead = LEAD.format(about=about(row, "TIHSZL"), threads=row["threads"])
+    if not (rows["status"] == "ok").any():
+        return [lead]
+    plot = Plot("threads", "Speedup over one thread", partial(speedup_plot, rows))
+    return [lead, threads_table(rows), plot]
 
 
-PAGE = Page("threads", _values, latest, {"threads": speedup_plot})
+PAGE = Page("threads", "Threads", _parts, study=True)

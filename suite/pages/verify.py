@@ -1,30 +1,93 @@
-"""The verification page: rows of verify.csv, one line for each implementation and dtype."""
+"""The page of verification: whether implementations are right, and whether wrong ones would be found."""
+
+from typing import Any
 
 import pandas as pd
 
-from suite.pages.page import Page
-from suite.pages.sheets import Sheet
+from suite.pages.page import Others, Page
+from suite.pages.sheets import Part, Sheet
 from suite.shared.cases import INTERPRETED
 from suite.shared.format import count, two
 
+#: By what is planted, the verdict that it should have, and its name.
+WANTED = {"fault": ("rejected", "planted faults"), "rewrite": ("accepted", "equivalent rewrites")}
 
-def verify_table(rows: pd.DataFrame) -> Sheet:
-    """Return one line for each implementation and dtype: how many cases, the worst of them, the verdict."""
+ERRORS = """## Errors
+
+Each implementation is compared with the naive form in float64, in each of its dtypes, on the same rounded numbers and
+with random parameters: output, final states, and the gradients of all parameters, inputs and given states. A tensor
+passes if its relative error is at most twice the naive form's own error in the same dtype, plus 64 eps in float64 and
+4 eps in the other dtypes. *worst* is the largest error as a multiple of that limit, and *tensor* where it occurred.
+"""
+LONGER = "*worst, T {steps}* is the same over sequences of {steps} steps, and *at T* where it occurred.\n"
+FAULTS = """## Planted faults
+
+A fault is a one-line change that makes a correct implementation wrong. It is *found* if the comparison rejects the
+tensor that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not
+the function, and must pass.
+"""
+CAPABILITIES = """## Capabilities
+
+Each cell is a check that ran: `pass`; `no` if the implementation refuses with an error of its own, or needs too much
+memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
+"""
+FILES = {
+    "kernels": "[kernels.csv](kernels.csv): the kernels of `batched_cuda`, compiled for several kinds of GPU.",
+    "predicted": "[predicted.csv](predicted.csv): times of `batched_cuda` on GPUs, predicted by formula, not measured.",
+}
+
+
+def verdict(rows: pd.DataFrame) -> str:
+    """Outcome of verification, in a sentence."""
+    ran = rows[rows["verdict"] != "skipped"]
+    if failed := failures(ran):
+        return f"**Verification is red**: {failed}."
+    return (
+        f"Verification is green: all {ran['implementation'].nunique()} implementations match the equation; the worst "
+        f"error is {ran['ratio'].max():.2f} of the limit in {len(ran)} comparisons."
+    )
+
+
+def failures(ran: pd.DataFrame) -> str:
+    """Names of implementations that failed, with the dtype; empty if none did."""
+    failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
+    return ", ".join(failed["implementation"] + " in " + failed["dtype"])
+
+
+def faults_lead(rows: pd.DataFrame) -> str:
+    """How many of the planted faults were rejected and of the rewrites accepted, in a sentence."""
+    parts = []
+    for planted, (wanted, what) in WANTED.items():
+        found = (rows["verdict"] == wanted)[rows["planted"] == planted].groupby(rows["edit"]).all()
+        parts += [f"{found.sum()} of {len(found)} {what} {wanted}"] * (len(found) > 0)
+    return f"{', '.join(parts)}."
+
+
+def errors_table(rows: pd.DataFrame, errors: pd.DataFrame | None = None) -> Sheet:
+    """Worst error of each implementation in each dtype; errors: those of longer sequences, by T."""
+    if errors is not None:
+        errors = errors[errors["verdict"] != "not run"]
+        errors = errors.assign(worst=errors["error"] / errors["allowed"])
     lines = []
     for _, group in rows.groupby(["implementation", "dtype"], sort=False):
+        name, dtype = group["implementation"].iloc[0], group["dtype"].iloc[0]
         ran = group[group["verdict"] != "skipped"]
         worst = ran.sort_values("ratio").dropna(subset="ratio")[-1:]
-        lines.append(
-            {
-                "implementation": group["implementation"].iloc[0],
-                "dtype": group["dtype"].iloc[0],
-                "cases": len(ran),
-                "worst": worst["ratio"].max(),
-                "on": (worst["tensor"] if len(worst) else group["reason"]).iloc[0],
-                "verdict": _verdict(ran),
-            }
-        )
-    return Sheet(lines, {"cases": count, "worst": two})
+        line: dict[str, Any] = {
+            "implementation": name,
+            "dtype": dtype,
+            "cases": len(ran),
+            "worst": worst["ratio"].max(),
+            "tensor": (worst["tensor"] if len(worst) else group["reason"]).iloc[0],
+        }
+        if errors is not None:
+            own = errors[(errors["implementation"] == name) & (errors["dtype"] == dtype)]
+            longer = own.sort_values("worst")[-1:]
+            line |= {f"worst, T {_steps(errors)}": longer["worst"].max(), "at T": longer["T"].max()}
+            ran = pd.concat([ran, own])
+        lines.append(line | {"verdict": _verdict(ran)})
+    longer = {} if errors is None else {f"worst, T {_steps(errors)}": two, "at T": count}
+    return Sheet(lines, {"cases": count, "worst": two, **longer})
 
 
 def _verdict(ran: pd.DataFrame) -> str:
@@ -35,21 +98,51 @@ def _verdict(ran: pd.DataFrame) -> str:
     return f"{word}, interpreted" if (ran["reason"] == INTERPRETED).all() else word
 
 
-def verdict(rows: pd.DataFrame) -> str:
-    """Return in a sentence what verification found."""
-    ran = rows[rows["verdict"] != "skipped"]
-    if failed := failures(ran):
-        return f"**Verification is red**: {failed}."
-    return (
-        f"Verification is green: {ran['implementation'].nunique()} implementations against the full-tensor form in "
-        f"float64, {len(ran)} comparisons, the worst error {ran['ratio'].max():.2f} of what is allowed."
-    )
+def _steps(errors: pd.DataFrame) -> str:
+    return f"{count(errors['T'].min())} to {count(errors['T'].max())}"
 
 
-def failures(ran: pd.DataFrame) -> str:
-    """Return which implementations failed in which dtype; empty where none did."""
-    failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
-    return ", ".join(failed["implementation"] + " in " + failed["dtype"])
+def faults_table(rows: pd.DataFrame) -> Sheet:
+    """Faults that were planted and that were found, by kind."""
+    faults = rows[rows["planted"] == "fault"]
+    found = (faults["verdict"] == WANTED["fault"][0]).groupby([faults["kind"], faults["edit"]], sort=False).all()
+    lines = [
+        {"kind": kind, "planted": len(each), "found": int(each.sum())}
+        for kind, each in found.groupby(level="kind", sort=False)
+    ]
+    return Sheet(lines, {"planted": count, "found": count})
 
 
-PAGE = Page("verify", lambda rows: {"table": verify_table(rows)})
+def missed(rows: pd.DataFrame) -> str:
+    """Faults that survived and rewrites that were rejected, as a list; empty if there are none."""
+    wrong = rows[rows["verdict"] != rows["planted"].map({planted: wanted for planted, (wanted, _) in WANTED.items()})]
+    return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
+
+
+def matrix(rows: pd.DataFrame) -> list[Part]:
+    """Capabilities by implementation, and below them the reasons that the cells number."""
+    reasons = list(rows["reason"].dropna().unique())
+    numbers = rows["reason"].map(lambda reason: f" ({reasons.index(reason) + 1})" if reason in reasons else "")
+    cells = rows.assign(name="`" + rows["implementation"] + "`", cell=rows["outcome"] + numbers)
+    lines = [
+        {"": capability} | dict(zip(group["name"], group["cell"], strict=True))
+        for capability, group in cells.groupby("capability", sort=False)
+    ]
+    # A star at the start of a line would begin a list.
+    return [Sheet(lines), "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
+
+
+def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+    errors, faults, can = (others.get(name) for name in ("errors", "faults", "capabilities"))
+    lead = verdict(rows) if faults is None else f"{verdict(rows)} {faults_lead(faults)}"
+    longer = "" if errors is None else LONGER.format(steps=_steps(errors))
+    parts: list[Part] = [lead, ERRORS + longer, errors_table(rows, errors)]
+    if faults is not None:
+        parts += [FAULTS, faults_table(faults), missed(faults)]
+    if can is not None:
+        parts += [CAPABILITIES, *matrix(can)]
+    parts += [sentence for name, sentence in FILES.items() if name in others]
+    return [part for part in parts if part]
+
+
+PAGE = Page("verify", "Verification", _parts, others=("errors", "faults", "capabilities", *FILES))

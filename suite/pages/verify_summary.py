@@ -10,9 +10,8 @@ from rich.console import Console
 
 from impls import names
 from impls.definition import dtype_name
-from suite.pages.faults import faults_lead
 from suite.pages.sheets import Sheet
-from suite.pages.verify import failures
+from suite.pages.verify import failures, faults_lead
 from suite.shared.cases import INTERPRETED
 from suite.shared.compare import FLOOR
 from suite.shared.format import count

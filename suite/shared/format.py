@@ -1,6 +1,6 @@
 """How figures and names are written, in every table and plot."""
 
-import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -8,10 +8,18 @@ import pandas as pd
 from suite.shared.pairing import Interval
 from suite.shared.provenance import stale
 
-#: What a page says of where its rows were made.
+#: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
+#: Generations of processors that virtual machines name by family and model alone.
+GENERATIONS = {
+    "family 25, model 1": "Zen 3",
+    "family 25, model 17": "Zen 4",
+    "family 26, model 2": "Zen 5",
+    "family 6, model 143": "Sapphire Rapids",
+    "family 6, model 207": "Emerald Rapids",
+}
 
-#: What stands where there is no figure.
+#: Shown where there is no figure.
 NONE = "-"
 MB = 1e6
 #: The columns that tell the lines of a study's plots apart.
@@ -19,73 +27,80 @@ GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 
 
 def three(value: float) -> str:
-    """Return three digits of a figure, or all of its whole part, with thousands apart."""
+    """Figure with three digits, or all digits of its whole part."""
     return f"{value:#.3g}" if 0 < abs(value) < 99.95 else count(value)
 
 
 def count(value: float) -> str:
-    """Return a whole number, with thousands apart."""
+    """Whole number with commas between thousands."""
     return f"{value:,.0f}"
 
 
 def two(ratio: float) -> str:
-    """Return a ratio with two decimals, or three where two would say little, or one where two would say too much."""
+    """Ratio with two decimals; with three below 0.1, with one from 10, with none from 100."""
     if ratio >= 10:
         return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
     return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
 
 
 def millions(number: float) -> str:
-    """Return a number in millions, with two decimals."""
+    """Millions, with two decimals."""
     return f"{number / 1e6:.2f}"
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent, small ones with a decimal."""
+    """Share in per cent; below 10 % with a decimal."""
     return f"{share:.0%}" if abs(share) >= 0.1 else f"{share:.1%}"
 
 
 def ranged(interval: Interval) -> str:
-    """Return a ratio, with its interval if it has one."""
-    if math.isnan(interval.low):
+    """Ratio, with its interval unless that has no width."""
+    if interval.low == interval.high:
         return two(interval.ratio)
     return f"{two(interval.ratio)} ({two(interval.low)}-{two(interval.high)})"
 
 
 def label(implementation: str, layer_norm: str) -> str:
-    """Return how a line of a plot is called."""
+    """Label of a line in a plot."""
     return f"{implementation}, norm" if layer_norm == "on" else implementation
 
 
 def sizes(row: pd.Series, dims: str) -> str:
-    """Return the sizes of a row in words."""
+    """Sizes of a row, such as "T 50, B 32"."""
     return ", ".join(f"{n} {row[n]:.0f}" for n in dims)
 
 
 def status(row: Any) -> str:
-    """Return the first words of why a row has no figures."""
+    """Reason, in a word or two, why a row has no figures."""
     return NONE if row is None else str(row["status"]).split(":")[0]
 
 
-def made_on(rows: pd.DataFrame, rests_on: str = "") -> str:
-    """Say where and when rows were made, in a line for each environment among them, and which rest on other sources.
+def machine(row: pd.Series) -> str:
+    """Name of the machine of a row, such as "two cores of an AMD EPYC (Zen 4)"."""
+    name = re.sub(r"family \d+, model \d+", lambda told: GENERATIONS.get(told[0], told[0]), row["processor"])
+    name = re.sub(r"\((R|TM)\)| Processor", "", name, flags=re.IGNORECASE)
+    if row["device"] != "cpu":
+        return name
+    cores = {1: "one core", 2: "two cores"}.get(row["threads"], f"{row['threads']} cores")
+    return f"{cores} of {'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
-    rests_on: whose sources rows without a column `implementation` rest on.
-    """
-    lines = [
-        "Made on {processor} ({device}, {cpu_capability}, {threads} CPU threads), {dates}, torch {torch}, "
-        "Python {python}, commit {commits}.".format_map(
-            here.iloc[0].to_dict()
-            | {
-                "dates": " to ".join(dict.fromkeys([min(here["date"]), max(here["date"])])),
-                "commits": " and ".join(f"`{commit}`" for commit in here["commit"].unique()),
-            }
-        )
-        for _, here in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False)
-    ]
-    old = rows[stale(rows, rests_on)]
+
+def dates(rows: pd.DataFrame) -> str:
+    """Day on which rows were measured, or the first and the last of several."""
+    return " to ".join(dict.fromkeys([min(rows["date"]), max(rows["date"])]))
+
+
+def made_on(rows: pd.DataFrame) -> str:
+    """Where and when rows were made, a line for each environment, and which rows were made with other sources."""
+    lines = []
+    for _, here in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False):
+        row, commits = here.iloc[0], " and ".join(f"`{commit}`" for commit in here["commit"].unique())
+        versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
+        lines.append(f"Made on {machine(row)}, {dates(here)}: {versions}, commit {commits}.")
+    old = rows[stale(rows)]
     if len(old):
-        names = old["implementation"].str.split(",").str[0].unique() if "implementation" in rows else ()
-        whose = f": those of {', '.join(names)}" if len(names) else ""
-        lines.append(f"**Stale**: {len(old)} of {len(rows)} rows are of other sources{whose}.")
+        names = ", ".join(filter(None, old["implementation"].str.split(",").str[0].unique()))
+        lines.append(
+            f"**Stale**: {len(old)} of {len(rows)} rows were made with other sources{f' of {names}' * bool(names)}."
+        )
     return "\n".join(lines)

@@ -88,13 +88,9 @@ def _parsed(text: str) -> ast.Module:
     return ast.parse(text)
 
 
-def stale(rows: pd.DataFrame, rests_on: str = "") -> pd.Series:
-    """Return for each row whether it is of other sources than those here.
-
-    rests_on: whose sources rows without a column `implementation` rest on.
-    """
-    of = rows["implementation"] if "implementation" in rows else pd.Series(rests_on, rows.index)
-    others: pd.Series = rows["sources"] != of.map(sources)
+def stale(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row is of other sources than those here."""
+    others: pd.Series = rows["sources"] != rows["implementation"].map(sources)
     return others
 
 

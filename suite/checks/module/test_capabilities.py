@@ -13,8 +13,8 @@ from suite.checks.module import capability_checks, hooks, ranks
 from suite.checks.module.capabilities import CAPABILITIES, Capability, Outcome, outcome
 from suite.checks.module.capability_checks import Check
 from suite.conftest import Keep
-from suite.pages.capabilities import matrix
 from suite.pages.sheets import Sheet
+from suite.pages.verify import matrix
 from suite.shared.process import rows_of
 
 CPU = torch.device("cpu")
