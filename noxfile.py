@@ -100,7 +100,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads, payback and training on text: `-- memory threads`, say; all by default."""
+    """Study memory, scaling, threads and training on text: `-- memory threads`, say; all by default."""
     install(session, "bench")
     session.install("--no-deps", *LABML)
     session.run("python", "-m", "suite.study", *session.posargs)
