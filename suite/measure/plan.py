@@ -38,17 +38,13 @@ class Planned:
         return self.instead is None and not self.finished
 
 
-def plan(
-    jobs: Sequence[Job], folder: Path, part: str = "", *, resume: bool = False, unverified: bool = False
-) -> list[Planned]:
+def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified: bool = False) -> list[Planned]:
     """Return what is known of each job, from what can run here and from the results in a machine's folder.
 
-    part: of a sweep, such as "shard-1-of-3". resume: keep rows that are there.
-    unverified: run what verification calls red or stale too.
+    resume: keep rows that are there. unverified: run what verification calls red or stale too.
     """
     verify = table("verify").read(folder)
-    rows = table("bench").read(folder, part)
-    earlier = rows if len(rows) else table("bench").read(folder)
+    rows = table("bench").read(folder)
     found = []
     for job in jobs:
         standing = provenance.standing(verify, job.candidate, job.dtype, torch.__version__)
@@ -57,7 +53,7 @@ def plan(
         instead = f"not run: {reason}" if reason else None
         if not reason and standing.refusal and not unverified:
             instead = f"refused: {standing.refusal}"
-        took = rows_of(job, earlier).get("job_s", pd.Series(dtype=float)).max()
+        took = rows_of(job, rows).get("job_s", pd.Series(dtype=float)).max()
         finished = resume and _finished(job, rows_of(job, rows))
         predicted = bool(pd.isna(took)) and job.torch_device.type == "cuda"
         seconds = cost.seconds(job) if predicted else None if pd.isna(took) else float(took)

@@ -98,9 +98,6 @@ def test_a_run_that_resumes_does_nothing_twice(results: Path, monkeypatch: pytes
     assert bench.main(["--workload", "small", *chosen]) == 0
     assert not ran
     assert (results / slug(CPU) / "bench.csv").read_text() == before
-    shards = ["--workload", "small", "--shard", "2/2", *chosen]
-    assert bench.main(shards) == 0
-    assert ran == ["torch.nn.LSTM"], "the rows of a whole run are none of a shard"
 
 
 def test_an_interrupted_run_keeps_what_is_done_and_says_how_to_go_on(

@@ -46,13 +46,13 @@ class Table:
     newest_last: tuple[str, ...] = ()
     rests_on: str = ""
 
-    def path(self, folder: Path, part: str = "") -> Path:
-        """Return the file in a machine's folder, or that of a part of a sweep, such as "shard-1-of-3"."""
-        return folder / f"{self.name}{'.' * bool(part)}{part}.csv"
+    def path(self, folder: Path) -> Path:
+        """File in a machine's folder."""
+        return folder / f"{self.name}.csv"
 
-    def read(self, folder: Path, part: str = "") -> pd.DataFrame:
-        """Return the rows in a machine's folder, none without a file; ResultsError if damaged or of two machines."""
-        return self.load(self.path(folder, part))
+    def read(self, folder: Path) -> pd.DataFrame:
+        """Rows in a machine's folder, none without a file; ResultsError if it is damaged or of two machines."""
+        return self.load(self.path(folder))
 
     def load(self, path: Path) -> pd.DataFrame:
         """Return the rows of a file of this kind, see `read`."""
@@ -65,7 +65,6 @@ class Table:
         folder: Path,
         rows: Iterable[Mapping[str, Any]],
         device: torch.device,
-        part: str = "",
         listed: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Stamp rows that this process or a child of it made, and put them in place of those with the same key.
@@ -78,20 +77,19 @@ class Table:
         if unknown:
             raise ValueError(f"{self.name}: expected columns declared in suite/shared/rows.toml, got {sorted(unknown)}")
         stamped = [row | stamp(device, row.get("implementation", self.rests_on)) for row in given]
-        self.replace(folder, stamped, part, listed)
+        self.replace(folder, stamped, listed)
 
     def replace(
         self,
         folder: Path,
         rows: Iterable[Mapping[str, Any]],
-        part: str = "",
         listed: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Put rows that have their stamp in place of those with the same key; see `put`."""
-        path, new = self.path(folder, part), pd.DataFrame(list(rows))
+        path, new = self.path(folder), pd.DataFrame(list(rows))
         if new.empty:
             return
-        old, order = self.read(folder, part), {**VALUES, **(listed or {})}
+        old, order = self.read(folder), {**VALUES, **(listed or {})}
         _of_one_machine(path, pd.concat([old, new]))
         if missing := set(self.listed) - set(order):
             raise ValueError(f"{self.name}: expected the values that there are of {sorted(missing)}, got none")
