@@ -128,5 +128,5 @@ def run(
         rows = path.with_suffix(".jsonl")
         replace(job, path=rows).write(path)
         child = Child(module, rows, *arguments, str(path), log=log, environment=environment)
-        ended = child.wait(job.time_limit)
+        ended = child.wait(len(job.cases or (job,)) * len(PASSES) * job.time_limit)
         return read_rows(rows), ended
