@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third 
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
-#: The peer implementation. Its own requirements pin much that the module itself does not import.
+#: The other implementation there is. Its own requirements pin much that the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
 
 

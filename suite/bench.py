@@ -103,7 +103,7 @@ def sweep(options: argparse.Namespace) -> int:
                 rows = outcome(p, folder, log)
                 if rows:
                     taken = others.taken(p.job.torch_device)
-                    rests = {"verify": p.standing.word, "verify_rows": p.standing.rows, "taken_cores": taken}
+                    rests = {"verify": p.verification.status, "verify_rows": p.verification.rows, "taken_cores": taken}
                     whole = [row | rests | hardware.share(row, ceilings) for row in rows]
                     table("bench").put(folder, whole, p.job.torch_device)
                 shown.end(p.job, rows)
@@ -136,7 +136,7 @@ def outcome(p: Planned, folder: Path, log: Path) -> list[dict[str, Any]]:
 
 def say_refused(todo: Sequence[Planned]) -> None:
     """Say once, before the minutes pass, what will be refused and what to do."""
-    words = sorted({p.standing.word for p in todo if p.instead is not None and p.instead.startswith("refused")})
+    words = sorted({p.verification.status for p in todo if p.instead is not None and p.instead.startswith("refused")})
     if words:
         said = f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified."
         print(said, flush=True)

@@ -105,7 +105,7 @@ def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
         figures |= {
             "status": "ok",
             "peak_bytes": work.peak(step, model, x),
-            "kept_bytes": usage.kept_bytes(lambda: model(x), device) if training else None,
+            "kept_bytes": usage.saved_bytes(lambda: model(x), device) if training else None,
             "parameters": sum(p.numel() for p in model.parameters()),
             "calls_per_step": calls_per_step(bench, step),
         }

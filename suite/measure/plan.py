@@ -26,7 +26,7 @@ class Planned:
     """
 
     job: Job
-    standing: provenance.Verification
+    verification: provenance.Verification
     instead: str | None
     seconds: float | None
     finished: bool
@@ -47,17 +47,17 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
     rows = table("bench").read(folder)
     found = []
     for job in jobs:
-        standing = provenance.standing(verify, job.candidate, job.dtype, torch.__version__)
+        verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
         reason = arithmetic.why_not(job.dtype, job.torch_device)
         reason = reason or find(job.candidate).why_unavailable(job.torch_device, job.torch_dtype)
         instead = f"not run: {reason}" if reason else None
-        if not reason and standing.refusal and not unverified:
-            instead = f"refused: {standing.refusal}"
+        if not reason and verification.refusal and not unverified:
+            instead = f"refused: {verification.refusal}"
         took = rows_of(job, rows).get("job_s", pd.Series(dtype=float)).max()
         finished = resume and _finished(job, rows_of(job, rows))
         predicted = bool(pd.isna(took)) and job.torch_device.type == "cuda"
         seconds = cost.seconds(job) if predicted else None if pd.isna(took) else float(took)
-        found.append(Planned(job, standing, instead, seconds, finished, predicted))
+        found.append(Planned(job, verification, instead, seconds, finished, predicted))
     return found
 
 

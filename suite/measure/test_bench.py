@@ -62,7 +62,7 @@ def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(results
     assert not {"cudnn", "loop_ratio"} & set(rows)
     assert set(rows["commit"]) == {provenance.commit()}
     assert not provenance.stale(rows).any()
-    assert list(timed["verify"]) == ["unverified", "unverified", "peer", "peer"]
+    assert list(timed["verify"]) == ["unverified", "unverified", "external", "external"]
     assert "| batched |" in (folder / "bench.md").read_text()
     assert "| float32 |" in (folder / "hardware.md").read_text()
     assert f"[bench]({folder.name}/bench.md)" in (results / "README.md").read_text()

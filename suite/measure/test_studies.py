@@ -86,7 +86,7 @@ def test_a_page_says_which_rows_other_processes_slowed() -> None:
     assert unfinished(pd.DataFrame(rows)) == ""
 
 
-def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
+def test_the_ledger_counts_parameters_gradients_and_saved_memory() -> None:
     found = study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
     numbers = sum(p.numel() for p in find("batched").build(TINY, torch.float32, CPU).parameters())
     # A gradient may be a view of a buffer that is a little larger.

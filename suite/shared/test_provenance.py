@@ -31,7 +31,7 @@ def verified(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "word"),
+    ("rows", "status"),
     [
         ([], "unverified"),
         ([verified(dtype="float64")], "unverified"),
@@ -42,15 +42,15 @@ def verified(**changes: Any) -> dict[str, Any]:
         ([verified(torch="1.0", sources="elsewhere", verdict="FAIL")], "unverified"),
     ],
 )
-def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], word: str) -> None:
-    found = provenance.standing(pd.DataFrame(rows), "batched", "float32", torch.__version__)
-    assert found.word == word
-    assert (found.refusal is not None) == (word in ("red", "stale"))
+def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], status: str) -> None:
+    found = provenance.verification(pd.DataFrame(rows), "batched", "float32", torch.__version__)
+    assert found.status == status
+    assert (found.refusal is not None) == (status in ("red", "stale"))
 
 
 def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
     hashes = {
-        provenance.standing(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
+        provenance.verification(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
         for ratio in (0.1, 0.2, 0.1)
     }
     assert len(hashes) == 2
@@ -190,11 +190,11 @@ def test_a_verification_is_stale_once_what_it_rests_on_changes(
     copied: Path, path: str, line: str, changed: str
 ) -> None:
     rows = pd.DataFrame([verified()])
-    assert provenance.standing(rows, "batched", "float32", torch.__version__).word == "verified"
+    assert provenance.verification(rows, "batched", "float32", torch.__version__).status == "verified"
     source = copied / Path(path).relative_to(ROOT)
     assert line in source.read_text()
     source.write_text(source.read_text().replace(line, changed, 1))
-    assert provenance.standing(rows, "batched", "float32", torch.__version__).word == "stale"
+    assert provenance.verification(rows, "batched", "float32", torch.__version__).status == "stale"
 
 
 def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:
