@@ -14,6 +14,9 @@ from suite import report
 from suite.checks.kernels.compiled import precompile
 from suite.measure import ceilings as hardware
 from suite.measure import choice, cost
+from suite.measure.jobs import Job
+from suite.measure.load import Others, at_first, warning
+from suite.measure.options import memory_limit, parent
 from suite.measure.plan import WRONG, Planned, plan, rows_of
 from suite.measure.processes import run
 from suite.measure.progress import display
@@ -23,9 +26,6 @@ from suite.shared import process
 from suite.shared.candidates import find
 from suite.shared.cases import SELECTION, WORKLOADS
 from suite.shared.format import count
-from suite.shared.jobs import Job
-from suite.shared.load import Others, at_first, warning
-from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
 

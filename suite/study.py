@@ -12,12 +12,12 @@ import torch
 
 from impls import registry
 from suite import report
+from suite.measure.jobs import Job, run
+from suite.measure.load import Others, at_first, warning
+from suite.measure.options import memory_limit, parent
 from suite.shared.arithmetic import dtype_of, why_not
 from suite.shared.candidates import LABML, Candidate, candidates, find
 from suite.shared.cases import OF_ONE_LENGTH, Case
-from suite.shared.jobs import Job, run
-from suite.shared.load import Others, at_first, warning
-from suite.shared.options import memory_limit, parent
 from suite.shared.process import Row
 from suite.shared.results import ResultsError
 from suite.shared.rows import folder_of, table

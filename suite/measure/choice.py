@@ -8,9 +8,9 @@ import torch
 
 from impls import names
 from impls.registry import resolve
+from suite.measure.jobs import full
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, SELECTION, SHORT, WORKLOADS, Case
-from suite.shared.jobs import full
 
 #: By kind of device, the workloads.
 SELECTED = {"cpu": SELECTION, "cuda": ("small", "medium", "stream", "char-ptb", "enwik8", "char-ptb-ragged")}

@@ -11,13 +11,14 @@ from numpy.polynomial import Polynomial
 from impls import names
 from impls.gradient.chunks import limited
 from impls.registry import find as find_impl
-from suite.shared import usage, work
+from suite.measure import work
+from suite.measure.jobs import Job
+from suite.measure.stopwatch import stopwatch, warm_up
+from suite.shared import usage
 from suite.shared.candidates import Candidate, find
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.fits import fit, reaches
-from suite.shared.jobs import Job
 from suite.shared.process import Row
-from suite.shared.stopwatch import stopwatch, warm_up
 
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)

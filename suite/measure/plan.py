@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 
 from suite.measure import cost
+from suite.measure.jobs import Job
 from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
-from suite.shared.jobs import PASSES, Job
-from suite.shared.rows import stamp, table
+from suite.shared.rows import PASSES, stamp, table
 
 #: What counts as gone wrong. A run that goes on from another does these again: it may have been the machine's fault.
 WRONG = ("crashed", "failed", "refused")

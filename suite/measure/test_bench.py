@@ -16,16 +16,18 @@ from torch.nn.utils.rnn import PackedSequence
 
 from suite import bench, report
 from suite.measure import progress as live
+from suite.measure import work
+from suite.measure.examples import job
+from suite.measure.jobs import Job
 from suite.measure.processes import run
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import answer, bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
-from suite.shared import provenance, work
+from suite.shared import provenance
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, SHORT, WORKLOADS
-from suite.shared.examples import CPU, TINY, job, made
-from suite.shared.jobs import Job
+from suite.shared.examples import CPU, TINY, made
 from suite.shared.machine import slug
 from suite.shared.rows import STAMP, table
 
@@ -356,3 +358,10 @@ def test_one_workload_and_one_implementation_are_drawn_without_a_warning() -> No
     drawn = speed(pd.DataFrame(made("batched", 0.1)))
     assert drawn is not None
     assert "torch.nn.LSTM" in svg(drawn)
+
+
+def test_a_job_read_back_is_the_job_that_was_written(tmp_path: Path) -> None:
+    one = job(tmp_path, case=replace(TINY, lengths=(3, 1)))
+    one.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == one
+    assert hash(Job.read(tmp_path / "job.json").case) == hash(one.case)

@@ -11,14 +11,15 @@ import torch
 
 from impls.registry import IMPLS, resolve
 from suite import bench
-from suite.measure import choice, cost, plan
+from suite.measure import choice, cost, plan, work
 from suite.measure.bench_step import Bench, calls_per_step
-from suite.shared import machine, work
+from suite.measure.examples import job
+from suite.measure.jobs import Job
+from suite.shared import machine
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, SELECTION, WORKLOADS
-from suite.shared.examples import CPU, TINY, job, made
+from suite.shared.examples import CPU, TINY, made
 from suite.shared.files import ROOT
-from suite.shared.jobs import Job
 from suite.shared.rows import table
 
 #: What a GPU is asked for where there is none.

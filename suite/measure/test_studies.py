@@ -21,6 +21,7 @@ from suite.measure import memory as study_memory
 from suite.measure import scaling as study_scaling
 from suite.measure import text as study_text
 from suite.measure import threads as study_threads
+from suite.measure.jobs import Job
 from suite.pages.memory import longest_table, tensor_line
 from suite.pages.scaling import axis_table, crossings
 from suite.pages.study_tables import unfinished
@@ -30,7 +31,6 @@ from suite.shared.candidates import LABML, LSTM, Candidate, find, lstm_parameter
 from suite.shared.cases import WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.fits import crossing, fit, reaches
-from suite.shared.jobs import Job
 
 CPU = torch.device("cpu")
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)

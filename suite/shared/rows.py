@@ -10,8 +10,24 @@ import pandas as pd
 import torch
 
 from suite.shared import machine, provenance
-from suite.shared.cases import DROPOUT, LONG, ORDER, RAGGED, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
+from suite.shared.cases import (
+    DROPOUT,
+    LONG,
+    ORDER,
+    RAGGED,
+    TRAINING,
+    VERIFY,
+    VERIFY_TILES,
+    VERIFY_TINY,
+    WORKLOADS,
+    Case,
+)
 from suite.shared.results import ResultsError, read, write_whole
+
+#: What is timed, by the names that rows have.
+PASSES = ("forward", "train")
+#: More cores taken by other processes than this mark a row, which no answer rests on.
+BUSY = 0.25
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: What `put` adds to every row: where and when it was made, and with which code.
@@ -22,7 +38,7 @@ VALUES: Mapping[str, Sequence[str]] = {
     "part": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
-    "pass": ("forward", "train"),
+    "pass": PASSES,
     "case": [TRAINING, *(case.id for case in (*VERIFY, *RAGGED, *DROPOUT, *VERIFY_TINY, *VERIFY_TILES, LONG))],
     "workload": list(WORKLOADS),
 }
@@ -119,6 +135,24 @@ class Table:
         key = [column for column in self.key if column in rows]
         in_order: pd.DataFrame = rows.sort_values(key, key=ranks, kind="stable", ignore_index=True)
         return in_order
+
+
+def about(case: Case, implementation: str, dtype: str) -> dict[str, Any]:
+    """Columns that say what a row of a benchmark or a study is about."""
+    return {
+        "workload": case.name,
+        **{n: getattr(case, n) for n in "TBIHSZL"},
+        "layer_norm": "on" if case.layer_norm else "off",
+        "implementation": implementation,
+        "dtype": dtype,
+    }
+
+
+def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
+    """Columns that say what a row of the benchmark is about; `name` is the pass."""
+    paper = WORKLOADS[case.name]
+    cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
+    return about(case, implementation, dtype) | {"shortened": ", ".join(cut), "tokens": case.tokens, "pass": name}
 
 
 def stamp(device: torch.device, implementation: str) -> dict[str, Any]:

@@ -6,15 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from suite.shared import process
-from suite.shared.examples import TINY, job
 from suite.shared.files import ROOT
-from suite.shared.jobs import Job
 from suite.shared.process import Child, append_row, read_rows, rows_of
 
 
@@ -140,10 +137,3 @@ def test_append_row(tmp_path: Path) -> None:
         append_row(tmp_path / "rows.jsonl", {"n": n})
     assert [row["n"] for row in read_rows(tmp_path / "rows.jsonl")] == [1, 2]
     assert read_rows(tmp_path / "none.jsonl") == []
-
-
-def test_a_job_read_back_is_the_job_that_was_written(tmp_path: Path) -> None:
-    one = job(tmp_path, case=replace(TINY, lengths=(3, 1)))
-    one.write(tmp_path / "job.json")
-    assert Job.read(tmp_path / "job.json") == one
-    assert hash(Job.read(tmp_path / "job.json").case) == hash(one.case)

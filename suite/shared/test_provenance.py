@@ -15,10 +15,9 @@ import torch
 
 from impls import names
 from impls.registry import IMPLS, find
-from suite.measure import plan as planning
 from suite.shared import compare, provenance
 from suite.shared.cases import ORDER, Case
-from suite.shared.examples import CPU, job, made
+from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.format import made_on
 from suite.shared.results import RESULTS
@@ -54,26 +53,6 @@ def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
         for ratio in (0.1, 0.2, 0.1)
     }
     assert len(hashes) == 2
-
-
-def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
-    table("verify").replace(
-        tmp_path, [verified(), verified(implementation="deferred", verdict="FAIL", case="training")]
-    )
-    jobs = [job(tmp_path, name) for name in ("batched", "deferred", "torch.nn.LSTM")]
-    labels = [planned.instead for planned in planning.plan(jobs, tmp_path)]
-    assert labels == [None, "refused: verify.csv has a failure of deferred in float32", None]
-    assert [planned.runs for planned in planning.plan(jobs, tmp_path, unverified=True)] == [True] * 3
-
-
-@pytest.mark.parametrize(
-    ("changes", "finished"), [({}, True), ({"date": "2020-02-29"}, True), ({"sources": "elsewhere"}, False)]
-)
-def test_to_resume_keeps_rows_of_these_sources_whichever_day_they_are_of(
-    changes: dict[str, str], finished: bool, tmp_path: Path
-) -> None:
-    table("bench").replace(tmp_path, made("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
-    assert [planned.finished for planned in planning.plan([job(tmp_path)], tmp_path, resume=True)] == [finished]
 
 
 @pytest.fixture
