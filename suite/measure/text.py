@@ -15,6 +15,7 @@ from impls import HyperLSTM
 from impls.convert import to_labml
 from impls.registry import resolve
 from suite.measure.jobs import Job
+from suite.measure.options import a_job_each
 from suite.measure.stopwatch import stopwatch, warm_up
 from suite.measure.work import refusal
 from suite.shared import usage
@@ -22,6 +23,8 @@ from suite.shared.candidates import LABML, LSTM, find, lstm_parameters
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.corpus import text
 
+#: How long each model trains.
+SECONDS = 12
 #: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
 LARGER_LSTM = f"{LSTM.name}, as many parameters"
 #: Of the paper's character models, which have layer norm too: one more curve, of the implementation that "auto" takes.
@@ -41,8 +44,8 @@ State = tuple[Tensor, ...]
 def jobs(options: Namespace) -> list[Job]:
     """Return a job for each model: one for each candidate, one of the LSTM in another width, and one of the recipe."""
     return [
-        replace(job, part=name, candidates=(name,), seconds=options.seconds)
-        for job in options.jobs("text", WORKLOADS[options.workload])
+        replace(job, part=name, candidates=(name,))
+        for job in a_job_each(options, "text", WORKLOADS[options.workload], limit=SECONDS)
         for name in (job.candidate, *_further(job))
     ]
 
@@ -146,7 +149,7 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
         "held_out_share": HELD_OUT,
     }
     for share in (0.0, *CHECKPOINTS):
-        training.until(job.seconds * share)
+        training.until(job.limit * share)
         bits, characters = bits_per_character(training.model, held_out.to(device)), training.steps * case.T * case.B
         done = {"seconds": training.seconds, "steps": training.steps, "characters": characters, "bits": bits}
         yield job.row("curve", name) | about | done

@@ -80,7 +80,9 @@ def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.
     """Return why a candidate's figures would say nothing at these sizes: it cannot run, or computes something else."""
     if (reason := candidate.why_unavailable(device, dtype)) is not None:
         return reason
-    few = replace(case, T=2, B=2, lengths=(2, 1) if case.lengths else ())
+    # What compiles for each size is checked at the batch that it was compiled for.
+    B = case.B if candidate.compiles_each_size and not case.lengths else 2
+    few = replace(case, T=2, B=B, lengths=(2, 1) if case.lengths else ())
     worst = candidate.check(few, dtype, device)[:1]
     if worst and not worst[0].ratio <= 1:
         return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"

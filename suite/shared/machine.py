@@ -2,7 +2,6 @@
 
 import platform
 import re
-import sys
 from functools import cache
 
 import cpuinfo
@@ -59,17 +58,3 @@ def environment(device: torch.device) -> dict[str, str | int]:
 def told_apart_by(device: str) -> tuple[str, ...]:
     """Return the columns of `environment` that tell machines apart whose results differ; device: cpu or cuda."""
     return ("device", "processor") if device == "cuda" else ("device", "processor", "cpu_capability", "threads")
-
-
-def limit_memory(limit: int, device: torch.device) -> None:
-    """Hold this process to so many bytes, so that running out is an error in it and not the machine's.
-
-    On a CPU that is not Linux's there is no such limit.
-    """
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
-    elif sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -62,6 +62,11 @@ class Table:
     newest_last: tuple[str, ...] = ()
     rests_on: str = ""
 
+    @property
+    def is_study(self) -> bool:
+        """True if a study writes it."""
+        return "kind" in self.columns and "part" in self.columns
+
     def path(self, folder: Path) -> Path:
         """File in a machine's folder."""
         return folder / f"{self.name}.csv"
