@@ -98,7 +98,7 @@ def _longest(line: Polynomial, limit: float) -> int:
 
 
 def _labelled(job: Job, candidate: Candidate, kind: str, case: Case, measured: Measured) -> Row:
-    """Return a row of what was measured, or one that says that there was no memory for it."""
+    """Row of what was measured, or one that says that there was no memory for it."""
     try:
         figures = measured(candidate, case, job.torch_dtype, job.torch_device)
     except (RuntimeError, MemoryError) as error:
@@ -109,7 +109,7 @@ def _labelled(job: Job, candidate: Candidate, kind: str, case: Case, measured: M
 
 
 def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
-    """Return what a training step holds, in bytes, each part measured by torch's allocator.
+    """Parts of what a training step holds, in bytes, each measured by torch's allocator.
 
     parameter: the model. kept: what the forward pass saves for the backward pass, the output included. gradient: what
     the step leaves. workspace: the peak without saved memory and gradients; none where these two are never whole at
@@ -137,7 +137,7 @@ def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.d
 
 
 def peak(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
-    """Return the most that a training step holds above parameters and input, in bytes, see `suite/shared/work.py`.
+    """Bytes that a training step holds at most above parameters and input, see `work.py`.
 
     On CUDA also `reserved_bytes`: what the caching allocator then had of the device, parameters and input included.
     """
@@ -147,7 +147,7 @@ def peak(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.dev
 
 
 def _tensor(job: Job, name: str, Z: int) -> Row:
-    """Return what one step of one sample takes at n_z, and the bytes of the weights it is made of."""
+    """Row of what one step of one sample takes at n_z, and of the bytes of the weights it is made of."""
     case, dtype, device = replace(TENSOR_CASE, Z=Z, name=job.case.name), job.torch_dtype, job.torch_device
     model, x = find(name).build(case, dtype, device), work.example(case, dtype, device)
     weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))

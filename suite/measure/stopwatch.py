@@ -27,11 +27,11 @@ class Stopwatch:
         return time.perf_counter() - start
 
     def in_a_loop(self, work: Work, calls: int) -> float | None:
-        """Return what a call takes when the next does not wait for it; None where a call is done when it returns."""
+        """Seconds of a call when the next does not wait for it; None where a call is done when it returns."""
         return None
 
     def clock(self) -> int | None:
-        """Return the clock of the processor in MHz, None where it cannot be read, as a CPU's that differs by core."""
+        """Clock of the processor in MHz; None where it cannot be read, as a CPU's that differs by core."""
         return None
 
 
@@ -52,7 +52,7 @@ class DeviceEvents(Stopwatch):
         return self._between_events(work)
 
     def in_a_loop(self, work: Work, calls: int) -> float:
-        """Return what a call takes in the mean when none waits for the one before, as in a training loop.
+        """Mean seconds of a call when none waits for the one before, as in a training loop.
 
         The host prepares a call while the device is busy with those before it, so that its time shows only where it is
         the longer; and each call finds in the cache what the one before left.
@@ -72,7 +72,7 @@ class DeviceEvents(Stopwatch):
         return float(start.elapsed_time(end)) / 1e3
 
     def clock(self) -> int | None:
-        """Return the clock of the multiprocessors in MHz, or None where it cannot be read."""
+        """Clock of the multiprocessors in MHz; None where it cannot be read."""
         try:
             return torch.cuda.clock_rate(self.device)
         # Its module is missing, or NVML refuses, as it does in containers, on virtual GPUs and parts of one; its own
@@ -82,7 +82,7 @@ class DeviceEvents(Stopwatch):
 
 
 def stopwatch(device: torch.device) -> Stopwatch:
-    """Return what times calls on the device."""
+    """Stopwatch for calls on the device."""
     return DeviceEvents(device) if device.type == "cuda" else Stopwatch()
 
 
@@ -101,12 +101,12 @@ def warm_up(watch: Stopwatch, work: Work, expected: float = 0.0) -> list[float]:
 
 
 def agree(one: float, other: float) -> bool:
-    """Return whether two times are of one size."""
+    """True if two times are within a factor of AGREE."""
     return max(one, other) <= AGREE * min(one, other)
 
 
 def clock_columns(clocks: Sequence[int | None]) -> dict[str, Any]:
-    """Return what a row says of the clocks: clocks has one reading before the first round and one after each."""
+    """Columns about clocks, of which there is a reading before the first round and one after each."""
     known = [clock for clock in clocks if clock is not None]
     if len(known) < len(clocks):
         return {"clock_before_mhz": "unknown", "clock_after_mhz": "unknown", "throttled": "unknown"}

@@ -17,10 +17,11 @@ from rich.console import Console
 from torch.nn.utils.rnn import PackedSequence
 
 from suite import bench, report
-from suite.measure import processes, work
+from suite.measure import choice, processes, work
 from suite.measure import progress as live
 from suite.measure.examples import job
 from suite.measure.jobs import Job
+from suite.measure.plan import plan
 from suite.measure.processes import run
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import answer, bench_summary, bench_view
@@ -129,6 +130,29 @@ def test_the_list_says_what_would_run_and_for_how_long(results: Path, capsys: py
     )
     assert re.search(r"2 of 3 jobs would run: \d\.\d minutes for their first rounds, \d\.\d with more, by pred", text)
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("late", [0.9, 1.3])
+def test_the_processes_of_a_run_keep_to_its_time_together(
+    late: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has what is left by its part of the work, and none is left to run beyond 10 % more than the run's time."""
+    options = bench.parser().parse_args(["--device", "cpu", "--dtype", "float32", "bfloat16"])
+    choice.choose(options)
+    todo, now, given = plan(choice.jobs(options), tmp_path), [0.0], list[float]()
+
+    def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Any]]]:
+        given.append(seconds)
+        now[0] += min(limit, seconds * late)
+        yield from ((job, job.rows("time-out: no time was left")) for job in jobs)
+
+    monkeypatch.setattr(processes, "run", run)
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    came = [p.job for p, _ in bench.measured(todo, tmp_path, 0.0, 5.0)]
+    assert sorted(job.label for job in came) == sorted(p.job.label for p in todo)
+    assert len(given) == 3
+    assert (min(given) > 10) == (late < 1)
+    assert now[0] <= 330
 
 
 @pytest.mark.thorough("a benchmark that runs out of memory")

@@ -29,7 +29,7 @@ BUDGET, LEAST, MOST = 0.1, 1, 8
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
+    """Jobs, one for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
 
     Ours are the implementations asked for, else the one that "auto" takes.
     """

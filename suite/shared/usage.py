@@ -40,7 +40,7 @@ def kernels(work: Callable[[], object]) -> list[str]:
 
 
 def cudnn_of(names: Iterable[str], version: int | None) -> str:
-    """Return which cuDNN was loaded, and whether any of the kernels is one of its recurrent layers'.
+    """Version of cuDNN, and whether any of the kernels is one of its recurrent layers'.
 
     These name cuDNN or their layer in capitals; those that torch runs in its place, such as `lstm_cell_forward`, do
     not, and products are called the same in both.
