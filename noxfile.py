@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third 
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
-#: The peer implementation. Its own requirements pin much that the module itself does not import.
+#: The other implementation there is. Its own requirements pin much that the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
 
 
@@ -70,7 +70,7 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
-    workers = ("--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
+    workers = ("--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder")
     # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
     # workspace where torch is to be deterministic, which is how memory without a value gets one.
     env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
@@ -92,7 +92,7 @@ def kernels(session: nox.Session, triton: str) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the implementations; `-- --help` shows what can be chosen."""
+    """Time the implementations, in 5 minutes without a GPU; `-- --help` shows what can be chosen."""
     install(session, "bench")
     session.install("--no-deps", *LABML)
     session.run("python", "-m", "suite.bench", *session.posargs)
@@ -100,7 +100,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads, payback and training on text: `-- memory threads`, say; all by default."""
+    """Study memory, scaling, threads and training on text: `-- memory threads`, say; all by default."""
     install(session, "bench")
     session.install("--no-deps", *LABML)
     session.run("python", "-m", "suite.study", *session.posargs)

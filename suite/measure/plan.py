@@ -7,30 +7,30 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from suite.measure import cost
+from suite.measure.cost import Cost, cost, known, start_of, total
+from suite.measure.jobs import Job
 from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
-from suite.shared.jobs import PASSES, Job
-from suite.shared.rows import stamp, table
+from suite.shared.rows import PASSES, stamp, table
 
-#: What counts as gone wrong. A run that goes on from another does these again: it may have been the machine's fault.
-WRONG = ("crashed", "failed", "refused")
+#: What counts as gone wrong. A run that goes on from another does these again, since it may have been the machine's
+#: fault, and what had no time.
+WRONG, AGAIN = ("crashed", "failed", "refused"), ("crashed", "failed", "refused", "time-out")
 
 
 @dataclass(frozen=True)
 class Planned:
     """A job with what is known of it beforehand.
 
-    instead: the label of its rows if it does not run. seconds: what it took in an earlier run, if there was one, else
-        on a GPU as predicted. finished: its rows of this code and environment are there already, and are to be kept.
+    instead: the status of its rows if it does not run. finished: its rows of this code and environment are there
+        already, and stay.
     """
 
     job: Job
-    standing: provenance.Verification
+    verification: provenance.Verification
     instead: str | None
-    seconds: float | None
+    cost: Cost
     finished: bool
-    predicted: bool = False
 
     @property
     def runs(self) -> bool:
@@ -38,35 +38,40 @@ class Planned:
         return self.instead is None and not self.finished
 
 
-def plan(
-    jobs: Sequence[Job], folder: Path, part: str = "", *, resume: bool = False, unverified: bool = False
-) -> list[Planned]:
-    """Return what is known of each job, from what can run here and from the results in a machine's folder.
+def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified: bool = False) -> list[Planned]:
+    """What is known of each job, from what can run here and from the results in a machine's folder.
 
-    part: of a sweep, such as "shard-1-of-3". resume: keep rows that are there.
-    unverified: run what verification calls red or stale too.
+    resume: keep rows that are there. unverified: run what verification calls red or stale too.
     """
-    verify = table("verify").read(folder)
-    rows = table("bench").read(folder, part)
-    earlier = rows if len(rows) else table("bench").read(folder)
-    found = []
+    verify, rows = table("verify").read(folder), table("bench").read(folder)
+    earlier, found = known(rows), []
     for job in jobs:
-        standing = provenance.standing(verify, job.candidate, job.dtype, torch.__version__)
+        verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
         reason = arithmetic.why_not(job.dtype, job.torch_device)
         reason = reason or find(job.candidate).why_unavailable(job.torch_device, job.torch_dtype)
         instead = f"not run: {reason}" if reason else None
-        if not reason and standing.refusal and not unverified:
-            instead = f"refused: {standing.refusal}"
-        took = rows_of(job, earlier).get("job_s", pd.Series(dtype=float)).max()
+        if not reason and verification.refusal and not unverified:
+            instead = f"refused: {verification.refusal}"
         finished = resume and _finished(job, rows_of(job, rows))
-        predicted = bool(pd.isna(took)) and job.torch_device.type == "cuda"
-        seconds = cost.seconds(job) if predicted else None if pd.isna(took) else float(took)
-        found.append(Planned(job, standing, instead, seconds, finished, predicted))
+        found.append(Planned(job, verification, instead, cost(job, earlier), finished))
     return found
 
 
+def batches(todo: Sequence[Planned]) -> list[list[Planned]]:
+    """What runs in each process: all of a dtype; alone what compiles for each size, as its first call is to be cold."""
+    found: dict[str, list[Planned]] = {}
+    for p in sorted((p for p in todo if p.runs), key=lambda p: find(p.job.candidate).compiles_each_size):
+        found.setdefault(p.job.label if find(p.job.candidate).compiles_each_size else p.job.dtype, []).append(p)
+    return list(found.values())
+
+
+def together(batch: Sequence[Planned]) -> Cost:
+    """Seconds of a process."""
+    return total([start_of(batch[0].job), *(p.cost for p in batch)])
+
+
 def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that this job would replace."""
+    """Rows that this job would replace."""
     if rows.empty:
         return rows
     case = job.case
@@ -77,9 +82,9 @@ def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finished(job: Job, rows: pd.DataFrame) -> bool:
-    """Return whether all rows of the job are there, of this code and environment, and none went wrong."""
+    """True if all rows of the job are there, of this code and environment, and none is to be done again."""
     if len(rows) < len(job.layer_norms) * len(PASSES):
         return False
     here = stamp(job.torch_device, job.candidate)
     same = all((rows[column].astype(str) == str(value)).all() for column, value in here.items() if column != "date")
-    return same and not rows["status"].str.startswith(WRONG).any()
+    return same and not rows["status"].str.startswith(AGAIN).any()

@@ -1,57 +1,68 @@
-"""What a benchmark shows while it runs: a line for each job, under a heading a workload, and in a terminal progress."""
+"""What a benchmark shows while it runs: a line for each job, under a heading a workload, and the time that is left."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.text import Text
 
+from suite.measure.jobs import Job
 from suite.shared.format import status, three
-from suite.shared.jobs import PASSES, Job
+from suite.shared.rows import PASSES
 
-#: Seconds that a job is thought to take where none has run before.
-GUESS = 10.0
-#: Characters of a line's name and of each of its figures: 80 in all at most.
-NAME, FIGURE = 16, 14
+#: Characters of a line's name, of each of its figures and of the time left: 80 in all at most.
+NAME, FIGURE, LEFT = 16, 14, 8
 COLUMNS = [(norm, name) for norm in ("off", "on") for name in PASSES]
 
 
 class Shown:
-    """Prints a line for each job as it ends, and moves a bar by the seconds that jobs are known to take."""
+    """Prints a line for each job once it is measured, and in a terminal moves a bar.
 
-    def __init__(self, jobs: Sequence[Job], seconds: Sequence[float | None], bar: Progress) -> None:
-        known = [s for s in seconds if s is not None]
-        usual = sum(known) / len(known) if known else GUESS
-        self.seconds = {job.label: usual if s is None else s for job, s in zip(jobs, seconds, strict=True)}
-        self.bar, self.title = bar, ""
-        self.task = bar.add_task("", total=sum(self.seconds.values()))
+    until: the time, of `time.time`, at which the run is to be done.
+    """
 
-    def start(self, job: Job) -> None:
-        """Say which job runs, under a new heading if the workload is new."""
+    def __init__(self, jobs: int, until: float, bar: Progress) -> None:
+        self.until, self.bar, self.title = until, bar, ""
+        self.task, self.seen = bar.add_task("", total=jobs), set[str]()
+
+    def job(self, job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print a job's medians in milliseconds, the first time it comes; no rows mean that they were there already."""
+        if job.label in self.seen:
+            return
+        self.seen.add(job.label)
         title = f"{job.case.name}, T {job.case.T}, B {job.case.B}, {job.dtype}, ms"
         if title != self.title:
             self.title = title
             heads = "".join(f"{name}{', norm' * (norm == 'on')}".rjust(FIGURE) for norm, name in COLUMNS)
-            self._print(f"\n{title}\n{'':{NAME}}{heads}")
-        self.bar.update(self.task, description=job.candidate)
-
-    def end(self, job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print what a job came to: medians in milliseconds; no rows mean that they were there already."""
+            self._print(f"\n{title}\n{'':{NAME}}{heads}{'left':>{LEFT}}")
         figures = (three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row) for row in rows)
         found = {(row["layer_norm"], row["pass"]): figure for row, figure in zip(rows, figures, strict=True)}
-        cells = [found.get(place, "") for place in COLUMNS] if rows else ["has its rows"]
-        self._print((job.candidate.ljust(NAME) + "".join(cell.rjust(FIGURE) for cell in cells)).rstrip())
-        self.bar.update(self.task, advance=self.seconds[job.label])
+        cells = [found.get(place, "") for place in COLUMNS] if rows else ["has its rows", *[""] * (len(COLUMNS) - 1)]
+        line = job.candidate.ljust(NAME) + "".join(cell.rjust(FIGURE) for cell in cells)
+        self._print(f"{line}{clock(self.until):>{LEFT}}")
+        self.bar.update(self.task, advance=1)
 
     def _print(self, text: str) -> None:
         self.bar.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
+def clock(until: float) -> str:
+    """Minutes and seconds until a time."""
+    left = max(0, round(until - time.time()))
+    return f"{left // 60}:{left % 60:02}"
+
+
 @contextmanager
-def display(jobs: Sequence[Job], seconds: Sequence[float | None], console: Console) -> Iterator[Shown]:
-    """Show how jobs go along while this is open."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("elapsed,"))
-    to_go = (TimeRemainingColumn(), TextColumn("to go"))
-    with Progress(*columns, *to_go, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield Shown(jobs, seconds, bar)
+def display(jobs: int, until: float, console: Console) -> Iterator[Shown]:
+    """Show how jobs go along while this is open; once all have their first rounds, more take the time that is left."""
+
+    class Left(ProgressColumn):
+        def render(self, task: object) -> Text:
+            return Text(f"at most {clock(until)} left")
+
+    columns = (TextColumn("{task.completed} of {task.total} jobs"), BarColumn(), Left())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield Shown(jobs, until, bar)

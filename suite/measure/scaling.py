@@ -4,14 +4,17 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
+from suite.measure.jobs import Job
+from suite.measure.options import studied
+from suite.measure.rounds import interleaved
+from suite.measure.stopwatch import stopwatch
+from suite.measure.work import example, peak, refusal, train
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.jobs import Job
-from suite.shared.pairing import interleaved, quartiles
-from suite.shared.stopwatch import stopwatch
-from suite.shared.work import example, peak, refusal, train
+from suite.shared.pairing import quartiles
 
 #: T and B of the workload that all axes start from: every candidate takes a step of it in well under a second.
 BASE: dict[str, Any] = {"T": 16, "B": 16}
@@ -31,15 +34,13 @@ SLOW = 0.5
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each axis, all candidates together, so that their rounds can take turns."""
-    base = replace(WORKLOADS[options.workload], **BASE)
-    return [
-        Job("scaling", axis, tuple(s.name for s in candidates), replace(base, layer_norm=norm), dtype, options.device)
-        for dtype in options.dtype
-        for norm in options.layer_norms
-        for axis in FITTED
-        if (candidates := [s for s in options.chosen(norm, dtype) if axis not in "SZ" or s.name != LSTM.name])
-    ]
+    """Jobs of the study, one for each size, with all candidates together so that their rounds can take turns."""
+    base, found = replace(WORKLOADS[options.workload], **BASE), list[Job]()
+    for dtype, norm, axis in product(options.dtype, (False, True), FITTED):
+        names = [one.name for one in studied(options, dtype, norm) if axis not in "SZ" or one.name != LSTM.name]
+        job = Job("scaling", axis, tuple(names), replace(base, layer_norm=norm), dtype, options.device)
+        found += [job] * bool(names)
+    return found
 
 
 def rows(job: Job) -> Iterator[dict[str, Any]]:

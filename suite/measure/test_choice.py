@@ -2,7 +2,6 @@
 
 import os
 import re
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,32 +11,31 @@ import torch
 
 from impls.registry import IMPLS, resolve
 from suite import bench
-from suite.measure import choice, cost, plan
-from suite.measure.bench_step import Bench, calls_per_step
-from suite.shared import machine, work
-from suite.shared.arithmetic import ARITHMETICS
+from suite.measure import choice, cost, work
+from suite.measure import plan as planning
+from suite.measure.bench_step import calls_per_step
+from suite.measure.examples import job
+from suite.measure.jobs import ANSWER, OTHER, ROLES, SLOW, Job
+from suite.shared import machine
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, SELECTION, WORKLOADS
-from suite.shared.examples import CPU, TINY, job, made
+from suite.shared.examples import CPU, TINY, made
 from suite.shared.files import ROOT
-from suite.shared.jobs import Job
-from suite.shared.rows import table
+from suite.shared.rows import PASSES, table
 
-#: What a GPU is asked for where there is none.
-MEMORY = ("--memory-limit", "70")
 IMPL = {impl.name: impl for impl in IMPLS}
 
 
 def chosen(*arguments: str) -> list[Job]:
     options = bench.parser().parse_args(arguments)
     choice.choose(options)
-    return bench.jobs(options)
+    return choice.jobs(options)
 
 
-def test_a_gpu_runs_whole_workloads_and_has_the_time_for_them() -> None:
-    found = chosen("--device", "cuda:1", *MEMORY)
+def test_a_gpu_runs_whole_workloads() -> None:
+    found = chosen("--device", "cuda:1")
     assert {job.case for job in found} == {WORKLOADS[name] for name in choice.SELECTED["cuda"]}
-    assert {job.time_limit for job in found if job.candidate != "compiled"} == {choice.LONG_LIMIT}
+    assert len(found) == len({job.label for job in found})
 
 
 def test_without_a_gpu_the_fastest_alone_is_timed_at_the_papers_own_size() -> None:
@@ -74,11 +72,14 @@ def test_what_compiles_for_each_size_is_timed_once_unasked_and_everywhere_by_nam
     assert places("--implementation", "compiled") == everywhere
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [([], 45 + choice.COMPILING), (["--time-limit", "7"], 7)], ids=str)
-def test_what_compiles_has_the_time_to_unless_a_limit_is_given(asked: list[str], seconds: float) -> None:
-    found = chosen("--device", "cpu", "--workload", "medium", *asked)
-    assert {job.time_limit for job in found if job.candidate == "compiled"} == {seconds}
-    assert {job.time_limit for job in found if job.candidate == "batched"} == {min(45, seconds)}
+def test_the_answer_comes_first_and_the_equation_as_it_reads_last() -> None:
+    found = chosen("--device", "cpu")
+    roles = [job.role for job in found]
+    assert roles == sorted(roles, key=ROLES.index)
+    assert {job.candidate for job in found if job.role == ANSWER} == {choice.fastest(CPU, "float32"), BASELINE}
+    slow = [job.candidate for job in found if job.role == SLOW]
+    assert slow == sorted(slow, reverse=True) == ["row_scaled"] * 2 + ["naive"] * 2
+    assert {job.role for job in chosen("--device", "cpu", "--implementation", "naive")} == {OTHER}
 
 
 def places(jobs: Sequence[Job]) -> set[tuple[str, str, str, str]]:
@@ -88,10 +89,10 @@ def places(jobs: Sequence[Job]) -> set[tuple[str, str, str, str]]:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_what_the_defaults_leave_out_is_listed_by_the_option_that_asks_for_it(device: str) -> None:
-    on = ["--device", device, "--dtype", "float32", "bfloat16", *MEMORY]
+    on = ["--device", device, "--dtype", "float32", "bfloat16"]
     options = bench.parser().parse_args(on)
     choice.choose(options)
-    usual, listed = places(bench.jobs(options)), choice.left_out(options)
+    usual, listed = places(choice.jobs(options)), choice.left_out(options)
     named = {
         (candidate, workload, dtype, norm)
         for line in listed
@@ -107,16 +108,10 @@ def test_what_the_defaults_leave_out_is_listed_by_the_option_that_asks_for_it(de
     (others,) = (line["workload"].split(", ") for line in listed if line["option"] == "--workload")
     assert {*options.workload, *others} == set(WORKLOADS)
     assert any(line["option"] == "--full" for line in listed) == (device == "cpu")
-    assert not choice.left_out(choose_all(device))
-
-
-def choose_all(device: str) -> Namespace:
-    options = bench.parser().parse_args(["--device", device, "--everything"])
-    options.dtype, options.everything = list(ARITHMETICS), True
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(choice, "why_not", lambda arithmetic, device: None)
-        choice.choose(options)
-    return options
+    every = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *(s.name for s in candidates())]
+    options = bench.parser().parse_args(every)
+    choice.choose(options)
+    assert not choice.left_out(options)
 
 
 def test_the_list_of_a_cpu_names_what_compiles_and_what_is_left_out(
@@ -139,7 +134,8 @@ def h100(monkeypatch: pytest.MonkeyPatch) -> None:
         reason = None if "cuda" in getattr(IMPL.get(name), "devices", ("cuda",)) else "it needs a CPU."
         return replace(found, why_unavailable=lambda *_: reason)
 
-    monkeypatch.setattr(plan, "find", able)
+    monkeypatch.setattr(planning, "find", able)
+    monkeypatch.setattr(choice, "fastest", lambda device, dtype: "deferred")
     monkeypatch.setattr(machine, "name", lambda device: "NVIDIA H100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
@@ -149,32 +145,49 @@ def h100(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_default_run_on_an_h100_is_predicted_to_take_twenty_minutes_at_most(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def minutes(*arguments: str) -> float:
-        on = ["--device", "cuda:0", "--dtype", "float32", "tf32", "bfloat16", *MEMORY, "--unverified"]
+    def minutes(*arguments: str) -> tuple[float, float]:
+        on = ["--device", "cuda:0", "--dtype", "float32", "tf32", "bfloat16", "--unverified"]
         assert bench.main([*on, "--list", "--results", str(tmp_path), *arguments]) == 0
-        found = re.search(r"jobs would run: ([\d.]+) minutes by prediction\.", capsys.readouterr().out)
+        text = capsys.readouterr().out
+        found = re.search(r"run: ([\d.]+) minutes for their first rounds, ([\d.]+) with more, by prediction\.", text)
         assert found
-        return float(found[1])
+        assert ("would not run within 15 minutes" in text) == (float(found[1]) > 15)
+        return float(found[1]), float(found[2])
 
-    usual = minutes()
-    assert 5 < usual <= 20
-    assert f"{usual:.0f} minutes" in (ROOT / "README.md").read_text()
-    assert minutes("--workload", *WORKLOADS, "--implementation", *IMPL, BASELINE, "labml") > 120
+    least, most = minutes()
+    assert 5 < least < most <= 20
+    assert f"{most:.0f} minutes" in (ROOT / "README.md").read_text()
+    assert minutes("--workload", *WORKLOADS, "--implementation", *IMPL, BASELINE, "labml")[0] > 60
 
 
-def test_a_job_that_has_run_on_a_gpu_is_known_by_its_rows(tmp_path: Path) -> None:
-    known, new = (job(tmp_path, name, device="cuda:0") for name in ("batched", "deferred"))
-    table("bench").replace(tmp_path, made("batched", 0.1))
-    first, second = plan.plan([known, new], tmp_path)
-    assert (first.seconds, first.predicted) == (9.0, False)
-    assert (second.seconds, second.predicted) == (cost.seconds(new), True)
+def test_a_call_that_was_timed_here_takes_what_its_row_says(tmp_path: Path) -> None:
+    for seconds in (0.1, 1.0):
+        table("bench").replace(tmp_path, made("batched", seconds))
+        earlier = cost.known(table("bench").read(tmp_path))
+        assert [cost.call_s("batched", TINY, name, job(), earlier) for name in PASSES] == [seconds] * 2
+    assert planning.plan([job()], tmp_path)[0].cost.least > planning.plan([job("deferred")], tmp_path)[0].cost.least
+
+
+def test_what_compiles_for_each_size_has_a_process_of_its_own(tmp_path: Path) -> None:
+    todo = planning.plan(chosen("--device", "cpu", "--dtype", "float32", "bfloat16", "--implementation", "batched",
+                                "compiled", BASELINE, "--workload", "small", "medium"), tmp_path)  # fmt: skip
+    found = [{(p.job.candidate, p.job.dtype) for p in batch} for batch in planning.batches(todo)]
+    shared = [{("batched", dtype), (BASELINE, dtype)} for dtype in ("float32", "bfloat16")]
+    assert found == [*shared, *({("compiled", dtype)} for dtype in ("float32",) * 2 + ("bfloat16",) * 2)]
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"), [(100.0, 40.0), (50.0, 20.0), (200.0, 140.0), (10_000.0, 540.0)], ids=lambda x: f"{x:g}"
+)
+def test_a_process_has_its_first_rounds_and_its_part_of_the_rest(left: float, seconds: float) -> None:
+    assert cost.share([cost.Cost(40, 540), cost.Cost(60, 60)], left) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("name", ["naive", "row_scaled", "batched", "deferred", "labml", BASELINE])
-def test_operators_of_a_step_are_those_that_the_prediction_assumes(name: str, tmp_path: Path) -> None:
+def test_operators_of_a_step_are_those_that_the_prediction_assumes(name: str) -> None:
     if name == "labml":
         pytest.importorskip("labml_nn")
     case = replace(TINY, layer_norm=True in find(name).layer_norms)
-    timed = Bench(job(tmp_path, name, case=case), case)
-    counted = [calls_per_step(timed, step) for step in work.PASSES.values()]
+    model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
+    counted = [calls_per_step(find(name), model, x, step) for step in work.PASSES.values()]
     assert counted == pytest.approx(cost.OPERATORS.get(name, (0, 0)), rel=0.1)

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from impls import registry
+from suite.measure.jobs import Job
+from suite.measure.rounds import interleaved
+from suite.measure.stopwatch import stopwatch
+from suite.measure.work import PASSES, example, refusal
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS
-from suite.shared.jobs import Job
-from suite.shared.pairing import interleaved, quartiles
-from suite.shared.stopwatch import stopwatch
-from suite.shared.work import PASSES, example, refusal
+from suite.shared.pairing import quartiles
 
 #: Rows of a batch: one sequence alone, fewer rows than most machines have cores, and many.
 ROWS = (1, 4, 32)
@@ -28,11 +29,11 @@ BUDGET, LEAST, MOST = 0.1, 1, 8
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
+    """Jobs, one for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
 
     Ours are the implementations asked for, else the one that "auto" takes.
     """
-    case, found = replace(WORKLOADS[options.workload], layer_norm=options.layer_norms[0]), []
+    case, found = WORKLOADS[options.workload], []
     for dtype in options.dtype:
         ours = options.implementation or [registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name]
         candidates = tuple(dict.fromkeys([*ours, LSTM.name]))

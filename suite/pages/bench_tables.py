@@ -11,9 +11,8 @@ from impls import names
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, EXTERNAL
 from suite.shared.format import MB, NONE, count, percent, ranged, status, three, two
-from suite.shared.load import BUSY
 from suite.shared.pairing import Interval, noise_floor, verdict
-from suite.shared.rows import VALUES, table
+from suite.shared.rows import BUSY, VALUES, table
 from suite.shared.usage import NO_KERNEL
 
 #: Workloads whose calls on an idle GPU wait for the host, which training hides: there the figures in a loop count.

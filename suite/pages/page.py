@@ -10,9 +10,8 @@ import pandas as pd
 from suite.pages.plots import svg
 from suite.pages.sheets import Part, Plot, markdown
 from suite.shared.format import machine, made_on, sizes
-from suite.shared.load import BUSY
 from suite.shared.results import write_whole
-from suite.shared.rows import STAMP, table
+from suite.shared.rows import BUSY, STAMP, table
 
 #: Rows of other tables that a page shows, by name; only those that the machine has.
 Others = Mapping[str, pd.DataFrame]

@@ -70,7 +70,7 @@ def _implementation(name: str) -> Candidate:
 
 
 def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Return labml's module with the weights of a draw."""
+    """Module of labml with the weights of a draw."""
     from labml_nn.hypernetworks import hyper_lstm
 
     model: nn.Module = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to(dtype).to(device)
@@ -79,7 +79,7 @@ def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
 
 
 def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-    """Return a HyperLSTM whose call is that of labml's module with the same parameters, to be compared like any."""
+    """HyperLSTM whose call is that of labml's module with the same parameters, to be compared like any."""
     from labml_nn.hypernetworks import hyper_lstm
 
     model = implementation(names()[0])(case, dtype, device)
@@ -102,7 +102,7 @@ def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def lstm_parameters(case: Case) -> int:
-    """Return the parameters of `torch.nn.LSTM`, which has two biases."""
+    """Number of parameters of `torch.nn.LSTM`, which has two biases."""
     return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
 
 
@@ -129,12 +129,12 @@ LABML = Candidate(
 
 
 def candidates() -> list[Candidate]:
-    """Return all in the order of the tables: the ladder, then the peers."""
+    """All in the order of the tables: the implementations, then external code."""
     return [*map(_implementation, names()), LSTM, LABML]
 
 
 def find(name: str) -> Candidate:
-    """Return the candidate of that name; ValueError lists the names that exist."""
+    """Candidate of that name; ValueError lists the names that exist."""
     known = {candidate.name: candidate for candidate in candidates()}
     if name not in known:
         raise ValueError(f"implementation: expected one of {', '.join(known)}; got {name!r}")

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from suite import bench, conftest, report
-from suite.measure import choice
 from suite.shared import machine
 from suite.shared.examples import CPU, HERE, made
 from suite.shared.files import ROOT
@@ -150,17 +149,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return the one line of errors that a run of two candidates ends with."""
-    command = [
-        "--workload",
-        "small",
-        "--implementation",
-        "batched_cuda",
-        "--layer-norm",
-        "off",
-        "--device",
-        "cpu",
-        *arguments,
-    ]
+    command = ["--workload", "small", "--implementation", "batched_cuda", "--device", "cpu", *arguments]
     assert bench.main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
@@ -220,25 +209,6 @@ for k in range(1, 10**6):
     assert list(rows["pass"]) == ["forward", "train"]
     assert rows["median_s"].nunique() == 1
     assert rows["median_s"].iloc[0] >= 20
-
-
-def test_every_job_is_in_one_shard(tmp_path: Path) -> None:
-    def labels(*arguments: str) -> list[str]:
-        options = bench.parser().parse_args(["--device", "cpu", *arguments])
-        choice.choose(options)
-        return [job.label for job in bench.jobs(options)]
-
-    parts = [labels("--shard", f"{i}/3") for i in (1, 2, 3)]
-    assert sorted(label for part in parts for label in part) == sorted(labels())
-    assert len(set(labels())) == len(labels())
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b"])
-def test_a_shard_that_is_none_is_an_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        bench.parser().parse_args(["--shard", text])
-    assert "expected I/N with 1 <= I <= N" in capsys.readouterr().err
 
 
 def test_what_is_checked_on_the_cpu_is_no_row_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-#: More cores taken than this mark a row, which no answer rests on.
-BUSY = 0.25
+from suite.shared.rows import BUSY
+
 #: Seconds of a first look.
 LOOK = 1.0
 
@@ -21,7 +21,7 @@ class Others:
         self.then = _times()
 
     def cores(self) -> float | None:
-        """Return how many, in the mean since this was made or last asked; None where the system does not tell.
+        """Number of cores, in the mean since this was made or last asked; None where the system does not tell.
 
         Linux counts what each processor does. Elsewhere there is the load of the last minute, which has our share.
         """
@@ -32,14 +32,14 @@ class Others:
         return max(0.0, os.getloadavg()[0] - had / seconds) if hasattr(os, "getloadavg") else None
 
     def taken(self, device: torch.device) -> float | None:
-        """Return the cores that others took of those that work on a device needs, see `cores`."""
+        """Cores that others took of those that work on a device needs, see `cores`."""
         others = self.cores()
         needed = torch.get_num_threads() if device.type == "cpu" else 1
         return None if others is None else round(max(0.0, others + needed - (os.cpu_count() or 1)), 2)
 
 
 def _times() -> tuple[float, float, float]:
-    """Return seconds of the clock, those that all processors worked, and those that this process and its children had.
+    """Seconds of the clock, those that all processors worked, and those that this process and its children had.
 
     What other machines on the same hardware took counts as worked; a child counts once it has ended.
     """
@@ -51,14 +51,14 @@ def _times() -> tuple[float, float, float]:
 
 
 def at_first(device: torch.device) -> float | None:
-    """Return the cores that others take of those that work on a device needs, while this process does nothing."""
+    """Cores that others take of those that work on a device needs, while this process does nothing."""
     others = Others()
     time.sleep(LOOK)
     return others.taken(device)
 
 
 def warning(taken: float | None) -> str:
-    """Return what to say before minutes pass whose figures will count for nothing; "" where nothing is to be said."""
+    """Warning before minutes pass whose figures will not count; "" where other processes leave enough."""
     if taken is None or taken <= BUSY:
         return ""
     return (

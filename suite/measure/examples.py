@@ -1,0 +1,12 @@
+"""Jobs, for tests."""
+
+from dataclasses import replace
+from typing import Any
+
+from suite.measure.jobs import Job
+from suite.shared.examples import TINY
+
+
+def job(candidate: str = "batched", **changes: Any) -> Job:
+    """Job of the benchmark on a tiny case, with layer norm off."""
+    return replace(Job("bench", candidate, (candidate,), TINY, "float32", "cpu", (False,)), **changes)

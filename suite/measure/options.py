@@ -1,0 +1,58 @@
+"""What the commands that measure can all be told, and which candidates a study is about."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from impls.registry import resolve
+from suite.measure.jobs import Job
+from suite.shared import machine
+from suite.shared.arithmetic import ARITHMETICS, dtype_of, why_not
+from suite.shared.candidates import Candidate, candidates, find
+from suite.shared.cases import EXTERNAL, Case
+from suite.shared.results import RESULTS
+
+
+def parent() -> argparse.ArgumentParser:
+    """Arguments that benchmark and studies share."""
+    result = argparse.ArgumentParser(add_help=False)
+    add = result.add_argument
+    everything = [candidate.name for candidate in candidates()]
+    add("--implementation", nargs="+", choices=everything, help="default: all, what is slow in few places")
+    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
+    device = str(machine.default_device())
+    add("--device", type=_device, default=device, help="default: CUDA if there is one, else the CPU")
+    add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
+    return result
+
+
+def _device(text: str) -> str:
+    return str(machine.device_of(text))
+
+
+def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[Candidate]:
+    """Candidates that a study is about and that run, with layer norm or without.
+
+    By default what compiles for each size is left out. With layer norm only labml's module is studied, which has no
+    other form, and beside it the fastest implementation.
+    """
+    device, torch_dtype = torch.device(options.device), dtype_of(dtype)
+    if why_not(dtype, device) is not None:
+        return []
+    wanted = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
+    if layer_norm:
+        wanted = [name for name in wanted if name in (resolve("auto", device, torch_dtype).name, EXTERNAL)]
+    able = [one for one in map(find, wanted) if layer_norm in one.layer_norms]
+    return [one for one in able if one.why_unavailable(device, torch_dtype) is None]
+
+
+def a_job_each(options: argparse.Namespace, study: str, case: Case, limit: float = 0.0) -> list[Job]:
+    """Jobs of a study, one for each candidate, in each dtype, without layer norm and with it; limit: see `Job`."""
+    return [
+        Job(study, one.name, (one.name,), replace(case, layer_norm=norm), dtype, options.device, limit=limit)
+        for dtype in options.dtype
+        for norm in (False, True)
+        for one in studied(options, dtype, norm)
+    ]
