@@ -8,15 +8,17 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2025.5.1"
 nox.options.sessions = ["lint", "verify"]
 nox.options.reuse_venv = "yes"
 nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third of the time, where it is there
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
-#: The other implementation there is. Its own requirements pin much that the module itself does not import.
+#: The external implementation. Its own requirements pin much that the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
+#: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
+shared = nox.session(venv_backend="none", requires=["environment"])
 
 
 def install(session: nox.Session, group: str, *options: str) -> None:
@@ -25,34 +27,51 @@ def install(session: nox.Session, group: str, *options: str) -> None:
 
 
 def needed(group: str) -> list[str]:
-    """Return the requirements of the module and the group."""
+    """Requirements of the module and the group."""
     return [*PYPROJECT["project"]["dependencies"], *nox.project.dependency_groups(PYPROJECT, group)]
 
 
+def bin_of(session: nox.Session) -> Path:
+    """Folder of the session's executables, or of the shared ones."""
+    if session.venv_backend != "none":
+        return Path(session.bin)
+    return (session.cache_dir.parent / "environment" / ("Scripts" if os.name == "nt" else "bin")).absolute()
+
+
+def run(session: nox.Session, *arguments: str, before: Sequence[str] = (), **env: str) -> None:
+    """Run Python; before: a command that starts it. A build finds ninja beside it."""
+    folder = bin_of(session)
+    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", **env}
+    session.run(*before, str(folder / "python"), *arguments, env=env, external=True)
+
+
 @nox.session
-def verify(session: nox.Session) -> None:
-    """Check every implementation that runs here; arguments go to pytest, `-- --quick` leaves out what takes long."""
-    install(session, "verify")
+def environment(session: nox.Session) -> None:
+    """Install what checks and measurements need, once."""
+    install(session, "suite")
     session.install("--no-deps", *LABML)
+
+
+@shared
+def verify(session: nox.Session) -> None:
+    """Check every implementation that runs here; arguments go to pytest, `-- --thorough` adds what takes long."""
     pytest(session, CHECKS)
 
 
-@nox.session
+@shared
 def selftest(session: nox.Session) -> None:
     """Check the suite's own machinery: timing, studies, results and pages; arguments go to pytest."""
-    install(session, "verify")
-    session.install("--no-deps", *LABML)
     pytest(session, "suite/shared", "suite/measure", "suite/pages")
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Verify quickly with the lowest versions that pyproject.toml allows; arguments go to pytest."""
+    """Verify with the lowest versions that pyproject.toml allows; arguments go to pytest."""
     constraints = Path(session.create_tmp()) / "lowest.txt"
-    constraints.write_text("\n".join(requirement.replace(">=", "==", 1) for requirement in needed("verify")))
-    install(session, "verify", "--constraint", str(constraints))
+    constraints.write_text("\n".join(requirement.replace(">=", "==", 1) for requirement in needed("suite")))
+    install(session, "suite", "--constraint", str(constraints))
     session.install("--no-deps", *LABML)
-    pytest(session, CHECKS, "--quick")
+    pytest(session, CHECKS)
 
 
 @nox.session
@@ -62,62 +81,59 @@ def export(session: nox.Session) -> None:
     pytest(session, "suite/checks/module", "-k", "onnx")
 
 
-def pytest(session: nox.Session, *arguments: str) -> None:
-    """Run tests in one process a core; those of a file in one, which share what it makes, in the order of the files.
+def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
+    """Run tests in one process per core; those of a file in one, which share what it makes.
 
     arguments: what is run, unless the command line names other folders or files of suite/, and options, which win over
         those of the command line since they come last.
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
-    workers = ("--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder")
+    workers = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
     # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
     # workspace where torch is to be deterministic, which is how memory without a value gets one.
-    env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    session.run("python", "-m", "pytest", *workers, *session.posargs, *arguments, env=env)
+    env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **env}
+    run(session, "-m", "pytest", *workers, *session.posargs, *arguments, **env)
 
 
 @nox.session
 @nox.parametrize("triton", ["newest", "of-torch-cuda", "lowest-triton"])
 def kernels(session: nox.Session, triton: str) -> None:
-    """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some of them."""
-    install(session, "verify")
-    extent = ("--kernels=all",)
+    """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some of them.
+
+    Arguments go to pytest in place of that extent: `-- --thorough` takes some kernels and one card.
+    """
+    install(session, "suite")
+    extent = ("--thorough", "--kernels=all")
     if triton != "newest":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-        extent = ("--kernels=cards", "--results", session.create_tmp())  # the results are of the newest
+        extent = ("--thorough", "--kernels=cards", "--results", session.create_tmp())  # the results are of the newest
     traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[trace]"
-    pytest(session, "suite/checks/kernels/test_kernels.py", traced, *extent)
+    pytest(session, "suite/checks/kernels/test_kernels.py", traced, *(() if session.posargs else extent))
 
 
-@nox.session
+@shared
 def bench(session: nox.Session) -> None:
-    """Time the implementations, in 5 minutes without a GPU; `-- --help` shows what can be chosen."""
-    install(session, "bench")
-    session.install("--no-deps", *LABML)
-    session.run("python", "-m", "suite.bench", *session.posargs)
+    """Time the implementations; `-- --help` shows what can be chosen."""
+    run(session, "-m", "suite.bench", *session.posargs)
 
 
-@nox.session
+@shared
 def study(session: nox.Session) -> None:
     """Study memory, scaling, threads and training on text: `-- memory threads`, say; all by default."""
-    install(session, "bench")
-    session.install("--no-deps", *LABML)
-    session.run("python", "-m", "suite.study", *session.posargs)
+    run(session, "-m", "suite.study", *session.posargs)
 
 
-@nox.session
+@shared
 def report(session: nox.Session) -> None:
     """Make the tables again from the CSV files under results/."""
-    install(session, "bench")
-    session.run("python", "-m", "suite.report", *session.posargs)
+    run(session, "-m", "suite.report", *session.posargs)
 
 
-@nox.session
+@shared
 def compare(session: nox.Session) -> None:
-    """Hold two benchmark results against each other: `-- OLD NEW`; fails on a regression."""
-    install(session, "bench")
-    session.run("python", "-m", "suite.bench_compare", *session.posargs)
+    """Compare two benchmark results: `-- OLD NEW`; fails on a regression."""
+    run(session, "-m", "suite.bench_compare", *session.posargs)
 
 
 @nox.session
@@ -148,7 +164,7 @@ print(*include_paths(), sysconfig.get_path("include"), sep="\n")
 @nox.session
 def platforms(session: nox.Session) -> None:
     """Compile batched_cpu for other platforms, against libc++, and check it as built with clang 14."""
-    install(session, "verify")
+    install(session, "suite")
     session.install("ziglang")
     printed = session.run("python", "-c", INCLUDED, silent=True, stderr=subprocess.DEVNULL)
     folders = [part for folder in str(printed).splitlines() for part in ("-isystem", folder)]
@@ -161,10 +177,10 @@ def platforms(session: nox.Session) -> None:
     if shutil.which(CLANG) is None or subprocess.run(links, input=b"int main() {}", check=False).returncode:
         session.skip(f"compiled for {', '.join(TARGETS)}; not run with {CLANG}, which is not here or has no OpenMP")
     env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
-    session.run("python", "-c", BUILDS, env=env)  # without a build every case would be skipped
+    run(session, "-c", BUILDS, **env)  # without a build every case would be skipped
     files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
     chosen = "test_split or (test_equality and batched_cpu)"
-    session.run("python", "-m", "pytest", *files, "-k", chosen, "--results", str(scratch / "results"), env=env)
+    pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), **env)
 
 
 #: What loads under a sanitizer leaves the compiler, which would fail under it, alone.
@@ -177,10 +193,9 @@ sys.exit(reason or pytest.main(sys.argv[1:]))
 """
 
 
-@nox.session
+@shared
 def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under the address, undefined-behaviour and thread sanitizers; takes GCC on Linux."""
-    install(session, "verify")
     equality, operator, kernels = "equality/test_equality.py", "module/test_custom_op.py", "kernels/test_batched_cpu.py"
     files = [f"suite/checks/{file}" for file in (equality, operator, kernels, "kernels/test_split.py")]
     of_threads = "any_split or change_threads"
@@ -210,7 +225,6 @@ def sanitized(
         "TORCH_EXTENSIONS_DIR": str(scratch),
         **options,
     }
+    chosen = ("--thorough", "--results", str(scratch / "results"))
     # The thread sanitizer wants memory where it expects it.
-    python = ("setarch", "-R", "python", "-c", PRELOADED)
-    results = ("--results", str(scratch / "results"))
-    session.run(*python, *arguments, *results, env=env, external=True)
+    run(session, "-c", PRELOADED, *arguments, *chosen, before=("setarch", "-R"), **env)

@@ -20,6 +20,7 @@ from suite.checks.definition.paper import MODELS
 from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
+from suite.checks.progress import Shown, Timed
 from suite.pages import verify_summary
 from suite.shared import machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
@@ -49,12 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hyperlstm")
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
     group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
-    group.addoption("--quick", action="store_true", help="leave out what is marked `thorough`, and say what that was")
+    group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too: what guards developers")
     group.addoption(
         "--kernels",
-        choices=("some", "cards", "all"),
-        default="some",
-        help="interpret some cases and compile some kernels for one card, for all cards, or all of both",
+        choices=("cards", "all"),
+        help="compile some kernels of batched_cuda for every card, or interpret every case and compile every kernel",
     )
 
 
@@ -72,6 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TORCH_WARM_POOL"] = "0"  # else inductor starts processes in each, for Triton alone
     else:
         config.pluginmanager.register(Gathered(config))
+        if config.option.verbose <= 0:
+            config.pluginmanager.register(Shown(config))
+    config.pluginmanager.register(Timed())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -102,8 +105,8 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is too much for a quick run."""
-    marks = {item: item.get_closest_marker("thorough") for item in items if config.getoption("--quick")}
+    """Leave out what is marked `thorough`, unless it is asked for."""
+    marks = {item: item.get_closest_marker("thorough") for item in items if not config.getoption("--thorough")}
     left_out = {item: str(mark.args[0]) for item, mark in marks.items() if mark is not None}
     config.stash[LEFT_OUT] = counts = Counter(left_out.values())
     if hasattr(config, "workeroutput"):  # what a worker of xdist sends to the process that started it

@@ -75,7 +75,7 @@ def say(
     if reasons:
         not_run(reasons).show("", console)
     if left_out:
-        _counted("left out by --quick", left_out).show("", console)
+        _counted("left out, but for --thorough", left_out).show("", console)
 
 
 def answer(verify: pd.DataFrame, failed: int) -> str:

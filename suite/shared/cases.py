@@ -126,8 +126,8 @@ DROPOUT = (
 #: What is checked of an implementation that compiles for each size anew.
 VERIFY_COMPILING = tuple(case for case in VERIFY if case.state == "plain")
 
-#: What a quick run checks of every implementation and dtype.
-VERIFY_QUICK = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0], DROPOUT[0])
+#: What any verification checks of every implementation and dtype.
+VERIFY_FIRST = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0], DROPOUT[0])
 
 #: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero but for eps,
 #: so there the relative error of any implementation says nothing.

@@ -89,7 +89,7 @@ def test_rows_of_two_machines_never_meet_in_a_file(tmp_path: Path, column: str, 
     [
         ["suite.bench", "--workload", "small", "--resume"],
         ["suite.study", "memory", "--workload", "small"],
-        ["pytest", "suite/checks/definition/test_paper.py", "-q", "--quick"],
+        ["pytest", "suite/checks/definition/test_paper.py", "-q"],
     ],
     ids=["bench", "study", "verify"],
 )

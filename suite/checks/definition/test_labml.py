@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def without(state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 OURS = params(2)
 THEIRS = to_labml(OURS)
-NOT_OURS: list[tuple[dict[str, Tensor], str]] = [
+NOT_OURS: list[tuple[dict[str, Any], str]] = [
     ({}, r"expected layers 0, 1, \.\.\. under 'layers\.', got \[\]"),
     (THEIRS, r"expected entries layers\.<layer>\.<name>, got cells\.0"),
     ({key: value for key, value in OURS.items() if key.startswith("layers.1.")}, r"under 'layers\.', got \[1\]"),
@@ -96,6 +97,7 @@ NOT_OURS: list[tuple[dict[str, Tensor], str]] = [
     (OURS | {"layers.0.weight_x": torch.zeros(2)}, r"weight_x\): expected 2 or more dimensions, got shape \[2\]"),
     (OURS | {"layers.0.bias": torch.zeros(4, 5)}, r"\(layers\.0\.bias\): expected shape \[4, 6\], got \[4, 5\]"),
     (OURS | {"layers.1.weight_x": OURS["layers.0.weight_x"]}, r"expected shape \[4, 6, 6\], got \[4, 6, 4\]"),
+    (OURS | {"layers.0.z_weight": 1.0}, r"\(layers\.0\.z_weight\): expected a tensor, got float"),
 ]
 NOT_LABMLS: list[tuple[dict[str, Tensor], str]] = [
     (OURS, r"expected entries cells\.<layer>\.<name>, got layers\.0"),
@@ -103,6 +105,7 @@ NOT_LABMLS: list[tuple[dict[str, Tensor], str]] = [
     (without(THEIRS, "cells.0.w_h.2"), r"missing cells\.0\.w_h\.2"),
     (without(THEIRS, "cells.0.w_x.0"), r"missing cells\.0\.w_x\.0"),
     (THEIRS | {"cells.1.w_h.4": torch.zeros(1)}, r"unexpected cells\.1\.w_h\.4"),
+    (THEIRS | {"cells.0.w_h.0": torch.zeros(())}, r"\(cells\.0\..*\): expected shape"),
     (
         THEIRS | {"cells.0.z_h.weight": torch.zeros(7, 5)},
         r"\.0\.z_h\.weight\): expected shape \[8, 5\], got \[7, 5\]",
@@ -115,7 +118,7 @@ NOT_LABMLS: list[tuple[dict[str, Tensor], str]] = [
 
 
 @pytest.mark.parametrize(("state_dict", "message"), NOT_OURS, ids=[message for _, message in NOT_OURS])
-def test_what_is_not_ours_is_refused_by_name(state_dict: dict[str, Tensor], message: str) -> None:
+def test_what_is_not_ours_is_refused_by_name(state_dict: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_labml(state_dict)
 

@@ -52,10 +52,9 @@ def test_gradient_is_the_numerical_one(name: str, layer_norm: bool, device: torc
     assert torch.autograd.gradcheck(lambda *inputs: call(model, params, inputs), inputs)
 
 
+@pytest.mark.thorough("second derivatives, numerically")
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
-@pytest.mark.parametrize(
-    "name", [pytest.param(ORACLE, marks=pytest.mark.thorough("the oracle's second derivative")), *TWICE[1:]]
-)
+@pytest.mark.parametrize("name", TWICE)
 def test_second_derivative_is_the_numerical_one(name: str, layer_norm: bool, device: torch.device) -> None:
     skip_unless_available(name, device)
     entry_by_entry = name == ORACLE  # the others, which must equal it anyway, along random directions

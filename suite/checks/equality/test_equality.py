@@ -9,7 +9,7 @@ from impls import names
 from impls.definition import dtype_name
 from impls.registry import IMPLS
 from suite.conftest import Record, skip_reason
-from suite.shared.cases import DROPOUT, LONG, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_QUICK, VERIFY_TINY, Case
+from suite.shared.cases import DROPOUT, LONG, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_FIRST, VERIFY_TINY, Case
 from suite.shared.compare import DRAWS, FLOOR, compare, implementation
 
 PAIRS = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
@@ -18,7 +18,7 @@ PARAMS = [
     pytest.param(
         case,
         dtype,
-        marks=[] if case in VERIFY_QUICK else pytest.mark.thorough("the other cases of an implementation and dtype"),
+        marks=[] if case in VERIFY_FIRST else pytest.mark.thorough("the other cases of an implementation and dtype"),
         id=f"{case.id}-{dtype_name(dtype)}",
     )
     for case, dtype in PAIRS

@@ -42,7 +42,7 @@ SIZES: dict[str, Case] = {
 MASKED = {f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")}
 #: By compute capability, ten to the whole number.
 CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
-#: What `verify` compiles for: the card with the least shared memory and the fewest multiprocessors of its kind.
+#: What a thorough verification compiles for: the card with the least shared memory and fewest multiprocessors.
 SOME_CAPABILITIES = (86,)
 
 
@@ -57,7 +57,7 @@ UNDER_A_MASK = (
     *(("char-ptb, dropout", *what) for what in (*EVERYWHERE, ("float16", False))),
     *(("small, dropout", *what) for what in EVERYWHERE[:2]),
 )
-#: (size, arithmetic, layer norm) that `verify` compiles.
+#: (size, arithmetic, layer norm) that it compiles.
 SOME = (
     ("char-ptb", "bfloat16", True),
     ("char-ptb", "tf32", False),
@@ -81,7 +81,7 @@ class Kernel(NamedTuple):
 
 
 def chosen(extent: str) -> dict[Kernel, str]:
-    """Return what is compiled, each kernel once, with the first size that needs it; extent: as `--kernels` has it."""
+    """Kernels to compile, each once, with the first size that needs it; extent: "some", "cards" or "all"."""
     wanted = [(size, *what, capability) for size in SIZES for capability in CARDS for what in EVERYWHERE]
     wanted += [(size, *what) for size in (_BASE.name, "H 192, S 64, Z 4") for what in ONCE]
     wanted += [(*what, capability) for what in UNDER_A_MASK for capability in CARDS]

@@ -15,7 +15,7 @@ LIMIT = 900
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
-@pytest.mark.thorough("groups of several members, uses of batched_cuda, and what a trace finds, interpreted")
+@pytest.mark.thorough("batched_cuda interpreted: groups of several members, uses, faults")
 @pytest.mark.parametrize("file", ["members", "trace", "uses"])
 def test_with_the_interpreter_on(file: str, tmp_path: Path) -> None:
     checks = str(Path(__file__).with_name(f"test_interpreted_{file}.py"))

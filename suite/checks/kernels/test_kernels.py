@@ -1,6 +1,6 @@
 """The kernels of `batched_cuda` without a GPU: interpreted, every address traced, and compiled for cards not here.
 
-`--kernels=all` takes every case in every dtype and every card, as `nox -s kernels` does.
+`--thorough --kernels=all` takes every case in every dtype and every card, as `nox -s kernels` does.
 """
 
 from dataclasses import replace
@@ -24,10 +24,8 @@ from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
 from suite.shared.compare import Verdict
 from suite.shared.process import rows_of
 
-pytestmark = [
-    pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
-    pytest.mark.thorough("kernels interpreted, and compiled for a card that is not here"),
-]
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+for_a_card = pytest.mark.thorough("kernels compiled for a card that is not here, and what would reach it")
 KERNELS = {"forward_steps", "rebuild", "backward_steps"}
 PRECOMPILED = VERIFY[0]
 #: The most a kernel may spill, in bytes per thread, and take to compile, in seconds of a core; on a core that is shared
@@ -61,37 +59,43 @@ def complaints(row: Any) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Choose cases and cards."""
-    extent = metafunc.config.getoption("--kernels")
+    extent = _extent(metafunc.config)
     if "case" in metafunc.fixturenames:
         pairs = interpreted.PAIRS if extent == "all" else interpreted.SOME_PAIRS
-        metafunc.parametrize(("case", "dtype"), pairs, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in pairs])
+        few, more = interpreted.FEW_PAIRS, pytest.mark.thorough("other cases of batched_cuda, interpreted")
+        params = [
+            pytest.param(*pair, marks=[more] * (pair not in few), id=f"{pair[0].id}-{dtype_name(pair[1])}")
+            for pair in pairs
+        ]
+        metafunc.parametrize(("case", "dtype"), params)
     if "capability" in metafunc.fixturenames:
-        capabilities = ahead.SOME_CAPABILITIES if extent == "some" else tuple(ahead.CARDS)
+        capabilities = tuple(ahead.CARDS) if extent in ("cards", "all") else ahead.SOME_CAPABILITIES
         metafunc.parametrize("capability", capabilities, ids=[f"{n / 10:.1f}" for n in capabilities])
 
 
-def _extent(request: pytest.FixtureRequest) -> list[str]:
-    return [request.config.getoption("--kernels")]
+def _extent(config: pytest.Config) -> str:
+    return config.getoption("--kernels") or ("some" if config.getoption("--thorough") else "few")
 
 
 @pytest.fixture(scope="module")
 def compiled(request: pytest.FixtureRequest) -> pd.DataFrame:
     """Return the table of kernels compiled ahead of time; Triton compiles nothing where its interpreter is on."""
-    return rows_of("suite.checks.kernels.compiled", *_extent(request), TRITON_INTERPRET=None)
+    return rows_of("suite.checks.kernels.compiled", _extent(request.config), TRITON_INTERPRET=None)
 
 
 @pytest.fixture(scope="module")
 def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
     """Return the verdicts on interpreted runs, and what their trace found."""
-    rows = rows_of("suite.checks.kernels.interpreted", *_extent(request), TRITON_INTERPRET="1")
+    rows = rows_of("suite.checks.kernels.interpreted", _extent(request.config), TRITON_INTERPRET="1")
     return rows.fillna({"wrong": ""}).set_index(["case", "dtype"])
 
 
+@for_a_card
 def test_kernels_fit_the_card(
     compiled: pd.DataFrame, capability: int, request: pytest.FixtureRequest, keep: Keep
 ) -> None:
     rows = compiled[compiled["capability"] == capability]
-    for row in rows.to_dict("records") if _extent(request) == ["all"] else ():
+    for row in rows.to_dict("records") if _extent(request.config) == "all" else ():
         keep("kernels", **row)
     assert set(rows["kernel"]) >= KERNELS
     wrong = [
@@ -151,6 +155,7 @@ def _started(case: Case, dtype: torch.dtype) -> tuple[list[Started], Counting]:
     return driver.started, counting
 
 
+@for_a_card
 @pytest.mark.parametrize(
     ("name", "dtype", "layer_norm"),
     [
@@ -177,6 +182,7 @@ def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) 
         assert counting.operators <= OPERATORS
 
 
+@for_a_card
 def test_a_pass_reads_nothing_back_and_can_be_captured() -> None:
     """No operator brings a number to the host, and none waits: what a capture forbids, but for packed sequences."""
     case = replace(WORKLOADS["small"], T=3)
@@ -187,6 +193,7 @@ def test_a_pass_reads_nothing_back_and_can_be_captured() -> None:
     assert counting.from_host == 2, "packed sequences copy one small array, for each pass"
 
 
+@for_a_card
 def test_the_model_predicts(keep: Keep) -> None:
     rows = pd.DataFrame(predictions())
     for row in rows.to_dict("records"):
@@ -199,6 +206,7 @@ def test_the_model_predicts(keep: Keep) -> None:
         assert here["pass_ms"].sum() <= most
 
 
+@for_a_card
 def test_a_launch_finds_what_was_compiled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

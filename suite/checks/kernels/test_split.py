@@ -37,6 +37,7 @@ MANY = [
 RAGGED = [Case(T=7, B=6, I=4, H=150, S=70, Z=2, layer_norm=norm, lengths=(7, 2, 5, 7, 1, 5)) for norm in (False, True)]
 SPLITS_OF_OTHERS = [(1, 1), (1, 3), (1, 8), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+splits = pytest.mark.thorough("batched_cpu: other splits, and processes with other threads")
 
 pytestmark = pytest.mark.skipif(
     why_unavailable("batched_cpu", "cpu") is not None, reason=f"{why_unavailable('batched_cpu', 'cpu')}"
@@ -57,7 +58,10 @@ def several_threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-@pytest.mark.parametrize("case", CASES + FEW + MANY + RAGGED, ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[] if case.layer_norm else splits, id=case.id) for case in CASES + FEW + MANY + RAGGED],
+)
 def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
     case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +228,7 @@ print(bits((2, 4)) == bits(None) == bits((1, 1)))
 """
 
 
+@splits
 def test_a_team_smaller_than_asked_for_computes_the_same() -> None:
     assert finished(SMALLER, OMP_THREAD_LIMIT="3") == "True"
 
@@ -239,6 +244,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@splits
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 def test_a_forked_process_with_one_thread_computes_the_same() -> None:
     assert finished(FORKS) == "0"

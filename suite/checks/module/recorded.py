@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.checks.module.capability_checks import KEPT, TRACED, Given, each_agrees, given, outputs
-from suite.shared.compare import DRAWS, OUTPUTS, Results, assert_within_rule, draw, implementation
+from suite.shared.compare import DRAWS, OUTPUTS, Results, assert_within_rule, draw
 
 #: What exporting to ONNX and running the result take; the dependency group `export` has them.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -45,13 +45,15 @@ def _naive(model: HyperLSTM, x: Tensor, dtype: torch.dtype) -> Results:
 
 def traced(name: str, device: torch.device) -> None:
     """Check output and gradients of a model that was traced with another batch size, saved and loaded."""
+    model, x, _ = given(name, device, TRACED)
+    file = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):  # torch lists the sizes that a trace takes for constant
+        torch.jit.save(torch.jit.trace(model, (torch.cat([x, x], dim=1),)), file)
+        file.seek(0)
+        loaded = torch.jit.load(file)
 
     def results(one: Given) -> Results:
-        file = io.BytesIO()
-        with warnings.catch_warnings(action="ignore"):  # torch lists the sizes that a trace takes for constant
-            torch.jit.save(torch.jit.trace(one.model, (torch.cat([one.x, one.x], dim=1),)), file)
-            file.seek(0)
-            loaded = torch.jit.load(file)
+        loaded.load_state_dict(one.model.state_dict())
         return one._replace(model=cast(HyperLSTM, loaded)).results()
 
-    each_agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
+    each_agrees(results, model, TRACED, device)

@@ -35,7 +35,6 @@ def _settle(capability: Capability, name: str, found: Outcome, keep: Keep) -> No
     assert found.word == expected, found.reason
 
 
-@pytest.mark.thorough("the capability matrix")
 @_cells(ranks=False)
 def test_capability(capability: Capability, name: str, device: torch.device, keep: Keep) -> None:
     _settle(capability, name, outcome(capability, name, device), keep)
@@ -47,7 +46,6 @@ def halves() -> pd.DataFrame:
     return rows_of("suite.checks.module.two_ranks").fillna("").set_index(["capability", "implementation"])
 
 
-@pytest.mark.thorough("the capability matrix")
 @_cells(ranks=True)
 def test_capability_of_two_ranks(
     capability: Capability, name: str, halves: pd.DataFrame, device: torch.device, keep: Keep

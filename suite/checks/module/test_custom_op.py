@@ -26,6 +26,7 @@ from suite.shared.compare import compare, draw, implementation
 from suite.shared.files import ROOT
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
+others = pytest.mark.thorough("other lengths of a chunk, and an exported program in another process")
 CASE = Case(T=6, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True, state="stacked")
 
 
@@ -54,8 +55,12 @@ def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Te
     return list(torch.autograd.grad(out.sum() + sum(part.sin().sum() for part in last), [*leaves, *model.parameters()]))
 
 
+#: How long a chunk may be; an implementation takes 2 to 40 numbers a step.
+chunks = pytest.mark.parametrize("numbers", [*(pytest.param(n, marks=others) for n in (4, 80)), 40, 160])
+
+
 @pytest.mark.parametrize("residuals", [False, True], ids=["recomputed", "kept"])
-@pytest.mark.parametrize("numbers", [4, 40, 80, 160])  # an implementation takes 2 to 40 a step
+@chunks
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_chunks_of_any_length_give_the_same(
     name: str, device: torch.device, dtype: torch.dtype, numbers: int, residuals: bool
@@ -70,7 +75,7 @@ def test_chunks_of_any_length_give_the_same(
 
 
 @pytest.mark.parametrize("residuals", [False, True], ids=["recomputed", "kept"])
-@pytest.mark.parametrize("numbers", [4, 40, 160])
+@chunks
 def test_chunks_cut_packed_sequences_anywhere(name: str, device: torch.device, numbers: int, residuals: bool) -> None:
     limit = numbers * CASE.B * CASE.H * torch.float32.itemsize
     with limited(device.type, forward=limit, backward=limit, residuals=residuals):
@@ -251,6 +256,7 @@ torch.save(torch.export.load(sys.argv[1]).module()(x)[0], sys.argv[2])
 """
 
 
+@others
 def test_an_exported_program_runs_in_a_process_that_imports_its_implementation(tmp_path: Path) -> None:
     model, x, _ = model_and_input("deferred", torch.device("cpu"))
     program, tensor = tmp_path / "program.pt2", tmp_path / "tensor"

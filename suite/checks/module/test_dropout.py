@@ -163,6 +163,7 @@ def test_checkpointing_draws_the_same_masks_again(name: str, device: torch.devic
     assert all(torch.equal(a, b) for a, b in zip(again, plain, strict=True))
 
 
+@pytest.mark.thorough("torch.compile under dropout once more, forward alone")
 def test_torch_compile_draws_the_masks_in_its_graph(name: str, device: torch.device) -> None:
     """Forward; the capability matrix has the way back."""
     model, x, _ = model_and_input(name, device, replace(ONE_STEP, T=2, layer_norm=False))
