@@ -207,7 +207,7 @@ def sanitize(session: nox.Session) -> None:
     # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's threads meet.
     options = {"TSAN_OPTIONS": "exitcode=66", "OMP_NUM_THREADS": "1"}
     flags = "-fsanitize=thread -DHYPERLSTM_STD_THREADS"
-    sanitized(session, ("tsan",), flags, options, files[-1], "-k", f"{of_threads} or threads_meet")
+    sanitized(session, ("tsan",), flags, options, files[-1], "-k", f"{of_threads} or threads_sync")
 
 
 def sanitized(

@@ -1,4 +1,4 @@
-// A whole sequence backwards: of each chunk of steps first the sweep, then the products that sum over its rows.
+// A sequence backwards: for each chunk of steps the sweep, then the products that sum over its rows.
 #pragma once
 
 #include <ATen/ops/cat.h>
@@ -13,12 +13,17 @@
 
 namespace hyperlstm {
 
-// What the backward pass knows of the sequence: arrays over all tokens, [N, *], but for start, [B, *].
-struct Past {
+// Arrays of all tokens are [N, *].
+struct BackwardInputs {
+  const Tensors& params;
+  const std::vector<bool>& wanted;  // which of params need a gradient
   at::Tensor x;
-  Tensors start, trajectory;                  // the states before the first step, and after each
-  std::optional<at::Tensor> residuals, mask;  // what the forward sweep left, and which of g dropout kept
-  double scale;                               // of those that it kept
+  Tensors start, states;  // the states before the first step, [B, *], and after each
+  std::optional<at::Tensor> residuals;
+  std::optional<at::Tensor> mask;  // see Mask
+  double scale;
+  at::Tensor d_out;
+  std::optional<at::Tensor> d_x;  // written, if given
   Steps steps;
 };
 
@@ -30,37 +35,30 @@ struct Deltas {
 template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
-  // wanted: which of params want a gradient. carried [B, *]: on entry the gradients of each row's last state, on return
-  // those of its start. d_x [N, I] is written, if given.
-  SequenceBackward(
-      const Tensors& params, const std::vector<bool>& wanted, const Past& past, const at::Tensor& d_out,
-      Carried<A> carried, const std::optional<at::Tensor>& d_x, const Splitting& splitting)
-      : params_(params),
-        wanted_(wanted),
-        past_(past),
-        d_out_(d_out),
-        carried_(carried),
-        d_x_(d_x),
-        splitting_(splitting),
-        has_v_(past.residuals && past.residuals->size(1) == Residuals<T>::width(size_, true)),
-        sums_(size_, params.size() > kNorms, splitting.threads()) {}
+  // d_state [B, *]: on entry the gradients of each row's last state, on return those of its start.
+  SequenceBackward(const BackwardInputs& inputs, StateGradients<A> d_state, const SplitChoice& split)
+      : in_(inputs), d_state_(d_state), split_(split), sums_(size_, inputs.params.size() > kNorms, split.threads()) {}
 
   // Returns the gradients of params. Chunk i is the steps from bounds[i] to bounds[i + 1].
   Totals run(const std::vector<int64_t>& bounds) {
     const int64_t H = size_.H, S = size_.S;
-    int64_t most = 0;
-    for (size_t i = 1; i < bounds.size(); ++i) most = std::max(most, begin(bounds[i]) - begin(bounds[i - 1]));
+    int64_t max_tokens = 0;
+    for (size_t i = 1; i < bounds.size(); ++i) {
+      max_tokens = std::max(max_tokens, begin(bounds[i]) - begin(bounds[i - 1]));
+    }
     for (int i = 0; i < std::min<int>(ChunkProducts<T>::kChunks, bounds.size() - 1); ++i) {
-      deltas_[i] = {array(most, 4 * H + 4 * S), array(most, 4 * H), array(most, 12 * size_.Z)};
+      deltas_[i] = {array(max_tokens, 4 * H + 4 * S), array(max_tokens, 4 * H), array(max_tokens, 12 * size_.Z)};
     }
-    if (!past_.residuals) {
-      residuals_ = array(most, Residuals<T>::width(size_, false));
-      forward_packing_.emplace(params_, false, false, few(size_, B_));
+    const bool stored = reads_stored(size_, B_);
+    if (!in_.residuals) {
+      residuals_ = array(max_tokens, Residuals<T>::width(size_, false));
+      forward_panels_.emplace(in_.params, Direction::kForward, false, stored);
     }
-    packing_.emplace(params_, true, !has_v_, few(size_, B_));
-    ChunkProducts<T> products(params_, needed(), d_x_.has_value());
+    const bool has_v = in_.residuals && in_.residuals->size(1) == Residuals<T>::width(size_, true);
+    panels_.emplace(in_.params, Direction::kBackward, !has_v, stored);
+    ChunkProducts<T> products(in_.params, needed(), in_.d_x.has_value());
     for (size_t i = bounds.size() - 1; i > 0; --i) {
-      chunk(part(bounds[i - 1], bounds[i]), deltas_[(i - 1) % ChunkProducts<T>::kChunks], products);
+      chunk(bounds[i - 1], bounds[i], deltas_[(i - 1) % ChunkProducts<T>::kChunks], products);
     }
     products.finish();
     sums_.add_to(totals_);
@@ -68,25 +66,25 @@ class SequenceBackward {
   }
 
  private:
-  int64_t begin(int64_t step) const { return past_.steps.begin(step); }
+  int64_t begin(int64_t step) const { return in_.steps.begin(step); }
 
   at::Tensor array(int64_t tokens, int64_t width) const {
-    const at::Tensor made = at::empty({tokens, width}, past_.x.options());
-    expect_writes(made.mutable_data_ptr<T>(), made.numel());
+    const at::Tensor made = at::empty({tokens, width}, in_.x.options());
+    advise_huge_pages(made.mutable_data_ptr<T>(), made.numel());
     return made;
   }
 
-  // The states from which the steps `begin` to `end` started, [n, *].
+  // State i before each of the steps `begin` to `end`, [n, *].
   at::Tensor before(int i, int64_t begin, int64_t end) const {
-    const at::Tensor &first = past_.start[i], &after = past_.trajectory[i];
-    const Steps& steps = past_.steps;
+    const at::Tensor &first = in_.start[i], &after = in_.states[i];
+    const Steps& steps = in_.steps;
     if (begin > 0 && steps.rows(begin - 1) == steps.rows(end - 1)) {
       return after.slice(0, steps.begin(begin - 1), steps.begin(end - 1));
     }
-    std::vector<at::Tensor> parts;
+    Tensors parts;
     for (int64_t t = begin; t < end;) {
       const int64_t rows = steps.rows(t), first_of = t;
-      while (t < end && steps.rows(t) == rows) ++t;  // their states lie side by side, but for those before the first
+      while (t < end && steps.rows(t) == rows) ++t;  // their states are contiguous, except those before the first
       parts.push_back(
           first_of == 0 ? first.to(after.scalar_type())
                         : after.slice(0, steps.begin(first_of - 1), steps.begin(first_of - 1) + rows));
@@ -95,16 +93,10 @@ class SequenceBackward {
     return at::cat(parts);
   }
 
-  // A chunk's part of the past, [n, *].
-  struct Part {
-    int64_t begin, end, first_token, N;
-    Tensors values;  // x, h and h_hat before each step, and h_hat after it
-    at::Tensor c, c_hat;
-  };
   enum Value { kX, kH, kHHat, kHHatAfter, kValues };
   enum Delta { kDu, kDv, kDa, kDz, kDeltas };
 
-  // The gradient of a parameter that is a sum of products: of which delta with which value.
+  // The gradient of a parameter that is a product: of which delta with which value.
   struct Term {
     Param param;
     Delta delta;
@@ -114,52 +106,45 @@ class SequenceBackward {
                                      Term{kHyperWeightX, kDa, kX},    Term{kHyperWeightH, kDa, kH},
                                      Term{kHyperWeightS, kDa, kHHat}, Term{kZWeight, kDz, kHHatAfter}};
 
-  // Which values a gradient that is wanted needs.
+  // Which values the wanted gradients need.
   std::vector<bool> needed() const {
     std::vector<bool> found(kValues);
-    for (const Term& term : kTerms) found[term.value] = found[term.value] || wanted_[term.param];
+    for (const Term& term : kTerms) found[term.value] = found[term.value] || in_.wanted[term.param];
     return found;
   }
 
-  Part part(int64_t begin, int64_t end) const {
+  void chunk(int64_t begin, int64_t end, const Deltas& d, ChunkProducts<T>& products) {
     const int64_t first_token = this->begin(begin), N = this->begin(end) - first_token;
-    Tensors values{
-        past_.x.slice(0, first_token, first_token + N), before(0, begin, end), before(2, begin, end),
-        past_.trajectory[2].slice(0, first_token, first_token + N)};
-    return {begin, end, first_token, N, std::move(values), before(1, begin, end), before(3, begin, end)};
-  }
-
-  void chunk(const Part& part, const Deltas& d, ChunkProducts<T>& products) {
-    const auto& [begin, end, first_token, N, values, c, c_hat] = part;
-    const auto steps = [first = first_token, n = N](const at::Tensor& x) { return x.slice(0, first, first + n); };
-    if (past_.residuals) residuals_ = steps(*past_.residuals);
-    const Residuals<T> left{residuals_.mutable_data_ptr<T>(), residuals_.size(1), has_v_};
-    if (!past_.residuals) {
-      recompute<T>(
-          **forward_packing_, forward_packing_->stored(), size_, N, data<T>(values[kX]), data<T>(values[kH]),
-          data<T>(values[kHHat]), left);
+    const auto steps = [=](const at::Tensor& x) { return x.slice(0, first_token, first_token + N); };
+    // In the order of Value.
+    const Tensors values{steps(in_.x), before(0, begin, end), before(2, begin, end), steps(in_.states[2])};
+    const at::Tensor c = before(1, begin, end), c_hat = before(3, begin, end);
+    if (in_.residuals) residuals_ = steps(*in_.residuals);
+    const Residuals<T> residuals = Residuals<T>::in(residuals_, size_);
+    if (!in_.residuals) {
+      recompute<T>(*forward_panels_, N, data<T>(values[kX]), data<T>(values[kH]), data<T>(values[kHHat]), residuals);
     }
     const ChunkArrays<T> chunk{
-        left,
+        residuals,
         data<T>(values[kX]),
         data<T>(values[kHHatAfter]),
         data<A>(c),
-        data<A>(steps(past_.trajectory[1])),
+        data<A>(steps(in_.states[1])),
         data<A>(c_hat),
-        data<A>(steps(past_.trajectory[3])),
-        data<T>(steps(d_out_)),
+        data<A>(steps(in_.states[3])),
+        data<T>(steps(in_.d_out)),
         mask(first_token)};
     const DeltaArrays<T> deltas{d.d_uh.mutable_data_ptr<T>(), d.dv.mutable_data_ptr<T>(), d.dz.mutable_data_ptr<T>()};
-    BackwardSweep<T>(**packing_, packing_->stored(), size_, past_.steps.part(begin, end), B_, chunk, deltas, carried_)
-        .run(splitting_, sums_, products.during(values));
+    BackwardSweep<T>(*panels_, in_.steps.part(begin, end), B_, chunk, deltas, d_state_)
+        .run(split_, sums_, products.jobs_of_sweep(values));
     sums_.collect();
-    if (begin == 0) {  // before there are totals, where there is but one chunk
-      packing_.reset();
-      forward_packing_.reset();
+    if (begin == 0) {  // frees memory before the totals of a single chunk
+      panels_.reset();
+      forward_panels_.reset();
     }
     const bool fresh = totals_.empty();
-    if (fresh) make_totals(N);
-    const auto rows = [n = N](const at::Tensor& x) { return x.slice(0, 0, n); };
+    if (fresh) allocate_totals(N);
+    const auto rows = [=](const at::Tensor& x) { return x.slice(0, 0, N); };
     const int64_t H4 = 4 * size_.H;
     std::vector<Products> sums(kDeltas);
     sums[kDu].d = rows(d.d_uh).slice(1, 0, H4);
@@ -170,27 +155,28 @@ class SequenceBackward {
       if (totals_[param]) sums[delta].totals.push_back({*totals_[param], value});
     }
     products.sum(sums, values, fresh);
-    if (d_x_) products.input(sums[kDv].d, sums[kDa].d, steps(*d_x_));
+    if (in_.d_x) products.input(sums[kDv].d, sums[kDa].d, steps(*in_.d_x));
   }
 
   Mask<A> mask(int64_t token) const {
-    const Mask<A> whole{past_.mask ? data<bool>(*past_.mask) : nullptr, static_cast<A>(past_.scale)};
+    const Mask<A> whole{in_.mask ? data<bool>(*in_.mask) : nullptr, static_cast<A>(in_.scale)};
     return whole.from(token * size_.H);
   }
 
-  // Makes room for the gradients. Those that are sums of products stay unset: the first chunk writes, the others add.
-  void make_totals(int64_t N) {
-    totals_.resize(params_.size());
-    for (size_t i = 0; i < params_.size(); ++i) {
-      if (!wanted_[i]) continue;
-      at::Tensor total = at::empty(params_[i].sizes(), params_[i].options().dtype(c10::CppTypeToScalarType<A>::value));
-      expect_writes(total.mutable_data_ptr<A>(), total.numel());
+  // Allocates the gradients. Those that are products stay unset: the first chunk writes them, the others add.
+  void allocate_totals(int64_t N) {
+    totals_.resize(in_.params.size());
+    for (size_t i = 0; i < in_.params.size(); ++i) {
+      if (!in_.wanted[i]) continue;
+      at::Tensor total =
+          at::empty(in_.params[i].sizes(), in_.params[i].options().dtype(c10::CppTypeToScalarType<A>::value));
+      advise_huge_pages(total.mutable_data_ptr<A>(), total.numel());
       totals_[i] = is_product(i) && N > 0 ? total : total.zero_();
     }
   }
 
-  static bool is_product(size_t i) {  // of params
-    return std::any_of(kTerms.begin(), kTerms.end(), [=](const Term& term) { return term.param == i; });
+  static bool is_product(size_t param) {
+    return std::any_of(kTerms.begin(), kTerms.end(), [=](const Term& term) { return term.param == param; });
   }
 
   template <class U>
@@ -198,17 +184,12 @@ class SequenceBackward {
     return x.const_data_ptr<U>();
   }
 
-  const Tensors& params_;
-  const std::vector<bool>& wanted_;
-  const Past& past_;
-  const at::Tensor d_out_;
-  const Carried<A> carried_;
-  const std::optional<at::Tensor>& d_x_;
-  const Splitting splitting_;
-  const Sizes size_ = sizes(params_);
-  const int64_t B_ = past_.steps.rows(0);
-  const bool has_v_;
-  std::optional<Packing<T>> packing_, forward_packing_;
+  const BackwardInputs& in_;
+  const StateGradients<A> d_state_;
+  const SplitChoice split_;
+  const Sizes size_ = sizes(in_.params);
+  const int64_t B_ = in_.steps.rows(0);
+  std::optional<Panels<T>> panels_, forward_panels_;
   SequenceSums<A> sums_;
   std::array<Deltas, ChunkProducts<T>::kChunks> deltas_;
   at::Tensor residuals_;  // of one chunk

@@ -1,4 +1,4 @@
-// A barrier for threads that meet many times a millisecond.
+// A barrier for threads that synchronise many times a millisecond.
 #pragma once
 
 #include <atomic>
@@ -9,7 +9,7 @@
 namespace hyperlstm {
 
 // Tells the core that this thread spins.
-inline void spin_once() {
+inline void cpu_pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -17,22 +17,21 @@ inline void spin_once() {
 #endif
 }
 
-// A wait spins for a while and then sleeps. Threads that run side by side meet within microseconds. Where another
-// process has taken the core of one, it may have it back within a while, and a thread that sleeps takes as long again
-// to get going, so that with a busy process on each core steps of one row take half the time if waits spin for longer.
+// A wait spins for this long and then sleeps. Threads that run at the same time arrive within microseconds. A thread
+// that lost its core to another process may get it back soon, and a sleeping thread takes as long again to wake: with a
+// busy process on each core, steps of one row take half the time if waits spin this long.
 constexpr std::chrono::microseconds kSpin{500};
-// Where there are more threads than cores, the thread that is waited for may need this one.
-constexpr std::chrono::microseconds kSpinInCrowd{10};
+// With more threads than cores, the thread that is waited for may need this core.
+constexpr std::chrono::microseconds kSpinOversubscribed{10};
 
-inline std::chrono::microseconds spin_of(int64_t threads) {
+inline std::chrono::microseconds spin_time(int64_t threads) {
   static const int64_t cores = std::thread::hardware_concurrency();  // 0 if unknown
-  return cores != 0 && threads > cores ? kSpinInCrowd : kSpin;
+  return cores != 0 && threads > cores ? kSpinOversubscribed : kSpin;
 }
 
 class Barrier {
  public:
-  // Tells the others that this thread has come so far; what it returns is for `wait`, which is due before it arrives
-  // again.
+  // Signals that this thread has arrived; returns what `wait` needs, which must follow before the next arrival.
   [[nodiscard]] uint32_t arrive(int64_t threads) {
     const uint32_t phase = phase_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
@@ -45,15 +44,15 @@ class Barrier {
     return phase;
   }
 
-  // Returns once all have arrived; what each wrote before that is then visible to this thread.
+  // Returns once all threads have arrived; what each wrote before is then visible to this one.
   void wait(uint32_t phase, std::chrono::microseconds spin) const {
     if (phase_.load(std::memory_order_acquire) != phase) return;
     using Clock = std::chrono::steady_clock;
     const Clock::time_point end = Clock::now() + spin;
     do {
-      for (int i = 0; i < kLooks; ++i) {
+      for (int i = 0; i < kPollsPerClock; ++i) {
         if (phase_.load(std::memory_order_acquire) != phase) return;
-        spin_once();
+        cpu_pause();
       }
     } while (Clock::now() < end);
 #ifdef __cpp_lib_atomic_wait
@@ -64,9 +63,9 @@ class Barrier {
   }
 
  private:
-  static constexpr int kLooks = 100;  // between two looks at the clock
+  static constexpr int kPollsPerClock = 100;
 
-  // Apart, so that arriving does not take the line from those that spin.
+  // In separate cache lines, so that arrivals do not take the line from spinning threads.
   alignas(64) std::atomic<int64_t> arrived_{0};
   alignas(64) std::atomic<uint32_t> phase_{0};
 };

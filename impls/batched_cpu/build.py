@@ -1,4 +1,4 @@
-"""Builds the C++ source once for each torch, compiler, CPU and set of flags, and loads it."""
+"""Builds the C++ source once per torch, compiler, CPU and set of flags, and loads it."""
 
 import functools
 import hashlib
@@ -20,11 +20,11 @@ import torch
 
 from ..definition import EPS
 
-#: Further compiler and linker flags, part of the key: `-fsanitize=address,undefined` for one.
+#: Extra compiler and linker flags, part of the key, such as `-fsanitize=address,undefined`.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 
-#: How each capability that torch's own kernels are compiled for is asked of the compiler; at::vec reads the macro. Any
-#: other CPU gets its architecture's baseline, NEON included.
+#: Compiler flags by the capability that torch's own kernels use; at::vec reads the macro. Any other CPU gets its
+#: architecture's baseline, NEON included.
 _CAPABILITY_FLAGS = {
     "AVX512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c -DCPU_CAPABILITY_AVX512",
     "AVX2": "-mavx2 -mfma -mf16c -DCPU_CAPABILITY_AVX2",
@@ -35,14 +35,14 @@ _MAIN_SOURCE = _FOLDER / "sweeps.cpp"
 
 @dataclass(frozen=True)
 class BuildFailure:
-    """Why there is no library: one sentence, and what the build printed."""
+    """Reason for a missing library, one sentence, and the output of the build."""
 
     reason: str
     output: str = ""
 
 
 def library() -> ModuleType:
-    """Return the compiled module; RuntimeError says why there is none."""
+    """Library, built at the first call; RuntimeError with the reason if the build fails."""
     result = _result()
     if isinstance(result, BuildFailure):
         raise RuntimeError(f"{result.reason}\n{result.output}")
@@ -50,19 +50,19 @@ def library() -> ModuleType:
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return None if the library is there, building it at the first call, else the reason in a sentence."""
+    """None if the library can be loaded, which builds it at the first call, else the reason in a sentence."""
     result = _result()
     return result.reason if isinstance(result, BuildFailure) else None
 
 
 def build_output(lines: int = 20) -> str:
-    """Return the last lines that a failed build printed; empty if there was none."""
+    """Last lines of the output of a failed build; empty if none failed."""
     result = _result()
     return "\n".join(result.output.splitlines()[-lines:]) if isinstance(result, BuildFailure) else ""
 
 
 def key() -> str:
-    """Return what tells one build from another: a digest of torch, Python, compiler, CPU, flags and sources."""
+    """Digest of torch, Python, compiler, CPU, flags and sources, which identifies a build."""
     digest = hashlib.sha256()
     parts = [torch.__version__, sys.version, platform.machine(), _compiler_version(), *_flags()]
     for part in parts:
@@ -82,7 +82,7 @@ def _result() -> ModuleType | BuildFailure:
 
 @functools.cache
 def _load_or_build() -> ModuleType | BuildFailure:
-    """Return the library or why it cannot be had; a failure stands for the rest of the process."""
+    """Library or failure; a failed build is not repeated in the same process."""
     from torch.utils import cpp_extension
 
     command = compiler()
@@ -103,7 +103,7 @@ def _load_or_build() -> ModuleType | BuildFailure:
 
 
 def _build(name: str, folder: Path) -> None:
-    """Build into a folder of this process's own and move it into place whole, so that nobody sees half a build."""
+    """Build in a temporary folder, then rename it, so that no process sees an incomplete build."""
     from torch.utils import cpp_extension
 
     start = time.monotonic()
@@ -127,7 +127,7 @@ def _build(name: str, folder: Path) -> None:
         try:
             target.rename(folder)
         except OSError:
-            if not folder.exists():  # else another process was faster, with the same result
+            if not folder.exists():  # another process may have finished the same build first
                 raise
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
@@ -148,19 +148,19 @@ def _flags() -> list[str]:
 
 
 def _openmp_flags() -> list[str]:
-    # at::parallel_for is a template: without the flag that torch was compiled with it runs on one thread. Apple's
+    # at::parallel_for is a template: without the flag that torch was compiled with, it runs on one thread. Apple's
     # compiler has no OpenMP.
     has_openmp: bool = torch.backends.openmp.is_available()
     return ["-fopenmp"] if has_openmp and sys.platform != "darwin" else []
 
 
 def extra_flags() -> list[str]:
-    """Return the further flags that the environment asks for."""
+    """Compiler and linker flags from the environment, see `FLAGS_VARIABLE`."""
     return shlex.split(os.environ.get(FLAGS_VARIABLE, ""))
 
 
 def compiler() -> list[str]:
-    """Return the command that torch takes for the C++ compiler."""
+    """Command of the C++ compiler that torch uses."""
     from torch.utils import cpp_extension
 
     return shlex.split(cpp_extension.get_cxx_compiler())

@@ -1,4 +1,4 @@
-// What remains of a chunk after its sweep: products over all of its rows, for the weights' gradients and that of x.
+// Products over all rows of a chunk after its sweep: the gradients of the weights and of x.
 #pragma once
 
 #include <ATen/ops/mm.h>
@@ -10,32 +10,32 @@
 
 namespace hyperlstm {
 
-// In the accumulation type by our own products. They are jobs for the threads during the next sweep, and so is packing
-// what that sweep's chunk multiplies: no thread waits for another as long as there are some left.
+// In the accumulation type, by own products. They run as jobs before and after the next sweep, and so does packing the
+// values of that sweep's chunk: no thread idles while jobs are left.
 template <class A>
 class OwnProducts {
  public:
-  // Chunks whose deltas are in memory at a time: one is written while those of the other are multiplied.
+  // Chunks whose deltas are in memory at a time: one is written while the other is multiplied.
   static constexpr int kChunks = 2;
 
-  // needed: which of a chunk's values are multiplied. d_x: whether the gradient of x is wanted.
+  // needed: which of a chunk's values are multiplied. d_x: whether x needs a gradient.
   OwnProducts(const Tensors& params, std::vector<bool> needed, bool d_x) : needed_(std::move(needed)) {
     if (d_x) input_.emplace(params, jobs_);
   }
 
-  // Returns what is to be done during the sweep of the chunk whose values are given.
-  const Jobs& during(const Tensors& values) {
-    of_jobs_ = std::move(packed_);
-    packed_ = std::make_unique<PackedValues<A>>(values, needed_, jobs_);
+  // The jobs to run with the sweep of the chunk that has these values.
+  const Jobs& jobs_of_sweep(const Tensors& values) {
+    previous_ = std::move(values_);
+    values_ = std::make_unique<ValuePanels<A>>(values, needed_, jobs_);
     return jobs_;
   }
 
-  // After that sweep: what the chunk adds to its totals, or, where `fresh`, writes.
+  // After that sweep: what the chunk adds to the totals or, if `fresh`, writes.
   void sum(const std::vector<Products>& products, const Tensors& values, bool fresh) {
     jobs_.clear();
-    of_jobs_.reset();
+    previous_.reset();
     for (const Products& some : products) {
-      if (!some.totals.empty()) jobs_.push_back(sum_job<A>(some, values, *packed_, fresh));
+      if (!some.totals.empty()) jobs_.push_back(sum_job<A>(some, values, *values_, fresh));
     }
   }
 
@@ -44,24 +44,24 @@ class OwnProducts {
     jobs_.push_back(input_->job(dv, da, d_x));
   }
 
-  // Does what is left after the last sweep.
-  void finish() { run_jobs(jobs_, kLeastOfThread); }
+  // Runs the jobs left after the last sweep.
+  void finish() { run_jobs(jobs_, kMinCostPerThread); }
 
  private:
   const std::vector<bool> needed_;
-  std::unique_ptr<PackedValues<A>> packed_, of_jobs_;  // of the chunk of the sweep, and of the one that is multiplied
+  std::unique_ptr<ValuePanels<A>> values_, previous_;  // of the sweep's chunk, and of the one that is multiplied
   std::optional<InputGradient<A>> input_;
   Jobs jobs_;
 };
 
-// In half precision by torch's products, since CPUs have instructions for those.
+// In half precision, by torch's products: CPUs have instructions for those.
 class TorchProducts {
  public:
   static constexpr int kChunks = 1;
 
   TorchProducts(const Tensors& params, const std::vector<bool>&, bool) : params_(params) {}
 
-  Jobs during(const Tensors&) { return {}; }
+  Jobs jobs_of_sweep(const Tensors&) { return {}; }
 
   void sum(const std::vector<Products>& products, const Tensors& values, bool fresh) {
     for (const auto& [d, totals] : products) {
@@ -83,7 +83,6 @@ class TorchProducts {
   const Tensors& params_;
 };
 
-// Those of a sequence in T.
 template <class T>
 using ChunkProducts = std::conditional_t<std::is_same_v<T, Acc<T>>, OwnProducts<T>, TorchProducts>;
 

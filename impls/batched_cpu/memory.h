@@ -1,4 +1,4 @@
-// Arrays of one thread, and hints for memory that is large.
+// Scratch arrays of a thread, and hints for large memory.
 #pragma once
 
 #include <c10/core/CPUAllocator.h>
@@ -15,10 +15,10 @@
 
 namespace hyperlstm {
 
-// Asks for huge pages for memory that is about to be written. Large arrays go back to the system after each use, and
-// faulting them in again by pages of 4 KiB takes longer than computing their values. Only a hint: no value changes.
+// Requests huge pages for memory that is about to be written. Large arrays return to the system after each use, and
+// faulting them in again by pages of 4 KiB takes longer than computing their values.
 template <class A>
-void expect_writes(const A* memory, int64_t n) {
+void advise_huge_pages(const A* memory, int64_t n) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t kHuge = uintptr_t(2) << 20;
   const uintptr_t address = reinterpret_cast<uintptr_t>(memory);
@@ -27,24 +27,24 @@ void expect_writes(const A* memory, int64_t n) {
 #endif
 }
 
-// glibc gives free memory back to the system once there is more of it than twice the largest block freed so far. Each
-// training step would then fault in its memory anew, which can take half as long as the step itself. So one large block
-// is allocated and freed, untouched: about the largest that glibc takes into account.
-inline void expect_large_blocks() {
+// glibc returns free memory to the system once it exceeds twice the largest block freed so far. Each training step
+// would then fault in its memory again, which can take half as long as the step itself. So this allocates and frees
+// one untouched block of about the largest size that glibc takes into account.
+inline void raise_trim_threshold() {
 #ifdef __GLIBC__
   void* volatile block = std::malloc(size_t(31) << 20);
   std::free(block);
 #endif
 }
 
-// Hands out arrays that begin on a cache line and are freed together.
+// Allocates arrays that begin on a cache line and are freed together.
 class Scratch {
  public:
   template <class A>
   A* empty(int64_t n) {
     owned_.push_back(c10::GetCPUAllocator()->allocate(std::max<int64_t>(n, 1) * sizeof(A)));
     A* const array = static_cast<A*>(owned_.back().get());
-#ifdef HYPERLSTM_POISON  // for tests: whatever is read before it is written shows
+#ifdef HYPERLSTM_POISON  // for tests: NaN shows reads of uninitialised memory
     std::fill_n(array, n, std::numeric_limits<A>::quiet_NaN());
 #endif
     return array;
@@ -61,13 +61,13 @@ class Scratch {
   std::vector<c10::DataPtr> owned_;
 };
 
-// Stored rows [rows, F] as a factor of a product: as they are, or converted into wide [rows, F].
+// n numbers in the accumulation type: as they are if they have it, else converted into wide [n].
 template <class T, class A = Acc<T>>
-const A* widened(const T* rows, int64_t n, A* wide) {
+const A* widened(const T* numbers, int64_t n, A* wide) {
   if constexpr (std::is_same_v<T, A>) {
-    return rows;
+    return numbers;
   } else {
-    for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<A>(rows[i]);
+    for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<A>(numbers[i]);
     return wide;
   }
 }

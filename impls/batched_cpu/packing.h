@@ -1,4 +1,4 @@
-// The parameters of a layer as the sweeps read them: packed and padded once a sequence.
+// The parameters of a layer as the sweeps read them: packed into panels and padded once a sequence.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -40,38 +40,28 @@ constexpr std::array<const char*, kNorms + 1> kParamNames{
     "weight_x",   "weight_h", "bias",   "hyper_weight_x", "hyper_weight_h", "hyper_weight_s",
     "hyper_bias", "z_weight", "z_bias", "d_weight",       "norm_weight"};
 
-// What the forward pass leaves of a row and step, so that the backward pass need not compute it again: u [4H], the
-// hyper LSTM's gates before their norm [4S] and, if `has_v`, v [4H].
-template <class T>
-struct Residuals {
-  T* numbers;
-  int64_t stride;
-  bool has_v;
-
-  static int64_t width(const Sizes& size, bool has_v) { return (has_v ? 8 : 4) * size.H + 4 * size.S; }
-  T* u(int64_t row) const { return numbers + row * stride; }
-  T* a(int64_t row, const Sizes& size) const { return u(row) + 4 * size.H; }
-  T* v(int64_t row, const Sizes& size) const { return a(row, size) + 4 * size.S; }
-};
-
-// Whether a sequence of B rows is better off without packing its largest matrices.
-inline bool few(const Sizes& size, int64_t B) { return B <= kFew && 4 * (size.H + size.S) * size.H >= kWorthSparing; }
-
 inline Sizes sizes(const Tensors& p) {
   return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)};
 }
 
-// The packed arrays of either sweep; which of them are there depends on the direction.
-template <class A>
-struct Packed {
-  A* scales;  // [panels of H, 4, Z, 3, lanes], d_weight
-  A* bias;    // [4, padded H]
-  Norms<A> norms, hyper_norms;
-  A *weight_x, *z_weight, *z_bias;
-  // Forward: products with x, h and h_hat.
-  A *weight_h, *hyper_weight_x, *hyper_weight_h, *hyper_weight_s, *hyper_bias;
-  // Backward: the transposed ones.
-  A *weight_h_t, *hyper_weight_h_t, *hyper_weight_s_t, *z_weight_t;
+// Of each row and step, what the forward pass saves so that the backward pass need not recompute it: u [4H], the hyper
+// LSTM's gates before their norm [4S] and, if `has_v`, v [4H].
+template <class T>
+struct Residuals {
+  T* numbers = nullptr;
+  int64_t stride = 0, H = 0, S = 0;
+  bool has_v = false;
+
+  static int64_t width(const Sizes& size, bool has_v) { return (has_v ? 8 : 4) * size.H + 4 * size.S; }
+
+  // x [N, *] as residuals: its width shows if it has v.
+  static Residuals in(const at::Tensor& x, const Sizes& size) {
+    return {x.mutable_data_ptr<T>(), x.size(-1), size.H, size.S, x.size(-1) == width(size, true)};
+  }
+
+  T* u(int64_t row) const { return numbers + row * stride; }
+  T* a(int64_t row) const { return u(row) + 4 * H; }
+  T* v(int64_t row) const { return a(row) + 4 * S; }
 };
 
 // Calls move(i, j) for the numbers of d_weight in panels `begin` to `end`: i is a number's place in [3, 4, H, Z], j
@@ -89,114 +79,180 @@ void for_scales(Sizes size, int64_t begin, int64_t end, const Move& move) {
   }
 }
 
-// How far apart rows of z [3, 4, Z] lie, in whole panels.
+// The distance between rows of z [3, 4, Z], in whole panels.
 template <class A>
 int64_t z_stride(int64_t Z) {
-  return panels<A>(12 * Z, false) * kPanel<A>;
+  return panel_count<A>(12 * Z, false) * kPanel<A>;
+}
+
+// The strides of a matrix [K, N]: column j of gate k begins at gate * k + unit * j, its numbers are `depth` apart.
+// Without gates N is the number of units and `gate` is 0.
+struct Columns {
+  int64_t gate, unit, depth;
+};
+
+// One vector of n units, the first of which begins at `from` -> into [K, lanes], rows kPanel apart; zero from unit n
+// on. Whole columns are read at a time, since contiguous reads are many times as fast.
+template <class T>
+void pack_vector(const T* from, Columns at, int64_t K, int64_t n, Acc<T>* into) {
+  using A = Acc<T>;
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  int64_t d = 0;
+  for (; n == V && at.depth == 1 && d + V <= K; d += V) {
+    if constexpr (std::is_same_v<T, A>) {
+      at::vec::transpose_mxn<A, V, V>(from + d, at.unit, into + d * P, P);
+    } else {
+      alignas(64) std::array<A, V * V> wide;
+      for (int64_t j = 0; j < V; ++j) load(from + j * at.unit + d, V).store(wide.data() + j * V);
+      at::vec::transpose_mxn<A, V, V>(wide.data(), V, into + d * P, P);
+    }
+  }
+  for (; d < K; ++d) {
+    for (int64_t j = 0; j < n; ++j) into[d * P + j] = static_cast<A>(from[j * at.unit + d * at.depth]);
+    std::fill_n(into + d * P + n, V - n, A(0));
+  }
+}
+
+// Panels `begin` to `end` of source -> to [panels, K, 4, lanes], zero beyond the last unit.
+template <class T>
+void pack_panels(
+    const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t begin, int64_t end) {
+  using A = Acc<T>;
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  for (int64_t p = begin; p < end; ++p) {
+    std::array<const T*, kGates> from;
+    std::array<int64_t, kGates> n;
+    for (int64_t k = 0; k < kGates; ++k) {
+      const int64_t first = gates ? p * V : (p * kGates + k) * V;
+      n[k] = std::clamp<int64_t>(units - first, 0, V);
+      from[k] = source + (gates ? at.gate * k : 0) + at.unit * first;
+    }
+    A* const panel = to + p * K * P;
+    if (at.unit != 1) {
+      for (int64_t k = 0; k < kGates; ++k) pack_vector(from[k], at, K, n[k], panel + k * V);
+      continue;
+    }
+    for (int64_t d = 0; d < K; ++d) {
+      for (int64_t k = 0; k < kGates; ++k) load(from[k] + d * at.depth, n[k]).store(panel + d * P + k * V);
+    }
+  }
 }
 
 // Numbers whose packing is worth a thread.
-constexpr int64_t kLeastToPack = 1 << 15;
+constexpr int64_t kMinPackingPerThread = 1 << 15;
 
-// Packs all panels of source, see pack_panels; cost: that of a number.
+// Packs all panels of source, see pack_panels; cost: of a number.
 template <class T>
 Job pack_job(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t cost = 1) {
   using A = Acc<T>;
-  return {panels<A>(units, gates), cost * K * kPanel<A>, [=](int64_t begin, int64_t end) {
+  return {panel_count<A>(units, gates), cost * K * kPanel<A>, [=](int64_t begin, int64_t end) {
             pack_panels<T>(source, at, K, units, gates, to, begin, end);
           }};
 }
 
-// Owns what a Packed points to, as tensors, so that memory is torch's own.
+// True if a sequence of B rows reads its largest matrices as they are stored.
+inline bool reads_stored(const Sizes& size, int64_t B) {
+  return B <= kFewRows && 4 * (size.H + size.S) * size.H >= kMinStoredWeights;
+}
+
+enum class Direction { kForward, kBackward };
+
+// The parameters as a sweep reads them; which of them are present depends on its direction.
 template <class T, class A = Acc<T>>
-class Packing {
+class Panels {
  public:
-  // with_x: with the weights for x, which the forward sweep needs. few: the largest matrices are read as they are
-  // stored.
-  Packing(const Tensors& p, bool backward, bool with_x, bool few = false) : p_(p), size_(sizes(p)) {
-    const auto [H, S, Z, I] = size_;
-    packed_.scales = scales();
-    packed_.bias = rows(data(kBias), 4, H);
-    if (with_x) packed_.weight_x = matrix(data(kWeightX), {H * I, I, 1}, I, H, true);
-    packed_.z_weight = matrix(data(kZWeight), {0, S, 1}, S, 12 * Z, false);
-    packed_.z_bias = allocate(z_stride<A>(Z));  // the last 4 Z have none
-    std::copy(data(kZBias), data(kZBias) + 8 * Z, packed_.z_bias);
+  // with_x: with weight_x. stored: the largest matrices stay as they are stored. p must outlive this.
+  Panels(const Tensors& p, Direction direction, bool with_x, bool stored)
+      : size(sizes(p)), p_(p), forward_(direction == Direction::kForward), stored_(stored) {
+    const auto [H, S, Z, I] = size;
+    pack_scales();
+    bias = rows(kBias, 4, H);
+    if (with_x) weight_x = gates(kWeightX, H, I);
+    z_weight = matrix(kZWeight, {0, S, 1}, S, 12 * Z, false);
+    z_bias = allocate(z_stride<A>(Z));  // the last 4 Z have none
+    std::copy(data(kZBias), data(kZBias) + 8 * Z, z_bias);
     if (p.size() > kNorms) {
-      packed_.norms = norms(kNorms, H);
-      packed_.hyper_norms = norms(kNorms + 4, S);
+      norms = norms_of(kNorms, H);
+      hyper_norms = norms_of(kNorms + 4, S);
     }
-    if (few) stored_ = {data(kWeightH), data(kHyperWeightH)};
-    if (backward) {
-      if (!few) {
-        packed_.weight_h_t = matrix(data(kWeightH), {0, 1, H}, 4 * H, H, false);
-        packed_.hyper_weight_h_t = matrix(data(kHyperWeightH), {0, 1, H}, 4 * S, H, false);
-      }
-      packed_.hyper_weight_s_t = matrix(data(kHyperWeightS), {0, 1, S}, 4 * S, S, false);
-      packed_.z_weight_t = matrix(data(kZWeight), {0, 1, S}, 12 * Z, S, false);
+    weight_h = weight_for_h(kWeightH, H);
+    hyper_weight_h = weight_for_h(kHyperWeightH, S);
+    hyper_weight_s = forward_ ? gates(kHyperWeightS, S, S) : transposed(kHyperWeightS, 4 * S, S);
+    if (forward_) {
+      hyper_weight_x = gates(kHyperWeightX, S, I);
+      hyper_bias = rows(kHyperBias, 4, S);
     } else {
-      if (!few) {
-        packed_.weight_h = matrix(data(kWeightH), {H * H, H, 1}, H, H, true);
-        packed_.hyper_weight_h = matrix(data(kHyperWeightH), {S * H, H, 1}, H, S, true);
-      }
-      packed_.hyper_weight_x = matrix(data(kHyperWeightX), {S * I, I, 1}, I, S, true);
-      packed_.hyper_weight_s = matrix(data(kHyperWeightS), {S * S, S, 1}, S, S, true);
-      packed_.hyper_bias = rows(data(kHyperBias), 4, S);
+      z_weight_t = transposed(kZWeight, 12 * Z, S);
     }
-    run_jobs(jobs_, kLeastToPack);
+    run_jobs(jobs_, kMinPackingPerThread);
     jobs_.clear();
   }
 
-  const Packed<A>& operator*() const { return packed_; }
-  const Stored<T>& stored() const { return stored_; }
+  const Sizes size;
+  A* scales;  // d_weight [panels of H, 4, Z, 3, lanes]
+  A* bias;    // [4, padded H]
+  A *z_weight, *z_bias, *weight_x = nullptr;
+  Norms<A> norms, hyper_norms;
+  // Forward these have gates, backward they are transposed.
+  Weight<T> weight_h, hyper_weight_h;
+  A* hyper_weight_s;
+  A *hyper_weight_x = nullptr, *hyper_bias = nullptr;  // forward
+  A* z_weight_t = nullptr;                             // backward
 
  private:
   const T* data(int i) const { return p_[i].const_data_ptr<T>(); }
+  at::TensorOptions options() const { return p_[0].options().dtype(c10::CppTypeToScalarType<A>::value); }
 
   A* allocate(int64_t n) {
     owned_.push_back(at::zeros({n}, options()));
-    return owned_.back().mutable_data_ptr<A>();
+    return owned_.back().template mutable_data_ptr<A>();
   }
 
-  A* matrix(const T* source, Columns at, int64_t K, int64_t units, bool gates) {
-    owned_.push_back(at::empty({panels<A>(units, gates) * K * kPanel<A>}, options()));
-    A* to = owned_.back().mutable_data_ptr<A>();
-    expect_writes(to, owned_.back().numel());
-    jobs_.push_back(pack_job<T>(source, at, K, units, gates, to));
+  A* matrix(int param, Columns at, int64_t K, int64_t units, bool gates) {
+    owned_.push_back(at::empty({panel_count<A>(units, gates) * K * kPanel<A>}, options()));
+    A* const to = owned_.back().template mutable_data_ptr<A>();
+    advise_huge_pages(to, owned_.back().numel());
+    jobs_.push_back(pack_job<T>(data(param), at, K, units, gates, to));
     return to;
   }
 
-  at::TensorOptions options() const { return p_[0].options().dtype(c10::CppTypeToScalarType<A>::value); }
+  // Of a parameter [4, F, K], or [K, F].
+  A* gates(int param, int64_t F, int64_t K) { return matrix(param, {F * K, K, 1}, K, F, true); }
+  A* transposed(int param, int64_t K, int64_t F) { return matrix(param, {0, 1, F}, K, F, false); }
 
-  A* rows(const T* source, int64_t n, int64_t F) {
-    A* to = allocate(n * padded<A>(F));
-    for (int64_t k = 0; k < n; ++k) std::copy(source + k * F, source + (k + 1) * F, to + k * padded<A>(F));
+  Weight<T> weight_for_h(int param, int64_t F) {
+    if (stored_) return {nullptr, data(param)};
+    return {forward_ ? gates(param, F, size.H) : transposed(param, 4 * F, size.H), nullptr};
+  }
+
+  A* rows(int param, int64_t n, int64_t F) {
+    const T* const from = data(param);
+    A* const to = allocate(n * padded<A>(F));
+    for (int64_t k = 0; k < n; ++k) std::copy(from + k * F, from + (k + 1) * F, to + k * padded<A>(F));
     return to;
   }
 
-  Norms<A> norms(int first, int64_t F) {
-    const auto next = [&](int i, int64_t n) { return rows(data(first + i), n, F); };
-    return {next(0, 4), next(1, 4), next(2, 1), next(3, 1)};
+  Norms<A> norms_of(int first, int64_t F) {
+    return {rows(first, 4, F), rows(first + 1, 4, F), rows(first + 2, 1, F), rows(first + 3, 1, F)};
   }
 
-  A* scales() {
-    const auto [H, S, Z, I] = size_;
-    const T* from = data(kDWeight);
-    A* to = allocate(padded<A>(H) * 12 * Z);
-    // Four times as slow to pack as a matrix, whose numbers lie side by side.
-    jobs_.push_back({panels<A>(H, true), 4 * 12 * Z * kLanes<A>, [=, size = size_](int64_t begin, int64_t end) {
-                       for_scales<A>(size, begin, end, [=](int64_t stored, int64_t packed) {
-                         to[packed] = static_cast<A>(from[stored]);
+  void pack_scales() {
+    const T* const from = data(kDWeight);
+    A* const to = allocate(padded<A>(size.H) * 12 * size.Z);
+    scales = to;
+    // Four times as slow to pack as a matrix, whose numbers are contiguous.
+    const int64_t cost = 4 * 12 * size.Z * kLanes<A>;
+    jobs_.push_back({panel_count<A>(size.H, true), cost, [=, size = size](int64_t begin, int64_t end) {
+                       for_scales<A>(size, begin, end, [=](int64_t stored, int64_t in_panels) {
+                         to[in_panels] = static_cast<A>(from[stored]);
                        });
                      }});
-    return to;
   }
 
   const Tensors& p_;
-  Sizes size_;
-  Packed<A> packed_{};
-  Stored<T> stored_;
+  const bool forward_, stored_;
   Tensors owned_;
-  Jobs jobs_;  // what is left to pack
+  Jobs jobs_;  // packing that is yet to run
 };
 
 }  // namespace hyperlstm

@@ -1,4 +1,4 @@
-// Gradients of parameters that the backward sweep sums over rows on its way.
+// Gradients of parameters that the backward sweep sums over rows.
 #pragma once
 
 #include <optional>
@@ -10,12 +10,12 @@
 
 namespace hyperlstm {
 
-// In the order of LayerParams, nothing for a parameter that wants no gradient; in the accumulation type.
+// In the order of LayerParams, in the accumulation type; nothing for a parameter that needs no gradient.
 using Totals = std::vector<std::optional<at::Tensor>>;
 
 template <class A>
 struct Sums {
-  A *scales, *bias, *hyper_bias;  // laid out as in Packed
+  A *scales, *bias, *hyper_bias;  // laid out as in Panels
   A* z_bias;                      // [2, 4, Z]
   Norms<A> norms, hyper_norms;
 
@@ -50,8 +50,9 @@ struct Sums {
     add(kZBias, z_bias, 1, 8 * size.Z);
     if (totals[kDWeight]) {
       A* to = totals[kDWeight]->template mutable_data_ptr<A>();
-      for_scales<A>(
-          size, 0, panels<A>(size.H, true), [&](int64_t stored, int64_t packed) { to[stored] += scales[packed]; });
+      for_scales<A>(size, 0, panel_count<A>(size.H, true), [&](int64_t stored, int64_t in_panels) {
+        to[stored] += scales[in_panels];
+      });
     }
     int param = kNorms;
     for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {
@@ -64,22 +65,20 @@ struct Sums {
   }
 };
 
-// Sums over a whole sequence. Each thread adds to a share of its own, and `collect` adds the shares to the totals after
-// every chunk: many short sums round better than one long one.
+// Sums over a whole sequence. Each thread adds to its own, and `collect` adds these to the totals after every chunk:
+// many short sums round better than one long one.
 template <class A>
 class SequenceSums {
  public:
-  SequenceSums(Sizes size, bool normed, int64_t shares)
-      : size_(size), normed_(normed), shares_(shares), numbers_(Sums<A>::numbers(size, normed)) {
-    memory_ = scratch_.zeros<A>((shares + 1) * numbers_);
+  SequenceSums(Sizes size, bool normed, int64_t threads)
+      : size_(size), normed_(normed), threads_(threads), numbers_(Sums<A>::numbers(size, normed)) {
+    memory_ = scratch_.zeros<A>((threads + 1) * numbers_);
   }
 
-  int64_t shares() const { return shares_; }
-
-  Sums<A> of_share(int64_t i) const { return Sums<A>(memory_ + (i + 1) * numbers_, size_, normed_); }
+  Sums<A> of_thread(int64_t i) const { return Sums<A>(memory_ + (i + 1) * numbers_, size_, normed_); }
 
   void collect() {
-    for (int64_t i = 1; i <= shares_; ++i) {
+    for (int64_t i = 1; i <= threads_; ++i) {
       A* const part = memory_ + i * numbers_;
       for (int64_t j = 0; j < numbers_; ++j) memory_[j] += part[j];
       std::fill_n(part, numbers_, A(0));
@@ -91,9 +90,9 @@ class SequenceSums {
  private:
   const Sizes size_;
   const bool normed_;
-  const int64_t shares_, numbers_;
+  const int64_t threads_, numbers_;
   Scratch scratch_;
-  A* memory_;
+  A* memory_;  // the totals, then the sums of each thread
 };
 
 }  // namespace hyperlstm

@@ -7,11 +7,10 @@
 
 namespace hyperlstm {
 
-// z [rows, 3, 4, Z] = z_weight h_hat + z_bias.
-template <class A>
-void embed(const Packed<A>& p, const Sizes& size, int64_t rows, const A* h_hat, A* z) {
+template <class T, class A = Acc<T>>
+void embed(const Panels<T>& p, int64_t rows, const A* h_hat, A* z) {
   constexpr int64_t P = kPanel<A>;
-  const int64_t S = size.S, stride = z_stride<A>(size.Z);
+  const int64_t S = p.size.S, stride = z_stride<A>(p.size.Z);
   for (int64_t column = 0; column < stride; column += P) {
     for (int64_t first = 0; first < rows; first += kRowBlock) {
       const int64_t n = std::min(kRowBlock, rows - first);
@@ -22,45 +21,43 @@ void embed(const Packed<A>& p, const Sizes& size, int64_t rows, const A* h_hat, 
   }
 }
 
-// into [rows, 4, lanes] of weight [4, F, K] left [rows, K], of one panel of units: packed, or as it is stored where
-// that is given.
+// into [rows, 4, lanes] of a weight [4, F, K] times lhs [rows, K], for one panel of units.
 template <class T, class A = Acc<T>>
-void gates(
-    const A* packed, const T* stored, int64_t panel, int64_t rows, const A* left, int64_t F, int64_t K, Into<A> into) {
-  if (!stored) return multiply(rows, Left<A>{left, K}, packed + panel * K * kPanel<A>, K, into);
+void multiply_gates(
+    const Weight<T>& weight, int64_t panel, int64_t rows, const A* lhs, int64_t F, int64_t K, Into<A> into) {
+  if (!weight.stored) return multiply<A>(rows, {lhs, K}, weight.panels + panel * K * kPanel<A>, K, into);
   const int64_t unit = panel * kLanes<A>, n = std::min(kLanes<A>, F - unit);
-  for (int64_t r = 0; r < rows; r += kFew) {
-    for_group(std::min(kFew, rows - r), [&](auto R) {
-      multiply_units<R>(stored, F, K, unit, n, left + r * K, into.from(r, 0));
+  for (int64_t r = 0; r < rows; r += kFewRows) {
+    with_constant<kFewRows>(std::min(kFewRows, rows - r), [&](auto R) {
+      multiply_units<R>(weight.stored, F, K, unit, n, lhs + r * K, into.from(r, 0));
     });
   }
   if (into.add || n == kLanes<A>) return;
-  for (int64_t r = 0; r < rows; ++r) {  // zero where there is no unit, as with a packed weight
+  for (int64_t r = 0; r < rows; ++r) {  // zero beyond the last unit, as in panels
     for (int64_t k = 0; k < kGates; ++k) std::fill_n(into.from(r, k * kLanes<A> + n).numbers, kLanes<A> - n, A(0));
   }
 }
 
-// a [rows, 4, lanes] = hyper_weight_x x + hyper_bias, of one panel of units.
-template <class A>
-void hyper_inputs(const Packed<A>& p, const Sizes& size, int64_t panel, int64_t rows, const A* x, A* a) {
+// a [rows, 4, lanes] = hyper_weight_x x + hyper_bias, for one panel of units.
+template <class T, class A = Acc<T>>
+void start_hyper_gates(const Panels<T>& p, int64_t panel, int64_t rows, const A* x, A* a) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  const int64_t I = p.size.I;
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t k = 0; k < kGates; ++k) {
-      std::copy_n(p.hyper_bias + k * padded<A>(size.S) + panel * V, V, a + r * P + k * V);
+      std::copy_n(p.hyper_bias + k * padded<A>(p.size.S) + panel * V, V, a + r * P + k * V);
     }
   }
-  multiply<A>(rows, {x, size.I}, p.hyper_weight_x + panel * size.I * P, size.I, {a, P, true});
+  multiply<A>(rows, {x, I}, p.hyper_weight_x + panel * I * P, I, {a, P, true});
 }
 
-// a [rows, 4, lanes] += hyper_weight_h h + hyper_weight_s h_hat, of one panel of units; hyper_weight_h as it is stored,
-// or null.
+// a [rows, 4, lanes] += hyper_weight_h h + hyper_weight_s h_hat, for one panel of units.
 template <class T, class A = Acc<T>>
-void hyper_states(
-    const Packed<A>& p, const T* hyper_weight_h, const Sizes& size, int64_t panel, int64_t rows, const A* h,
-    const A* h_hat, A* a) {
+void add_to_hyper_gates(const Panels<T>& p, int64_t panel, int64_t rows, const A* h, const A* h_hat, A* a) {
   constexpr int64_t P = kPanel<A>;
-  gates(p.hyper_weight_h, hyper_weight_h, panel, rows, h, size.S, size.H, {a, P, true});
-  multiply<A>(rows, {h_hat, size.S}, p.hyper_weight_s + panel * size.S * P, size.S, {a, P, true});
+  const int64_t H = p.size.H, S = p.size.S;
+  multiply_gates(p.hyper_weight_h, panel, rows, h, S, H, {a, P, true});
+  multiply<A>(rows, {h_hat, S}, p.hyper_weight_s + panel * S * P, S, {a, P, true});
 }
 
 // Writes a tile [rows, 4, lanes] of units from `unit` on to the gates [4, F] of rows `stride` apart.
@@ -75,23 +72,23 @@ void write_gates(const A* tile, int64_t rows, int64_t F, int64_t unit, T* to, in
   }
 }
 
-// Rows from which on a panel can be divided among threads: each of them reads it.
-constexpr int64_t kWorthDividing = 2 * kTileRows;
+// Rows from which on a panel is divided among threads: each of them reads it.
+constexpr int64_t kMinRowsToDivide = 2 * kTileRows;
 
-// A member's part of some panels: whole ones and, where parts meet within a panel, some of its rows, so that all
+// A member's part of some panels: whole ones and, where parts border within a panel, some of its rows, so that all
 // members have the same number of tiles to compute. Few rows are not divided.
 struct Part {
-  int64_t begin, end, members;  // counted in 1 / members of a panel
+  int64_t begin, end, members;  // in units of 1 / members of a panel
 
   Part(int64_t panels, const Member& member)
       : begin(panels * member.rank), end(panels * (member.rank + 1)), members(member.size) {}
 
-  Range whole() const { return {begin / members, end / members}; }          // where rows are few
+  Range whole() const { return {begin / members, end / members}; }          // with few rows
   Range all() const { return {begin / members, at::divup(end, members)}; }  // of which there may be rows
 
-  // Those of `rows` rows that are this member's.
+  // This member's rows of `rows` rows.
   Range rows(int64_t panel, int64_t rows) const {
-    if (rows < kWorthDividing) return {0, panel < whole().end ? rows : 0};
+    if (rows < kMinRowsToDivide) return {0, panel < whole().end ? rows : 0};
     const auto within = [&](int64_t border) {
       return rows * std::clamp<int64_t>(border - panel * members, 0, members);
     };
@@ -116,14 +113,14 @@ void for_tiles(const Part& part, int64_t rows, const Tile& tile) {
   for (int64_t panel = begin; panel < end; ++panel) for_tiles(panel, part.rows(panel, rows), tile);
 }
 
-// Writes some panels of left [rows, K] times a weight, see `gates`, to [4, F] of rows `stride` apart; tile holds
-// kRowBlock panels.
+// Writes some panels of a weight [4, F, K] times lhs [rows, K] to [4, F] of rows `stride` apart; tile holds kRowBlock
+// panels.
 template <class T, class A = Acc<T>>
-void gate_products(
-    const A* packed, const T* stored, Range panels, int64_t F, int64_t K, int64_t rows, const A* left, T* to,
-    int64_t stride, A* tile) {
+void write_products(
+    const Weight<T>& weight, Range panels, int64_t F, int64_t K, int64_t rows, const A* lhs, T* to, int64_t stride,
+    A* tile) {
   for_tiles(panels, rows, [&](int64_t panel, int64_t r, int64_t n) {
-    gates(packed, stored, panel, n, left + r * K, F, K, {tile, kPanel<A>, false});
+    multiply_gates(weight, panel, n, lhs + r * K, F, K, {tile, kPanel<A>, false});
     write_gates(tile, n, F, panel * kLanes<A>, to + r * stride, stride);
   });
 }
@@ -131,19 +128,17 @@ void gate_products(
 // Rows that share one read of a panel of scales.
 constexpr int kGroup = 4;
 
-// d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) gets them as d[R][3] for gate k. The rows' z
-// are [3, 4, Z] each, z_stride apart.
+// d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) receives them as d[R][3] for gate k. The rows'
+// z are [3, 4, Z] each, z_stride apart.
 template <class A, int R, class Take>
 inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, const Take& take) {
   constexpr int64_t V = kLanes<A>;
   for (int64_t k = 0; k < kGates; ++k) {
     Vec<A> d[R][3];
     for (int64_t n = 0; n < Z; ++n, panel += 3 * V) {
-#pragma GCC unroll 3
-      for (int s = 0; s < 3; ++s) {
+      UNROLL for (int s = 0; s < 3; ++s) {
         const Vec<A> w = Vec<A>::loadu(panel + s * V);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) {
+        UNROLL for (int r = 0; r < R; ++r) {
           d[r][s] = at::vec::fmadd(w, Vec<A>(z[r * z_stride + (s * kGates + k) * Z + n]), d[r][s]);
         }
       }

@@ -1,4 +1,4 @@
-// Matrix products of a few rows with packed weights: the one product of every step.
+// Products of a few rows with a weight in panels: the product of every step.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -6,20 +6,21 @@
 #include <algorithm>
 #include <array>
 
+#include "jobs.h"
 #include "vec.h"
 
 namespace hyperlstm {
 
-// A panel is four vectors of columns. Where a matrix has gates, they are one vector of units of each gate, so that the
-// pointwise pass finds all four gates of a unit in one tile.
+// A panel is four vectors of columns. If a matrix has gates, they are a vector of units of each gate, so that the
+// pointwise pass has all four gates of a unit in one tile.
 constexpr int64_t kGates = 4;
 
 template <class A>
 constexpr int64_t kPanel = kGates * kLanes<A>;
 
-// Rows of a register tile, sums that the registers hold beside a row of weights and a number of the left factor, and
-// the part of K for which tiles read a panel. Where there are enough sums for a part to come from the L2 cache as fast
-// as it is used, it may be too large for L1: the deeper it is, the less often sums start and end.
+// The rows of a register tile, the sums that fit into registers besides a row of weights and a number of the left
+// factor, and the depth K for which tiles share a part of a panel. With enough sums, a part comes from the L2 cache as
+// fast as it is used, so it may exceed L1: the deeper it is, the less often sums start and end.
 constexpr int kTileRows = 6;
 #if defined(CPU_CAPABILITY_AVX512) || defined(__aarch64__)
 constexpr int kTileSums = 24;
@@ -29,7 +30,7 @@ constexpr int kTileSums = 12;
 constexpr int64_t kDepthBlock = 128;
 #endif
 
-// Rows whose tiles are worked on together: with such a part they fit into the L2 cache.
+// Rows whose tiles are computed together: with such a part of a panel they fit into the L2 cache.
 constexpr int64_t kRowBlock = 36;
 
 // Numbers in a cache line.
@@ -41,74 +42,30 @@ inline int64_t padded(int64_t n) {
   return at::divup(n, kLanes<A>) * kLanes<A>;
 }
 
-// Where the columns of a matrix [K, N] lie: that of unit j in gate k at gate * k + unit * j, its numbers `depth` apart.
-// Without gates N is the number of units and `gate` is 0.
-struct Columns {
-  int64_t gate, unit, depth;
-};
-
 template <class A>
-inline int64_t panels(int64_t units, bool gates) {
+inline int64_t panel_count(int64_t units, bool gates) {
   return at::divup(units, gates ? kLanes<A> : kPanel<A>);
 }
 
-// Vector k of a panel of which `from` is the first unit's first number -> into [K, lanes], rows kPanel apart; zero from
-// unit n on. A whole column of sources at a time, since memory that is read in runs comes many times as fast.
-template <class T>
-void pack_vector(const T* from, Columns at, int64_t K, int64_t n, Acc<T>* into) {
-  using A = Acc<T>;
-  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
-  int64_t d = 0;
-  for (; n == V && at.depth == 1 && d + V <= K; d += V) {
-    if constexpr (std::is_same_v<T, A>) {
-      at::vec::transpose_mxn<A, V, V>(from + d, at.unit, into + d * P, P);
-    } else {
-      alignas(64) std::array<A, V * V> wide;
-      for (int64_t j = 0; j < V; ++j) load(from + j * at.unit + d, V).store(wide.data() + j * V);
-      at::vec::transpose_mxn<A, V, V>(wide.data(), V, into + d * P, P);
-    }
+// Calls body with n, from 1 to N, as a constant.
+template <int N, class Body>
+C10_ALWAYS_INLINE void with_constant(int64_t n, const Body& body) {
+  if constexpr (N > 1) {
+    if (n < N) return with_constant<N - 1>(n, body);
   }
-  for (; d < K; ++d) {
-    for (int64_t j = 0; j < n; ++j) into[d * P + j] = static_cast<A>(from[j * at.unit + d * at.depth]);
-    std::fill_n(into + d * P + n, V - n, A(0));
-  }
+  body(std::integral_constant<int, N>());
 }
 
-// Panels `begin` to `end` of source -> to [panels, K, 4, lanes], zero where there is no unit.
-template <class T>
-void pack_panels(
-    const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t begin, int64_t end) {
-  using A = Acc<T>;
-  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
-  for (int64_t p = begin; p < end; ++p) {
-    std::array<const T*, kGates> from;
-    std::array<int64_t, kGates> n;
-    for (int64_t k = 0; k < kGates; ++k) {
-      const int64_t first = gates ? p * V : (p * kGates + k) * V;
-      n[k] = std::clamp<int64_t>(units - first, 0, V);
-      from[k] = source + (gates ? at.gate * k : 0) + at.unit * first;
-    }
-    A* const panel = to + p * K * P;
-    if (at.unit != 1) {
-      for (int64_t k = 0; k < kGates; ++k) pack_vector(from[k], at, K, n[k], panel + k * V);
-      continue;
-    }
-    for (int64_t d = 0; d < K; ++d) {
-      for (int64_t k = 0; k < kGates; ++k) load(from[k] + d * at.depth, n[k]).store(panel + d * P + k * V);
-    }
-  }
-}
-
-// The left factor of a product: where its number (r, d) lies, at row * r + depth * d.
+// The left factor of a product: its number (r, d) is at row * r + depth * d.
 template <class A>
-struct Left {
+struct Lhs {
   const A* numbers;
   int64_t row, depth = 1;
 
-  Left from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
+  Lhs from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
 };
 
-// Where a product goes: rows `stride` apart, whose numbers it is added to or, if not `add`, replaces.
+// The result of a product: rows `stride` apart, whose numbers it is added to or, if not `add`, replaces.
 template <class A>
 struct Into {
   A* numbers;
@@ -118,122 +75,116 @@ struct Into {
   Into from(int64_t r, int64_t column) const { return {numbers + r * stride + column, stride, add}; }
 };
 
-// into [R, N, lanes] of a [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers. For every
-// two numbers of K the next kFetched cache lines from `ahead` on are fetched.
+// into [R, N, lanes] of lhs [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers. For every
+// two numbers of K the next kFetched cache lines from `ahead` on are prefetched.
 template <class A, int R, int N, int kFetched>
-inline void multiply_vectors(Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
+C10_ALWAYS_INLINE void multiply_vectors(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   constexpr int64_t V = kLanes<A>;
   Vec<A> sum[R][N];
   const auto add = [&](const A* numbers, const A* weights) C10_ALWAYS_INLINE_ATTRIBUTE {
     Vec<A> w[N];
-#pragma GCC unroll 4
-    for (int k = 0; k < N; ++k) w[k] = Vec<A>::loadu(weights + k * V);
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Vec<A> x(numbers[r * a.row]);
-#pragma GCC unroll 4
-      for (int k = 0; k < N; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
+    UNROLL for (int k = 0; k < N; ++k) w[k] = Vec<A>::loadu(weights + k * V);
+    UNROLL for (int r = 0; r < R; ++r) {
+      const Vec<A> x(numbers[r * lhs.row]);
+      UNROLL for (int k = 0; k < N; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
     }
   };
   // Two numbers of K at a time: the loop's other instructions take time where another thread shares the core.
   int64_t d = 0;
-  for (; d + 2 <= K; d += 2, a.numbers += 2 * a.depth, panel += 2 * kPanel<A>) {
-#pragma GCC unroll 2
-    for (int line = 0; line < kFetched; ++line, ahead += kLine<A>) __builtin_prefetch(ahead);
-    add(a.numbers, panel);
-    add(a.numbers + a.depth, panel + kPanel<A>);
+  for (; d + 2 <= K; d += 2, lhs.numbers += 2 * lhs.depth, panel += 2 * kPanel<A>) {
+    UNROLL for (int line = 0; line < kFetched; ++line, ahead += kLine<A>) __builtin_prefetch(ahead);
+    add(lhs.numbers, panel);
+    add(lhs.numbers + lhs.depth, panel + kPanel<A>);
   }
-  if (d < K) add(a.numbers, panel);
+  if (d < K) add(lhs.numbers, panel);
   if (into.add) {
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
+    UNROLL for (int r = 0; r < R; ++r) {
       const A* const to = into.numbers + r * into.stride;
-#pragma GCC unroll 4
-      for (int k = 0; k < N; ++k) sum[r][k] = sum[r][k] + Vec<A>::loadu(to + k * V);
+      UNROLL for (int k = 0; k < N; ++k) sum[r][k] = sum[r][k] + Vec<A>::loadu(to + k * V);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
+  UNROLL for (int r = 0; r < R; ++r) {
     A* const to = into.numbers + r * into.stride;
-#pragma GCC unroll 4
-    for (int k = 0; k < N; ++k) sum[r][k].store(to + k * V);
+    UNROLL for (int k = 0; k < N; ++k) sum[r][k].store(to + k * V);
   }
 }
 
-// The same with as many of the vectors at a time as the registers have room for.
+// The same with as many vectors at a time as fit into registers.
 template <class A, int R, int N, int kFetched>
-inline void multiply_tile(Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
+C10_ALWAYS_INLINE void multiply_tile(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   if constexpr (R * N <= kTileSums) {
-    multiply_vectors<A, R, N, kFetched == 0 ? 0 : 2>(a, panel, ahead, K, into);
+    multiply_vectors<A, R, N, kFetched == 0 ? 0 : 2>(lhs, panel, ahead, K, into);
   } else {
     constexpr int M = kGates / 2;
     constexpr int64_t column = M * kLanes<A>;
-    multiply_vectors<A, R, M, kFetched>(a, panel, ahead, K, into);
+    multiply_vectors<A, R, M, kFetched>(lhs, panel, ahead, K, into);
     ahead += K / 2 * kFetched * kLine<A>;
-    multiply_vectors<A, R, N - M, kFetched>(a, panel + column, ahead, K, into.from(0, column));
+    multiply_vectors<A, R, N - M, kFetched>(lhs, panel + column, ahead, K, into.from(0, column));
   }
 }
 
-template <class A, int N, int kFetched, int R = kTileRows>
-inline void multiply_rows(int64_t rows, Left<A> a, const A* panel, const A* ahead, int64_t K, Into<A> into) {
-  if constexpr (R > 0) {
-    if (rows == R) return multiply_tile<A, R, N, kFetched>(a, panel, ahead, K, into);
-    multiply_rows<A, N, kFetched, R - 1>(rows, a, panel, ahead, K, into);
-  }
-}
-
-// into [rows, N, lanes] of a [rows, K] times the first N vectors of one panel. Where `fetch`, what comes after each
-// part of the panel is fetched, since weights come from afar: a cache line for each number of K by a tile, or two
-// by a single one. A fetch past the end does nothing.
+// into [rows, N, lanes] of lhs [rows, K] times the first N vectors of one panel. If `fetch`, what follows each part of
+// the panel is prefetched, since weights come from outer caches or memory: a cache line for each number of K per tile,
+// or two if there is one tile. A prefetch past the end does nothing.
 template <class A, int N = kGates>
-void multiply(int64_t rows, Left<A> a, const A* panel, int64_t K, Into<A> into, bool fetch = true) {
+void multiply(int64_t rows, Lhs<A> lhs, const A* panel, int64_t K, Into<A> into, bool fetch = true) {
   const int64_t tiles = at::divup(rows, kTileRows);
   for (int64_t d = 0; d < K; d += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, K - d);
-    const A *const right = panel + d * kPanel<A>, *const next = right + depth * kPanel<A>;
+    const A *const part = panel + d * kPanel<A>, *const next = part + depth * kPanel<A>;
     for (int64_t i = 0; i < tiles; ++i) {
-      // Rows are shared out evenly: two tiles of four are faster than one of six and one of two.
-      const int64_t begin = rows * i / tiles, n = rows * (i + 1) / tiles - begin;
+      // Tiles have about as many rows: two of four are faster than one of six and one of two.
+      const int64_t begin = rows * i / tiles;
       const A* const ahead = next + i * depth * kLine<A>;
-      const Left<A> left = a.from(begin, d);
+      const Lhs<A> tile = lhs.from(begin, d);
       const Into<A> to = into.from(begin, 0);
-      if (!fetch) {
-        multiply_rows<A, N, 0>(n, left, right, ahead, depth, to);
-      } else if (tiles == 1) {
-        multiply_rows<A, N, 2>(n, left, right, ahead, depth, to);
-      } else {
-        multiply_rows<A, N, 1>(n, left, right, ahead, depth, to);
-      }
+      with_constant<kTileRows>(rows * (i + 1) / tiles - begin, [&](auto R) C10_ALWAYS_INLINE_ATTRIBUTE {
+        if (!fetch) {
+          multiply_tile<A, R, N, 0>(tile, part, ahead, depth, to);
+        } else if (tiles == 1) {
+          multiply_tile<A, R, N, 2>(tile, part, ahead, depth, to);
+        } else {
+          multiply_tile<A, R, N, 1>(tile, part, ahead, depth, to);
+        }
+      });
     }
     into.add = true;
   }
 }
 
-// The same of a panel of which only the first `columns` are there: other vectors are not multiplied. tile holds `rows`
+// The same of a panel that has only `columns` columns: vectors beyond them are not multiplied. tile holds `rows`
 // panels.
 template <class A>
 void multiply_columns(
-    int64_t rows, int64_t columns, Left<A> a, const A* panel, int64_t K, Into<A> into, A* tile, bool fetch = true) {
+    int64_t rows, int64_t columns, Lhs<A> lhs, const A* panel, int64_t K, Into<A> into, A* tile, bool fetch = true) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
-  if (into.add) {  // only when all is summed, too late to wait for what is not in the L1 cache
+  if (into.add) {  // it is read only at the end, too late to wait for anything outside the L1 cache
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t j = 0; j < columns; j += kLine<A>) __builtin_prefetch(into.from(r, j).numbers);
     }
   }
-  if (columns == P) return multiply(rows, a, panel, K, into, fetch);
-  const Into<A> whole{tile, P, false};
-  switch (at::divup(columns, V)) {
-    case 1: multiply<A, 1>(rows, a, panel, K, whole, fetch); break;
-    case 2: multiply<A, 2>(rows, a, panel, K, whole, fetch); break;
-    case 3: multiply<A, 3>(rows, a, panel, K, whole, fetch); break;
-    default: multiply<A, 4>(rows, a, panel, K, whole, fetch);
-  }
+  if (columns == P) return multiply(rows, lhs, panel, K, into, fetch);
+  with_constant<kGates>(
+      at::divup(columns, V), [&](auto N) { multiply<A, N>(rows, lhs, panel, K, {tile, P, false}, fetch); });
   for (int64_t r = 0; r < rows; ++r) {
     A* const to = into.numbers + r * into.stride;
     for (int64_t j = 0; j < columns; j += V) {
       const int64_t m = std::min(V, columns - j);
       const Vec<A> sum = Vec<A>::loadu(tile + r * P + j);
       store(to + j, into.add ? sum + load(to + j, m) : sum, m);
+    }
+  }
+}
+
+// into [rows, N] of lhs [rows, K] times some panels of a matrix [K, N] without gates; tile holds kRowBlock panels.
+template <class A>
+void multiply_panels(
+    int64_t rows, Lhs<A> lhs, const A* matrix, int64_t K, int64_t N, Range panels, Into<A> into, A* tile) {
+  constexpr int64_t P = kPanel<A>;
+  for (int64_t column = panels.begin * P; column < std::min(panels.end * P, N); column += P) {
+    for (int64_t r = 0; r < rows; r += kRowBlock) {
+      const int64_t n = std::min(kRowBlock, rows - r), columns = std::min(P, N - column);
+      multiply_columns<A>(n, columns, lhs.from(r, 0), matrix + column * K, K, into.from(r, column), tile);
     }
   }
 }

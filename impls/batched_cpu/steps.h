@@ -1,4 +1,4 @@
-// Which tokens of packed sequences belong to which step.
+// Which tokens of a batch of sequences belong to which step.
 #pragma once
 
 #include <algorithm>
@@ -11,10 +11,10 @@
 
 namespace hyperlstm {
 
-// The steps of sequences of any lengths, the longest first. A step has one token of each row that is still going.
+// The steps of sequences of any lengths, the longest first. A step has one token of each row that has not ended.
 class Steps {
  public:
-  // rows: how many rows are still going at each step, which never rises.
+  // rows: the number of rows at each step, which never rises.
   explicit Steps(const std::vector<int64_t>& rows) : begins_{0} {
     begins_.reserve(rows.size() + 1);
     for (const int64_t n : rows) begins_.push_back(begins_.back() + n);
@@ -26,23 +26,23 @@ class Steps {
   int64_t begin(int64_t t) const { return begins_[t]; }
   int64_t rows(int64_t t) const { return t < count() ? begins_[t + 1] - begins_[t] : 0; }
 
-  // Steps `begin` to `end` by themselves.
+  // Steps `begin` to `end` alone.
   Steps part(int64_t begin, int64_t end) const {
     std::vector<int64_t> rows;
     for (int64_t t = begin; t < end; ++t) rows.push_back(this->rows(t));
     return Steps(rows);
   }
 
-  // Calls body(t, first, n) for the n rows, from `first` on, whose last step is t.
+  // Calls body(t, first, n) for the n rows from `first` on whose last step is t.
   template <class Body>
-  void for_ends(const Body& body) const {
+  void for_each_end(const Body& body) const {
     for (int64_t t = 0; t < count(); ++t) {
       if (rows(t + 1) < rows(t)) body(t, rows(t + 1), rows(t) - rows(t + 1));
     }
   }
 
-  // The rows of group i of n. All groups have about as many tokens.
-  Range share(int64_t i, int64_t n) const { return {boundary(i, n), boundary(i + 1, n)}; }
+  // The rows of group i of n; all groups have about as many tokens.
+  Range rows_of_group(int64_t i, int64_t n) const { return {boundary(i, n), boundary(i + 1, n)}; }
 
  private:
   int64_t boundary(int64_t i, int64_t n) const {

@@ -1,5 +1,5 @@
-// What Python calls: the forward sweep over a chunk of steps, and the backward pass over a sequence. The GIL is not
-// held here.
+// The functions that Python calls, without the GIL: the forward sweep over a chunk of steps, and the backward pass over
+// a sequence.
 #include <ATen/core/grad_mode.h>
 #include <ATen/Dispatch.h>
 #include <pybind11/functional.h>
@@ -19,7 +19,7 @@ namespace {
       AT_DISPATCH_CASE(at::kDouble, __VA_ARGS__) AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) \
           AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
 
-// x [*, F] over all rows or tokens, [N, F], in memory without gaps: a view if it lies so already.
+// x [*, F] as [N, F], contiguous: a view if it is contiguous already.
 at::Tensor dense(const at::Tensor& x) { return x.contiguous().flatten(0, -2); }
 
 std::optional<at::Tensor> dense(const std::optional<at::Tensor>& x) {
@@ -37,7 +37,7 @@ Tensors contiguous(Tensors all) {
   return all;
 }
 
-// The numbers of a tensor [rows, F], whose layout the sweeps rely on; its rows may have several axes.
+// The data of a contiguous tensor [rows, F], whose rows may have several axes.
 template <class T>
 T* checked(const at::Tensor& x, int64_t rows, int64_t F) {
   TORCH_CHECK(
@@ -46,21 +46,21 @@ T* checked(const at::Tensor& x, int64_t rows, int64_t F) {
   return x.mutable_data_ptr<T>();
 }
 
-// The same for a tensor that is going to be written.
+// The same for a tensor that is about to be written.
 template <class T>
 T* target(const at::Tensor& x, int64_t rows, int64_t F) {
   T* to = checked<T>(x, rows, F);
-  expect_writes(to, x.numel());
+  advise_huge_pages(to, x.numel());
   return to;
 }
 
-// Owns the parameters as the forward sweep reads them, whatever their dtype.
+// The parameters in panels for the forward sweep, of any dtype.
 class Weights {
  public:
   // B: rows of the sequence's first step.
   Weights(Tensors params, int64_t B) : params_(contiguous(std::move(params))) {
     DISPATCH(dtype(), "Weights", [&] {
-      packing_ = std::make_shared<Packing<scalar_t>>(params_, false, true, few(size(), B));
+      panels_ = std::make_shared<Panels<scalar_t>>(params_, Direction::kForward, true, reads_stored(size(), B));
     });
   }
 
@@ -68,35 +68,35 @@ class Weights {
   Sizes size() const { return sizes(params_); }
 
   template <class T>
-  const Packing<T>& packing() const {
-    return *static_cast<const Packing<T>*>(packing_.get());
+  const Panels<T>& panels() const {
+    return *static_cast<const Panels<T>*>(panels_.get());
   }
 
  private:
   Tensors params_;
-  std::shared_ptr<void> packing_;
+  std::shared_ptr<void> panels_;
 };
 
-// The numbers of states: h with of_h rows, the others with of_others.
+// h has h_rows rows, the others have other_rows.
 template <class T>
-States<T> states(const Tensors& s, const Sizes& size, int64_t of_h, int64_t of_others) {
+States<T> states(const Tensors& s, const Sizes& size, int64_t h_rows, int64_t other_rows) {
   using A = Acc<T>;
   return {
-      checked<T>(s[0], of_h, size.H), checked<A>(s[1], of_others, size.H), checked<T>(s[2], of_others, size.S),
-      checked<A>(s[3], of_others, size.S)};
+      checked<T>(s[0], h_rows, size.H), checked<A>(s[1], other_rows, size.H), checked<T>(s[2], other_rows, size.S),
+      checked<A>(s[3], other_rows, size.S)};
 }
 
 template <class T>
-Residuals<T> left(const at::Tensor& x, int64_t N, const Sizes& size) {
-  const bool has_v = x.size(-1) == Residuals<T>::width(size, true);
-  const int64_t width = Residuals<T>::width(size, has_v);
-  return {checked<T>(x, N, width), width, has_v};
+Residuals<T> residuals_in(const at::Tensor& x, int64_t N, const Sizes& size) {
+  const Residuals<T> residuals = Residuals<T>::in(x, size);
+  checked<T>(x, N, Residuals<T>::width(size, residuals.has_v));
+  return residuals;
 }
 
-// Groups of rows and threads for each, or nothing for the split that suits the sizes.
-using Asked = std::optional<std::pair<int64_t, int64_t>>;
+// (groups, members), or nothing for the split that suits the sizes.
+using RequestedSplit = std::optional<std::pair<int64_t, int64_t>>;
 
-Splitting splitting(const Asked& split) {
+SplitChoice split_choice(const RequestedSplit& split) {
   if (!split) return {};
   TORCH_CHECK_VALUE(
       split->first > 0 && split->second > 0, "split: expected two positive numbers, got ", split->first, " and ",
@@ -104,76 +104,79 @@ Splitting splitting(const Asked& split) {
   return {Split{split->first, split->second}};
 }
 
-// rows: how many sequences are still going at each step, the longest first; N is their sum, the number of tokens.
-// Arrays over tokens are [N, *], or [T, B, *]. x [N, I] and start [B, *] are read. into is written: h [N, H], and c,
-// h_hat and c_hat [N, *] or, to keep a ring of two steps or more, [steps, B, *]. So are the residuals, if given: [N,
-// 4H + 4S], or 4H wider with v. mask [N, H]: which of g dropout kept; scale: what those are multiplied by. Returns each
-// row's state after its own last step, [B, *].
+// rows: the number of sequences at each step, the longest first; N is their sum, the number of tokens. Arrays of tokens
+// are [N, *], or [T, B, *]. x [N, I] and start [B, *] are read. into is written: h [N, H], and c, h_hat and c_hat [N,
+// *] or, in two or more slots that the steps take in turn, [slots, B, *]. So are the residuals, if given: [N, 4H + 4S],
+// or 4H wider with v. mask [N, H] and scale: see Mask. Returns each row's state after its own last step, [B, *].
 Tensors forward(
     const Weights& weights, const std::vector<int64_t>& rows, const at::Tensor& x, const Tensors& start,
     const Tensors& into, const std::optional<at::Tensor>& mask, double scale,
-    const std::optional<at::Tensor>& residuals, const Asked& split) {
+    const std::optional<at::Tensor>& residuals, const RequestedSplit& split) {
   const at::NoGradGuard no_grad;
   const Sizes size = weights.size();
   const Steps steps(rows);
-  const int64_t N = steps.tokens(), B = steps.rows(0), kept = into[1].numel() / size.H, ring = kept == N ? 0 : kept / B;
-  TORCH_CHECK(ring == 0 || ring >= 2, "into: expected states of all steps, or of 2 or more, got those of ", ring);
+  const int64_t N = steps.tokens(), B = steps.rows(0), rows_of_c = into[1].numel() / size.H;
+  const int64_t slots = rows_of_c == N ? 0 : rows_of_c / B;
+  TORCH_CHECK(slots == 0 || slots >= 2, "into: expected states of all steps, or of 2 or more, got those of ", slots);
   const at::Tensor tokens = dense(x);
   const Tensors before = dense(start);
-  const std::optional<at::Tensor> of_g = dense(mask);
+  const std::optional<at::Tensor> keep = dense(mask);
   Tensors last;
   for (const at::Tensor& x : into) last.push_back(at::empty({B, x.size(-1)}, x.options()));
   DISPATCH(weights.dtype(), "forward", [&] {
-    const States<scalar_t> to = states<scalar_t>(into, size, N, ring == 0 ? N : ring * B);
-    expect_writes(to.h, into[0].numel());
-    expect_writes(to.c, into[1].numel());
-    if (residuals) expect_writes(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
-    ForwardSweep<scalar_t> sweep(
-        *weights.packing<scalar_t>(), weights.packing<scalar_t>().stored(), size, steps,
-        checked<scalar_t>(tokens, N, size.I), states<scalar_t>(before, size, B, B), to, ring,
-        {of_g ? checked<bool>(*of_g, N, size.H) : nullptr, static_cast<Acc<scalar_t>>(scale)},
-        residuals ? left<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{});
-    sweep.run(splitting(split));
+    const States<scalar_t> to = states<scalar_t>(into, size, N, slots == 0 ? N : slots * B);
+    advise_huge_pages(to.h, into[0].numel());
+    advise_huge_pages(to.c, into[1].numel());
+    if (residuals) advise_huge_pages(residuals->mutable_data_ptr<scalar_t>(), residuals->numel());
+    using A = Acc<scalar_t>;
+    const ForwardArrays<scalar_t> arrays{
+        checked<scalar_t>(tokens, N, size.I),
+        states<scalar_t>(before, size, B, B),
+        to,
+        slots,
+        Mask<A>{keep ? checked<bool>(*keep, N, size.H) : nullptr, static_cast<A>(scale)},
+        residuals ? residuals_in<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{}};
+    ForwardSweep<scalar_t> sweep(weights.panels<scalar_t>(), steps, arrays);
+    sweep.run(split_choice(split));
     sweep.copy_last(states<scalar_t>(last, size, B, B));
   });
   return last;
 }
 
-// rows, x, start, residuals, mask and scale: as in forward; trajectory: the states after each step, [N, *]; d_out [N,
-// H]. d_last: the gradients of each row's last state, [B, *]. d_x [N, I] is written, if given. bounds: the first step
-// of each chunk, and the number of steps. Returns the gradients of the params that want one and those of start, in the
-// accumulation type.
+// rows, x, start, residuals, mask and scale: as in forward; states: after each step, [N, *]; d_out [N, H]. d_last: the
+// gradients of each row's last state, [B, *]. d_x [N, I] is written, if given. bounds: the first step of each chunk,
+// and the number of steps. Returns the gradients of the wanted params and of start, in the accumulation type.
 std::pair<Totals, Tensors> backward(
     Tensors params, const std::vector<bool>& wanted, const std::vector<int64_t>& rows, const at::Tensor& x,
-    Tensors start, const Tensors& trajectory, const std::optional<at::Tensor>& residuals,
+    Tensors start, const Tensors& states, const std::optional<at::Tensor>& residuals,
     const std::optional<at::Tensor>& mask, double scale, const at::Tensor& d_out, const Tensors& d_last,
-    const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds, const Asked& split) {
+    const std::optional<at::Tensor>& d_x, const std::vector<int64_t>& bounds, const RequestedSplit& split) {
   const at::NoGradGuard no_grad;
   params = contiguous(std::move(params));
   const Sizes size = sizes(params);
   const Steps steps(rows);
   const int64_t N = steps.tokens(), B = steps.rows(0);
   TORCH_CHECK(wanted.size() == params.size(), "wanted: expected ", params.size(), ", got ", wanted.size());
-  const Past past{dense(x), std::move(start), dense(trajectory), dense(residuals), dense(mask), scale, steps};
+  const BackwardInputs inputs{params,      wanted, dense(x),     std::move(start), dense(states), dense(residuals),
+                              dense(mask), scale,  dense(d_out), dense(d_x),       steps};
   Totals totals;
-  Tensors carried;
+  Tensors d_state;
   DISPATCH(params[0].scalar_type(), "backward", [&] {
     using A = Acc<scalar_t>;
-    states<scalar_t>(past.trajectory, size, N, N);
-    if (past.mask) checked<bool>(*past.mask, N, size.H);
-    if (past.residuals) left<scalar_t>(*past.residuals, N, size);
+    hyperlstm::states<scalar_t>(inputs.states, size, N, N);
+    if (inputs.mask) checked<bool>(*inputs.mask, N, size.H);
+    if (inputs.residuals) residuals_in<scalar_t>(*inputs.residuals, N, size);
     if (d_x) target<scalar_t>(*d_x, N, size.I);
     for (const at::Tensor& d : d_last) {
       const at::Tensor to = at::empty(d.sizes(), d.options().dtype(c10::CppTypeToScalarType<A>::value));
-      carried.push_back(to.copy_(d));
+      d_state.push_back(to.copy_(d));
     }
-    const Carried<A> state{
-        checked<A>(carried[0], B, size.H), checked<A>(carried[1], B, size.H), checked<A>(carried[2], B, size.S),
-        checked<A>(carried[3], B, size.S)};
-    totals =
-        SequenceBackward<scalar_t>(params, wanted, past, dense(d_out), state, dense(d_x), splitting(split)).run(bounds);
+    const StateGradients<A> arrays{
+        checked<A>(d_state[0], B, size.H), checked<A>(d_state[1], B, size.H), checked<A>(d_state[2], B, size.S),
+        checked<A>(d_state[3], B, size.S)};
+    totals = SequenceBackward<scalar_t>(inputs, arrays, split_choice(split)).run(bounds);
   });
-  return {std::move(totals), std::move(carried)};
+  return {std::move(totals), std::move(d_state)};
 }
 
 // total [F, G] += d^T values, d [N, F] and values [N, G].
@@ -181,7 +184,7 @@ void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor&
   DISPATCH(d.scalar_type(), "add_product", [&] {
     const Tensors no_params;
     ChunkProducts<scalar_t> products(no_params, {true}, false);
-    run_jobs(products.during({values}), kLeastToPack);
+    run_jobs(products.jobs_of_sweep({values}), kMinPackingPerThread);
     products.sum({{d, {{total, 0}}}}, {values}, false);
     products.finish();
   });
@@ -198,7 +201,7 @@ void in_parallel_region(const std::function<void()>& call) {
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
-  expect_large_blocks();
+  raise_trim_threshold();
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Weights>(m, "Weights", py::module_local())
       .def(py::init<Tensors, int64_t>(), Release(), py::arg("params"), py::arg("B"));
@@ -207,11 +210,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       py::arg("into"), py::arg("mask"), py::arg("scale"), py::arg("residuals"), py::arg("split"));
   m.def(
       "backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("rows"), py::arg("x"),
-      py::arg("start"), py::arg("trajectory"), py::arg("residuals"), py::arg("mask"), py::arg("scale"),
-      py::arg("d_out"), py::arg("d_last"), py::arg("d_x"), py::arg("bounds"), py::arg("split"));
-  // For tests alone.
+      py::arg("start"), py::arg("states"), py::arg("residuals"), py::arg("mask"), py::arg("scale"), py::arg("d_out"),
+      py::arg("d_last"), py::arg("d_x"), py::arg("bounds"), py::arg("split"));
+  // For tests only.
   m.attr("PARAMS") = std::vector<std::string>(kParamNames.begin(), kParamNames.end());
-  m.attr("ROWS_OF_LARGE") = kRowsOfLarge;
+  m.attr("MIN_ROWS_LARGE") = kMinRowsLarge;
   m.def(
       "choose_split",
       [](std::array<int64_t, 4> HSZI, int64_t B, int64_t threads) {
@@ -219,7 +222,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         return std::pair(split.groups, split.members);
       },
       py::arg("sizes"), py::arg("B"), py::arg("threads"));
-  m.def("rows_given", &Handover::given);
+  m.def("times_stolen", &WorkStealing::count);
   m.def("in_parallel_region", &in_parallel_region, Release(), py::arg("call"));
   m.def("add_product", &add_product, Release(), py::arg("total"), py::arg("d"), py::arg("values"));
 }

@@ -1,4 +1,4 @@
-// Groups of threads that take steps together.
+// Groups of threads that run the steps together.
 #pragma once
 
 #ifdef _OPENMP
@@ -16,47 +16,45 @@
 
 namespace hyperlstm {
 
-// How threads divide the work: each of `groups` groups of threads takes its own batch rows through all steps, and each
-// of the `members` of a group computes its own units of them.
+// How threads divide the work: each group runs its own batch rows through all steps, and each of its members computes
+// its own units of these rows.
 struct Split {
   int64_t groups, members;
   int64_t threads() const { return groups * members; }
 };
 
-// Where the threads of a group meet.
-struct Meeting {
+struct GroupBarrier {
   Barrier barrier;
-  std::chrono::microseconds spin;  // for which a wait does not sleep
+  std::chrono::microseconds spin;
   std::atomic<bool> failed{false};
 };
 
 // A thread's place in its group.
 struct Member {
   int64_t thread;  // its number among all threads
-  Range rows;      // those of the group
+  Range rows;      // of the group
   int64_t group, rank, size;
-  Meeting* meeting;
+  GroupBarrier* shared;
 
-  // Tells the other members that this one has written what it had to before this call.
-  [[nodiscard]] uint32_t arrive() const { return size > 1 ? meeting->barrier.arrive(size) : 0; }
+  // Signals that this member has written what the others read after `wait`.
+  [[nodiscard]] uint32_t arrive() const { return size > 1 ? shared->barrier.arrive(size) : 0; }
 
-  // Waits until all members have done so.
   void wait(uint32_t arrived) const {
-    if (size > 1) meeting->barrier.wait(arrived, meeting->spin);
+    if (size > 1) shared->barrier.wait(arrived, shared->spin);
   }
 
-  void meet() const { wait(arrive()); }
+  void sync() const { wait(arrive()); }
 
   // This member's part of n items.
   Range part(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
 };
 
-// Calls work(thread, present) on `present` threads at the same time: as many as asked for, or fewer.
+// Calls work(thread, present) on `present` threads at the same time: as many as requested, or fewer.
 template <class Work>
 void run_team(int64_t threads, const Work& work) {
   if (threads == 1) return work(0, 1);
 #if defined(HYPERLSTM_STD_THREADS)
-  // The thread sanitizer does not see how OpenMP's threads start and meet.
+  // The thread sanitizer does not see how OpenMP's threads start and synchronise.
   std::vector<std::thread> team;
   for (int64_t i = 0; i < threads; ++i) team.emplace_back([&work, i, threads] { work(i, threads); });
   for (std::thread& thread : team) thread.join();
@@ -68,52 +66,46 @@ void run_team(int64_t threads, const Work& work) {
 #endif
 }
 
-// The part of the other jobs, see run_groups, that is done before the steps, while what they read is in the cache.
-constexpr double kBeforeSteps = 0.5;
+// The fraction of the jobs that runs before the steps, while their inputs are in the cache.
+constexpr double kJobsBeforeSteps = 0.5;
 
-// Calls start(member) on each thread that has a place in a group, and then run() of what it returns, which may wait for
-// the other members and must not throw. The split is choose(present), since a team can be smaller than the `threads`
-// asked for. If start throws on a thread, no thread of its group runs, and the exception is thrown again here.
+// Calls make(member) on each thread that has a place in a group, and then run() of the result, which may wait for the
+// other members and must not throw. The split is choose(present), since a team can be smaller than requested. If `make`
+// throws on a thread, no thread of its group runs, and the exception is rethrown here.
 //
-// The threads do the other jobs too: some before, and the rest after, so that a thread without a place in a group, or
-// with a fast one, does not wait for the others.
-template <class Choose, class Share, class Start>
-void run_groups(int64_t threads, const Choose& choose, const Share& share, const Start& start, const Jobs& others) {
-  const auto meetings = std::make_unique<Meeting[]>(threads);
-  for (int64_t i = 0; i < threads; ++i) meetings[i].spin = spin_of(threads);
-  Pieces pieces(others, threads);
+// The threads run the jobs too, before and after the steps, so that a thread without a place in a group, or in a fast
+// one, does not wait for the others.
+template <class Choose, class RowsOf, class Make>
+void run_groups(int64_t threads, const Choose& choose, const RowsOf& rows_of, const Make& make, const Jobs& jobs) {
+  const auto barriers = std::make_unique<GroupBarrier[]>(threads);
+  for (int64_t i = 0; i < threads; ++i) barriers[i].spin = spin_time(threads);
+  JobQueue queue(jobs, threads);
   std::exception_ptr failure;
   std::atomic<bool> failed{false};
-  const auto note_failure = [&] {
-    if (!failed.exchange(true)) failure = std::current_exception();
+  const auto catching = [&](const auto& body) {
+    try {
+      body();
+      return true;
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+      return false;
+    }
   };
-  const auto steps = [&](int64_t thread, int64_t present) {
+  const auto run_steps = [&](int64_t thread, int64_t present) {
     const Split split = choose(present);
     const int64_t group = thread / split.members;
     if (group >= split.groups) return;
-    const Range rows = share(group, split.groups);
-    const Member member{thread, rows, group, thread % split.members, split.members, &meetings[group]};
-    std::optional<decltype(start(member))> made;
-    try {
-      made.emplace(start(member));
-    } catch (...) {
-      note_failure();
-      member.meeting->failed = true;
-    }
-    member.meet();
-    if (!member.meeting->failed) made->run();
-  };
-  const auto work = [&](double part) {
-    try {
-      pieces.work(part);
-    } catch (...) {
-      note_failure();
-    }
+    const Range rows = rows_of(group, split.groups);
+    const Member member{thread, rows, group, thread % split.members, split.members, &barriers[group]};
+    std::optional<decltype(make(member))> worker;
+    if (!catching([&] { worker.emplace(make(member)); })) member.shared->failed = true;
+    member.sync();
+    if (!member.shared->failed) worker->run();
   };
   run_team(threads, [&](int64_t thread, int64_t present) {
-    work(kBeforeSteps);
-    steps(thread, present);
-    work(1);
+    catching([&] { queue.run(kJobsBeforeSteps); });
+    run_steps(thread, present);
+    catching([&] { queue.run(); });
   });
   if (failure) std::rethrow_exception(failure);
 }

@@ -1,4 +1,4 @@
-// Vectors of the accumulation type, whatever type the tensors are stored in, and the two activations on them.
+// Vectors of the accumulation type, whatever dtype the tensors have, and the activations on them.
 #pragma once
 
 #include <ATen/cpu/vec/functional.h>
@@ -12,9 +12,12 @@
 
 namespace hyperlstm {
 
-// What sums, cells and scratch arrays are held in: float for bfloat16, else the stored type itself.
+// The type of sums, cells and scratch arrays: float for bfloat16, else the dtype of the tensors.
 template <class T>
 using Acc = at::opmath_type<T>;
+
+// Unrolls the loop that follows, so that arrays of vectors stay in registers.
+#define UNROLL _Pragma("GCC unroll 16")
 
 template <class A>
 using Vec = at::vec::Vectorized<A>;
@@ -22,40 +25,39 @@ using Vec = at::vec::Vectorized<A>;
 template <class A>
 constexpr int64_t kLanes = Vec<A>::size();
 
+// to[i] = from[i] for i < n, at most a vector: with a constant n the loop becomes vector instructions.
+template <class A, class To, class From>
+C10_ALWAYS_INLINE void convert(const From* from, To* to, int64_t n) {
+  if (n == kLanes<A>) {
+    for (int64_t i = 0; i < kLanes<A>; ++i) to[i] = static_cast<To>(from[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<To>(from[i]);
+  }
+}
+
 // The first n lanes from p, zero in the rest.
-template <class T>
-C10_ALWAYS_INLINE Vec<Acc<T>> load(const T* p, int64_t n = kLanes<Acc<T>>) {
-  using A = Acc<T>;
+template <class T, class A = Acc<T>>
+C10_ALWAYS_INLINE Vec<A> load(const T* p, int64_t n = kLanes<A>) {
   if constexpr (std::is_same_v<T, A>) {
     return n == kLanes<A> ? Vec<A>::loadu(p) : Vec<A>::loadu(p, n);
   } else {
     alignas(64) A wide[kLanes<A>] = {};
-    if (n == kLanes<A>) {
-      for (int64_t i = 0; i < kLanes<A>; ++i) wide[i] = static_cast<A>(p[i]);
-    } else {
-      for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<A>(p[i]);
-    }
+    convert<A>(p, wide, n);
     return Vec<A>::loadu(wide);
   }
 }
 
 // Writes the first n lanes.
-template <class T>
+template <class T, class A = Acc<T>>
 C10_ALWAYS_INLINE void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<T>>) {
-  using A = Acc<T>;
-  if constexpr (std::is_same_v<T, A>) {
-    if (n == kLanes<A>)
-      x.store(p);
-    else
-      x.store(p, n);
-  } else {
+  if constexpr (!std::is_same_v<T, A>) {
     alignas(64) A wide[kLanes<A>];
     x.store(wide);
-    if (n == kLanes<A>) {
-      for (int64_t i = 0; i < kLanes<A>; ++i) p[i] = static_cast<T>(wide[i]);
-    } else {
-      for (int64_t i = 0; i < n; ++i) p[i] = static_cast<T>(wide[i]);
-    }
+    convert<A>(wide, p, n);
+  } else if (n == kLanes<A>) {
+    x.store(p);
+  } else {
+    x.store(p, n);
   }
 }
 
@@ -70,7 +72,7 @@ inline A sum_of_lanes(const Vec<A>& x) {
   return at::vec::vec_reduce_all<A>([](Vec<A>& a, Vec<A>& b) { return a + b; }, x);
 }
 
-// Of exp: its least argument and half of its greatest, and ln 2 in two parts.
+// Constants of exp: its lowest argument, half of its highest, and ln 2 in two parts.
 template <class A>
 struct Exponent;
 
@@ -89,21 +91,21 @@ struct Exponent<double> {
                           kLn2Low = 0x1.cf79abc9e3b3ap-40;
 };
 
-// Inlined by force, here and below: side by side, the activations of a unit hide each other's latency.
+// All activations are forced inline: interleaved, the activations of a unit hide each other's latency.
 //
-// exp(x) - 1, to some units in the last place for every x up to `most`, small ones included, and that of `most` above:
-// x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), and exp(r) - 1 by its Taylor series.
-// NaN stays NaN.
+// exp(x) - 1 to a few ulp for every x up to `max`, small ones included; larger x are clamped to `max`.
+// x = n ln 2 + r with |r| <= ln 2 / 2, so exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), with exp(r) - 1 by its Taylor
+// series. NaN stays NaN.
 template <class A>
-C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A most) {
+C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A max) {
   using E = Exponent<A>;
   using Int = typename E::Int;
-  // Adding 1.5 * 2^mantissa rounds to an integer and leaves it in the low bits.
+  // Adding 1.5 * 2^mantissa rounds to an integer, which is then in the low bits.
   constexpr A kRound = A(3) * A(Int(1) << (E::kMantissa - 1));
   constexpr Int kOne = std::is_same_v<A, float> ? Int(0x3f800000) : Int(0x3ff0000000000000);
   constexpr A kLog2e = A(1.4426950408889634074);
 
-  x = at::vec::clamp(x, Vec<A>(E::kLow), Vec<A>(most));
+  x = at::vec::clamp(x, Vec<A>(E::kLow), Vec<A>(max));
   const Vec<A> shifted = at::vec::fmadd(x, Vec<A>(kLog2e), Vec<A>(kRound));
   const Vec<A> n = shifted - Vec<A>(kRound);
   Vec<A> r = at::vec::fmadd(n, Vec<A>(-E::kLn2High), x);
@@ -120,36 +122,36 @@ C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A most) {
   return at::vec::fmadd(scale, p, scale - Vec<A>(A(1)));
 }
 
-// A division takes as long as a dozen multiplications, so that two activations share one where they can. Each is given
-// by its exponential e, whose limit keeps products of two of them finite: sigmoid(x) = 1 / (e + 2) with e = exp(-x) -
-// 1, which at the limit is 0 beside any number that rounding leaves, and tanh(x) = e / (e + 2) with e = exp(2x) - 1,
-// which at the limit is 1.
+// A division takes as long as a dozen multiplications, so two activations share one where they can. Each activation is
+// a function of an exponential e, whose limit keeps products of two of them finite: sigmoid(x) = 1 / (e + 2) with
+// e = exp(-x) - 1, which at the limit is 0 next to any number above rounding, and tanh(x) = e / (e + 2) with
+// e = exp(2x) - 1, which at the limit is 1.
 template <class A>
-C10_ALWAYS_INLINE Vec<A> of_sigmoid(const Vec<A>& x) {
+C10_ALWAYS_INLINE Vec<A> sigmoid_expm1(const Vec<A>& x) {
   return expm1<A>(x.neg(), Exponent<A>::kHalfOfHigh);
 }
 
 template <class A>
-C10_ALWAYS_INLINE Vec<A> of_tanh(const Vec<A>& x) {
+C10_ALWAYS_INLINE Vec<A> tanh_expm1(const Vec<A>& x) {
   return expm1<A>(x + x, A(40));
 }
 
 template <class A>
 C10_ALWAYS_INLINE Vec<A> sigmoid(const Vec<A>& x) {
-  return Vec<A>(A(1)) / (Vec<A>(A(2)) + of_sigmoid<A>(x));
+  return Vec<A>(A(1)) / (Vec<A>(A(2)) + sigmoid_expm1<A>(x));
 }
 
 template <class A>
 C10_ALWAYS_INLINE Vec<A> tanh(const Vec<A>& x) {
-  const Vec<A> e = of_tanh<A>(x);
+  const Vec<A> e = tanh_expm1<A>(x);
   return e / (e + Vec<A>(A(2)));
 }
 
 // sigmoid(x) tanh(y).
 template <class A>
 C10_ALWAYS_INLINE Vec<A> gated(const Vec<A>& x, const Vec<A>& y) {
-  const Vec<A> two(A(2)), e = of_tanh<A>(y);
-  return e / ((of_sigmoid<A>(x) + two) * (e + two));
+  const Vec<A> two(A(2)), e = tanh_expm1<A>(y);
+  return e / ((sigmoid_expm1<A>(x) + two) * (e + two));
 }
 
 }  // namespace hyperlstm

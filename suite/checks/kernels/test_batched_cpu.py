@@ -1,4 +1,4 @@
-"""What is special to batched_cpu: it is built on the machine that runs it, and many threads may use it."""
+"""The build of batched_cpu on the machine that runs it, and its products."""
 
 import os
 import shlex
@@ -15,13 +15,13 @@ from impls.batched_cpu import build
 from impls.definition import LayerParams
 from suite.shared.files import ROOT
 
-builds = pytest.mark.thorough("batched_cpu built in other ways, not at all, and on lesser CPUs")
+builds = pytest.mark.thorough("batched_cpu built in other ways, not at all, and for older CPUs")
 QUICK_BUILD = {build.FLAGS_VARIABLE: "-O0"}
-#: A compiler for which what it is to make is there already, and copied slowly: half at a time.
+#: A compiler that copies a finished library instead, slowly: half at a time.
 COMPILER = """#!/bin/sh
-for argument; do [ "$before" = -o ] && made=$argument; before=$argument; done
-[ -n "$made" ] || exec {real} "$@"
-head -c 10000 {library} > "$made"; sleep 1; cp {library} "$made"
+for argument; do [ "$before" = -o ] && output=$argument; before=$argument; done
+[ -n "$output" ] || exec {real} "$@"
+head -c 10000 {library} > "$output"; sleep 1; cp {library} "$output"
 """
 
 AGREES = """
@@ -77,7 +77,7 @@ def built() -> None:
 
 @builds
 @pytest.mark.usefixtures("built")
-def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tmp_path: Path) -> None:
+def test_concurrent_builds_announce_themselves_and_all_load_a_complete_library(tmp_path: Path) -> None:
     folder, compiler = tmp_path / "extensions", tmp_path / "compiler"
     compiler.write_text(COMPILER.format(real=shlex.join(build.compiler()), library=build.library().__file__))
     compiler.chmod(0o755)
@@ -87,38 +87,38 @@ def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tm
         (said,) = _said(err)
         assert "building" in said
         assert said.endswith(" s")
-    assert len(list(folder.iterdir())) == 1, "a build left something beside the library"
+    assert len(list(folder.iterdir())) == 1, "a build left other files"
     out, err = finish(start(AGREES, folder, CXX=str(compiler)))
-    assert (out, _said(err)) == ("agrees\n", []), "built again, or said something"
+    assert (out, _said(err)) == ("agrees\n", []), "built again, or printed something"
 
 
 def _said(err: str) -> list[str]:
-    """Return the lines of the implementation's own; a torch for CUDA says that it sees no card when it builds."""
+    """Lines of the implementation; a torch for CUDA also prints that it finds no GPU when it builds."""
     return [line for line in err.splitlines() if "No CUDA runtime is found" not in line]
 
 
 @builds
 @pytest.mark.usefixtures("built")
-def test_it_agrees_on_lesser_cpus(tmp_path: Path) -> None:
+def test_it_agrees_on_older_cpus(tmp_path: Path) -> None:
     here = torch.backends.cpu.get_cpu_capability().lower()
-    lesser = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in {"avx2", "default"} - {here}]
-    for process in lesser:
+    older = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in {"avx2", "default"} - {here}]
+    for process in older:
         assert finish(process)[0] == "agrees\n"
 
 
 @builds
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
-def test_without_a_working_compiler_auto_takes_the_next_rung(tmp_path: Path, compiler: str) -> None:
+def test_without_a_working_compiler_auto_takes_the_next_implementation(tmp_path: Path, compiler: str) -> None:
     reason, rest = finish(start(FALLS_BACK, tmp_path, CXX=compiler))[0].split("\n", 1)
     assert reason.startswith("batched_cpu")
     assert reason.endswith(".")
     assert "impl=auto (deferred)" in rest
     assert "(2, 1, 4)" in rest
-    assert not list(tmp_path.iterdir()), "a failed build left something behind"
+    assert not list(tmp_path.iterdir()), "a failed build left files"
 
 
 @builds
-def test_a_failed_build_keeps_what_the_compiler_said(tmp_path: Path) -> None:
+def test_a_failed_build_keeps_the_output_of_the_compiler(tmp_path: Path) -> None:
     flags = {build.FLAGS_VARIABLE: "--no-such-flag"}
     out, _ = finish(start(FALLS_BACK.replace("lines=3", "lines=100"), tmp_path, **flags))
     assert "no-such-flag" in out
@@ -148,7 +148,7 @@ def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: p
 def test_parameters_have_the_order_of_layer_params() -> None:
     names = build.library().PARAMS
     assert tuple(names) == LayerParams._fields[: len(names)]
-    # The compiled code names no norm after the first: of either LSTM, weight and bias of the gates, then of the cell.
+    # The C++ names only the first norm: weight and bias of the gates, then of the cell, of either LSTM.
     norms = [f"{lstm}norm_{c}{kind}" for lstm in ("", "hyper_") for c in ("", "c_") for kind in ("weight", "bias")]
     assert tuple(norms) == LayerParams._fields[len(names) - 1 :]
 

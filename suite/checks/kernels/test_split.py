@@ -1,4 +1,4 @@
-"""batched_cpu splits a batch among threads, rows by units: the same result at any split, and no wait without an end."""
+"""batched_cpu splits a batch among threads, rows by units: the same result for any split, and no deadlock."""
 
 import hashlib
 import os
@@ -23,17 +23,17 @@ from suite.shared.files import ROOT
 #: Several panels of units in either LSTM, with edges, on any CPU; rows for groups of unlike size.
 CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
 SPLITS = list(product(range(1, 5), range(1, 9)))
-#: Weights so large, and rows so few, that the weights are not packed; one to four rows a group.
+#: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
 FEW = [
     Case(T=3, B=4, I=4, H=515, S=21, Z=2, state="stacked"),
     Case(T=3, B=3, I=4, H=515, S=21, Z=2, layer_norm=True),
 ]
-#: More rows than a product takes at a time, and, in the other, some steps whose rows suffice to divide a panel.
+#: More rows than a product takes at a time, and some steps with enough rows to divide a panel.
 MANY = [
     Case(T=3, B=40, I=4, H=70, S=21, Z=2, state="stacked"),
     Case(T=4, B=30, I=4, H=70, S=21, Z=2, layer_norm=True, lengths=(4,) * 5 + (3,) * 12 + (2,) * 6 + (1,) * 7),
 ]
-#: Rows of a group that end, or backwards begin, at different steps.
+#: Rows of a group that end at different steps.
 RAGGED = [Case(T=7, B=6, I=4, H=150, S=70, Z=2, layer_norm=norm, lengths=(7, 2, 5, 7, 1, 5)) for norm in (False, True)]
 SPLITS_OF_OTHERS = [(1, 1), (1, 3), (1, 8), (2, 2)]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -46,9 +46,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def several_threads() -> Iterator[None]:
-    """Let torch have two threads or more, also where tests run side by side: with one there is nothing to split.
+    """Give torch two threads or more, even if tests run in parallel: one thread has nothing to split.
 
-    Not where the build has threads of its own, beside which the thread sanitizer bears no others.
+    Not if the build starts its own threads: the thread sanitizer accepts no others.
     """
     before = torch.get_num_threads()
     if "-DHYPERLSTM_STD_THREADS" not in build.extra_flags():
@@ -78,13 +78,13 @@ def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
             assert worst.ratio <= 1, (split, worst)
             assert_bitwise_equal(again, found)
             runs[split] = found
-    for found in runs.values():  # forward no sum is cut
+    for found in runs.values():  # forward, no sum is split
         assert_bitwise_equal({name: found[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 @pytest.mark.parametrize("case", CASES + FEW, ids=lambda case: case.id)
-def test_what_is_kept_for_the_backward_pass_changes_no_bit(
+def test_what_the_forward_pass_saves_changes_no_bit(
     case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(keeps_v_from: int, residuals: bool) -> dict[str, Tensor]:
@@ -98,7 +98,7 @@ def test_what_is_kept_for_the_backward_pass_changes_no_bit(
     assert_bitwise_equal(run(case.I, residuals=True), nothing)
 
 
-@pytest.mark.parametrize("dtype", DTYPES[:2], ids=dtype_name)  # bfloat16 rounds the state that a call hands back
+@pytest.mark.parametrize("dtype", DTYPES[:2], ids=dtype_name)  # bfloat16 rounds the returned state
 @pytest.mark.parametrize("split", [(1, 1), (1, 2), (2, 1)], ids=str)
 @pytest.mark.parametrize("B", [1, 4, 6, 7])
 def test_products_with_x_of_several_steps_at_once_change_no_bit(
@@ -140,12 +140,12 @@ def test_the_split_follows_from_sizes_rows_and_threads(
     assert build.library().choose_split(sizes, B, threads) == split
 
 
-def test_large_weights_ask_for_rows_by_the_width_of_vectors() -> None:
+def test_large_weights_need_rows_by_the_width_of_vectors() -> None:
     rows = {"AVX2": 16, "AVX512": 32}
     capability = torch.backends.cpu.get_cpu_capability()
     if capability not in rows:
-        pytest.skip(f"How many rows are worth a group was measured with {' and '.join(rows)}, not with {capability}.")
-    found = build.library().ROWS_OF_LARGE
+        pytest.skip(f"The fewest rows of a group were measured with {' and '.join(rows)}, not with {capability}.")
+    found = build.library().MIN_ROWS_LARGE
     assert found == rows[capability]
 
 
@@ -156,17 +156,17 @@ def test_large_weights_are_read_by_as_many_groups_as_have_the_rows(
     groups: int, threads: int, split: tuple[int, int]
 ) -> None:
     library = build.library()
-    assert library.choose_split((1000, 128, 4, 50), groups * library.ROWS_OF_LARGE, threads) == split
+    assert library.choose_split((1000, 128, 4, 50), groups * library.MIN_ROWS_LARGE, threads) == split
 
 
-@pytest.mark.parametrize("kept", [False, True], ids=["ring", "kept"])
+@pytest.mark.parametrize("saves", [False, True], ids=["slots", "saves"])
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["", "norm"])
 @pytest.mark.parametrize("packed", [False, True], ids=["batch", "packed"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
 def test_rows_that_change_threads_change_no_bit(
-    dtype: torch.dtype, packed: bool, layer_norm: bool, kept: bool, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, packed: bool, layer_norm: bool, saves: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    T, B, I = 100, 23, 4  # one group has a row more than the other, and rows enough to give away
+    T, B, I = 100, 23, 4  # one group has a row more than the other, and enough to donate
     model = HyperLSTM(I, 40, 20, 2, 1, layer_norm=layer_norm, recurrent_dropout=0.2, impl="batched_cpu", dtype=dtype)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.2)
@@ -177,19 +177,19 @@ def test_rows_that_change_threads_change_no_bit(
     def run(split: tuple[int, int]) -> list[Tensor]:
         monkeypatch.setattr(batched_cpu, "SPLIT", split)
         torch.manual_seed(0)
-        with torch.set_grad_enabled(kept):
+        with torch.set_grad_enabled(saves):
             out, state = model(given)
         return [q.detach() for q in (out.data, *state)]
 
-    expected, before, tries = run((1, 1)), build.library().rows_given(), 0
-    while build.library().rows_given() == before:
+    expected, before, tries = run((1, 1)), build.library().times_stolen(), 0
+    while build.library().times_stolen() == before:
         tries += 1
-        assert tries <= 100, "no thread gave rows to another"
+        assert tries <= 100, "no thread stole rows"
         assert all(map(torch.equal, run((2, 1)), expected))
 
 
 def made() -> HyperLSTM:
-    """Return a model whose batch a split shares out."""
+    """Model whose batch is split."""
     torch.manual_seed(0)
     model = HyperLSTM(5, 260, 30, 2, 1, layer_norm=True, impl="batched_cpu")
     for p in model.parameters():
@@ -198,7 +198,7 @@ def made() -> HyperLSTM:
 
 
 def bits(split: tuple[int, int] | None, model: HyperLSTM | None = None) -> str:
-    """Return a digest of a forward pass and what it leaves for a loss, at a split."""
+    """Digest of the results of a forward pass with gradients, for a split."""
     model = model or made()
     batched_cpu.SPLIT = split
     torch.manual_seed(1)
@@ -209,7 +209,7 @@ def bits(split: tuple[int, int] | None, model: HyperLSTM | None = None) -> str:
 
 
 def finished(code: str, **environment: str) -> str:
-    """Return what a process printed that has at most a minute."""
+    """Output of a process, which may take a minute."""
     done = subprocess.run(
         [sys.executable, "-c", f"import torch\nfrom suite.checks.kernels.test_split import bits\n{code}"],
         env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
@@ -251,15 +251,15 @@ def test_a_forked_process_with_one_thread_computes_the_same() -> None:
 
 
 def test_inside_a_parallel_region_one_thread_computes_the_same() -> None:
-    # Made outside: in the region, the QR decomposition of the initial values can wait for a second thread for ever.
+    # Made outside: within the region, the QR decomposition of the initial values can wait forever for a second thread.
     expected, model, found = bits((1, 1)), made(), []
     build.library().in_parallel_region(lambda: found.append(bits((2, 2), model)))
     assert found == [expected]
 
 
-def test_threads_meet_and_a_long_wait_sleeps(tmp_path: Path) -> None:
+def test_threads_sync_and_a_long_wait_sleeps(tmp_path: Path) -> None:
     program = tmp_path / "barrier_test"
     source = Path(__file__).with_name("barrier_test.cpp")
     flags = [*build.compiler(), "-std=c++20", "-O2", "-pthread", *build.extra_flags()]
     subprocess.run([*flags, str(source), "-o", str(program)], check=True)
-    assert subprocess.run([program], capture_output=True, text=True, timeout=120, check=True).stdout == "all meet\n"
+    assert subprocess.run([program], capture_output=True, text=True, timeout=120, check=True).stdout == "all in sync\n"

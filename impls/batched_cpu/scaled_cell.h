@@ -1,0 +1,269 @@
+// Back through the main LSTM's cell and the scales d, for up to kGroup rows at a time.
+#pragma once
+
+#include "memory.h"
+#include "parameter_sums.h"
+#include "phases.h"
+#include "threads.h"
+
+namespace hyperlstm {
+
+// The gates of a block of units of a row from u, v and their scales, and back. Arrays of gate k begin k H numbers
+// further on, those of the scales k kBlock; units are counted from the block's first.
+template <class T, int64_t kBlock, class A = Acc<T>>
+struct ScaledRow {
+  int64_t H;
+  const T *u, *v;
+  const A* bias;  // gates padded H apart
+  A* scale;       // d_h, d_x and d_b [3, 4, kBlock]; then their gradients
+  T *du, *dv;
+  A* wide_du;  // du in the accumulation type, if T is another
+
+  // y = d_h u + d_x v + d_b + bias of vector j, of m units, of gate k.
+  C10_ALWAYS_INLINE Vec<A> argument(int64_t k, int64_t j, int64_t m) const {
+    const Vec<A> shift = d(2, k, j) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
+    return at::vec::fmadd(
+        d(0, k, j), load(u + k * H + j, m), at::vec::fmadd(d(1, k, j), load(v + k * H + j, m), shift));
+  }
+
+  // From dy: writes du and dv, and replaces the scales by their gradients dy u, dy v and dy.
+  C10_ALWAYS_INLINE void delta(const Vec<A>& dy, int64_t k, int64_t j, int64_t m) const {
+    const int64_t at = k * H + j;
+    const Vec<A> d_u = dy * d(0, k, j), d_v = dy * d(1, k, j), d_dh = dy * load(u + at, m), d_dx = dy * load(v + at, m);
+    store(du + at, d_u, m);
+    if constexpr (!std::is_same_v<T, A>) store(wide_du + at, d_u, m);
+    store(dv + at, d_v, m);
+    d_dh.store(place(0, k, j));
+    d_dx.store(place(1, k, j));
+    dy.store(place(2, k, j));
+  }
+
+  C10_ALWAYS_INLINE A* place(int64_t s, int64_t k, int64_t j) const { return scale + (s * kGates + k) * kBlock + j; }
+  C10_ALWAYS_INLINE Vec<A> d(int64_t s, int64_t k, int64_t j) const { return Vec<A>::loadu(place(s, k, j)); }
+};
+
+template <class T, class A = Acc<T>>
+class ScaledCell {
+ public:
+  // Arrays of a few rows, [rows, *]; pointers are to the first row.
+  struct Rows {
+    const T* u;
+    int64_t u_stride;
+    const T* v;
+    int64_t v_stride;
+    const A* z;            // z_stride apart
+    CellBackward<A> cell;  // dh is the gradient from later steps
+    const T* d_out;
+    // Written; wide_du: du in the accumulation type, if T is another.
+    T* du;
+    A* wide_du;
+    int64_t du_stride;
+    T* dv;
+  };
+
+  // units: of this member, from a multiple of the lanes on.
+  ScaledCell(const Panels<T>& p, const Member& member, Range units, const Sums<A>& sums)
+      : p_(p), size_(p.size), member_(member), units_(units), sums_(sums) {
+    if (p.norms) norm_scratch_ = scratch_.zeros<A>(kNormScratch * padded<A>(size_.H));
+    scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
+    dz_lanes_ = scratch_.zeros<A>(kGroup * 12 * size_.Z * kLanes<A>);
+  }
+
+  // Writes du, dv and what this member's units add to dz, dz_part [R, 3, 4, Z], of R rows, and sums dy. y [R, 4, padded
+  // H], shared by the members: scratch with norms, else null.
+  template <int R>
+  void run(const Rows& rows, A* y, A* dz_part) {
+    if (p_.norms) gate_gradients_of_rows<R>(rows, y);
+    const int64_t n = R * 12 * size_.Z;
+    std::fill_n(dz_lanes_, n * kLanes<A>, A(0));
+    const bool has_scales = p_.norms && units_.size() <= kBlock;  // of the only block
+    for_blocks([&](Block block) {
+      if (!has_scales) scales<R>(block, rows.z);
+      for (int64_t r = 0; r < R; ++r) {
+        if (p_.norms) {
+          deltas(block, rows, r, y);
+        } else {
+          whole_cell(block, rows, r);
+        }
+      }
+      embedding<R>(block);
+      sum_scales<R>(block, rows.z);
+    });
+    for (int64_t i = 0; i < n; ++i) dz_part[i] = sum_of_lanes(Vec<A>::loadu(dz_lanes_ + i * kLanes<A>));
+  }
+
+ private:
+  // A block of units: what its passes hand over stays in the L1 cache.
+  static constexpr int64_t kBlock = 8 * kLanes<A>;
+  struct Block {
+    int64_t begin, units;  // from unit `begin` on, a multiple of the lanes
+  };
+
+  // Calls body with each block of this member's units.
+  template <class Body>
+  void for_blocks(const Body& body) {
+    for (int64_t j = units_.begin; j < units_.end; j += kBlock) body(Block{j, std::min(kBlock, units_.end - j)});
+  }
+
+  // With norms: y becomes the gradient of the gates. A norm needs whole rows, so the members divide the rows.
+  template <int R>
+  void gate_gradients_of_rows(const Rows& rows, A* y) {
+    const int64_t H = size_.H;
+    for_blocks([&](Block block) {
+      scales<R>(block, rows.z);
+      for (int64_t r = 0; r < R; ++r) arguments(block, rows, r, y);
+    });
+    member_.sync();
+    const Range own = member_.part(R);
+    for (int64_t r = own.begin; r < own.end; ++r) {
+      normed_row_gradient(y + r * 4 * padded<A>(H), p_.norms, sums_.norms, rows.cell.from(r * H), H, norm_scratch_);
+    }
+    member_.sync();
+  }
+
+  // scale_ [R, 3, 4, block] = d_h, d_x and d_b.
+  template <int R>
+  void scales(Block block, const A* z) {
+    constexpr int64_t V = kLanes<A>;
+    const int64_t Z = size_.Z;
+    for (int64_t j = 0; j < block.units; j += V) {
+      scale_rows<A, R>(p_.scales + (block.begin + j) * 12 * Z, Z, z, z_stride_, [&](int64_t k, const auto& d) {
+        UNROLL for (int r = 0; r < R; ++r) {
+          UNROLL for (int s = 0; s < 3; ++s) d[r][s].store(scale_ + ((r * 3 + s) * kGates + k) * kBlock + j);
+        }
+      });
+    }
+  }
+
+  using Row = ScaledRow<T, kBlock>;
+  Row row_of(Block block, const Rows& rows, int64_t r) const {
+    const int64_t H = size_.H, begin = block.begin;
+    A* const wide_du = std::is_same_v<T, A> ? nullptr : rows.wide_du + r * rows.du_stride + begin;
+    return {
+        H,
+        rows.u + r * rows.u_stride + begin,
+        rows.v + r * rows.v_stride + begin,
+        p_.bias + begin,
+        scale_ + r * 12 * kBlock,
+        rows.du + r * rows.du_stride + begin,
+        rows.dv + r * 4 * H + begin,
+        wide_du};
+  }
+
+  // Writes the gates' arguments to y. Adds d_out to dh, too.
+  void arguments(Block block, const Rows& rows, int64_t r, A* y) {
+    constexpr int64_t V = kLanes<A>;
+    const Row row = row_of(block, rows, r);
+    const int64_t at = r * size_.H + block.begin, wide = padded<A>(size_.H);
+    const T* const d_out = rows.d_out + at;
+    A *const dh = rows.cell.dh + at, *const to = y + r * 4 * wide + block.begin;
+    for (int64_t j = 0; j < block.units; j += V) {
+      const int64_t m = std::min(V, block.units - j);
+      store(dh + j, load(dh + j, m) + load(d_out + j, m), m);
+      for (int64_t k = 0; k < kGates; ++k) row.argument(k, j, m).store(to + k * wide + j);
+    }
+  }
+
+  // Passes on dy, the gradient of y.
+  void deltas(Block block, const Rows& rows, int64_t r, const A* dy) {
+    constexpr int64_t V = kLanes<A>;
+    const Row row = row_of(block, rows, r);
+    const int64_t wide = padded<A>(size_.H);
+    const A* const from = dy + r * 4 * wide + block.begin;
+    for (int64_t j = 0; j < block.units; j += V) {
+      const int64_t m = std::min(V, block.units - j);
+      for (int64_t k = 0; k < kGates; ++k) row.delta(Vec<A>::loadu(from + k * wide + j), k, j, m);
+    }
+  }
+
+  // Without norms: both, and the cell between them, in registers.
+  void whole_cell(Block block, const Rows& rows, int64_t r) {
+    constexpr int64_t V = kLanes<A>;
+    const Row row = row_of(block, rows, r);
+    const int64_t at = r * size_.H + block.begin;
+    const CellBackward<A> cell = rows.cell.from(at);
+    const T* const d_out = rows.d_out + at;
+    const auto units = [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+      const Gates<A> gate = activated<A>([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
+      const Vec<A> dh = load(cell.dh + j, m) + load(d_out + j, m);
+      const Gates<A> d = cell_gradient(gate, cell, dh, j, m);
+      row.delta(d.i, 0, j, m);
+      row.delta(d.f, 1, j, m);
+      row.delta(d.g, 2, j, m);
+      row.delta(d.o, 3, j, m);
+    };
+    const int64_t whole = block.units / V * V;
+    for (int64_t j = 0; j < whole; j += V) units(j, V);
+    if (whole < block.units) units(whole, block.units - whole);
+  }
+
+  // dz_lanes_ [R, 12 Z, lanes] += d_weight^T times the gradients of the scales in scale_, lane by lane.
+  template <int R>
+  void embedding(Block block) {
+    const int64_t Z = size_.Z;
+    for (int64_t sk = 0; sk < 12; ++sk) {
+      int64_t n = 0;
+      for (; n + 4 <= Z; n += 4) embedding_columns<R, 4>(block, sk, n);
+      for (; n < Z; ++n) embedding_columns<R, 1>(block, sk, n);
+    }
+  }
+
+  template <int R, int C>
+  void embedding_columns(Block block, int64_t sk, int64_t n) {
+    constexpr int64_t V = kLanes<A>;
+    const int64_t Z = size_.Z;
+    const A* w = p_.scales + block.begin * 12 * Z + ((sk % 4) * Z + n) * 3 * V + sk / 4 * V;
+    const A* d = scale_ + sk * kBlock;
+    A* to = dz_lanes_ + (sk * Z + n) * V;
+    Vec<A> sum[R][C];
+    UNROLL for (int r = 0; r < R; ++r) {
+      UNROLL for (int c = 0; c < C; ++c) sum[r][c] = Vec<A>::loadu(to + (r * 12 * Z + c) * V);
+    }
+    for (int64_t j = 0; j < block.units; j += V, w += 12 * Z * V) {
+      Vec<A> x[R];
+      UNROLL for (int r = 0; r < R; ++r) x[r] = Vec<A>::loadu(d + r * 12 * kBlock + j);
+      UNROLL for (int c = 0; c < C; ++c) {
+        const Vec<A> weight = Vec<A>::loadu(w + c * 3 * V);
+        UNROLL for (int r = 0; r < R; ++r) sum[r][c] = at::vec::fmadd(x[r], weight, sum[r][c]);
+      }
+    }
+    UNROLL for (int r = 0; r < R; ++r) {
+      UNROLL for (int c = 0; c < C; ++c) sum[r][c].store(to + (r * 12 * Z + c) * V);
+    }
+  }
+
+  // Adds R rows to the gradients of d_weight and bias.
+  template <int R>
+  void sum_scales(Block block, const A* z) {
+    constexpr int64_t V = kLanes<A>;
+    const int64_t Z = size_.Z;
+    for (int64_t j = 0; j < block.units; j += V) {
+      for (int64_t sk = 0; sk < 12; ++sk) {
+        Vec<A> d[R];
+        UNROLL for (int r = 0; r < R; ++r) d[r] = Vec<A>::loadu(scale_ + (r * 12 + sk) * kBlock + j);
+        A* sum = sums_.scales + (block.begin + j) * 12 * Z + ((sk % 4) * Z * 3 + sk / 4) * V;
+        for (int64_t i = 0; i < Z; ++i, sum += 3 * V) {
+          Vec<A> total = Vec<A>::loadu(sum);
+          UNROLL for (int r = 0; r < R; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[r * z_stride_ + sk * Z + i]), total);
+          total.store(sum);
+        }
+        if (sk < 8) continue;
+        A* bias = sums_.bias + (sk - 8) * padded<A>(size_.H) + block.begin + j;
+        Vec<A> total = Vec<A>::loadu(bias);
+        UNROLL for (int r = 0; r < R; ++r) total = total + d[r];
+        total.store(bias);
+      }
+    }
+  }
+
+  const Panels<T>& p_;
+  const Sizes size_;
+  const Member member_;
+  const Range units_;
+  const Sums<A> sums_;
+  const int64_t z_stride_ = z_stride<A>(size_.Z);
+  Scratch scratch_;
+  A *scale_, *dz_lanes_, *norm_scratch_ = nullptr;
+};
+
+}  // namespace hyperlstm
