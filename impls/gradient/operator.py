@@ -114,7 +114,7 @@ class _Calls(NamedTuple):
         else:
             with torch.no_grad():
                 grads = _backward(self.of, layer, saved, d_out, d_last, needs)
-        return single_backward(self.name, grads)
+        return single_backward(self.name, grads, (layer.x, *layer.start, *layer.params, d_out, *d_last))
 
     def run(
         self, p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None

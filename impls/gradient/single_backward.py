@@ -1,6 +1,6 @@
 """Gradients that cannot be differentiated once more: to try is an error, and never a gradient that is silently zero."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -16,23 +16,24 @@ def no_second_derivative(name: str) -> NoReturn:
 
 
 class _Gradients(torch.autograd.Function):
-    """The identity on gradients, whose own backward raises."""
+    """The identity on gradients, a function of all that they depend on, whose own backward raises."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, *gradients: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, name: str, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.name = name
-        return tuple(gradient.view_as(gradient) for gradient in gradients)
+        return tuple(gradient.view_as(gradient) for gradient in tensors[:n])
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> NoReturn:
         no_second_derivative(ctx.name)
 
 
-def single_backward(name: str, gradients: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients as they are, but where a graph of them is recorded, to differentiate one raises NotImplementedError."""
-    if not torch.is_grad_enabled():
+def single_backward(name: str, gradients: Sequence[Tensor], depend_on: Iterable[Tensor | None]) -> list[Tensor]:
+    """Gradients as they are, but to differentiate one by what it depends on raises NotImplementedError."""
+    if not torch.is_grad_enabled():  # nobody can ask for a second derivative
         return list(gradients)
-    return list(_Gradients.apply(name, *(gradient.detach().requires_grad_() for gradient in gradients)))
+    others = (q for q in depend_on if q is not None)
+    return list(_Gradients.apply(name, len(gradients), *gradients, *others))
 
 
 class _Value(torch.autograd.Function):
@@ -43,7 +44,7 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return single_backward(ctx.name, gradients)[0], None
+        return single_backward(ctx.name, gradients, ())[0], None
 
 
 def once_differentiable(value: Tensor, name: str) -> Tensor:
