@@ -112,7 +112,7 @@ class Bench:
                 with labelled([form], name):
                     form.figures[name] |= self.measured(job, form, name, turns)
                 form.figures[name]["job_s"] = round(self.clock() - start, 1)
-            timed = Timed(job, name, going, turns, others.taken(self.device))
+            timed, others = Timed(job, name, going, turns, others.taken(self.device)), Others()
             yield from timed.rows()
             if job.role != SLOW and not any(name in form.statuses for form in going):
                 self.timed.append(timed)
