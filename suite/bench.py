@@ -27,7 +27,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from rich.console import Console
 
 from suite import report
 from suite.checks.kernels.compiled import precompile
@@ -36,8 +35,8 @@ from suite.measure import choice, cost, processes
 from suite.measure.jobs import Job
 from suite.measure.load import at_first, warning
 from suite.measure.options import parent
-from suite.measure.plan import WRONG, Planned, batches, plan, rows_of, together
-from suite.measure.progress import display
+from suite.measure.plan import WRONG, Planned, batches, first_rounds, part, plan, rows_of
+from suite.measure.progress import Progress
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import process
@@ -79,12 +78,12 @@ def sweep(options: argparse.Namespace) -> int:
     start, done = time.time(), list[Job]()
     try:
         ceilings = prepared(device, folder, [p.job for p in todo if p.runs])
-        with display(len(todo), start + 60 * options.minutes, Console()) as shown:
-            for p, rows in measured(todo, folder, start, options.minutes):
-                rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
-                table("bench").put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
-                shown.job(p.job, rows)
-                done += [p.job] * (p.job not in done)
+        progress = Progress((p.job for p in todo), start + 60 * options.minutes)
+        for p, rows in measured(todo, folder, start, options.minutes):
+            rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
+            table("bench").put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
+            progress.show(p.job, rows)
+            done += [p.job] * (p.job not in done)
     except KeyboardInterrupt:
         print(f"\nInterrupted: {len(done)} of {len(todo)} jobs have their rows; --resume goes on from there.")
     wrong = conclude(options, folder, done)
@@ -117,8 +116,7 @@ def measured(
     log.unlink(missing_ok=True)
     while left:
         now = time.time()
-        seconds = cost.share([together(batch) for batch in left], max(0.0, start + 60 * minutes - now))
-        limit = max(0.0, start + LATEST * 60 * minutes - now)
+        seconds, limit = part(left, start + 60 * minutes - now), start + LATEST * 60 * minutes - now
         for job, rows in processes.run([p.job for p in left.pop(0)], seconds, limit, log):
             yield planned[job], rows
 
@@ -154,31 +152,26 @@ def conclusion(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 
-def show_plan(todo: Sequence[Planned], left_out: Sequence[dict[str, str]], minutes: float) -> None:
+def show_plan(todo: Sequence[Planned], left_out: Sequence[str], minutes: float) -> None:
     """Print what would run, for how long by prediction, and what is run only if it is asked for."""
     lines: list[dict[str, Any]] = [
         {
             "job": p.job.label,
             "layer norm": " and ".join("on" if norm else "off" for norm in p.job.layer_norms),
-            "seconds": p.cost.least if p.runs else 0,
-            "at most": p.cost.most if p.runs else 0,
+            "seconds": p.seconds if p.runs else 0,
             "note": p.instead or ("has its rows" if p.finished else ""),
         }
         for p in todo
     ]
     if todo:
-        Sheet(lines, {"seconds": count, "at most": count}).show("")
+        Sheet(lines, {"seconds": count}).show("")
     runs = [p.job for p in todo if p.runs]
-    least, most = ((cost.before(runs) + seconds) / 60 for seconds in cost.total(map(together, batches(todo))))
-    print(f"\n{len(runs)} of {len(todo)} jobs would run: {least:.1f} minutes for their first rounds,", end=" ")
-    print(f"{min(minutes, most):.1f} with more, by prediction.")
-    if least > minutes:
-        print(f"The last of them would not run within {minutes:g} minutes: give --minutes {least:.0f}.")
+    needed = (cost.before(runs) + sum(map(first_rounds, batches(todo)))) / 60
+    rest = f"more rounds in the rest of {minutes:g}" if needed < minutes else f"no time for all within {minutes:g}"
+    first = f"first rounds in {needed:.1f} minutes, by prediction"
+    print(f"\n{len(runs)} of {len(todo)} jobs would run: {first}, and {rest}.")
     if left_out:
-        print("\nNot run unless asked for:")
-    for line in left_out:
-        how = f"; {line['dtype']}; layer norm {line['layer norm']}" if "dtype" in line else ""
-        print(f"  {line['option']} {line.get('implementation', '')}".rstrip() + f": {line['workload']}{how}")
+        print("\nNot run unless asked for:", *left_out, sep="\n  ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ then goes to more rounds, and rows that had some are appended again.
 """
 
 import gc
-import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from suite.measure import rounds, work
+from suite.measure import processes, rounds, work
 from suite.measure.jobs import SLOW, Job
 from suite.measure.load import Others
 from suite.measure.rounds import Batch, Repeats, Turns
@@ -33,9 +32,8 @@ from suite.shared.rows import PASSES
 
 #: A pass is called at least so often: the first calls, the fewest rounds, and the calls that measure memory.
 CALLS = 3 + FEWEST
-#: The lengths that a time is predicted from, and those that operator calls are counted at; what comes with every step
-#: is the difference.
-SHORT, LENGTHS = (1, 3), (2, 4)
+#: The lengths that operator calls are counted at; what comes with every step is the difference.
+LENGTHS = 2, 4
 
 
 class RefusedError(Exception):
@@ -113,7 +111,7 @@ class Bench:
                 with labelled([form], name):
                     form.figures[name] |= self.measured(job, form, name, turns)
                 form.figures[name]["job_s"] = round(self.clock() - start, 1)
-            timed = Timed(job, name, going, turns, others.taken(self.device))
+            timed, others = Timed(job, name, going, turns, others.taken(self.device)), Others()
             yield from timed.rows()
             if job.role != SLOW and not any(name in form.statuses for form in going):
                 self.timed.append(timed)
@@ -144,28 +142,22 @@ class Bench:
         return form
 
     def settle(self, form: Form, name: str) -> None:
-        """Call a pass until its time settles, and promise what all else of it takes."""
+        """Call a pass until its time settles, and promise what the rest takes; TooLongError if that is too much."""
         baseline, x, step = self.baseline(form.case, name), self.batch(form.case, 0).x, work.PASSES[name]
-        first = self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1)))
-        taken = warm_up(self.watch, lambda: step(form.model, x), self.expected(form, name, first))
-        form.once[name], form.figures[name]["first_s"] = taken[-1], first + taken[0]
+        one = [self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1)))]
+        if self.expected(form, one[0]) * CALLS > self.left():  # it may have compiled
+            one.append(self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))))
+        if (guess := self.expected(form, one[-1])) * CALLS > self.left():
+            left = f"{max(0, self.left()):.0f} s left"
+            raise TooLongError(f"time-out: predicted, {CALLS} passes of {guess:.1f} s each, {left}")
+        taken = warm_up(self.watch, lambda: step(form.model, x), guess)
+        form.once[name], form.figures[name]["first_s"] = taken[-1], one[0] + taken[0]
         round_s = Repeats(self.watch, partial(step, form.model), taken[-1]).round_s
         self.promised += FEWEST * (round_s + baseline.round_s) + 2 * taken[-1]
 
-    def expected(self, form: Form, name: str, first: float) -> float:
-        """Predict the seconds of a pass; TooLongError if so many would not end in time.
-
-        first: seconds of the first call, on one step, which tells unless it compiled. Where it gives reason to doubt,
-        later calls on two lengths tell. A training step takes no less than the forward pass before it.
-        """
-        guess = max([first * form.case.T, *form.once.values()])
-        if guess * CALLS > self.left():
-            later = predicted(self.watch, partial(work.PASSES[name], form.model), self.batch(form.case, 0).x)
-            guess = max([later, *form.once.values()])
-        if guess * CALLS > self.left():
-            need = f"{CALLS} passes of {guess:.1f} s each"
-            raise TooLongError(f"time-out: predicted, {need}, {max(0, self.left()):.0f} s left")
-        return guess
+    def expected(self, form: Form, step_s: float) -> float:
+        """Seconds of a pass of which one step takes so long, and which takes no less than the one before it."""
+        return max([step_s * form.case.T, *form.once.values()])
 
     def batch(self, case: Case, draw: int) -> Batch:
         """Batch of a draw: of other lengths than those of other draws, where the case has lengths."""
@@ -196,9 +188,8 @@ class Bench:
 
     def first_rounds(self, job: Job, turns: Turns) -> None:
         """Do the rounds that a pass has in any case."""
-        seconds = rounds.FIRST[self.device.type] * (rounds.AA if job.candidate == LSTM.name else 1)
         slowest = max(side.round_s for side in turns.forms.values())
-        for _ in range(rounds.fewest(job.role, slowest, turns.baseline.round_s, seconds)):
+        for _ in range(rounds.fewest(job, slowest, turns.baseline.round_s)):
             turns.turn()
 
     def measured(self, job: Job, form: Form, name: str, turns: Turns) -> dict[str, Any]:
@@ -218,16 +209,6 @@ class Bench:
         loop = {} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs}
         typical = replace(turns.typical, layer_norm=form.case.layer_norm)
         return figures | loop | costs(candidate, typical, name, x.data.element_size())
-
-
-def predicted(watch: Stopwatch, step: Callable[[work.Input], object], x: work.Input) -> float:
-    """Seconds of a pass by what calls on two lengths take, the second call on each, which builds nothing."""
-    T = len(x) if isinstance(x, torch.Tensor) else len(x.batch_sizes)
-    lengths = [min(T, length) for length in SHORT]
-    inputs = [work.first_steps(x, length) for length in lengths]
-    short, long = ([watch.seconds(partial(step, each)) for _ in range(2)][-1] for each in inputs)
-    slope = (long - short) / max(1, lengths[1] - lengths[0])
-    return max(long, short + slope * (T - lengths[0]))
 
 
 def costs(candidate: Candidate, case: Case, name: str, itemsize: int) -> dict[str, Any]:
@@ -272,7 +253,7 @@ def labelled(forms: Sequence[Form], *names: str) -> Iterator[None]:
 
 def main(told: Path, rows: Path) -> None:
     """Measure the jobs until the time that the process was told, and append their rows."""
-    jobs, until = pickle.loads(told.read_bytes())
+    jobs, until = processes.told(told)
     jobs[0].take_on()
     gc.disable()  # no round should pay for it
     bench = Bench(jobs[0], until)

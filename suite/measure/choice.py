@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import torch
 
@@ -101,31 +102,18 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
     return device.type == "cpu" or candidate.hand_written or dtype == options.dtype[0]
 
 
-def left_out(options: argparse.Namespace) -> list[dict[str, str]]:
-    """What the choice leaves out where no option was given, in a line for each option that asks for it."""
-    lines: list[dict[str, str]] = []
+def left_out(options: argparse.Namespace) -> list[str]:
+    """What the choice leaves out where no option was given, in a line for each that asks for it."""
+    lines: list[str] = []
     for candidate in () if options.every_candidate else map(find, options.implementation):
         able = [case for case in cases(options) if not (shortens(options) and full(case))]
-        able = [case for case in able if candidate.takes_packed or not case.lengths]
-        for dtype in options.dtype:
-            for norm in candidate.layer_norms:
-                out = [case.name for case in able if not timed(options, candidate, case, dtype, norm)]
-                where = "all" if len(out) == len(able) > 1 else ", ".join(out)
-                line = {"option": "--implementation", "implementation": candidate.name, "workload": where}
-                lines += [line | {"dtype": dtype, "layer norm": "on" if norm else "off"}] * bool(out)
-    for column in ("dtype", "layer norm", "implementation"):
-        lines = _joined(lines, column)
-    others = [] if options.every_workload else [name for name in WORKLOADS if name not in options.workload]
-    lines += [{"option": "--workload", "workload": ", ".join(others)}] * bool(others)
+        out: list[str] = []
+        for case in [case for case in able if candidate.takes_packed or not case.lengths]:
+            forms = product(options.dtype, candidate.layer_norms)
+            runs = [timed(options, candidate, case, dtype, norm) for dtype, norm in forms]
+            out += [f"{case.name}{' in part' * any(runs)}"] * (not all(runs))
+        lines += [f"--implementation {candidate.name}: {', '.join(out)}"] * bool(out)
+    others = [name for name in WORKLOADS if name not in options.workload and not options.every_workload]
     cut = [name for name in options.workload if shortens(options) and name in SHORT]
-    return lines + [{"option": "--full", "workload": f"{', '.join(cut)} at the paper's T and B"}] * bool(cut)
-
-
-def _joined(lines: list[dict[str, str]], column: str) -> list[dict[str, str]]:
-    """Lines in which those that differ in a column alone are one."""
-    found: dict[str, dict[str, str]] = {}
-    for line in lines:
-        key = str(line | {column: ""})
-        before = f"{found[key][column]}, " if key in found else ""
-        found[key] = line | {column: before + line[column]}
-    return list(found.values())
+    lines += [f"--workload: {', '.join(others)}"] * bool(others)
+    return lines + [f"--full: {', '.join(cut)} at the paper's T and B"] * bool(cut)

@@ -5,21 +5,19 @@ H100 with 16 cores, and none is measured.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from impls import names
 from impls.registry import IMPLS
 from suite.measure import rounds
-from suite.measure.jobs import SLOW, Job
+from suite.measure.jobs import Job
 from suite.measure.rounds import Repeats
 from suite.measure.stopwatch import SLOW as LONG_CALL
 from suite.measure.stopwatch import Stopwatch
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import Case
-from suite.shared.pairing import FEWEST
 from suite.shared.rows import PASSES, about_pass, table
 
 #: Operators in a step, forward and in training, of what calls them one after the other, with layer norm, as the column
@@ -55,35 +53,24 @@ KEY = table("bench").key
 Known = Mapping[tuple[object, ...], float]
 
 
-class Cost(NamedTuple):
-    """Seconds of a job with its first rounds alone, and with as many as it may have."""
-
-    least: float
-    most: float
-
-
 def known(rows: pd.DataFrame) -> Known:
     """Seconds of a call by earlier rows of the benchmark."""
     timed = rows[rows["status"] == "ok"] if len(rows) else rows
     return {_key(*(row[column] for column in KEY)): row["median_s"] for _, row in timed.iterrows()}
 
 
-def cost(job: Job, earlier: Known) -> Cost:
-    """Seconds of a job, without the start of its process."""
-    device, candidate = job.torch_device.type, find(job.candidate)
-    compiling = COMPILE * candidate.compiles_each_size
-    least, more = CHECK * len(job.cases), 0.0
+def seconds(job: Job, earlier: Known) -> float:
+    """Seconds of a job with its first rounds, without the start of its process."""
+    device, candidate, found = job.torch_device.type, find(job.candidate), CHECK * len(job.cases)
     for name in PASSES:
         calls = [call_s(job.candidate, case, name, job, earlier) + IDLE[device] for case in job.cases]
         forms = [Repeats(Stopwatch(), print, call) for call in calls]
         baseline = Repeats(Stopwatch(), print, call_s(LSTM.name, job.case, name, job, earlier) + IDLE[device])
         turn = baseline.round_s + sum(form.round_s for form in forms)
-        seconds = rounds.FIRST[device] * (rounds.AA if job.candidate == LSTM.name else 1)
-        fewest = rounds.fewest(job.role, max(form.round_s for form in forms), baseline.round_s, seconds)
-        beside = sum(call * (SLOW_CALLS if call > LONG_CALL else CALLS) + PROFILE[device] for call in calls)
-        least += beside + fewest * turn + compiling
-        more += ((FEWEST if job.role == SLOW else rounds.MOST) - fewest) * turn
-    return Cost(least, least + more)
+        found += turn * rounds.fewest(job, max(form.round_s for form in forms), baseline.round_s)
+        found += sum(call * (SLOW_CALLS if call > LONG_CALL else CALLS) + PROFILE[device] for call in calls)
+        found += COMPILE * candidate.compiles_each_size
+    return found
 
 
 def before(jobs: Sequence[Job]) -> float:
@@ -92,29 +79,6 @@ def before(jobs: Sequence[Job]) -> float:
     sizes = {(case.H, case.S, case.B, case.layer_norm, job.dtype) for job in jobs for case in job.cases}
     kernels = len(PASSES) * len(sizes) if any(job.candidate in ahead for job in jobs) else 0
     return CEILING * len({job.dtype for job in jobs}) + KERNEL * kernels / (os.cpu_count() or 1)
-
-
-def start_of(job: Job) -> Cost:
-    """Seconds of a process from its start to its first job."""
-    return Cost(*[START[job.torch_device.type]] * 2)
-
-
-def total(costs: Iterable[Cost]) -> Cost:
-    """The sum of some."""
-    every = list(costs)
-    return Cost(sum(one.least for one in every), sum(one.most for one in every))
-
-
-def share(costs: Sequence[Cost], left: float) -> float:
-    """Seconds for the first of several processes: for its first rounds, and its part of what those of all leave.
-
-    costs: of each process.
-    """
-    least, most = total(costs)
-    if left <= least:
-        return left * costs[0].least / least
-    further = costs[0].most - costs[0].least
-    return costs[0].least + min(further, (left - least) * further / max(most - least, 1e-9))
 
 
 def _key(*columns: object) -> tuple[object, ...]:

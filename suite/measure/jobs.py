@@ -45,6 +45,13 @@ class Job:
     limit: float = 0.0
     memory_limit: int = 0
 
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> "Job":
+        """The job that `asdict` made the fields of, as JSON has them."""
+        case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
+        tuples = {name: tuple(fields[name]) for name in ("candidates", "layer_norms")}
+        return cls(**fields | tuples | {"case": case})
+
     @property
     def torch_dtype(self) -> torch.dtype:
         """The dtype of its tensors."""

@@ -15,21 +15,15 @@ _STAT = Path("/proc/stat")
 
 
 class Others:
-    """The cores that other processes keep busy."""
+    """The cores that other processes keep busy, from now on."""
 
     def __init__(self) -> None:
-        self.then = _times()
+        self.start = _times()
 
     def cores(self) -> float | None:
-        """Number of cores, in the mean since this was made or last asked; None where the system does not tell.
-
-        Linux counts what each processor does. Elsewhere there is the load of the last minute, which has our share.
-        """
-        before, self.then = self.then, _times()
-        seconds, worked, had = (now - then for now, then in zip(self.then, before, strict=True))
-        if _STAT.exists():
-            return max(0.0, (worked - had) / seconds)
-        return max(0.0, os.getloadavg()[0] - had / seconds) if hasattr(os, "getloadavg") else None
+        """Number of cores, in the mean since this was made; None on systems that do not count what processors do."""
+        seconds, worked, had = (now - then for now, then in zip(_times(), self.start, strict=True))
+        return max(0.0, (worked - had) / seconds) if _STAT.exists() else None
 
     def taken(self, device: torch.device) -> float | None:
         """Cores that others took of those that work on a device needs, see `cores`."""

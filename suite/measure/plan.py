@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from suite.measure.cost import Cost, cost, known, start_of, total
+from suite.measure import cost
 from suite.measure.jobs import Job
 from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
@@ -22,20 +22,25 @@ WRONG, AGAIN = ("crashed", "failed", "refused"), ("crashed", "failed", "refused"
 class Planned:
     """A job with what is known of it beforehand.
 
-    instead: the status of its rows if it does not run. finished: its rows of this code and environment are there
-        already, and stay.
+    instead: the status of its rows if it does not run. seconds: what it takes with its first rounds, by prediction.
+    finished: its rows of this code and environment are there already, and stay.
     """
 
     job: Job
     verification: provenance.Verification
     instead: str | None
-    cost: Cost
+    seconds: float
     finished: bool
 
     @property
     def runs(self) -> bool:
         """Whether it takes a process."""
         return self.instead is None and not self.finished
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has a process of its own."""
+        return find(self.job.candidate).compiles_each_size
 
 
 def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified: bool = False) -> list[Planned]:
@@ -44,7 +49,7 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
     resume: keep rows that are there. unverified: run what verification calls red or stale too.
     """
     verify, rows = table("verify").read(folder), table("bench").read(folder)
-    earlier, found = known(rows), []
+    earlier, found = cost.known(rows), []
     for job in jobs:
         verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
         reason = arithmetic.why_not(job.dtype, job.torch_device)
@@ -53,21 +58,31 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
         if not reason and verification.refusal and not unverified:
             instead = f"refused: {verification.refusal}"
         finished = resume and _finished(job, rows_of(job, rows))
-        found.append(Planned(job, verification, instead, cost(job, earlier), finished))
+        found.append(Planned(job, verification, instead, cost.seconds(job, earlier), finished))
     return found
 
 
 def batches(todo: Sequence[Planned]) -> list[list[Planned]]:
-    """What runs in each process: all of a dtype; alone what compiles for each size, as its first call is to be cold."""
+    """What runs in each process: all of a dtype, then alone what compiles for each size, since its start is cold."""
     found: dict[str, list[Planned]] = {}
-    for p in sorted((p for p in todo if p.runs), key=lambda p: find(p.job.candidate).compiles_each_size):
-        found.setdefault(p.job.label if find(p.job.candidate).compiles_each_size else p.job.dtype, []).append(p)
+    for p in sorted((p for p in todo if p.runs), key=lambda p: p.alone):
+        found.setdefault(p.job.label if p.alone else p.job.dtype, []).append(p)
     return list(found.values())
 
 
-def together(batch: Sequence[Planned]) -> Cost:
-    """Seconds of a process."""
-    return total([start_of(batch[0].job), *(p.cost for p in batch)])
+def first_rounds(batch: Sequence[Planned]) -> float:
+    """Seconds of a process with its first rounds."""
+    return cost.START[batch[0].job.torch_device.type] + sum(p.seconds for p in batch)
+
+
+def part(left: Sequence[Sequence[Planned]], seconds: float) -> float:
+    """Seconds of the first of the processes that are left, which have so many together.
+
+    It has what its first rounds take, and an even part of what the first rounds of none take.
+    """
+    needed, shared = list(map(first_rounds, left)), [not batch[0].alone for batch in left]
+    further = max(0.0, seconds - sum(needed)) * sum(shared[1:]) / max(1, sum(shared))
+    return max(0.0, min(seconds, max(needed[0], seconds - sum(needed[1:]) - further)))
 
 
 def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """The processes that measure: what they are told, and the rows that come back."""
 
-import pickle
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from suite.measure.jobs import Job
@@ -14,15 +15,26 @@ from suite.shared.rows import table
 _Key = tuple[object, ...]
 
 
+def tell(path: Path, jobs: Sequence[Job], until: float) -> None:
+    """Write what a process is told; until: the time at which it ends."""
+    path.write_text(json.dumps({"jobs": list(map(asdict, jobs)), "until": until}), encoding="utf-8")
+
+
+def told(path: Path) -> tuple[list[Job], float]:
+    """Jobs and end that a process was told."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return list(map(Job.of, found["jobs"])), found["until"]
+
+
 @contextmanager
-def started(module: str, told: object, log: Path) -> Iterator[Child]:
-    """Start `python -m <module> TOLD ROWS`, which is told something in a pickle and appends rows.
+def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterator[Child]:
+    """Start `python -m <module> TOLD ROWS`, which is told jobs and an end in JSON, see `told`, and appends rows.
 
     What torch.compile makes it finds in no cache, so that its first call says what it takes.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path, rows = Path(folder) / "told.pickle", Path(folder) / "rows.jsonl"
-        path.write_bytes(pickle.dumps(told))
+        path, rows = Path(folder) / "told.json", Path(folder) / "rows.jsonl"
+        tell(path, jobs, until)
         environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
         yield Child(module, rows, str(path), str(rows), log=log, environment=environment)
 
@@ -36,7 +48,7 @@ def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterato
     start, todo = time.time(), list(jobs)
     wanted, found = {job: [_key(row) for row in job.rows("")] for job in jobs}, dict[_Key, Row]()
     while todo:
-        with started("suite.measure.bench_step", (todo, start + seconds), log) as child:
+        with started("suite.measure.bench_step", todo, start + seconds, log) as child:
             for new in child.rows(max(0.0, start + limit - time.time())):
                 found |= {_key(row): row for row in new}
                 for job in todo:

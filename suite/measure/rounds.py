@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from suite.measure.jobs import ANSWER
+from suite.measure.jobs import ANSWER, Job
 from suite.measure.stopwatch import Stopwatch, Work, clock_columns, warm_up
 from suite.measure.work import Input
 from suite.shared import pairing
-from suite.shared.cases import Case
+from suite.shared.cases import BASELINE, Case
 from suite.shared.pairing import FEWEST, LEAST
 
 #: A round is as many calls as take BURST seconds, so that the time of a shorter call is a mean. What takes less than
@@ -97,14 +97,15 @@ class Turns:
         return pairing.columns(self.seconds[case], self.baseline_s) | clock_columns(self.clocks[case])
 
 
-def fewest(role: str, slowest: float, baseline: float, seconds: float) -> int:
-    """Number of rounds that a pass has in any case.
+def fewest(job: Job, slowest: float, baseline: float) -> int:
+    """Number of rounds that a pass of a job has in any case.
 
-    slowest, baseline: seconds of a round of the slowest form and of the baseline. seconds: what rounds may take.
+    slowest, baseline: seconds of a round of the slowest form and of the baseline.
     """
-    if role != ANSWER:
+    if job.role != ANSWER:
         return FEWEST
     together = slowest + baseline
+    seconds = FIRST[job.torch_device.type] * (AA if job.candidate == BASELINE else 1)
     return max(FEWEST if together > LONG else LEAST, min(MOST, int(seconds / together)))
 
 

@@ -1,11 +1,10 @@
 """What a process of a study does: one job, `python -m suite.measure.study_step TOLD ROWS`, see `processes.py`."""
 
-import pickle
 import sys
 from importlib import import_module
 from pathlib import Path
 
-from suite.measure.jobs import Job
+from suite.measure import processes
 from suite.measure.load import Others
 from suite.measure.work import is_out_of_memory
 from suite.shared.process import append_row
@@ -13,7 +12,7 @@ from suite.shared.process import append_row
 
 def main(told: Path, rows: Path) -> None:
     """Do the job, and append each row once it is measured."""
-    job: Job = pickle.loads(told.read_bytes())
+    (job,), _ = processes.told(told)
     job.take_on()
     others = Others()
     try:

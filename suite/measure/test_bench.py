@@ -18,11 +18,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from suite import bench
 from suite.measure import choice, processes, work
-from suite.measure import progress as live
 from suite.measure.examples import job
 from suite.measure.jobs import Job
 from suite.measure.plan import plan
 from suite.measure.processes import run
+from suite.measure.progress import Progress
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import answer, bench_summary, bench_view
 from suite.pages.plots import svg
@@ -125,10 +125,8 @@ def test_the_list_says_what_would_run_and_for_how_long(results: Path, capsys: py
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     assert bench.main(["--workload", "small", *chosen, "--list"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert re.search(
-        r"small float32 off and on 0 0 not run: batched_cuda batched_cuda runs on cuda, not on cpu\.", text
-    )
-    assert re.search(r"2 of 3 jobs would run: \d\.\d minutes for their first rounds, \d\.\d with more, by pred", text)
+    assert "off and on 0 not run: batched_cuda" in text
+    assert re.search(r"2 of 3 jobs would run: first rounds in \d\.\d minutes, by prediction, and more rounds in", text)
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
@@ -148,11 +146,11 @@ def test_the_processes_of_a_run_keep_to_its_time_together(
 
     monkeypatch.setattr(processes, "run", run)
     monkeypatch.setattr(time, "time", lambda: now[0])
-    came = [p.job for p, _ in bench.measured(todo, tmp_path, 0.0, 5.0)]
+    came = [p.job for p, _ in bench.measured(todo, tmp_path, 0.0, 15.0)]
     assert sorted(job.label for job in came) == sorted(p.job.label for p in todo)
     assert len(given) == 3
-    assert (min(given) > 10) == (late < 1)
-    assert now[0] <= 330
+    assert min(given) >= (10 if late < 1 else 0)
+    assert now[0] <= 990
 
 
 @pytest.mark.thorough("a benchmark that runs out of memory")
@@ -320,25 +318,22 @@ def test_without_an_a_a_run_there_is_no_verdict() -> None:
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
 
 
-@pytest.mark.parametrize("terminal", [False, True], ids=["pipe", "terminal"])
-def test_a_run_shows_a_line_a_job_within_80_columns(terminal: bool) -> None:
+def test_a_run_shows_a_line_a_job_within_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched_cuda", "torch.nn.LSTM")]
-    console = Console(file=StringIO(), width=80, force_terminal=terminal)
-    with live.display(len(jobs), time.time() + 100.4, console) as shown:
-        ran = [made("naive", 0) + made("naive", 0.1234, layer_norm=True), [], made("torch.nn.LSTM", 2)]
-        for one, rows in zip(jobs, ran, strict=True):
-            shown.job(one, rows)
-        shown.job(jobs[0], made("naive", 1))  # after more rounds
-        assert shown.bar.tasks[0].completed == 3
-    text = re.sub(r"\x1b\[[0-9?;]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
-    assert max(map(len, text.splitlines())) <= 80
-    lines = [line for line in map(str.rstrip, text.splitlines()) if line.strip() and " jobs " not in line]
-    assert [line.split() for line in lines] == [
+    progress = Progress(jobs, time.time() + 100.4)
+    ran = [made("naive", 0) + made("naive", 0.1234, layer_norm=True), [], made("torch.nn.LSTM", 2)]
+    for one, rows in zip(jobs, ran, strict=True):
+        progress.show(one, rows)
+    progress.show(jobs[0], made("naive", 1))  # after more rounds
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines if line] == [
         ["small,", "T", "3,", "B", "2,", "float32,", "ms"],
         ["forward", "train", "forward,", "norm", "train,", "norm", "left"],
         ["naive", "time-out", "time-out", "123", "123", "1:40"],
         ["batched_cuda", "has", "its", "rows", "1:40"],
         ["torch.nn.LSTM", "2,000", "2,000", "1:40"],
+        ["All", "of", "float32", "have", "their", "first", "rounds:", "more", "rounds,", "for", "1:40", "at", "most."],
     ]
 
 

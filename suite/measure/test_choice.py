@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from suite.measure.bench_step import calls_per_step
 from suite.measure.examples import job
 from suite.measure.jobs import ANSWER, OTHER, ROLES, SLOW, Job
 from suite.shared import machine
-from suite.shared.candidates import Candidate, candidates, find
+from suite.shared.candidates import Candidate, find
 from suite.shared.cases import BASELINE, SELECTION, WORKLOADS
 from suite.shared.examples import CPU, TINY, made
 from suite.shared.files import ROOT
@@ -82,34 +83,27 @@ def test_the_answer_comes_first_and_the_equation_as_it_reads_last() -> None:
     assert {job.role for job in chosen("--device", "cpu", "--implementation", "naive")} == {OTHER}
 
 
-def places(jobs: Sequence[Job]) -> set[tuple[str, str, str, str]]:
-    """Return what jobs time: candidate, workload, dtype, layer norm."""
-    return {(j.candidate, j.case.name, j.dtype, "on" if n else "off") for j in jobs for n in j.layer_norms}
-
-
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_what_the_defaults_leave_out_is_listed_by_the_option_that_asks_for_it(device: str) -> None:
+    def run(jobs: Sequence[Job], candidate: str, workload: str) -> set[tuple[str, bool]]:
+        here = [job for job in jobs if (job.candidate, job.case.name) == (candidate, workload)]
+        return {(job.dtype, norm) for job in here for norm in job.layer_norms}
+
     on = ["--device", device, "--dtype", "float32", "bfloat16"]
     options = bench.parser().parse_args(on)
     choice.choose(options)
-    usual, listed = places(choice.jobs(options)), choice.left_out(options)
-    named = {
-        (candidate, workload, dtype, norm)
-        for line in listed
-        if line["option"] == "--implementation"
-        for candidate in line["implementation"].split(", ")
-        for workload in (options.workload if line["workload"] == "all" else line["workload"].split(", "))
-        for dtype in line["dtype"].split(", ")
-        for norm in line["layer norm"].split(", ")
-    }
-    everything = places(chosen(*on, "--implementation", *(s.name for s in candidates())))
-    assert usual <= everything
-    assert everything - usual == named & everything
-    (others,) = (line["workload"].split(", ") for line in listed if line["option"] == "--workload")
-    assert {*options.workload, *others} == set(WORKLOADS)
-    assert any(line["option"] == "--full" for line in listed) == (device == "cpu")
-    every = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *(s.name for s in candidates())]
-    options = bench.parser().parse_args(every)
+    usual, listed = choice.jobs(options), dict(line.split(": ") for line in choice.left_out(options))
+    every = chosen(*on, "--implementation", *options.implementation)
+    for candidate, workload in product(options.implementation, options.workload):
+        named = listed.get(f"--implementation {candidate}", "").split(", ")
+        found, all_of_it = run(usual, candidate, workload), run(every, candidate, workload)
+        assert found <= all_of_it
+        assert (workload in named) == (not found and bool(all_of_it)), (candidate, workload)
+        assert (f"{workload} in part" in named) == (bool(found) and found < all_of_it), (candidate, workload)
+    assert {*options.workload, *listed["--workload"].split(", ")} == set(WORKLOADS)
+    assert ("--full" in listed) == (device == "cpu")
+    asked = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *options.implementation]
+    options = bench.parser().parse_args(asked)
     choice.choose(options)
     assert not choice.left_out(options)
 
@@ -121,7 +115,7 @@ def test_the_list_of_a_cpu_names_what_compiles_and_what_is_left_out(
     text = " ".join(capsys.readouterr().out.split())
     assert re.search(r"medium float32 compiled off ", text)
     assert "Not run unless asked for:" in text
-    assert "--implementation compiled: small, stream, char-ptb, medium-ragged; float32; layer norm off" in text
+    assert "--implementation compiled: small, medium in part, stream, char-ptb, medium-ragged" in text
     assert "--workload: enwik8, handwriting, small-ragged, char-ptb-ragged" in text
 
 
@@ -142,22 +136,23 @@ def h100(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("h100")
-def test_a_default_run_on_an_h100_is_predicted_to_take_twenty_minutes_at_most(
+def test_a_default_run_on_an_h100_takes_twenty_minutes_at_most_with_first_rounds_for_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def minutes(*arguments: str) -> tuple[float, float]:
+    def needed(*arguments: str) -> float:
         on = ["--device", "cuda:0", "--dtype", "float32", "tf32", "bfloat16", "--unverified"]
         assert bench.main([*on, "--list", "--results", str(tmp_path), *arguments]) == 0
-        text = capsys.readouterr().out
-        found = re.search(r"run: ([\d.]+) minutes for their first rounds, ([\d.]+) with more, by prediction\.", text)
+        text = " ".join(capsys.readouterr().out.split())
+        found = re.search(r"first rounds in ([\d.]+) minutes, by prediction, and (more|no time)[a-z ]* (\d+)\.", text)
         assert found
-        assert ("would not run within 15 minutes" in text) == (float(found[1]) > 15)
-        return float(found[1]), float(found[2])
+        assert int(found[3]) == choice.MINUTES["cuda"] <= 20
+        assert (found[2] == "more") == (float(found[1]) < 15)
+        return float(found[1])
 
-    least, most = minutes()
-    assert 5 < least < most <= 20
-    assert f"{most:.0f} minutes" in (ROOT / "README.md").read_text()
-    assert minutes("--workload", *WORKLOADS, "--implementation", *IMPL, BASELINE, "labml")[0] > 60
+    usual = needed()
+    assert 5 < usual < choice.MINUTES["cuda"]
+    assert f"at most {choice.MINUTES['cuda']:.0f} minutes" in (ROOT / "README.md").read_text()
+    assert needed("--workload", *WORKLOADS, "--implementation", *IMPL, BASELINE, "labml") > 60
 
 
 def test_a_call_that_was_timed_here_takes_what_its_row_says(tmp_path: Path) -> None:
@@ -165,7 +160,7 @@ def test_a_call_that_was_timed_here_takes_what_its_row_says(tmp_path: Path) -> N
         table("bench").replace(tmp_path, made("batched", seconds))
         earlier = cost.known(table("bench").read(tmp_path))
         assert [cost.call_s("batched", TINY, name, job(), earlier) for name in PASSES] == [seconds] * 2
-    assert planning.plan([job()], tmp_path)[0].cost.least > planning.plan([job("deferred")], tmp_path)[0].cost.least
+    assert planning.plan([job()], tmp_path)[0].seconds > planning.plan([job("deferred")], tmp_path)[0].seconds
 
 
 def test_what_compiles_for_each_size_has_a_process_of_its_own(tmp_path: Path) -> None:
@@ -176,11 +171,15 @@ def test_what_compiles_for_each_size_has_a_process_of_its_own(tmp_path: Path) ->
     assert found == [*shared, *({("compiled", dtype)} for dtype in ("float32",) * 2 + ("bfloat16",) * 2)]
 
 
-@pytest.mark.parametrize(
-    ("left", "seconds"), [(100.0, 40.0), (50.0, 20.0), (200.0, 140.0), (10_000.0, 540.0)], ids=lambda x: f"{x:g}"
-)
-def test_a_process_has_its_first_rounds_and_its_part_of_the_rest(left: float, seconds: float) -> None:
-    assert cost.share([cost.Cost(40, 540), cost.Cost(60, 60)], left) == pytest.approx(seconds)
+def test_each_process_has_time_for_its_first_rounds_and_an_even_part_of_the_rest(tmp_path: Path) -> None:
+    some, more, cold = (planning.plan([job(name)], tmp_path) for name in ("batched", "deferred", "compiled"))
+    left = [some, more, cold]
+    one, other, alone = map(planning.first_rounds, left)
+    assert planning.part(left, one + other + alone + 100) == pytest.approx(one + 50)
+    assert planning.part(left[1:], other + alone + 100) == pytest.approx(other + 100)
+    assert planning.part([cold], alone + 100) == pytest.approx(alone + 100)
+    assert planning.part(left, one + 1) == pytest.approx(one), "the others do without"
+    assert [planning.part(left, seconds) for seconds in (1.0, -1.0)] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("name", ["naive", "row_scaled", "batched", "deferred", "labml", BASELINE])

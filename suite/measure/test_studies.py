@@ -111,8 +111,7 @@ def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.Monkey
 
 
 def test_scaling_takes_candidates_in_turns_and_drops_the_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_scaling, "FITTED", {"T": (2, 4, 8)})
-    monkeypatch.setattr(study_scaling, "HELD_OUT", {"T": (6,)})
+    monkeypatch.setattr(study_scaling, "SIZES", {"T": (2, 4, 6, 8)})
     monkeypatch.setattr(study_scaling, "BUDGET", 0.0)
     monkeypatch.setattr(study_scaling, "SLOW", math.inf)
     both = job("scaling", "T", candidates=("batched", LSTM.name))

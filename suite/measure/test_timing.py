@@ -11,11 +11,12 @@ import torch
 from suite.measure import bench_step as bench_step
 from suite.measure import ceilings as hardware
 from suite.measure import rounds, work
+from suite.measure.examples import job
 from suite.measure.jobs import ANSWER, OTHER, SLOW
 from suite.measure.stopwatch import DeviceEvents, Work, clock_columns
 from suite.shared import arithmetic, pairing, usage
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import Case
+from suite.shared.cases import BASELINE, Case
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY
 
@@ -60,8 +61,10 @@ def test_rounds_without_a_partner_are_an_error() -> None:
 
 
 def test_a_row_that_the_answer_rests_on_has_as_many_rounds_as_its_time_allows_and_others_three() -> None:
-    assert [rounds.fewest(ANSWER, seconds, seconds, 0.8) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
-    assert [rounds.fewest(role, 0.001, 0.001, 0.8) for role in (OTHER, SLOW)] == [3, 3]
+    rests = job(role=ANSWER)
+    assert [rounds.fewest(rests, seconds, seconds) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
+    assert rounds.fewest(job(BASELINE, role=ANSWER), 0.04, 0.04) == 20
+    assert [rounds.fewest(job(role=role), 0.001, 0.001) for role in (OTHER, SLOW)] == [3, 3]
 
 
 def test_intervals_of_few_rounds_are_wider_than_what_was_seen() -> None:
