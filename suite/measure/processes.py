@@ -24,7 +24,11 @@ def started(module: str, told: object, log: Path) -> Iterator[Child]:
         path, rows = Path(folder) / "told.pickle", Path(folder) / "rows.jsonl"
         path.write_bytes(pickle.dumps(told))
         environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
-        yield Child(module, rows, str(path), str(rows), log=log, environment=environment)
+        child = Child(module, rows, str(path), str(rows), log=log, environment=environment)
+        try:
+            yield child
+        finally:
+            child.end()
 
 
 def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Row]]]:
