@@ -107,6 +107,7 @@ class Bench:
             turns = self.turns(job, name, going)
             with labelled(going, name):
                 self.first_rounds(job, turns)
+            gc.collect()
             for form in [form for form in going if name not in form.statuses]:
                 with labelled([form], name):
                     form.figures[name] |= self.measured(job, form, name, turns)
@@ -268,7 +269,6 @@ def main(told: Path, rows: Path) -> None:
             for row in missing.values():
                 append_row(rows, row | {"status": status})
             raise  # a GPU may be unusable for this process from now on
-        gc.collect()
     for row in bench.more_rows():
         append_row(rows, row)
 

@@ -36,7 +36,11 @@ def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterat
         path, rows = Path(folder) / "told.json", Path(folder) / "rows.jsonl"
         tell(path, jobs, until)
         environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
-        yield Child(module, rows, str(path), str(rows), log=log, environment=environment)
+        child = Child(module, rows, str(path), str(rows), log=log, environment=environment)
+        try:
+            yield child
+        finally:
+            child.end()
 
 
 def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Row]]]:

@@ -1,4 +1,4 @@
-"""Paired rounds: each round of a candidate follows one of its baseline, so that a drifting clock hits both alike."""
+"""Paired rounds: a candidate's and its baseline's follow each other in a turn, so that a drift hits both alike."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
