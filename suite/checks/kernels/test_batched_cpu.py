@@ -1,4 +1,4 @@
-"""What is special to batched_cpu: it is built on the machine that runs it, and many threads may use it."""
+"""`batched_cpu` is built on the machine that runs it; its weight gradients are exact where numbers are whole."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ from suite.shared.files import ROOT
 
 builds = pytest.mark.thorough("batched_cpu built in other ways, not at all, and on lesser CPUs")
 QUICK_BUILD = {build.FLAGS_VARIABLE: "-O0"}
-#: A compiler for which what it is to make is there already, and copied slowly: half at a time.
+#: A compiler that copies a library which exists already, slowly: half at a time.
 COMPILER = """#!/bin/sh
 for argument; do [ "$before" = -o ] && made=$argument; before=$argument; done
 [ -n "$made" ] || exec {real} "$@"
@@ -87,13 +87,13 @@ def test_processes_that_build_at_once_announce_it_and_all_get_a_whole_library(tm
         (said,) = _said(err)
         assert "building" in said
         assert said.endswith(" s")
-    assert len(list(folder.iterdir())) == 1, "a build left something beside the library"
+    assert len(list(folder.iterdir())) == 1, "a build left more than the library"
     out, err = finish(start(AGREES, folder, CXX=str(compiler)))
     assert (out, _said(err)) == ("agrees\n", []), "built again, or said something"
 
 
 def _said(err: str) -> list[str]:
-    """Return the lines of the implementation's own; a torch for CUDA says that it sees no card when it builds."""
+    """Lines of the implementation itself; a torch for CUDA says during a build that it sees no card."""
     return [line for line in err.splitlines() if "No CUDA runtime is found" not in line]
 
 
@@ -108,7 +108,7 @@ def test_it_agrees_on_lesser_cpus(tmp_path: Path) -> None:
 
 @builds
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
-def test_without_a_working_compiler_auto_takes_the_next_rung(tmp_path: Path, compiler: str) -> None:
+def test_without_a_working_compiler_auto_takes_the_next_best(tmp_path: Path, compiler: str) -> None:
     reason, rest = finish(start(FALLS_BACK, tmp_path, CXX=compiler))[0].split("\n", 1)
     assert reason.startswith("batched_cpu")
     assert reason.endswith(".")
@@ -148,7 +148,7 @@ def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: p
 def test_parameters_have_the_order_of_layer_params() -> None:
     names = build.library().PARAMS
     assert tuple(names) == LayerParams._fields[: len(names)]
-    # The compiled code names no norm after the first: of either LSTM, weight and bias of the gates, then of the cell.
+    # The C++ names only the first norm: for each LSTM follow weight and bias of the gates, then of the cell.
     norms = [f"{lstm}norm_{c}{kind}" for lstm in ("", "hyper_") for c in ("", "c_") for kind in ("weight", "bias")]
     assert tuple(norms) == LayerParams._fields[len(names) - 1 :]
 
