@@ -183,7 +183,7 @@ def platforms(session: nox.Session) -> None:
     pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), **env)
 
 
-#: What loads under a sanitizer leaves the compiler, which would fail under it, alone.
+#: The preloaded sanitizer is not for the compiler, which would fail under it.
 PRELOADED = """
 import os, sys, pytest
 from impls import why_unavailable
@@ -204,7 +204,7 @@ def sanitize(session: nox.Session) -> None:
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -DHYPERLSTM_POISON"
     options = {"ASAN_OPTIONS": "detect_leaks=0"}
     sanitized(session, ("asan", "ubsan"), flags, options, *files, "-k", f"{chosen} or {of_threads}")
-    # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's threads meet.
+    # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's barriers.
     options = {"TSAN_OPTIONS": "exitcode=66", "OMP_NUM_THREADS": "1"}
     flags = "-fsanitize=thread -DHYPERLSTM_STD_THREADS"
     sanitized(session, ("tsan",), flags, options, files[-1], "-k", f"{of_threads} or threads_sync")

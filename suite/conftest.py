@@ -1,4 +1,4 @@
-"""Options, and the rows that a run of the suite leaves behind."""
+"""Options of a run of the suite, and the rows and the summary that it writes."""
 
 import os
 from collections import Counter
@@ -20,7 +20,7 @@ from suite.checks.definition.paper import MODELS
 from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.checks.progress import Shown, Timed
+from suite.checks.progress import Shown, Timed, usual
 from suite.pages import verify_summary
 from suite.shared import machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
@@ -28,28 +28,28 @@ from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import folder_of, table
 
-#: What `test_interpreter.py` starts, in a process with Triton's interpreter on.
+#: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
 LEFT_OUT = pytest.StashKey[Counter[str]]()
-#: The name of a row among a test's user properties, which come to the process that writes results from any other.
+#: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
-#: By table and column, the values that still exist.
+#: By table and column, the values that still exist; rows with others are dropped.
 LISTED: dict[str, dict[str, list[str]]] = {
     "faults": {"edit": [edited.name for edited in (*FAULTS, *REWRITES)]},
     "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
     "paper": {"model": [one.model for one in MODELS]},
 }
-#: Tables of what is checked on the CPU wherever all else is.
+#: Tables of checks that always run on the CPU.
 ON_CPU = ("faults",)
 Keep = Callable[..., None]
 Record = Callable[..., None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what the suite can be told."""
+    """Add the options of the suite."""
     group = parser.getgroup("hyperlstm")
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
-    group.addoption("--results", type=Path, default=RESULTS, help="folder for a folder of results a machine")
+    group.addoption("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
     group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too: what guards developers")
     group.addoption(
         "--kernels",
@@ -59,12 +59,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of xdist one thread, and let the process that started them gather what they find."""
+    """Give each worker of xdist one thread; the process that started them gathers and shows what they find."""
     lesser = os.environ.get("ATEN_CPU_CAPABILITY")
     if lesser and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # asked before the import, which sets it
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second to import
 
-        # Inductor would take code that it made for the whole processor, which does not compile for a part of it.
+        # Inductor would reuse code made for all of the processor, which does not compile for a lesser one.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{default_cache_dir()}_{lesser}"
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
@@ -73,43 +73,46 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         config.pluginmanager.register(Gathered(config))
         if config.option.verbose <= 0:
-            config.pluginmanager.register(Shown(config))
+            on_cpu = _device(config).type == "cpu"
+            config.pluginmanager.register(Shown(thorough=config.getoption("--thorough"), compares=on_cpu))
     config.pluginmanager.register(Timed())
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one worker a core, and few where all share a GPU: each takes half a gigabyte of its memory."""
+    """One worker per core, and at most four on a GPU, where each takes half a gigabyte of memory."""
     return min(torch.get_num_threads(), 16 if _device(config).type == "cpu" else 4)
 
 
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process() -> None:
-    """Forget compiled code: torch takes other sizes than before for a wish to compile once for all sizes, slowly."""
+    """Forget compiled code: after sizes change, torch compiles for all sizes, slowly."""
     torch._dynamo.reset()
 
 
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """Return the device that everything is checked on."""
+    """The device that everything is checked on."""
     return _device(request.config)
 
 
 def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None) -> str:
-    """Return why an implementation is not checked in a dtype on a case, or on what is no case of the table; else ""."""
+    """Reason why an implementation is not checked in a dtype on a case, "" if it is; case: None for other sizes."""
     if (reason := why_unavailable(name, device, dtype)) is not None:
         return reason
     if find(name).compiles_each_size and case not in VERIFY_COMPILING:
-        return f"{name} compiles anew for each size, so {len(VERIFY_COMPILING)} cases are checked."
+        return f"{name} compiles for each size, so {len(VERIFY_COMPILING)} cases are checked."
     return ""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `thorough`, unless it is asked for."""
-    marks = {item: item.get_closest_marker("thorough") for item in items if not config.getoption("--thorough")}
+    """Leave out what is marked `thorough`, unless it is asked for; files that take longest come first."""
+    thorough = config.getoption("--thorough")
+    items.sort(key=lambda item: -usual(item.nodeid.split("::")[0], thorough))
+    marks = {item: item.get_closest_marker("thorough") for item in items if not thorough}
     left_out = {item: str(mark.args[0]) for item, mark in marks.items() if mark is not None}
     config.stash[LEFT_OUT] = counts = Counter(left_out.values())
-    if hasattr(config, "workeroutput"):  # what a worker of xdist sends to the process that started it
+    if hasattr(config, "workeroutput"):  # of a worker of xdist, for the process that started it
         config.workeroutput["left_out"] = dict(counts)
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
@@ -118,10 +121,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def keep(request: pytest.FixtureRequest) -> Keep:
-    """Give a function that keeps one row of a page of results, see `suite/shared/rows.toml`."""
+    """Function that keeps one row of a table of results, see `suite/shared/rows.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
-        # What xdist carries from one process to another is plain Python.
+        # xdist carries plain Python.
         plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
         request.node.user_properties.append((ROW, (table(name).name, plain)))
 
@@ -130,7 +133,7 @@ def keep(request: pytest.FixtureRequest) -> Keep:
 
 @pytest.fixture
 def record(keep: Keep) -> Record:
-    """Give a function that keeps one row of the verification table."""
+    """Function that keeps one row of the verification table."""
 
     def keep_verdict(
         implementation: str, dtype: torch.dtype, case: str, outcome: str, worst: Verdict | None = None, reason: str = ""
@@ -143,7 +146,7 @@ def record(keep: Keep) -> Record:
 
 
 class Gathered:
-    """A plugin that gathers what the tests of a run found, in whichever process, writes it down and says it."""
+    """Plugin that gathers rows and failures of all processes, writes the tables and prints the summary."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -153,17 +156,17 @@ class Gathered:
         self.report: Path | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Refuse results of another machine before minutes pass, and compile what tests will start, once for all."""
+        """Refuse results of another machine at once, and compile once what all workers need."""
         try:
             folder_of(self.config.getoption("--results"), _device(self.config))
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
-        why_unavailable("batched_cpu", "cpu")  # builds it; workers, which start together, would each
+        why_unavailable("batched_cpu", "cpu")  # builds it, which each worker would do otherwise
         precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take a test's failure, the reason why it was not run, and at its end its rows."""
+        """Take the failure of a test, the reason why it was skipped, and its rows."""
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             said = (crash.message if crash else report.longreprtext or "nothing").splitlines()[0]  # names the tensor
@@ -178,7 +181,7 @@ class Gathered:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take what a worker of xdist left out."""
+        """Take the tests that a worker of xdist left out."""
         self.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
     def pytest_sessionfinish(self) -> None:
@@ -194,7 +197,7 @@ class Gathered:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
     def pytest_terminal_summary(self) -> None:
-        """Show failures, what was checked, and what was not."""
+        """Print failures, what was checked, and what was not."""
         rows = {name: pd.DataFrame(found) for name, found in self.rows.items()}
         left_out = self.config.stash.get(LEFT_OUT, Counter())
         verify_summary.say(Console(), rows, self.failed, self.not_run, left_out)
@@ -202,7 +205,7 @@ class Gathered:
             print(f"\nReport: {self.report}")
 
     def pytest_unconfigure(self) -> None:
-        """Answer, below pytest's own last line."""
+        """Print the answer, below pytest's own last line."""
         answer = verify_summary.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
         if answer:
             print(answer)

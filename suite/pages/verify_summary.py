@@ -1,4 +1,4 @@
-"""What a verification says in a terminal: failures, what was checked, what was not and why, and the answer."""
+"""Summary of a verification in a terminal: failures, what was checked, what was not and why, and the answer."""
 
 import re
 from collections import Counter
@@ -17,13 +17,13 @@ from suite.shared.compare import FLOOR
 from suite.shared.format import count
 
 DTYPES = tuple(map(dtype_name, FLOOR))
-#: What reasons of `why_unavailable` have in common.
+#: One reason for several of `why_unavailable`.
 NO_CUDA = "No CUDA device here."
 _CUDA, _DTYPE = re.compile(r"\w+ runs on cuda, not on cpu\."), re.compile(r"(\w+) computes in .*, not in \w+\.")
 
 
 def checked(verify: pd.DataFrame) -> Sheet:
-    """Return a line for each implementation: its cases, and by dtype its worst error over the allowed one."""
+    """A line for each implementation: its cases, and by dtype its worst error over the allowed one."""
     ran = verify[verify["verdict"] != "skipped"]
     lines: list[dict[str, Any]] = []
     for name in (name for name in names() if name in set(ran["implementation"])):
@@ -35,13 +35,13 @@ def checked(verify: pd.DataFrame) -> Sheet:
 
 
 def _worst(rows: pd.DataFrame) -> float | str | None:
-    """Return the largest ratio of some rows, with a word where one failed; None if there is none."""
+    """Largest ratio of some rows, with FAIL if one failed; None if there is none."""
     ratio = rows["ratio"].astype(float).max()
     return f"{ratio:.2f} FAIL" if (rows["verdict"] == "FAIL").any() else ratio
 
 
 def not_run(reasons: Mapping[str, int]) -> Sheet:
-    """Return a line for each reason why tests were not run, with their number, and one for a missing GPU or dtype."""
+    """A line for each reason why tests were not run, with their number; one for a missing GPU, one for a dtype."""
     counts: Counter[str] = Counter()
     limited = dict.fromkeys(found[1] for reason in reasons if (found := _DTYPE.match(reason)))
     for reason, tests in reasons.items():
@@ -61,7 +61,7 @@ def say(
     reasons: Mapping[str, int],
     left_out: Mapping[str, int],
 ) -> None:
-    """Print all of it but the answer; failed: (test, what it said)."""
+    """Print all of it except the answer; failed: (test, its message)."""
     for test, message in failed:
         console.print(f"FAILED {test}\n    {message}", soft_wrap=True, markup=False, highlight=False)
     verify = rows.get("verify", pd.DataFrame())
@@ -75,11 +75,11 @@ def say(
     if reasons:
         not_run(reasons).show("", console)
     if left_out:
-        _counted("left out, but for --thorough", left_out).show("", console)
+        _counted("left out without --thorough", left_out).show("", console)
 
 
 def answer(verify: pd.DataFrame, failed: int) -> str:
-    """Return in a sentence whether the implementations are right; nothing if none was held against the equation."""
+    """One sentence that says whether the implementations are right; "" if none was compared with the equation."""
     ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
     red = f"{failed} test{'s' * (failed != 1)} FAILED"
     if ran.empty:

@@ -6,9 +6,9 @@ from typing import Any
 
 from impls import names
 
-#: What every round of a benchmark is paired with, and the other code that is timed.
+#: Baseline of each round of a benchmark, and the external implementation.
 BASELINE, EXTERNAL = "torch.nn.LSTM", "labml"
-#: All that is measured, in the order of tables and plots.
+#: Everything that is measured, in the order of tables and plots.
 ORDER = (*names(), BASELINE, EXTERNAL)
 
 
@@ -34,7 +34,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        """The case in a test id and in tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
+        """Name of the case in test ids and tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
         parts = [f"{size}{getattr(self, size)}" for size in "TBIHSZL"]
         parts += ["lengths" + ".".join(map(str, self.lengths))] * bool(self.lengths)
         parts += [f"dropout{self.dropout:g}"] * (self.dropout > 0)
@@ -50,37 +50,37 @@ class Case:
 
     @property
     def tokens(self) -> int:
-        """The steps of all sequences."""
+        """Number of steps of all sequences."""
         return sum(self.lengths) if self.lengths else self.T * self.B
 
     def multiply_adds(self) -> int:
-        """Return the multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
+        """Multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
         H, S, Z = self.H, self.S, self.Z
         steps = [4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in self.inputs]
         return self.tokens * sum(steps)
 
     def parameters(self) -> int:
-        """Return how many numbers the model learns (impls/README.md, Parameters)."""
+        """Number of parameters (impls/README.md, Parameters)."""
         H, S, Z = self.H, self.S, self.Z
         norms = 10 * H + 10 * S if self.layer_norm else 0
         scales = 12 * Z * S + 8 * Z + 12 * H * Z
         return sum(4 * H * (I + H + 1) + 4 * S * (I + H + S + 1) + scales + norms for I in self.inputs)
 
     def least_numbers(self, train: bool) -> int:
-        """Return how many numbers a pass over the whole input moves at least, see `least_numbers`."""
+        """Least numbers that a pass over the whole input moves, see `least_numbers`."""
         return least_numbers(self, self.parameters(), self.H + 2 * self.S, train)
 
 
-def least_numbers(case: Case, parameters: int, kept: int, train: bool) -> int:
-    """Return how many numbers a pass must move between memory and processor, were the cache to hold all else.
+def least_numbers(case: Case, parameters: int, saved: int, train: bool) -> int:
+    """Least numbers that a pass moves between memory and processor, if the cache holds everything else.
 
-    Forward, these go once: x in, each layer's h out, the parameters in. A training step has on top, for the way back:
-    x, h, the gradient of h and the parameters in; `kept`, what else each token must leave for it (the main cell,
-    and h and c of the hyper LSTM), out and in; the gradients of the parameters out.
+    Forward: x in, each layer's h out, the parameters in. A training step adds for its backward pass: x, h, the gradient
+    of h and the parameters in; `saved`, the other numbers per token and layer that it needs (the main cell, and h and c
+    of the hyper LSTM), out and in; the gradients of the parameters out.
     """
     x, h = case.tokens * sum(case.inputs), case.tokens * case.H * case.L
     forward = x + h + parameters
-    return forward + x + 2 * h + 2 * case.tokens * kept * case.L + 2 * parameters if train else forward
+    return forward + x + 2 * h + 2 * case.tokens * saved * case.L + 2 * parameters if train else forward
 
 
 def _both(*cases: Case) -> tuple[Case, ...]:
@@ -123,10 +123,10 @@ DROPOUT = (
     Case(T=3, B=2, I=3, H=6, S=5, Z=3, L=2, dropout=0.5, recurrent_dropout=0.5, training=False),
 )
 
-#: What is checked of an implementation that compiles for each size anew.
+#: Cases of an implementation that compiles for each size.
 VERIFY_COMPILING = tuple(case for case in VERIFY if case.state == "plain")
 
-#: What any verification checks of every implementation and dtype.
+#: Cases of every implementation and dtype in a default verification.
 VERIFY_FIRST = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0], DROPOUT[0])
 
 #: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero but for eps,
@@ -141,8 +141,8 @@ VERIFY_TINY = (
 #: Many rows to sum the gradient of a weight over.
 LONG = Case(T=1000, B=8, I=5, H=7, S=5, Z=2)
 
-#: Sizes that take a kernel more than one tile, with edges: of rows, of units, of z, and rows of a norm that span tiles;
-#: these under a mask too.
+#: Sizes for which a kernel needs several tiles, with edges: of rows, of units, of z, and rows of a norm that span
+#: tiles; these under a mask too.
 VERIFY_TILES = (
     *_both(
         Case(T=5, B=3, I=6, H=40, S=5, Z=3, state="stacked", strided=True),
@@ -153,14 +153,14 @@ VERIFY_TILES = (
     Case(T=2, B=17, I=4, H=264, S=24, Z=1, state="stacked"),
 )
 
-#: How the training run is called in the verification table.
+#: Name of the training run in the verification table.
 TRAINING = "training"
 #: The reason in that table of a run through Triton's interpreter.
 INTERPRETED = "interpreted"
 
 
 def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
-    """Return lengths of B sequences, uniform in [T / 4, T], the same each time; the longest, of T, comes first."""
+    """Lengths of B sequences, uniform in [T / 4, T] and the same each time; the longest, of T, comes first."""
     drawn = random.Random(draw)
     return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)
 
@@ -184,7 +184,7 @@ WORKLOADS = OF_ONE_LENGTH | {
     case.name: case for case in (_ragged(OF_ONE_LENGTH[name]) for name in ("small", "medium", "char-ptb"))
 }
 
-#: What the benchmark runs unless it is told otherwise: a few minutes without a GPU.
+#: Workloads of a benchmark by default: a few minutes without a GPU.
 SELECTION = ("small", "medium", "stream", "char-ptb", "medium-ragged")
 
 #: T and B for a machine without a GPU.

@@ -1,4 +1,4 @@
-"""The one comparison: run a case with random everything, hold it against the oracle, allow what the rule allows."""
+"""The comparison: run a case with everything random, compare it with the oracle, and apply the tolerance rule."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from impls import HyperLSTM
 from suite.shared.cases import Case
 from suite.shared.ragged import Call, each_alone, packed
 
-#: A draw of one case is repeated so often and stacked, so that the rule speaks of norms over enough numbers.
+#: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
 DRAWS = 8
 #: An implementation may err by this multiple of the naive form's own error in the same dtype,
 TIMES = 2.0
@@ -25,15 +25,15 @@ Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
 Results = dict[str, Tensor]
 
 STATE_NAMES = ("h", "c", "h_hat", "c_hat")
-#: What a model returns, in its order.
+#: Outputs of a model, in its order.
 OUTPUTS = ("out", *STATE_NAMES)
-#: How the results name what was handed in and did not come back as it was, such as "input x".
-TOUCHED = "input "
+#: Begins the name of an argument that was changed, such as "input x", among the results.
+MUTATED = "input "
 
 
 @cache
 def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
-    """Return what builds a case's HyperLSTM, of that class and with that implementation."""
+    """A builder of a case's HyperLSTM, of that class and with that implementation."""
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
         options: dict[str, Any] = {
@@ -57,7 +57,7 @@ class Draw(NamedTuple):
 
 
 def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
-    """Return draw number `seed` of a case, rounded to dtype: the same numbers on every device.
+    """Draw number `seed` of a case, rounded to dtype: the same numbers on every device.
 
     Every parameter is random, since at the paper's initial values the hypernetwork is inert and hides every fault.
     Weights are scaled by their fan-in, so that gates neither saturate nor stay at their middle. The biases of a gate
@@ -101,7 +101,7 @@ def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Dra
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """Fill memory that torch hands out without a value with NaN, so that a result which depends on it shows."""
+    """Fill uninitialised memory with NaN, so that a result which depends on it shows."""
     mode = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_deterministic_debug_mode("warn")
@@ -123,15 +123,15 @@ def evaluate(
     draws: int = DRAWS,
     call: Call = packed,
 ) -> Results:
-    """Return out, final states and every gradient by name, stacked over the draws; and inputs that were written to.
+    """out, final states and every gradient by name, stacked over the draws; and the arguments that were changed.
 
-    dtype: what is computed in. rounded: what the drawn numbers are rounded to, so that an oracle in a wider dtype
-    sees the very numbers that the implementation sees.
+    dtype: to compute in. rounded: dtype that the drawn numbers are rounded to, so that an oracle in a wider dtype
+    sees the same numbers as the implementation.
 
-    What one run leaves to the next shows: all draws go through one model, x and the states of each lie where those of
-    the draw before lay, and no result is copied before the last draw.
+    State that one run leaves to the next shows: all draws go through one model, x and the states of each have the
+    addresses of the draw before, and no result is copied before the last draw.
     """
-    # Every parameter is drawn below, so no time goes into initial values: orthogonal ones can take a second.
+    # Every parameter is drawn below; orthogonal initial values could take a second.
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
     leaves: dict[str, Tensor] = {}
     results: dict[str, list[Tensor]] = {}
@@ -148,19 +148,19 @@ def evaluate(
             torch.autograd.backward((out, *last), tuple(given.values()))
         named = dict(zip(OUTPUTS, (out, *last), strict=True))
         for name, leaf in [*leaves.items(), *model.named_parameters()]:
-            # A gradient that was never made counts as zero, and the rule then says whether zero is right.
+            # A missing gradient counts as zero, and the rule decides whether zero is right.
             named[f"grad {name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         before = {**drawn, **params, **dict(zip(given, cotangents, strict=True))}
         for name, value in {**leaves, **dict(model.named_parameters()), **given}.items():
             if not _same_bits(value, before[name].to(dtype)):
-                named[TOUCHED + name] = value
+                named[MUTATED + name] = value
         for name, value in named.items():
             results.setdefault(name, []).append(value.detach())
     return {name: torch.stack(values) for name, values in results.items()}
 
 
 def _leaf(value: Tensor, dtype: torch.dtype, memory: Tensor | None) -> Tensor:
-    """Return a leaf of the autograd graph with that value, in the memory of an earlier one if there is one."""
+    """A leaf of the autograd graph with that value, in the memory of an earlier one if there is one."""
     leaf = value.to(dtype, copy=True) if memory is None else memory.detach().copy_(value)
     return leaf.requires_grad_()
 
@@ -175,10 +175,10 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 def reference(
     name: str, case: Case, dtype: torch.dtype, device: torch.device, rounded: torch.dtype, draws: int = DRAWS
 ) -> Results:
-    """Return what the implementation `name` makes of a case, computed once.
+    """Results of the implementation `name` for a case, computed once.
 
-    Sequences that have lengths run alone, but for dropout, whose masks are drawn for all together; and in evaluation
-    mode there is no dropout.
+    Sequences with lengths run alone, except under dropout, whose masks are drawn for all together; in evaluation mode
+    there is no dropout.
     """
     if not case.training:
         case = replace(case, dropout=0.0, recurrent_dropout=0.0)
@@ -188,7 +188,7 @@ def reference(
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far one tensor is from the oracle, and how far it may be; both as relative L2 errors."""
+    """Error of one tensor against the oracle, and the allowed one; both as relative L2 errors."""
 
     tensor: str
     error: float
@@ -196,12 +196,15 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """The error as a multiple of what is allowed; above 1 the tensor is wrong."""
+        """The error as a multiple of the allowed one; above 1 the tensor is wrong."""
         return self.error / self.allowed
+
+    def __str__(self) -> str:
+        return f"{self.tensor}: relative error {self.error:.2e}, allowed {self.allowed:.2e}"
 
 
 def relative_error(value: Tensor, oracle: Tensor) -> float:
-    """Return ||value - oracle|| / ||oracle||: 0 if both are all zero, inf if value is not finite or should be zero."""
+    """||value - oracle|| / ||oracle||: 0 if both are all zero, inf if value is not finite or should be zero."""
     value, oracle = value.double(), oracle.double()
     if value.shape != oracle.shape or not bool(value.isfinite().all()):
         return math.inf
@@ -215,13 +218,13 @@ def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype)
     """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
 
     A tensor is right if its relative L2 error is at most TIMES the naive form's own plus FLOOR eps of dtype, if it is
-    finite, and if it is all zero exactly where the oracle's is. An input that was written to is wrong.
+    finite, and if it is all zero exactly where the oracle's is. An argument that was changed is wrong.
     """
-    touched = [name for name in results if name.startswith(TOUCHED)]
-    if results.keys() - touched != oracle.keys():
+    mutated_inputs = [name for name in results if name.startswith(MUTATED)]
+    if results.keys() - mutated_inputs != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(oracle)}, got {sorted(results)}")
     floor = FLOOR[dtype] * torch.finfo(dtype).eps
-    verdicts = [Verdict(name, math.inf, floor) for name in touched]
+    verdicts = [Verdict(name, math.inf, floor) for name in mutated_inputs]
     for name in oracle:
         own = relative_error(naive[name], oracle[name])
         if math.isinf(own):
@@ -233,27 +236,27 @@ def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype)
 def compare(
     build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, against: str = "naive", draws: int = DRAWS
 ) -> list[Verdict]:
-    """Hold an implementation against `against` in float64 (the oracle) and in dtype (the naive form); worst first."""
+    """Compare an implementation with `against` in float64 (the oracle) and in dtype (the naive form); worst first."""
     oracle = reference(against, case, torch.float64, device, dtype, draws)
     naive = reference(against, case, dtype, device, dtype, draws)
-    # Where it is `against` itself, called as the naive form was, a second run would only repeat the first.
+    # For `against` itself, called in the same way, a second run would only repeat the first.
     repeats = build is implementation(against) and case.training and not case.lengths
     results = naive if repeats else evaluate(build, case, dtype, device, rounded=dtype, draws=draws)
     return judge(results, oracle, naive, dtype)
 
 
 def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:
-    """Raise AssertionError unless float32 results, stacked over draws, are as right as the tolerance rule asks."""
+    """Raise AssertionError unless float32 results, stacked over draws, pass the tolerance rule."""
     oracle = reference("naive", case, torch.float64, device, torch.float32, draws)
     naive = reference("naive", case, torch.float32, device, torch.float32, draws)
     assert_within_rule(results, {name: oracle[name] for name in results}, naive)
 
 
 def assert_within_rule(results: Results, oracle: Results, naive: Results) -> None:
-    """Raise AssertionError unless float32 results are as right as the tolerance rule asks, see `judge`."""
+    """Raise AssertionError unless float32 results pass the tolerance rule, see `judge`."""
     worst = judge(results, oracle, naive, torch.float32)[0]
     if worst.ratio > 1:
-        raise AssertionError(f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}")
+        raise AssertionError(str(worst))
 
 
 def assert_bitwise_equal(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Sequences of different lengths in a padded batch, as a model is called with them: packed, or each one alone."""
+"""Calls of a model on a padded batch of sequences of different lengths: packed, or each sequence alone."""
 
 from collections.abc import Callable
 

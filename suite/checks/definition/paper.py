@@ -29,7 +29,7 @@ class Model:
     paper_millions: str  # as printed
 
     def row(self) -> dict[str, Any]:
-        """Return the row of the page: parameters in all, of each part of the model, and of each it might have had."""
+        """Row of the page: the number of parameters, in total and of each part that a count may include."""
         counts = [(name, p.numel()) for name, p in self._weights()]
         norms = sum(count for name, count in counts if "norm" in name)
         z_weights = sum(count for name, count in counts if name.endswith("z_weight"))

@@ -1,4 +1,4 @@
-"""In which points other HyperLSTM codes are this definition with other parameters (README, dialects)."""
+"""Other HyperLSTM codes that are this definition with other parameters (README, Dialects)."""
 
 import random
 
@@ -35,7 +35,7 @@ ONE_ADDED_BEFORE_THE_NORM = edits(
 
 
 def for_supercell(params: Params) -> Params:
-    """Return the parameters with gates in the order i, g, f, o, and 1 less in the bias of f's norms."""
+    """Parameters with gates in the order i, g, f, o, and 1 less in the bias of f's norms."""
 
     def reordered(name: str, p: Tensor) -> Tensor:
         kind = name.rsplit(".", 1)[1]
@@ -65,7 +65,7 @@ def test_order_and_forget_bias_of_supercell_and_magenta_are_a_change_of_paramete
 
 
 def test_a_forget_bias_before_the_norm_cancels() -> None:
-    """As in jihunchoi's code: the norm takes away what is added to every unit."""
+    """As in jihunchoi's code: the norm removes a constant that is added to every unit."""
     dialect = Edited("jihunchoi's forget bias", "dialect", ONE_ADDED_BEFORE_THE_NORM, "row_scaled")
     with dialect.planted() as build:
         worst = compare(build, CASE, torch.float64, CPU)[0]

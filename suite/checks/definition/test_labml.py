@@ -1,4 +1,4 @@
-"""labml's HyperLSTM, which nobody here wrote, is the definition with layer norm on."""
+"""labml's HyperLSTM, an independent code, equals the definition with layer norm on."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ def params(L: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
 
 @pytest.fixture
 def labml() -> Module:
-    """Return labml's module, or skip with the reason why there is none."""
+    """Labml's module; skips the test where it is not installed."""
     reason = LABML.why_unavailable(CPU, torch.float64)
     if reason is not None:
         pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""The oracle, and every implementation with a second derivative, against what nobody here wrote."""
+"""The oracle and every implementation against numerical derivatives and torch.nn.LSTM."""
 
 # Attributes of a torch module are "Tensor or Module" to a type checker.
 # mypy: disable-error-code="arg-type, index, operator, union-attr"
@@ -25,7 +25,7 @@ TWICE = [impl.name for impl in IMPLS if impl.twice_differentiable]
 
 
 def numeric_inputs(name: str, case: Case, device: torch.device) -> tuple[HyperLSTM, list[str], tuple[Tensor, ...]]:
-    """Return a model, its parameters' names, and x, states and parameters as inputs to differentiate by."""
+    """A model, its parameters' names, and x, states and parameters as inputs to differentiate by."""
     params, x, state, _ = draw(case, 0, torch.float64, device)
     assert state is not None
     model = implementation(name)(case, torch.float64, device)
@@ -115,7 +115,7 @@ def test_with_constant_scales_of_one_it_is_the_lstm_of_torch(name: str, L: int, 
 
 
 def lstm_weights(lstm: nn.LSTM, L: int) -> dict[str, nn.Parameter]:
-    """Return the weights of torch's LSTM after making sure that the gate order is the one we share."""
+    """Weights of torch's LSTM by name."""
     named = dict(lstm.named_parameters())
     assert len(named) == 4 * L
     return named

@@ -1,4 +1,4 @@
-"""The paper's parameter counts and initial values come out of this module, but for the named misses."""
+"""The module has the paper's parameter counts, except for the misses that are listed, and its initial values."""
 
 # Attributes of a torch module are "Tensor or Module" to a type checker.
 # mypy: disable-error-code="arg-type, index, operator, union-attr"
@@ -20,7 +20,7 @@ from suite.shared.examples import HERE
 
 
 def _rows() -> pd.DataFrame:
-    """Return the rows of all models as a file has them."""
+    """Rows of all models, as in a file."""
     rows = pd.DataFrame([model.row() | HERE for model in MODELS])
     return rows.astype({"paper_millions": float})
 

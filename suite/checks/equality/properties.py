@@ -1,4 +1,4 @@
-"""Calls of a HyperLSTM written in another way that must come to the same: properties, as builds to be compared."""
+"""Calls of a HyperLSTM written in another way, which must give the same results."""
 
 import random
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from suite.shared.compare import Build
 from suite.shared.ragged import Output, State
 
 Params = dict[str, Tensor]
-#: (model, parameters by name, x, state, chance) -> what the model's own call returns
+#: (model, parameters by name, x, state, chance) -> out and final states, as from the model's own call
 Rewrite = Callable[[HyperLSTM, Params, Tensor, State | None, random.Random], Output]
 
 
@@ -23,7 +23,7 @@ def call(model: HyperLSTM, params: Params, x: Tensor, state: State | None) -> Ou
 
 
 def in_chunks(model: HyperLSTM, params: Params, x: Tensor, state: State | None, chance: random.Random) -> Output:
-    """Cut the sequence at random, empty chunks among the pieces, and hand each the state of the last."""
+    """Cut the sequence at random, with empty pieces among them, and pass the state from each piece to the next."""
     cuts = sorted(chance.randint(0, len(x)) for _ in range(3))
     outs = []
     for start, end in zip([0, *cuts], [*cuts, len(x)], strict=True):
@@ -36,7 +36,7 @@ def in_chunks(model: HyperLSTM, params: Params, x: Tensor, state: State | None, 
 def with_rows_permuted(
     model: HyperLSTM, params: Params, x: Tensor, state: State | None, chance: random.Random
 ) -> Output:
-    """Permute the batch, and put the results back into order."""
+    """Permute the batch, and undo that in the results."""
     order = torch.tensor(chance.sample(range(x.shape[1]), x.shape[1]), dtype=torch.long, device=x.device)
     back = order.argsort()
     state = None if state is None else tuple(part.index_select(-2, order) for part in state)
@@ -58,7 +58,7 @@ def layer_by_layer(model: HyperLSTM, params: Params, x: Tensor, state: State | N
 
 
 def with_z_scaled(model: HyperLSTM, params: Params, x: Tensor, state: State | None, chance: random.Random) -> Output:
-    """Make z larger by a power of two and its effect as much smaller, which is exact in floating point."""
+    """Multiply z by a power of two and divide `d_weight` by it, which is exact in floating point."""
     k = chance.choice([-3, -2, -1, 1, 2, 3])
     powers = {"z_weight": k, "z_bias": k, "d_weight": -k}
     scaled = {key: p * 2.0 ** powers.get(key.rsplit(".", 1)[1], 0) for key, p in params.items()}
@@ -66,7 +66,7 @@ def with_z_scaled(model: HyperLSTM, params: Params, x: Tensor, state: State | No
 
 
 def rewritten(plain: Build, rewrite: Rewrite, seed: int = 0) -> Build:
-    """Return what builds a HyperLSTM whose call is rewritten; gradients arrive at its own parameters."""
+    """A builder of HyperLSTMs whose call is rewritten; gradients arrive at their own parameters."""
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
         model, inner = (plain(case, dtype, device) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The error of every implementation stays within the rule as sequences grow, and is written down tensor by tensor."""
+"""The error of every implementation stays within the rule as sequences grow; the CSV has it for each tensor."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,9 +14,9 @@ from impls import names
 from impls.definition import EPS, dtype_name
 from suite.conftest import Keep, skip_reason
 from suite.shared.cases import Case
-from suite.shared.compare import FLOOR, OUTPUTS, TIMES, TOUCHED, Draw, Results, draw, judge, reference, relative_error
+from suite.shared.compare import FLOOR, MUTATED, OUTPUTS, TIMES, Draw, Results, draw, judge, reference, relative_error
 
-#: Lengths of the sequence, and how many draws of each: a long one says much in one.
+#: Draws for each length of the sequence.
 DRAWS = {1: 8, 10: 4, 100: 1, 1000: 1}
 #: The longest with layer norm alone, as it takes as long as all others together.
 CASES = tuple(
@@ -24,24 +24,24 @@ CASES = tuple(
     for T in DRAWS
     for layer_norm in ((True,) if T == 1000 else (False, True))
 )
-#: Every dtype sees the same numbers, which all of them can hold but for float16's smallest, so one oracle serves all.
+#: Every dtype gets the same numbers, which each can hold, except float16 the smallest, so one oracle serves all.
 ROUNDED = torch.bfloat16
 ORACLE = "naive"
 Array = NDArray[Any]  # of long doubles, which numpy's stubs lose on the way
 
 
-# The definition once more, forward alone, in numpy's long double: what float64 itself is measured against
+# The definition in numpy's long double, forward alone: the oracle of float64
 
 
 def why_no_long_double() -> str | None:
-    """Return None if a long double is wider than a double here, else the reason in a sentence."""
+    """None if a long double is wider than a double here, else the reason in a sentence."""
     if np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
         return None
     return "numpy's long double is no wider than float64 here, so there is nothing to measure float64 against."
 
 
 def forward(given: Draw) -> dict[str, Array]:
-    """Return what the definition, in long doubles, makes of a draw with a single layer and a stacked state."""
+    """Outputs of the definition, in long doubles, for a draw with a single layer and a stacked state."""
     assert given.state is not None
     p = {name.removeprefix("layers.0."): wide(value) for name, value in given.params.items()}
     h, c, h_hat, c_hat = (wide(part)[0] for part in given.state)
@@ -71,7 +71,7 @@ def t(weight: Array) -> Array:
 
 
 def cell(p: Mapping[str, Array], norm: str, y: Array, c: Array) -> tuple[Array, Array]:
-    """Return h and c after a step of an LSTM with gates y [4, B, F]."""
+    """H and c after a step of an LSTM with gates y [4, B, F]."""
     i, f, g, o = normalised(p, norm, y)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(normalised(p, f"{norm}_c", c)), c
@@ -94,13 +94,13 @@ def sigmoid(y: Array) -> Array:
 
 def made(name: str, case: Case, dtype: torch.dtype, device: torch.device) -> Results:
     results = reference(name, case, dtype, device, ROUNDED, DRAWS[case.T])
-    assert not [tensor for tensor in results if tensor.startswith(TOUCHED)], "what was given was written to"
+    assert not [tensor for tensor in results if tensor.startswith(MUTATED)], "an argument was changed"
     return results
 
 
 @cache
 def exact(case: Case) -> dict[str, Array]:
-    """Return what the long double, float64's own oracle, makes of a case."""
+    """Outputs of the definition in long doubles for a case, stacked over the draws."""
     drawn = [forward(draw(case, seed, ROUNDED, torch.device("cpu"))) for seed in range(DRAWS[case.T])]
     return {tensor: np.stack([results[tensor] for results in drawn]) for tensor in OUTPUTS}
 
@@ -108,7 +108,7 @@ def exact(case: Case) -> dict[str, Array]:
 def errors(
     name: str, case: Case, dtype: torch.dtype, device: torch.device
 ) -> Iterator[tuple[str, float, float, float]]:
-    """Yield tensors, their errors, the naive form's, and those allowed; in float64 of what a forward pass makes."""
+    """Tensor, its error, the naive form's, and the allowed one; in float64 of outputs alone."""
     results, naive = (made(each, case, dtype, device) for each in (name, ORACLE))
     if dtype == torch.float64:
         for tensor in OUTPUTS:

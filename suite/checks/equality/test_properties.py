@@ -1,4 +1,4 @@
-"""What must hold of any HyperLSTM at any sizes: rewritten calls equal the oracle, and bits stay where they belong."""
+"""Properties of every HyperLSTM at any sizes: rewritten calls equal the oracle, and rows of a batch are independent."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +15,22 @@ from impls.registry import IMPLS, find
 from suite.checks.equality.properties import REWRITES, Rewrite, in_chunks, rewritten, with_z_scaled
 from suite.conftest import skip_reason
 from suite.shared.cases import VERIFY_COMPILING, Case
-from suite.shared.compare import DRAWS, FLOOR, STATE_NAMES, Build, Draw, Results, compare, draw, implementation
+from suite.shared.compare import (
+    DRAWS,
+    FLOOR,
+    STATE_NAMES,
+    Build,
+    Draw,
+    Results,
+    assert_bitwise_equal,
+    compare,
+    draw,
+    implementation,
+)
 
 
 def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
-    """Return what parametrises a test with each implementation in those of the dtypes that it computes in."""
+    """Parametrisation by implementation and by those of the dtypes that it supports."""
     pairs = [(impl.name, dtype) for impl in IMPLS for dtype in impl.dtypes if dtype in dtypes]
     return pytest.mark.parametrize(
         ("name", "dtype"), pairs, ids=[f"{name}-{dtype_name(dtype)}" for name, dtype in pairs]
@@ -27,14 +38,14 @@ def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
 
 
 every_implementation = implementations(*FLOOR)
-#: Of each claim about bits; the first is the wide one.
+#: Per claim about bits; the first is the wide one.
 EXAMPLES = 2
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges.
 WIDE = Case(T=2, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacked")
 
 
 def fixed(examples: int) -> settings:
-    """Return settings under which every run draws the same examples; sizes are small, so none are made smaller."""
+    """Settings with which every run draws the same examples, without shrinking: sizes are small."""
     return settings(
         max_examples=examples,
         phases=[Phase.generate],
@@ -46,12 +57,12 @@ def fixed(examples: int) -> settings:
 
 
 def cases(name: str, dtype: torch.dtype, *, empty: bool = False, least_rows: int = 1) -> st.SearchStrategy[Case]:
-    """Draw sizes that the tolerance rule is for (`suite/shared/cases.py`); one case where each is compiled."""
+    """Sizes that the tolerance rule is for (`suite/shared/cases.py`); one case where each is compiled."""
     if find(name).compiles_each_size:
         return st.sampled_from([case for case in VERIFY_COMPILING if least_rows <= case.B])
 
     def case(layer_norm: bool) -> st.SearchStrategy[Case]:
-        # With fewer bits rounding decides, which takes many draws, each of which had better be small.
+        # With fewer bits rounding decides, which takes many draws, each of them small.
         wide = dtype == torch.float64
         least = {False: 1, True: 3}[layer_norm] if wide else 5
         units, layers = st.integers(least, 9), st.integers(1, 3 if wide else 2)
@@ -88,7 +99,7 @@ def check(
     case = data.draw(cases(name, dtype, empty=True))
     build = rewritten(implementation(name), rewrite, data.draw(st.integers(0, 2**32 - 1)))
     worst = compare(build, case, dtype, device, draws=draws)[0]
-    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+    assert worst.ratio <= 1, str(worst)
 
 
 @implementations(torch.float64)
@@ -103,7 +114,7 @@ def test_a_rewritten_call_equals_the_oracle(
 
 
 def in_fewer_bits() -> pytest.MarkDecorator:
-    """Return what parametrises: chunks, which round states, in every such dtype; the rest where bits are fewest."""
+    """Parametrisation: chunks, which round states, in every such dtype; other rewrites in that with the fewest bits."""
     narrow = {impl.name: [dtype for dtype in impl.dtypes if dtype != torch.float64] for impl in IMPLS}
     rows = [
         (rewrite, name, dtype)
@@ -122,7 +133,7 @@ def in_fewer_bits() -> pytest.MarkDecorator:
 def test_a_rewritten_call_in_fewer_bits_errs_as_the_rule_allows(
     rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
 ) -> None:
-    """Here rounding counts, so it takes the rule's own number of draws."""
+    """Rounding matters here, so it takes the rule's own number of draws."""
     check(rewrite, name, dtype, device, data, draws=DRAWS)
 
 
@@ -130,7 +141,7 @@ def test_a_rewritten_call_in_fewer_bits_errs_as_the_rule_allows(
 
 
 def everything(build: Build, case: Case, given: Draw) -> Results:
-    """Return output, final states and every gradient of one call on given numbers."""
+    """Output, final states and every gradient of one call on given numbers."""
     dtype, device = given.x.dtype, given.x.device
     model = build(case, dtype, device)
     model.load_state_dict(given.params)
@@ -145,19 +156,8 @@ def everything(build: Build, case: Case, given: Draw) -> Results:
 
 
 def of_row(results: Results, row: int) -> Results:
-    """Return what belongs to one row of the batch: no gradient of a parameter does."""
+    """Results of one row of the batch, without the gradients of parameters."""
     return {n: value.select(-2, row) for n, value in results.items() if not n.startswith("grad layers")}
-
-
-def assert_same_bits(found: Results, expected: Results) -> None:
-    assert found.keys() == expected.keys()
-    differing = [n for n, value in found.items() if not same_bits(value, expected[n])]
-    assert not differing, f"other bits in {', '.join(differing)}"
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    integers = {8: torch.int64, 4: torch.int32, 2: torch.int16}[a.element_size()]
-    return torch.equal(a.contiguous().view(integers), b.contiguous().view(integers))
 
 
 def case_and_draw(
@@ -171,7 +171,7 @@ def case_and_draw(
 
 
 def with_other_rows(given: Draw, row: int, others: Callable[[Tensor], Tensor]) -> Draw:
-    """Return the numbers with those of all rows but one changed."""
+    """The numbers with all rows but one changed."""
 
     def changed(value: Tensor) -> Tensor:
         result = others(value)
@@ -188,19 +188,21 @@ def with_other_rows(given: Draw, row: int, others: Callable[[Tensor], Tensor]) -
 def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject) -> None:
     case, given = case_and_draw(data, name, dtype, device)
     build = implementation(name)
-    assert_same_bits(everything(build, case, given), everything(build, case, given))
+    assert_bitwise_equal(everything(build, case, given), everything(build, case, given))
 
 
 @pytest.mark.thorough("other claims about bits")
 @every_implementation
 @fixed(examples=EXAMPLES)
 @given(data=st.data())
-def test_zeros_given_are_no_state(name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject) -> None:
+def test_a_state_of_zeros_equals_no_state(
+    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+) -> None:
     case, given = case_and_draw(data, name, dtype, device)
     shapes = (case.L, case.B, case.H), (case.L, case.B, case.S)
     zeros = tuple(given.x.new_zeros(shapes[part > 1]) for part in range(4))
     absent, present = (everything(implementation(name), case, given._replace(state=s)) for s in (None, zeros))
-    assert_same_bits({n: value for n, value in present.items() if not n.startswith("grad state")}, absent)
+    assert_bitwise_equal({n: value for n, value in present.items() if not n.startswith("grad state")}, absent)
 
 
 @pytest.mark.thorough("other claims about bits")
@@ -213,22 +215,22 @@ def test_z_scaled_by_a_power_of_two_changes_no_bit(
 ) -> None:
     case, given = case_and_draw(data, name, dtype, device)
     scaled = rewritten(implementation(name), with_z_scaled, data.draw(st.integers(0, 2**32 - 1)))
-    assert_same_bits(everything(scaled, case, given), everything(implementation(name), case, given))
+    assert_bitwise_equal(everything(scaled, case, given), everything(implementation(name), case, given))
 
 
 @pytest.mark.thorough("other claims about bits")
 @every_implementation
 @fixed(examples=EXAMPLES)
 @given(data=st.data())
-def test_a_row_keeps_its_bits_whatever_stands_beside_it(
+def test_a_row_keeps_its_bits_whatever_the_other_rows(
     name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
 ) -> None:
-    """Its output and states, and the gradients of its input and states; sums over rows change, of course."""
+    """In output, states, and the gradients of input and states; sums over rows change, of course."""
     case, given = case_and_draw(data, name, dtype, device, least_rows=2)
     row = data.draw(st.integers(0, case.B - 1))
     other = with_other_rows(given, row, lambda value: value.flip(-2) * 3)
     found, expected = (everything(implementation(name), case, numbers) for numbers in (other, given))
-    assert_same_bits(of_row(found, row), of_row(expected, row))
+    assert_bitwise_equal(of_row(found, row), of_row(expected, row))
 
 
 #: Numbers that a product with AMX takes of a row at a time, in bfloat16.
@@ -237,7 +239,7 @@ AMX_NUMBERS = 32
 
 @cache
 def keeps_rows_apart(dtype: torch.dtype, device: torch.device) -> bool:
-    """Return whether a NaN in a row of torch's own product stays in it, whatever the inner size.
+    """True if a NaN in a row of torch's own product stays in it, whatever the inner size.
 
     With AMX, oneDNN's product of bfloat16 reads past a row's end into the next, whose numbers it multiplies by zero,
     where the inner size is not a multiple of 32 (oneDNN's issue 5717).
@@ -284,9 +286,9 @@ def test_a_nan_or_inf_stays_in_its_row_and_a_nan_fills_it_from_its_step_on(
     x[step, row, data.draw(st.integers(0, case.I - 1))] = value
     found, expected = (everything(implementation(name), case, given._replace(x=each)) for each in (x, given.x))
     for other in set(range(case.B)) - {row}:
-        assert_same_bits(of_row(found, other), of_row(expected, other))
+        assert_bitwise_equal(of_row(found, other), of_row(expected, other))
     before = {"out": found["out"][:step, row]}, {"out": expected["out"][:step, row]}
-    assert_same_bits(*before)
+    assert_bitwise_equal(*before)
     if value != value:
         after = found["out"][step:, row], *(found[part][:, row] for part in STATE_NAMES)
         assert all(bool(part.isnan().all()) for part in after)
@@ -306,5 +308,5 @@ def test_a_nan_in_a_given_state_stays_in_its_row(
     damaged[part][row, data.draw(st.integers(0, damaged[part].shape[1] - 1))] = torch.nan
     found, expected = (everything(implementation(name), case, given._replace(state=s)) for s in (damaged, clean))
     for other in set(range(case.B)) - {row}:
-        assert_same_bits(of_row(found, other), of_row(expected, other))
+        assert_bitwise_equal(of_row(found, other), of_row(expected, other))
     assert bool(found["out"][1:, row].isnan().all())

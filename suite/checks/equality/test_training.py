@@ -19,7 +19,7 @@ I, H, S, Z, T, B, STEPS = 30, 24, 8, 3, 10, 4, 30
 
 @cache
 def losses(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, ...]:
-    """Return the loss in nats per character of each of STEPS Adam steps from the paper's initial values."""
+    """Loss in nats per character at each of STEPS Adam steps, from the paper's initial values."""
     torch.manual_seed(0)
     model = HyperLSTM(I, H, S, Z, 1, layer_norm=True, impl=name, dtype=dtype)
     softmax = nn.Linear(H, I, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Implementations with an edit: a copy of the package, changed in a place or two, run in place of it."""
+"""Implementations with an edit: a copy of the package with one or more lines changed."""
 
 import re
 import shutil
@@ -21,29 +21,29 @@ class Edit(NamedTuple):
     """A change of `impls/<file>.py`, or of a file with another suffix that is named with it."""
 
     file: str
-    right: str  # what stands in it once
+    right: str  # occurs in it once
     new: str
 
 
 def edits(file: str, *texts: str) -> tuple[Edit, ...]:
-    """Return edits of one file; texts: in turn what stands in it once, and what takes its place."""
+    """Edits of one file; texts: alternately a text that occurs in it once, and its replacement."""
     return tuple(Edit(file, *change) for change in zip(texts[::2], texts[1::2], strict=True))
 
 
 def listed(name: str) -> dict[str, Any]:
-    """Return what `<name>.toml` lists, by kind."""
+    """Contents of `<name>.toml`, by kind."""
     return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def shown_by(file: str) -> str:
-    """Return the implementation that shows an edit of a file."""
+    """Name of the implementation that runs an edited file."""
     own = file.split("/")[0]
     return "deferred" if own in ("deferred", "gradient") else own if own in ("batched", "batched_cpu") else "row_scaled"
 
 
 @dataclass(frozen=True)
 class Edited:
-    """Edits of the package, and the implementation that shows them."""
+    """Edits of the package, and the implementation that runs them."""
 
     name: str
     kind: str
@@ -57,14 +57,14 @@ class Edited:
 
     @contextmanager
     def planted(self) -> Iterator[Build]:
-        """Yield what builds a HyperLSTM from a copy of the package with the edits in it.
+        """A builder of HyperLSTMs from a copy of the package with the edits in it.
 
-        LookupError if what an edit replaces does not occur exactly once any more.
+        LookupError if a text to replace does not occur exactly once.
         """
         name = self.package
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
-            # Packages show no edit unless they run.
+            # Packages that do not run need no copy.
             left = shutil.ignore_patterns("__pycache__", *{"batched_cpu", "batched_cuda"} - {self.runs})
             shutil.copytree(Path(impls.__file__).parent, package, ignore=left)
             for edit in self.edits:

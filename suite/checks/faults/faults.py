@@ -1,8 +1,8 @@
 """Edits of right implementations: faults, which the comparison must reject, and rewrites, which it must accept.
 
-A fault of `faults.toml` names the tensor that it damages, without its layer: "grad bias" stands for that of any layer.
-Those in C++, of `compiled_faults.toml`, stand in one copy, which is built once; an environment variable says which of
-them acts. A rewrite of `rewrites.toml` is the same function, written in another way.
+A fault in `faults.toml` names the tensor that it damages, without its layer: "grad bias" is that of any layer. The C++
+faults in `compiled_faults.toml` share one copy, which is built once; an environment variable selects the active one. A
+rewrite in `rewrites.toml` is the same function, written in another way.
 """
 
 import os
@@ -19,7 +19,7 @@ from suite.checks.faults.edits import Edited, edits, listed, shown_by
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build
 
-#: Names the fault that acts, by its letter, in the C++ too.
+#: The letter of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"
 #: The simplest first.
 VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
@@ -37,9 +37,9 @@ class Rewrite(Edited):
 
 @dataclass(frozen=True)
 class Fault(Edited):
-    """A wrong implementation, the tensor that it damages, the dtype that it is run in, and the cases tried in turn.
+    """A wrong implementation, the tensor that it damages, the dtype that it runs in, and the cases to try in turn.
 
-    letter: of one in C++, which acts where `VARIABLE` is its letter.
+    letter: of a fault in C++, which is active where `VARIABLE` is that letter.
     """
 
     damages: str = "out"
@@ -48,12 +48,12 @@ class Fault(Edited):
     letter: str = ""
 
     def blamed(self, tensor: str) -> bool:
-        """Return whether a tensor of the results is the damaged one."""
+        """True if a tensor of the results is the damaged one."""
         return re.sub(r"layers\.\d+\.", "", tensor) == self.damages
 
     @contextmanager
     def planted(self) -> Iterator[Build]:
-        """Yield what builds a HyperLSTM from a copy with the fault in it; of all those in C++ this one acts."""
+        """A builder of HyperLSTMs from a copy with the fault in it; of the faults in C++ only this one is active."""
         with mock.patch.dict(os.environ, {VARIABLE: self.letter}), super().planted() as build:
             yield build
 

@@ -1,4 +1,4 @@
-"""The comparison finds every fault that was put in on purpose, by name, and nothing where there is none."""
+"""The comparison finds every planted fault, by the tensor that it damages, and accepts equivalent rewrites."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,15 +15,15 @@ from suite.shared.cases import VERIFY, Case
 from suite.shared.compare import OUTPUTS, Verdict, compare
 
 CPU = torch.device("cpu")
-#: A fault is no rounding error: it shows in any draw; what is kept from the run before shows in the second.
+#: A fault is no rounding error: any draw shows it. State that is kept between runs shows in the second.
 DRAWS = 2
-#: What a rewrite must pass: two layers, given states, strided input, layer norm off and on, in so many draws.
+#: Cases of a rewrite: two layers, given states, strided input, layer norm off and on; and their draws.
 REWRITE_DRAWS = 4
 REWRITE_CASES = [case for case in VERIFY if case.state == "plain"]
 
 
 def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
-    """Yield each case in which a fault is caught: the verdict on the tensor that it damages, and all that are wrong."""
+    """Each case that catches a fault: the verdict on the tensor that it damages, and all verdicts that are wrong."""
     with fault.planted() as build:
         for case in fault.cases:
             wrong = [v for v in compare(build, case, fault.dtype, CPU, draws=DRAWS) if not v.ratio <= 1]
@@ -52,12 +52,12 @@ def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
         ratio=worst.ratio if worst else None,
         wrong=len(wrong),
     )
-    assert worst is not None, f"survived every case: nothing wrong is found with {fault.damages}"
+    assert worst is not None, f"survived every case: {fault.damages} passes"
     if fault.kind.startswith("gradient"):
-        assert not {verdict.tensor for verdict in wrong} & set(OUTPUTS), "the output is right, and was blamed"
+        assert not {verdict.tensor for verdict in wrong} & set(OUTPUTS), "the output is right, but fails"
 
 
-#: The first of each kind, in dtypes that alternate: what a verification checks that is not thorough.
+#: The rewrites of a default run: the first of each kind, in dtypes that alternate.
 CHOSEN = [
     (rewrite, rewrite.dtypes[n % len(rewrite.dtypes)])
     for n, rewrite in enumerate({rewrite.kind: rewrite for rewrite in reversed(REWRITES)}.values())

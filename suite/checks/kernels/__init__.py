@@ -1,1 +1,1 @@
-"""Checks of what is special to the C++ and the Triton kernels."""
+"""Checks of the C++ and the Triton kernels."""

@@ -1,9 +1,9 @@
-"""Every kernel of `batched_cuda`, compiled ahead of time for cards that need not be here.
+"""Kernels of `batched_cuda`, compiled ahead of time for cards that need not be here; it takes no GPU and no driver.
 
-What is compiled is what a GPU would run, as `launched.py` writes it down: the same kernels, tiles, warps and argument
-types. Of the instructions, those around each meeting are read: what a card's caches do is in their order. Run as
-`python -m suite.checks.kernels.compiled FILE EXTENT`, in a process of its own, since Triton compiles nothing where its
-interpreter is on. No GPU and no driver is needed.
+They are what a GPU would run, as `launched.py` records it: the same kernels, tiles, warps and argument types. The
+instructions around each group barrier are read too, since their order decides what a card's caches do. Run as
+`python -m suite.checks.kernels.compiled FILE EXTENT`, in a process of its own: Triton compiles nothing where its
+interpreter is on.
 """
 
 import os
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from impls import why_unavailable
 from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
@@ -38,7 +40,7 @@ SIZES: dict[str, Case] = {
     **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
     **{f"H {H}, S {S}, Z {Z}": replace(_BASE, H=H, S=S, Z=Z) for H, S, Z in ((192, 64, 4), (129, 127, 33))},
 }
-#: The same for the kernels that a mask of g changes.
+#: Sizes of the kernels that a mask of g changes.
 MASKED = {f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")}
 #: By compute capability, ten to the whole number.
 CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
@@ -69,7 +71,7 @@ SOME = (
 
 
 class Kernel(NamedTuple):
-    """One kernel as a sweep would start it."""
+    """One kernel as a pass would start it."""
 
     arithmetic: str
     capability: int
@@ -97,7 +99,7 @@ def chosen(extent: str) -> dict[Kernel, str]:
 
 
 def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterator[Kernel]:
-    """Yield each kernel that forward and backward start at a case's sizes on a card."""
+    """Kernels that forward and backward start at a case's sizes on a card."""
     for launch in launched(case, card, dtype_of(arithmetic), arithmetic):
         described = arithmetic, capability, launch.kernel.fn.__module__, launch.kernel.fn.__name__
         kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in launch.given)
@@ -105,7 +107,7 @@ def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterato
 
 
 def build(kernel: Kernel) -> Any:
-    """Compile one kernel as a launch on the card does, by way of Triton's cache, and return it."""
+    """Compile one kernel as a launch on the card does, through Triton's cache, and return it."""
     from impls.batched_cuda import launching
 
     function = getattr(import_module(kernel.module), kernel.name)
@@ -116,7 +118,7 @@ def build(kernel: Kernel) -> Any:
 
 
 def compiled(kernel: Kernel) -> dict[str, Any]:
-    """Compile one kernel and return its row: what it takes of a multiprocessor, and which instructions it uses."""
+    """Compile one kernel and return its row: the resources that it takes and the instructions that it uses."""
     import triton
 
     start = _seconds()
@@ -139,52 +141,52 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "rounds": "-8192" in ptx,  # the mask of what TF32 keeps
         "async_copies": "cp.async" in ptx,
         "cooperative": binary.metadata.launch_cooperative_grid,
-        "meetings": 0 if not kernel.meets else meetings(_instructions(binary.asm["cubin"])),
+        "barriers": 0 if not kernel.meets else barriers(_instructions(binary.asm["cubin"])),
         "seconds": seconds,
         "triton": triton.__version__,
     }
 
 
 def _seconds() -> float:
-    """Return the time that this process, and the assemblers that it started, had of a processor."""
+    """CPU seconds of this process and of the assemblers that it started."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-#: In the order that they must come in, the instructions of a meeting: what was written is visible to the whole card,
-#: the program comes; it looks who has come, and forgets what it had read before; all its threads go on.
-MEETING = ("MEMBAR.ALL.GPU", "RED|ATOM", "LDG.E.STRONG.GPU|ATOM", "CCTL.IVALL", "BAR.SYNC")
-#: What must not stand within one: a load of a phase, or an asynchronous copy.
+#: Instructions of a group barrier in their order: a fence makes writes visible to the whole card, the program arrives;
+#: it polls, and invalidates its cache; all its threads go on.
+BARRIER = ("MEMBAR.ALL.GPU", "RED|ATOM", "LDG.E.STRONG.GPU|ATOM", "CCTL.IVALL", "BAR.SYNC")
+#: What no barrier may contain: a load or store of a phase, or an asynchronous copy.
 _LOADS = r"^(LDG(?!\.E\.STRONG)|LDGSTS|LDGDEPBAR|UBLKCP|UTMALDG|STG)"
 
 
-def meetings(instructions: Sequence[str]) -> int:
-    """Return how many meetings there are; ValueError if the instructions of one are not those of `MEETING`."""
+def barriers(instructions: Sequence[str]) -> int:
+    """Number of group barriers; ValueError if the instructions of one are not those of `BARRIER`."""
     found = 0
-    starts = [n for n, text in enumerate(instructions) if re.match(MEETING[0].replace("ALL", "(ALL|SC)"), text)]
+    starts = [n for n, text in enumerate(instructions) if re.match(BARRIER[0].replace("ALL", "(ALL|SC)"), text)]
     for start in starts:
         at = start
-        for wanted in MEETING[1:]:
+        for wanted in BARRIER[1:]:
             later = next((n for n in range(at + 1, len(instructions)) if re.match(wanted, instructions[n])), None)
             if later is None:
-                raise ValueError(f"meeting {found + 1}: expected {wanted} after {instructions[at]}, got none")
+                raise ValueError(f"barrier {found + 1}: expected {wanted} after {instructions[at]}, got none")
             at = later
         between = [text for text in instructions[start:at] if re.match(_LOADS, text)]
         if between or instructions[start + 1 : at].count(instructions[start]):
-            raise ValueError(f"meeting {found + 1}: expected no other load in it, got {between[:3]}")
+            raise ValueError(f"barrier {found + 1}: expected no other load in it, got {between[:3]}")
         found += 1
     return found
 
 
 def _instructions(cubin: bytes) -> list[str]:
-    """Return the instructions of a cubin in their order, without predicates and operands' comments."""
+    """Instructions of a cubin in their order, without predicates and operands' comments."""
     told = _told(cubin, "nvdisasm", "-c")
     lines = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", told)
     return [line.strip() for line in lines]
 
 
 def _resources(cubin: bytes, name: str) -> dict[str, int]:
-    """Return what Triton's own cuobjdump reads from a cubin: registers and stack of each thread."""
+    """Registers and stack of each thread, as Triton's own cuobjdump reads them from a cubin."""
     told = _told(cubin, "cuobjdump", "-res-usage")
     found = re.search(rf"Function {re.escape(name)}:\s*(.*)", told)
     if found is None:
@@ -193,7 +195,7 @@ def _resources(cubin: bytes, name: str) -> dict[str, int]:
 
 
 def _told(cubin: bytes, tool: str, option: str) -> str:
-    """Return what one of the tools that Triton ships says of a cubin."""
+    """Output of one of the tools that Triton ships, for a cubin."""
     import triton
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -204,24 +206,27 @@ def _told(cubin: bytes, tool: str, option: str) -> str:
 
 
 def pool() -> ProcessPoolExecutor:
-    """Return the processes that compile: one a core that this process may use, at most 16."""
+    """Processes that compile: one per core that this process may use, at most 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return ProcessPoolExecutor(min(16, cores), get_context("spawn"), killed_with, (os.getpid(),))
 
 
 def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
-    """Compile what `batched_cuda` starts at cases' sizes, each in an arithmetic; nothing where it does not run.
+    """Compile the kernels of `batched_cuda` for cases, each in an arithmetic; nothing where it does not run.
 
-    A launch finds it in Triton's cache. What it does not find it compiles, one kernel after the other: minutes of one
-    core for a first verification.
+    A launch finds them in Triton's cache. Otherwise it would compile them one after the other, in minutes of one core.
     """
     if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
         return
     major, minor = torch.cuda.get_device_capability(device)
     card = Card.of(device)
     wanted = dict.fromkeys(k for case, arithmetic in pairs for k in kernels(case, arithmetic, 10 * major + minor, card))
+    console = Console()
+    console.print(f"batched_cuda: compiling {len(wanted)} kernels for this card; Triton keeps them for later runs.")
     with pool() as workers:
-        list(workers.map(_build, wanted))
+        built = workers.map(_build, wanted)
+        for _ in track(built, "", len(wanted), console=console, transient=True, disable=not console.is_terminal):
+            pass
 
 
 def _build(kernel: Kernel) -> None:

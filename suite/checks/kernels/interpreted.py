@@ -1,9 +1,8 @@
-"""What can be checked of a GPU's kernels on a CPU.
+"""The kernels of `batched_cuda` in Triton's interpreter, on a CPU.
 
 Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTERPRET=1, in a process of its own.
-The kernels are the very functions that a GPU runs, here with one member a group, and every address that they touch is
-traced; `members.py` runs groups of several. Not seen here: speed, the order of memory, and streams. What is interpreted
-is checked, never timed.
+These are the functions that a GPU runs, here with one member per group; every address that they access is traced.
+`members.py` runs groups of several. Speed, the order of memory and streams are not checked here.
 """
 
 import sys
@@ -27,22 +26,22 @@ _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
 PAIRS = [(case, dtype) for case in (*VERIFY[:2], *_EDGES) for dtype in _DTYPES]
-#: What a thorough verification interprets: each of the other cases in one dtype.
+#: Of a thorough run: each of the other cases in one dtype.
 SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(_EDGES))]
-#: What any verification interprets: the smallest sizes, packed sequences and masks.
+#: Of a default run: the smallest sizes, packed sequences and masks.
 FEW_PAIRS = SOME_PAIRS[: 4 * len(_DTYPES)]
 #: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
 DRAWS, SOME_DRAWS = 8, 1
 
 
 def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DRAWS) -> Verdict:
-    """Return the worst verdict on a case, in chunks of two steps: a chunk's first and last step are special."""
+    """Worst verdict on a case, in chunks of two steps: a chunk's first and last step are special."""
     with limited(device.type, backward=2 * 40 * case.B * case.H * dtype.itemsize):
         return compare(implementation(NAME), case, dtype, device, draws=draws)[0]
 
 
 def patch_language_once() -> None:
-    """Have the interpreter patch `triton.language` once a module, not at each call of each function: half its time."""
+    """Have the interpreter patch `triton.language` once per module, not at each call: half its time."""
     from triton.runtime import interpreter
 
     patch: Callable[[Any], Any] = interpreter._patch_lang

@@ -1,4 +1,4 @@
-"""A plugin for a run of pytest with Triton's interpreter on: half its time, and one thread for what forks."""
+"""Plugin for a run of pytest with Triton's interpreter on: half its time, and one thread for processes that fork."""
 
 import torch
 

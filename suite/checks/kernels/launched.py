@@ -1,8 +1,7 @@
-"""What a training step of `batched_cuda` starts on a card, at full size on a machine without one.
+"""The launches of a training step of `batched_cuda` at full size, without a card.
 
-`launched` writes down the launches of both passes on meta tensors; nothing computes. `stand_in` puts a driver in the
-place of Triton's that starts nothing either, under Triton's own way from a call to the launch: it shows what would
-reach a card, but for the card.
+`launched` records the launches of both passes on meta tensors; nothing is computed. `stand_in` replaces Triton's driver
+by one that starts nothing, so that all of Triton's own launch code runs: it shows what a card would get.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ class Launch(NamedTuple):
 
 
 class Counting(TorchDispatchMode):
-    """Counts the operators that torch is asked for: `views` are those whose result has the memory of an argument."""
+    """Counts torch operator calls: `views` are those whose result shares memory with an argument."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +58,7 @@ class Counting(TorchDispatchMode):
 def training_step(
     case: Case, dtype: torch.dtype, device: torch.device = META, counting: AbstractContextManager[Any] | None = None
 ) -> None:
-    """Run a training step of one layer at a case's sizes, of numbers that are all 0; counting: open around it."""
+    """Run a training step of one layer at a case's sizes, on zeros; counting: open around it."""
     I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device=META, dtype=dtype).to_empty(device=device)
     p = LayerParams._make(getattr(layer.layers[0], name) for name in LayerParams._fields)
@@ -75,7 +74,7 @@ def training_step(
 
 
 def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list[Launch]:
-    """Return what a training step starts on a card, forward first; arithmetic: as in `split.MULTIPLY_ADDS`."""
+    """Launches of a training step on a card, forward first; arithmetic: as in `split.MULTIPLY_ADDS`."""
     from impls.batched_cuda import launching  # imports Triton, which may be missing
 
     found = list[Launch]()
@@ -90,7 +89,7 @@ def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list
 
 @contextmanager
 def on(card: Any, arithmetic: str) -> Iterator[None]:
-    """Have every device taken for a card, and numbers multiplied in an arithmetic, while this is open."""
+    """Have every device taken for a card that multiplies in an arithmetic, while this is open."""
     from impls.batched_cuda import layout
     from impls.batched_cuda.split import Card
 
@@ -103,7 +102,7 @@ def on(card: Any, arithmetic: str) -> Iterator[None]:
 
 
 class Driver:
-    """What Triton starts kernels by, for a card that is not here: it notes what it is asked for."""
+    """A Triton driver for a card that is not here: it records what it is asked to start."""
 
     def __init__(self, capability: int) -> None:
         from triton.backends.compiler import GPUTarget
@@ -113,32 +112,32 @@ class Driver:
         self.utils = self
 
     def get_current_target(self) -> Any:
-        """Return the card's target."""
+        """The card's target."""
         return self.target
 
     def get_current_device(self) -> int:
-        """Return a number that Triton knows the card by."""
+        """A number for the card."""
         return int(self.target.arch)
 
     def get_current_stream(self, device: int) -> int:
-        """Return the caller's stream."""
+        """The caller's stream."""
         return self.stream
 
     def get_device_properties(self, device: int) -> dict[str, int]:
-        """Return what Triton asks of a card when it loads a kernel."""
+        """Properties that Triton reads when it loads a kernel."""
         return {"max_shared_mem": 227 << 10}
 
     def load_binary(self, name: str, *_: Any) -> tuple[int, int, int, int, int]:
-        """Load nothing; return a module, a function, its registers and spills, and its threads."""
+        """Load nothing: a module, a function, its registers and spills, and its threads."""
         return 1, 1, 64, 0, 1024
 
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
-        """Return what starts a kernel of this metadata."""
+        """A function that records the start of a kernel."""
 
         def start(x: int, y: int, z: int, stream: int, *given: Any) -> None:
             tensors = [q for q in given if isinstance(q, Tensor)]
             counters = [q for q in tensors if q.dtype == torch.int32]
-            with _disable_current_modes():  # what is asked here, no pass asks for
+            with _disable_current_modes():  # so that these operators are not counted
                 zero = all(not q.count_nonzero() for q in counters if q.device.type != "meta")
             cooperative = bool(metadata.launch_cooperative_grid)
             self.started.append(Started(metadata.name, (x, y, z), stream, cooperative, zero))
@@ -153,16 +152,16 @@ class Started(NamedTuple):
     grid: tuple[int, int, int]
     stream: int
     cooperative: bool
-    zero: bool  # whether the counters of meetings are
+    zero: bool  # whether the counters of arrivals are
 
 
-#: One a card, since Triton keeps a kernel that was loaded with the driver that loaded it.
+#: One per card, since Triton keeps a loaded kernel with the driver that loaded it.
 _driver = cache(Driver)
 
 
 @contextmanager
 def stand_in(capability: int, stream: int = 0) -> Iterator[Driver]:
-    """Put a driver in the place of Triton's while this is open."""
+    """Replace Triton's driver while this is open."""
     import triton
 
     driver = _driver(capability)

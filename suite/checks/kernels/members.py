@@ -1,9 +1,9 @@
-"""The programs of a launch as processes, which really wait for one another, in Triton's interpreter.
+"""Programs of a launch as processes that wait for one another, in Triton's interpreter.
 
 The interpreter runs the programs of a launch one after the other, so one that waits for another would wait for ever.
-Here each is a process over shared memory. That shows what no order of programs can: a meeting that is missing, early
-or late, and a read of what has not been written. What a card does and this does not: its caches and the order in which
-it makes writes visible, which `compiled.py` reads from the instructions around each meeting.
+Here each is a process over shared memory. That shows a group barrier that is missing, early or late, and a read of what
+is not written yet. It does not show a card's caches, nor the order in which a card makes writes visible: `compiled.py`
+reads these from the instructions around each barrier.
 """
 
 import os
@@ -36,7 +36,7 @@ class HangError(RuntimeError):
 
 @contextmanager
 def together(members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT) -> Iterator[Trace]:
-    """Run every launch that meets with so many members a group, each a process, and trace it, while this is open.
+    """Run and trace launches with group barriers, with one process for each of so many members, while this is open.
 
     rows: of a group. package: that of `batched_cuda`, if it is not the project's own. HangError if one takes longer
     than the limit, in seconds; RuntimeError with the traceback of the first program that fails.
@@ -64,7 +64,7 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
 
 
 def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
-    """Return the fastest split by the model of those with so many members and rows."""
+    """Fastest split, by the model, with so many members and rows."""
     groups = -(-sizes.B // rows)
     card = split.H100._replace(multiprocessors=groups * members)
     found = split.candidates(sizes, card, step is split.forward_step)
@@ -74,15 +74,15 @@ def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
 def _run(
     kernel: Any, programs: int, members: int, given: Sequence[Any], constants: Mapping[str, Any], limit: float
 ) -> list[Accesses]:
-    """Run each program of a launch in a process of its own, and return what each accessed.
+    """Run each program of a launch in its own process, and return the accesses of each.
 
-    At each meeting another member comes late. ValueError if what they meet by does not start at 0.
+    At each barrier another member arrives late. ValueError if a counter of arrivals does not start at 0.
     """
     for q in given:
         if isinstance(q, Tensor):
             q.share_memory_()
             if q.dtype == torch.int32 and q.count_nonzero():
-                raise ValueError(f"{kernel.__name__}: expected counters of meetings at 0, got {q.max()}")
+                raise ValueError(f"{kernel.__name__}: expected counters of arrivals at 0, got {q.max()}")
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / f"{program}.npz" for program in range(programs)]
         running = {_forked(kernel, n, members, given, constants, log): log for n, log in enumerate(logs)}
@@ -98,13 +98,13 @@ def _run(
 def _forked(
     kernel: Any, program: int, members: int, given: Sequence[Any], constants: Mapping[str, Any], log: Path
 ) -> int:
-    """Start one program, and return its process; what it accessed goes to the log, or what it raised beside it."""
+    """Start one program and return its process; the log gets its accesses, or a file next to it an error."""
     if pid := os.fork():
         return pid
     try:
         builder = interpreter.interpreter_builder
         builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
-        with tracing(0.002, lambda meeting: meeting % members == program % members) as launch:
+        with tracing(0.002, lambda sync: sync % members == program % members) as launch:
             kernel[(1,)](*given, **constants)
         launch.accesses(program).save(log)
         os._exit(0)
@@ -114,7 +114,7 @@ def _forked(
 
 
 def _wait(name: str, running: dict[int, Path], limit: float) -> None:
-    """Wait until all have ended, each of which is taken from `running`; raise if one fails or they take too long."""
+    """Wait until all have ended, and remove each from `running`; raise if one fails or they take too long."""
     count, end = len(running), time.monotonic() + limit
     while running:
         for pid in list(running):

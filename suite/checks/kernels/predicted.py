@@ -1,8 +1,8 @@
-"""What a layer's pass of `batched_cuda` should take on a card, to hold the first run on one against.
+"""Predicted time of a layer's pass of `batched_cuda` on a card, to compare the first run on one with.
 
-A step is the model's of `impls/batched_cuda/split.py`. Around the steps are products over all tokens, bounded by how
-fast a card multiplies or by its memory, and operators that each take a moment whatever their size. No figure here was
-measured: rates are what a card's makers print, of which large products reach a part.
+A step takes what the model of `impls/batched_cuda/split.py` says. To that come products over all tokens, bounded by a
+card's arithmetic or memory, and small operators of a fixed time each. Nothing here is measured: rates are the maker's,
+of which large products reach a part.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from suite.shared.cases import OF_ONE_LENGTH, Case
 
 
 class Rates(NamedTuple):
-    """A card of `split.py` by name, and the rate of its memory."""
+    """A card of `split.py` by name, and its memory bandwidth."""
 
     card: str
     memory: float  # GB/s
@@ -29,7 +29,7 @@ OPERATOR, OPERATORS = 2.0, {"forward": 8, "backward": 24}
 
 
 def predictions() -> Iterator[dict[str, Any]]:
-    """Yield a row for each workload, card, arithmetic, layer norm and pass."""
+    """A row for each workload, card, arithmetic, layer norm and pass."""
     for case in OF_ONE_LENGTH.values():
         for card in CARDS:
             for arithmetic in ARITHMETICS:
@@ -39,7 +39,7 @@ def predictions() -> Iterator[dict[str, Any]]:
 
 
 def predicted(case: Case, card: str, arithmetic: str, direction: str) -> dict[str, Any]:
-    """Return the row of one pass of one layer."""
+    """Row of one pass of one layer."""
     from impls.batched_cuda import layout, split  # imports Triton, which may be missing
 
     rates = CARDS[card]
@@ -67,7 +67,7 @@ def predicted(case: Case, card: str, arithmetic: str, direction: str) -> dict[st
 
 
 def _around(case: Case, direction: str) -> tuple[float, float]:
-    """Return the multiply-adds of the products over all tokens, and the numbers that these and the launches move."""
+    """Multiply-adds of the products over all tokens, and the numbers that these and the launches move."""
     I, H, S, Z, N = case.I, case.H, case.S, case.Z, case.tokens
     both = 4 * H + 4 * S
     if direction == "forward":

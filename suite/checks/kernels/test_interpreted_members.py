@@ -1,4 +1,4 @@
-"""Groups of several members, each a process that really waits, and what a wrong meeting shows as."""
+"""Groups of several members, each a process that waits, and how a wrong barrier between them is found."""
 
 import tomllib
 from dataclasses import replace
@@ -27,8 +27,8 @@ PAIRS = [
     (3, VERIFY_TILES[6], torch.float32),  # a mask
     (5, replace(WIDE, B=3, layer_norm=True), torch.float32),
 ]
-FAULTS = tomllib.loads(Path(__file__).with_name("meetings.toml").read_text(encoding="utf-8"))
-#: What shows every fault: both passes, layer norm, more than one step.
+FAULTS = tomllib.loads(Path(__file__).with_name("barriers.toml").read_text(encoding="utf-8"))
+#: Shows every fault: both passes, layer norm, more than one step.
 FAULTY = Case(T=2, B=2, I=3, H=40, S=9, Z=2, layer_norm=True)
 #: Seconds after which a fault hangs.
 SOON = 10.0
@@ -40,21 +40,21 @@ SOON = 10.0
 def test_several_members_equal_the_oracle_and_do_not_race(members: int, case: Case, dtype: torch.dtype) -> None:
     with together(members) as trace:
         worst = compare(implementation(NAME), case, dtype, CPU, draws=1)[0]
-    assert trace.meetings > case.T * case.L * members
+    assert trace.syncs > case.T * case.L * members
     assert not trace.wrong
-    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+    assert worst.ratio <= 1, str(worst)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_meeting_is_found(fault: str) -> None:
+def test_a_wrong_barrier_is_found(fault: str) -> None:
     found, file, right, new = FAULTS[fault]
-    edited = Edited(fault, "meeting", edits(f"{NAME}/{file}", right, new), NAME)
+    edited = Edited(fault, "barrier", edits(f"{NAME}/{file}", right, new), NAME)
     with edited.planted() as build, together(2, package=edited.package, limit=SOON) as trace:
         if found == "hang":
             with pytest.raises(HangError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
         elif found == "error":
-            with pytest.raises(ValueError, match="expected counters of meetings at 0, got 1"):
+            with pytest.raises(ValueError, match="expected counters of arrivals at 0, got 1"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
         else:
             worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)[0]

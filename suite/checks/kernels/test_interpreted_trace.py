@@ -22,7 +22,7 @@ DROPPED = 13
 
 @triton.jit
 def shifted(x, to, SHIFT: tl.constexpr, N: tl.constexpr):
-    """Write x to `to`, N numbers a program, from SHIFT on: programs meet where SHIFT differs between them."""
+    """Write x to `to`, N numbers per program, from SHIFT on: programs overlap where SHIFT is not 0."""
     program = tl.program_id(0)
     k = program * (N - SHIFT) + tl.arange(0, N)
     tl.store(to + k, tl.load(x + k))

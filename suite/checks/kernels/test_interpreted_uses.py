@@ -1,6 +1,6 @@
-"""What people do between a forward pass and its backward pass, with `batched_cuda` interpreted.
+"""Uses between a forward pass and its backward pass, with `batched_cuda` interpreted.
 
-Nothing that a pass leaves for another is shared by two: each result is to the bit that of the same call alone.
+Each result is to the bit that of the same call alone: passes share nothing.
 """
 
 import threading
@@ -189,7 +189,7 @@ def test_one_gradient_alone(wanted: str) -> None:
 
 @pytest.mark.parametrize("case", [VERIFY[-1], RAGGED[0]], ids=lambda case: case.id)
 def test_without_residuals(case: Case) -> None:
-    """What the forward pass does not keep is made again."""
+    """What the forward pass does not save is recomputed."""
     with limited("cpu", residuals=False):
         worst = compare(implementation(NAME), case, torch.float32, CPU, draws=2)[0]
     assert worst.ratio <= 1, worst
@@ -213,7 +213,7 @@ def test_tf32_is_as_right_as_float16(layer_norm: bool) -> None:
 
 
 def passes(run: Callable[[], object]) -> list[str]:
-    """Return the kernels that a call starts, in order."""
+    """Kernels that a call starts, in order."""
     found = list[str]()
     start = launching.start
 
@@ -251,7 +251,7 @@ def test_a_chunk_is_two_launches_backward() -> None:
 
 
 def test_packed_rows_end_with_their_lengths() -> None:
-    """Steps that no row of a group has are not computed, and another row's end changes no other row's numbers."""
+    """Steps that no row of a group has are not computed, and the end of one row changes no other row."""
     assert find(NAME).packed
     net, x = model(), draw(T=6, B=18)
     with traced() as long, torch.no_grad():

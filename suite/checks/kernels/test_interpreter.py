@@ -1,4 +1,4 @@
-"""Checks that need Triton's interpreter, in a process of their own that has it on.
+"""Checks that need Triton's interpreter, each file in a process that has it on.
 
 One file alone: `TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.interpreter_on FILE`.
 """

@@ -28,14 +28,14 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is n
 for_a_card = pytest.mark.thorough("kernels compiled for a card that is not here, and what would reach it")
 KERNELS = {"forward_steps", "rebuild", "backward_steps"}
 PRECOMPILED = VERIFY[0]
-#: The most a kernel may spill, in bytes per thread, and take to compile, in seconds of a core; on a core that is shared
-#: with others, so many times more.
+#: Most bytes per thread that a kernel may spill, and CPU seconds that it may take to compile; on a shared core, so many
+#: times more.
 SPILL, SECONDS, SHARED = 128, 10, 2.5
-#: Meetings in the instructions of a kernel without layer norm, and with it.
-MEETINGS = {"forward_steps": (2, 4), "backward_steps": (3, 5)}
-#: The most operators, views aside, that a training step of one chunk asks torch for.
+#: Group barriers in the instructions of a kernel without layer norm, and with it.
+BARRIERS = {"forward_steps": (2, 4), "backward_steps": (3, 5)}
+#: Most torch operator calls of a training step of one chunk, views aside.
 OPERATORS = 60
-#: The most milliseconds that a training step should take on an H100, by (workload, arithmetic).
+#: Most milliseconds predicted for a training step on an H100, by (workload, arithmetic).
 PREDICTED = {("char-ptb", "bfloat16"): 4.6, ("small", "float32"): 1.5}
 STREAM = 77
 
@@ -52,8 +52,8 @@ def complaints(row: Any) -> list[str]:
         found.append("tf32 product: expected operands rounded to nearest in the PTX, got none")
     if row.seconds > SECONDS * SHARED:
         found.append(f"compilation: expected at most {SECONDS} s on a core of its own, got {row.seconds:.1f} s")
-    if row.meetings not in ((0,) if not row.cooperative else MEETINGS[row.kernel]):
-        found.append(f"meetings: expected one of {MEETINGS[row.kernel]}, got {row.meetings}")
+    if row.barriers not in ((0,) if not row.cooperative else BARRIERS[row.kernel]):
+        found.append(f"barriers: expected one of {BARRIERS[row.kernel]}, got {row.barriers}")
     return found
 
 
@@ -79,13 +79,13 @@ def _extent(config: pytest.Config) -> str:
 
 @pytest.fixture(scope="module")
 def compiled(request: pytest.FixtureRequest) -> pd.DataFrame:
-    """Return the table of kernels compiled ahead of time; Triton compiles nothing where its interpreter is on."""
+    """Table of kernels compiled ahead of time."""
     return rows_of("suite.checks.kernels.compiled", _extent(request.config), TRITON_INTERPRET=None)
 
 
 @pytest.fixture(scope="module")
 def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
-    """Return the verdicts on interpreted runs, and what their trace found."""
+    """Verdicts on interpreted runs, and what their trace found."""
     rows = rows_of("suite.checks.kernels.interpreted", _extent(request.config), TRITON_INTERPRET="1")
     return rows.fillna({"wrong": ""}).set_index(["case", "dtype"])
 
@@ -110,7 +110,7 @@ def test_interpreted_equals_the_oracle(case: Case, dtype: torch.dtype, verdicts:
     row = verdicts.loc[(case.id, dtype_name(dtype))]
     worst = Verdict(row["tensor"], row["error"], row["allowed"])
     record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
-    assert worst.ratio <= 1, f"{worst.tensor}: relative error {worst.error:.2e}, allowed {worst.allowed:.2e}"
+    assert worst.ratio <= 1, str(worst)
 
 
 def test_no_race_and_no_access_out_of_bounds(case: Case, dtype: torch.dtype, verdicts: pd.DataFrame) -> None:
@@ -120,7 +120,7 @@ def test_no_race_and_no_access_out_of_bounds(case: Case, dtype: torch.dtype, ver
 
 
 def test_no_argument_multiplies_compilations() -> None:
-    """No alignment, no value: what was compiled before a run is what a launch needs."""
+    """Neither alignment nor values specialise a kernel: a launch needs just what was compiled before."""
     cases = (replace(WORKLOADS[name], layer_norm=True) for name in ("small", "char-ptb", "enwik8"))
     started = {launch.kernel for case in cases for launch in launched(case, H100, torch.float32, "float32")}
     assert {kernel.fn.__name__ for kernel in started} == KERNELS
@@ -136,19 +136,19 @@ def test_a_mask_adds_no_launch_and_changes_no_tile(name: str) -> None:
     assert [one[:2] + one[3:] for one in masked] == [one[:2] + one[3:] for one in plain]
 
 
-def test_what_surrounds_a_meeting_is_read() -> None:
+def test_the_instructions_of_a_barrier_are_read_in_order() -> None:
     right = ["MEMBAR.ALL.GPU", "ERRBAR", "REDG.E.ADD.STRONG.GPU", "BAR.SYNC", "LDG.E.STRONG.GPU", "CCTL.IVALL"]
     right += ["BAR.SYNC.DEFER_BLOCKING 0x0", "LDG.E.128"]
-    assert ahead.meetings(right + right) == 2
+    assert ahead.barriers(right + right) == 2
     for missing in ("REDG.E.ADD.STRONG.GPU", "LDG.E.STRONG.GPU", "CCTL.IVALL"):
         with pytest.raises(ValueError, match="expected"):
-            ahead.meetings([text for text in right if text != missing])
+            ahead.barriers([text for text in right if text != missing])
     with pytest.raises(ValueError, match="no other load in it, got"):
-        ahead.meetings([*right[:4], "LDGSTS.E.BYPASS.128", *right[4:]])
+        ahead.barriers([*right[:4], "LDGSTS.E.BYPASS.128", *right[4:]])
 
 
 def _started(case: Case, dtype: torch.dtype) -> tuple[list[Started], Counting]:
-    """Return what reaches the driver of an H100 in a training step, and what the step asks of torch."""
+    """Launches that reach the driver of an H100 in a training step, and its torch operators."""
     counting = Counting()
     with on(H100, dtype_name(dtype)), stand_in(90, STREAM) as driver:
         training_step(case, dtype, torch.device("cpu"), counting)
@@ -167,7 +167,7 @@ def _started(case: Case, dtype: torch.dtype) -> tuple[list[Started], Counting]:
     ids=["small-float32", "small-bfloat16-norm", "medium-float32-norm", "char-ptb-bfloat16"],
 )
 def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) -> None:
-    """By Triton's own way to a launch, the same at other lengths: one kernel forward, two backward, and little else."""
+    """Through Triton's own launch code, at any length: one kernel forward, two backward, and few operators."""
     case = replace(WORKLOADS[name], layer_norm=layer_norm)
     lengths = [(3, *[1] * (case.B - 1)), (5, *[4] * (case.B - 1))]
     cases = [replace(case, T=2), replace(case, T=5), *(replace(case, T=one[0], lengths=one) for one in lengths)]
@@ -175,7 +175,7 @@ def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) 
         assert [one.name for one in launches] == ["forward_steps", "rebuild", "backward_steps"]
         for one in launches:
             assert one.stream == STREAM
-            assert one.zero, "counters of meetings are not 0"
+            assert one.zero, "counters of arrivals are not 0"
             if one.name != "rebuild":
                 assert one.grid[0] <= H100.multiprocessors
                 assert one.cooperative == (one.grid[0] > -(-case.B // 16))
@@ -184,7 +184,7 @@ def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) 
 
 @for_a_card
 def test_a_pass_reads_nothing_back_and_can_be_captured() -> None:
-    """No operator brings a number to the host, and none waits: what a capture forbids, but for packed sequences."""
+    """No operator copies to the host and none waits, as a capture demands; packed sequences copy from the host."""
     case = replace(WORKLOADS["small"], T=3)
     _, counting = _started(case, torch.bfloat16)
     assert not counting.names & {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "_to_cpu", "equal"}

@@ -20,7 +20,7 @@ from suite.shared.cases import Case
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.shared.files import ROOT
 
-#: Several panels of units in either LSTM, with edges, on any CPU; rows for groups of unlike size.
+#: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
 CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
 SPLITS = list(product(range(1, 5), range(1, 9)))
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.

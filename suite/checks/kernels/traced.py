@@ -1,9 +1,9 @@
-"""Races, bounds and alignment: every address that the programs of a launch touch, as Triton's interpreter computes it.
+"""Races, bounds and alignment: every address that the programs of a launch access, as Triton's interpreter computes it.
 
-On a card the programs of a launch run in any order but for their meetings, and so do the threads of one program between
-two barriers. The interpreter runs all in one order, so its results say nothing of a race; the addresses do. An *epoch*
-of a program is what it does between two meetings of its group. Not seen: an overrun into another tensor of the same
-launch, and, in a program without barriers, a thread that overwrites what another thread has still to read.
+On a card only a sync of its group orders the programs of a launch, and only a barrier orders the threads of a program.
+The interpreter runs all of it in one order, so its results cannot show a race; the addresses can. An *epoch* is what a
+program does between two syncs. Not detected: an overrun into another tensor of the same launch, and, in a program
+without barriers, a thread that overwrites what another thread has yet to read.
 """
 
 import time
@@ -28,14 +28,14 @@ LATE = 0.01
 
 
 class Accesses(NamedTuple):
-    """What one program of a launch touched: an element a row, in its order."""
+    """Accesses of one program of a launch in its order, one row per element."""
 
     address: Integers
     size: Integers  # of an element, in bytes
     writes: npt.NDArray[np.bool_]
     barriers: Integers  # that the program has passed
-    epoch: Integers  # meetings of its group that it has passed
-    arrived: npt.NDArray[np.float64]  # when it came to each meeting, and when it went on, in seconds
+    epoch: Integers  # syncs of its group that it has passed
+    arrived: npt.NDArray[np.float64]  # at each sync, and when it went on, in seconds
     passed: npt.NDArray[np.float64]
     misaligned: int  # starts of runs of neighbours that are less aligned than promised
 
@@ -45,27 +45,27 @@ class Accesses(NamedTuple):
 
     @classmethod
     def load(cls, path: Path) -> "Accesses":
-        """Return those in a file."""
+        """Accesses in a file."""
         with np.load(path, allow_pickle=False) as found:
             return cls._make(found[name] for name in cls._fields)._replace(misaligned=int(found["misaligned"]))
 
 
 @dataclass
 class Trace:
-    """How much was started while it was traced, and what was wrong with it: how many addresses by kernel and fault."""
+    """Size of what was traced, and how many addresses were wrong, by kernel and fault."""
 
     launches: int = 0
     programs: int = 0
     addresses: int = 0
-    meetings: int = 0  # of all programs
+    syncs: int = 0  # of all programs
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, kernel: str, found: list[Accesses], races: dict[str, int], tensors: list[Tensor]) -> None:
-        """Add what the programs of one launch touched; races: what is wrong between them."""
+        """Add the accesses of the programs of one launch; races: faults between programs."""
         self.launches += 1
         self.programs += len(found)
         self.addresses += sum(one.address.size for one in found)
-        self.meetings += sum(int(one.epoch.max(initial=0)) for one in found)
+        self.syncs += sum(int(one.epoch.max(initial=0)) for one in found)
         faults = Counter(races)
         for one in found:
             faults.update(_within_program(one, tensors))
@@ -73,26 +73,26 @@ class Trace:
 
 
 class Launch:
-    """Notes what the programs of a launch touch while they run, and leaves a processor to others while they wait."""
+    """Notes the accesses of the programs of a launch as they run; a program that waits sleeps."""
 
     def __init__(self, patience: float, late: Callable[[int], bool]) -> None:
         self.patience, self.late = patience, late
         self.arrived, self.passed = list[float](), list[float]()
         self.programs: dict[tuple[int, ...], list[tuple[Integers, int, bool, int, int]]] = {}
         self.barriers: Counter[tuple[int, ...]] = Counter()
-        self.meetings: Counter[tuple[int, ...]] = Counter()
+        self.syncs: Counter[tuple[int, ...]] = Counter()
         self.misaligned: Counter[tuple[int, ...]] = Counter()
 
     @property
     def now(self) -> tuple[int, ...]:
-        """The place in the grid of the program that runs."""
+        """Grid index of the program that runs."""
         return tuple(interpreter.interpreter_builder.grid_idx)
 
     def note(self, pointers: Any, mask: Any, writes: bool) -> None:
         """Note a load or a store."""
         at, live = np.broadcast_arrays(pointers.data, np.asarray(mask.data, dtype=bool))
-        touched = at[live].astype(np.int64)
-        about = touched, _size(pointers), writes, self.barriers[self.now], self.meetings[self.now]
+        accessed = at[live].astype(np.int64)
+        about = accessed, _size(pointers), writes, self.barriers[self.now], self.syncs[self.now]
         self.programs.setdefault(self.now, []).append(about)
 
     def promise(self, pointers: Any, values: Any) -> None:
@@ -102,23 +102,23 @@ class Launch:
         self.misaligned[self.now] += int(np.count_nonzero(at[first] % int(np.ravel(values)[-1])))
 
     def barrier(self) -> None:
-        """Note a barrier of the program; the first after it came to a meeting is where it goes on."""
+        """Note a barrier of the program; the first one after it arrived at a sync is where it goes on."""
         self.barriers[self.now] += 1
         if len(self.passed) < len(self.arrived):
             self.passed.append(time.monotonic())
 
     def atomic(self, value: Any) -> None:
-        """Note that a program comes to a meeting, or only looks who has come."""
+        """Note that a program arrives at a sync, or only polls it."""
         if np.any(value.data):
             if self.late(len(self.arrived)):
                 time.sleep(LATE)
-            self.meetings[self.now] += 1
+            self.syncs[self.now] += 1
             self.arrived.append(time.monotonic())
         else:
             time.sleep(self.patience)
 
     def accesses(self, program: int) -> Accesses:
-        """Return what one program touched, of those in the order that they ran in."""
+        """Accesses of one program; program: its number in the order that they ran."""
         at = list(self.programs)[program] if len(self.programs) > 1 else next(iter(self.programs), self.now)
         notes = self.programs.get(at, [])
         lengths = [len(note[0]) for note in notes]
@@ -135,14 +135,14 @@ def _size(pointers: Any) -> int:
 
 
 def tensors_of(given: Any) -> list[Tensor]:
-    """Return the tensors with numbers that a kernel is given."""
+    """Tensors with elements among the arguments of a kernel."""
     return [q for q in tree_leaves(given) if isinstance(q, Tensor) and q.numel()]
 
 
 def between_programs(found: Sequence[Accesses], members: int) -> dict[str, int]:
-    """Return how many accesses race: one program writes what another touches, without a meeting in between.
+    """Number of accesses that race: one program writes what another accesses, without a sync in between.
 
-    members: of a group. Programs of different groups never meet, those of one in each of their epochs.
+    members: of a group. Programs of different groups never sync; those of one group do between epochs.
     """
     if not any(one.writes.any() for one in found):
         return {}
@@ -156,12 +156,12 @@ def between_programs(found: Sequence[Accesses], members: int) -> dict[str, int]:
     return {
         "written by two programs": int(np.count_nonzero(raced & writes)),
         "read, and written by another program": int(np.count_nonzero(raced & ~writes)),
-        "went on before all had come": sum(_early(found[n : n + members]) for n in range(0, len(found), members)),
+        "went on before all had arrived": sum(_early(found[n : n + members]) for n in range(0, len(found), members)),
     }
 
 
 def _early(group: Sequence[Accesses]) -> int:
-    """Return how often a member went on from a meeting that another had not come to."""
+    """Number of times that a member left a sync before all had arrived."""
     counts = {len(one.arrived) for one in group} | {len(one.passed) for one in group}
     if len(counts) > 1:
         return max(counts) - min(counts)
@@ -170,12 +170,12 @@ def _early(group: Sequence[Accesses]) -> int:
 
 
 def _numbered(values: Integers) -> Integers:
-    """Return numbers from 0 that are equal where the values are."""
+    """Numbers from 0 that are equal where the values are."""
     return np.unique(values, return_inverse=True)[1].ravel().astype(np.int64)
 
 
 def _by_another(place: Integers, who: Integers, writes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return which accesses are at a place, numbered from 0, that another writes."""
+    """Mask of the accesses at a place that another writes; place: numbered from 0."""
     least, most = np.full(place.max() + 1, who.max() + 1), np.full(place.max() + 1, -1)
     np.minimum.at(least, place[writes], who[writes])
     np.maximum.at(most, place[writes], who[writes])
@@ -185,7 +185,7 @@ def _by_another(place: Integers, who: Integers, writes: npt.NDArray[np.bool_]) -
 
 
 def _within_program(one: Accesses, tensors: list[Tensor]) -> dict[str, int]:
-    """Return what is wrong with one program."""
+    """Number of wrong accesses within one program, by fault."""
     inside = np.zeros(one.address.shape, dtype=bool)
     for q in tensors:
         last = sum((n - 1) * s for n, s in zip(q.shape, q.stride(), strict=True))
@@ -201,7 +201,7 @@ def _within_program(one: Accesses, tensors: list[Tensor]) -> dict[str, int]:
 
 
 def _without_a_barrier(one: Accesses, writes: bool) -> int:
-    """Count what is read (written) after a write (read) of the same address with no barrier in between."""
+    """Number of reads (writes) after a write (read) of the same address with no barrier in between."""
     if not one.address.size:
         return 0
     place = _numbered(_numbered(one.address) * (one.barriers.max() + 1) + one.barriers)
@@ -213,7 +213,7 @@ def _without_a_barrier(one: Accesses, writes: bool) -> int:
 
 
 def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractContextManager[object]:
-    """Have a method noted before each of its calls."""
+    """Call `note` before each call of a method."""
     call = getattr(owner, method)
 
     def noted(self: Any, *given: Any, **options: Any) -> Any:
@@ -224,11 +224,10 @@ def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractCo
 
 
 @contextmanager
-def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda meeting: False) -> Iterator[Launch]:
-    """Note what programs touch while this is open.
+def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: False) -> Iterator[Launch]:
+    """Note the accesses of programs while this is open.
 
-    patience: seconds between two looks whether others have come to a meeting. late: whether a program comes late to a
-    meeting, given its number.
+    patience: seconds between two polls of a sync. late: whether a program arrives late at a sync, given its number.
     """
     launch = Launch(patience, late)
 
@@ -251,7 +250,7 @@ def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda meeting:
 
 @contextmanager
 def traced() -> Iterator[Trace]:
-    """Trace every launch of programs that do not meet, while this is open."""
+    """Trace every launch of programs that do not sync, while this is open."""
     trace, start = Trace(), GridExecutor.__call__
 
     def noted_start(self: Any, *given: Any, **constants: Any) -> Any:

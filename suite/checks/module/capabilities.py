@@ -1,4 +1,4 @@
-"""What people do with a torch module beyond calling it, as a table: each capability is a check that runs."""
+"""Uses of a torch module beyond calling it, as a table: each capability is a check that runs."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +20,10 @@ from suite.checks.module.capability_checks import STEPS, Check
 class Capability:
     """One line of the matrix.
 
-    refusals: by implementation, what its own error, or the measurement, says where the answer is a visible "no".
-    packages: what the check takes that a verification does not install; without them it is not run.
-    devices: where the question makes sense; elsewhere the check is not run.
-    ranks: the check runs in each of two processes, see `suite/checks/module/ranks.py`.
+    refusals: by implementation that cannot, a pattern of its error, or of what was measured.
+    packages: packages that the check needs and a verification does not install; without them it is not run.
+    devices: device types that it applies to; on others it is not run.
+    ranks: True if it runs in each of two processes, see `suite/checks/module/ranks.py`.
     """
 
     name: str
@@ -35,20 +35,20 @@ class Capability:
 
 
 class Outcome(NamedTuple):
-    """What a check came to: "pass", "no", "FAIL" or "not run", and why."""
+    """Outcome of a check: "pass", "no", "FAIL" or "not run", and why."""
 
     word: str
     reason: str = ""
 
 
 def not_installed(packages: Sequence[str]) -> str | None:
-    """Return None if the packages are installed, else which are not, in a sentence."""
+    """None if the packages are installed, else a sentence that names those which are not."""
     missing = [package for package in packages if find_spec(package) is None]
     return f"Not installed: {', '.join(missing)}; `nox -s export` has them." if missing else None
 
 
 def outcome(capability: Capability, name: str, device: torch.device) -> Outcome:
-    """Run one check; a refusal counts as "no" only if it is the very one that the table expects."""
+    """Run one check; a refusal counts as "no" only if it is the one that the table expects."""
     if device.type not in capability.devices:
         return Outcome("not run", f"No {' or '.join(capability.devices).upper()} device here.")
     if (reason := why_unavailable(name, device)) is not None:
@@ -68,7 +68,7 @@ def outcome(capability: Capability, name: str, device: torch.device) -> Outcome:
 
 
 def _refusals(able: Callable[[Impl], bool], said: str) -> dict[str, str]:
-    """Return what those say that are not able by what the registry says of them; {able} in it names the others."""
+    """Pattern of the refusal of each implementation that is not able; {able} in it becomes the names of the others."""
     others = ", ".join(impl.name for impl in IMPLS if able(impl))
     return {impl.name: said.format(able=others) for impl in IMPLS if not able(impl)}
 

@@ -1,4 +1,4 @@
-"""What a module may be asked to do, each as a check that raises unless an implementation does it right."""
+"""Checks of uses of a torch module; each raises unless an implementation does it right."""
 
 import copy
 import io
@@ -34,29 +34,29 @@ from suite.shared.usage import peak_bytes
 
 #: Of the sizes that code is compiled for anyway.
 CASE = replace(VERIFY_COMPILING[1], T=3, state="none", strided=False)
-#: Where each step in Python is a part of a graph.
+#: For graphs, which contain every step of a loop in Python.
 TRACED = replace(CASE, T=2, L=1)
-#: A packed batch in the caller's order, which is not that of the lengths, and masks that one seed gives everywhere.
+#: A packed batch that is not sorted by length, and masks, which a seed makes the same everywhere.
 PACKED, DROPPED = replace(TRACED, lengths=(1, 2, 1)), replace(TRACED, recurrent_dropout=0.5)
-#: What dropout leaves alone.
+#: In evaluation mode, without dropout.
 KEPT = replace(DROPPED, training=False)
-#: Rows enough for a chunk to be short, units so few that the weights built in one step are small beside all outputs.
+#: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
 WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
 STEPS = 100_000
 
-#: Raises where the implementation fails; returns what it measured where that is short of the capability.
+#: Raises if the implementation fails; returns a sentence if what it measured does not suffice.
 Check = Callable[[str, torch.device], str | None]
 
 
 class Given(NamedTuple):
-    """A model with random parameters, and what it is called with."""
+    """A model with random parameters, its input and cotangents."""
 
     model: HyperLSTM
     x: Tensor
     cotangents: tuple[Tensor, ...]  # of out and of the four final states
 
     def results(self, call: Callable[[Tensor], Any] | None = None) -> Results:
-        """Return out, final states and every gradient; call stands in for the model."""
+        """out, final states and every gradient; call: what to call in place of the model."""
         x = self.x.detach().requires_grad_()
         out, last = (call or self.model)(x)
         leaves = {"x": x, **dict(self.model.named_parameters())}
@@ -66,24 +66,24 @@ class Given(NamedTuple):
 
 
 def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
-    """Return out and the final states by name."""
+    """Out and the final states by name."""
     return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
 
 
 def given(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Given:
-    """Return draw 0 of a case."""
+    """Draw 0 of a case."""
     return drawn(implementation(name)(case, dtype, device), case, dtype, device)
 
 
 def drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Given:
-    """Return a draw of a case, with its parameters in the model."""
+    """A draw of a case, with its parameters in the model."""
     params, x, _, cotangents = draw(case, seed, dtype, device)
     model.load_state_dict(params)
     return Given(model, x, cotangents)
 
 
 def each_agrees(results: Callable[[Given], Results], model: HyperLSTM, case: Case, device: torch.device) -> None:
-    """Hold results of every draw, stacked, against the oracle by the tolerance rule."""
+    """Compare the results of all draws, stacked, with the oracle by the tolerance rule."""
     found = []
     for seed in range(DRAWS):
         one = drawn(model, case, torch.float32, device, seed)
@@ -93,7 +93,7 @@ def each_agrees(results: Callable[[Given], Results], model: HyperLSTM, case: Cas
 
 
 def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
-    """Check that autocast gives, to the bit, what casting parameters and input gives."""
+    """Check that autocast equals, to the bit, casting parameters and input."""
     wide = given(name, device)
 
     def cast(x: Tensor) -> Any:
@@ -104,14 +104,14 @@ def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
     if found["out"].dtype != dtype:
         raise AssertionError(f"out: expected {dtype}, got {found['out'].dtype}")
     expected = Given(copy.deepcopy(wide.model).to(dtype), wide.x.to(dtype), wide.cotangents).results()
-    # A gradient has the dtype of what it is of.
+    # A gradient has the dtype of its parameter or input.
     assert_bitwise_equal(
         found, {key: q.to(torch.float32) if key.startswith("grad") else q for key, q in expected.items()}
     )
 
 
 def second_derivative(name: str, device: torch.device) -> None:
-    """Check the gradient of the gradient against that of naive, which `test_oracle.py` holds against numerical ones."""
+    """Check the gradient of the gradient against that of naive, which `test_oracle.py` checks numerically."""
     dtype = torch.float64 if torch.float64 in find(name).dtypes else torch.float32
 
     def twice(name: str) -> tuple[Tensor, ...]:
@@ -126,14 +126,14 @@ def second_derivative(name: str, device: torch.device) -> None:
 
 
 def compile_fullgraph(name: str, device: torch.device) -> None:
-    """Check forward and backward, masks and all, in one graph without a break; aot_eager traces as inductor does."""
+    """Check forward and backward, with masks, in one graph without a break; aot_eager traces as inductor does."""
     traced = given(name, device, DROPPED)
     traced.model.compile(backend="aot_eager", fullgraph=True)
     each_agrees(Given.results, traced.model, DROPPED, device)
 
 
 def export(name: str, device: torch.device) -> None:
-    """Check a program exported for any batch, saved and loaded, on a batch that it has not seen: nothing is dropped."""
+    """Check a program exported for any batch size, saved and loaded, on another batch size."""
     model, x, _ = given(name, device, KEPT)
     batch, B = torch.export.Dim("batch", min=2), TRACED.B
     with torch.no_grad():
@@ -160,9 +160,9 @@ def functional(name: str, device: torch.device) -> None:
         model, x, cotangents = one
         params = {key: p.detach().clone() for key, p in model.named_parameters()}
         model.reset_parameters()
-        untouched = copy.deepcopy(model.state_dict())
+        before = copy.deepcopy(model.state_dict())
         found = _gradients(model, params, x, cotangents)
-        assert_bitwise_equal(model.state_dict(), untouched)
+        assert_bitwise_equal(model.state_dict(), before)
         return found
 
     each_agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
@@ -177,7 +177,7 @@ def ensemble(name: str, device: torch.device) -> None:
 
 
 def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
-    """Return, by torch.func, the outputs and the gradients."""
+    """Outputs and gradients, by torch.func."""
 
     def loss(params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Results]:
         out, last = functional_call(model, params, (x,))
@@ -189,7 +189,7 @@ def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangent
 
 
 def jacobian(name: str, device: torch.device) -> None:
-    """Check the Jacobian by x, which holds the gradient for any cotangent."""
+    """Check the Jacobian by x, which contains the gradient for any cotangent."""
 
     def results(one: Given) -> Results:
         def call(x: Tensor) -> tuple[Tensor, ...]:
@@ -210,7 +210,7 @@ def right(case: Case, name: str, device: torch.device) -> None:
 
 
 def checkpointing(name: str, device: torch.device) -> None:
-    """Check that computing again in the backward pass changes no bit."""
+    """Check that recomputing in the backward pass changes no bit."""
     plain = given(name, device)
     assert_bitwise_equal(plain.results(lambda x: checkpoint(plain.model, x, use_reentrant=False)), plain.results())
 
@@ -223,7 +223,7 @@ def cuda_graph(name: str, device: torch.device) -> None:
     side = torch.cuda.Stream(device)
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
-        for _ in range(3):  # compiles, allocates and, where an implementation has graphs of its own, captures these
+        for _ in range(3):  # compiles and allocates
             held.results()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
@@ -247,7 +247,7 @@ def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.de
 
 
 def deepcopied_and_pickled(model: HyperLSTM) -> HyperLSTM:
-    """Return a deep copy that went through pickle."""
+    """A deep copy that went through pickle."""
     again: HyperLSTM = pickle.loads(pickle.dumps(copy.deepcopy(model)))
     return again
 
@@ -259,7 +259,7 @@ def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
 
 
 def saved_weights_only(model: HyperLSTM) -> HyperLSTM:
-    """Return a model with what `torch.load` reads back of its state with weights_only."""
+    """A model with the state that `torch.load` reads back with weights_only."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -267,18 +267,18 @@ def saved_weights_only(model: HyperLSTM) -> HyperLSTM:
 
 
 def saved_as_safetensors(model: HyperLSTM) -> HyperLSTM:
-    """Return a model with what safetensors reads back of its state."""
+    """A model with the state that safetensors reads back."""
     from safetensors.torch import load, save
 
     return _reloaded(load(save(model.state_dict())), model)
 
 
 def long_sequence(name: str, device: torch.device) -> str | None:
-    """Check that the forward pass holds nothing a step but the output, and runs 100,000 steps."""
+    """Check that memory of the forward pass grows only by the output, and that it runs 100,000 steps."""
     model, _, _ = given(name, device, WIDE)
     with torch.no_grad():
         model(_noise(2, device))
-        # With short chunks, what is held of every step shows over a few.
+        # With short chunks, memory per step shows over a few.
         with limited(device.type, forward=1 << 20):
             peaks = [peak_bytes(partial(model, _noise(T, device)), device) for T in (WIDE.T, 3 * WIDE.T)]
         held = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
@@ -296,11 +296,11 @@ def _noise(T: int, device: torch.device, B: int = WIDE.B) -> Tensor:
 
 
 def threads(name: str, device: torch.device) -> None:
-    """Check that threads which train on one module at once get the bits of one thread alone."""
+    """Check that threads which train on one module at once get the same bits as one thread alone."""
     alone = given(name, device)
     inputs = [alone._replace(x=alone.x * math.cos(n)) for n in range(8)]
     expected = [one.results() for one in inputs]
-    # A new thread makes products with the default number of threads, whatever torch was told; bits depend on it.
+    # A new thread has the default number of threads for products, whatever was set; bits depend on it.
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         for _ in range(3):
             for found, right in zip(pool.map(Given.results, inputs), expected, strict=True):

@@ -1,7 +1,7 @@
 """Training on sequences of different lengths, as code to start from: it learns to spell English words.
 
-Run as `python -m suite.checks.module.example CHECKPOINT`; run again, it goes on from the checkpoint. In a project of
-your own, HyperLSTM comes from `hyperlstm`.
+Run `python -m suite.checks.module.example CHECKPOINT`; run again, it resumes from the checkpoint. In your own project
+import HyperLSTM from `hyperlstm`.
 """
 
 import sys
@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from impls import HyperLSTM
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-#: Stands before each word and after it.
+#: Before each word and after it.
 EDGE = len(LETTERS)
 
 
 class Words(Dataset[Tensor]):
-    """Words of Python's language reference, every so many of them, as numbers of their letters: [letters + 2] each."""
+    """Every n-th word of Python's language reference, as the numbers of its letters: [letters + 2] each."""
 
     def __init__(self, every: int = 1) -> None:
         read = {word for text in topics.values() for word in text.lower().split() if word.strip(LETTERS) == ""}
@@ -38,7 +38,7 @@ class Words(Dataset[Tensor]):
 
 
 def collate(batch: Sequence[Tensor]) -> tuple[PackedSequence, PackedSequence]:
-    """Return what the model reads of some words and what it is to say, packed alike: letter for letter, the next."""
+    """Input and target of some words, both packed: the target is the input one letter later."""
     return (
         pack_sequence([word[:-1] for word in batch], enforce_sorted=False),
         pack_sequence([word[1:] for word in batch], enforce_sorted=False),
@@ -55,14 +55,14 @@ class Speller(nn.Module):
         self.head = nn.Linear(width, EDGE + 1)
 
     def forward(self, letters: PackedSequence) -> Tensor:
-        """Return logits [N, EDGE + 1] of all tokens, in the order of `letters.data`."""
+        """Logits [N, EDGE + 1] of all tokens, in the order of `letters.data`."""
         out, _ = self.recurrent(letters._replace(data=self.embedding(letters.data)))
         logits: Tensor = self.head(out.data)
         return logits
 
 
 class Training:
-    """A model with its optimiser, and how far it has come."""
+    """A model, its optimiser and the number of epochs so far."""
 
     def __init__(self, device: torch.device) -> None:
         torch.manual_seed(0)
@@ -71,7 +71,7 @@ class Training:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2, weight_decay=1e-2)
 
     def epoch(self, data: Words) -> float:
-        """Read all words once, in an order of this epoch's own; return the mean loss, in nats a letter."""
+        """Train on all words once, in an order that depends on the epoch; return the mean loss in nats per letter."""
         order = torch.Generator().manual_seed(self.epochs)
         total, tokens = 0.0, 0
         for letters, following in DataLoader(data, 128, shuffle=True, collate_fn=collate, generator=order):
@@ -87,7 +87,7 @@ class Training:
         return total / tokens
 
     def save(self, path: Path) -> None:
-        """Write all that another process needs to go on as this one would, dropout's random numbers among it."""
+        """Write all that another process needs to continue as this one would, including dropout's random state."""
         generator = torch.cuda.get_rng_state() if self.device.type == "cuda" else torch.get_rng_state()
         parts: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         whole = path.with_suffix(".new")
@@ -111,7 +111,7 @@ def main(path: Path) -> None:
         training.resume(path)
     data = Words()
     for epoch in count(training.epochs):
-        print(f"epoch {epoch}: {training.epoch(data):.3f} nats a letter", flush=True)
+        print(f"epoch {epoch}: {training.epoch(data):.3f} nats per letter", flush=True)
         training.save(path)
 
 

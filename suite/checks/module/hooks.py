@@ -1,4 +1,4 @@
-"""Checks of the hooks of `torch.nn.utils` that make a parameter of others before each call, and take its name."""
+"""Checks of the hooks of `torch.nn.utils` that compute a parameter from others before each call."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,7 +15,7 @@ from impls import HyperLSTM
 from suite.checks.module.capability_checks import CASE, Given, drawn
 from suite.shared.compare import DRAWS, OUTPUTS, Results, assert_bitwise_equal, assert_within_rule, implementation
 
-#: What the hooks are put on, in every layer.
+#: The parameter that the hooks are put on, in every layer.
 NAME = "weight_h"
 
 
@@ -38,7 +38,7 @@ SPECTRAL_NORM = Hook(
 
 
 def hooked(hook: Hook, name: str, device: torch.device) -> None:
-    """Check a model after a training step under the hook, and again without it, against one that has no hooks."""
+    """Check a model after a training step under the hook, and again without it, against one without hooks."""
     found, oracle, naive = [], [], []
     for seed in range(DRAWS):
         one = drawn(implementation(name)(CASE, torch.float32, device), CASE, torch.float32, device, seed)
@@ -61,7 +61,7 @@ def _step(one: Given) -> None:
 
 
 def _plain(hook: Hook, one: Given, dtype: torch.dtype) -> Results:
-    """Return the results of naive in dtype, from the value of each parameter, and leave the model in that dtype."""
+    """Results of naive in dtype, from the value of each parameter; the model is in that dtype afterwards."""
     naive = implementation("naive")(CASE, dtype, one.x.device)
     model: HyperLSTM = one.model.to(dtype)
 
@@ -75,7 +75,7 @@ def _plain(hook: Hook, one: Given, dtype: torch.dtype) -> Results:
 
 
 def _comes_off(one: Given, under: Results) -> None:
-    """Check that a model whose hooks are off has the outputs that it had, and is what one without hooks would be."""
+    """Check that taking the hooks off keeps the outputs, and leaves a model that equals one without hooks."""
     again = implementation(one.model.impl)(CASE, torch.float32, one.x.device)
     again.load_state_dict(one.model.state_dict())
     found = one.results()

@@ -1,4 +1,4 @@
-"""Checks that take two processes, each with half of a batch: together they must give what one gives of the whole."""
+"""Checks in two processes, each with half of a batch: together they must equal one process with all of it."""
 
 from dataclasses import replace
 
@@ -15,18 +15,18 @@ from suite.checks.module.capability_checks import CASE, given
 from suite.shared.compare import assert_close
 
 WORLD = 2
-#: Half of it is the size that other capabilities are checked at, so that code compiled for one is that of the other.
+#: Half of it has the size of the other capabilities, so that compiled code is shared.
 JOINED = replace(CASE, B=CASE.B * WORLD)
 
 
 def data_parallel(name: str, device: torch.device) -> None:
-    """Check that replicas on halves of a batch get the gradients of the whole."""
+    """Check that replicas on halves of a batch get the gradients of the whole batch."""
     model, x, cotangents = _half(name, device)
     _hold(DistributedDataParallel(model), model, x, cotangents)
 
 
 def sharded(name: str, device: torch.device) -> None:
-    """Check that a model whose parameters lie in parts on both ranks gets the gradients of the whole."""
+    """Check that a model sharded over both ranks gets the gradients of the whole batch."""
     from torch.distributed.fsdp import fully_shard  # takes a second to import
 
     model, x, cotangents = _half(name, device)
@@ -39,14 +39,14 @@ def sharded(name: str, device: torch.device) -> None:
 
 
 def _half(name: str, device: torch.device) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
-    """Return the model, and this rank's rows of the input and of the cotangents."""
+    """The model, and this rank's rows of the input and of the cotangents."""
     model, *whole = given(name, device, JOINED)
     x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], whole)
     return model, x, cotangents
 
 
 def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: tuple[Tensor, ...]) -> None:
-    """Run one training step and hold output and gradients against the oracle's on the whole batch."""
+    """Run one training step, and compare output and gradients with the oracle's on the whole batch."""
     from torch.distributed.tensor import DTensor
 
     out, last = call(x)

@@ -1,4 +1,4 @@
-"""Checks of models that were recorded to run without this package: by `torch.onnx.export` and by `torch.jit.trace`."""
+"""Checks of models recorded to run without this package, by `torch.onnx.export` and `torch.jit.trace`."""
 
 import copy
 import io
@@ -12,12 +12,12 @@ from impls import HyperLSTM
 from suite.checks.module.capability_checks import KEPT, TRACED, Given, each_agrees, given, outputs
 from suite.shared.compare import DRAWS, OUTPUTS, Results, assert_within_rule, draw
 
-#: What exporting to ONNX and running the result take; the dependency group `export` has them.
+#: Packages to export to ONNX and to run the result; the dependency group `export` has them.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def onnx(name: str, device: torch.device) -> None:
-    """Check under onnxruntime a model exported for any batch, on a batch of another size: nothing is dropped."""
+    """Check a model exported for any batch size under onnxruntime, on another batch size."""
     import onnxruntime
 
     model, x, _ = given(name, device, KEPT)
@@ -36,7 +36,7 @@ def onnx(name: str, device: torch.device) -> None:
 
 
 def _naive(model: HyperLSTM, x: Tensor, dtype: torch.dtype) -> Results:
-    """Return what naive makes of x on the CPU in dtype, with the model's parameters."""
+    """Outputs of naive for x on the CPU in dtype, with the model's parameters."""
     naive = copy.deepcopy(model).to(x.device, dtype)
     naive.impl = "naive"
     with torch.no_grad():

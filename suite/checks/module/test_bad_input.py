@@ -1,4 +1,4 @@
-"""Every bad call raises an error that names what is wrong, before any work, and leaves everything as it was."""
+"""Every bad call raises an error that names the argument, before any work, and changes nothing."""
 
 import io
 import pickle
@@ -29,14 +29,14 @@ F = dict(zip(STATE_NAMES, (H, H, S, S), strict=True))
 
 @dataclass(frozen=True)
 class Good:
-    """What a bad call starts from: everything in it is right, and must be as it was afterwards."""
+    """Right arguments, which a bad call changes one of; the call itself must change none."""
 
     model: HyperLSTM
     x: Tensor
     state: tuple[Tensor, ...]
 
     def everything(self) -> dict[str, Any]:
-        """Return copies of all that a call might damage."""
+        """Copies of everything that a call might change."""
         tensors = {"x": self.x, **dict(zip(STATE_NAMES, self.state, strict=True)), **self.model.state_dict()}
         return {
             **{name: value.detach().clone() for name, value in tensors.items()},
@@ -57,34 +57,34 @@ class Bad:
 
 
 def build(name: str, error: type[Exception], message: str, **changes: Any) -> Bad:
-    """Return the row of a construction with wrong sizes or options."""
+    """Row of a construction with wrong sizes or options."""
     sizes = {"input_size": I, "hidden_size": H, "hyper_size": S, "n_z": Z, "n_layers": L}
     return Bad(f"build-{name}", lambda good: HyperLSTM(**sizes | changes), error, message)
 
 
 def give(name: str, change: Callable[[Tensor], Any], error: type[Exception], message: str) -> Bad:
-    """Return the row of a call with a wrong x."""
+    """Row of a call with a wrong x."""
     return Bad(f"x-{name}", lambda good: good.model(change(good.x), good.state), error, f"^x: {message}")
 
 
 def packed(**changes: Any) -> PackedSequence:
-    """Return a PackedSequence of three sequences with changes, which its own constructor would refuse or mend."""
+    """A PackedSequence of three sequences with changes that its own constructor would refuse or correct."""
     right = {"data": torch.zeros(6, I), "batch_sizes": SIZES, "sorted_indices": None, "unsorted_indices": None}
     return PackedSequence.__base__.__new__(PackedSequence, *(right | changes).values())
 
 
 def pack(name: str, changes: Mapping[str, Any], error: type[Exception], message: str) -> Bad:
-    """Return the row of a call with a wrong PackedSequence."""
+    """Row of a call with a wrong PackedSequence."""
     return Bad(f"packed-{name}", lambda good: good.model(packed(**changes)), error, f"^x{message}")
 
 
 def start(name: str, change: Callable[[tuple[Tensor, ...]], Any], error: type[Exception], message: str) -> Bad:
-    """Return the row of a call with a wrong state."""
+    """Row of a call with a wrong state."""
     return Bad(f"state-{name}", lambda good: good.model(good.x, change(good.state)), error, f"^state{message}")
 
 
 def start_part(part: str, name: str, change: Callable[[Tensor], Any], error: type[Exception], message: str) -> Bad:
-    """Return the row of a call with one wrong part of the state."""
+    """Row of a call with one wrong part of the state."""
     k = STATE_NAMES.index(part)
 
     def changed(state: tuple[Tensor, ...]) -> tuple[Any, ...]:
@@ -94,7 +94,7 @@ def start_part(part: str, name: str, change: Callable[[Tensor], Any], error: typ
 
 
 def swap_parameter(name: str, value: Any, message: str) -> Bad:
-    """Return the row of a functional_call with a wrong parameter, which is what assigning one comes to."""
+    """Row of a functional_call with a wrong parameter, as if it had been assigned."""
     key = "layers.1.bias"
     return Bad(
         f"parameter-{name}",
@@ -105,7 +105,7 @@ def swap_parameter(name: str, value: Any, message: str) -> Bad:
 
 
 def under_hook(name: str, swapped: Mapping[str, Tensor], made: Tensor | None, message: str) -> Bad:
-    """Return the row of a call of a pruned model with other parameters, or with what another hook makes of one."""
+    """Row of a call of a pruned model with other parameters, or with one that another hook has changed."""
 
     def call(good: Good) -> object:
         model = HyperLSTM(I, H, S, Z, L)
@@ -286,15 +286,15 @@ def _good() -> Good:
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return what is no longer as it was, to the bit."""
+    """Names of what has changed, by a bit at least."""
     assert before.keys() == after.keys()
     pairs = [(key, before[key], after[key]) for key in before]
     return [k for k, a, b in pairs if not (torch.equal(a, b) if isinstance(a, Tensor) else a == b)]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, about tensors that only a bad call has
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, about tensors of bad calls
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
-def test_raises_before_any_work_and_leaves_all_as_it_was(bad: Bad, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raises_before_any_work_and_changes_nothing(bad: Bad, monkeypatch: pytest.MonkeyPatch) -> None:
     good = _good()
     before = good.everything()
     monkeypatch.setattr(registry.Impl, "run", property(_no_work))
@@ -320,7 +320,7 @@ def test_a_state_dict_that_does_not_fit_raises_with_the_entrys_name(entry: str, 
         model.load_state_dict(changed)
 
 
-#: What is left of a checkpoint; torch.load refuses each in words of its own, or in none.
+#: Damaged files, each of which torch.load refuses with its own error.
 DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda whole: b"",
     "half": lambda whole: whole[: len(whole) // 2],
@@ -363,7 +363,7 @@ def test_what_is_not_finite_stays_in_its_row(name: str, place: str, value: float
 
 @cache
 def _with_value(name: str, place: str, value: float, device: torch.device) -> dict[str, Tensor]:
-    """Return outputs, states and the gradients by x and state, with one number of row 1 replaced."""
+    """Outputs, states and the gradients by x and state, with one number of row 1 replaced."""
     params, x, state, cotangents = draw(CASE, 0, torch.float32, device)
     assert state is not None
     model = implementation(name)(CASE, torch.float32, device)

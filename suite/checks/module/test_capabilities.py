@@ -1,4 +1,4 @@
-"""The capability matrix, cell by cell: what an implementation can do it does right, what it cannot it says."""
+"""The capability matrix, cell by cell: each implementation passes the check, or refuses with its own error."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def _cells(ranks: bool) -> pytest.MarkDecorator:
 
 
 def _settle(capability: Capability, name: str, found: Outcome, keep: Keep) -> None:
-    """Keep the cell, and hold it against what the table expects."""
+    """Keep the cell, and compare it with what the table expects."""
     keep("capabilities", capability=capability.name, implementation=name, outcome=found.word, reason=found.reason)
     if found.word == "not run":
         pytest.skip(found.reason)
@@ -42,7 +42,7 @@ def test_capability(capability: Capability, name: str, device: torch.device, kee
 
 @pytest.fixture(scope="module")
 def halves() -> pd.DataFrame:
-    """Return what two processes with half a batch each came to."""
+    """Outcomes of two processes with half a batch each."""
     return rows_of("suite.checks.module.two_ranks").fillna("").set_index(["capability", "implementation"])
 
 
@@ -51,7 +51,7 @@ def test_capability_of_two_ranks(
     capability: Capability, name: str, halves: pd.DataFrame, device: torch.device, keep: Keep
 ) -> None:
     row = halves.loc[(capability.name, name)]
-    # Both ranks are on the CPU wherever all else runs, so that a GPU's page has no such row.
+    # Both ranks run on the CPU even if the rest runs on a GPU, whose page has no such row then.
     _settle(capability, name, Outcome(row["outcome"], row["reason"]), keep if device.type == "cpu" else _drop)
 
 

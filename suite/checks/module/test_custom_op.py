@@ -1,4 +1,4 @@
-"""What the torch world expects of the implementations whose gradient is written by hand."""
+"""Implementations with a hand-written gradient behave as torch operators."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ CASE = Case(T=6, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True, state="stacked")
 
 @pytest.fixture(params=HAND_WRITTEN)
 def name(request: pytest.FixtureRequest, device: torch.device) -> str:
-    """Return every implementation with a gradient by hand that runs here in float32."""
+    """Every implementation with a hand-written gradient that runs here in float32."""
     reason = why_unavailable(request.param, device)
     if reason is not None:
         pytest.skip(reason)
@@ -84,7 +84,7 @@ def test_chunks_cut_packed_sequences_anywhere(name: str, device: torch.device, n
 
 
 class Seen(TorchDispatchMode):
-    """Writes down which operators are called."""
+    """Records which operators are called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def test_packed_sequences_take_one_call_of_the_operator(name: str, device: torch
     assert seen.called.count(f"impls::{name}") == CASE.L
 
 
-def test_whoever_watches_sees_both_operators_and_nobody_else_gets_other_bits(name: str, device: torch.device) -> None:
+def test_a_dispatch_mode_sees_both_operators_and_changes_no_bit(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     plain = gradients(model, x, state)
     with Seen() as seen:
@@ -162,7 +162,7 @@ def test_inference_mode_and_no_grad_give_the_same_output(name: str, device: torc
 
 @pytest.mark.parametrize("lengths", [[1, 1, 1], [2, 1, 1], [3, 2, 1], [1, 6, 3]], ids=str)
 def test_no_grad_gives_the_same_output_of_packed_sequences(name: str, device: torch.device, lengths: list[int]) -> None:
-    """Where nobody differentiates, states of fewer steps are kept than short sequences have, or of more."""
+    """Without gradients only a few steps of states are kept: more than short sequences have, or fewer."""
     model, x, state = model_and_input(name, device)
     packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
     out, last = model(packed, state)

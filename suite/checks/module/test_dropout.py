@@ -1,4 +1,4 @@
-"""Dropout drops what it says, where it says, by one mask for all implementations, and in training alone."""
+"""Dropout: where it applies, its masks, which all implementations share, and evaluation mode."""
 
 import math
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def seeded(model: Callable[..., Any], *args: object) -> Results:
 
 
 def assert_same(found: Results, expected: Results) -> None:
-    """By the tolerance rule, with what is expected as the oracle and no error allowed but the floor."""
+    """By the tolerance rule with `expected` as the oracle, and the floor as the only error allowed."""
     worst = judge(found, expected, expected, torch.float32)[0]
     assert worst.ratio <= 1, worst
 
@@ -65,16 +65,16 @@ def test_g_is_dropped_where_the_mask_is_and_scaled_elsewhere(name: str, device: 
     assert torch.equal(c != 0, mask.kept)
     plain = seeded(model.eval(), x)
     assert_same({"c": c}, {"c": plain["c"] * mask.kept / (1 - P)})
-    # The hyper LSTM, which reads h of the step before, does not notice.
+    # The hyper LSTM reads h of the step before, so it does not change.
     assert_same({"c_hat": seeded(model.train(), x)["c_hat"]}, {"c_hat": plain["c_hat"]})
 
 
-def test_what_all_is_dropped_from_adds_nothing(name: str, device: torch.device) -> None:
+def test_a_probability_of_1_drops_everything(name: str, device: torch.device) -> None:
     model, x, _ = model_and_input(name, device, replace(ONE_STEP, T=3, recurrent_dropout=1.0))
     assert not bool(seeded(model, x)["c"].any())
 
 
-def test_dropout_lies_between_layers(name: str, device: torch.device) -> None:
+def test_dropout_is_between_layers(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device, replace(PLAIN, dropout=P))
     found = seeded(model, x, state)
     torch.manual_seed(0)
@@ -105,7 +105,7 @@ def test_the_share_of_zeros_is_p_at_a_byte_a_number(p: float, device: torch.devi
     assert mask is not None
     assert (mask.kept.dtype, mask.kept.element_size(), mask.kept.shape) == (torch.bool, 1, (100, 50, 201))
     n = mask.kept.numel()
-    # Each axis by itself, within five standard deviations of a share of n tosses, and neighbours apart from each other.
+    # Each axis by itself, within five standard deviations of the share in n draws; and neighbours are independent.
     for axis in range(3):
         share = mask.kept.double().movedim(axis, 0).flatten(1).mean(1)
         assert float((share - (1 - p)).abs().max()) < 5 * math.sqrt(p * (1 - p) * len(share) / n)
@@ -163,9 +163,9 @@ def test_checkpointing_draws_the_same_masks_again(name: str, device: torch.devic
     assert all(torch.equal(a, b) for a, b in zip(again, plain, strict=True))
 
 
-@pytest.mark.thorough("torch.compile under dropout once more, forward alone")
+@pytest.mark.thorough("torch.compile under dropout, forward alone")
 def test_torch_compile_draws_the_masks_in_its_graph(name: str, device: torch.device) -> None:
-    """Forward; the capability matrix has the way back."""
+    """Forward alone; the capability matrix has the backward pass."""
     model, x, _ = model_and_input(name, device, replace(ONE_STEP, T=2, layer_norm=False))
     with torch.no_grad():
         expected = seeded(model, x)

@@ -1,4 +1,4 @@
-"""The example trains, and goes on from its checkpoint as if it had never stopped."""
+"""The example trains, and resumes from its checkpoint to the bit."""
 
 from pathlib import Path
 

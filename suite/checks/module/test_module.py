@@ -1,4 +1,4 @@
-"""HyperLSTM behaves as people who know torch expect, with every implementation."""
+"""HyperLSTM behaves as a torch module, with every implementation."""
 
 # Attributes of a torch module are "Tensor or Module" to a type checker.
 # mypy: disable-error-code="arg-type, index, operator, union-attr"
@@ -44,7 +44,7 @@ def named(out: Tensor, state: tuple[Tensor, ...]) -> Results:
 
 
 def assert_same(a: Results, b: Results, dtype: torch.dtype = torch.float32) -> None:
-    """By the tolerance rule, with b as the oracle and no error allowed but the floor."""
+    """By the tolerance rule with b as the oracle, and the floor as the only error allowed."""
     worst = judge(a, b, b, dtype)[0]
     assert worst.ratio <= 1, worst
 
@@ -86,7 +86,7 @@ def test_a_sequence_without_a_batch_is_a_batch_of_one(name: str, device: torch.d
 
 
 def test_habits_of_torchs_lstm_work(name: str, device: torch.device) -> None:
-    """A packed batch goes through code that was written for `torch.nn.LSTM`."""
+    """Code written for `torch.nn.LSTM` works, with a packed batch too."""
     model, x, _ = model_and_input(name, device)
     model.flatten_parameters()
     packed = nn.utils.rnn.pack_padded_sequence(x, [2, T, 4], enforce_sorted=False)
@@ -246,7 +246,7 @@ def test_auto_is_the_last_available_and_repr_says_so(device: torch.device) -> No
     assert "impl=naive" in repr(model)
 
 
-def test_auto_passes_over_what_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_skips_an_unavailable_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = replace(registry.IMPLS[-1], name="elsewhere", devices=("cuda",))
     monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS[:2], elsewhere))
     model = HyperLSTM(I, H, S, Z, L)
@@ -257,7 +257,7 @@ def test_auto_passes_over_what_is_unavailable(monkeypatch: pytest.MonkeyPatch) -
         model(torch.zeros(T, B, I))
 
 
-def test_auto_passes_over_what_is_experimental_which_runs_if_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_skips_an_experimental_implementation_which_runs_if_named(monkeypatch: pytest.MonkeyPatch) -> None:
     experimental = replace(registry.find("batched"), experimental=True)
     monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS[:2], experimental))
     model = HyperLSTM(I, H, S, Z, L)
@@ -278,7 +278,7 @@ def test_on_a_card_auto_takes_no_implementation_that_is_experimental(
     assert registry.resolve("batched_cuda", torch.device("cuda"), dtype).name == "batched_cuda"
 
 
-def test_names_are_the_ladder() -> None:
+def test_names_are_in_the_order_of_the_registry() -> None:
     assert names()[:3] == ["naive", "row_scaled", "batched"]
     assert all(why_unavailable(row, "cpu") is None for row in ("naive", "row_scaled", "batched"))
     assert why_unavailable("naive", "mps") == "naive runs on cpu and cuda, not on mps."
@@ -312,7 +312,7 @@ def test_parametrised_weights_are_read_afresh(name: str, device: torch.device) -
 
 
 def test_nothing_looks_ahead(name: str, device: torch.device) -> None:
-    """Growing prefixes of one sequence give the same outputs: nothing looks ahead."""
+    """Growing prefixes of one sequence give the same outputs."""
     model, x, state = model_and_input(name, device)
     outs = [model(x[:n], state)[0] for n in range(1, T + 1)]
     for shorter, longer in pairwise(outs):
@@ -326,7 +326,7 @@ def test_a_backward_pass_runs_twice_with_code_from_the_cache(name: str, device: 
     if reason := skip_reason(name, device, case=case):
         pytest.skip(reason)
     for retain in (False, True):
-        torch._dynamo.reset()  # of what is in memory, so that the second call finds what is on the disk
+        torch._dynamo.reset()  # drops what is in memory, so that the second call reads the disk
         model, x, state = model_and_input(name, device, case=case)
         out = model(x, state)[0].sum()
         out.backward(retain_graph=retain)

@@ -1,4 +1,4 @@
-"""While a model is recorded, "auto" takes torch's own operators, and what cannot be recorded says so."""
+"""For a recorded model "auto" takes torch's own operators; an implementation that cannot be recorded raises."""
 
 import warnings
 
@@ -21,7 +21,7 @@ def exporting_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def operators(name: str, device: torch.device, *, strict: bool) -> set[str]:
-    """Return the namespaces of the operators in an exported model."""
+    """Namespaces of the operators in an exported model."""
     model, x, _ = given(name, device, KEPT)
     graph = torch.export.export(model, (x,), strict=strict).graph
     found = {node.target for node in graph.nodes if node.op == "call_function"}

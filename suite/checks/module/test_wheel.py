@@ -1,4 +1,4 @@
-"""The wheel is what another project installs: `impls` alone, as `hyperlstm`."""
+"""The wheel contains `impls` alone, as `hyperlstm`."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ for name in names():
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command away from the checkout and return what it printed; its error output is the failure's message."""
+    """Output of a command that runs outside the checkout; if it fails, its output is the message."""
     done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -56,7 +56,7 @@ def test_ships_impls_alone_under_its_import_name(wheel: Path) -> None:
 
 
 def test_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
-    """The environment has nothing but the wheel, and borrows torch from here instead of downloading it again."""
+    """The environment has the wheel alone, and torch from here instead of another download."""
     venv.create(tmp_path / "clean", with_pip=False)
     python = tmp_path / "clean" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=tmp_path).strip())

@@ -1,6 +1,6 @@
-"""The processes of the checks that take two: `python -m suite.checks.module.two_ranks FILE`.
+"""Two processes for the checks of two ranks: `python -m suite.checks.module.two_ranks FILE`.
 
-It starts both, and leaves a row for each check and implementation.
+It starts both, and writes a row for each check and implementation.
 """
 
 import os
@@ -21,7 +21,7 @@ from suite.shared.process import append_row, killed_with
 
 
 def main(rank: int, path: Path) -> None:
-    """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 leaves the rows."""
+    """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 writes the rows."""
     killed_with(os.getppid())
     store = f"file://{path.with_suffix('.store')}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
@@ -40,6 +40,6 @@ def main(rank: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    # A fork has torch imported; other systems cannot do without starting anew.
+    # A fork has torch imported already; other systems have to spawn.
     start = "fork" if sys.platform == "linux" else "spawn"
     start_processes(main, (Path(sys.argv[1]),), nprocs=WORLD, start_method=start)
