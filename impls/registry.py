@@ -76,7 +76,6 @@ class Impl:
     summary: str
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
-    twice_differentiable: bool = False
     compiles_each_size: bool = False
     packed: bool = False
     hand_written: bool = False
@@ -98,7 +97,7 @@ class Impl:
 
     @property
     def plain(self) -> bool:
-        """True if it calls torch's own operators one by one."""
+        """True if it calls torch's own operators one by one, which autograd differentiates any number of times."""
         return not (self.hand_written or self.compiles_each_size)
 
     def interpreted(self, device: torch.device) -> bool:
@@ -124,12 +123,9 @@ IMPLS = (
     Impl(
         "naive",
         "to read the equation as printed, and as the oracle of the checks; far too slow to train with",
-        twice_differentiable=True,
     ),
-    Impl("row_scaled", "to read or change the step itself, in few lines", twice_differentiable=True),
-    Impl(
-        "batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript", twice_differentiable=True
-    ),
+    Impl("row_scaled", "to read or change the step itself, in few lines"),
+    Impl("batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript"),
     Impl(
         "compiled",
         "to see what `torch.compile` makes of `batched`; compiles for each size",

@@ -1,7 +1,7 @@
 """Triton kernels: one launch forward, and two for each chunk of steps backward, at every size.
 
 The programs of a launch form groups; a group takes rows of the batch through all steps, and its members, which share
-out the units, meet where a step needs what others wrote. The same kernels run on an NVIDIA GPU and, if
+out the units, wait for one another where a step needs what others wrote. The same kernels run on an NVIDIA GPU and, if
 TRITON_INTERPRET=1 is set before the first use, on CPU tensors through Triton's interpreter, with one member a group.
 """
 

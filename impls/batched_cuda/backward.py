@@ -141,7 +141,7 @@ def _swept(
             x.new_empty(cut.programs, split.TILE, 12 * d.Z), counters(cut, x), K, B, cut.members,
         ),
         of_tiles | {"ZN": split.of_z(sizes, 1 << 30)},
-        meets=not cut.alone,
+        cooperative=not cut.alone,
     )  # fmt: skip
     norms = None if totals is None else totals.sum(0).to(x.dtype)
     return Chunk(x, d_uh, d_vx, dd, z, h_before, h_hat_before, tokens(h_hat), norms)

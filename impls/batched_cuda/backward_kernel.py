@@ -3,7 +3,7 @@
 `rebuild` makes z, and leaves d_h where du will be, d_x where dv will and y where dy will; with layer norm also the
 moments of y and c. `backward_steps` then goes back over the steps in the groups of `forward_steps`. A step is:
 
-    cells       the gradients of the gates from dh and dc; with layer norm two more meetings, for sums over rows
+    cells       the gradients of the gates from dh and dc; with layer norm two more barriers, for sums over rows
     scaled      dy; in place dv and du; dy u and dy v; and the tile's part of dh_hat
     hyper       da from dh_hat, by whole rows
     products    the parts of dh = du weight_h + da hyper_weight_h and of dh_hat = da hyper_weight_s, one of each gate:
@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from .backward_cells import cells_back, hyper_back, normed_cells, norms_back, whole_row
-from .parts import dot, kernel, meet, only, product, starts, step_rows, wide
+from .parts import dot, kernel, only, product, starts, step_rows, sync, wide
 from .phases import TILE, embed, scaled_sum
 
 
@@ -227,14 +227,14 @@ def backward_steps(
                 H, HN, S, ROWS, UNITS, True,
             )  # fmt: skip
             turn += 1
-            meet(counters + group, members, turn, ALONE)
+            sync(counters + group, members, turn, ALONE)
             normed_cells(
                 parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
                 n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
                 H, HN, S, ROWS, UNITS, False,
             )  # fmt: skip
             turn += 1
-            meet(counters + group, members, turn, ALONE)
+            sync(counters + group, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             share = job % SHARES
             some = wide(start + (job // SHARES) * TILE) + local
@@ -254,7 +254,7 @@ def backward_steps(
             embedding_back(own_z, live, w_z, hat, some, S, Z, SPAN, DEPTH, PRECISION)
             tl.debug_barrier()  # before the next job's dz
         turn += 1
-        meet(counters + group, members, turn, ALONE)
+        sync(counters + group, members, turn, ALONE)
         for part in range(member, ROWS // TILE, members):
             first = start + part * TILE
             hyper_back(
@@ -267,7 +267,7 @@ def backward_steps(
             for unit0 in range(0, S, UNITS):
                 copied(h_hat_prev, some, h_hat_before, token + some, some < alive, unit0, S, UNITS)
         turn += 1
-        meet(counters + group, members, turn, ALONE)
+        sync(counters + group, members, turn, ALONE)
         rows = wide(start) + tl.arange(0, ROWS)
         for job in range(member, JOBS, members):
             products_back(
@@ -275,4 +275,4 @@ def backward_steps(
                 H, S, ROWS, COLUMNS, DEPTH, PRECISION,
             )  # fmt: skip
         turn += 1
-        meet(counters + group, members, turn, ALONE)
+        sync(counters + group, members, turn, ALONE)

@@ -43,7 +43,7 @@ def forward(
         ),
         d.constants(sizes, cut)
         | {"KEPT": residuals is not None, "EXTRA": cut.extra, "ZS": split.of_z(sizes, cut.depth)},
-        meets=not cut.alone,
+        cooperative=not cut.alone,
     )  # fmt: skip
     for q, values in zip(arrays, made, strict=True):
         if values is not q:

@@ -1,14 +1,14 @@
 """All steps forward in one launch.
 
-Programs form groups. A group owns ROWS rows of the batch through all steps; its members share out the units, and meet
-where a phase needs what others wrote. A step is two phases, with layer norm four:
+Programs form groups. A group owns ROWS rows of the batch through all steps; its members share out the units, and wait for one
+another where a phase needs what others wrote. A step is two phases, with layer norm four:
 
     products    [u, a] = h_{t-1} [weight_h, hyper_weight_h], and h_hat_{t-1} hyper_weight_s added to a
     gates       the hyper cell of a tile's rows, z, the twelve d, and y; without layer norm also what follows
     cells       c_t from y, whose norm needs the moments of all tiles of a row
     outputs     h_t, likewise
 
-Every member makes the hyper cell of its rows again: it is pointwise, and a meeting takes longer.
+Every member makes the hyper cell of its rows again: it is pointwise, and a barrier takes longer.
 """
 
 # mypy: ignore-errors
@@ -23,11 +23,11 @@ from .parts import (
     factors,
     kernel,
     load4,
-    meet,
     moments,
     only,
     starts,
     step_rows,
+    sync,
     tanh,
     vector,
     vector4,
@@ -273,7 +273,7 @@ def forward_steps(
                 H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
             )  # fmt: skip
         turn += 1
-        meet(counters + group, members, turn, ALONE)
+        sync(counters + group, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             tl.debug_barrier()  # the last job's z is read
             share, first = job % SHARES, start + (job // SHARES) * TILE
@@ -299,7 +299,7 @@ def forward_steps(
                 )  # fmt: skip
         if NORM:
             turn += 1
-            meet(counters + group, members, turn, ALONE)
+            sync(counters + group, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 cells(
@@ -307,7 +307,7 @@ def forward_steps(
                     (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
                 )  # fmt: skip
             turn += 1
-            meet(counters + group, members, turn, ALONE)
+            sync(counters + group, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 outputs(
@@ -315,4 +315,4 @@ def forward_steps(
                     (job % ACROSS) * UNITS, B, H, HN, UNITS,
                 )  # fmt: skip
         turn += 1
-        meet(counters + group, members, turn, ALONE)
+        sync(counters + group, members, turn, ALONE)

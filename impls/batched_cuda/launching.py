@@ -1,4 +1,4 @@
-"""How a kernel is started: all its programs at a time where they meet, with a word while it compiles."""
+"""How a kernel is started: cooperatively where its programs wait for one another, with a word while it compiles."""
 
 import sys
 import threading
@@ -26,19 +26,19 @@ _told = threading.Event()
 
 
 def start(
-    kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, meets: bool = False
+    kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, cooperative: bool = False
 ) -> None:
     """Start a kernel of so many programs on the device of what it is given, whose first is a tensor.
 
-    meets: they wait for one another, so all must be there at a time. RuntimeError if the card does not take so many.
+    cooperative: they wait for one another, so that all must run at a time. RuntimeError if the card takes fewer.
     """
     device = given[0].device
     # Triton starts kernels on the current device, which may be another.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext(), _patience(kernel.__name__):
         try:
-            kernel[(programs,)](*given, **constants, **options(meets))
+            kernel[(programs,)](*given, **constants, **options(cooperative))
         except RuntimeError as error:
-            if not meets or "cooperative" not in str(error).lower():
+            if not cooperative or "cooperative" not in str(error).lower():
                 raise
             raise RuntimeError(
                 f"batched_cuda: expected {programs} programs of {kernel.__name__} to run at a time, "
@@ -46,9 +46,9 @@ def start(
             ) from error
 
 
-def options(meets: bool) -> dict[str, bool]:
+def options(cooperative: bool) -> dict[str, bool]:
     """Options that kernels are compiled and started with."""
-    return {**_OPTIONS, "launch_cooperative_grid": True} if meets else _OPTIONS
+    return {**_OPTIONS, "launch_cooperative_grid": True} if cooperative else _OPTIONS
 
 
 @contextmanager

@@ -122,5 +122,5 @@ class Steps(NamedTuple):
 
 
 def counters(cut: Split, like: Tensor) -> Tensor:
-    """The counters by which the members of each group meet, at 0; each in lines of memory of its own."""
+    """The counters of the barriers of each group, at 0; each in its own lines of memory."""
     return like.new_zeros(cut.groups, 32, dtype=torch.int32)

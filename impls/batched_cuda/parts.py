@@ -1,4 +1,4 @@
-"""What the kernels share: products, pointwise mathematics, layer norm, the meeting. Nothing here knows HyperLSTM.
+"""What the kernels share: products, pointwise mathematics, layer norm, the barrier. Nothing here knows HyperLSTM.
 
 Every function runs inside a kernel. Sizes are compile-time constants, so that the alignment of each row is known and
 its loads are as wide as the size allows; the batch and the steps are not. Offsets that grow with T B are 64 bit.
@@ -27,8 +27,8 @@ def kernel(function):
 
 
 @triton.jit
-def meet(counter, members, turn, ALONE: tl.constexpr):
-    """Wait until all members of a group have come to their meeting number `turn`, which counts from 1.
+def sync(counter, members, turn, ALONE: tl.constexpr):
+    """Wait until all members of a group have come to their barrier number `turn`, which counts from 1.
 
     What a member wrote before, every member reads after. The counter only goes up, from 0 at the launch.
     """

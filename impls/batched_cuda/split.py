@@ -16,9 +16,9 @@ import torch
 L2_BYTES = 24
 #: Multiply-adds that one multiprocessor makes in a clock, by how numbers are multiplied.
 MULTIPLY_ADDS = {"float32": 128, "tf32": 512, "bfloat16": 1024, "float16": 1024}
-#: Microseconds of a meeting; of one turn of a loop whose turns wait for one another; and of reading what was just
+#: Microseconds of a barrier; of one turn of a loop whose turns wait for one another; and of reading what was just
 #: written, which each part of a phase begins with.
-MEETING, TURN, ROUND_TRIP = 1.2, 0.13, 0.5
+BARRIER, TURN, ROUND_TRIP = 1.2, 0.13, 0.5
 #: Rows of a tile between the products, as in `phases.py`, which imports Triton.
 TILE = 16
 #: Bytes of a tile of the products that a thread has registers for, and of the gates of a tile of the other phases;
@@ -89,7 +89,7 @@ class Split:
     stages: int
     microseconds: float = 0.0  # of a step, by the model
     l2_bytes: int = 0  # of a step, by all programs
-    meetings: int = 0  # of a step
+    barriers: int = 0  # of a step
 
     @property
     def programs(self) -> int:
@@ -98,7 +98,7 @@ class Split:
 
     @property
     def alone(self) -> bool:
-        """Whether groups have one member, which meets nobody."""
+        """True if groups have one member, which waits for no other."""
         return self.members == 1
 
 
@@ -112,7 +112,7 @@ def backward(sizes: Sizes, card: Card) -> Split:
     return _split(sizes, card, backward_step)
 
 
-#: The time of one step: (sizes, card, split) -> the split with its microseconds, bytes and meetings.
+#: The time of one step: (sizes, card, split) -> the split with its microseconds, bytes and barriers.
 Step = Callable[[Sizes, Card, Split], Split]
 
 
@@ -180,7 +180,7 @@ class _Clock:
         self.sizes, self.card, self.split = sizes, card, split
         # More groups than multiprocessors run one after the other.
         self.waves = -(-split.programs // card.multiprocessors)
-        self.time, self.bytes, self.meetings = 0.0, 0.0, 0
+        self.time, self.bytes, self.barriers = 0.0, 0.0, 0
 
     def phase(self, jobs: int, numbers: float, multiply_adds: float, turns: float, wide: float = 0.0) -> None:
         """Add one: jobs shared out, each with numbers read in the dtype, and wide ones in float32."""
@@ -191,15 +191,15 @@ class _Clock:
         self.time += -(-jobs // self.split.members) * each
         self.bytes += jobs * size * self.split.groups
 
-    def meet(self) -> None:
-        """Add a meeting; where a member is alone, a barrier of the program."""
-        self.time += ROUND_TRIP if self.split.alone else MEETING
-        self.meetings += not self.split.alone
+    def sync(self) -> None:
+        """Add a barrier; where a member is alone, a barrier of the program."""
+        self.time += ROUND_TRIP if self.split.alone else BARRIER
+        self.barriers += not self.split.alone
 
     def done(self) -> Split:
         """The split with what was added up."""
         return replace(
-            self.split, microseconds=self.waves * self.time, l2_bytes=int(self.bytes), meetings=self.meetings
+            self.split, microseconds=self.waves * self.time, l2_bytes=int(self.bytes), barriers=self.barriers
         )
 
 
@@ -209,7 +209,7 @@ def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     wide, parts = split.columns + split.extra, split.rows // TILE
     jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
     clock.phase(jobs, (split.rows + wide) * (H + S / 8), split.rows * wide * (H + S / 8), turns)
-    clock.meet()
+    clock.sync()
     across = -(-H // split.units)
     tiles = -(-across // split.shares)
     unit = tiles * split.units
@@ -221,9 +221,9 @@ def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     )
     if norm:
         for wide_numbers in (TILE * split.units * 6 + TILE * across * 8, TILE * split.units * 3 + TILE * across * 2):
-            clock.meet()
+            clock.sync()
             clock.phase(parts * across, 0, 0, 2 * ROUND_TRIP / TURN, wide_numbers)
-    clock.meet()
+    clock.sync()
     return clock.done()
 
 
@@ -238,7 +238,7 @@ def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
             clock.phase(
                 parts * across, TILE * split.units * 6, 0, 2 * ROUND_TRIP / TURN, TILE * split.units * of_tile / 2
             )
-            clock.meet()
+            clock.sync()
     sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
     trips = 3 + 2 * tiles + -(-S // 64) * -(-12 * Z // split.depth) / 4
     clock.phase(
@@ -248,9 +248,9 @@ def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
         trips * ROUND_TRIP / TURN,
         TILE * (12 * unit + S),
     )
-    clock.meet()
+    clock.sync()
     clock.phase(parts, TILE * 16 * S, 0, 3 * ROUND_TRIP / TURN, TILE * S * (6 + split.shares))
-    clock.meet()
+    clock.sync()
     jobs = 4 * (-(-H // split.columns))
     turns = -(-H // split.depth) + -(-S // split.depth)
     sides = split.rows + split.columns
@@ -258,7 +258,7 @@ def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     jobs = 4 * (-(-S // split.columns))
     if jobs > -jobs % split.members:
         clock.phase(jobs, sides * S, split.rows * split.columns * S, -(-S // split.depth), split.rows * split.columns)
-    clock.meet()
+    clock.sync()
     return clock.done()
 
 

@@ -11,7 +11,7 @@ from ..registry import IMPLS
 
 def no_second_derivative(name: str) -> NoReturn:
     """Raise NotImplementedError for an implementation, and name those that have a second derivative."""
-    able = ", ".join(impl.name for impl in IMPLS if impl.twice_differentiable)
+    able = ", ".join(impl.name for impl in IMPLS if impl.plain)
     raise NotImplementedError(f"{name} has no second derivative; these have: {able}")
 
 

@@ -21,7 +21,7 @@ CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
 #: parameters.
 CHECKED_TWICE = {False: replace(CHECKED, I=1, Z=1, H=2, S=2), True: replace(CHECKED, I=1, Z=1)}
 ORACLE = names()[0]
-TWICE = [impl.name for impl in IMPLS if impl.twice_differentiable]
+TWICE = [impl.name for impl in IMPLS if impl.plain]
 
 
 def numeric_inputs(name: str, case: Case, device: torch.device) -> tuple[HyperLSTM, list[str], tuple[Tensor, ...]]:

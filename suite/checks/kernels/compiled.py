@@ -79,7 +79,7 @@ class Kernel(NamedTuple):
     name: str
     given: tuple[str, ...]  # of each argument the dtype of a tensor, or the type: "int", "float" or "NoneType"
     constants: tuple[tuple[str, Any], ...]  # and options
-    meets: bool
+    cooperative: bool
 
 
 def chosen(extent: str) -> dict[Kernel, str]:
@@ -103,7 +103,7 @@ def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterato
     for launch in launched(case, card, dtype_of(arithmetic), arithmetic):
         described = arithmetic, capability, launch.kernel.fn.__module__, launch.kernel.fn.__name__
         kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in launch.given)
-        yield Kernel(*described, tuple(kinds), tuple(launch.constants.items()), launch.meets)
+        yield Kernel(*described, tuple(kinds), tuple(launch.constants.items()), launch.cooperative)
 
 
 def build(kernel: Kernel) -> Any:
@@ -114,7 +114,7 @@ def build(kernel: Kernel) -> Any:
     values: dict[str, Any] = {"NoneType": None, "int": 1, "float": 1.0}
     given = [values[kind] if kind in values else getattr(torch, kind) for kind in kernel.given]
     with stand_in(kernel.capability):
-        return function.warmup(*given, grid=(1,), **dict(kernel.constants), **launching.options(kernel.meets))
+        return function.warmup(*given, grid=(1,), **dict(kernel.constants), **launching.options(kernel.cooperative))
 
 
 def compiled(kernel: Kernel) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "rounds": "-8192" in ptx,  # the mask of what TF32 keeps
         "async_copies": "cp.async" in ptx,
         "cooperative": binary.metadata.launch_cooperative_grid,
-        "barriers": 0 if not kernel.meets else barriers(_instructions(binary.asm["cubin"])),
+        "barriers": 0 if not kernel.cooperative else barriers(_instructions(binary.asm["cubin"])),
         "seconds": seconds,
         "triton": triton.__version__,
     }

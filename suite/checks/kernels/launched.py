@@ -32,7 +32,7 @@ class Launch(NamedTuple):
     programs: int
     given: Sequence[Any]
     constants: Mapping[str, Any]
-    meets: bool
+    cooperative: bool
 
 
 class Counting(TorchDispatchMode):
@@ -79,8 +79,8 @@ def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list
 
     found = list[Launch]()
 
-    def start(*launch: Any, meets: bool = False) -> None:
-        found.append(Launch._make((*launch, meets)))
+    def start(*launch: Any, cooperative: bool = False) -> None:
+        found.append(Launch._make((*launch, cooperative)))
 
     with on(card, arithmetic), mock.patch.object(launching, "start", start):
         training_step(case, dtype)

@@ -45,10 +45,10 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
     trace = Trace()
 
     def start(
-        kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, meets: bool = False
+        kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, cooperative: bool = False
     ) -> None:
-        assert meets == (members > 1) or kernel.__name__ == "rebuild"
-        group = members if meets else 1
+        assert cooperative == (members > 1) or kernel.__name__ == "rebuild"
+        group = members if cooperative else 1
         found = _run(kernel, programs, group, given, constants, limit)
         trace.add(kernel.__name__, found, between_programs(found, group), tensors_of(given))
 

@@ -58,7 +58,7 @@ def predicted(case: Case, card: str, arithmetic: str, direction: str) -> dict[st
         "pass": direction,
         **{
             name: getattr(cut, name)
-            for name in ("groups", "members", "rows", "columns", "units", "meetings", "l2_bytes")
+            for name in ("groups", "members", "rows", "columns", "units", "barriers", "l2_bytes")
         },
         "step_us": cut.microseconds,
         "around_ms": around_ms,

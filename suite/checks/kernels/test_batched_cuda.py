@@ -218,10 +218,10 @@ def test_a_refused_cooperative_launch_says_what_to_do(monkeypatch: pytest.Monkey
     with pytest.raises(
         RuntimeError, match=r"expected 132 programs of forward_steps to run at a time.* impl='deferred'"
     ):
-        launching.start(refused, 132, GIVEN, {}, meets=True)
+        launching.start(refused, 132, GIVEN, {}, cooperative=True)
     refused.__getitem__.return_value.side_effect = RuntimeError("misaligned address")
     with pytest.raises(RuntimeError, match=r"^misaligned address$"):
-        launching.start(refused, 132, GIVEN, {}, meets=True)
+        launching.start(refused, 132, GIVEN, {}, cooperative=True)
 
 
 def test_a_call_that_compiles_long_says_so_once(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -73,7 +73,7 @@ def _refusals(able: Callable[[Impl], bool], said: str) -> dict[str, str]:
     return {impl.name: said.format(able=others) for impl in IMPLS if not able(impl)}
 
 
-_NO_SECOND = _refusals(lambda impl: impl.twice_differentiable, "no second derivative; these have: {able}$")
+_NO_SECOND = _refusals(lambda impl: impl.plain, "no second derivative; these have: {able}$")
 _HALF = ", ".join(impl.name for impl in IMPLS if torch.float16 in impl.dtypes and "cpu" in impl.devices)
 _NOT_IN_HALF = _refusals(lambda impl: torch.float16 in impl.dtypes, rf"computes in .*, not in float16\. .*: {_HALF}")
 _NOT_IN_FUNC = {"compiled": "does not run inside a transform of torch.func; put torch.compile around .* or use naive"}
