@@ -1,7 +1,7 @@
 """All steps forward in one launch.
 
-Programs form groups. A group owns ROWS rows of the batch through all steps; its members share out the units, and wait for one
-another where a phase needs what others wrote. A step is two phases, with layer norm four:
+Programs form groups. A group owns ROWS rows of the batch through all steps; its members share out the units, and wait
+for one another where a phase needs what others wrote. A step is two phases, with layer norm four:
 
     products    [u, a] = h_{t-1} [weight_h, hyper_weight_h], and h_hat_{t-1} hyper_weight_s added to a
     gates       the hyper cell of a tile's rows, z, the twelve d, and y; without layer norm also what follows
