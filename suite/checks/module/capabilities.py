@@ -76,7 +76,9 @@ def _refusals(able: Callable[[Impl], bool], said: str) -> dict[str, str]:
 _NO_SECOND = _refusals(lambda impl: impl.plain, "no second derivative; these have: {able}$")
 _HALF = ", ".join(impl.name for impl in IMPLS if torch.float16 in impl.dtypes and "cpu" in impl.devices)
 _NOT_IN_HALF = _refusals(lambda impl: torch.float16 in impl.dtypes, rf"computes in .*, not in float16\. .*: {_HALF}")
-_NOT_IN_FUNC = {"compiled": "does not run inside a transform of torch.func; put torch.compile around .* or use naive"}
+_NOT_IN_FUNC = _refusals(
+    lambda impl: impl.plain, "inside a transform of torch.func nor under forward-mode AD; these do: {able}, and 'auto'"
+)
 _NOT_RECORDED = _refusals(
     lambda impl: not impl.hand_written, "cannot record; these can be recorded: {able}, and 'auto'"
 )

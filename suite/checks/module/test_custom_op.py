@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,41 @@ def test_forward_mode_raises_and_loses_no_tangent(name: str, device: torch.devic
     model.requires_grad_(not frozen)
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode AD; these do: naive"):
         model(forward_ad.make_dual(x, torch.ones_like(x)), state)
+
+
+def jvp(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    tangent: Tensor = torch.func.jvp(call, (x,), (torch.ones_like(x),))[1]
+    return tangent
+
+
+def by_dual_numbers(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        tangent: Tensor = forward_ad.unpack_dual(call(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+    return tangent
+
+
+TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = {
+    "grad": lambda call, x: torch.func.grad(lambda y: call(y).sum())(x),
+    "vmap": lambda call, x: torch.func.vmap(call)(torch.stack([x, 2 * x])),
+    "jacrev": lambda call, x: torch.func.jacrev(call)(x),
+    "jvp": jvp,
+    "dual": by_dual_numbers,
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_auto_is_batched_inside_a_transform(
+    transform: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor], compiled: bool, device: torch.device
+) -> None:
+    model, x, _ = model_and_input("batched", device)
+    expected = transform(lambda y: model(y)[0], x)
+    model.impl = "auto"
+    found = transform(lambda y: model(y)[0], x)
+    assert torch.equal(found, expected)
+    if compiled and transform is not by_dual_numbers:  # whose levels torch.compile does not trace
+        traced = torch.compile(lambda y: transform(lambda q: model(q)[0], y), backend="eager", fullgraph=True)
+        torch.testing.assert_close(traced(x), expected)
 
 
 @pytest.mark.parametrize("mask", [False, True], ids=["plain", "dropout"])
