@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third 
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
-#: The peer implementation. Its own requirements pin much that the module itself does not import.
+#: The other implementation there is. Its own requirements pin much that the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
 
 
@@ -100,7 +100,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads, payback and training on text: `-- memory threads`, say; all by default."""
+    """Study memory, scaling, threads and training on text: `-- memory threads`, say; all by default."""
     install(session, "bench")
     session.install("--no-deps", *LABML)
     session.run("python", "-m", "suite.study", *session.posargs)

@@ -1,7 +1,6 @@
 """`nox -s bench`: time implementations on workloads, each in a process of its own."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,9 @@ from suite import report
 from suite.checks.kernels.compiled import precompile
 from suite.measure import ceilings as hardware
 from suite.measure import choice, cost
+from suite.measure.jobs import Job
+from suite.measure.load import Others, at_first, warning
+from suite.measure.options import memory_limit, parent
 from suite.measure.plan import WRONG, Planned, plan, rows_of
 from suite.measure.processes import run
 from suite.measure.progress import display
@@ -24,9 +26,6 @@ from suite.shared import process
 from suite.shared.candidates import find
 from suite.shared.cases import SELECTION, WORKLOADS
 from suite.shared.format import count
-from suite.shared.jobs import Job
-from suite.shared.load import Others, at_first, warning
-from suite.shared.options import memory_limit, parent
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
 
@@ -38,7 +37,6 @@ def parser() -> argparse.ArgumentParser:
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; more on a GPU")
     add("--layer-norm", choices=("off", "on", "both"), default="both", help="default: both")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
-    add("--everything", action="store_true", help="every workload at --full, implementation and dtype")
     usual = f"default: {choice.SHORT_LIMIT}, with --full or on a GPU {choice.LONG_LIMIT}"
     limits = f"{usual}; {choice.COMPILING} more for what compiles for each size"
     add("--time-limit", type=float, help=f"seconds that a row may take; {limits}")
@@ -48,22 +46,12 @@ def parser() -> argparse.ArgumentParser:
         help="show what would run and for how long, and what the defaults leave out, and end",
     )
     add("--resume", action="store_true", help="skip what has rows of this commit and environment")
-    add("--shard", type=shard, default=(1, 1), metavar="I/N", help="every Nth job from the Ith; nox -s report merges")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
 
 
-def shard(text: str) -> tuple[int, int]:
-    """Return (i, n) of "i/n"."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise argparse.ArgumentTypeError(f"expected I/N with 1 <= I <= N, got {text!r}")
-    return int(found[1]), int(found[2])
-
-
 def jobs(options: argparse.Namespace) -> list[Job]:
-    """Return what to run, in the order of the tables, or this shard's part of it."""
-    i, n = options.shard
+    """Jobs to run, in the order of the tables."""
     found: list[Job] = []
     for dtype in options.dtype:
         for case in choice.cases(options):
@@ -76,7 +64,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
                 }
                 job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, **limits)
                 found += [job] * bool(norms)
-    return found[i - 1 :: n]
+    return found
 
 
 def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[Planned]) -> dict[str, dict[str, Any]]:
@@ -93,7 +81,7 @@ def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[
 def sweep(options: argparse.Namespace) -> int:
     """Run what is planned, keeping the rows of each job as it ends; return the exit status."""
     folder = folder_of(options.results, torch.device(options.device))
-    todo = plan(jobs(options), folder, options.part, resume=options.resume, unverified=options.unverified)
+    todo = plan(jobs(options), folder, resume=options.resume, unverified=options.unverified)
     if options.list:
         show_plan(todo, choice.left_out(options))
         return 0
@@ -115,9 +103,9 @@ def sweep(options: argparse.Namespace) -> int:
                 rows = outcome(p, folder, log)
                 if rows:
                     taken = others.taken(p.job.torch_device)
-                    rests = {"verify": p.standing.word, "verify_rows": p.standing.rows, "taken_cores": taken}
+                    rests = {"verify": p.verification.status, "verify_rows": p.verification.rows, "taken_cores": taken}
                     whole = [row | rests | hardware.share(row, ceilings) for row in rows]
-                    table("bench").put(folder, whole, p.job.torch_device, options.part)
+                    table("bench").put(folder, whole, p.job.torch_device)
                 shown.end(p.job, rows)
                 done.append(p)
     except KeyboardInterrupt:
@@ -129,13 +117,11 @@ def sweep(options: argparse.Namespace) -> int:
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned]) -> bool:
     """Make the pages and show the tables of what was done; return whether anything went wrong."""
     whole = report.write_tables(options.results)
-    rows = table("bench").read(folder, options.part)
+    rows = table("bench").read(folder)
     here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
     for title, view in bench_view(here).items():
         view.show(title)
-    part = f"{table('bench').path(folder, options.part)}; nox -s report merges it"
-    where = part if options.part else folder / "bench.md"
-    print(f"\nTables: {where}\nReport: {whole}\n{conclusion(here)}")
+    print(f"\nTables: {folder / 'bench.md'}\nReport: {whole}\n{conclusion(here)}")
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 
@@ -150,7 +136,7 @@ def outcome(p: Planned, folder: Path, log: Path) -> list[dict[str, Any]]:
 
 def say_refused(todo: Sequence[Planned]) -> None:
     """Say once, before the minutes pass, what will be refused and what to do."""
-    words = sorted({p.standing.word for p in todo if p.instead is not None and p.instead.startswith("refused")})
+    words = sorted({p.verification.status for p in todo if p.instead is not None and p.instead.startswith("refused")})
     if words:
         said = f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified."
         print(said, flush=True)

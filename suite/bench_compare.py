@@ -11,9 +11,8 @@ import pandas as pd
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE
 from suite.shared.format import two
-from suite.shared.load import BUSY
 from suite.shared.results import ResultsError
-from suite.shared.rows import STAMP, table
+from suite.shared.rows import BUSY, STAMP, table
 
 #: What two results must have in common for a change to be one of the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")

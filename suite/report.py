@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-import pandas as pd
-
 from suite.pages.bench_tables import answer, bench_summary, without_busy
 from suite.pages.page import Page
 from suite.pages.readme import precedence, write_readmes
@@ -66,41 +64,12 @@ def write_tables(results: Path) -> Path:
     return whole
 
 
-def merge_shards(folder: Path, mixed: bool = False) -> str | None:
-    """Put the rows of a sweep's shards into the benchmark of a machine, remove the shards, and say so; else None.
-
-    ResultsError if they were made with more than one state of the code, unless mixed.
-    """
-    bench = table("bench")
-    parts = {path: path.name.split(".")[1] for path in sorted(folder.glob("bench.shard-*-of-*.csv"))}
-    if not parts:
-        return None
-    rows = pd.concat([bench.read(folder, part) for part in parts.values()])
-    of = rows["implementation"] + " of sources " + rows["sources"]
-    states = [rows["commit"].unique(), *(own.unique() for _, own in of.groupby(rows["implementation"]))]
-    if (made := next((state for state in states if len(state) > 1), None)) is not None and not mixed:
-        raise ResultsError(
-            f"{folder}: expected shards of one commit, got {'; '.join(made)}; --mixed merges them, nothing was changed."
-        )
-    bench.replace(folder, rows.to_dict("records"))
-    for path in parts:
-        path.unlink()
-    counts = sorted({part.rsplit("-", 1)[1] for part in parts.values()})
-    wanted = [f"shard-{i}-of-{n}" for n in counts for i in range(1, int(n) + 1)]
-    missing = ", ".join(part for part in wanted if part not in parts.values())
-    return f"{folder.name}: merged {', '.join(parts.values())}{f'; not there: {missing}' if missing else ''}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `python -m suite.report`; exit 2 where files cannot be read or written."""
     parser = argparse.ArgumentParser(prog="nox -s report --", description=main.__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    parser.add_argument("--mixed", action="store_true", help="merge shards of different commits too")
     options = parser.parse_args(arguments)
     try:
-        for folder in machines(options.results):
-            if (merged := merge_shards(folder, options.mixed)) is not None:
-                print(merged)
         print(f"Report: {write_tables(options.results)}")
     except ResultsError as error:
         print(f"report: {error}", file=sys.stderr)

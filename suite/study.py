@@ -1,8 +1,7 @@
-"""`nox -s study`: memory, scaling, threads, payback and training on text, each job in a process of its own."""
+"""`nox -s study`: memory, scaling, threads and training on text, each job in a process of its own."""
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -13,19 +12,19 @@ import torch
 
 from impls import registry
 from suite import report
+from suite.measure.jobs import Job, run
+from suite.measure.load import Others, at_first, warning
+from suite.measure.options import memory_limit, parent
 from suite.shared.arithmetic import dtype_of, why_not
 from suite.shared.candidates import LABML, Candidate, candidates, find
 from suite.shared.cases import OF_ONE_LENGTH, Case
-from suite.shared.jobs import Job, run
-from suite.shared.load import Others, at_first, warning
-from suite.shared.options import memory_limit, parent
 from suite.shared.process import Row
 from suite.shared.results import ResultsError
 from suite.shared.rows import folder_of, table
 
 #: By name, which is also the name of its page: a module with `jobs(options)` and `rows(job)`.
 STUDIES: Mapping[str, ModuleType] = {
-    name: import_module(f"suite.measure.{name}") for name in ("memory", "scaling", "threads", "payback", "text")
+    name: import_module(f"suite.measure.{name}") for name in ("memory", "scaling", "threads", "text")
 }
 
 
@@ -62,27 +61,25 @@ class Options(argparse.Namespace):
         """Whether to study the form without layer norm, that with it, or both."""
         return {"off": (False,), "on": (True,)}.get(self.layer_norm, (False, True))
 
-    def jobs(
-        self, table: str, case: Case, layer_norms: Sequence[bool] | None = None, compiling: bool = False
-    ) -> list[Job]:
+    def jobs(self, table: str, case: Case) -> list[Job]:
         """Return a job of a study for each candidate that runs, in each dtype, without layer norm and with it."""
         return [
             Job(table, candidate.name, (candidate.name,), replace(case, layer_norm=norm), dtype, self.device)
             for dtype in self.dtype
-            for norm in layer_norms or self.layer_norms
-            for candidate in self.chosen(norm, dtype, compiling)
+            for norm in self.layer_norms
+            for candidate in self.chosen(norm, dtype)
         ]
 
-    def chosen(self, layer_norm: bool, dtype: str, compiling: bool = False) -> list[Candidate]:
-        """Return the candidates that run, with layer norm or without.
+    def chosen(self, layer_norm: bool, dtype: str) -> list[Candidate]:
+        """Candidates that run, with layer norm or without.
 
-        compiling: those too that compile for each size. By default only labml's module and the fastest implementation
-        are studied with layer norm.
+        By default what compiles for each size is left out, and only labml's module and the fastest implementation are
+        studied with layer norm.
         """
         device, torch_dtype = torch.device(self.device), dtype_of(dtype)
         if why_not(dtype, device) is not None:
             return []
-        wanted = self.implementation or [s.name for s in candidates() if compiling or not s.compiles_each_size]
+        wanted = self.implementation or [s.name for s in candidates() if not s.compiles_each_size]
         if self.layer_norm == "default" and layer_norm:
             compared = (registry.resolve("auto", device, torch_dtype).name, LABML.name)
             wanted = [name for name in wanted if name in compared]
@@ -108,10 +105,7 @@ def study(name: str, options: Options) -> bool:
 
 def done(job: Job, log: Path) -> list[Row]:
     """Do a job in a process of its own and return its rows; if it did not reach its end, the last one says why."""
-    module = STUDIES[job.table]
-    with tempfile.TemporaryDirectory() as fresh:
-        environment = module.environment(Path(fresh)) if hasattr(module, "environment") else {}
-        rows, ended = run(job, "suite.measure.study_step", log=log, environment=environment)
+    rows, ended = run(job, "suite.measure.study_step", log=log)
     return rows if ended == "ok" else [*rows, job.row("end", job.candidate, status=ended)]
 
 

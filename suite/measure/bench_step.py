@@ -16,12 +16,14 @@ import pytest
 import torch
 from torch import nn
 
-from suite.shared import pairing, usage, work
+from suite.measure import rounds, work
+from suite.measure.jobs import Job
+from suite.measure.stopwatch import Stopwatch, clock_columns, stopwatch, warm_up
+from suite.shared import pairing, usage
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import Case
-from suite.shared.jobs import PASSES, Job
 from suite.shared.process import append_row
-from suite.shared.stopwatch import Stopwatch, clock_columns, stopwatch, warm_up
+from suite.shared.rows import PASSES
 
 #: Seconds that the rounds of one pass may take together with their baseline's, by kind of device; the A/A run, whose
 #: interval is the noise floor of all others, has so many times as long.
@@ -105,7 +107,7 @@ def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
         figures |= {
             "status": "ok",
             "peak_bytes": work.peak(step, model, x),
-            "kept_bytes": usage.kept_bytes(lambda: model(x), device) if training else None,
+            "kept_bytes": usage.saved_bytes(lambda: model(x), device) if training else None,
             "parameters": sum(p.numel() for p in model.parameters()),
             "calls_per_step": calls_per_step(bench, step),
         }
@@ -137,7 +139,7 @@ def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
         candidate.round,
         setup=before,
         teardown=lambda: clocks.append(watch.clock()),
-        rounds=pairing.rounds(candidate.round_s, rival.round_s, budget(bench.job)),
+        rounds=rounds.rounds(candidate.round_s, rival.round_s, budget(bench.job)),
     )
     subject_s = [seconds / candidate.calls for seconds in benchmark.stats.stats.data]
     benchmark.extra_info.update(bench.job.columns(bench.case, name), calls_per_round=candidate.calls)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suite.measure.stopwatch import Stopwatch, Work, stopwatch
 from suite.shared import arithmetic
 from suite.shared.arithmetic import dtype_of
 from suite.shared.process import append_row
-from suite.shared.stopwatch import Stopwatch, Work, stopwatch
 
 #: The side of the square matrices grows until their product takes so long, or up to the largest.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05

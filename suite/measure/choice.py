@@ -8,10 +8,9 @@ import torch
 
 from impls import names
 from impls.registry import resolve
-from suite.shared.arithmetic import ARITHMETICS, why_not
+from suite.measure.jobs import full
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, SELECTION, SHORT, WORKLOADS, Case
-from suite.shared.jobs import full
 
 #: By kind of device, the workloads.
 SELECTED = {"cpu": SELECTION, "cuda": ("small", "medium", "stream", "char-ptb", "enwik8", "char-ptb-ragged")}
@@ -31,21 +30,16 @@ COMPILING = 180
 def choose(options: argparse.Namespace) -> None:
     """Fill in what was not said."""
     device = torch.device(options.device)
-    if options.everything:
-        options.full, options.dtype = True, [a for a in ARITHMETICS if why_not(a, device) is None]
-    options.every_subject = options.everything or bool(options.implementation)
-    options.every_workload = options.everything or bool(options.workload)
-    options.workload = options.workload or list(WORKLOADS if options.everything else SELECTED[device.type])
+    options.every_candidate, options.every_workload = bool(options.implementation), bool(options.workload)
+    options.workload = options.workload or list(SELECTED[device.type])
     options.implementation = options.implementation or [candidate.name for candidate in candidates()]
-    i, n = options.shard
-    options.part = f"shard-{i}-of-{n}" if n > 1 else ""
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
     """Yield the workloads asked for, shortened where there is no GPU."""
     for name in options.workload:
         yield replace(WORKLOADS[name], **SHORT[name]) if shortens(options) and name in SHORT else WORKLOADS[name]
-    if shortens(options) and not (options.every_subject or options.every_workload):
+    if shortens(options) and not (options.every_candidate or options.every_workload):
         yield WORKLOADS[FULL]
 
 
@@ -73,7 +67,7 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
         return False
     if shortens(options) and full(case):
         return candidate.name in (BASELINE, resolve("auto", device, torch.float32).name)
-    if options.every_subject:
+    if options.every_candidate:
         return True
     if candidate.compiles_each_size:
         return case.name in COMPILED_ON and dtype == "float32" and not layer_norm
@@ -87,7 +81,7 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
 def left_out(options: argparse.Namespace) -> list[dict[str, str]]:
     """Return what the choice leaves out where no option was given, in a line for each option that asks for it."""
     lines: list[dict[str, str]] = []
-    for candidate in () if options.every_subject else map(find, options.implementation):
+    for candidate in () if options.every_candidate else map(find, options.implementation):
         able = [case for case in cases(options) if not (shortens(options) and full(case))]
         able = [case for case in able if candidate.takes_packed or not case.lengths]
         for dtype in options.dtype:

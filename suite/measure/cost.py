@@ -7,12 +7,13 @@ import os
 from collections.abc import Sequence
 
 from impls.registry import IMPLS
+from suite.measure import rounds
 from suite.measure.bench_step import Repeats, budget
-from suite.shared import pairing
+from suite.measure.jobs import Job
+from suite.measure.stopwatch import DeviceEvents, Stopwatch
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import Case
-from suite.shared.jobs import PASSES, Job
-from suite.shared.stopwatch import DeviceEvents, Stopwatch
+from suite.shared.rows import PASSES
 
 #: Operators in a step, forward and in training, of what calls them one after the other, with layer norm, as the column
 #: `calls_per_step` of results has them; and the seconds that the host takes for one. What is not named runs its steps
@@ -57,8 +58,8 @@ def _case(job: Job, case: Case) -> float:
     for name in PASSES:
         sides = [_pass(each, case, name, job.dtype) + IDLE for each in (candidate, LSTM)]
         mine, theirs = (Repeats(Stopwatch(), lambda x: None, [], once) for once in sides)
-        rounds = pairing.rounds(mine.round_s, theirs.round_s, budget(job))
-        found += rounds * (mine.round_s + theirs.round_s) + PROFILE
+        many = rounds.rounds(mine.round_s, theirs.round_s, budget(job))
+        found += many * (mine.round_s + theirs.round_s) + PROFILE
         found += (MINE + 2 * mine.calls) * sides[0] + (THEIRS + 2 * theirs.calls) * sides[1]
     return found
 

@@ -11,13 +11,14 @@ from numpy.polynomial import Polynomial
 from impls import names
 from impls.gradient.chunks import limited
 from impls.registry import find as find_impl
-from suite.shared import usage, work
+from suite.measure import work
+from suite.measure.jobs import Job
+from suite.measure.stopwatch import stopwatch, warm_up
+from suite.shared import usage
 from suite.shared.candidates import Candidate, find
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.fits import fit, reaches
-from suite.shared.jobs import Job
 from suite.shared.process import Row
-from suite.shared.stopwatch import stopwatch, warm_up
 
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
@@ -99,20 +100,25 @@ def _labelled(job: Job, candidate: Candidate, kind: str, case: Case, measured: M
 def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
     """Return what a training step holds, in bytes, each part measured by torch's allocator.
 
-    parameter: the model. kept: what the forward pass leaves for the backward pass, the output included. gradient: what
-    the step leaves. workspace: the peak without what was kept and the gradients; none where these two are never whole
-    at once. peak and reserved: see `peak`. recomputed: of a hand-written gradient, the peak where the forward pass
+    parameter: the model. kept: what the forward pass saves for the backward pass, the output included. gradient: what
+    the step leaves. workspace: the peak without saved memory and gradients; none where these two are never whole at
+    once. peak and reserved: see `peak`. recomputed: of a hand-written gradient, the peak where the forward pass
     leaves no residuals.
     """
-    parameters = usage.kept_bytes(lambda: candidate.build(case, dtype, device), device)
+    parameters = usage.saved_bytes(lambda: candidate.build(case, dtype, device), device)
     model, x = candidate.build(case, dtype, device), work.example(case, dtype, device)
     warm_up(stopwatch(device), lambda: work.train(model, x))  # what is made once and stays
     model.zero_grad(set_to_none=True)
-    kept = usage.kept_bytes(lambda: model(x), device)
-    gradients = usage.kept_bytes(lambda: work.train(model, x), device)
+    saved = usage.saved_bytes(lambda: model(x), device)
+    gradients = usage.saved_bytes(lambda: work.train(model, x), device)
     most = peak(candidate, case, dtype, device)
-    workspace = max(0, most["peak_bytes"] - kept - gradients)
-    own = {"parameter_bytes": parameters, "kept_bytes": kept, "gradient_bytes": gradients, "workspace_bytes": workspace}
+    workspace = max(0, most["peak_bytes"] - saved - gradients)
+    own = {
+        "parameter_bytes": parameters,
+        "kept_bytes": saved,
+        "gradient_bytes": gradients,
+        "workspace_bytes": workspace,
+    }
     if candidate.name in names() and find_impl(candidate.name).hand_written:
         with limited(device.type, residuals=False):
             own["recomputed_bytes"] = peak(candidate, case, dtype, device)["peak_bytes"]

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 
 from suite.measure import cost
+from suite.measure.jobs import Job
 from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
-from suite.shared.jobs import PASSES, Job
-from suite.shared.rows import stamp, table
+from suite.shared.rows import PASSES, stamp, table
 
 #: What counts as gone wrong. A run that goes on from another does these again: it may have been the machine's fault.
 WRONG = ("crashed", "failed", "refused")
@@ -26,7 +26,7 @@ class Planned:
     """
 
     job: Job
-    standing: provenance.Verification
+    verification: provenance.Verification
     instead: str | None
     seconds: float | None
     finished: bool
@@ -38,30 +38,26 @@ class Planned:
         return self.instead is None and not self.finished
 
 
-def plan(
-    jobs: Sequence[Job], folder: Path, part: str = "", *, resume: bool = False, unverified: bool = False
-) -> list[Planned]:
+def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified: bool = False) -> list[Planned]:
     """Return what is known of each job, from what can run here and from the results in a machine's folder.
 
-    part: of a sweep, such as "shard-1-of-3". resume: keep rows that are there.
-    unverified: run what verification calls red or stale too.
+    resume: keep rows that are there. unverified: run what verification calls red or stale too.
     """
     verify = table("verify").read(folder)
-    rows = table("bench").read(folder, part)
-    earlier = rows if len(rows) else table("bench").read(folder)
+    rows = table("bench").read(folder)
     found = []
     for job in jobs:
-        standing = provenance.standing(verify, job.candidate, job.dtype, torch.__version__)
+        verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
         reason = arithmetic.why_not(job.dtype, job.torch_device)
         reason = reason or find(job.candidate).why_unavailable(job.torch_device, job.torch_dtype)
         instead = f"not run: {reason}" if reason else None
-        if not reason and standing.refusal and not unverified:
-            instead = f"refused: {standing.refusal}"
-        took = rows_of(job, earlier).get("job_s", pd.Series(dtype=float)).max()
+        if not reason and verification.refusal and not unverified:
+            instead = f"refused: {verification.refusal}"
+        took = rows_of(job, rows).get("job_s", pd.Series(dtype=float)).max()
         finished = resume and _finished(job, rows_of(job, rows))
         predicted = bool(pd.isna(took)) and job.torch_device.type == "cuda"
         seconds = cost.seconds(job) if predicted else None if pd.isna(took) else float(took)
-        found.append(Planned(job, standing, instead, seconds, finished, predicted))
+        found.append(Planned(job, verification, instead, seconds, finished, predicted))
     return found
 
 

@@ -5,16 +5,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from suite.shared import jobs
+from suite.measure import jobs
+from suite.measure.jobs import Job
 from suite.shared.files import ROOT
-from suite.shared.jobs import Job
 from suite.shared.process import Row
 
 _PYTEST = (
     str(ROOT / "suite" / "measure" / "bench_step.py"),
     *("--noconftest", "-p", "suite.measure.plugin", "-o", "python_functions=bench_*"),
     *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist"),
-    *("--benchmark-disable-gc", "--benchmark-timer", "suite.shared.stopwatch.measured"),
+    *("--benchmark-disable-gc", "--benchmark-timer", "suite.measure.stopwatch.measured"),
 )
 #: pytest-benchmark measures nothing where this tells that several processes share the tests.
 _WORKER: dict[str, str | None] = {"PYTEST_XDIST_WORKER": None}

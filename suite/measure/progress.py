@@ -7,8 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from suite.measure.jobs import Job
 from suite.shared.format import status, three
-from suite.shared.jobs import PASSES, Job
+from suite.shared.rows import PASSES
 
 #: Seconds that a job is thought to take where none has run before.
 GUESS = 10.0

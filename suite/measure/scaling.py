@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from suite.measure.jobs import Job
+from suite.measure.rounds import interleaved
+from suite.measure.stopwatch import stopwatch
+from suite.measure.work import example, peak, refusal, train
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.jobs import Job
-from suite.shared.pairing import interleaved, quartiles
-from suite.shared.stopwatch import stopwatch
-from suite.shared.work import example, peak, refusal, train
+from suite.shared.pairing import quartiles
 
 #: T and B of the workload that all axes start from: every candidate takes a step of it in well under a second.
 BASE: dict[str, Any] = {"T": 16, "B": 16}

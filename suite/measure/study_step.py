@@ -4,9 +4,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from suite.shared.jobs import Job
+from suite.measure.jobs import Job
+from suite.measure.work import is_out_of_memory
 from suite.shared.process import append_row
-from suite.shared.work import is_out_of_memory
 
 
 def main(path: Path) -> None:

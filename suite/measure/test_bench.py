@@ -16,16 +16,18 @@ from torch.nn.utils.rnn import PackedSequence
 
 from suite import bench, report
 from suite.measure import progress as live
+from suite.measure import work
+from suite.measure.examples import job
+from suite.measure.jobs import Job
 from suite.measure.processes import run
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import answer, bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
-from suite.shared import provenance, work
+from suite.shared import provenance
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, SHORT, WORKLOADS
-from suite.shared.examples import CPU, TINY, job, made
-from suite.shared.jobs import Job
+from suite.shared.examples import CPU, TINY, made
 from suite.shared.machine import slug
 from suite.shared.rows import STAMP, table
 
@@ -62,7 +64,7 @@ def test_a_run_leaves_rows_tables_and_raw_figures_without_the_hosts_name(results
     assert not {"cudnn", "loop_ratio"} & set(rows)
     assert set(rows["commit"]) == {provenance.commit()}
     assert not provenance.stale(rows).any()
-    assert list(timed["verify"]) == ["unverified", "unverified", "peer", "peer"]
+    assert list(timed["verify"]) == ["unverified", "unverified", "external", "external"]
     assert "| batched |" in (folder / "bench.md").read_text()
     assert "| float32 |" in (folder / "hardware.md").read_text()
     assert f"[bench]({folder.name}/bench.md)" in (results / "README.md").read_text()
@@ -98,9 +100,6 @@ def test_a_run_that_resumes_does_nothing_twice(results: Path, monkeypatch: pytes
     assert bench.main(["--workload", "small", *chosen]) == 0
     assert not ran
     assert (results / slug(CPU) / "bench.csv").read_text() == before
-    shards = ["--workload", "small", "--shard", "2/2", *chosen]
-    assert bench.main(shards) == 0
-    assert ran == ["torch.nn.LSTM"], "the rows of a whole run are none of a shard"
 
 
 def test_an_interrupted_run_keeps_what_is_done_and_says_how_to_go_on(
@@ -359,3 +358,10 @@ def test_one_workload_and_one_implementation_are_drawn_without_a_warning() -> No
     drawn = speed(pd.DataFrame(made("batched", 0.1)))
     assert drawn is not None
     assert "torch.nn.LSTM" in svg(drawn)
+
+
+def test_a_job_read_back_is_the_job_that_was_written(tmp_path: Path) -> None:
+    one = job(tmp_path, case=replace(TINY, lengths=(3, 1)))
+    one.write(tmp_path / "job.json")
+    assert Job.read(tmp_path / "job.json") == one
+    assert hash(Job.read(tmp_path / "job.json").case) == hash(one.case)

@@ -11,13 +11,15 @@ import pytest
 from torch import nn
 
 from suite.measure import bench_step as bench_step
-from suite.shared import pairing, work
+from suite.measure import rounds, work
+from suite.measure.examples import job
+from suite.measure.stopwatch import DeviceEvents, Stopwatch
+from suite.shared import pairing
 from suite.shared.candidates import find
 from suite.shared.cases import Case, lengths
 from suite.shared.compare import Verdict
-from suite.shared.examples import TINY, job
+from suite.shared.examples import TINY
 from suite.shared.process import read_rows
-from suite.shared.stopwatch import DeviceEvents, Stopwatch
 
 
 def test_a_wrong_subject_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +104,7 @@ def test_what_is_built_and_captured_first_is_no_part_of_the_rounds(
     figures = bench_step.timed(made, "train", Pedantic())
     assert [figures[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
     assert [figures[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
-    assert (figures["rounds"], figures["disturbed"]) == (pairing.rounds(0.025, 0.0225, bench_step.BUDGET["cpu"]), 0)
+    assert (figures["rounds"], figures["disturbed"]) == (rounds.rounds(0.025, 0.0225, bench_step.BUDGET["cpu"]), 0)
     assert figures["first_s"] == pytest.approx(10, rel=0.01)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,15 @@ import torch
 
 from impls.registry import IMPLS, resolve
 from suite import bench
-from suite.measure import choice, cost, plan
+from suite.measure import choice, cost, plan, work
 from suite.measure.bench_step import Bench, calls_per_step
-from suite.shared import machine, work
-from suite.shared.arithmetic import ARITHMETICS
+from suite.measure.examples import job
+from suite.measure.jobs import Job
+from suite.shared import machine
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, SELECTION, WORKLOADS
-from suite.shared.examples import CPU, TINY, job, made
+from suite.shared.examples import CPU, TINY, made
 from suite.shared.files import ROOT
-from suite.shared.jobs import Job
 from suite.shared.rows import table
 
 #: What a GPU is asked for where there is none.
@@ -107,16 +106,10 @@ def test_what_the_defaults_leave_out_is_listed_by_the_option_that_asks_for_it(de
     (others,) = (line["workload"].split(", ") for line in listed if line["option"] == "--workload")
     assert {*options.workload, *others} == set(WORKLOADS)
     assert any(line["option"] == "--full" for line in listed) == (device == "cpu")
-    assert not choice.left_out(choose_all(device))
-
-
-def choose_all(device: str) -> Namespace:
-    options = bench.parser().parse_args(["--device", device, "--everything"])
-    options.dtype, options.everything = list(ARITHMETICS), True
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(choice, "why_not", lambda arithmetic, device: None)
-        choice.choose(options)
-    return options
+    every = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *(s.name for s in candidates())]
+    options = bench.parser().parse_args(every)
+    choice.choose(options)
+    assert not choice.left_out(options)
 
 
 def test_the_list_of_a_cpu_names_what_compiles_and_what_is_left_out(

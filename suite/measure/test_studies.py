@@ -21,8 +21,8 @@ from suite.measure import memory as study_memory
 from suite.measure import scaling as study_scaling
 from suite.measure import text as study_text
 from suite.measure import threads as study_threads
+from suite.measure.jobs import Job
 from suite.pages.memory import longest_table, tensor_line
-from suite.pages.payback import payback_table
 from suite.pages.scaling import axis_table, crossings
 from suite.pages.study_tables import unfinished
 from suite.pages.text import text_table
@@ -30,8 +30,7 @@ from suite.pages.threads import threads_table
 from suite.shared.candidates import LABML, LSTM, Candidate, find, lstm_parameters
 from suite.shared.cases import WORKLOADS
 from suite.shared.corpus import text
-from suite.shared.fits import crossing, fit, reaches, steps_to_pay
-from suite.shared.jobs import Job
+from suite.shared.fits import crossing, fit, reaches
 
 CPU = torch.device("cpu")
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
@@ -80,34 +79,14 @@ def test_lines_cross_only_inside_the_range_of_both() -> None:
     assert crossing(cheap_start, cheap_start + 1) is None
 
 
-def test_a_slow_start_is_paid_for_when_the_totals_are_equal() -> None:
-    steps = steps_to_pay(first=60.0, step=0.04, other_first=0.5, other_step=0.09)
-    assert steps is not None
-    assert 60.0 + (steps - 1) * 0.04 == pytest.approx(0.5 + (steps - 1) * 0.09)
-    assert steps_to_pay(first=60.0, step=0.1, other_first=0.5, other_step=0.09) is None
-    assert steps_to_pay(first=0.1, step=0.04, other_first=0.5, other_step=0.09) == 1
-
-
-def test_payback_is_against_the_fastest_of_those_that_start_sooner() -> None:
-    starts = {"row_scaled": (0.4, 0.3), "batched": (0.2, 0.1), "batched_cpu": (40.2, 0.02), "compiled": (60, 0.05)}
-    rows = pd.DataFrame(
-        job("payback", name).row("start", name, first_s=first, step_s=step) | WHERE
-        for name, (first, step) in starts.items()
-    )
-    table = {line["implementation"]: line for line in payback_table(rows).words()}
-    assert [table["batched_cpu"][column] for column in ("next best", "paid after, steps")] == ["batched", "501"]
-    assert [table["compiled"][column] for column in ("next best", "paid after, steps")] == ["batched_cpu", "never"]
-    assert table["batched"]["next best"] == "starts first"
-
-
 def test_a_page_says_which_rows_other_processes_slowed() -> None:
-    rows = [job("payback", name).row("start", name, first_s=1, step_s=1) for name in ("naive", "batched")]
+    rows = [job("threads", name).row("point", name, median_s=1) for name in ("naive", "batched")]
     page = pd.DataFrame([rows[0] | {"taken_cores": 0.9}, rows[1] | {"taken_cores": 0.1}])
     assert unfinished(page) == "Not to be relied on, as other processes took cores meanwhile: naive.\n"
     assert unfinished(pd.DataFrame(rows)) == ""
 
 
-def test_the_ledger_counts_parameters_gradients_and_what_is_kept() -> None:
+def test_the_ledger_counts_parameters_gradients_and_saved_memory() -> None:
     found = study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
     numbers = sum(p.numel() for p in find("batched").build(TINY, torch.float32, CPU).parameters())
     # A gradient may be a view of a buffer that is a little larger.
@@ -353,6 +332,6 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
             continue
         assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
         here = LABML.why_unavailable(CPU, torch.float32) is None
-        assert ((LABML.name, True) in planned) == (here and name != "payback")
+        assert ((LABML.name, True) in planned) == here
     with pytest.raises(SystemExit):
         study.parser().parse_args(["speed"])

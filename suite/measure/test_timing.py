@@ -11,12 +11,14 @@ import torch
 
 from suite.measure import bench_step as bench_step
 from suite.measure import ceilings as hardware
-from suite.shared import arithmetic, pairing, usage, work
+from suite.measure import rounds, work
+from suite.measure.examples import job
+from suite.measure.stopwatch import DeviceEvents, Work, clock_columns
+from suite.shared import arithmetic, pairing, usage
 from suite.shared.candidates import LSTM
 from suite.shared.cases import Case
 from suite.shared.compare import implementation
-from suite.shared.examples import CPU, TINY, job
-from suite.shared.stopwatch import DeviceEvents, Work, clock_columns
+from suite.shared.examples import CPU, TINY
 
 
 def test_a_paired_ratio_sees_through_a_clock_that_drifts() -> None:
@@ -59,8 +61,8 @@ def test_rounds_without_a_partner_are_an_error() -> None:
 
 
 def test_slow_rounds_are_fewer_and_their_interval_wider() -> None:
-    assert [pairing.rounds(seconds, seconds, 0.8) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
-    assert [pairing.rounds(seconds, 0.01, 0.8) for seconds in (0.09, 0.11, 0.4)] == [8, 6, 3]
+    assert [rounds.rounds(seconds, seconds, 0.8) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
+    assert [rounds.rounds(seconds, 0.01, 0.8) for seconds in (0.09, 0.11, 0.4)] == [8, 6, 3]
     ratios = [2.0, 2.1, 2.2]
     found = pairing.paired_ratio(ratios, [1.0] * 3)
     assert found.low < min(ratios)
@@ -310,6 +312,6 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
     assert 8_000_000 <= usage.peak_bytes(work, CPU) < 8_100_000
 
 
-def test_kept_memory_counts_what_the_result_holds() -> None:
+def test_saved_memory_counts_what_the_result_holds() -> None:
     x = torch.ones(1_000_000, requires_grad=True)
-    assert 4_000_000 <= usage.kept_bytes(lambda: x.exp(), CPU) < 4_100_000
+    assert 4_000_000 <= usage.saved_bytes(lambda: x.exp(), CPU) < 4_100_000

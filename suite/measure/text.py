@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from impls import HyperLSTM
 from impls.convert import to_labml
 from impls.registry import resolve
+from suite.measure.jobs import Job
+from suite.measure.stopwatch import stopwatch, warm_up
+from suite.measure.work import refusal
 from suite.shared import usage
 from suite.shared.candidates import LABML, LSTM, find, lstm_parameters
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.corpus import text
-from suite.shared.jobs import Job
-from suite.shared.stopwatch import stopwatch, warm_up
-from suite.shared.work import refusal
 
 #: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
 LARGER_LSTM = f"{LSTM.name}, as many parameters"

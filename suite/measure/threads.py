@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from impls import registry
+from suite.measure.jobs import Job
+from suite.measure.rounds import interleaved
+from suite.measure.stopwatch import stopwatch
+from suite.measure.work import PASSES, example, refusal
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS
-from suite.shared.jobs import Job
-from suite.shared.pairing import interleaved, quartiles
-from suite.shared.stopwatch import stopwatch
-from suite.shared.work import PASSES, example, refusal
+from suite.shared.pairing import quartiles
 
 #: Rows of a batch: one sequence alone, fewer rows than most machines have cores, and many.
 ROWS = (1, 4, 32)

@@ -11,10 +11,8 @@ from suite.pages.page import Values
 from suite.pages.sheets import Columns, Format, Part, Sheet
 from suite.shared.cases import BASELINE, EXTERNAL
 from suite.shared.format import MB, NONE, count, percent, ranged, sizes, status, three, two
-from suite.shared.jobs import PASSES
-from suite.shared.load import BUSY
 from suite.shared.pairing import Interval, noise_floor, verdict
-from suite.shared.rows import table
+from suite.shared.rows import BUSY, PASSES, table
 from suite.shared.usage import NO_KERNEL
 
 #: Where a call on an idle GPU is charged time of the host that training hides, so that its figure in a loop leads.

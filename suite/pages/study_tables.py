@@ -3,7 +3,7 @@
 import pandas as pd
 
 from suite.shared.format import sizes
-from suite.shared.load import BUSY
+from suite.shared.rows import BUSY
 
 
 def latest(rows: pd.DataFrame) -> pd.DataFrame:

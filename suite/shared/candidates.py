@@ -129,7 +129,7 @@ LABML = Candidate(
 
 
 def candidates() -> list[Candidate]:
-    """Return all in the order of the tables: the ladder, then the peers."""
+    """All in the order of the tables: the implementations, then external code."""
     return [*map(_implementation, names()), LSTM, LABML]
 
 

@@ -1,24 +1,16 @@
-"""Jobs and rows as a benchmark makes them, for tests."""
+"""Rows as a verification and a benchmark make them, for tests."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from suite.shared.cases import WORKLOADS
-from suite.shared.jobs import Job
-from suite.shared.rows import stamp
+from suite.shared.rows import PASSES, about_pass, stamp
 
 TINY = replace(WORKLOADS["small"], T=3, B=2)
 CPU = torch.device("cpu")
 HERE = stamp(CPU, "batched")
-
-
-def job(folder: Path, candidate: str = "batched", **changes: Any) -> Job:
-    """Return a job of the benchmark on a tiny case, with layer norm off."""
-    made = Job("bench", candidate, (candidate,), TINY, "float32", "cpu", (False,), path=folder / "rows.jsonl")
-    return replace(made, **changes)
 
 
 def verified(implementation: str, ratio: float) -> dict[str, Any]:
@@ -38,7 +30,6 @@ def made(
     **changes: Any,
 ) -> list[dict[str, Any]]:
     """Return rows as a run makes them, of a baseline that takes 50 ms; no seconds stand for a time-out."""
-    about = job(Path(), candidate)
     stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0}
     ratio = seconds / 0.05
     figures = {
@@ -49,6 +40,9 @@ def made(
     }  # fmt: skip
     labelled: dict[str, Any] = {"status": "time-out: 9 s"}
     return [
-        about.columns(replace(TINY, layer_norm=layer_norm), step) | (figures if seconds else labelled) | stamp | changes
-        for step in ("forward", "train")
+        about_pass(replace(TINY, layer_norm=layer_norm), candidate, "float32", name)
+        | (figures if seconds else labelled)
+        | stamp
+        | changes
+        for name in PASSES
     ]

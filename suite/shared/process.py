@@ -1,7 +1,8 @@
-"""Processes of their own: rows come back as lines of JSON, each as soon as it is there, and none outlives this one.
+"""Processes of their own: rows come back as lines of JSON, each once it is measured.
 
-`python -m suite.shared.process PARENT MODULE ...` runs a module in a process that ends when its parent does, however
-that ends, `kill -9` included: a benchmark that was killed must not leave a process that keeps cores busy.
+`python -m suite.shared.process PARENT MODULE ...` runs a module in a process that Linux kills when its parent ends,
+however that ends: a benchmark that was killed must not leave a process that keeps cores busy. On other systems a
+process outlives a parent that was killed by a signal which Python does not see.
 """
 
 import ctypes
@@ -13,9 +14,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from suite.shared.files import ROOT
 if TYPE_CHECKING:
     import pandas as pd
 
-#: How often to look whether a process has ended, in seconds: seldom, since looking takes time from what is timed.
+#: How often to look for rows and for the end of a process, in seconds: seldom, since looking takes time from what is
+#: timed.
 POLL = 0.1
 #: Of Linux' prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
@@ -39,7 +40,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows in a file; a line that its process was killed over is none."""
+    """Rows in a file; a line that its process was killed over is none."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
@@ -59,7 +60,7 @@ class Child:
         log: Path | None = None,
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
-        self.path, self.log = path, log or path.with_suffix(".log")
+        self.path, self.log, self.ended = path, log or path.with_suffix(".log"), ""
         changed = {**os.environ, **(environment or {})}
         command = [sys.executable, "-m", "suite.shared.process", str(os.getpid()), module, *arguments]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -68,28 +69,42 @@ class Child:
                 command,
                 env={key: value for key, value in changed.items() if value is not None},
                 cwd=ROOT,
-                stdin=subprocess.PIPE,  # its end tells the process where Linux does not
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
 
-    def wait(self, limit: float = math.inf) -> str:
-        """Return "ok" once it has ended well, else why not: a time-out, a crash or a failure. It has ended then.
+    def rows(self, limit: float = math.inf) -> Iterator[list[Row]]:
+        """Yield the rows that are new, whenever there are some, until the process has ended.
 
-        limit: seconds to its first row, from one row to the next, and from the last one to its end.
+        `ended` then is "ok" or why not: a time-out, a crash or a failure. limit: seconds that it may take from now on.
         """
-        since, size = time.monotonic(), 0
+        until, size, seen = time.monotonic() + limit, 0, 0
         try:
-            while (code := self.process.poll()) is None:
+            while not self.ended:
+                code = self.process.poll()  # before its rows are read, so that none is missed
+                late = time.monotonic() > until
+                self.ended = _how(code) if code is not None else f"time-out: {limit:.0f} s" if late else ""
                 if self.path.exists() and self.path.stat().st_size > size:
-                    since, size = time.monotonic(), self.path.stat().st_size
-                if time.monotonic() - since > limit:
-                    return f"time-out: {limit:.0f} s"
-                time.sleep(POLL)
+                    size, rows = self.path.stat().st_size, read_rows(self.path)
+                    if rows[seen:]:
+                        yield rows[seen:]
+                    seen = len(rows)
+                if not self.ended:
+                    time.sleep(POLL)
         finally:
             self.process.kill()
-            self.process.communicate()
-        return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
+            self.process.wait()
+
+    def wait(self, limit: float = math.inf) -> str:
+        """Wait until the process has ended and return how, see `rows`."""
+        for _ in self.rows(limit):
+            pass
+        return self.ended
+
+
+def _how(code: int) -> str:
+    return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
 
 
 def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment: str | None) -> "pd.DataFrame":
@@ -117,20 +132,7 @@ def killed_with(parent: int) -> None:
             os._exit(1)
 
 
-def ends_with(pipe: int) -> None:
-    """End this process when the last one that can write to a pipe has ended; nobody writes to it."""
-
-    def wait() -> None:
-        os.read(pipe, 1)
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 if __name__ == "__main__":
-    if sys.platform == "linux":
-        killed_with(int(sys.argv[1]))
-    else:
-        ends_with(sys.stdin.fileno())
+    killed_with(int(sys.argv[1]))
     del sys.argv[:2]  # runpy puts the module's file in place of its name
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

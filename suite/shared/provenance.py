@@ -28,7 +28,7 @@ _DIGITS = 12
 class Verification(NamedTuple):
     """What verification says of an implementation in a dtype, and the hash of the rows that say so."""
 
-    word: str  # verified, unverified, stale, red, or peer for what is not ours
+    status: str  # verified, unverified, stale, red, or external for what is not ours
     rows: str
     refusal: str | None = None
 
@@ -119,14 +119,14 @@ def stamp(implementation: str) -> dict[str, str]:
     return {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "sources": sources(implementation)}
 
 
-def standing(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Verification:
-    """Return what the rows of verify.csv say of an implementation in a dtype.
+def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Verification:
+    """Status of an implementation in a dtype by the rows of verify.csv.
 
     Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. These and
-    "verified" hold for implementations; what is not ours is a peer.
+    "verified" hold for implementations; what is not ours is external.
     """
     if implementation not in names():
-        return Verification("peer", "")
+        return Verification("external", "")
     if verify.empty:
         return Verification("unverified", "")
     rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]

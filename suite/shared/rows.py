@@ -10,8 +10,24 @@ import pandas as pd
 import torch
 
 from suite.shared import machine, provenance
-from suite.shared.cases import DROPOUT, LONG, ORDER, RAGGED, TRAINING, VERIFY, VERIFY_TILES, VERIFY_TINY, WORKLOADS
+from suite.shared.cases import (
+    DROPOUT,
+    LONG,
+    ORDER,
+    RAGGED,
+    TRAINING,
+    VERIFY,
+    VERIFY_TILES,
+    VERIFY_TINY,
+    WORKLOADS,
+    Case,
+)
 from suite.shared.results import ResultsError, read, write_whole
+
+#: What is timed, by the names that rows have.
+PASSES = ("forward", "train")
+#: More cores taken by other processes than this mark a row, which no answer rests on.
+BUSY = 0.25
 
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: What `put` adds to every row: where and when it was made, and with which code.
@@ -22,7 +38,7 @@ VALUES: Mapping[str, Sequence[str]] = {
     "part": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
-    "pass": ("forward", "train"),
+    "pass": PASSES,
     "case": [TRAINING, *(case.id for case in (*VERIFY, *RAGGED, *DROPOUT, *VERIFY_TINY, *VERIFY_TILES, LONG))],
     "workload": list(WORKLOADS),
 }
@@ -46,13 +62,13 @@ class Table:
     newest_last: tuple[str, ...] = ()
     rests_on: str = ""
 
-    def path(self, folder: Path, part: str = "") -> Path:
-        """Return the file in a machine's folder, or that of a part of a sweep, such as "shard-1-of-3"."""
-        return folder / f"{self.name}{'.' * bool(part)}{part}.csv"
+    def path(self, folder: Path) -> Path:
+        """File in a machine's folder."""
+        return folder / f"{self.name}.csv"
 
-    def read(self, folder: Path, part: str = "") -> pd.DataFrame:
-        """Return the rows in a machine's folder, none without a file; ResultsError if damaged or of two machines."""
-        return self.load(self.path(folder, part))
+    def read(self, folder: Path) -> pd.DataFrame:
+        """Rows in a machine's folder, none without a file; ResultsError if it is damaged or of two machines."""
+        return self.load(self.path(folder))
 
     def load(self, path: Path) -> pd.DataFrame:
         """Return the rows of a file of this kind, see `read`."""
@@ -65,7 +81,6 @@ class Table:
         folder: Path,
         rows: Iterable[Mapping[str, Any]],
         device: torch.device,
-        part: str = "",
         listed: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Stamp rows that this process or a child of it made, and put them in place of those with the same key.
@@ -78,20 +93,19 @@ class Table:
         if unknown:
             raise ValueError(f"{self.name}: expected columns declared in suite/shared/rows.toml, got {sorted(unknown)}")
         stamped = [row | stamp(device, row.get("implementation", self.rests_on)) for row in given]
-        self.replace(folder, stamped, part, listed)
+        self.replace(folder, stamped, listed)
 
     def replace(
         self,
         folder: Path,
         rows: Iterable[Mapping[str, Any]],
-        part: str = "",
         listed: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Put rows that have their stamp in place of those with the same key; see `put`."""
-        path, new = self.path(folder, part), pd.DataFrame(list(rows))
+        path, new = self.path(folder), pd.DataFrame(list(rows))
         if new.empty:
             return
-        old, order = self.read(folder, part), {**VALUES, **(listed or {})}
+        old, order = self.read(folder), {**VALUES, **(listed or {})}
         _of_one_machine(path, pd.concat([old, new]))
         if missing := set(self.listed) - set(order):
             raise ValueError(f"{self.name}: expected the values that there are of {sorted(missing)}, got none")
@@ -121,6 +135,24 @@ class Table:
         key = [column for column in self.key if column in rows]
         in_order: pd.DataFrame = rows.sort_values(key, key=ranks, kind="stable", ignore_index=True)
         return in_order
+
+
+def about(case: Case, implementation: str, dtype: str) -> dict[str, Any]:
+    """Columns that say what a row of a benchmark or a study is about."""
+    return {
+        "workload": case.name,
+        **{n: getattr(case, n) for n in "TBIHSZL"},
+        "layer_norm": "on" if case.layer_norm else "off",
+        "implementation": implementation,
+        "dtype": dtype,
+    }
+
+
+def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
+    """Columns that say what a row of the benchmark is about; `name` is the pass."""
+    paper = WORKLOADS[case.name]
+    cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
+    return about(case, implementation, dtype) | {"shortened": ", ".join(cut), "tokens": case.tokens, "pass": name}
 
 
 def stamp(device: torch.device, implementation: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A process of its own gives its rows one by one, may take so long for each, and ends with the one that began it."""
+"""A process of its own gives its rows as they are made, ends in time, and ends with the one that started it."""
 
 import ctypes
 import os
@@ -6,15 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from suite.shared import process
-from suite.shared.examples import TINY, job
 from suite.shared.files import ROOT
-from suite.shared.jobs import Job
 from suite.shared.process import Child, append_row, read_rows, rows_of
 
 
@@ -35,12 +32,17 @@ def test_rows_come_back_in_order_and_a_torn_line_is_none(tmp_path: Path) -> None
     assert read_rows(child.path) == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-def test_the_time_limit_starts_anew_with_each_row(tmp_path: Path) -> None:
-    child = run(tmp_path, "for n in range(4): time.sleep(0.8 if n else 0); append_row(path, {'n': n})\ntime.sleep(60)")
+def test_rows_come_as_they_are_made_and_the_process_ends_with_its_time(tmp_path: Path) -> None:
+    child, came = run(tmp_path, "for n in range(10**6): append_row(path, {'n': n}); time.sleep(1)"), list[int]()
     while not read_rows(child.path):  # importing takes as long as the machine likes
         time.sleep(0.01)
-    assert child.wait(1.5) == "time-out: 2 s"
-    assert len(read_rows(child.path)) == 4
+    for rows in child.rows(2.5):
+        assert child.process.poll() is None
+        came += [row["n"] for row in rows]
+    assert came == list(range(len(came)))
+    assert len(came) >= 2
+    assert child.ended == "time-out: 2 s"
+    assert child.process.poll() is not None
 
 
 @pytest.mark.parametrize(
@@ -89,35 +91,24 @@ def gone(pid: int) -> bool:
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
-#: A parent that says which child it began: directly, and as torchrun begins its own.
-PARENTS = {
-    "child": """
+#: A parent that has started a child.
+PARENT = """
 from pathlib import Path
 from suite.shared.process import Child
 path = Path({folder!r}) / "rows.jsonl"
 Child("scripted", path, str(path), environment={{"PYTHONPATH": {search!r}}})
 import time; time.sleep(60)
-""",
-    "pipe": """
-import os, subprocess, sys
-script = "import sys, os, time; from pathlib import Path; from suite.shared import process;"
-script += "from suite.shared.process import append_row; process.ends_with(sys.stdin.fileno());"
-script += "append_row(Path(sys.argv[1]), dict(pid=os.getpid())); time.sleep(60)"
-child = subprocess.Popen([sys.executable, "-c", script, {folder!r} + "/rows.jsonl"], stdin=subprocess.PIPE)
-import time; time.sleep(60)
-""",
-}
+"""
 
 
 @linux
-@pytest.mark.parametrize("how", PARENTS)
-def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path, how: str) -> None:
+def test_a_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     (tmp_path / "scripted.py").write_text(
         "import os, sys, time\nfrom pathlib import Path\nfrom suite.shared.process import append_row\n"
         "append_row(Path(sys.argv[1]), {'pid': os.getpid()})\ntime.sleep(60)\n"
     )
     search = os.pathsep.join([str(tmp_path), str(ROOT)])
-    script = PARENTS[how].format(folder=str(tmp_path), search=search)
+    script = PARENT.format(folder=str(tmp_path), search=search)
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as parent:
         while not (rows := read_rows(tmp_path / "rows.jsonl")):
             assert parent.poll() is None
@@ -146,10 +137,3 @@ def test_append_row(tmp_path: Path) -> None:
         append_row(tmp_path / "rows.jsonl", {"n": n})
     assert [row["n"] for row in read_rows(tmp_path / "rows.jsonl")] == [1, 2]
     assert read_rows(tmp_path / "none.jsonl") == []
-
-
-def test_a_job_read_back_is_the_job_that_was_written(tmp_path: Path) -> None:
-    one = job(tmp_path, case=replace(TINY, lengths=(3, 1)))
-    one.write(tmp_path / "job.json")
-    assert Job.read(tmp_path / "job.json") == one
-    assert hash(Job.read(tmp_path / "job.json").case) == hash(one.case)

@@ -15,10 +15,9 @@ import torch
 
 from impls import names
 from impls.registry import IMPLS, find
-from suite.measure import plan as planning
 from suite.shared import compare, provenance
 from suite.shared.cases import ORDER, Case
-from suite.shared.examples import CPU, job, made
+from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.format import made_on
 from suite.shared.results import RESULTS
@@ -31,7 +30,7 @@ def verified(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "word"),
+    ("rows", "status"),
     [
         ([], "unverified"),
         ([verified(dtype="float64")], "unverified"),
@@ -42,38 +41,18 @@ def verified(**changes: Any) -> dict[str, Any]:
         ([verified(torch="1.0", sources="elsewhere", verdict="FAIL")], "unverified"),
     ],
 )
-def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], word: str) -> None:
-    found = provenance.standing(pd.DataFrame(rows), "batched", "float32", torch.__version__)
-    assert found.word == word
-    assert (found.refusal is not None) == (word in ("red", "stale"))
+def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], status: str) -> None:
+    found = provenance.verification(pd.DataFrame(rows), "batched", "float32", torch.__version__)
+    assert found.status == status
+    assert (found.refusal is not None) == (status in ("red", "stale"))
 
 
 def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
     hashes = {
-        provenance.standing(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
+        provenance.verification(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
         for ratio in (0.1, 0.2, 0.1)
     }
     assert len(hashes) == 2
-
-
-def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
-    table("verify").replace(
-        tmp_path, [verified(), verified(implementation="deferred", verdict="FAIL", case="training")]
-    )
-    jobs = [job(tmp_path, name) for name in ("batched", "deferred", "torch.nn.LSTM")]
-    labels = [planned.instead for planned in planning.plan(jobs, tmp_path)]
-    assert labels == [None, "refused: verify.csv has a failure of deferred in float32", None]
-    assert [planned.runs for planned in planning.plan(jobs, tmp_path, unverified=True)] == [True] * 3
-
-
-@pytest.mark.parametrize(
-    ("changes", "finished"), [({}, True), ({"date": "2020-02-29"}, True), ({"sources": "elsewhere"}, False)]
-)
-def test_to_resume_keeps_rows_of_these_sources_whichever_day_they_are_of(
-    changes: dict[str, str], finished: bool, tmp_path: Path
-) -> None:
-    table("bench").replace(tmp_path, made("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
-    assert [planned.finished for planned in planning.plan([job(tmp_path)], tmp_path, resume=True)] == [finished]
 
 
 @pytest.fixture
@@ -190,11 +169,11 @@ def test_a_verification_is_stale_once_what_it_rests_on_changes(
     copied: Path, path: str, line: str, changed: str
 ) -> None:
     rows = pd.DataFrame([verified()])
-    assert provenance.standing(rows, "batched", "float32", torch.__version__).word == "verified"
+    assert provenance.verification(rows, "batched", "float32", torch.__version__).status == "verified"
     source = copied / Path(path).relative_to(ROOT)
     assert line in source.read_text()
     source.write_text(source.read_text().replace(line, changed, 1))
-    assert provenance.standing(rows, "batched", "float32", torch.__version__).word == "stale"
+    assert provenance.verification(rows, "batched", "float32", torch.__version__).status == "stale"
 
 
 def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from suite import bench, conftest, report
-from suite.measure import choice
 from suite.shared import machine
 from suite.shared.examples import CPU, HERE, made
 from suite.shared.files import ROOT
@@ -89,7 +88,7 @@ def test_rows_of_two_machines_never_meet_in_a_file(tmp_path: Path, column: str, 
     "command",
     [
         ["suite.bench", "--workload", "small", "--resume"],
-        ["suite.study", "payback", "--workload", "small"],
+        ["suite.study", "memory", "--workload", "small"],
         ["pytest", "suite/checks/definition/test_paper.py", "-q", "--quick"],
     ],
     ids=["bench", "study", "verify"],
@@ -220,44 +219,6 @@ for k in range(1, 10**6):
     assert list(rows["pass"]) == ["forward", "train"]
     assert rows["median_s"].nunique() == 1
     assert rows["median_s"].iloc[0] >= 20
-
-
-def test_every_job_is_in_one_shard(tmp_path: Path) -> None:
-    def labels(*arguments: str) -> list[str]:
-        options = bench.parser().parse_args(["--device", "cpu", *arguments])
-        choice.choose(options)
-        return [job.label for job in bench.jobs(options)]
-
-    parts = [labels("--shard", f"{i}/3") for i in (1, 2, 3)]
-    assert sorted(label for part in parts for label in part) == sorted(labels())
-    assert len(set(labels())) == len(labels())
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-@pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b"])
-def test_a_shard_that_is_none_is_an_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        bench.parser().parse_args(["--shard", text])
-    assert "expected I/N with 1 <= I <= N" in capsys.readouterr().err
-
-
-def test_report_merges_shards_and_refuses_those_of_two_commits(tmp_path: Path, capsys: Any) -> None:
-    folder = tmp_path / slug(CPU)
-    bench_table = table("bench")
-    bench_table.replace(folder, made("naive", 9) + made("batched", 8))
-    bench_table.replace(folder, made("batched", 1), "shard-1-of-3")
-    bench_table.replace(folder, made("torch.nn.LSTM", 1, commit="other"), "shard-2-of-3")
-    before = {path.name: path.read_text() for path in folder.iterdir()}
-    assert report.main(["--results", str(tmp_path)]) == 2
-    assert "expected shards of one commit" in capsys.readouterr().err
-    assert {path.name: path.read_text() for path in folder.iterdir()} == before
-    assert report.main(["--results", str(tmp_path), "--mixed"]) == 0
-    assert "merged shard-1-of-3, shard-2-of-3; not there: shard-3-of-3" in capsys.readouterr().out
-    rows = bench_table.read(folder)
-    assert dict(zip(rows["implementation"], rows["median_s"], strict=True)) == {
-        "naive": 9, "batched": 1, "torch.nn.LSTM": 1,
-    }  # fmt: skip
-    assert not list(folder.glob("*shard*"))
 
 
 def test_what_is_checked_on_the_cpu_is_no_row_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

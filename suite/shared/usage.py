@@ -56,8 +56,8 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     return max(accumulate(sizes), default=0)
 
 
-def kept_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Run work once and return what torch's allocator holds more than before while the result of work lives."""
+def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Run work once and return what torch's allocator holds on top while its result lives, in bytes."""
     with _allocations(device) as sizes:
         result = work()
     del result

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-#: More cores taken than this mark a row, which no answer rests on.
-BUSY = 0.25
+from suite.shared.rows import BUSY
+
 #: Seconds of a first look.
 LOOK = 1.0
 

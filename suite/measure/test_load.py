@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from suite.shared import load
+from suite.measure import load
 from suite.shared.examples import CPU
 
 

@@ -12,8 +12,7 @@ import torch
 from suite.shared import arithmetic, machine
 from suite.shared.cases import SHORT, WORKLOADS, Case
 from suite.shared.process import Child, Row, read_rows
-
-PASSES = ("forward", "train")
+from suite.shared.rows import PASSES, about, about_pass
 
 
 def full(case: Case) -> bool:
@@ -73,23 +72,9 @@ class Job:
             return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.candidate}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
 
-    def about(self, case: Case, implementation: str) -> Row:
-        """Return the columns of any row that say what it is about."""
-        return {
-            "workload": case.name,
-            **{n: getattr(case, n) for n in "TBIHSZL"},
-            "layer_norm": "on" if case.layer_norm else "off",
-            "implementation": implementation,
-            "dtype": self.dtype,
-        }
-
     def columns(self, case: Case, name: str) -> Row:
-        """Return the columns that say what a row of the benchmark is about; `name` is the pass."""
-        paper = WORKLOADS[case.name]
-        changed = [
-            f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)
-        ]
-        return self.about(case, self.candidate) | {"shortened": ", ".join(changed), "tokens": case.tokens, "pass": name}
+        """Columns that say what a row of the benchmark is about; `name` is the pass."""
+        return about_pass(case, self.candidate, self.dtype, name)
 
     def rows(self, cases: Sequence[Case], status: str) -> list[Row]:
         """Return rows of the benchmark without figures, which say why there are none."""
@@ -97,8 +82,8 @@ class Job:
 
     def row(self, kind: str, implementation: str, case: Case | None = None, **figures: Any) -> Row:
         """Return a row of a study; case: the sizes that it is about, if not the job's own."""
-        about = self.about(case or self.case, implementation)
-        return {"part": self.part, "kind": kind} | about | {"status": "ok"} | figures
+        where = about(case or self.case, implementation, self.dtype)
+        return {"part": self.part, "kind": kind} | where | {"status": "ok"} | figures
 
     def write(self, path: Path) -> None:
         """Write the job for the process that will do it."""
@@ -128,5 +113,5 @@ def run(
         rows = path.with_suffix(".jsonl")
         replace(job, path=rows).write(path)
         child = Child(module, rows, *arguments, str(path), log=log, environment=environment)
-        ended = child.wait(job.time_limit)
+        ended = child.wait(len(job.cases or (job,)) * len(PASSES) * job.time_limit)
         return read_rows(rows), ended

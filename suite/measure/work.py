@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
+from suite.measure.stopwatch import stopwatch, warm_up
 from suite.shared import usage
 from suite.shared.candidates import Candidate
 from suite.shared.cases import Case, lengths
 from suite.shared.corpus import streams
-from suite.shared.stopwatch import stopwatch, warm_up
 
 #: [T, B, I], or packed sequences.
 Input = Tensor | PackedSequence
