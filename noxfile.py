@@ -15,7 +15,7 @@ nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third 
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
-#: The other implementation there is. Its own requirements pin much that the module itself does not import.
+#: Of what is external, this has requirements that pin much which the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
 
 
@@ -29,11 +29,17 @@ def needed(group: str) -> list[str]:
     return [*PYPROJECT["project"]["dependencies"], *nox.project.dependency_groups(PYPROJECT, group)]
 
 
+def install_external(session: nox.Session) -> None:
+    """Install the HyperLSTMs that are not ours."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "external"))
+    session.install("--no-deps", *LABML)
+
+
 @nox.session
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; arguments go to pytest, `-- --quick` leaves out what takes long."""
     install(session, "verify")
-    session.install("--no-deps", *LABML)
+    install_external(session)
     pytest(session, CHECKS)
 
 
@@ -41,7 +47,7 @@ def verify(session: nox.Session) -> None:
 def selftest(session: nox.Session) -> None:
     """Check the suite's own machinery: timing, studies, results and pages; arguments go to pytest."""
     install(session, "verify")
-    session.install("--no-deps", *LABML)
+    install_external(session)
     pytest(session, "suite/shared", "suite/measure", "suite/pages")
 
 
@@ -94,15 +100,15 @@ def kernels(session: nox.Session, triton: str) -> None:
 def bench(session: nox.Session) -> None:
     """Time the implementations; `-- --help` shows what can be chosen."""
     install(session, "bench")
-    session.install("--no-deps", *LABML)
+    install_external(session)
     session.run("python", "-m", "suite.bench", *session.posargs)
 
 
 @nox.session
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads and training on text: `-- memory threads`, say; all by default."""
+    """Study memory, scaling, threads, peers and training on text: `-- memory threads`, say; all by default."""
     install(session, "bench")
-    session.install("--no-deps", *LABML)
+    install_external(session)
     session.run("python", "-m", "suite.study", *session.posargs)
 
 

@@ -110,6 +110,7 @@ def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
             "kept_bytes": usage.saved_bytes(lambda: model(x), device) if training else None,
             "parameters": sum(p.numel() for p in model.parameters()),
             "calls_per_step": calls_per_step(bench, step),
+            "library": find(job.candidate).library,
         }
         if device.type == "cuda":
             names = usage.kernels(lambda: step(bench.baseline, x))

@@ -16,8 +16,9 @@ from suite.shared.cases import BASELINE, SELECTION, SHORT, WORKLOADS, Case
 SELECTED = {"cpu": SELECTION, "cuda": ("small", "medium", "stream", "char-ptb", "enwik8", "char-ptb-ragged")}
 #: The equation as it reads, twice, which takes longest and says the same on any workload: timed on these alone.
 SLOW_FORMS, FORMS_ON = names()[:2], {"cpu": ("small", "medium"), "cuda": ("medium",)}
-#: Where what compiles for each size is timed: in float32 without layer norm.
-COMPILED_ON = ("medium",)
+#: Where what compiles for each size is timed: in float32 without layer norm. What takes seconds for it in place of tens
+#: of seconds is timed on every workload in both forms, if there is no GPU, which few have JAX for.
+COMPILED_ON, COMPILED_SOON = ("medium",), {"cpu": ("jax",), "cuda": ()}
 #: What a run without a GPU times at the paper's own T and B beside the shortened ones: its fastest alone.
 FULL = "char-ptb"
 
@@ -70,7 +71,8 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
     if options.every_candidate:
         return True
     if candidate.compiles_each_size:
-        return case.name in COMPILED_ON and dtype == "float32" and not layer_norm
+        soon = candidate.name in COMPILED_SOON[device.type]
+        return dtype == "float32" and (soon or (case.name in COMPILED_ON and not layer_norm))
     if case.lengths and not candidate.follows_tokens:
         return False
     if candidate.name in SLOW_FORMS and not (options.every_workload or case.name in FORMS_ON[device.type]):

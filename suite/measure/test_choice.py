@@ -17,7 +17,7 @@ from suite.measure.examples import job
 from suite.measure.jobs import Job
 from suite.shared import machine
 from suite.shared.candidates import Candidate, candidates, find
-from suite.shared.cases import BASELINE, SELECTION, WORKLOADS
+from suite.shared.cases import BASELINE, OF_ONE_LENGTH, SELECTION, WORKLOADS
 from suite.shared.examples import CPU, TINY, made
 from suite.shared.files import ROOT
 from suite.shared.rows import table
@@ -36,7 +36,7 @@ def chosen(*arguments: str) -> list[Job]:
 def test_a_gpu_runs_whole_workloads_and_has_the_time_for_them() -> None:
     found = chosen("--device", "cuda:1", *MEMORY)
     assert {job.case for job in found} == {WORKLOADS[name] for name in choice.SELECTED["cuda"]}
-    assert {job.time_limit for job in found if job.candidate != "compiled"} == {choice.LONG_LIMIT}
+    assert {job.time_limit for job in found if not find(job.candidate).compiles_each_size} == {choice.LONG_LIMIT}
 
 
 def test_without_a_gpu_the_fastest_alone_is_timed_at_the_papers_own_size() -> None:
@@ -62,15 +62,16 @@ def test_the_equation_as_it_reads_is_timed_unasked_where_that_is_short(asked: li
     assert {job.case.name for job in chosen("--device", "cpu", *asked) if job.candidate == "row_scaled"} == found
 
 
-def test_what_compiles_for_each_size_is_timed_once_unasked_and_everywhere_by_name() -> None:
-    def places(*arguments: str) -> list[tuple[str, str, tuple[bool, ...]]]:
+def test_torch_compile_is_timed_once_by_default_and_jax_on_batches_of_one_length() -> None:
+    def places(name: str, *arguments: str) -> list[tuple[str, str, tuple[bool, ...]]]:
         found = chosen("--device", "cpu", "--dtype", "float32", "bfloat16", *arguments)
-        return [(job.dtype, job.case.name, job.layer_norms) for job in found if job.candidate == "compiled"]
+        return [(job.dtype, job.case.name, job.layer_norms) for job in found if job.candidate == name]
 
-    assert places() == [("float32", "medium", (False,))]
-    assert not places("--workload", "stream")
+    assert places("jax") == [("float32", name, (False, True)) for name in SELECTION if name in OF_ONE_LENGTH]
+    assert places("compiled") == [("float32", "medium", (False,))]
+    assert not places("compiled", "--workload", "stream")
     everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in SELECTION]
-    assert places("--implementation", "compiled") == everywhere
+    assert places("compiled", "--implementation", "compiled") == everywhere
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [([], 45 + choice.COMPILING), (["--time-limit", "7"], 7)], ids=str)
@@ -125,11 +126,12 @@ def test_the_list_of_a_cpu_names_what_compiles_and_what_is_left_out(
 
 @pytest.fixture
 def h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have everything that has no CPU alone run on a GPU that is not here, beside 16 cores."""
+    """Have all but what needs a CPU run on a GPU that is not here, beside 16 cores: JAX is installed for the CPU."""
 
     def able(name: str) -> Candidate:
         found = find(name)
-        reason = None if "cuda" in getattr(IMPL.get(name), "devices", ("cuda",)) else "it needs a CPU."
+        devices = ("cpu",) if name == "jax" else getattr(IMPL.get(name), "devices", ("cuda",))
+        reason = None if "cuda" in devices else "it needs a CPU."
         return replace(found, why_unavailable=lambda *_: reason)
 
     monkeypatch.setattr(plan, "find", able)

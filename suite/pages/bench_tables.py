@@ -204,13 +204,13 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "/ LSTM": leading(row).ratio,
             "work / LSTM": row["work"],
             "/ row_scaled": _ratio(row) / _ratio(group.row("row_scaled", "train")),
-            f"/ {EXTERNAL}": _ratio(row) / _ratio(group.row(EXTERNAL, "train")),
+            **{f"/ {name}": _ratio(row) / _ratio(group.row(name, "train")) for name in EXTERNAL},
             "MB / LSTM": row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"],
         }
         for group, row in fastest(rows)
     ]
-    ratios = dict.fromkeys(("work / LSTM", "/ row_scaled", f"/ {EXTERNAL}", "MB / LSTM"), two)
-    return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **ratios})
+    columns = ("work / LSTM", "/ row_scaled", *(f"/ {name}" for name in EXTERNAL), "MB / LSTM")
+    return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **dict.fromkeys(columns, two)})
 
 
 def answer(rows: pd.DataFrame) -> str:

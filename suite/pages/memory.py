@@ -109,7 +109,7 @@ def peak_against_steps(rows: pd.DataFrame) -> Figure | None:
     if measured.empty:
         return None
     figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
-    shown = measured[(measured["layer_norm"] == "off") | (measured["implementation"] == EXTERNAL)].sort_values("T")
+    shown = measured[(measured["layer_norm"] == "off") | measured["implementation"].isin(EXTERNAL)].sort_values("T")
     for name in measured["implementation"].unique():
         points, style = shown[shown["implementation"] == name].set_index("T"), look(name)
         peaks, measured_at = points["peak_bytes"] / MB, points["kind"] == "length"

@@ -143,7 +143,7 @@ def axis_plot(rows: pd.DataFrame, axis: str) -> Figure | None:
     ticks = sorted(rows[rows["part"] == axis]["n"].dropna().unique())
     for panel, (kind, (column, unit, size)) in zip((time, memory), FIGURES.items(), strict=True):
         for name, norm, points in groups(rows, axis):
-            if norm == "on" and name != EXTERNAL:
+            if norm == "on" and name not in EXTERNAL:
                 continue
             style, n, figures, held = look(name), points["n"], points[column] / size, points["held_out"]
             panel.plot(n[~held], figures[~held], linestyle="", label=label(name, norm), **style)

@@ -6,10 +6,11 @@ from typing import Any
 
 from impls import names
 
-#: What every round of a benchmark is paired with, and the other code that is timed.
-BASELINE, EXTERNAL = "torch.nn.LSTM", "labml"
+#: What every round of a benchmark is paired with, and HyperLSTMs that are not ours.
+BASELINE = "torch.nn.LSTM"
+EXTERNAL = ("labml", "jax")
 #: All that is measured, in the order of tables and plots.
-ORDER = (*names(), BASELINE, EXTERNAL)
+ORDER = (*names(), BASELINE, *EXTERNAL)
 
 
 @dataclass(frozen=True)

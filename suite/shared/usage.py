@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 #: What a row says of a baseline that ran without cuDNN.
 NO_KERNEL = "no kernel seen"
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
+_counting = False
 
 
 def synchronize(device: torch.device) -> None:
@@ -64,23 +65,40 @@ def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
     return sum(sizes)
 
 
+def counting() -> bool:
+    """True while `peak_bytes` or `saved_bytes` count: memory of other allocators than torch's has to be shown then."""
+    return _counting
+
+
 @contextmanager
 def _allocations(device: torch.device) -> Iterator[list[int]]:
-    """Collect the bytes of each allocation, and of each release as a negative number, in order of time.
+    """Collect the bytes of each allocation, and of each release as a negative number, in order of time."""
+    global _counting
+    _counting = True
+    try:
+        with (_sums if device.type == "cuda" else _events)(device) as found:
+            yield found
+    finally:
+        _counting = False
 
-    A GPU's allocator tells two sums: of all up to the peak, and of all after it.
-    """
+
+@contextmanager
+def _sums(device: torch.device) -> Iterator[list[int]]:
+    """Collect what a GPU's allocator tells: the sum of all up to the peak, and that of all after it."""
     found: list[int] = []
-    if device.type == "cuda":
-        synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield found
-        synchronize(device)
-        peak = torch.cuda.max_memory_allocated(device)
-        found += [peak - before, torch.cuda.memory_allocated(device) - peak]
-        return
-    # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler.
+    synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    yield found
+    synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device)
+    found += [peak - before, torch.cuda.memory_allocated(device) - peak]
+
+
+@contextmanager
+def _events(device: torch.device) -> Iterator[list[int]]:
+    """Collect what the CPU's allocator, which keeps no statistics, reports to the profiler."""
+    found: list[int] = []
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         yield found
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
