@@ -1,6 +1,7 @@
 """The benchmark tables: rows of bench.csv, as times and memory and as ratios to what people know."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from suite.shared.usage import NO_KERNEL
 
 #: Where a call on an idle GPU is charged time of the host that training hides, so that its figure in a loop leads.
 IN_A_LOOP = ("small", "medium", "stream")
+#: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
+ALTERNATIVES = ("compiled", *EXTERNAL)
 
 
 class Leading(NamedTuple):
@@ -241,6 +244,34 @@ def packed_answer(rows: pd.DataFrame) -> str:
         return ""
     each = "; ".join(f"{where}: {_span(ratios)}" for where, ratios in found.items())
     return f"Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch: {each}."
+
+
+def alternatives_answer(rows: pd.DataFrame) -> str:
+    """Sentence on the speed of ours as a multiple of the fastest alternative's; empty where none was timed beside ours.
+
+    rows: as `without_busy` returns them.
+    """
+    found: dict[str, list[float]] = {}
+    who = Counter[str]()
+    for group in groups(rows):
+        for step in PASSES:
+            ratios = {name: _ratio(group.row(name, step)) for name in (*names(), *ALTERNATIVES)}
+            timed = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
+            others = [name for name in timed if name in ALTERNATIVES]
+            if others and len(others) < len(timed):
+                other = min(others, key=timed.__getitem__)
+                ours = min(ratio for name, ratio in timed.items() if name not in ALTERNATIVES)
+                found.setdefault(step, []).append(timed[other] / ours)
+                who[other] += 1
+    if not found:
+        return ""
+    (of, first), *rest = ((where, _span(found[step])) for step, where in _WHERE.items() if step in found)
+    spans = f"{first} the speed of the fastest alternative {of}" + "".join(f", and {span} {of}" for of, span in rest)
+    each = ", ".join(f"`{name}` in {many}" for name, many in who.most_common())
+    return f"The fastest implementation has {spans}. Of {who.total()} comparisons, that alternative is {each}."
+
+
+_WHERE = {"train": "in training", "forward": "in a forward pass"}
 
 
 def _span(ratios: list[float]) -> str:
