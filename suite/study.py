@@ -1,4 +1,4 @@
-"""`nox -s study`: memory, scaling, threads and training on text, each job in a process of its own."""
+"""`nox -s study`: memory, scaling, threads, peers and training on text, each job in a process of its own."""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ from suite.shared.rows import folder_of, table
 
 #: By name, which is also the name of its page: a module with `jobs(options)` and `rows(job)`.
 STUDIES: Mapping[str, ModuleType] = {
-    name: import_module(f"suite.measure.{name}") for name in ("memory", "scaling", "threads", "text")
+    name: import_module(f"suite.measure.{name}") for name in ("memory", "scaling", "threads", "peers", "text")
 }
 
 
@@ -76,13 +76,17 @@ class Options(argparse.Namespace):
         By default what compiles for each size is left out, and only labml's module and the fastest implementation are
         studied with layer norm.
         """
+        wanted = self.implementation or [s.name for s in candidates() if not s.compiles_each_size]
+        if self.layer_norm == "default" and layer_norm:
+            compared = (registry.resolve("auto", torch.device(self.device), dtype_of(dtype)).name, LABML.name)
+            wanted = [name for name in wanted if name in compared]
+        return self.able(wanted, layer_norm, dtype)
+
+    def able(self, wanted: Sequence[str], layer_norm: bool, dtype: str) -> list[Candidate]:
+        """Candidates of these names that run, with layer norm or without."""
         device, torch_dtype = torch.device(self.device), dtype_of(dtype)
         if why_not(dtype, device) is not None:
             return []
-        wanted = self.implementation or [s.name for s in candidates() if not s.compiles_each_size]
-        if self.layer_norm == "default" and layer_norm:
-            compared = (registry.resolve("auto", device, torch_dtype).name, LABML.name)
-            wanted = [name for name in wanted if name in compared]
         able = [s for s in map(find, wanted) if layer_norm in s.layer_norms]
         return [s for s in able if s.why_unavailable(device, torch_dtype) is None]
 

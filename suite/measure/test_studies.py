@@ -18,6 +18,7 @@ from impls import HyperLSTM, registry
 from impls.gradient.chunks import limited
 from suite import study
 from suite.measure import memory as study_memory
+from suite.measure import peers as study_peers
 from suite.measure import scaling as study_scaling
 from suite.measure import text as study_text
 from suite.measure import threads as study_threads
@@ -142,7 +143,10 @@ def wrong() -> Candidate:
     return replace(find("batched"), why_unavailable=why_not)
 
 
-@pytest.mark.parametrize("module", [study_memory, study_scaling, study_text], ids=["memory", "scaling", "text"])
+MEASURED = [study_memory, study_scaling, study_peers, study_text]
+
+
+@pytest.mark.parametrize("module", MEASURED, ids=lambda module: module.__name__.split(".")[-1])
 def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find", lambda name: wrong())
     (row,) = (r for r in module.rows(job("any", "batched", part="T")) if r["status"] != "ok")
@@ -327,8 +331,13 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
     options = study.parser().parse_args(["--device", "cpu"], study.Options())
     for name, module in study.STUDIES.items():
         planned = [(candidate, job.case.layer_norm) for job in module.jobs(options) for candidate in job.candidates]
+        ours = registry.resolve("auto", CPU, torch.float32).name
         if name == "threads":
-            assert set(planned) == {(registry.resolve("auto", CPU, torch.float32).name, False), (LSTM.name, False)}
+            assert set(planned) == {(ours, False), (LSTM.name, False)}
+            continue
+        if name == "peers":
+            assert {job.candidates[0] for job in module.jobs(options)} == {ours}
+            assert [planned.count(("compiled", norm)) for norm in (False, True)] == [1, 1]
             continue
         assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
         here = LABML.why_unavailable(CPU, torch.float32) is None
