@@ -29,7 +29,7 @@ from suite.pages.study_tables import unfinished
 from suite.pages.text import text_table
 from suite.pages.threads import threads_table
 from suite.shared.candidates import LABML, LSTM, Candidate, find, lstm_parameters
-from suite.shared.cases import WORKLOADS
+from suite.shared.cases import EXTERNAL, WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.fits import crossing, fit, reaches
 
@@ -211,7 +211,7 @@ def test_scaling_takes_subjects_in_turns_and_drops_the_slow(monkeypatch: pytest.
     assert [row["T"] for row in study_scaling.rows(both)] == [2, 2]
 
 
-@pytest.mark.parametrize("name", ["row_scaled", LABML.name])
+@pytest.mark.parametrize("name", ["row_scaled", *EXTERNAL])
 def test_all_hyperlstms_start_alike(name: str) -> None:
     if find(name).why_unavailable(CPU, torch.float32) is not None:
         pytest.skip(f"{name} is not installed")
