@@ -76,7 +76,7 @@ def pytest(session: nox.Session, *arguments: str) -> None:
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
-    workers = ("--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
+    workers = ("--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder")
     # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
     # workspace where torch is to be deterministic, which is how memory without a value gets one.
     env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
@@ -98,7 +98,7 @@ def kernels(session: nox.Session, triton: str) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the implementations; `-- --help` shows what can be chosen."""
+    """Time the implementations, in 5 minutes without a GPU; `-- --help` shows what can be chosen."""
     install(session, "bench")
     install_external(session)
     session.run("python", "-m", "suite.bench", *session.posargs)

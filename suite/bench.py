@@ -1,160 +1,159 @@
-"""`nox -s bench`: time implementations on workloads, each in a process of its own."""
+"""`nox -s bench`: time the implementations beside `torch.nn.LSTM`, within some minutes.
+
+    nox -s bench                               the defaults: 5 minutes at most, or 15 on a GPU
+    nox -s bench -- --list                     what would run, for how long, and what the defaults leave out
+    nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
+    nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
+    nox -s bench -- --resume                   go on after an interruption, or do what there was no time for
+
+A line is printed for each candidate, with the time left; tables of all workloads come last, such as
+
+    medium, T 50, B 32, float32, layer norm off
+    implementation   forward, ms   train, ms   train / LSTM       verdict     MB / LSTM
+    batched                 34.6        80.2   3.74 (3.57-4.52)   slower           1.49
+    batched_cpu             8.19        47.2   1.33 (1.27-1.40)   slower           0.60
+
+A ratio is of paired rounds, with its 95 % interval. What else a row holds is in suite/shared/rows.toml, and how it is
+measured in suite/measure/README.md. A workload to add is a `Case` in suite/shared/cases.py, other code than ours a
+`Candidate` in suite/shared/candidates.py.
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from rich.console import Console
 
 from suite import report
 from suite.checks.kernels.compiled import precompile
 from suite.measure import ceilings as hardware
-from suite.measure import choice, cost
+from suite.measure import choice, cost, processes
 from suite.measure.jobs import Job
-from suite.measure.load import Others, at_first, warning
-from suite.measure.options import memory_limit, parent
-from suite.measure.plan import WRONG, Planned, plan, rows_of
-from suite.measure.processes import run
-from suite.measure.progress import display
+from suite.measure.load import at_first, warning
+from suite.measure.options import parent
+from suite.measure.plan import WRONG, Planned, batches, first_rounds, part, plan, rows_of
+from suite.measure.progress import Progress
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import process
-from suite.shared.candidates import find
 from suite.shared.cases import SELECTION, WORKLOADS
 from suite.shared.format import count
+from suite.shared.process import Row
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import folder_of, table
 
+#: A run is over by now at the latest, as a share of its minutes: what a process does then is cut off.
+LATEST = 1.1
+
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's arguments."""
-    result = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__, parents=[parent()])
+    """Arguments of the command."""
+    raw = argparse.RawDescriptionHelpFormatter
+    result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
     add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; more on a GPU")
-    add("--layer-norm", choices=("off", "on", "both"), default="both", help="default: both")
+    usual = "default: {cpu:g}, on a GPU {cuda:g}".format_map(choice.MINUTES)
+    add("--minutes", type=float, help=f"how long the run may take; {usual}")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
-    usual = f"default: {choice.SHORT_LIMIT}, with --full or on a GPU {choice.LONG_LIMIT}"
-    limits = f"{usual}; {choice.COMPILING} more for what compiles for each size"
-    add("--time-limit", type=float, help=f"seconds that a row may take; {limits}")
-    add(
-        "--list",
-        action="store_true",
-        help="show what would run and for how long, and what the defaults leave out, and end",
-    )
+    add("--list", action="store_true", help="show what would run and for how long, and what is left out, and end")
     add("--resume", action="store_true", help="skip what has rows of this commit and environment")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
 
 
-def jobs(options: argparse.Namespace) -> list[Job]:
-    """Jobs to run, in the order of the tables."""
-    found: list[Job] = []
-    for dtype in options.dtype:
-        for case in choice.cases(options):
-            for candidate in map(find, options.implementation):
-                asked = choice.layer_norms(options, candidate)
-                norms = tuple(norm for norm in asked if choice.timed(options, candidate, case, dtype, norm))
-                limits: dict[str, Any] = {
-                    "memory_limit": memory_limit(options),
-                    "time_limit": choice.limit(options, candidate),
-                }
-                job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, **limits)
-                found += [job] * bool(norms)
-    return found
-
-
-def measured_ceilings(options: argparse.Namespace, folder: Path, todo: Sequence[Planned]) -> dict[str, dict[str, Any]]:
-    """Return the hardware's ceilings by dtype, and keep them among the results, if anything is to be timed."""
-    dtypes = [d for d in options.dtype if any(p.runs and p.job.dtype == d for p in todo)]
-    if not dtypes:
-        return {}
-    # In a process of its own, which takes its memory with it.
-    rows = process.rows_of("suite.measure.ceilings", options.device, *dtypes, one_thread=False).to_dict("records")
-    table("hardware").put(folder, rows, torch.device(options.device))
-    return {row["dtype"]: row for row in rows}
-
-
 def sweep(options: argparse.Namespace) -> int:
-    """Run what is planned, keeping the rows of each job as it ends; return the exit status."""
-    folder = folder_of(options.results, torch.device(options.device))
-    todo = plan(jobs(options), folder, resume=options.resume, unverified=options.unverified)
+    """Run what is planned, putting the rows of each job among the results as they come; return the exit status."""
+    folder, device = folder_of(options.results, torch.device(options.device)), torch.device(options.device)
+    todo = plan(choice.jobs(options), folder, resume=options.resume, unverified=options.unverified)
     if options.list:
-        show_plan(todo, choice.left_out(options))
+        show_plan(todo, choice.left_out(options), options.minutes)
         return 0
     say_refused(todo)
-    others = Others()
-    if any(p.runs for p in todo) and (said := warning(at_first(torch.device(options.device)))):
+    if any(p.runs for p in todo) and (said := warning(at_first(device))):
         print(said, flush=True)
-    log = make_folder(folder / "raw") / "log.txt"
-    log.unlink(missing_ok=True)
-    done: list[Planned] = []
+    start, done = time.time(), list[Job]()
     try:
-        interested = [p.job for p in todo if p.runs and "batched_cuda" in p.job.candidates]
-        precompile([(case, job.dtype) for job in interested for case in job.cases], torch.device(options.device))
-        ceilings = measured_ceilings(options, folder, todo)
-        with display([p.job for p in todo], [p.seconds for p in todo], Console()) as shown:
-            for p in todo:
-                shown.start(p.job)
-                others.cores()
-                rows = outcome(p, folder, log)
-                if rows:
-                    taken = others.taken(p.job.torch_device)
-                    rests = {"verify": p.verification.status, "verify_rows": p.verification.rows, "taken_cores": taken}
-                    whole = [row | rests | hardware.share(row, ceilings) for row in rows]
-                    table("bench").put(folder, whole, p.job.torch_device)
-                shown.end(p.job, rows)
-                done.append(p)
+        ceilings = prepared(device, folder, [p.job for p in todo if p.runs])
+        progress = Progress((p.job for p in todo), start + 60 * options.minutes)
+        for p, rows in measured(todo, folder, start, options.minutes):
+            rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
+            table("bench").put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
+            progress.show(p.job, rows)
+            done += [p.job] * (p.job not in done)
     except KeyboardInterrupt:
-        print(f"\nInterrupted: {len(done)} of {len(todo)} jobs are done and kept; --resume goes on from there.")
+        print(f"\nInterrupted: {len(done)} of {len(todo)} jobs have their rows; --resume goes on from there.")
     wrong = conclude(options, folder, done)
     return 130 if len(done) < len(todo) else int(wrong)
 
 
-def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Planned]) -> bool:
+def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[str, Row]:
+    """Compile kernels ahead of time, and return the hardware's ceilings by dtype, which are a result too."""
+    ahead = [job for job in jobs if job.candidate == "batched_cuda"]
+    precompile([(case, job.dtype) for job in ahead for case in job.cases], device)
+    dtypes = dict.fromkeys(job.dtype for job in jobs)
+    if not dtypes:
+        return {}
+    # In a process of its own, which takes its memory with it.
+    rows = process.rows_of("suite.measure.ceilings", str(device), *dtypes, one_thread=False).to_dict("records")
+    table("hardware").put(folder, rows, device)
+    return {row["dtype"]: row for row in rows}
+
+
+def measured(
+    todo: Sequence[Planned], folder: Path, start: float, minutes: float
+) -> Iterator[tuple[Planned, Sequence[Row]]]:
+    """Yield what is planned with its rows, none where they are there already; again if it had more rounds.
+
+    start: when the run began. minutes: what it may take.
+    """
+    planned, left = {p.job: p for p in todo}, batches(todo)
+    yield from ((p, [] if p.finished else p.job.rows(str(p.instead))) for p in todo if not p.runs)
+    log = make_folder(folder / "raw") / "log.txt"
+    log.unlink(missing_ok=True)
+    while left:
+        now = time.time()
+        seconds, limit = part(left, start + 60 * minutes - now), start + LATEST * 60 * minutes - now
+        for job, rows in processes.run([p.job for p in left.pop(0)], seconds, limit, log):
+            yield planned[job], rows
+
+
+def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:
     """Make the pages and show the tables of what was done; return whether anything went wrong."""
     whole = report.write_tables(options.results)
     rows = table("bench").read(folder)
-    here = pd.concat([pd.DataFrame(), *(rows_of(p.job, rows) for p in done)])
+    here = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
     for title, view in bench_view(here).items():
         view.show(title)
     print(f"\nTables: {folder / 'bench.md'}\nReport: {whole}\n{conclusion(here)}")
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 
-def outcome(p: Planned, folder: Path, log: Path) -> list[dict[str, Any]]:
-    """Return the rows of a job: by running it, or as labelled beforehand; none where there are rows already."""
-    if p.finished:
-        return []
-    if p.instead is not None:
-        return p.job.rows(p.job.cases, p.instead)
-    return run(p.job, folder / "raw" / f"{p.job.label.replace(' ', '-')}.json", log)
-
-
 def say_refused(todo: Sequence[Planned]) -> None:
-    """Say once, before the minutes pass, what will be refused and what to do."""
+    """Say at the start, before minutes pass, what is refused."""
     words = sorted({p.verification.status for p in todo if p.instead is not None and p.instead.startswith("refused")})
     if words:
-        said = f"verify.csv is {' and '.join(words)} for some: run nox -s verify first, or add --unverified."
-        print(said, flush=True)
+        print(f"Refused, as verify.csv is {' or '.join(words)} for them: run nox -s verify, or give --unverified.\n")
 
 
 def conclusion(rows: pd.DataFrame) -> str:
-    """Return the last lines: what went wrong, what other processes slowed, and the answer."""
+    """Last lines of a run: what went wrong, what other processes slowed, and the answer."""
     if rows.empty:
         return "No rows."
     counted = without_busy(rows)
     wrong, busy = rows["status"].str.startswith(WRONG).sum(), (counted["status"] != rows["status"]).sum()
+    late = rows["status"].str.startswith("time-out").sum()
     marked = f"{busy} of {len(rows)} rows were made while other processes kept cores busy: marked, and not counted."
-    lines = [f"{wrong} of {len(rows)} rows went wrong; bench.md says how."] * bool(wrong) + [marked] * bool(busy)
+    lines = [f"{wrong} of {len(rows)} rows went wrong; bench.md says how."] * bool(wrong)
+    lines += [f"{late} of {len(rows)} rows had no time: --resume does them."] * bool(late) + [marked] * bool(busy)
     return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 
-def show_plan(todo: Sequence[Planned], left_out: Sequence[dict[str, str]]) -> None:
-    """Print what would run, for how long as far as that is known, and what is run only if it is asked for."""
+def show_plan(todo: Sequence[Planned], left_out: Sequence[str], minutes: float) -> None:
+    """Print what would run, for how long by prediction, and what is run only if it is asked for."""
     lines: list[dict[str, Any]] = [
         {
             "job": p.job.label,
@@ -166,21 +165,13 @@ def show_plan(todo: Sequence[Planned], left_out: Sequence[dict[str, str]]) -> No
     ]
     if todo:
         Sheet(lines, {"seconds": count}).show("")
-    runs = [p for p in todo if p.runs]
-    earlier = [p.seconds for p in runs if p.seconds is not None and not p.predicted]
-    predicted = [p.seconds for p in runs if p.seconds is not None and p.predicted]
-    said = [f"{sum(earlier) / 60:.1f} minutes by earlier rows"] * bool(earlier or not predicted)
-    if predicted:
-        before = cost.before([p.job for p in runs])
-        said.append(f"{(sum(predicted) + before) / 60:.1f} minutes by prediction")
-    if len(earlier) + len(predicted) < len(runs):
-        said.append(f"and {len(runs) - len(earlier) - len(predicted)} that have not run here yet")
-    print(f"\n{len(runs)} of {len(todo)} jobs would run: {', '.join(said)}.")
+    runs = [p.job for p in todo if p.runs]
+    needed = (cost.before(runs) + sum(map(first_rounds, batches(todo)))) / 60
+    rest = f"more rounds in the rest of {minutes:g}" if needed < minutes else f"no time for all within {minutes:g}"
+    first = f"first rounds in {needed:.1f} minutes, by prediction"
+    print(f"\n{len(runs)} of {len(todo)} jobs would run: {first}, and {rest}.")
     if left_out:
-        print("\nNot run unless asked for:")
-    for line in left_out:
-        how = f"; {line['dtype']}; layer norm {line['layer norm']}" if "dtype" in line else ""
-        print(f"  {line['option']} {line.get('implementation', '')}".rstrip() + f": {line['workload']}{how}")
+        print("\nNot run unless asked for:", *left_out, sep="\n  ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

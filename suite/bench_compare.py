@@ -1,4 +1,17 @@
-"""`nox -s compare -- OLD NEW`: which changes between two benchmark results are larger than both intervals."""
+"""`nox -s compare -- OLD NEW`: which changes between two benchmark results are larger than both intervals.
+
+    nox -s compare -- results/<machine> other/<machine>       folders, or files bench.csv
+    nox -s compare -- OLD NEW --threshold 5                   a ratio that rises by 5 % is a regression
+    nox -s compare -- OLD NEW --anyway                        of other machines or versions of torch too
+
+A line is printed for each row that both have, under a heading a workload:
+
+    implementation   pass    old / LSTM   new / LSTM   time     memory   verdict
+    batched_cpu      train   1.33         1.53         +15.0%   +0.0%    REGRESSION
+
+Ratios are those of paired rounds to `torch.nn.LSTM`. The command exits 1 if there is a regression, of time or of peak
+memory, or a figure was lost; one that the new run had no time for is none.
+"""
 
 import argparse
 import sys
@@ -20,7 +33,7 @@ SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts that fail the comparison.
 BAD = ("REGRESSION", "LOST")
-VERDICTS = (*BAD, "slower", "faster", "gained", "same", "A/A run")
+VERDICTS = (*BAD, "slower", "faster", "gained", "same", "A/A run", "no time")
 
 FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), two) | dict.fromkeys(
     ("time", "memory"), "{:+.1%}".format
@@ -28,7 +41,7 @@ FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), two)
 
 
 def load(path: Path) -> pd.DataFrame:
-    """Return the benchmark rows of a file, or of the bench.csv in a folder; ResultsError if there are none."""
+    """Benchmark rows of a file, or of the bench.csv in a folder; ResultsError if there are none."""
     file = path / "bench.csv" if path.is_dir() else path
     if not file.is_file():
         raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got nothing of the kind.")
@@ -40,7 +53,7 @@ def load(path: Path) -> pd.DataFrame:
 
 
 def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
-    """Return in a sentence where the two were made in unlike places, or None."""
+    """Sentence that says how the places differ that two results were made in; None if they do not."""
     for column in SAME:
         before, after = (sorted(set(rows[column].astype(str))) for rows in (old, new))
         if before != after:
@@ -49,7 +62,7 @@ def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Return a line for each row that both results have, but for those that other processes slowed.
+    """Lines, one for each row that both results have, without those that other processes slowed.
 
     A change of the paired ratio counts where the intervals have no point in common. Above the threshold, as a share, it
     is a regression, and so is that of the peak memory, which has no noise to speak of. The row of the A/A run holds the
@@ -62,6 +75,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(was & is_ & (both["peak_bytes_old"] > 0))
     slower = both["ratio_low"] > both["ratio_high_old"]
     verdicts = {  # the first that holds
+        "no time": was & both["status"].str.startswith("time-out"),
         "LOST": was & ~is_,
         "REGRESSION": (memory > 1 + threshold) | (slower & (time > 1 + threshold) & ~twin),
         "gained": is_ & ~was,
@@ -78,7 +92,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
 
 
 def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """Return the outcome in a sentence."""
+    """Outcome in a sentence."""
     count = changes["verdict"].value_counts()
     parts = [f"{count[word]} {word}" for word in VERDICTS if word in count]
     alone = [f"{len(rows) - len(changes)} of the {word}" for word, rows in (("old", old), ("new", new))]
@@ -105,7 +119,8 @@ def run(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare; exit 1 on a regression, 2 if there is nothing to compare."""
-    parser = argparse.ArgumentParser(prog="nox -s compare --", description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("nox -s compare --", description=__doc__, formatter_class=raw)
     parser.add_argument("old", type=Path, help="bench.csv, or a folder with one")
     parser.add_argument("new", type=Path, help="bench.csv, or a folder with one")
     parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")

@@ -1,31 +1,49 @@
-"""`nox -s study`: memory, scaling, threads, peers and training on text, each job in a process of its own."""
+"""`nox -s study`: how memory, time and training behave beyond the workloads of the benchmark.
+
+    nox -s study                          all studies: each some three minutes on two cores, peers up to eight
+    nox -s study -- memory threads        these alone
+    nox -s study -- scaling --workload small --implementation batched batched_cpu --dtype bfloat16
+
+| study | what it measures |
+| --- | --- |
+| memory | what a training step holds, and the longest T that fits in 0.25 GiB |
+| scaling | time and memory of a training step against T, B, H, S and Z |
+| threads | 1 thread to all of them, at B 1, 4 and 32 |
+| peers | the fastest implementation beside JAX, labml's module, torch.compile and `batched`, at 20 random sizes |
+| text | bits per character of a model of each that trains for the same time |
+
+Each job is a process of its own, and prints a line such as `memory medium plain float32 batched: 12 rows`.
+
+A study to add is a table of the groups `study` and `case` in suite/shared/rows.toml, a module of that name in
+suite/measure with `jobs(options)`, which says what is measured in a process each, and `rows(job)`, which yields rows as
+they are measured, and a page of that name in suite/pages.
+"""
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
-from impls import registry
 from suite import report
-from suite.measure.jobs import Job, run
-from suite.measure.load import Others, at_first, warning
-from suite.measure.options import memory_limit, parent
-from suite.shared.arithmetic import dtype_of, why_not
-from suite.shared.candidates import LABML, Candidate, candidates, find
-from suite.shared.cases import OF_ONE_LENGTH, Case
-from suite.shared.process import Row
+from suite.measure.jobs import Job
+from suite.measure.load import at_first, warning
+from suite.measure.options import parent
+from suite.measure.processes import started
+from suite.shared.cases import OF_ONE_LENGTH
+from suite.shared.process import Row, read_rows
 from suite.shared.results import ResultsError
-from suite.shared.rows import folder_of, table
+from suite.shared.rows import TABLES, folder_of, table
 
-#: By name, which is also the name of its page: a module with `jobs(options)` and `rows(job)`.
+#: By name, which is also that of its table and of its page.
 STUDIES: Mapping[str, ModuleType] = {
-    name: import_module(f"suite.measure.{name}") for name in ("memory", "scaling", "threads", "peers", "text")
+    name: import_module(f"suite.measure.{name}") for name, made in TABLES.items() if made.is_study
 }
+#: Seconds that a job may take.
+LIMIT = 900
 
 
 def _study(name: str) -> str:
@@ -35,87 +53,38 @@ def _study(name: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's arguments."""
-    result = argparse.ArgumentParser(prog="nox -s study --", description=__doc__, parents=[parent()])
+    """Arguments of the command."""
+    raw = argparse.RawDescriptionHelpFormatter
+    result = argparse.ArgumentParser("nox -s study --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
     add("studies", nargs="*", type=_study, metavar="STUDY", help=f"{', '.join(STUDIES)}; default: all")
     add("--workload", choices=OF_ONE_LENGTH, default="medium", help="default: medium")
-    add(
-        "--layer-norm",
-        choices=("off", "on", "both", "default"),
-        default="default",
-        help="default: off, and what labml is compared with on",
-    )
-    add("--T", type=int, help="memory: steps of the ledger; default: the workload's")
-    add("--memory", type=float, default=0.25, help="memory: GiB that the longest T is to fit in; default: 0.25")
-    add("--seconds", type=float, default=12, help="text: how long each model trains; default: 12")
-    add("--time-limit", type=float, default=180, help="seconds that a row may take; default: 180")
     return result
 
 
-class Options(argparse.Namespace):
-    """The arguments, and what follows from them."""
-
-    @property
-    def layer_norms(self) -> tuple[bool, ...]:
-        """Whether to study the form without layer norm, that with it, or both."""
-        return {"off": (False,), "on": (True,)}.get(self.layer_norm, (False, True))
-
-    def jobs(self, table: str, case: Case) -> list[Job]:
-        """Return a job of a study for each candidate that runs, in each dtype, without layer norm and with it."""
-        return [
-            Job(table, candidate.name, (candidate.name,), replace(case, layer_norm=norm), dtype, self.device)
-            for dtype in self.dtype
-            for norm in self.layer_norms
-            for candidate in self.chosen(norm, dtype)
-        ]
-
-    def chosen(self, layer_norm: bool, dtype: str) -> list[Candidate]:
-        """Candidates that run, with layer norm or without.
-
-        By default what compiles for each size is left out, and only labml's module and the fastest implementation are
-        studied with layer norm.
-        """
-        wanted = self.implementation or [s.name for s in candidates() if not s.compiles_each_size]
-        if self.layer_norm == "default" and layer_norm:
-            compared = (registry.resolve("auto", torch.device(self.device), dtype_of(dtype)).name, LABML.name)
-            wanted = [name for name in wanted if name in compared]
-        return self.able(wanted, layer_norm, dtype)
-
-    def able(self, wanted: Sequence[str], layer_norm: bool, dtype: str) -> list[Candidate]:
-        """Candidates of these names that run, with layer norm or without."""
-        device, torch_dtype = torch.device(self.device), dtype_of(dtype)
-        if why_not(dtype, device) is not None:
-            return []
-        able = [s for s in map(find, wanted) if layer_norm in s.layer_norms]
-        return [s for s in able if s.why_unavailable(device, torch_dtype) is None]
-
-
-def study(name: str, options: Options) -> bool:
-    """Do one study and leave its rows; return whether every job reached its end."""
-    folder = folder_of(options.results, torch.device(options.device))
-    module, whole = STUDIES[name], True
-    for job in module.jobs(options):
-        job = replace(job, memory_limit=memory_limit(options), time_limit=options.time_limit)
-        others = Others()
+def study(name: str, options: argparse.Namespace) -> bool:
+    """Do a study and put down its rows; return whether every job reached its end."""
+    folder, whole = folder_of(options.results, torch.device(options.device)), True
+    for job in STUDIES[name].jobs(options):
         rows = done(job, folder / "raw" / "study.txt")
-        taken = others.taken(job.torch_device)
-        table(name).put(folder, [row | {"taken_cores": taken} for row in rows], job.torch_device)
+        table(name).put(folder, rows, job.torch_device)
         failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
         whole = whole and not failures
         print(f"{job.label}: {', '.join(failures) or f'{len(rows)} rows'}", flush=True)
     return whole
 
 
-def done(job: Job, log: Path) -> list[Row]:
+def done(job: Job, log: Path, limit: float = LIMIT) -> list[Row]:
     """Do a job in a process of its own and return its rows; if it did not reach its end, the last one says why."""
-    rows, ended = run(job, "suite.measure.study_step", log=log)
+    with started("suite.measure.study_step", job, log) as child:
+        ended = child.wait(limit)
+        rows = read_rows(child.path)
     return rows if ended == "ok" else [*rows, job.row("end", job.candidate, status=ended)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time, 2 if there is no result."""
-    options = parser().parse_args(arguments, Options())
+    options = parser().parse_args(arguments)
     names = options.studies or list(STUDIES)
     if said := warning(at_first(torch.device(options.device))):
         print(said, flush=True)

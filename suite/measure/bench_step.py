@@ -1,43 +1,40 @@
-"""What one benchmark process does: check one candidate on one workload, then time it and measure its memory.
+"""What a process of the benchmark does: `python -m suite.measure.bench_step TOLD ROWS`, see `processes.py`.
 
-Started by `suite/measure/processes.py` with a job file; each pass leaves its row as soon as it is measured, so that a
-later crash takes nothing with it. A row's rounds alternate with rounds of `torch.nn.LSTM` of the same I, H, L, T, B.
+Of each job it calls both passes until they settle, checks what they compute, gives them their first rounds and measures
+memory; a row is appended as soon as it is measured, so that a later crash takes nothing with it. The time that is left
+then goes to more rounds, and rows that had some are appended again.
 """
 
-import math
+import gc
+import pickle
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from itertools import cycle
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import pytest
 import torch
 from torch import nn
 
 from suite.measure import rounds, work
-from suite.measure.jobs import Job
-from suite.measure.stopwatch import Stopwatch, clock_columns, stopwatch, warm_up
-from suite.shared import pairing, usage
+from suite.measure.jobs import SLOW, Job
+from suite.measure.load import Others
+from suite.measure.rounds import Batch, Repeats, Turns
+from suite.measure.stopwatch import Stopwatch, stopwatch, warm_up
+from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import Case
-from suite.shared.process import append_row
+from suite.shared.pairing import FEWEST
+from suite.shared.process import Row, append_row
 from suite.shared.rows import PASSES
 
-#: Seconds that the rounds of one pass may take together with their baseline's, by kind of device; the A/A run, whose
-#: interval is the noise floor of all others, has so many times as long.
-BUDGET, AA = {"cpu": 0.8, "cuda": 0.4}, 2
-#: What takes less than WARM runs once untimed before each round: caches, memory and sleeping threads are the other's
-#: then. A round is as many calls as take BURST, so that the time of a call that is shorter than that is a mean.
-WARM, BURST = 0.1, 0.02
-#: A pass is called at least so often: the first call, the fewest rounds, and the calls that measure memory.
-CALLS = 3 + pairing.FEWEST
-#: The lengths that a time is predicted from, and those that operator calls are counted at; what comes with every step
-#: is the difference.
-SHORT, LENGTHS = (1, 3), (2, 4)
-
-_STARTED = time.monotonic()
+#: A pass is called at least so often: the first calls, the fewest rounds, and the calls that measure memory.
+CALLS = 3 + FEWEST
+#: The lengths that operator calls are counted at; what comes with every step is the difference.
+LENGTHS = 2, 4
 
 
 class RefusedError(Exception):
@@ -45,122 +42,181 @@ class RefusedError(Exception):
 
 
 class TooLongError(Exception):
-    """The candidate would not end within the time it has left."""
+    """The candidate would not end within the time that is left."""
+
+
+class Form:
+    """A candidate without layer norm or with it.
+
+    statuses: by pass, why it has no figures. once: by pass, seconds of a call once it has settled. figures: by pass,
+        the columns that no later round changes.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.model = case, nn.Module()
+        self.statuses: dict[str, str] = {}
+        self.once: dict[str, float] = {}
+        self.figures: dict[str, dict[str, Any]] = {name: {} for name in PASSES}
+
+
+class Timed(NamedTuple):
+    """A pass of a job that has had its first rounds; taken: cores that other processes took meanwhile."""
+
+    job: Job
+    name: str
+    forms: Sequence[Form]
+    turns: Turns
+    taken: float | None
+
+    def rows(self) -> Iterator[Row]:
+        """Yield a row for each form."""
+        for form in self.forms:
+            about = self.job.columns(form.case, self.name) | {"taken_cores": self.taken}
+            if self.name in form.statuses:
+                yield about | {"status": form.statuses[self.name]}
+            else:
+                yield about | {"status": "ok"} | form.figures[self.name] | self.turns.columns(form.case)
 
 
 class Bench:
-    """One candidate on one case, found right: what is timed, and beside what."""
+    """Measures jobs of one device and dtype, one after the other, until a time that `clock` tells."""
 
-    def __init__(self, job: Job, case: Case) -> None:
-        """Check and build the candidate, and build its baseline; a row says why if that fails."""
-        self.job, self.case = job, case
-        self.since = _STARTED if case == job.cases[0] else time.monotonic()  # the row before was left
-        self.model = checked_model(job, case)
-        self.baseline = LSTM.build(case, job.torch_dtype, job.torch_device)
-        self.watch: Stopwatch = stopwatch(job.torch_device)
-        self.x = work.example(case, job.torch_dtype, job.torch_device)
-        self.predicted = 0.0  # seconds of the longest pass so far
-
-    def batch(self, draw: int) -> tuple[Case, work.Input]:
-        """Return the batch of a draw: of other lengths than those of other draws, where the case has lengths."""
-        if not self.case.lengths:
-            return self.case, self.x
-        drawn = work.redrawn(self.case, draw)
-        return drawn, work.example(drawn, self.job.torch_dtype, self.job.torch_device)
+    def __init__(self, job: Job, until: float, clock: Callable[[], float] = time.time) -> None:
+        self.device, self.dtype, self.until, self.clock = job.torch_device, job.torch_dtype, until, clock
+        self.watch: Stopwatch = stopwatch(self.device)
+        self.models: dict[Case, nn.Module] = {}  # the baselines, by sizes
+        self.baselines: dict[tuple[Case, str], Repeats] = {}
+        self.batches: dict[Case, Batch] = {}
+        self.timed: list[Timed] = []
+        self.promised = 0.0  # seconds that what has begun of this job will still take
 
     def left(self) -> float:
-        """Return the seconds that the row may still take."""
-        return self.job.time_limit - (time.monotonic() - self.since)
+        """Seconds left, without those that are promised."""
+        return self.until - self.clock() - self.promised
 
+    def rows(self, job: Job) -> Iterator[Row]:
+        """Yield the rows of a job, each once it has had its first rounds."""
+        others, start, self.promised = Others(), self.clock(), 0.0
+        forms = [self.begin(job, case) for case in job.cases]
+        for name in PASSES:
+            going = [form for form in forms if name not in form.statuses]
+            yield from (
+                job.columns(form.case, name) | {"status": form.statuses[name]} for form in forms if form not in going
+            )
+            if not going:
+                continue
+            turns = self.turns(job, name, going)
+            with labelled(going, name):
+                self.first_rounds(job, turns)
+            gc.collect()
+            for form in [form for form in going if name not in form.statuses]:
+                with labelled([form], name):
+                    form.figures[name] |= self.measured(job, form, name, turns)
+                form.figures[name]["job_s"] = round(self.clock() - start, 1)
+            timed, others = Timed(job, name, going, turns, others.taken(self.device)), Others()
+            yield from timed.rows()
+            if job.role != SLOW and not any(name in form.statuses for form in going):
+                self.timed.append(timed)
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the passes on each case of the job, one case after the other."""
-    cases = Job.read(metafunc.config.getoption("--job")).cases
-    metafunc.parametrize("bench", cases, ids=[case.id for case in cases], indirect=True, scope="module")
-    metafunc.parametrize("name", PASSES)
+    def more_rows(self) -> Iterator[Row]:
+        """Spend the time that is left on more rounds, and yield the rows that had some."""
+        others, self.promised = Others(), 0.0
+        had = [len(timed.turns.baseline_s) for timed in self.timed]
+        rounds.spend([timed.turns for timed in self.timed], self.left)
+        late = others.taken(self.device)
+        for timed, before in zip(self.timed, had, strict=True):
+            if len(timed.turns.baseline_s) > before:
+                taken = None if timed.taken is None or late is None else max(timed.taken, late)
+                yield from timed._replace(taken=taken).rows()
 
+    def begin(self, job: Job, case: Case) -> Form:
+        """Build a form, call each of its passes until its time settles, and check what it computes."""
+        form, candidate = Form(case), find(job.candidate)
+        with labelled([form], *PASSES):
+            if self.left() <= 0:
+                raise TooLongError("time-out: no time was left")
+            form.model = candidate.build(case, self.dtype, self.device)
+            for name in PASSES:
+                with labelled([form], name):
+                    self.settle(candidate, form, name)
+            if reason := work.refusal(candidate, case, self.dtype, self.device):
+                raise RefusedError(f"refused: {reason}")
+        return form
 
-@pytest.fixture(scope="module")
-def bench(request: pytest.FixtureRequest) -> Bench:
-    """Build what is timed, under the job's memory limit and in its arithmetic."""
-    job = Job.read(request.config.getoption("--job"))
-    job.take_on()
-    return Bench(job, request.param)
+    def settle(self, candidate: Candidate, form: Form, name: str) -> None:
+        """Call a pass until its time settles, and promise what the rest takes; TooLongError if that is too much."""
+        baseline, x, step = self.baseline(form.case, name), self.batch(form.case, 0).x, work.PASSES[name]
+        # XLA would compile all of it for one step, too, and say nothing of the time of all.
+        one = [self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))) if candidate.of_torch else 0.0]
+        if self.expected(form, one[0]) * CALLS > self.left():  # it may have compiled
+            one.append(self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))))
+        if (guess := self.expected(form, one[-1])) * CALLS > self.left():
+            left = f"{max(0, self.left()):.0f} s left"
+            raise TooLongError(f"time-out: predicted, {CALLS} passes of {guess:.1f} s each, {left}")
+        taken = warm_up(self.watch, lambda: step(form.model, x), guess)
+        form.once[name], form.figures[name]["first_s"] = taken[-1], one[0] + taken[0]
+        round_s = Repeats(self.watch, partial(step, form.model), taken[-1]).round_s
+        self.promised += FEWEST * (round_s + baseline.round_s) + 2 * taken[-1]
 
+    def expected(self, form: Form, step_s: float) -> float:
+        """Seconds of a pass of which one step takes so long, and which takes no less than the one before it."""
+        return max([step_s * form.case.T, *form.once.values()])
 
-def checked_model(job: Job, case: Case) -> nn.Module:
-    """Build the candidate once it has passed the comparison at the sizes of the workload; else raise RefusedError."""
-    with labelled(job, case, *PASSES):
-        candidate = find(job.candidate)
-        if reason := work.refusal(candidate, case, job.torch_dtype, job.torch_device):
-            raise RefusedError(reason)
-        return candidate.build(case, job.torch_dtype, job.torch_device)
+    def batch(self, case: Case, draw: int) -> Batch:
+        """Batch of a draw: of other lengths than those of other draws, where the case has lengths."""
+        case = replace(case, layer_norm=False)
+        if draw and case.lengths:
+            drawn = work.redrawn(case, draw)
+            return Batch(drawn, work.example(drawn, self.dtype, self.device))
+        if case not in self.batches:
+            self.batches[case] = Batch(case, work.example(case, self.dtype, self.device))
+        return self.batches[case]
 
+    def baseline(self, case: Case, name: str) -> Repeats:
+        """Rounds of `torch.nn.LSTM` of the same sizes, one model for all candidates."""
+        case = replace(case, layer_norm=False)
+        if case not in self.models:
+            self.models[case] = LSTM.build(case, self.dtype, self.device)
+        if (case, name) not in self.baselines:
+            step, x = partial(work.PASSES[name], self.models[case]), self.batch(case, 0).x
+            guess = case.T * self.watch.seconds(lambda: step(work.first_steps(x, 1)))
+            self.baselines[case, name] = Repeats(self.watch, step, warm_up(self.watch, lambda: step(x), guess)[-1])
+        return self.baselines[case, name]
 
-def bench_pass(bench: Bench, name: str, benchmark: Any) -> None:
-    """Time the pass beside its baseline's, measure memory and calls in runs apart, and leave the row."""
-    job, case, model, x, step = bench.job, bench.case, bench.model, bench.x, work.PASSES[name]
-    device, training = job.torch_device, name == "train"
-    with labelled(job, case, name):
-        figures = timed(bench, name, benchmark)
-        bench.baseline.zero_grad(set_to_none=True)
-        figures |= {
-            "status": "ok",
+    def turns(self, job: Job, name: str, forms: Sequence[Form]) -> Turns:
+        """Rounds of the forms of a pass, none of which is made yet."""
+        step = work.PASSES[name]
+        sides = {form.case: Repeats(self.watch, partial(step, form.model), form.once[name]) for form in forms}
+        return Turns(self.baseline(job.case, name), sides, partial(self.batch, job.case))
+
+    def first_rounds(self, job: Job, turns: Turns) -> None:
+        """Do the rounds that a pass has in any case."""
+        slowest = max(side.round_s for side in turns.forms.values())
+        for _ in range(rounds.fewest(job, slowest, turns.baseline.round_s)):
+            turns.turn()
+
+    def measured(self, job: Job, form: Form, name: str, turns: Turns) -> dict[str, Any]:
+        """Columns of memory, operator calls and the like, from calls that are not timed."""
+        model, x, step, candidate = form.model, self.batch(form.case, 0).x, work.PASSES[name], find(job.candidate)
+        figures: dict[str, Any] = {
             "peak_bytes": work.peak(step, model, x),
-            "kept_bytes": usage.saved_bytes(lambda: model(x), device) if training else None,
+            "kept_bytes": usage.saved_bytes(lambda: model(x), self.device) if name == "train" else None,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "calls_per_step": calls_per_step(bench, step),
-            "library": find(job.candidate).library,
+            "calls_per_step": calls_per_step(candidate, model, x, step) if candidate.of_torch else None,
+            "library": candidate.library,
         }
-        if device.type == "cuda":
-            names = usage.kernels(lambda: step(bench.baseline, x))
+        if self.device.type == "cuda":
+            names = usage.kernels(lambda: turns.baseline.work(x))
             figures["cudnn"] = usage.cudnn_of(names, torch.backends.cudnn.version())
-        append_row(job.path, job.columns(case, name) | figures)
-        bench.since = time.monotonic()
-
-
-def timed(bench: Bench, name: str, benchmark: Any) -> dict[str, Any]:
-    """Return the figures of paired rounds, as many as their budget allows; TooLongError if the least do not fit."""
-    watch, model, baseline, x, step = bench.watch, bench.model, bench.baseline, bench.x, work.PASSES[name]
-    first = watch.seconds(lambda: step(model, work.first_steps(x, 1)))
-    taken = warm_up(watch, lambda: step(model, x), expected(bench, first, step))
-    batches = [(bench.case, x)]
-    candidate = Repeats(watch, partial(step, model), batches, taken[-1])
-    rival = Repeats(watch, partial(step, baseline), batches, warm_up(watch, lambda: step(baseline, x))[-1])
-    baseline_s: list[float] = []
-    clocks = [watch.clock()]
-
-    def before() -> None:
-        batches.append(bench.batch(len(batches)))
-        rival.warm()
-        baseline_s.append(rival.round() / rival.calls)
-        candidate.warm()
-
-    benchmark.pedantic(
-        candidate.round,
-        setup=before,
-        teardown=lambda: clocks.append(watch.clock()),
-        rounds=rounds.rounds(candidate.round_s, rival.round_s, budget(bench.job)),
-    )
-    subject_s = [seconds / candidate.calls for seconds in benchmark.stats.stats.data]
-    benchmark.extra_info.update(bench.job.columns(bench.case, name), calls_per_round=candidate.calls)
-    benchmark.extra_info.update(baseline_s=baseline_s, clocks_mhz=clocks)
-    figures = pairing.columns(subject_s, baseline_s) | clock_columns(clocks) | {"first_s": first + taken[0]}
-    # The median time is about that of the batch with the median of tokens.
-    typical = sorted((case for case, _ in batches[1:]), key=lambda case: case.tokens)[(len(batches) - 1) // 2]
-    figures |= costs(find(bench.job.candidate), typical, name, x.data.element_size())
-    # What a call takes in a loop that waits for none of them, where that is another figure.
-    mine, theirs = candidate.in_a_loop(), rival.in_a_loop()
-    return figures | ({} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs})
-
-
-def budget(job: Job) -> float:
-    """Return the seconds that the rounds of a pass may take."""
-    return BUDGET[job.torch_device.type] * (AA if job.candidate == LSTM.name else 1)
+        # What a call takes in a loop that waits for none of them, where that is another figure.
+        mine, theirs = turns.in_a_loop(turns.forms[form.case]), turns.in_a_loop(turns.baseline)
+        loop = {} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs}
+        typical = replace(turns.typical, layer_norm=form.case.layer_norm)
+        return figures | loop | costs(candidate, typical, name, x.data.element_size())
 
 
 def costs(candidate: Candidate, case: Case, name: str, itemsize: int) -> dict[str, Any]:
-    """Return what a row says that a pass over a case comes to, by formula."""
+    """Columns that say what a pass over a case comes to, by formula."""
     training = name == "train"
     return {
         "multiply_adds": candidate.multiply_adds(case) * (3 if training else 1),
@@ -169,86 +225,56 @@ def costs(candidate: Candidate, case: Case, name: str, itemsize: int) -> dict[st
     }
 
 
-class Repeats:
-    """The rounds of one side: how many calls make one, and whether a call goes before."""
-
-    def __init__(
-        self, watch: Stopwatch, work: Callable[[work.Input], None], batches: list[tuple[Case, work.Input]], once: float
-    ) -> None:
-        """Take what is called, the batches drawn so far, to which each round adds one, and the seconds of a call."""
-        self.watch, self.work, self.batches = watch, work, batches
-        self.calls = max(1, math.ceil(BURST / once))
-        self.warms = once < WARM
-        self.round_s = once * (self.calls + self.warms)
-
-    def warm(self) -> None:
-        """Make the processor this side's, where that does not take too long, on the batch of the round before."""
-        if self.warms:
-            self.work(self.batches[-2][1])
-
-    def round(self) -> float:
-        """Return what the calls of one round take."""
-        return sum(self.watch.seconds(lambda: self.work(self.batches[-1][1])) for _ in range(self.calls))
-
-    def in_a_loop(self) -> float | None:
-        """Return what a call takes among others that do not wait for it; None where that is no other figure."""
-        inputs = cycle(x for _, x in self.batches[1:])
-        return self.watch.in_a_loop(lambda: self.work(next(inputs)), 2 * self.calls + 1)
-
-
-def expected(bench: Bench, first: float, step: work.Pass) -> float:
-    """Return the seconds that a pass should take; TooLongError if so many would not end in time.
-
-    first: seconds of the first call, on one step, which tells unless it compiled. Where it gives reason to doubt, later
-    calls on two lengths tell. A training step takes no less than the forward pass before it.
-    """
-    guess = max(bench.predicted, first * bench.case.T)
-    if guess * CALLS <= bench.left():
-        return guess
-    if not bench.predicted:
-        bench.predicted = predicted(bench, step)
-    if bench.predicted * CALLS > bench.left():
-        need = f"{CALLS} passes of {bench.predicted:.1f} s each"
-        left = f"{max(0, bench.left()):.0f} of {bench.job.time_limit:.0f} s left"
-        raise TooLongError(f"time-out: predicted, {need}, {left}")
-    return bench.predicted
-
-
-def predicted(bench: Bench, step: work.Pass) -> float:
-    """Return the seconds of a pass by what calls on two lengths take, the second call on each, which builds nothing."""
-    T, lengths = bench.case.T, [min(T, bench.case.T) for T in SHORT]
-    inputs = [work.first_steps(bench.x, length) for length in lengths]
-    short, long = ([bench.watch.seconds(partial(step, bench.model, x)) for _ in range(2)][-1] for x in inputs)
-    slope = (long - short) / max(1, lengths[1] - lengths[0])
-    return max(long, short + slope * (T - lengths[0]))
-
-
-def calls_per_step(bench: Bench, step: work.Pass) -> float:
-    """Return how many operators are called on top for one step more: what comes with every step."""
+def calls_per_step(candidate: Candidate, model: nn.Module, x: work.Input, step: work.Pass) -> float:
+    """Operators that are called on top for one step more."""
     # Two rows say as much as all, but for what would compile anew.
-    rows = bench.case.B if find(bench.job.candidate).compiles_each_size else 2
+    rows = int(x.shape[1] if isinstance(x, torch.Tensor) else x.batch_sizes[0]) if candidate.compiles_each_size else 2
 
     def calls(T: int) -> int:
-        x = work.repeated(bench.x, T, rows)
-        for _ in range(bench.watch.least):  # so that both lengths are run as later calls are
-            step(bench.model, x)
-        return usage.operator_calls(lambda: step(bench.model, x))
+        given = work.repeated(x, T, rows)
+        step(model, given)  # the first call on a length may compile
+        return usage.operator_calls(lambda: step(model, given))
 
     short, long = LENGTHS
     return (calls(long) - calls(short)) / (long - short)
 
 
 @contextmanager
-def labelled(job: Job, case: Case, *passes: str) -> Iterator[None]:
-    """Leave a row that says what went wrong, and let it go on as the failure that it is."""
+def labelled(forms: Sequence[Form], *names: str) -> Iterator[None]:
+    """Note why passes have no figures where that is known: refused, no memory, no time. Any other error goes on."""
     try:
         yield
     except Exception as error:
-        text = " ".join(str(error).split())
-        kind = "refused" if isinstance(error, RefusedError) else f"failed: {type(error).__name__}"
-        status = text if isinstance(error, TooLongError) else f"{kind}: {text}"[:200]
         if work.is_out_of_memory(error):
             status = "out of memory"
-        for name in passes:
-            append_row(job.path, job.columns(case, name) | {"status": status})
-        raise
+        elif isinstance(error, (RefusedError, TooLongError)):
+            status = str(error)
+        else:
+            raise
+        for form in forms:
+            form.statuses |= dict.fromkeys(names, status)
+
+
+def main(told: Path, rows: Path) -> None:
+    """Measure the jobs until the time that the process was told, and append their rows."""
+    jobs, until = pickle.loads(told.read_bytes())
+    jobs[0].take_on()
+    gc.disable()  # no round should pay for it
+    bench = Bench(jobs[0], until)
+    for job in jobs:
+        missing = {(row["layer_norm"], row["pass"]): row for row in job.rows("")}
+        try:
+            for row in bench.rows(job):
+                append_row(rows, row)
+                del missing[row["layer_norm"], row["pass"]]
+        except Exception as error:
+            status = f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:200]
+            for row in missing.values():
+                append_row(rows, row | {"status": status})
+            raise  # a GPU may be unusable for this process from now on
+    for row in bench.more_rows():
+        append_row(rows, row)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -26,7 +26,7 @@ Product = Callable[[Tensor], Work]
 
 
 def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
-    """Return the rates of the largest things that the device does well: a product of matrices, a copy."""
+    """Rates of a large product of matrices and of a large copy."""
     watch = stopwatch(device)
     arithmetic.use(dtype)
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
@@ -38,7 +38,7 @@ def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
 
 
 def products(device: torch.device, dtype: str) -> dict[str, Product]:
-    """Return by name the ways to a square matrix's product with itself, the best of which is the ceiling.
+    """Ways, by name, to a square matrix's product with itself, the best of which is the ceiling.
 
     On a CPU torch multiplies float32 by one library and runs its LSTM by another, oneDNN, that may be twice as fast.
     """
@@ -58,7 +58,7 @@ def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype:
 
 
 def best(watch: Stopwatch, work: Work) -> float:
-    """Return the shortest of some rounds, in seconds."""
+    """Shortest of some rounds, in seconds."""
     watch.seconds(work)
     rounds: list[float] = []
     while len(rounds) < LEAST or sum(rounds) < SECONDS:
@@ -67,7 +67,7 @@ def best(watch: Stopwatch, work: Work) -> float:
 
 
 def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a row comes to beside the ceilings, by dtype; nothing if it has no figures, or none to stand beside.
+    """Columns that compare a row with the ceilings, by dtype; none if it has no figures, or its dtype no ceiling.
 
     The bound is the longer of two times: that of its multiply-adds at the rate of a large product, and that of the
     bytes it moves at least at the rate of a large copy. The share is the bound over the measured time.

@@ -1,23 +1,28 @@
-"""How long jobs take on a GPU, predicted before any has run there: for `--list` and for the bar of progress.
+"""How long jobs take, predicted before they run: for `--list`, and for sharing a run's time among its processes.
 
-Every figure here is assumed, for an H100 with 16 cores, and none is measured; a job that has run is known by its rows.
+A call takes what an earlier row says; where there is none, every figure here is assumed, for two slow cores or for an
+H100 with 16 cores, and none is measured.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
+from impls import names
 from impls.registry import IMPLS
 from suite.measure import rounds
-from suite.measure.bench_step import Repeats, budget
 from suite.measure.jobs import Job
-from suite.measure.stopwatch import DeviceEvents, Stopwatch
-from suite.shared.candidates import LSTM, Candidate, find
+from suite.measure.rounds import Repeats
+from suite.measure.stopwatch import SLOW as LONG_CALL
+from suite.measure.stopwatch import Stopwatch
+from suite.shared.candidates import LSTM, find
 from suite.shared.cases import Case
-from suite.shared.rows import PASSES
+from suite.shared.rows import PASSES, about_pass, table
 
 #: Operators in a step, forward and in training, of what calls them one after the other, with layer norm, as the column
 #: `calls_per_step` of results has them; and the seconds that the host takes for one. What is not named runs its steps
-#: in a launch of its own, as cuDNN does, at so many seconds each.
+#: in compiled code, at so many seconds each.
 OPERATORS = {
     "naive": (478, 1502),
     "row_scaled": (350, 1378),
@@ -28,45 +33,67 @@ OPERATORS = {
 }
 OPERATOR, STEP = 6e-6, {"forward": 15e-6, "train": 45e-6}
 #: Multiply-adds that all products of a pass reach in a second.
-RATES = {"float64": 5e12, "float32": 10e12, "tf32": 50e12, "bfloat16": 100e12, "float16": 100e12}
-#: Seconds from a process's start to its first check; of one check; of what a pass is profiled for; of a call's idle
-#: start, with the cache emptied.
-START, CHECK, PROFILE, IDLE = 6.0, 1.0, 0.3, 1e-4
-#: Passes beside the rounds: to settle, of the candidate again before its memory is measured, and to measure.
-MINE, THEIRS = 2 * DeviceEvents.least + 2, DeviceEvents.least + 1
-#: Seconds to compile what compiles for each size, for a row of either pass; to measure the ceilings of a dtype; to
-#: compile one kernel ahead of time, on one core.
-COMPILE, CEILING, KERNEL = 30.0, 10.0, 10.0
+RATES = {
+    "cpu": {"float64": 20e9, "float32": 45e9, "bfloat16": 45e9, "float16": 1e9},
+    "cuda": {"float64": 5e12, "float32": 10e12, "tf32": 50e12, "bfloat16": 100e12, "float16": 100e12},
+}
+#: Seconds that the naive form takes for a weight of a sample's matrices, forward and in training.
+WEIGHT = {"cpu": (2.7e-9, 8.5e-9), "cuda": (2e-11, 6e-11)}
+#: Seconds from a process's start to its first job; of building and checking a form; of what a pass is profiled for; of
+#: a call's idle start, with the cache emptied.
+START, CHECK, PROFILE, IDLE = {"cpu": 10.0, "cuda": 6.0}, 0.3, {"cpu": 0.1, "cuda": 0.3}, {"cpu": 0.0, "cuda": 1e-4}
+#: Calls of a pass beside its rounds: to settle, where a slow one takes a call less, and to measure memory.
+CALLS, SLOW_CALLS = 3.5, 2.5
+#: Seconds to compile a pass of a form, by what compiles for each size; to measure the ceilings of a dtype; to compile
+#: one kernel ahead of time, on one core.
+COMPILE, CEILING, KERNEL = {"compiled": 12.0, "jax": 3.0}, 10.0, 10.0
+
+#: By the key of a row, seconds of a call.
+KEY = table("bench").key
+Known = Mapping[tuple[object, ...], float]
 
 
-def seconds(job: Job) -> float:
-    """Return the seconds of a job on a GPU, with its process."""
-    return START + sum(min(_case(job, case), len(PASSES) * job.time_limit) for case in job.cases)
+def known(rows: pd.DataFrame) -> Known:
+    """Seconds of a call by earlier rows of the benchmark."""
+    timed = rows[rows["status"] == "ok"] if len(rows) else rows
+    return {_key(*(row[column] for column in KEY)): row["median_s"] for _, row in timed.iterrows()}
+
+
+def seconds(job: Job, earlier: Known) -> float:
+    """Seconds of a job with its first rounds, without the start of its process."""
+    device, found = job.torch_device.type, CHECK * len(job.cases)
+    for name in PASSES:
+        calls = [call_s(job.candidate, case, name, job, earlier) + IDLE[device] for case in job.cases]
+        forms = [Repeats(Stopwatch(), print, call) for call in calls]
+        baseline = Repeats(Stopwatch(), print, call_s(LSTM.name, job.case, name, job, earlier) + IDLE[device])
+        turn = baseline.round_s + sum(form.round_s for form in forms)
+        found += turn * rounds.fewest(job, max(form.round_s for form in forms), baseline.round_s)
+        found += sum(call * (SLOW_CALLS if call > LONG_CALL else CALLS) + PROFILE[device] for call in calls)
+        found += COMPILE.get(job.candidate, 0.0) * len(job.cases)
+    return found
 
 
 def before(jobs: Sequence[Job]) -> float:
-    """Return the seconds that a run takes before its first job: the hardware's ceilings, and kernels compiled."""
+    """Seconds that a run takes before its first job: the hardware's ceilings, and kernels compiled."""
     ahead = {impl.name for impl in IMPLS if "cpu" not in impl.devices}
     sizes = {(case.H, case.S, case.B, case.layer_norm, job.dtype) for job in jobs for case in job.cases}
     kernels = len(PASSES) * len(sizes) if any(job.candidate in ahead for job in jobs) else 0
     return CEILING * len({job.dtype for job in jobs}) + KERNEL * kernels / (os.cpu_count() or 1)
 
 
-def _case(job: Job, case: Case) -> float:
-    candidate = find(job.candidate)
-    found = CHECK + COMPILE * len(PASSES) * candidate.compiles_each_size
-    for name in PASSES:
-        sides = [_pass(each, case, name, job.dtype) + IDLE for each in (candidate, LSTM)]
-        mine, theirs = (Repeats(Stopwatch(), lambda x: None, [], once) for once in sides)
-        many = rounds.rounds(mine.round_s, theirs.round_s, budget(job))
-        found += many * (mine.round_s + theirs.round_s) + PROFILE
-        found += (MINE + 2 * mine.calls) * sides[0] + (THEIRS + 2 * theirs.calls) * sides[1]
-    return found
+def _key(*columns: object) -> tuple[object, ...]:
+    return tuple(map(str, columns))
 
 
-def _pass(candidate: Candidate, case: Case, name: str, dtype: str) -> float:
-    """Return the seconds of a pass: the host's, or the device's where these are more."""
-    train = name == "train"
-    calls = OPERATORS.get(candidate.name, (0, 0))[train] * case.T * case.L * OPERATOR
-    products = (3 if train else 1) * candidate.multiply_adds(case) / RATES[dtype]
-    return max(calls, case.T * case.L * STEP[name] + products)
+def call_s(implementation: str, case: Case, name: str, job: Job, earlier: Known) -> float:
+    """Seconds of a call of a pass: by an earlier row, else the host's or the device's, whichever are more."""
+    here = about_pass(case, implementation, job.dtype, name)
+    key = _key(*(here[column] for column in KEY))
+    if key in earlier:
+        return earlier[key]
+    train, steps, device = name == "train", case.T * case.L, job.torch_device.type
+    calls = OPERATORS.get(implementation, (0, 0))[train] * steps * OPERATOR
+    products = (3 if train else 1) * find(implementation).multiply_adds(case) / RATES[device][job.dtype]
+    weights = sum(steps // case.L * case.B * 4 * case.H * (case.H + I) for I in case.inputs)
+    built = weights * WEIGHT[device][train] if implementation == names()[0] else 0.0
+    return max(calls, steps * STEP[name] + products) + built

@@ -1,35 +1,37 @@
-"""One job of a benchmark or a study: what a process that measures is told, and what its rows are about."""
+"""What is measured together, and what its rows are about."""
 
-import json
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+import os
+import sys
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from suite.shared import arithmetic, machine
+from suite.shared import arithmetic
 from suite.shared.cases import SHORT, WORKLOADS, Case
-from suite.shared.process import Child, Row, read_rows
+from suite.shared.process import Row
 from suite.shared.rows import PASSES, about, about_pass
+
+#: Of the machine's memory, what one process may take, so that running out is an error in it and not the machine's.
+MEMORY_SHARE = 0.6
+#: What a job of the benchmark is to its answer, in the order in which jobs are done: the answer rests on it, it is one
+#: of the others, or it is slow and says the same on any workload.
+ANSWER, OTHER, SLOW = ROLES = ("answer", "other", "slow")
 
 
 def full(case: Case) -> bool:
-    """Return whether a case has the T and B of a workload that a run without a GPU shortens."""
+    """True if a case has the T and B of a workload that a run without a GPU shortens."""
     return case.name in SHORT and (case.T, case.B) == (WORKLOADS[case.name].T, WORKLOADS[case.name].B)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a process that measures is told.
+    """A candidate on a workload of the benchmark, or a part of a study.
 
-    table: the result file that its rows go to, which is also what it is to do. part: its name within a study.
-    layer_norms: the benchmark's, whose workload has layer norm off, on, or off and then on.
-    limit: the memory study's, the bytes that a training step is to fit in.
-    seconds: the text study's, how long to train.
-    memory_limit: bytes that the process may take, 0 for no limit. time_limit: seconds that each row may take.
-    path: the file that its rows are left in.
+    table: the result file that its rows go to. part: its name within a study.
+    layer_norms: the benchmark's, whose workload has layer norm off, on, or both in turns. role: the benchmark's.
+    limit: a study's own: bytes that a training step is to fit in, or seconds of training.
+    memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
 
     table: str
@@ -39,11 +41,9 @@ class Job:
     dtype: str
     device: str
     layer_norms: tuple[bool, ...] = ()
-    limit: int = 0
-    seconds: float = 0.0
+    role: str = OTHER
+    limit: float = 0.0
     memory_limit: int = 0
-    time_limit: float = 60.0
-    path: Path = field(default=Path())
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """How the job is called in lines and file names."""
+        """The job in lines and file names."""
         if self.layer_norms:
             return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.candidate}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
@@ -76,42 +76,21 @@ class Job:
         """Columns that say what a row of the benchmark is about; `name` is the pass."""
         return about_pass(case, self.candidate, self.dtype, name)
 
-    def rows(self, cases: Sequence[Case], status: str) -> list[Row]:
-        """Return rows of the benchmark without figures, which say why there are none."""
-        return [self.columns(case, name) | {"status": status} for case in cases for name in PASSES]
+    def rows(self, status: str) -> list[Row]:
+        """Rows of the benchmark without figures, which say why there are none."""
+        return [self.columns(case, name) | {"status": status} for name in PASSES for case in self.cases]
 
     def row(self, kind: str, implementation: str, case: Case | None = None, **figures: Any) -> Row:
-        """Return a row of a study; case: the sizes that it is about, if not the job's own."""
+        """Row of a study; case: the sizes that it is about, if not the job's own."""
         where = about(case or self.case, implementation, self.dtype)
         return {"part": self.part, "kind": kind} | where | {"status": "ok"} | figures
 
-    def write(self, path: Path) -> None:
-        """Write the job for the process that will do it."""
-        path.write_text(json.dumps(asdict(self) | {"path": str(self.path)}), encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> "Job":
-        """Read a job back."""
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields |= {name: tuple(fields[name]) for name in ("candidates", "layer_norms")}
-        case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
-        return cls(**fields | {"case": case, "path": Path(fields["path"])})
-
     def take_on(self) -> None:
-        """Put this process under the job's memory limit and have it compute in the job's arithmetic."""
-        if self.memory_limit:
-            machine.limit_memory(self.memory_limit, self.torch_device)
+        """Hold this process to its memory, which only Linux can, and have it compute in the job's arithmetic."""
+        if sys.platform == "linux" and self.torch_device.type == "cpu":
+            import resource
+
+            machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            limit = self.memory_limit or int(MEMORY_SHARE * machine)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         arithmetic.use(self.dtype)
-
-
-def run(
-    job: Job, module: str, *arguments: str, log: Path, environment: Mapping[str, str | None] | None = None
-) -> tuple[list[Row], str]:
-    """Do a job in `python -m <module> <arguments> JOB.json`; return the rows that it left and how it ended."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.json"
-        rows = path.with_suffix(".jsonl")
-        replace(job, path=rows).write(path)
-        child = Child(module, rows, *arguments, str(path), log=log, environment=environment)
-        ended = child.wait(len(job.cases or (job,)) * len(PASSES) * job.time_limit)
-        return read_rows(rows), ended

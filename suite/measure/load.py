@@ -15,31 +15,25 @@ _STAT = Path("/proc/stat")
 
 
 class Others:
-    """The cores that other processes keep busy."""
+    """The cores that other processes keep busy, from now on."""
 
     def __init__(self) -> None:
-        self.then = _times()
+        self.start = _times()
 
     def cores(self) -> float | None:
-        """Return how many, in the mean since this was made or last asked; None where the system does not tell.
-
-        Linux counts what each processor does. Elsewhere there is the load of the last minute, which has our share.
-        """
-        before, self.then = self.then, _times()
-        seconds, worked, had = (now - then for now, then in zip(self.then, before, strict=True))
-        if _STAT.exists():
-            return max(0.0, (worked - had) / seconds)
-        return max(0.0, os.getloadavg()[0] - had / seconds) if hasattr(os, "getloadavg") else None
+        """Number of cores, in the mean since this was made; None on systems that do not count what processors do."""
+        seconds, worked, had = (now - then for now, then in zip(_times(), self.start, strict=True))
+        return max(0.0, (worked - had) / seconds) if _STAT.exists() else None
 
     def taken(self, device: torch.device) -> float | None:
-        """Return the cores that others took of those that work on a device needs, see `cores`."""
+        """Cores that others took of those that work on a device needs, see `cores`."""
         others = self.cores()
         needed = torch.get_num_threads() if device.type == "cpu" else 1
         return None if others is None else round(max(0.0, others + needed - (os.cpu_count() or 1)), 2)
 
 
 def _times() -> tuple[float, float, float]:
-    """Return seconds of the clock, those that all processors worked, and those that this process and its children had.
+    """Seconds of the clock, those that all processors worked, and those that this process and its children had.
 
     What other machines on the same hardware took counts as worked; a child counts once it has ended.
     """
@@ -51,14 +45,14 @@ def _times() -> tuple[float, float, float]:
 
 
 def at_first(device: torch.device) -> float | None:
-    """Return the cores that others take of those that work on a device needs, while this process does nothing."""
+    """Cores that others take of those that work on a device needs, while this process does nothing."""
     others = Others()
     time.sleep(LOOK)
     return others.taken(device)
 
 
 def warning(taken: float | None) -> str:
-    """Return what to say before minutes pass whose figures will count for nothing; "" where nothing is to be said."""
+    """Warning before minutes pass whose figures will not count; "" where other processes leave enough."""
     if taken is None or taken <= BUSY:
         return ""
     return (

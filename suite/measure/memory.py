@@ -1,5 +1,6 @@
 """Memory: what a training step consists of, the longest T that fits, and the weight tensor of the naive form."""
 
+import math
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,16 +14,18 @@ from impls.gradient.chunks import limited
 from impls.registry import find as find_impl
 from suite.measure import work
 from suite.measure.jobs import Job
+from suite.measure.options import a_job_each
 from suite.measure.stopwatch import stopwatch, warm_up
 from suite.shared import usage
 from suite.shared.candidates import Candidate, find
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.fits import fit, reaches
 from suite.shared.process import Row
 
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
 TENSOR_CASE = replace(WORKLOADS["small"], T=1, B=1)
+#: Bytes that a training step of the longest sequence is to fit in.
+LIMIT = 1 << 28
 #: Lengths double, but not beyond FURTHER of the longest T then predicted, until one takes GROWN of the limit; one more
 #: takes LAST of it. The line goes through the last two: what a backward pass in chunks holds grows evenly only once T
 #: is long.
@@ -34,10 +37,8 @@ Measured = Callable[[Candidate, Case, torch.dtype, torch.device], dict[str, int]
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each candidate; the limit is what the longest sequence is to fit in."""
-    case = WORKLOADS[options.workload]
-    every = options.jobs("memory", replace(case, T=options.T or case.T))
-    return [replace(job, limit=int(options.memory * 2**30)) for job in every]
+    """Jobs of the study, one for each candidate."""
+    return a_job_each(options, "memory", WORKLOADS[options.workload], limit=LIMIT)
 
 
 def rows(job: Job) -> Iterator[Row]:
@@ -63,31 +64,41 @@ def _lengths(job: Job, candidate: Candidate) -> Iterator[Row]:
             return
         found.append(row)
     line = _line(found)
-    longest = reaches(line, job.limit)
+    longest = _longest(line, job.limit)
     apart = int(MARGIN * longest)
     for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
         row = _labelled(job, candidate, kind, replace(job.case, T=T), peak)
         yield row | {"longest": longest, "limit_bytes": job.limit, "predicted_bytes": line(T)}
 
 
-def _growing(found: list[Row], limit: int) -> Iterator[int]:
+def _growing(found: list[Row], limit: float) -> Iterator[int]:
     """Yield the lengths to measure, each by what was found until then."""
     T = 2
     yield T
     while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * limit:
         rises = len(found) > 1 and found[-1]["peak_bytes"] > found[-2]["peak_bytes"]
-        T = max(T + 1, min(2 * T, int(FURTHER * reaches(_line(found), limit)))) if rises else 2 * T
+        T = max(T + 1, min(2 * T, int(FURTHER * _longest(_line(found), limit)))) if rises else 2 * T
         yield T
-    yield max(T + 1, int(LAST * reaches(_line(found), limit)))
+    yield max(T + 1, int(LAST * _longest(_line(found), limit)))
 
 
 def _line(found: list[Row]) -> Polynomial:
-    """Return the line of the peak against T through the last two lengths."""
-    return fit([row["T"] for row in found[-2:]], [row["peak_bytes"] for row in found[-2:]])
+    """Line of the peak against T through the last two lengths."""
+    (T, peak), (longer, more) = ((row["T"], row["peak_bytes"]) for row in found[-2:])
+    slope = (more - peak) / (longer - T)
+    return Polynomial([peak - slope * T, slope])
+
+
+def _longest(line: Polynomial, limit: float) -> int:
+    """The last T at which a line is not above the limit; ValueError for one that does not rise."""
+    constant, slope = map(float, line.coef)
+    if slope <= 0:
+        raise ValueError(f"peak: expected it to rise with T, got {line}")
+    return math.floor((limit - constant) / slope)
 
 
 def _labelled(job: Job, candidate: Candidate, kind: str, case: Case, measured: Measured) -> Row:
-    """Return a row of what was measured, or one that says that there was no memory for it."""
+    """Row of what was measured, or one that says that there was no memory for it."""
     try:
         figures = measured(candidate, case, job.torch_dtype, job.torch_device)
     except (RuntimeError, MemoryError) as error:
@@ -98,7 +109,7 @@ def _labelled(job: Job, candidate: Candidate, kind: str, case: Case, measured: M
 
 
 def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
-    """Return what a training step holds, in bytes, each part measured by torch's allocator.
+    """Parts of what a training step holds, in bytes, each measured by torch's allocator.
 
     parameter: the model. kept: what the forward pass saves for the backward pass, the output included. gradient: what
     the step leaves. workspace: the peak without saved memory and gradients; none where these two are never whole at
@@ -126,7 +137,7 @@ def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.d
 
 
 def peak(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
-    """Return the most that a training step holds above parameters and input, in bytes, see `suite/shared/work.py`.
+    """Bytes that a training step holds at most above parameters and input, see `work.py`.
 
     On CUDA also `reserved_bytes`: what the caching allocator then had of the device, parameters and input included.
     """
@@ -136,7 +147,7 @@ def peak(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.dev
 
 
 def _tensor(job: Job, name: str, Z: int) -> Row:
-    """Return what one step of one sample takes at n_z, and the bytes of the weights it is made of."""
+    """Row of what one step of one sample takes at n_z, and of the bytes of the weights it is made of."""
     case, dtype, device = replace(TENSOR_CASE, Z=Z, name=job.case.name), job.torch_dtype, job.torch_device
     model, x = find(name).build(case, dtype, device), work.example(case, dtype, device)
     weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))

@@ -1,22 +1,23 @@
-"""What the commands that measure can all be told."""
+"""What the commands that measure can all be told, and which candidates a study is about."""
 
 import argparse
-import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from impls.registry import resolve
+from suite.measure.jobs import Job
 from suite.shared import machine
-from suite.shared.arithmetic import ARITHMETICS
-from suite.shared.candidates import candidates
+from suite.shared.arithmetic import ARITHMETICS, dtype_of, why_not
+from suite.shared.candidates import Candidate, candidates, find
+from suite.shared.cases import EXTERNAL, Case
 from suite.shared.results import RESULTS
-
-#: Of the machine's memory, what one process may take.
-MEMORY_SHARE = 0.6
 
 
 def parent() -> argparse.ArgumentParser:
-    """Return the arguments that benchmark and studies share."""
+    """Arguments that benchmark and studies share."""
     result = argparse.ArgumentParser(add_help=False)
     add = result.add_argument
     everything = [candidate.name for candidate in candidates()]
@@ -24,7 +25,6 @@ def parent() -> argparse.ArgumentParser:
     add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
     device = str(machine.default_device())
     add("--device", type=_device, default=device, help="default: CUDA if there is one, else the CPU")
-    add("--memory-limit", type=float, help=f"GiB a process may take; default: {MEMORY_SHARE:.0%}% of what there is")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
     return result
 
@@ -33,11 +33,33 @@ def _device(text: str) -> str:
     return str(machine.device_of(text))
 
 
-def memory_limit(options: argparse.Namespace) -> int:
-    """Return the bytes that one process may take."""
-    if options.memory_limit is not None:
-        return int(options.memory_limit * 2**30)
+def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[Candidate]:
+    """Candidates that a study is about and that run, with layer norm or without.
+
+    By default what compiles for each size is left out. With layer norm only labml's module is studied, which has no
+    other form, and beside it the fastest implementation.
+    """
+    wanted = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
+    if layer_norm:
+        fastest = resolve("auto", torch.device(options.device), dtype_of(dtype)).name
+        wanted = [name for name in wanted if name in (fastest, *EXTERNAL)]
+    return able(options, wanted, dtype, layer_norm)
+
+
+def able(options: argparse.Namespace, wanted: Sequence[str], dtype: str, layer_norm: bool) -> list[Candidate]:
+    """Candidates of these names that run, with layer norm or without."""
     device = torch.device(options.device)
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if why_not(dtype, device) is not None:
+        return []
+    here = [one for one in map(find, wanted) if layer_norm in one.layer_norms]
+    return [one for one in here if one.why_unavailable(device, dtype_of(dtype)) is None]
+
+
+def a_job_each(options: argparse.Namespace, study: str, case: Case, limit: float = 0.0) -> list[Job]:
+    """Jobs of a study, one for each candidate, in each dtype, without layer norm and with it; limit: see `Job`."""
+    return [
+        Job(study, one.name, (one.name,), replace(case, layer_norm=norm), dtype, options.device, limit=limit)
+        for dtype in options.dtype
+        for norm in (False, True)
+        for one in studied(options, dtype, norm)
+    ]

@@ -12,6 +12,7 @@ import torch
 
 from impls import registry
 from suite.measure.jobs import Job
+from suite.measure.options import able
 from suite.measure.rounds import interleaved
 from suite.measure.stopwatch import stopwatch
 from suite.measure.work import PASSES, example, refusal
@@ -33,16 +34,16 @@ BUDGET, LEAST, MOST, WARM = 0.25, pairing.LEAST, 25, 0.05
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each Z with and without layer norm, ours first among its candidates."""
+    """Jobs of the study, one for each Z with and without layer norm; ours is the first of its candidates."""
     base, found = WORKLOADS[options.workload], list[Job]()
     for dtype in options.dtype:
         ours = registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name
-        for norm in options.layer_norms:
+        for norm in (False, True):
             for Z in SIZES_Z:
                 others = options.implementation or [n for n in OTHERS if SIZES_Z[0] == Z or n not in SLOW_TO_COMPILE]
-                able = [candidate.name for candidate in options.able([ours, *others], norm, dtype)]
+                names = dict.fromkeys(candidate.name for candidate in able(options, [ours, *others], dtype, norm))
                 case = replace(base, Z=Z, layer_norm=norm)
-                found += [Job("peers", f"Z{Z}", tuple(dict.fromkeys(able)), case, dtype, options.device)] * bool(able)
+                found += [Job("peers", f"Z{Z}", tuple(names), case, dtype, options.device)] * bool(names)
     return found
 
 

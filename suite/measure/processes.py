@@ -1,48 +1,58 @@
-"""The processes of the benchmark: one a job, and another for the cases that one left undone."""
+"""The processes that measure: what they are told, and the rows that come back."""
 
+import pickle
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from suite.measure import jobs
 from suite.measure.jobs import Job
-from suite.shared.files import ROOT
-from suite.shared.process import Row
+from suite.shared.process import Child, Row
+from suite.shared.rows import table
 
-_PYTEST = (
-    str(ROOT / "suite" / "measure" / "bench_step.py"),
-    *("--noconftest", "-p", "suite.measure.plugin", "-o", "python_functions=bench_*"),
-    *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist"),
-    *("--benchmark-disable-gc", "--benchmark-timer", "suite.measure.stopwatch.measured"),
-)
-#: pytest-benchmark measures nothing where this tells that several processes share the tests.
-_WORKER: dict[str, str | None] = {"PYTEST_XDIST_WORKER": None}
+_Key = tuple[object, ...]
 
 
-def run(job: Job, raw: Path, log: Path) -> list[Row]:
-    """Do a job in a process of its own and return its rows, one a case and pass; what did not end is labelled why.
+@contextmanager
+def started(module: str, told: object, log: Path) -> Iterator[Child]:
+    """Start `python -m <module> TOLD ROWS`, which is told something in a pickle and appends rows.
 
-    A process that ended before its time takes no later case with it: another does those. What torch.compile makes is
-    made anew in each, so that its first call says what it takes.
-    raw: where pytest-benchmark's own JSON goes. log: where the process's output goes.
+    What torch.compile makes it finds in no cache, so that its first call says what it takes.
     """
-    started, rows, remaining = time.monotonic(), list[Row](), job.layer_norms
-    while remaining:
-        part = replace(job, layer_norms=remaining)
-        again = "" if remaining == job.layer_norms else "-again"
-        to = str(raw.with_stem(f"{raw.stem}{again}"))
-        with tempfile.TemporaryDirectory() as fresh:
-            environment = _WORKER | {"TORCHINDUCTOR_CACHE_DIR": fresh}
-            arguments = (*_PYTEST, "--benchmark-json", to, "--job")
-            found, ended = jobs.run(part, "pytest", *arguments, log=log, environment=environment)
-        measured = {(row["layer_norm"], row["pass"]): row for row in found}
-        for case in part.cases:
-            label = "failed: no row" if ended == "ok" else ended
-            places = {(row["layer_norm"], row["pass"]): row for row in part.rows([case], label)}
-            rows += [measured.get(place, row) for place, row in places.items()]
-            remaining = remaining[1:]
-            if not measured.keys() >= places.keys():
-                break
-    seconds = round(time.monotonic() - started, 1)
-    return [row | {"job_s": seconds} for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path, rows = Path(folder) / "told.pickle", Path(folder) / "rows.jsonl"
+        path.write_bytes(pickle.dumps(told))
+        environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
+        child = Child(module, rows, str(path), str(rows), log=log, environment=environment)
+        try:
+            yield child
+        finally:
+            child.end()
+
+
+def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Row]]]:
+    """Measure jobs of one dtype in a process, and yield each with its rows once all of them are there.
+
+    It comes again if it had more rounds. A process that ends before its time takes no later job with it: another does
+    those. seconds: what the process is given. limit: seconds after which it is killed.
+    """
+    start, todo = time.time(), list(jobs)
+    wanted, found = {job: [_key(row) for row in job.rows("")] for job in jobs}, dict[_Key, Row]()
+    while todo:
+        with started("suite.measure.bench_step", (todo, start + seconds), log) as child:
+            for new in child.rows(max(0.0, start + limit - time.time())):
+                found |= {_key(row): row for row in new}
+                for job in todo:
+                    if found.keys() >= set(wanted[job]) and any(_key(row) in wanted[job] for row in new):
+                        yield job, [found[key] for key in wanted[job]]
+        undone = [job for job in todo if not found.keys() >= set(wanted[job])]
+        over = time.time() >= start + limit
+        for job in undone if over else undone[:1]:
+            status = "time-out: the run's time was over" if over else child.ended.replace("ok", "failed: no row")
+            yield job, [found.get(_key(row), row) for row in job.rows(status)]
+        todo = [] if over else undone[1:]
+
+
+def _key(row: Row) -> _Key:
+    return tuple(row[column] for column in table("bench").key)

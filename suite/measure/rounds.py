@@ -1,29 +1,124 @@
-"""Rounds: how many a pass has, and rounds of several calls that take turns."""
+"""Rounds and turns: how often calls are repeated, and which row of the benchmark has the next rounds."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from typing import Any, NamedTuple
 
-from suite.measure.stopwatch import Stopwatch, Work, warm_up
+from suite.measure.jobs import ANSWER, Job
+from suite.measure.stopwatch import Stopwatch, Work, clock_columns, warm_up
+from suite.measure.work import Input
+from suite.shared import pairing
+from suite.shared.cases import BASELINE, Case
 from suite.shared.pairing import FEWEST, LEAST
 
-#: The most rounds of a pass. Where a round takes longer than LONG seconds, or the ratio is above FAR and the budget
-#: short, there may be as few as FEWEST.
-MOST, LONG, FAR = 50, 1.0, 10
+#: A round is as many calls as take BURST seconds, so that the time of a shorter call is a mean. What takes less than
+#: WARM runs once untimed before each round: caches, memory and sleeping threads belong to the other side then.
+BURST, WARM = 0.02, 0.1
+#: Seconds that the first rounds of a row that the answer rests on may take, by kind of device; its rounds are LEAST or
+#: more unless one takes longer than LONG. The A/A run, whose interval is the noise floor of all others, has AA times as
+#: long. No row has more than MOST.
+FIRST, AA, LONG, MOST = {"cpu": 0.8, "cuda": 0.4}, 2, 1.0, 50
+#: An interval that is no wider, as a share of the ratio, needs no more rounds.
+NARROW = 0.01
 
 
-def rounds(candidate: float, baseline: float, budget: float) -> int:
-    """Return how many rounds to take, of so many seconds on either side, within a budget of seconds where that can be.
+class Batch(NamedTuple):
+    """The input of a round, and the case that says how long its sequences are."""
 
-    A candidate that takes many times as long as its baseline needs no narrow interval either.
+    case: Case
+    x: Input
+
+
+class Repeats:
+    """How the rounds of one model go: how many calls make one, and whether a call goes before."""
+
+    def __init__(self, watch: Stopwatch, work: Callable[[Input], object], once: float) -> None:
+        """Take what is called and the seconds of a call."""
+        self.watch, self.work = watch, work
+        self.calls = max(1, math.ceil(BURST / once))
+        self.warms = once < WARM
+        self.round_s = once * (self.calls + self.warms)
+
+    def round(self, x: Input, before: Input) -> float:
+        """Time a round and return the mean seconds of its calls; an untimed one goes before, on the batch `before`."""
+        if self.warms:
+            self.work(before)
+        return sum(self.watch.seconds(lambda: self.work(x)) for _ in range(self.calls)) / self.calls
+
+
+class Turns:
+    """The rounds of a candidate in one pass: a turn is one of the baseline and then one of each form, on one batch.
+
+    forms: by case, without layer norm and with it. batch: makes the batch of a turn, by its number.
     """
-    seconds = candidate + baseline
-    few = seconds > LONG or (seconds > budget / LEAST and candidate > FAR * baseline)
-    return max(FEWEST if few else LEAST, min(MOST, int(budget / seconds)))
+
+    def __init__(self, baseline: Repeats, forms: Mapping[Case, Repeats], batch: Callable[[int], Batch]) -> None:
+        self.baseline, self.forms, self.batch = baseline, forms, batch
+        self.batches = [batch(0)]
+        self.baseline_s: list[float] = []
+        self.seconds: dict[Case, list[float]] = {case: [] for case in forms}
+        self.clocks = {case: [baseline.watch.clock()] for case in forms}
+        self.turn_s = sum(side.round_s for side in (baseline, *forms.values()))
+        self.gain = 0.0
+
+    def turn(self) -> None:
+        """Do one turn."""
+        self.batches.append(self.batch(len(self.batches)))
+        before, x = (batch.x for batch in self.batches[-2:])
+        self.baseline_s.append(self.baseline.round(x, before))
+        for case, form in self.forms.items():
+            self.seconds[case].append(form.round(x, before))
+            self.clocks[case].append(form.watch.clock())
+        self.gain = self._gain()
+
+    def _gain(self) -> float:
+        """How much one more turn would narrow the intervals, per second: over n rounds they go as 1 / sqrt(n)."""
+        n = len(self.baseline_s)
+        if not FEWEST <= n < MOST:
+            return 0.0
+        found = (pairing.paired_ratio(seconds, self.baseline_s) for seconds in self.seconds.values())
+        widths = [math.log(interval.high / interval.low) for interval in found]
+        return sum(width for width in widths if width > NARROW) * (1 - math.sqrt(n / (n + 1))) / self.turn_s
+
+    def in_a_loop(self, side: Repeats) -> float | None:
+        """Seconds of a call among others that do not wait for it; None where that is no other figure."""
+        inputs = cycle(batch.x for batch in self.batches[1:])
+        return side.watch.in_a_loop(lambda: side.work(next(inputs)), 2 * side.calls + 1)
+
+    @property
+    def typical(self) -> Case:
+        """The case with the median of tokens, which the median time is about."""
+        of_rounds = sorted((batch.case for batch in self.batches[1:]), key=lambda case: case.tokens)
+        return of_rounds[(len(of_rounds) - 1) // 2]
+
+    def columns(self, case: Case) -> dict[str, Any]:
+        """Columns of a row that its rounds give."""
+        return pairing.columns(self.seconds[case], self.baseline_s) | clock_columns(self.clocks[case])
+
+
+def fewest(job: Job, slowest: float, baseline: float) -> int:
+    """Number of rounds that a pass of a job has in any case.
+
+    slowest, baseline: seconds of a round of the slowest form and of the baseline.
+    """
+    if job.role != ANSWER:
+        return FEWEST
+    together = slowest + baseline
+    seconds = FIRST[job.torch_device.type] * (AA if job.candidate == BASELINE else 1)
+    return max(FEWEST if together > LONG else LEAST, min(MOST, int(seconds / together)))
+
+
+def spend(every: Sequence[Turns], left: Callable[[], float]) -> None:
+    """Spend the seconds that are left on turns: each where it narrows intervals most per second."""
+    while affordable := [turns for turns in every if turns.gain > 0 and turns.turn_s <= left()]:
+        max(affordable, key=lambda turns: turns.gain).turn()
 
 
 def interleaved(
     watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int, warm: float = 0.0
 ) -> dict[str, list[float]]:
-    """Return the seconds of calls' rounds by name; the rounds take turns, so that a drift hits all.
+    """Time the rounds of several calls, which take turns so that a drift hits all; return their seconds by name.
 
     budget: seconds for each call. least, most: rounds. warm: what takes fewer seconds is called once untimed before
     each round, so that caches and threads are its own.

@@ -1,12 +1,14 @@
-"""Scaling: time and memory of a training step against each size in turn, with points that no fit has seen."""
+"""Scaling: time and memory of a training step against each size in turn."""
 
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 from suite.measure.jobs import Job
+from suite.measure.options import studied
 from suite.measure.rounds import interleaved
 from suite.measure.stopwatch import stopwatch
 from suite.measure.work import example, peak, refusal, train
@@ -16,15 +18,14 @@ from suite.shared.pairing import quartiles
 
 #: T and B of the workload that all axes start from: every candidate takes a step of it in well under a second.
 BASE: dict[str, Any] = {"T": 16, "B": 16}
-#: By axis, the values that lines are fitted to, and those they are held against: one between, one beyond.
-FITTED = {
-    "T": (4, 8, 16, 32),
-    "B": (4, 8, 16, 32),
-    "H": (64, 128, 256, 512),
-    "S": (16, 32, 64, 128),
-    "Z": (1, 4, 16, 32),
+#: By axis, its values.
+SIZES = {
+    "T": (4, 8, 16, 24, 32, 64),
+    "B": (4, 8, 16, 24, 32, 64),
+    "H": (64, 128, 256, 384, 512, 768),
+    "S": (16, 32, 64, 96, 128, 192),
+    "Z": (1, 4, 8, 16, 32, 64),
 }
-HELD_OUT = {"T": (24, 64), "B": (24, 64), "H": (384, 768), "S": (96, 192), "Z": (8, 64)}
 #: Rounds of a point take so many seconds for each candidate, and are at least and at most so many.
 BUDGET, LEAST, MOST = 0.2, 3, 15
 #: Seconds of one step above which a candidate goes no further along an axis.
@@ -32,15 +33,13 @@ SLOW = 0.5
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each axis, all candidates together, so that their rounds can take turns."""
-    base = replace(WORKLOADS[options.workload], **BASE)
-    return [
-        Job("scaling", axis, tuple(s.name for s in candidates), replace(base, layer_norm=norm), dtype, options.device)
-        for dtype in options.dtype
-        for norm in options.layer_norms
-        for axis in FITTED
-        if (candidates := [s for s in options.chosen(norm, dtype) if axis not in "SZ" or s.name != LSTM.name])
-    ]
+    """Jobs of the study, one for each size, with all candidates together so that their rounds can take turns."""
+    base, found = replace(WORKLOADS[options.workload], **BASE), list[Job]()
+    for dtype, norm, axis in product(options.dtype, (False, True), SIZES):
+        names = [one.name for one in studied(options, dtype, norm) if axis not in "SZ" or one.name != LSTM.name]
+        job = Job("scaling", axis, tuple(names), replace(base, layer_norm=norm), dtype, options.device)
+        found += [job] * bool(names)
+    return found
 
 
 def rows(job: Job) -> Iterator[dict[str, Any]]:
@@ -48,11 +47,11 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     reasons = {name: refusal(find(name), job.case, job.torch_dtype, job.torch_device) for name in job.candidates}
     yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
     going = [name for name, reason in reasons.items() if not reason]
-    for n in sorted(FITTED[job.part] + HELD_OUT[job.part]):
+    for n in SIZES[job.part]:
         size: dict[str, Any] = {job.part: n}
         case = replace(job.case, **size)
         found = list(_point(job, case, going))
-        yield from (row | {"n": n, "held_out": n in HELD_OUT[job.part], "slow_s": SLOW} for row in found)
+        yield from (row | {"n": n, "slow_s": SLOW} for row in found)
         going = [row["implementation"] for row in found if row["median_s"] < SLOW]
 
 

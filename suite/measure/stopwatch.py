@@ -16,35 +16,27 @@ SLOW = 0.5
 #: A round is called throttled when the clock after it is below this share of the fastest clock read.
 THROTTLED = 0.9
 
-_measured = 0.0
-
 
 class Stopwatch:
     """Times calls on a CPU, where a call is done when it returns."""
-
-    #: Calls after which nothing is built any more, even where the first few were alike.
-    least = 2
 
     def seconds(self, work: Work) -> float:
         """Call once and return how long it took until all of it was done."""
         start = time.perf_counter()
         work()
-        return _counted(time.perf_counter() - start)
+        return time.perf_counter() - start
 
     def in_a_loop(self, work: Work, calls: int) -> float | None:
-        """Return what a call takes when the next does not wait for it; None where a call is done when it returns."""
+        """Seconds of a call when the next does not wait for it; None where a call is done when it returns."""
         return None
 
     def clock(self) -> int | None:
-        """Return the clock of the processor in MHz, None where it cannot be read, as a CPU's that differs by core."""
+        """Clock of the processor in MHz; None where it cannot be read, as a CPU's that differs by core."""
         return None
 
 
 class DeviceEvents(Stopwatch):
     """For a GPU: every call finds the second-level cache full of something else, and the device idle."""
-
-    #: Sizes that come again are captured in a CUDA graph, on one of the first calls.
-    least = 5
 
     def __init__(self, device: torch.device, flush: Tensor | None = None) -> None:
         """Take the buffer that empties the cache, by default one twice as large as the cache."""
@@ -57,10 +49,10 @@ class DeviceEvents(Stopwatch):
     def seconds(self, work: Work) -> float:
         """Call once and return the seconds between two events on the device's stream."""
         self.flush.zero_()
-        return _counted(self._between_events(work))
+        return self._between_events(work)
 
     def in_a_loop(self, work: Work, calls: int) -> float:
-        """Return what a call takes in the mean when none waits for the one before, as in a training loop.
+        """Mean seconds of a call when none waits for the one before, as in a training loop.
 
         The host prepares a call while the device is busy with those before it, so that its time shows only where it is
         the longer; and each call finds in the cache what the one before left.
@@ -80,7 +72,7 @@ class DeviceEvents(Stopwatch):
         return float(start.elapsed_time(end)) / 1e3
 
     def clock(self) -> int | None:
-        """Return the clock of the multiprocessors in MHz, or None where it cannot be read."""
+        """Clock of the multiprocessors in MHz; None where it cannot be read."""
         try:
             return torch.cuda.clock_rate(self.device)
         # Its module is missing, or NVML refuses, as it does in containers, on virtual GPUs and parts of one; its own
@@ -90,42 +82,31 @@ class DeviceEvents(Stopwatch):
 
 
 def stopwatch(device: torch.device) -> Stopwatch:
-    """Return what times calls on the device."""
+    """Stopwatch for calls on the device."""
     return DeviceEvents(device) if device.type == "cuda" else Stopwatch()
-
-
-def measured() -> float:
-    """Return the seconds that stopwatches have counted in this process: a timer for pytest-benchmark."""
-    return _measured
-
-
-def _counted(seconds: float) -> float:
-    global _measured
-    _measured += seconds
-    return seconds
 
 
 def warm_up(watch: Stopwatch, work: Work, expected: float = 0.0) -> list[float]:
     """Call until two calls in a row agree, and return what each took: the last ones say what the next will take.
 
-    First calls compile, load and make room, and one of them captures what later ones replay.
+    First calls compile, load and allocate.
     expected: seconds that a call should take, by a prediction; a SLOW call that agrees with it is the only one.
     """
     seconds = [watch.seconds(work)]
     if seconds[0] > SLOW and agree(seconds[0], expected):
         return seconds
-    while len(seconds) < MOST and (len(seconds) < watch.least or not agree(*seconds[-2:])):
+    while len(seconds) < MOST and (len(seconds) < 2 or not agree(*seconds[-2:])):
         seconds.append(watch.seconds(work))
     return seconds
 
 
 def agree(one: float, other: float) -> bool:
-    """Return whether two times are of one size."""
+    """True if two times are within a factor of AGREE."""
     return max(one, other) <= AGREE * min(one, other)
 
 
 def clock_columns(clocks: Sequence[int | None]) -> dict[str, Any]:
-    """Return what a row says of the clocks: clocks has one reading before the first round and one after each."""
+    """Columns about clocks, of which there is a reading before the first round and one after each."""
     known = [clock for clock in clocks if clock is not None]
     if len(known) < len(clocks):
         return {"clock_before_mhz": "unknown", "clock_after_mhz": "unknown", "throttled": "unknown"}

@@ -44,8 +44,10 @@ def test_compare_leaves_out_what_other_processes_slowed(tmp_path: Path, capsys: 
 def test_compare_fails_on_more_memory_and_on_a_figure_that_is_lost(tmp_path: Path, capsys: Any) -> None:
     assert compare(tmp_path, made("batched", 0.1), made("batched", 0.1, peak=1_200_000)) == 1
     assert "2 REGRESSION" in capsys.readouterr().out
-    assert compare(tmp_path, made("batched", 0.1), made("batched", 0)) == 1
+    assert compare(tmp_path, made("batched", 0.1), made("batched", 0, status="out of memory")) == 1
     assert "2 LOST" in capsys.readouterr().out
+    assert compare(tmp_path, made("batched", 0.1), made("batched", 0)) == 0
+    assert "2 no time" in capsys.readouterr().out
 
 
 def test_compare_refuses_unlike_places_and_wrong_paths(tmp_path: Path, capsys: Any) -> None:

@@ -1,187 +1,329 @@
-"""A process of the benchmark refuses what is wrong, predicts what is long, and times what has settled."""
+"""A process of the benchmark refuses what is wrong, predicts what is long, and keeps to the time that it is given."""
 
-import time
-from collections.abc import Callable
+import gc
+import pickle
+import random
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence as Packed
 
-from suite.measure import bench_step as bench_step
-from suite.measure import rounds, work
+from suite import bench
+from suite.measure import bench_step, choice, cost, rounds, work
+from suite.measure.bench_step import Bench
 from suite.measure.examples import job
-from suite.measure.stopwatch import DeviceEvents, Stopwatch
-from suite.shared import pairing
-from suite.shared.candidates import find
-from suite.shared.cases import Case, lengths
+from suite.measure.jobs import ANSWER, SLOW, Job
+from suite.measure.stopwatch import Stopwatch
+from suite.shared import usage
+from suite.shared.candidates import LSTM, find
+from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.compare import Verdict
 from suite.shared.examples import TINY
-from suite.shared.process import read_rows
+from suite.shared.pairing import FEWEST
+from suite.shared.process import Row, read_rows
+from suite.shared.rows import PASSES
 
 
-def test_a_wrong_subject_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = replace(find("batched"), check=lambda *_: [Verdict("grad x", 2e-3, 1e-6)])
-    monkeypatch.setattr(bench_step, "find", lambda name: wrong)
-    with pytest.raises(bench_step.RefusedError, match=r"grad x is off by 2\.0e-03, allowed 1\.0e-06"):
-        bench_step.checked_model(job(tmp_path), TINY)
-    assert [row["status"][:23] for row in read_rows(job(tmp_path).path)] == ["refused: grad x is off "] * 2
-
-
-class Scripted(Stopwatch):
-    """A stopwatch that takes a candidate's calls for as long as a script says, and its baseline's for half a step."""
-
-    least = DeviceEvents.least
-
-    def __init__(self, step: float, cold: float = 0.0, capture: int = 0, captured: float = 0.0) -> None:
-        """Take seconds of one step, of the first call on top, and of the call at full length that is a capture."""
-        self.step, self.cold, self.capture, self.captured, self.whole = step, cold, capture, captured, 0
-
-    def seconds(self, call: Callable[[], Any]) -> float:
-        """Return the seconds of a call that says whether it is the candidate's, and its steps."""
-        candidate, steps = cast(tuple[bool, int], call())
-        if not candidate:
-            return self.step * steps / 2
-        self.whole += steps == STEPS
-        extra, self.cold = self.cold, 0.0
-        extra += self.captured * (steps == STEPS and self.whole == self.capture)
-        return self.step * steps + extra
-
-    def in_a_loop(self, call: Callable[[], Any], calls: int) -> float:
-        """Return the seconds of a call."""
-        return self.seconds(call)
-
-
-class InALoop(Stopwatch):
-    """A stopwatch of a GPU that is not here."""
-
-    def in_a_loop(self, call: Callable[[], object], calls: int) -> float:
-        """Make the calls."""
-        for _ in range(calls):
-            call()
-        return 1.0
-
-
-class Pedantic:
-    """Does rounds as pytest-benchmark does, but takes the target at its word for how long it took."""
+class Clock:
+    """A clock that stands still unless it is told how long something took."""
 
     def __init__(self) -> None:
-        self.extra_info: dict[str, Any] = {}
-        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[]))
+        self.now = 0.0
 
-    def pedantic(
-        self, target: Callable[[], float], setup: Callable[[], None], teardown: Callable[[], None], rounds: int
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+class Timed(Stopwatch):
+    """Times calls by such a clock, in a loop too if it is a GPU's."""
+
+    def __init__(self, clock: Clock, loops: bool = False) -> None:
+        self.read, self.loops = clock, loops
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """Call once and return how long it took."""
+        start = self.read.now
+        work()
+        return self.read.now - start
+
+    def in_a_loop(self, work: Callable[[], object], calls: int) -> float | None:
+        """Call so often and return the mean."""
+        return sum(self.seconds(work) for _ in range(calls)) / calls if self.loops else None
+
+
+class Model(nn.Module):
+    """A model of a name whose calls take so many seconds by pass at full length, and more at first."""
+
+    def __init__(self, name: str, case: Case, seconds: dict[str, float], cold: float = 0.0) -> None:
+        super().__init__()
+        self.name, self.T, self.seconds, self.cold = name, case.T, seconds, cold
+        self.calls: list[tuple[str, work.Input]] = []
+
+    def take(self, name: str, x: work.Input) -> float:
+        """Return the seconds of a call."""
+        self.calls.append((name, x))
+        steps = len(x) if isinstance(x, Tensor) else len(x.batch_sizes)
+        cold, self.cold = self.cold, 0.0
+        return cold + self.seconds[name] * steps / self.T
+
+
+class Made:
+    """A benchmark of models that take as long as they are told, on a machine with nothing else to do."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        seconds: Callable[[str, Case, str], float],
+        noise: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """Do the rounds."""
-        for _ in range(rounds):
-            setup()
-            self.stats.stats.data.append(target())
-            teardown()
+        self.clock, self.models, self.seconds, self.noise = Clock(), list[Model](), seconds, noise
+        self.cold, self.loops = dict[str, float](), False
+        for name in PASSES:
+            monkeypatch.setitem(work.PASSES, name, self.calling(name))
+        monkeypatch.setattr(bench_step, "LSTM", replace(LSTM, build=self.building(BASELINE)))
+        monkeypatch.setattr(bench_step, "find", lambda name: replace(find(name), build=self.building(name)))
+        monkeypatch.setattr(bench_step, "stopwatch", lambda device: Timed(self.clock, self.loops))
+        monkeypatch.setattr(bench_step, "calls_per_step", lambda *_: 0.0)
+        monkeypatch.setattr(bench_step, "Others", lambda: SimpleNamespace(taken=lambda device: 0.0))
+        monkeypatch.setattr(work, "refusal", lambda *_: self.spend(0.3))
+        monkeypatch.setattr(work, "peak", lambda step, model, x: step(model, x) or 1)
+        monkeypatch.setattr(usage, "saved_bytes", lambda work, device: 1)
+
+    def building(self, name: str) -> Callable[..., nn.Module]:
+        """Return what builds a model of that name."""
+
+        def build(case: Case, dtype: torch.dtype, device: torch.device) -> Model:
+            taken = {each: self.seconds(name, case, each) for each in PASSES}
+            self.models.append(Model(name, case, taken, self.cold.get(name, 0.0)))
+            return self.models[-1]
+
+        return build
+
+    def calling(self, name: str) -> Any:
+        """Return a pass, as `PASSES` has it."""
+        return lambda model, x: self.take(model, name, x)
+
+    def take(self, model: Model, name: str, x: work.Input) -> None:
+        """Have a call take its time."""
+        self.spend(model.take(name, x) * self.noise())
+
+    def spend(self, seconds: float) -> None:
+        """Have something take so long."""
+        self.clock.now += seconds
+
+    def run(self, jobs: list[Job], seconds: float) -> dict[tuple[Any, ...], Row]:
+        """Measure jobs within so many seconds, and return the rows that remain."""
+        made = Bench(jobs[0], self.clock.now + seconds, self.clock)
+        every = [row for each in jobs for row in made.rows(each)] + list(made.more_rows())
+        return {tuple(row[column] for column in cost.KEY): row for row in every}
 
 
-#: Of the scripted case.
-STEPS = 20
+def a_pass(seconds: float, baseline: float) -> Callable[[str, Case, str], float]:
+    return lambda name, case, each: baseline if name == BASELINE else seconds
 
 
-def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, **script: Any) -> bench_step.Bench:
-    """Return what is timed, by a scripted stopwatch."""
-    case = replace(TINY, T=STEPS)
-    found = bench_step.Bench(job(tmp_path, case=case, time_limit=limit), case)
-    found.watch, found.since = Scripted(**script), time.monotonic()
-    monkeypatch.setitem(work.PASSES, "train", lambda model, x: (model is found.model, len(x)))
-    return found
+def test_a_wrong_candidate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = replace(find("batched"), check=lambda *_: [Verdict("grad x", 2e-3, 1e-6)])
+    monkeypatch.setattr(bench_step, "find", lambda name: wrong)
+    rows = list(Bench(job(), 1e12).rows(job()))
+    assert [row["status"] for row in rows] == ["refused: grad x is off by 2.0e-03, allowed 1.0e-06"] * 2
 
 
-@pytest.mark.parametrize("capture", [2, 3])
-def test_what_is_built_and_captured_first_is_no_part_of_the_rounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: int
-) -> None:
-    """A cold start of 10 s and a capture of 2 s leave the rounds and the interval that 5 ms a pass deserve."""
-    script = {"step": 0.005 / STEPS, "cold": 10.0, "capture": capture, "captured": 2.0}
-    made = scripted(tmp_path, monkeypatch, 900, **script)
-    figures = bench_step.timed(made, "train", Pedantic())
-    assert [figures[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
-    assert [figures[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
-    assert (figures["rounds"], figures["disturbed"]) == (rounds.rounds(0.025, 0.0225, bench_step.BUDGET["cpu"]), 0)
-    assert figures["first_s"] == pytest.approx(10, rel=0.01)
+def test_what_is_built_at_first_is_no_part_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cold start of 10 s leaves the rounds and the interval that 5 ms a pass deserve."""
+    made = Made(monkeypatch, a_pass(0.005, 0.0025))
+    made.cold["batched"], made.loops = 10.0, True
+    rows = list(made.run([job(role=ANSWER)], 900).values())
+    for row in rows:
+        assert [row[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
+        assert [row[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
+        assert row["disturbed"] == 0
+        assert row["rounds"] == rounds.fewest(job(role=ANSWER), 0.025, 0.0225), "an interval of no width"
+    assert rows[0]["first_s"] == pytest.approx(10, rel=0.01)
+    assert rows[1]["first_s"] < 0.1
 
 
 def test_a_slow_pass_that_takes_as_long_as_expected_is_not_repeated_before_its_rounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = scripted(tmp_path, monkeypatch, 900, step=0.1)
-    assert bench_step.timed(made, "train", Pedantic())["rounds"] == pairing.FEWEST
-    in_the_loop = 1
-    assert made.watch.whole == 1 + pairing.FEWEST + in_the_loop  # type: ignore[attr-defined]
+    made = Made(monkeypatch, a_pass(2.0, 1.0))
+    rows = made.run([job(role=SLOW)], 900)
+    assert {row["rounds"] for row in rows.values()} == {FEWEST}
+    (model,) = (model for model in made.models if model.name == "batched")
+    whole = [name for name, x in model.calls if len(x) == TINY.T]
+    settled, memory = 1, 1
+    assert whole.count("forward") == settled + FEWEST + memory
 
 
-@pytest.mark.parametrize(("limit", "ends"), [(160, True), (110, False)])
-def test_a_time_out_is_predicted_from_later_calls_on_two_lengths(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, ends: bool
+def test_what_xla_compiles_for_each_length_is_compiled_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax")
+    made = Made(monkeypatch, a_pass(0.1, 0.1))
+    rows = made.run([job("jax")], 900)
+    (model,) = (model for model in made.models if model.name == "jax")
+    assert {len(x) for _, x in model.calls} == {TINY.T}
+    for row in rows.values():
+        assert (row["status"], row["calls_per_step"]) == ("ok", None)
+        assert row["library"].startswith("jax ")
+
+
+@pytest.mark.parametrize(("left", "ends"), [(160, True), (130, False)])
+def test_a_time_out_is_predicted_from_a_later_call_on_one_step(
+    left: float, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = scripted(tmp_path, monkeypatch, limit, step=1.0)  # 6 passes of 20 s
-    first = made.watch.seconds(lambda: (True, 1)) + 100
-    if ends:
-        assert bench_step.expected(made, first, work.PASSES["train"]) == pytest.approx(20)
-    else:
-        with pytest.raises(
-            bench_step.TooLongError, match=r"time-out: predicted, 6 passes of 20\.0 s each, 110 of 110 s left"
-        ):
-            bench_step.expected(made, first, work.PASSES["train"])
+    made = Made(monkeypatch, a_pass(20.0, 0.01))
+    made.cold["batched"] = 18.0
+    forward, train = [row["status"] for row in made.run([job(case=replace(TINY, T=20))], left).values()]
+    assert (forward == "ok") == ends
+    assert train.startswith("time-out: predicted, 6 passes of 20.0 s each, ")
 
 
-def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case) -> tuple[list[tuple[bool, Any]], dict[str, Any]]:
-    """Return the calls of a timed pass, of the candidate or not and their batches, and the figures."""
-    found = bench_step.Bench(job(tmp_path, case=case), case)
-    found.watch = Scripted(step=0.1)
-    calls: list[tuple[bool, Any]] = []
-
-    def step(model: nn.Module, x: work.Input) -> tuple[bool, int]:
-        calls.append((model is found.model, x))
-        return model is found.model, case.T
-
-    monkeypatch.setitem(work.PASSES, "train", step)
-    return calls, bench_step.timed(found, "train", Pedantic())
-
-
-def test_each_round_of_packed_rows_draws_other_lengths_and_both_sides_have_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_round_of_packed_rows_draws_other_lengths_and_all_of_a_turn_have_them(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
-    calls, figures = drawn(tmp_path, monkeypatch, case)
-    rounds, in_the_loop = figures["rounds"], 2
-    of_rounds = calls[-2 * rounds - in_the_loop : -in_the_loop]
-    assert [candidate for candidate, _ in of_rounds] == [False, True] * rounds
-    sizes = [x.batch_sizes.tolist() for _, x in of_rounds]
-    assert sizes[::2] == sizes[1::2]
-    assert len({str(each) for each in sizes}) == rounds
-    assert {len(each) for each in sizes} == {case.T}
-    tokens = sorted(sum(each) for each in sizes[::2])
-    assert figures["multiply_adds"] == 3 * find("batched").multiply_adds(case) / case.tokens * tokens[rounds // 2]
-    again, _ = drawn(tmp_path, monkeypatch, case)
-    assert [x.batch_sizes.tolist() for _, x in again] == [x.batch_sizes.tolist() for _, x in calls]
+
+    def drawn() -> tuple[list[list[int]], list[list[int]], dict[str, Any]]:
+        made = Made(monkeypatch, a_pass(0.3, 0.2))
+        (row,) = (row for row in made.run([job(case=case, role=SLOW)], 900).values() if row["pass"] == "train")
+        sides = []
+        for name, beside in ((BASELINE, 0), ("batched", 1)):  # calls after the rounds: one, which measures memory
+            (model,) = (model for model in made.models if model.name == name)
+            sizes = [x.batch_sizes.tolist() for each, x in model.calls if each == "train" and isinstance(x, Packed)]
+            sides.append(sizes[len(sizes) - beside - FEWEST : len(sizes) - beside])
+        return sides[0], sides[1], row
+
+    baseline, candidate, row = drawn()
+    assert len(baseline) == len(candidate) == row["rounds"] == FEWEST
+    assert baseline == candidate
+    assert len({str(sizes) for sizes in baseline}) == FEWEST
+    tokens = sorted(map(sum, baseline))
+    assert row["multiply_adds"] == 3 * find("batched").multiply_adds(case) / case.tokens * tokens[FEWEST // 2]
+    assert drawn()[:2] == (baseline, candidate)
+
+
+def test_without_layer_norm_and_with_it_take_turns_with_one_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    made = Made(monkeypatch, a_pass(0.3, 0.2))
+
+    def take(model: Model, name: str, x: work.Input) -> None:
+        order.append(model.name)
+        made.spend(model.take(name, x))
+
+    monkeypatch.setattr(made, "take", take)
+    made.run([job(layer_norms=(False, True), role=SLOW)], 900)
+    turn = [BASELINE, "batched", "batched"]
+    assert any(order[k : k + 3 * FEWEST] == turn * FEWEST for k in range(len(order)))
+
+
+def test_one_memory_failure_takes_nothing_else_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(monkeypatch, a_pass(0.3, 0.2))
+
+    def take(model: Model, name: str, x: work.Input) -> None:
+        if name == "train" and model.name == "batched":
+            raise torch.OutOfMemoryError
+        made.spend(model.take(name, x))
+
+    monkeypatch.setattr(made, "take", take)
+    rows = made.run([job("batched"), job("deferred")], 900)
+    found = {(row["implementation"], row["pass"]): row["status"] for row in rows.values()}
+    assert found.pop(("batched", "train")) == "out of memory"
+    assert set(found.values()) == {"ok"}
+
+
+def test_a_failure_that_nobody_expects_ends_the_process_and_its_missing_rows_say_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Bench, one: Job) -> Iterator[Row]:
+        yield one.columns(TINY, "forward") | {"status": "ok"}
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    told, rows = tmp_path / "told", tmp_path / "rows"
+    told.write_bytes(pickle.dumps(([job(), job("deferred")], 1e12)))
+    monkeypatch.setattr(Bench, "rows", fail)
+    monkeypatch.setattr(Job, "take_on", lambda self: None)
+    monkeypatch.setattr(gc, "disable", lambda: None)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        bench_step.main(told, rows)
+    assert [(row["implementation"], row["pass"], row["status"]) for row in read_rows(rows)] == [
+        ("batched", "forward", "ok"),
+        ("batched", "train", "failed: RuntimeError: CUDA error: an illegal memory access was encountered"),
+    ]
+
+
+def default_jobs() -> list[Job]:
+    """Return the jobs of a run without a GPU that is told nothing, but for what is compiled in a process of its own."""
+    options: Namespace = bench.parser().parse_args(["--device", "cpu"])
+    choice.choose(options)
+    return [one for one in choice.jobs(options) if one.candidate not in ("compiled", "batched_cuda")]
+
+
+@pytest.mark.parametrize("speed", [0.25, 1.0, 3.0])
+def test_a_whole_run_keeps_to_its_time_whatever_the_machine(speed: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer has all its rounds, slow forms three, and what is left goes to whatever has the widest intervals."""
+    noise, jobs = random.Random(0), default_jobs()
+
+    def seconds(name: str, case: Case, each: str) -> float:
+        return cost.call_s(name, case, each, jobs[0], {}) / speed
+
+    made = Made(monkeypatch, seconds, lambda: noise.uniform(0.95, 1.1))
+    rows = made.run(jobs, 300)
+    assert made.clock.now <= 330
+    assert {row["status"].split(":")[0] for row in rows.values()} <= {"ok", "time-out"}
+    roles = {(one.candidate, one.case.name, one.case.T): one.role for one in jobs}
+    of_role: dict[str, list[Row]] = {}
+    for row in rows.values():
+        of_role.setdefault(roles[row["implementation"], row["workload"], row["T"]], []).append(row)
+    if speed >= 1:
+        assert {row["status"] for row in of_role[ANSWER]} == {"ok"}
+        for row in of_role[ANSWER]:
+            assert row["rounds"] >= (FEWEST if row["median_s"] + row["baseline_s"] > rounds.LONG / 2 else 6)
+    assert {row["rounds"] for row in of_role[SLOW] if row["status"] == "ok"} <= {FEWEST}
+    if speed == 3:
+        assert {row["status"] for row in rows.values()} == {"ok"}
+        assert made.clock.now > 290, "time that is left is used"
+        assert sum(row["rounds"] > FEWEST for row in of_role["other"]) > len(of_role["other"]) / 2
+
+
+def test_time_goes_where_it_narrows_intervals_most() -> None:
+    clock, noise = Clock(), random.Random(0)
+
+    def turns(spread: float, seconds: float) -> rounds.Turns:
+        def call(x: work.Input, spread: float) -> None:
+            clock.now += seconds * noise.uniform(1 - spread, 1 + spread)
+
+        mine, theirs = (rounds.Repeats(Timed(clock), partial(call, spread=one), seconds) for one in (spread, 0.001))
+        made = rounds.Turns(theirs, {TINY: mine}, lambda draw: rounds.Batch(TINY, torch.zeros(1)))
+        for _ in range(6):
+            made.turn()
+        return made
+
+    every = [turns(0.2, 1.0), turns(0.05, 1.0), turns(0.2, 10.0), turns(0.001, 1.0)]
+    until = clock.now + 40
+
+    def had() -> list[int]:
+        return [len(one.baseline_s) for one in every]
+
+    rounds.spend(every, lambda: until - clock.now)
+    wide, narrow, dear, certain = had()
+    assert wide > 10 > max(narrow, dear)
+    assert certain == 6
+    assert 0 <= until - clock.now <= 2
+    rounds.spend(every, lambda: 1e9)
+    assert had() == [rounds.MOST] * 3 + [6]
 
 
 def test_a_call_before_a_round_is_on_the_batch_of_the_round_before() -> None:
     seen: list[int] = []
-    batches: list[Any] = [(TINY, 0)]
-    side = bench_step.Repeats(Stopwatch(), seen.append, batches, once=bench_step.BURST)  # type: ignore[arg-type]
-    for draw in (1, 2):
-        batches.append((TINY, draw))
-        side.warm()
-        side.round()
+    side = rounds.Repeats(Stopwatch(), seen.append, once=rounds.BURST)  # type: ignore[arg-type]
+    side.round(1, 0)  # type: ignore[arg-type]
+    side.round(2, 1)  # type: ignore[arg-type]
     assert seen == [0, 1, 1, 2]
-
-
-def test_calls_in_a_loop_are_on_the_batches_of_all_rounds_in_turn() -> None:
-    seen: list[int] = []
-    side = bench_step.Repeats(InALoop(), seen.append, [(TINY, draw) for draw in range(3)], 1.0)  # type: ignore[arg-type, misc]
-    side.in_a_loop()
-    assert seen == [1, 2, 1]
-
-
-def test_rows_of_one_length_have_one_batch_in_all_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, _ = drawn(tmp_path, monkeypatch, TINY)
-    assert len({id(x) for _, x in calls if len(x) == TINY.T}) == 1

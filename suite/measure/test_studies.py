@@ -1,4 +1,4 @@
-"""The studies fit what they say, keep their clocks and ledgers honest, and label what did not come to its end."""
+"""The studies keep their clocks and ledgers honest, and label what did not come to its end."""
 
 import math
 import sys
@@ -7,8 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from numpy.polynomial import Polynomial
@@ -23,68 +21,18 @@ from suite.measure import scaling as study_scaling
 from suite.measure import text as study_text
 from suite.measure import threads as study_threads
 from suite.measure.jobs import Job
-from suite.pages.memory import longest_table, tensor_line
-from suite.pages.scaling import axis_table, crossings
-from suite.pages.study_tables import unfinished
-from suite.pages.text import text_table
-from suite.pages.threads import threads_table
 from suite.shared.candidates import LABML, LSTM, Candidate, find, lstm_parameters
 from suite.shared.cases import EXTERNAL, WORKLOADS
 from suite.shared.corpus import text
-from suite.shared.fits import crossing, fit, reaches
+from suite.shared.files import ROOT
+from suite.shared.rows import table
 
 CPU = torch.device("cpu")
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
-WHERE = {"device": "cpu", "processor": "P", "threads": 2, "torch": "2", "python": "3"}
 
 
 def job(study: str, candidate: str, **changes: Any) -> Job:
     return replace(Job(study, candidate, (candidate,), TINY, "float32", "cpu"), **changes)
-
-
-def test_a_fit_recovers_the_line_that_made_the_points() -> None:
-    line = fit([1, 2, 4, 8], [3 + 0.5 * n for n in (1, 2, 4, 8)])
-    assert tuple(line.coef) == pytest.approx((3, 0.5))
-    assert tuple(line.domain) == (1, 8)
-    assert line(100) == pytest.approx(53)
-    assert reaches(line, 10) == 14
-
-
-def test_a_fit_with_a_square_recovers_the_parabola_that_made_the_points() -> None:
-    curve = fit([64, 128, 256, 512], [7 + 3 * n + 0.01 * n * n for n in (64, 128, 256, 512)], square=True)
-    assert tuple(curve.coef) == pytest.approx((7, 3, 0.01))
-    assert curve(1024) == pytest.approx(7 + 3 * 1024 + 0.01 * 1024**2)
-    with pytest.raises(ValueError, match="expected a rising straight line"):
-        reaches(curve, 100)
-
-
-def test_a_fit_counts_relative_errors_so_that_small_values_matter() -> None:
-    values = [1.0, 2.0, 4.4, 8.0]
-    line = fit([1, 2, 4, 8], values)
-    assert max(abs(line(np.array([1, 2, 4, 8])) / values - 1)) < 0.1
-
-
-def test_a_fit_says_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match=r"n: expected 2 different ones or more, got \[2, 2\]"):
-        fit([2, 2], [1, 1])
-    with pytest.raises(ValueError, match=r"values: expected positive ones, got \[0, 1\]"):
-        fit([1, 2], [0, 1])
-    with pytest.raises(ValueError, match="slope: expected a rising straight line, got 1"):
-        reaches(Polynomial([1, 0]), 5)
-
-
-def test_lines_cross_only_inside_the_range_of_both() -> None:
-    cheap_start, cheap_step = (Polynomial(coef, (1, 10), (1, 10)) for coef in ((1, 3), (9, 1)))
-    assert crossing(cheap_start, cheap_step) == crossing(cheap_step, cheap_start) == pytest.approx(4)
-    assert crossing(Polynomial((1, 3), (1, 3), (1, 3)), cheap_step) is None
-    assert crossing(cheap_start, cheap_start + 1) is None
-
-
-def test_a_page_says_which_rows_other_processes_slowed() -> None:
-    rows = [job("threads", name).row("point", name, median_s=1) for name in ("naive", "batched")]
-    page = pd.DataFrame([rows[0] | {"taken_cores": 0.9}, rows[1] | {"taken_cores": 0.1}])
-    assert unfinished(page) == "Not to be relied on, as other processes took cores meanwhile: naive.\n"
-    assert unfinished(pd.DataFrame(rows)) == ""
 
 
 def test_the_ledger_counts_parameters_gradients_and_saved_memory() -> None:
@@ -107,15 +55,17 @@ def test_the_ledger_shows_what_a_step_takes_without_residuals() -> None:
 @pytest.mark.thorough("processes of the studies")
 @pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
 def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: str, limit: int) -> None:
-    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(job("memory", name, limit=limit)))
-    assert [line["confirmed"] for line in longest_table(rows).lines] == ["yes"]
+    rows = {row["kind"]: row for row in study_memory.rows(job("memory", name, limit=limit))}
+    under, over = rows["under"], rows["over"]
+    assert under["peak_bytes"] <= limit < over["peak_bytes"]
+    assert under["T"] <= under["longest"] == over["longest"] < over["T"]
+    assert under["predicted_bytes"] <= limit < over["predicted_bytes"]
 
 
-def test_a_prediction_that_the_runs_do_not_confirm_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    optimistic = Polynomial([0, 1000])
-    monkeypatch.setattr(study_memory, "_line", lambda found: optimistic)
-    rows = pd.DataFrame(row | WHERE for row in study_memory.rows(job("memory", LSTM.name, limit=300_000)))
-    assert [line["confirmed"] for line in longest_table(rows).lines] == ["NO"]
+def test_a_peak_that_does_not_rise_has_no_longest_sequence() -> None:
+    assert study_memory._longest(Polynomial([100, 10]), 205) == 10
+    with pytest.raises(ValueError, match="peak: expected it to rise with T, got"):
+        study_memory._longest(Polynomial([100, 0]), 205)
 
 
 def test_no_memory_for_a_length_is_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,10 +80,12 @@ def test_no_memory_for_a_length_is_a_label(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_naive_form_holds_n_z_times_the_weights_and_more_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
     found = study_memory.rows(job("memory", "naive", limit=1_000_000))
-    rows = pd.DataFrame(row for row, _ in zip(found, range(3), strict=False))
-    assert list(rows["kind"]) == ["tensor"] * 3
-    assert tensor_line(rows, "forward_bytes").coef[1] == pytest.approx(1, rel=0.02)
-    assert 1 < tensor_line(rows, "peak_bytes").coef[1] < 2
+    rows = [row for row, _ in zip(found, range(3), strict=False)]
+    assert [(row["kind"], row["Z"]) for row in rows] == [("tensor", Z) for Z in (1, 8, 32)]
+    _, few, many = rows
+    forward, train = ((many[name] - few[name]) / many["weight_bytes"] / 24 for name in ("forward_bytes", "peak_bytes"))
+    assert forward == pytest.approx(1, rel=0.02)
+    assert 1 < train < 2
 
 
 def wrong() -> Candidate:
@@ -153,54 +105,8 @@ def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.Monkey
     assert row["status"] == "refused: is not here today"
 
 
-def scaling_rows(times: dict[str, tuple[float, float]]) -> pd.DataFrame:
-    """Return rows of an axis as if a step took a + b T seconds and a MB + 2 b MB T."""
-    sizes = study_scaling.FITTED["T"] + study_scaling.HELD_OUT["T"]
-    return pd.DataFrame(
-        job("scaling", "T").row(
-            "point",
-            name,
-            replace(TINY, T=T),
-            n=T,
-            held_out=T in study_scaling.HELD_OUT["T"],
-            q1_s=0.99 * (a + b * T),
-            median_s=a + b * T,
-            q3_s=1.01 * (a + b * T),
-            peak_bytes=1e6 * (a + 2 * b * T),
-            multiply_adds=1,
-        )
-        | WHERE
-        for name, (a, b) in times.items()
-        for T in sizes
-    )
-
-
-def test_scaling_gives_back_overhead_and_work_and_finds_who_overtakes() -> None:
-    rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001), "batched_cpu": (0.0001, 0.0001)})
-    table = {line["implementation"]: line for line in axis_table(rows, "T").words()}
-    times, memory = ("time: constant, ms", "ms per T", "time: error"), ("memory: constant, MB", "MB per T")
-    assert [table["row_scaled"][column] for column in times] == ["1.00", "3.00", "0.0%"]
-    assert [table["batched"][column] for column in memory] == ["0.0210", "0.00200"]
-    assert crossings(rows, ["T"]).words() == [
-        {"against": "T", "layer norm": "off", "up to": "10", "faster": "row_scaled", "from there on": "batched"}
-    ]
-
-
-def test_nothing_overtakes_where_the_quartiles_do_not_bear_it_out() -> None:
-    rows = scaling_rows({"row_scaled": (0.001, 0.003), "batched": (0.021, 0.001)})
-    rows.loc[rows["n"] == 4, "q3_s"] *= 3
-    assert not len(crossings(rows, ["T"]))
-
-
-def test_a_bend_shows_in_the_error_of_the_points_held_out() -> None:
-    rows = scaling_rows({"batched": (0.001, 0.001)})
-    rows.loc[rows["n"] == 64, "median_s"] *= 1.5
-    assert [line["time: error"] for line in axis_table(rows, "T").words()] == ["33%"]
-
-
-def test_scaling_takes_subjects_in_turns_and_drops_the_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_scaling, "FITTED", {"T": (2, 4, 8)})
-    monkeypatch.setattr(study_scaling, "HELD_OUT", {"T": (6,)})
+def test_scaling_takes_candidates_in_turns_and_drops_the_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_scaling, "SIZES", {"T": (2, 4, 6, 8)})
     monkeypatch.setattr(study_scaling, "BUDGET", 0.0)
     monkeypatch.setattr(study_scaling, "SLOW", math.inf)
     both = job("scaling", "T", candidates=("batched", LSTM.name))
@@ -232,7 +138,7 @@ def test_the_larger_lstm_has_as_many_parameters_and_no_more() -> None:
 
 
 def test_the_recipe_of_the_paper_is_one_more_curve_and_reads_without_dropout() -> None:
-    options = study.parser().parse_args(["--device", "cpu"], study.Options())
+    options = study.parser().parse_args(["--device", "cpu"])
     recipes = [job for job in study_text.jobs(options) if job.candidates[0].endswith(study_text.RECIPE)]
     assert [job.case.layer_norm for job in recipes] == [True]
     model = study_text.seeded(f"batched{study_text.RECIPE}", replace(TINY, layer_norm=True))
@@ -283,16 +189,17 @@ def test_the_clock_of_training_stands_while_nothing_trains() -> None:
 
 
 @pytest.mark.thorough("processes of the studies")
-def test_a_task_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
-    quick = job("text", LSTM.name, seconds=0.05)
+def test_a_job_leaves_its_rows_and_says_where_it_ended(tmp_path: Path) -> None:
+    quick = job("text", LSTM.name, limit=0.05)
     rows = study.done(quick, tmp_path / "log.txt")
     assert [row["status"] for row in rows] == ["ok"] * (1 + len(study_text.CHECKPOINTS))
-    assert [line["model"] for line in text_table(pd.DataFrame(rows)).lines] == [LSTM.name]
-    rows = study.done(replace(quick, time_limit=0.1), tmp_path / "log.txt")
+    assert {(row["kind"], row["implementation"]) for row in rows} == {("curve", LSTM.name)}
+    assert all(row["taken_cores"] is None or row["taken_cores"] >= 0 for row in rows)
+    rows = study.done(quick, tmp_path / "log.txt", limit=0.1)
     assert [row["status"] for row in rows] == ["time-out: 0 s"]
 
 
-def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashing = tmp_path / "python"
     crashing.write_text("#!/bin/sh\nkill -SEGV $$\n")
     crashing.chmod(0o755)
@@ -301,23 +208,16 @@ def test_a_task_that_crashes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (row["status"], row["implementation"]) == ("crashed: signal 11", LSTM.name)
 
 
-def test_threads_are_timed_from_one_to_all_with_a_speedup_over_one() -> None:
+def test_threads_are_timed_from_one_to_all() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = [
-            row | WHERE for row in study_threads.rows(job("threads", "deferred", candidates=("deferred", LSTM.name)))
-        ]
+        found = list(study_threads.rows(job("threads", "deferred", candidates=("deferred", LSTM.name))))
     finally:
         torch.set_num_threads(before)
     points = {(row["implementation"], row["pass"], row["n"]) for row in found}
     assert points == set(product(("deferred", LSTM.name), ("forward", "train"), (1, 2)))
-    times = {(row["implementation"], row["pass"], row["n"]): row["median_s"] for row in found}
-    lines = threads_table(pd.DataFrame(found)).lines
-    assert [(line["pass"], line["threads"]) for line in lines] == list(product(("forward", "training"), (1, 2)))
-    one, two = times["deferred", "forward", 1], times["deferred", "forward", 2]
-    assert lines[1]["deferred, speedup"] == pytest.approx(one / two)
-    assert lines[1]["/ LSTM"] == pytest.approx(two / times[LSTM.name, "forward", 2])
+    assert all(row["rounds"] >= study_threads.VISITS and row["median_s"] > 0 for row in found)
 
 
 @pytest.mark.thorough("processes of the studies")
@@ -328,7 +228,7 @@ def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
 
 
 def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> None:
-    options = study.parser().parse_args(["--device", "cpu"], study.Options())
+    options = study.parser().parse_args(["--device", "cpu"])
     for name, module in study.STUDIES.items():
         planned = [(candidate, job.case.layer_norm) for job in module.jobs(options) for candidate in job.candidates]
         ours = registry.resolve("auto", CPU, torch.float32).name
@@ -344,3 +244,10 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
         assert ((LABML.name, True) in planned) == here
     with pytest.raises(SystemExit):
         study.parser().parse_args(["speed"])
+
+
+def test_a_study_is_a_table_a_module_and_a_page_of_one_name() -> None:
+    assert list(study.STUDIES) == ["memory", "scaling", "threads", "peers", "text"]
+    for name in study.STUDIES:
+        assert {"part", "kind", "status"} <= set(table(name).columns)
+        assert (ROOT / "suite" / "pages" / f"{name}.py").exists()

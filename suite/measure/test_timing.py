@@ -3,7 +3,6 @@
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,10 +13,11 @@ from suite.measure import bench_step as bench_step
 from suite.measure import ceilings as hardware
 from suite.measure import rounds, work
 from suite.measure.examples import job
+from suite.measure.jobs import ANSWER, OTHER, SLOW
 from suite.measure.stopwatch import DeviceEvents, Stopwatch, Work, clock_columns
 from suite.shared import arithmetic, pairing, usage
-from suite.shared.candidates import LSTM
-from suite.shared.cases import Case
+from suite.shared.candidates import LSTM, find
+from suite.shared.cases import BASELINE, Case
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY
 
@@ -75,9 +75,14 @@ def test_rounds_without_a_partner_are_an_error() -> None:
         pairing.paired_ratio([1.0] * 4, [1.0] * 3)
 
 
-def test_slow_rounds_are_fewer_and_their_interval_wider() -> None:
-    assert [rounds.rounds(seconds, seconds, 0.8) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
-    assert [rounds.rounds(seconds, 0.01, 0.8) for seconds in (0.09, 0.11, 0.4)] == [8, 6, 3]
+def test_a_row_that_the_answer_rests_on_has_as_many_rounds_as_its_time_allows_and_others_three() -> None:
+    rests = job(role=ANSWER)
+    assert [rounds.fewest(rests, seconds, seconds) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
+    assert rounds.fewest(job(BASELINE, role=ANSWER), 0.04, 0.04) == 20
+    assert [rounds.fewest(job(role=role), 0.001, 0.001) for role in (OTHER, SLOW)] == [3, 3]
+
+
+def test_intervals_of_few_rounds_are_wider_than_what_was_seen() -> None:
     ratios = [2.0, 2.1, 2.2]
     found = pairing.paired_ratio(ratios, [1.0] * 3)
     assert found.low < min(ratios)
@@ -143,28 +148,6 @@ def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for capability, has in (((7, 5), False), ((8, 9), True)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         assert (arithmetic.why_not("tf32", torch.device("cuda", 0)) is None) == has
-
-
-class Capturing(torch.nn.Module):
-    """Calls operators a step until a length is captured, on its third call, and one operator from then on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: dict[int, int] = {}
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Count the call."""
-        self.seen[len(x)] = self.seen.get(len(x), 0) + 1
-        for _ in range(1 if self.seen[len(x)] > 3 else 7 * len(x)):
-            x = x.sin()
-        return x
-
-
-def test_operators_are_counted_once_both_lengths_are_captured(tmp_path: Path) -> None:
-    made = bench_step.Bench(job(tmp_path), TINY)
-    made.model, made.watch.least = Capturing(), DeviceEvents.least
-    made.model(made.x[:2])
-    assert bench_step.calls_per_step(made, work.forward) == 0
 
 
 class NVMLError(Exception):
@@ -270,11 +253,11 @@ def test_operator_calls_are_those_that_call_no_other() -> None:
     assert usage.operator_calls(lambda: [torch.nn.functional.linear(x, x) for _ in range(3)]) == 3 * once
 
 
-def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code(tmp_path: Path) -> None:
-    calls = {
-        name: bench_step.calls_per_step(bench_step.Bench(job(tmp_path, name), TINY), work.forward)
-        for name in ("row_scaled", "batched", "torch.nn.LSTM")
-    }
+def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code() -> None:
+    calls = {}
+    for name in ("row_scaled", "batched", "torch.nn.LSTM"):
+        model, x = find(name).build(TINY, torch.float32, CPU), work.example(TINY, torch.float32, CPU)
+        calls[name] = bench_step.calls_per_step(find(name), model, x, work.forward)
     assert calls["row_scaled"] > calls["batched"] > 0
     assert calls["torch.nn.LSTM"] == 0
 

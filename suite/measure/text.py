@@ -15,6 +15,7 @@ from impls import HyperLSTM
 from impls.convert import to_labml
 from impls.registry import resolve
 from suite.measure.jobs import Job
+from suite.measure.options import a_job_each
 from suite.measure.stopwatch import stopwatch, warm_up
 from suite.measure.work import refusal
 from suite.shared import usage
@@ -22,6 +23,8 @@ from suite.shared.candidates import LABML, LSTM, find, lstm_parameters
 from suite.shared.cases import EXTERNAL, WORKLOADS, Case
 from suite.shared.corpus import text
 
+#: How long each model trains.
+SECONDS = 12
 #: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
 LARGER_LSTM = f"{LSTM.name}, as many parameters"
 #: Of the paper's character models, which have layer norm too: one more curve, of the implementation that "auto" takes.
@@ -39,16 +42,16 @@ State = tuple[Tensor, ...]
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each model: one for each candidate, one of the LSTM in another width, and one of the recipe."""
+    """Jobs, one for each model: of each candidate, of the LSTM in another width, and of the recipe."""
     return [
-        replace(job, part=name, candidates=(name,), seconds=options.seconds)
-        for job in options.jobs("text", WORKLOADS[options.workload])
+        replace(job, part=name, candidates=(name,))
+        for job in a_job_each(options, "text", WORKLOADS[options.workload], limit=SECONDS)
         for name in (job.candidate, *_further(job))
     ]
 
 
 def _further(job: Job) -> list[str]:
-    """Return what else is trained where a candidate is."""
+    """Models that are trained beside a candidate."""
     if job.candidate == LSTM.name:
         return [LARGER_LSTM]
     fastest = resolve("auto", job.torch_device, job.torch_dtype).name
@@ -65,13 +68,13 @@ class CharModel(nn.Module):
         self.softmax = nn.Linear(width, case.I)
 
     def forward(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Return the logits and the last state, without its history."""
+        """Logits and the last state, without its history."""
         out, last = self.recurrent(self.embedding(ids), state)
         return self.softmax(out), tuple(part.detach() for part in last)
 
 
 def seeded(name: str, case: Case) -> CharModel:
-    """Return the model of a name in float32 on the CPU: the HyperLSTMs all start at the same values (paper, A.2.3).
+    """Model of a name in float32 on the CPU: the HyperLSTMs all start at the same values (paper, A.2.3).
 
     An LSTM starts at torch's own values. Embedding and softmax are the same for all models of a width.
     """
@@ -95,7 +98,7 @@ def seeded(name: str, case: Case) -> CharModel:
 
 
 def equal_width(case: Case) -> int:
-    """Return the H at which an LSTM and its softmax have the parameters of the HyperLSTM and its own, or just less."""
+    """H at which an LSTM and its softmax have the parameters of the HyperLSTM and its own, or just less."""
     model = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, device="meta")
     wanted = sum(p.numel() for p in model.parameters()) + (case.H + 1) * case.I
     H = case.H
@@ -115,13 +118,13 @@ class Streams:
         return (self.ids.shape[0] - 1) // self.T
 
     def window(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return window number `step` and the characters that follow each of its own: [T, B] twice."""
+        """Window number `step` and the characters that follow each of its own: [T, B] twice."""
         start = step % len(self) * self.T
         return self.ids[start : start + self.T], self.ids[start + 1 : start + self.T + 1]
 
 
 def parts(classes: int) -> tuple[Tensor, Tensor]:
-    """Return the text to train on and the text held out."""
+    """Text to train on and text held out."""
     ids = text(classes).classes
     cut = int(ids.numel() * (1 - HELD_OUT))
     return ids[:cut], ids[cut:]
@@ -147,7 +150,7 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
         "held_out_share": HELD_OUT,
     }
     for share in (0.0, *CHECKPOINTS):
-        training.until(job.seconds * share)
+        training.until(job.limit * share)
         bits, characters = bits_per_character(training.model, held_out.to(device)), training.steps * case.T * case.B
         done = {"seconds": training.seconds, "steps": training.steps, "characters": characters, "bits": bits}
         yield job.row("curve", name) | about | done
@@ -189,7 +192,7 @@ class Trainer:
 
 
 def bits_per_character(model: CharModel, ids: Tensor) -> float:
-    """Return the mean of -log2 p(next character) over a text, read in READERS streams from a zero state.
+    """Mean of -log2 p(next character) over a text, read in READERS streams from a zero state.
 
     A HyperLSTM reads with the fastest implementation, whatever it trains with: all compute one function.
     """

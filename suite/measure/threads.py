@@ -29,11 +29,11 @@ BUDGET, LEAST, MOST = 0.1, 1, 8
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Return a job for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
+    """Jobs, one for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
 
     Ours are the implementations asked for, else the one that "auto" takes.
     """
-    case, found = replace(WORKLOADS[options.workload], layer_norm=options.layer_norms[0]), []
+    case, found = WORKLOADS[options.workload], []
     for dtype in options.dtype:
         ours = options.implementation or [registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name]
         candidates = tuple(dict.fromkeys([*ours, LSTM.name]))

@@ -21,7 +21,7 @@ Pass = Callable[[nn.Module, Input], None]
 
 
 def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
-    """Return the input: real characters, one-hot, or for handwriting a seeded random walk of pen offsets.
+    """Input: real characters, one-hot, or for handwriting a seeded random walk of pen offsets.
 
     It is packed where the case has lengths.
     """
@@ -32,19 +32,19 @@ def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
 
 
 def redrawn(case: Case, draw: int) -> Case:
-    """Return a case with other lengths of its sequences, those of a draw, where it has lengths."""
+    """Case with the lengths of a draw, where it has lengths."""
     return replace(case, lengths=lengths(case.T, case.B, draw)) if case.lengths else case
 
 
 def first_steps(x: Input, T: int) -> Input:
-    """Return the first T steps of an input."""
+    """First T steps of an input."""
     if isinstance(x, Tensor):
         return x[:T]
     return PackedSequence(x.data[: int(x.batch_sizes[:T].sum())], x.batch_sizes[:T])
 
 
 def repeated(x: Input, T: int, rows: int) -> Input:
-    """Return the first step of an input T times, of at most so many rows."""
+    """First step of an input T times, of at most so many rows."""
     if isinstance(x, Tensor):
         return x[:1, :rows].repeat(T, 1, 1)
     first = x.data[: min(rows, int(x.batch_sizes[0]))]
@@ -52,7 +52,7 @@ def repeated(x: Input, T: int, rows: int) -> Input:
 
 
 def pen_offsets(case: Case) -> Tensor:
-    """Return [T, B, 3]: steps in x and y of a pen whose direction drifts, and if it is lifted, on one step in 25."""
+    """Pen offsets [T, B, 3]: steps in x and y of a pen whose direction drifts, and whether it is lifted (1 in 25)."""
     generator = torch.Generator().manual_seed(0)
     turn, length, lift = (torch.rand(case.T, case.B, generator=generator) for _ in range(3))
     direction = 2 * math.pi * ((turn - 0.5) / 4).cumsum(0)
@@ -77,10 +77,12 @@ PASSES: dict[str, Pass] = {"forward": forward, "train": train}
 
 
 def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Return why a candidate's figures would say nothing at these sizes: it cannot run, or computes something else."""
+    """Reason why a candidate's figures would say nothing at these sizes: it cannot run, or computes something else."""
     if (reason := candidate.why_unavailable(device, dtype)) is not None:
         return reason
-    few = replace(case, T=2, B=2, lengths=(2, 1) if case.lengths else ())
+    # What compiles for each size is checked at the batch that it was compiled for.
+    B = case.B if candidate.compiles_each_size and not case.lengths else 2
+    few = replace(case, T=2, B=B, lengths=(2, 1) if case.lengths else ())
     worst = candidate.check(few, dtype, device)[:1]
     if worst and not worst[0].ratio <= 1:
         return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"
@@ -88,7 +90,7 @@ def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.
 
 
 def peak(step: Pass, model: nn.Module, x: Input) -> int:
-    """Return the most that a later pass of a candidate holds above parameters and input, in bytes."""
+    """Bytes that a later pass of a candidate holds at most above parameters and input."""
     device = x.data.device
     if device.type == "cuda":
         warm_up(stopwatch(device), lambda: step(model, x))
@@ -98,5 +100,5 @@ def peak(step: Pass, model: nn.Module, x: Input) -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that there was no memory."""
+    """True if an error says that there was no memory."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -9,13 +9,13 @@ _TF32 = (8, 0)
 
 
 def dtype_of(arithmetic: str) -> torch.dtype:
-    """Return the dtype that tensors have; TF32's are float32."""
+    """Dtype of the tensors; TF32's is float32."""
     dtype: torch.dtype = getattr(torch, "float32" if arithmetic == "tf32" else arithmetic)
     return dtype
 
 
 def why_not(arithmetic: str, device: torch.device) -> str | None:
-    """Return None if a device has the arithmetic, else the reason in a sentence."""
+    """None if a device has the arithmetic, else the reason in a sentence."""
     if arithmetic == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < _TF32):
         return "tf32 needs a GPU of compute capability {}.{} or higher.".format(*_TF32)
     return None

@@ -37,6 +37,9 @@ class Candidate:
     compiles_each_size: bool = False
     #: Whether its gradient is code of its own, not one that autograd records operator by operator.
     hand_written: bool = True
+    #: Whether torch computes it: operators that are not torch's are not counted, and threads that are not torch's have
+    #: a process to themselves.
+    of_torch: bool = True
     #: What it is installed as, if it is not ours.
     distribution: str | None = None
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
@@ -81,7 +84,7 @@ def _implementation(name: str) -> Candidate:
 
 
 def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Return labml's module with the weights of a draw."""
+    """Module of labml with the weights of a draw."""
     from labml_nn.hypernetworks import hyper_lstm
 
     model: nn.Module = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to(dtype).to(device)
@@ -90,7 +93,7 @@ def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
 
 
 def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-    """Return a HyperLSTM whose call is that of labml's module with the same parameters, to be compared like any."""
+    """HyperLSTM whose call is that of labml's module with the same parameters, to be compared like any."""
     from labml_nn.hypernetworks import hyper_lstm
 
     model = implementation(names()[0])(case, dtype, device)
@@ -132,7 +135,7 @@ def _why_no_jax(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def lstm_parameters(case: Case) -> int:
-    """Return the parameters of `torch.nn.LSTM`, which has two biases."""
+    """Number of parameters of `torch.nn.LSTM`, which has two biases."""
     return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
 
 
@@ -167,6 +170,7 @@ JAX = Candidate(
     follows_tokens=False,
     compiles_each_size=True,
     hand_written=False,
+    of_torch=False,
     distribution="jax",
 )
 
@@ -177,7 +181,7 @@ def candidates() -> list[Candidate]:
 
 
 def find(name: str) -> Candidate:
-    """Return the candidate of that name; ValueError lists the names that exist."""
+    """Candidate of that name; ValueError lists the names that exist."""
     known = {candidate.name: candidate for candidate in candidates()}
     if name not in known:
         raise ValueError(f"implementation: expected one of {', '.join(known)}; got {name!r}")

@@ -19,7 +19,7 @@ class Text(NamedTuple):
 
 @cache
 def text(classes: int) -> Text:
-    """Return the text in so many classes: the commonest characters have one each, the rest share the last."""
+    """Text in so many classes: the commonest characters have one each, the rest share the last."""
     characters = "".join(topics[key] for key in sorted(topics))
     commonest = sorted(Counter(characters).items(), key=lambda item: (-item[1], item[0]))[: classes - 1]
     number = {character: k for k, (character, _) in enumerate(commonest)}
@@ -28,7 +28,7 @@ def text(classes: int) -> Text:
 
 
 def streams(classes: int, T: int, B: int, start: int = 0) -> Tensor:
-    """Return B streams of T characters, [T, B], each from its own place in the text, `start` characters further on."""
+    """Streams [T, B] of characters, each from its own place in the text, `start` characters further on."""
     ids = text(classes).classes
     apart = ids.numel() // B
     places = torch.arange(B) * apart + start

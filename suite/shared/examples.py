@@ -14,7 +14,7 @@ HERE = stamp(CPU, "batched")
 
 
 def verified(implementation: str, ratio: float) -> dict[str, Any]:
-    """Return a row as a verification makes it."""
+    """Row as a verification makes it."""
     about = {"implementation": implementation, "dtype": "float32", "case": "training", "tensor": "out", "reason": ""}
     verdict = "pass" if ratio <= 1 else "FAIL"
     figures = {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
@@ -29,7 +29,7 @@ def made(
     spread: float = 0.01,
     **changes: Any,
 ) -> list[dict[str, Any]]:
-    """Return rows as a run makes them, of a baseline that takes 50 ms; no seconds stand for a time-out."""
+    """Rows as a run makes them, of a baseline that takes 50 ms; no seconds stand for a time-out."""
     stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0}
     ratio = seconds / 0.05
     figures = {

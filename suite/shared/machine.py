@@ -2,7 +2,6 @@
 
 import platform
 import re
-import sys
 from functools import cache
 
 import cpuinfo
@@ -10,19 +9,19 @@ import torch
 
 
 def default_device() -> torch.device:
-    """Return the first CUDA device if there is one, else the CPU."""
+    """First CUDA device if there is one, else the CPU."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def device_of(text: str) -> torch.device:
-    """Return the device of that name, with its number if it is a GPU: parts of torch take no GPU without."""
+    """Device of that name, with its number if it is a GPU: parts of torch take no GPU without."""
     device = torch.device(text)
     return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
 
 
 @cache
 def name(device: torch.device) -> str:
-    """Return the processor's name in words; with family and model where it has no number of a model itself.
+    """Name of the processor in words; with family and model where it has no number of a model itself.
 
     "AMD EPYC" and "Intel(R) Xeon(R) Processor @ 2.70GHz" are what virtual machines call processors of many kinds.
     """
@@ -37,7 +36,7 @@ def name(device: torch.device) -> str:
 
 
 def slug(device: torch.device) -> str:
-    """Return the folder name for results: the GPU's name, or the CPU's, its vector instructions and threads."""
+    """Folder name for results: the GPU's name, or the CPU's, its vector instructions and threads."""
     words = name(device)
     if device.type != "cuda":
         words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
@@ -45,7 +44,7 @@ def slug(device: torch.device) -> str:
 
 
 def environment(device: torch.device) -> dict[str, str | int]:
-    """Return what every table states about where it was made."""
+    """Columns that say where a row was made."""
     return {
         "device": device.type,
         "processor": name(device),
@@ -57,19 +56,5 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 
 def told_apart_by(device: str) -> tuple[str, ...]:
-    """Return the columns of `environment` that tell machines apart whose results differ; device: cpu or cuda."""
+    """Columns of `environment` that tell machines apart whose results differ; device: cpu or cuda."""
     return ("device", "processor") if device == "cuda" else ("device", "processor", "cpu_capability", "threads")
-
-
-def limit_memory(limit: int, device: torch.device) -> None:
-    """Hold this process to so many bytes, so that running out is an error in it and not the machine's.
-
-    On a CPU that is not Linux's there is no such limit.
-    """
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
-    elif sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -1,4 +1,4 @@
-"""Paired rounds: each round of a candidate follows one of its baseline, so that a drifting clock hits both alike."""
+"""Paired rounds: a candidate's and its baseline's follow each other in a turn, so that a drift hits both alike."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class Interval(NamedTuple):
 
 
 def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """Return the median of the rounds' ratios, with a percentile bootstrap interval from seeded resamples.
+    """Median of the rounds' ratios, with a percentile bootstrap interval from seeded resamples.
 
     With fewer rounds than LEAST it is the interval of Student's t about the mean of their logarithms.
 
@@ -47,25 +47,25 @@ def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> Inter
 
 
 def noise_floor(twin: Interval) -> float:
-    """Return how far from 1 a ratio can be by chance, from an A/A run: the baseline held against itself."""
+    """Distance from 1 that a ratio can have by chance, from an A/A run: the baseline against itself."""
     return max(twin.high, 1 / twin.low) - 1
 
 
 def verdict(interval: Interval, noise: float) -> str:
-    """Return whether the candidate is faster or slower than its baseline: all of the interval is beyond the noise."""
+    """Verdict: faster or slower than the baseline if all of the interval is beyond the noise, else undecided."""
     if interval.high < 1 / (1 + noise):
         return "faster"
     return "slower" if interval.low > 1 + noise else "undecided"
 
 
 def quartiles(seconds: Sequence[float]) -> dict[str, Any]:
-    """Return what a row says of its rounds."""
+    """Columns about the rounds of a row."""
     q1, median, q3 = map(float, np.quantile(seconds, (0.25, 0.5, 0.75)))
     return {"median_s": median, "q1_s": q1, "q3_s": q3, "rounds": len(seconds)}
 
 
 def columns(candidate: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
-    """Return what a row says of its paired rounds."""
+    """Columns about the paired rounds of a row."""
     interval = paired_ratio(candidate, baseline)
     usual = float(np.median(baseline))
     return quartiles(candidate) | {

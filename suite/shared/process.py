@@ -93,8 +93,12 @@ class Child:
                 if not self.ended:
                     time.sleep(POLL)
         finally:
-            self.process.kill()
-            self.process.wait()
+            self.end()
+
+    def end(self) -> None:
+        """End the process, if it has not ended yet."""
+        self.process.kill()
+        self.process.wait()
 
     def wait(self, limit: float = math.inf) -> str:
         """Wait until the process has ended and return how, see `rows`."""

@@ -48,7 +48,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
-    """Return the rows of a result file, none if there is no such file.
+    """Rows of a result file, none if there is no such file.
 
     columns: what must be there; ResultsError if the file lacks one, or is no table.
     """

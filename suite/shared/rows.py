@@ -62,6 +62,11 @@ class Table:
     newest_last: tuple[str, ...] = ()
     rests_on: str = ""
 
+    @property
+    def is_study(self) -> bool:
+        """True if a study writes it."""
+        return "kind" in self.columns and "part" in self.columns
+
     def path(self, folder: Path) -> Path:
         """File in a machine's folder."""
         return folder / f"{self.name}.csv"
@@ -71,7 +76,7 @@ class Table:
         return self.load(self.path(folder))
 
     def load(self, path: Path) -> pd.DataFrame:
-        """Return the rows of a file of this kind, see `read`."""
+        """Rows of a file of this kind, see `read`."""
         rows = read(path, [*self.key, *STAMP])
         _of_one_machine(path, rows)
         return rows
@@ -119,7 +124,7 @@ class Table:
         write_whole(path, self.ordered(new, listed)[columns].to_csv(index=False))
 
     def ordered(self, rows: pd.DataFrame, listed: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
-        """Return rows as a file has them: by the columns of the key, the implementations down the ladder."""
+        """Rows as a file has them: by the columns of the key, implementations as in ORDER."""
         order: dict[str, Sequence[str]] = {**VALUES, **(listed or {})}
 
         def ranks(values: pd.Series) -> pd.Series:
@@ -156,12 +161,12 @@ def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[s
 
 
 def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
-    """Return the columns that say where and when a row of an implementation was made, and with which code."""
+    """Columns that say where and when a row of an implementation was made, and with which code."""
     return machine.environment(device) | provenance.stamp(implementation)
 
 
 def folder_of(results: Path, device: torch.device) -> Path:
-    """Return the folder of this machine's results; ResultsError if rows of another one, or damaged ones, lie in it."""
+    """Folder of this machine's results; ResultsError if it has rows of another machine, or damaged ones."""
     folder, here = results / machine.slug(device), pd.DataFrame([machine.environment(device)])
     for each in TABLES.values():
         _of_one_machine(each.path(folder), pd.concat([each.read(folder), here]))
@@ -186,7 +191,7 @@ def _table(
     rests_on: str = "",
     **how: list[str],
 ) -> Table:
-    """Return a table as `rows.toml` declares it."""
+    """Table as `rows.toml` declares it."""
     shared = {column: sentence for group in groups for column, sentence in _DECLARED["groups"][group].items()}
     options = {option: tuple(values) for option, values in how.items()}
     return Table(name, tuple(key), shared | columns, rests_on=rests_on, **options)
@@ -197,7 +202,7 @@ TABLES = {name: _table(name, **declared) for name, declared in _DECLARED["tables
 
 
 def table(name: str) -> Table:
-    """Return the table of that name; ValueError lists the names that exist."""
+    """Table of that name; ValueError lists the names that exist."""
     if name not in TABLES:
         raise ValueError(f"table: expected one of {', '.join(TABLES)}; got {name!r}")
     return TABLES[name]

@@ -149,17 +149,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return the one line of errors that a run of two candidates ends with."""
-    command = [
-        "--workload",
-        "small",
-        "--implementation",
-        "batched_cuda",
-        "--layer-norm",
-        "off",
-        "--device",
-        "cpu",
-        *arguments,
-    ]
+    command = ["--workload", "small", "--implementation", "batched_cuda", "--device", "cpu", *arguments]
     assert bench.main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
