@@ -9,19 +9,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from suite.shared import machine, provenance
-from suite.shared.cases import (
-    DROPOUT,
-    LONG,
-    ORDER,
-    RAGGED,
-    TRAINING,
-    VERIFY,
-    VERIFY_TILES,
-    VERIFY_TINY,
-    WORKLOADS,
-    Case,
-)
+from suite.shared import cases, machine, provenance
+from suite.shared.cases import ORDER, TRAINING, WORKLOADS, Case
 from suite.shared.results import ResultsError, read, write_whole
 
 #: What is timed, by the names that rows have.
@@ -29,6 +18,7 @@ PASSES = ("forward", "train")
 #: More cores taken by other processes than this mark a row, which no answer rests on.
 BUSY = 0.25
 
+_CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES, cases.LONG)
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: What `put` adds to every row: where and when it was made, and with which code.
 STAMP: dict[str, str] = _DECLARED["stamp"]
@@ -39,7 +29,7 @@ VALUES: Mapping[str, Sequence[str]] = {
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
     "pass": PASSES,
-    "case": [TRAINING, *(case.id for case in (*VERIFY, *RAGGED, *DROPOUT, *VERIFY_TINY, *VERIFY_TILES, LONG))],
+    "case": [TRAINING, *(case.id for case in _CASES)],
     "workload": list(WORKLOADS),
 }
 
