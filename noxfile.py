@@ -49,6 +49,7 @@ def run(session: nox.Session, *arguments: str, before: Sequence[str] = (), **env
 def environment(session: nox.Session) -> None:
     """Install what checks and measurements need, once."""
     install(session, "suite")
+    session.install(*nox.project.dependency_groups(PYPROJECT, "external"))
     session.install("--no-deps", *LABML)
 
 
@@ -120,7 +121,7 @@ def bench(session: nox.Session) -> None:
 
 @shared
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads and training on text: `-- memory threads`, say; all by default."""
+    """Study memory, scaling, threads, peers and training on text: `-- memory threads`, say; all by default."""
     run(session, "-m", "suite.study", *session.posargs)
 
 

@@ -1,6 +1,6 @@
 """`nox -s study`: how memory, time and training behave beyond the workloads of the benchmark.
 
-    nox -s study                          all studies: each some three minutes on two cores
+    nox -s study                          all studies: each some three minutes on two cores, peers up to eight
     nox -s study -- memory threads        these alone
     nox -s study -- scaling --workload small --implementation batched batched_cpu --dtype bfloat16
 
@@ -9,6 +9,7 @@
 | memory | what a training step holds, and the longest T that fits in 0.25 GiB |
 | scaling | time and memory of a training step against T, B, H, S and Z |
 | threads | 1 thread to all of them, at B 1, 4 and 32 |
+| peers | the fastest implementation beside JAX, labml's module, torch.compile and `batched`, at 20 random sizes |
 | text | bits per character of a model of each that trains for the same time |
 
 Each job is a process of its own, and prints a line such as `memory medium plain float32 batched: 12 rows`.

@@ -137,15 +137,16 @@ class Bench:
             form.model = candidate.build(case, self.dtype, self.device)
             for name in PASSES:
                 with labelled([form], name):
-                    self.settle(form, name)
+                    self.settle(candidate, form, name)
             if reason := work.refusal(candidate, case, self.dtype, self.device):
                 raise RefusedError(f"refused: {reason}")
         return form
 
-    def settle(self, form: Form, name: str) -> None:
+    def settle(self, candidate: Candidate, form: Form, name: str) -> None:
         """Call a pass until its time settles, and promise what the rest takes; TooLongError if that is too much."""
         baseline, x, step = self.baseline(form.case, name), self.batch(form.case, 0).x, work.PASSES[name]
-        one = [self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1)))]
+        # XLA would compile all of it for one step, too, and say nothing of the time of all.
+        one = [self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))) if candidate.of_torch else 0.0]
         if self.expected(form, one[0]) * CALLS > self.left():  # it may have compiled
             one.append(self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))))
         if (guess := self.expected(form, one[-1])) * CALLS > self.left():
@@ -200,7 +201,8 @@ class Bench:
             "peak_bytes": work.peak(step, model, x),
             "kept_bytes": usage.saved_bytes(lambda: model(x), self.device) if name == "train" else None,
             "parameters": sum(p.numel() for p in model.parameters()),
-            "calls_per_step": calls_per_step(candidate, model, x, step),
+            "calls_per_step": calls_per_step(candidate, model, x, step) if candidate.of_torch else None,
+            "library": candidate.library,
         }
         if self.device.type == "cuda":
             names = usage.kernels(lambda: turns.baseline.work(x))

@@ -1,6 +1,7 @@
 """What the commands that measure can all be told, and which candidates a study is about."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +39,20 @@ def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[C
     By default what compiles for each size is left out. With layer norm only labml's module is studied, which has no
     other form, and beside it the fastest implementation.
     """
-    device, torch_dtype = torch.device(options.device), dtype_of(dtype)
-    if why_not(dtype, device) is not None:
-        return []
     wanted = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
     if layer_norm:
-        wanted = [name for name in wanted if name in (resolve("auto", device, torch_dtype).name, EXTERNAL)]
-    able = [one for one in map(find, wanted) if layer_norm in one.layer_norms]
-    return [one for one in able if one.why_unavailable(device, torch_dtype) is None]
+        fastest = resolve("auto", torch.device(options.device), dtype_of(dtype)).name
+        wanted = [name for name in wanted if name in (fastest, *EXTERNAL)]
+    return able(options, wanted, dtype, layer_norm)
+
+
+def able(options: argparse.Namespace, wanted: Sequence[str], dtype: str, layer_norm: bool) -> list[Candidate]:
+    """Candidates of these names that run, with layer norm or without."""
+    device = torch.device(options.device)
+    if why_not(dtype, device) is not None:
+        return []
+    here = [one for one in map(find, wanted) if layer_norm in one.layer_norms]
+    return [one for one in here if one.why_unavailable(device, dtype_of(dtype)) is None]
 
 
 def a_job_each(options: argparse.Namespace, study: str, case: Case, limit: float = 0.0) -> list[Job]:

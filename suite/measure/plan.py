@@ -39,8 +39,15 @@ class Planned:
 
     @property
     def alone(self) -> bool:
-        """Whether it has a process of its own."""
-        return find(self.job.candidate).compiles_each_size
+        """Whether it has a process of its own, so that what torch.compile does is cold."""
+        candidate = find(self.job.candidate)
+        return candidate.compiles_each_size and candidate.of_torch
+
+    @property
+    def process(self) -> str:
+        """Name of the process that it shares: what torch does not compute shares none with other candidates."""
+        shared = self.job.dtype if find(self.job.candidate).of_torch else f"{self.job.dtype} {self.job.candidate}"
+        return self.job.label if self.alone else shared
 
 
 def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified: bool = False) -> list[Planned]:
@@ -63,10 +70,10 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
 
 
 def batches(todo: Sequence[Planned]) -> list[list[Planned]]:
-    """What runs in each process: all of a dtype, then alone what compiles for each size, since its start is cold."""
+    """What runs in each process: what torch computes in a dtype, then what it does not, and each that is alone."""
     found: dict[str, list[Planned]] = {}
     for p in sorted((p for p in todo if p.runs), key=lambda p: p.alone):
-        found.setdefault(p.job.label if p.alone else p.job.dtype, []).append(p)
+        found.setdefault(p.process, []).append(p)
     return list(found.values())
 
 

@@ -116,16 +116,19 @@ def spend(every: Sequence[Turns], left: Callable[[], float]) -> None:
 
 
 def interleaved(
-    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int
+    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int, warm: float = 0.0
 ) -> dict[str, list[float]]:
     """Time the rounds of several calls, which take turns so that a drift hits all; return their seconds by name.
 
-    budget: seconds for each call. least, most: rounds.
+    budget: seconds for each call. least, most: rounds. warm: what takes fewer seconds is called once untimed before
+    each round, so that caches and threads are its own.
     """
     seconds = {name: warm_up(watch, call)[-1:] for name, call in calls.items()}
     rounds = {name: max(least, min(most, int(budget / first))) for name, (first,) in seconds.items()}
     for turn in range(1, max(rounds.values(), default=0)):
         for name, call in calls.items():
             if turn < rounds[name]:
+                if seconds[name][0] < warm:
+                    call()
                 seconds[name].append(watch.seconds(call))
     return seconds

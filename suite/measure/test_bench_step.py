@@ -163,6 +163,17 @@ def test_a_slow_pass_that_takes_as_long_as_expected_is_not_repeated_before_its_r
     assert whole.count("forward") == settled + FEWEST + memory
 
 
+def test_what_xla_compiles_for_each_length_is_compiled_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jax")
+    made = Made(monkeypatch, a_pass(0.1, 0.1))
+    rows = made.run([job("jax")], 900)
+    (model,) = (model for model in made.models if model.name == "jax")
+    assert {len(x) for _, x in model.calls} == {TINY.T}
+    for row in rows.values():
+        assert (row["status"], row["calls_per_step"]) == ("ok", None)
+        assert row["library"].startswith("jax ")
+
+
 @pytest.mark.parametrize(("left", "ends"), [(160, True), (130, False)])
 def test_a_time_out_is_predicted_from_a_later_call_on_one_step(
     left: float, ends: bool, monkeypatch: pytest.MonkeyPatch

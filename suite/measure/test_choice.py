@@ -19,7 +19,7 @@ from suite.measure.examples import job
 from suite.measure.jobs import ANSWER, OTHER, ROLES, SLOW, Job
 from suite.shared import machine
 from suite.shared.candidates import Candidate, find
-from suite.shared.cases import BASELINE, SELECTION, WORKLOADS
+from suite.shared.cases import BASELINE, OF_ONE_LENGTH, SELECTION, WORKLOADS
 from suite.shared.examples import CPU, TINY, made
 from suite.shared.files import ROOT
 from suite.shared.rows import PASSES, table
@@ -62,15 +62,16 @@ def test_the_equation_as_it_reads_is_timed_unasked_where_that_is_short(asked: li
     assert {job.case.name for job in chosen("--device", "cpu", *asked) if job.candidate == "row_scaled"} == found
 
 
-def test_what_compiles_for_each_size_is_timed_once_unasked_and_everywhere_by_name() -> None:
-    def places(*arguments: str) -> list[tuple[str, str, tuple[bool, ...]]]:
+def test_torch_compile_is_timed_once_by_default_and_jax_on_batches_of_one_length() -> None:
+    def places(name: str, *arguments: str) -> list[tuple[str, str, tuple[bool, ...]]]:
         found = chosen("--device", "cpu", "--dtype", "float32", "bfloat16", *arguments)
-        return [(job.dtype, job.case.name, job.layer_norms) for job in found if job.candidate == "compiled"]
+        return [(job.dtype, job.case.name, job.layer_norms) for job in found if job.candidate == name]
 
-    assert places() == [("float32", "medium", (False,))]
-    assert not places("--workload", "stream")
+    assert places("jax") == [("float32", name, (False, True)) for name in SELECTION if name in OF_ONE_LENGTH]
+    assert places("compiled") == [("float32", "medium", (False,))]
+    assert not places("compiled", "--workload", "stream")
     everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in SELECTION]
-    assert places("--implementation", "compiled") == everywhere
+    assert places("compiled", "--implementation", "compiled") == everywhere
 
 
 def test_the_answer_comes_first_and_the_equation_as_it_reads_last() -> None:
@@ -121,11 +122,12 @@ def test_the_list_of_a_cpu_names_what_compiles_and_what_is_left_out(
 
 @pytest.fixture
 def h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have everything that has no CPU alone run on a GPU that is not here, beside 16 cores."""
+    """Have all but what needs a CPU run on a GPU that is not here, beside 16 cores: JAX is installed for the CPU."""
 
     def able(name: str) -> Candidate:
         found = find(name)
-        reason = None if "cuda" in getattr(IMPL.get(name), "devices", ("cuda",)) else "it needs a CPU."
+        devices = ("cpu",) if name == "jax" else getattr(IMPL.get(name), "devices", ("cuda",))
+        reason = None if "cuda" in devices else "it needs a CPU."
         return replace(found, why_unavailable=lambda *_: reason)
 
     monkeypatch.setattr(planning, "find", able)
@@ -163,10 +165,14 @@ def test_a_call_that_was_timed_here_takes_what_its_row_says(tmp_path: Path) -> N
     assert planning.plan([job()], tmp_path)[0].seconds > planning.plan([job("deferred")], tmp_path)[0].seconds
 
 
-def test_what_compiles_for_each_size_has_a_process_of_its_own(tmp_path: Path) -> None:
+def test_jax_has_a_process_of_its_own_and_torch_compile_one_for_each_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "find", lambda name: replace(find(name), why_unavailable=lambda *_: None))
     todo = planning.plan(chosen("--device", "cpu", "--dtype", "float32", "bfloat16", "--implementation", "batched",
-                                "compiled", BASELINE, "--workload", "small", "medium"), tmp_path)  # fmt: skip
+                                "compiled", BASELINE, "jax", "--workload", "small", "medium"), tmp_path)  # fmt: skip
     found = [{(p.job.candidate, p.job.dtype) for p in batch} for batch in planning.batches(todo)]
+    assert [found.pop(1), found.pop(2)] == [{("jax", "float32")}, {("jax", "bfloat16")}]
     shared = [{("batched", dtype), (BASELINE, dtype)} for dtype in ("float32", "bfloat16")]
     assert found == [*shared, *({("compiled", dtype)} for dtype in ("float32",) * 2 + ("bfloat16",) * 2)]
 

@@ -17,13 +17,14 @@ from impls import HyperLSTM, registry
 from impls.gradient.chunks import limited
 from suite import study
 from suite.measure import memory as study_memory
+from suite.measure import peers as study_peers
 from suite.measure import scaling as study_scaling
 from suite.measure import text as study_text
 from suite.measure import threads as study_threads
 from suite.measure.jobs import Job
 from suite.pages.page import unfinished
 from suite.shared.candidates import LABML, LSTM, Candidate, find, lstm_parameters
-from suite.shared.cases import WORKLOADS
+from suite.shared.cases import EXTERNAL, WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.files import ROOT
 from suite.shared.rows import table
@@ -103,7 +104,10 @@ def wrong() -> Candidate:
     return replace(find("batched"), why_unavailable=why_not)
 
 
-@pytest.mark.parametrize("module", [study_memory, study_scaling, study_text], ids=["memory", "scaling", "text"])
+MEASURED = [study_memory, study_scaling, study_peers, study_text]
+
+
+@pytest.mark.parametrize("module", MEASURED, ids=lambda module: module.__name__.split(".")[-1])
 def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find", lambda name: wrong())
     (row,) = (r for r in module.rows(job("any", "batched", part="T")) if r["status"] != "ok")
@@ -122,7 +126,7 @@ def test_scaling_takes_candidates_in_turns_and_drops_the_slow(monkeypatch: pytes
     assert [row["T"] for row in study_scaling.rows(both)] == [2, 2]
 
 
-@pytest.mark.parametrize("name", ["row_scaled", LABML.name])
+@pytest.mark.parametrize("name", ["row_scaled", *EXTERNAL])
 def test_all_hyperlstms_start_alike(name: str) -> None:
     if find(name).why_unavailable(CPU, torch.float32) is not None:
         pytest.skip(f"{name} is not installed")
@@ -236,8 +240,13 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
     options = study.parser().parse_args(["--device", "cpu"])
     for name, module in study.STUDIES.items():
         planned = [(candidate, job.case.layer_norm) for job in module.jobs(options) for candidate in job.candidates]
+        ours = registry.resolve("auto", CPU, torch.float32).name
         if name == "threads":
-            assert set(planned) == {(registry.resolve("auto", CPU, torch.float32).name, False), (LSTM.name, False)}
+            assert set(planned) == {(ours, False), (LSTM.name, False)}
+            continue
+        if name == "peers":
+            assert {job.candidates[0] for job in module.jobs(options)} == {ours}
+            assert [planned.count(("compiled", norm)) for norm in (False, True)] == [1, 1]
             continue
         assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
         here = LABML.why_unavailable(CPU, torch.float32) is None
@@ -247,7 +256,7 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
 
 
 def test_a_study_is_a_table_a_module_and_a_page_of_one_name() -> None:
-    assert list(study.STUDIES) == ["memory", "scaling", "threads", "text"]
+    assert list(study.STUDIES) == ["memory", "scaling", "threads", "peers", "text"]
     for name in study.STUDIES:
         assert {"part", "kind", "status"} <= set(table(name).columns)
         assert (ROOT / "suite" / "pages" / f"{name}.py").exists()

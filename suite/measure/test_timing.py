@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from suite.measure import ceilings as hardware
 from suite.measure import rounds, work
 from suite.measure.examples import job
 from suite.measure.jobs import ANSWER, OTHER, SLOW
-from suite.measure.stopwatch import DeviceEvents, Work, clock_columns
+from suite.measure.stopwatch import DeviceEvents, Stopwatch, Work, clock_columns
 from suite.shared import arithmetic, pairing, usage
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import BASELINE, Case
@@ -53,6 +54,20 @@ def test_a_verdict_takes_an_interval_beyond_the_noise() -> None:
 
 def test_a_round_whose_baseline_was_slow_is_marked() -> None:
     assert pairing.columns([3.0] * 6, [1, 1, 1, 1.6, 1, 1])["disturbed"] == 1
+
+
+def test_rounds_take_turns_and_short_calls_are_made_once_untimed_before_each() -> None:
+    called: list[str] = []
+
+    def call(name: str, seconds: float) -> float:
+        called.append(name)
+        return seconds
+
+    watch = SimpleNamespace(seconds=lambda work: work(), least=2)
+    calls = {"short": partial(call, "short", 0.01), "long": partial(call, "long", 0.1)}
+    found = rounds.interleaved(cast(Stopwatch, watch), calls, 0.0, 3, 3, warm=0.05)
+    assert found == {"short": [0.01] * 3, "long": [0.1] * 3}
+    assert called == ["short", "short", "long", "long"] + ["short", "short", "long"] * 2
 
 
 def test_rounds_without_a_partner_are_an_error() -> None:

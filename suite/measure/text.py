@@ -20,7 +20,7 @@ from suite.measure.stopwatch import stopwatch, warm_up
 from suite.measure.work import refusal
 from suite.shared import usage
 from suite.shared.candidates import LABML, LSTM, find, lstm_parameters
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import EXTERNAL, WORKLOADS, Case
 from suite.shared.corpus import text
 
 #: How long each model trains.
@@ -87,9 +87,10 @@ def seeded(name: str, case: Case) -> CharModel:
         return model
     dropout = RECURRENT_DROPOUT if name.endswith(RECIPE) else 0.0
     ours = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, recurrent_dropout=dropout)
-    if name == LABML.name:
-        model.recurrent = LABML.build(case, torch.float32, torch.device("cpu"))
-        model.recurrent.load_state_dict(to_labml(ours.state_dict()))
+    if name in EXTERNAL:
+        model.recurrent = find(name).build(case, torch.float32, torch.device("cpu"))
+        start = ours.state_dict()
+        model.recurrent.load_state_dict(to_labml(start) if name == LABML.name else start)
     else:
         ours.impl = name.removesuffix(RECIPE)
         model.recurrent = ours

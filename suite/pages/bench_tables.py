@@ -1,6 +1,7 @@
 """Tables of the benchmark: times, memory, and their ratios to torch.nn.LSTM."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from suite.shared.usage import NO_KERNEL
 IN_A_LOOP = ("small", "medium", "stream")
 PASSES = VALUES["pass"]
 _COLUMNS = [*table("bench").columns, "device"]
+#: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
+ALTERNATIVES = ("compiled", *EXTERNAL)
 
 
 class Leading(NamedTuple):
@@ -204,13 +207,13 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "/ LSTM": leading(row).ratio,
             "work / LSTM": row["work"],
             "/ row_scaled": _ratio(row) / _ratio(group.row("row_scaled", "train")),
-            f"/ {EXTERNAL}": _ratio(row) / _ratio(group.row(EXTERNAL, "train")),
+            **{f"/ {name}": _ratio(row) / _ratio(group.row(name, "train")) for name in EXTERNAL},
             "MB / LSTM": row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"],
         }
         for group, row in fastest(rows)
     ]
-    ratios = dict.fromkeys(("work / LSTM", "/ row_scaled", f"/ {EXTERNAL}", "MB / LSTM"), two)
-    return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **ratios})
+    columns = ("work / LSTM", "/ row_scaled", *(f"/ {name}" for name in EXTERNAL), "MB / LSTM")
+    return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **dict.fromkeys(columns, two)})
 
 
 def best(rows: pd.DataFrame) -> dict[str, tuple[float, str]]:
@@ -242,6 +245,34 @@ def answer(rows: pd.DataFrame) -> str:
         lead = "Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch"
         sentences.append(f"{lead}: {each}.")
     return "\n".join(sentences)
+
+
+def alternatives_answer(rows: pd.DataFrame) -> str:
+    """Sentence on the speed of ours as a multiple of the fastest alternative's; empty where none was timed beside ours.
+
+    rows: as `without_busy` returns them.
+    """
+    found: dict[str, list[float]] = {}
+    who = Counter[str]()
+    for group in groups(rows):
+        for step in PASSES:
+            ratios = {name: _ratio(group.row(name, step)) for name in (*names(), *ALTERNATIVES)}
+            timed = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
+            others = [name for name in timed if name in ALTERNATIVES]
+            if others and len(others) < len(timed):
+                other = min(others, key=timed.__getitem__)
+                ours = min(ratio for name, ratio in timed.items() if name not in ALTERNATIVES)
+                found.setdefault(step, []).append(timed[other] / ours)
+                who[other] += 1
+    if not found:
+        return ""
+    (of, first), *rest = ((where, _span(found[step])) for step, where in _WHERE.items() if step in found)
+    spans = f"{first} the speed of the fastest alternative {of}" + "".join(f", and {span} {of}" for of, span in rest)
+    each = ", ".join(f"`{name}` in {many}" for name, many in who.most_common())
+    return f"The fastest implementation has {spans}. Of {who.total()} comparisons, that alternative is {each}."
+
+
+_WHERE = {"train": "in training", "forward": "in a forward pass"}
 
 
 def _span(ratios: list[float]) -> str:

@@ -22,7 +22,7 @@ COLOURS = (
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
 LOOKS = tuple({"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True))
 #: Names that own the first looks, whatever other names there are. A name added here keeps its look.
-OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, EXTERNAL)
+OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, *EXTERNAL)
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
     "svg.fonttype": "none",

@@ -59,7 +59,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 def plot(rows: pd.DataFrame) -> Figure:
     """Time on the left and memory on the right, a row of panels for each size."""
     here = points(rows)
-    here = here[(here["layer_norm"] == "off") | (here["implementation"] == EXTERNAL)]
+    here = here[(here["layer_norm"] == "off") | here["implementation"].isin(EXTERNAL)]
     axes = list(here["part"].unique())
     figure, all_panels = panels(len(axes), 2, width=8.0, height=2.4)
     for at, panel in enumerate(all_panels):

@@ -35,5 +35,5 @@ def test_a_name_looks_the_same_whatever_else_there_is(ladder: Sequence[str]) -> 
 
 
 def test_what_is_no_name_has_no_look() -> None:
-    with pytest.raises(ValueError, match=r"implementation: expected one of naive, .*, labml; got 'nothing'"):
+    with pytest.raises(ValueError, match=r"implementation: expected one of naive, .*, labml, jax; got 'nothing'"):
         look("nothing")

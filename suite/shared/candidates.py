@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM, names, registry, why_unavailable
 from impls.convert import to_labml
-from suite.shared.cases import BASELINE, EXTERNAL, Case, least_numbers
-from suite.shared.compare import Verdict, compare, draw, implementation
+from impls.definition import dtype_name
+from suite.shared.cases import BASELINE, Case, least_numbers
+from suite.shared.compare import Build, Verdict, compare, draw, implementation
 
 #: Implementations are held against this one before they are timed: at the sizes of a workload the oracle of
 #: verification is out of reach, but verification ties this one to it.
@@ -35,16 +37,28 @@ class Candidate:
     compiles_each_size: bool = False
     #: Whether its gradient is code of its own, not one that autograd records operator by operator.
     hand_written: bool = True
+    #: Whether torch computes it: operators that are not torch's are not counted, and threads that are not torch's have
+    #: a process to themselves.
+    of_torch: bool = True
+    #: What it is installed as, if it is not ours.
+    distribution: str | None = None
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     least_numbers: Callable[[Case, bool], int] = Case.least_numbers
 
+    @property
+    def library(self) -> str | None:
+        """Name and version of the distribution that it is from, if it is not ours."""
+        return self.distribution and f"{self.distribution} {version(self.distribution)}"
+
+
+def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """What a function builds, with the weights of a draw."""
+    model = build(case, dtype, torch.device("meta")).to_empty(device=device)
+    model.load_state_dict(draw(case, 0, dtype, device).params)
+    return model
+
 
 def _implementation(name: str) -> Candidate:
-    def build(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        model = implementation(name)(case, dtype, torch.device("meta")).to_empty(device=device)
-        model.load_state_dict(draw(case, 0, dtype, device).params)
-        return model
-
     def check(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
         # The full tensor's gradient sums H times as many products, so at these sizes its rounding is a worse one than
         # the naive form's; that it computes the same function shows in float64.
@@ -59,7 +73,7 @@ def _implementation(name: str) -> Candidate:
     impl = registry.find(name)
     return Candidate(
         name,
-        build,
+        partial(_drawn, implementation(name)),
         check,
         layer_norms=(False, True),
         why_unavailable=why_not,
@@ -101,6 +115,25 @@ def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
+def jax_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+    """HyperLSTM that JAX computes, to be compared like any."""
+    from suite.shared.jax_lstm import JaxHyperLSTM
+
+    return implementation(names()[0], JaxHyperLSTM)(case, dtype, device)
+
+
+def _why_no_jax(device: torch.device, dtype: torch.dtype) -> str | None:
+    if dtype != torch.float32:
+        return f"jax is compared in float32, not in {dtype_name(dtype)}."
+    try:
+        import jax
+    except ImportError as error:
+        return f"jax is not installed ({error})."
+    if device.type == "cuda" and jax.default_backend() != "gpu":
+        return "jax sees no GPU: it is installed for the CPU alone."
+    return None
+
+
 def lstm_parameters(case: Case) -> int:
     """Number of parameters of `torch.nn.LSTM`, which has two biases."""
     return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
@@ -117,7 +150,7 @@ LSTM = Candidate(
     least_numbers=lambda case, train: least_numbers(case, lstm_parameters(case), case.H, train),
 )
 LABML = Candidate(
-    EXTERNAL,
+    "labml",
     _labml,
     partial(compare, labml_as_ours, against=AGAINST, draws=DRAWS),
     layer_norms=(True,),
@@ -125,12 +158,26 @@ LABML = Candidate(
     takes_packed=False,
     follows_tokens=False,
     hand_written=False,
+    distribution="labml-nn",
+)
+JAX = Candidate(
+    "jax",
+    partial(_drawn, jax_as_ours),
+    partial(compare, jax_as_ours, against=AGAINST, draws=DRAWS),
+    layer_norms=(False, True),
+    why_unavailable=_why_no_jax,
+    takes_packed=False,
+    follows_tokens=False,
+    compiles_each_size=True,
+    hand_written=False,
+    of_torch=False,
+    distribution="jax",
 )
 
 
 def candidates() -> list[Candidate]:
     """All in the order of the tables: the implementations, then external code."""
-    return [*map(_implementation, names()), LSTM, LABML]
+    return [*map(_implementation, names()), LSTM, LABML, JAX]
 
 
 def find(name: str) -> Candidate:

@@ -6,10 +6,11 @@ from typing import Any
 
 from impls import names
 
-#: Baseline of each round of a benchmark, and the external implementation.
-BASELINE, EXTERNAL = "torch.nn.LSTM", "labml"
+#: Baseline of each round of a benchmark, and external HyperLSTMs.
+BASELINE = "torch.nn.LSTM"
+EXTERNAL = ("labml", "jax")
 #: Everything that is measured, in the order of tables and plots.
-ORDER = (*names(), BASELINE, EXTERNAL)
+ORDER = (*names(), BASELINE, *EXTERNAL)
 
 
 @dataclass(frozen=True)

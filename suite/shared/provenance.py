@@ -19,6 +19,8 @@ from suite.shared.results import read
 
 #: What every row rests on: the tolerance rule, the draws, and the cases.
 RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
+#: Files that what is not ours rests on, too, by its name.
+BESIDE = {"jax": ("suite/shared/jax_lstm.py",)}
 #: The part of impls/ that calls implementations; and the table of them, which says where each runs, not what it
 #: computes, so that no row rests on it.
 MODULE, REGISTRY = "hyperlstm", "registry"
@@ -52,7 +54,7 @@ def rests_on(implementation: str, root: Path = ROOT) -> list[Path]:
     """Return the files that rows of an implementation rest on: its own, those it and the module import, and `RULE`.
 
     implementation: a name of the registry, `MODULE` for what all of them have in common, or the name of something
-    external, which rests on `RULE` alone. There may be more words after a comma.
+    external, which rests on `RULE`, and on `BESIDE` where that names it. There may be more words after a comma.
     """
     name, impls = implementation.split(",")[0], root / "impls"
     found = set[Path]()
@@ -62,7 +64,7 @@ def rests_on(implementation: str, root: Path = ROOT) -> list[Path]:
             found.add(path)
             todo += _imported(path) if path.suffix == ".py" else []
     found.discard(impls / f"{REGISTRY}.py")
-    return [*sorted(found), *(root / path for path in RULE)]
+    return [*sorted(found), *(root / path for path in (*BESIDE.get(name, ()), *RULE))]
 
 
 def _own(impls: Path, name: str) -> list[Path]:

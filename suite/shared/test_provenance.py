@@ -92,6 +92,7 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
             for name in ("definition", "hyperlstm", "calls/arguments", "calls/masks", "calls/sequences")
         ),
         *((f"impls/{name}.py", "#", []) for name in ("__init__", "convert", "registry")),
+        ("suite/shared/jax_lstm.py", "#", ["jax"]),
         *((path, "#", EVERYTHING) for path in provenance.RULE),
     ],
 )

@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 #: What a row says of a baseline that ran without cuDNN.
 NO_KERNEL = "no kernel seen"
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
+_counting = False
 
 
 def synchronize(device: torch.device) -> None:
@@ -64,29 +65,39 @@ def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
     return sum(sizes)
 
 
+def counting() -> bool:
+    """True while `peak_bytes` or `saved_bytes` count, which see memory of torch's allocator alone."""
+    return _counting
+
+
 @contextmanager
 def _allocations(device: torch.device) -> Iterator[list[int]]:
     """Collect the bytes of each allocation, and of each release as a negative number, in order of time.
 
     A GPU's allocator tells two sums: of all up to the peak, and of all after it.
     """
+    global _counting
     found: list[int] = []
-    if device.type == "cuda":
-        synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield found
-        synchronize(device)
-        peak = torch.cuda.max_memory_allocated(device)
-        found += [peak - before, torch.cuda.memory_allocated(device) - peak]
-        return
-    # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler, which without
-    # the operators takes a third of the time.
-    torch._C._autograd._enable_record_function(False)
+    _counting = True
     try:
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        if device.type == "cuda":
+            synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
             yield found
+            synchronize(device)
+            peak = torch.cuda.max_memory_allocated(device)
+            found += [peak - before, torch.cuda.memory_allocated(device) - peak]
+            return
+        # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler, which without
+        # the operators takes a third of the time.
+        torch._C._autograd._enable_record_function(False)
+        try:
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+                yield found
+        finally:
+            torch._C._autograd._enable_record_function(True)
+        events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+        found.extend(event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()))
     finally:
-        torch._C._autograd._enable_record_function(True)
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    found.extend(event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()))
+        _counting = False

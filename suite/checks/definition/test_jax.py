@@ -1,0 +1,114 @@
+"""The HyperLSTM in JAX that ours are timed beside is the definition, and would be found out if it were not."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_sequence
+
+from impls import HyperLSTM
+from suite.shared import usage
+from suite.shared.candidates import JAX, jax_as_ours
+from suite.shared.cases import VERIFY, Case
+from suite.shared.compare import OUTPUTS, compare, draw, implementation
+
+CPU = torch.device("cpu")
+#: Few, since each is compiled: one layer and two, given states, strided input, layer norm off and on.
+CASES = [case for case in VERIFY if case.T > 2 and case.state != "none" and case.L < 3]
+MORE = pytest.mark.thorough("more cases of JAX")
+FAULTS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "gates-swapped": (
+        "_cell",
+        "out",
+        lambda cell: lambda *norms: lambda y, c: cell(*norms)(y[:, [1, 0, 2, 3]], c),
+    ),
+    "weights-without-gradient": (
+        "_joined",
+        "grad layers.0.weight_h",
+        lambda joined: lambda *weights: stop_gradient(joined(*weights)),
+    ),
+}
+
+
+def stop_gradient(array: Any) -> Any:
+    import jax
+
+    return jax.lax.stop_gradient(array)
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    """Skip with the reason why there is no JAX."""
+    reason = JAX.why_unavailable(CPU, torch.float32)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize(
+    "case", [*(pytest.param(c, marks=MORE, id=c.id) for c in CASES[:-1]), CASES[-1]], ids=lambda c: c.id
+)
+def test_same_output_states_and_every_gradient(case: Case) -> None:
+    verdicts = compare(jax_as_ours, case, torch.float32, CPU)
+    assert {f"grad {name}" for name in draw(case, 0, torch.float32, CPU).params} <= {v.tensor for v in verdicts}
+    assert verdicts[0].ratio <= 1, verdicts[0]
+
+
+@pytest.fixture
+def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Plant a fault, and give the name of the tensor that it damages."""
+    import jax
+
+    from suite.shared import jax_lstm
+
+    function, damaged, wrong = FAULTS[request.param]
+    jax.clear_caches()  # of what was compiled without it
+    monkeypatch.setattr(jax_lstm, function, wrong(getattr(jax_lstm, function)))
+    yield damaged
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("planted", FAULTS, indirect=True)
+def test_a_fault_is_rejected_and_the_tensor_that_it_damages_named(planted: str) -> None:
+    wrong = {v.tensor for v in compare(jax_as_ours, CASES[0], torch.float32, CPU, draws=1) if not v.ratio <= 1}
+    assert planted in wrong
+    assert planted == "out" or not wrong & set(OUTPUTS)
+
+
+@pytest.fixture
+def model() -> HyperLSTM:
+    """Give a model in JAX with the weights of a draw."""
+    found = jax_as_ours(CASE, torch.float32, CPU)
+    found.load_state_dict(draw(CASE, 0, torch.float32, CPU).params)
+    return found
+
+
+CASE = Case(T=5, B=3, I=4, H=16, S=8, Z=2)
+
+
+def test_parameters_are_read_where_they_are(model: HyperLSTM) -> None:
+    x, ours = draw(CASE, 0, torch.float32, CPU).x, implementation("naive")(CASE, torch.float32, CPU)
+    with torch.no_grad():
+        for change in (lambda p: p.mul_(1.5), lambda p: p.set_(1.5 * p)):
+            model(x)
+            change(model.layers[0].weight_h)
+            ours.load_state_dict(model.state_dict())
+            torch.testing.assert_close(model(x)[0], ours(x)[0])
+
+
+def test_memory_that_jax_holds_is_counted(model: HyperLSTM) -> None:
+    case = replace(CASE, T=20)
+    x = draw(case, 0, torch.float32, CPU).x
+    out = 4 * case.T * case.B * case.H
+    assert usage.saved_bytes(lambda: model(x), CPU) > 5 * out  # its gates and cells at the least
+    with torch.no_grad():
+        last = 4 * case.B * 2 * (case.H + case.S)
+        assert usage.saved_bytes(lambda: model(x), CPU) == out + last
+    assert usage.peak_bytes(lambda: model(x)[0].sum().backward(), CPU) > usage.saved_bytes(lambda: model(x), CPU)
+    assert not usage.counting()
+
+
+def test_packed_sequences_are_refused(model: HyperLSTM) -> None:
+    with pytest.raises(TypeError, match=r"x: expected a tensor \[T, B, I\], got PackedSequence"):
+        model(pack_sequence([torch.zeros(2, CASE.I)]))

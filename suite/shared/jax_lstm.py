@@ -1,0 +1,178 @@
+"""HyperLSTM in JAX (equations: impls/README.md), as a JAX user would write it for speed, called as a torch module.
+
+A jitted `lax.scan` over steps, with one product per factor: both LSTMs' weights for x side by side, both for h, and for
+h_hat those of the hyper LSTM and of z. The products with x precede the scan, and the gradient is JAX's own. XLA
+compiles for each size. Tensors pass by DLPack, which copies only what is not contiguous or not aligned.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from impls import HyperLSTM
+from impls.definition import EPS, LayerParams, LayerState
+from suite.shared import usage
+
+#: An array of JAX, whose types are not known where it is not installed.
+Array = Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # otherwise JAX takes most of a GPU's memory from torch
+
+
+class JaxHyperLSTM(HyperLSTM):
+    """A HyperLSTM whose layers JAX computes, in float32 and without dropout."""
+
+    def __init__(self, *sizes: int, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        self._arrays: list[Array] = []
+        tf32 = torch.get_float32_matmul_precision() != "highest"
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
+
+    def forward(self, x: Any, state: Sequence[Tensor] | None = None) -> Any:
+        """Run all layers over all steps, see `HyperLSTM.forward`; TypeError unless x is a tensor [T, B, I]."""
+        if not isinstance(x, Tensor) or x.dim() != 3:
+            raise TypeError(f"x: expected a tensor [T, B, I], got {type(x).__name__}")
+        given = [x, *(part.expand(self.n_layers, -1, -1) for part in state or ())]
+        params, form = list(self.parameters()), (self.n_layers, state is not None)
+        arrays = [*map(_to_jax, given), *self._as_arrays(params)]
+        if torch.is_grad_enabled():
+            out, *last = _Differentiable.apply(form, arrays, *given, *params)
+        else:
+            out, *last = map(_to_torch, _called(_forward, form, arrays))
+        return out, tuple(last)
+
+    def _as_arrays(self, params: Sequence[Tensor]) -> list[Array]:
+        """Parameters as arrays in the same memory, made once: to make all takes as long as a small forward pass."""
+        if [array.unsafe_buffer_pointer() for array in self._arrays] != [p.data_ptr() for p in params]:
+            self._arrays = list(map(_to_jax, params))
+        return self._arrays
+
+
+class _Differentiable(torch.autograd.Function):
+    """Forward leaves residuals and JAX's function that makes gradients of them, which is backward."""
+
+    @staticmethod
+    def forward(ctx: Any, form: tuple[int, bool], arrays: list[Array], *given: Tensor) -> tuple[Tensor, ...]:
+        ctx.needed = ctx.needs_input_grad[2:]
+        results, ctx.vjp = _called(_forward_with_residuals, form, ctx.needed, arrays)
+        ctx.mirror = _mirror(sum(residual.nbytes for residual in jax.tree.leaves(ctx.vjp)), arrays[0])
+        return tuple(map(_to_torch, results))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        found = iter(_called(_gradient, ctx.vjp, tuple(map(_to_jax, gradients))))
+        return None, None, *(_to_torch(next(found)) if needed else None for needed in ctx.needed)
+
+
+def _to_jax(value: Tensor) -> Array:
+    return jax.dlpack.from_dlpack(value.detach().contiguous())
+
+
+def _to_torch(array: Array) -> Tensor:
+    value = from_dlpack(array)
+    return value.clone() if usage.counting() else value
+
+
+def _called(jitted: Any, *arguments: Any) -> Any:
+    """Results of a jitted function, once they are there."""
+    mirror = None
+    if usage.counting():
+        memory = jitted.lower(*arguments).compile().memory_analysis()  # of what is compiled already
+        size = memory.temp_size_in_bytes + memory.output_size_in_bytes
+        mirror = _mirror(size, jax.tree.leaves(arguments)[-1])
+    results = jax.block_until_ready(jitted(*arguments))
+    del mirror
+    return results
+
+
+def _mirror(size: int, array: Array) -> Tensor | None:
+    """As many bytes of torch's as XLA holds on the array's device, while torch's allocator counts what is held."""
+    if not usage.counting():
+        return None
+    return torch.empty(size, dtype=torch.uint8, device=from_dlpack(array).device)
+
+
+def apply(form: tuple[int, bool], arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """Out [T, B, H], and the last h, c, h_hat, c_hat [L, B, *].
+
+    form: L, and whether there is an initial state. arrays: x [T, B, I], that state, and the parameters of all layers.
+    """
+    (n_layers, has_state), (x, *rest) = form, arrays
+    state, params = (rest[:4], rest[4:]) if has_state else ((), rest)
+    each = len(params) // n_layers
+    ends = []
+    for l in range(n_layers):
+        p = LayerParams(*params[l * each : (l + 1) * each])
+        H, S = p.bias.shape[1], p.hyper_bias.shape[1]
+        zeros = [jnp.zeros((x.shape[1], F), x.dtype) for F in (H, H, S, S)]
+        x, end = layer(p, x, LayerState(*[part[l] for part in state] or zeros))
+        ends.append(end)
+    return x, *map(jnp.stack, zip(*ends, strict=True))
+
+
+def layer(p: Any, x: Array, start: LayerState) -> tuple[Array, LayerState]:
+    """Run one layer over all steps: x [T, B, I] -> out [T, B, H] and the last state."""
+    B, H, S, Z = x.shape[1], p.bias.shape[1], p.hyper_bias.shape[1], p.d_weight.shape[-1]
+    w_x, w_h = _joined(p.weight_x, p.hyper_weight_x), _joined(p.weight_h, p.hyper_weight_h)
+    w_h_hat = _joined(p.hyper_weight_s, p.z_weight)
+    bias = jnp.concatenate([p.hyper_bias.ravel(), p.z_bias.ravel(), jnp.zeros(4 * Z, x.dtype)])
+    hyper_cell = _cell(p.hyper_norm_weight, p.hyper_norm_bias, p.hyper_norm_c_weight, p.hyper_norm_c_bias)
+    cell = _cell(p.norm_weight, p.norm_bias, p.norm_c_weight, p.norm_c_bias)
+
+    def step(carry: Any, vx: Array) -> Any:
+        (h, c, h_hat, c_hat), a_s = carry
+        (u, a_h), (v, a_x) = jnp.split(h @ w_h, [4 * H], axis=1), jnp.split(vx, [4 * H], axis=1)
+        h_hat, c_hat = hyper_cell((a_x + a_h + a_s).reshape(B, 4, S), c_hat)
+        a_s, z = jnp.split(h_hat @ w_h_hat + bias, [4 * S], axis=1)  # a_s is of the next step
+        d_h, d_x, d_b = jnp.einsum("bskz,skhz->sbkh", z.reshape(B, 3, 4, Z), p.d_weight)
+        h, c = cell(d_h * u.reshape(B, 4, H) + d_x * v.reshape(B, 4, H) + d_b + p.bias, c)
+        return (LayerState(h, c, h_hat, c_hat), a_s), h
+
+    a_s = start.h_hat @ w_h_hat[:, : 4 * S] + bias[: 4 * S]
+    (last, _), out = jax.lax.scan(step, (start, a_s), x @ w_x)
+    return out, last
+
+
+def _joined(*weights: Array) -> Array:
+    """Weights [..., F] of one factor side by side, [F, rows of all]."""
+    return jnp.concatenate([weight.reshape(-1, weight.shape[-1]) for weight in weights]).T
+
+
+def _cell(weight: Array, bias: Array, c_weight: Array, c_bias: Array) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """Function (y [B, 4, F], c [B, F]) -> h, c of an LSTM with these layer norms, or with none."""
+
+    def cell(y: Array, c: Array) -> tuple[Array, Array]:
+        i, f, g, o = jnp.unstack(_norm(y, weight, bias), axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jax.nn.sigmoid(o) * jnp.tanh(_norm(c, c_weight, c_bias)), c
+
+    return cell
+
+
+def _norm(y: Array, weight: Array | None, bias: Array | None) -> Array:
+    """Layer norm over the last axis; y itself without a weight."""
+    if weight is None:
+        return y
+    y -= y.mean(-1, keepdims=True)
+    return y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPS) * weight + bias
+
+
+def _vjp(form: tuple[int, bool], needed: tuple[bool, ...], arrays: Sequence[Array]) -> Any:
+    """Results, and the function that makes of their gradients those of the needed arrays."""
+
+    def of_needed(given: Sequence[Array]) -> tuple[Array, ...]:
+        varied = iter(given)
+        return apply(form, [next(varied) if need else array for need, array in zip(needed, arrays, strict=True)])
+
+    return jax.vjp(of_needed, [array for need, array in zip(needed, arrays, strict=True) if need])
+
+
+_forward = jax.jit(apply, static_argnums=0)
+_forward_with_residuals = jax.jit(_vjp, static_argnums=(0, 1))
+_gradient = jax.jit(lambda vjp, gradients: vjp(gradients)[0])
