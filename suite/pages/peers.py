@@ -44,7 +44,7 @@ def lead(rows: pd.DataFrame) -> str:
     missing = [name for name in EXTERNAL if name not in set(rows["implementation"])]
     libraries = rows["library"].dropna().unique() if "library" in rows else ()
     words = [f"External code is of {', '.join(libraries)}."] * bool(len(libraries))
-    return text + " ".join([*words, *(f"{name} is not installed." for name in missing)])
+    return text + " ".join([*words, f"Not timed: {', '.join(missing)}." * bool(missing)]).rstrip()
 
 
 def summary(rows: pd.DataFrame) -> Sheet:
