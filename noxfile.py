@@ -199,16 +199,15 @@ def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under the address, undefined-behaviour and thread sanitizers; takes GCC on Linux."""
     equality, operator, kernels = "equality/test_equality.py", "module/test_custom_op.py", "kernels/test_batched_cpu.py"
     files = [f"suite/checks/{file}" for file in (equality, operator, kernels, "kernels/test_split.py")]
-    of_threads = "any_split or change_threads"
     chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients or changes_no_bit"
     # Python and torch leave much to the end of the process.
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -DHYPERLSTM_POISON"
     options = {"ASAN_OPTIONS": "detect_leaks=0"}
-    sanitized(session, ("asan", "ubsan"), flags, options, *files, "-k", f"{chosen} or {of_threads}")
+    sanitized(session, ("asan", "ubsan"), flags, options, *files, "-k", f"{chosen} or any_split")
     # Groups of std::thread, and nothing else in parallel: this sanitizer does not see OpenMP's barriers.
     options = {"TSAN_OPTIONS": "exitcode=66", "OMP_NUM_THREADS": "1"}
     flags = "-fsanitize=thread -DHYPERLSTM_STD_THREADS"
-    sanitized(session, ("tsan",), flags, options, files[-1], "-k", f"{of_threads} or threads_sync")
+    sanitized(session, ("tsan",), flags, options, files[-1], "-k", "any_split or threads_sync")
 
 
 def sanitized(

@@ -10,7 +10,7 @@
 
 namespace hyperlstm {
 
-// In the accumulation type, by own products. They run as jobs before and after the next sweep, and so does packing the
+// In the accumulation type, by own products. They run as jobs after the next sweep, and so does packing the
 // values of that sweep's chunk: no thread idles while jobs are left.
 template <class A>
 class OwnProducts {

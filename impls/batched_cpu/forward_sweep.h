@@ -7,7 +7,6 @@
 #include "split.h"
 #include "steps.h"
 #include "threads.h"
-#include "work_stealing.h"
 
 namespace hyperlstm {
 
@@ -23,9 +22,6 @@ struct States {
     return {h + row * size.H, c + row * size.H, h_hat + row * size.S, c_hat + row * size.S};
   }
 };
-
-// Rows from which on a thread donates half of them to an idle one: either half could be a group.
-constexpr int64_t kMinRowsToDonate = 2 * kMinRows;
 
 // The arrays of a forward sweep. x, into.h, the mask of g and the residuals (not written if null) are of all tokens,
 // [N, *]; start is [B, *]. The other states of `into` are [N, *] too or, if slots is not 0, [slots, B, *]: step t
@@ -43,7 +39,7 @@ template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
   ForwardSweep(const Panels<T>& p, const Steps& steps, const ForwardArrays<T>& arrays)
-      : p_(p), size_(p.size), steps_(steps), B_(steps.rows(0)), arrays_(arrays), stealing_(B_) {}
+      : p_(p), size_(p.size), steps_(steps), B_(steps.rows(0)), arrays_(arrays) {}
 
   // The result has the same bits for any split: each sum adds the same numbers in the same order.
   void run(const SplitChoice& split) {
@@ -52,14 +48,7 @@ class ForwardSweep {
       y_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.H));
       a_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.S));
     }
-    split.run(size_, steps_, [this](const Member& member) {
-      try {
-        return Worker(*this, member);
-      } catch (...) {  // other threads must not wait for its rows
-        stealing_.finish(member.rows.size());
-        throw;
-      }
-    });
+    split.run(size_, steps_, [this](const Member& member) { return Worker(*this, member); });
   }
 
   // Copies each row's state after its own last step to [B, *].
@@ -86,56 +75,34 @@ class ForwardSweep {
   // threads of the group divide the rows.
   class Worker {
    public:
-    Worker(ForwardSweep& sweep, const Member& member)
+    Worker(const ForwardSweep& sweep, const Member& member)
         : sweep_(sweep),
           member_(member),
           begin_(member.rows.begin),
-          rows_(member.rows.size()),
+          max_rows_(member.rows.size()),
           inputs_(p_, sweep.steps_, sweep.arrays_.x, max_rows_, main_panels_.whole(), hyper_panels_.whole()) {
       const auto [H, S, Z, I] = size_;
       constexpr int64_t P = kPanel<A>;
       tile_ = scratch_.empty<A>(kRowBlock * P);
       if (member_.size > 1) u_ = scratch_.empty<A>(main_panels_.all().size() * max_rows_ * P);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
-      if (p_.norms) raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
+      if (p_.norms) {
+        raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
+        y_ = sweep.y_ + begin_ * kGates * padded<A>(H);
+        a_ = sweep.a_ + begin_ * kGates * padded<A>(S);
+      }
       if (!std::is_same_v<T, A>) {
         wide_h_ = scratch_.zeros<A>(rows_ * H);
         wide_h_hat_ = scratch_.zeros<A>(rows_ * S);
       }
     }
 
-    // A group of one thread then steals rows from others.
     void run() {
-      const int64_t finished = run_rows(0);
-      if (member_.size > 1) return;
-      sweep_.stealing_.finish(finished);
-      if (max_rows_ < kMinRowsToDonate) return;  // the others have about as few
-      while (const std::optional<StolenRows> stolen = sweep_.stealing_.steal(max_rows_, member_.shared->spin)) {
-        begin_ = stolen->rows.begin;
-        rows_ = stolen->rows.size();
-        sweep_.stealing_.finish(run_rows(stolen->step));
-      }
-    }
-
-   private:
-    // Runs the rows to their ends, from step `first` on; returns how many it did not donate.
-    int64_t run_rows(int64_t first) {
-      int64_t own = rows_;
-      inputs_.clear();
-      if (p_.norms) {
-        y_ = sweep_.y_ + begin_ * kGates * padded<A>(size_.H);
-        a_ = sweep_.a_ + begin_ * kGates * padded<A>(size_.S);
-      }
-      States<T> before = first == 0 ? sweep_.arrays_.start.from_row(begin_, size_) : sweep_.after(first - 1, begin_);
+      States<T> before = sweep_.arrays_.start.from_row(begin_, size_);
       const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
-      for (int64_t t = first; t < sweep_.steps_.count(); ++t) {
+      for (int64_t t = 0; t < sweep_.steps_.count(); ++t) {
         rows_ = std::min(rows_, sweep_.steps_.rows(t) - begin_);
         if (rows_ <= 0) break;  // all have ended, for every member of the group
-        if (member_.size == 1 && rows_ >= kMinRowsToDonate && sweep_.stealing_.requested()) {
-          const int64_t donated = sweep_.stealing_.donate({begin_, begin_ + rows_}, t);
-          own -= donated;
-          rows_ -= donated;
-        }
         token_ = sweep_.steps_.begin(t) + begin_;
         const States<T> after = sweep_.after(t, begin_);
         inputs_.advance(t, begin_, rows_);
@@ -150,9 +117,9 @@ class ForwardSweep {
         member_.sync();
         before = after;
       }
-      return own;
     }
 
+   private:
     // Writes u of all rows and all units of this thread.
     void state_products(const A* h) {
       for_tiles(main_panels_, rows_, [&](int64_t p, int64_t first, int64_t n) {
@@ -235,12 +202,12 @@ class ForwardSweep {
       for (int64_t r = own.begin; r < own.end; ++r) normed_cell(cell.from(r), raw_);
     }
 
-    ForwardSweep& sweep_;
+    const ForwardSweep& sweep_;
     const Panels<T>& p_ = sweep_.p_;
     const Sizes size_ = sweep_.size_;
     const Member member_;
-    int64_t begin_, rows_;  // of the group, those that have not ended
-    const int64_t max_rows_ = rows_;
+    const int64_t begin_, max_rows_;
+    int64_t rows_ = max_rows_;  // of the group, those that have not ended
     const Residuals<T> residuals_ = sweep_.arrays_.residuals;
     const bool writes_residuals_ = residuals_.numbers != nullptr;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
@@ -259,7 +226,6 @@ class ForwardSweep {
   const Steps steps_;
   const int64_t B_;
   const ForwardArrays<T> arrays_;
-  WorkStealing stealing_;
   A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };
 

@@ -20,9 +20,6 @@ class InputProducts {
     a_ = scratch_.empty<A>(hyper_panels.size() * kPerPanel);
   }
 
-  // Forgets products made in advance, before the thread gets other rows.
-  void clear() { block_.clear(); }
-
   // Advances to step t of `rows` rows from `first` on.
   void advance(int64_t t, int64_t first, int64_t rows) {
     const bool fresh = block_.advance(t, first, rows, false);

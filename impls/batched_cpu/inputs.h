@@ -24,9 +24,6 @@ class InputBlock {
   // Tokens of the longest block.
   static int64_t capacity(int64_t max_rows) { return std::max(kTokensAhead, max_rows); }
 
-  // Forgets the block, before the group gets other rows.
-  void clear() { block_ = {0, 0}; }
-
   // False if step t is in the block. Else the block becomes one from t on or, backwards, up to t, of `rows` rows from
   // `first` on.
   bool advance(int64_t t, int64_t first, int64_t rows, bool backwards) {

@@ -48,10 +48,9 @@ class JobQueue {
     }
   }
 
-  // Takes pieces until this fraction of all has been taken.
-  void run(double fraction = 1) {
-    const auto end = static_cast<size_t>(fraction * pieces_.size());
-    for (size_t i; next_ < end && (i = next_++) < pieces_.size();) {
+  // Takes pieces until none is left.
+  void run() {
+    for (size_t i; (i = next_++) < pieces_.size();) {
       const auto& [job, items] = pieces_[i];
       job->run(items.begin, items.end);
     }

@@ -222,7 +222,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         return std::pair(split.groups, split.members);
       },
       py::arg("sizes"), py::arg("B"), py::arg("threads"));
-  m.def("times_stolen", &WorkStealing::count);
   m.def("in_parallel_region", &in_parallel_region, Release(), py::arg("call"));
   m.def("add_product", &add_product, Release(), py::arg("total"), py::arg("d"), py::arg("values"));
 }

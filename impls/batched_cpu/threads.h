@@ -66,15 +66,12 @@ void run_team(int64_t threads, const Work& work) {
 #endif
 }
 
-// The fraction of the jobs that runs before the steps, while their inputs are in the cache.
-constexpr double kJobsBeforeSteps = 0.5;
-
 // Calls make(member) on each thread that has a place in a group, and then run() of the result, which may wait for the
 // other members and must not throw. The split is choose(present), since a team can be smaller than requested. If `make`
 // throws on a thread, no thread of its group runs, and the exception is rethrown here.
 //
-// The threads run the jobs too, before and after the steps, so that a thread without a place in a group, or in a fast
-// one, does not wait for the others.
+// After the steps the threads run the jobs, so that a thread without a place in a group, or in a fast one, does not
+// wait for the others.
 template <class Choose, class RowsOf, class Make>
 void run_groups(int64_t threads, const Choose& choose, const RowsOf& rows_of, const Make& make, const Jobs& jobs) {
   const auto barriers = std::make_unique<GroupBarrier[]>(threads);
@@ -103,7 +100,6 @@ void run_groups(int64_t threads, const Choose& choose, const RowsOf& rows_of, co
     if (!member.shared->failed) worker->run();
   };
   run_team(threads, [&](int64_t thread, int64_t present) {
-    catching([&] { queue.run(kJobsBeforeSteps); });
     run_steps(thread, present);
     catching([&] { queue.run(); });
   });

@@ -159,35 +159,6 @@ def test_large_weights_are_read_by_as_many_groups_as_have_the_rows(
     assert library.choose_split((1000, 128, 4, 50), groups * library.MIN_ROWS_LARGE, threads) == split
 
 
-@pytest.mark.parametrize("saves", [False, True], ids=["slots", "saves"])
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["", "norm"])
-@pytest.mark.parametrize("packed", [False, True], ids=["batch", "packed"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
-def test_rows_that_change_threads_change_no_bit(
-    dtype: torch.dtype, packed: bool, layer_norm: bool, saves: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    T, B, I = 100, 23, 4  # one group has a row more than the other, and enough to donate
-    model = HyperLSTM(I, 40, 20, 2, 1, layer_norm=layer_norm, recurrent_dropout=0.2, impl="batched_cpu", dtype=dtype)
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.2)
-    x = torch.randn(T, B, I, dtype=dtype)
-    lengths = torch.randint(T // 2, T + 1, (B,))
-    given = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False) if packed else x
-
-    def run(split: tuple[int, int]) -> list[Tensor]:
-        monkeypatch.setattr(batched_cpu, "SPLIT", split)
-        torch.manual_seed(0)
-        with torch.set_grad_enabled(saves):
-            out, state = model(given)
-        return [q.detach() for q in (out.data, *state)]
-
-    expected, before, tries = run((1, 1)), build.library().times_stolen(), 0
-    while build.library().times_stolen() == before:
-        tries += 1
-        assert tries <= 100, "no thread stole rows"
-        assert all(map(torch.equal, run((2, 1)), expected))
-
-
 def made() -> HyperLSTM:
     """Model whose batch is split."""
     torch.manual_seed(0)
