@@ -25,9 +25,8 @@ def forward(
     """Run over a sequence in one call; where nobody reads the states, two steps of them are overwritten in turns."""
     rows = inputs.rows
     into = (out, *(states or allocate_states(p, out, (min(2, len(rows)), rows[0]))))
-    start, weights = in_dtypes(inputs.start, into), library().Weights(p.present(), rows[0])
-    mask = _mask_args(inputs.mask)
-    return LayerState(*library().forward(weights, rows, inputs.x, start, into, *mask, residuals, SPLIT))
+    start, mask = in_dtypes(inputs.start, into), _mask_args(inputs.mask)
+    return LayerState(*library().forward(p.present(), rows, inputs.x, start, into, *mask, residuals, SPLIT))
 
 
 def _mask_args(mask: Mask | None) -> tuple[Tensor | None, float]:

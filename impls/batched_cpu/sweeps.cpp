@@ -54,29 +54,6 @@ T* target(const at::Tensor& x, int64_t rows, int64_t F) {
   return to;
 }
 
-// The parameters in panels for the forward sweep, of any dtype.
-class Weights {
- public:
-  // B: rows of the sequence's first step.
-  Weights(Tensors params, int64_t B) : params_(contiguous(std::move(params))) {
-    DISPATCH(dtype(), "Weights", [&] {
-      panels_ = std::make_shared<Panels<scalar_t>>(params_, Direction::kForward, true, reads_stored(size(), B));
-    });
-  }
-
-  at::ScalarType dtype() const { return params_[0].scalar_type(); }
-  Sizes size() const { return sizes(params_); }
-
-  template <class T>
-  const Panels<T>& panels() const {
-    return *static_cast<const Panels<T>*>(panels_.get());
-  }
-
- private:
-  Tensors params_;
-  std::shared_ptr<void> panels_;
-};
-
 // h has h_rows rows, the others have other_rows.
 template <class T>
 States<T> states(const Tensors& s, const Sizes& size, int64_t h_rows, int64_t other_rows) {
@@ -109,11 +86,12 @@ SplitChoice split_choice(const RequestedSplit& split) {
 // *] or, in two or more slots that the steps take in turn, [slots, B, *]. So are the residuals, if given: [N, 4H + 4S],
 // or 4H wider with v. mask [N, H] and scale: see Mask. Returns each row's state after its own last step, [B, *].
 Tensors forward(
-    const Weights& weights, const std::vector<int64_t>& rows, const at::Tensor& x, const Tensors& start,
-    const Tensors& into, const std::optional<at::Tensor>& mask, double scale,
-    const std::optional<at::Tensor>& residuals, const RequestedSplit& split) {
+    Tensors params, const std::vector<int64_t>& rows, const at::Tensor& x, const Tensors& start, const Tensors& into,
+    const std::optional<at::Tensor>& mask, double scale, const std::optional<at::Tensor>& residuals,
+    const RequestedSplit& split) {
   const at::NoGradGuard no_grad;
-  const Sizes size = weights.size();
+  params = contiguous(std::move(params));
+  const Sizes size = sizes(params);
   const Steps steps(rows);
   const int64_t N = steps.tokens(), B = steps.rows(0), rows_of_c = into[1].numel() / size.H;
   const int64_t slots = rows_of_c == N ? 0 : rows_of_c / B;
@@ -123,7 +101,7 @@ Tensors forward(
   const std::optional<at::Tensor> keep = dense(mask);
   Tensors last;
   for (const at::Tensor& x : into) last.push_back(at::empty({B, x.size(-1)}, x.options()));
-  DISPATCH(weights.dtype(), "forward", [&] {
+  DISPATCH(params[0].scalar_type(), "forward", [&] {
     const States<scalar_t> to = states<scalar_t>(into, size, N, slots == 0 ? N : slots * B);
     advise_huge_pages(to.h, into[0].numel());
     advise_huge_pages(to.c, into[1].numel());
@@ -136,7 +114,8 @@ Tensors forward(
         slots,
         Mask<A>{keep ? checked<bool>(*keep, N, size.H) : nullptr, static_cast<A>(scale)},
         residuals ? residuals_in<scalar_t>(*residuals, N, size) : Residuals<scalar_t>{}};
-    ForwardSweep<scalar_t> sweep(weights.panels<scalar_t>(), steps, arrays);
+    const Panels<scalar_t> panels(params, Direction::kForward, true, reads_stored(size, B));
+    ForwardSweep<scalar_t> sweep(panels, steps, arrays);
     sweep.run(split_choice(split));
     sweep.copy_last(states<scalar_t>(last, size, B, B));
   });
@@ -203,10 +182,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   namespace py = pybind11;
   raise_trim_threshold();
   using Release = py::call_guard<py::gil_scoped_release>;
-  py::class_<Weights>(m, "Weights", py::module_local())
-      .def(py::init<Tensors, int64_t>(), Release(), py::arg("params"), py::arg("B"));
   m.def(
-      "forward", &forward, Release(), py::arg("weights"), py::arg("rows"), py::arg("x"), py::arg("start"),
+      "forward", &forward, Release(), py::arg("params"), py::arg("rows"), py::arg("x"), py::arg("start"),
       py::arg("into"), py::arg("mask"), py::arg("scale"), py::arg("residuals"), py::arg("split"));
   m.def(
       "backward", &backward, Release(), py::arg("params"), py::arg("wanted"), py::arg("rows"), py::arg("x"),
