@@ -33,8 +33,8 @@ PRECOMPILED = VERIFY[0]
 SPILL, SECONDS, SHARED = 128, 10, 2.5
 #: Group barriers in the instructions of a kernel without layer norm, and with it.
 BARRIERS = {"forward_steps": (2, 4), "backward_steps": (3, 5)}
-#: Most torch operator calls of a training step of one chunk, views aside.
-OPERATORS = 60
+#: Most torch operator calls of a training step of one chunk: those that compute, copy or allocate, and views.
+OPERATORS, VIEWS = 60, 45
 #: Most milliseconds predicted for a training step on an H100, by (workload, arithmetic).
 PREDICTED = {("char-ptb", "bfloat16"): 4.6, ("small", "float32"): 1.5}
 STREAM = 77
@@ -180,6 +180,7 @@ def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) 
                 assert one.grid[0] <= H100.multiprocessors
                 assert one.cooperative == (one.grid[0] > -(-case.B // 16))
         assert counting.operators <= OPERATORS
+        assert counting.views <= VIEWS
 
 
 @for_a_card
