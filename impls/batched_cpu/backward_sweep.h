@@ -50,7 +50,10 @@ class BackwardSweep {
     const int64_t threads = split.threads();
     Scratch scratch;
     dz_parts_ = scratch.empty<A>(threads * B_ * 12 * size_.Z);
-    if (p_.norms) y_ = scratch.zeros<A>(threads * kBuffers * y_size());
+    if (p_.norms) {
+      const int64_t groups = threads * kBuffers, n = groups * kGroup * kGates * padded<A>(size_.H);
+      normed_ = {scratch.zeros<A>(n), scratch.zeros<A>(n), scratch.empty<NormedRow>(groups * kGroup)};
+    }
     if (!std::is_same_v<T, A>) d_uh_ = scratch.empty<A>(kBuffers * B_ * (4 * size_.H + 4 * size_.S));
     split.run(
         size_, steps_, [&](const Member& member) { return Worker(*this, member, sums.of_thread(member.thread)); },
@@ -61,7 +64,7 @@ class BackwardSweep {
   // Arrays that members share have two buffers: a thread that is ahead writes one while another still reads the other.
   static constexpr int64_t kBuffers = 2;
 
-  int64_t y_size() const { return kGroup * kGates * padded<A>(size_.H); }
+  using NormedRow = NormBackward<kGates, A>;
 
   // One thread's part of all steps. The threads of a group divide the units of the main LSTM or, where work needs whole
   // rows, the rows.
@@ -70,12 +73,13 @@ class BackwardSweep {
     Worker(const BackwardSweep& sweep, const Member& member, Sums<A> sums)
         : sweep_(sweep), member_(member), begin_(member.rows.begin), max_rows_(member.rows.size()), sums_(sums) {
       const auto [H, S, Z, I] = size_;
-      if (p_.norms) {
-        norm_scratch_ = scratch_.zeros<A>(kNormScratch * padded<A>(S));
-        y_ = sweep_.y_ + member.group * kBuffers * sweep_.y_size();
+      if (p_.hyper_norms) {
+        d_a_ = scratch_.zeros<A>(kGroup * kGates * padded<A>(S));
+        tanh_c_hat_ = scratch_.zeros<A>(kGroup * padded<A>(S));
+        normed_rows_ = scratch_.empty<NormedRow>(kGroup);
       }
       tile_ = scratch_.zeros<A>(kRowBlock * kPanel<A>);
-      a_ = scratch_.zeros<A>(kGates * padded<A>(S));
+      a_ = scratch_.zeros<A>(kGroup * kGates * padded<A>(S));
       if (p_.weight_h.stored) dh_ = scratch_.zeros<A>(kFewRows * dh_stride_);
       if (!sweep_.chunk_.residuals.has_v) v_block_ = scratch_.zeros<T>(inputs_.capacity(max_rows_) * v_stride_);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
@@ -105,7 +109,7 @@ class BackwardSweep {
         multiply_panels<A>(
             own.size(), {dz_ + own.begin * 12 * Z, 12 * Z}, p_.z_weight_t, 12 * Z, S, all_panels,
             {dh_hat + own.begin * S, S, true}, tile_);
-        for (int64_t r = own.begin; r < own.end; ++r) hyper(r);
+        for (int64_t r = own.begin; r < own.end; r += kGroup) hyper(r, std::min<int64_t>(kGroup, own.end - r));
         const uint32_t arrived = member_.arrive();
         add_to_dh(d_uh_, 4 * H, p_.weight_h, false);  // needs no da
         member_.wait(arrived);
@@ -168,8 +172,9 @@ class BackwardSweep {
           d_uh_ + first * stride_,
           stride_,
           sweep_.to_.dv + 4 * at};
-      A* const y = p_.norms ? y_ + first / kGroup % kBuffers * sweep_.y_size() : nullptr;
-      cell_.template run<R>(rows, y, dz_part(member_.rank, first));
+      const int64_t buffer = member_.group * kBuffers + first / kGroup % kBuffers;
+      const NormedRows<A> normed = p_.norms ? sweep_.normed_.from(buffer * kGroup, H) : NormedRows<A>{};
+      cell_.template run<R>(rows, normed, dz_part(member_.rank, first));
     }
 
     // What a member's units add to dz, [3, 4, Z] per row.
@@ -191,35 +196,45 @@ class BackwardSweep {
       for (int64_t i = 0; i < 8 * Z; ++i) sums_.z_bias[i] += dz[i];
     }
 
-    // Back through the hyper LSTM's cell of one row: writes da. dc_hat becomes the gradient of the cell before the
-    // step.
-    void hyper(int64_t r) {
+    // Back through the hyper LSTM's cell of n rows from `first` on: writes da. dc_hat becomes the gradient of the cell
+    // before the step.
+    void hyper(int64_t first, int64_t n) {
       constexpr int64_t V = kLanes<A>;
-      const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = token_ + r, row = begin_ + r;
-      const T* a = sweep_.chunk_.residuals.a(at);
-      for (int64_t k = 0; k < kGates; ++k) {
-        for (int64_t j = 0; j < S; j += V) load(a + k * S + j, std::min(V, S - j)).store(a_ + k * wide + j);
-      }
-      const CellBackward<A> cell{
+      const int64_t H = size_.H, S = size_.S, wide = padded<A>(S), at = (token_ + first) * S,
+                    row = (begin_ + first) * S;
+      const CellBackward<A> cells{
           {},
-          sweep_.chunk_.c_hat_before + at * S,
-          sweep_.chunk_.c_hat + at * S,
-          sweep_.d_state_.h_hat + row * S,
-          sweep_.d_state_.c_hat + row * S};
-      if (p_.hyper_norms) {
-        normed_row_gradient(a_, p_.hyper_norms, sums_.hyper_norms, cell, S, norm_scratch_);
-      } else {
-        row_gradient(a_, wide, cell, S);
+          sweep_.chunk_.c_hat_before + at,
+          sweep_.chunk_.c_hat + at,
+          sweep_.d_state_.h_hat + row,
+          sweep_.d_state_.c_hat + row};
+      const NormedRows<A> normed{a_, d_a_, normed_rows_};
+      for (int64_t r = 0; r < n; ++r) {
+        A* const a = a_ + r * kGates * wide;
+        const T* const saved = sweep_.chunk_.residuals.a(token_ + first + r);
+        for (int64_t k = 0; k < kGates; ++k) {
+          for (int64_t j = 0; j < S; j += V) load(saved + k * S + j, std::min(V, S - j)).store(a + k * wide + j);
+        }
+        if (!p_.hyper_norms) row_gradient(a, wide, cells.from(r * S), S);
       }
-      T* da = sweep_.to_.d_uh + at * stride_ + 4 * H;
+      if (p_.hyper_norms) {
+        normed_cells_backward(normed, n, p_.hyper_norms, sums_.hyper_norms, cells, S, tanh_c_hat_);
+      }
       for (int64_t k = 0; k < kGates; ++k) {
         for (int64_t j = 0; j < S; j += V) {
           const int64_t m = std::min(V, S - j);
-          const Vec<A> d = Vec<A>::loadu(a_ + k * wide + j);
-          A* bias = sums_.hyper_bias + k * wide + j;
-          (Vec<A>::loadu(bias) + d).store(bias);
-          store(da + k * S + j, d, m);
-          if constexpr (!std::is_same_v<T, A>) store(d_uh_ + r * stride_ + 4 * H + k * S + j, d, m);
+          A* const bias = sums_.hyper_bias + k * wide + j;
+          const auto pass = [&](int64_t r, const Vec<A>& da) {
+            const int64_t in_row = 4 * H + k * S + j;
+            (Vec<A>::loadu(bias) + da).store(bias);
+            store(sweep_.to_.d_uh + (token_ + first + r) * stride_ + in_row, da, m);
+            if constexpr (!std::is_same_v<T, A>) store(d_uh_ + (first + r) * stride_ + in_row, da, m);
+          };
+          if (p_.hyper_norms) {
+            for_gate_gradients<kGroup>(normed, n, p_.hyper_norms, sums_.hyper_norms, S, k, j, m, pass);
+          } else {
+            for (int64_t r = 0; r < n; ++r) pass(r, Vec<A>::loadu(a_ + (r * kGates + k) * wide + j));
+          }
         }
       }
     }
@@ -239,8 +254,9 @@ class BackwardSweep {
     const int64_t v_stride_ = 4 * size_.H + kLine<T>;
     int64_t token_ = 0;  // of the group's first row
     Scratch scratch_;
-    A *tile_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *dh_ = nullptr, *y_ = nullptr,
-                              *norm_scratch_ = nullptr;
+    A *tile_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *dh_ = nullptr, *d_a_ = nullptr,
+                              *tanh_c_hat_ = nullptr;
+    NormedRow* normed_rows_ = nullptr;
     InputBlock<T> inputs_{sweep_.steps_, sweep_.chunk_.x, size_.I, max_rows_};
     T *v_block_ = nullptr, *v_ = nullptr;  // of the block of inputs_, and of this step
     ScaledCell<T> cell_{p_, member_, units_, sums_};
@@ -253,9 +269,9 @@ class BackwardSweep {
   const ChunkArrays<T> chunk_;
   const DeltaArrays<T> to_;
   const StateGradients<A> d_state_;
-  A* dz_parts_ = nullptr;  // [threads, B, 3, 4, Z]
-  A* y_ = nullptr;         // with norms, gates of a group's rows, [groups, kBuffers, kGroup, 4, padded H]
-  A* d_uh_ = nullptr;      // du and da in the accumulation type, [kBuffers of steps, B, 4H + 4S]
+  A* dz_parts_ = nullptr;   // [threads, B, 3, 4, Z]
+  NormedRows<A> normed_{};  // with norms, [groups, kBuffers, kGroup rows]
+  A* d_uh_ = nullptr;       // du and da in the accumulation type, [kBuffers of steps, B, 4H + 4S]
 };
 
 }  // namespace hyperlstm

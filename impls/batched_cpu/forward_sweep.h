@@ -3,6 +3,7 @@
 
 #include "input_products.h"
 #include "memory.h"
+#include "normed_cell.h"
 #include "phases.h"
 #include "split.h"
 #include "steps.h"
@@ -87,7 +88,6 @@ class ForwardSweep {
       if (member_.size > 1) u_ = scratch_.empty<A>(main_panels_.all().size() * max_rows_ * P);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       if (p_.norms) {
-        raw_ = scratch_.zeros<A>(padded<A>(std::max(H, S)));
         y_ = sweep.y_ + begin_ * kGates * padded<A>(H);
         a_ = sweep.a_ + begin_ * kGates * padded<A>(S);
       }
@@ -199,7 +199,9 @@ class ForwardSweep {
       if (!cell.norms) return;
       member_.sync();
       const Range own = member_.part(rows_);
-      for (int64_t r = own.begin; r < own.end; ++r) normed_cell(cell.from(r), raw_);
+      for (int64_t r = own.begin; r < own.end; r += kGroup) {
+        normed_cells(cell.from(r), std::min<int64_t>(kGroup, own.end - r));
+      }
     }
 
     const ForwardSweep& sweep_;
@@ -217,8 +219,7 @@ class ForwardSweep {
     Scratch scratch_;
     InputProducts<T> inputs_;
     // u_: [panels of H, max_rows, 4, lanes], if the group has other threads
-    A *tile_, *z_, *u_ = nullptr, *y_ = nullptr, *a_ = nullptr, *raw_ = nullptr, *wide_h_ = nullptr,
-                   *wide_h_hat_ = nullptr;
+    A *tile_, *z_, *u_ = nullptr, *y_ = nullptr, *a_ = nullptr, *wide_h_ = nullptr, *wide_h_hat_ = nullptr;
   };
 
   const Panels<T>& p_;

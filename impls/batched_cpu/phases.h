@@ -125,9 +125,6 @@ void write_products(
   });
 }
 
-// Rows that share one read of a panel of scales.
-constexpr int kGroup = 4;
-
 // d_h, d_x and d_b of one panel for R rows, a gate at a time: take(k, d) receives them as d[R][3] for gate k. The rows'
 // z are [3, 4, Z] each, z_stride apart.
 template <class A, int R, class Take>

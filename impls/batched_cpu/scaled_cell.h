@@ -2,6 +2,7 @@
 #pragma once
 
 #include "memory.h"
+#include "normed_cell.h"
 #include "parameter_sums.h"
 #include "phases.h"
 #include "threads.h"
@@ -26,10 +27,11 @@ struct ScaledRow {
         d(0, k, j), load(u + k * H + j, m), at::vec::fmadd(d(1, k, j), load(v + k * H + j, m), shift));
   }
 
-  // From dy: writes du and dv, and replaces the scales by their gradients dy u, dy v and dy.
-  C10_ALWAYS_INLINE void delta(const Vec<A>& dy, int64_t k, int64_t j, int64_t m) const {
+  // From dy and the scales: writes du and dv, and in place of the scales their gradients dy u, dy v and dy.
+  C10_ALWAYS_INLINE void delta(
+      const Vec<A>& dy, const Vec<A>& d_h, const Vec<A>& d_x, int64_t k, int64_t j, int64_t m) const {
     const int64_t at = k * H + j;
-    const Vec<A> d_u = dy * d(0, k, j), d_v = dy * d(1, k, j), d_dh = dy * load(u + at, m), d_dx = dy * load(v + at, m);
+    const Vec<A> d_u = dy * d_h, d_v = dy * d_x, d_dh = dy * load(u + at, m), d_dx = dy * load(v + at, m);
     store(du + at, d_u, m);
     if constexpr (!std::is_same_v<T, A>) store(wide_du + at, d_u, m);
     store(dv + at, d_v, m);
@@ -64,27 +66,27 @@ class ScaledCell {
   // units: of this member, from a multiple of the lanes on.
   ScaledCell(const Panels<T>& p, const Member& member, Range units, const Sums<A>& sums)
       : p_(p), size_(p.size), member_(member), units_(units), sums_(sums) {
-    if (p.norms) norm_scratch_ = scratch_.zeros<A>(kNormScratch * padded<A>(size_.H));
+    if (p.norms) {
+      tanh_c_ = scratch_.zeros<A>(kGroup * padded<A>(size_.H));
+      if (!std::is_same_v<T, A>) wide_scales_ = scratch_.empty<A>(kGroup * 2 * kGates * size_.H);
+    }
     scale_ = scratch_.zeros<A>(kGroup * 12 * kBlock);
     dz_lanes_ = scratch_.zeros<A>(kGroup * 12 * size_.Z * kLanes<A>);
   }
 
-  // Writes du, dv and what this member's units add to dz, dz_part [R, 3, 4, Z], of R rows, and sums dy. y [R, 4, padded
-  // H], shared by the members: scratch with norms, else null.
+  // Writes du, dv and what this member's units add to dz, dz_part [R, 3, 4, Z], of R rows, and sums dy. normed: of
+  // these rows, shared by the members, with norms.
   template <int R>
-  void run(const Rows& rows, A* y, A* dz_part) {
-    if (p_.norms) gate_gradients_of_rows<R>(rows, y);
+  void run(const Rows& rows, const NormedRows<A>& normed, A* dz_part) {
+    if (p_.norms) gate_gradients_of_rows<R>(rows, normed);
     const int64_t n = R * 12 * size_.Z;
     std::fill_n(dz_lanes_, n * kLanes<A>, A(0));
-    const bool has_scales = p_.norms && units_.size() <= kBlock;  // of the only block
     for_blocks([&](Block block) {
-      if (!has_scales) scales<R>(block, rows.z);
-      for (int64_t r = 0; r < R; ++r) {
-        if (p_.norms) {
-          deltas(block, rows, r, y);
-        } else {
-          whole_cell(block, rows, r);
-        }
+      if (p_.norms) {
+        normed_deltas<R>(block, rows, normed);
+      } else {
+        scales<R>(block, rows.z);
+        for (int64_t r = 0; r < R; ++r) whole_cell(block, rows, r);
       }
       embedding<R>(block);
       sum_scales<R>(block, rows.z);
@@ -105,19 +107,15 @@ class ScaledCell {
     for (int64_t j = units_.begin; j < units_.end; j += kBlock) body(Block{j, std::min(kBlock, units_.end - j)});
   }
 
-  // With norms: y becomes the gradient of the gates. A norm needs whole rows, so the members divide the rows.
+  // With norms: writes `normed`. A norm needs whole rows, so the members divide the rows.
   template <int R>
-  void gate_gradients_of_rows(const Rows& rows, A* y) {
+  void gate_gradients_of_rows(const Rows& rows, const NormedRows<A>& normed) {
     const int64_t H = size_.H;
-    for_blocks([&](Block block) {
-      scales<R>(block, rows.z);
-      for (int64_t r = 0; r < R; ++r) arguments(block, rows, r, y);
-    });
+    arguments<R>(rows, normed.y);
     member_.sync();
-    const Range own = member_.part(R);
-    for (int64_t r = own.begin; r < own.end; ++r) {
-      normed_row_gradient(y + r * 4 * padded<A>(H), p_.norms, sums_.norms, rows.cell.from(r * H), H, norm_scratch_);
-    }
+    const auto [begin, end] = member_.part(R);
+    normed_cells_backward(
+        normed.from(begin, H), end - begin, p_.norms, sums_.norms, rows.cell.from(begin * H), H, tanh_c_);
     member_.sync();
   }
 
@@ -150,33 +148,62 @@ class ScaledCell {
         wide_du};
   }
 
-  // Writes the gates' arguments to y. Adds d_out to dh, too.
-  void arguments(Block block, const Rows& rows, int64_t r, A* y) {
+  // With norms: writes the arguments of the gates to y, and d_h and d_x to `scales_at`. Adds d_out to dh, too.
+  template <int R>
+  void arguments(const Rows& rows, A* y) {
     constexpr int64_t V = kLanes<A>;
-    const Row row = row_of(block, rows, r);
-    const int64_t at = r * size_.H + block.begin, wide = padded<A>(size_.H);
-    const T* const d_out = rows.d_out + at;
-    A *const dh = rows.cell.dh + at, *const to = y + r * 4 * wide + block.begin;
-    for (int64_t j = 0; j < block.units; j += V) {
-      const int64_t m = std::min(V, block.units - j);
-      store(dh + j, load(dh + j, m) + load(d_out + j, m), m);
-      for (int64_t k = 0; k < kGates; ++k) row.argument(k, j, m).store(to + k * wide + j);
+    const int64_t H = size_.H, Z = size_.Z, wide = padded<A>(H);
+    for (int64_t j = units_.begin; j < units_.end; j += V) {
+      const int64_t m = std::min(V, units_.end - j);
+      for (int64_t r = 0; r < R; ++r) {
+        A* const dh = rows.cell.dh + r * H + j;
+        store(dh, load(dh, m) + load(rows.d_out + r * H + j, m), m);
+      }
+      scale_rows<A, R>(p_.scales + j * 12 * Z, Z, rows.z, z_stride_, [&](int64_t k, const auto& d) {
+        const Vec<A> bias = Vec<A>::loadu(p_.bias + k * wide + j);
+        UNROLL for (int r = 0; r < R; ++r) {
+          const Vec<A> u = load(rows.u + r * rows.u_stride + k * H + j, m);
+          const Vec<A> v = load(rows.v + r * rows.v_stride + k * H + j, m);
+          const Vec<A> shift = at::vec::fmadd(d[r][1], v, d[r][2] + bias);
+          at::vec::fmadd(d[r][0], u, shift).store(y + (r * kGates + k) * wide + j);
+          const auto [h, x] = scales_at(rows, r);
+          store(h + k * H + j, d[r][0], m);
+          store(x + k * H + j, d[r][1], m);
+        }
+      });
     }
   }
 
-  // Passes on dy, the gradient of y.
-  void deltas(Block block, const Rows& rows, int64_t r, const A* dy) {
-    constexpr int64_t V = kLanes<A>;
-    const Row row = row_of(block, rows, r);
-    const int64_t wide = padded<A>(size_.H);
-    const A* const from = dy + r * 4 * wide + block.begin;
-    for (int64_t j = 0; j < block.units; j += V) {
-      const int64_t m = std::min(V, block.units - j);
-      for (int64_t k = 0; k < kGates; ++k) row.delta(Vec<A>::loadu(from + k * wide + j), k, j, m);
+  // With norms, where d_h and d_x [4, H] of a row are between the passes: in place of du and dv, if these have the
+  // accumulation type.
+  std::pair<A*, A*> scales_at(const Rows& rows, int64_t r) const {
+    if constexpr (std::is_same_v<T, A>) {
+      return {rows.du + r * rows.du_stride, rows.dv + r * kGates * size_.H};
+    } else {
+      A* const scales = wide_scales_ + r * 2 * kGates * size_.H;
+      return {scales, scales + kGates * size_.H};
     }
   }
 
-  // Without norms: both, and the cell between them, in registers.
+  // With norms: passes on dy, the gradient of y.
+  template <int R>
+  void normed_deltas(Block block, const Rows& rows, const NormedRows<A>& normed) {
+    constexpr int64_t V = kLanes<A>;
+    std::array<Row, R> to;
+    for (int64_t r = 0; r < R; ++r) to[r] = row_of(block, rows, r);
+    for (int64_t j = 0; j < block.units; j += V) {
+      const int64_t m = std::min(V, block.units - j), unit = block.begin + j;
+      for (int64_t k = 0; k < kGates; ++k) {
+        const auto pass = [&](int64_t r, const Vec<A>& dy) C10_ALWAYS_INLINE_ATTRIBUTE {
+          const auto [h, x] = scales_at(rows, r);
+          to[r].delta(dy, load(h + k * size_.H + unit, m), load(x + k * size_.H + unit, m), k, j, m);
+        };
+        for_gate_gradients<R>(normed, R, p_.norms, sums_.norms, size_.H, k, unit, m, pass);
+      }
+    }
+  }
+
+  // Without norms: the arguments of the gates, the cell and the deltas, in registers.
   void whole_cell(Block block, const Rows& rows, int64_t r) {
     constexpr int64_t V = kLanes<A>;
     const Row row = row_of(block, rows, r);
@@ -187,10 +214,8 @@ class ScaledCell {
       const Gates<A> gate = activated<A>([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
       const Vec<A> dh = load(cell.dh + j, m) + load(d_out + j, m);
       const Gates<A> d = cell_gradient(gate, cell, dh, j, m);
-      row.delta(d.i, 0, j, m);
-      row.delta(d.f, 1, j, m);
-      row.delta(d.g, 2, j, m);
-      row.delta(d.o, 3, j, m);
+      const std::array<Vec<A>, kGates> all{d.i, d.f, d.g, d.o};
+      UNROLL for (int k = 0; k < kGates; ++k) row.delta(all[k], row.d(0, k, j), row.d(1, k, j), k, j, m);
     };
     const int64_t whole = block.units / V * V;
     for (int64_t j = 0; j < whole; j += V) units(j, V);
@@ -263,7 +288,8 @@ class ScaledCell {
   const Sums<A> sums_;
   const int64_t z_stride_ = z_stride<A>(size_.Z);
   Scratch scratch_;
-  A *scale_, *dz_lanes_, *norm_scratch_ = nullptr;
+  A *scale_, *dz_lanes_, *tanh_c_ = nullptr,
+                         *wide_scales_ = nullptr;  // [kGroup, 2, 4, H]
 };
 
 }  // namespace hyperlstm

@@ -67,6 +67,14 @@ C10_ALWAYS_INLINE Vec<A> first_lanes(const Vec<A>& x, int64_t n) {
   return n == kLanes<A> ? x : Vec<A>::set(Vec<A>(A(0)), x, n);
 }
 
+// Calls body(j, m) for vectors of m numbers from j on, up to F; m is a constant for whole vectors.
+template <class A, class Body>
+C10_ALWAYS_INLINE void for_vectors(int64_t F, const Body& body) {
+  const int64_t whole = F / kLanes<A> * kLanes<A>;
+  for (int64_t j = 0; j < whole; j += kLanes<A>) body(j, kLanes<A>);
+  if (whole < F) body(whole, F - whole);
+}
+
 template <class A>
 inline A sum_of_lanes(const Vec<A>& x) {
   return at::vec::vec_reduce_all<A>([](Vec<A>& a, Vec<A>& b) { return a + b; }, x);
