@@ -15,6 +15,8 @@ import triton.language as tl
 from ..definition import EPS as _EPS
 
 EPS = tl.constexpr(_EPS)
+#: Numbers from the counter of one group to that of the next, which have their own lines of memory.
+COUNTER = tl.constexpr(32)
 
 
 def kernel(function):
@@ -136,6 +138,7 @@ def tanh(x):
 @triton.jit
 def factors(kept, scale, rows, units, inside, F: tl.constexpr):
     """A mask's factors of some rows and units: kept [*, F] is 1 where they are `scale`, else 0."""
+    kept = kept.to(tl.pointer_type(tl.int8))  # of bits, as which Triton takes bool, no address of a row can be told
     m = tl.load(starts(kept, rows, F)[:, None] + units[None, :], mask=inside, other=0)
     return m.to(tl.float32) * scale
 
