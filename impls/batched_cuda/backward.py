@@ -97,9 +97,10 @@ def _state(d: Dims, cut: Split, d_last: Sequence[Tensor | None], like: Tensor, B
     """
     wide_row, rows = d.H + d.S, 5 * B
     state = like.new_zeros(rows * wide_row + (_tiles(cut) * 10 * wide_row + most * 10 if d.NORM else 0))
-    for q, to in zip(d_last, _views(d, state, B), strict=True):
-        if q is not None:
-            to[:, : q.shape[1]] = q
+    if any(q is not None for q in d_last):
+        for q, to in zip(d_last, _views(d, state, B), strict=True):
+            if q is not None:
+                to[:, : q.shape[1]] = q
     return state
 
 
@@ -141,8 +142,11 @@ def _swept(shared: _Pass, s: Stretch) -> _Chunk:
     """Run both kernels over a chunk."""
     p, d, sizes, cut, w_x, state, inputs, saved, d_out = shared
     x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, s)), _at(d_out, s), sizes.B, (d.H, d.S, d.Z)
-    after = states(LayerState._make(_at(q, s) for q in saved.states), d)
-    h, c, h_hat, c_hat = after
+    # The states before a chunk are those after the step before it.
+    t = s.steps.start
+    lead = 0 if t == 0 else inputs.batch_sizes[t - 1] if s.batch_sizes else B
+    further = s._replace(at=slice(s.at.start - (lead if s.batch_sizes else t > 0), s.at.stop))
+    h, c, h_hat, c_hat = states(LayerState._make(_at(q, further) for q in saved.states), d)
     N, K, D = len(x), s.steps.stop - s.steps.start, 4 * H + 4 * S
     vx, uh = torch.mm(x, w_x), _uh(d, p, inputs, saved, s)
     # Written by rows of tokens; the products read most of them turned, and h_hat once for each gate.
@@ -157,25 +161,25 @@ def _swept(shared: _Pass, s: Stretch) -> _Chunk:
     launching.start(
         rebuild,
         -(-N // split.TILE),
-        (h_hat, uh, vx, c, p.z_weight, p.z_bias, p.d_weight, p.bias, z, d_uh, d_vx, dd, state, N, B),
+        (h_hat, uh, vx, c, p.z_weight, p.z_bias, p.d_weight, p.bias, z, d_uh, d_vx, dd, state, lead, N, B),
         {name: of_tiles[name] for name in (*taken, "num_warps", "num_stages")} | {"ZS": split.of_z(sizes, cut.depth)},
     )
     launching.start(
         backward_steps,
         cut.programs,
         (
-            h, c, h_hat, c_hat, *_first(d, inputs, saved, s, after), uh, vx,
+            h, c, h_hat, c_hat, *states(inputs.start, d), uh, vx,
             dense(wide(d_out, (*d_out.shape[:-1], H))),
             p.weight_h, p.hyper_weight_h, p.hyper_weight_s, p.z_weight, p.d_weight, p.hyper_bias,
             *p.norms, *p.hyper_norms,
             *masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, s)), H),
             steps(s.batch_sizes, B, x.device),
-            d_uh, d_vx, dd, h_before, h_hat_before, state, room(cut, numbers, x), K, B, cut.members,
+            d_uh, d_vx, dd, h_before, h_hat_before, state, room(cut, numbers, x), lead, K, B, cut.members,
         ),
         of_tiles | {"ZN": split.of_z(sizes, 1 << 30)},
         cooperative=not cut.alone,
     )  # fmt: skip
-    return _Chunk(x, d_uh, d_vx, dd, z, h_before, h_hat_before, tokens(h_hat))
+    return _Chunk(x, d_uh, d_vx, dd, z, h_before, h_hat_before, tokens(h_hat)[lead:] if lead else tokens(h_hat))
 
 
 def _uh(d: Dims, p: LayerParams, inputs: Inputs, saved: Saved, s: Stretch) -> Tensor:
@@ -186,15 +190,6 @@ def _uh(d: Dims, p: LayerParams, inputs: Inputs, saved: Saved, s: Stretch) -> Te
     uh = torch.mm(h, hidden_weight(p).T)
     uh[:, 4 * d.H :].addmm_(h_hat, p.hyper_weight_s.flatten(0, 1).T)
     return uh
-
-
-def _first(d: Dims, inputs: Inputs, saved: Saved, s: Stretch, after: Sequence[Tensor]) -> list[Tensor]:
-    """The states that the first step of a chunk starts from, [B, *]; of packed sequences, of the rows there."""
-    t, at = s.steps.start, s.at.start
-    if t == 0:
-        return states(LayerState._make(q.to(kept.dtype) for q, kept in zip(inputs.start, after, strict=True)), d)
-    step = slice(at - inputs.batch_sizes[t - 1], at) if s.batch_sizes else slice(t - 1, t)
-    return states(LayerState._make(q[step] for q in saved.states), d)
 
 
 def _gradients(d: Dims, p: LayerParams, chunk: _Chunk, needed: Collection[str]) -> dict[str, Tensor]:

@@ -23,15 +23,17 @@ from .phases import TILE, copied, embed, scaled_sum
 
 @kernel
 def rebuild(
-    h_hat, uh, vx, c, w_z, z_bias, w_d, bias, z, d_uh, d_vx, dd, state, N, B,
+    h_hat, uh, vx, c, w_z, z_bias, w_d, bias, z, d_uh, d_vx, dd, state, lead, N, B,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr, ROWS: tl.constexpr,
     DEPTH: tl.constexpr, UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, SPAN: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write z [N, 12Z], d_h to d_uh, d_x to d_vx [N, 4H + 4S] and y to the last third of dd [N, 12H].
 
-    With NORM also mean and 1 / std of the four gates and of the cell to the stats of state, see `backward_steps`.
+    With NORM also mean and 1 / std of the four gates and of the cell to stats. State and lead: see `backward_steps`.
     """
+    h_hat += wide(lead) * S
+    c += wide(lead) * H
     rows = wide(tl.program_id(0)) * TILE + tl.arange(0, TILE)
     live = rows < N
     D: tl.constexpr = 4 * H + 4 * S
@@ -67,8 +69,8 @@ def norm_sums(state, B, H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr):
 
 @triton.jit
 def dy(
-    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, h_prev, h_before, rows, at, live,
-    tile0, tiles, B, H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
+    parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums, h_prev, h_before, rows, at,
+    live, tile0, tiles, B, H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write dy of some tiles to dys, and keep the h that the step started from."""
     for tile in range(tile0, tiles):
@@ -76,8 +78,8 @@ def dy(
             norms_back(dd, stats, dys, row_sums, rows, at, live, tile * UNITS, B, H, HN, UNITS)
         else:
             cells_back(
-                parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, None, None, None, None, None,
-                rows, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
+                parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums,
+                None, None, None, None, None, rows, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
             )  # fmt: skip
         copied(h_prev, rows, h_before, at, live, tile * UNITS, H, UNITS)
 
@@ -186,7 +188,7 @@ def backward_steps(
     h, c, h_hat, c_hat, first_h, first_c, first_h_hat, first_c_hat, uh, vx, d_out,
     w_h, hyper_w_h, w_s, w_z, w_d, hyper_bias,
     n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts,
-    d_uh, d_vx, dd, h_before, h_hat_before, state, room, K, B, members,
+    d_uh, d_vx, dd, h_before, h_hat_before, state, room, lead, K, B, members,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr,
     SHARES: tl.constexpr, GATES: tl.constexpr, ZN: tl.constexpr, SPAN: tl.constexpr, SOME: tl.constexpr,
@@ -194,8 +196,9 @@ def backward_steps(
 ):  # fmt: skip
     """Write du and da, dv and da, [dy u, dy v, dy], and the states before each step, of K steps.
 
-    States after each step [N, *], and before the first [B, *]; uh, vx, d_out of these steps; d_uh, d_vx and dd as
-    `rebuild` left them; firsts as in `forward_steps`. State is of float32: parts [4, B, H + S] holds the gradient of
+    States after each step [N, *], behind those of the step before, `lead` rows, or lead is 0 and first_* [B, *] are
+    those before; uh, vx, d_out of these steps; d_uh, d_vx and dd as `rebuild` left them; firsts as in `forward_steps`.
+    State is of float32: parts [4, B, H + S] holds the gradient of
     the last states h and h_hat, and in the end that of the first, as the sum of its four; dc and dc_hat [B, *] are
     likewise. With NORM, totals [B / 16, 10H + 10S] grow by the gradients of the norms: of gates' weights and biases,
     then the cell's; and stats are of `rebuild`. Room, all 0: counters, dys [B, 4H], hat_parts [SHARES, B, S], own_z
@@ -208,6 +211,10 @@ def backward_steps(
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     JOBS: tl.constexpr = 4 * ((S + COLUMNS - 1) // COLUMNS + (H + COLUMNS - 1) // COLUMNS)
     local = tl.arange(0, TILE)
+    h += wide(lead) * H
+    c += wide(lead) * H
+    h_hat += wide(lead) * S
+    c_hat += wide(lead) * S
     parts = state
     dc = parts + wide(4 * B) * (H + S)
     dc_hat = dc + wide(B) * H
@@ -227,20 +234,21 @@ def backward_steps(
         t = steps - 1 - back
         token, alive = step_rows(firsts, t, B)
         earlier, _ = step_rows(firsts, t - only(t > 0, 1), B)
-        c_prev = tl.where(t == 0, first_c, c + earlier * H)
-        c_hat_prev = tl.where(t == 0, first_c_hat, c_hat + earlier * S)
-        h_prev = tl.where(t == 0, first_h, h + earlier * H)
-        h_hat_prev = tl.where(t == 0, first_h_hat, h_hat + earlier * S)
+        earlier = tl.where(t > 0, earlier, -lead)
+        begins = (t == 0) & (lead == 0)
+        fresh = only(begins, alive)
+        h_prev = tl.where(begins, first_h, h + earlier * H)
+        h_hat_prev = tl.where(begins, first_h_hat, h_hat + earlier * S)
         if NORM:
             normed_cells(
-                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums, totals,
                 n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
                 H, HN, S, ROWS, UNITS, True,
             )  # fmt: skip
             turn += 1
             sync(counter, members, turn, ALONE)
             normed_cells(
-                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums, totals,
                 n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
                 H, HN, S, ROWS, UNITS, False,
             )  # fmt: skip
@@ -252,8 +260,8 @@ def backward_steps(
             at, live = token + some, some < alive
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
             dy(
-                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, h_prev, h_before,
-                some, at, live, tile0, tiles, B, H, HN, S, NORM, UNITS,
+                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums,
+                h_prev, h_before, some, at, live, tile0, tiles, B, H, HN, S, NORM, UNITS,
             )  # fmt: skip
             tl.debug_barrier()
             scaled(
@@ -269,8 +277,8 @@ def backward_steps(
         for part in range(member, ROWS // TILE, members):
             first = start + part * TILE
             hyper_back(
-                parts, hat_parts, uh, vx, hyper_bias, c_hat, c_hat_prev, dc_hat, d_uh, d_vx,
-                totals + wide(first // TILE) * 10 * (H + S) + 10 * H if NORM else None, hat_dys,
+                parts, hat_parts, uh, vx, hyper_bias, c_hat, c_hat + earlier * S, first_c_hat, fresh, dc_hat,
+                d_uh, d_vx, totals + wide(first // TILE) * 10 * (H + S) + 10 * H if NORM else None, hat_dys,
                 s_weight, s_bias, s_c_weight, s_c_bias, first, token, alive, B,
                 H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip
