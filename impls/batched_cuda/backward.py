@@ -55,8 +55,9 @@ def backward(
     needed: Collection[str],
 ) -> Mapping[str, Tensor]:
     """Go back over a sequence chunk by chunk."""
+    like = p._asdict() | inputs.start._asdict()
     if not inputs.x.numel():
-        return _of_nothing(p, inputs, d_last, needed)
+        return {name: torch.zeros_like(q) for name, q in (like | {"x": inputs.x}).items() if name in needed}
     (d, own), B, totals = layer(p), len(inputs.start.h), dict[str, Tensor]()
     sizes = d.sizes(B, inputs.x.dtype)
     cut = split.backward(sizes, Card.of(inputs.x.device))
@@ -76,18 +77,8 @@ def backward(
         totals |= _norm_gradients(d, cut, state, B, inputs.x.dtype)
     if any(name in needed for name in LayerState._fields):
         totals |= _start_gradients(d, state, B)
-    like = p._asdict() | inputs.start._asdict()
     found = {name: narrow(totals[name], q.shape) for name, q in like.items() if name in needed}
     return found if d_x is None else found | {"x": d_x}
-
-
-def _of_nothing(
-    p: LayerParams, inputs: Inputs, d_last: Sequence[Tensor | None], needed: Collection[str]
-) -> dict[str, Tensor]:
-    """The gradients where there are no tokens, so that the last state is the first."""
-    found = {name: torch.zeros_like(q) for name, q in (p._asdict() | {"x": inputs.x}).items() if name in needed}
-    given = zip(LayerState._fields, inputs.start, d_last, strict=True)
-    return found | {name: torch.zeros_like(q) if d is None else d.clone() for name, q, d in given}
 
 
 def _state(d: Dims, cut: Split, d_last: Sequence[Tensor | None], like: Tensor, B: int, most: int) -> Tensor:

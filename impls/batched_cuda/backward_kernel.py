@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from .backward_cells import cells_back, hyper_back, normed_cells, norms_back, whole_row
-from .parts import COUNTER, dot, kernel, only, product, starts, step_rows, sync, wide
+from .parts import COUNTER, dot, kernel, only, product, starts, step_rows, steps_of_group, sync, wide
 from .phases import TILE, copied, embed, scaled_sum
 
 
@@ -65,23 +65,6 @@ def norm_sums(state, B, H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr):
     """Pointers to totals [B / 16, 10H + 10S] and stats [N, 10], which are behind the gradient of the states."""
     totals = state + wide(5 * B) * (H + S)
     return totals, totals + wide((B + ROWS - 1) // ROWS * (ROWS // TILE)) * 10 * (H + S)
-
-
-@triton.jit
-def dy(
-    parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums, h_prev, h_before, rows, at,
-    live, tile0, tiles, B, H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
-):  # fmt: skip
-    """Write dy of some tiles to dys, and keep the h that the step started from."""
-    for tile in range(tile0, tiles):
-        if NORM:
-            norms_back(dd, stats, dys, row_sums, rows, at, live, tile * UNITS, B, H, HN, UNITS)
-        else:
-            cells_back(
-                parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums,
-                None, None, None, None, None, rows, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
-            )  # fmt: skip
-        copied(h_prev, rows, h_before, at, live, tile * UNITS, H, UNITS)
 
 
 @triton.jit
@@ -227,9 +210,7 @@ def backward_steps(
     row_sums = hat_dys + wide(B) * 4 * S
     own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty)) + local * 12 * Z
     counter = room + group * COUNTER
-    steps, turn = K, 0
-    if firsts is not None:
-        steps = tl.load(firsts + K + 1 + start).to(tl.int32)
+    steps, turn = steps_of_group(firsts, K, start), 0
     for back in tl.range(0, steps, num_stages=1, disable_licm=True):
         t = steps - 1 - back
         token, alive = step_rows(firsts, t, B)
@@ -259,10 +240,15 @@ def backward_steps(
             some = wide(start + (job // SHARES) * TILE) + local
             at, live = token + some, some < alive
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
-            dy(
-                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums,
-                h_prev, h_before, some, at, live, tile0, tiles, B, H, HN, S, NORM, UNITS,
-            )  # fmt: skip
+            for tile in range(tile0, tiles):
+                if NORM:
+                    norms_back(dd, stats, dys, row_sums, some, at, live, tile * UNITS, B, H, HN, UNITS)
+                else:
+                    cells_back(
+                        parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums,
+                        None, None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
+                    )  # fmt: skip
+                copied(h_prev, some, h_before, at, live, tile * UNITS, H, UNITS)
             tl.debug_barrier()
             scaled(
                 dys, uh, vx, d_uh, d_vx, dd, w_d, own_z, some, at, live, tile0, tiles,

@@ -28,6 +28,7 @@ from .parts import (
     only,
     starts,
     step_rows,
+    steps_of_group,
     sync,
     tanh,
     vector,
@@ -196,20 +197,6 @@ def cells(
 
 
 @triton.jit
-def plain_cells(
-    y, c_run, kept, scale, h_run, h_to, c_to, rows, live, at, tile0, tiles, B,
-    H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
-):  # fmt: skip
-    """Do `cells` without layer norm for the tiles whose gates this program has just written."""
-    tl.debug_barrier()
-    for tile in range(tile0, tiles):
-        cells(
-            y, c_run, kept, scale, h_run, h_to, c_to, None, None, None, rows, live, at, tile * UNITS, B,
-            H, HN, False, UNITS,
-        )  # fmt: skip
-
-
-@triton.jit
 def outputs(
     y, c_run, h_run, h_to, parts, weight, bias, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
@@ -289,9 +276,7 @@ def forward_steps(
     ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS  # tiles of units, of which a share has so many
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     local = tl.arange(0, TILE)
-    steps, turn = T, 1
-    if firsts is not None:
-        steps = tl.load(firsts + T + 1 + start).to(tl.int32)
+    steps, turn = steps_of_group(firsts, T, start), 1
     state_copied(
         first_h, first_c, first_h_hat, first_c_hat, h, c, h_hat, c_hat, start, member, members, B, SHARES,
         H, S, ROWS, UNITS,
@@ -330,9 +315,12 @@ def forward_steps(
                     tile * UNITS, B, H, HN, S, Z, NORM, UNITS, GATES, ZS, PRECISION,
                 )  # fmt: skip
             if not NORM:
-                plain_cells(
-                    y, c, kept, scale, h, h_to, c_to, some, going, token + some, tile0, tiles, B, H, HN, UNITS
-                )  # fmt: skip
+                tl.debug_barrier()
+                for tile in range(tile0, tiles):
+                    cells(
+                        y, c, kept, scale, h, h_to, c_to, None, None, None, some, going, token + some, tile * UNITS, B,
+                        H, HN, NORM, UNITS,
+                    )  # fmt: skip
         if NORM:
             turn += 1
             sync(counter, members, turn, ALONE)

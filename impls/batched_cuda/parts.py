@@ -54,6 +54,15 @@ def step_rows(firsts, t, B):
 
 
 @triton.jit
+def steps_of_group(firsts, T, start):
+    """The steps that rows from `start` take, of T; firsts as in `step_rows`, with the steps of each row behind them."""
+    if firsts is None:
+        return T
+    else:  # noqa: RET505 - see step_rows
+        return tl.load(firsts + T + 1 + start).to(tl.int32)
+
+
+@triton.jit
 def starts(p, rows, F: tl.constexpr):
     """Pointers to some rows of p [*, F], at multiples of 16 bytes or of what divides a row: see `dense`."""
     # 16, or the lowest bit of a row's bytes if less. Triton keeps what is said of a sum, not of an argument.

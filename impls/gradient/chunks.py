@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..definition import SUMMED, LayerParams, LayerState
+from ..definition import SUMMED, LayerParams, LayerState, Mask
 from .interface import Inputs
 
 
@@ -95,5 +95,5 @@ def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch
 
 def part(inputs: Inputs, chunk: Stretch, start: LayerState) -> Inputs:
     """Inputs of some steps, which start from a state."""
-    mask = inputs.mask and inputs.mask.part(chunk.at)
+    mask = inputs.mask and Mask(inputs.mask.kept[chunk.at], inputs.mask.scale)
     return Inputs(inputs.x[chunk.at], start, mask, chunk.batch_sizes)

@@ -37,7 +37,7 @@ class _Layer(NamedTuple):
 
 
 def _forward(of: HandWritten, layer: _Layer, save: int) -> Results:
-    p = LayerParams.of(layer.params)
+    p = LayerParams(*layer.params)
     out, states, residuals = _allocate(of, p, layer.x, save)
     last = of.forward(p, layer.inputs, out, states, residuals[0] if residuals else None)
     return out, [in_dtype(part, layer.x.dtype) for part in last], states, residuals
@@ -65,7 +65,7 @@ def _backward(
     states = LayerState(*saved[:4])
     d_out = torch.zeros_like(states.h) if d_out is None else d_out
     needed = [name for name, need in zip(NAMES, needs, strict=False) if need]
-    p, past = LayerParams.of(layer.params), Saved(states, saved[4] if len(saved) > 4 else None)
+    p, past = LayerParams(*layer.params), Saved(states, saved[4] if len(saved) > 4 else None)
     found = of.backward(p, layer.inputs, past, d_out, d_last, needed)
     return [in_dtype(found[name], layer.x.dtype) for name in needed]
 
@@ -169,7 +169,7 @@ def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tens
         return _forward(of, _Layer(x, start, params, keep, scale, batch_sizes), save)
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> Results:
-        out, states, residuals = _allocate(of, LayerParams.of(params), x, rest[-1])
+        out, states, residuals = _allocate(of, LayerParams(*params), x, rest[-1])
         return out, [x.new_empty(part.shape) for part in start], states, residuals
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
