@@ -20,6 +20,10 @@ from .single_backward import no_second_derivative, single_backward
 Results = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
 
 
+#: The arguments of an operator that are a `_Layer`.
+_LAYER = "Tensor x, Tensor[] start, Tensor[] params, Tensor? keep, float scale, SymInt[] batch_sizes"
+
+
 class _Layer(NamedTuple):
     """A layer's arguments as the operators have them: flat, tensors first."""
 
@@ -157,16 +161,8 @@ def as_operator(module: str, of: HandWritten) -> tuple[Run, RunPacked]:
 
 
 def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tensor]]) -> Any:
-    def layer(
-        x: Tensor,
-        start: Sequence[Tensor],
-        params: Sequence[Tensor],
-        keep: Tensor | None,
-        scale: float,
-        batch_sizes: Sequence[int],
-        save: int,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-        return _forward(of, _Layer(x, start, params, keep, scale, batch_sizes), save)
+    def layer(*given: Any) -> Results:
+        return _forward(of, _Layer(*given[:-1]), given[-1])
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> Results:
         out, states, residuals = _allocate(of, LayerParams(*params), x, rest[-1])
@@ -188,31 +184,22 @@ def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tens
         # torch takes a list of no numbers for one of tensors.
         return d_x, d_others[:4], d_others[4:], None, None, None if ctx.rest[-1] else [], None
 
-    operator = torch.library.custom_op(qualified, layer, mutates_args=())
+    schema = f"({_LAYER}, SymInt save) -> (Tensor, Tensor[], Tensor[], Tensor[])"
+    operator = torch.library.custom_op(qualified, layer, mutates_args=(), schema=schema)
     operator.register_fake(fake)
     operator.register_autograd(derivative, setup_context=setup_context)
     return operator
 
 
 def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
-    def gradient(
-        x: Tensor,
-        start: Sequence[Tensor],
-        params: Sequence[Tensor],
-        keep: Tensor | None,
-        scale: float,
-        batch_sizes: Sequence[int],
-        saved: Sequence[Tensor],
-        d_out: Tensor | None,
-        d_last: Sequence[Tensor | None],
-        needs: Sequence[bool],
-    ) -> list[Tensor]:
-        return _backward(of, _Layer(x, start, params, keep, scale, batch_sizes), saved, d_out, d_last, needs)
+    def gradient(*given: Any) -> list[Tensor]:
+        return _backward(of, _Layer(*given[:6]), *given[6:])
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> list[Tensor]:
         return [x.new_empty(q.shape) for q, need in zip((x, *start, *params), rest[-1], strict=True) if need]
 
-    operator = torch.library.custom_op(qualified, gradient, mutates_args=())
+    schema = f"({_LAYER}, Tensor[] saved, Tensor? d_out, Tensor?[] d_last, bool[] needs) -> Tensor[]"
+    operator = torch.library.custom_op(qualified, gradient, mutates_args=(), schema=schema)
     operator.register_fake(fake)
     operator.register_autograd(lambda *_: no_second_derivative(name))
     return operator
