@@ -185,11 +185,6 @@ def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequenc
     return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))
 
 
-def rows_of(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
-    """Rows at each step: batch_sizes if there are any, else B for x [T, B, *]."""
-    return list(batch_sizes) or [x.shape[1]] * len(x)
-
-
 def steps_of(rows: Sequence[int]) -> list[slice]:
     """The slice of each step's tokens among all; rows: those of each step."""
     return [slice(*ends) for ends in pairwise(accumulate(rows, initial=0))]

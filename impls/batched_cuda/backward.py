@@ -76,7 +76,8 @@ def backward(
     if d.NORM and any(name in needed for name in NORM_NAMES):
         totals |= _norm_gradients(d, cut, state, B, inputs.x.dtype)
     if any(name in needed for name in LayerState._fields):
-        totals |= _start_gradients(d, state, B)
+        h = state[: 4 * B * (d.H + d.S)].view(4, B, -1).sum(0)
+        totals |= _views(d, state, B)._replace(h=h[:, : d.H], h_hat=h[:, d.H :])._asdict()
     found = {name: narrow(totals[name], q.shape) for name, q in like.items() if name in needed}
     return found if d_x is None else found | {"x": d_x}
 
@@ -105,11 +106,6 @@ def _views(d: Dims, state: Tensor, B: int) -> LayerState:
     h, h_hat = (state.as_strided((B, F), (H + S, 1), offset) for F, offset in ((H, 0), (S, H)))
     c = state.as_strided((B, H), (H, 1), 4 * B * (H + S))
     return LayerState(h, c, h_hat, state.as_strided((B, S), (S, 1), 4 * B * (H + S) + B * H))
-
-
-def _start_gradients(d: Dims, state: Tensor, B: int) -> dict[str, Tensor]:
-    h = state.as_strided((4, B, d.H + d.S), (B * (d.H + d.S), d.H + d.S, 1)).sum(0)
-    return _views(d, state, B)._replace(h=h[:, : d.H], h_hat=h[:, d.H :])._asdict()
 
 
 def _norm_gradients(d: Dims, cut: Split, state: Tensor, B: int, dtype: torch.dtype) -> dict[str, Tensor]:

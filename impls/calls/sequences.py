@@ -115,11 +115,6 @@ def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[i
     return [LayerState(*layer) for layer in zip(*(part.unbind() for part in stacked), strict=True)]
 
 
-def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """The runs of equal batch_sizes, each as (number of steps, rows)."""
-    return [(len(list(steps)), rows) for rows, steps in groupby(batch_sizes)]
-
-
 def by_segments(run: Run) -> RunPacked:
     """Make an implementation for packed sequences from one for batches, which runs one segment after another.
 
@@ -132,19 +127,16 @@ def by_segments(run: Run) -> RunPacked:
     ) -> tuple[Tensor, LayerState]:
         """Run one layer over all tokens: x [N, I], s [B, *] -> out [N, H] and each row's state after its own end."""
         outs, ended, end = [], [], 0
-        for steps, rows in segments(batch_sizes):
+        for rows, segment in groupby(batch_sizes):
+            steps = len(list(segment))
             tokens, end = slice(end, end + steps * rows), end + steps * rows
             ended.append([part[rows:] for part in s])
             s = LayerState(*(part[:rows] for part in s))
-            out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, _part(mask, tokens, (steps, rows)))
+            part = mask and Mask(mask.kept[tokens].unflatten(0, (steps, rows)), mask.scale)
+            out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, part)
             outs.append(out.flatten(0, 1))
         # The shortest sequences end first and come last.
         last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
         return torch.cat(outs), LayerState(*last)
 
     return run_packed
-
-
-def _part(mask: Mask | None, tokens: slice, shape: tuple[int, int]) -> Mask | None:
-    """A segment's mask, [steps, rows, H]."""
-    return None if mask is None else Mask(mask.kept[tokens].unflatten(0, shape), mask.scale)

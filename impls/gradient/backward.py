@@ -28,11 +28,6 @@ class Weights(NamedTuple):
     z: Tensor  # [12Z, S]
     z_bias: Tensor  # [12Z]
 
-    @classmethod
-    def of(cls, p: LayerParams) -> "Weights":
-        """Those of a layer."""
-        return cls(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
-
 
 class Chunk:
     """K consecutive steps as the backward sweep sees them; products that it asks for are recomputed if not saved.
@@ -99,8 +94,8 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
             for name, q in p._asdict().items()
             if name in needed
         }
-        weights, most = Weights.of(p), limits(inputs.x.device)
-        sweep = prepare(p, weights)
+        weights = Weights(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
+        sweep, most = prepare(p, weights), limits(inputs.x.device)
         d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
         cut = bounds(most.backward, _NUMBERS, p, inputs, most.rows)
         for steps in reversed(stretches(cut, inputs.batch_sizes)):
