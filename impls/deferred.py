@@ -25,12 +25,10 @@ from .definition import (
     tokens,
 )
 from .gradient.backward import BackwardSweep, Chunk, Deltas, Weights, by_chunks
-from .gradient.chunks import bounds, limits, part, stretches
+from .gradient.chunks import NUMBERS, bounds, limits, part, stretches
 from .gradient.interface import HandWritten, Inputs, allocate_states, in_dtypes
 from .gradient.operator import as_operator
 
-#: What the arrays of one forward chunk take per number of the output, where every phase of a step has its own.
-_NUMBERS = 40
 #: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
 _ForwardSweep = Callable[[Inputs, LayerState, Tensor | None], LayerState]
 
@@ -39,7 +37,7 @@ def forward(
     p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
 ) -> LayerState:
     """Run over a sequence chunk by chunk, so that the products with x stay in the cache."""
-    chunks = stretches(bounds(limits(out.device).forward, _NUMBERS, p, inputs), inputs.batch_sizes)
+    chunks = stretches(bounds(limits(out.device).forward, NUMBERS, p, inputs), inputs.batch_sizes)
     sweep, length = _forward_sweep(p), max(chunk.at.stop - chunk.at.start for chunk in chunks)
     # Where nobody reads the states of a chunk, the next one overwrites them.
     arrays = states or allocate_states(p, out, (length, *out.shape[1:-1]))

@@ -8,15 +8,12 @@ from torch import Tensor
 
 from ..definition import NORM_NAMES, LayerParams, LayerState, hidden_weight, shapes, tokens
 from ..gradient.backward import before
-from ..gradient.chunks import Stretch, bounds, limits, stretches
+from ..gradient.chunks import NUMBERS, Stretch, bounds, limits, stretches
 from ..gradient.interface import Inputs, Saved
 from . import launching, split
 from .backward_kernel import backward_steps, rebuild
 from .layout import Dims, dense, joined_input_weight, layer, masks, narrow, room, states, steps, wide
 from .split import Card, Sizes, Split
-
-#: What the arrays of one chunk take per number of the output.
-_NUMBERS = 40
 
 
 class _Pass(NamedTuple):
@@ -61,7 +58,7 @@ def backward(
     (d, own), B, totals = layer(p), len(inputs.start.h), dict[str, Tensor]()
     sizes = d.sizes(B, inputs.x.dtype)
     cut = split.backward(sizes, Card.of(inputs.x.device))
-    chunks = stretches(bounds(limits(inputs.x.device).backward, _NUMBERS, p, inputs), inputs.batch_sizes)
+    chunks = stretches(bounds(limits(inputs.x.device).backward, NUMBERS, p, inputs), inputs.batch_sizes)
     most = max(s.at.stop - s.at.start for s in chunks) * (1 if inputs.batch_sizes else B)
     state = _state(d, cut, d_last, saved.states.c, B, most)
     shared = _Pass(own, d, sizes, cut, joined_input_weight(own), state, inputs, saved, d_out)

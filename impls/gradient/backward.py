@@ -13,11 +13,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ..definition import NORM_NAMES, LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
-from .chunks import Stretch, bounds, limits, part, stretches
+from .chunks import NUMBERS, Stretch, bounds, limits, part, stretches
 from .interface import Backward, Inputs, Saved, materialized
-
-#: What the arrays of one chunk take per number of the output, where every phase of a step has its own.
-_NUMBERS = 40
 
 
 class Weights(NamedTuple):
@@ -97,7 +94,7 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
         weights = Weights(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
         sweep, most = prepare(p, weights), limits(inputs.x.device)
         d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
-        cut = bounds(most.backward, _NUMBERS, p, inputs, most.rows)
+        cut = bounds(most.backward, NUMBERS, p, inputs, most.rows)
         for steps in reversed(stretches(cut, inputs.batch_sizes)):
             chunk = Chunk(inputs, saved, steps, weights)
             deltas, d_state = sweep(chunk, d_out[steps.at], d_state)

@@ -30,6 +30,8 @@ class Limits:
     residuals: bool = True
 
 
+#: What the arrays of a chunk take per number of the output, where every phase of a step has its own.
+NUMBERS = 40
 _LIMITS = {"cpu": Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"])}
 #: The part of a GPU's memory that a chunk's arrays may take.
 _SHARE = 1 / 128
