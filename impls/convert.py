@@ -32,8 +32,10 @@ def from_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     sizes = _sizes(cells[0], "cells.0.", "w_x.0", "hyper.layer_norm_c.weight", "d_h.0.weight")
     result: dict[str, Tensor] = {}
     for l, q in enumerate(cells):
-        _require_shapes(q, _theirs(_ours(sizes, l)), f"cells.{l}.")
-        result |= {f"layers.{l}.{name}": value for name, value in _back(q).items()}
+        ours = _ours(sizes, l)
+        _require_shapes(q, _theirs(ours), f"cells.{l}.")
+        empty = {name: q["w_h.0"].new_empty(value.shape) for name, value in ours.items()}
+        result |= {f"layers.{l}.{name}": value for name, value in _back(q, empty).items()}
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in result.items()}
 
 
@@ -63,32 +65,14 @@ def _theirs(p: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return cell
 
 
-def _back(q: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters of labml's cell under the names and in the shapes of a layer."""
-    H = q["w_h.0"].shape[0]
-
-    def gates(name: str) -> Tensor:
-        return torch.stack([q[name.format(k)] for k in range(4)])
-
-    hyper_h_x = q["hyper.input_lin.weight"].unflatten(0, (4, -1))
-    layer = {
-        "weight_x": gates("w_x.{}"),
-        "weight_h": gates("w_h.{}"),
-        "bias": gates("d_b.{}.bias"),
-        "hyper_weight_x": hyper_h_x[..., H:],
-        "hyper_weight_h": hyper_h_x[..., :H],
-        "hyper_weight_s": q["hyper.hidden_lin.weight"].unflatten(0, (4, -1)),
-        "hyper_bias": q["hyper.hidden_lin.bias"].unflatten(0, (4, -1)),
-        "z_weight": torch.stack([q[f"z_{source}.weight"].unflatten(0, (4, -1)) for source in _SOURCES]),
-        "z_bias": torch.stack([q[f"z_{source}.bias"].unflatten(0, (4, -1)) for source in _SOURCES[:2]]),
-        "d_weight": torch.stack([gates(f"d_{source}.{{}}.weight") for source in _SOURCES]),
-    }
-    for part in _PARTS:
-        layer[f"norm_{part}"] = gates(f"layer_norm.{{}}.{part}")
-        layer[f"norm_c_{part}"] = q[f"layer_norm_c.{part}"]
-        layer[f"hyper_norm_{part}"] = gates(f"hyper.layer_norm.{{}}.{part}")
-        layer[f"hyper_norm_c_{part}"] = q[f"hyper.layer_norm_c.{part}"]
-    return {name: layer[name] for name in LayerParams._fields}
+def _back(q: Mapping[str, Tensor], p: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A layer's parameters p with the numbers of labml's cell, which are written through views of them."""
+    both = torch.cat([p["hyper_weight_h"], p["hyper_weight_x"]], dim=2)
+    H = p["hyper_weight_h"].shape[2]
+    p["hyper_weight_h"], p["hyper_weight_x"] = both[..., :H], both[..., H:]
+    for name, view in (_theirs(p) | {"hyper.input_lin.weight": both.flatten(0, 1)}).items():
+        view.copy_(q[name])
+    return p
 
 
 def _split(state_dict: Mapping[str, Tensor], prefix: str, names: Iterable[str]) -> list[dict[str, Tensor]]:

@@ -25,12 +25,10 @@ from .definition import (
     tokens,
 )
 from .gradient.backward import BackwardSweep, Chunk, Deltas, Weights, by_chunks
-from .gradient.chunks import bounds, limits, part, stretches
+from .gradient.chunks import NUMBERS, bounds, limits, part, stretches
 from .gradient.interface import HandWritten, Inputs, allocate_states, in_dtypes
 from .gradient.operator import as_operator
 
-#: What the arrays of one forward chunk take per number of the output, where every phase of a step has its own.
-_NUMBERS = 40
 #: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
 _ForwardSweep = Callable[[Inputs, LayerState, Tensor | None], LayerState]
 
@@ -39,7 +37,7 @@ def forward(
     p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
 ) -> LayerState:
     """Run over a sequence chunk by chunk, so that the products with x stay in the cache."""
-    chunks = stretches(bounds(limits(out.device).forward, _NUMBERS, p, inputs), inputs.batch_sizes)
+    chunks = stretches(bounds(limits(out.device).forward, NUMBERS, p, inputs), inputs.batch_sizes)
     sweep, length = _forward_sweep(p), max(chunk.at.stop - chunk.at.start for chunk in chunks)
     # Where nobody reads the states of a chunk, the next one overwrites them.
     arrays = states or allocate_states(p, out, (length, *out.shape[1:-1]))
@@ -170,7 +168,7 @@ class CellGradient:
     ) -> None:
         """Take gates y [N, 4, F] before their norm, raw cells [N, F], g's mask, and where dy is to go."""
         weight, bias, c_weight, c_bias = norms
-        self.gates_norm, self.cell_norm = norm_gradient(y, weight, bias), norm_gradient(after, c_weight, c_bias)
+        self.gates_norm, self.cell_norm = NormGradient(y, weight, bias), NormGradient(after, c_weight, c_bias)
         value = self.gates_norm.value
         i, f = torch.sigmoid(value[:, :2]).unbind(1)
         g, o = torch.tanh(value[:, 2]), torch.sigmoid(value[:, 3])
@@ -212,50 +210,27 @@ class CellGradient:
         ]
 
 
-class Identity:
-    """No norm: gradients pass."""
+class NormGradient:
+    """Layer norm of y [N, ..., F] over its last axis, with its backward step by step; the identity without a weight."""
 
-    def __init__(self, y: Tensor) -> None:
-        self.value = y
-
-    def scale(self, d: Tensor) -> Tensor:
-        """D with the norm's weight multiplied in."""
-        return d
-
-    def room(self, dy: Tensor) -> Tensor:
-        """Where a step writes the gradient of the norm: where that of y goes."""
-        return dy
-
-    def back(self, t: slice, d: Tensor) -> Tensor:
-        """The gradient of y_t from that of its norm, the norm's weight multiplied in."""
-        return d
-
-    def finish(self, t: slice, d: Tensor, dy: Tensor) -> None:
-        """Write the gradient of y_t to dy."""
-
-    def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
-        """The gradients of weight and bias from that of the norm over all steps."""
-        return []
-
-
-class LayerNorm:
-    """Layer norm of y [N, ..., F] over its last axis, with its backward step by step."""
-
-    def __init__(self, y: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.y, self.weight = y, weight
-        normalised, self.mean, self.rstd = torch.native_layer_norm(y, y.shape[-1:], None, None, EPS)
-        self.value = torch.addcmul(bias, normalised, weight)
+    def __init__(self, y: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+        self.y, self.weight, self.value = y, weight, y
+        if weight is not None and bias is not None:
+            normalised, self.mean, self.rstd = torch.native_layer_norm(y, y.shape[-1:], None, None, EPS)
+            self.value = torch.addcmul(bias, normalised, weight)
 
     def scale(self, d: Tensor) -> Tensor:
         """D with the norm's weight multiplied in."""
-        return (d * self.weight).to(d.dtype)
+        return d if self.weight is None else (d * self.weight).to(d.dtype)
 
     def room(self, dy: Tensor) -> Tensor:
-        """Where a step writes the gradient of the norm."""
-        return torch.empty_like(dy)
+        """Where a step writes the gradient of the norm: without one where that of y goes."""
+        return dy if self.weight is None else torch.empty_like(dy)
 
     def back(self, t: slice, d: Tensor) -> Tensor:
         """The gradient of y_t from that of its norm, the norm's weight multiplied in."""
+        if self.weight is None:
+            return d
         F = self.y.shape[-1:]
         dy: Tensor = torch.ops.aten.native_layer_norm_backward(
             d, self.y[t], F, self.mean[t], self.rstd[t], None, None, [True, False, False]
@@ -264,18 +239,16 @@ class LayerNorm:
 
     def finish(self, t: slice, d: Tensor, dy: Tensor) -> None:
         """Write the gradient of y_t to dy."""
-        dy.copy_(self.back(t, d))
+        if self.weight is not None:
+            dy.copy_(self.back(t, d))
 
     def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
         """The gradients of weight and bias from that of the norm over all steps."""
+        if self.weight is None:
+            return []
         rows = d()
         normalised = (self.y - self.mean).mul_(self.rstd)
         return [normalised.mul_(rows).sum(0), rows.sum(0)]
-
-
-def norm_gradient(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Identity | LayerNorm:
-    """The norm that the parameters ask for."""
-    return Identity(y) if weight is None or bias is None else LayerNorm(y, weight, bias)
 
 
 run, run_packed = as_operator(

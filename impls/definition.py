@@ -57,11 +57,6 @@ class LayerParams(NamedTuple):
     hyper_norm_c_weight: Tensor | None = None  # [S]
     hyper_norm_c_bias: Tensor | None = None  # [S]
 
-    @classmethod
-    def of(cls, params: Sequence[Tensor]) -> "LayerParams":
-        """The parameters from those that are there, in this order: the inverse of `present`."""
-        return cls(*params)
-
     def present(self) -> list[Tensor]:
         """The parameters that are there: all, or all but the norms."""
         return [q for q in self if q is not None]
@@ -83,7 +78,7 @@ NORM_NAMES = tuple(name for name in LayerParams._fields if "norm" in name)
 
 def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter of a layer, in the order of `LayerParams`."""
-    always: dict[str, tuple[int, ...]] = {
+    named: dict[str, tuple[int, ...]] = {
         "weight_x": (4, H, I),
         "weight_h": (4, H, H),
         "bias": (4, H),
@@ -95,17 +90,11 @@ def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tup
         "z_bias": (2, 4, Z),
         "d_weight": (3, 4, H, Z),
     }
-    norms: dict[str, tuple[int, ...]] = {
-        "norm_weight": (4, H),
-        "norm_bias": (4, H),
-        "norm_c_weight": (H,),
-        "norm_c_bias": (H,),
-        "hyper_norm_weight": (4, S),
-        "hyper_norm_bias": (4, S),
-        "hyper_norm_c_weight": (S,),
-        "hyper_norm_c_bias": (S,),
-    }
-    return always | norms if layer_norm else always
+    if layer_norm:
+        for norm, F in (("norm", H), ("hyper_norm", S)):
+            named |= {f"{norm}_weight": (4, F), f"{norm}_bias": (4, F)}
+            named |= {f"{norm}_c_weight": (F,), f"{norm}_c_bias": (F,)}
+    return named
 
 
 class LayerState(NamedTuple):
@@ -122,10 +111,6 @@ class Mask(NamedTuple):
 
     kept: Tensor  # bool, one byte per number
     scale: float  # 1 / (1 - p)
-
-    def part(self, steps: slice) -> "Mask":
-        """The mask of some steps or tokens."""
-        return Mask(self.kept[steps], self.scale)
 
 
 def cell_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -198,11 +183,6 @@ def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
 def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequence[Any]]:
     """The same by the rows of each step, of a mask [T, B, H], or [N, H] of packed sequences."""
     return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))
-
-
-def rows_of(x: Tensor, batch_sizes: Sequence[int]) -> list[int]:
-    """Rows at each step: batch_sizes if there are any, else B for x [T, B, *]."""
-    return list(batch_sizes) or [x.shape[1]] * len(x)
 
 
 def steps_of(rows: Sequence[int]) -> list[slice]:

@@ -127,7 +127,9 @@ class HyperLSTM(nn.Module):
             RuntimeError: the implementation is unavailable for these parameters.
 
         """
-        self._check_parameters()
+        dtype: torch.dtype | None = None
+        for layer in self.layers:  # before any of them runs
+            dtype = cast(Layer, layer).check(dtype)
         given = layout(x, self.input_size, self.batch_first)
         sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
         between, inside = (p if self.training else 0.0 for p in (self.dropout, self.recurrent_dropout))
@@ -139,12 +141,6 @@ class HyperLSTM(nn.Module):
             ends.append(end)
         h, c, h_hat, c_hat = (given.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
         return given.out(y), (h, c, h_hat, c_hat)
-
-    def _check_parameters(self) -> None:
-        """Raise ValueError for a parameter that does not fit, before any layer runs."""
-        dtype: torch.dtype | None = None
-        for layer in self.layers:
-            dtype = cast(Layer, layer).check(dtype)
 
     def extra_repr(self) -> str:
         """The sizes and the implementation: which one "auto" chooses now, or whether it is experimental."""

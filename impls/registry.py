@@ -200,26 +200,13 @@ def triton_unavailable() -> str | None:
     return None
 
 
-def _transformable(name: str, rows: list[Impl]) -> list[Impl]:
-    """The rows that torch.func can transform; NotImplementedError if one was named that it cannot."""
-    if name == "auto" or rows[0].plain:
-        return [impl for impl in rows if impl.plain]
-    able = ", ".join(impl.name for impl in IMPLS if impl.plain)
-    raise NotImplementedError(
-        f"impl={name!r} runs neither inside a transform of torch.func nor under forward-mode AD; these do: {able}, "
-        "and 'auto', which then takes one of them."
-    )
-
-
-def _recordable(name: str, rows: list[Impl]) -> list[Impl]:
+def _limited(name: str, rows: list[Impl], able: Callable[[Impl], bool], error: type[Exception], why: str) -> list[Impl]:
+    """The rows, for "auto" those that are plain; an error if one was named that is not able, with those that are."""
     if name == "auto":
         return [impl for impl in rows if impl.plain]
-    if rows[0].hand_written:
-        able = ", ".join(impl.name for impl in IMPLS if not impl.hand_written)
-        raise RuntimeError(
-            f"impl={name!r} is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be "
-            f"recorded: {able}, and 'auto', which then takes one of them."
-        )
+    if not able(rows[0]):
+        others = ", ".join(impl.name for impl in IMPLS if able(impl))
+        raise error(f"impl={name!r} {why}: {others}, and 'auto', which then takes one of them.")
     return rows
 
 
@@ -233,9 +220,11 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
     """
     rows = [find(name)] if name != "auto" else [i for i in IMPLS[::-1] if not (i.experimental or i.interpreted(device))]
     if _recorded():
-        rows = _recordable(name, rows)
+        why = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
+        rows = _limited(name, rows, lambda impl: not impl.hand_written, RuntimeError, why)
     if in_transform():
-        rows = _transformable(name, rows)
+        why = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
+        rows = _limited(name, rows, lambda impl: impl.plain, NotImplementedError, why)
     reasons = []
     for impl in rows:
         reason = impl.why_unavailable(device, dtype)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState, Mask
+from ..definition import LayerParams, LayerState
 from ..gradient.chunks import bounds, limits
 from ..gradient.interface import HandWritten, Inputs, Saved, allocate_states, in_dtypes, materialized
 from ..gradient.operator import as_operator
@@ -15,6 +15,7 @@ SPLIT: tuple[int, int] | None = None
 
 #: The I from which v = weight_x x is saved for the backward pass.
 KEEPS_V_FROM = 96
+_UNMASKED = None, 1.0
 
 __all__ = ["run", "run_packed", "why_unavailable"]
 
@@ -25,12 +26,8 @@ def forward(
     """Run over a sequence in one call; where nobody reads the states, two steps of them are overwritten in turns."""
     rows = inputs.rows
     into = (out, *(states or allocate_states(p, out, (min(2, len(rows)), rows[0]))))
-    start, mask = in_dtypes(inputs.start, into), _mask_args(inputs.mask)
+    start, mask = in_dtypes(inputs.start, into), inputs.mask or _UNMASKED
     return LayerState(*library().forward(p.present(), rows, inputs.x, start, into, *mask, residuals, SPLIT))
-
-
-def _mask_args(mask: Mask | None) -> tuple[Tensor | None, float]:
-    return mask or (None, 1.0)
 
 
 def backward(
@@ -54,7 +51,7 @@ def backward(
         inputs.start,
         saved.states,
         saved.residuals,
-        *_mask_args(inputs.mask),
+        *(inputs.mask or _UNMASKED),
         d_out,
         materialized(d_last, inputs, saved),
         d_x,

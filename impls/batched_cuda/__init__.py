@@ -22,8 +22,7 @@ _CAPABILITY = (8, 0)
 def _forward(*given: Any) -> LayerState:
     from .forward import forward  # imports Triton, which nothing before the first run needs
 
-    last: LayerState = forward(*given)
-    return last
+    return forward(*given)
 
 
 def _backward(*given: Any) -> Any:

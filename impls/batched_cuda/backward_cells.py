@@ -79,8 +79,17 @@ def dh_of(parts, d_out, rows, at, units, inside, B, H: tl.constexpr, S: tl.const
 
 
 @triton.jit
+def cell_before(before, initial, fresh, rows, units, inside, F: tl.constexpr):
+    """The cells before a step; of rows below `fresh` those of the first state, which may be of another dtype."""
+    later = inside & (rows >= fresh)[:, None]
+    c = tl.load(starts(before, rows, F)[:, None] + units[None, :], mask=later, other=0.0)
+    early = inside & (rows < fresh)[:, None]
+    return c + tl.load(starts(initial, rows, F)[:, None] + units[None, :], mask=early, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def cells_back(
-    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals,
+    parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums, totals,
     n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr, FIRST: tl.constexpr,
 ):  # fmt: skip
@@ -120,7 +129,7 @@ def cells_back(
             accumulate(totals + 9 * H, tl.where(inside, d_c, 0.0), units, known)
         else:
             dc_t += d_c
-        c_prev = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
+        c_prev = cell_before(before, initial, fresh, rows, units, inside, H)
         m = factors(kept, scale, at, units, inside, H) if kept is not None else None
         di, df, dg, do, dc_t = cell_back(i, f, g, o, c_prev, m, tanh_c, dh, dc_t)
         tl.debug_barrier()  # no thread overwrites what another has still to read
@@ -142,7 +151,7 @@ def cells_back(
 
 @triton.jit
 def normed_cells(
-    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals,
+    parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums, totals,
     n_weight, n_bias, c_weight, c_bias, start, member, members, token, alive, B,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, FIRST: tl.constexpr,
 ):  # fmt: skip
@@ -152,7 +161,8 @@ def normed_cells(
         part = start // TILE + job // ACROSS
         rows = wide(part * TILE) + tl.arange(0, TILE)
         cells_back(
-            parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals + wide(part) * 10 * (H + S),
+            parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums,
+            totals + wide(part) * 10 * (H + S),
             n_weight, n_bias, c_weight, c_bias, rows, token + rows, rows < alive, (job % ACROSS) * UNITS, B,
             H, HN, S, True, UNITS, FIRST,
         )  # fmt: skip
@@ -181,7 +191,7 @@ def norms_back(
 
 @triton.jit
 def hyper_back(
-    parts, hat_parts, uh, vx, bias, c_hat, before, dc_hat, d_uh, d_vx, totals, dys,
+    parts, hat_parts, uh, vx, bias, c_hat, before, initial, fresh, dc_hat, d_uh, d_vx, totals, dys,
     weight, n_bias, c_weight, c_bias, first, token, alive, B,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SHARES: tl.constexpr,
     SOME: tl.constexpr, WHOLE: tl.constexpr,
@@ -208,7 +218,7 @@ def hyper_back(
         g, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 2, units, known, inside, S, SN, NORM)
         o, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 3, units, known, inside, S, SN, NORM)
         c = tl.load(starts(c_hat, token + rows, S)[:, None] + k, mask=inside, other=0.0)
-        c_prev = tl.load(starts(before, rows, S)[:, None] + k, mask=inside, other=0.0)
+        c_prev = cell_before(before, initial, fresh, rows, units, inside, S)
         carried = starts(dc_hat, rows, S)[:, None] + k
         dc = tl.load(carried, mask=inside, other=0.0)
         if NORM:

@@ -17,20 +17,23 @@ import triton
 import triton.language as tl
 
 from .backward_cells import cells_back, hyper_back, normed_cells, norms_back, whole_row
-from .parts import dot, kernel, only, product, starts, step_rows, sync, wide
-from .phases import TILE, embed, scaled_sum
+from .parts import COUNTER, dot, kernel, only, product, starts, step_rows, steps_of_group, sync, wide
+from .phases import TILE, copied, embed, scaled_sum
 
 
 @kernel
 def rebuild(
-    h_hat, uh, vx, c, w_z, z_bias, w_d, bias, z, d_uh, d_vx, dd, stats, N,
-    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr, DEPTH: tl.constexpr,
-    UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, SPAN: tl.constexpr, PRECISION: tl.constexpr,
+    h_hat, uh, vx, c, w_z, z_bias, w_d, bias, z, d_uh, d_vx, dd, state, lead, N, B,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr, ROWS: tl.constexpr,
+    DEPTH: tl.constexpr, UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, SPAN: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write z [N, 12Z], d_h to d_uh, d_x to d_vx [N, 4H + 4S] and y to the last third of dd [N, 12H].
 
-    With NORM also mean and 1 / std of the four gates and of the cell to stats [N, 10].
+    With NORM also mean and 1 / std of the four gates and of the cell to stats. State and lead: see `backward_steps`.
     """
+    h_hat += wide(lead) * S
+    c += wide(lead) * H
     rows = wide(tl.program_id(0)) * TILE + tl.arange(0, TILE)
     live = rows < N
     D: tl.constexpr = 4 * H + 4 * S
@@ -50,6 +53,7 @@ def rebuild(
             tl.store(starts(d_vx, rows, D)[:, None] + k[None, :], d_x, mask=inside)
             tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k[None, :], y, mask=inside)
     if NORM:
+        _, stats = norm_sums(state, B, H, S, ROWS)
         tl.debug_barrier()
         for gate in range(4):
             whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * 10 + 2 * gate, live, H, HN, UNITS)
@@ -57,20 +61,10 @@ def rebuild(
 
 
 @triton.jit
-def dy(
-    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, h_prev, h_before, rows, at, live,
-    tile0, tiles, B, H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
-):  # fmt: skip
-    """Write dy of some tiles to dys, and keep the h that the step started from."""
-    for tile in range(tile0, tiles):
-        if NORM:
-            norms_back(dd, stats, dys, row_sums, rows, at, live, tile * UNITS, B, H, HN, UNITS)
-        else:
-            cells_back(
-                parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, None, None, None, None, None,
-                rows, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
-            )  # fmt: skip
-        copied(h_prev, rows, h_before, at, live, tile * UNITS, H, UNITS)
+def norm_sums(state, B, H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr):
+    """Pointers to totals [B / 16, 10H + 10S] and stats [N, 10], which are behind the gradient of the states."""
+    totals = state + wide(5 * B) * (H + S)
+    return totals, totals + wide((B + ROWS - 1) // ROWS * (ROWS // TILE)) * 10 * (H + S)
 
 
 @triton.jit
@@ -172,22 +166,12 @@ def products_back(
         tl.store(to + units[None, :], acc, mask=live[:, None] & known[None, :])
 
 
-@triton.jit
-def copied(source, rows, to, at, live, unit0, F: tl.constexpr, UNITS: tl.constexpr):
-    """Copy a tile of rows of F numbers."""
-    units = unit0 + tl.arange(0, UNITS)
-    inside = live[:, None] & (units < F)[None, :]
-    value = tl.load(starts(source, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
-    tl.store(starts(to, at, F)[:, None] + units[None, :], value, mask=inside)
-
-
 @kernel
 def backward_steps(
-    h, c, h_hat, c_hat, first_h, first_c, first_h_hat, first_c_hat, uh, vx, d_out, stats,
+    h, c, h_hat, c_hat, first_h, first_c, first_h_hat, first_c_hat, uh, vx, d_out,
     w_h, hyper_w_h, w_s, w_z, w_d, hyper_bias,
-    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts, lengths,
-    d_uh, d_vx, dd, h_before, h_hat_before, parts, dc, dc_hat, totals, dys, hat_dys, hat_parts, row_sums, own_z,
-    counters, K, B, members,
+    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts,
+    d_uh, d_vx, dd, h_before, h_hat_before, state, room, lead, K, B, members,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr,
     SHARES: tl.constexpr, GATES: tl.constexpr, ZN: tl.constexpr, SPAN: tl.constexpr, SOME: tl.constexpr,
@@ -195,11 +179,13 @@ def backward_steps(
 ):  # fmt: skip
     """Write du and da, dv and da, [dy u, dy v, dy], and the states before each step, of K steps.
 
-    States after each step [N, *], and before the first [B, *]; uh, vx, d_out of these steps; d_uh, d_vx, dd and stats
-    as `rebuild` left them. parts [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that
-    of the first, as the sum of its four; dc and dc_hat [B, *] likewise. totals [B / 16, 10H + 10S] grow by the
-    gradients of the norms: of gates' weights and biases, then the cell's. Room: dys [B, 4H], hat_dys [B, 4S],
-    hat_parts [SHARES, B, S], row_sums [tiles, B, 10], own_z [16, 12Z] of each program; counters, one a group, 0.
+    States after each step [N, *], behind those of the step before, `lead` rows, or lead is 0 and first_* [B, *] are
+    those before; uh, vx, d_out of these steps; d_uh, d_vx and dd as `rebuild` left them; firsts as in `forward_steps`.
+    State is of float32: parts [4, B, H + S] holds the gradient of
+    the last states h and h_hat, and in the end that of the first, as the sum of its four; dc and dc_hat [B, *] are
+    likewise. With NORM, totals [B / 16, 10H + 10S] grow by the gradients of the norms: of gates' weights and biases,
+    then the cell's; and stats are of `rebuild`. Room, all 0: counters, dys [B, 4H], hat_parts [SHARES, B, S], own_z
+    [16, 12Z] of each program, hat_dys [B, 4S], row_sums [tiles, B, 10].
     """
     program = tl.program_id(0)
     group, member = program // members, program % members
@@ -208,42 +194,61 @@ def backward_steps(
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     JOBS: tl.constexpr = 4 * ((S + COLUMNS - 1) // COLUMNS + (H + COLUMNS - 1) // COLUMNS)
     local = tl.arange(0, TILE)
-    own_z += wide(program) * TILE * 12 * Z + local * 12 * Z
-    steps, turn = K, 0
-    if lengths is not None:
-        steps = tl.load(lengths + start).to(tl.int32)
+    h += wide(lead) * H
+    c += wide(lead) * H
+    h_hat += wide(lead) * S
+    c_hat += wide(lead) * S
+    parts = state
+    dc = parts + wide(4 * B) * (H + S)
+    dc_hat = dc + wide(B) * H
+    totals, stats = norm_sums(state, B, H, S, ROWS)
+    groups = (B + ROWS - 1) // ROWS
+    dys = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
+    hat_parts = dys + wide(B) * 4 * H
+    own = hat_parts + wide(B) * SHARES * S
+    hat_dys = own + wide(groups * members) * TILE * 12 * Z
+    row_sums = hat_dys + wide(B) * 4 * S
+    own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty)) + local * 12 * Z
+    counter = room + group * COUNTER
+    steps, turn = steps_of_group(firsts, K, start), 0
     for back in tl.range(0, steps, num_stages=1, disable_licm=True):
         t = steps - 1 - back
         token, alive = step_rows(firsts, t, B)
         earlier, _ = step_rows(firsts, t - only(t > 0, 1), B)
-        c_prev = tl.where(t == 0, first_c, c + earlier * H)
-        c_hat_prev = tl.where(t == 0, first_c_hat, c_hat + earlier * S)
-        h_prev = tl.where(t == 0, first_h, h + earlier * H)
-        h_hat_prev = tl.where(t == 0, first_h_hat, h_hat + earlier * S)
+        earlier = tl.where(t > 0, earlier, -lead)
+        begins = (t == 0) & (lead == 0)
+        fresh = only(begins, alive)
+        h_prev = tl.where(begins, first_h, h + earlier * H)
+        h_hat_prev = tl.where(begins, first_h_hat, h_hat + earlier * S)
         if NORM:
             normed_cells(
-                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums, totals,
                 n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
                 H, HN, S, ROWS, UNITS, True,
             )  # fmt: skip
             turn += 1
-            sync(counters + group, members, turn, ALONE)
+            sync(counter, members, turn, ALONE)
             normed_cells(
-                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, totals,
+                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums, totals,
                 n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
                 H, HN, S, ROWS, UNITS, False,
             )  # fmt: skip
             turn += 1
-            sync(counters + group, members, turn, ALONE)
+            sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             share = job % SHARES
             some = wide(start + (job // SHARES) * TILE) + local
             at, live = token + some, some < alive
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
-            dy(
-                parts, d_out, dd, stats, c, c_prev, kept, scale, dc, dys, row_sums, h_prev, h_before,
-                some, at, live, tile0, tiles, B, H, HN, S, NORM, UNITS,
-            )  # fmt: skip
+            for tile in range(tile0, tiles):
+                if NORM:
+                    norms_back(dd, stats, dys, row_sums, some, at, live, tile * UNITS, B, H, HN, UNITS)
+                else:
+                    cells_back(
+                        parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums,
+                        None, None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
+                    )  # fmt: skip
+                copied(h_prev, some, h_before, at, live, tile * UNITS, H, UNITS)
             tl.debug_barrier()
             scaled(
                 dys, uh, vx, d_uh, d_vx, dd, w_d, own_z, some, at, live, tile0, tiles,
@@ -254,12 +259,12 @@ def backward_steps(
             embedding_back(own_z, live, w_z, hat, some, S, Z, SPAN, DEPTH, PRECISION)
             tl.debug_barrier()  # before the next job's dz
         turn += 1
-        sync(counters + group, members, turn, ALONE)
+        sync(counter, members, turn, ALONE)
         for part in range(member, ROWS // TILE, members):
             first = start + part * TILE
             hyper_back(
-                parts, hat_parts, uh, vx, hyper_bias, c_hat, c_hat_prev, dc_hat, d_uh, d_vx,
-                totals + wide(first // TILE) * 10 * (H + S) + 10 * H if NORM else None, hat_dys,
+                parts, hat_parts, uh, vx, hyper_bias, c_hat, c_hat + earlier * S, first_c_hat, fresh, dc_hat,
+                d_uh, d_vx, totals + wide(first // TILE) * 10 * (H + S) + 10 * H if NORM else None, hat_dys,
                 s_weight, s_bias, s_c_weight, s_c_bias, first, token, alive, B,
                 H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip
@@ -267,7 +272,7 @@ def backward_steps(
             for unit0 in range(0, S, UNITS):
                 copied(h_hat_prev, some, h_hat_before, token + some, some < alive, unit0, S, UNITS)
         turn += 1
-        sync(counters + group, members, turn, ALONE)
+        sync(counter, members, turn, ALONE)
         rows = wide(start) + tl.arange(0, ROWS)
         for job in range(member, JOBS, members):
             products_back(
@@ -275,4 +280,4 @@ def backward_steps(
                 H, S, ROWS, COLUMNS, DEPTH, PRECISION,
             )  # fmt: skip
         turn += 1
-        sync(counters + group, members, turn, ALONE)
+        sync(counter, members, turn, ALONE)

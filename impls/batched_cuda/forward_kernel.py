@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 
 from .parts import (
+    COUNTER,
     cell,
     dot,
     factors,
@@ -27,13 +28,14 @@ from .parts import (
     only,
     starts,
     step_rows,
+    steps_of_group,
     sync,
     tanh,
     vector,
     vector4,
     wide,
 )
-from .phases import TILE, embed, norm4, norm_part, norm_tile, scaled_sum
+from .phases import TILE, copied, embed, norm4, norm_part, norm_tile, scaled_sum
 
 #: Bytes that the rows of both LSTMs' weights start at multiples of, whichever a tile's columns are.
 ROW = tl.constexpr(16)
@@ -195,20 +197,6 @@ def cells(
 
 
 @triton.jit
-def plain_cells(
-    y, c_run, kept, scale, h_run, h_to, c_to, rows, live, at, tile0, tiles, B,
-    H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
-):  # fmt: skip
-    """Do `cells` without layer norm for the tiles whose gates this program has just written."""
-    tl.debug_barrier()
-    for tile in range(tile0, tiles):
-        cells(
-            y, c_run, kept, scale, h_run, h_to, c_to, None, None, None, rows, live, at, tile * UNITS, B,
-            H, HN, False, UNITS,
-        )  # fmt: skip
-
-
-@triton.jit
 def outputs(
     y, c_run, h_run, h_to, parts, weight, bias, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr,
@@ -230,11 +218,32 @@ def write_h(h_run, h_to, h, rows, at, units, inside, H: tl.constexpr):
     tl.store(starts(h_to, at, H)[:, None] + units[None, :], h, mask=inside)
 
 
+@triton.jit
+def state_copied(
+    h, c, h_hat, c_hat, h_to, c_to, h_hat_to, c_hat_to, start, member, members, B, copies,
+    H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+):  # fmt: skip
+    """Copy a member's part of the state of a group; h and h_hat only if they are not None, c_hat so many times."""
+    for tile in range(member, ROWS // TILE, members):
+        rows = wide(start + tile * TILE) + tl.arange(0, TILE)
+        live = rows < B
+        for unit0 in range(0, H, UNITS):
+            copied(c, rows, c_to, rows, live, unit0, H, UNITS)
+            if h is not None:
+                copied(h, rows, h_to, rows, live, unit0, H, UNITS)
+        for unit0 in range(0, S, UNITS):
+            for copy in range(copies):
+                copied(c_hat, rows, c_hat_to, copy * B + rows, live, unit0, S, UNITS)
+            if h is not None:
+                copied(h_hat, rows, h_hat_to, rows, live, unit0, S, UNITS)
+
+
 @kernel
 def forward_steps(
-    vx, h, c, h_hat, c_hat, w_h, hyper_w_h, w_s, w_z, z_bias, w_d, bias, hyper_bias,
-    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts, lengths,
-    uh, h_to, c_to, h_hat_to, c_hat_to, y, parts, own_h_hat, own_z, counters, T, B, members,
+    vx, first_h, first_c, first_h_hat, first_c_hat, h, last_c, h_hat, last_c_hat,
+    w_h, hyper_w_h, w_s, w_z, z_bias, w_d, bias, hyper_bias,
+    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts,
+    uh, h_to, c_to, h_hat_to, c_hat_to, room, T, B, members,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     KEPT: tl.constexpr, ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EXTRA: tl.constexpr,
     DEPTH: tl.constexpr, UNITS: tl.constexpr, SHARES: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr,
@@ -242,25 +251,37 @@ def forward_steps(
 ):  # fmt: skip
     """Write out and the states of T steps from the products with x, [N, 4H + 4S].
 
-    h, c, h_hat [B, *] and c_hat [SHARES, B, S] hold the state before, and in the end each row's own last state.
-    kept [N, H] and scale are of g's mask; firsts [T + 1] and lengths [B] of packed sequences; None without.
-    uh: [u, a] of every token if KEPT, else of one step. Room: y [B, 4H], parts [tiles, B, 10], of each program
-    own_h_hat [16, S] and own_z [16, 12Z]; counters, one a group, 0. HN, SN: H and S without what pads them.
+    The states before the first step are [B, *]; the last ones are each row's own, of which h and h_hat are written at
+    every step. kept [N, H] and scale are of g's mask. Of packed sequences, firsts has the first token of each step and
+    the number of all, [T + 1], then the steps of each row, [B]. None without. uh: [u, a] of every token if KEPT, else
+    of one step. Room, all 0: counters, then in float32 the cells c [B, H] and c_hat [SHARES, B, S], y [B, 4H],
+    own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN, SN: H and S without what pads them.
     """
     program = tl.program_id(0)
     group, member = program // members, program % members
     start = group * ROWS
-    own_h_hat += program.to(tl.int64) * TILE * S
-    own_z += program.to(tl.int64) * TILE * 12 * Z
     D: tl.constexpr = 4 * H + 4 * S
+    OWN: tl.constexpr = TILE * (S + 12 * Z)
+    groups = (B + ROWS - 1) // ROWS
+    c = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
+    c_hat = c + wide(B) * H
+    y = c_hat + wide(B) * SHARES * S
+    own = y + wide(B) * 4 * H
+    parts = own + wide(groups * members) * OWN
+    own_h_hat = (own + wide(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
+    own_z = own_h_hat + TILE * S
+    counter = room + group * COUNTER
     WIDE: tl.constexpr = COLUMNS + EXTRA
     TILES: tl.constexpr = (D + WIDE - 1) // WIDE
     ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS  # tiles of units, of which a share has so many
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     local = tl.arange(0, TILE)
-    steps, turn = T, 0
-    if lengths is not None:
-        steps = tl.load(lengths + start).to(tl.int32)
+    steps, turn = steps_of_group(firsts, T, start), 1
+    state_copied(
+        first_h, first_c, first_h_hat, first_c_hat, h, c, h_hat, c_hat, start, member, members, B, SHARES,
+        H, S, ROWS, UNITS,
+    )  # fmt: skip
+    sync(counter, members, turn, ALONE)
     for t in tl.range(0, steps, num_stages=1, disable_licm=True):
         token, alive = step_rows(firsts, t, B)
         rows = start + tl.arange(0, ROWS)
@@ -273,7 +294,7 @@ def forward_steps(
                 H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
             )  # fmt: skip
         turn += 1
-        sync(counters + group, members, turn, ALONE)
+        sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             tl.debug_barrier()  # the last job's z is read
             share, first = job % SHARES, start + (job // SHARES) * TILE
@@ -294,12 +315,15 @@ def forward_steps(
                     tile * UNITS, B, H, HN, S, Z, NORM, UNITS, GATES, ZS, PRECISION,
                 )  # fmt: skip
             if not NORM:
-                plain_cells(
-                    y, c, kept, scale, h, h_to, c_to, some, going, token + some, tile0, tiles, B, H, HN, UNITS
-                )  # fmt: skip
+                tl.debug_barrier()
+                for tile in range(tile0, tiles):
+                    cells(
+                        y, c, kept, scale, h, h_to, c_to, None, None, None, some, going, token + some, tile * UNITS, B,
+                        H, HN, NORM, UNITS,
+                    )  # fmt: skip
         if NORM:
             turn += 1
-            sync(counters + group, members, turn, ALONE)
+            sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 cells(
@@ -307,7 +331,7 @@ def forward_steps(
                     (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
                 )  # fmt: skip
             turn += 1
-            sync(counters + group, members, turn, ALONE)
+            sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 outputs(
@@ -315,4 +339,7 @@ def forward_steps(
                     (job % ACROSS) * UNITS, B, H, HN, UNITS,
                 )  # fmt: skip
         turn += 1
-        sync(counters + group, members, turn, ALONE)
+        sync(counter, members, turn, ALONE)
+    state_copied(
+        None, c, None, c_hat, None, last_c, None, last_c_hat, start, member, members, B, 1, H, S, ROWS, UNITS
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..definition import LayerParams, LayerState, Mask, shapes
 from . import split
 from .launching import arithmetic, precision
+from .parts import COUNTER
 from .split import Sizes, Split
 
 _ALIGNED = 8
@@ -87,40 +88,41 @@ def dense(q: Tensor) -> Tensor:
     return q.clone() if q.data_ptr() % 16 else q
 
 
-def own_copy(q: Tensor, dtype: torch.dtype, times: int = 1) -> Tensor:
-    """A copy that kernels may write, [.., F]; so many of them if it is more than one, [times, .., F]."""
-    q = q if times == 1 else q.expand(times, *q.shape)
-    # The dense layout is named, since that of an expanded tensor would be kept.
-    return q.to(dtype, copy=True, memory_format=torch.contiguous_format)
-
-
 def masks(mask: Mask | None, H: int) -> tuple[Tensor | None, float | None]:
-    """The numbers of g that are kept, as bytes [N, H], and their scale; None where there is no mask."""
+    """The numbers of g that are kept, [N, H], and their scale; None where there is no mask."""
     if mask is None:
         return None, None
-    # As numbers of a byte: of bits, as which Triton takes bool, no address of a row can be told.
-    kept = mask.kept.view(torch.uint8)
-    return dense(wide(kept, (*kept.shape[:-1], H))), mask.scale
+    return dense(wide(mask.kept, (*mask.kept.shape[:-1], H))), mask.scale
 
 
-class Steps(NamedTuple):
-    """Which tokens each step has: None for a batch, whose steps all have B."""
+def steps(batch_sizes: Sequence[int], B: int, device: torch.device) -> Tensor | None:
+    """The first token of each step of packed sequences and the number of all, then the steps of each of B rows.
 
-    firsts: Tensor | None  # [T + 1], the first token of each
-    lengths: Tensor | None  # [B], the steps of each row
-
-    @classmethod
-    def of(cls, batch_sizes: Sequence[int], B: int, device: torch.device) -> "Steps":
-        """Those of some steps of packed sequences, by one small copy."""
-        if not batch_sizes:
-            return cls(None, None)
-        firsts = list(accumulate(batch_sizes, initial=0))
-        ended = [t for t, (before, size) in enumerate(zip((B, *batch_sizes), (*batch_sizes, 0), strict=True))
-                 for _ in range(before - size)]  # fmt: skip
-        both = torch.tensor(firsts + ended[::-1], dtype=torch.int64).to(device, non_blocking=True)
-        return cls(both[: len(firsts)], both[len(firsts) :])
+    By one small copy; None for a batch, whose steps all have B rows.
+    """
+    if not batch_sizes:
+        return None
+    ended = [t for t, (before, size) in enumerate(zip((B, *batch_sizes), (*batch_sizes, 0), strict=True))
+             for _ in range(before - size)]  # fmt: skip
+    numbers = [*accumulate(batch_sizes, initial=0), *ended[::-1]]
+    return torch.tensor(numbers, dtype=torch.int64).to(device, non_blocking=True)
 
 
-def counters(cut: Split, like: Tensor) -> Tensor:
-    """The counters of the barriers of each group, at 0; each in its own lines of memory."""
-    return like.new_zeros(cut.groups, 32, dtype=torch.int32)
+def room(cut: Split, numbers: int, like: Tensor) -> Tensor:
+    """Memory that one launch needs beside its arguments: counters of the groups, and so many numbers of 4 bytes.
+
+    All are 0, as counters have to be, by which one operator makes all of it.
+    """
+    numbers += cut.groups * COUNTER.value
+    return like.new_zeros(numbers, dtype=torch.int32)
+
+
+def joined_input_weight(p: LayerParams) -> Tensor:
+    """Both LSTMs' weights for x side by side, [I, 4H + 4S]."""
+    return torch.cat([turned(p.weight_x), turned(p.hyper_weight_x)], 1)
+
+
+def turned(weight: Tensor) -> Tensor:
+    """A view of a dense weight [4, F, G] as [G, 4F]; one operator, where two transpose and join axes."""
+    _, F, G = weight.shape
+    return weight.as_strided((G, 4 * F), (1, G))

@@ -15,6 +15,8 @@ import triton.language as tl
 from ..definition import EPS as _EPS
 
 EPS = tl.constexpr(_EPS)
+#: Numbers from the counter of one group to that of the next, which have their own lines of memory.
+COUNTER = tl.constexpr(32)
 
 
 def kernel(function):
@@ -49,6 +51,15 @@ def step_rows(firsts, t, B):
     else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
         first = tl.load(firsts + t)
         return first, (tl.load(firsts + t + 1) - first).to(tl.int32)
+
+
+@triton.jit
+def steps_of_group(firsts, T, start):
+    """The steps that rows from `start` take, of T; firsts as in `step_rows`, with the steps of each row behind them."""
+    if firsts is None:
+        return T
+    else:  # noqa: RET505 - see step_rows
+        return tl.load(firsts + T + 1 + start).to(tl.int32)
 
 
 @triton.jit
@@ -136,6 +147,7 @@ def tanh(x):
 @triton.jit
 def factors(kept, scale, rows, units, inside, F: tl.constexpr):
     """A mask's factors of some rows and units: kept [*, F] is 1 where they are `scale`, else 0."""
+    kept = kept.to(tl.pointer_type(tl.int8))  # of bits, as which Triton takes bool, no address of a row can be told
     m = tl.load(starts(kept, rows, F)[:, None] + units[None, :], mask=inside, other=0)
     return m.to(tl.float32) * scale
 

@@ -74,6 +74,15 @@ def scaled_sum(
 
 
 @triton.jit
+def copied(source, rows, to, at, live, unit0, F: tl.constexpr, UNITS: tl.constexpr):
+    """Copy a tile of rows of F numbers."""
+    units = unit0 + tl.arange(0, UNITS)
+    inside = live[:, None] & (units < F)[None, :]
+    value = tl.load(starts(source, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
+    tl.store(starts(to, at, F)[:, None] + units[None, :], value, mask=inside)
+
+
+@triton.jit
 def norm_tile(y, inside, weight, bias, F: tl.constexpr):
     """The layer norm of y [ROWS, UNITS], whose tile holds whole rows; weight, bias [1, UNITS]."""
     x, _ = standardised(y, inside, F)

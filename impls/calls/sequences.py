@@ -18,14 +18,15 @@ Sequences = Tensor | PackedSequence
 
 
 class Layout:
-    """A caller's sequences as the layers read them, and the way back to how the caller wants results."""
+    """A caller's sequences as the layers read them, and the way back to how the caller wants results.
 
-    #: [T, B, I], or for packed sequences [N, I]: all their tokens, step after step.
-    x: Tensor
-    #: Of packed sequences, the rows of each step, which never rise; else empty.
-    batch_sizes: Sequence[int] = ()
-    #: The batch axis of the caller's states: (B,), or () for one sequence alone.
-    rows: tuple[int, ...]
+    x: [T, B, I], or for packed sequences [N, I]: all their tokens, step after step. batch_sizes: of packed sequences,
+    the rows of each step, which never rise. rows: the batch axis of the caller's states, (B,), or () for one sequence
+    alone.
+    """
+
+    def __init__(self, x: Tensor, rows: tuple[int, ...], batch_sizes: Sequence[int] = ()) -> None:
+        self.x, self.rows, self.batch_sizes = x, rows, batch_sizes
 
     def start(self, part: Tensor) -> Tensor:
         """A state of the caller's, [L, *rows, F], as the layers read it, [L, B, F]."""
@@ -40,18 +41,11 @@ class Layout:
         return out
 
 
-class Batch(Layout):
-    """Sequences of one length: x [T, B, I]."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x, self.rows = x, (x.shape[1],)
-
-
 class BatchFirst(Layout):
     """Sequences of one length: x [B, T, I]; states are as in any batch."""
 
     def __init__(self, x: Tensor) -> None:
-        self.x, self.rows = x.transpose(0, 1), (x.shape[0],)
+        super().__init__(x.transpose(0, 1), (x.shape[0],))
 
     def out(self, out: Tensor) -> Tensor:
         """[B, T, H] of [T, B, H]."""
@@ -62,7 +56,7 @@ class Alone(Layout):
     """One sequence without an axis for the batch: x [T, I]."""
 
     def __init__(self, x: Tensor) -> None:
-        self.x, self.rows = x.unsqueeze(1), ()
+        super().__init__(x.unsqueeze(1), ())
 
     def start(self, part: Tensor) -> Tensor:
         """[L, 1, F] of [L, F]."""
@@ -81,8 +75,8 @@ class Packed(Layout):
     """Sequences of any lengths: their tokens step by step, the longest sequence first."""
 
     def __init__(self, packed: PackedSequence, batch_sizes: list[int]) -> None:
+        super().__init__(packed.data, (batch_sizes[0],), batch_sizes)
         self._packed = packed
-        self.x, self.batch_sizes, self.rows = packed.data, batch_sizes, (batch_sizes[0],)
 
     def start(self, part: Tensor) -> Tensor:
         """Sort the rows of the caller's state as the tokens are."""
@@ -107,7 +101,7 @@ def layout(x: Any, input_size: int, batch_first: bool) -> Layout:
     x = checks.sequence(x, input_size, "B, T" if batch_first else "T, B")
     if x.dim() == 2:
         return Alone(x)
-    return BatchFirst(x) if batch_first else Batch(x)
+    return BatchFirst(x) if batch_first else Layout(x, (x.shape[1],))
 
 
 def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
@@ -119,11 +113,6 @@ def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[i
     parts = checks.state(state, L, given.rows, sizes)
     stacked = (given.start(part.expand(L, *given.rows, size)) for part, size in zip(parts, sizes, strict=True))
     return [LayerState(*layer) for layer in zip(*(part.unbind() for part in stacked), strict=True)]
-
-
-def segments(batch_sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """The runs of equal batch_sizes, each as (number of steps, rows)."""
-    return [(len(list(steps)), rows) for rows, steps in groupby(batch_sizes)]
 
 
 def by_segments(run: Run) -> RunPacked:
@@ -138,19 +127,16 @@ def by_segments(run: Run) -> RunPacked:
     ) -> tuple[Tensor, LayerState]:
         """Run one layer over all tokens: x [N, I], s [B, *] -> out [N, H] and each row's state after its own end."""
         outs, ended, end = [], [], 0
-        for steps, rows in segments(batch_sizes):
+        for rows, segment in groupby(batch_sizes):
+            steps = len(list(segment))
             tokens, end = slice(end, end + steps * rows), end + steps * rows
             ended.append([part[rows:] for part in s])
             s = LayerState(*(part[:rows] for part in s))
-            out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, _part(mask, tokens, (steps, rows)))
+            part = mask and Mask(mask.kept[tokens].unflatten(0, (steps, rows)), mask.scale)
+            out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, part)
             outs.append(out.flatten(0, 1))
         # The shortest sequences end first and come last.
         last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
         return torch.cat(outs), LayerState(*last)
 
     return run_packed
-
-
-def _part(mask: Mask | None, tokens: slice, shape: tuple[int, int]) -> Mask | None:
-    """A segment's mask, [steps, rows, H]."""
-    return None if mask is None else Mask(mask.kept[tokens].unflatten(0, shape), mask.scale)

@@ -13,11 +13,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ..definition import NORM_NAMES, LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
-from .chunks import Stretch, bounds, limits, part, stretches
+from .chunks import NUMBERS, Stretch, bounds, limits, part, stretches
 from .interface import Backward, Inputs, Saved, materialized
-
-#: What the arrays of one chunk take per number of the output, where every phase of a step has its own.
-_NUMBERS = 40
 
 
 class Weights(NamedTuple):
@@ -27,11 +24,6 @@ class Weights(NamedTuple):
     h: Tensor  # [4H + 4S, H]
     z: Tensor  # [12Z, S]
     z_bias: Tensor  # [12Z]
-
-    @classmethod
-    def of(cls, p: LayerParams) -> "Weights":
-        """Those of a layer."""
-        return cls(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
 
 
 class Chunk:
@@ -99,10 +91,10 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
             for name, q in p._asdict().items()
             if name in needed
         }
-        weights, most = Weights.of(p), limits(inputs.x.device)
-        sweep = prepare(p, weights)
+        weights = Weights(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
+        sweep, most = prepare(p, weights), limits(inputs.x.device)
         d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
-        cut = bounds(most.backward, _NUMBERS, p, inputs, most.rows)
+        cut = bounds(most.backward, NUMBERS, p, inputs, most.rows)
         for steps in reversed(stretches(cut, inputs.batch_sizes)):
             chunk = Chunk(inputs, saved, steps, weights)
             deltas, d_state = sweep(chunk, d_out[steps.at], d_state)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..definition import SUMMED, LayerParams, LayerState
+from ..definition import SUMMED, LayerParams, LayerState, Mask
 from .interface import Inputs
 
 
@@ -30,6 +30,8 @@ class Limits:
     residuals: bool = True
 
 
+#: What the arrays of a chunk take per number of the output, where every phase of a step has its own.
+NUMBERS = 40
 _LIMITS = {"cpu": Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"])}
 #: The part of a GPU's memory that a chunk's arrays may take.
 _SHARE = 1 / 128
@@ -95,5 +97,5 @@ def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch
 
 def part(inputs: Inputs, chunk: Stretch, start: LayerState) -> Inputs:
     """Inputs of some steps, which start from a state."""
-    mask = inputs.mask and inputs.mask.part(chunk.at)
+    mask = inputs.mask and Mask(inputs.mask.kept[chunk.at], inputs.mask.scale)
     return Inputs(inputs.x[chunk.at], start, mask, chunk.batch_sizes)

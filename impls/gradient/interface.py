@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState, Mask, cell_dtype, rows_of
+from ..definition import LayerParams, LayerState, Mask, cell_dtype
 
 
 class Inputs(NamedTuple):
@@ -24,7 +24,7 @@ class Inputs(NamedTuple):
     @property
     def rows(self) -> list[int]:
         """How many rows of the batch each step has."""
-        return rows_of(self.x, self.batch_sizes)
+        return list(self.batch_sizes) or [self.x.shape[1]] * len(self.x)
 
 
 class Saved(NamedTuple):

@@ -20,6 +20,10 @@ from .single_backward import no_second_derivative, single_backward
 Results = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
 
 
+#: The arguments of an operator that are a `_Layer`.
+_LAYER = "Tensor x, Tensor[] start, Tensor[] params, Tensor? keep, float scale, SymInt[] batch_sizes"
+
+
 class _Layer(NamedTuple):
     """A layer's arguments as the operators have them: flat, tensors first."""
 
@@ -37,7 +41,7 @@ class _Layer(NamedTuple):
 
 
 def _forward(of: HandWritten, layer: _Layer, save: int) -> Results:
-    p = LayerParams.of(layer.params)
+    p = LayerParams(*layer.params)
     out, states, residuals = _allocate(of, p, layer.x, save)
     last = of.forward(p, layer.inputs, out, states, residuals[0] if residuals else None)
     return out, [in_dtype(part, layer.x.dtype) for part in last], states, residuals
@@ -65,7 +69,7 @@ def _backward(
     states = LayerState(*saved[:4])
     d_out = torch.zeros_like(states.h) if d_out is None else d_out
     needed = [name for name, need in zip(NAMES, needs, strict=False) if need]
-    p, past = LayerParams.of(layer.params), Saved(states, saved[4] if len(saved) > 4 else None)
+    p, past = LayerParams(*layer.params), Saved(states, saved[4] if len(saved) > 4 else None)
     found = of.backward(p, layer.inputs, past, d_out, d_last, needed)
     return [in_dtype(found[name], layer.x.dtype) for name in needed]
 
@@ -157,19 +161,11 @@ def as_operator(module: str, of: HandWritten) -> tuple[Run, RunPacked]:
 
 
 def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tensor]]) -> Any:
-    def layer(
-        x: Tensor,
-        start: Sequence[Tensor],
-        params: Sequence[Tensor],
-        keep: Tensor | None,
-        scale: float,
-        batch_sizes: Sequence[int],
-        save: int,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-        return _forward(of, _Layer(x, start, params, keep, scale, batch_sizes), save)
+    def layer(*given: Any) -> Results:
+        return _forward(of, _Layer(*given[:-1]), given[-1])
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> Results:
-        out, states, residuals = _allocate(of, LayerParams.of(params), x, rest[-1])
+        out, states, residuals = _allocate(of, LayerParams(*params), x, rest[-1])
         return out, [x.new_empty(part.shape) for part in start], states, residuals
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Results) -> None:
@@ -188,31 +184,22 @@ def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tens
         # torch takes a list of no numbers for one of tensors.
         return d_x, d_others[:4], d_others[4:], None, None, None if ctx.rest[-1] else [], None
 
-    operator = torch.library.custom_op(qualified, layer, mutates_args=())
+    schema = f"({_LAYER}, SymInt save) -> (Tensor, Tensor[], Tensor[], Tensor[])"
+    operator = torch.library.custom_op(qualified, layer, mutates_args=(), schema=schema)
     operator.register_fake(fake)
     operator.register_autograd(derivative, setup_context=setup_context)
     return operator
 
 
 def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
-    def gradient(
-        x: Tensor,
-        start: Sequence[Tensor],
-        params: Sequence[Tensor],
-        keep: Tensor | None,
-        scale: float,
-        batch_sizes: Sequence[int],
-        saved: Sequence[Tensor],
-        d_out: Tensor | None,
-        d_last: Sequence[Tensor | None],
-        needs: Sequence[bool],
-    ) -> list[Tensor]:
-        return _backward(of, _Layer(x, start, params, keep, scale, batch_sizes), saved, d_out, d_last, needs)
+    def gradient(*given: Any) -> list[Tensor]:
+        return _backward(of, _Layer(*given[:6]), *given[6:])
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> list[Tensor]:
         return [x.new_empty(q.shape) for q, need in zip((x, *start, *params), rest[-1], strict=True) if need]
 
-    operator = torch.library.custom_op(qualified, gradient, mutates_args=())
+    schema = f"({_LAYER}, Tensor[] saved, Tensor? d_out, Tensor?[] d_last, bool[] needs) -> Tensor[]"
+    operator = torch.library.custom_op(qualified, gradient, mutates_args=(), schema=schema)
     operator.register_fake(fake)
     operator.register_autograd(lambda *_: no_second_derivative(name))
     return operator

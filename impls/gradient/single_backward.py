@@ -36,18 +36,8 @@ def single_backward(name: str, gradients: Sequence[Tensor], depend_on: Iterable[
     return list(_Gradients.apply(name, len(gradients), *gradients, *others))
 
 
-class _Value(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, name: str) -> Tensor:
-        ctx.name = name
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return single_backward(ctx.name, gradients, ())[0], None
-
-
 def once_differentiable(value: Tensor, name: str) -> Tensor:
-    """The value itself; a second derivative through it raises NotImplementedError, as of `single_backward`."""
-    result: Tensor = _Value.apply(value, name)
+    """The value, which requires a gradient; a second derivative through it raises as of `single_backward`."""
+    result = value.view_as(value)
+    result.register_hook(lambda gradient: single_backward(name, [gradient], ())[0])
     return result

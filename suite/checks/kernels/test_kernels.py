@@ -32,9 +32,9 @@ PRECOMPILED = VERIFY[0]
 #: times more.
 SPILL, SECONDS, SHARED = 128, 10, 2.5
 #: Group barriers in the instructions of a kernel without layer norm, and with it.
-BARRIERS = {"forward_steps": (2, 4), "backward_steps": (3, 5)}
-#: Most torch operator calls of a training step of one chunk: those that compute, copy or allocate, and views.
-OPERATORS, VIEWS = 60, 45
+BARRIERS = {"forward_steps": (3, 5), "backward_steps": (3, 5)}
+#: Most torch operator calls of a training step of one chunk, views included.
+OPERATORS = 60
 #: Most milliseconds predicted for a training step on an H100, by (workload, arithmetic).
 PREDICTED = {("char-ptb", "bfloat16"): 4.6, ("small", "float32"): 1.5}
 STREAM = 77
@@ -171,6 +171,7 @@ def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) 
     case = replace(WORKLOADS[name], layer_norm=layer_norm)
     lengths = [(3, *[1] * (case.B - 1)), (5, *[4] * (case.B - 1))]
     cases = [replace(case, T=2), replace(case, T=5), *(replace(case, T=one[0], lengths=one) for one in lengths)]
+    cases += [replace(one, recurrent_dropout=0.1) for one in cases[1:3]]
     for launches, counting in (_started(one, dtype) for one in cases):
         assert [one.name for one in launches] == ["forward_steps", "rebuild", "backward_steps"]
         for one in launches:
@@ -179,8 +180,7 @@ def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) 
             if one.name != "rebuild":
                 assert one.grid[0] <= H100.multiprocessors
                 assert one.cooperative == (one.grid[0] > -(-case.B // 16))
-        assert counting.operators <= OPERATORS
-        assert counting.views <= VIEWS
+        assert counting.operators + counting.views <= OPERATORS
 
 
 @for_a_card
