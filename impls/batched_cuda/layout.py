@@ -111,7 +111,7 @@ def steps(batch_sizes: Sequence[int], B: int, device: torch.device) -> Tensor | 
 def room(cut: Split, numbers: int, like: Tensor) -> Tensor:
     """Memory that one launch needs beside its arguments: counters of the groups, and so many numbers of 4 bytes.
 
-    All are 0, as counters have to be, by which one operator makes all of it.
+    All are 0, so that one operator makes it, but only the counters need it.
     """
     numbers += cut.groups * COUNTER.value
     return like.new_zeros(numbers, dtype=torch.int32)
