@@ -2,15 +2,14 @@
 
     nox -s compare -- results/<machine> other/<machine>       folders, or files bench.csv
     nox -s compare -- OLD NEW --threshold 5                   a ratio that rises by 5 % is a regression
-    nox -s compare -- OLD NEW --anyway                        of other machines or versions of torch too
 
-A line is printed for each row that both have, under a heading a workload:
+A line is printed for each row that both have, under a heading per workload:
 
     implementation   pass    old / LSTM   new / LSTM   time     memory   verdict
     batched_cpu      train   1.33         1.53         +15.0%   +0.0%    REGRESSION
 
-Ratios are those of paired rounds to `torch.nn.LSTM`. The command exits 1 if there is a regression, of time or of peak
-memory, or a figure was lost; one that the new run had no time for is none.
+Ratios are those of paired rounds to `torch.nn.LSTM`. The command exits 1 if there is a regression of time or of peak
+memory, or if the new result lacks a figure for a reason other than a time-out.
 """
 
 import argparse
@@ -27,9 +26,9 @@ from suite.shared.format import two
 from suite.shared.results import ResultsError
 from suite.shared.rows import BUSY, STAMP, table
 
-#: What two results must have in common for a change to be one of the code.
+#: What two results must have in common for a change to be due to the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
-#: What a table of changes is about.
+#: Columns of a heading.
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts that fail the comparison.
 BAD = ("REGRESSION", "LOST")
@@ -52,21 +51,20 @@ def load(path: Path) -> pd.DataFrame:
     return rows.reindex(columns=[*table("bench").columns, *STAMP])
 
 
-def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
-    """Sentence that says how the places differ that two results were made in; None if they do not."""
+def differences(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """Sentences that say how the machines or versions of two results differ; empty if they do not."""
+    lines = []
     for column in SAME:
-        before, after = (sorted(set(rows[column].astype(str))) for rows in (old, new))
-        if before != after:
-            return f"{column}: {', '.join(before)} in the old result, {', '.join(after)} in the new"
-    return None
+        before, after = (", ".join(sorted(set(rows[column].astype(str)))) for rows in (old, new))
+        lines += [f"Another {column}: {before} in the old result, {after} in the new.\n"] * (before != after)
+    return "".join(lines)
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Lines, one for each row that both results have, without those that other processes slowed.
+    """A line for each row that both results have, without rows that other processes slowed.
 
-    A change of the paired ratio counts where the intervals have no point in common. Above the threshold, as a share, it
-    is a regression, and so is that of the peak memory, which has no noise to speak of. The row of the A/A run holds the
-    baseline against itself: what changes there is noise.
+    A change of the paired ratio counts if the two intervals do not overlap. It is a regression above the threshold, as
+    a share; so is a change of the peak memory, which has hardly any noise. In the A/A run, changes are noise.
     """
     both = new.merge(old, on=list(table("bench").key), suffixes=("", "_old"))
     both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
@@ -102,8 +100,6 @@ def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> s
 def run(options: argparse.Namespace) -> int:
     """Show the comparison; return 1 on a regression or a lost figure."""
     old, new = load(options.old), load(options.new)
-    if (unlike := differences(old, new)) and not options.anyway:
-        raise ResultsError(f"expected results of one machine and torch, got {unlike}; --anyway compares them.")
     changes = compared(old, new, options.threshold / 100)
     if changes.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
@@ -111,9 +107,7 @@ def run(options: argparse.Namespace) -> int:
         title = "{workload}, T {T}, B {B}, {dtype}, layer norm {layer_norm}".format_map(part.iloc[0])
         Sheet(part.drop(columns=PLACE).to_dict("records"), FORMATS).show(title)
         print()
-    if unlike:
-        print(f"Of unlike places: {unlike}.")
-    print(conclusion(changes, old, new))
+    print(differences(old, new) + conclusion(changes, old, new))
     return int(changes["verdict"].isin(BAD).any())
 
 
@@ -124,7 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("old", type=Path, help="bench.csv, or a folder with one")
     parser.add_argument("new", type=Path, help="bench.csv, or a folder with one")
     parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
-    parser.add_argument("--anyway", action="store_true", help="compare unlike machines or torch versions too")
     try:
         return run(parser.parse_args(arguments))
     except ResultsError as error:

@@ -20,25 +20,24 @@ from suite.checks.definition.paper import MODELS
 from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.checks.progress import Shown, Timed, usual
+from suite.checks.progress import Shown, usual
 from suite.pages import verify_summary
 from suite.shared import machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
-from suite.shared.rows import folder_of, table
+from suite.shared.rows import VALUES, folder_of, table
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
-#: By table and column, the values that still exist; rows with others are dropped.
-LISTED: dict[str, dict[str, list[str]]] = {
-    "faults": {"edit": [edited.name for edited in (*FAULTS, *REWRITES)]},
-    "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
-    "paper": {"model": [one.model for one in MODELS]},
-}
+VALUES.update(
+    edit=[edited.name for edited in (*FAULTS, *REWRITES)],
+    capability=[capability.name for capability in CAPABILITIES],
+    model=[one.model for one in MODELS],
+)
 #: Tables of checks that always run on the CPU.
 ON_CPU = ("faults",)
 Keep = Callable[..., None]
@@ -73,9 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         config.pluginmanager.register(Gathered(config))
         if config.option.verbose <= 0:
-            on_cpu = _device(config).type == "cpu"
-            config.pluginmanager.register(Shown(thorough=config.getoption("--thorough"), compares=on_cpu))
-    config.pluginmanager.register(Timed())
+            config.pluginmanager.register(Shown(thorough=config.getoption("--thorough")))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -156,7 +153,7 @@ class Gathered:
         self.report: Path | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Refuse results of another machine at once, and compile once what all workers need."""
+        """Refuse damaged results at once, and compile once what all workers need."""
         try:
             folder_of(self.config.getoption("--results"), _device(self.config))
         except ResultsError as error:
@@ -190,7 +187,7 @@ class Gathered:
         try:
             for name, rows in self.rows.items():
                 device = torch.device("cpu") if name in ON_CPU else _device(self.config)
-                table(name).put(folder_of(results, device), rows, device, listed=LISTED.get(name))
+                table(name).put(folder_of(results, device), rows, device)
             if self.rows:
                 self.report = report.write_tables(results)
         except ResultsError as error:

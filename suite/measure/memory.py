@@ -45,9 +45,6 @@ def rows(job: Job) -> Iterator[Row]:
     """Yield the ledger of one candidate, its lengths up to the limit, and, of the naive form, its weight tensor."""
     (name,) = job.candidates
     candidate = find(name)
-    if reason := work.refusal(candidate, job.case, job.torch_dtype, job.torch_device):
-        yield job.row("step", name, status=f"refused: {reason}")
-        return
     if name == names()[0] and not job.case.layer_norm:
         yield from (_tensor(job, name, Z) for Z in TENSOR_Z)
     yield _labelled(job, candidate, "step", job.case, ledger)

@@ -1,11 +1,10 @@
-"""The processes that measure: what they are told, and the rows that come back."""
+"""Processes that measure: what they are told, and the rows that come back."""
 
-import json
+import pickle
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from suite.measure.jobs import Job
@@ -15,26 +14,21 @@ from suite.shared.rows import table
 _Key = tuple[object, ...]
 
 
-def tell(path: Path, jobs: Sequence[Job], until: float) -> None:
-    """Write what a process is told; until: the time at which it ends."""
-    path.write_text(json.dumps({"jobs": list(map(asdict, jobs)), "until": until}), encoding="utf-8")
-
-
 def told(path: Path) -> tuple[list[Job], float]:
-    """Jobs and end that a process was told."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return list(map(Job.of, found["jobs"])), found["until"]
+    """Jobs of a process, and the time at which it ends."""
+    found: tuple[list[Job], float] = pickle.loads(path.read_bytes())
+    return found
 
 
 @contextmanager
 def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterator[Child]:
-    """Start `python -m <module> TOLD ROWS`, which is told jobs and an end in JSON, see `told`, and appends rows.
+    """Start `python -m <module> TOLD ROWS`, which reads jobs and an end by `told` and appends rows.
 
-    What torch.compile makes it finds in no cache, so that its first call says what it takes.
+    torch.compile finds nothing in its cache, so that the first call includes compilation.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path, rows = Path(folder) / "told.json", Path(folder) / "rows.jsonl"
-        tell(path, jobs, until)
+        path, rows = Path(folder) / "told", Path(folder) / "rows.jsonl"
+        path.write_bytes(pickle.dumps((list(jobs), until)))
         environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
         child = Child(module, rows, str(path), str(rows), log=log, environment=environment)
         try:
@@ -46,8 +40,8 @@ def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterat
 def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Row]]]:
     """Measure jobs of one dtype in a process, and yield each with its rows once all of them are there.
 
-    It comes again if it had more rounds. A process that ends before its time takes no later job with it: another does
-    those. seconds: what the process is given. limit: seconds after which it is killed.
+    It is yielded again if it had more rounds. If the process ends early, another one does the jobs after the one that
+    failed. seconds: time for the process. limit: seconds after which it is killed.
     """
     start, todo = time.time(), list(jobs)
     wanted, found = {job: [_key(row) for row in job.rows("")] for job in jobs}, dict[_Key, Row]()

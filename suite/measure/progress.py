@@ -1,4 +1,4 @@
-"""What a benchmark shows while it runs: a line for each job, under a heading a workload, and the time that is left."""
+"""Progress of a benchmark: a line per job under a heading per workload, with the time that is left."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,13 +14,13 @@ COLUMNS = [(norm, name) for norm in ("off", "on") for name in PASSES]
 
 
 class Progress:
-    """Prints a line for each of some jobs; until: the time, of `time.time`, at which the run is to be done."""
+    """Prints a line per job; until: the `time.time` at which the run ends."""
 
     def __init__(self, jobs: Iterable[Job], until: float) -> None:
         self.left, self.until, self.title = set(jobs), until, ""
 
     def show(self, job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print a job's medians in milliseconds, the first time it comes; no rows mean that they were there already."""
+        """Print a job's medians in milliseconds the first time; no rows mean that they existed already."""
         if job not in self.left:
             return
         self.left.remove(job)

@@ -1,6 +1,7 @@
 """A process of the benchmark refuses what is wrong, predicts what is long, and keeps to the time that it is given."""
 
 import gc
+import pickle
 import random
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -16,19 +17,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence as Packed
 
 from suite import bench
-from suite.measure import bench_step, choice, cost, processes, rounds, work
+from suite.measure import bench_step, choice, rounds, work
 from suite.measure.bench_step import Bench
 from suite.measure.examples import job
-from suite.measure.jobs import ANSWER, SLOW, Job
+from suite.measure.jobs import Job
 from suite.measure.stopwatch import Stopwatch
 from suite.shared import usage
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.compare import Verdict
-from suite.shared.examples import TINY
+from suite.shared.examples import CPU, TINY
 from suite.shared.pairing import FEWEST
 from suite.shared.process import Row, read_rows
-from suite.shared.rows import PASSES
+from suite.shared.rows import PASSES, table
 
 
 class Clock:
@@ -43,20 +44,17 @@ class Clock:
 
 
 class Timed(Stopwatch):
-    """Times calls by such a clock, in a loop too if it is a GPU's."""
+    """Times calls by such a clock."""
 
-    def __init__(self, clock: Clock, loops: bool = False) -> None:
-        self.read, self.loops = clock, loops
+    def __init__(self, clock: Clock) -> None:
+        self.read = clock
 
-    def seconds(self, work: Callable[[], object]) -> float:
-        """Call once and return how long it took."""
-        start = self.read.now
-        work()
-        return self.read.now - start
-
-    def in_a_loop(self, work: Callable[[], object], calls: int) -> float | None:
+    def seconds(self, work: Callable[[], object], calls: int = 1) -> float:
         """Call so often and return the mean."""
-        return sum(self.seconds(work) for _ in range(calls)) / calls if self.loops else None
+        start = self.read.now
+        for _ in range(calls):
+            work()
+        return (self.read.now - start) / calls
 
 
 class Model(nn.Module):
@@ -85,12 +83,12 @@ class Made:
         noise: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.clock, self.models, self.seconds, self.noise = Clock(), list[Model](), seconds, noise
-        self.cold, self.loops = dict[str, float](), False
+        self.cold = dict[str, float]()
         for name in PASSES:
             monkeypatch.setitem(work.PASSES, name, self.calling(name))
         monkeypatch.setattr(bench_step, "LSTM", replace(LSTM, build=self.building(BASELINE)))
         monkeypatch.setattr(bench_step, "find", lambda name: replace(find(name), build=self.building(name)))
-        monkeypatch.setattr(bench_step, "stopwatch", lambda device: Timed(self.clock, self.loops))
+        monkeypatch.setattr(bench_step, "stopwatch", lambda device: Timed(self.clock))
         monkeypatch.setattr(bench_step, "calls_per_step", lambda *_: 0.0)
         monkeypatch.setattr(bench_step, "Others", lambda: SimpleNamespace(taken=lambda device: 0.0))
         monkeypatch.setattr(work, "refusal", lambda *_: self.spend(0.3))
@@ -123,7 +121,7 @@ class Made:
         """Measure jobs within so many seconds, and return the rows that remain."""
         made = Bench(jobs[0], self.clock.now + seconds, self.clock)
         every = [row for each in jobs for row in made.rows(each)] + list(made.more_rows())
-        return {tuple(row[column] for column in cost.KEY): row for row in every}
+        return {tuple(row[column] for column in table("bench").key): row for row in every}
 
 
 def a_pass(seconds: float, baseline: float) -> Callable[[str, Case, str], float]:
@@ -140,13 +138,13 @@ def test_a_wrong_candidate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_built_at_first_is_no_part_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cold start of 10 s leaves the rounds and the interval that 5 ms a pass deserve."""
     made = Made(monkeypatch, a_pass(0.005, 0.0025))
-    made.cold["batched"], made.loops = 10.0, True
-    rows = list(made.run([job(role=ANSWER)], 900).values())
+    made.cold["batched"] = 10.0
+    rows = list(made.run([job()], 900).values())
     for row in rows:
-        assert [row[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
-        assert [row[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
+        assert [row[name] for name in ("median_s", "q1_s", "q3_s")] == [pytest.approx(0.005)] * 3
+        assert [row[name] for name in ("ratio", "ratio_low", "ratio_high")] == [pytest.approx(2)] * 3
         assert row["disturbed"] == 0
-        assert row["rounds"] == rounds.fewest(job(role=ANSWER), 0.025, 0.0225), "an interval of no width"
+        assert row["rounds"] == FEWEST, "an interval of no width"
     assert rows[0]["first_s"] == pytest.approx(10, rel=0.01)
     assert rows[1]["first_s"] < 0.1
 
@@ -155,7 +153,7 @@ def test_a_slow_pass_that_takes_as_long_as_expected_is_not_repeated_before_its_r
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = Made(monkeypatch, a_pass(2.0, 1.0))
-    rows = made.run([job(role=SLOW)], 900)
+    rows = made.run([job()], 900)
     assert {row["rounds"] for row in rows.values()} == {FEWEST}
     (model,) = (model for model in made.models if model.name == "batched")
     whole = [name for name, x in model.calls if len(x) == TINY.T]
@@ -185,28 +183,13 @@ def test_a_time_out_is_predicted_from_a_later_call_on_one_step(
     assert train.startswith("time-out: predicted, 6 passes of 20.0 s each, ")
 
 
-def test_each_round_of_packed_rows_draws_other_lengths_and_all_of_a_turn_have_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_both_sides_of_packed_rows_have_the_same_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     case = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
-
-    def drawn() -> tuple[list[list[int]], list[list[int]], dict[str, Any]]:
-        made = Made(monkeypatch, a_pass(0.3, 0.2))
-        (row,) = (row for row in made.run([job(case=case, role=SLOW)], 900).values() if row["pass"] == "train")
-        sides = []
-        for name, beside in ((BASELINE, 0), ("batched", 1)):  # calls after the rounds: one, which measures memory
-            (model,) = (model for model in made.models if model.name == name)
-            sizes = [x.batch_sizes.tolist() for each, x in model.calls if each == "train" and isinstance(x, Packed)]
-            sides.append(sizes[len(sizes) - beside - FEWEST : len(sizes) - beside])
-        return sides[0], sides[1], row
-
-    baseline, candidate, row = drawn()
-    assert len(baseline) == len(candidate) == row["rounds"] == FEWEST
-    assert baseline == candidate
-    assert len({str(sizes) for sizes in baseline}) == FEWEST
-    tokens = sorted(map(sum, baseline))
-    assert row["multiply_adds"] == 3 * find("batched").multiply_adds(case) / case.tokens * tokens[FEWEST // 2]
-    assert drawn()[:2] == (baseline, candidate)
+    made = Made(monkeypatch, a_pass(0.3, 0.2))
+    rows = made.run([job(case=case)], 900).values()
+    assert {row["multiply_adds"] for row in rows} == {k * find("batched").multiply_adds(case) for k in (1, 3)}
+    packed = [x.batch_sizes.tolist() for model in made.models for _, x in model.calls if isinstance(x, Packed)]
+    assert {str(sizes) for sizes in packed if len(sizes) == case.T} == {str(packed[-1])}
 
 
 def test_without_layer_norm_and_with_it_take_turns_with_one_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +201,7 @@ def test_without_layer_norm_and_with_it_take_turns_with_one_baseline(monkeypatch
         made.spend(model.take(name, x))
 
     monkeypatch.setattr(made, "take", take)
-    made.run([job(layer_norms=(False, True), role=SLOW)], 900)
+    made.run([job(layer_norms=(False, True))], 900)
     turn = [BASELINE, "batched", "batched"]
     assert any(order[k : k + 3 * FEWEST] == turn * FEWEST for k in range(len(order)))
 
@@ -246,7 +229,7 @@ def test_a_failure_that_nobody_expects_ends_the_process_and_its_missing_rows_say
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     told, rows = tmp_path / "told", tmp_path / "rows"
-    processes.tell(told, [job(), job("deferred")], 1e12)
+    told.write_bytes(pickle.dumps(([job(), job("deferred")], 1e12)))
     monkeypatch.setattr(Bench, "rows", fail)
     monkeypatch.setattr(Job, "take_on", lambda self: None)
     monkeypatch.setattr(gc, "disable", lambda: None)
@@ -267,40 +250,35 @@ def default_jobs() -> list[Job]:
 
 @pytest.mark.parametrize("speed", [0.25, 1.0, 3.0])
 def test_a_whole_run_keeps_to_its_time_whatever_the_machine(speed: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer has all its rounds, slow forms three, and what is left goes to whatever has the widest intervals."""
+    """The answer is among the rows that have figures, and what is left goes to whatever has the widest intervals."""
     noise, jobs = random.Random(0), default_jobs()
 
     def seconds(name: str, case: Case, each: str) -> float:
-        return cost.call_s(name, case, each, jobs[0], {}) / speed
+        slower = {"naive": 20.0, "row_scaled": 8.0}.get(name, 1.0) * (3 if each == "train" else 1)
+        return (slower * find(name).multiply_adds(case) / 45e9 + 30e-6 * case.T) / speed
 
     made = Made(monkeypatch, seconds, lambda: noise.uniform(0.95, 1.1))
     rows = made.run(jobs, 300)
     assert made.clock.now <= 330
     assert {row["status"].split(":")[0] for row in rows.values()} <= {"ok", "time-out"}
-    roles = {(one.candidate, one.case.name, one.case.T): one.role for one in jobs}
-    of_role: dict[str, list[Row]] = {}
-    for row in rows.values():
-        of_role.setdefault(roles[row["implementation"], row["workload"], row["T"]], []).append(row)
     if speed >= 1:
-        assert {row["status"] for row in of_role[ANSWER]} == {"ok"}
-        for row in of_role[ANSWER]:
-            assert row["rounds"] >= (FEWEST if row["median_s"] + row["baseline_s"] > rounds.LONG / 2 else 6)
-    assert {row["rounds"] for row in of_role[SLOW] if row["status"] == "ok"} <= {FEWEST}
+        first = (BASELINE, choice.fastest(CPU, "float32"))
+        assert {row["status"] for row in rows.values() if row["implementation"] in first} == {"ok"}
     if speed == 3:
         assert {row["status"] for row in rows.values()} == {"ok"}
         assert made.clock.now > 290, "time that is left is used"
-        assert sum(row["rounds"] > FEWEST for row in of_role["other"]) > len(of_role["other"]) / 2
+        assert sum(row["rounds"] > FEWEST for row in rows.values()) > len(rows) / 2
 
 
 def test_time_goes_where_it_narrows_intervals_most() -> None:
     clock, noise = Clock(), random.Random(0)
 
     def turns(spread: float, seconds: float) -> rounds.Turns:
-        def call(x: work.Input, spread: float) -> None:
+        def call(spread: float) -> None:
             clock.now += seconds * noise.uniform(1 - spread, 1 + spread)
 
         mine, theirs = (rounds.Repeats(Timed(clock), partial(call, spread=one), seconds) for one in (spread, 0.001))
-        made = rounds.Turns(theirs, {TINY: mine}, lambda draw: rounds.Batch(TINY, torch.zeros(1)))
+        made = rounds.Turns(theirs, {TINY: mine})
         for _ in range(6):
             made.turn()
         return made
@@ -318,11 +296,3 @@ def test_time_goes_where_it_narrows_intervals_most() -> None:
     assert 0 <= until - clock.now <= 2
     rounds.spend(every, lambda: 1e9)
     assert had() == [rounds.MOST] * 3 + [6]
-
-
-def test_a_call_before_a_round_is_on_the_batch_of_the_round_before() -> None:
-    seen: list[int] = []
-    side = rounds.Repeats(Stopwatch(), seen.append, once=rounds.BURST)  # type: ignore[arg-type]
-    side.round(1, 0)  # type: ignore[arg-type]
-    side.round(2, 1)  # type: ignore[arg-type]
-    assert seen == [0, 1, 1, 2]

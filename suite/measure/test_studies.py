@@ -17,8 +17,8 @@ from impls import HyperLSTM, registry
 from impls.gradient.chunks import limited
 from suite import study
 from suite.measure import memory as study_memory
-from suite.measure import peers as study_peers
 from suite.measure import scaling as study_scaling
+from suite.measure import study_step
 from suite.measure import text as study_text
 from suite.measure import threads as study_threads
 from suite.measure.jobs import Job
@@ -104,13 +104,9 @@ def wrong() -> Candidate:
     return replace(find("batched"), why_unavailable=why_not)
 
 
-MEASURED = [study_memory, study_scaling, study_peers, study_text]
-
-
-@pytest.mark.parametrize("module", MEASURED, ids=lambda module: module.__name__.split(".")[-1])
-def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find", lambda name: wrong())
-    (row,) = (r for r in module.rows(job("any", "batched", part="T")) if r["status"] != "ok")
+def test_what_is_refused_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_step, "find", lambda name: wrong())
+    (row,) = study_step.rows(job("text", f"batched{study_text.RECIPE}"))
     assert row["status"] == "refused: is not here today"
 
 

@@ -1,6 +1,5 @@
 """Paired rounds see through a drifting clock, and what is measured beside them is what it says."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -12,12 +11,10 @@ import torch
 from suite.measure import bench_step as bench_step
 from suite.measure import ceilings as hardware
 from suite.measure import rounds, work
-from suite.measure.examples import job
-from suite.measure.jobs import ANSWER, OTHER, SLOW
 from suite.measure.stopwatch import DeviceEvents, Stopwatch, Work, clock_columns
 from suite.shared import arithmetic, pairing, usage
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import BASELINE, Case
+from suite.shared.cases import Case
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY
 
@@ -75,13 +72,6 @@ def test_rounds_without_a_partner_are_an_error() -> None:
         pairing.paired_ratio([1.0] * 4, [1.0] * 3)
 
 
-def test_a_row_that_the_answer_rests_on_has_as_many_rounds_as_its_time_allows_and_others_three() -> None:
-    rests = job(role=ANSWER)
-    assert [rounds.fewest(rests, seconds, seconds) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
-    assert rounds.fewest(job(BASELINE, role=ANSWER), 0.04, 0.04) == 20
-    assert [rounds.fewest(job(role=role), 0.001, 0.001) for role in (OTHER, SLOW)] == [3, 3]
-
-
 def test_intervals_of_few_rounds_are_wider_than_what_was_seen() -> None:
     ratios = [2.0, 2.1, 2.2]
     found = pairing.paired_ratio(ratios, [1.0] * 3)
@@ -107,26 +97,19 @@ class FakeEvent:
         return 1e3 * (end.at - self.at)
 
 
-def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_a_round_starts_with_an_emptied_cache_and_no_call_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     FakeEvent.log = log = []
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     flush = torch.ones(8)
     watch = DeviceEvents(torch.device("cuda", 1), flush)
-    assert watch.seconds(lambda: log.extend(["work", "work"])) == 3
+    assert watch.seconds(lambda: log.append("work"), 4) == 5 / 4
     record = "record on stream of cuda:1"
-    assert log == ["synchronize", record, "work", "work", record, "synchronize"]
+    assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
     assert not flush.any()
-
-
-def test_calls_in_a_loop_wait_for_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeEvent.log = log = []
-    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
-    monkeypatch.setattr(torch.cuda, "current_stream", str)
-    assert DeviceEvents(torch.device("cuda", 0), torch.ones(8)).in_a_loop(lambda: log.append("work"), 4) == 5 / 4
-    assert log == ["synchronize", "record on cuda:0", *["work"] * 4, "record on cuda:0", "synchronize"]
 
 
 def test_products_and_cudnn_compute_in_one_arithmetic() -> None:
@@ -260,44 +243,6 @@ def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code() -> Non
         calls[name] = bench_step.calls_per_step(find(name), model, x, work.forward)
     assert calls["row_scaled"] > calls["batched"] > 0
     assert calls["torch.nn.LSTM"] == 0
-
-
-class Profile:
-    """A made-up profile of kernels by name, and of an operator that ran on the CPU."""
-
-    def __init__(self, *kernels: str) -> None:
-        devices = [("aten::_cudnn_rnn", "CPU"), *((name, "CUDA") for name in kernels)]
-        events = [
-            SimpleNamespace(name=partial(str, name), device_type=partial(SimpleNamespace, name=device))
-            for name, device in devices
-        ]
-        self.profiler = SimpleNamespace(kineto_results=SimpleNamespace(events=lambda: events))
-
-
-@pytest.mark.parametrize(
-    ("kernels", "seen"),
-    [
-        (["void elemWiseRNNcell<float, float, float, (cudnnRNNMode_t)2>(int, int)"], "a kernel seen"),
-        (["void RNN_blockPersist_fp_LSTM_HMMA<__half, __half, float, 1, 128>(int)"], "a kernel seen"),
-        (["cutlass_80_simt_sgemm", "void LSTM_elementWise_bp1<float, float, float>(int)"], "a kernel seen"),
-        (
-            ["sgemm_128x64_tn", "void at::native::(anonymous namespace)::kernel::lstm_cell_forward<float>"],
-            "no kernel seen",
-        ),
-        ([], "no kernel seen"),
-    ],
-    ids=["steps", "persistent", "older", "torch's own", "none"],
-)
-def test_a_profile_tells_whether_the_baseline_ran_in_cudnn(
-    kernels: list[str], seen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: list[str] = []
-    monkeypatch.setattr(usage, "profile", lambda activities: nullcontext(Profile(*kernels)))
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: ran.append("synchronize"))
-    names = usage.kernels(lambda: ran.append("work"))
-    assert (names, ran) == (kernels, ["work", "synchronize"])
-    assert usage.cudnn_of(names, 91002) == f"91002, {seen}"
-    assert usage.cudnn_of(names, None) == f"none, {seen}"
 
 
 def test_peak_memory_counts_what_is_held_at_once() -> None:

@@ -17,7 +17,6 @@ from impls.registry import resolve
 from suite.measure.jobs import Job
 from suite.measure.options import a_job_each
 from suite.measure.stopwatch import stopwatch, warm_up
-from suite.measure.work import refusal
 from suite.shared import usage
 from suite.shared.candidates import LABML, LSTM, find, lstm_parameters
 from suite.shared.cases import EXTERNAL, WORKLOADS, Case
@@ -134,10 +133,6 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Train one model for its time and yield a row at each checkpoint, the start first."""
     (name,) = job.candidates
     case, dtype, device = job.case, job.torch_dtype, job.torch_device
-    candidate = find(name.split(",")[0])  # a model is one, or a variant of one
-    if reason := refusal(candidate, case, dtype, device):
-        yield job.row("curve", name, status=f"refused: {reason}")
-        return
     train, held_out = parts(case.I)
     training = Trainer(seeded(name, case).to(device, dtype), Streams(train.to(device), case.T, case.B))
     training.warm_up()

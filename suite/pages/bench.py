@@ -1,14 +1,13 @@
 """The page of the benchmark: how long everything takes compared with an LSTM, and what explains it."""
 
 from functools import partial
-from statistics import median
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from impls.registry import IMPLS
-from suite.pages.bench_tables import Group, answer, bench_summary, groups, leading, time_table, without_busy, work_table
+from suite.pages.bench_tables import Group, answer, bench_summary, groups, time_table, without_busy, work_table
 from suite.pages.page import Others, Page
 from suite.pages.plots import INK, bars, look, panels, plain
 from suite.pages.sheets import Columns, Part, Plot, Sheet
@@ -35,14 +34,11 @@ compiling and loading are excluded: rounds start once two calls in a row differ 
 after at least five calls. Only implementations verified on this machine, with these sources, are timed, and each is
 checked at the sizes of the workload just before: one that fails is *refused*.
 
-On a GPU, each call starts on an idle device with an empty cache. *in a loop* is a call among others that do not wait
-for one another, as in training. On small, medium and stream this figure comes first and is the one that counts. It has
-no interval; its noise floor is the larger one of the baseline in a loop and in rounds. float32 is IEEE float32 for
-all, cuDNN included; *tf32* is float32 with products in TF32, for all.
+On a GPU, a round starts on an idle device with an empty cache, and short calls follow without waiting for one another,
+as in training. float32 is IEEE float32 for all, cuDNN included; *tf32* is float32 with products in TF32, for all.
 
-*Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. The lengths differ from round to round, and
-are the same for both sides of a round and in every run. Only implementations whose time follows the number of tokens
-are timed on them.
+*Ragged* workloads are packed sequences with lengths uniform in [T/4, T], the same for both sides of a round and in
+every run. Only implementations whose time follows the number of tokens are timed on them.
 
 """
 #: Columns of the tables, by the columns of bench.csv that they are made of.
@@ -56,8 +52,8 @@ GLOSSARY = {
 }
 NOTES = """\
 - *notes*: a round is *disturbed* if its baseline took 1.5 times the median, *throttled* if the GPU's clock fell below
-  0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *busy
-  machine*: other processes used more than a quarter of a core, so the row counts in no answer.
+  0.9 of its highest. *busy machine*: other processes used more than a quarter of a core, so the row counts in no
+  answer.
 """
 HARDWARE = """## The hardware
 
@@ -80,9 +76,8 @@ def training(rows: pd.DataFrame) -> Figure:
     A bar is a candidate's paired ratio times the baseline's median over all processes, so that bars compare as the
     ratios do, whatever the clock of the machine did between processes.
     """
-    found = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
-    lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in found.values())
-    times = {name: each.ratio.ratio * lstm for name, each in found.items() if name != BASELINE} | {BASELINE: lstm}
+    lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
+    times = dict(zip(rows["implementation"], rows["ratio"] * lstm, strict=True)) | {BASELINE: lstm}
     names = sorted(times, key=lambda name: times[name])
     figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
     lengths = {COMPILED.get(name, name): {look(name)["color"]: times[name]} for name in names}
@@ -110,7 +105,7 @@ def speed(rows: pd.DataFrame) -> Figure:
             style |= {"markersize": 6} if train else {"marker": "|", "markersize": 9}
             y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
             face = "none" if norm else style["color"]
-            panel.plot(leading(row).ratio.ratio, y, linestyle="", markerfacecolor=face, **style)
+            panel.plot(row["ratio"], y, linestyle="", markerfacecolor=face, **style)
         panel.axvline(1, color=INK, linewidth=1, linestyle=":")
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -14,42 +14,16 @@ from suite.shared.cases import BASELINE, EXTERNAL
 from suite.shared.format import MB, NONE, count, percent, ranged, status, three, two
 from suite.shared.pairing import Interval, noise_floor, verdict
 from suite.shared.rows import BUSY, VALUES, table
-from suite.shared.usage import NO_KERNEL
 
-#: Workloads whose calls on an idle GPU wait for the host, which training hides: there the figures in a loop count.
-IN_A_LOOP = ("small", "medium", "stream")
 PASSES = VALUES["pass"]
 _COLUMNS = [*table("bench").columns, "device"]
 #: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
 ALTERNATIVES = ("compiled", *EXTERNAL)
 
 
-class Leading(NamedTuple):
-    """Figure of a row that counts: seconds, and their ratio to torch's LSTM."""
-
-    seconds: float
-    ratio: Interval
-
-
-def in_a_loop(row: pd.Series) -> bool:
-    """Whether the figure in a loop is the one that counts."""
-    return bool(row["device"] == "cuda" and row["workload"] in IN_A_LOOP)
-
-
-def leading(row: pd.Series) -> Leading:
-    """Figure of a row that counts: of paired rounds, or in a loop, whose interval has no width."""
-    if in_a_loop(row):
-        return Leading(row.get("loop_s", math.nan), Interval(*[row.get("loop_ratio", math.nan)] * 3))
-    return Leading(row["median_s"], interval(row))
-
-
 def interval(row: pd.Series) -> Interval:
-    """Paired ratio of a row to torch's LSTM."""
+    """Paired ratio of a row to torch.nn.LSTM."""
     return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
-
-
-def _ratio(row: pd.Series) -> float:
-    return leading(row).ratio.ratio
 
 
 @dataclass(frozen=True)
@@ -78,13 +52,7 @@ class Group:
 
     def noise(self, step: str) -> float:
         """Noise floor: how far the ratios of the baseline to itself are from 1; NaN if not measured."""
-        row = self.row(BASELINE, step)
-        return max(noise_floor(interval(row)), noise_floor(leading(row).ratio))
-
-    @property
-    def where(self) -> str:
-        """Where the figures that count were measured, as part of a column's name."""
-        return " in a loop" if in_a_loop(self.first) else ""
+        return noise_floor(interval(self.row(BASELINE, step)))
 
     @property
     def ragged(self) -> bool:
@@ -98,7 +66,7 @@ class Group:
 
     def verdict(self, name: str, step: str) -> str:
         """Whether the candidate is faster or slower than the baseline."""
-        found, noise = leading(self.row(name, step)).ratio, self.noise(step)
+        found, noise = interval(self.row(name, step)), self.noise(step)
         if math.isnan(found.ratio):
             return NONE
         return "no A/A run" if math.isnan(noise) else verdict(found, noise)
@@ -121,27 +89,24 @@ def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
     for group in groups(rows):
         timed = [row for name in names() if (row := group.row(name, "train"))["status"] == "ok"]
         if timed:
-            yield group, min(timed, key=_ratio)
+            yield group, min(timed, key=lambda row: row["ratio"])
 
 
 def time_table(group: Group) -> Sheet:
     """Table of times, ratios and memory, a line for each candidate."""
     scaled, lstm = group.row("row_scaled", group.lead), group.row(BASELINE, "train")
-    formats: dict[str, Format] = {"train, MB": three} | dict.fromkeys(("/ row_scaled", "MB / LSTM"), two)
     lines = []
     for name in group.names:
         line: dict[str, Any] = {"implementation": name}
         for step in PASSES:
             row = group.row(name, step)
-            for where, found in {group.where: leading(row), "": Leading(row["median_s"], interval(row))}.items():
-                formats |= {f"{step}{where}, ms": three, f"{step}{where} / LSTM": ranged}
-                line[f"{step}{where}, ms"] = 1e3 * found.seconds if row["status"] == "ok" else status(row)
-                line[f"{step}{where} / LSTM"] = found.ratio
+            line[f"{step}, ms"] = 1e3 * row["median_s"] if row["status"] == "ok" else status(row)
+            line[f"{step} / LSTM"] = interval(row)
         peak = group.row(name, "train")["peak_bytes"]
         line["verdict"] = group.verdict(name, group.lead)
-        line["/ row_scaled"] = _ratio(group.row(name, group.lead)) / _ratio(scaled)
+        line["/ row_scaled"] = group.row(name, group.lead)["ratio"] / scaled["ratio"]
         lines.append(line | {"train, MB": peak / MB, "MB / LSTM": peak / lstm["peak_bytes"]})
-    return Sheet(lines, formats)
+    return Sheet(lines, _FORMATS)
 
 
 def work_table(group: Group) -> Sheet:
@@ -158,29 +123,28 @@ def work_table(group: Group) -> Sheet:
             line[f"{step}, calls per step"] = row["calls_per_step"]
             line[f"{step}, first call, s"] = row["first_s"]
         if (train := steps.get("train")) is not None:
-            if not group.where:
-                line["train in a loop, ms"] = train.get("loop_s"), train.get("loop_ratio")
             line["saved, B per token"] = train["kept_bytes"] / train["tokens"]
         line["verification"] = str(next(iter(steps.values()))["verify"])
         lines.append(line | {"notes": notes(list(steps.values()))})
-    return Sheet(lines, _WORK)
+    return Sheet(lines, _FORMATS)
 
 
-_WORK: dict[str, Format] = {
-    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s", "saved, B per token"), three),
+_FORMATS: dict[str, Format] = {
+    **dict.fromkeys(("forward, ms", "train, ms", "train, MB", "saved, B per token"), three),
+    **dict.fromkeys(("forward / LSTM", "train / LSTM"), ranged),
+    **dict.fromkeys(("/ row_scaled", "MB / LSTM"), two),
+    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s"), three),
     **dict.fromkeys(("forward, first call, s", "train, first call, s"), three),
     **dict.fromkeys(("forward, of roofline", "train, of roofline"), lambda found: f"{percent(found[0])} {found[1]}"),
     **dict.fromkeys(("forward, calls per step", "train, calls per step"), count),
-    "train in a loop, ms": lambda found: f"{three(1e3 * found[0])} ({two(found[1])})",
 }
 
 
 def notes(rows: list[pd.Series]) -> str:
-    """Reasons to doubt figures: disturbed or throttled rounds, a baseline without cuDNN, a busy machine."""
+    """Reasons to doubt figures: disturbed or throttled rounds, a busy machine."""
     disturbed = int(sum(row["disturbed"] for row in rows))
     throttled = sum(int(row["throttled"]) for row in rows if str(row["throttled"]) != "unknown")
     words = [f"{disturbed} disturbed"] * bool(disturbed) + [f"{throttled} throttled"] * bool(throttled)
-    words += ["baseline without cuDNN"] * any(str(row.get("cudnn")).endswith(NO_KERNEL) for row in rows)
     words += ["busy machine"] * any(row.get("taken_cores", 0) > BUSY for row in rows)
     return ", ".join(words) or NONE
 
@@ -203,11 +167,10 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "workload": group.title,
             "layer norm": group.layer_norm,
             "fastest": row["implementation"],
-            "train, ms": 1e3 * leading(row).seconds,
-            "/ LSTM": leading(row).ratio,
+            "train, ms": 1e3 * row["median_s"],
+            "/ LSTM": interval(row),
             "work / LSTM": row["work"],
-            "/ row_scaled": _ratio(row) / _ratio(group.row("row_scaled", "train")),
-            **{f"/ {name}": _ratio(row) / _ratio(group.row(name, "train")) for name in EXTERNAL},
+            **{f"/ {name}": row["ratio"] / group.row(name, "train")["ratio"] for name in ("row_scaled", *EXTERNAL)},
             "MB / LSTM": row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"],
         }
         for group, row in fastest(rows)
@@ -219,7 +182,7 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
 def best(rows: pd.DataFrame) -> dict[str, tuple[float, str]]:
     """Training time / LSTM of the fastest implementation without layer norm, and its name, by workload."""
     found = fastest(without_busy(rows))
-    return {group.title: (_ratio(row), row["implementation"]) for group, row in found if group.layer_norm == "off"}
+    return {group.title: (row["ratio"], row["implementation"]) for group, row in found if group.layer_norm == "off"}
 
 
 def answer(rows: pd.DataFrame) -> str:
@@ -228,7 +191,7 @@ def answer(rows: pd.DataFrame) -> str:
     packed: dict[str, list[float]] = {}
     for group, row in fastest(rows):
         if group.ragged:
-            packed.setdefault(f"`{row['implementation']}`, {row['workload']}", []).append(_ratio(row))
+            packed.setdefault(f"`{row['implementation']}`, {row['workload']}", []).append(row["ratio"])
         else:
             memory = row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"]
             found.setdefault(row["implementation"], []).append((row, memory))
@@ -236,7 +199,7 @@ def answer(rows: pd.DataFrame) -> str:
     sentences = []
     for name, timed in sorted(found.items(), key=lambda item: -len(item[1])):
         memories = [memory for _, memory in timed if pd.notna(memory)]
-        time, work = _span([_ratio(row) for row, _ in timed]), _span([row["work"] for row, _ in timed])
+        time, work = _span([row["ratio"] for row, _ in timed]), _span([row["work"] for row, _ in timed])
         text = f"`{name}` trains fastest in {len(timed)} of {total} tables. "
         text += f"It takes {time} `torch.nn.LSTM`'s time for {work} its work"
         sentences.append(text + (f", and {_span(memories)} its memory." if memories else "."))
@@ -256,7 +219,7 @@ def alternatives_answer(rows: pd.DataFrame) -> str:
     who = Counter[str]()
     for group in groups(rows):
         for step in PASSES:
-            ratios = {name: _ratio(group.row(name, step)) for name in (*names(), *ALTERNATIVES)}
+            ratios = {name: group.row(name, step)["ratio"] for name in (*names(), *ALTERNATIVES)}
             timed = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
             others = [name for name in timed if name in ALTERNATIVES]
             if others and len(others) < len(timed):
@@ -282,11 +245,8 @@ def _span(ratios: list[float]) -> str:
 
 def bench_view(rows: pd.DataFrame) -> dict[str, Sheet]:
     """Tables of a run with the columns that fit a terminal of 80 columns."""
-    columns = ["implementation", "forward{0}, ms", "train{0}, ms", "train{0} / LSTM", "verdict", "MB / LSTM"]
+    columns = ["implementation", "forward, ms", "train, ms", "train / LSTM", "verdict", "MB / LSTM"]
     shorter = rows.assign(status=rows["status"].replace("out of memory", "no memory")) if len(rows) else rows
     return {
-        f"{group.title}, layer norm {group.layer_norm}": time_table(group).only(
-            [column.format(group.where) for column in columns]
-        )
-        for group in groups(shorter)
+        f"{group.title}, layer norm {group.layer_norm}": time_table(group).only(columns) for group in groups(shorter)
     }

@@ -63,6 +63,12 @@ def _stamps(rows: pd.DataFrame, rests_on: str) -> pd.DataFrame:
     return stamps
 
 
+def measured(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with figures."""
+    found: pd.DataFrame = rows[rows["status"] == "ok"]
+    return found
+
+
 def about(row: pd.Series, dims: str = "TBIHSZL") -> str:
     """Workload of a row, with its sizes and dtype."""
     return f"{row['workload']} ({sizes(row, dims)}), {row['dtype']}"

@@ -20,9 +20,12 @@ COLOURS = (
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
-LOOKS = tuple({"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True))
-#: Names that own the first looks, whatever other names there are. A name added here keeps its look.
-OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, *EXTERNAL)
+#: Names that come first, whatever other names there are, so that each keeps its look.
+_FIRST = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, *EXTERNAL)
+LOOKS = {
+    name: {"color": colour, "marker": marker}
+    for name, colour, marker in zip(dict.fromkeys((*_FIRST, *ORDER)), COLOURS, MARKERS, strict=False)
+}
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
     "svg.fonttype": "none",
@@ -74,24 +77,9 @@ def bars(axes: Axes, lengths: Mapping[str, Mapping[str, float]], texts: Sequence
     axes.grid(visible=False, axis="y")
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker by name: `OWNERS` have their own, other names the remaining ones, in order.
-
-    ValueError if there are more names than looks.
-    """
-    if len(names) > len(LOOKS):
-        raise ValueError(f"names: expected at most {len(LOOKS)} that plots can tell apart, got {len(names)}")
-    owned = dict(zip(OWNERS, LOOKS, strict=False))
-    left = iter((*LOOKS[len(OWNERS) :], *(owned[name] for name in OWNERS if name not in names)))
-    return {name: dict(owned[name] if name in owned else next(left)) for name in names}
-
-
 def look(implementation: str) -> dict[str, Any]:
-    """Colour and marker of a candidate; ValueError if there is none of that name."""
-    found = looks(ORDER)
-    if implementation not in found:
-        raise ValueError(f"implementation: expected one of {', '.join(found)}; got {implementation!r}")
-    return found[implementation]
+    """Colour and marker of a candidate."""
+    return dict(LOOKS[implementation])
 
 
 def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:

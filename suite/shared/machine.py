@@ -53,8 +53,3 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def told_apart_by(device: str) -> tuple[str, ...]:
-    """Columns of `environment` that tell machines apart whose results differ; device: cpu or cuda."""
-    return ("device", "processor") if device == "cuda" else ("device", "processor", "cpu_capability", "threads")

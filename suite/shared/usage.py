@@ -1,16 +1,12 @@
 """Peak memory, operator calls and synchronisation, the same way on any device."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-#: What a row says of a baseline that ran without cuDNN.
-NO_KERNEL = "no kernel seen"
-_OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 _counting = False
 
 
@@ -30,24 +26,6 @@ def operator_calls(work: Callable[[], object]) -> int:
     ends = [(thread, start - duration) for thread, start, duration in spans]
     # Sorted so, an operator that another called comes right after it, and starts before it ends.
     return len(spans) - sum(following[:2] < end for following, end in zip(spans[1:], ends, strict=False))
-
-
-def kernels(work: Callable[[], object]) -> list[str]:
-    """Run work once and return the names of what ran on a GPU meanwhile."""
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        work()
-        torch.cuda.synchronize()
-    return [e.name() for e in profiler.profiler.kineto_results.events() if e.device_type().name == "CUDA"]
-
-
-def cudnn_of(names: Iterable[str], version: int | None) -> str:
-    """Version of cuDNN, and whether any of the kernels is one of its recurrent layers'.
-
-    These name cuDNN or their layer in capitals; those that torch runs in its place, such as `lstm_cell_forward`, do
-    not, and products are called the same in both.
-    """
-    seen = any(_OF_CUDNN.search(name) for name in names)
-    return f"{version or 'none'}, {'a kernel seen' if seen else NO_KERNEL}"
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
