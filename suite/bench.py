@@ -1,4 +1,4 @@
-"""`nox -s bench`: time the implementations beside `torch.nn.LSTM`, within some minutes.
+"""`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
     nox -s bench                               the defaults: 5 minutes at most, or 15 on a GPU
     nox -s bench -- --list                     what would run, and about how long it takes
@@ -33,17 +33,16 @@ from suite.checks.kernels.compiled import precompile
 from suite.measure import ceilings as hardware
 from suite.measure import choice, processes
 from suite.measure.jobs import Job
-from suite.measure.load import at_first, warning
+from suite.measure.load import warn
 from suite.measure.options import parent
 from suite.measure.plan import WRONG, Planned, batches, needed, plan, rows_of
-from suite.measure.progress import Progress
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import process
 from suite.shared.cases import SELECTION, WORKLOADS
-from suite.shared.format import count
+from suite.shared.format import count, status, three
 from suite.shared.process import Row
-from suite.shared.results import ResultsError, make_folder
+from suite.shared.results import make_folder
 from suite.shared.rows import folder_of, table
 
 #: A run ends at the latest after this share of its minutes; what a process does then is cut off.
@@ -51,7 +50,6 @@ LATEST = 1.1
 
 
 def parser() -> argparse.ArgumentParser:
-    """Arguments of the command."""
     raw = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
@@ -76,16 +74,17 @@ def sweep(options: argparse.Namespace) -> int:
     if refused := {p.verification.status for p in todo if (p.instead or "").startswith("refused")}:
         print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
     jobs = [p.job for p in todo if p.runs]
-    if jobs and (said := warning(at_first(device))):
-        print(said, flush=True)
+    if jobs:
+        warn(device)
     try:
         ceilings = prepared(device, folder, jobs)
-        progress = Progress(jobs, start + 60 * options.minutes)
+        print(f"{len(jobs)} jobs have their first rounds, then more until {options.minutes:g} minutes are over.")
         for p, rows in measured(todo, folder, start, options.minutes):
             rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
             table("bench").put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
-            progress.show(p.job, rows)
-            done += [p.job] * (p.job not in done)
+            if p.job not in done:
+                done.append(p.job)
+                show(p.job, rows, start + 60 * options.minutes)
     except KeyboardInterrupt:
         print(f"\nInterrupted: {len(done)} of {len(todo)} jobs have their rows; --resume continues from there.")
     wrong = conclude(options, folder, done)
@@ -107,10 +106,7 @@ def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[st
 def measured(
     todo: Sequence[Planned], folder: Path, start: float, minutes: float
 ) -> Iterator[tuple[Planned, Sequence[Row]]]:
-    """Yield what is planned with its rows, without any if they exist already; again if it had more rounds.
-
-    start: when the run began. minutes: what it may take, of which each process has its share.
-    """
+    """Yield what is planned with its rows, none if they exist already; again if it had more rounds."""
     planned, left = {p.job: p for p in todo}, batches(todo)
     yield from ((p, [] if p.finished else p.job.rows(str(p.instead))) for p in todo if not p.runs)
     log = make_folder(folder / "raw") / "log.txt"
@@ -120,6 +116,18 @@ def measured(
         seconds, limit = share * max(0.0, start + 60 * minutes - now), start + LATEST * 60 * minutes - now
         for job, rows in processes.run([p.job for p in left.pop(0)], seconds, limit, log):
             yield planned[job], rows
+
+
+def show(job: Job, rows: Sequence[Row], until: float) -> None:
+    """Print a job's medians and the time that is left until `until`; without rows it has them already."""
+    figures: dict[str, list[str]] = {"off": [], "on": []}
+    for row in rows:
+        figure = three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row)
+        figures[row["layer_norm"]].append(f"{row['pass']} {figure}")
+    parts = [", ".join(figures["off"]), *(f"with layer norm {', '.join(found)}" for found in [figures["on"]] if found)]
+    minutes, seconds = divmod(max(0, round(until - time.time())), 60)
+    said = "; ".join(filter(None, parts)) or "has its rows"
+    print(f"{job.label}, ms: {said} ({minutes}:{seconds:02} left)", flush=True)
 
 
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:
@@ -171,11 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory or time is not."""
     options = parser().parse_args(arguments)
     choice.choose(options)
-    try:
-        return sweep(options)
-    except ResultsError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    return sweep(options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 | memory | what a training step holds, and the longest T that fits in 0.25 GiB |
 | scaling | time and memory of a training step against T, B, H, S and Z |
 | threads | 1 thread to all of them, at B 1, 4 and 32 |
-| peers | the fastest implementation beside JAX, labml's module, torch.compile and `batched`, at 20 random sizes |
+| peers | the fastest implementation against JAX, labml's module, torch.compile and `batched`, at 20 random sizes |
 | text | bits per character of a model of each that trains for the same time |
 
 Each job is a process of its own, and prints a line such as `memory medium plain float32 batched: 12 rows`.
@@ -31,12 +31,11 @@ import torch
 
 from suite import report
 from suite.measure.jobs import Job
-from suite.measure.load import at_first, warning
+from suite.measure.load import warn
 from suite.measure.options import parent
 from suite.measure.processes import started
 from suite.shared.cases import OF_ONE_LENGTH
 from suite.shared.process import Row, read_rows
-from suite.shared.results import ResultsError
 from suite.shared.rows import TABLES, folder_of, table
 
 #: By name, which is also that of its table and of its page.
@@ -48,7 +47,6 @@ LIMIT = 900
 
 
 def parser() -> argparse.ArgumentParser:
-    """Arguments of the command."""
     raw = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser("nox -s study --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
@@ -79,20 +77,14 @@ def done(job: Job, log: Path, limit: float = LIMIT) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time, 2 if there is no result."""
+    """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time."""
     options = parser().parse_args(arguments)
     names = options.studies or list(STUDIES)
-    if said := warning(at_first(torch.device(options.device))):
-        print(said, flush=True)
-    try:
-        whole = [study(name, options) for name in names]
-        print(f"Report: {report.write_tables(options.results)}")
-        folder = folder_of(options.results, torch.device(options.device))
-    except ResultsError as error:
-        print(f"study: {error}", file=sys.stderr)
-        return 2
+    warn(torch.device(options.device))
+    whole = [study(name, options) for name in names]
+    print(f"Report: {report.write_tables(options.results)}")
     for name in names:
-        print(f"{name}: {folder / name}.md")
+        print(f"{name}: {folder_of(options.results, torch.device(options.device)) / name}.md")
     return 0 if all(whole) else 1
 
 

@@ -19,7 +19,6 @@ REFRESH = 0.1
 
 
 def usual(file: str, thorough: bool) -> float:
-    """Usual time of a file, 0 if it is in no table."""
     return TIMES.get(file, [0.0, 0.0])[thorough]
 
 
@@ -56,7 +55,6 @@ class Shown:
         return category, "", ""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Take the tests of this process."""
         self.pytest_xdist_node_collection_finished([item.nodeid for item in session.items])
 
     @pytest.hookimpl(optionalhook=True)
@@ -105,7 +103,6 @@ class Shown:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Take the bar away."""
         self.bar.stop()
 
 

@@ -55,7 +55,7 @@ class Form:
 
 
 class Timed(NamedTuple):
-    """A pass of a job that has had its first rounds; taken: cores that other processes used meanwhile."""
+    """A pass of a job that has had its first rounds; taken: cores that other processes used."""
 
     job: Job
     name: str
@@ -64,7 +64,6 @@ class Timed(NamedTuple):
     taken: float | None
 
     def rows(self) -> Iterator[Row]:
-        """Yield a row for each form."""
         for form in self.forms:
             about = self.job.columns(form.case, self.name) | {"taken_cores": self.taken}
             if self.name in form.statuses:
@@ -157,7 +156,7 @@ class Bench:
         self.promised += FEWEST * (Repeats(self.watch, call, taken[-1]).round_s + baseline.round_s) + 2 * taken[-1]
 
     def expected(self, form: Form, step_s: float) -> float:
-        """Seconds of a pass one step of which takes so long; at least as many as the pass before it took."""
+        """Seconds of a pass with steps of `step_s`; at least those of the pass before it."""
         return max([step_s * form.case.T, *form.once.values()])
 
     def shared(self, case: Case) -> tuple[work.Input, nn.Module]:

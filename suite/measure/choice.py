@@ -33,7 +33,6 @@ MINUTES = {"cpu": 5.0, "cuda": 15.0}
 
 
 def choose(options: argparse.Namespace) -> None:
-    """Fill in defaults."""
     device = torch.device(options.device).type
     options.every_candidate, options.every_workload = bool(options.implementation), bool(options.workload)
     options.workload = options.workload or list(SELECTED[device])
@@ -81,7 +80,7 @@ def shortens(options: argparse.Namespace) -> bool:
 def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
     """True if a candidate is timed on a case."""
     device = torch.device(options.device)
-    if case.lengths and not candidate.takes_packed:
+    if case.lengths and not candidate.follows_tokens:
         return False
     if shortens(options) and full(case):
         return candidate.name in (BASELINE, fastest(device, "float32"))
@@ -90,9 +89,5 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
     if candidate.compiles_each_size:
         soon = candidate.name in COMPILED_SOON[device.type]
         return dtype == "float32" and (soon or (case.name in COMPILED_ON and not layer_norm))
-    if case.lengths and not candidate.follows_tokens:
-        return False
     on = options.every_workload or (case.name, layer_norm) in FORMS_ON[device.type]
-    if candidate.name in SLOW_FORMS and not on:
-        return False
-    return device.type == "cpu" or candidate.hand_written or dtype == options.dtype[0]
+    return candidate.name not in SLOW_FORMS or on

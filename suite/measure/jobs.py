@@ -42,12 +42,10 @@ class Job:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Dtype of the tensors."""
         return arithmetic.dtype_of(self.dtype)
 
     @property
     def torch_device(self) -> torch.device:
-        """Device of the tensors."""
         return torch.device(self.device)
 
     @property
@@ -62,7 +60,6 @@ class Job:
 
     @property
     def label(self) -> str:
-        """Name of the job in printed lines."""
         if self.layer_norms:
             return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.candidate}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
@@ -72,7 +69,6 @@ class Job:
         return about_pass(case, self.candidate, self.dtype, name)
 
     def rows(self, status: str) -> list[Row]:
-        """Rows of the benchmark without figures."""
         return [self.columns(case, name) | {"status": status} for name in PASSES for case in self.cases]
 
     def row(self, kind: str, implementation: str, case: Case | None = None, **figures: object) -> Row:

@@ -17,7 +17,6 @@ from suite.shared.results import RESULTS
 
 
 def parent() -> argparse.ArgumentParser:
-    """Arguments that benchmark and studies share."""
     result = argparse.ArgumentParser(add_help=False)
     add = result.add_argument
     everything = [candidate.name for candidate in candidates()]

@@ -29,8 +29,8 @@ RANGES = {"T": (10, 200), "B": (1, 128), "H": (64, 1024)}
 SHARE = (1 / 8, 1 / 4)
 #: Points are drawn for each Z, with and without layer norm, and again while a forward pass has more multiply-adds.
 SIZES_Z, POINTS, MOST_WORK = (4, 16), 5, 2.5e9
-#: Seconds of a pass for each candidate, its least and greatest number of rounds, and `warm`, see `interleaved`.
-BUDGET, LEAST, MOST, WARM = 0.25, pairing.LEAST, 25, 0.05
+#: Seconds of a pass for each candidate, and its least and greatest number of rounds.
+BUDGET, LEAST, MOST = 0.25, pairing.LEAST, 25
 
 
 def jobs(options: Namespace) -> list[Job]:
@@ -71,7 +71,7 @@ def rows(job: Job) -> Iterator[Row]:
         models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
         for step, run in PASSES.items():
             calls = {name: partial(run, model, x) for name, model in models.items()}
-            seconds = interleaved(stopwatch(device), calls, BUDGET, LEAST, MOST, WARM)
+            seconds = interleaved(stopwatch(device), calls, BUDGET, LEAST, MOST)
             for name, found in seconds.items():
                 row = job.row("point", name, case, **pairing.quartiles(found))
                 row |= {"multiply_adds": find(name).multiply_adds(case), "pass": step, "ours": ours}

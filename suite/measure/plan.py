@@ -59,8 +59,8 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
         reason = arithmetic.why_not(job.dtype, job.torch_device)
         reason = reason or find(job.candidate).why_unavailable(job.torch_device, job.torch_dtype)
         instead = f"not run: {reason}" if reason else None
-        if not reason and verification.refusal and not unverified:
-            instead = f"refused: {verification.refusal}"
+        if not reason and verification.status in ("red", "stale") and not unverified:
+            instead = f"refused: verify.csv is {verification.status} for {job.candidate} in {job.dtype}"
         earlier = rows_of(job, rows)
         seconds = earlier["job_s"].max() if "job_s" in earlier else float("nan")
         seconds = COMPILED.get(job.candidate, ASSUMED) if pd.isna(seconds) else seconds

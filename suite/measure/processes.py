@@ -22,10 +22,7 @@ def told(path: Path) -> tuple[list[Job], float]:
 
 @contextmanager
 def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterator[Child]:
-    """Start `python -m <module> TOLD ROWS`, which reads jobs and an end by `told` and appends rows.
-
-    torch.compile finds nothing in its cache, so that the first call includes compilation.
-    """
+    """Start `python -m <module> TOLD ROWS`, see `told`, with an empty cache of torch.compile: first calls compile."""
     with tempfile.TemporaryDirectory() as folder:
         path, rows = Path(folder) / "told", Path(folder) / "rows.jsonl"
         path.write_bytes(pickle.dumps((list(jobs), until)))

@@ -49,7 +49,6 @@ class Turns:
         self.gain = 0.0
 
     def turn(self) -> None:
-        """Do one turn."""
         self.baseline_s.append(self.baseline.round())
         for case, form in self.forms.items():
             self.seconds[case].append(form.round())
@@ -77,19 +76,17 @@ def spend(every: Sequence[Turns], left: Callable[[], float]) -> None:
 
 
 def interleaved(
-    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int, warm: float = 0.0
+    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int
 ) -> dict[str, list[float]]:
-    """Time rounds of several calls, which alternate so that a drift hits all; return their seconds by name.
+    """Time rounds of several calls, which alternate so that a drift hits all; return the seconds of a call, by name.
 
-    budget: seconds for each call. least, most: rounds. warm: what takes fewer seconds is called once untimed before
-    each round, so that caches and threads are its own.
+    budget: seconds for each call. least, most: rounds.
     """
-    seconds = {name: warm_up(watch, call)[-1:] for name, call in calls.items()}
-    rounds = {name: max(least, min(most, int(budget / first))) for name, (first,) in seconds.items()}
-    for turn in range(1, max(rounds.values(), default=0)):
-        for name, call in calls.items():
+    sides = {name: Repeats(watch, call, warm_up(watch, call)[-1]) for name, call in calls.items()}
+    rounds = {name: max(least, min(most, int(budget / side.round_s))) for name, side in sides.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(max(rounds.values(), default=0)):
+        for name, side in sides.items():
             if turn < rounds[name]:
-                if seconds[name][0] < warm:
-                    call()
-                seconds[name].append(watch.seconds(call))
+                seconds[name].append(side.round())
     return seconds

@@ -67,7 +67,6 @@ class DeviceEvents(Stopwatch):
 
 
 def stopwatch(device: torch.device) -> Stopwatch:
-    """Stopwatch for calls on the device."""
     return DeviceEvents(device) if device.type == "cuda" else Stopwatch()
 
 

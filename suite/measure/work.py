@@ -1,6 +1,5 @@
 """Inputs and passes that are measured, and checks that their figures mean something."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,15 +20,14 @@ Pass = Callable[[nn.Module, Input], None]
 
 
 def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
-    """Input: one-hot characters of a real text, packed if the case has lengths; for handwriting pen offsets."""
+    """Input: one-hot characters of a real text, packed if the case has lengths; for handwriting random numbers."""
     if case.name == "handwriting":
-        return pen_offsets(case).to(device, dtype)
+        return torch.randn(case.T, case.B, case.I, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     x = nn.functional.one_hot(streams(case.I, case.T, case.B), case.I).to(device, dtype)
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
 
 
 def first_steps(x: Input, T: int) -> Input:
-    """First T steps of an input."""
     if isinstance(x, Tensor):
         return x[:T]
     return PackedSequence(x.data[: int(x.batch_sizes[:T].sum())], x.batch_sizes[:T])
@@ -43,16 +41,7 @@ def repeated(x: Input, T: int, rows: int) -> Input:
     return PackedSequence(first.repeat(T, 1), torch.full((T,), len(first)))
 
 
-def pen_offsets(case: Case) -> Tensor:
-    """Pen offsets [T, B, 3]: steps in x and y of a pen whose direction drifts, and whether it is lifted (1 in 25)."""
-    generator = torch.Generator().manual_seed(0)
-    turn, length, lift = (torch.rand(case.T, case.B, generator=generator) for _ in range(3))
-    direction = 2 * math.pi * ((turn - 0.5) / 4).cumsum(0)
-    return torch.stack([length * direction.cos(), length * direction.sin(), (lift < 1 / 25).double()], dim=-1)
-
-
 def forward(model: nn.Module, x: Input) -> None:
-    """Run the forward pass alone."""
     with torch.no_grad():
         model(x)
 
@@ -92,5 +81,4 @@ def peak(step: Pass, model: nn.Module, x: Input) -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """True if there was not enough memory."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from impls.registry import IMPLS
 from suite.pages.bench_tables import Group, answer, bench_summary, groups, time_table, without_busy, work_table
 from suite.pages.page import Others, Page
-from suite.pages.plots import INK, bars, look, panels, plain
+from suite.pages.plots import bars, look, panels
 from suite.pages.sheets import Columns, Part, Plot, Sheet
-from suite.shared.cases import BASELINE, ORDER
+from suite.shared.cases import BASELINE
 from suite.shared.format import count, percent, sizes, three
 from suite.shared.rows import VALUES, table
 
@@ -22,23 +22,22 @@ COMPILED = {impl.name: f"{impl.name} (torch.compile)" for impl in IMPLS if impl.
 READ = f"""## How to read this
 
 A time is the median of rounds of a forward pass without gradient, or of a training step: forward, mean square,
-backward, without an optimiser. Each round follows a round of `{BASELINE}` with the same I, H, L, T and B in the same
-process. */ LSTM* is the median of the ratios of these pairs, with a 95 % confidence interval; below 1 is faster than
-the LSTM, which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds.
+backward, without an optimiser. Each round follows one of `{BASELINE}` with the same I, H, L, T and B in the same
+process. */ LSTM* is the median ratio of these pairs, with a 95 % confidence interval; below 1 is faster than the LSTM,
+which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds.
 
-The row of `{BASELINE}` compares the baseline with itself. How far its ratio is from 1 is the noise floor. A verdict of
-*faster* or *slower* means that the whole interval is beyond the noise floor; otherwise it is *undecided*.
+The row of `{BASELINE}` compares the baseline with itself; the distance of its ratio from 1 is the noise floor. *faster*
+and *slower* mean that the whole interval is beyond the noise floor; otherwise a verdict is *undecided*.
 
 Every timing includes the input projection and any per-call packing or allocation; so does the baseline's. Building,
-compiling and loading are excluded: rounds start once two calls in a row differ by less than a factor of 2, on a GPU
-after at least five calls. Only implementations verified on this machine, with these sources, are timed, and each is
-checked at the sizes of the workload just before: one that fails is *refused*.
+compiling and loading are excluded. Only implementations verified on this machine, with these sources, are timed, and
+each is checked at the sizes of the workload just before: one that fails is *refused*.
 
-On a GPU, a round starts on an idle device with an empty cache, and short calls follow without waiting for one another,
-as in training. float32 is IEEE float32 for all, cuDNN included; *tf32* is float32 with products in TF32, for all.
+On a GPU, a round starts on an idle device with an empty cache, and short calls follow without waiting for one another.
+float32 is IEEE float32 for all, cuDNN included; *tf32* is float32 with products in TF32, for all.
 
-*Ragged* workloads are packed sequences with lengths uniform in [T/4, T], the same for both sides of a round and in
-every run. Only implementations whose time follows the number of tokens are timed on them.
+*Ragged* workloads are packed sequences with lengths uniform in [T/4, T], the same for both sides of a round. Only
+implementations whose time follows the number of tokens are timed on them.
 
 """
 #: Columns of the tables, by the columns of bench.csv that they are made of.
@@ -73,53 +72,23 @@ def headline(rows: pd.DataFrame) -> pd.DataFrame:
 def training(rows: pd.DataFrame) -> Figure:
     """Milliseconds per training step, a bar for each candidate; rows: those of `headline` with figures.
 
-    A bar is a candidate's paired ratio times the baseline's median over all processes, so that bars compare as the
-    ratios do, whatever the clock of the machine did between processes.
+    A bar is the paired ratio times the baseline's median over all processes, so that bars compare as ratios do.
     """
     lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
     times = dict(zip(rows["implementation"], rows["ratio"] * lstm, strict=True)) | {BASELINE: lstm}
     names = sorted(times, key=lambda name: times[name])
     figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
-    lengths = {COMPILED.get(name, name): {look(name)["color"]: times[name]} for name in names}
-    bars(axes, lengths, [f"{three(times[name])} ms" for name in names])
+    lengths = {COMPILED.get(name, name): times[name] for name in names}
+    bars(axes, lengths, [look(name)["color"] for name in names], "ms")
     axes.set(xlabel="ms per training step")
     return figure
 
 
 def training_caption(row: pd.Series) -> str:
-    """Caption of the plot of training times."""
     return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), float32, without layer norm"
 
 
-def speed(rows: pd.DataFrame) -> Figure:
-    """Every time as a multiple of the LSTM's, a panel for each workload."""
-    timed = without_busy(rows)
-    timed = timed[timed["status"] == "ok"]
-    workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
-    order = [[name for name in ORDER if (group["implementation"] == name).any()] for group in workloads]
-    heights = [0.75 + 0.24 * len(names) + 0.9 / len(workloads) for names in order]
-    figure, axes = panels(len(workloads), 1, width=5.2, height=heights)
-    for panel, group, names in zip(axes, workloads, order, strict=True):
-        for _, row in group.iterrows():
-            style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
-            style |= {"markersize": 6} if train else {"marker": "|", "markersize": 9}
-            y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
-            face = "none" if norm else style["color"]
-            panel.plot(row["ratio"], y, linestyle="", markerfacecolor=face, **style)
-        panel.axvline(1, color=INK, linewidth=1, linestyle=":")
-        panel.set_yticks(range(len(names)), names)
-        panel.set_ylim(len(names) - 0.5, -0.5)
-        panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
-        plain(panel.xaxis, (1, 2, 5))
-    axes[-1].set_xlabel(f"time / {BASELINE}")
-    for marker, face, called in (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward")):
-        axes[0].plot([], [], marker=marker, linestyle="", color=INK, markerfacecolor=face, label=called)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
-    return figure
-
-
 def hardware_table(rows: pd.DataFrame) -> Sheet:
-    """Rates that the hardware reaches, by dtype."""
     columns: Columns = {
         "dtype": "dtype",
         "matrix product, GFLOP/s": (lambda row: 2e-9 * row["multiply_adds_per_s"], count),
@@ -139,8 +108,6 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     if len(timed := timed[timed["status"] == "ok"]):
         caption = f"{training_caption(timed.iloc[0])}; paired ratio times the median of {BASELINE}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed)))
-    if (counted["status"] == "ok").any():
-        parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, rows)))
     parts += [part for group in groups(rows) for part in _section(group)]
     without = rows[rows["status"] != "ok"].groupby(["implementation", "status"], sort=False)["workload"].unique()
     reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]
@@ -157,7 +124,8 @@ def _section(group: Group) -> list[Part]:
     shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
     floors = [f"{percent(floor)} ({step})" for step in VALUES["pass"] if pd.notna(floor := group.noise(step))]
     noise = f" Noise floor: {', '.join(floors)}." if floors else ""
-    packed = f" Packed: {count(row['tokens'])} tokens instead of {count(row['T'] * row['B'])}." if group.ragged else ""
+    tokens = row["T"] * row["B"]
+    packed = f" Packed: {count(row['tokens'])} tokens instead of {count(tokens)}." if row["tokens"] < tokens else ""
     heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
     work = work_table(group)
     return [heading, time_table(group), *[work] * bool(len(work))]

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,6 @@ class Group:
 
     @property
     def first(self) -> pd.Series:
-        """A row that says what all of them are about."""
         return next(iter(self.rows.values()))
 
     def row(self, name: str, step: str) -> pd.Series:
@@ -53,11 +52,6 @@ class Group:
     def noise(self, step: str) -> float:
         """Noise floor: how far the ratios of the baseline to itself are from 1; NaN if not measured."""
         return noise_floor(interval(self.row(BASELINE, step)))
-
-    @property
-    def ragged(self) -> bool:
-        """Whether its sequences have different lengths."""
-        return bool(self.first["tokens"] < self.first["T"] * self.first["B"])
 
     @property
     def lead(self) -> str:
@@ -73,7 +67,6 @@ class Group:
 
 
 def groups(rows: pd.DataFrame) -> Iterator[Group]:
-    """Rows of each table."""
     if rows.empty:
         return
     for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
@@ -150,10 +143,7 @@ def notes(rows: list[pd.Series]) -> str:
 
 
 def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in which those measured while other processes used the cores have a status that says so.
-
-    A time-out then may have been their fault, too.
-    """
+    """Rows, with another status for figures and time-outs of rows made while other processes used the cores."""
     if "taken_cores" not in rows:
         return rows
     busy = rows["status"].str.match("ok|time-out") & (rows["taken_cores"] > BUSY)
@@ -179,66 +169,43 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **dict.fromkeys(columns, two)})
 
 
-def best(rows: pd.DataFrame) -> dict[str, tuple[float, str]]:
-    """Training time / LSTM of the fastest implementation without layer norm, and its name, by workload."""
-    found = fastest(without_busy(rows))
-    return {group.title: (row["ratio"], row["implementation"]) for group, row in found if group.layer_norm == "off"}
-
-
 def answer(rows: pd.DataFrame) -> str:
-    """Sentences on each implementation that is the fastest somewhere, and on packed sequences."""
-    found: dict[str, list[tuple[pd.Series, float]]] = {}
-    packed: dict[str, list[float]] = {}
-    for group, row in fastest(rows):
-        if group.ragged:
-            packed.setdefault(f"`{row['implementation']}`, {row['workload']}", []).append(row["ratio"])
-        else:
-            memory = row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"]
-            found.setdefault(row["implementation"], []).append((row, memory))
-    total = sum(map(len, found.values()))
-    sentences = []
-    for name, timed in sorted(found.items(), key=lambda item: -len(item[1])):
-        memories = [memory for _, memory in timed if pd.notna(memory)]
-        time, work = _span([row["ratio"] for row, _ in timed]), _span([row["work"] for row, _ in timed])
-        text = f"`{name}` trains fastest in {len(timed)} of {total} tables. "
-        text += f"It takes {time} `torch.nn.LSTM`'s time for {work} its work"
-        sentences.append(text + (f", and {_span(memories)} its memory." if memories else "."))
-    if packed:
-        each = "; ".join(f"{where}: {_span(ratios)}" for where, ratios in packed.items())
-        lead = "Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch"
-        sentences.append(f"{lead}: {each}.")
-    return "\n".join(sentences)
+    """Sentences on the training time of our fastest implementation; empty if none was timed."""
+    found = list(fastest(rows))
+    if not found:
+        return ""
+    time, work = (_span([row[column] for _, row in found]) for column in ("ratio", "work"))
+    who = Counter(f"`{row['implementation']}`" for _, row in found)
+    names = ", ".join(f"{name} in {n}" for name, n in who.most_common())
+    first = f"The fastest implementation trains in {time} the time of `torch.nn.LSTM`, for {work} its work."
+    return f"{first} Of {len(found)} tables, it is {names}."
 
 
 def alternatives_answer(rows: pd.DataFrame) -> str:
-    """Sentence on the speed of ours as a multiple of the fastest alternative's; empty where none was timed beside ours.
-
-    rows: as `without_busy` returns them.
-    """
-    found: dict[str, list[float]] = {}
-    who = Counter[str]()
-    for group in groups(rows):
-        for step in PASSES:
-            ratios = {name: group.row(name, step)["ratio"] for name in (*names(), *ALTERNATIVES)}
-            timed = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
-            others = [name for name in timed if name in ALTERNATIVES]
-            if others and len(others) < len(timed):
-                other = min(others, key=timed.__getitem__)
-                ours = min(ratio for name, ratio in timed.items() if name not in ALTERNATIVES)
-                found.setdefault(step, []).append(timed[other] / ours)
-                who[other] += 1
-    if not found:
+    """Sentences on our speed as a multiple of the fastest alternative's; empty if there is none."""
+    timed = rows[rows["status"] == "ok"].sort_values("ratio") if len(rows) else rows
+    if timed.empty:
         return ""
-    (of, first), *rest = ((where, _span(found[step])) for step, where in _WHERE.items() if step in found)
-    spans = f"{first} the speed of the fastest alternative {of}" + "".join(f", and {span} {of}" for of, span in rest)
-    each = ", ".join(f"`{name}` in {many}" for name, many in who.most_common())
-    return f"The fastest implementation has {spans}. Of {who.total()} comparisons, that alternative is {each}."
+    place, other = ["pass", "dtype", "workload", "T", "B", "layer_norm"], timed["implementation"].isin(ALTERNATIVES)
+    ours = timed[~other & timed["implementation"].isin(names())].drop_duplicates(place)
+    both = timed[other].drop_duplicates(place).merge(ours, on=place, suffixes=("", "_ours"))
+    speeds = {step: (both["ratio"] / both["ratio_ours"])[both["pass"] == step] for step in _WHERE}
+    spans = [(where, _span(speeds[step])) for step, where in _WHERE.items() if len(speeds[step])]
+    if not spans:
+        return ""
+    (where, first), *rest = spans
+    more = "".join(f", and {span} {where}" for where, span in rest)
+    each = ", ".join(f"`{name}` in {n}" for name, n in Counter(sorted(both["implementation"])).most_common())
+    return (
+        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. "
+        f"Of {len(both)} comparisons, that alternative is {each}."
+    )
 
 
 _WHERE = {"train": "in training", "forward": "in a forward pass"}
 
 
-def _span(ratios: list[float]) -> str:
+def _span(ratios: Sequence[float]) -> str:
     low, high = two(min(ratios)), two(max(ratios))
     return f"{low} times" if low == high else f"{low} to {high} times"
 

@@ -16,14 +16,13 @@ from suite.shared.format import count, label, ranged, sizes, two
 PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = [*"TBHSZ", "layer_norm"]
 
-LEAD = """`{ours}`, which "auto" picks, beside what a user would pick instead, at {points} points whose sizes were drawn
-log-uniformly with a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, so below 1
+LEAD = """`{ours}`, which "auto" picks, against what a user would pick instead, at {points} points with sizes drawn
+log-uniformly from a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, so below 1
 `{ours}` is faster: the median over interleaved rounds, with a 95 % interval. First calls, which compile, are excluded.
 """
 
 
 def lead(rows: pd.DataFrame) -> str:
-    """What was compared, and what was left out."""
     first, every = rows.iloc[0], rows.groupby(SIZES).ngroups
     text = LEAD.format(ours=first["ours"], points=every, dtype=first["dtype"])
     few = rows[rows["implementation"] == "compiled"].groupby(SIZES).ngroups
@@ -37,18 +36,12 @@ def lead(rows: pd.DataFrame) -> str:
 
 def summary(compared: pd.DataFrame) -> Sheet:
     """Table of how often ours is faster than each other, and of the range of the ratios."""
-    lines = [
-        {
-            "beside": name,
-            "pass": PASSES[step],
-            "points": len(ratios),
-            "faster at": int((ratios < 1).sum()),
-            "lowest ratio": ratios.min(),
-            "geometric mean": float(np.exp(np.log(ratios).mean())),
-            "highest ratio": ratios.max(),
-        }
-        for (name, step), ratios in compared.groupby(["implementation", "pass"], sort=False)["ratio"]
-    ]
+    lines = []
+    for _, group in compared.groupby(["implementation", "pass"], sort=False):
+        line = {"beside": group["implementation"].iloc[0], "pass": PASSES[group["pass"].iloc[0]], "points": len(group)}
+        line |= {"faster at": int((group["ratio"] < 1).sum()), "lowest ratio": group["ratio"].min()}
+        line |= {"geometric mean": np.exp(np.log(group["ratio"]).mean()), "highest ratio": group["ratio"].max()}
+        lines.append(line)
     ratios = dict.fromkeys(("lowest ratio", "geometric mean", "highest ratio"), two)
     return Sheet(lines, {"points": count, "faster at": count, **ratios})
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from suite.shared.cases import BASELINE, EXTERNAL, ORDER
+from suite.shared.format import three
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"
@@ -54,39 +55,28 @@ def panels(
     return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
-def bars(axes: Axes, lengths: Mapping[str, Mapping[str, float]], texts: Sequence[str]) -> None:
-    """Draw horizontal bars from the top, each with a text at its end.
-
-    lengths: by the label of a bar, the lengths of its parts by colour. One much longer than all others is cut off.
-    """
-    totals = {label: sum(parts.values()) for label, parts in lengths.items()}
-    longest = sorted(totals.values())[-2:]
+def bars(axes: Axes, lengths: Mapping[str, float], colours: Sequence[str], unit: str) -> None:
+    """Draw horizontal bars from the top, labelled, each with its length at its end; the longest may be cut off."""
+    longest = sorted(lengths.values())[-2:]
     end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
+    axes.barh(range(len(lengths)), list(lengths.values()), color=colours, height=0.7)
     axes.set_xlim(0, end)
-    for at, (parts, text) in enumerate(zip(lengths.values(), texts, strict=True)):
-        left = 0.0
-        for colour, length in parts.items():
-            axes.barh(at, length, left=left, color=colour, height=0.7)
-            left += length
-        where: Any = {"xytext": (4, 0), "color": INK}
-        if left > end:
+    for at, length in enumerate(lengths.values()):
+        text, where = f"{three(length)} {unit}", dict[str, Any](xytext=(4, 0), color=INK)
+        if length > end:
             text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": "#0d1117", "ha": "right"}
-        axes.annotate(text, (min(left, end), at), textcoords="offset points", va="center", fontsize=9, **where)
+        axes.annotate(text, (min(length, end), at), textcoords="offset points", va="center", fontsize=9, **where)
     axes.set_yticks(range(len(lengths)), list(lengths))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
 
 
 def look(implementation: str) -> dict[str, Any]:
-    """Colour and marker of a candidate."""
     return dict(LOOKS[implementation])
 
 
 def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
-    """Label a logarithmic axis, on which everything is drawn already, at these multiples of each power of ten.
-
-    If fewer than two of them are in view, the axis is labelled like a linear one.
-    """
+    """Label a logarithmic axis at these multiples of powers of ten, or like a linear one if fewer than two show."""
     low, high = axis.get_view_interval()
     decades = LogLocator(subs=steps)
     seen = sum(low <= value <= high for value in decades.tick_values(low, high))

@@ -37,10 +37,7 @@ VALUES: dict[str, Sequence[str]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """One result file of a machine, `<name>.csv`; see `rows.toml` for the fields.
-
-    A file has the columns that any of its rows has, and the stamp.
-    """
+    """A result file of a machine, `<name>.csv`; see `rows.toml` for the fields."""
 
     name: str
     key: tuple[str, ...]
@@ -51,11 +48,9 @@ class Table:
 
     @property
     def is_study(self) -> bool:
-        """True if a study writes it."""
         return "kind" in self.columns and "part" in self.columns
 
     def path(self, folder: Path) -> Path:
-        """File in a machine's folder."""
         return folder / f"{self.name}.csv"
 
     def read(self, folder: Path) -> pd.DataFrame:
@@ -63,14 +58,10 @@ class Table:
         return self.load(self.path(folder))
 
     def load(self, path: Path) -> pd.DataFrame:
-        """Rows of a file of this kind, see `read`."""
         return read(path, [*self.key, *STAMP])
 
     def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device) -> None:
-        """Stamp rows that this process or a child of it made, and put them in place of those with the same key.
-
-        ValueError names columns that are not declared.
-        """
+        """Stamp rows that this process or its child made, and `replace`; ValueError names undeclared columns."""
         given = [dict(row) for row in rows]
         unknown = {column for row in given for column in row} - set(self.columns)
         if unknown:
@@ -122,7 +113,6 @@ def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[s
 
 
 def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
-    """Columns that say where and when a row was made, and with which code."""
     return machine.environment(device) | provenance.stamp(implementation)
 
 
@@ -138,7 +128,9 @@ def _table(name: str, declared: dict[str, Any]) -> Table:
     columns: dict[str, str] = {}
     for group in declared.pop("groups", ()):
         columns |= _DECLARED["groups"][group]
-    fields = {field: tuple(value) if isinstance(value, list) else value for field, value in declared.items()}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in declared.items()
+    }
     return Table(name, **fields | {"columns": columns | declared["columns"]})
 
 
@@ -147,5 +139,4 @@ TABLES = {name: _table(name, declared) for name, declared in _DECLARED["tables"]
 
 
 def table(name: str) -> Table:
-    """Table of that name."""
     return TABLES[name]
