@@ -40,7 +40,7 @@ from suite.shared.rows import TABLES, folder_of, table
 
 #: By name, which is also that of its table and of its page.
 STUDIES: Mapping[str, ModuleType] = {
-    name: import_module(f"suite.measure.{name}") for name, made in TABLES.items() if made.is_study
+    name: import_module(f"suite.measure.{name}") for name, made in TABLES.items() if "part" in made.columns
 }
 #: Seconds that a job may take.
 LIMIT = 900

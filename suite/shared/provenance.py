@@ -70,18 +70,13 @@ def _own(impls: Path, name: str) -> list[Path]:
 def _imported(path: Path) -> list[Path]:
     """Files that a file of impls/ imports by relative imports, within functions too."""
     found: list[Path] = []
-    for node in ast.walk(_parsed(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             module = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
             options = [module.with_name(f"{module.name}.py"), module / "__init__.py"]
             found += [file for file in options if node.module and file.exists()]
             found += [file for alias in node.names if (file := module / f"{alias.name}.py").exists()]
     return found
-
-
-@cache
-def _parsed(text: str) -> ast.Module:
-    return ast.parse(text)
 
 
 def stale(rows: pd.DataFrame) -> pd.Series:

@@ -46,10 +46,6 @@ class Table:
     newest_last: tuple[str, ...] = ()
     rests_on: str = ""
 
-    @property
-    def is_study(self) -> bool:
-        return "kind" in self.columns and "part" in self.columns
-
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
 
