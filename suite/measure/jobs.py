@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -39,6 +40,13 @@ class Job:
     layer_norms: tuple[bool, ...] = ()
     limit: float = 0.0
     memory_limit: int = 0
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> "Job":
+        """Job with the fields of `asdict`, as JSON returns them."""
+        case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
+        tuples = {name: tuple(fields[name]) for name in ("candidates", "layer_norms")}
+        return cls(**fields | tuples | {"case": case})
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -1,10 +1,11 @@
 """Processes that measure: what they are told, and the rows that come back."""
 
-import pickle
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from suite.measure.jobs import Job
@@ -14,18 +15,23 @@ from suite.shared.rows import table
 _Key = tuple[object, ...]
 
 
+def tell(path: Path, jobs: Sequence[Job], until: float) -> None:
+    """Write what a process is told; until: the time at which it ends."""
+    path.write_text(json.dumps({"jobs": list(map(asdict, jobs)), "until": until}), encoding="utf-8")
+
+
 def told(path: Path) -> tuple[list[Job], float]:
     """Jobs of a process, and the time at which it ends."""
-    found: tuple[list[Job], float] = pickle.loads(path.read_bytes())
-    return found
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return list(map(Job.of, found["jobs"])), found["until"]
 
 
 @contextmanager
 def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterator[Child]:
     """Start `python -m <module> TOLD ROWS`, see `told`, with an empty cache of torch.compile: first calls compile."""
     with tempfile.TemporaryDirectory() as folder:
-        path, rows = Path(folder) / "told", Path(folder) / "rows.jsonl"
-        path.write_bytes(pickle.dumps((list(jobs), until)))
+        path, rows = Path(folder) / "told.json", Path(folder) / "rows.jsonl"
+        tell(path, jobs, until)
         environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
         child = Child(module, rows, str(path), str(rows), log=log, environment=environment)
         try:

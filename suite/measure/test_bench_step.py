@@ -1,7 +1,6 @@
 """A process of the benchmark refuses what is wrong, predicts what is long, and keeps to the time that it is given."""
 
 import gc
-import pickle
 import random
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence as Packed
 
 from suite import bench
-from suite.measure import bench_step, choice, rounds, work
+from suite.measure import bench_step, choice, processes, rounds, work
 from suite.measure.bench_step import Bench
 from suite.measure.examples import job
 from suite.measure.jobs import Job
@@ -229,7 +228,7 @@ def test_a_failure_that_nobody_expects_ends_the_process_and_its_missing_rows_say
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     told, rows = tmp_path / "told", tmp_path / "rows"
-    told.write_bytes(pickle.dumps(([job(), job("deferred")], 1e12)))
+    processes.tell(told, [job(), job("deferred")], 1e12)
     monkeypatch.setattr(Bench, "rows", fail)
     monkeypatch.setattr(Job, "take_on", lambda self: None)
     monkeypatch.setattr(gc, "disable", lambda: None)
@@ -246,6 +245,13 @@ def default_jobs() -> list[Job]:
     options: Namespace = bench.parser().parse_args(["--device", "cpu"])
     choice.choose(options)
     return [one for one in choice.jobs(options) if one.candidate not in ("compiled", "batched_cuda")]
+
+
+def test_a_process_is_told_its_jobs_in_json(tmp_path: Path) -> None:
+    case = replace(TINY, lengths=lengths(TINY.T, TINY.B))
+    jobs = [job(), job("deferred", case=case, layer_norms=(False, True))]
+    processes.tell(tmp_path / "told.json", jobs, 12.5)
+    assert processes.told(tmp_path / "told.json") == (jobs, 12.5)
 
 
 @pytest.mark.parametrize("speed", [0.25, 1.0, 3.0])

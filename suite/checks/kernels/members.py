@@ -6,7 +6,6 @@ a GPU's caches or memory order: `compiled.py` reads those from the instructions 
 """
 
 import os
-import pickle
 import signal
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 from triton.runtime import interpreter
@@ -81,7 +81,7 @@ def _run(
             if q.dtype == torch.int32 and q.count_nonzero():
                 raise ValueError(f"{kernel.__name__}: expected counters of arrivals at 0, got {q.max()}")
     with tempfile.TemporaryDirectory() as folder:
-        logs = [Path(folder) / f"{program}.pickle" for program in range(programs)]
+        logs = [Path(folder) / f"{program}.npz" for program in range(programs)]
         running = {_forked(kernel, n, members, given, constants, log): log for n, log in enumerate(logs)}
         try:
             _wait(kernel.__name__, running, limit)
@@ -89,7 +89,7 @@ def _run(
             for pid in running:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-        return [pickle.loads(log.read_bytes()) for log in logs]
+        return [_read(log) for log in logs]
 
 
 def _forked(
@@ -103,11 +103,16 @@ def _forked(
         builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
         with tracing(0.002, lambda sync: sync % members == program % members) as launch:
             kernel[(1,)](*given, **constants)
-        log.write_bytes(pickle.dumps(launch.accesses(program)))
+        np.savez(log, **launch.accesses(program)._asdict())
         os._exit(0)
     except BaseException:
         log.with_suffix(".txt").write_text(traceback.format_exc())
         os._exit(1)
+
+
+def _read(log: Path) -> Accesses:
+    with np.load(log) as found:
+        return Accesses(**found)._replace(misaligned=int(found["misaligned"]))
 
 
 def _wait(name: str, running: dict[int, Path], limit: float) -> None:
