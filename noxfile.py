@@ -90,7 +90,7 @@ def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
-    workers = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder")
+    workers = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
     # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
     # workspace where torch is to be deterministic, which is how memory without a value gets one.
     env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **env}

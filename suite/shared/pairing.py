@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from pytest_benchmark.stats import Stats
 
 #: Resamples of the bootstrap, and the share of them in the interval.
 RESAMPLES, COVERAGE = 2000, 0.95
@@ -58,8 +59,10 @@ def verdict(interval: Interval, noise: float) -> str:
 
 def quartiles(seconds: Sequence[float]) -> dict[str, Any]:
     """Columns about the rounds of a row."""
-    q1, median, q3 = map(float, np.quantile(seconds, (0.25, 0.5, 0.75)))
-    return {"median_s": median, "q1_s": q1, "q3_s": q3, "rounds": len(seconds)}
+    stats = Stats()
+    for each in seconds:
+        stats.update(each)
+    return {"median_s": stats.median, "q1_s": stats.q1, "q3_s": stats.q3, "rounds": len(seconds)}
 
 
 def columns(candidate: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
