@@ -20,7 +20,7 @@ from suite.checks.definition.paper import MODELS
 from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.checks.progress import Shown, usual
+from suite.checks.progress import Shown, Timed, usual
 from suite.pages import verify
 from suite.shared import machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
@@ -70,7 +70,9 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         config.pluginmanager.register(Gathered(config))
         if config.option.verbose <= 0:
-            config.pluginmanager.register(Shown(thorough=config.getoption("--thorough")))
+            on_cpu = _device(config).type == "cpu"
+            config.pluginmanager.register(Shown(thorough=config.getoption("--thorough"), compares=on_cpu))
+    config.pluginmanager.register(Timed())
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,8 +1,12 @@
-"""Progress of a run: in a terminal a bar, in a pipe a line for each file."""
+"""Progress of a run: in a terminal a bar, in a pipe a line for each file; and files that took longer than usual.
 
+Times are CPU seconds divided by those of starting a process with torch, so that they hold on other machines too.
+"""
+
+import os
 import time
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-#: By file: usual CPU time by default, and with `--thorough`, as a multiple of that of starting a process with torch.
+#: By file: its usual time by default, and with `--thorough`.
 TIMES: dict[str, list[float]] = tomllib.loads(Path(__file__).with_name("times.toml").read_text(encoding="utf-8"))
+#: A file is named if it takes this multiple of its usual time and so many process starts more; it fails nothing.
+TIMES_OVER, STARTS_OVER = 1.5, 1.0
+#: The name of a test's time among its user properties, which xdist carries to the process that shows it.
+TIME = "time"
 #: Seconds between two refreshes of the bar. No thread refreshes it: pytest captures what is written during a test.
 REFRESH = 0.1
 
@@ -22,14 +30,35 @@ def usual(file: str, thorough: bool) -> float:
     return TIMES.get(file, [0.0, 0.0])[thorough]
 
 
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of the children that it waited for."""
+    return sum(os.times()[:4])
+
+
+class Timed:
+    """Plugin that times each test, in the process that runs it."""
+
+    def __init__(self) -> None:
+        self.start = self.began = cpu_seconds()
+
+    def pytest_runtest_logstart(self) -> None:
+        self.began = cpu_seconds()
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Attach its time to the last report of a test."""
+        if call.when == "teardown":
+            item.user_properties.append((TIME, (cpu_seconds() - self.began) / self.start))
+
+
 class Shown:
     """Plugin that shows how far a run is, in the process that the user sees."""
 
-    def __init__(self, *, thorough: bool) -> None:
-        self.thorough = thorough
+    def __init__(self, *, thorough: bool, compares: bool) -> None:
+        self.thorough, self.compares = thorough, compares  # with the usual times, which are those of a CPU
         self.began, self.refreshed = time.monotonic(), 0.0
         self.tests, self.done = Counter[str](), Counter[str]()  # by file
         self.outcomes: dict[str, Counter[str]] = {}
+        self.times = defaultdict[str, float](float)  # by file
         self.console = Console()
         self.bar = Progress(
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
@@ -86,6 +115,7 @@ class Shown:
         if report.when != "teardown":
             return
         self.done[file] += 1
+        self.times[file] += sum(float(str(value)) for key, value in report.user_properties if key == TIME)
         self._show(advance=self._share(file), tests=f"{self.done.total()} of {self.tests.total()}")
         if self.done[file] == self.tests[file] and not self.console.is_terminal:
             minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
@@ -104,6 +134,18 @@ class Shown:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         self.bar.stop()
+
+    def pytest_terminal_summary(self) -> None:
+        """Name the files that took far longer than usual."""
+        known = {file: (taken, usual(file, self.thorough)) for file, taken in self.times.items() if file in TIMES}
+        slower = [
+            f"  {file.removeprefix('suite/')}: {taken:.1f}, usually {before:.1f}"
+            for file, (taken, before) in known.items()
+            if taken > max(TIMES_OVER * before, before + STARTS_OVER)
+        ]
+        if slower and self.compares:
+            self._say("\nCPU time of files that took longer than usual, in starts of a process with torch:")
+            self._say("\n".join(slower))
 
 
 def _file(nodeid: str) -> str:

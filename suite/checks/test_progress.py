@@ -1,4 +1,4 @@
-"""The progress of a run: a line per file in a pipe, a bar in a terminal, failures at once."""
+"""The progress of a run: a line per file in a pipe, a bar in a terminal, failures at once, and files that slow down."""
 
 import io
 from typing import Any
@@ -7,13 +7,13 @@ import pytest
 from rich.console import Console
 
 from suite.checks import progress
-from suite.checks.progress import Shown
+from suite.checks.progress import TIME, Shown
 
 FILE, OTHER = "suite/checks/a/test_a.py", "suite/checks/a/test_b.py"
 IDS = [f"{FILE}::test_one[x]", f"{FILE}::test_two", f"{OTHER}::test_of_something_else"]
 
 
-def report(nodeid: str, when: str, outcome: str) -> pytest.TestReport:
+def report(nodeid: str, when: str, outcome: str, time: float = 0.0) -> pytest.TestReport:
     about: dict[str, Any] = {
         "location": ("", 0, ""),
         "keywords": {},
@@ -21,7 +21,7 @@ def report(nodeid: str, when: str, outcome: str) -> pytest.TestReport:
         "when": when,
         "outcome": outcome,
     }
-    return pytest.TestReport(nodeid, **about)
+    return pytest.TestReport(nodeid, user_properties=[(TIME, time)] * (when == "teardown"), **about)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> str:
@@ -30,13 +30,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> str:
     monkeypatch.setattr(progress, "TIMES", {FILE: [2.0, 9.0], OTHER: [2.0, 9.0]})
     monkeypatch.setattr(progress, "REFRESH", 0.0)
     monkeypatch.setattr(progress, "Console", lambda: Console(file=out, width=80, force_terminal=terminal))
-    shown = Shown(thorough=False)
+    shown = Shown(thorough=False, compares=True)
     shown.pytest_xdist_node_collection_finished(IDS)
     for nodeid, when, outcome in zip(IDS, ("call", "call", "setup"), ("passed", "failed", "skipped"), strict=True):
         shown.pytest_runtest_logstart(nodeid)
         shown.pytest_runtest_logreport(report(nodeid, when, outcome))
-        shown.pytest_runtest_logreport(report(nodeid, "teardown", "passed"))
+        shown.pytest_runtest_logreport(report(nodeid, "teardown", "passed", time=2.5))
     shown.pytest_sessionfinish()
+    shown.pytest_terminal_summary()
     return out.getvalue()
 
 
@@ -53,3 +54,8 @@ def test_a_terminal_gets_a_bar_with_the_claim_and_counts(monkeypatch: pytest.Mon
     assert "b: of something else" in shown
     assert "2 of 3" in shown
     assert "passed" not in shown
+
+
+def test_a_file_that_slows_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    *_, last = run(monkeypatch, terminal=False).splitlines()
+    assert last.strip() == "checks/a/test_a.py: 5.0, usually 2.0"
