@@ -21,11 +21,11 @@ from torch import nn
 from suite.measure import processes, rounds, work
 from suite.measure.jobs import Job
 from suite.measure.load import Others
-from suite.measure.rounds import Repeats, Turns
+from suite.measure.rounds import Batch, Repeats, Turns
 from suite.measure.stopwatch import Stopwatch, stopwatch, warm_up
 from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
-from suite.shared.cases import Case
+from suite.shared.cases import Case, lengths
 from suite.shared.pairing import FEWEST
 from suite.shared.process import Row, append_row
 from suite.shared.rows import PASSES
@@ -78,7 +78,7 @@ class Bench:
     def __init__(self, job: Job, until: float, clock: Callable[[], float] = time.time) -> None:
         self.device, self.dtype, self.until, self.clock = job.torch_device, job.torch_dtype, until, clock
         self.watch: Stopwatch = stopwatch(self.device)
-        self.inputs: dict[Case, tuple[work.Input, nn.Module]] = {}
+        self.inputs: dict[Case, tuple[Batch, nn.Module]] = {}
         self.baselines: dict[tuple[Case, str], Repeats] = {}
         self.timed: list[Timed] = []
         self.promised = 0.0  # seconds that the passes of this job which have settled will still take
@@ -98,17 +98,17 @@ class Bench:
             )
             if not going:
                 continue
-            x, _ = self.shared(job.case)
-            calls = {form.case: partial(work.PASSES[name], form.model, x) for form in going}
+            calls = {form.case: partial(work.PASSES[name], form.model) for form in going}
             sides = {form.case: Repeats(self.watch, calls[form.case], form.once[name]) for form in going}
-            turns = Turns(self.baseline(job.case, name), sides)
+            turns = Turns(self.baseline(job.case, name), sides, partial(self.batch, job.case))
+            slowest = max(side.round_s for side in sides.values())
             with labelled(going, name):
-                for _ in range(FEWEST):
+                for _ in range(rounds.fewest(job, slowest, turns.baseline.round_s)):
                     turns.turn()
             gc.collect()
             for form in [form for form in going if name not in form.statuses]:
                 with labelled([form], name):
-                    form.figures[name] |= self.measured(find(job.candidate), form, name)
+                    form.figures[name] |= self.measured(find(job.candidate), form, name, turns)
                 form.figures[name]["job_s"] = round(self.clock() - start, 1)
             timed, others = Timed(job, name, going, turns, others.taken(self.device)), Others()
             yield from timed.rows()
@@ -142,7 +142,7 @@ class Bench:
 
     def settle(self, candidate: Candidate, form: Form, name: str) -> None:
         """Call a pass until its time settles, and promise what the rest takes; NoFiguresError if that is too long."""
-        baseline, (x, _), step = self.baseline(form.case, name), self.shared(form.case), work.PASSES[name]
+        baseline, (_, x), step = self.baseline(form.case, name), self.batch(form.case, 0), work.PASSES[name]
         # XLA would compile for one step too, and that says nothing about all steps.
         one = [self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))) if candidate.of_torch else 0.0]
         if self.expected(form, one[0]) * CALLS > self.left():  # it may have compiled
@@ -159,37 +159,51 @@ class Bench:
         """Seconds of a pass with steps of `step_s`; at least those of the pass before it."""
         return max([step_s * form.case.T, *form.once.values()])
 
-    def shared(self, case: Case) -> tuple[work.Input, nn.Module]:
-        """Input of these sizes and the `torch.nn.LSTM` that all candidates are compared with."""
+    def shared(self, case: Case) -> tuple[Batch, nn.Module]:
+        """First batch of these sizes and the `torch.nn.LSTM` that all candidates are compared with."""
         case = replace(case, layer_norm=False)
         if case not in self.inputs:
             x = work.example(case, self.dtype, self.device)
-            self.inputs[case] = x, LSTM.build(case, self.dtype, self.device)
+            self.inputs[case] = Batch(case, x), LSTM.build(case, self.dtype, self.device)
         return self.inputs[case]
+
+    def batch(self, case: Case, draw: int) -> Batch:
+        """Batch of these sizes; if it is packed, each draw has other lengths."""
+        if not draw or not case.lengths:
+            return self.shared(case)[0]
+        drawn = replace(case, layer_norm=False, lengths=lengths(case.T, case.B, draw))
+        return Batch(drawn, work.example(drawn, self.dtype, self.device))
 
     def baseline(self, case: Case, name: str) -> Repeats:
         """Rounds of `torch.nn.LSTM` of the same sizes."""
         key = replace(case, layer_norm=False), name
         if key not in self.baselines:
-            x, model = self.shared(case)
-            guess = case.T * self.watch.seconds(lambda: work.PASSES[name](model, work.first_steps(x, 1)))
-            call = partial(work.PASSES[name], model, x)
-            self.baselines[key] = Repeats(self.watch, call, warm_up(self.watch, call, guess)[-1])
+            (_, x), model = self.shared(case)
+            call = partial(work.PASSES[name], model)
+            guess = case.T * self.watch.seconds(lambda: call(work.first_steps(x, 1)))
+            self.baselines[key] = Repeats(self.watch, call, warm_up(self.watch, lambda: call(x), guess)[-1])
         return self.baselines[key]
 
-    def measured(self, candidate: Candidate, form: Form, name: str) -> dict[str, Any]:
-        """Columns of memory, operator calls and the like, from calls that are not timed, and of costs by formula."""
-        model, (x, _), step, training = form.model, self.shared(form.case), work.PASSES[name], name == "train"
-        cudnn = {"cudnn": str(torch.backends.cudnn.version())} if self.device.type == "cuda" else {}
-        return cudnn | {
+    def measured(self, candidate: Candidate, form: Form, name: str, turns: Turns) -> dict[str, Any]:
+        """Columns of memory, operator calls and the like, from calls that are not rounds, and of costs by formula."""
+        model, x, step, training = form.model, self.batch(form.case, 0).x, work.PASSES[name], name == "train"
+        figures: dict[str, Any] = {}
+        if self.device.type == "cuda":
+            kernels = usage.kernels(lambda: turns.baseline.work(x))
+            figures["cudnn"] = usage.cudnn_of(kernels, torch.backends.cudnn.version())
+        mine, theirs = turns.in_a_loop(turns.forms[form.case]), turns.in_a_loop(turns.baseline)
+        if mine is not None and theirs is not None:
+            figures |= {"loop_s": mine, "loop_ratio": mine / theirs}
+        case = replace(turns.typical, layer_norm=form.case.layer_norm)
+        return figures | {
             "peak_bytes": work.peak(step, model, x),
             "kept_bytes": usage.saved_bytes(lambda: model(x), self.device) if training else None,
             "parameters": sum(p.numel() for p in model.parameters()),
             "calls_per_step": calls_per_step(candidate, model, x, step) if candidate.of_torch else None,
             "library": candidate.library,
-            "multiply_adds": candidate.multiply_adds(form.case) * (3 if training else 1),
-            "work": candidate.multiply_adds(form.case) / LSTM.multiply_adds(form.case),
-            "least_bytes": candidate.least_numbers(form.case, training) * x.data.element_size(),
+            "multiply_adds": candidate.multiply_adds(case) * (3 if training else 1),
+            "work": candidate.multiply_adds(case) / LSTM.multiply_adds(case),
+            "least_bytes": candidate.least_numbers(case, training) * x.data.element_size(),
         }
 
 

@@ -26,7 +26,7 @@ class Job:
     """A candidate on a workload of the benchmark, or a part of a study.
 
     table: name of the table of its rows. part: its name within a study.
-    layer_norms: of the benchmark: layer norm off, on, or both in turns.
+    layer_norms: of the benchmark: layer norm off, on, or both in turns. answer: the benchmark's answer rests on it.
     limit: of a study: bytes that a training step has to fit in, or seconds of training.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
@@ -38,6 +38,7 @@ class Job:
     dtype: str
     device: str
     layer_norms: tuple[bool, ...] = ()
+    answer: bool = False
     limit: float = 0.0
     memory_limit: int = 0
 

@@ -1,4 +1,4 @@
-"""Times calls: by the clock on a CPU; on a GPU by events on the device, which starts idle and with an emptied cache."""
+"""Times calls: by the clock on a CPU; on a GPU by events on the device, which is idle and has an emptied cache."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +20,15 @@ THROTTLED = 0.9
 class Stopwatch:
     """Times calls on a CPU, where a call is done when it returns."""
 
-    def seconds(self, work: Work, calls: int = 1) -> float:
-        """Mean seconds of some calls in a row."""
+    def seconds(self, work: Work) -> float:
+        """Seconds of a call."""
         start = time.perf_counter()
-        for _ in range(calls):
-            work()
-        return (time.perf_counter() - start) / calls
+        work()
+        return time.perf_counter() - start
+
+    def in_a_loop(self, work: Work, calls: int) -> float | None:
+        """Seconds of a call when the next does not wait for it; None if a call is done when it returns."""
+        return None
 
     def clock(self) -> int | None:
         """Clock of the processor in MHz; None if it cannot be read, as a CPU's that differs by core."""
@@ -43,18 +46,24 @@ class DeviceEvents(Stopwatch):
             flush = torch.empty(size, dtype=torch.uint8, device=device)
         self.flush = flush
 
-    def seconds(self, work: Work, calls: int = 1) -> float:
-        """Mean seconds of some calls in a row, none of which waits for the one before, as in a training loop."""
+    def seconds(self, work: Work) -> float:
+        self.flush.zero_()
+        return self._between_events(work)
+
+    def in_a_loop(self, work: Work, calls: int) -> float:
+        """Mean seconds of calls in a row, none of which waits for the one before, as in a training loop."""
+        return self._between_events(work, calls) / calls
+
+    def _between_events(self, work: Work, calls: int = 1) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         stream = torch.cuda.current_stream(self.device)  # the current device may be another
-        self.flush.zero_()
         torch.cuda.synchronize(self.device)  # otherwise launches would overlap with what was queued before
         start.record(stream)
         for _ in range(calls):
             work()
         end.record(stream)
         torch.cuda.synchronize(self.device)
-        return float(start.elapsed_time(end)) / 1e3 / calls
+        return float(start.elapsed_time(end)) / 1e3
 
     def clock(self) -> int | None:
         """Clock of the multiprocessors in MHz; None if it cannot be read."""

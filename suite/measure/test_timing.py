@@ -1,7 +1,9 @@
 """Paired rounds see through a drifting clock, and what is measured beside them is what it says."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -10,10 +12,11 @@ import torch
 from suite.measure import bench_step as bench_step
 from suite.measure import ceilings as hardware
 from suite.measure import rounds, work
+from suite.measure.examples import job
 from suite.measure.stopwatch import DeviceEvents, Stopwatch, Work, clock_columns
 from suite.shared import arithmetic, pairing, usage
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import Case
+from suite.shared.cases import BASELINE, Case
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY
 
@@ -56,9 +59,9 @@ def test_rounds_alternate_and_short_calls_are_made_once_untimed_before_each() ->
     called: list[str] = []
 
     class Told(Stopwatch):
-        """Calls once however often it is asked to, and believes the seconds that the call returns."""
+        """Believes the seconds that a call returns."""
 
-        def seconds(self, work: Work, calls: int = 1) -> float:
+        def seconds(self, work: Work) -> float:
             return cast(float, work())
 
     def call(name: str, seconds: float) -> float:
@@ -68,12 +71,19 @@ def test_rounds_alternate_and_short_calls_are_made_once_untimed_before_each() ->
     calls = {"short": partial(call, "short", 0.01), "long": partial(call, "long", 0.1)}
     found = rounds.interleaved(Told(), calls, 0.0, 3, 3)
     assert found == {"short": [0.01] * 3, "long": [0.1] * 3}
-    assert called == ["short", "short", "long", "long"] + ["short", "short", "long"] * 3
+    assert called == ["short", "short", "long", "long"] + ["short", "short", "short", "long"] * 3
 
 
 def test_rounds_without_a_partner_are_an_error() -> None:
     with pytest.raises(ValueError, match="expected as many of each, at least 3; got 4 and 3"):
         pairing.paired_ratio([1.0] * 4, [1.0] * 3)
+
+
+def test_a_row_that_the_answer_rests_on_has_as_many_rounds_as_its_time_allows_and_others_three() -> None:
+    rests = job(answer=True)
+    assert [rounds.fewest(rests, seconds, seconds) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
+    assert rounds.fewest(job(BASELINE, answer=True), 0.04, 0.04) == 20
+    assert rounds.fewest(job(), 0.001, 0.001) == 3
 
 
 def test_intervals_of_few_rounds_are_wider_than_what_was_seen() -> None:
@@ -101,19 +111,26 @@ class FakeEvent:
         return 1e3 * (end.at - self.at)
 
 
-def test_on_a_gpu_a_round_starts_with_an_emptied_cache_and_no_call_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeEvent.log = log = []
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     flush = torch.ones(8)
     watch = DeviceEvents(torch.device("cuda", 1), flush)
-    assert watch.seconds(lambda: log.append("work"), 4) == 5 / 4
+    assert watch.seconds(lambda: log.extend(["work", "work"])) == 3
     record = "record on stream of cuda:1"
-    assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
+    assert log == ["synchronize", record, "work", "work", record, "synchronize"]
     assert not flush.any()
+
+
+def test_calls_in_a_loop_wait_for_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEvent.log = log = []
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "current_stream", str)
+    assert DeviceEvents(torch.device("cuda", 0), torch.ones(8)).in_a_loop(lambda: log.append("work"), 4) == 5 / 4
+    assert log == ["synchronize", "record on cuda:0", *["work"] * 4, "record on cuda:0", "synchronize"]
 
 
 def test_products_and_cudnn_compute_in_one_arithmetic() -> None:
@@ -247,6 +264,44 @@ def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code() -> Non
         calls[name] = bench_step.calls_per_step(find(name), model, x, work.forward)
     assert calls["row_scaled"] > calls["batched"] > 0
     assert calls["torch.nn.LSTM"] == 0
+
+
+class Profile:
+    """A made-up profile of kernels by name, and of an operator that ran on the CPU."""
+
+    def __init__(self, *kernels: str) -> None:
+        devices = [("aten::_cudnn_rnn", "CPU"), *((name, "CUDA") for name in kernels)]
+        events = [
+            SimpleNamespace(name=partial(str, name), device_type=partial(SimpleNamespace, name=device))
+            for name, device in devices
+        ]
+        self.profiler = SimpleNamespace(kineto_results=SimpleNamespace(events=lambda: events))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "seen"),
+    [
+        (["void elemWiseRNNcell<float, float, float, (cudnnRNNMode_t)2>(int, int)"], "a kernel seen"),
+        (["void RNN_blockPersist_fp_LSTM_HMMA<__half, __half, float, 1, 128>(int)"], "a kernel seen"),
+        (["cutlass_80_simt_sgemm", "void LSTM_elementWise_bp1<float, float, float>(int)"], "a kernel seen"),
+        (
+            ["sgemm_128x64_tn", "void at::native::(anonymous namespace)::kernel::lstm_cell_forward<float>"],
+            "no kernel seen",
+        ),
+        ([], "no kernel seen"),
+    ],
+    ids=["steps", "persistent", "older", "torch's own", "none"],
+)
+def test_a_profile_tells_whether_the_baseline_ran_in_cudnn(
+    kernels: list[str], seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(usage, "profile", lambda activities: nullcontext(Profile(*kernels)))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: ran.append("synchronize"))
+    names = usage.kernels(lambda: ran.append("work"))
+    assert (names, ran) == (kernels, ["work", "synchronize"])
+    assert usage.cudnn_of(names, 91002) == f"91002, {seen}"
+    assert usage.cudnn_of(names, None) == f"none, {seen}"
 
 
 def test_peak_memory_counts_what_is_held_at_once() -> None:

@@ -1,12 +1,17 @@
 """Peak memory, operator calls and synchronisation, the same way on any device."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+#: What a row says of a baseline that ran without cuDNN.
+NO_KERNEL = "no kernel seen"
+#: Kernels of cuDNN's recurrent layers name cuDNN or their layer in capitals; torch's, such as `lstm_cell_forward`, not.
+_OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 _counting = False
 
 
@@ -25,6 +30,20 @@ def operator_calls(work: Callable[[], object]) -> int:
     ends = [(thread, start - duration) for thread, start, duration in spans]
     # Sorted so, an operator that another called comes right after it, and starts before it ends.
     return len(spans) - sum(following[:2] < end for following, end in zip(spans[1:], ends, strict=False))
+
+
+def kernels(work: Callable[[], object]) -> list[str]:
+    """Names of the kernels that run on a GPU."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        work()
+        torch.cuda.synchronize()
+    return [e.name() for e in profiler.profiler.kineto_results.events() if e.device_type().name == "CUDA"]
+
+
+def cudnn_of(names: Iterable[str], version: int | None) -> str:
+    """Version of cuDNN, and whether a kernel of its recurrent layers is among these."""
+    seen = any(_OF_CUDNN.search(name) for name in names)
+    return f"{version or 'none'}, {'a kernel seen' if seen else NO_KERNEL}"
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
