@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.pages import bench, memory, paper, peers, readme, scaling, text, threads, verify
-from suite.pages.bench_tables import fastest, without_busy
+from suite.pages.bench_tables import fastest, ratio, without_busy
 from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.pages.webpage import report_html
@@ -22,8 +22,8 @@ PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, mem
 
 FOOT = (
     "Each folder has the results of one machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. "
-    "`nox -s report` writes everything but the CSV files again, and `report.html`: all pages in one. *stale*: the "
-    "sources of an implementation have changed since it was timed."
+    "`nox -s report` writes everything but the CSV files again, and `report.html`: all pages in one, with tables that "
+    "sort. *stale*: the sources of an implementation have changed since it was timed."
 )
 
 
@@ -46,7 +46,7 @@ def index(pages: Mapping[Path, Sequence[str]]) -> list[Part]:
             columns.append(called)
             for group, row in fastest(without_busy(rows)):
                 if group.layer_norm == "off":
-                    found = row["ratio"], row["implementation"]
+                    found = ratio(row), row["implementation"]
                     lines.setdefault(group.title, {"workload": group.title})[called] = found
             called += ", **stale**" * bool(stale(rows).any())
         links.append(f"- {called}: {', '.join(f'[{name}]({folder.name}/{name}.md)' for name in names)}")

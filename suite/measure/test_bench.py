@@ -22,12 +22,13 @@ from suite.measure.examples import job
 from suite.measure.jobs import Job
 from suite.measure.plan import batches, plan
 from suite.measure.processes import run
-from suite.pages.bench import PAGE
-from suite.pages.bench_tables import alternatives_answer, bench_summary, bench_view
+from suite.pages.bench import PAGE, speed
+from suite.pages.bench_tables import alternatives_answer, answer, bench_summary, bench_view
+from suite.pages.plots import svg
 from suite.pages.sheets import markdown
 from suite.shared import provenance
 from suite.shared.candidates import find
-from suite.shared.cases import SHORT, WORKLOADS
+from suite.shared.cases import BASELINE, SHORT, WORKLOADS
 from suite.shared.examples import CPU, TINY, made
 from suite.shared.machine import slug
 from suite.shared.pairing import FEWEST
@@ -66,7 +67,7 @@ def test_a_run_leaves_rows_and_tables_without_the_hosts_name(results: Path) -> N
         assert bool((timed[low] <= timed[high]).all()), (low, high)
     assert bool((timed[["peak_bytes", "least_bytes", "multiply_adds", "job_s"]] > 0).all(axis=None))
     assert bool((timed["share"] > 0).all())
-    assert "cudnn" not in rows
+    assert not {"cudnn", "loop_ratio"} & set(rows)
     assert set(rows["commit"]) == {provenance.commit()}
     assert not provenance.stale(rows).any()
     assert dict(zip(timed["implementation"], timed["verify"], strict=True)) == {
@@ -254,6 +255,40 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
     assert [line["/ labml"] for line in summary] == ["-", "0.50"]
 
 
+def on_a_gpu(name: str, ratio: float, **changes: Any) -> list[dict[str, Any]]:
+    """Return rows of a GPU whose time in a loop is 5 ms a multiple of the baseline's."""
+    return made(name, 0.1, device="cuda", loop_s=0.005 * ratio, loop_ratio=ratio, **changes)
+
+
+def test_on_a_gpu_figures_in_a_loop_come_first_where_an_idle_start_charges_the_host() -> None:
+    rows = (
+        on_a_gpu("batched", 1.3) + on_a_gpu("deferred", 1.2) + on_a_gpu(BASELINE, 1.05, ratio_low=0.99, ratio_high=1.01)
+    )
+    rows += [row | {"ratio": 1.0} for row in made("batched_cuda", 0.05, device="cuda", loop_s=0.02, loop_ratio=4.0)]
+    here, elsewhere = pd.DataFrame(rows), pd.DataFrame(rows).assign(workload="char-ptb")
+    text = markdown(PAGE.content(here))
+    heads = ["forward in a loop, ms", "forward in a loop / LSTM", "forward, ms", "forward / LSTM"]
+    assert f"| implementation | {' | '.join(heads)} | train in a loop, ms | " in text
+    assert "| deferred | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | slower |" in text
+    assert "Noise floor: 5.0% (forward), 5.0% (train)." in text
+    assert answer(here).startswith("The fastest implementation trains in 1.20 times the time of `torch.nn.LSTM`")
+    assert answer(here).endswith("Of 1 tables, it is `deferred` in 1.")
+    assert [line["/ LSTM"] for line in bench_summary(here).words()] == ["1.20"]
+    assert "| train in a loop / LSTM |" in text
+    assert "train in a loop, ms" not in re.findall(r"GFLOP/s.*", text)[0]
+    assert "forward in a loop" not in markdown(PAGE.content(elsewhere))
+    assert answer(elsewhere).endswith("Of 1 tables, it is `batched_cuda` in 1.")
+    assert answer(here.assign(device="cpu")) == answer(elsewhere)
+    (view,) = bench_view(here).values()
+    assert view.columns[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
+
+
+@pytest.mark.parametrize(("seen", "marks"), [("a kernel seen", "-"), ("no kernel seen", "baseline without cuDNN")])
+def test_a_baseline_that_ran_without_cudnn_is_marked(seen: str, marks: str) -> None:
+    text = markdown(PAGE.content(pd.DataFrame(on_a_gpu("batched", 1.3, cudnn=f"91002, {seen}"))))
+    assert f"| verified | {marks} |" in text
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_rows_without_any_figure_have_their_labels(device: str) -> None:
     rows = pd.DataFrame(made("naive", 0, device=device))
@@ -322,3 +357,10 @@ def test_rows_made_beside_busy_processes_are_marked_and_no_answer() -> None:
     assert re.search(r"\| deferred \|.*\| busy machine \|", text)
     late = pd.DataFrame(made("batched", 0, taken_cores=1.5))
     assert "2 of 2 rows were made while other processes kept cores busy" in bench.conclusion(late)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_workload_and_one_implementation_are_drawn_without_a_warning() -> None:
+    drawn = speed(pd.DataFrame(made("batched", 0.1)))
+    assert drawn is not None
+    assert "torch.nn.LSTM" in svg(drawn)

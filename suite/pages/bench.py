@@ -1,17 +1,18 @@
 """The page of the benchmark: how long everything takes compared with an LSTM, and what explains it."""
 
 from functools import partial
+from statistics import median
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from impls.registry import IMPLS
-from suite.pages.bench_tables import Group, answer, bench_summary, groups, time_table, without_busy, work_table
+from suite.pages.bench_tables import Group, answer, bench_summary, groups, leading, time_table, without_busy, work_table
 from suite.pages.page import Others, Page
-from suite.pages.plots import bars, look, panels
+from suite.pages.plots import INK, bars, look, panels, plain
 from suite.pages.sheets import Columns, Part, Plot, Sheet
-from suite.shared.cases import BASELINE
+from suite.shared.cases import BASELINE, ORDER
 from suite.shared.format import count, percent, sizes, three
 from suite.shared.rows import VALUES, table
 
@@ -33,11 +34,14 @@ Every timing includes the input projection and any per-call packing or allocatio
 compiling and loading are excluded. Only implementations verified on this machine, with these sources, are timed, and
 each is checked at the sizes of the workload just before: one that fails is *refused*.
 
-On a GPU, a round starts on an idle device with an empty cache, and short calls follow without waiting for one another.
-float32 is IEEE float32 for all, cuDNN included; *tf32* is float32 with products in TF32, for all.
+On a GPU, each call starts on an idle device with an empty cache. *in a loop* is a call among others that do not wait
+for one another, as in training. On small, medium and stream this figure comes first and is the one that counts. It has
+no interval; its noise floor is the larger one of the baseline in a loop and in rounds. float32 is IEEE float32 for
+all, cuDNN included; *tf32* is float32 with products in TF32, for all.
 
-*Ragged* workloads are packed sequences with lengths uniform in [T/4, T], the same for both sides of a round. Only
-implementations whose time follows the number of tokens are timed on them.
+*Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. The lengths differ from round to round, and
+are the same for both sides of a round and in every run. Only implementations whose time follows the number of tokens
+are timed on them.
 
 """
 #: Columns of the tables, by the columns of bench.csv that they are made of.
@@ -51,8 +55,8 @@ GLOSSARY = {
 }
 NOTES = """\
 - *notes*: a round is *disturbed* if its baseline took 1.5 times the median, *throttled* if the GPU's clock fell below
-  0.9 of its highest. *busy machine*: other processes used more than a quarter of a core, so the row counts in no
-  answer.
+  0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *busy
+  machine*: other processes used more than a quarter of a core, so the row counts in no answer.
 """
 HARDWARE = """## The hardware
 
@@ -74,8 +78,9 @@ def training(rows: pd.DataFrame) -> Figure:
 
     A bar is the paired ratio times the baseline's median over all processes, so that bars compare as ratios do.
     """
-    lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
-    times = dict(zip(rows["implementation"], rows["ratio"] * lstm, strict=True)) | {BASELINE: lstm}
+    found = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
+    lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in found.values())
+    times = {name: each.ratio.ratio * lstm for name, each in found.items()} | {BASELINE: lstm}
     names = sorted(times, key=lambda name: times[name])
     figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
     lengths = {COMPILED.get(name, name): times[name] for name in names}
@@ -86,6 +91,33 @@ def training(rows: pd.DataFrame) -> Figure:
 
 def training_caption(row: pd.Series) -> str:
     return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), float32, without layer norm"
+
+
+def speed(rows: pd.DataFrame) -> Figure:
+    """Every time as a multiple of the LSTM's, a panel for each workload."""
+    timed = without_busy(rows)
+    timed = timed[timed["status"] == "ok"]
+    workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
+    order = [[name for name in ORDER if (group["implementation"] == name).any()] for group in workloads]
+    heights = [0.75 + 0.24 * len(names) + 0.9 / len(workloads) for names in order]
+    figure, axes = panels(len(workloads), 1, width=5.2, height=heights)
+    for panel, group, names in zip(axes, workloads, order, strict=True):
+        for _, row in group.iterrows():
+            style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
+            style |= {"markersize": 6} if train else {"marker": "|", "markersize": 9}
+            y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
+            face = "none" if norm else style["color"]
+            panel.plot(leading(row).ratio.ratio, y, linestyle="", markerfacecolor=face, **style)
+        panel.axvline(1, color=INK, linewidth=1, linestyle=":")
+        panel.set_yticks(range(len(names)), names)
+        panel.set_ylim(len(names) - 0.5, -0.5)
+        panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
+        plain(panel.xaxis, (1, 2, 5))
+    axes[-1].set_xlabel(f"time / {BASELINE}")
+    for marker, face, called in (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward")):
+        axes[0].plot([], [], marker=marker, linestyle="", color=INK, markerfacecolor=face, label=called)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
+    return figure
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
@@ -108,6 +140,8 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     if len(timed := timed[timed["status"] == "ok"]):
         caption = f"{training_caption(timed.iloc[0])}; paired ratio times the median of {BASELINE}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed)))
+    if (counted["status"] == "ok").any():
+        parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, rows)))
     parts += [part for group in groups(rows) for part in _section(group)]
     without = rows[rows["status"] != "ok"].groupby(["implementation", "status"], sort=False)["workload"].unique()
     reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.pages.bench import WORKLOAD, headline, training_caption
-from suite.pages.bench_tables import alternatives_answer, without_busy
+from suite.pages.bench_tables import alternatives_answer, in_a_loop, leading, without_busy
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
@@ -33,7 +33,7 @@ def implementations(rows: pd.DataFrame) -> Sheet:
         row = timed.get(impl.name)
         if row is not None and row["status"] == "ok":
             lstm = timed[BASELINE]["peak_bytes"] if BASELINE in timed else None
-            line |= {TIME: row["ratio"], MEMORY: lstm and row["peak_bytes"] / lstm}
+            line |= {TIME: leading(row).ratio.ratio, MEMORY: lstm and row["peak_bytes"] / lstm}
         else:
             line[TIME] = why_not(impl, row, set(rows["device"]))
         lines.append(line)
@@ -64,10 +64,11 @@ def parts(results: Path) -> dict[str, list[Part]]:
         if len(timed := timed[timed["status"] == "ok"]):
             first = timed.iloc[0]
             caption = training_caption(first)
+            how = "of calls in a loop" if in_a_loop(first) else "medians of paired rounds"
             about = (
-                f"{caption}, on {machine(first)}, {dates(timed)}. Ratios to `{BASELINE}` are medians of paired rounds, "
-                f"and a bar is the ratio times the median of `{BASELINE}`. Intervals and other workloads: "
-                f"[bench]({where}/bench.md); other machines: [results]({results.name}/README.md)."
+                f"{caption}, on {machine(first)}, {dates(timed)}. Ratios to `{BASELINE}` are {how}, and a bar is the "
+                f"ratio times the median of `{BASELINE}`. Intervals and other workloads: [bench]({where}/bench.md); "
+                f"other machines: [results]({results.name}/README.md)."
             )
             figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"
             about = f"{alternatives_answer(without_busy(rows))} {about}".strip()

@@ -2,9 +2,11 @@
 
 import re
 import shutil
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +21,7 @@ from suite.pages.bench import training
 from suite.pages.plots import bars, panels, plain
 from suite.pages.sheets import Sheet, markdown
 from suite.pages.verify import PAGE, verdict
+from suite.pages.webpage import CALL, script
 from suite.shared.cases import BASELINE
 from suite.shared.examples import HERE, made, verified
 from suite.shared.format import made_on, three
@@ -99,9 +102,15 @@ def test_the_report_is_well_formed_and_its_ids_are_unique(results: Path) -> None
     assert wanted <= set(ids)
 
 
-def test_the_report_loads_nothing_and_runs_nothing(results: Path) -> None:
+def test_the_report_loads_nothing_and_runs_one_library_and_its_call(results: Path) -> None:
     shown = parsed(results)
-    assert not {"link", "img", "iframe", "script"} & set(shown.tags)
+    assert not {"link", "img", "iframe"} & set(shown.tags)
+    assert shown.tags["script"] == 1
+    before, library, call = re.split(r'"data:text/javascript;base64,([A-Za-z0-9+/=]+)"', script())
+    assert before == '<script type="module">\nimport DataTable from '
+    assert b64decode(library) == files("itables").joinpath("html/dt_bundle.js").read_bytes()
+    assert call == f";\n{CALL}\n</script>"
+    assert script() in (results / "report.html").read_text(encoding="utf-8")
     assert [value for name, value in shown.attributes if name == "src" or name.startswith("on")] == []
     assert "@import" not in (results / "report.html").read_text(encoding="utf-8")
 
@@ -127,6 +136,7 @@ def test_the_report_shows_every_page_with_its_tables_and_plots(results: Path) ->
 
 def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
     plots = list(results.glob("*/*.svg"))
+    assert {plot.parent for plot in plots if plot.stem == "speed"} == {p.parent for p in results.glob("*/bench.md")}
     for plot in plots:
         text = plot.read_text(encoding="utf-8")
         assert ElementTree.fromstring(text).tag.endswith("svg")
@@ -234,8 +244,12 @@ def times(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
 def test_the_readme_says_what_needs_another_device_than_that_of_the_rows(device: str, name: str, word: str) -> None:
     rows = made("batched", 0.1) + made(name, 0, status="not run: elsewhere.")
-    found = times([row | {"device": device} for row in rows])
+    found = times([row | {"device": device, "loop_s": 0.1, "loop_ratio": 2.0} for row in rows])
     assert (found["batched"], found[name], found["deferred"]) == ("2.00", f"needs a {word}", "not run")
+
+
+def test_the_readme_shows_time_in_a_loop_on_a_gpu() -> None:
+    assert times(made("batched", 0.1, device="cuda", loop_s=0.1, loop_ratio=1.25))["batched"] == "1.25"
 
 
 def test_bars_of_training_compare_as_the_paired_ratios_do() -> None:

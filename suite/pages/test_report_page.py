@@ -1,4 +1,4 @@
-"""The report in a browser: nothing is refused or fails, and it reads on a phone as on a desk."""
+"""The report in a browser: its tables sort, nothing is refused or fails, and it reads on a phone as on a desk."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,6 +18,15 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="Needs playwright, 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 #: What a reader can do without zooming: no sideways scrolling of the page, and no text smaller than this, in pixels.
 SMALLEST = 11
+FIGURES = 'th[style*="right"]'
+#: How many of them are sorted: all are made alike.
+SORTED = 3
+#: Whether a table's column, as the page shows it, rises (sign 1) or falls (sign -1).
+ORDERED = """([table, column, sign]) => {
+    const figures = [...table.tBodies[0].rows].map(row => Number(row.cells[column].dataset.order));
+    const right = (before, after) => before === after || before < after === sign > 0;
+    return figures.every((figure, at) => at === 0 || right(figures[at - 1], figure));
+}"""
 SMALL = """least => [...document.querySelectorAll("main *")].filter(element =>
     [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())
     && !element.closest("svg") && element.checkVisibility()
@@ -47,7 +56,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.mark.thorough("the report in a browser")
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
-def test_the_report_reads_without_a_complaint(
+def test_the_report_sorts_and_reads_without_a_complaint(
     browser: "Browser", address: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -56,6 +65,16 @@ def test_the_report_reads_without_a_complaint(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url[:80]))
     page.goto(address, wait_until="load")
+
+    tables = page.locator(f"table:has({FIGURES})")
+    assert tables.count() >= SORTED
+    for at in range(SORTED):
+        table = tables.nth(at)
+        header = table.locator(FIGURES).last
+        column = header.evaluate("header => header.cellIndex")
+        for sign in (1, -1):
+            header.click()
+            page.wait_for_function(ORDERED, arg=[table.element_handle(), column, sign])
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(SMALL, SMALLEST) == []

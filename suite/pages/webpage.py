@@ -1,8 +1,10 @@
 """results/report.html: the Markdown of every page of every machine in one file that needs nothing else."""
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,17 @@ from markdown_it.renderer import RendererHTML
 from suite.pages.plots import INK
 
 #: A browser that obeys it loads nothing that is not in the file.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
 STYLE = Path(__file__).with_name("report.css")
+#: Sorts a table by a column; columns of figures by number, with cells that have none last.
+CALL = """for (const table of document.querySelectorAll("table")) {
+  const figures = [...table.tHead.rows[0].cells].map(head => head.style.textAlign === "right");
+  for (const cell of table.querySelectorAll("td")) if (figures[cell.cellIndex]) {
+    const figure = parseFloat(cell.textContent.replaceAll(",", ""));
+    cell.dataset.order = isNaN(figure) ? Infinity : figure;
+  }
+  new DataTable(table, { autoWidth: false, info: false, order: [], paging: false, searching: false });
+}"""
 
 
 def report_html(results: Path, pages: Mapping[Path, Sequence[str]]) -> str:
@@ -39,6 +50,7 @@ def report_html(results: Path, pages: Mapping[Path, Sequence[str]]) -> str:
 {html(results / "README.md", "")}
 {"".join(sections)}
 </main>
+{script()}
 </body>
 </html>
 """
@@ -80,3 +92,9 @@ def inline_svg(path: Path, caption: str) -> str:
     drawn = re.search(r'width="([\d.]+pt)"', text)
     style = f' style="--drawn: {drawn[1]}"' if drawn else ""
     return f'<span class="plot"{style}>{text}<small>{escape(caption)}</small></span>'
+
+
+def script() -> str:
+    """Script of the page: the library, in a URL that contains it, and the call."""
+    library = b64encode(files("itables").joinpath("html/dt_bundle.js").read_bytes()).decode()
+    return f'<script type="module">\nimport DataTable from "data:text/javascript;base64,{library}";\n{CALL}\n</script>'
