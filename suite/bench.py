@@ -1,7 +1,7 @@
 """`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
     nox -s bench                               the defaults: 5 minutes at most, or 15 on a GPU
-    nox -s bench -- --list                     what would run, and about how long it takes
+    nox -s bench -- --list                     what would run, for how long, and what the defaults leave out
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
     nox -s bench -- --resume                   continue after an interruption, or do what there was no time for
@@ -31,11 +31,11 @@ import torch
 from suite import report
 from suite.checks.kernels.compiled import precompile
 from suite.measure import ceilings as hardware
-from suite.measure import choice, processes
+from suite.measure import choice, cost, processes
 from suite.measure.jobs import Job
 from suite.measure.load import warn
 from suite.measure.options import parent
-from suite.measure.plan import WRONG, Planned, batches, needed, plan, rows_of
+from suite.measure.plan import WRONG, Planned, batches, first_rounds, part, plan, rows_of
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import process
@@ -45,7 +45,7 @@ from suite.shared.process import Row
 from suite.shared.results import make_folder
 from suite.shared.rows import folder_of, table
 
-#: A run ends at the latest after this share of its minutes; what a process does then is cut off.
+#: More rounds end with the minutes of a run, first rounds at the latest after this share of them.
 LATEST = 1.1
 
 
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     usual = "default: {cpu:g}, on a GPU {cuda:g}".format_map(choice.MINUTES)
     add("--minutes", type=float, help=f"how long the run may take; {usual}")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
-    add("--list", action="store_true", help="show what would run and about how long it takes, and end")
+    add("--list", action="store_true", help="show what would run and for how long, and what is left out, and end")
     add("--resume", action="store_true", help="skip what has rows of this commit and environment")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
@@ -69,7 +69,7 @@ def sweep(options: argparse.Namespace) -> int:
     folder = folder_of(options.results, device)
     todo = plan(choice.jobs(options), folder, resume=options.resume, unverified=options.unverified)
     if options.list:
-        show_plan(todo, options.minutes)
+        show_plan(todo, choice.left_out(options), options.minutes)
         return 0
     if refused := {p.verification.status for p in todo if (p.instead or "").startswith("refused")}:
         print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
@@ -112,9 +112,9 @@ def measured(
     log = make_folder(folder / "raw") / "log.txt"
     log.unlink(missing_ok=True)
     while left:
-        now, share = time.time(), needed(left[:1]) / needed(left)
-        seconds, limit = share * max(0.0, start + 60 * minutes - now), start + LATEST * 60 * minutes - now
-        for job, rows in processes.run([p.job for p in left.pop(0)], seconds, limit, log):
+        seconds, limit = (max(0.0, start + 60 * minutes * share - time.time()) for share in (1.0, LATEST))
+        ends = part(left, seconds, limit)
+        for job, rows in processes.run([p.job for p in left.pop(0)], ends, limit, log):
             yield planned[job], rows
 
 
@@ -157,8 +157,8 @@ def conclusion(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 
-def show_plan(todo: Sequence[Planned], minutes: float) -> None:
-    """Print what would run and about how long it takes."""
+def show_plan(todo: Sequence[Planned], left_out: Sequence[str], minutes: float) -> None:
+    """Print what would run, for how long by prediction, and what runs only if it is asked for."""
     lines: list[dict[str, Any]] = [
         {
             "job": p.job.label,
@@ -170,9 +170,13 @@ def show_plan(todo: Sequence[Planned], minutes: float) -> None:
     ]
     if todo:
         Sheet(lines, {"seconds": count}).show("")
-    first = f"first rounds in about {needed(batches(todo)) / 60:.1f} minutes of {minutes:g}, more rounds in the rest"
-    print(f"\n{sum(p.runs for p in todo)} of {len(todo)} jobs would run: {first}.")
-    print("Slow candidates run on few workloads, unless --implementation or --workload asks for more.")
+    runs = [p.job for p in todo if p.runs]
+    needed = (cost.before(runs) + sum(map(first_rounds, batches(todo)))) / 60
+    rest = f"more rounds in the rest of {minutes:g}" if needed < minutes else f"no time for all within {minutes:g}"
+    first = f"first rounds in {needed:.1f} minutes, by prediction"
+    print(f"\n{len(runs)} of {len(todo)} jobs would run: {first}, and {rest}.")
+    if left_out:
+        print("\nNot run unless asked for:", *left_out, sep="\n  ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

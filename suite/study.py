@@ -20,7 +20,6 @@ and a page of that name in suite/pages.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -70,7 +69,7 @@ def study(name: str, options: argparse.Namespace) -> bool:
 
 def done(job: Job, log: Path, limit: float = LIMIT) -> list[Row]:
     """Do a job in a process of its own and return its rows; if it did not reach its end, the last one says why."""
-    with started("suite.measure.study_step", [job], math.inf, log) as child:
+    with started("suite.measure.study_step", [job], log) as child:
         ended = child.wait(limit)
         rows = read_rows(child.path)
     return rows if ended == "ok" else [*rows, job.row("end", job.candidate, status=ended)]

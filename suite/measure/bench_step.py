@@ -235,11 +235,11 @@ def labelled(forms: Sequence[Form], *names: str) -> Iterator[None]:
 
 
 def main(told: Path, rows: Path) -> None:
-    """Measure the jobs until the time that the process was told, and append their rows."""
-    jobs, until = processes.told(told)
+    """Measure the jobs until the times that the process was told, and append their rows."""
+    jobs, (first, end) = processes.told(told)
     jobs[0].take_on()
     gc.disable()  # no round should pay for it
-    bench = Bench(jobs[0], until)
+    bench = Bench(jobs[0], first)
     for job in jobs:
         missing = {(row["layer_norm"], row["pass"]): row for row in job.rows("")}
         try:
@@ -251,6 +251,7 @@ def main(told: Path, rows: Path) -> None:
             for row in missing.values():
                 append_row(rows, row | {"status": status})
             raise  # a GPU may be unusable for this process from now on
+    bench.until = end
     for row in bench.more_rows():
         append_row(rows, row)
 

@@ -1,4 +1,4 @@
-"""What a run of the benchmark times by default and with options."""
+"""What a run of the benchmark times by default and with options, and which option asks for the rest."""
 
 import argparse
 from collections.abc import Iterator
@@ -92,3 +92,21 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
         return dtype == "float32" and (soon or (case.name in COMPILED_ON and not layer_norm))
     on = options.every_workload or (case.name, layer_norm) in FORMS_ON[device.type]
     return candidate.name not in SLOW_FORMS or on
+
+
+def left_out(options: argparse.Namespace) -> list[str]:
+    """What the defaults leave out, in a line for each option that asks for it."""
+    lines: list[str] = []
+    for candidate in () if options.every_candidate else map(find, options.implementation):
+        out: list[str] = []
+        for case in cases(options):
+            if (case.lengths and not candidate.follows_tokens) or (shortens(options) and full(case)):
+                continue
+            forms = product(options.dtype, candidate.layer_norms)
+            runs = [timed(options, candidate, case, dtype, norm) for dtype, norm in forms]
+            out += [f"{case.name}{' in part' * any(runs)}"] * (not all(runs))
+        lines += [f"--implementation {candidate.name}: {', '.join(out)}"] * bool(out)
+    others = [name for name in WORKLOADS if name not in options.workload and not options.every_workload]
+    cut = [name for name in options.workload if shortens(options) and name in SHORT]
+    lines += [f"--workload: {', '.join(others)}"] * bool(others)
+    return lines + [f"--full: {', '.join(cut)} at the paper's T and B"] * bool(cut)

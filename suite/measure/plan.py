@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from suite.measure import cost
 from suite.measure.jobs import Job
 from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
@@ -15,16 +16,13 @@ from suite.shared.rows import PASSES, stamp, table
 #: Statuses that mean that something went wrong. --resume does these again, as the machine may have been the reason, and
 #: those that had no time.
 WRONG, AGAIN = ("crashed", "failed", "refused"), ("crashed", "failed", "refused", "time-out")
-#: Seconds of a process from its start to its first job, and of a job that has no row of an earlier run; the latter of
-#: what compiles too.
-START, ASSUMED, COMPILED = 10.0, 6.0, {"compiled": 40.0, "jax": 15.0}
 
 
 @dataclass(frozen=True)
 class Planned:
     """A job with what is known of it beforehand.
 
-    instead: status of its rows if it does not run. seconds: about how long it takes with its first rounds.
+    instead: status of its rows if it does not run. seconds: predicted, with its first rounds.
     finished: its rows of this code and environment exist already, and are kept.
     """
 
@@ -40,12 +38,12 @@ class Planned:
         return self.instead is None and not self.finished
 
     @property
-    def process(self) -> tuple[bool, str]:
-        """Key of the process that does it; what torch.compile compiles has one per job, so that it starts cold."""
+    def process(self) -> tuple[int, str]:
+        """Place in the order of processes and name of the one that does it; `batches` has the order."""
         candidate = find(self.job.candidate)
-        if candidate.of_torch:
-            return candidate.compiles_each_size, self.job.label if candidate.compiles_each_size else self.job.dtype
-        return False, f"{self.job.dtype} {self.job.candidate}"  # its threads would compete with torch's
+        if not candidate.of_torch:
+            return 1, f"{self.job.dtype} {self.job.candidate}"  # its threads would compete with torch's
+        return (0, self.job.label) if candidate.compiles_each_size else (2, self.job.dtype)
 
 
 def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified: bool = False) -> list[Planned]:
@@ -53,7 +51,8 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
 
     resume: keep rows that exist. unverified: run what verification calls red or stale too.
     """
-    verify, rows, found = table("verify").read(folder), table("bench").read(folder), []
+    verify, rows, found = table("verify").read(folder), table("bench").read(folder), list[Planned]()
+    earlier = cost.known(rows)
     for job in jobs:
         verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
         reason = arithmetic.why_not(job.dtype, job.torch_device)
@@ -61,24 +60,37 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
         instead = f"not run: {reason}" if reason else None
         if not reason and verification.status in ("red", "stale") and not unverified:
             instead = f"refused: verify.csv is {verification.status} for {job.candidate} in {job.dtype}"
-        earlier = rows_of(job, rows)
-        seconds = earlier["job_s"].max() if "job_s" in earlier else float("nan")
-        seconds = COMPILED.get(job.candidate, ASSUMED) if pd.isna(seconds) else seconds
-        found.append(Planned(job, verification, instead, seconds, resume and _finished(job, earlier)))
+        finished = resume and _finished(job, rows_of(job, rows))
+        found.append(Planned(job, verification, instead, cost.seconds(job, earlier), finished))
     return found
 
 
 def batches(todo: Sequence[Planned]) -> list[list[Planned]]:
-    """What runs in each process: candidates of torch by dtype, then others by dtype, then each that starts cold."""
-    found: dict[tuple[bool, str], list[Planned]] = {}
+    """What runs in each process: first each job that torch.compile starts cold, then JAX, then torch by dtype.
+
+    So what those before take too long shortens only the extra rounds of the last.
+    """
+    found: dict[tuple[int, str], list[Planned]] = {}
     for p in sorted((p for p in todo if p.runs), key=lambda p: p.process[0]):
         found.setdefault(p.process, []).append(p)
     return list(found.values())
 
 
-def needed(left: Sequence[Sequence[Planned]]) -> float:
-    """About how many seconds processes take with their first rounds."""
-    return sum(START + sum(p.seconds for p in batch) for batch in left)
+def first_rounds(batch: Sequence[Planned]) -> float:
+    """Predicted seconds of a process with its first rounds."""
+    return cost.START[batch[0].job.torch_device.type] + sum(p.seconds for p in batch)
+
+
+def part(left: Sequence[Sequence[Planned]], seconds: float, latest: float) -> tuple[float, float]:
+    """Seconds after which the next process ends its first rounds, and all its rounds.
+
+    First rounds may take what no other process needs, or half as much again as predicted; the others get a share of it.
+    left: the processes to come. seconds: of all of them. latest: seconds after which first rounds end, too.
+    """
+    first, *others = map(first_rounds, left)
+    spare = max(0.0, seconds - first - sum(others))
+    more = first + spare * first / (first + sum(others))
+    return min(latest, first + max(spare, first / 2)), min(seconds, more)
 
 
 def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:

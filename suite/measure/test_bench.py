@@ -36,7 +36,7 @@ from suite.shared.rows import STAMP, table
 
 
 def statuses(tmp_path: Path, *jobs: Job, limit: float = 600) -> list[str]:
-    return [row["status"] for _, rows in run(jobs, 600, limit, tmp_path / "log.txt") for row in rows]
+    return [row["status"] for _, rows in run(jobs, [600, 600], limit, tmp_path / "log.txt") for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_the_list_says_what_would_run_and_for_how_long(results: Path, capsys: py
     assert bench.main(["--workload", "small", *chosen, "--list"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "off and on 0 not run: batched_cuda" in text
-    assert re.search(r"2 of 3 jobs would run: first rounds in about \d\.\d minutes of 5, more rounds in", text)
+    assert re.search(r"2 of 3 jobs would run: first rounds in \d\.\d minutes, by prediction, and more rounds in", text)
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
@@ -138,9 +138,9 @@ def test_the_processes_of_a_run_keep_to_its_time_together(
     choice.choose(options)
     todo, now, given = plan(choice.jobs(options), tmp_path), [0.0], list[float]()
 
-    def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Any]]]:
-        given.append(seconds)
-        now[0] += min(limit, seconds * late)
+    def run(jobs: Sequence[Job], ends: Sequence[float], limit: float, log: Path) -> Iterator[tuple[Job, list[Any]]]:
+        given.append(ends[0])
+        now[0] += min(limit, ends[1] * late)
         yield from ((job, job.rows("time-out: no time was left")) for job in jobs)
 
     monkeypatch.setattr(processes, "run", run)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence as Packed
 
 from suite import bench
-from suite.measure import bench_step, choice, processes, rounds, work
+from suite.measure import bench_step, choice, cost, processes, rounds, work
 from suite.measure.bench_step import Bench
 from suite.measure.examples import job
 from suite.measure.jobs import Job
@@ -246,7 +246,7 @@ def test_a_failure_that_nobody_expects_ends_the_process_and_its_missing_rows_say
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     told, rows = tmp_path / "told", tmp_path / "rows"
-    processes.tell(told, [job(), job("deferred")], 1e12)
+    processes.tell(told, [job(), job("deferred")], [1e12, 1e12])
     monkeypatch.setattr(Bench, "rows", fail)
     monkeypatch.setattr(Job, "take_on", lambda self: None)
     monkeypatch.setattr(gc, "disable", lambda: None)
@@ -268,8 +268,8 @@ def default_jobs() -> list[Job]:
 def test_a_process_is_told_its_jobs_in_json(tmp_path: Path) -> None:
     case = replace(TINY, lengths=lengths(TINY.T, TINY.B))
     jobs = [job(), job("deferred", case=case, layer_norms=(False, True))]
-    processes.tell(tmp_path / "told.json", jobs, 12.5)
-    assert processes.told(tmp_path / "told.json") == (jobs, 12.5)
+    processes.tell(tmp_path / "told.json", jobs, [12.5, 25.0])
+    assert processes.told(tmp_path / "told.json") == (jobs, [12.5, 25.0])
 
 
 @pytest.mark.parametrize("speed", [0.25, 1.0, 3.0])
@@ -278,8 +278,7 @@ def test_a_whole_run_keeps_to_its_time_whatever_the_machine(speed: float, monkey
     noise, jobs = random.Random(0), default_jobs()
 
     def seconds(name: str, case: Case, each: str) -> float:
-        slower = {"naive": 20.0, "row_scaled": 8.0}.get(name, 1.0) * (3 if each == "train" else 1)
-        return (slower * find(name).multiply_adds(case) / 45e9 + 30e-6 * case.T) / speed
+        return cost.call_s(name, case, each, jobs[0], {}) / speed
 
     made = Made(monkeypatch, seconds, lambda: noise.uniform(0.95, 1.1))
     rows = made.run(jobs, 300)
