@@ -144,9 +144,10 @@ class Bench:
         """Call a pass until its time settles, and promise what the rest takes; NoFiguresError if that is too long."""
         baseline, (_, x), step = self.baseline(form.case, name), self.batch(form.case, 0), work.PASSES[name]
         # XLA would compile for one step too, and that says nothing about all steps.
-        one = [self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))) if candidate.of_torch else 0.0]
+        single = partial(step, form.model, work.first_steps(x, 1))
+        one = [self.watch.seconds(single) if candidate.of_torch else 0.0]
         if self.expected(form, one[0]) * CALLS > self.left():  # it may have compiled
-            one.append(self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))))
+            one += warm_up(self.watch, single, one[0])
         if (guess := self.expected(form, one[-1])) * CALLS > self.left():
             left = f"{max(0, self.left()):.0f} s left"
             raise NoFiguresError(f"time-out: predicted, {CALLS} passes of {guess:.1f} s each, {left}")
