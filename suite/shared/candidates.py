@@ -34,6 +34,8 @@ class Candidate:
     #: Whether the cost of packed sequences follows the tokens.
     follows_tokens: bool = True
     compiles_each_size: bool = False
+    #: Whether its gradient is code of its own, not recorded by autograd.
+    hand_written: bool = True
     #: Whether torch computes it. Other operators are not counted, and other threads have a process to themselves.
     of_torch: bool = True
     #: Name of the package, if it is external.
@@ -75,6 +77,7 @@ def _implementation(name: str) -> Candidate:
         why_unavailable=why_not,
         follows_tokens=impl.packed,
         compiles_each_size=impl.compiles_each_size,
+        hand_written=impl.hand_written,
     )
 
 
@@ -151,6 +154,7 @@ LABML = Candidate(
     layer_norms=(True,),
     why_unavailable=_why_no_labml,
     follows_tokens=False,
+    hand_written=False,
     distribution="labml-nn",
 )
 JAX = Candidate(
