@@ -1,10 +1,10 @@
-"""`nox -s bench`: time the implementations beside `torch.nn.LSTM`, within some minutes.
+"""`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
     nox -s bench                               the defaults: 5 minutes at most, or 15 on a GPU
     nox -s bench -- --list                     what would run, for how long, and what the defaults leave out
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
-    nox -s bench -- --resume                   go on after an interruption, or do what there was no time for
+    nox -s bench -- --resume                   continue after an interruption, or do what there was no time for
 
 A line is printed for each candidate, with the time left; tables of all workloads come last, such as
 
@@ -13,8 +13,8 @@ A line is printed for each candidate, with the time left; tables of all workload
     batched                 34.6        80.2   3.74 (3.57-4.52)   slower           1.49
     batched_cpu             8.19        47.2   1.33 (1.27-1.40)   slower           0.60
 
-A ratio is of paired rounds, with its 95 % interval. What else a row holds is in suite/shared/rows.toml, and how it is
-measured in suite/measure/README.md. A workload to add is a `Case` in suite/shared/cases.py, other code than ours a
+A ratio is of paired rounds, with its 95 % interval. suite/shared/rows.toml describes all columns, and
+suite/measure/README.md how they are measured. A new workload is a `Case` in suite/shared/cases.py, new external code a
 `Candidate` in suite/shared/candidates.py.
 """
 
@@ -33,25 +33,23 @@ from suite.checks.kernels.compiled import precompile
 from suite.measure import ceilings as hardware
 from suite.measure import choice, cost, processes
 from suite.measure.jobs import Job
-from suite.measure.load import at_first, warning
+from suite.measure.load import warn
 from suite.measure.options import parent
 from suite.measure.plan import WRONG, Planned, batches, first_rounds, part, plan, rows_of
-from suite.measure.progress import Progress
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import process
 from suite.shared.cases import SELECTION, WORKLOADS
-from suite.shared.format import count
+from suite.shared.format import count, status, three
 from suite.shared.process import Row
-from suite.shared.results import ResultsError, make_folder
+from suite.shared.results import make_folder
 from suite.shared.rows import folder_of, table
 
-#: A run is over by now at the latest, as a share of its minutes: what a process does then is cut off.
+#: More rounds end with the minutes of a run, first rounds at the latest after this share of them.
 LATEST = 1.1
 
 
 def parser() -> argparse.ArgumentParser:
-    """Arguments of the command."""
     raw = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
@@ -66,38 +64,40 @@ def parser() -> argparse.ArgumentParser:
 
 
 def sweep(options: argparse.Namespace) -> int:
-    """Run what is planned, putting the rows of each job among the results as they come; return the exit status."""
-    folder, device = folder_of(options.results, torch.device(options.device)), torch.device(options.device)
+    """Run what is planned, and put the rows of each job into the results as they come; return the exit status."""
+    device, start, done = torch.device(options.device), time.time(), list[Job]()
+    folder = folder_of(options.results, device)
     todo = plan(choice.jobs(options), folder, resume=options.resume, unverified=options.unverified)
     if options.list:
         show_plan(todo, choice.left_out(options), options.minutes)
         return 0
-    say_refused(todo)
-    if any(p.runs for p in todo) and (said := warning(at_first(device))):
-        print(said, flush=True)
-    start, done = time.time(), list[Job]()
+    if refused := {p.verification.status for p in todo if (p.instead or "").startswith("refused")}:
+        print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
+    jobs = [p.job for p in todo if p.runs]
+    if jobs:
+        warn(device)
     try:
-        ceilings = prepared(device, folder, [p.job for p in todo if p.runs])
-        progress = Progress((p.job for p in todo), start + 60 * options.minutes)
+        ceilings = prepared(device, folder, jobs)
+        print(f"{len(jobs)} jobs have their first rounds, then more until {options.minutes:g} minutes are over.")
         for p, rows in measured(todo, folder, start, options.minutes):
             rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
             table("bench").put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
-            progress.show(p.job, rows)
-            done += [p.job] * (p.job not in done)
+            if p.job not in done:
+                done.append(p.job)
+                show(p.job, rows, start + 60 * options.minutes)
     except KeyboardInterrupt:
-        print(f"\nInterrupted: {len(done)} of {len(todo)} jobs have their rows; --resume goes on from there.")
+        print(f"\nInterrupted: {len(done)} of {len(todo)} jobs have their rows; --resume continues from there.")
     wrong = conclude(options, folder, done)
     return 130 if len(done) < len(todo) else int(wrong)
 
 
 def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[str, Row]:
-    """Compile kernels ahead of time, and return the hardware's ceilings by dtype, which are a result too."""
-    ahead = [job for job in jobs if job.candidate == "batched_cuda"]
-    precompile([(case, job.dtype) for job in ahead for case in job.cases], device)
-    dtypes = dict.fromkeys(job.dtype for job in jobs)
-    if not dtypes:
+    """Compile kernels ahead of time, and measure the rates of the hardware, which are returned by dtype."""
+    precompile([(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases], device)
+    if not jobs:
         return {}
-    # In a process of its own, which takes its memory with it.
+    # A process of its own frees their memory.
+    dtypes = dict.fromkeys(job.dtype for job in jobs)
     rows = process.rows_of("suite.measure.ceilings", str(device), *dtypes, one_thread=False).to_dict("records")
     table("hardware").put(folder, rows, device)
     return {row["dtype"]: row for row in rows}
@@ -106,23 +106,32 @@ def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[st
 def measured(
     todo: Sequence[Planned], folder: Path, start: float, minutes: float
 ) -> Iterator[tuple[Planned, Sequence[Row]]]:
-    """Yield what is planned with its rows, none where they are there already; again if it had more rounds.
-
-    start: when the run began. minutes: what it may take.
-    """
+    """Yield what is planned with its rows, none if they exist already; again if it had more rounds."""
     planned, left = {p.job: p for p in todo}, batches(todo)
     yield from ((p, [] if p.finished else p.job.rows(str(p.instead))) for p in todo if not p.runs)
     log = make_folder(folder / "raw") / "log.txt"
     log.unlink(missing_ok=True)
     while left:
-        now = time.time()
-        seconds, limit = part(left, start + 60 * minutes - now), start + LATEST * 60 * minutes - now
-        for job, rows in processes.run([p.job for p in left.pop(0)], seconds, limit, log):
+        seconds, limit = (max(0.0, start + 60 * minutes * share - time.time()) for share in (1.0, LATEST))
+        ends = part(left, seconds, limit)
+        for job, rows in processes.run([p.job for p in left.pop(0)], ends, limit, log):
             yield planned[job], rows
 
 
+def show(job: Job, rows: Sequence[Row], until: float) -> None:
+    """Print a job's medians and the time that is left until `until`; without rows it has them already."""
+    figures: dict[str, list[str]] = {"off": [], "on": []}
+    for row in rows:
+        figure = three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row)
+        figures[row["layer_norm"]].append(f"{row['pass']} {figure}")
+    parts = [", ".join(figures["off"]), *(f"with layer norm {', '.join(found)}" for found in [figures["on"]] if found)]
+    minutes, seconds = divmod(max(0, round(until - time.time())), 60)
+    said = "; ".join(filter(None, parts)) or "has its rows"
+    print(f"{job.label}, ms: {said} ({minutes}:{seconds:02} left)", flush=True)
+
+
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:
-    """Make the pages and show the tables of what was done; return whether anything went wrong."""
+    """Write the pages and show the tables of what was done; return True if anything went wrong."""
     whole = report.write_tables(options.results)
     rows = table("bench").read(folder)
     here = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
@@ -132,28 +141,24 @@ def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> 
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 
-def say_refused(todo: Sequence[Planned]) -> None:
-    """Say at the start, before minutes pass, what is refused."""
-    words = sorted({p.verification.status for p in todo if p.instead is not None and p.instead.startswith("refused")})
-    if words:
-        print(f"Refused, as verify.csv is {' or '.join(words)} for them: run nox -s verify, or give --unverified.\n")
-
-
 def conclusion(rows: pd.DataFrame) -> str:
     """Last lines of a run: what went wrong, what other processes slowed, and the answer."""
     if rows.empty:
         return "No rows."
     counted = without_busy(rows)
-    wrong, busy = rows["status"].str.startswith(WRONG).sum(), (counted["status"] != rows["status"]).sum()
-    late = rows["status"].str.startswith("time-out").sum()
-    marked = f"{busy} of {len(rows)} rows were made while other processes kept cores busy: marked, and not counted."
-    lines = [f"{wrong} of {len(rows)} rows went wrong; bench.md says how."] * bool(wrong)
-    lines += [f"{late} of {len(rows)} rows had no time: --resume does them."] * bool(late) + [marked] * bool(busy)
+    numbers = {
+        "went wrong; bench.md says how.": rows["status"].str.startswith(WRONG).sum(),
+        "had no time: --resume does them.": rows["status"].str.startswith("time-out").sum(),
+        "were made while other processes kept cores busy: marked, and not counted.": (
+            counted["status"] != rows["status"]
+        ).sum(),
+    }
+    lines = [f"{n} of {len(rows)} rows {what}" for what, n in numbers.items() if n]
     return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
 
 
 def show_plan(todo: Sequence[Planned], left_out: Sequence[str], minutes: float) -> None:
-    """Print what would run, for how long by prediction, and what is run only if it is asked for."""
+    """Print what would run, for how long by prediction, and what runs only if it is asked for."""
     lines: list[dict[str, Any]] = [
         {
             "job": p.job.label,
@@ -178,11 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory or time is not."""
     options = parser().parse_args(arguments)
     choice.choose(options)
-    try:
-        return sweep(options)
-    except ResultsError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+    return sweep(options)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,14 @@
 
     nox -s compare -- results/<machine> other/<machine>       folders, or files bench.csv
     nox -s compare -- OLD NEW --threshold 5                   a ratio that rises by 5 % is a regression
-    nox -s compare -- OLD NEW --anyway                        of other machines or versions of torch too
 
-A line is printed for each row that both have, under a heading a workload:
+A line is printed for each row that both have, under a heading per workload:
 
     implementation   pass    old / LSTM   new / LSTM   time     memory   verdict
     batched_cpu      train   1.33         1.53         +15.0%   +0.0%    REGRESSION
 
-Ratios are those of paired rounds to `torch.nn.LSTM`. The command exits 1 if there is a regression, of time or of peak
-memory, or a figure was lost; one that the new run had no time for is none.
+Ratios are those of paired rounds to `torch.nn.LSTM`. The command exits 1 if there is a regression of time or of peak
+memory, or if the new result lacks a figure for a reason other than a time-out.
 """
 
 import argparse
@@ -27,13 +26,12 @@ from suite.shared.format import two
 from suite.shared.results import ResultsError
 from suite.shared.rows import BUSY, STAMP, table
 
-#: What two results must have in common for a change to be one of the code.
+#: What two results must have in common for a change to be due to the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
-#: What a table of changes is about.
+#: Columns of a heading.
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts that fail the comparison.
 BAD = ("REGRESSION", "LOST")
-VERDICTS = (*BAD, "slower", "faster", "gained", "same", "A/A run", "no time")
 
 FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), two) | dict.fromkeys(
     ("time", "memory"), "{:+.1%}".format
@@ -52,21 +50,11 @@ def load(path: Path) -> pd.DataFrame:
     return rows.reindex(columns=[*table("bench").columns, *STAMP])
 
 
-def differences(old: pd.DataFrame, new: pd.DataFrame) -> str | None:
-    """Sentence that says how the places differ that two results were made in; None if they do not."""
-    for column in SAME:
-        before, after = (sorted(set(rows[column].astype(str))) for rows in (old, new))
-        if before != after:
-            return f"{column}: {', '.join(before)} in the old result, {', '.join(after)} in the new"
-    return None
-
-
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Lines, one for each row that both results have, without those that other processes slowed.
+    """A line for each row that both results have, without rows that other processes slowed.
 
-    A change of the paired ratio counts where the intervals have no point in common. Above the threshold, as a share, it
-    is a regression, and so is that of the peak memory, which has no noise to speak of. The row of the A/A run holds the
-    baseline against itself: what changes there is noise.
+    A change of the ratio counts if the two intervals do not overlap; one of the peak memory always does, as it has
+    hardly any noise. Above the threshold, as a share, it is a regression.
     """
     both = new.merge(old, on=list(table("bench").key), suffixes=("", "_old"))
     both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
@@ -91,19 +79,9 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     return lines
 
 
-def conclusion(changes: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """Outcome in a sentence."""
-    count = changes["verdict"].value_counts()
-    parts = [f"{count[word]} {word}" for word in VERDICTS if word in count]
-    alone = [f"{len(rows) - len(changes)} of the {word}" for word, rows in (("old", old), ("new", new))]
-    return f"{', '.join(parts)}; rows without a counterpart, or slowed by other processes: {', '.join(alone)}."
-
-
 def run(options: argparse.Namespace) -> int:
     """Show the comparison; return 1 on a regression or a lost figure."""
     old, new = load(options.old), load(options.new)
-    if (unlike := differences(old, new)) and not options.anyway:
-        raise ResultsError(f"expected results of one machine and torch, got {unlike}; --anyway compares them.")
     changes = compared(old, new, options.threshold / 100)
     if changes.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
@@ -111,25 +89,22 @@ def run(options: argparse.Namespace) -> int:
         title = "{workload}, T {T}, B {B}, {dtype}, layer norm {layer_norm}".format_map(part.iloc[0])
         Sheet(part.drop(columns=PLACE).to_dict("records"), FORMATS).show(title)
         print()
-    if unlike:
-        print(f"Of unlike places: {unlike}.")
-    print(conclusion(changes, old, new))
+    if unlike := [column for column in SAME if {*old[column].astype(str)} != {*new[column].astype(str)}]:
+        print(f"The results also differ in {', '.join(unlike)}.")
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in changes["verdict"].value_counts().items())
+    alone = f"{len(old) - len(changes)} of the old, {len(new) - len(changes)} of the new"
+    print(f"{counts}; rows without a counterpart, or slowed by other processes: {alone}.")
     return int(changes["verdict"].isin(BAD).any())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare; exit 1 on a regression, 2 if there is nothing to compare."""
+    """Compare; exit 1 on a regression."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("nox -s compare --", description=__doc__, formatter_class=raw)
     parser.add_argument("old", type=Path, help="bench.csv, or a folder with one")
     parser.add_argument("new", type=Path, help="bench.csv, or a folder with one")
     parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
-    parser.add_argument("--anyway", action="store_true", help="compare unlike machines or torch versions too")
-    try:
-        return run(parser.parse_args(arguments))
-    except ResultsError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+    return run(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

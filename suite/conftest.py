@@ -21,24 +21,22 @@ from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.checks.progress import Shown, Timed, usual
-from suite.pages import verify_summary
+from suite.pages import verify
 from suite.shared import machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
-from suite.shared.rows import folder_of, table
+from suite.shared.rows import VALUES, folder_of, table
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
-LEFT_OUT = pytest.StashKey[Counter[str]]()
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
-#: By table and column, the values that still exist; rows with others are dropped.
-LISTED: dict[str, dict[str, list[str]]] = {
-    "faults": {"edit": [edited.name for edited in (*FAULTS, *REWRITES)]},
-    "capabilities": {"capability": [capability.name for capability in CAPABILITIES]},
-    "paper": {"model": [one.model for one in MODELS]},
-}
+VALUES.update(
+    edit=[edited.name for edited in (*FAULTS, *REWRITES)],
+    capability=[capability.name for capability in CAPABILITIES],
+    model=[one.model for one in MODELS],
+)
 #: Tables of checks that always run on the CPU.
 ON_CPU = ("faults",)
 Keep = Callable[..., None]
@@ -46,7 +44,6 @@ Record = Callable[..., None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the suite."""
     group = parser.getgroup("hyperlstm")
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
     group.addoption("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
@@ -106,17 +103,12 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `thorough`, unless it is asked for; files that take longest come first."""
+    """Skip what is marked `thorough`, unless it is asked for; files that take longest come first."""
     thorough = config.getoption("--thorough")
     items.sort(key=lambda item: -usual(item.nodeid.split("::")[0], thorough))
-    marks = {item: item.get_closest_marker("thorough") for item in items if not thorough}
-    left_out = {item: str(mark.args[0]) for item, mark in marks.items() if mark is not None}
-    config.stash[LEFT_OUT] = counts = Counter(left_out.values())
-    if hasattr(config, "workeroutput"):  # of a worker of xdist, for the process that started it
-        config.workeroutput["left_out"] = dict(counts)
-    if left_out:
-        config.hook.pytest_deselected(items=list(left_out))
-        items[:] = [item for item in items if item not in left_out]
+    for item in items if not thorough else ():
+        if (mark := item.get_closest_marker("thorough")) is not None:
+            item.add_marker(pytest.mark.skip(f"{mark.args[0]} (with --thorough)"))
 
 
 @pytest.fixture
@@ -156,7 +148,7 @@ class Gathered:
         self.report: Path | None = None
 
     def pytest_sessionstart(self) -> None:
-        """Refuse results of another machine at once, and compile once what all workers need."""
+        """Refuse damaged results at once, and compile once what all workers need."""
         try:
             folder_of(self.config.getoption("--results"), _device(self.config))
         except ResultsError as error:
@@ -179,34 +171,26 @@ class Gathered:
                     name, row = cast(tuple[str, dict[str, Any]], value)
                     self.rows.setdefault(name, []).append(row)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take the tests that a worker of xdist left out."""
-        self.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
-
     def pytest_sessionfinish(self) -> None:
-        """Put the rows into the results of this machine."""
         results = self.config.getoption("--results")
         try:
             for name, rows in self.rows.items():
                 device = torch.device("cpu") if name in ON_CPU else _device(self.config)
-                table(name).put(folder_of(results, device), rows, device, listed=LISTED.get(name))
+                table(name).put(folder_of(results, device), rows, device)
             if self.rows:
                 self.report = report.write_tables(results)
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
     def pytest_terminal_summary(self) -> None:
-        """Print failures, what was checked, and what was not."""
         rows = {name: pd.DataFrame(found) for name, found in self.rows.items()}
-        left_out = self.config.stash.get(LEFT_OUT, Counter())
-        verify_summary.say(Console(), rows, self.failed, self.not_run, left_out)
+        verify.say(Console(), rows, self.failed, self.not_run)
         if self.report is not None:
             print(f"\nReport: {self.report}")
 
     def pytest_unconfigure(self) -> None:
         """Print the answer, below pytest's own last line."""
-        answer = verify_summary.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
+        answer = verify.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
         if answer:
             print(answer)
 

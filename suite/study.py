@@ -9,18 +9,17 @@
 | memory | what a training step holds, and the longest T that fits in 0.25 GiB |
 | scaling | time and memory of a training step against T, B, H, S and Z |
 | threads | 1 thread to all of them, at B 1, 4 and 32 |
-| peers | the fastest implementation beside JAX, labml's module, torch.compile and `batched`, at 20 random sizes |
+| peers | the fastest implementation against JAX, labml's module, torch.compile and `batched`, at 20 random sizes |
 | text | bits per character of a model of each that trains for the same time |
 
 Each job is a process of its own, and prints a line such as `memory medium plain float32 batched: 12 rows`.
 
-A study to add is a table of the groups `study` and `case` in suite/shared/rows.toml, a module of that name in
-suite/measure with `jobs(options)`, which says what is measured in a process each, and `rows(job)`, which yields rows as
-they are measured, and a page of that name in suite/pages.
+A new study is a table of the groups `study` and `case` in suite/shared/rows.toml, a module of that name in
+suite/measure with `jobs(options)`, which have a process each, and `rows(job)`, which yields rows as they are measured,
+and a page of that name in suite/pages.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -31,34 +30,27 @@ import torch
 
 from suite import report
 from suite.measure.jobs import Job
-from suite.measure.load import at_first, warning
+from suite.measure.load import warn
 from suite.measure.options import parent
 from suite.measure.processes import started
 from suite.shared.cases import OF_ONE_LENGTH
 from suite.shared.process import Row, read_rows
-from suite.shared.results import ResultsError
 from suite.shared.rows import TABLES, folder_of, table
 
 #: By name, which is also that of its table and of its page.
 STUDIES: Mapping[str, ModuleType] = {
-    name: import_module(f"suite.measure.{name}") for name, made in TABLES.items() if made.is_study
+    name: import_module(f"suite.measure.{name}") for name, made in TABLES.items() if "part" in made.columns
 }
 #: Seconds that a job may take.
 LIMIT = 900
 
 
-def _study(name: str) -> str:
-    if name not in STUDIES:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(STUDIES)}; got {name!r}")
-    return name
-
-
 def parser() -> argparse.ArgumentParser:
-    """Arguments of the command."""
     raw = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser("nox -s study --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
-    add("studies", nargs="*", type=_study, metavar="STUDY", help=f"{', '.join(STUDIES)}; default: all")
+    # argparse checks the empty default, too.
+    add("studies", nargs="*", choices=[*STUDIES, []], metavar="STUDY", help=f"{', '.join(STUDIES)}; default: all")
     add("--workload", choices=OF_ONE_LENGTH, default="medium", help="default: medium")
     return result
 
@@ -77,27 +69,21 @@ def study(name: str, options: argparse.Namespace) -> bool:
 
 def done(job: Job, log: Path, limit: float = LIMIT) -> list[Row]:
     """Do a job in a process of its own and return its rows; if it did not reach its end, the last one says why."""
-    with started("suite.measure.study_step", [job], math.inf, log) as child:
+    with started("suite.measure.study_step", [job], log) as child:
         ended = child.wait(limit)
         rows = read_rows(child.path)
     return rows if ended == "ok" else [*rows, job.row("end", job.candidate, status=ended)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time, 2 if there is no result."""
+    """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time."""
     options = parser().parse_args(arguments)
     names = options.studies or list(STUDIES)
-    if said := warning(at_first(torch.device(options.device))):
-        print(said, flush=True)
-    try:
-        whole = [study(name, options) for name in names]
-        print(f"Report: {report.write_tables(options.results)}")
-        folder = folder_of(options.results, torch.device(options.device))
-    except ResultsError as error:
-        print(f"study: {error}", file=sys.stderr)
-        return 2
+    warn(torch.device(options.device))
+    whole = [study(name, options) for name in names]
+    print(f"Report: {report.write_tables(options.results)}")
     for name in names:
-        print(f"{name}: {folder / name}.md")
+        print(f"{name}: {folder_of(options.results, torch.device(options.device)) / name}.md")
     return 0 if all(whole) else 1
 
 

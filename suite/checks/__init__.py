@@ -1,1 +1,1 @@
-"""Checks that each implementation is right: one sub-package a question, each test beside its helper."""
+"""Checks that each implementation is correct: one package per question, with each test next to its helper."""

@@ -1,4 +1,4 @@
-"""Progress of a run: in a terminal a bar, in a pipe a line for each file; and which files took longer than usual.
+"""Progress of a run: in a terminal a bar, in a pipe a line for each file; and files that took longer than usual.
 
 Times are CPU seconds divided by those of starting a process with torch, so that they hold on other machines too.
 """
@@ -6,7 +6,7 @@ Times are CPU seconds divided by those of starting a process with torch, so that
 import os
 import time
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,11 @@ REFRESH = 0.1
 
 
 def usual(file: str, thorough: bool) -> float:
-    """Usual time of a file, 0 if it is in no table."""
     return TIMES.get(file, [0.0, 0.0])[thorough]
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and of those that it waited for."""
+    """CPU seconds of this process and of the children that it waited for."""
     return sum(os.times()[:4])
 
 
@@ -43,7 +42,6 @@ class Timed:
         self.start = self.began = cpu_seconds()
 
     def pytest_runtest_logstart(self) -> None:
-        """Note when a test begins."""
         self.began = cpu_seconds()
 
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -56,11 +54,11 @@ class Shown:
     """Plugin that shows how far a run is, in the process that the user sees."""
 
     def __init__(self, *, thorough: bool, compares: bool) -> None:
-        self.thorough, self.compares = thorough, compares  # times, which the table has of a CPU
+        self.thorough, self.compares = thorough, compares  # with the usual times, which are those of a CPU
         self.began, self.refreshed = time.monotonic(), 0.0
         self.tests, self.done = Counter[str](), Counter[str]()  # by file
         self.outcomes: dict[str, Counter[str]] = {}
-        self.times: dict[str, float] = {}
+        self.times = defaultdict[str, float](float)  # by file
         self.console = Console()
         self.bar = Progress(
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
@@ -86,7 +84,6 @@ class Shown:
         return category, "", ""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Take the tests of this process."""
         self.pytest_xdist_node_collection_finished([item.nodeid for item in session.items])
 
     @pytest.hookimpl(optionalhook=True)
@@ -118,8 +115,7 @@ class Shown:
         if report.when != "teardown":
             return
         self.done[file] += 1
-        taken = [float(str(value)) for key, value in report.user_properties if key == TIME]
-        self.times[file] = self.times.get(file, 0.0) + sum(taken)
+        self.times[file] += sum(float(str(value)) for key, value in report.user_properties if key == TIME)
         self._show(advance=self._share(file), tests=f"{self.done.total()} of {self.tests.total()}")
         if self.done[file] == self.tests[file] and not self.console.is_terminal:
             minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
@@ -137,19 +133,17 @@ class Shown:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Take the bar away."""
         self.bar.stop()
 
     def pytest_terminal_summary(self) -> None:
         """Name the files that took far longer than usual."""
-        if not self.compares:
-            return
         known = {file: (taken, usual(file, self.thorough)) for file, taken in self.times.items() if file in TIMES}
-        if slower := [
+        slower = [
             f"  {file.removeprefix('suite/')}: {taken:.1f}, usually {before:.1f}"
             for file, (taken, before) in known.items()
             if taken > max(TIMES_OVER * before, before + STARTS_OVER)
-        ]:
+        ]
+        if slower and self.compares:
             self._say("\nCPU time of files that took longer than usual, in starts of a process with torch:")
             self._say("\n".join(slower))
 

@@ -1,1 +1,1 @@
-"""Times each implementation beside torch.nn.LSTM, in paired rounds."""
+"""Timing against torch.nn.LSTM in paired rounds, and studies."""

@@ -1,8 +1,8 @@
-"""What a process of the benchmark does: `python -m suite.measure.bench_step TOLD ROWS`, see `processes.py`.
+"""One process of the benchmark: `python -m suite.measure.bench_step TOLD ROWS`, see `processes.py`.
 
-Of each job it calls both passes until they settle, checks what they compute, gives them their first rounds and measures
-memory; a row is appended as soon as it is measured, so that a later crash takes nothing with it. The time that is left
-then goes to more rounds, and rows that had some are appended again.
+For each job it calls both passes until their times settle, checks what they compute, does the first rounds and measures
+memory. A row is appended as soon as it is measured, so that a later crash loses nothing. The time that is left then
+goes to more rounds, and rows that got some are appended again.
 """
 
 import gc
@@ -19,29 +19,25 @@ import torch
 from torch import nn
 
 from suite.measure import processes, rounds, work
-from suite.measure.jobs import SLOW, Job
+from suite.measure.jobs import Job
 from suite.measure.load import Others
 from suite.measure.rounds import Batch, Repeats, Turns
 from suite.measure.stopwatch import Stopwatch, stopwatch, warm_up
 from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
-from suite.shared.cases import Case
+from suite.shared.cases import Case, lengths
 from suite.shared.pairing import FEWEST
 from suite.shared.process import Row, append_row
 from suite.shared.rows import PASSES
 
-#: A pass is called at least so often: the first calls, the fewest rounds, and the calls that measure memory.
+#: Least number of calls of a pass: the first calls, the first rounds, and the calls that measure memory.
 CALLS = 3 + FEWEST
-#: The lengths that operator calls are counted at; what comes with every step is the difference.
+#: Lengths at which operator calls are counted; the difference is what each step adds.
 LENGTHS = 2, 4
 
 
-class RefusedError(Exception):
-    """The candidate does not compute what it should, so its speed says nothing."""
-
-
-class TooLongError(Exception):
-    """The candidate would not end within the time that is left."""
+class NoFiguresError(Exception):
+    """A candidate is wrong, or would not end within the time that is left; the message is the status of its row."""
 
 
 class Form:
@@ -59,7 +55,7 @@ class Form:
 
 
 class Timed(NamedTuple):
-    """A pass of a job that has had its first rounds; taken: cores that other processes took meanwhile."""
+    """A pass of a job that has had its first rounds; taken: cores that other processes used."""
 
     job: Job
     name: str
@@ -68,7 +64,6 @@ class Timed(NamedTuple):
     taken: float | None
 
     def rows(self) -> Iterator[Row]:
-        """Yield a row for each form."""
         for form in self.forms:
             about = self.job.columns(form.case, self.name) | {"taken_cores": self.taken}
             if self.name in form.statuses:
@@ -78,16 +73,15 @@ class Timed(NamedTuple):
 
 
 class Bench:
-    """Measures jobs of one device and dtype, one after the other, until a time that `clock` tells."""
+    """Measures jobs of one device and dtype one after the other, until `clock` shows a time."""
 
     def __init__(self, job: Job, until: float, clock: Callable[[], float] = time.time) -> None:
         self.device, self.dtype, self.until, self.clock = job.torch_device, job.torch_dtype, until, clock
         self.watch: Stopwatch = stopwatch(self.device)
-        self.models: dict[Case, nn.Module] = {}  # the baselines, by sizes
+        self.inputs: dict[Case, tuple[Batch, nn.Module]] = {}
         self.baselines: dict[tuple[Case, str], Repeats] = {}
-        self.batches: dict[Case, Batch] = {}
         self.timed: list[Timed] = []
-        self.promised = 0.0  # seconds that what has begun of this job will still take
+        self.promised = 0.0  # seconds that the passes of this job which have settled will still take
 
     def left(self) -> float:
         """Seconds left, without those that are promised."""
@@ -104,17 +98,21 @@ class Bench:
             )
             if not going:
                 continue
-            turns = self.turns(job, name, going)
+            calls = {form.case: partial(work.PASSES[name], form.model) for form in going}
+            sides = {form.case: Repeats(self.watch, calls[form.case], form.once[name]) for form in going}
+            turns = Turns(self.baseline(job.case, name), sides, partial(self.batch, job.case))
+            slowest = max(side.round_s for side in sides.values())
             with labelled(going, name):
-                self.first_rounds(job, turns)
+                for _ in range(rounds.fewest(job, slowest, turns.baseline.round_s)):
+                    turns.turn()
             gc.collect()
             for form in [form for form in going if name not in form.statuses]:
                 with labelled([form], name):
-                    form.figures[name] |= self.measured(job, form, name, turns)
+                    form.figures[name] |= self.measured(find(job.candidate), form, name, turns)
                 form.figures[name]["job_s"] = round(self.clock() - start, 1)
             timed, others = Timed(job, name, going, turns, others.taken(self.device)), Others()
             yield from timed.rows()
-            if job.role != SLOW and not any(name in form.statuses for form in going):
+            if not any(name in form.statuses for form in going):
                 self.timed.append(timed)
 
     def more_rows(self) -> Iterator[Row]:
@@ -133,100 +131,86 @@ class Bench:
         form, candidate = Form(case), find(job.candidate)
         with labelled([form], *PASSES):
             if self.left() <= 0:
-                raise TooLongError("time-out: no time was left")
+                raise NoFiguresError("time-out: no time was left")
             form.model = candidate.build(case, self.dtype, self.device)
             for name in PASSES:
                 with labelled([form], name):
                     self.settle(candidate, form, name)
             if reason := work.refusal(candidate, case, self.dtype, self.device):
-                raise RefusedError(f"refused: {reason}")
+                raise NoFiguresError(f"refused: {reason}")
         return form
 
     def settle(self, candidate: Candidate, form: Form, name: str) -> None:
-        """Call a pass until its time settles, and promise what the rest takes; TooLongError if that is too much."""
-        baseline, x, step = self.baseline(form.case, name), self.batch(form.case, 0).x, work.PASSES[name]
-        # XLA would compile all of it for one step, too, and say nothing of the time of all.
-        one = [self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))) if candidate.of_torch else 0.0]
+        """Call a pass until its time settles, and promise what the rest takes; NoFiguresError if that is too long."""
+        baseline, (_, x), step = self.baseline(form.case, name), self.batch(form.case, 0), work.PASSES[name]
+        # XLA would compile for one step too, and that says nothing about all steps.
+        single = partial(step, form.model, work.first_steps(x, 1))
+        one = [self.watch.seconds(single) if candidate.of_torch else 0.0]
         if self.expected(form, one[0]) * CALLS > self.left():  # it may have compiled
-            one.append(self.watch.seconds(lambda: step(form.model, work.first_steps(x, 1))))
+            one += warm_up(self.watch, single, one[0])
         if (guess := self.expected(form, one[-1])) * CALLS > self.left():
             left = f"{max(0, self.left()):.0f} s left"
-            raise TooLongError(f"time-out: predicted, {CALLS} passes of {guess:.1f} s each, {left}")
-        taken = warm_up(self.watch, lambda: step(form.model, x), guess)
+            raise NoFiguresError(f"time-out: predicted, {CALLS} passes of {guess:.1f} s each, {left}")
+        call = partial(step, form.model, x)
+        taken = warm_up(self.watch, call, guess)
         form.once[name], form.figures[name]["first_s"] = taken[-1], one[0] + taken[0]
-        round_s = Repeats(self.watch, partial(step, form.model), taken[-1]).round_s
-        self.promised += FEWEST * (round_s + baseline.round_s) + 2 * taken[-1]
+        self.promised += FEWEST * (Repeats(self.watch, call, taken[-1]).round_s + baseline.round_s) + 2 * taken[-1]
 
     def expected(self, form: Form, step_s: float) -> float:
-        """Seconds of a pass of which one step takes so long, and which takes no less than the one before it."""
+        """Seconds of a pass with steps of `step_s`; at least those of the pass before it."""
         return max([step_s * form.case.T, *form.once.values()])
 
-    def batch(self, case: Case, draw: int) -> Batch:
-        """Batch of a draw: of other lengths than those of other draws, where the case has lengths."""
+    def shared(self, case: Case) -> tuple[Batch, nn.Module]:
+        """First batch of these sizes and the `torch.nn.LSTM` that all candidates are compared with."""
         case = replace(case, layer_norm=False)
-        if draw and case.lengths:
-            drawn = work.redrawn(case, draw)
-            return Batch(drawn, work.example(drawn, self.dtype, self.device))
-        if case not in self.batches:
-            self.batches[case] = Batch(case, work.example(case, self.dtype, self.device))
-        return self.batches[case]
+        if case not in self.inputs:
+            x = work.example(case, self.dtype, self.device)
+            self.inputs[case] = Batch(case, x), LSTM.build(case, self.dtype, self.device)
+        return self.inputs[case]
+
+    def batch(self, case: Case, draw: int) -> Batch:
+        """Batch of these sizes; if it is packed, each draw has other lengths."""
+        if not draw or not case.lengths:
+            return self.shared(case)[0]
+        drawn = replace(case, layer_norm=False, lengths=lengths(case.T, case.B, draw))
+        return Batch(drawn, work.example(drawn, self.dtype, self.device))
 
     def baseline(self, case: Case, name: str) -> Repeats:
-        """Rounds of `torch.nn.LSTM` of the same sizes, one model for all candidates."""
-        case = replace(case, layer_norm=False)
-        if case not in self.models:
-            self.models[case] = LSTM.build(case, self.dtype, self.device)
-        if (case, name) not in self.baselines:
-            step, x = partial(work.PASSES[name], self.models[case]), self.batch(case, 0).x
-            guess = case.T * self.watch.seconds(lambda: step(work.first_steps(x, 1)))
-            self.baselines[case, name] = Repeats(self.watch, step, warm_up(self.watch, lambda: step(x), guess)[-1])
-        return self.baselines[case, name]
+        """Rounds of `torch.nn.LSTM` of the same sizes."""
+        key = replace(case, layer_norm=False), name
+        if key not in self.baselines:
+            (_, x), model = self.shared(case)
+            call = partial(work.PASSES[name], model)
+            guess = case.T * self.watch.seconds(lambda: call(work.first_steps(x, 1)))
+            self.baselines[key] = Repeats(self.watch, call, warm_up(self.watch, lambda: call(x), guess)[-1])
+        return self.baselines[key]
 
-    def turns(self, job: Job, name: str, forms: Sequence[Form]) -> Turns:
-        """Rounds of the forms of a pass, none of which is made yet."""
-        step = work.PASSES[name]
-        sides = {form.case: Repeats(self.watch, partial(step, form.model), form.once[name]) for form in forms}
-        return Turns(self.baseline(job.case, name), sides, partial(self.batch, job.case))
-
-    def first_rounds(self, job: Job, turns: Turns) -> None:
-        """Do the rounds that a pass has in any case."""
-        slowest = max(side.round_s for side in turns.forms.values())
-        for _ in range(rounds.fewest(job, slowest, turns.baseline.round_s)):
-            turns.turn()
-
-    def measured(self, job: Job, form: Form, name: str, turns: Turns) -> dict[str, Any]:
-        """Columns of memory, operator calls and the like, from calls that are not timed."""
-        model, x, step, candidate = form.model, self.batch(form.case, 0).x, work.PASSES[name], find(job.candidate)
-        figures: dict[str, Any] = {
+    def measured(self, candidate: Candidate, form: Form, name: str, turns: Turns) -> dict[str, Any]:
+        """Columns of memory, operator calls and the like, from calls that are not rounds, and of costs by formula."""
+        model, x, step, training = form.model, self.batch(form.case, 0).x, work.PASSES[name], name == "train"
+        figures: dict[str, Any] = {}
+        if self.device.type == "cuda":
+            kernels = usage.kernels(lambda: turns.baseline.work(x))
+            figures["cudnn"] = usage.cudnn_of(kernels, torch.backends.cudnn.version())
+        mine, theirs = turns.in_a_loop(turns.forms[form.case]), turns.in_a_loop(turns.baseline)
+        if mine is not None and theirs is not None:
+            figures |= {"loop_s": mine, "loop_ratio": mine / theirs}
+        case = replace(turns.typical, layer_norm=form.case.layer_norm)
+        return figures | {
             "peak_bytes": work.peak(step, model, x),
-            "kept_bytes": usage.saved_bytes(lambda: model(x), self.device) if name == "train" else None,
+            "kept_bytes": usage.saved_bytes(lambda: model(x), self.device) if training else None,
             "parameters": sum(p.numel() for p in model.parameters()),
             "calls_per_step": calls_per_step(candidate, model, x, step) if candidate.of_torch else None,
             "library": candidate.library,
+            "multiply_adds": candidate.multiply_adds(case) * (3 if training else 1),
+            "work": candidate.multiply_adds(case) / LSTM.multiply_adds(case),
+            "least_bytes": candidate.least_numbers(case, training) * x.data.element_size(),
         }
-        if self.device.type == "cuda":
-            names = usage.kernels(lambda: turns.baseline.work(x))
-            figures["cudnn"] = usage.cudnn_of(names, torch.backends.cudnn.version())
-        # What a call takes in a loop that waits for none of them, where that is another figure.
-        mine, theirs = turns.in_a_loop(turns.forms[form.case]), turns.in_a_loop(turns.baseline)
-        loop = {} if mine is None or theirs is None else {"loop_s": mine, "loop_ratio": mine / theirs}
-        typical = replace(turns.typical, layer_norm=form.case.layer_norm)
-        return figures | loop | costs(candidate, typical, name, x.data.element_size())
-
-
-def costs(candidate: Candidate, case: Case, name: str, itemsize: int) -> dict[str, Any]:
-    """Columns that say what a pass over a case comes to, by formula."""
-    training = name == "train"
-    return {
-        "multiply_adds": candidate.multiply_adds(case) * (3 if training else 1),
-        "work": candidate.multiply_adds(case) / LSTM.multiply_adds(case),
-        "least_bytes": candidate.least_numbers(case, training) * itemsize,
-    }
 
 
 def calls_per_step(candidate: Candidate, model: nn.Module, x: work.Input, step: work.Pass) -> float:
-    """Operators that are called on top for one step more."""
-    # Two rows say as much as all, but for what would compile anew.
+    """Extra operator calls per extra time step."""
+    # Two rows say as much as all, except where another batch would be compiled.
     rows = int(x.shape[1] if isinstance(x, torch.Tensor) else x.batch_sizes[0]) if candidate.compiles_each_size else 2
 
     def calls(T: int) -> int:
@@ -240,26 +224,23 @@ def calls_per_step(candidate: Candidate, model: nn.Module, x: work.Input, step: 
 
 @contextmanager
 def labelled(forms: Sequence[Form], *names: str) -> Iterator[None]:
-    """Note why passes have no figures where that is known: refused, no memory, no time. Any other error goes on."""
+    """Note why passes have no figures if that is known: refused, no memory, no time. Any other error is raised."""
     try:
         yield
     except Exception as error:
-        if work.is_out_of_memory(error):
-            status = "out of memory"
-        elif isinstance(error, (RefusedError, TooLongError)):
-            status = str(error)
-        else:
+        if not work.is_out_of_memory(error) and not isinstance(error, NoFiguresError):
             raise
         for form in forms:
+            status = str(error) if isinstance(error, NoFiguresError) else "out of memory"
             form.statuses |= dict.fromkeys(names, status)
 
 
 def main(told: Path, rows: Path) -> None:
-    """Measure the jobs until the time that the process was told, and append their rows."""
-    jobs, until = processes.told(told)
+    """Measure the jobs until the times that the process was told, and append their rows."""
+    jobs, (first, end) = processes.told(told)
     jobs[0].take_on()
     gc.disable()  # no round should pay for it
-    bench = Bench(jobs[0], until)
+    bench = Bench(jobs[0], first)
     for job in jobs:
         missing = {(row["layer_norm"], row["pass"]): row for row in job.rows("")}
         try:
@@ -271,6 +252,7 @@ def main(told: Path, rows: Path) -> None:
             for row in missing.values():
                 append_row(rows, row | {"status": status})
             raise  # a GPU may be unusable for this process from now on
+    bench.until = end
     for row in bench.more_rows():
         append_row(rows, row)
 

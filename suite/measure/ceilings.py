@@ -1,4 +1,4 @@
-"""What the hardware allows: rates measured once a run, and how near a row comes to the one that bounds it."""
+"""Rates that the hardware reaches, and how near a row comes to the one that limits it."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,14 +14,14 @@ from suite.shared import arithmetic
 from suite.shared.arithmetic import dtype_of
 from suite.shared.process import append_row
 
-#: The side of the square matrices grows until their product takes so long, or up to the largest.
+#: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05
-#: Bytes copied, far more than any cache holds.
+#: Bytes copied, far more than a cache holds.
 COPIED = 256 << 20
-#: A rate is the best of rounds for so many seconds, of which there are at least so many.
+#: A rate is the best of rounds for SECONDS, and of at least LEAST.
 SECONDS, LEAST = 0.5, 3
 
-#: What makes a product of a matrix.
+#: Makes the product of a matrix with itself.
 Product = Callable[[Tensor], Work]
 
 
@@ -38,10 +38,7 @@ def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
 
 
 def products(device: torch.device, dtype: str) -> dict[str, Product]:
-    """Ways, by name, to a square matrix's product with itself, the best of which is the ceiling.
-
-    On a CPU torch multiplies float32 by one library and runs its LSTM by another, oneDNN, that may be twice as fast.
-    """
+    """Products of a square matrix with itself, by name; oneDNN, which computes the LSTM on a CPU, may be faster."""
     found: dict[str, Product] = {"torch.mm": lambda a: partial(torch.mm, a, a, out=torch.empty_like(a))}
     if device.type == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
         found["oneDNN"] = lambda a: partial(torch.nn.functional.linear, a.to_mkldnn(), a.to_mkldnn())
@@ -67,10 +64,9 @@ def best(watch: Stopwatch, work: Work) -> float:
 
 
 def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns that compare a row with the ceilings, by dtype; none if it has no figures, or its dtype no ceiling.
+    """Columns that compare a row with the ceilings of its dtype; none without figures or ceilings.
 
-    The bound is the longer of two times: that of its multiply-adds at the rate of a large product, and that of the
-    bytes it moves at least at the rate of a large copy. The share is the bound over the measured time.
+    The share is the longer of the times of its multiply-adds and bytes at the ceilings, over the measured time.
     """
     ceiling = ceilings.get(row["dtype"])
     if ceiling is None or row["status"] != "ok":

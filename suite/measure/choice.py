@@ -1,4 +1,4 @@
-"""What a run of the benchmark times unless it is told otherwise, and which option asks for the rest."""
+"""What a run of the benchmark times by default and with options, and which option asks for the rest."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,31 +9,30 @@ import torch
 
 from impls import names
 from impls.registry import resolve
-from suite.measure.jobs import ANSWER, OTHER, ROLES, SLOW, Job, full
+from suite.measure.jobs import Job, full
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, SELECTION, SHORT, WORKLOADS, Case
 
 #: By kind of device, the workloads.
 SELECTED = {"cpu": SELECTION, "cuda": ("small", "medium", "stream", "char-ptb", "enwik8", "char-ptb-ragged")}
-#: The equation as it reads, twice, which takes longest and says the same on any workload: by kind of device, the
-#: workloads that these forms are timed on alone, without layer norm or with it.
+#: naive and row_scaled take longest and say the same on any workload. By kind of device, the workloads that they are
+#: timed on, without layer norm or with it.
 SLOW_FORMS = names()[:2]
 FORMS_ON = {
     "cpu": (("small", False), ("small", True), ("medium", False)),
     "cuda": (("medium", False), ("medium", True)),
 }
-#: Where what compiles for each size is timed: in float32 without layer norm. On a CPU that of COMPILED_SOON, which
-#: takes seconds for it in place of tens of seconds, is timed on every workload, and with layer norm too.
+#: What compiles for each size is timed on these in float32 without layer norm. COMPILED_SOON takes seconds on a CPU
+#: instead of tens of seconds, so it is timed on every workload, with layer norm too.
 COMPILED_ON, COMPILED_SOON = ("medium",), {"cpu": ("jax",), "cuda": ()}
-#: What a run without a GPU times at the paper's own T and B beside the shortened ones: its fastest alone.
+#: A run without a GPU times the fastest implementation on this workload at the paper's T and B too.
 FULL = "char-ptb"
 #: By kind of device, the minutes that a run may take.
 MINUTES = {"cpu": 5.0, "cuda": 15.0}
 
 
 def choose(options: argparse.Namespace) -> None:
-    """Fill in what was not said."""
     device = torch.device(options.device).type
     options.every_candidate, options.every_workload = bool(options.implementation), bool(options.workload)
     options.workload = options.workload or list(SELECTED[device])
@@ -42,29 +41,24 @@ def choose(options: argparse.Namespace) -> None:
 
 
 def jobs(options: argparse.Namespace) -> list[Job]:
-    """Jobs to do: of each dtype first those that the answer rests on, the slowest last, else as in the tables."""
+    """Jobs to do: of each dtype the baseline and the fastest implementation first, the slowest forms last."""
     found: list[Job] = []
     for dtype in options.dtype:
-        here: list[Job] = []
-        for case in cases(options):
-            for candidate in map(find, options.implementation):
-                norms = tuple(norm for norm in candidate.layer_norms if timed(options, candidate, case, dtype, norm))
-                role = role_of(options, candidate, dtype)
-                job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, role)
-                here += [job] * bool(norms)
-        found += sorted(here, key=lambda job: (ROLES.index(job.role), job.role == SLOW and job.candidate == names()[0]))
+        first, here = (BASELINE, fastest(torch.device(options.device), dtype)), list[Job]()
+        for case, candidate in product(cases(options), map(find, options.implementation)):
+            norms = tuple(norm for norm in candidate.layer_norms if timed(options, candidate, case, dtype, norm))
+            answer = candidate.name in first
+            job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, answer)
+            here += [job] * bool(norms)
+        # naive, the slowest, comes last.
+        found += sorted(
+            here, key=lambda job: (not job.answer, job.candidate in SLOW_FORMS, job.candidate == names()[0])
+        )
     return found
 
 
-def role_of(options: argparse.Namespace, candidate: Candidate, dtype: str) -> str:
-    """What a candidate is to the answer: this rests on the baseline and on the implementation that "auto" takes."""
-    if candidate.name in (BASELINE, fastest(torch.device(options.device), dtype)):
-        return ANSWER
-    return SLOW if candidate.name in SLOW_FORMS and not options.every_candidate else OTHER
-
-
 def fastest(device: torch.device, dtype: str) -> str | None:
-    """The implementation that "auto" takes; None where none runs, as the row of each then says."""
+    """The implementation that "auto" takes; None if none runs."""
     try:
         return resolve("auto", device, dtype_of(dtype)).name
     except RuntimeError:
@@ -72,7 +66,7 @@ def fastest(device: torch.device, dtype: str) -> str | None:
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the workloads asked for, shortened where there is no GPU."""
+    """Yield the workloads asked for, shortened if there is no GPU."""
     for name in options.workload:
         yield replace(WORKLOADS[name], **SHORT[name]) if shortens(options) and name in SHORT else WORKLOADS[name]
     if shortens(options) and not (options.every_candidate or options.every_workload):
@@ -85,9 +79,9 @@ def shortens(options: argparse.Namespace) -> bool:
 
 
 def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
-    """True if a candidate, which takes what is asked for, is timed on a case."""
+    """True if a candidate is timed on a case."""
     device = torch.device(options.device)
-    if case.lengths and not candidate.takes_packed:
+    if case.lengths and not candidate.follows_tokens:
         return False
     if shortens(options) and full(case):
         return candidate.name in (BASELINE, fastest(device, "float32"))
@@ -96,21 +90,21 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
     if candidate.compiles_each_size:
         soon = candidate.name in COMPILED_SOON[device.type]
         return dtype == "float32" and (soon or (case.name in COMPILED_ON and not layer_norm))
-    if case.lengths and not candidate.follows_tokens:
-        return False
     on = options.every_workload or (case.name, layer_norm) in FORMS_ON[device.type]
     if candidate.name in SLOW_FORMS and not on:
         return False
+    # A GPU times the forms that autograd differentiates in the first dtype alone.
     return device.type == "cpu" or candidate.hand_written or dtype == options.dtype[0]
 
 
 def left_out(options: argparse.Namespace) -> list[str]:
-    """What the choice leaves out where no option was given, in a line for each that asks for it."""
+    """What the defaults leave out, in a line for each option that asks for it."""
     lines: list[str] = []
     for candidate in () if options.every_candidate else map(find, options.implementation):
-        able = [case for case in cases(options) if not (shortens(options) and full(case))]
         out: list[str] = []
-        for case in [case for case in able if candidate.takes_packed or not case.lengths]:
+        for case in cases(options):
+            if (case.lengths and not candidate.follows_tokens) or (shortens(options) and full(case)):
+                continue
             forms = product(options.dtype, candidate.layer_norms)
             runs = [timed(options, candidate, case, dtype, norm) for dtype, norm in forms]
             out += [f"{case.name}{' in part' * any(runs)}"] * (not all(runs))

@@ -1,4 +1,4 @@
-"""What is measured together, and what its rows are about."""
+"""Job: what one process measures together, and the columns that describe its rows."""
 
 import os
 import sys
@@ -12,11 +12,8 @@ from suite.shared.cases import SHORT, WORKLOADS, Case
 from suite.shared.process import Row
 from suite.shared.rows import PASSES, about, about_pass
 
-#: Of the machine's memory, what one process may take, so that running out is an error in it and not the machine's.
+#: Share of the machine's memory that one process may take, so that only that process fails if there is too little.
 MEMORY_SHARE = 0.6
-#: What a job of the benchmark is to its answer, in the order in which jobs are done: the answer rests on it, it is one
-#: of the others, or it is slow and says the same on any workload.
-ANSWER, OTHER, SLOW = ROLES = ("answer", "other", "slow")
 
 
 def full(case: Case) -> bool:
@@ -28,9 +25,9 @@ def full(case: Case) -> bool:
 class Job:
     """A candidate on a workload of the benchmark, or a part of a study.
 
-    table: the result file that its rows go to. part: its name within a study.
-    layer_norms: the benchmark's, whose workload has layer norm off, on, or both in turns. role: the benchmark's.
-    limit: a study's own: bytes that a training step is to fit in, or seconds of training.
+    table: name of the table of its rows. part: its name within a study.
+    layer_norms: of the benchmark: layer norm off, on, or both in turns. answer: the benchmark's answer rests on it.
+    limit: of a study: bytes that a training step has to fit in, or seconds of training.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
 
@@ -41,25 +38,23 @@ class Job:
     dtype: str
     device: str
     layer_norms: tuple[bool, ...] = ()
-    role: str = OTHER
+    answer: bool = False
     limit: float = 0.0
     memory_limit: int = 0
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "Job":
-        """The job that `asdict` made the fields of, as JSON has them."""
+        """Job with the fields of `asdict`, as JSON returns them."""
         case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
         tuples = {name: tuple(fields[name]) for name in ("candidates", "layer_norms")}
         return cls(**fields | tuples | {"case": case})
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype of its tensors."""
         return arithmetic.dtype_of(self.dtype)
 
     @property
     def torch_device(self) -> torch.device:
-        """The device itself."""
         return torch.device(self.device)
 
     @property
@@ -74,26 +69,24 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The job in lines and file names."""
         if self.layer_norms:
             return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.candidate}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
 
     def columns(self, case: Case, name: str) -> Row:
-        """Columns that say what a row of the benchmark is about; `name` is the pass."""
+        """Columns that describe a row of the benchmark; name: the pass."""
         return about_pass(case, self.candidate, self.dtype, name)
 
     def rows(self, status: str) -> list[Row]:
-        """Rows of the benchmark without figures, which say why there are none."""
         return [self.columns(case, name) | {"status": status} for name in PASSES for case in self.cases]
 
-    def row(self, kind: str, implementation: str, case: Case | None = None, **figures: Any) -> Row:
-        """Row of a study; case: the sizes that it is about, if not the job's own."""
+    def row(self, kind: str, implementation: str, case: Case | None = None, **figures: object) -> Row:
+        """Row of a study; case: the job's own by default."""
         where = about(case or self.case, implementation, self.dtype)
         return {"part": self.part, "kind": kind} | where | {"status": "ok"} | figures
 
     def take_on(self) -> None:
-        """Hold this process to its memory, which only Linux can, and have it compute in the job's arithmetic."""
+        """Limit the memory of this process, on Linux, and set the arithmetic of its products."""
         if sys.platform == "linux" and self.torch_device.type == "cpu":
             import resource
 

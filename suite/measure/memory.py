@@ -2,7 +2,7 @@
 
 import math
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -26,18 +26,15 @@ TENSOR_Z = (1, 2, 4, 8, 16, 32)
 TENSOR_CASE = replace(WORKLOADS["small"], T=1, B=1)
 #: Bytes that a training step of the longest sequence is to fit in.
 LIMIT = 1 << 28
-#: Lengths double, but not beyond FURTHER of the longest T then predicted, until one takes GROWN of the limit; one more
-#: takes LAST of it. The line goes through the last two: what a backward pass in chunks holds grows evenly only once T
-#: is long.
-GROWN, FURTHER, LAST = 1 / 2, 2 / 3, 5 / 6
-#: How far off the predicted T the runs under and over it are, as a share of it.
+#: Lengths double until one takes GROWN of the limit; one more takes LAST of it. The line goes through these two, since
+#: the memory of a backward pass in chunks grows evenly only once T is long.
+GROWN, LAST = 1 / 2, 5 / 6
+#: Distance of the runs below and above the predicted T, as a share of it.
 MARGIN = 0.01
-
-Measured = Callable[[Candidate, Case, torch.dtype, torch.device], dict[str, int]]
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Jobs of the study, one for each candidate."""
+    """One job per candidate."""
     return a_job_each(options, "memory", WORKLOADS[options.workload], limit=LIMIT)
 
 
@@ -45,41 +42,32 @@ def rows(job: Job) -> Iterator[Row]:
     """Yield the ledger of one candidate, its lengths up to the limit, and, of the naive form, its weight tensor."""
     (name,) = job.candidates
     candidate = find(name)
-    if reason := work.refusal(candidate, job.case, job.torch_dtype, job.torch_device):
-        yield job.row("step", name, status=f"refused: {reason}")
-        return
     if name == names()[0] and not job.case.layer_norm:
         yield from (_tensor(job, name, Z) for Z in TENSOR_Z)
-    yield _labelled(job, candidate, "step", job.case, ledger)
+    yield job.row("step", name, **ledger(candidate, job.case, job.torch_dtype, job.torch_device))
     yield from _lengths(job, candidate)
 
 
 def _lengths(job: Job, candidate: Candidate) -> Iterator[Row]:
-    """Yield lengths, the last two of which give the line, then one just under and one just over the longest T."""
-    found: list[Row] = []
-    for T in _growing(found, job.limit):
-        row = _labelled(job, candidate, "length", replace(job.case, T=T), peak)
-        yield row
-        if row["status"] != "ok":
-            return
-        found.append(row)
+    """Yield lengths, the last two of which give the line, then one just below and one just above the longest T."""
+
+    def measured(kind: str, T: int) -> Row:
+        case = replace(job.case, T=T)
+        return job.row(kind, candidate.name, case, **peak(candidate, case, job.torch_dtype, job.torch_device))
+
+    found, T = list[Row](), 2
+    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * job.limit:
+        found.append(measured("length", T))
+        yield found[-1]
+        T *= 2
+    T = max(1, int(LAST * _longest(_line(found), job.limit)))
+    found.append(measured("length", T + (found[-1]["T"] == T)))
+    yield found[-1]
     line = _line(found)
     longest = _longest(line, job.limit)
     apart = int(MARGIN * longest)
     for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
-        row = _labelled(job, candidate, kind, replace(job.case, T=T), peak)
-        yield row | {"longest": longest, "limit_bytes": job.limit, "predicted_bytes": line(T)}
-
-
-def _growing(found: list[Row], limit: float) -> Iterator[int]:
-    """Yield the lengths to measure, each by what was found until then."""
-    T = 2
-    yield T
-    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * limit:
-        rises = len(found) > 1 and found[-1]["peak_bytes"] > found[-2]["peak_bytes"]
-        T = max(T + 1, min(2 * T, int(FURTHER * _longest(_line(found), limit)))) if rises else 2 * T
-        yield T
-    yield max(T + 1, int(LAST * _longest(_line(found), limit)))
+        yield measured(kind, T) | {"longest": longest, "limit_bytes": job.limit, "predicted_bytes": line(T)}
 
 
 def _line(found: list[Row]) -> Polynomial:
@@ -90,31 +78,17 @@ def _line(found: list[Row]) -> Polynomial:
 
 
 def _longest(line: Polynomial, limit: float) -> int:
-    """The last T at which a line is not above the limit; ValueError for one that does not rise."""
+    """The last T at which a line is not above the limit."""
     constant, slope = map(float, line.coef)
-    if slope <= 0:
-        raise ValueError(f"peak: expected it to rise with T, got {line}")
     return math.floor((limit - constant) / slope)
 
 
-def _labelled(job: Job, candidate: Candidate, kind: str, case: Case, measured: Measured) -> Row:
-    """Row of what was measured, or one that says that there was no memory for it."""
-    try:
-        figures = measured(candidate, case, job.torch_dtype, job.torch_device)
-    except (RuntimeError, MemoryError) as error:
-        if not work.is_out_of_memory(error):
-            raise
-        return job.row(kind, candidate.name, case, status="out of memory")
-    return job.row(kind, candidate.name, case, **figures)
+def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> Row:
+    """Parts of what a training step holds, in bytes.
 
-
-def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
-    """Parts of what a training step holds, in bytes, each measured by torch's allocator.
-
-    parameter: the model. kept: what the forward pass saves for the backward pass, the output included. gradient: what
-    the step leaves. workspace: the peak without saved memory and gradients; none where these two are never whole at
-    once. peak and reserved: see `peak`. recomputed: of a hand-written gradient, the peak where the forward pass
-    leaves no residuals.
+    kept: saved for the backward pass, output included. workspace: the peak without saved memory and gradients, 0 if
+    these never exist completely at the same time. recomputed: the peak if the forward pass of a hand-written gradient
+    saves no residuals.
     """
     parameters = usage.saved_bytes(lambda: candidate.build(case, dtype, device), device)
     model, x = candidate.build(case, dtype, device), work.example(case, dtype, device)
@@ -124,7 +98,7 @@ def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.d
     gradients = usage.saved_bytes(lambda: work.train(model, x), device)
     most = peak(candidate, case, dtype, device)
     workspace = max(0, most["peak_bytes"] - saved - gradients)
-    own = {
+    own: Row = {
         "parameter_bytes": parameters,
         "kept_bytes": saved,
         "gradient_bytes": gradients,
@@ -136,13 +110,10 @@ def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.d
     return own | most
 
 
-def peak(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> dict[str, int]:
-    """Bytes that a training step holds at most above parameters and input, see `work.py`.
-
-    On CUDA also `reserved_bytes`: what the caching allocator then had of the device, parameters and input included.
-    """
+def peak(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> Row:
+    """Peak of a training step above parameters and input; on CUDA also `reserved_bytes`, of the caching allocator."""
     model, x = candidate.build(case, dtype, device), work.example(case, dtype, device)
-    most = {"peak_bytes": work.peak(work.train, model, x)}
+    most: Row = {"peak_bytes": work.peak(work.train, model, x)}
     return most | ({"reserved_bytes": torch.cuda.max_memory_reserved(device)} if device.type == "cuda" else {})
 
 

@@ -1,4 +1,4 @@
-"""What the commands that measure can all be told, and which candidates a study is about."""
+"""Options of the commands that measure, and the candidates of a study."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from suite.shared.results import RESULTS
 
 
 def parent() -> argparse.ArgumentParser:
-    """Arguments that benchmark and studies share."""
     result = argparse.ArgumentParser(add_help=False)
     add = result.add_argument
     everything = [candidate.name for candidate in candidates()]
@@ -34,10 +33,9 @@ def _device(text: str) -> str:
 
 
 def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[Candidate]:
-    """Candidates that a study is about and that run, with layer norm or without.
+    """Candidates of a study that run here, by default without what compiles for each size.
 
-    By default what compiles for each size is left out. With layer norm only labml's module is studied, which has no
-    other form, and beside it the fastest implementation.
+    With layer norm, these are the external ones, as labml's module has no other form, and the fastest implementation.
     """
     wanted = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
     if layer_norm:
@@ -56,7 +54,7 @@ def able(options: argparse.Namespace, wanted: Sequence[str], dtype: str, layer_n
 
 
 def a_job_each(options: argparse.Namespace, study: str, case: Case, limit: float = 0.0) -> list[Job]:
-    """Jobs of a study, one for each candidate, in each dtype, without layer norm and with it; limit: see `Job`."""
+    """One job per dtype, layer norm off or on, and candidate; limit: see `Job`."""
     return [
         Job(study, one.name, (one.name,), replace(case, layer_norm=norm), dtype, options.device, limit=limit)
         for dtype in options.dtype

@@ -1,4 +1,4 @@
-"""Peers: the implementation that "auto" takes beside what a user would pick instead, at sizes drawn at random."""
+"""Peers: the implementation that "auto" takes compared with what a user would pick instead, at random sizes."""
 
 import math
 from argparse import Namespace
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any
 
 import torch
 
@@ -15,26 +14,27 @@ from suite.measure.jobs import Job
 from suite.measure.options import able
 from suite.measure.rounds import interleaved
 from suite.measure.stopwatch import stopwatch
-from suite.measure.work import PASSES, example, refusal
+from suite.measure.work import PASSES, example
 from suite.shared import pairing
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import find
 from suite.shared.cases import EXTERNAL, WORKLOADS, Case
+from suite.shared.process import Row
 
-#: What is held beside ours unless options say otherwise. What takes tens of seconds to compile for a size is timed
-#: at the first point of the first Z alone.
+#: What ours is compared with by default. What takes tens of seconds to compile for a size is timed only at the first
+#: point of the first Z.
 OTHERS, SLOW_TO_COMPILE = (*EXTERNAL, "batched", "compiled"), ("compiled",)
 #: Sizes are drawn from these ranges, S as a share of H; all log-uniformly.
 RANGES = {"T": (10, 200), "B": (1, 128), "H": (64, 1024)}
 SHARE = (1 / 8, 1 / 4)
 #: Points are drawn for each Z, with and without layer norm, and again while a forward pass has more multiply-adds.
 SIZES_Z, POINTS, MOST_WORK = (4, 16), 5, 2.5e9
-#: Rounds of a pass take so many seconds for each candidate, and are at least and at most so many; see `interleaved`.
-BUDGET, LEAST, MOST, WARM = 0.25, pairing.LEAST, 25, 0.05
+#: Seconds of a pass for each candidate, and its least and greatest number of rounds.
+BUDGET, LEAST, MOST = 0.25, pairing.LEAST, 25
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Jobs of the study, one for each Z with and without layer norm; ours is the first of its candidates."""
+    """One job per Z, with and without layer norm; the first of its candidates is ours."""
     base, found = WORKLOADS[options.workload], list[Job]()
     for dtype in options.dtype:
         ours = registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name
@@ -42,7 +42,7 @@ def jobs(options: Namespace) -> list[Job]:
             for Z in SIZES_Z:
                 others = options.implementation or [n for n in OTHERS if SIZES_Z[0] == Z or n not in SLOW_TO_COMPILE]
                 names = dict.fromkeys(candidate.name for candidate in able(options, [ours, *others], dtype, norm))
-                case = replace(base, Z=Z, layer_norm=norm)
+                case = drawn(replace(base, Z=Z, layer_norm=norm))[0]  # the one that candidates are checked at
                 found += [Job("peers", f"Z{Z}", tuple(names), case, dtype, options.device)] * bool(names)
     return found
 
@@ -61,30 +61,22 @@ def drawn(base: Case) -> list[Case]:
     return found
 
 
-def rows(job: Job) -> Iterator[dict[str, Any]]:
-    """Yield a row for each point, pass and candidate."""
-    cases = drawn(job.case)
-    reasons = {name: refusal(find(name), cases[0], job.torch_dtype, job.torch_device) for name in job.candidates}
-    yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
-    going = [name for name, reason in reasons.items() if not reason]
-    for case in cases:
-        yield from _point(job, case, [name for name in going if case is cases[0] or name not in SLOW_TO_COMPILE])
-
-
-def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the time of each pass of each candidate, and the paired ratio of ours to it."""
-    device, ours = job.torch_device, job.candidates[0]
-    torch._dynamo.reset()  # torch.compile would take a second size for a wish to compile once for all sizes
-    x = example(case, job.torch_dtype, device)
-    models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
-    for step, run in PASSES.items():
-        calls = {name: partial(run, model, x) for name, model in models.items()}
-        seconds = interleaved(stopwatch(device), calls, BUDGET, LEAST, MOST, WARM)
-        for name, found in seconds.items():
-            row = job.row("point", name, case, **pairing.quartiles(found), multiply_adds=find(name).multiply_adds(case))
-            row |= {"pass": step, "ours": ours, "library": find(name).library}
-            if name != ours and ours in seconds:
-                pairs = zip(*zip(seconds[ours], found, strict=False), strict=True)
-                ratio = pairing.paired_ratio(*pairs)
-                row |= {"ratio": ratio.ratio, "ratio_low": ratio.low, "ratio_high": ratio.high}
-            yield row
+def rows(job: Job) -> Iterator[Row]:
+    """Yield a row for each point, pass and candidate: its time, and the paired ratio of ours to it."""
+    device, (ours, *_), points = job.torch_device, job.candidates, drawn(job.case)
+    for case in points:
+        torch._dynamo.reset()  # otherwise torch.compile would compile for all sizes at the second point, slowly
+        x = example(case, job.torch_dtype, device)
+        names = [name for name in job.candidates if case is points[0] or name not in SLOW_TO_COMPILE]
+        models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
+        for step, run in PASSES.items():
+            calls = {name: partial(run, model, x) for name, model in models.items()}
+            seconds = interleaved(stopwatch(device), calls, BUDGET, LEAST, MOST)
+            for name, found in seconds.items():
+                row = job.row("point", name, case, **pairing.quartiles(found))
+                row |= {"multiply_adds": find(name).multiply_adds(case), "pass": step, "ours": ours}
+                row |= {"library": find(name).library}
+                if name != ours:
+                    ratio = pairing.paired_ratio(*zip(*zip(seconds[ours], found, strict=False), strict=True))
+                    row |= {"ratio": ratio.ratio, "ratio_low": ratio.low, "ratio_high": ratio.high}
+                yield row

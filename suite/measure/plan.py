@@ -1,4 +1,4 @@
-"""What is known of a benchmark's jobs beforehand: whether they can run, what they rest on, how long they take."""
+"""What is known of the benchmark's jobs beforehand: whether they run, their verification, their time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
 from suite.shared.rows import PASSES, stamp, table
 
-#: What counts as gone wrong. A run that goes on from another does these again, since it may have been the machine's
-#: fault, and what had no time.
+#: Statuses that mean that something went wrong. --resume does these again, as the machine may have been the reason, and
+#: those that had no time.
 WRONG, AGAIN = ("crashed", "failed", "refused"), ("crashed", "failed", "refused", "time-out")
 
 
@@ -22,8 +22,8 @@ WRONG, AGAIN = ("crashed", "failed", "refused"), ("crashed", "failed", "refused"
 class Planned:
     """A job with what is known of it beforehand.
 
-    instead: the status of its rows if it does not run. seconds: what it takes with its first rounds, by prediction.
-    finished: its rows of this code and environment are there already, and stay.
+    instead: status of its rows if it does not run. seconds: predicted, with its first rounds.
+    finished: its rows of this code and environment exist already, and are kept.
     """
 
     job: Job
@@ -34,62 +34,63 @@ class Planned:
 
     @property
     def runs(self) -> bool:
-        """Whether it takes a process."""
+        """True if a process does it."""
         return self.instead is None and not self.finished
 
     @property
-    def alone(self) -> bool:
-        """Whether it has a process of its own, so that what torch.compile does is cold."""
+    def process(self) -> tuple[int, str]:
+        """Place in the order of processes and name of the one that does it; `batches` has the order."""
         candidate = find(self.job.candidate)
-        return candidate.compiles_each_size and candidate.of_torch
-
-    @property
-    def process(self) -> str:
-        """Name of the process that it shares: what torch does not compute shares none with other candidates."""
-        shared = self.job.dtype if find(self.job.candidate).of_torch else f"{self.job.dtype} {self.job.candidate}"
-        return self.job.label if self.alone else shared
+        if not candidate.of_torch:
+            return 1, f"{self.job.dtype} {self.job.candidate}"  # its threads would compete with torch's
+        return (0, self.job.label) if candidate.compiles_each_size else (2, self.job.dtype)
 
 
 def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified: bool = False) -> list[Planned]:
     """What is known of each job, from what can run here and from the results in a machine's folder.
 
-    resume: keep rows that are there. unverified: run what verification calls red or stale too.
+    resume: keep rows that exist. unverified: run what verification calls red or stale too.
     """
-    verify, rows = table("verify").read(folder), table("bench").read(folder)
-    earlier, found = cost.known(rows), []
+    verify, rows, found = table("verify").read(folder), table("bench").read(folder), list[Planned]()
+    earlier = cost.known(rows)
     for job in jobs:
         verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
         reason = arithmetic.why_not(job.dtype, job.torch_device)
         reason = reason or find(job.candidate).why_unavailable(job.torch_device, job.torch_dtype)
         instead = f"not run: {reason}" if reason else None
-        if not reason and verification.refusal and not unverified:
-            instead = f"refused: {verification.refusal}"
+        if not reason and verification.status in ("red", "stale") and not unverified:
+            instead = f"refused: verify.csv is {verification.status} for {job.candidate} in {job.dtype}"
         finished = resume and _finished(job, rows_of(job, rows))
         found.append(Planned(job, verification, instead, cost.seconds(job, earlier), finished))
     return found
 
 
 def batches(todo: Sequence[Planned]) -> list[list[Planned]]:
-    """What runs in each process: what torch computes in a dtype, then what it does not, and each that is alone."""
-    found: dict[str, list[Planned]] = {}
-    for p in sorted((p for p in todo if p.runs), key=lambda p: p.alone):
+    """What runs in each process: first each job that torch.compile starts cold, then JAX, then torch by dtype.
+
+    So what those before take too long shortens only the extra rounds of the last.
+    """
+    found: dict[tuple[int, str], list[Planned]] = {}
+    for p in sorted((p for p in todo if p.runs), key=lambda p: p.process[0]):
         found.setdefault(p.process, []).append(p)
     return list(found.values())
 
 
 def first_rounds(batch: Sequence[Planned]) -> float:
-    """Seconds of a process with its first rounds."""
+    """Predicted seconds of a process with its first rounds."""
     return cost.START[batch[0].job.torch_device.type] + sum(p.seconds for p in batch)
 
 
-def part(left: Sequence[Sequence[Planned]], seconds: float) -> float:
-    """Seconds of the first of the processes that are left, which have so many together.
+def part(left: Sequence[Sequence[Planned]], seconds: float, latest: float) -> tuple[float, float]:
+    """Seconds after which the next process ends its first rounds, and all its rounds.
 
-    It has what its first rounds take, and an even part of what the first rounds of none take.
+    First rounds may take what no other process needs, or half as much again as predicted; the others get a share of it.
+    left: the processes to come. seconds: of all of them. latest: seconds after which first rounds end, too.
     """
-    needed, shared = list(map(first_rounds, left)), [not batch[0].alone for batch in left]
-    further = max(0.0, seconds - sum(needed)) * sum(shared[1:]) / max(1, sum(shared))
-    return max(0.0, min(seconds, max(needed[0], seconds - sum(needed[1:]) - further)))
+    first, *others = map(first_rounds, left)
+    spare = max(0.0, seconds - first - sum(others))
+    more = first + spare * first / (first + sum(others))
+    return min(latest, first + max(spare, first / 2)), min(seconds, more)
 
 
 def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:
@@ -104,7 +105,7 @@ def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _finished(job: Job, rows: pd.DataFrame) -> bool:
-    """True if all rows of the job are there, of this code and environment, and none is to be done again."""
+    """True if all rows of the job exist, of this code and environment, and none is to be done again."""
     if len(rows) < len(job.layer_norms) * len(PASSES):
         return False
     here = stamp(job.torch_device, job.candidate)

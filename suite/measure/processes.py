@@ -1,4 +1,4 @@
-"""The processes that measure: what they are told, and the rows that come back."""
+"""Processes that measure: what they are told, and the rows that come back."""
 
 import json
 import tempfile
@@ -15,26 +15,23 @@ from suite.shared.rows import table
 _Key = tuple[object, ...]
 
 
-def tell(path: Path, jobs: Sequence[Job], until: float) -> None:
-    """Write what a process is told; until: the time at which it ends."""
-    path.write_text(json.dumps({"jobs": list(map(asdict, jobs)), "until": until}), encoding="utf-8")
+def tell(path: Path, jobs: Sequence[Job], ends: Sequence[float] = ()) -> None:
+    """Write what a process is told; ends: of the benchmark, the times at which first and all rounds end."""
+    path.write_text(json.dumps({"jobs": list(map(asdict, jobs)), "ends": ends}), encoding="utf-8")
 
 
-def told(path: Path) -> tuple[list[Job], float]:
-    """Jobs and end that a process was told."""
+def told(path: Path) -> tuple[list[Job], list[float]]:
+    """What `tell` wrote."""
     found = json.loads(path.read_text(encoding="utf-8"))
-    return list(map(Job.of, found["jobs"])), found["until"]
+    return list(map(Job.of, found["jobs"])), found["ends"]
 
 
 @contextmanager
-def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterator[Child]:
-    """Start `python -m <module> TOLD ROWS`, which is told jobs and an end in JSON, see `told`, and appends rows.
-
-    What torch.compile makes it finds in no cache, so that its first call says what it takes.
-    """
+def started(module: str, jobs: Sequence[Job], log: Path, ends: Sequence[float] = ()) -> Iterator[Child]:
+    """Start `python -m <module> TOLD ROWS`, see `told`, with an empty cache of torch.compile: first calls compile."""
     with tempfile.TemporaryDirectory() as folder:
         path, rows = Path(folder) / "told.json", Path(folder) / "rows.jsonl"
-        tell(path, jobs, until)
+        tell(path, jobs, ends)
         environment = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
         child = Child(module, rows, str(path), str(rows), log=log, environment=environment)
         try:
@@ -43,16 +40,16 @@ def started(module: str, jobs: Sequence[Job], until: float, log: Path) -> Iterat
             child.end()
 
 
-def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Row]]]:
+def run(jobs: Sequence[Job], seconds: Sequence[float], limit: float, log: Path) -> Iterator[tuple[Job, list[Row]]]:
     """Measure jobs of one dtype in a process, and yield each with its rows once all of them are there.
 
-    It comes again if it had more rounds. A process that ends before its time takes no later job with it: another does
-    those. seconds: what the process is given. limit: seconds after which it is killed.
+    It is yielded again if it had more rounds. If the process ends early, another one does the jobs after the one that
+    failed. seconds: time for first and for all rounds. limit: seconds after which the process is killed.
     """
     start, todo = time.time(), list(jobs)
     wanted, found = {job: [_key(row) for row in job.rows("")] for job in jobs}, dict[_Key, Row]()
     while todo:
-        with started("suite.measure.bench_step", todo, start + seconds, log) as child:
+        with started("suite.measure.bench_step", todo, log, [start + each for each in seconds]) as child:
             for new in child.rows(max(0.0, start + limit - time.time())):
                 found |= {_key(row): row for row in new}
                 for job in todo:

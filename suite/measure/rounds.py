@@ -1,56 +1,57 @@
-"""Rounds and turns: how often calls are repeated, and which row of the benchmark has the next rounds."""
+"""Rounds and turns: how often calls are repeated, and which row of the benchmark gets the next rounds."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from suite.measure.jobs import ANSWER, Job
+from suite.measure.jobs import Job
 from suite.measure.stopwatch import Stopwatch, Work, clock_columns, warm_up
 from suite.measure.work import Input
 from suite.shared import pairing
 from suite.shared.cases import BASELINE, Case
 from suite.shared.pairing import FEWEST, LEAST
 
-#: A round is as many calls as take BURST seconds, so that the time of a shorter call is a mean. What takes less than
-#: WARM runs once untimed before each round: caches, memory and sleeping threads belong to the other side then.
+#: A round has as many calls as take BURST seconds, so that the time of a shorter call is a mean. What takes less than
+#: WARM runs once untimed before each round, to take caches, memory and sleeping threads back from the other side.
 BURST, WARM = 0.02, 0.1
-#: Seconds that the first rounds of a row that the answer rests on may take, by kind of device; its rounds are LEAST or
-#: more unless one takes longer than LONG. The A/A run, whose interval is the noise floor of all others, has AA times as
-#: long. No row has more than MOST.
-FIRST, AA, LONG, MOST = {"cpu": 0.8, "cuda": 0.4}, 2, 1.0, 50
+#: Seconds of the first rounds of a row that the answer rests on, by kind of device; they are LEAST or more unless one
+#: takes longer than LONG. The A/A run, whose interval is the noise floor of all others, has AA times as long.
+FIRST, AA, LONG = {"cpu": 0.8, "cuda": 0.4}, 2, 1.0
+#: No row has more rounds.
+MOST = 50
 #: An interval that is no wider, as a share of the ratio, needs no more rounds.
 NARROW = 0.01
 
 
 class Batch(NamedTuple):
-    """The input of a round, and the case that says how long its sequences are."""
+    """Input of a turn, and the case with the lengths of its sequences."""
 
     case: Case
     x: Input
 
 
 class Repeats:
-    """How the rounds of one model go: how many calls make one, and whether a call goes before."""
+    """Rounds of one model; once: seconds of a call."""
 
-    def __init__(self, watch: Stopwatch, work: Callable[[Input], object], once: float) -> None:
-        """Take what is called and the seconds of a call."""
+    def __init__(self, watch: Stopwatch, work: Callable[..., object], once: float) -> None:
         self.watch, self.work = watch, work
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
 
-    def round(self, x: Input, before: Input) -> float:
-        """Time a round and return the mean seconds of its calls; an untimed one goes before, on the batch `before`."""
+    def round(self, *x: Input, before: Sequence[Input] = ()) -> float:
+        """Time a round; return the mean seconds of its calls. before: input of the untimed call."""
         if self.warms:
-            self.work(before)
-        return sum(self.watch.seconds(lambda: self.work(x)) for _ in range(self.calls)) / self.calls
+            self.work(*before)
+        return sum(self.watch.seconds(partial(self.work, *x)) for _ in range(self.calls)) / self.calls
 
 
 class Turns:
-    """The rounds of a candidate in one pass: a turn is one of the baseline and then one of each form, on one batch.
+    """Rounds of a candidate in one pass: a turn is one round of the baseline and then one of each form.
 
-    forms: by case, without layer norm and with it. batch: makes the batch of a turn, by its number.
+    forms: by case, without layer norm and with it. batch: makes the batch of a turn, given its number.
     """
 
     def __init__(self, baseline: Repeats, forms: Mapping[Case, Repeats], batch: Callable[[int], Batch]) -> None:
@@ -58,22 +59,21 @@ class Turns:
         self.batches = [batch(0)]
         self.baseline_s: list[float] = []
         self.seconds: dict[Case, list[float]] = {case: [] for case in forms}
-        self.clocks = {case: [baseline.watch.clock()] for case in forms}
+        self.clocks = [baseline.watch.clock()]
         self.turn_s = sum(side.round_s for side in (baseline, *forms.values()))
         self.gain = 0.0
 
     def turn(self) -> None:
-        """Do one turn."""
         self.batches.append(self.batch(len(self.batches)))
         before, x = (batch.x for batch in self.batches[-2:])
-        self.baseline_s.append(self.baseline.round(x, before))
+        self.baseline_s.append(self.baseline.round(x, before=[before]))
         for case, form in self.forms.items():
-            self.seconds[case].append(form.round(x, before))
-            self.clocks[case].append(form.watch.clock())
+            self.seconds[case].append(form.round(x, before=[before]))
+        self.clocks.append(self.baseline.watch.clock())
         self.gain = self._gain()
 
     def _gain(self) -> float:
-        """How much one more turn would narrow the intervals, per second: over n rounds they go as 1 / sqrt(n)."""
+        """How much one more turn would narrow the intervals, per second: over n rounds they shrink as 1 / sqrt(n)."""
         n = len(self.baseline_s)
         if not FEWEST <= n < MOST:
             return 0.0
@@ -82,27 +82,24 @@ class Turns:
         return sum(width for width in widths if width > NARROW) * (1 - math.sqrt(n / (n + 1))) / self.turn_s
 
     def in_a_loop(self, side: Repeats) -> float | None:
-        """Seconds of a call among others that do not wait for it; None where that is no other figure."""
+        """Seconds of a call among others that do not wait for it, see `Stopwatch.in_a_loop`."""
         inputs = cycle(batch.x for batch in self.batches[1:])
         return side.watch.in_a_loop(lambda: side.work(next(inputs)), 2 * side.calls + 1)
 
     @property
     def typical(self) -> Case:
-        """The case with the median of tokens, which the median time is about."""
+        """Case with the median number of tokens, which the median time is about."""
         of_rounds = sorted((batch.case for batch in self.batches[1:]), key=lambda case: case.tokens)
         return of_rounds[(len(of_rounds) - 1) // 2]
 
     def columns(self, case: Case) -> dict[str, Any]:
         """Columns of a row that its rounds give."""
-        return pairing.columns(self.seconds[case], self.baseline_s) | clock_columns(self.clocks[case])
+        return pairing.columns(self.seconds[case], self.baseline_s) | clock_columns(self.clocks)
 
 
 def fewest(job: Job, slowest: float, baseline: float) -> int:
-    """Number of rounds that a pass of a job has in any case.
-
-    slowest, baseline: seconds of a round of the slowest form and of the baseline.
-    """
-    if job.role != ANSWER:
+    """Number of first rounds of a pass; slowest, baseline: seconds of a round of the slowest form and the baseline."""
+    if not job.answer:
         return FEWEST
     together = slowest + baseline
     seconds = FIRST[job.torch_device.type] * (AA if job.candidate == BASELINE else 1)
@@ -116,19 +113,17 @@ def spend(every: Sequence[Turns], left: Callable[[], float]) -> None:
 
 
 def interleaved(
-    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int, warm: float = 0.0
+    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int
 ) -> dict[str, list[float]]:
-    """Time the rounds of several calls, which take turns so that a drift hits all; return their seconds by name.
+    """Time rounds of several calls, which alternate so that a drift hits all; return the seconds of a call, by name.
 
-    budget: seconds for each call. least, most: rounds. warm: what takes fewer seconds is called once untimed before
-    each round, so that caches and threads are its own.
+    budget: seconds for each call. least, most: rounds.
     """
-    seconds = {name: warm_up(watch, call)[-1:] for name, call in calls.items()}
-    rounds = {name: max(least, min(most, int(budget / first))) for name, (first,) in seconds.items()}
-    for turn in range(1, max(rounds.values(), default=0)):
-        for name, call in calls.items():
+    sides = {name: Repeats(watch, call, warm_up(watch, call)[-1]) for name, call in calls.items()}
+    rounds = {name: max(least, min(most, int(budget / side.round_s))) for name, side in sides.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(max(rounds.values(), default=0)):
+        for name, side in sides.items():
             if turn < rounds[name]:
-                if seconds[name][0] < warm:
-                    call()
-                seconds[name].append(watch.seconds(call))
+                seconds[name].append(side.round())
     return seconds

@@ -11,12 +11,13 @@ from suite.measure.jobs import Job
 from suite.measure.options import studied
 from suite.measure.rounds import interleaved
 from suite.measure.stopwatch import stopwatch
-from suite.measure.work import example, peak, refusal, train
+from suite.measure.work import example, peak, train
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import WORKLOADS
 from suite.shared.pairing import quartiles
+from suite.shared.process import Row
 
-#: T and B of the workload that all axes start from: every candidate takes a step of it in well under a second.
+#: T and B of the workload that all axes start from: every candidate takes well under a second for a step of it.
 BASE: dict[str, Any] = {"T": 16, "B": 16}
 #: By axis, its values.
 SIZES = {
@@ -26,14 +27,14 @@ SIZES = {
     "S": (16, 32, 64, 96, 128, 192),
     "Z": (1, 4, 8, 16, 32, 64),
 }
-#: Rounds of a point take so many seconds for each candidate, and are at least and at most so many.
+#: Seconds of a point for each candidate, and its least and greatest number of rounds.
 BUDGET, LEAST, MOST = 0.2, 3, 15
-#: Seconds of one step above which a candidate goes no further along an axis.
+#: Seconds of a step above which a candidate is not measured at larger sizes.
 SLOW = 0.5
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Jobs of the study, one for each size, with all candidates together so that their rounds can take turns."""
+    """One job per size that varies, with all candidates, so that their rounds can alternate."""
     base, found = replace(WORKLOADS[options.workload], **BASE), list[Job]()
     for dtype, norm, axis in product(options.dtype, (False, True), SIZES):
         names = [one.name for one in studied(options, dtype, norm) if axis not in "SZ" or one.name != LSTM.name]
@@ -42,25 +43,18 @@ def jobs(options: Namespace) -> list[Job]:
     return found
 
 
-def rows(job: Job) -> Iterator[dict[str, Any]]:
-    """Yield a row for each value of the axis and each candidate, as far as it goes in the time allowed."""
-    reasons = {name: refusal(find(name), job.case, job.torch_dtype, job.torch_device) for name in job.candidates}
-    yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
-    going = [name for name, reason in reasons.items() if not reason]
+def rows(job: Job) -> Iterator[Row]:
+    """Yield a row for each value of the size and each candidate that is not too slow for it."""
+    going, device = job.candidates, job.torch_device
     for n in SIZES[job.part]:
         size: dict[str, Any] = {job.part: n}
         case = replace(job.case, **size)
-        found = list(_point(job, case, going))
-        yield from (row | {"n": n, "slow_s": SLOW} for row in found)
-        going = [row["implementation"] for row in found if row["median_s"] < SLOW]
-
-
-def _point(job: Job, case: Case, names: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the time and memory of each candidate at one case; their rounds take turns, so that a drift hits all."""
-    device, x = job.torch_device, example(case, job.torch_dtype, job.torch_device)
-    models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
-    steps = {name: partial(train, model, x) for name, model in models.items()}
-    for name, seconds in interleaved(stopwatch(device), steps, BUDGET, LEAST, MOST).items():
-        figures = quartiles(seconds) | {"peak_bytes": peak(train, models[name], x)}
-        yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))
-        models[name].zero_grad(set_to_none=True)
+        x = example(case, job.torch_dtype, device)
+        models = {name: find(name).build(case, job.torch_dtype, device) for name in going}
+        steps = {name: partial(train, model, x) for name, model in models.items()}
+        seconds = interleaved(stopwatch(device), steps, BUDGET, LEAST, MOST)
+        for name, model in models.items():
+            figures = quartiles(seconds[name]) | {"peak_bytes": peak(train, model, x), "n": n, "slow_s": SLOW}
+            yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))
+            model.zero_grad(set_to_none=True)
+        going = tuple(name for name in going if quartiles(seconds[name])["median_s"] < SLOW)

@@ -1,4 +1,4 @@
-"""How long one call takes: by the clock on a CPU, by events on the device, with an emptied cache, on a GPU."""
+"""Times calls: by the clock on a CPU; on a GPU by events on the device, which is idle and has an emptied cache."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,11 +9,11 @@ from torch import Tensor
 
 Work = Callable[[], object]
 
-#: Two calls agree when neither takes more than so many times as long as the other; at most so many calls are tried.
+#: Two calls agree if neither takes more than AGREE times as long as the other; at most MOST calls are tried.
 AGREE, MOST = 2.0, 12
-#: A first call that took longer, and no longer than was expected, need not be made again.
+#: A first call that took more seconds than this, and about as long as expected, is not repeated.
 SLOW = 0.5
-#: A round is called throttled when the clock after it is below this share of the fastest clock read.
+#: A round is throttled if the clock after it is below this share of the fastest clock read.
 THROTTLED = 0.9
 
 
@@ -21,25 +21,25 @@ class Stopwatch:
     """Times calls on a CPU, where a call is done when it returns."""
 
     def seconds(self, work: Work) -> float:
-        """Call once and return how long it took until all of it was done."""
+        """Seconds of a call."""
         start = time.perf_counter()
         work()
         return time.perf_counter() - start
 
     def in_a_loop(self, work: Work, calls: int) -> float | None:
-        """Seconds of a call when the next does not wait for it; None where a call is done when it returns."""
+        """Seconds of a call when the next does not wait for it; None if a call is done when it returns."""
         return None
 
     def clock(self) -> int | None:
-        """Clock of the processor in MHz; None where it cannot be read, as a CPU's that differs by core."""
+        """Clock of the processor in MHz; None if it cannot be read, as a CPU's that differs by core."""
         return None
 
 
 class DeviceEvents(Stopwatch):
-    """For a GPU: every call finds the second-level cache full of something else, and the device idle."""
+    """Times calls on a GPU."""
 
     def __init__(self, device: torch.device, flush: Tensor | None = None) -> None:
-        """Take the buffer that empties the cache, by default one twice as large as the cache."""
+        """flush: the buffer that empties the second-level cache, by default twice as large as it."""
         self.device = device
         if flush is None:
             size = 2 * torch.cuda.get_device_properties(device).L2_cache_size
@@ -47,23 +47,17 @@ class DeviceEvents(Stopwatch):
         self.flush = flush
 
     def seconds(self, work: Work) -> float:
-        """Call once and return the seconds between two events on the device's stream."""
         self.flush.zero_()
         return self._between_events(work)
 
     def in_a_loop(self, work: Work, calls: int) -> float:
-        """Mean seconds of a call when none waits for the one before, as in a training loop.
-
-        The host prepares a call while the device is busy with those before it, so that its time shows only where it is
-        the longer; and each call finds in the cache what the one before left.
-        """
+        """Mean seconds of calls in a row, none of which waits for the one before, as in a training loop."""
         return self._between_events(work, calls) / calls
 
     def _between_events(self, work: Work, calls: int = 1) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         stream = torch.cuda.current_stream(self.device)  # the current device may be another
-        # Else work's own launches would hide behind what was queued before.
-        torch.cuda.synchronize(self.device)
+        torch.cuda.synchronize(self.device)  # otherwise launches would overlap with what was queued before
         start.record(stream)
         for _ in range(calls):
             work()
@@ -72,25 +66,23 @@ class DeviceEvents(Stopwatch):
         return float(start.elapsed_time(end)) / 1e3
 
     def clock(self) -> int | None:
-        """Clock of the multiprocessors in MHz; None where it cannot be read."""
+        """Clock of the multiprocessors in MHz; None if it cannot be read."""
         try:
             return torch.cuda.clock_rate(self.device)
-        # Its module is missing, or NVML refuses, as it does in containers, on virtual GPUs and parts of one; its own
-        # errors are Exceptions and no more.
+        # Its module is missing, or NVML refuses, as it does in containers and on virtual GPUs; NVML's own errors derive
+        # from Exception only.
         except Exception:
             return None
 
 
 def stopwatch(device: torch.device) -> Stopwatch:
-    """Stopwatch for calls on the device."""
     return DeviceEvents(device) if device.type == "cuda" else Stopwatch()
 
 
 def warm_up(watch: Stopwatch, work: Work, expected: float = 0.0) -> list[float]:
-    """Call until two calls in a row agree, and return what each took: the last ones say what the next will take.
+    """Call until two calls in a row agree, as first calls compile, load and allocate; return the seconds of each.
 
-    First calls compile, load and allocate.
-    expected: seconds that a call should take, by a prediction; a SLOW call that agrees with it is the only one.
+    expected: predicted seconds of a call; a SLOW call that agrees with it is the only one.
     """
     seconds = [watch.seconds(work)]
     if seconds[0] > SLOW and agree(seconds[0], expected):
@@ -106,7 +98,7 @@ def agree(one: float, other: float) -> bool:
 
 
 def clock_columns(clocks: Sequence[int | None]) -> dict[str, Any]:
-    """Columns about clocks, of which there is a reading before the first round and one after each."""
+    """Columns about clocks, read before the first round and after each."""
     known = [clock for clock in clocks if clock is not None]
     if len(known) < len(clocks):
         return {"clock_before_mhz": "unknown", "clock_after_mhz": "unknown", "throttled": "unknown"}

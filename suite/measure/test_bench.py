@@ -22,7 +22,6 @@ from suite.measure.examples import job
 from suite.measure.jobs import Job
 from suite.measure.plan import batches, plan
 from suite.measure.processes import run
-from suite.measure.progress import Progress
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import alternatives_answer, answer, bench_summary, bench_view
 from suite.pages.plots import svg
@@ -37,7 +36,7 @@ from suite.shared.rows import STAMP, table
 
 
 def statuses(tmp_path: Path, *jobs: Job, limit: float = 600) -> list[str]:
-    return [row["status"] for _, rows in run(jobs, 600, limit, tmp_path / "log.txt") for row in rows]
+    return [row["status"] for _, rows in run(jobs, [600, 600], limit, tmp_path / "log.txt") for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +114,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_says_how_to_go_on(
     monkeypatch.setattr(bench, "prepared", lambda *_: {})
     chosen = ["--implementation", "batched", "deferred", "torch.nn.LSTM", *ON_CPU, "--results", str(tmp_path)]
     assert bench.main(["--workload", "small", *chosen]) == 130
-    assert "Interrupted: 1 of 3 jobs have their rows; --resume goes on from there." in capsys.readouterr().out
+    assert "Interrupted: 1 of 3 jobs have their rows; --resume continues from there." in capsys.readouterr().out
     assert list(table("bench").read(tmp_path / slug(CPU))["implementation"]) == ["batched"] * 2
 
 
@@ -139,9 +138,9 @@ def test_the_processes_of_a_run_keep_to_its_time_together(
     choice.choose(options)
     todo, now, given = plan(choice.jobs(options), tmp_path), [0.0], list[float]()
 
-    def run(jobs: Sequence[Job], seconds: float, limit: float, log: Path) -> Iterator[tuple[Job, list[Any]]]:
-        given.append(seconds)
-        now[0] += min(limit, seconds * late)
+    def run(jobs: Sequence[Job], ends: Sequence[float], limit: float, log: Path) -> Iterator[tuple[Job, list[Any]]]:
+        given.append(ends[0])
+        now[0] += min(limit, ends[1] * late)
         yield from ((job, job.rows("time-out: no time was left")) for job in jobs)
 
     monkeypatch.setattr(processes, "run", run)
@@ -191,9 +190,7 @@ def test_short_workloads_say_what_was_cut() -> None:
     assert job().columns(WORKLOADS["char-ptb"], "train")["shortened"] == ""
 
 
-def test_handwriting_is_pen_offsets_and_all_else_is_text() -> None:
-    case = replace(WORKLOADS["handwriting"], T=5, B=2)
-    assert torch.equal(work.example(case, torch.float32, CPU).data, work.pen_offsets(case).float())
+def test_all_but_handwriting_is_text() -> None:
     text = work.example(TINY, torch.float32, CPU).data
     assert text.shape == (TINY.T, TINY.B, TINY.I)
     assert torch.equal(text.sum(-1), torch.ones(TINY.T, TINY.B))
@@ -222,18 +219,6 @@ def test_lengths_of_ragged_workloads_are_sorted_and_between_a_quarter_and_all_st
         assert 0.5 < case.tokens / (case.T * case.B) < 0.75
 
 
-def test_the_answer_names_packed_sequences() -> None:
-    ragged: list[dict[str, Any]] = []
-    for name, seconds in (("batched", 0.1), ("batched_cpu", 0.02)):
-        ragged += made(name, seconds, workload="small-ragged", tokens=4)
-    found = answer(pd.DataFrame([*made("batched", 0.1), *ragged]))
-    assert found.splitlines()[-1] == (
-        "Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch: "
-        "`batched_cpu`, small-ragged: 0.40 times."
-    )
-    assert "1 of 1 tables" in found
-
-
 def test_the_speed_of_ours_is_told_beside_the_fastest_alternative() -> None:
     plain = [*made("batched_cpu", 0.1), *made("row_scaled", 0.9), *made("compiled", 0.5), *made("jax", 0.25)]
     norm = [*made("batched_cpu", 0.2, layer_norm=True), *made("labml", 1.0, layer_norm=True)]
@@ -246,14 +231,6 @@ def test_the_speed_of_ours_is_told_beside_the_fastest_alternative() -> None:
     assert alternatives_answer(pd.DataFrame(made("batched", 0.1))) == alternatives_answer(pd.DataFrame()) == ""
     slower = [*made("batched", 0.3)[1:], *made("jax", 0.15)[1:]]
     assert alternatives_answer(pd.DataFrame(slower)).startswith("The fastest implementation has 0.50 times the speed")
-
-
-def test_pen_offsets_are_a_walk_with_a_lifted_pen_now_and_then() -> None:
-    offsets = work.pen_offsets(WORKLOADS["handwriting"])
-    assert offsets.shape == (300, 32, 3)
-    assert bool((offsets[..., :2].norm(dim=-1) <= 1 + 1e-6).all())
-    assert 0.02 < offsets[..., 2].mean().item() < 0.06
-    assert torch.equal(offsets, work.pen_offsets(WORKLOADS["handwriting"]))
 
 
 def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None:
@@ -272,7 +249,7 @@ def test_tables_give_paired_ratios_and_labels_where_there_is_no_figure() -> None
     )
     assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
     assert "`naive` on small: time-out: 9 s" in text
-    assert text.index("`batched` trains fastest in 2 of 2 tables. It takes 2.00 to 6.00 times") < text.index("| ---")
+    assert text.index("trains in 2.00 to 6.00 times the time of `torch.nn.LSTM`") < text.index("| ---")
     summary = bench_summary(table).words()
     assert [line["fastest"] for line in summary] == ["batched", "batched"]
     assert [line["/ labml"] for line in summary] == ["-", "0.50"]
@@ -294,12 +271,13 @@ def test_on_a_gpu_figures_in_a_loop_come_first_where_an_idle_start_charges_the_h
     assert f"| implementation | {' | '.join(heads)} | train in a loop, ms | " in text
     assert "| deferred | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | slower |" in text
     assert "Noise floor: 5.0% (forward), 5.0% (train)." in text
-    assert answer(here).startswith("`deferred` trains fastest in 1 of 1 tables. It takes 1.20 times")
+    assert answer(here).startswith("The fastest implementation trains in 1.20 times the time of `torch.nn.LSTM`")
+    assert answer(here).endswith("Of 1 tables, it is `deferred` in 1.")
     assert [line["/ LSTM"] for line in bench_summary(here).words()] == ["1.20"]
     assert "| train in a loop / LSTM |" in text
     assert "train in a loop, ms" not in re.findall(r"GFLOP/s.*", text)[0]
-    assert "in a loop / LSTM" not in markdown(PAGE.content(elsewhere))
-    assert answer(elsewhere).startswith("`batched_cuda` trains fastest in 1 of 1 tables. It takes 1.00 times")
+    assert "forward in a loop" not in markdown(PAGE.content(elsewhere))
+    assert answer(elsewhere).endswith("Of 1 tables, it is `batched_cuda` in 1.")
     assert answer(here.assign(device="cpu")) == answer(elsewhere)
     (view,) = bench_view(here).values()
     assert view.columns[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
@@ -332,22 +310,14 @@ def test_without_an_a_a_run_there_is_no_verdict() -> None:
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
 
 
-def test_a_run_shows_a_line_a_job_within_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched_cuda", "torch.nn.LSTM")]
-    progress = Progress(jobs, time.time() + 100.4)
+def test_a_run_shows_a_line_per_job(capsys: pytest.CaptureFixture[str]) -> None:
     ran = [made("naive", 0) + made("naive", 0.1234, layer_norm=True), [], made("torch.nn.LSTM", 2)]
-    for one, rows in zip(jobs, ran, strict=True):
-        progress.show(one, rows)
-    progress.show(jobs[0], made("naive", 1))  # after more rounds
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert [line.split() for line in lines if line] == [
-        ["small,", "T", "3,", "B", "2,", "float32,", "ms"],
-        ["forward", "train", "forward,", "norm", "train,", "norm", "left"],
-        ["naive", "time-out", "time-out", "123", "123", "1:40"],
-        ["batched_cuda", "has", "its", "rows", "1:40"],
-        ["torch.nn.LSTM", "2,000", "2,000", "1:40"],
-        ["All", "of", "float32", "have", "their", "first", "rounds:", "more", "rounds,", "for", "1:40", "at", "most."],
+    for name, rows in zip(("naive", "batched_cuda", "torch.nn.LSTM"), ran, strict=True):
+        bench.show(job(name), rows, time.time() + 100.4)
+    assert capsys.readouterr().out.splitlines() == [
+        "small float32 naive, ms: forward time-out, train time-out; with layer norm forward 123, train 123 (1:40 left)",
+        "small float32 batched_cuda, ms: has its rows (1:40 left)",
+        "small float32 torch.nn.LSTM, ms: forward 2,000, train 2,000 (1:40 left)",
     ]
 
 
@@ -369,7 +339,8 @@ def busy(cores: float) -> list[dict[str, Any]]:
 
 def test_the_last_line_answers() -> None:
     assert bench.conclusion(pd.DataFrame(busy(0.2))) == (
-        "deferred trains fastest in 1 of 1 tables. It takes 1.00 times torch.nn.LSTM's time for 1.45 times its work."
+        "The fastest implementation trains in 1.00 times the time of torch.nn.LSTM, for 1.45 times its work. "
+        "Of 1 tables, it is deferred in 1."
     )
     assert bench.conclusion(pd.DataFrame(made("batched", 0))).splitlines() == [
         "2 of 2 rows had no time: --resume does them.", "No answer: nothing of ours has trained.",
@@ -380,9 +351,9 @@ def test_rows_made_beside_busy_processes_are_marked_and_no_answer() -> None:
     rows = pd.DataFrame(busy(1.5))
     marked, fastest = bench.conclusion(rows).splitlines()
     assert marked == "2 of 4 rows were made while other processes kept cores busy: marked, and not counted."
-    assert fastest.startswith("batched trains fastest in 1 of 1 tables.")
+    assert fastest.endswith("Of 1 tables, it is batched in 1.")
     text = markdown(PAGE.content(rows))
-    assert "`batched` trains fastest in 1 of 1 tables" in text
+    assert "Of 1 tables, it is `batched` in 1." in text
     assert re.search(r"\| deferred \|.*\| busy machine \|", text)
     late = pd.DataFrame(made("batched", 0, taken_cores=1.5))
     assert "2 of 2 rows were made while other processes kept cores busy" in bench.conclusion(late)

@@ -19,16 +19,16 @@ from suite import bench
 from suite.measure import bench_step, choice, cost, processes, rounds, work
 from suite.measure.bench_step import Bench
 from suite.measure.examples import job
-from suite.measure.jobs import ANSWER, SLOW, Job
+from suite.measure.jobs import Job
 from suite.measure.stopwatch import Stopwatch
 from suite.shared import usage
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.compare import Verdict
 from suite.shared.examples import TINY
-from suite.shared.pairing import FEWEST
+from suite.shared.pairing import FEWEST, LEAST
 from suite.shared.process import Row, read_rows
-from suite.shared.rows import PASSES
+from suite.shared.rows import PASSES, table
 
 
 class Clock:
@@ -123,7 +123,7 @@ class Made:
         """Measure jobs within so many seconds, and return the rows that remain."""
         made = Bench(jobs[0], self.clock.now + seconds, self.clock)
         every = [row for each in jobs for row in made.rows(each)] + list(made.more_rows())
-        return {tuple(row[column] for column in cost.KEY): row for row in every}
+        return {tuple(row[column] for column in table("bench").key): row for row in every}
 
 
 def a_pass(seconds: float, baseline: float) -> Callable[[str, Case, str], float]:
@@ -141,12 +141,12 @@ def test_what_is_built_at_first_is_no_part_of_the_rounds(monkeypatch: pytest.Mon
     """A cold start of 10 s leaves the rounds and the interval that 5 ms a pass deserve."""
     made = Made(monkeypatch, a_pass(0.005, 0.0025))
     made.cold["batched"], made.loops = 10.0, True
-    rows = list(made.run([job(role=ANSWER)], 900).values())
+    rows = list(made.run([job(answer=True)], 900).values())
     for row in rows:
         assert [row[name] for name in ("median_s", "q1_s", "q3_s", "loop_s")] == [pytest.approx(0.005)] * 4
         assert [row[name] for name in ("ratio", "ratio_low", "ratio_high", "loop_ratio")] == [pytest.approx(2)] * 4
         assert row["disturbed"] == 0
-        assert row["rounds"] == rounds.fewest(job(role=ANSWER), 0.025, 0.0225), "an interval of no width"
+        assert row["rounds"] == rounds.fewest(job(answer=True), 0.025, 0.0225), "an interval of no width"
     assert rows[0]["first_s"] == pytest.approx(10, rel=0.01)
     assert rows[1]["first_s"] < 0.1
 
@@ -155,7 +155,7 @@ def test_a_slow_pass_that_takes_as_long_as_expected_is_not_repeated_before_its_r
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = Made(monkeypatch, a_pass(2.0, 1.0))
-    rows = made.run([job(role=SLOW)], 900)
+    rows = made.run([job()], 900)
     assert {row["rounds"] for row in rows.values()} == {FEWEST}
     (model,) = (model for model in made.models if model.name == "batched")
     whole = [name for name, x in model.calls if len(x) == TINY.T]
@@ -192,7 +192,7 @@ def test_each_round_of_packed_rows_draws_other_lengths_and_all_of_a_turn_have_th
 
     def drawn() -> tuple[list[list[int]], list[list[int]], dict[str, Any]]:
         made = Made(monkeypatch, a_pass(0.3, 0.2))
-        (row,) = (row for row in made.run([job(case=case, role=SLOW)], 900).values() if row["pass"] == "train")
+        (row,) = (row for row in made.run([job(case=case)], 900).values() if row["pass"] == "train")
         sides = []
         for name, beside in ((BASELINE, 0), ("batched", 1)):  # calls after the rounds: one, which measures memory
             (model,) = (model for model in made.models if model.name == name)
@@ -218,7 +218,7 @@ def test_without_layer_norm_and_with_it_take_turns_with_one_baseline(monkeypatch
         made.spend(model.take(name, x))
 
     monkeypatch.setattr(made, "take", take)
-    made.run([job(layer_norms=(False, True), role=SLOW)], 900)
+    made.run([job(layer_norms=(False, True))], 900)
     turn = [BASELINE, "batched", "batched"]
     assert any(order[k : k + 3 * FEWEST] == turn * FEWEST for k in range(len(order)))
 
@@ -246,7 +246,7 @@ def test_a_failure_that_nobody_expects_ends_the_process_and_its_missing_rows_say
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     told, rows = tmp_path / "told", tmp_path / "rows"
-    processes.tell(told, [job(), job("deferred")], 1e12)
+    processes.tell(told, [job(), job("deferred")], [1e12, 1e12])
     monkeypatch.setattr(Bench, "rows", fail)
     monkeypatch.setattr(Job, "take_on", lambda self: None)
     monkeypatch.setattr(gc, "disable", lambda: None)
@@ -265,9 +265,16 @@ def default_jobs() -> list[Job]:
     return [one for one in choice.jobs(options) if one.candidate not in ("compiled", "batched_cuda")]
 
 
+def test_a_process_is_told_its_jobs_in_json(tmp_path: Path) -> None:
+    case = replace(TINY, lengths=lengths(TINY.T, TINY.B))
+    jobs = [job(), job("deferred", case=case, layer_norms=(False, True))]
+    processes.tell(tmp_path / "told.json", jobs, [12.5, 25.0])
+    assert processes.told(tmp_path / "told.json") == (jobs, [12.5, 25.0])
+
+
 @pytest.mark.parametrize("speed", [0.25, 1.0, 3.0])
 def test_a_whole_run_keeps_to_its_time_whatever_the_machine(speed: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer has all its rounds, slow forms three, and what is left goes to whatever has the widest intervals."""
+    """The answer is among the rows that have figures, and what is left goes to whatever has the widest intervals."""
     noise, jobs = random.Random(0), default_jobs()
 
     def seconds(name: str, case: Case, each: str) -> float:
@@ -277,19 +284,16 @@ def test_a_whole_run_keeps_to_its_time_whatever_the_machine(speed: float, monkey
     rows = made.run(jobs, 300)
     assert made.clock.now <= 330
     assert {row["status"].split(":")[0] for row in rows.values()} <= {"ok", "time-out"}
-    roles = {(one.candidate, one.case.name, one.case.T): one.role for one in jobs}
-    of_role: dict[str, list[Row]] = {}
-    for row in rows.values():
-        of_role.setdefault(roles[row["implementation"], row["workload"], row["T"]], []).append(row)
     if speed >= 1:
-        assert {row["status"] for row in of_role[ANSWER]} == {"ok"}
-        for row in of_role[ANSWER]:
-            assert row["rounds"] >= (FEWEST if row["median_s"] + row["baseline_s"] > rounds.LONG / 2 else 6)
-    assert {row["rounds"] for row in of_role[SLOW] if row["status"] == "ok"} <= {FEWEST}
+        answers = {(one.candidate, one.case.name, one.case.T) for one in jobs if one.answer}
+        of_them = [row for row in rows.values() if (row["implementation"], row["workload"], row["T"]) in answers]
+        assert {row["status"] for row in of_them} == {"ok"}
+        for row in of_them:
+            assert row["rounds"] >= (FEWEST if row["median_s"] + row["baseline_s"] > rounds.LONG / 2 else LEAST)
     if speed == 3:
         assert {row["status"] for row in rows.values()} == {"ok"}
         assert made.clock.now > 290, "time that is left is used"
-        assert sum(row["rounds"] > FEWEST for row in of_role["other"]) > len(of_role["other"]) / 2
+        assert sum(row["rounds"] > FEWEST for row in rows.values()) > len(rows) / 2
 
 
 def test_time_goes_where_it_narrows_intervals_most() -> None:
@@ -321,8 +325,8 @@ def test_time_goes_where_it_narrows_intervals_most() -> None:
 
 
 def test_a_call_before_a_round_is_on_the_batch_of_the_round_before() -> None:
-    seen: list[int] = []
-    side = rounds.Repeats(Stopwatch(), seen.append, once=rounds.BURST)  # type: ignore[arg-type]
-    side.round(1, 0)  # type: ignore[arg-type]
-    side.round(2, 1)  # type: ignore[arg-type]
-    assert seen == [0, 1, 1, 2]
+    first, second, seen = torch.zeros(1), torch.ones(1), list[Tensor]()
+    side = rounds.Repeats(Stopwatch(), seen.append, once=rounds.BURST)
+    side.round(first, before=[first])
+    side.round(second, before=[first])
+    assert [x.item() for x in seen] == [0, 0, 0, 1]

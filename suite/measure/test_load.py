@@ -55,6 +55,11 @@ def test_processors_work_and_this_process_with_them() -> None:
     assert now[1] > before[1]
 
 
-def test_a_busy_machine_is_told_and_a_little_is_not() -> None:
-    assert load.warning(1.9).startswith("Other processes keep 1.9 of the cores busy that this needs")
-    assert {load.warning(little) for little in (None, 0.0, 0.2)} == {""}
+@pytest.mark.parametrize(("taken", "warns"), [(1.9, True), (0.2, False), (None, False)])
+def test_a_busy_machine_is_told_and_a_little_is_not(
+    taken: float | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(load, "LOOK", 0.0)
+    monkeypatch.setattr(load.Others, "taken", lambda *_: taken)
+    load.warn(CPU)
+    assert capsys.readouterr().out.startswith("Other processes use 1.9 of the cores that this needs") == warns

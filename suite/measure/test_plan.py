@@ -14,7 +14,7 @@ def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None
     table("verify").replace(tmp_path, [verified("batched", 0.5), verified("deferred", 2)])
     jobs = [job(name) for name in ("batched", "deferred", "torch.nn.LSTM")]
     labels = [planned.instead for planned in planning.plan(jobs, tmp_path)]
-    assert labels == [None, "refused: verify.csv has a failure of deferred in float32", None]
+    assert labels == [None, "refused: verify.csv is red for deferred in float32", None]
     assert [planned.runs for planned in planning.plan(jobs, tmp_path, unverified=True)] == [True] * 3
 
 

@@ -10,15 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from numpy.polynomial import Polynomial
 from torch import nn
 
 from impls import HyperLSTM, registry
 from impls.gradient.chunks import limited
 from suite import study
 from suite.measure import memory as study_memory
-from suite.measure import peers as study_peers
 from suite.measure import scaling as study_scaling
+from suite.measure import study_step
 from suite.measure import text as study_text
 from suite.measure import threads as study_threads
 from suite.measure.jobs import Job
@@ -71,21 +70,6 @@ def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: 
     assert under["predicted_bytes"] <= limit < over["predicted_bytes"]
 
 
-def test_a_peak_that_does_not_rise_has_no_longest_sequence() -> None:
-    assert study_memory._longest(Polynomial([100, 10]), 205) == 10
-    with pytest.raises(ValueError, match="peak: expected it to rise with T, got"):
-        study_memory._longest(Polynomial([100, 0]), 205)
-
-
-def test_no_memory_for_a_length_is_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> dict[str, int]:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
-
-    monkeypatch.setattr(study_memory, "peak", fail)
-    found = [row for row in study_memory.rows(job("memory", LSTM.name, limit=1)) if row["kind"] == "length"]
-    assert [row["status"] for row in found] == ["out of memory"]
-
-
 def test_the_naive_form_holds_n_z_times_the_weights_and_more_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
     found = study_memory.rows(job("memory", "naive", limit=1_000_000))
@@ -104,13 +88,9 @@ def wrong() -> Candidate:
     return replace(find("batched"), why_unavailable=why_not)
 
 
-MEASURED = [study_memory, study_scaling, study_peers, study_text]
-
-
-@pytest.mark.parametrize("module", MEASURED, ids=lambda module: module.__name__.split(".")[-1])
-def test_what_is_refused_is_not_measured(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find", lambda name: wrong())
-    (row,) = (r for r in module.rows(job("any", "batched", part="T")) if r["status"] != "ok")
+def test_what_is_refused_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_step, "find", lambda name: wrong())
+    (row,) = study_step.rows(job("text", f"batched{study_text.RECIPE}"))
     assert row["status"] == "refused: is not here today"
 
 
@@ -233,7 +213,7 @@ def test_threads_are_timed_from_one_to_all() -> None:
 def test_a_process_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     huge = replace(TINY, T=20_000, B=256)
     rows = study.done(job("memory", LSTM.name, case=huge, limit=1, memory_limit=1 << 30), tmp_path / "log.txt")
-    assert [row["status"] for row in rows if row["kind"] == "step"] == ["out of memory"]
+    assert [(row["kind"], row["status"]) for row in rows] == [("end", "out of memory")]
 
 
 def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> None:

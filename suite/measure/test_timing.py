@@ -13,7 +13,6 @@ from suite.measure import bench_step as bench_step
 from suite.measure import ceilings as hardware
 from suite.measure import rounds, work
 from suite.measure.examples import job
-from suite.measure.jobs import ANSWER, OTHER, SLOW
 from suite.measure.stopwatch import DeviceEvents, Stopwatch, Work, clock_columns
 from suite.shared import arithmetic, pairing, usage
 from suite.shared.candidates import LSTM, find
@@ -56,18 +55,23 @@ def test_a_round_whose_baseline_was_slow_is_marked() -> None:
     assert pairing.columns([3.0] * 6, [1, 1, 1, 1.6, 1, 1])["disturbed"] == 1
 
 
-def test_rounds_take_turns_and_short_calls_are_made_once_untimed_before_each() -> None:
+def test_rounds_alternate_and_short_calls_are_made_once_untimed_before_each() -> None:
     called: list[str] = []
+
+    class Told(Stopwatch):
+        """Believes the seconds that a call returns."""
+
+        def seconds(self, work: Work) -> float:
+            return cast(float, work())
 
     def call(name: str, seconds: float) -> float:
         called.append(name)
         return seconds
 
-    watch = SimpleNamespace(seconds=lambda work: work(), least=2)
     calls = {"short": partial(call, "short", 0.01), "long": partial(call, "long", 0.1)}
-    found = rounds.interleaved(cast(Stopwatch, watch), calls, 0.0, 3, 3, warm=0.05)
+    found = rounds.interleaved(Told(), calls, 0.0, 3, 3)
     assert found == {"short": [0.01] * 3, "long": [0.1] * 3}
-    assert called == ["short", "short", "long", "long"] + ["short", "short", "long"] * 2
+    assert called == ["short", "short", "long", "long"] + ["short", "short", "short", "long"] * 3
 
 
 def test_rounds_without_a_partner_are_an_error() -> None:
@@ -76,10 +80,10 @@ def test_rounds_without_a_partner_are_an_error() -> None:
 
 
 def test_a_row_that_the_answer_rests_on_has_as_many_rounds_as_its_time_allows_and_others_three() -> None:
-    rests = job(role=ANSWER)
+    rests = job(answer=True)
     assert [rounds.fewest(rests, seconds, seconds) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
-    assert rounds.fewest(job(BASELINE, role=ANSWER), 0.04, 0.04) == 20
-    assert [rounds.fewest(job(role=role), 0.001, 0.001) for role in (OTHER, SLOW)] == [3, 3]
+    assert rounds.fewest(job(BASELINE, answer=True), 0.04, 0.04) == 20
+    assert rounds.fewest(job(), 0.001, 0.001) == 3
 
 
 def test_intervals_of_few_rounds_are_wider_than_what_was_seen() -> None:

@@ -1,4 +1,4 @@
-"""Training on real text: a character model of each candidate, from one seeded start, for the same time on the clock."""
+"""Training on real text: a character model of each candidate, all from the same start and for the same time."""
 
 import copy
 import math
@@ -17,7 +17,6 @@ from impls.registry import resolve
 from suite.measure.jobs import Job
 from suite.measure.options import a_job_each
 from suite.measure.stopwatch import stopwatch, warm_up
-from suite.measure.work import refusal
 from suite.shared import usage
 from suite.shared.candidates import LABML, LSTM, find, lstm_parameters
 from suite.shared.cases import EXTERNAL, WORKLOADS, Case
@@ -25,14 +24,14 @@ from suite.shared.corpus import text
 
 #: How long each model trains.
 SECONDS = 12
-#: How the LSTM as large as the HyperLSTM is called; the one of equal width has its own name.
+#: Name of the LSTM with as many parameters as the HyperLSTM; the one of equal width has its own name.
 LARGER_LSTM = f"{LSTM.name}, as many parameters"
-#: Of the paper's character models, which have layer norm too: one more curve, of the implementation that "auto" takes.
+#: One more curve, as the paper's character models are trained: "auto" with layer norm and recurrent dropout.
 RECURRENT_DROPOUT = 0.1
 RECIPE = f", recurrent dropout {RECURRENT_DROPOUT:g}"
-#: The last part of the text, which nothing trains on.
+#: Share of the text at its end that nothing trains on.
 HELD_OUT = 0.1
-#: Shares of the training time after which the held-out text is read; the clock stands still meanwhile.
+#: Shares of the training time after which the held-out text is read; the clock is stopped then.
 CHECKPOINTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
 LEARNING_RATE, CLIP = 2e-3, 1.0
 #: Streams that the held-out text is read in.
@@ -51,7 +50,7 @@ def jobs(options: Namespace) -> list[Job]:
 
 
 def _further(job: Job) -> list[str]:
-    """Models that are trained beside a candidate."""
+    """Further models of a candidate."""
     if job.candidate == LSTM.name:
         return [LARGER_LSTM]
     fastest = resolve("auto", job.torch_device, job.torch_dtype).name
@@ -74,9 +73,9 @@ class CharModel(nn.Module):
 
 
 def seeded(name: str, case: Case) -> CharModel:
-    """Model of a name in float32 on the CPU: the HyperLSTMs all start at the same values (paper, A.2.3).
+    """Model of a name in float32 on the CPU.
 
-    An LSTM starts at torch's own values. Embedding and softmax are the same for all models of a width.
+    HyperLSTMs all start at the same values (paper, A.2.3), an LSTM at torch's own, embedding and softmax at the same.
     """
     width = equal_width(case) if name == LARGER_LSTM else case.H
     torch.manual_seed(0)
@@ -98,9 +97,8 @@ def seeded(name: str, case: Case) -> CharModel:
 
 
 def equal_width(case: Case) -> int:
-    """H at which an LSTM and its softmax have the parameters of the HyperLSTM and its own, or just less."""
-    model = HyperLSTM(case.I, case.H, case.S, case.Z, case.L, layer_norm=case.layer_norm, device="meta")
-    wanted = sum(p.numel() for p in model.parameters()) + (case.H + 1) * case.I
+    """Largest H at which an LSTM with its softmax has no more parameters than the HyperLSTM with its own."""
+    wanted = case.parameters() + (case.H + 1) * case.I
     H = case.H
     while lstm_parameters(replace(case, H=H + 1)) + (H + 2) * case.I <= wanted:
         H += 1
@@ -108,10 +106,10 @@ def equal_width(case: Case) -> int:
 
 
 class Streams:
-    """B streams of text side by side, each a stretch of its own, read in windows of T characters and then again."""
+    """B streams of text side by side, read in windows of T characters, from the start again after the end."""
 
     def __init__(self, ids: Tensor, T: int, B: int) -> None:
-        """Cut ids [characters] into B streams; what is left over at the end goes."""
+        """Cut ids [characters] into B streams; the remainder is dropped."""
         self.ids, self.T = ids[: ids.numel() // B * B].view(B, -1).T.contiguous(), T  # [characters of a stream, B]
 
     def __len__(self) -> int:
@@ -124,7 +122,6 @@ class Streams:
 
 
 def parts(classes: int) -> tuple[Tensor, Tensor]:
-    """Text to train on and text held out."""
     ids = text(classes).classes
     cut = int(ids.numel() * (1 - HELD_OUT))
     return ids[:cut], ids[cut:]
@@ -134,10 +131,6 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Train one model for its time and yield a row at each checkpoint, the start first."""
     (name,) = job.candidates
     case, dtype, device = job.case, job.torch_dtype, job.torch_device
-    candidate = find(name.split(",")[0])  # a model is one, or a variant of one
-    if reason := refusal(candidate, case, dtype, device):
-        yield job.row("curve", name, status=f"refused: {reason}")
-        return
     train, held_out = parts(case.I)
     training = Trainer(seeded(name, case).to(device, dtype), Streams(train.to(device), case.T, case.B))
     training.warm_up()
@@ -157,7 +150,7 @@ def rows(job: Job) -> Iterator[dict[str, Any]]:
 
 
 class Trainer:
-    """Adam with clipped gradients over windows of text, and a clock that runs only while it trains."""
+    """Adam with clipped gradients over windows of text; its clock runs only while it trains."""
 
     def __init__(self, model: CharModel, streams: Streams) -> None:
         self.model, self.streams = model, streams
@@ -166,11 +159,11 @@ class Trainer:
         self.steps, self.seconds = 0, 0.0
 
     def warm_up(self) -> None:
-        """Take steps with a copy, so that what is built, compiled or captured is ready when the clock starts."""
+        """Take steps with a copy, so that everything is built and compiled when the clock starts."""
         warm_up(stopwatch(self.streams.ids.device), Trainer(copy.deepcopy(self.model), self.streams).step)
 
     def step(self) -> None:
-        """Train on the next window, from the state that the last one ended in; each reading of the text starts anew."""
+        """Train on the next window, from the last state, or from zero at the start of the text."""
         if self.steps % len(self.streams) == 0:
             self.state = None
         ids, following = self.streams.window(self.steps)
@@ -183,7 +176,7 @@ class Trainer:
         self.steps += 1
 
     def until(self, seconds: float) -> None:
-        """Train until the clock shows so many seconds; the last step is finished."""
+        """Train until the clock shows `seconds`; the last step is finished."""
         while self.seconds < seconds:
             start = time.perf_counter()
             self.step()
@@ -194,7 +187,7 @@ class Trainer:
 def bits_per_character(model: CharModel, ids: Tensor) -> float:
     """Mean of -log2 p(next character) over a text, read in READERS streams from a zero state.
 
-    A HyperLSTM reads with the fastest implementation, whatever it trains with: all compute one function.
+    A HyperLSTM reads with the fastest implementation, as all compute the same function.
     """
     reader, streams = copy.deepcopy(model).eval(), Streams(ids, 50, READERS)
     if isinstance(reader.recurrent, HyperLSTM):

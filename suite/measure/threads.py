@@ -1,4 +1,4 @@
-"""Threads: time of a forward pass and of a training step over the number of threads, for few rows and for many."""
+"""Threads: time of a forward pass and of a training step against the number of threads, for few rows and for many."""
 
 from argparse import Namespace
 from collections import defaultdict
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 import torch
 
@@ -14,42 +13,35 @@ from impls import registry
 from suite.measure.jobs import Job
 from suite.measure.rounds import interleaved
 from suite.measure.stopwatch import stopwatch
-from suite.measure.work import PASSES, example, refusal
+from suite.measure.work import PASSES, example
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS
 from suite.shared.pairing import quartiles
+from suite.shared.process import Row
 
 #: Rows of a batch: one sequence alone, fewer rows than most machines have cores, and many.
 ROWS = (1, 4, 32)
-#: Each number of threads comes up so many times, so that a drift hits all of them.
+#: Number of times that each number of threads is visited, so that a drift hits all of them.
 VISITS = 5
-#: Rounds of a visit take so many seconds for each candidate, and are at least and at most so many.
+#: Seconds of a visit for each candidate and pass, and its least and greatest number of rounds.
 BUDGET, LEAST, MOST = 0.1, 1, 8
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """Jobs, one for each B: ours and torch.nn.LSTM together, so that rounds can take turns.
-
-    Ours are the implementations asked for, else the one that "auto" takes.
-    """
-    case, found = WORKLOADS[options.workload], []
-    for dtype in options.dtype:
-        ours = options.implementation or [registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name]
+    """One job per B: torch.nn.LSTM and the implementations asked for, by default the one that "auto" takes."""
+    case, device, found = WORKLOADS[options.workload], torch.device(options.device), list[Job]()
+    for dtype in options.dtype if device.type == "cpu" else ():
+        ours = options.implementation or [registry.resolve("auto", device, dtype_of(dtype)).name]
         candidates = tuple(dict.fromkeys([*ours, LSTM.name]))
         found += [Job("threads", f"B{B}", candidates, replace(case, B=B), dtype, options.device) for B in ROWS]
     return found
 
 
-def rows(job: Job) -> Iterator[dict[str, Any]]:
-    """Yield the time of each candidate and pass with 1 thread to all that torch takes by itself."""
+def rows(job: Job) -> Iterator[Row]:
+    """Yield the time of each candidate and pass with 1 thread up to torch's default number."""
     device, x, every = job.torch_device, example(job.case, job.torch_dtype, job.torch_device), torch.get_num_threads()
-    reasons = {name: refusal(find(name), job.case, job.torch_dtype, device) for name in job.candidates}
-    if device.type != "cpu":
-        reasons = dict.fromkeys(job.candidates, f"threads are counted on a CPU, not on {device.type}")
-    yield from (job.row("point", name, status=f"refused: {reason}") for name, reason in reasons.items() if reason)
-    going = [name for name, reason in reasons.items() if not reason]
-    models = {name: find(name).build(job.case, job.torch_dtype, device) for name in going}
+    models = {name: find(name).build(job.case, job.torch_dtype, device) for name in job.candidates}
     seconds: dict[tuple[int, str, str], list[float]] = defaultdict(list)
     for _, threads, step in product(range(VISITS), range(1, every + 1), PASSES):
         torch.set_num_threads(threads)

@@ -23,17 +23,16 @@ COMPILED = {impl.name: f"{impl.name} (torch.compile)" for impl in IMPLS if impl.
 READ = f"""## How to read this
 
 A time is the median of rounds of a forward pass without gradient, or of a training step: forward, mean square,
-backward, without an optimiser. Each round follows a round of `{BASELINE}` with the same I, H, L, T and B in the same
-process. */ LSTM* is the median of the ratios of these pairs, with a 95 % confidence interval; below 1 is faster than
-the LSTM, which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds.
+backward, without an optimiser. Each round follows one of `{BASELINE}` with the same I, H, L, T and B in the same
+process. */ LSTM* is the median ratio of these pairs, with a 95 % confidence interval; below 1 is faster than the LSTM,
+which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds.
 
-The row of `{BASELINE}` compares the baseline with itself. How far its ratio is from 1 is the noise floor. A verdict of
-*faster* or *slower* means that the whole interval is beyond the noise floor; otherwise it is *undecided*.
+The row of `{BASELINE}` compares the baseline with itself; the distance of its ratio from 1 is the noise floor. *faster*
+and *slower* mean that the whole interval is beyond the noise floor; otherwise a verdict is *undecided*.
 
 Every timing includes the input projection and any per-call packing or allocation; so does the baseline's. Building,
-compiling and loading are excluded: rounds start once two calls in a row differ by less than a factor of 2, on a GPU
-after at least five calls. Only implementations verified on this machine, with these sources, are timed, and each is
-checked at the sizes of the workload just before: one that fails is *refused*.
+compiling and loading are excluded. Only implementations verified on this machine, with these sources, are timed, and
+each is checked at the sizes of the workload just before: one that fails is *refused*.
 
 On a GPU, each call starts on an idle device with an empty cache. *in a loop* is a call among others that do not wait
 for one another, as in training. On small, medium and stream this figure comes first and is the one that counts. It has
@@ -77,22 +76,20 @@ def headline(rows: pd.DataFrame) -> pd.DataFrame:
 def training(rows: pd.DataFrame) -> Figure:
     """Milliseconds per training step, a bar for each candidate; rows: those of `headline` with figures.
 
-    A bar is a candidate's paired ratio times the baseline's median over all processes, so that bars compare as the
-    ratios do, whatever the clock of the machine did between processes.
+    A bar is the paired ratio times the baseline's median over all processes, so that bars compare as ratios do.
     """
     found = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
     lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in found.values())
-    times = {name: each.ratio.ratio * lstm for name, each in found.items() if name != BASELINE} | {BASELINE: lstm}
+    times = {name: each.ratio.ratio * lstm for name, each in found.items()} | {BASELINE: lstm}
     names = sorted(times, key=lambda name: times[name])
     figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
-    lengths = {COMPILED.get(name, name): {look(name)["color"]: times[name]} for name in names}
-    bars(axes, lengths, [f"{three(times[name])} ms" for name in names])
+    lengths = {COMPILED.get(name, name): times[name] for name in names}
+    bars(axes, lengths, [look(name)["color"] for name in names], "ms")
     axes.set(xlabel="ms per training step")
     return figure
 
 
 def training_caption(row: pd.Series) -> str:
-    """Caption of the plot of training times."""
     return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), float32, without layer norm"
 
 
@@ -124,7 +121,6 @@ def speed(rows: pd.DataFrame) -> Figure:
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
-    """Rates that the hardware reaches, by dtype."""
     columns: Columns = {
         "dtype": "dtype",
         "matrix product, GFLOP/s": (lambda row: 2e-9 * row["multiply_adds_per_s"], count),
@@ -162,7 +158,8 @@ def _section(group: Group) -> list[Part]:
     shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
     floors = [f"{percent(floor)} ({step})" for step in VALUES["pass"] if pd.notna(floor := group.noise(step))]
     noise = f" Noise floor: {', '.join(floors)}." if floors else ""
-    packed = f" Packed: {count(row['tokens'])} tokens instead of {count(row['T'] * row['B'])}." if group.ragged else ""
+    tokens = row["T"] * row["B"]
+    packed = f" Packed: {count(row['tokens'])} tokens instead of {count(tokens)}." if row["tokens"] < tokens else ""
     heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
     work = work_table(group)
     return [heading, time_table(group), *[work] * bool(len(work))]

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,31 +25,35 @@ ALTERNATIVES = ("compiled", *EXTERNAL)
 
 
 class Leading(NamedTuple):
-    """Figure of a row that counts: seconds, and their ratio to torch's LSTM."""
+    """Figure of a row that counts: seconds, and their ratio to torch.nn.LSTM."""
 
     seconds: float
     ratio: Interval
 
 
 def in_a_loop(row: pd.Series) -> bool:
-    """Whether the figure in a loop is the one that counts."""
+    """True if the figure in a loop is the one that counts."""
     return bool(row["device"] == "cuda" and row["workload"] in IN_A_LOOP)
 
 
 def leading(row: pd.Series) -> Leading:
-    """Figure of a row that counts: of paired rounds, or in a loop, whose interval has no width."""
-    if in_a_loop(row):
-        return Leading(row.get("loop_s", math.nan), Interval(*[row.get("loop_ratio", math.nan)] * 3))
-    return Leading(row["median_s"], interval(row))
+    """Figure of a row that counts: of paired rounds, or in a loop."""
+    return looped(row) if in_a_loop(row) else Leading(row["median_s"], interval(row))
+
+
+def looped(row: pd.Series) -> Leading:
+    """Figure of a row in a loop; its interval has no width."""
+    return Leading(row.get("loop_s", math.nan), Interval(*[row.get("loop_ratio", math.nan)] * 3))
+
+
+def ratio(row: pd.Series) -> float:
+    """Ratio of a row that counts."""
+    return leading(row).ratio.ratio
 
 
 def interval(row: pd.Series) -> Interval:
-    """Paired ratio of a row to torch's LSTM."""
+    """Paired ratio of a row to torch.nn.LSTM."""
     return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
-
-
-def _ratio(row: pd.Series) -> float:
-    return leading(row).ratio.ratio
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,6 @@ class Group:
 
     @property
     def first(self) -> pd.Series:
-        """A row that says what all of them are about."""
         return next(iter(self.rows.values()))
 
     def row(self, name: str, step: str) -> pd.Series:
@@ -87,11 +90,6 @@ class Group:
         return " in a loop" if in_a_loop(self.first) else ""
 
     @property
-    def ragged(self) -> bool:
-        """Whether its sequences have different lengths."""
-        return bool(self.first["tokens"] < self.first["T"] * self.first["B"])
-
-    @property
     def lead(self) -> str:
         """The pass that counts: the forward pass of a single sequence, otherwise the training step."""
         return "forward" if self.first["B"] == 1 else "train"
@@ -105,7 +103,6 @@ class Group:
 
 
 def groups(rows: pd.DataFrame) -> Iterator[Group]:
-    """Rows of each table."""
     if rows.empty:
         return
     for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
@@ -121,27 +118,25 @@ def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
     for group in groups(rows):
         timed = [row for name in names() if (row := group.row(name, "train"))["status"] == "ok"]
         if timed:
-            yield group, min(timed, key=_ratio)
+            yield group, min(timed, key=ratio)
 
 
 def time_table(group: Group) -> Sheet:
     """Table of times, ratios and memory, a line for each candidate."""
     scaled, lstm = group.row("row_scaled", group.lead), group.row(BASELINE, "train")
-    formats: dict[str, Format] = {"train, MB": three} | dict.fromkeys(("/ row_scaled", "MB / LSTM"), two)
     lines = []
     for name in group.names:
         line: dict[str, Any] = {"implementation": name}
         for step in PASSES:
             row = group.row(name, step)
             for where, found in {group.where: leading(row), "": Leading(row["median_s"], interval(row))}.items():
-                formats |= {f"{step}{where}, ms": three, f"{step}{where} / LSTM": ranged}
                 line[f"{step}{where}, ms"] = 1e3 * found.seconds if row["status"] == "ok" else status(row)
                 line[f"{step}{where} / LSTM"] = found.ratio
         peak = group.row(name, "train")["peak_bytes"]
         line["verdict"] = group.verdict(name, group.lead)
-        line["/ row_scaled"] = _ratio(group.row(name, group.lead)) / _ratio(scaled)
+        line["/ row_scaled"] = ratio(group.row(name, group.lead)) / ratio(scaled)
         lines.append(line | {"train, MB": peak / MB, "MB / LSTM": peak / lstm["peak_bytes"]})
-    return Sheet(lines, formats)
+    return Sheet(lines, _FORMATS)
 
 
 def work_table(group: Group) -> Sheet:
@@ -159,19 +154,23 @@ def work_table(group: Group) -> Sheet:
             line[f"{step}, first call, s"] = row["first_s"]
         if (train := steps.get("train")) is not None:
             if not group.where:
-                line["train in a loop, ms"] = train.get("loop_s"), train.get("loop_ratio")
+                line["train in a loop, ms"] = 1e3 * looped(train).seconds
+                line["train in a loop / LSTM"] = looped(train).ratio
             line["saved, B per token"] = train["kept_bytes"] / train["tokens"]
         line["verification"] = str(next(iter(steps.values()))["verify"])
         lines.append(line | {"notes": notes(list(steps.values()))})
-    return Sheet(lines, _WORK)
+    return Sheet(lines, _FORMATS)
 
 
-_WORK: dict[str, Format] = {
-    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s", "saved, B per token"), three),
+_FORMATS: dict[str, Format] = {
+    **{f"{step}{where}, ms": three for step in PASSES for where in ("", " in a loop")},
+    **{f"{step}{where} / LSTM": ranged for step in PASSES for where in ("", " in a loop")},
+    **dict.fromkeys(("train, MB", "saved, B per token"), three),
+    **dict.fromkeys(("/ row_scaled", "MB / LSTM"), two),
+    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s"), three),
     **dict.fromkeys(("forward, first call, s", "train, first call, s"), three),
     **dict.fromkeys(("forward, of roofline", "train, of roofline"), lambda found: f"{percent(found[0])} {found[1]}"),
     **dict.fromkeys(("forward, calls per step", "train, calls per step"), count),
-    "train in a loop, ms": lambda found: f"{three(1e3 * found[0])} ({two(found[1])})",
 }
 
 
@@ -186,10 +185,7 @@ def notes(rows: list[pd.Series]) -> str:
 
 
 def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in which those measured while other processes used the cores have a status that says so.
-
-    A time-out then may have been their fault, too.
-    """
+    """Rows, with another status for figures and time-outs of rows made while other processes used the cores."""
     if "taken_cores" not in rows:
         return rows
     busy = rows["status"].str.match("ok|time-out") & (rows["taken_cores"] > BUSY)
@@ -206,8 +202,7 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "train, ms": 1e3 * leading(row).seconds,
             "/ LSTM": leading(row).ratio,
             "work / LSTM": row["work"],
-            "/ row_scaled": _ratio(row) / _ratio(group.row("row_scaled", "train")),
-            **{f"/ {name}": _ratio(row) / _ratio(group.row(name, "train")) for name in EXTERNAL},
+            **{f"/ {name}": ratio(row) / ratio(group.row(name, "train")) for name in ("row_scaled", *EXTERNAL)},
             "MB / LSTM": row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"],
         }
         for group, row in fastest(rows)
@@ -216,66 +211,44 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
     return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **dict.fromkeys(columns, two)})
 
 
-def best(rows: pd.DataFrame) -> dict[str, tuple[float, str]]:
-    """Training time / LSTM of the fastest implementation without layer norm, and its name, by workload."""
-    found = fastest(without_busy(rows))
-    return {group.title: (_ratio(row), row["implementation"]) for group, row in found if group.layer_norm == "off"}
-
-
 def answer(rows: pd.DataFrame) -> str:
-    """Sentences on each implementation that is the fastest somewhere, and on packed sequences."""
-    found: dict[str, list[tuple[pd.Series, float]]] = {}
-    packed: dict[str, list[float]] = {}
-    for group, row in fastest(rows):
-        if group.ragged:
-            packed.setdefault(f"`{row['implementation']}`, {row['workload']}", []).append(_ratio(row))
-        else:
-            memory = row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"]
-            found.setdefault(row["implementation"], []).append((row, memory))
-    total = sum(map(len, found.values()))
-    sentences = []
-    for name, timed in sorted(found.items(), key=lambda item: -len(item[1])):
-        memories = [memory for _, memory in timed if pd.notna(memory)]
-        time, work = _span([_ratio(row) for row, _ in timed]), _span([row["work"] for row, _ in timed])
-        text = f"`{name}` trains fastest in {len(timed)} of {total} tables. "
-        text += f"It takes {time} `torch.nn.LSTM`'s time for {work} its work"
-        sentences.append(text + (f", and {_span(memories)} its memory." if memories else "."))
-    if packed:
-        each = "; ".join(f"{where}: {_span(ratios)}" for where, ratios in packed.items())
-        lead = "Training on packed sequences of different lengths over `torch.nn.LSTM` on the same batch"
-        sentences.append(f"{lead}: {each}.")
-    return "\n".join(sentences)
+    """Sentences on the training time of our fastest implementation; empty if none was timed."""
+    found = list(fastest(rows))
+    if not found:
+        return ""
+    time, work = _span([ratio(row) for _, row in found]), _span([row["work"] for _, row in found])
+    who = Counter(f"`{row['implementation']}`" for _, row in found)
+    names = ", ".join(f"{name} in {n}" for name, n in who.most_common())
+    first = f"The fastest implementation trains in {time} the time of `torch.nn.LSTM`, for {work} its work."
+    return f"{first} Of {len(found)} tables, it is {names}."
 
 
 def alternatives_answer(rows: pd.DataFrame) -> str:
-    """Sentence on the speed of ours as a multiple of the fastest alternative's; empty where none was timed beside ours.
-
-    rows: as `without_busy` returns them.
-    """
-    found: dict[str, list[float]] = {}
-    who = Counter[str]()
-    for group in groups(rows):
-        for step in PASSES:
-            ratios = {name: _ratio(group.row(name, step)) for name in (*names(), *ALTERNATIVES)}
-            timed = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
-            others = [name for name in timed if name in ALTERNATIVES]
-            if others and len(others) < len(timed):
-                other = min(others, key=timed.__getitem__)
-                ours = min(ratio for name, ratio in timed.items() if name not in ALTERNATIVES)
-                found.setdefault(step, []).append(timed[other] / ours)
-                who[other] += 1
-    if not found:
+    """Sentences on our speed as a multiple of the fastest alternative's; empty if there is none."""
+    timed = rows[rows["status"] == "ok"] if len(rows) else rows
+    if timed.empty:
         return ""
-    (of, first), *rest = ((where, _span(found[step])) for step, where in _WHERE.items() if step in found)
-    spans = f"{first} the speed of the fastest alternative {of}" + "".join(f", and {span} {of}" for of, span in rest)
-    each = ", ".join(f"`{name}` in {many}" for name, many in who.most_common())
-    return f"The fastest implementation has {spans}. Of {who.total()} comparisons, that alternative is {each}."
+    timed = timed.assign(ratio=[ratio(row) for _, row in timed.iterrows()]).sort_values("ratio")
+    place, other = ["pass", "dtype", "workload", "T", "B", "layer_norm"], timed["implementation"].isin(ALTERNATIVES)
+    ours = timed[~other & timed["implementation"].isin(names())].drop_duplicates(place)
+    both = timed[other].drop_duplicates(place).merge(ours, on=place, suffixes=("", "_ours"))
+    speeds = {step: (both["ratio"] / both["ratio_ours"])[both["pass"] == step] for step in _WHERE}
+    spans = [(where, _span(speeds[step])) for step, where in _WHERE.items() if len(speeds[step])]
+    if not spans:
+        return ""
+    (where, first), *rest = spans
+    more = "".join(f", and {span} {where}" for where, span in rest)
+    each = ", ".join(f"`{name}` in {n}" for name, n in Counter(sorted(both["implementation"])).most_common())
+    return (
+        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. "
+        f"Of {len(both)} comparisons, that alternative is {each}."
+    )
 
 
 _WHERE = {"train": "in training", "forward": "in a forward pass"}
 
 
-def _span(ratios: list[float]) -> str:
+def _span(ratios: Sequence[float]) -> str:
     low, high = two(min(ratios)), two(max(ratios))
     return f"{low} times" if low == high else f"{low} to {high} times"
 

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.page import Others, Page, about
-from suite.pages.plots import COLOURS, INK, bars, look, panels, plain
+from suite.pages.plots import INK, look, panels, plain
 from suite.pages.sheets import Columns, Part, Plot, Sheet
 from suite.shared.cases import EXTERNAL
-from suite.shared.format import GROUP, MB, count, label, sizes, status, three, two
+from suite.shared.format import GROUP, MB, count, sizes, status, three, two
 
 #: Parts of a training step, by name.
 PARTS = {
@@ -57,8 +57,8 @@ def longest_table(rows: pd.DataFrame) -> Sheet:
     """Longest T that fits, and whether runs just below and just above it confirmed that."""
     under, over = (rows[rows["kind"] == kind] for kind in ("under", "over"))
     both = under.merge(over, on=GROUP, suffixes=("", "_over"))
-    fits = (both["status"] == "ok") & (both["peak_bytes"] <= both["limit_bytes"])
-    exceeds = (both["status_over"] == "out of memory") | (both["peak_bytes_over"] > both["limit_bytes"])
+    fits = both["peak_bytes"] <= both["limit_bytes"]
+    exceeds = both["peak_bytes_over"] > both["limit_bytes"]
     columns: Columns = {
         "implementation": "implementation",
         "layer norm": "layer_norm",
@@ -88,8 +88,6 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         parts += [LONGEST.format(limit=limit, about=about(row, "BIHSZL")), longest, plot]
     if len(steps):
         parts += [STEP.format(about=about(steps.iloc[0])), ledger_table(rows)]
-    if (steps["status"] == "ok").any():
-        parts.append(Plot("memory-parts", "Parts of a training step", partial(parts_plot, rows)))
     if len(tensor):
         parts += [TENSOR.format(sizes=sizes(tensor.iloc[0], "TBIHSL")), tensor_table(rows)]
     return parts
@@ -112,23 +110,6 @@ def peak_plot(rows: pd.DataFrame) -> Figure:
     plain(axes.xaxis)
     plain(axes.yaxis)
     axes.legend(fontsize=9)
-    return figure
-
-
-def parts_plot(rows: pd.DataFrame) -> Figure:
-    """Parts of a training step, a bar for each implementation."""
-    steps = rows[(rows["kind"] == "step") & (rows["status"] == "ok")]
-    figure, (axes,) = panels(1, 1, width=5.2, height=1.2 + 0.32 * len(steps))
-    colours = dict(zip(PARTS, COLOURS[4::-1], strict=False))
-    lengths = {
-        label(row["implementation"], row["layer_norm"]): {colours[n]: row[column] / MB for n, column in PARTS.items()}
-        for _, row in steps.iterrows()
-    }
-    bars(axes, lengths, [f"{sum(parts.values()):,.0f} MB" for parts in lengths.values()])
-    axes.set(xlabel="MB")
-    for name, colour in colours.items():
-        axes.plot([], [], color=colour, marker="s", linestyle="", label=name)
-    axes.legend(fontsize=9, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0), columnspacing=1, handlelength=1)
     return figure
 
 

@@ -33,7 +33,6 @@ class Page:
     study: bool = False
 
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
-        """Parts of the page."""
         rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
         every = {self.name: rows, **others}
         made = made_on(pd.concat(_stamps(shown, table(name).rests_on) for name, shown in every.items()))
@@ -57,10 +56,15 @@ class Page:
 
 
 def _stamps(rows: pd.DataFrame, rests_on: str) -> pd.DataFrame:
-    """Where and when rows were made, and whose sources they rest on."""
+    """Where and when rows were made, and the sources that they depend on."""
     rows = rows if "implementation" in rows else rows.assign(implementation=rests_on)
     stamps: pd.DataFrame = rows[[*STAMP, "implementation"]]
     return stamps
+
+
+def measured(rows: pd.DataFrame) -> pd.DataFrame:
+    found: pd.DataFrame = rows[rows["status"] == "ok"]
+    return found
 
 
 def about(row: pd.Series, dims: str = "TBIHSZL") -> str:

@@ -1,41 +1,28 @@
 """The page of peers: the time of our fastest implementation over that of what a user would pick instead."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.page import Others, Page
+from suite.pages.bench_tables import interval
+from suite.pages.page import Others, Page, measured
 from suite.pages.plots import INK, look, panels, plain
-from suite.pages.sheets import Format, Part, Plot, Sheet
+from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import EXTERNAL
-from suite.shared.format import count, label, ranged, sizes, three, two
-from suite.shared.pairing import Interval
+from suite.shared.format import count, label, ranged, sizes, two
 
 PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = [*"TBHSZ", "layer_norm"]
 
-LEAD = """`{ours}`, which "auto" picks, beside what a user would pick instead, at {points} points whose sizes were drawn
-log-uniformly with a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, so below 1
+LEAD = """`{ours}`, which "auto" picks, against what a user would pick instead, at {points} points with sizes drawn
+log-uniformly from a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, so below 1
 `{ours}` is faster: the median over interleaved rounds, with a 95 % interval. First calls, which compile, are excluded.
 """
 
 
-def compared(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of others than ours, which have a ratio."""
-    found: pd.DataFrame = rows.dropna(subset="ratio")
-    return found
-
-
-def interval(row: pd.Series) -> Interval:
-    """Time of ours over that of a row's implementation."""
-    return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
-
-
 def lead(rows: pd.DataFrame) -> str:
-    """What was compared, and what was left out."""
     first, every = rows.iloc[0], rows.groupby(SIZES).ngroups
     text = LEAD.format(ours=first["ours"], points=every, dtype=first["dtype"])
     few = rows[rows["implementation"] == "compiled"].groupby(SIZES).ngroups
@@ -47,35 +34,21 @@ def lead(rows: pd.DataFrame) -> str:
     return text + " ".join([*words, f"Not timed: {', '.join(missing)}." * bool(missing)]).rstrip()
 
 
-def summary(rows: pd.DataFrame) -> Sheet:
+def summary(compared: pd.DataFrame) -> Sheet:
     """Table of how often ours is faster than each other, and of the range of the ratios."""
-    found = compared(rows)
-    groups = [
-        found[(found["implementation"] == name) & (found["pass"] == step)]
-        for name in found["implementation"].unique()
-        for step in PASSES
-    ]
-    lines = [
-        {
-            "beside": group["implementation"].iloc[0],
-            "pass": PASSES[group["pass"].iloc[0]],
-            "points": len(group),
-            "faster at": int((group["ratio"] < 1).sum()),
-            "lowest ratio": group["ratio"].min(),
-            "geometric mean": float(np.exp(np.log(group["ratio"]).mean())),
-            "highest ratio": group["ratio"].max(),
-        }
-        for group in groups
-        if len(group)
-    ]
+    lines = []
+    for _, group in compared.groupby(["implementation", "pass"], sort=False):
+        line = {"beside": group["implementation"].iloc[0], "pass": PASSES[group["pass"].iloc[0]], "points": len(group)}
+        line |= {"faster at": int((group["ratio"] < 1).sum()), "lowest ratio": group["ratio"].min()}
+        line |= {"geometric mean": np.exp(np.log(group["ratio"]).mean()), "highest ratio": group["ratio"].max()}
+        lines.append(line)
     ratios = dict.fromkeys(("lowest ratio", "geometric mean", "highest ratio"), two)
     return Sheet(lines, {"points": count, "faster at": count, **ratios})
 
 
-def faster(rows: pd.DataFrame) -> str:
+def faster(compared: pd.DataFrame) -> str:
     """List of the points at which another is faster."""
-    found = compared(rows)
-    found = found[found["ratio"] > 1].sort_values("ratio", ascending=False)
+    found = compared[compared["ratio"] > 1].sort_values("ratio", ascending=False)
     if found.empty:
         return "No other is faster at any point."
     lines = [
@@ -86,53 +59,31 @@ def faster(rows: pd.DataFrame) -> str:
     return "\n".join(["Another is faster at these points:", "", *lines])
 
 
-def points(rows: pd.DataFrame, step: str) -> Sheet:
-    """Table of a pass, a line for each point in the order of its work: the time of ours, and its ratio to others."""
-    own = rows[(rows["implementation"] == rows["ours"]) & (rows["pass"] == step)].sort_values("multiply_adds")
-    found = compared(rows[rows["pass"] == step])
-    ratios = {(row["implementation"], *row[SIZES]): interval(row) for _, row in found.iterrows()}
-    others, lines = found["implementation"].unique(), list[dict[str, Any]]()
-    for _, row in own.iterrows():
-        line = {"layer norm": row["layer_norm"], **{n: row[n] for n in "TBHSZ"}}
-        line |= {"million multiply-adds": row["multiply_adds"] / 1e6, f"{row['ours']}, ms": 1e3 * row["median_s"]}
-        lines.append(line | {f"/ {name}": ratios.get((name, *row[SIZES])) for name in others})
-    formats: dict[str, Format] = {**dict.fromkeys("TBHSZ", count), "million multiply-adds": three}
-    formats |= {f"{name}, ms": three for name in own["ours"].unique()} | {f"/ {name}": ranged for name in others}
-    return Sheet(lines, formats)
-
-
-def plot(found: pd.DataFrame) -> Figure:
+def plot(compared: pd.DataFrame) -> Figure:
     """Ratio against multiply-adds, a panel for each pass; points with layer norm are hollow."""
     figure, axes = panels(1, len(PASSES), width=8.0, height=4.0)
     for panel, (step, title) in zip(axes, PASSES.items(), strict=True):
-        for name, norm in found[["implementation", "layer_norm"]].drop_duplicates().itertuples(index=False):
-            here = found[(found["implementation"] == name) & (found["layer_norm"] == norm) & (found["pass"] == step)]
+        here = compared[compared["pass"] == step]
+        for (name, norm), points in here.groupby(["implementation", "layer_norm"], sort=False):
             style = look(name)
             style |= {"markerfacecolor": "none" if norm == "on" else style["color"], "label": label(name, norm)}
-            panel.plot(here["multiply_adds"] / 1e6, here["ratio"], linestyle="", **style)
+            panel.plot(points["multiply_adds"] / 1e6, points["ratio"], linestyle="", **style)
         panel.axhline(1, color=INK, linewidth=1, linestyle=":")
         panel.set(xscale="log", yscale="log", title=title, xlabel="million multiply-adds of a forward pass")
         plain(panel.xaxis)
         plain(panel.yaxis, (1, 2, 5))
-    axes[0].set_ylabel(f"time of {found['ours'].iloc[0]} / time of the other")
+    axes[0].set_ylabel(f"time of {compared['ours'].iloc[0]} / time of the other")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
     return figure
 
 
-def timed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with figures."""
-    found: pd.DataFrame = rows[(rows["kind"] == "point") & (rows["status"] == "ok")]
-    return found
-
-
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    here = timed(rows)
-    if here.empty:
+    rows = measured(rows)
+    if rows.empty:
         return ["Nothing was timed."]
-    parts: list[Part] = [lead(here), summary(here), faster(here)]
-    if len(found := compared(here)):
-        parts.append(Plot("peers", "Time over that of each other", partial(plot, found)))
-    return parts + [part for step, title in PASSES.items() for part in (f"## {title.capitalize()}", points(here, step))]
+    compared = rows.dropna(subset="ratio")
+    parts: list[Part] = [lead(rows), summary(compared), faster(compared)]
+    return parts + [Plot("peers", "Time over that of each other", partial(plot, compared))] * bool(len(compared))
 
 
 PAGE = Page("peers", "Peers", _parts, study=True)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from suite.shared.cases import BASELINE, EXTERNAL, ORDER
+from suite.shared.format import three
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"
@@ -20,9 +21,12 @@ COLOURS = (
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
-LOOKS = tuple({"color": colour, "marker": marker} for colour, marker in zip(COLOURS, MARKERS, strict=True))
-#: Names that own the first looks, whatever other names there are. A name added here keeps its look.
-OWNERS = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, *EXTERNAL)
+#: Names that come first, whatever other names there are, so that each keeps its look.
+_FIRST = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, *EXTERNAL)
+LOOKS = {
+    name: {"color": colour, "marker": marker}
+    for name, colour, marker in zip(dict.fromkeys((*_FIRST, *ORDER)), COLOURS, MARKERS, strict=False)
+}
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
     "svg.fonttype": "none",
@@ -51,54 +55,28 @@ def panels(
     return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
-def bars(axes: Axes, lengths: Mapping[str, Mapping[str, float]], texts: Sequence[str]) -> None:
-    """Draw horizontal bars from the top, each with a text at its end.
-
-    lengths: by the label of a bar, the lengths of its parts by colour. One much longer than all others is cut off.
-    """
-    totals = {label: sum(parts.values()) for label, parts in lengths.items()}
-    longest = sorted(totals.values())[-2:]
+def bars(axes: Axes, lengths: Mapping[str, float], colours: Sequence[str], unit: str) -> None:
+    """Draw horizontal bars from the top, labelled, each with its length at its end; the longest may be cut off."""
+    longest = sorted(lengths.values())[-2:]
     end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
+    axes.barh(range(len(lengths)), list(lengths.values()), color=colours, height=0.7)
     axes.set_xlim(0, end)
-    for at, (parts, text) in enumerate(zip(lengths.values(), texts, strict=True)):
-        left = 0.0
-        for colour, length in parts.items():
-            axes.barh(at, length, left=left, color=colour, height=0.7)
-            left += length
-        where: Any = {"xytext": (4, 0), "color": INK}
-        if left > end:
+    for at, length in enumerate(lengths.values()):
+        text, where = f"{three(length)} {unit}", dict[str, Any](xytext=(4, 0), color=INK)
+        if length > end:
             text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": "#0d1117", "ha": "right"}
-        axes.annotate(text, (min(left, end), at), textcoords="offset points", va="center", fontsize=9, **where)
+        axes.annotate(text, (min(length, end), at), textcoords="offset points", va="center", fontsize=9, **where)
     axes.set_yticks(range(len(lengths)), list(lengths))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
 
 
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour and marker by name: `OWNERS` have their own, other names the remaining ones, in order.
-
-    ValueError if there are more names than looks.
-    """
-    if len(names) > len(LOOKS):
-        raise ValueError(f"names: expected at most {len(LOOKS)} that plots can tell apart, got {len(names)}")
-    owned = dict(zip(OWNERS, LOOKS, strict=False))
-    left = iter((*LOOKS[len(OWNERS) :], *(owned[name] for name in OWNERS if name not in names)))
-    return {name: dict(owned[name] if name in owned else next(left)) for name in names}
-
-
 def look(implementation: str) -> dict[str, Any]:
-    """Colour and marker of a candidate; ValueError if there is none of that name."""
-    found = looks(ORDER)
-    if implementation not in found:
-        raise ValueError(f"implementation: expected one of {', '.join(found)}; got {implementation!r}")
-    return found[implementation]
+    return dict(LOOKS[implementation])
 
 
 def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
-    """Label a logarithmic axis, on which everything is drawn already, at these multiples of each power of ten.
-
-    If fewer than two of them are in view, the axis is labelled like a linear one.
-    """
+    """Label a logarithmic axis at these multiples of powers of ten, or like a linear one if fewer than two show."""
     low, high = axis.get_view_interval()
     decades = LogLocator(subs=steps)
     seen = sum(low <= value <= high for value in decades.tick_values(low, high))

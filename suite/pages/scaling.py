@@ -1,13 +1,11 @@
 """The page of scaling: time and memory of a training step against each size in turn, as measured."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.page import Others, Page
+from suite.pages.page import Others, Page, measured
 from suite.pages.plots import look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import EXTERNAL
@@ -20,46 +18,38 @@ LEAD = """A training step of {base}, with one size varied at a time. Time is the
 the peak of torch's allocator above parameters and input. Larger sizes are skipped once a step takes {slow} s."""
 
 
-def points(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with figures."""
-    found: pd.DataFrame = rows[(rows["kind"] == "point") & (rows["status"] == "ok")]
-    return found
-
-
 def axis_table(rows: pd.DataFrame, axis: str, unit: str) -> Sheet:
     """Time or memory against a size, a line for each implementation."""
-    here, (column, size) = points(rows[rows["part"] == axis]), FIGURES[unit]
-    values = sorted(here["n"].unique())
-    formats: dict[str, Callable[[Any], str]] = {f"{axis} {n:.0f}": three for n in values}
-    lines = []
-    for _, group in here.sort_values("n").groupby(GROUP, sort=False):
-        line = {f"{unit} per training step": group["implementation"].iloc[0], "layer norm": group["layer_norm"].iloc[0]}
-        figures = {f"{axis} {n:.0f}": value / size for n, value in zip(group["n"], group[column], strict=True)}
-        lines.append(line | figures)
-    return Sheet(lines, formats)
+    column, size = FIGURES[unit]
+    here = rows[rows["part"] == axis].sort_values("n")
+    table = here.pivot_table(column, ["implementation", "layer_norm"], "n", sort=False) / size
+    lines = [
+        {f"{unit} per training step": name, "layer norm": norm} | {f"{axis} {n:.0f}": row[n] for n in table}
+        for (name, norm), row in table.iterrows()
+    ]
+    return Sheet(lines, {f"{axis} {n:.0f}": three for n in table})
 
 
 def base(rows: pd.DataFrame) -> pd.Series:
     """Sizes that stay the same along each axis: the most frequent ones."""
-    return pd.Series({n: points(rows)[n].mode().iloc[0] for n in "TBIHSZL"})
+    return pd.Series({n: rows[n].mode().iloc[0] for n in "TBIHSZL"})
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    here = points(rows)
-    if here.empty:
+    rows = measured(rows)
+    if rows.empty:
         return ["Nothing was measured."]
     where = f"{rows['workload'].iloc[0]} ({sizes(base(rows), 'TBIHSZL')}), {rows['dtype'].iloc[0]}"
-    parts: list[Part] = [LEAD.format(base=where, slow=f"{here['slow_s'].max():g}")]
+    parts: list[Part] = [LEAD.format(base=where, slow=f"{rows['slow_s'].max():g}")]
     parts.append(Plot("scaling", "Time and memory of a training step against each size", partial(plot, rows)))
-    for axis in here["part"].unique():
+    for axis in rows["part"].unique():
         parts += [f"## Against {axis}", *(axis_table(rows, axis, unit) for unit in FIGURES)]
     return parts
 
 
 def plot(rows: pd.DataFrame) -> Figure:
     """Time on the left and memory on the right, a row of panels for each size."""
-    here = points(rows)
-    here = here[(here["layer_norm"] == "off") | here["implementation"].isin(EXTERNAL)]
+    here = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(EXTERNAL)]
     axes = list(here["part"].unique())
     figure, all_panels = panels(len(axes), 2, width=8.0, height=2.4)
     for at, panel in enumerate(all_panels):

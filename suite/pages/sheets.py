@@ -20,10 +20,9 @@ Columns = Mapping[str, Value | tuple[Value, Format]]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as it is shown: lines of values by column, and a format for each column of figures.
+    """A table: lines of values by column, and a format for each column of figures.
 
-    A figure is a number or a tuple of numbers. A string in its place says why there is no figure; None and NaN show as
-    a dash.
+    A figure is a number or a tuple of numbers, or a string that says why there is none; None and NaN show as a dash.
     """
 
     lines: Sequence[Mapping[str, Any]]
@@ -49,18 +48,15 @@ class Sheet:
         return [c for c in found if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
 
     def only(self, columns: Sequence[str]) -> "Sheet":
-        """Table with these columns alone."""
         return Sheet([{column: line.get(column) for column in columns} for line in self.lines], self.formats)
 
     def text(self, line: Mapping[str, Any], column: str) -> str:
-        """Text of a cell."""
         value = line.get(column)
         if _none(value):
             return NONE
         return value if isinstance(value, str) else self.formats.get(column, str)(value)
 
     def words(self) -> list[dict[str, str]]:
-        """Lines as text."""
         columns = self.columns
         return [{column: self.text(line, column) for column in columns} for line in self.lines]
 
@@ -71,7 +67,6 @@ class Sheet:
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def show(self, title: str, console: Console | None = None) -> None:
-        """Print the table to a terminal."""
         console = console or Console()
         console.print()
         if title:  # on a line of its own, since rich would wrap it to the table's width
@@ -93,7 +88,6 @@ class Plot:
     draw: Callable[[], Figure]
 
     def markdown(self) -> str:
-        """Markdown of the image."""
         return f"![{self.caption}]({self.name}.svg)"
 
 
@@ -102,7 +96,6 @@ Part = str | Sheet | Plot
 
 
 def markdown(parts: Sequence[Part]) -> str:
-    """Text of a page in Markdown."""
     return "\n\n".join(part.strip() if isinstance(part, str) else part.markdown() for part in parts) + "\n"
 
 

@@ -1,11 +1,13 @@
-"""The page of verification: whether implementations are right, and whether wrong ones would be found."""
+"""The page of verification, and its summary in a terminal: are the implementations right, would wrong ones be found."""
 
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from rich.console import Console
 
 from suite.pages.page import Others, Page
-from suite.pages.sheets import Part, Sheet
+from suite.pages.sheets import Format, Part, Sheet
 from suite.shared.cases import INTERPRETED
 from suite.shared.format import count, two
 
@@ -38,7 +40,6 @@ FILES = {
 
 
 def verdict(rows: pd.DataFrame) -> str:
-    """Outcome of verification, in a sentence."""
     ran = rows[rows["verdict"] != "skipped"]
     if failed := failures(ran):
         return f"**Verification is red**: {failed}."
@@ -65,29 +66,30 @@ def faults_lead(rows: pd.DataFrame) -> str:
 
 def errors_table(rows: pd.DataFrame, errors: pd.DataFrame | None = None) -> Sheet:
     """Worst error of each implementation in each dtype; errors: those of longer sequences, by T."""
+    formats: dict[str, Format] = {"cases": count, "worst": two}
     if errors is not None:
         errors = errors[errors["verdict"] != "not run"]
-        errors = errors.assign(worst=errors["error"] / errors["allowed"])
+        errors = errors.assign(worst=errors["error"] / errors["allowed"]).sort_values("worst")
+        formats |= {f"worst, T {_steps(errors)}": two, "at T": count}
     lines = []
     for _, group in rows.groupby(["implementation", "dtype"], sort=False):
         name, dtype = group["implementation"].iloc[0], group["dtype"].iloc[0]
         ran = group[group["verdict"] != "skipped"]
         worst = ran.sort_values("ratio").dropna(subset="ratio")[-1:]
-        line: dict[str, Any] = {
+        tensor = (worst["tensor"] if len(worst) else group["reason"]).iloc[0]
+        line = {
             "implementation": name,
             "dtype": dtype,
             "cases": len(ran),
             "worst": worst["ratio"].max(),
-            "tensor": (worst["tensor"] if len(worst) else group["reason"]).iloc[0],
+            "tensor": tensor,
         }
         if errors is not None:
             own = errors[(errors["implementation"] == name) & (errors["dtype"] == dtype)]
-            longer = own.sort_values("worst")[-1:]
-            line |= {f"worst, T {_steps(errors)}": longer["worst"].max(), "at T": longer["T"].max()}
+            line |= {f"worst, T {_steps(errors)}": own["worst"].max(), "at T": own["T"][-1:].max()}
             ran = pd.concat([ran, own])
         lines.append(line | {"verdict": _verdict(ran)})
-    longer = {} if errors is None else {f"worst, T {_steps(errors)}": two, "at T": count}
-    return Sheet(lines, {"cases": count, "worst": two, **longer})
+    return Sheet(lines, formats)
 
 
 def _verdict(ran: pd.DataFrame) -> str:
@@ -146,3 +148,38 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 
 
 PAGE = Page("verify", "Verification", _parts, others=("errors", "faults", "capabilities", *FILES))
+
+
+def say(
+    console: Console, rows: Mapping[str, pd.DataFrame], failed: Sequence[tuple[str, str]], reasons: Mapping[str, int]
+) -> None:
+    """Print all of it except the answer; failed: (test, its message)."""
+    for test, message in failed:
+        console.print(f"FAILED {test}\n    {message}", soft_wrap=True, markup=False, highlight=False)
+    verify = rows.get("verify", pd.DataFrame())
+    if len(verify) and len(ran := verify[verify["verdict"] != "skipped"]):
+        shown = errors_table(ran).only(["implementation", "dtype", "cases", "worst", "verdict"])
+        shown.show("Worst error against the equation, as a multiple of what is allowed", console)
+    said = [faults_lead(rows["faults"])] if "faults" in rows else []
+    if (paper := rows.get("paper")) is not None:
+        said += [f"{(paper['verdict'] == 'matched').sum()} of the paper's {len(paper)} parameter counts matched."]
+    if said:
+        console.print(f"\n{' '.join(said)}\n", highlight=False)
+    if reasons:
+        lines = [{"not run": reason.rstrip("."), "tests": n} for reason, n in Counter(reasons).most_common()]
+        Sheet(lines, {"tests": count}).show("", console)
+
+
+def answer(verify: pd.DataFrame, failed: int) -> str:
+    """Line that says whether the implementations are right; "" if none was compared and nothing failed."""
+    ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
+    said = [f"{failed} test{'s' * (failed != 1)} FAILED."] * bool(failed)
+    if len(ran):
+        said.append(verdict(ran).replace("*", ""))
+        native = ran[ran["reason"] != INTERPRETED]
+        others = verify[~verify["implementation"].isin(native["implementation"])].drop_duplicates("implementation")
+        for name, reason in zip(others["implementation"], others["reason"], strict=True):
+            said.append(
+                f"{name} was only interpreted." if name in set(ran["implementation"]) else f"Not checked: {reason}"
+            )
+    return " ".join(said)

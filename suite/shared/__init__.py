@@ -1,1 +1,1 @@
-"""What every room stands on: cases, the oracle and its rule, who is measured, child processes, rows of results."""
+"""Shared by all of the suite: cases, the oracle and its rule, candidates, child processes, rows of results."""

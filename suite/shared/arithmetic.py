@@ -1,4 +1,4 @@
-"""What numbers are computed in: torch's dtypes, and TF32, in which a GPU rounds the factors of float32 products."""
+"""Arithmetics: dtypes of torch, and TF32, in which a GPU rounds the factors of float32 products."""
 
 import torch
 
@@ -22,10 +22,7 @@ def why_not(arithmetic: str, device: torch.device) -> str | None:
 
 
 def use(arithmetic: str) -> None:
-    """Have float32 products of this process be of one arithmetic: torch's own, and those of cuDNN's recurrent layers.
-
-    By default torch multiplies float32 as it is, and cuDNN, which computes `torch.nn.LSTM`, in TF32.
-    """
+    """Set the arithmetic of float32 products in this process, also for cuDNN, whose default is TF32."""
     tf32 = arithmetic == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32

@@ -1,4 +1,4 @@
-"""What the benchmark times: every implementation, and beside them what people use today."""
+"""What the benchmark times: every implementation, and what people use today."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,44 +15,42 @@ from impls.definition import dtype_name
 from suite.shared.cases import BASELINE, Case, least_numbers
 from suite.shared.compare import Build, Verdict, compare, draw, implementation
 
-#: Implementations are held against this one before they are timed: at the sizes of a workload the oracle of
-#: verification is out of reach, but verification ties this one to it.
+#: Implementations are compared with this one before they are timed, as the oracle of verification is too slow at the
+#: sizes of a workload.
 AGAINST = "row_scaled"
-#: The tensors of a workload are large enough for one draw to say what eight of a small case say.
+#: The tensors of a workload are so large that one draw suffices.
 DRAWS = 1
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something to time: how to make it for a case with weights of a draw, and how it was found right beforehand."""
+    """Something to time: how to build it for a case with random weights, and how to check it beforehand."""
 
     name: str
     build: Callable[[Case, torch.dtype, torch.device], nn.Module]
     check: Callable[[Case, torch.dtype, torch.device], list[Verdict]]
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
-    #: Whether it takes packed sequences, and whether their cost follows the tokens.
-    takes_packed: bool = True
+    #: Whether the cost of packed sequences follows the tokens.
     follows_tokens: bool = True
     compiles_each_size: bool = False
-    #: Whether its gradient is code of its own, not one that autograd records operator by operator.
+    #: Whether its gradient is code of its own, not recorded by autograd.
     hand_written: bool = True
-    #: Whether torch computes it: operators that are not torch's are not counted, and threads that are not torch's have
-    #: a process to themselves.
+    #: Whether torch computes it. Other operators are not counted, and other threads have a process to themselves.
     of_torch: bool = True
-    #: What it is installed as, if it is not ours.
+    #: Name of the package, if it is external.
     distribution: str | None = None
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     least_numbers: Callable[[Case, bool], int] = Case.least_numbers
 
     @property
     def library(self) -> str | None:
-        """Name and version of the distribution that it is from, if it is not ours."""
+        """Name and version of the package, if it is external."""
         return self.distribution and f"{self.distribution} {version(self.distribution)}"
 
 
 def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """What a function builds, with the weights of a draw."""
+    """A model with random weights."""
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
     model.load_state_dict(draw(case, 0, dtype, device).params)
     return model
@@ -60,8 +58,8 @@ def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -
 
 def _implementation(name: str) -> Candidate:
     def check(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
-        # The full tensor's gradient sums H times as many products, so at these sizes its rounding is a worse one than
-        # the naive form's; that it computes the same function shows in float64.
+        # The full tensor's gradient sums H times as many products, so at these sizes it rounds worse than row_scaled;
+        # float64 shows that it computes the same function.
         dtype = torch.float64 if name == names()[0] else dtype
         return compare(implementation(name), case, dtype, device, against=AGAINST, draws=DRAWS)
 
@@ -84,7 +82,7 @@ def _implementation(name: str) -> Candidate:
 
 
 def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """Module of labml with the weights of a draw."""
+    """Module of labml with random weights."""
     from labml_nn.hypernetworks import hyper_lstm
 
     model: nn.Module = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to(dtype).to(device)
@@ -93,14 +91,14 @@ def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
 
 
 def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-    """HyperLSTM whose call is that of labml's module with the same parameters, to be compared like any."""
+    """HyperLSTM that calls labml's module with the same parameters, to be compared like ours."""
     from labml_nn.hypernetworks import hyper_lstm
 
     model = implementation(names()[0])(case, dtype, device)
     theirs = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to("meta")
 
     def forward(x: Tensor, state: tuple[Tensor, ...] | None = None) -> Any:
-        # The converter only reorders numbers, so gradients find their way back through it.
+        # The converter only reorders numbers, so gradients flow through it.
         return torch.func.functional_call(theirs, to_labml(dict(model.named_parameters())), (x, state))
 
     model.forward = forward  # type: ignore[method-assign, assignment]
@@ -116,7 +114,7 @@ def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def jax_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-    """HyperLSTM that JAX computes, to be compared like any."""
+    """HyperLSTM computed by JAX, to be compared like ours."""
     from suite.shared.jax_lstm import JaxHyperLSTM
 
     return implementation(names()[0], JaxHyperLSTM)(case, dtype, device)
@@ -139,7 +137,7 @@ def lstm_parameters(case: Case) -> int:
     return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
 
 
-#: What every other candidate's rounds alternate with. Its own row is the A/A run: the baseline against its twin.
+#: The baseline of all rounds. Its own row is the A/A run: the baseline against itself.
 LSTM = Candidate(
     BASELINE,
     lambda case, dtype, device: nn.LSTM(case.I, case.H, case.L, dtype=dtype, device=device),
@@ -155,7 +153,6 @@ LABML = Candidate(
     partial(compare, labml_as_ours, against=AGAINST, draws=DRAWS),
     layer_norms=(True,),
     why_unavailable=_why_no_labml,
-    takes_packed=False,
     follows_tokens=False,
     hand_written=False,
     distribution="labml-nn",
@@ -166,23 +163,18 @@ JAX = Candidate(
     partial(compare, jax_as_ours, against=AGAINST, draws=DRAWS),
     layer_norms=(False, True),
     why_unavailable=_why_no_jax,
-    takes_packed=False,
     follows_tokens=False,
     compiles_each_size=True,
-    hand_written=False,
     of_torch=False,
     distribution="jax",
 )
 
 
 def candidates() -> list[Candidate]:
-    """All in the order of the tables: the implementations, then external code."""
+    """All candidates in the order of the tables."""
     return [*map(_implementation, names()), LSTM, LABML, JAX]
 
 
 def find(name: str) -> Candidate:
-    """Candidate of that name; ValueError lists the names that exist."""
-    known = {candidate.name: candidate for candidate in candidates()}
-    if name not in known:
-        raise ValueError(f"implementation: expected one of {', '.join(known)}; got {name!r}")
-    return known[name]
+    """Candidate of that name."""
+    return next(candidate for candidate in candidates() if candidate.name == name)

@@ -1,4 +1,4 @@
-"""Real English text that every machine has: the language reference that ships with Python."""
+"""English text that every machine has: the language reference that ships with Python."""
 
 import hashlib
 from collections import Counter
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Text(NamedTuple):
-    """A text as classes of characters, and the hash that says which text it was: it differs between Python versions."""
+    """A text as classes of characters, and its hash, as it differs between Python versions."""
 
     classes: Tensor  # [characters]
     sha256: str
@@ -19,7 +19,7 @@ class Text(NamedTuple):
 
 @cache
 def text(classes: int) -> Text:
-    """Text in so many classes: the commonest characters have one each, the rest share the last."""
+    """Text in a number of classes: the most common characters have one each, the others share the last."""
     characters = "".join(topics[key] for key in sorted(topics))
     commonest = sorted(Counter(characters).items(), key=lambda item: (-item[1], item[0]))[: classes - 1]
     number = {character: k for k, (character, _) in enumerate(commonest)}

@@ -29,7 +29,7 @@ def made(
     spread: float = 0.01,
     **changes: Any,
 ) -> list[dict[str, Any]]:
-    """Rows as a run makes them, of a baseline that takes 50 ms; no seconds stand for a time-out."""
+    """Rows as a run makes them, with a baseline of 50 ms; 0 seconds mean a time-out."""
     stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0}
     ratio = seconds / 0.05
     figures = {

@@ -1,6 +1,7 @@
-"""How figures and names are written, in every table and plot."""
+"""How figures and names are written in tables and plots."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -44,7 +45,6 @@ def two(ratio: float) -> str:
 
 
 def millions(number: float) -> str:
-    """Millions, with two decimals."""
     return f"{number / 1e6:.2f}"
 
 
@@ -61,7 +61,6 @@ def ranged(interval: Interval) -> str:
 
 
 def label(implementation: str, layer_norm: str) -> str:
-    """Label of a line in a plot."""
     return f"{implementation}, norm" if layer_norm == "on" else implementation
 
 
@@ -70,9 +69,9 @@ def sizes(row: pd.Series, dims: str) -> str:
     return ", ".join(f"{n} {row[n]:.0f}" for n in dims)
 
 
-def status(row: Any) -> str:
+def status(row: Mapping[str, Any] | pd.Series) -> str:
     """Reason, in a word or two, why a row has no figures."""
-    return NONE if row is None else str(row["status"]).split(":")[0]
+    return str(row["status"]).split(":")[0]
 
 
 def machine(row: pd.Series) -> str:

@@ -1,4 +1,4 @@
-"""What this machine is called in tables and paths; never by its host name."""
+"""Name of this machine in tables and paths; never its host name."""
 
 import platform
 import re
@@ -14,17 +14,14 @@ def default_device() -> torch.device:
 
 
 def device_of(text: str) -> torch.device:
-    """Device of that name, with its number if it is a GPU: parts of torch take no GPU without."""
+    """Device of that name, with a number if it is a GPU, which parts of torch require."""
     device = torch.device(text)
     return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
 
 
 @cache
 def name(device: torch.device) -> str:
-    """Name of the processor in words; with family and model where it has no number of a model itself.
-
-    "AMD EPYC" and "Intel(R) Xeon(R) Processor @ 2.70GHz" are what virtual machines call processors of many kinds.
-    """
+    """Name of the processor, with family and model if it has no number, such as "AMD EPYC" on a virtual machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     told = cpuinfo.get_cpu_info()
@@ -53,8 +50,3 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def told_apart_by(device: str) -> tuple[str, ...]:
-    """Columns of `environment` that tell machines apart whose results differ; device: cpu or cuda."""
-    return ("device", "processor") if device == "cuda" else ("device", "processor", "cpu_capability", "threads")

@@ -1,4 +1,4 @@
-"""Paired rounds: a candidate's and its baseline's follow each other in a turn, so that a drift hits both alike."""
+"""Statistics of paired rounds: those of a candidate and its baseline alternate, so that a drift hits both."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from pytest_benchmark.stats import Stats
 
-#: Resamples of the bootstrap, and how much of them the interval holds.
+#: Resamples of the bootstrap, and the share of them in the interval.
 RESAMPLES, COVERAGE = 2000, 0.95
-#: Rounds of a pass. With fewer than LEAST a bootstrap could not give such an interval: they are all on one side of the
-#: median with probability 2 / 2^6, 3 %. From FEWEST on the interval is Student's, of logarithms.
+#: Rounds of a pass. With fewer than LEAST a bootstrap cannot give such an interval: all are on one side of the median
+#: with probability 2 / 2^6, 3 %. From FEWEST on the interval is Student's, of logarithms.
 FEWEST, LEAST = 3, 6
-#: What Student's t is at most in 95 % of cases, by degrees of freedom.
+#: Quantile of Student's t for a 95 % interval, by degrees of freedom.
 _STUDENT = {2: 4.303, 3: 3.182, 4: 2.776}
-#: A round is called disturbed when its baseline took so many times as long as in the median round.
+#: A round is disturbed if its baseline took this multiple of the median.
 DISTURBED = 1.5
 
 
 class Interval(NamedTuple):
-    """A ratio and the interval that holds it."""
+    """A ratio and its confidence interval."""
 
     ratio: float
     low: float
@@ -26,11 +26,9 @@ class Interval(NamedTuple):
 
 
 def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> Interval:
-    """Median of the rounds' ratios, with a percentile bootstrap interval from seeded resamples.
+    """Median of the ratios of rounds, with a bootstrap interval, or Student's of their logarithms below LEAST rounds.
 
-    With fewer rounds than LEAST it is the interval of Student's t about the mean of their logarithms.
-
-    candidate, baseline: seconds of each round; ValueError unless there is one of each for every round.
+    candidate, baseline: seconds of each round; ValueError unless there are as many of each.
     """
     if len(candidate) != len(baseline) or len(candidate) < FEWEST:
         raise ValueError(
@@ -48,12 +46,12 @@ def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> Inter
 
 
 def noise_floor(twin: Interval) -> float:
-    """Distance from 1 that a ratio can have by chance, from an A/A run: the baseline against itself."""
+    """Distance from 1 that a ratio can have by chance, from the baseline against itself (A/A run)."""
     return max(twin.high, 1 / twin.low) - 1
 
 
 def verdict(interval: Interval, noise: float) -> str:
-    """Verdict: faster or slower than the baseline if all of the interval is beyond the noise, else undecided."""
+    """Faster or slower than the baseline if the whole interval is beyond the noise, else undecided."""
     if interval.high < 1 / (1 + noise):
         return "faster"
     return "slower" if interval.low > 1 + noise else "undecided"

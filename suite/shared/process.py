@@ -1,8 +1,7 @@
-"""Processes of their own: rows come back as lines of JSON, each once it is measured.
+"""Child processes whose rows come back as lines of JSON, each once it is measured.
 
-`python -m suite.shared.process PARENT MODULE ...` runs a module in a process that Linux kills when its parent ends,
-however that ends: a benchmark that was killed must not leave a process that keeps cores busy. On other systems a
-process outlives a parent that was killed by a signal which Python does not see.
+`python -m suite.shared.process PARENT MODULE ...` runs a module in a process that Linux kills when its parent ends, so
+that a benchmark that was killed leaves no process that keeps cores busy.
 """
 
 import ctypes
@@ -34,22 +33,22 @@ Row = dict[str, Any]
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a row to a file of rows, from the process that makes it."""
+    """Append a row to a file of rows."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows in a file; a line that its process was killed over is none."""
+    """Rows in a file, without a line that was cut off."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 class Child:
-    """`python -m <module> <arguments>`, running since this was made.
+    """`python -m <module> <arguments>`, running.
 
-    path: the file that its rows come in. log: where its output goes, by default beside the rows.
-    environment: what to set, or with None to unset, for it.
+    path: file of its rows. log: file of its output, by default beside the rows. environment: what to set, or to unset
+    with None.
     """
 
     def __init__(
@@ -75,9 +74,9 @@ class Child:
             )
 
     def rows(self, limit: float = math.inf) -> Iterator[list[Row]]:
-        """Yield the rows that are new, whenever there are some, until the process has ended.
+        """Yield new rows, whenever there are some, until the process has ended; `ended` then is "ok" or why not.
 
-        `ended` then is "ok" or why not: a time-out, a crash or a failure. limit: seconds that it may take from now on.
+        limit: seconds from now after which it is killed.
         """
         until, size, seen = time.monotonic() + limit, 0, 0
         try:
@@ -112,10 +111,7 @@ def _how(code: int) -> str:
 
 
 def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment: str | None) -> "pd.DataFrame":
-    """Run `python -m <module> FILE <arguments>` to its end, and return its rows; environment: see `Child`.
-
-    RuntimeError gives what it said if it failed.
-    """
+    """Run `python -m <module> FILE <arguments>` and return its rows; RuntimeError has its output if it failed."""
     import pandas as pd  # takes half a second, which processes that leave rows do without
 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if one_thread else (), "1")
@@ -129,7 +125,7 @@ def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment
 
 
 def killed_with(parent: int) -> None:
-    """Have Linux kill this process when the process that started it ends; other systems do nothing of the kind."""
+    """Have Linux kill this process when the process that started it ends; does nothing on other systems."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before it could be asked for

@@ -1,9 +1,8 @@
-"""What a row rests on: the sources, the commit they are in, and the verification of just these sources."""
+"""What rows depend on: the sources, their commit, and the verification of these sources."""
 
 import ast
 import hashlib
 import subprocess
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -12,27 +11,22 @@ from typing import NamedTuple
 import pandas as pd
 
 from impls import names
-from impls.definition import dtype_name
-from impls.registry import Impl
 from suite.shared.files import ROOT
-from suite.shared.results import read
 
-#: What every row rests on: the tolerance rule, the draws, and the cases.
+#: What every row depends on: the tolerance rule, the draws, and the cases.
 RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
-#: Files that what is not ours rests on, too, by its name.
+#: Further files of external candidates, by name.
 BESIDE = {"jax": ("suite/shared/jax_lstm.py",)}
-#: The part of impls/ that calls implementations; and the table of them, which says where each runs, not what it
-#: computes, so that no row rests on it.
+#: The part of impls/ that calls implementations; and their table, on which no row depends as it computes nothing.
 MODULE, REGISTRY = "hyperlstm", "registry"
 _DIGITS = 12
 
 
 class Verification(NamedTuple):
-    """What verification says of an implementation in a dtype, and the hash of the rows that say so."""
+    """Verification status of an implementation in a dtype, and the hash of the rows that say so."""
 
-    status: str  # verified, unverified, stale, red, or external for what is not ours
+    status: str  # verified, unverified, stale, red, or external
     rows: str
-    refusal: str | None = None
 
 
 def _hash(data: bytes) -> str:
@@ -41,7 +35,7 @@ def _hash(data: bytes) -> str:
 
 @cache
 def sources(implementation: str, root: Path = ROOT) -> str:
-    """Return the hash of what rows of an implementation rest on, see `rests_on`."""
+    """Hash of the files that rows of an implementation depend on, see `rests_on`."""
     # Line ends differ between checkouts.
     texts = [
         path.relative_to(root).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n")
@@ -51,10 +45,10 @@ def sources(implementation: str, root: Path = ROOT) -> str:
 
 
 def rests_on(implementation: str, root: Path = ROOT) -> list[Path]:
-    """Return the files that rows of an implementation rest on: its own, those it and the module import, and `RULE`.
+    """Files that rows of an implementation depend on: its own, those that it and the module import, and `RULE`.
 
-    implementation: a name of the registry, `MODULE` for what all of them have in common, or the name of something
-    external, which rests on `RULE`, and on `BESIDE` where that names it. There may be more words after a comma.
+    implementation: a name of the registry, `MODULE` for what all have in common, or an external name, which depends on
+    `RULE` and `BESIDE`. More words may follow a comma.
     """
     name, impls = implementation.split(",")[0], root / "impls"
     found = set[Path]()
@@ -76,7 +70,7 @@ def _own(impls: Path, name: str) -> list[Path]:
 def _imported(path: Path) -> list[Path]:
     """Files that a file of impls/ imports by relative imports, within functions too."""
     found: list[Path] = []
-    for node in ast.walk(_parsed(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             module = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
             options = [module.with_name(f"{module.name}.py"), module / "__init__.py"]
@@ -85,23 +79,15 @@ def _imported(path: Path) -> list[Path]:
     return found
 
 
-@cache
-def _parsed(text: str) -> ast.Module:
-    return ast.parse(text)
-
-
 def stale(rows: pd.DataFrame) -> pd.Series:
-    """Whether each row is of other sources than those here."""
+    """True for each row that was made with other sources than those here."""
     others: pd.Series = rows["sources"] != rows["implementation"].map(sources)
     return others
 
 
 @cache
 def commit() -> str:
-    """Return the commit, with "dirty" after it where code was changed since, or "unknown" outside git.
-
-    Pages are not code: those in suite/ have parts that every report writes anew.
-    """
+    """Commit, followed by "dirty" if code other than pages was changed, or "unknown" outside git."""
     git = partial(subprocess.check_output, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
     code = ("impls", "suite", "pyproject.toml", "noxfile.py", ":!*.md")
     try:
@@ -113,15 +99,14 @@ def commit() -> str:
 
 
 def stamp(implementation: str) -> dict[str, str]:
-    """Return the columns that say when a row of an implementation was made, and with which code."""
+    """Columns that say when a row was made, and with which code."""
     return {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "sources": sources(implementation)}
 
 
 def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Verification:
-    """Status of an implementation in a dtype by the rows of verify.csv.
+    """Verification status of an implementation in a dtype by the rows of verify.csv.
 
-    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. These and
-    "verified" hold for implementations; what is not ours is external.
+    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch.
     """
     if implementation not in names():
         return Verification("external", "")
@@ -133,22 +118,5 @@ def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_ve
         return Verification("unverified", "")
     digest = _hash(rows.to_csv(index=False).encode())
     if (rows["verdict"] == "FAIL").any():
-        return Verification("red", digest, f"verify.csv has a failure of {implementation} in {dtype}")
-    if stale(rows).any():
-        return Verification("stale", digest, f"verify.csv is of other sources for {implementation} in {dtype}")
-    return Verification("verified", digest)
-
-
-def unproven(impls: Iterable[Impl], results: Path) -> list[str]:
-    """Return the implementations that need a GPU, are not experimental, and that no machine of `results` has proven."""
-    verified = [read(path) for path in sorted(results.glob("*/verify.csv"))]
-    needing = [impl for impl in impls if "cpu" not in impl.devices and not impl.experimental]
-    return [impl.name for impl in needing if not any(_proves(rows, impl) for rows in verified)]
-
-
-def _proves(verify: pd.DataFrame, impl: Impl) -> bool:
-    """Return whether rows are of a device of the implementation's kind, of these sources, and green in each dtype."""
-    rows = verify[(verify["implementation"] == impl.name) & verify["device"].isin(impl.devices)]
-    rows = rows[rows["verdict"] != "skipped"]
-    right = (rows["verdict"] == "pass") & ~stale(rows)
-    return bool(right.all()) and set(rows["dtype"]) >= set(map(dtype_name, impl.dtypes))
+        return Verification("red", digest)
+    return Verification("stale" if stale(rows).any() else "verified", digest)

@@ -15,12 +15,12 @@ RESULTS = ROOT / "results"
 HASHES = ("commit", "sources", "verify_rows")
 
 
-class ResultsError(Exception):
-    """A result file cannot be read or written; the message is one sentence for the one who runs the command."""
+class ResultsError(SystemExit):
+    """A result file cannot be read or written; a command ends with this sentence."""
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder for results, with those above it; ResultsError says why it cannot be."""
+    """Make a folder for results, with its parents."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -29,10 +29,7 @@ def make_folder(path: Path) -> Path:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or as it was: in a temporary folder beside it, then moved.
-
-    ResultsError says why it cannot be, such as a disk that is full.
-    """
+    """Write a file completely or leave it as it was; ResultsError says why it cannot be written."""
     make_folder(path.parent)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -48,10 +45,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
-    """Rows of a result file, none if there is no such file.
-
-    columns: what must be there; ResultsError if the file lacks one, or is no table.
-    """
+    """Rows of a result file, none without a file; ResultsError if it is damaged or lacks one of the columns."""
     if not path.exists():
         return pd.DataFrame()
     try:

@@ -10,18 +10,18 @@ from torch.profiler import ProfilerActivity, profile
 
 #: What a row says of a baseline that ran without cuDNN.
 NO_KERNEL = "no kernel seen"
+#: Kernels of cuDNN's recurrent layers name cuDNN or their layer in capitals; torch's, such as `lstm_cell_forward`, not.
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 _counting = False
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until everything queued on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def operator_calls(work: Callable[[], object]) -> int:
-    """Run work once and return how many operators were called, without those that only call others."""
+    """Number of operators that are called, without those that only call others."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         work()
     # Autograd's own events are named like operators, and hold them.
@@ -33,7 +33,7 @@ def operator_calls(work: Callable[[], object]) -> int:
 
 
 def kernels(work: Callable[[], object]) -> list[str]:
-    """Run work once and return the names of what ran on a GPU meanwhile."""
+    """Names of the kernels that run on a GPU."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize()
@@ -41,24 +41,20 @@ def kernels(work: Callable[[], object]) -> list[str]:
 
 
 def cudnn_of(names: Iterable[str], version: int | None) -> str:
-    """Version of cuDNN, and whether any of the kernels is one of its recurrent layers'.
-
-    These name cuDNN or their layer in capitals; those that torch runs in its place, such as `lstm_cell_forward`, do
-    not, and products are called the same in both.
-    """
+    """Version of cuDNN, and whether a kernel of its recurrent layers is among these."""
     seen = any(_OF_CUDNN.search(name) for name in names)
     return f"{version or 'none'}, {'a kernel seen' if seen else NO_KERNEL}"
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Run work once and return the most that torch's allocator held above what it held before, in bytes."""
+    """Most memory that torch's allocator holds during the work, in bytes, above what it held before."""
     with _allocations(device) as sizes:
         work()
     return max(accumulate(sizes), default=0)
 
 
 def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Run work once and return what torch's allocator holds on top while its result lives, in bytes."""
+    """Memory that torch's allocator holds in addition while the result of the work exists, in bytes."""
     with _allocations(device) as sizes:
         result = work()
     del result
@@ -66,16 +62,13 @@ def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
 
 
 def counting() -> bool:
-    """True while `peak_bytes` or `saved_bytes` count, which see memory of torch's allocator alone."""
+    """True while `peak_bytes` or `saved_bytes` count, which see only memory of torch's allocator."""
     return _counting
 
 
 @contextmanager
 def _allocations(device: torch.device) -> Iterator[list[int]]:
-    """Collect the bytes of each allocation, and of each release as a negative number, in order of time.
-
-    A GPU's allocator tells two sums: of all up to the peak, and of all after it.
-    """
+    """Collect bytes of allocations and, negative, of releases, in order; on a GPU only sums to the peak and after."""
     global _counting
     found: list[int] = []
     _counting = True

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.checks.equality.properties import Params, call, rewritten
-from suite.checks.faults.edits import Edit, Edited, edits
+from suite.checks.faults.faults import Edit, Edited, edits
 from suite.shared.cases import Case
 from suite.shared.compare import compare
 from suite.shared.ragged import Output, State

@@ -17,7 +17,6 @@ Rewrite = Callable[[HyperLSTM, Params, Tensor, State | None, random.Random], Out
 
 
 def call(model: HyperLSTM, params: Params, x: Tensor, state: State | None) -> Output:
-    """Call the model with these parameters in place of its own."""
     result: Output = torch.func.functional_call(model, params, (x, state))
     return result
 

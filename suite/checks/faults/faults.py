@@ -1,23 +1,30 @@
-"""Edits of right implementations: faults, which the comparison must reject, and rewrites, which it must accept.
+"""Edits of correct implementations: faults, which the comparison must reject, and rewrites, which it must accept.
 
-A fault in `faults.toml` names the tensor that it damages, without its layer: "grad bias" is that of any layer. The C++
-faults in `compiled_faults.toml` share one copy, which is built once; an environment variable selects the active one. A
-rewrite in `rewrites.toml` is the same function, written in another way.
+An edit changes lines in a copy of the package. A fault in `faults.toml` names the tensor that it damages, without its
+layer: "grad bias" is that of any layer. The C++ faults in `compiled_faults.toml` share one copy, which is built once;
+an environment variable selects the active one. A rewrite in `rewrites.toml` is the same function, written differently.
 """
 
 import os
 import re
+import shutil
+import sys
+import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 
-from suite.checks.faults.edits import Edited, edits, listed, shown_by
+import impls
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
-from suite.shared.compare import Build
+from suite.shared.compare import Build, implementation
 
 #: The letter of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"
@@ -26,6 +33,69 @@ VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter(
 _WIDE = (torch.float64, torch.float32)
 #: Rewrites that round worse than the original in bfloat16.
 _NOT_IN_BFLOAT16 = ("layer norm by its formula",)
+
+
+class Edit(NamedTuple):
+    """A change of `impls/<file>.py`, or of a file with another suffix that is named with it."""
+
+    file: str
+    right: str  # occurs in it once
+    new: str
+
+
+def edits(file: str, *texts: str) -> tuple[Edit, ...]:
+    """Edits of one file; texts: alternately a text that occurs in it once, and its replacement."""
+    return tuple(Edit(file, *change) for change in zip(texts[::2], texts[1::2], strict=True))
+
+
+def listed(name: str) -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def shown_by(file: str) -> str:
+    """Name of the implementation that runs an edited file."""
+    own = file.split("/")[0]
+    return "deferred" if own in ("deferred", "gradient") else own if own in ("batched", "batched_cpu") else "row_scaled"
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Edits of the package, and the implementation that runs them."""
+
+    name: str
+    kind: str
+    edits: tuple[Edit, ...]
+    runs: str
+
+    @property
+    def package(self) -> str:
+        """Name of the copy; operators are registered under it."""
+        return f"{impls.__name__}_with_" + re.sub(r"\W+", "_", self.name)
+
+    @contextmanager
+    def planted(self) -> Iterator[Build]:
+        """Builder of HyperLSTMs from a copy of the package with the edits; LookupError if a text is not in it once."""
+        name = self.package
+        with tempfile.TemporaryDirectory() as folder:
+            package = Path(folder) / name
+            # Packages that do not run need no copy.
+            left = shutil.ignore_patterns("__pycache__", *{"batched_cpu", "batched_cuda"} - {self.runs})
+            shutil.copytree(Path(impls.__file__).parent, package, ignore=left)
+            for edit in self.edits:
+                self._make(edit, package / (edit.file if Path(edit.file).suffix else f"{edit.file}.py"))
+            try:
+                with mock.patch.object(sys, "path", [folder, *sys.path]):
+                    import_module(f"{name}.{self.runs}")
+                yield implementation(self.runs, sys.modules[name].HyperLSTM)
+            finally:
+                for module in [module for module in sys.modules if module.split(".")[0] == name]:
+                    del sys.modules[module]
+
+    def _make(self, edit: Edit, path: Path) -> None:
+        source = path.read_text(encoding="utf-8")
+        if (found := source.count(edit.right)) != 1:
+            raise LookupError(f"{self.name}: expected {edit.right!r} once in {path.name}, found {found}")
+        path.write_text(source.replace(edit.right, edit.new), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -37,10 +107,7 @@ class Rewrite(Edited):
 
 @dataclass(frozen=True)
 class Fault(Edited):
-    """A wrong implementation, the tensor that it damages, the dtype that it runs in, and the cases to try in turn.
-
-    letter: of a fault in C++, which is active where `VARIABLE` is that letter.
-    """
+    """A wrong implementation; letter: of a fault in C++, which is active if `VARIABLE` is that letter."""
 
     damages: str = "out"
     dtype: torch.dtype = torch.float64
@@ -53,7 +120,7 @@ class Fault(Edited):
 
     @contextmanager
     def planted(self) -> Iterator[Build]:
-        """A builder of HyperLSTMs from a copy with the fault in it; of the faults in C++ only this one is active."""
+        """Builder of HyperLSTMs from a copy with the fault; of the faults in C++ only this one is active."""
         with mock.patch.dict(os.environ, {VARIABLE: self.letter}), super().planted() as build:
             yield build
 

@@ -8,8 +8,7 @@ import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
-from suite.checks.faults.edits import edits
-from suite.checks.faults.faults import FAULTS, REWRITES, Fault, Rewrite
+from suite.checks.faults.faults import FAULTS, REWRITES, Fault, Rewrite, edits
 from suite.conftest import Keep
 from suite.shared.cases import VERIFY, Case
 from suite.shared.compare import OUTPUTS, Verdict, compare

@@ -1,9 +1,8 @@
-"""Kernels of `batched_cuda`, compiled ahead of time for cards that need not be here; it takes no GPU and no driver.
+"""Kernels of `batched_cuda`, compiled ahead of time for GPUs that need not exist here.
 
 They are what a GPU would run, as `launched.py` records it: the same kernels, tiles, warps and argument types. The
-instructions around each group barrier are read too, since their order decides what a card's caches do. Run as
-`python -m suite.checks.kernels.compiled FILE EXTENT`, in a process of its own: Triton compiles nothing where its
-interpreter is on.
+instructions around each group barrier are read too, since their order decides what the caches do. Run as
+`python -m suite.checks.kernels.compiled FILE EXTENT`: Triton compiles nothing while its interpreter is on.
 """
 
 import os
@@ -212,10 +211,7 @@ def pool() -> ProcessPoolExecutor:
 
 
 def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
-    """Compile the kernels of `batched_cuda` for cases, each in an arithmetic; nothing where it does not run.
-
-    A launch finds them in Triton's cache. Otherwise it would compile them one after the other, in minutes of one core.
-    """
+    """Compile the kernels of `batched_cuda` for cases, each in an arithmetic, in parallel, into Triton's cache."""
     if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
         return
     major, minor = torch.cuda.get_device_capability(device)

@@ -1,8 +1,7 @@
-"""The kernels of `batched_cuda` in Triton's interpreter, on a CPU.
+"""The kernels of `batched_cuda` in Triton's interpreter: the functions that a GPU runs, with one member per group.
 
-Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTERPRET=1, in a process of its own.
-These are the functions that a GPU runs, here with one member per group; every address that they access is traced.
-`members.py` runs groups of several. Speed, the order of memory and streams are not checked here.
+Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTERPRET=1. Every address is traced.
+`members.py` runs groups of several members. Speed, memory order and streams are not checked here.
 """
 
 import sys

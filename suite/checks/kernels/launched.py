@@ -1,7 +1,7 @@
-"""The launches of a training step of `batched_cuda` at full size, without a card.
+"""Launches of a training step of `batched_cuda` at full size, without a GPU.
 
-`launched` records the launches of both passes on meta tensors; nothing is computed. `stand_in` replaces Triton's driver
-by one that starts nothing, so that all of Triton's own launch code runs: it shows what a card would get.
+`launched` records the launches on meta tensors; nothing is computed. `stand_in` replaces Triton's driver by one that
+starts nothing, so that Triton's own launch code runs and shows what a GPU would get.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,6 @@ class Counting(TorchDispatchMode):
         self.names = set[str]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count one."""
         if func.namespace != "impls":
             returned = [value.alias_info for value in func._schema.returns]
             view = any(one is not None and not one.is_write for one in returned) or "_unsafe_view" in str(func)
@@ -112,15 +111,12 @@ class Driver:
         self.utils = self
 
     def get_current_target(self) -> Any:
-        """The card's target."""
         return self.target
 
     def get_current_device(self) -> int:
-        """A number for the card."""
         return int(self.target.arch)
 
     def get_current_stream(self, device: int) -> int:
-        """The caller's stream."""
         return self.stream
 
     def get_device_properties(self, device: int) -> dict[str, int]:
@@ -132,7 +128,6 @@ class Driver:
         return 1, 1, 64, 0, 1024
 
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
-        """A function that records the start of a kernel."""
 
         def start(x: int, y: int, z: int, stream: int, *given: Any) -> None:
             tensors = [q for q in given if isinstance(q, Tensor)]

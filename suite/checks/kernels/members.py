@@ -1,9 +1,8 @@
 """Programs of a launch as processes that wait for one another, in Triton's interpreter.
 
-The interpreter runs the programs of a launch one after the other, so one that waits for another would wait for ever.
-Here each is a process over shared memory. That shows a group barrier that is missing, early or late, and a read of what
-is not written yet. It does not show a card's caches, nor the order in which a card makes writes visible: `compiled.py`
-reads these from the instructions around each barrier.
+The interpreter runs programs one after the other, so one that waits for another would hang. Here each is a process over
+shared memory. That shows a group barrier that is missing, early or late, and a read of what is not written yet, but not
+a GPU's caches or memory order: `compiled.py` reads those from the instructions around each barrier.
 """
 
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 from triton.runtime import interpreter
@@ -36,10 +36,10 @@ class HangError(RuntimeError):
 
 @contextmanager
 def together(members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT) -> Iterator[Trace]:
-    """Run and trace launches with group barriers, with one process for each of so many members, while this is open.
+    """Run and trace launches with group barriers, one process per member, while this is open.
 
-    rows: of a group. package: that of `batched_cuda`, if it is not the project's own. HangError if one takes longer
-    than the limit, in seconds; RuntimeError with the traceback of the first program that fails.
+    rows: of a group. package: another one than the project's. limit: seconds, then HangError. RuntimeError has the
+    traceback of the first program that fails.
     """
     launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")
     trace = Trace()
@@ -64,7 +64,7 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
 
 
 def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
-    """Fastest split, by the model, with so many members and rows."""
+    """Fastest split with these members and rows, by the model."""
     groups = -(-sizes.B // rows)
     card = split.H100._replace(multiprocessors=groups * members)
     found = split.candidates(sizes, card, step is split.forward_step)
@@ -74,10 +74,7 @@ def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
 def _run(
     kernel: Any, programs: int, members: int, given: Sequence[Any], constants: Mapping[str, Any], limit: float
 ) -> list[Accesses]:
-    """Run each program of a launch in its own process, and return the accesses of each.
-
-    At each barrier another member arrives late. ValueError if a counter of arrivals does not start at 0.
-    """
+    """Run each program in its own process; return their accesses. At each barrier another member arrives late."""
     for q in given:
         if isinstance(q, Tensor):
             q.share_memory_()
@@ -92,7 +89,7 @@ def _run(
             for pid in running:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-        return [Accesses.load(log) for log in logs]
+        return [_read(log) for log in logs]
 
 
 def _forked(
@@ -106,11 +103,16 @@ def _forked(
         builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
         with tracing(0.002, lambda sync: sync % members == program % members) as launch:
             kernel[(1,)](*given, **constants)
-        launch.accesses(program).save(log)
+        np.savez(log, **launch.accesses(program)._asdict())
         os._exit(0)
     except BaseException:
         log.with_suffix(".txt").write_text(traceback.format_exc())
         os._exit(1)
+
+
+def _read(log: Path) -> Accesses:
+    with np.load(log) as found:
+        return Accesses(**found)._replace(misaligned=int(found["misaligned"]))
 
 
 def _wait(name: str, running: dict[int, Path], limit: float) -> None:

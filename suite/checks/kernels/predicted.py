@@ -1,26 +1,18 @@
-"""Predicted time of a layer's pass of `batched_cuda` on a card, to compare the first run on one with.
+"""Predicted time of a layer's pass of `batched_cuda` on a GPU, to compare a first run with; nothing is measured.
 
-A step takes what the model of `impls/batched_cuda/split.py` says. To that come products over all tokens, bounded by a
-card's arithmetic or memory, and small operators of a fixed time each. Nothing here is measured: rates are the maker's,
-of which large products reach a part.
+A step takes what the model of `impls/batched_cuda/split.py` says. Products over all tokens add a time bounded by
+arithmetic or memory at a share of the maker's rates, and small operators a fixed time each.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
 from suite.shared.cases import OF_ONE_LENGTH, Case
 
-
-class Rates(NamedTuple):
-    """A card of `split.py` by name, and its memory bandwidth."""
-
-    card: str
-    memory: float  # GB/s
-
-
-CARDS = {"H100": Rates("H100", 3350), "A100": Rates("A100", 2039), "L4": Rates("L4", 300)}
-CARDS["RTX 4090"] = Rates("RTX_4090", 1008)
+#: By name, a card of `split.py` and its memory bandwidth in GB/s.
+CARDS = {"H100": ("H100", 3350), "A100": ("A100", 2039), "L4": ("L4", 300), "RTX 4090": ("RTX_4090", 1008)}
 ARITHMETICS = ("float32", "tf32", "bfloat16")
 #: The share of a card's rate that large products reach.
 REACHED = 0.6
@@ -30,25 +22,21 @@ OPERATOR, OPERATORS = 2.0, {"forward": 8, "backward": 24}
 
 def predictions() -> Iterator[dict[str, Any]]:
     """A row for each workload, card, arithmetic, layer norm and pass."""
-    for case in OF_ONE_LENGTH.values():
-        for card in CARDS:
-            for arithmetic in ARITHMETICS:
-                for layer_norm in (False, True):
-                    for direction in OPERATORS:
-                        yield predicted(replace(case, layer_norm=layer_norm), card, arithmetic, direction)
+    every = product(OF_ONE_LENGTH.values(), CARDS, ARITHMETICS, (False, True), OPERATORS)
+    for case, card, arithmetic, layer_norm, direction in every:
+        yield predicted(replace(case, layer_norm=layer_norm), card, arithmetic, direction)
 
 
 def predicted(case: Case, card: str, arithmetic: str, direction: str) -> dict[str, Any]:
-    """Row of one pass of one layer."""
     from impls.batched_cuda import layout, split  # imports Triton, which may be missing
 
-    rates = CARDS[card]
-    here = getattr(split, rates.card)
+    name, memory = CARDS[card]
+    here = getattr(split, name)
     sizes = split.Sizes(case.B, layout.padded(case.H), layout.padded(case.S), case.Z, case.layer_norm, arithmetic)
     cut = getattr(split, direction)(sizes, here)
     multiply_adds, numbers = _around(case, direction)
     rate = REACHED * split.MULTIPLY_ADDS[arithmetic] * here.multiprocessors * here.clock * 1e9
-    seconds = max(multiply_adds / rate, numbers * sizes.itemsize / (rates.memory * 1e9))
+    seconds = max(multiply_adds / rate, numbers * sizes.itemsize / (memory * 1e9))
     around_ms = 1e3 * seconds + 1e-3 * OPERATOR * OPERATORS[direction]
     return {
         "workload": case.name,
@@ -56,10 +44,7 @@ def predicted(case: Case, card: str, arithmetic: str, direction: str) -> dict[st
         "layer_norm": "on" if case.layer_norm else "off",
         "card": card,
         "pass": direction,
-        **{
-            name: getattr(cut, name)
-            for name in ("groups", "members", "rows", "columns", "units", "barriers", "l2_bytes")
-        },
+        **{n: getattr(cut, n) for n in ("groups", "members", "rows", "columns", "units", "barriers", "l2_bytes")},
         "step_us": cut.microseconds,
         "around_ms": around_ms,
         "pass_ms": around_ms + 1e-3 * case.T * cut.microseconds,

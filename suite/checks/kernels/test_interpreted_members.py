@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from impls.definition import dtype_name
-from suite.checks.faults.edits import Edited, edits
+from suite.checks.faults.faults import Edited, edits
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.members import HangError, together
 from suite.shared.cases import VERIFY_TILES, Case

@@ -1,9 +1,9 @@
 """Races, bounds and alignment: every address that the programs of a launch access, as Triton's interpreter computes it.
 
-On a card only a sync of its group orders the programs of a launch, and only a barrier orders the threads of a program.
-The interpreter runs all of it in one order, so its results cannot show a race; the addresses can. An *epoch* is what a
-program does between two syncs. Not detected: an overrun into another tensor of the same launch, and, in a program
-without barriers, a thread that overwrites what another thread has yet to read.
+On a GPU only a sync of its group orders the programs of a launch, and only a barrier the threads of a program. The
+interpreter runs all in one order, so results cannot show a race, but addresses can. An *epoch* is what a program does
+between two syncs. Not detected: an overrun into another tensor of the same launch, and, in a program without barriers,
+a thread that overwrites what another thread has yet to read.
 """
 
 import time
@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -38,16 +37,6 @@ class Accesses(NamedTuple):
     arrived: npt.NDArray[np.float64]  # at each sync, and when it went on, in seconds
     passed: npt.NDArray[np.float64]
     misaligned: int  # starts of runs of neighbours that are less aligned than promised
-
-    def save(self, path: Path) -> None:
-        """Write them to a file."""
-        np.savez(path, **self._asdict())
-
-    @classmethod
-    def load(cls, path: Path) -> "Accesses":
-        """Accesses in a file."""
-        with np.load(path, allow_pickle=False) as found:
-            return cls._make(found[name] for name in cls._fields)._replace(misaligned=int(found["misaligned"]))
 
 
 @dataclass
@@ -89,7 +78,6 @@ class Launch:
         return tuple(interpreter.interpreter_builder.grid_idx)
 
     def note(self, pointers: Any, mask: Any, writes: bool) -> None:
-        """Note a load or a store."""
         at, live = np.broadcast_arrays(pointers.data, np.asarray(mask.data, dtype=bool))
         accessed = at[live].astype(np.int64)
         about = accessed, _size(pointers), writes, self.barriers[self.now], self.syncs[self.now]
@@ -135,14 +123,13 @@ def _size(pointers: Any) -> int:
 
 
 def tensors_of(given: Any) -> list[Tensor]:
-    """Tensors with elements among the arguments of a kernel."""
     return [q for q in tree_leaves(given) if isinstance(q, Tensor) and q.numel()]
 
 
 def between_programs(found: Sequence[Accesses], members: int) -> dict[str, int]:
     """Number of accesses that race: one program writes what another accesses, without a sync in between.
 
-    members: of a group. Programs of different groups never sync; those of one group do between epochs.
+    members: of a group. Programs of one group sync between epochs, those of different groups never do.
     """
     if not any(one.writes.any() for one in found):
         return {}

@@ -51,9 +51,7 @@ def outcome(capability: Capability, name: str, device: torch.device) -> Outcome:
     """Run one check; a refusal counts as "no" only if it is the one that the table expects."""
     if device.type not in capability.devices:
         return Outcome("not run", f"No {' or '.join(capability.devices).upper()} device here.")
-    if (reason := why_unavailable(name, device)) is not None:
-        return Outcome("not run", reason)
-    if (reason := not_installed(capability.packages)) is not None:
+    if reason := why_unavailable(name, device) or not_installed(capability.packages):
         return Outcome("not run", reason)
     expected = capability.refusals.get(name)
     try:

@@ -66,7 +66,6 @@ class Given(NamedTuple):
 
 
 def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
-    """Out and the final states by name."""
     return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
 
 
@@ -76,7 +75,6 @@ def given(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype
 
 
 def drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Given:
-    """A draw of a case, with its parameters in the model."""
     params, x, _, cotangents = draw(case, seed, dtype, device)
     model.load_state_dict(params)
     return Given(model, x, cotangents)
@@ -177,7 +175,6 @@ def ensemble(name: str, device: torch.device) -> None:
 
 
 def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
-    """Outputs and gradients, by torch.func."""
 
     def loss(params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Results]:
         out, last = functional_call(model, params, (x,))
@@ -203,7 +200,6 @@ def jacobian(name: str, device: torch.device) -> None:
 
 
 def right(case: Case, name: str, device: torch.device) -> None:
-    """Check a case by the tolerance rule."""
     assert_close(
         evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32), case, device, DRAWS
     )
@@ -247,7 +243,6 @@ def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.de
 
 
 def deepcopied_and_pickled(model: HyperLSTM) -> HyperLSTM:
-    """A deep copy that went through pickle."""
     again: HyperLSTM = pickle.loads(pickle.dumps(copy.deepcopy(model)))
     return again
 
@@ -259,7 +254,6 @@ def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
 
 
 def saved_weights_only(model: HyperLSTM) -> HyperLSTM:
-    """A model with the state that `torch.load` reads back with weights_only."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -267,7 +261,6 @@ def saved_weights_only(model: HyperLSTM) -> HyperLSTM:
 
 
 def saved_as_safetensors(model: HyperLSTM) -> HyperLSTM:
-    """A model with the state that safetensors reads back."""
     from safetensors.torch import load, save
 
     return _reloaded(load(save(model.state_dict())), model)

@@ -9,44 +9,34 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from impls import HyperLSTM
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-#: Before each word and after it.
+#: Before and after each word.
 EDGE = len(LETTERS)
 
 
-class Words(Dataset[Tensor]):
+def words(every: int = 1) -> list[Tensor]:
     """Every n-th word of Python's language reference, as the numbers of its letters: [letters + 2] each."""
-
-    def __init__(self, every: int = 1) -> None:
-        read = {word for text in topics.values() for word in text.lower().split() if word.strip(LETTERS) == ""}
-        self.words = [torch.tensor([EDGE, *map(LETTERS.index, word), EDGE]) for word in sorted(read)[::every]]
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def __getitem__(self, n: int) -> Tensor:
-        return self.words[n]
+    read = {word for text in topics.values() for word in text.lower().split() if word.strip(LETTERS) == ""}
+    return [torch.tensor([EDGE, *map(LETTERS.index, word), EDGE]) for word in sorted(read)[::every]]
 
 
 def collate(batch: Sequence[Tensor]) -> tuple[PackedSequence, PackedSequence]:
     """Input and target of some words, both packed: the target is the input one letter later."""
-    return (
-        pack_sequence([word[:-1] for word in batch], enforce_sorted=False),
-        pack_sequence([word[1:] for word in batch], enforce_sorted=False),
-    )
+    pieces = [word[:-1] for word in batch], [word[1:] for word in batch]
+    letters, following = (pack_sequence(piece, enforce_sorted=False) for piece in pieces)
+    return letters, following
 
 
 class Speller(nn.Module):
-    """Letters in, for each the logits of the next."""
+    """Letters in, logits of the next letter out."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -70,11 +60,11 @@ class Training:
         self.model = Speller().to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-2, weight_decay=1e-2)
 
-    def epoch(self, data: Words) -> float:
-        """Train on all words once, in an order that depends on the epoch; return the mean loss in nats per letter."""
+    def epoch(self, data: list[Tensor]) -> float:
+        """Train on all words once, in an order that depends on the epoch; return the mean loss of the batches."""
         order = torch.Generator().manual_seed(self.epochs)
-        total, tokens = 0.0, 0
-        for letters, following in DataLoader(data, 128, shuffle=True, collate_fn=collate, generator=order):
+        losses = []
+        for letters, following in DataLoader(data, 128, shuffle=True, collate_fn=collate, generator=order):  # type: ignore[arg-type]
             with torch.autocast(self.device.type, torch.bfloat16):
                 logits = self.model(letters.to(self.device))
                 loss = nn.functional.cross_entropy(logits.float(), following.data.to(self.device))
@@ -82,38 +72,30 @@ class Training:
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
-            total, tokens = total + loss.item() * len(letters.data), tokens + len(letters.data)
+            losses.append(loss.item())
         self.epochs += 1
-        return total / tokens
+        return sum(losses) / len(losses)
 
     def save(self, path: Path) -> None:
-        """Write all that another process needs to continue as this one would, including dropout's random state."""
-        generator = torch.cuda.get_rng_state() if self.device.type == "cuda" else torch.get_rng_state()
-        parts: dict[str, Any] = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        whole = path.with_suffix(".new")
-        torch.save(parts | {"epochs": self.epochs, "generator": generator}, whole)
-        whole.replace(path)  # so that an interruption leaves the old one
+        """Write what another process needs to continue, including the random state of dropout."""
+        random = torch.cuda if self.device.type == "cuda" else torch.random
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save(parts | {"epochs": self.epochs, "random": random.get_rng_state()}, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)  # so that an interruption leaves the old one
 
     def resume(self, path: Path) -> None:
-        """Read what `save` wrote."""
+        random = torch.cuda if self.device.type == "cuda" else torch.random
         parts = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(parts["model"])
         self.optimizer.load_state_dict(parts["optimizer"])
         self.epochs = parts["epochs"]
-        set_state = torch.cuda.set_rng_state if self.device.type == "cuda" else torch.set_rng_state
-        set_state(parts["generator"])
-
-
-def main(path: Path) -> None:
-    """Train until interrupted, and keep a checkpoint after each epoch."""
-    training = Training(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    if path.exists():
-        training.resume(path)
-    data = Words()
-    for epoch in count(training.epochs):
-        print(f"epoch {epoch}: {training.epoch(data):.3f} nats per letter", flush=True)
-        training.save(path)
+        random.set_rng_state(parts["random"])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    training, checkpoint = Training(torch.device("cuda" if torch.cuda.is_available() else "cpu")), Path(sys.argv[1])
+    if checkpoint.exists():
+        training.resume(checkpoint)
+    for epoch in count(training.epochs):
+        print(f"epoch {epoch}: {training.epoch(words()):.3f} nats per letter", flush=True)
+        training.save(checkpoint)

@@ -44,7 +44,9 @@ def hooked(hook: Hook, name: str, device: torch.device) -> None:
         one = drawn(implementation(name)(CASE, torch.float32, device), CASE, torch.float32, device, seed)
         for layer in one.model.layers:
             hook.put_on(layer, NAME)
-        _step(one)
+        out, last = one.model(one.x)
+        torch.autograd.backward((out, *last), one.cotangents)
+        torch.optim.SGD(one.model.parameters(), lr=0.01).step()
         found.append(one.results())
         oracle.append(_plain(hook, one, torch.float64))
         naive.append(_plain(hook, one, torch.float32))
@@ -52,12 +54,6 @@ def hooked(hook: Hook, name: str, device: torch.device) -> None:
             hook.take_off(layer, NAME)
         _comes_off(one, found[-1])
     assert_within_rule(*(tree_map(lambda *q: torch.stack(q), *results) for results in (found, oracle, naive)))
-
-
-def _step(one: Given) -> None:
-    out, last = one.model(one.x)
-    torch.autograd.backward((out, *last), one.cotangents)
-    torch.optim.SGD(one.model.parameters(), lr=0.01).step()
 
 
 def _plain(hook: Hook, one: Given, dtype: torch.dtype) -> Results:

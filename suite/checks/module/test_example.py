@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from suite.checks.module.example import Training, Words, collate
+from suite.checks.module.example import Training, collate, words
 
 
 def test_it_learns_and_resumes_to_the_bit(tmp_path: Path, device: torch.device) -> None:
-    data = Words(every=20)
+    data = words(every=20)
     whole, path = Training(device), tmp_path / "checkpoint"
     first = whole.epoch(data)
     whole.save(path)
@@ -22,7 +22,7 @@ def test_it_learns_and_resumes_to_the_bit(tmp_path: Path, device: torch.device) 
 
 
 def test_batches_are_packed_without_padding() -> None:
-    batch = sorted(Words(every=500).words, key=len)
+    batch = sorted(words(every=500), key=len)
     letters, following = collate(batch)
     assert len(letters.data) == len(following.data) == sum(len(word) - 1 for word in batch)
     assert torch.equal(letters.batch_sizes, following.batch_sizes)
