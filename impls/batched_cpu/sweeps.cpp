@@ -163,7 +163,7 @@ void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor&
   DISPATCH(d.scalar_type(), "add_product", [&] {
     const Tensors no_params;
     ChunkProducts<scalar_t> products(no_params, {true}, false);
-    run_jobs(products.jobs_of_sweep({values}), kMinPackingPerThread);
+    run_jobs(products.jobs_of_sweep({values}));
     products.sum({{d, {{total, 0}}}}, {values}, false);
     products.finish();
   });

@@ -156,11 +156,11 @@ def test_parameters_have_the_order_of_layer_params() -> None:
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])
-def test_weight_gradients_are_exact_on_whole_numbers_whatever_the_strides(
+def test_weight_gradients_are_exact_on_whole_numbers_whatever_the_stride_of_d(
     N: int, F: int, G: int, dtype: torch.dtype
 ) -> None:
-    whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (G, N), (F, G))]
-    d, values, total = whole[0][:, 1:-1], whole[1].T, whole[2]
+    whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (N, G), (F, G))]
+    d, values, total = whole[0][:, 1:-1], *whole[1:]
     expected = total + d.T @ values
     build.library().add_product(total, d, values)
     assert torch.equal(total, expected)
