@@ -35,7 +35,7 @@ template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
   // d_state [B, *]: on entry the gradients of each row's last state, on return those of its start.
-  SequenceBackward(const BackwardInputs& inputs, StateGradients<A> d_state, const SplitChoice& split)
+  SequenceBackward(const BackwardInputs& inputs, States<A> d_state, const SplitChoice& split)
       : in_(inputs), d_state_(d_state), split_(split), sums_(size_, inputs.params.size() > kNorms, split.threads()) {}
 
   // Returns the gradients of params. Chunk i is the steps from bounds[i] to bounds[i + 1].
@@ -132,7 +132,7 @@ class SequenceBackward {
         data<A>(c_hat),
         data<A>(steps(in_.states[3])),
         data<T>(steps(in_.d_out)),
-        mask(first_token)};
+        Mask<A>{in_.mask ? data<bool>(*in_.mask) : nullptr, static_cast<A>(in_.scale)}.from(first_token * size_.H)};
     const DeltaArrays<T> deltas{d.d_uh.mutable_data_ptr<T>(), d.dv.mutable_data_ptr<T>(), d.dz.mutable_data_ptr<T>()};
     BackwardSweep<T>(*panels_, in_.steps.part(begin, end), B_, chunk, deltas, d_state_)
         .run(split_, sums_, products.jobs_of_sweep(values));
@@ -181,11 +181,6 @@ class SequenceBackward {
     run_jobs({{N, cost, run, 2 * kTileRows}});
   }
 
-  Mask<A> mask(int64_t token) const {
-    const Mask<A> whole{in_.mask ? data<bool>(*in_.mask) : nullptr, static_cast<A>(in_.scale)};
-    return whole.from(token * size_.H);
-  }
-
   // Allocates the gradients. Those that are products stay unset: the first chunk writes them, the others add.
   void allocate_totals(int64_t N) {
     totals_.resize(in_.params.size());
@@ -208,7 +203,7 @@ class SequenceBackward {
   }
 
   const BackwardInputs& in_;
-  const StateGradients<A> d_state_;
+  const States<A> d_state_;
   const SplitChoice split_;
   const Sizes size_ = sizes(in_.params);
   const int64_t B_ = in_.steps.rows(0);

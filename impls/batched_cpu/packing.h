@@ -42,6 +42,19 @@ inline Sizes sizes(const Tensors& p) {
   return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)};
 }
 
+// The states h, c, h_hat and c_hat of some rows or steps, or their gradients in the accumulation type.
+template <class T, class A = Acc<T>>
+struct States {
+  T* h;
+  A* c;
+  T* h_hat;
+  A* c_hat;
+
+  States from_row(int64_t row, const Sizes& size) const {
+    return {h + row * size.H, c + row * size.H, h_hat + row * size.S, c_hat + row * size.S};
+  }
+};
+
 // Of each row and step, what the forward pass saves so that the backward pass need not recompute it: u [4H], the hyper
 // LSTM's gates before their norm [4S] and, if `has_v`, v [4H].
 template <class T>
