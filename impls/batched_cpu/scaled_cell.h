@@ -82,7 +82,7 @@ class ScaledCell {
     const int64_t n = R * 12 * size_.Z;
     std::fill_n(dz_lanes_, n * kLanes<A>, A(0));
     for (int64_t j = units_.begin; j < units_.end; j += kBlock) {
-      const Range block{j, std::min(j + kBlock, units_.end)};
+      const Block block{j, std::min(kBlock, units_.end - j)};
       if (p_.norms) {
         normed_deltas<R>(block, rows, normed);
       } else {
@@ -98,6 +98,9 @@ class ScaledCell {
  private:
   // Units of a block: what its passes hand over stays in the L1 cache.
   static constexpr int64_t kBlock = 8 * kLanes<A>;
+  struct Block {
+    int64_t begin, units;  // from unit `begin` on, a multiple of the lanes
+  };
 
   // With norms: writes `normed`. A norm needs whole rows, so the members divide the rows.
   template <int R>
@@ -113,10 +116,10 @@ class ScaledCell {
 
   // scale_ [R, 3, 4, block] = d_h, d_x and d_b.
   template <int R>
-  void scales(Range block, const A* z) {
+  void scales(Block block, const A* z) {
     constexpr int64_t V = kLanes<A>;
     const int64_t Z = size_.Z;
-    for (int64_t j = 0; j < block.size(); j += V) {
+    for (int64_t j = 0; j < block.units; j += V) {
       scale_rows<A, R>(p_.scales + (block.begin + j) * 12 * Z, Z, z, z_stride_, [&](int64_t k, const auto& d) {
         UNROLL for (int r = 0; r < R; ++r) {
           UNROLL for (int s = 0; s < 3; ++s) d[r][s].store(scale_ + ((r * 3 + s) * kGates + k) * kBlock + j);
@@ -126,7 +129,7 @@ class ScaledCell {
   }
 
   using Row = ScaledRow<T, kBlock>;
-  Row row_of(Range block, const Rows& rows, int64_t r) const {
+  Row row_of(Block block, const Rows& rows, int64_t r) const {
     const int64_t H = size_.H, begin = block.begin;
     A* const wide_du = std::is_same_v<T, A> ? nullptr : rows.wide_du + r * rows.du_stride + begin;
     return {
@@ -179,12 +182,12 @@ class ScaledCell {
 
   // With norms: passes on dy, the gradient of y.
   template <int R>
-  void normed_deltas(Range block, const Rows& rows, const NormedRows<A>& normed) {
+  void normed_deltas(Block block, const Rows& rows, const NormedRows<A>& normed) {
     constexpr int64_t V = kLanes<A>;
     std::array<Row, R> to;
     for (int64_t r = 0; r < R; ++r) to[r] = row_of(block, rows, r);
-    for (int64_t j = 0; j < block.size(); j += V) {
-      const int64_t m = std::min(V, block.size() - j), unit = block.begin + j;
+    for (int64_t j = 0; j < block.units; j += V) {
+      const int64_t m = std::min(V, block.units - j), unit = block.begin + j;
       for (int64_t k = 0; k < kGates; ++k) {
         const auto pass = [&](int64_t r, const Vec<A>& dy) C10_ALWAYS_INLINE_ATTRIBUTE {
           const auto [h, x] = scales_at(rows, r);
@@ -196,12 +199,12 @@ class ScaledCell {
   }
 
   // Without norms: the arguments of the gates, the cell and the deltas, in registers.
-  void whole_cell(Range block, const Rows& rows, int64_t r) {
+  void whole_cell(Block block, const Rows& rows, int64_t r) {
     const Row row = row_of(block, rows, r);
     const int64_t at = r * size_.H + block.begin;
     const CellBackward<A> cell = rows.cell.from(at);
     const T* const d_out = rows.d_out + at;
-    for_vectors<A>(block.size(), [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(block.units, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
       const Gates<A> gate = activated<A>([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
       const Vec<A> dh = load(cell.dh + j, m) + load(d_out + j, m);
       const Gates<A> d = cell_gradient(gate, cell, dh, j, m);
@@ -212,7 +215,7 @@ class ScaledCell {
 
   // dz_lanes_ [R, 12 Z, lanes] += d_weight^T times the gradients of the scales in scale_, lane by lane.
   template <int R>
-  void embedding(Range block) {
+  void embedding(Block block) {
     const int64_t Z = size_.Z;
     for (int64_t sk = 0; sk < 12; ++sk) {
       int64_t n = 0;
@@ -222,7 +225,7 @@ class ScaledCell {
   }
 
   template <int R, int C>
-  void embedding_columns(Range block, int64_t sk, int64_t n) {
+  void embedding_columns(Block block, int64_t sk, int64_t n) {
     constexpr int64_t V = kLanes<A>;
     const int64_t Z = size_.Z;
     const A* w = p_.scales + block.begin * 12 * Z + ((sk % 4) * Z + n) * 3 * V + sk / 4 * V;
@@ -232,7 +235,7 @@ class ScaledCell {
     UNROLL for (int r = 0; r < R; ++r) {
       UNROLL for (int c = 0; c < C; ++c) sum[r][c] = Vec<A>::loadu(to + (r * 12 * Z + c) * V);
     }
-    for (int64_t j = 0; j < block.size(); j += V, w += 12 * Z * V) {
+    for (int64_t j = 0; j < block.units; j += V, w += 12 * Z * V) {
       Vec<A> x[R];
       UNROLL for (int r = 0; r < R; ++r) x[r] = Vec<A>::loadu(d + r * 12 * kBlock + j);
       UNROLL for (int c = 0; c < C; ++c) {
@@ -247,10 +250,10 @@ class ScaledCell {
 
   // Adds R rows to the gradients of d_weight and bias.
   template <int R>
-  void sum_scales(Range block, const A* z) {
+  void sum_scales(Block block, const A* z) {
     constexpr int64_t V = kLanes<A>;
     const int64_t Z = size_.Z;
-    for (int64_t j = 0; j < block.size(); j += V) {
+    for (int64_t j = 0; j < block.units; j += V) {
       for (int64_t sk = 0; sk < 12; ++sk) {
         Vec<A> d[R];
         UNROLL for (int r = 0; r < R; ++r) d[r] = Vec<A>::loadu(scale_ + (r * 12 + sk) * kBlock + j);
