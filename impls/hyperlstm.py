@@ -71,18 +71,10 @@ class HyperLSTM(nn.Module):
             )
         self.impl = impl
         dtype, place = checks.floating(dtype), checks.device(device)
+        H, S, Z = self.hidden_size, self.hyper_size, self.n_z
+        inputs = [self.input_size] + [H] * (self.n_layers - 1)
         self.layers = nn.ModuleList(
-            Layer(
-                f"layers.{l}.",
-                self.hidden_size if l else self.input_size,
-                self.hidden_size,
-                self.hyper_size,
-                self.n_z,
-                layer_norm=layer_norm,
-                device=place,
-                dtype=dtype,
-            )
-            for l in range(self.n_layers)
+            Layer(f"layers.{l}.", shapes(I, H, S, Z, layer_norm=layer_norm), place, dtype) for l, I in enumerate(inputs)
         )
 
     @property
@@ -165,28 +157,17 @@ class HyperLSTM(nn.Module):
 class Layer(nn.Module):
     """One layer: owns its parameters and reads them afresh at every call, so that hooks and parametrisations work.
 
-    prefix: of its parameters' names in the model, for errors.
+    prefix: of its parameters' names in the model, for errors. sizes: the shape of each parameter that it has, by name.
     """
 
     def __init__(
-        self,
-        prefix: str,
-        input_size: int,
-        hidden_size: int,
-        hyper_size: int,
-        n_z: int,
-        *,
-        layer_norm: bool,
-        device: torch.device | None,
-        dtype: torch.dtype | None,
+        self, prefix: str, sizes: checks.Shapes, device: torch.device | None, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
-        self.prefix = prefix
-        #: The shape of each parameter that this layer has, by name.
-        self.shapes = shapes(input_size, hidden_size, hyper_size, n_z, layer_norm=layer_norm)
-        self._shapes = list(self.shapes.values())
+        self.prefix, self.shapes = prefix, sizes
+        self._shapes = list(sizes.values())
         for name in LayerParams._fields:
-            shape = self.shapes.get(name)
+            shape = sizes.get(name)
             value = None if shape is None else nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
             self.register_parameter(name, value)
         self.reset_parameters()
@@ -209,15 +190,13 @@ class Layer(nn.Module):
                 if "norm" in name and value is not None:
                     value.fill_(1.0 if name.endswith("weight") else 0.0)
 
-    def check(self, dtype: torch.dtype | None) -> torch.dtype | None:
+    def check(self, dtype: torch.dtype | None, p: Mapping[str, Tensor | None] | None = None) -> torch.dtype | None:
         """Raise ValueError for a parameter with a wrong shape, or on another device or in another dtype than the first.
 
         dtype: that of the layer before, or None. Returns the dtype that the next layer should have. Under autocast
-        dtypes may differ, since it casts all to one. What hooks and parametrisations make is checked by `forward`.
+        dtypes may differ, since it casts all to one. p: what hooks and parametrisations made in place of parameters.
         """
-        return self._check(self._parameters, dtype)
-
-    def _check(self, given: Mapping[str, Tensor | None], dtype: torch.dtype | None) -> torch.dtype | None:
+        given = self._parameters if p is None else p
         values = [q for q in given.values() if q is not None]
         if not values:
             return dtype
@@ -239,7 +218,7 @@ class Layer(nn.Module):
         p = self._params()
         if self._forward_pre_hooks or not self._has_all():
             # A hook or a parametrisation made some of them, which `check` could not see.
-            self._check(p._asdict(), None)
+            self.check(None, p._asdict())
         device_type = p.weight_h.device.type
         if _autocasts(device_type):
             dtype = torch.get_autocast_dtype(device_type)

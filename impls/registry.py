@@ -113,8 +113,7 @@ class Impl:
         if device.type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device here."
         if self.probe:
-            reason: str | None = _probed(self.name, device, dtype)
-            return reason
+            return _probed(self.name, device, dtype)
         return None
 
 

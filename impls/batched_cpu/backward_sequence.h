@@ -9,7 +9,6 @@
 
 #include "backward_sweep.h"
 #include "chunk_products.h"
-#include "recompute.h"
 
 namespace hyperlstm {
 
@@ -36,7 +35,7 @@ template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
   // d_state [B, *]: on entry the gradients of each row's last state, on return those of its start.
-  SequenceBackward(const BackwardInputs& inputs, StateGradients<A> d_state, const SplitChoice& split)
+  SequenceBackward(const BackwardInputs& inputs, States<A> d_state, const SplitChoice& split)
       : in_(inputs), d_state_(d_state), split_(split), sums_(size_, inputs.params.size() > kNorms, split.threads()) {}
 
   // Returns the gradients of params. Chunk i is the steps from bounds[i] to bounds[i + 1].
@@ -122,7 +121,7 @@ class SequenceBackward {
     if (in_.residuals) residuals_ = steps(*in_.residuals);
     const Residuals<T> residuals = Residuals<T>::in(residuals_, size_);
     if (!in_.residuals) {
-      recompute<T>(*forward_panels_, N, data<T>(values[kX]), data<T>(values[kH]), data<T>(values[kHHat]), residuals);
+      recompute(N, data<T>(values[kX]), data<T>(values[kH]), data<T>(values[kHHat]), residuals);
     }
     const ChunkArrays<T> chunk{
         residuals,
@@ -133,7 +132,7 @@ class SequenceBackward {
         data<A>(c_hat),
         data<A>(steps(in_.states[3])),
         data<T>(steps(in_.d_out)),
-        mask(first_token)};
+        Mask<A>{in_.mask ? data<bool>(*in_.mask) : nullptr, static_cast<A>(in_.scale)}.from(first_token * size_.H)};
     const DeltaArrays<T> deltas{d.d_uh.mutable_data_ptr<T>(), d.dv.mutable_data_ptr<T>(), d.dz.mutable_data_ptr<T>()};
     BackwardSweep<T>(*panels_, in_.steps.part(begin, end), B_, chunk, deltas, d_state_)
         .run(split_, sums_, products.jobs_of_sweep(values));
@@ -158,9 +157,28 @@ class SequenceBackward {
     if (in_.d_x) products.input(sums[kDv].d, sums[kDa].d, steps(*in_.d_x));
   }
 
-  Mask<A> mask(int64_t token) const {
-    const Mask<A> whole{in_.mask ? data<bool>(*in_.mask) : nullptr, static_cast<A>(in_.scale)};
-    return whole.from(token * size_.H);
+  // Writes u and the hyper LSTM's gates of N rows, from x and from h and h_hat before the step, [N, *] each. The states
+  // are known, so all rows of a chunk are computed at once.
+  void recompute(int64_t N, const T* x, const T* h, const T* h_hat, const Residuals<T>& to) const {
+    const Panels<T>& p = *forward_panels_;
+    const int64_t I = size_.I, H = size_.H, S = size_.S, cost = 4 * H * H + 4 * S * (I + H + S);
+    const auto run = [&](int64_t begin, int64_t end) {
+      const int64_t rows = end - begin;
+      Scratch scratch;
+      const auto wide = [&](const T* all, int64_t F) {
+        return widened(all + begin * F, rows * F, std::is_same_v<T, A> ? nullptr : scratch.empty<A>(rows * F));
+      };
+      const A *const wide_x = wide(x, I), *const wide_h = wide(h, H), *const wide_h_hat = wide(h_hat, S);
+      A* const tile = scratch.empty<A>(kRowBlock * kPanel<A>);
+      const Range main_panels{0, panel_count<A>(H, true)}, hyper_panels{0, panel_count<A>(S, true)};
+      write_products(p.weight_h, main_panels, H, H, rows, wide_h, to.u(begin), to.stride, tile);
+      for_tiles(hyper_panels, rows, [&](int64_t panel, int64_t r, int64_t n) {
+        start_hyper_gates(p, panel, n, wide_x + r * I, tile);
+        add_to_hyper_gates(p, panel, n, wide_h + r * H, wide_h_hat + r * S, tile);
+        write_gates(tile, n, S, panel * kLanes<A>, to.a(begin + r), to.stride);
+      });
+    };
+    run_jobs({{N, cost, run, 2 * kTileRows}});
   }
 
   // Allocates the gradients. Those that are products stay unset: the first chunk writes them, the others add.
@@ -185,7 +203,7 @@ class SequenceBackward {
   }
 
   const BackwardInputs& in_;
-  const StateGradients<A> d_state_;
+  const States<A> d_state_;
   const SplitChoice split_;
   const Sizes size_ = sizes(in_.params);
   const int64_t B_ = in_.steps.rows(0);

@@ -31,18 +31,12 @@ struct DeltaArrays {
   T* dz;    // [n, 12 Z]
 };
 
-// Gradients of the state, [B, *] each: on entry of that after the chunk, on return of that before it.
-template <class A>
-struct StateGradients {
-  A *h, *c, *h_hat, *c_hat;
-};
-
 template <class T, class A = Acc<T>>
 class BackwardSweep {
  public:
+  // d_state [B, *]: on entry the gradients of the state after the chunk, on return those of that before it.
   BackwardSweep(
-      const Panels<T>& p, const Steps& steps, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to,
-      StateGradients<A> d_state)
+      const Panels<T>& p, const Steps& steps, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, States<A> d_state)
       : p_(p), size_(p.size), steps_(steps), B_(B), chunk_(chunk), to_(to), d_state_(d_state) {}
 
   // Each thread adds to its own sums. The threads run the jobs, too, see run_groups.
@@ -268,7 +262,7 @@ class BackwardSweep {
   const int64_t B_;
   const ChunkArrays<T> chunk_;
   const DeltaArrays<T> to_;
-  const StateGradients<A> d_state_;
+  const States<A> d_state_;
   A* dz_parts_ = nullptr;   // [threads, B, 3, 4, Z]
   NormedRows<A> normed_{};  // with norms, [groups, kBuffers, kGroup rows]
   A* d_uh_ = nullptr;       // du and da in the accumulation type, [kBuffers of steps, B, 4H + 4S]

@@ -55,12 +55,6 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     return result.reason if isinstance(result, BuildFailure) else None
 
 
-def build_output(lines: int = 20) -> str:
-    """Last lines of the output of a failed build; empty if none failed."""
-    result = _result()
-    return "\n".join(result.output.splitlines()[-lines:]) if isinstance(result, BuildFailure) else ""
-
-
 def key() -> str:
     """Digest of torch, Python, compiler, CPU, flags and sources, which identifies a build."""
     digest = hashlib.sha256()
@@ -99,7 +93,7 @@ def _load_or_build() -> ModuleType | BuildFailure:
         return _load(name, folder / f"{name}{cpp_extension.LIB_EXT}")
     except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
         cause = type(error).__name__
-        return BuildFailure(f"batched_cpu could not be built ({cause}, see {__name__}.build_output()).", str(error))
+        return BuildFailure(f"batched_cpu could not be built ({cause}, see {__name__}.library()).", str(error))
 
 
 def _build(name: str, folder: Path) -> None:

@@ -146,12 +146,10 @@ C10_ALWAYS_INLINE Gates<A> cell_gradient(
 // Replaces the gates y of a row without norms by their gradients.
 template <class A>
 void row_gradient(A* y, int64_t stride, const CellBackward<A>& cell, int64_t F) {
-  constexpr int64_t V = kLanes<A>;
-  for (int64_t j = 0; j < F; j += V) {
-    const int64_t m = std::min(V, F - j);
+  for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
     const Gates<A> gate = activated<A>([&](int k) { return Vec<A>::loadu(y + k * stride + j); });
     cell_gradient(gate, cell, load(cell.dh + j, m), j, m).store(y, stride, j);
-  }
+  });
 }
 
 }  // namespace hyperlstm

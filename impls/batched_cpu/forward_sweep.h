@@ -11,19 +11,6 @@
 
 namespace hyperlstm {
 
-// The states h, c, h_hat and c_hat of some rows or steps.
-template <class T, class A = Acc<T>>
-struct States {
-  T* h;
-  A* c;
-  T* h_hat;
-  A* c_hat;
-
-  States from_row(int64_t row, const Sizes& size) const {
-    return {h + row * size.H, c + row * size.H, h_hat + row * size.S, c_hat + row * size.S};
-  }
-};
-
 // The arrays of a forward sweep. x, into.h, the mask of g and the residuals (not written if null) are of all tokens,
 // [N, *]; start is [B, *]. The other states of `into` are [N, *] too or, if slots is not 0, [slots, B, *]: step t
 // overwrites step t - slots.
@@ -54,13 +41,14 @@ class ForwardSweep {
 
   // Copies each row's state after its own last step to [B, *].
   void copy_last(const States<T>& to) const {
-    steps_.for_each_end([&](int64_t t, int64_t first, int64_t n) {
+    for (int64_t t = 0; t < steps_.count(); ++t) {
+      const int64_t first = steps_.rows(t + 1), n = steps_.rows(t) - first;  // the rows that end after step t
       const States<T> from = after(t, first), into = to.from_row(first, size_);
       std::copy_n(from.h, n * size_.H, into.h);
       std::copy_n(from.c, n * size_.H, into.c);
       std::copy_n(from.h_hat, n * size_.S, into.h_hat);
       std::copy_n(from.c_hat, n * size_.S, into.c_hat);
-    });
+    }
   }
 
  private:

@@ -70,8 +70,8 @@ inline int64_t available_threads() { return at::in_parallel_region() ? 1 : at::g
 constexpr int64_t kMinCostPerThread = 1 << 18;
 
 // Runs all jobs in one parallel region: threads that sleep between regions take long to wake.
-inline void run_jobs(const Jobs& jobs, int64_t min_cost_per_thread) {
-  const int64_t threads = std::clamp<int64_t>(cost(jobs) / min_cost_per_thread, 1, available_threads());
+inline void run_jobs(const Jobs& jobs) {
+  const int64_t threads = std::clamp<int64_t>(cost(jobs) / kMinCostPerThread, 1, available_threads());
   JobQueue queue(jobs, threads);
   at::parallel_for(0, threads, 1, [&](int64_t, int64_t) { queue.run(); });
 }

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include <array>
 
@@ -43,6 +41,19 @@ constexpr std::array<const char*, kNorms + 1> kParamNames{
 inline Sizes sizes(const Tensors& p) {
   return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)};
 }
+
+// The states h, c, h_hat and c_hat of some rows or steps, or their gradients in the accumulation type.
+template <class T, class A = Acc<T>>
+struct States {
+  T* h;
+  A* c;
+  T* h_hat;
+  A* c_hat;
+
+  States from_row(int64_t row, const Sizes& size) const {
+    return {h + row * size.H, c + row * size.H, h_hat + row * size.S, c_hat + row * size.S};
+  }
+};
 
 // Of each row and step, what the forward pass saves so that the backward pass need not recompute it: u [4H], the hyper
 // LSTM's gates before their norm [4S] and, if `has_v`, v [4H].
@@ -85,69 +96,64 @@ int64_t z_stride(int64_t Z) {
   return panel_count<A>(12 * Z, false) * kPanel<A>;
 }
 
-// The strides of a matrix [K, N]: column j of gate k begins at gate * k + unit * j, its numbers are `depth` apart.
-// Without gates N is the number of units and `gate` is 0.
-struct Columns {
-  int64_t gate, unit, depth;
-};
+// How a matrix [K, units] is stored: by rows, by columns as [units, K], or as [4, units, K], a matrix for each gate.
+enum class Stored { kRows, kColumns, kGateColumns };
 
-// One vector of n units, the first of which begins at `from` -> into [K, lanes], rows kPanel apart; zero from unit n
-// on. Whole columns are read at a time, since contiguous reads are many times as fast.
+// n stored columns of K numbers, at most a vector -> into [K, lanes], rows kPanel apart; zero from column n on. Whole
+// columns are read at a time, since contiguous reads are many times as fast.
 template <class T>
-void pack_vector(const T* from, Columns at, int64_t K, int64_t n, Acc<T>* into) {
+void pack_columns(const T* from, int64_t K, int64_t n, Acc<T>* into) {
   using A = Acc<T>;
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   int64_t d = 0;
-  for (; n == V && at.depth == 1 && d + V <= K; d += V) {
+  for (; n == V && d + V <= K; d += V) {
     if constexpr (std::is_same_v<T, A>) {
-      at::vec::transpose_mxn<A, V, V>(from + d, at.unit, into + d * P, P);
+      at::vec::transpose_mxn<A, V, V>(from + d, K, into + d * P, P);
     } else {
       alignas(64) std::array<A, V * V> wide;
-      for (int64_t j = 0; j < V; ++j) load(from + j * at.unit + d, V).store(wide.data() + j * V);
+      for (int64_t j = 0; j < V; ++j) load(from + j * K + d, V).store(wide.data() + j * V);
       at::vec::transpose_mxn<A, V, V>(wide.data(), V, into + d * P, P);
     }
   }
   for (; d < K; ++d) {
-    for (int64_t j = 0; j < n; ++j) into[d * P + j] = static_cast<A>(from[j * at.unit + d * at.depth]);
+    for (int64_t j = 0; j < n; ++j) into[d * P + j] = static_cast<A>(from[j * K + d]);
     std::fill_n(into + d * P + n, V - n, A(0));
   }
 }
 
-// Panels `begin` to `end` of source -> to [panels, K, 4, lanes], zero beyond the last unit.
+// What packing a number takes, in multiply-adds.
+constexpr int64_t kCostOfPacking = 8;
+
+// A matrix [K, units] in panels [panels, K, 4, lanes], zero beyond the last unit; the job that packs it is added to
+// jobs.
 template <class T>
-void pack_panels(
-    const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t begin, int64_t end) {
+Acc<T>* pack(const at::Tensor& x, Stored stored, int64_t K, int64_t units, Scratch& scratch, Jobs& jobs) {
   using A = Acc<T>;
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
-  for (int64_t p = begin; p < end; ++p) {
-    std::array<const T*, kGates> from;
-    std::array<int64_t, kGates> n;
-    for (int64_t k = 0; k < kGates; ++k) {
-      const int64_t first = gates ? p * V : (p * kGates + k) * V;
-      n[k] = std::clamp<int64_t>(units - first, 0, V);
-      from[k] = source + (gates ? at.gate * k : 0) + at.unit * first;
+  const bool gates = stored == Stored::kGateColumns;
+  const int64_t panels = panel_count<A>(units, gates);
+  TORCH_CHECK(x.is_contiguous() && x.numel() == K * units * (gates ? kGates : 1), "expected a contiguous matrix");
+  const T* const source = x.const_data_ptr<T>();
+  A* const to = scratch.empty<A>(panels * K * P);
+  advise_huge_pages(to, panels * K * P);
+  const auto pack = [=](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      A* const panel = to + p * K * P;
+      const auto first = [=](int64_t k) { return gates ? p * V : (p * kGates + k) * V; };  // unit of vector k
+      const auto count = [=](int64_t k) { return std::clamp<int64_t>(units - first(k), 0, V); };
+      if (stored != Stored::kRows) {
+        for (int64_t k = 0; k < kGates; ++k) {
+          pack_columns(source + ((gates ? k * units : 0) + first(k)) * K, K, count(k), panel + k * V);
+        }
+        continue;
+      }
+      for (int64_t d = 0; d < K; ++d) {
+        for (int64_t k = 0; k < kGates; ++k) load(source + d * units + first(k), count(k)).store(panel + d * P + k * V);
+      }
     }
-    A* const panel = to + p * K * P;
-    if (at.unit != 1) {
-      for (int64_t k = 0; k < kGates; ++k) pack_vector(from[k], at, K, n[k], panel + k * V);
-      continue;
-    }
-    for (int64_t d = 0; d < K; ++d) {
-      for (int64_t k = 0; k < kGates; ++k) load(from[k] + d * at.depth, n[k]).store(panel + d * P + k * V);
-    }
-  }
-}
-
-// Numbers whose packing is worth a thread.
-constexpr int64_t kMinPackingPerThread = 1 << 15;
-
-// Packs all panels of source, see pack_panels; cost: of a number.
-template <class T>
-Job pack_job(const T* source, Columns at, int64_t K, int64_t units, bool gates, Acc<T>* to, int64_t cost = 1) {
-  using A = Acc<T>;
-  return {panel_count<A>(units, gates), cost * K * kPanel<A>, [=](int64_t begin, int64_t end) {
-            pack_panels<T>(source, at, K, units, gates, to, begin, end);
-          }};
+  };
+  jobs.push_back({panels, kCostOfPacking * K * P, pack});
+  return to;
 }
 
 // True if a sequence of B rows reads its largest matrices as they are stored.
@@ -168,8 +174,8 @@ class Panels {
     pack_scales();
     bias = rows(kBias, 4, H);
     if (with_x) weight_x = gates(kWeightX, H, I);
-    z_weight = matrix(kZWeight, {0, S, 1}, S, 12 * Z, false);
-    z_bias = allocate(z_stride<A>(Z));  // the last 4 Z have none
+    z_weight = matrix(kZWeight, Stored::kColumns, S, 12 * Z);
+    z_bias = scratch_.zeros<A>(z_stride<A>(Z));  // the last 4 Z have none
     std::copy(data(kZBias), data(kZBias) + 8 * Z, z_bias);
     if (p.size() > kNorms) {
       norms = norms_of(kNorms, H);
@@ -184,7 +190,7 @@ class Panels {
     } else {
       z_weight_t = transposed(kZWeight, 12 * Z, S);
     }
-    run_jobs(jobs_, kMinPackingPerThread);
+    run_jobs(jobs_);
     jobs_.clear();
   }
 
@@ -201,24 +207,14 @@ class Panels {
 
  private:
   const T* data(int i) const { return p_[i].const_data_ptr<T>(); }
-  at::TensorOptions options() const { return p_[0].options().dtype(c10::CppTypeToScalarType<A>::value); }
 
-  A* allocate(int64_t n) {
-    owned_.push_back(at::zeros({n}, options()));
-    return owned_.back().template mutable_data_ptr<A>();
-  }
-
-  A* matrix(int param, Columns at, int64_t K, int64_t units, bool gates) {
-    owned_.push_back(at::empty({panel_count<A>(units, gates) * K * kPanel<A>}, options()));
-    A* const to = owned_.back().template mutable_data_ptr<A>();
-    advise_huge_pages(to, owned_.back().numel());
-    jobs_.push_back(pack_job<T>(data(param), at, K, units, gates, to));
-    return to;
+  A* matrix(int param, Stored stored, int64_t K, int64_t units) {
+    return pack<T>(p_[param], stored, K, units, scratch_, jobs_);
   }
 
   // Of a parameter [4, F, K], or [K, F].
-  A* gates(int param, int64_t F, int64_t K) { return matrix(param, {F * K, K, 1}, K, F, true); }
-  A* transposed(int param, int64_t K, int64_t F) { return matrix(param, {0, 1, F}, K, F, false); }
+  A* gates(int param, int64_t F, int64_t K) { return matrix(param, Stored::kGateColumns, K, F); }
+  A* transposed(int param, int64_t K, int64_t F) { return matrix(param, Stored::kRows, K, F); }
 
   Weight<T> weight_for_h(int param, int64_t F) {
     if (stored_) return {nullptr, data(param)};
@@ -227,7 +223,7 @@ class Panels {
 
   A* rows(int param, int64_t n, int64_t F) {
     const T* const from = data(param);
-    A* const to = allocate(n * padded<A>(F));
+    A* const to = scratch_.zeros<A>(n * padded<A>(F));
     for (int64_t k = 0; k < n; ++k) std::copy(from + k * F, from + (k + 1) * F, to + k * padded<A>(F));
     return to;
   }
@@ -237,21 +233,18 @@ class Panels {
   }
 
   void pack_scales() {
-    const T* const from = data(kDWeight);
-    A* const to = allocate(padded<A>(size.H) * 12 * size.Z);
-    scales = to;
+    scales = scratch_.zeros<A>(padded<A>(size.H) * 12 * size.Z);
     // Four times as slow to pack as a matrix, whose numbers are contiguous.
-    const int64_t cost = 4 * 12 * size.Z * kLanes<A>;
-    jobs_.push_back({panel_count<A>(size.H, true), cost, [=, size = size](int64_t begin, int64_t end) {
-                       for_scales<A>(size, begin, end, [=](int64_t stored, int64_t in_panels) {
-                         to[in_panels] = static_cast<A>(from[stored]);
-                       });
-                     }});
+    const int64_t cost = 4 * kCostOfPacking * 12 * size.Z * kLanes<A>;
+    const auto pack = [size = size, from = data(kDWeight), to = scales](int64_t begin, int64_t end) {
+      for_scales<A>(size, begin, end, [=](int64_t i, int64_t in_panels) { to[in_panels] = static_cast<A>(from[i]); });
+    };
+    jobs_.push_back({panel_count<A>(size.H, true), cost, pack});
   }
 
   const Tensors& p_;
   const bool forward_, stored_;
-  Tensors owned_;
+  Scratch scratch_;
   Jobs jobs_;  // packing that is yet to run
 };
 

@@ -81,7 +81,8 @@ class ScaledCell {
     if (p_.norms) gate_gradients_of_rows<R>(rows, normed);
     const int64_t n = R * 12 * size_.Z;
     std::fill_n(dz_lanes_, n * kLanes<A>, A(0));
-    for_blocks([&](Block block) {
+    for (int64_t j = units_.begin; j < units_.end; j += kBlock) {
+      const Block block{j, std::min(kBlock, units_.end - j)};
       if (p_.norms) {
         normed_deltas<R>(block, rows, normed);
       } else {
@@ -90,22 +91,16 @@ class ScaledCell {
       }
       embedding<R>(block);
       sum_scales<R>(block, rows.z);
-    });
+    }
     for (int64_t i = 0; i < n; ++i) dz_part[i] = sum_of_lanes(Vec<A>::loadu(dz_lanes_ + i * kLanes<A>));
   }
 
  private:
-  // A block of units: what its passes hand over stays in the L1 cache.
+  // Units of a block: what its passes hand over stays in the L1 cache.
   static constexpr int64_t kBlock = 8 * kLanes<A>;
   struct Block {
     int64_t begin, units;  // from unit `begin` on, a multiple of the lanes
   };
-
-  // Calls body with each block of this member's units.
-  template <class Body>
-  void for_blocks(const Body& body) {
-    for (int64_t j = units_.begin; j < units_.end; j += kBlock) body(Block{j, std::min(kBlock, units_.end - j)});
-  }
 
   // With norms: writes `normed`. A norm needs whole rows, so the members divide the rows.
   template <int R>
@@ -205,21 +200,17 @@ class ScaledCell {
 
   // Without norms: the arguments of the gates, the cell and the deltas, in registers.
   void whole_cell(Block block, const Rows& rows, int64_t r) {
-    constexpr int64_t V = kLanes<A>;
     const Row row = row_of(block, rows, r);
     const int64_t at = r * size_.H + block.begin;
     const CellBackward<A> cell = rows.cell.from(at);
     const T* const d_out = rows.d_out + at;
-    const auto units = [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(block.units, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
       const Gates<A> gate = activated<A>([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
       const Vec<A> dh = load(cell.dh + j, m) + load(d_out + j, m);
       const Gates<A> d = cell_gradient(gate, cell, dh, j, m);
       const std::array<Vec<A>, kGates> all{d.i, d.f, d.g, d.o};
       UNROLL for (int k = 0; k < kGates; ++k) row.delta(all[k], row.d(0, k, j), row.d(1, k, j), k, j, m);
-    };
-    const int64_t whole = block.units / V * V;
-    for (int64_t j = 0; j < whole; j += V) units(j, V);
-    if (whole < block.units) units(whole, block.units - whole);
+    });
   }
 
   // dz_lanes_ [R, 12 Z, lanes] += d_weight^T times the gradients of the scales in scale_, lane by lane.

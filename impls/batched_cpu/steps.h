@@ -33,14 +33,6 @@ class Steps {
     return Steps(rows);
   }
 
-  // Calls body(t, first, n) for the n rows from `first` on whose last step is t.
-  template <class Body>
-  void for_each_end(const Body& body) const {
-    for (int64_t t = 0; t < count(); ++t) {
-      if (rows(t + 1) < rows(t)) body(t, rows(t + 1), rows(t) - rows(t + 1));
-    }
-  }
-
   // The rows of group i of n; all groups have about as many tokens.
   Range rows_of_group(int64_t i, int64_t n) const { return {boundary(i, n), boundary(i + 1, n)}; }
 

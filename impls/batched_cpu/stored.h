@@ -21,22 +21,18 @@ struct Weight {
 // into[r, k lanes] of lhs [R, K] times one unit of N gates: rows [K] of a stored weight, `gate` numbers apart.
 template <int R, int N, class T, class A = Acc<T>>
 C10_ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const A* lhs, Into<A> into) {
-  constexpr int64_t V = kLanes<A>;
   Vec<A> sum[R][N];
-  const auto add = [&](int64_t d, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+  for_vectors<A>(K, [&](int64_t d, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
     Vec<A> x[R];
     UNROLL for (int r = 0; r < R; ++r) x[r] = load(lhs + r * K + d, m);
     UNROLL for (int k = 0; k < N; ++k) {
       const Vec<A> w = load(weight + k * gate + d, m);
       UNROLL for (int r = 0; r < R; ++r) sum[r][k] = at::vec::fmadd(x[r], w, sum[r][k]);
     }
-  };
-  const int64_t whole = K / V * V;
-  for (int64_t d = 0; d < whole; d += V) add(d, V);
-  if (whole < K) add(whole, K - whole);
+  });
   UNROLL for (int r = 0; r < R; ++r) {
     UNROLL for (int k = 0; k < N; ++k) {
-      A& to = into.numbers[r * into.stride + k * V];
+      A& to = into.numbers[r * into.stride + k * kLanes<A>];
       to = (into.add ? to : A(0)) + sum_of_lanes(sum[r][k]);
     }
   }

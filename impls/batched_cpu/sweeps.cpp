@@ -46,14 +46,6 @@ T* checked(const at::Tensor& x, int64_t rows, int64_t F) {
   return x.mutable_data_ptr<T>();
 }
 
-// The same for a tensor that is about to be written.
-template <class T>
-T* target(const at::Tensor& x, int64_t rows, int64_t F) {
-  T* to = checked<T>(x, rows, F);
-  advise_huge_pages(to, x.numel());
-  return to;
-}
-
 // h has h_rows rows, the others have other_rows.
 template <class T>
 States<T> states(const Tensors& s, const Sizes& size, int64_t h_rows, int64_t other_rows) {
@@ -145,14 +137,11 @@ std::pair<Totals, Tensors> backward(
     hyperlstm::states<scalar_t>(inputs.states, size, N, N);
     if (inputs.mask) checked<bool>(*inputs.mask, N, size.H);
     if (inputs.residuals) residuals_in<scalar_t>(*inputs.residuals, N, size);
-    if (d_x) target<scalar_t>(*d_x, N, size.I);
+    if (d_x) advise_huge_pages(checked<scalar_t>(*d_x, N, size.I), d_x->numel());
     for (const at::Tensor& d : d_last) {
-      const at::Tensor to = at::empty(d.sizes(), d.options().dtype(c10::CppTypeToScalarType<A>::value));
-      d_state.push_back(to.copy_(d));
+      d_state.push_back(d.to(c10::CppTypeToScalarType<A>::value, false, true, at::MemoryFormat::Contiguous));
     }
-    const StateGradients<A> arrays{
-        checked<A>(d_state[0], B, size.H), checked<A>(d_state[1], B, size.H), checked<A>(d_state[2], B, size.S),
-        checked<A>(d_state[3], B, size.S)};
+    const States<A> arrays = hyperlstm::states<A>(d_state, size, B, B);
     totals = SequenceBackward<scalar_t>(inputs, arrays, split_choice(split)).run(bounds);
   });
   return {std::move(totals), std::move(d_state)};
@@ -163,7 +152,7 @@ void add_product(const at::Tensor& total, const at::Tensor& d, const at::Tensor&
   DISPATCH(d.scalar_type(), "add_product", [&] {
     const Tensors no_params;
     ChunkProducts<scalar_t> products(no_params, {true}, false);
-    run_jobs(products.jobs_of_sweep({values}), kMinPackingPerThread);
+    run_jobs(products.jobs_of_sweep({values}));
     products.sum({{d, {{total, 0}}}}, {values}, false);
     products.finish();
   });

@@ -100,33 +100,6 @@ class GradientRows {
   A *lhs_, *tile_;
 };
 
-// Values [N, G] of a chunk as right factors of products, in panels: those that are `needed`.
-template <class A>
-class ValuePanels {
- public:
-  // Adds to jobs, which must run before the panels are read.
-  ValuePanels(const Tensors& values, const std::vector<bool>& needed, Jobs& jobs) : N_(values[0].size(0)) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      const at::Tensor& x = values[i];
-      panels_.push_back(needed[i] ? scratch_.empty<A>(panel_count<A>(x.size(1), false) * N_ * kPanel<A>) : nullptr);
-      if (!needed[i]) continue;
-      const Columns at{0, x.stride(1), x.stride(0)};
-      jobs.push_back(pack_job<A>(x.const_data_ptr<A>(), at, N_, x.size(1), false, panels_[i], kCostOfValue));
-    }
-  }
-
-  int64_t rows() const { return N_; }
-  const A* operator[](size_t i) const { return panels_[i]; }
-
- private:
-  // Of packing one, in multiply-adds.
-  static constexpr int64_t kCostOfValue = 8;
-
-  const int64_t N_;
-  Scratch scratch_;
-  std::vector<A*> panels_;
-};
-
 // Gradients that share a factor d [N, F] with contiguous rows. To each total, contiguous and of F G numbers, d^T times
 // one of the values is added, given by its index.
 struct Products {
@@ -134,22 +107,22 @@ struct Products {
   std::vector<std::pair<at::Tensor, size_t>> totals;
 };
 
-// fresh: totals are written, not added to.
+// panels: of the values. fresh: totals are written, not added to.
 template <class A>
-Job sum_job(const Products& products, const Tensors& values, const ValuePanels<A>& panels, bool fresh) {
+Job sum_job(const Products& products, const Tensors& values, const std::vector<A*>& panels, bool fresh) {
   const at::Tensor& d = products.d;
+  const int64_t N = d.size(0);
   std::vector<Target<A>> targets;
   int64_t columns = 1;  // gathering a row from d takes about as long as a panel
   for (const auto& [total, i] : products.totals) {
     const int64_t G = values[i].size(1);
     TORCH_CHECK(
-        total.is_contiguous() && total.numel() == d.size(1) * G && d.size(0) == values[i].size(0) && d.stride(1) == 1,
+        total.is_contiguous() && total.numel() == d.size(1) * G && N == values[i].size(0) && d.stride(1) == 1,
         "expected d [N, F] with contiguous rows, values [N, G] and a contiguous total of F G numbers, got ", d.sizes(),
         ", ", values[i].sizes(), " and ", total.sizes());
     targets.push_back({total.template mutable_data_ptr<A>(), panels[i], G, fresh});
     columns += panel_count<A>(G, false);
   }
-  const int64_t N = panels.rows();
   const auto run = [d, N, targets](int64_t begin, int64_t end) {
     GradientRows<A>(d.const_data_ptr<A>(), d.stride(0), N, targets).run(begin, end);
   };
