@@ -32,7 +32,7 @@ from suite.shared.rows import PASSES, table
 
 
 class Clock:
-    """A clock that stands still unless it is told how long something took."""
+    """A clock that only moves when it is told how long something took."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -259,7 +259,7 @@ def test_a_failure_that_nobody_expects_ends_the_process_and_its_missing_rows_say
 
 
 def default_jobs() -> list[Job]:
-    """Return the jobs of a run without a GPU that is told nothing, but for what is compiled in a process of its own."""
+    """Jobs of a default run without a GPU, except those that are compiled in a process of their own."""
     options: Namespace = bench.parser().parse_args(["--device", "cpu"])
     choice.choose(options)
     return [one for one in choice.jobs(options) if one.candidate not in ("compiled", "batched_cuda")]

@@ -50,7 +50,9 @@ def test_peers_are_timed_in_turns_and_what_compiles_slowly_at_the_first_point(mo
     assert set(rows[rows["ratio"].notna()]["implementation"]) == set(names[1:])
     for _, row in rows[rows["ratio"].notna()].iterrows():
         assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
-    lines = {line["pass"]: line for line in summary(rows.dropna(subset="ratio")).lines if line["beside"] == "batched"}
+    lines = {
+        line["pass"]: line for line in summary(rows.dropna(subset="ratio")).lines if line["compared with"] == "batched"
+    }
     assert [lines[step]["points"] for step in ("training step", "forward pass")] == [2, 2]
 
 

@@ -38,7 +38,11 @@ def summary(compared: pd.DataFrame) -> Sheet:
     """Table of how often ours is faster than each other, and of the range of the ratios."""
     lines = []
     for _, group in compared.groupby(["implementation", "pass"], sort=False):
-        line = {"beside": group["implementation"].iloc[0], "pass": PASSES[group["pass"].iloc[0]], "points": len(group)}
+        line = {
+            "compared with": group["implementation"].iloc[0],
+            "pass": PASSES[group["pass"].iloc[0]],
+            "points": len(group),
+        }
         line |= {"faster at": int((group["ratio"] < 1).sum()), "lowest ratio": group["ratio"].min()}
         line |= {"geometric mean": np.exp(np.log(group["ratio"]).mean()), "highest ratio": group["ratio"].max()}
         lines.append(line)

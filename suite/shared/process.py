@@ -47,7 +47,7 @@ def read_rows(path: Path) -> list[Row]:
 class Child:
     """`python -m <module> <arguments>`, running.
 
-    path: file of its rows. log: file of its output, by default beside the rows. environment: what to set, or to unset
+    path: file of its rows. log: file of its output, by default next to the rows. environment: what to set, or to unset
     with None.
     """
 

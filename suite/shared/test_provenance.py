@@ -1,4 +1,4 @@
-"""Rows tell what they rest on, and what no device has proven is not chosen unasked."""
+"""Rows tell what they rest on, and what no device has proven is not chosen by default."""
 
 import inspect
 import re

@@ -37,7 +37,7 @@ def put(folder: Path, *rows: tuple[str, int, int], known: str = "abc") -> None:
 
 
 def lying(folder: Path) -> list[list[Any]]:
-    """Return what lies in the file, but for the stamp."""
+    """Contents of the file, without the stamp."""
     rows = LETTERS.read(folder)
     return rows[["name", "n", "value"]].to_numpy().tolist() if len(rows) else []
 

@@ -85,12 +85,12 @@ MODELS = (
 #: The rows that the definition does not reproduce, and what is known of each.
 MISSES = {
     "char-PTB Layer Norm HyperLSTM, large embedding": (
-        "Going from Z 4 to Z 16 adds 12 (12 (S + H) + 8) parameters, more than lie between the paper's own two rows. "
+        "Going from Z 4 to Z 16 adds 12 (12 (S + H) + 8) parameters, more than separate the paper's own two rows. "
         "The 2-layer row with the same Z fits, so the definition holds at Z 16. Leaving out the weights from h_hat to "
         "z would make this row fit and others miss."
     ),
     "enwik8 Layer Norm HyperLSTM": (
-        "Layer norm adds 10 (H + S) parameters, less than a third of what lies between the paper's own two rows. In "
-        "the Layer Norm rows that fit, of all three tables, it adds the same."
+        "Layer norm adds 10 (H + S) parameters, less than a third of what separates the paper's own two rows. In the "
+        "Layer Norm rows that fit, of all three tables, it adds the same."
     ),
 }

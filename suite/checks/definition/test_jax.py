@@ -1,4 +1,4 @@
-"""The HyperLSTM in JAX that ours are timed beside is the definition, and would be found out if it were not."""
+"""The HyperLSTM in JAX computes what the definition says, and the check would find it if it did not."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
