@@ -208,7 +208,6 @@ def backward_steps(
     own = hat_parts + wide(B) * SHARES * S
     hat_dys = own + wide(groups * members) * TILE * 12 * Z
     row_sums = hat_dys + wide(B) * 4 * S
-    own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty)) + local * 12 * Z
     counter = room + group * COUNTER
     steps, turn = steps_of_group(firsts, K, start), 0
     for back in tl.range(0, steps, num_stages=1, disable_licm=True):
@@ -250,6 +249,7 @@ def backward_steps(
                     )  # fmt: skip
                 copied(h_prev, some, h_before, at, live, tile * UNITS, H, UNITS)
             tl.debug_barrier()
+            own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty)) + local * 12 * Z
             scaled(
                 dys, uh, vx, d_uh, d_vx, dd, w_d, own_z, some, at, live, tile0, tiles,
                 H, HN, S, Z, UNITS, GATES, ZN, PRECISION,
