@@ -69,6 +69,7 @@ class Table:
         new, old = pd.DataFrame(list(rows)), self.read(folder)
         if new.empty:
             return
+        new = new.reindex(columns=[*dict.fromkeys([*new, *self.key])])  # rows of what did not run may have no key
         if len(old):
             for column in self.listed:
                 old = old[old[column].astype(str).isin(list(VALUES[column]))]

@@ -48,6 +48,13 @@ def test_a_partial_run_replaces_only_its_own_rows(tmp_path: Path) -> None:
     assert lying(tmp_path) == [["a", 1, 1], ["b", 1, 3], ["b", 2, 4]]
 
 
+def test_a_run_whose_rows_all_lack_a_column_of_the_key_is_kept(tmp_path: Path) -> None:
+    put(tmp_path, ("a", 1, 1))
+    with mock.patch.dict(VALUES, name=["a", "b"]):
+        LETTERS.put(tmp_path, [{"name": "b", "value": 2}], CPU)
+    assert LETTERS.read(tmp_path)[["name", "value"]].to_numpy().tolist() == [["a", 1], ["b", 2]]
+
+
 def test_rows_of_what_is_no_longer_there_go(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1), ("b", 1, 2))
     put(tmp_path, ("c", 1, 5), known="bc")
