@@ -14,10 +14,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from impls.batched_cuda import backward, forward
-from impls.batched_cuda.layout import room
-from impls.batched_cuda.parts import COUNTER
-from impls.batched_cuda.split import Split
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from impls.registry import find
@@ -41,13 +37,17 @@ DRAWS, SOME_DRAWS = 8, 1
 
 def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DRAWS) -> Verdict:
     """Worst verdict on a case, in chunks of two steps: a chunk's first and last step are special."""
+    from impls.batched_cuda import backward, forward  # import Triton, which may be missing
+
     two_steps = limited(device.type, backward=2 * 40 * case.B * case.H * dtype.itemsize)
     with two_steps, patch.object(forward, "room", _poisoned), patch.object(backward, "room", _poisoned):
         return compare(implementation(NAME), case, dtype, device, draws=draws)[0]
 
 
-def _poisoned(cut: Split, numbers: int, like: Tensor) -> Tensor:
+def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
     """What `room` makes, with NaN behind the counters: a number that is read before it is written shows."""
+    from impls.batched_cuda.layout import COUNTER, room
+
     made = room(cut, numbers, like)
     made[cut.groups * COUNTER.value :] = -1  # all bits set
     return made
