@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from impls import names
+from impls.definition import dtype_name
+from impls.registry import Impl
 from suite.shared.files import ROOT
+from suite.shared.results import read
 
 #: What every row depends on: the tolerance rule, the draws, and the cases.
 RULE = ("suite/shared/compare.py", "suite/shared/ragged.py", "suite/shared/cases.py")
@@ -120,3 +124,18 @@ def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_ve
     if (rows["verdict"] == "FAIL").any():
         return Verification("red", digest)
     return Verification("stale" if stale(rows).any() else "verified", digest)
+
+
+def unproven(impls: Iterable[Impl], results: Path) -> list[str]:
+    """Implementations that need a GPU, are not experimental, and that no machine of `results` has proven."""
+    verified = [read(path) for path in sorted(results.glob("*/verify.csv"))]
+    needing = [impl for impl in impls if "cpu" not in impl.devices and not impl.experimental]
+    return [impl.name for impl in needing if not any(_proves(rows, impl) for rows in verified)]
+
+
+def _proves(verify: pd.DataFrame, impl: Impl) -> bool:
+    """True if rows are of a device of the implementation's kind, of these sources, and green in each dtype."""
+    rows = verify[(verify["implementation"] == impl.name) & verify["device"].isin(impl.devices)]
+    rows = rows[rows["verdict"] != "skipped"]
+    right = (rows["verdict"] == "pass") & ~stale(rows)
+    return bool(right.all()) and set(rows["dtype"]) >= set(map(dtype_name, impl.dtypes))

@@ -4,6 +4,7 @@ import inspect
 import re
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ import pytest
 import torch
 
 from impls import names
-from impls.registry import IMPLS
+from impls.registry import IMPLS, find
 from suite.shared import compare, provenance
 from suite.shared.cases import ORDER, Case
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.format import made_on
-from suite.shared.results import RESULTS, read
-from suite.shared.rows import stamp
+from suite.shared.results import RESULTS
+from suite.shared.rows import stamp, table
 
 
 def verified(**changes: Any) -> dict[str, Any]:
@@ -182,8 +183,43 @@ def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:
     assert {f"{name.replace('.', '/')}.py" for name in imported} <= set(provenance.RULE)
 
 
+#: A row that needs a GPU, as it would be if a GPU had proven it.
+ON_GPU = replace(find("batched_cuda"), dtypes=(torch.float32, torch.bfloat16), experimental=False)
+
+
 def test_what_needs_a_gpu_is_experimental_until_a_gpu_has_verified_it_at_these_sources() -> None:
-    for impl in (impl for impl in IMPLS if "cpu" not in impl.devices and not impl.experimental):
-        verified = [rows[rows["device"].isin(impl.devices)] for rows in map(read, RESULTS.glob("*/verify.csv"))]
-        found = [provenance.verification(rows, impl.name, "float32", str(rows["torch"].max())) for rows in verified]
-        assert "verified" in {one.status for one in found}, impl.name
+    assert provenance.unproven(IMPLS, RESULTS) == []
+
+
+def on_gpu(**changes: Any) -> dict[str, Any]:
+    return verified(**{"implementation": ON_GPU.name, "device": "cuda"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("folders", "proven"),
+    [
+        ([[on_gpu(), on_gpu(dtype="bfloat16")]], True),
+        ([[on_gpu(), on_gpu(dtype="bfloat16"), on_gpu(dtype="float16", verdict="skipped")]], True),
+        ([[on_gpu(verdict="FAIL")], [on_gpu(), on_gpu(dtype="bfloat16")]], True),
+        ([], False),
+        ([[on_gpu()]], False),
+        ([[on_gpu()], [on_gpu(dtype="bfloat16")]], False),
+        ([[on_gpu(), on_gpu(dtype="bfloat16", verdict="skipped")]], False),
+        ([[on_gpu(), on_gpu(dtype="bfloat16"), on_gpu(case="T1", verdict="FAIL")]], False),
+        ([[on_gpu(), on_gpu(dtype="bfloat16", sources="elsewhere")]], False),
+        ([[on_gpu(device="cpu"), on_gpu(dtype="bfloat16", device="cpu")]], False),
+        ([[on_gpu(implementation="deferred"), on_gpu(implementation="deferred", dtype="bfloat16")]], False),
+    ],
+    ids=[
+        "green", "green-where-not-skipped", "green-on-another-card", "no-results", "a-dtype-missing",
+        "half-on-each-card", "a-dtype-skipped", "red", "stale", "interpreted-on-a-cpu", "of-another",
+    ],
+)  # fmt: skip
+def test_a_card_proves_an_implementation_by_a_green_verification(
+    folders: list[list[dict[str, Any]]], proven: bool, tmp_path: Path
+) -> None:
+    for n, rows in enumerate(folders):
+        table("verify").replace(tmp_path / f"card-{n}", rows)
+    assert provenance.unproven([ON_GPU], tmp_path) == [ON_GPU.name] * (not proven)
+    assert provenance.unproven([replace(ON_GPU, experimental=True)], tmp_path) == []
+    assert provenance.unproven([replace(ON_GPU, devices=("cpu", "cuda"))], tmp_path) == []
