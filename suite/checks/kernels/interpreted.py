@@ -46,7 +46,8 @@ def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DR
 
 def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
     """What `room` makes, with NaN behind the counters: a number that is read before it is written shows."""
-    from impls.batched_cuda.layout import COUNTER, room
+    from impls.batched_cuda.layout import room
+    from impls.batched_cuda.parts import COUNTER
 
     made = room(cut, numbers, like)
     made[cut.groups * COUNTER.value :] = -1  # all bits set
