@@ -81,7 +81,7 @@ def shortens(options: argparse.Namespace) -> bool:
 def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
     """True if a candidate is timed on a case."""
     device = torch.device(options.device)
-    if case.lengths and not candidate.follows_tokens:
+    if case.lengths and not candidate.takes_packed:
         return False
     if shortens(options) and full(case):
         return candidate.name in (BASELINE, fastest(device, "float32")) and not layer_norm
@@ -90,6 +90,8 @@ def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: 
     if candidate.compiles_each_size:
         soon = candidate.name in COMPILED_SOON[device.type]
         return dtype == "float32" and (soon or (case.name in COMPILED_ON and not layer_norm))
+    if case.lengths and not candidate.follows_tokens:
+        return False
     on = options.every_workload or (case.name, layer_norm) in FORMS_ON[device.type]
     if candidate.name in SLOW_FORMS and not on:
         return False
@@ -103,7 +105,7 @@ def left_out(options: argparse.Namespace) -> list[str]:
     for candidate in () if options.every_candidate else map(find, options.implementation):
         out: list[str] = []
         for case in cases(options):
-            if (case.lengths and not candidate.follows_tokens) or (shortens(options) and full(case)):
+            if (case.lengths and not candidate.takes_packed) or (shortens(options) and full(case)):
                 continue
             forms = product(options.dtype, candidate.layer_norms)
             runs = [timed(options, candidate, case, dtype, norm) for dtype, norm in forms]

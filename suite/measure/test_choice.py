@@ -48,9 +48,12 @@ def test_without_a_gpu_the_fastest_alone_is_timed_at_the_papers_own_size() -> No
     assert not timed("--implementation", "batched")
 
 
-def test_packed_sequences_are_timed_of_what_gains_by_them() -> None:
-    found = chosen("--device", "cpu", "--workload", "small-ragged")
-    assert {job.candidate for job in found} == {"deferred", BASELINE, "batched_cpu", "batched_cuda"}
+@pytest.mark.parametrize("asked", [False, True])
+def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
+    named = ["--implementation", "batched", "deferred", "labml", BASELINE]
+    found = chosen("--device", "cpu", "--workload", "small-ragged", *(named if asked else []))
+    others = {"batched"} if asked else {"batched_cpu", "batched_cuda"}
+    assert {job.candidate for job in found} == {"deferred", BASELINE, *others}
 
 
 @pytest.mark.parametrize(
@@ -68,8 +71,7 @@ def test_torch_compile_is_timed_once_by_default_and_jax_on_batches_of_one_length
     assert places("jax") == [("float32", name, (False, True)) for name in SELECTION if name in OF_ONE_LENGTH]
     assert places("compiled") == [("float32", "medium", (False,))]
     assert not places("compiled", "--workload", "stream")
-    asked = [name for name in SELECTION if name in OF_ONE_LENGTH]
-    everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in asked]
+    everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in SELECTION]
     assert places("compiled", "--implementation", "compiled") == everywhere
 
 
@@ -112,7 +114,7 @@ def test_the_list_of_a_cpu_names_what_compiles_and_what_is_left_out(
     text = " ".join(capsys.readouterr().out.split())
     assert re.search(r"medium float32 compiled off ", text)
     assert "Not run unless asked for:" in text
-    assert "--implementation compiled: small, medium in part, stream, char-ptb " in text
+    assert "--implementation compiled: small, medium in part, stream, char-ptb, medium-ragged" in text
     assert "--workload: enwik8, handwriting, small-ragged, char-ptb-ragged" in text
 
 

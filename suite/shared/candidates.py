@@ -31,7 +31,8 @@ class Candidate:
     check: Callable[[Case, torch.dtype, torch.device], list[Verdict]]
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
-    #: Whether the cost of packed sequences follows the tokens.
+    #: Whether it takes packed sequences, and whether their cost follows the tokens.
+    takes_packed: bool = True
     follows_tokens: bool = True
     compiles_each_size: bool = False
     #: Whether its gradient is code of its own, not recorded by autograd.
@@ -153,6 +154,7 @@ LABML = Candidate(
     partial(compare, labml_as_ours, against=AGAINST, draws=DRAWS),
     layer_norms=(True,),
     why_unavailable=_why_no_labml,
+    takes_packed=False,
     follows_tokens=False,
     hand_written=False,
     distribution="labml-nn",
@@ -163,6 +165,7 @@ JAX = Candidate(
     partial(compare, jax_as_ours, against=AGAINST, draws=DRAWS),
     layer_norms=(False, True),
     why_unavailable=_why_no_jax,
+    takes_packed=False,
     follows_tokens=False,
     compiles_each_size=True,
     of_torch=False,
