@@ -124,9 +124,10 @@ def show(job: Job, rows: Sequence[Row], until: float) -> None:
     for row in rows:
         figure = three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row)
         figures[row["layer_norm"]].append(f"{row['pass']} {figure}")
-    parts = [", ".join(figures["off"]), *(f"with layer norm {', '.join(found)}" for found in [figures["on"]] if found)]
+    parts = [", ".join(figures["off"])] * bool(figures["off"])
+    parts += [f"with layer norm {', '.join(figures['on'])}"] * bool(figures["on"])
     minutes, seconds = divmod(max(0, round(until - time.time())), 60)
-    said = "; ".join(filter(None, parts)) or "has its rows"
+    said = "; ".join(parts) or "has its rows"
     print(f"{job.label}, ms: {said} ({minutes}:{seconds:02} left)", flush=True)
 
 

@@ -82,8 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warn(torch.device(options.device))
     whole = [study(name, options) for name in names]
     print(f"Report: {report.write_tables(options.results)}")
+    folder = folder_of(options.results, torch.device(options.device))
     for name in names:
-        print(f"{name}: {folder_of(options.results, torch.device(options.device)) / name}.md")
+        print(f"{name}: {folder / name}.md")
     return 0 if all(whole) else 1
 
 

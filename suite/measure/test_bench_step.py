@@ -274,7 +274,7 @@ def test_a_process_is_told_its_jobs_in_json(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("speed", [0.25, 1.0, 3.0])
 def test_a_whole_run_keeps_to_its_time_whatever_the_machine(speed: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer is among the rows that have figures, and what is left goes to whatever has the widest intervals."""
+    """The answer is among the rows that have figures, and the time left goes to those with the widest intervals."""
     noise, jobs = random.Random(0), default_jobs()
 
     def seconds(name: str, case: Case, each: str) -> float:

@@ -21,7 +21,7 @@ COLOURS = (
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
-#: Names that come first, whatever other names there are, so that each keeps its look.
+#: Names that come first, so that each keeps its look when others are added.
 _FIRST = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, *EXTERNAL)
 LOOKS = {
     name: {"color": colour, "marker": marker}

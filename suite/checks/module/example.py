@@ -96,6 +96,7 @@ if __name__ == "__main__":
     training, checkpoint = Training(torch.device("cuda" if torch.cuda.is_available() else "cpu")), Path(sys.argv[1])
     if checkpoint.exists():
         training.resume(checkpoint)
+    data = words()
     for epoch in count(training.epochs):
-        print(f"epoch {epoch}: {training.epoch(words()):.3f} nats per letter", flush=True)
+        print(f"epoch {epoch}: {training.epoch(data):.3f} nats per letter", flush=True)
         training.save(checkpoint)
