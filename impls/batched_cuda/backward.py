@@ -108,7 +108,7 @@ def _views(d: Dims, state: Tensor, B: int) -> LayerState:
 def _norm_gradients(d: Dims, cut: Split, state: Tensor, B: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """The gradients of the norms: sums over tiles of rows."""
     W, named = 10 * (d.H + d.S), shapes(1, d.H, d.S, d.Z, layer_norm=True)
-    sums = state.as_strided((_tiles(cut), W), (W, 1), B * W // 2).sum(0).to(dtype)
+    sums = state.as_strided((_tiles(cut), W), (W, 1), 5 * B * (d.H + d.S)).sum(0).to(dtype)
     wanted = [named[name] for name in NORM_NAMES]
     parts = sums.split([torch.Size(shape).numel() for shape in wanted])
     return {

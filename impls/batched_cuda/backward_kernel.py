@@ -181,11 +181,11 @@ def backward_steps(
 
     States after each step [N, *], behind those of the step before, `lead` rows, or lead is 0 and first_* [B, *] are
     those before; uh, vx, d_out of these steps; d_uh, d_vx and dd as `rebuild` left them; firsts as in `forward_steps`.
-    State is of float32: parts [4, B, H + S] holds the gradient of
-    the last states h and h_hat, and in the end that of the first, as the sum of its four; dc and dc_hat [B, *] are
-    likewise. With NORM, totals [B / 16, 10H + 10S] grow by the gradients of the norms: of gates' weights and biases,
-    then the cell's; and stats are of `rebuild`. Room, all 0: counters, dys [B, 4H], hat_parts [SHARES, B, S], own_z
-    [16, 12Z] of each program, hat_dys [B, 4S], row_sums [tiles, B, 10].
+    State is of float32: parts [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that of
+    the first, as the sum of its four; dc and dc_hat [B, *] are likewise. With NORM, totals [B / 16, 10H + 10S] grow by
+    the gradients of the norms: of gates' weights and biases, then the cell's; and stats are of `rebuild`. Room: the
+    counters, which are 0, dys [B, 4H], hat_parts [SHARES, B, S], own_z [16, 12Z] of each program, hat_dys [B, 4S],
+    row_sums [tiles, B, 10].
     """
     program = tl.program_id(0)
     group, member = program // members, program % members

@@ -223,7 +223,7 @@ def state_copied(
     h, c, h_hat, c_hat, h_to, c_to, h_hat_to, c_hat_to, start, member, members, B, copies,
     H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
-    """Copy a member's part of the state of a group; h and h_hat only if they are not None, c_hat so many times."""
+    """Copy a member's part of the state of a group, with several copies of c_hat; h and h_hat only if not None."""
     for tile in range(member, ROWS // TILE, members):
         rows = wide(start + tile * TILE) + tl.arange(0, TILE)
         live = rows < B
@@ -254,8 +254,9 @@ def forward_steps(
     The states before the first step are [B, *]; the last ones are each row's own, of which h and h_hat are written at
     every step. kept [N, H] and scale are of g's mask. Of packed sequences, firsts has the first token of each step and
     the number of all, [T + 1], then the steps of each row, [B]. None without. uh: [u, a] of every token if KEPT, else
-    of one step. Room, all 0: counters, then in float32 the cells c [B, H] and c_hat [SHARES, B, S], y [B, 4H],
-    own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN, SN: H and S without what pads them.
+    of one step. Room: the counters, which are 0, then in float32 the cells c [B, H] and c_hat [SHARES, B, S], y
+    [B, 4H], own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN, SN: H and S without what
+    pads them.
     """
     program = tl.program_id(0)
     group, member = program // members, program % members

@@ -109,9 +109,9 @@ def steps(batch_sizes: Sequence[int], B: int, device: torch.device) -> Tensor | 
 
 
 def room(cut: Split, numbers: int, like: Tensor) -> Tensor:
-    """Memory that one launch needs beside its arguments: counters of the groups, and so many numbers of 4 bytes.
+    """Memory that one launch needs in addition to its arguments: counters of the groups, then numbers of 4 bytes.
 
-    All are 0, so that one operator makes it, but only the counters need it.
+    All are 0, so that one operator makes it, but only the counters need that. numbers: how many there are.
     """
     numbers += cut.groups * COUNTER.value
     return like.new_zeros(numbers, dtype=torch.int32)
