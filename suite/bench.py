@@ -36,11 +36,12 @@ from suite.measure.jobs import Job
 from suite.measure.load import warn
 from suite.measure.options import parent
 from suite.measure.plan import WRONG, Planned, batches, first_rounds, part, plan, rows_of
+from suite.measure.progress import Progress
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import process
 from suite.shared.cases import SELECTION, WORKLOADS
-from suite.shared.format import count, status, three
+from suite.shared.format import count
 from suite.shared.process import Row
 from suite.shared.results import make_folder
 from suite.shared.rows import folder_of, table
@@ -78,13 +79,12 @@ def sweep(options: argparse.Namespace) -> int:
         warn(device)
     try:
         ceilings = prepared(device, folder, jobs)
-        print(f"{len(jobs)} jobs have their first rounds, then more until {options.minutes:g} minutes are over.")
+        progress = Progress((p.job for p in todo), start + 60 * options.minutes)
         for p, rows in measured(todo, folder, start, options.minutes):
             rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
             table("bench").put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
-            if p.job not in done:
-                done.append(p.job)
-                show(p.job, rows, start + 60 * options.minutes)
+            progress.show(p.job, rows)
+            done += [p.job] * (p.job not in done)
     except KeyboardInterrupt:
         print(f"\nInterrupted: {len(done)} of {len(todo)} jobs have their rows; --resume continues from there.")
     wrong = conclude(options, folder, done)
@@ -116,19 +116,6 @@ def measured(
         ends = part(left, seconds, limit)
         for job, rows in processes.run([p.job for p in left.pop(0)], ends, limit, log):
             yield planned[job], rows
-
-
-def show(job: Job, rows: Sequence[Row], until: float) -> None:
-    """Print a job's medians and the time that is left until `until`; without rows it has them already."""
-    figures: dict[str, list[str]] = {"off": [], "on": []}
-    for row in rows:
-        figure = three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row)
-        figures[row["layer_norm"]].append(f"{row['pass']} {figure}")
-    parts = [", ".join(figures["off"])] * bool(figures["off"])
-    parts += [f"with layer norm {', '.join(figures['on'])}"] * bool(figures["on"])
-    minutes, seconds = divmod(max(0, round(until - time.time())), 60)
-    said = "; ".join(parts) or "has its rows"
-    print(f"{job.label}, ms: {said} ({minutes}:{seconds:02} left)", flush=True)
 
 
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:

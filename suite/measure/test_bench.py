@@ -22,6 +22,7 @@ from suite.measure.examples import job
 from suite.measure.jobs import Job
 from suite.measure.plan import batches, plan
 from suite.measure.processes import run
+from suite.measure.progress import Progress
 from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import alternatives_answer, answer, bench_summary, bench_view
 from suite.pages.plots import svg
@@ -310,14 +311,22 @@ def test_without_an_a_a_run_there_is_no_verdict() -> None:
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
 
 
-def test_a_run_shows_a_line_per_job(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_shows_a_line_a_job_within_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched_cuda", "torch.nn.LSTM")]
+    progress = Progress(jobs, time.time() + 100.4)
     ran = [made("naive", 0) + made("naive", 0.1234, layer_norm=True), [], made("torch.nn.LSTM", 2)]
-    for name, rows in zip(("naive", "batched_cuda", "torch.nn.LSTM"), ran, strict=True):
-        bench.show(job(name), rows, time.time() + 100.4)
-    assert capsys.readouterr().out.splitlines() == [
-        "small float32 naive, ms: forward time-out, train time-out; with layer norm forward 123, train 123 (1:40 left)",
-        "small float32 batched_cuda, ms: has its rows (1:40 left)",
-        "small float32 torch.nn.LSTM, ms: forward 2,000, train 2,000 (1:40 left)",
+    for one, rows in zip(jobs, ran, strict=True):
+        progress.show(one, rows)
+    progress.show(jobs[0], made("naive", 1))  # after more rounds
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines if line] == [
+        ["small,", "T", "3,", "B", "2,", "float32,", "ms"],
+        ["forward", "train", "forward,", "norm", "train,", "norm", "left"],
+        ["naive", "time-out", "time-out", "123", "123", "1:40"],
+        ["batched_cuda", "has", "its", "rows", "1:40"],
+        ["torch.nn.LSTM", "2,000", "2,000", "1:40"],
+        ["All", "of", "float32", "have", "their", "first", "rounds:", "more", "rounds,", "for", "1:40", "at", "most."],
     ]
 
 
