@@ -55,7 +55,7 @@ def environment(session: nox.Session) -> None:
 
 @shared
 def verify(session: nox.Session) -> None:
-    """Check every implementation that runs here; arguments go to pytest, `-- --thorough` adds what takes long."""
+    """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
     pytest(session, CHECKS)
 
 
@@ -139,7 +139,7 @@ def compare(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, types and which room imports which."""
+    """Check style, types and imports between packages."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")

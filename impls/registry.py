@@ -140,7 +140,7 @@ IMPLS = (
     ),
     Impl(
         "batched_cuda",
-        "to train on an NVIDIA GPU of compute capability 8.0 or later, once one has verified it",
+        "to train on an NVIDIA GPU of compute capability 8.0 or later",
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
         packed=True,
@@ -233,5 +233,5 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
     able = ", ".join(impl.name for impl in IMPLS if device.type in impl.devices and dtype in impl.dtypes)
     raise RuntimeError(
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
-        f"Made for {dtype_name(dtype)} on {device.type}: {able or 'none'}."
+        f"In {dtype_name(dtype)} on {device.type}: {able or 'none'}."
     )

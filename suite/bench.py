@@ -1,6 +1,6 @@
 """`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
-    nox -s bench                               the defaults: 5 minutes at most, or 15 on a GPU
+    nox -s bench                               the defaults: about 5 minutes, or 15 on a GPU
     nox -s bench -- --list                     what would run, for how long, and what the defaults leave out
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
@@ -130,19 +130,19 @@ def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> 
 
 
 def conclusion(rows: pd.DataFrame) -> str:
-    """Last lines of a run: what went wrong, what other processes slowed, and the answer."""
+    """Last lines of a run: what went wrong, what other processes slowed, and the summary."""
     if rows.empty:
         return "No rows."
     counted = without_busy(rows)
     numbers = {
         "went wrong; bench.md says how.": rows["status"].str.startswith(WRONG).sum(),
-        "had no time: --resume does them.": rows["status"].str.startswith("time-out").sum(),
-        "were made while other processes kept cores busy: marked, and not counted.": (
+        "ran out of time: --resume does them.": rows["status"].str.startswith("time-out").sum(),
+        "were made while other processes took cores: marked, and in no summary.": (
             counted["status"] != rows["status"]
         ).sum(),
     }
     lines = [f"{n} of {len(rows)} rows {what}" for what, n in numbers.items() if n]
-    return "\n".join([*lines, answer(counted).replace("`", "") or "No answer: nothing of ours has trained."])
+    return "\n".join([*lines, answer(counted).replace("`", "") or "No implementation was timed in training."])
 
 
 def show_plan(todo: Sequence[Planned], left_out: Sequence[str], minutes: float) -> None:

@@ -22,8 +22,8 @@ PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, mem
 
 FOOT = (
     "Each folder has the results of one machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. "
-    "`nox -s report` writes everything but the CSV files again, and `report.html`: all pages in one, with tables that "
-    "sort. *stale*: the sources of an implementation have changed since it was timed."
+    "`nox -s report` writes everything but the CSV files again, and `report.html`: all pages in one, with sortable "
+    "tables. *stale*: code that some rows depend on has changed since they were made."
 )
 
 

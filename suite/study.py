@@ -8,15 +8,15 @@
 | --- | --- |
 | memory | what a training step holds, and the longest T that fits in 0.25 GiB |
 | scaling | time and memory of a training step against T, B, H, S and Z |
-| threads | 1 thread to all of them, at B 1, 4 and 32 |
-| peers | the fastest implementation against JAX, labml's module, torch.compile and `batched`, at 20 random sizes |
-| text | bits per character of a model of each that trains for the same time |
+| threads | 1 to all threads, at B 1, 4 and 32 |
+| peers | the implementation that `auto` takes against JAX, labml's module, torch.compile and `batched`, at 20 sizes |
+| text | bits per character of a model of each after the same training time |
 
 Each job is a process of its own, and prints a line such as `memory medium plain float32 batched: 12 rows`.
 
 A new study is a table of the groups `study` and `case` in suite/shared/rows.toml, a module of that name in
-suite/measure with `jobs(options)`, which have a process each, and `rows(job)`, which yields rows as they are measured,
-and a page of that name in suite/pages.
+suite/measure with `jobs(options)`, each run in a process, and `rows(job)`, which yields rows as they are measured, and
+a page of that name in suite/pages.
 """
 
 import argparse

@@ -80,9 +80,7 @@ def packed(given: PackedSequence, input_size: int) -> list[int]:
         raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
     sizes: list[int] = _counts("x.batch_sizes", given.batch_sizes).tolist()
     if not sizes or sizes[-1] < 1 or sorted(sizes, reverse=True) != sizes or sum(sizes) != len(x):
-        raise ValueError(
-            f"x.batch_sizes: expected sizes of 1 or more that never rise, of {len(x)} tokens together, got {sizes}"
-        )
+        raise ValueError(f"x.batch_sizes: expected sizes of 1 or more that never rise and sum to {len(x)}, got {sizes}")
     for name in ("sorted_indices", "unsorted_indices"):
         order = getattr(given, name)
         if order is not None and _counts(f"x.{name}", order).shape != (sizes[0],):

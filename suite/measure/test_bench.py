@@ -227,7 +227,8 @@ def test_the_speed_of_ours_is_told_beside_the_fastest_alternative() -> None:
     alone = [*made("batched", 0.1, workload="medium"), *made("jax", 0.01, workload="stream")]
     assert alternatives_answer(pd.DataFrame(plain + norm + alone)) == (
         "The fastest implementation has 2.50 to 5.00 times the speed of the fastest alternative in training, and 2.50 "
-        "times in a forward pass. Of 4 comparisons, that alternative is `jax` in 2, `compiled` in 1, `labml` in 1."
+        "times in a forward pass. Alternatives are `torch.compile`, labml's module and the same model in JAX, over all "
+        "workloads; the fastest is `jax` in 2 of 4, `compiled` in 1 of 4, `labml` in 1 of 4."
     )
     assert alternatives_answer(pd.DataFrame(made("batched", 0.1))) == alternatives_answer(pd.DataFrame()) == ""
     slower = [*made("batched", 0.3)[1:], *made("jax", 0.15)[1:]]
@@ -273,12 +274,12 @@ def test_on_a_gpu_figures_in_a_loop_come_first_where_an_idle_start_charges_the_h
     assert "| deferred | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | 6.00 | 1.20 | 100 | 2.00 (1.98-2.02) | slower |" in text
     assert "Noise floor: 5.0% (forward), 5.0% (train)." in text
     assert answer(here).startswith("The fastest implementation trains in 1.20 times the time of `torch.nn.LSTM`")
-    assert answer(here).endswith("Of 1 tables, it is `deferred` in 1.")
+    assert answer(here).endswith("It is `deferred` in 1 of 1.")
     assert [line["/ LSTM"] for line in bench_summary(here).words()] == ["1.20"]
     assert "| train in a loop / LSTM |" in text
     assert "train in a loop, ms" not in re.findall(r"GFLOP/s.*", text)[0]
     assert "forward in a loop" not in markdown(PAGE.content(elsewhere))
-    assert answer(elsewhere).endswith("Of 1 tables, it is `batched_cuda` in 1.")
+    assert answer(elsewhere).endswith("It is `batched_cuda` in 1 of 1.")
     assert answer(here.assign(device="cpu")) == answer(elsewhere)
     (view,) = bench_view(here).values()
     assert view.columns[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
@@ -348,24 +349,24 @@ def busy(cores: float) -> list[dict[str, Any]]:
 
 def test_the_last_line_answers() -> None:
     assert bench.conclusion(pd.DataFrame(busy(0.2))) == (
-        "The fastest implementation trains in 1.00 times the time of torch.nn.LSTM, for 1.45 times its work. "
-        "Of 1 tables, it is deferred in 1."
+        "The fastest implementation trains in 1.00 times the time of torch.nn.LSTM, with 1.45 times its multiply-adds. "
+        "It is deferred in 1 of 1."
     )
     assert bench.conclusion(pd.DataFrame(made("batched", 0))).splitlines() == [
-        "2 of 2 rows had no time: --resume does them.", "No answer: nothing of ours has trained.",
+        "2 of 2 rows ran out of time: --resume does them.", "No implementation was timed in training.",
     ]  # fmt: skip
 
 
 def test_rows_made_beside_busy_processes_are_marked_and_no_answer() -> None:
     rows = pd.DataFrame(busy(1.5))
     marked, fastest = bench.conclusion(rows).splitlines()
-    assert marked == "2 of 4 rows were made while other processes kept cores busy: marked, and not counted."
-    assert fastest.endswith("Of 1 tables, it is batched in 1.")
+    assert marked == "2 of 4 rows were made while other processes took cores: marked, and in no summary."
+    assert fastest.endswith("It is batched in 1 of 1.")
     text = markdown(PAGE.content(rows))
-    assert "Of 1 tables, it is `batched` in 1." in text
+    assert "It is `batched` in 1 of 1." in text
     assert re.search(r"\| deferred \|.*\| busy machine \|", text)
     late = pd.DataFrame(made("batched", 0, taken_cores=1.5))
-    assert "2 of 2 rows were made while other processes kept cores busy" in bench.conclusion(late)
+    assert "2 of 2 rows were made while other processes took cores" in bench.conclusion(late)
 
 
 @pytest.mark.filterwarnings("error")

@@ -25,14 +25,16 @@ READ = f"""## How to read this
 A time is the median of rounds of a forward pass without gradient, or of a training step: forward, mean square,
 backward, without an optimiser. Each round follows one of `{BASELINE}` with the same I, H, L, T and B in the same
 process. */ LSTM* is the median ratio of these pairs, with a 95 % confidence interval; below 1 is faster than the LSTM,
-which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds.
+which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds. */ row_scaled*, */ labml*
+and */ jax* are ratios of times to theirs; labml's module exists only with layer norm.
 
-The row of `{BASELINE}` compares the baseline with itself; the distance of its ratio from 1 is the noise floor. *faster*
-and *slower* mean that the whole interval is beyond the noise floor; otherwise a verdict is *undecided*.
+The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
+verdict is about the training step, and about the forward pass where B is 1. *faster* and *slower* mean that the whole
+interval is beyond the noise floor; otherwise it is *undecided*.
 
 Every timing includes the input projection and any per-call packing or allocation; so does the baseline's. Building,
-compiling and loading are excluded. Only implementations verified on this machine, with these sources, are timed, and
-each is checked at the sizes of the workload just before: one that fails is *refused*.
+compiling and loading are excluded. An implementation is *refused* if its verification on this machine failed or is
+stale, or if it fails a check at the sizes of the workload just before.
 
 On a GPU, each call starts on an idle device with an empty cache. *in a loop* is a call among others that do not wait
 for one another, as in training. On small, medium and stream this figure comes first and is the one that counts. It has
@@ -54,9 +56,10 @@ GLOSSARY = {
     "verification": "verify",
 }
 NOTES = """\
+- *GFLOP/s*: two operations per multiply-add, counted for the row-scaled form.
 - *notes*: a round is *disturbed* if its baseline took 1.5 times the median, *throttled* if the GPU's clock fell below
   0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *busy
-  machine*: other processes used more than a quarter of a core, so the row counts in no answer.
+  machine*: other processes took more than a quarter of a core that the pass needs, so the row counts in no summary.
 """
 HARDWARE = """## The hardware
 
@@ -133,7 +136,7 @@ def hardware_table(rows: pd.DataFrame) -> Sheet:
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     counted, parts = without_busy(rows), list[Part]()
-    parts.append(f"**{found}**" if (found := answer(counted)) else "Nothing of ours was timed.")
+    parts.append(f"**{found}**" if (found := answer(counted)) else "No implementation was timed.")
     if len(summary := bench_summary(counted)):
         parts += ["## The fastest to train", summary]
     timed = headline(rows)
@@ -144,7 +147,10 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, rows)))
     parts += [part for group in groups(rows) for part in _section(group)]
     without = rows[rows["status"] != "ok"].groupby(["implementation", "status"], sort=False)["workload"].unique()
-    reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]
+    reasons = [
+        f"- `{name}` on {', '.join(where)}: {reason.removeprefix('not run: ')}"
+        for (name, reason), where in without.items()
+    ]
     parts += ["\n".join(["## What was not run\n", *reasons])] * bool(reasons)
     columns = table("bench").columns
     parts.append(READ + "".join(f"- *{name}*: {columns[of]}\n" for name, of in GLOSSARY.items()) + NOTES)

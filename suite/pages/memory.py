@@ -36,8 +36,8 @@ without residuals* is the peak if the forward pass saves only states.
 """
 TENSOR = """## The weights of the naive form
 
-The naive form builds weight tensors n_z times as large as the weights, and training holds their gradient too. At sizes
-that hold little else ({sizes}):
+The naive form builds weight tensors n_z times as large as the weights, and training adds part of their gradient. At
+sizes where these dominate ({sizes}):
 """
 
 

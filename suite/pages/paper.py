@@ -49,7 +49,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     missed = rows[rows["verdict"] == "missed"]
     known = [f"- {model}: {miss}" for model, miss in zip(missed["model"], missed["miss"], strict=True)]
     models = Sheet.of(rows.replace({"S": 0, "Z": 0}, math.nan), MODELS)  # an LSTM has neither
-    text = "What the paper counted can be told from how many of its rows each way to count reproduces:"
+    text = "How many of the paper's rows each way of counting reproduces:"
     misses = ["\n".join(["Known about the rows that do not match:\n", *known])] * bool(known)
     return [LEAD, models, *misses, text, bookkeeping_table(rows)]
 

@@ -17,8 +17,9 @@ PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = [*"TBHSZ", "layer_norm"]
 
 LEAD = """`{ours}`, which "auto" picks, against what a user would pick instead, at {points} points with sizes drawn
-log-uniformly from a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, so below 1
-`{ours}` is faster: the median over interleaved rounds, with a 95 % interval. First calls, which compile, are excluded.
+log-uniformly from a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, a median over
+interleaved rounds, so below 1 `{ours}` is faster. labml's module exists only with layer norm, which half of the points
+have. First calls, which compile, are excluded.
 """
 
 
@@ -30,7 +31,7 @@ def lead(rows: pd.DataFrame) -> str:
         text += f"`compiled` takes tens of seconds to compile for each size, so it was timed at {few} of them.\n"
     missing = [name for name in EXTERNAL if name not in set(rows["implementation"])]
     libraries = rows["library"].dropna().unique() if "library" in rows else ()
-    words = [f"External code is of {', '.join(libraries)}."] * bool(len(libraries))
+    words = [f"Versions: {', '.join(libraries)}."] * bool(len(libraries))
     return text + " ".join([*words, f"Not timed: {', '.join(missing)}." * bool(missing)]).rstrip()
 
 
@@ -87,7 +88,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         return ["Nothing was timed."]
     compared = rows.dropna(subset="ratio")
     parts: list[Part] = [lead(rows), summary(compared), faster(compared)]
-    return parts + [Plot("peers", "Time over that of each other", partial(plot, compared))] * bool(len(compared))
+    return parts + [Plot("peers", "Time / time of each other", partial(plot, compared))] * bool(len(compared))
 
 
 PAGE = Page("peers", "Peers", _parts, study=True)

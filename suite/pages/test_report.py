@@ -173,10 +173,9 @@ def test_all_machines_are_in_one_table_with_links_to_their_pages(tmp_path: Path)
 
 def test_a_failure_turns_the_verdict_red() -> None:
     rows = pd.DataFrame([verified("row_scaled", 0.2), verified("batched", 1.5)])
-    assert verdict(rows) == "**Verification is red**: batched in float32."
+    assert verdict(rows) == "**Verification failed**: batched in float32."
     assert verdict(rows[:1]) == (
-        "Verification is green: all 1 implementations match the equation; the worst error is 0.20 of the limit in 1 "
-        "comparisons."
+        "All comparisons with the equation passed: 1 implementation, 1 comparison, worst error 0.20 of the limit."
     )
 
 
@@ -202,7 +201,7 @@ def test_verification_shows_errors_faults_and_capabilities_of_one_machine() -> N
     can = pd.DataFrame([{"capability": "vmap", "implementation": "batched", "outcome": "no", "reason": "Why."} | HERE])
     rows = pd.DataFrame([verified("row_scaled", 0.2), verified("batched", 0.4)])
     text = markdown(PAGE.content(rows, {"errors": errors, "faults": faults, "capabilities": can}))
-    assert "1 of 2 planted faults rejected." in text
+    assert "1 of 2 planted faults were found." in text
     assert "| batched | float32 | 1 | 0.40 | out | 0.70 | 1,000 | pass |" in text
     assert "| row_scaled | float32 | 1 | 0.20 | out | - | - | pass |" in text
     assert "| step | 2 | 1 |" in text
@@ -293,13 +292,13 @@ def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path
         return markdown(page.content(shown[page.name], {each: shown[each] for each in shown if each != page.name}))
 
     assert "**Stale**" not in text(found)
-    assert "**Stale**: 1 of" in text(old)
+    assert "**Stale**: code that 1 of" in text(old)
 
 
 def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
     here = {"implementation": "batched"} | HERE
     both = made_on(pd.DataFrame([here | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
-    assert both.endswith(", commit `aaaa` and `bbbb`.")
+    assert both.endswith(", commits `aaaa` and `bbbb`.")
     assert both.count("Made on") == 1
     assert made_on(pd.DataFrame([here, here | {"threads": 7}])).count("Made on") == 2
 

@@ -13,10 +13,10 @@ from suite.shared.format import GROUP, count, label, percent, sizes
 LEAD = """Character models (embedding of {classes}, recurrent layer, softmax over {classes} classes) that train on
 Python's language reference: {dtype}, {sizes}, Adam with learning rate {learning_rate:g}, gradients clipped at {clip:g}.
 Each gets the same training time after one untimed warm-up step; evaluation time is excluded. Bits per character are
-those of the last {held_out_share} of the text, which is not trained on. HyperLSTMs with the same layer norm start from
-the same values, so their curves differ by speed alone, except for one with recurrent dropout, as in the paper. Of the
-two LSTMs, one has the same width and the other as many parameters. Nothing was tuned, and after longer training the
-order may differ."""
+those of the last {held_out_share} of the text, which is not trained on. All HyperLSTMs start from the same values, so
+with the same layer norm their curves differ by speed alone; one more has recurrent dropout, as the paper's models do.
+Of the two LSTMs, one has the same width and the other as many parameters. Nothing was tuned, and after longer training
+the order may differ."""
 
 
 def text_table(rows: pd.DataFrame) -> Sheet:

@@ -1,5 +1,6 @@
 """The page of verification, and its summary in a terminal: are the implementations right, would wrong ones be found."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ from suite.shared.cases import INTERPRETED
 from suite.shared.format import count, two
 
 #: By what is planted, the verdict that it should have, and its name.
-WANTED = {"fault": ("rejected", "planted faults"), "rewrite": ("accepted", "equivalent rewrites")}
+WANTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("accepted", "equivalent rewrites passed")}
 
 ERRORS = """## Errors
 
@@ -24,9 +25,9 @@ passes if its relative error is at most twice the naive form's own error in the 
 LONGER = "*worst, T {steps}* is the same over sequences of {steps} steps, and *at T* where it occurred.\n"
 FAULTS = """## Planted faults
 
-A fault is a one-line change that makes a correct implementation wrong. It is *found* if the comparison rejects the
-tensor that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not
-the function, and must pass.
+A fault is a small edit that makes a correct implementation wrong. It is *found* if the comparison rejects the tensor
+that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not the
+function, and must pass.
 """
 CAPABILITIES = """## Capabilities
 
@@ -40,13 +41,19 @@ FILES = {
 
 
 def verdict(rows: pd.DataFrame) -> str:
+    """Whether every comparison passed, and which implementations were only interpreted."""
     ran = rows[rows["verdict"] != "skipped"]
     if failed := failures(ran):
-        return f"**Verification is red**: {failed}."
-    return (
-        f"Verification is green: all {ran['implementation'].nunique()} implementations match the equation; the worst "
-        f"error is {ran['ratio'].max():.2f} of the limit in {len(ran)} comparisons."
-    )
+        return f"**Verification failed**: {failed}."
+    every, native = (each["implementation"].unique() for each in (ran, ran[ran["reason"] != INTERPRETED]))
+    compared = f"{_some(len(native), 'implementation')}, {_some(len(ran), 'comparison')}"
+    only = "".join(f" `{name}` was only interpreted." for name in every if name not in native)
+    worst = ran["ratio"].max()
+    return f"All comparisons with the equation passed: {compared}, worst error {worst:.2f} of the limit.{only}"
+
+
+def _some(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def failures(ran: pd.DataFrame) -> str:
@@ -56,11 +63,11 @@ def failures(ran: pd.DataFrame) -> str:
 
 
 def faults_lead(rows: pd.DataFrame) -> str:
-    """How many of the planted faults were rejected and of the rewrites accepted, in a sentence."""
+    """How many of the planted faults were found, and how many of the rewrites passed, in a sentence."""
     parts = []
     for planted, (wanted, what) in WANTED.items():
         found = (rows["verdict"] == wanted)[rows["planted"] == planted].groupby(rows["edit"]).all()
-        parts += [f"{found.sum()} of {len(found)} {what} {wanted}"] * (len(found) > 0)
+        parts += [f"{found.sum()} of {len(found)} {what}"] * (len(found) > 0)
     return f"{', '.join(parts)}."
 
 
@@ -173,13 +180,12 @@ def say(
 def answer(verify: pd.DataFrame, failed: int) -> str:
     """Line that says whether the implementations are right; "" if none was compared and nothing failed."""
     ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
-    said = [f"{failed} test{'s' * (failed != 1)} FAILED."] * bool(failed)
+    said = [f"{_some(failed, 'test')} FAILED."] * bool(failed)
     if len(ran):
-        said.append(verdict(ran).replace("*", ""))
-        native = ran[ran["reason"] != INTERPRETED]
-        others = verify[~verify["implementation"].isin(native["implementation"])].drop_duplicates("implementation")
-        for name, reason in zip(others["implementation"], others["reason"], strict=True):
-            said.append(
-                f"{name} was only interpreted." if name in set(ran["implementation"]) else f"Not checked: {reason}"
-            )
+        said.append(re.sub("[*`]", "", verdict(ran)))
+        others = verify[~verify["implementation"].isin(ran["implementation"])]
+        # A row of another dtype may say only that the implementation does not compute in it.
+        others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
+        for _, row in others.drop_duplicates("implementation").iterrows():
+            said.append("{implementation} was not checked: {reason}".format_map(row))
     return " ".join(said)

@@ -90,16 +90,18 @@ def dates(rows: pd.DataFrame) -> str:
 
 
 def made_on(rows: pd.DataFrame) -> str:
-    """Where and when rows were made, a line for each environment, and which rows were made with other sources."""
+    """Where and when rows were made, a line for each environment, and which depend on code that has changed since."""
     lines = []
     for _, here in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False):
-        row, commits = here.iloc[0], " and ".join(f"`{commit}`" for commit in here["commit"].unique())
+        row, commits = here.iloc[0], [f"`{commit}`" for commit in here["commit"].unique()]
+        of = f"commit{'s' * (len(commits) > 1)} {' and '.join(commits)}"
         versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
-        lines.append(f"Made on {machine(row)}, {dates(here)}: {versions}, commit {commits}.")
+        lines.append(f"Made on {machine(row)}, {dates(here)}: {versions}, {of}.")
     old = rows[stale(rows)]
     if len(old):
         names = ", ".join(filter(None, old["implementation"].str.split(",").str[0].unique()))
         lines.append(
-            f"**Stale**: {len(old)} of {len(rows)} rows were made with other sources{f' of {names}' * bool(names)}."
+            f"**Stale**: code that {len(old)} of {len(rows)} rows depend on has changed since"
+            f"{f', those of {names}' * bool(names)}."
         )
     return "\n".join(lines)

@@ -80,7 +80,7 @@ _NOT_IN_FUNC = _refusals(
 _NOT_RECORDED = _refusals(
     lambda impl: not impl.hand_written, "cannot record; these can be recorded: {able}, and 'auto'"
 )
-_HOLDS = _refusals(lambda impl: impl.hand_written, r"The peak holds \d+\.\d times the output")
+_HOLDS = _refusals(lambda impl: impl.hand_written, r"Per step, the peak holds \d+\.\d times the output")
 
 CAPABILITIES = (
     Capability("packed sequences", partial(checks.right, checks.PACKED)),

@@ -276,7 +276,7 @@ def long_sequence(name: str, device: torch.device) -> str | None:
             peaks = [peak_bytes(partial(model, _noise(T, device)), device) for T in (WIDE.T, 3 * WIDE.T)]
         held = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
         if held > 1.1:
-            return f"The peak holds {held:.1f} times the output, step for step, so T of {STEPS:,} was not tried."
+            return f"Per step, the peak holds {held:.1f} times the output, so T of {STEPS:,} was not tried."
         out, last = model(_noise(STEPS, device, B=1))
     if not bool(out.isfinite().all()):
         raise AssertionError(f"out: expected finite numbers over {STEPS:,} steps")
