@@ -23,6 +23,8 @@ PATIENCE = 2.0
 _OPTIONS = {"enable_fp_fusion": True}
 
 _told = threading.Event()
+#: What was started before, and is compiled: each a kernel, the dtype of its numbers, which arguments it has, constants.
+_started = set[tuple[Any, ...]]()
 
 
 def start(
@@ -33,8 +35,9 @@ def start(
     cooperative: they wait for one another, so that all must run at a time. RuntimeError if the card takes fewer.
     """
     device = given[0].device
+    what = (kernel.__name__, device, given[0].dtype, tuple(q is None for q in given), *constants.values())
     # Triton starts kernels on the current device, which may be another.
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext(), _patience(kernel.__name__):
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext(), _patience(what):
         try:
             kernel[(programs,)](*given, **constants, **options(cooperative))
         except RuntimeError as error:
@@ -52,18 +55,19 @@ def options(cooperative: bool) -> dict[str, bool]:
 
 
 @contextmanager
-def _patience(name: str) -> Iterator[None]:
+def _patience(what: tuple[Any, ...]) -> Iterator[None]:
     """Say once on stderr that a call compiles, when it takes long."""
-    if INTERPRETED or _told.is_set():
+    if INTERPRETED or what in _started or _told.is_set():
         yield
         return
-    timer = threading.Timer(PATIENCE, _tell, (name,))
+    timer = threading.Timer(PATIENCE, _tell, what[:1])  # a thread, which takes longer to start than a kernel
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+    _started.add(what)
 
 
 def _tell(name: str) -> None:

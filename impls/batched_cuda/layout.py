@@ -14,7 +14,8 @@ from .launching import arithmetic, precision
 from .parts import COUNTER
 from .split import Sizes, Split
 
-_ALIGNED = 8
+#: The units of a row are a multiple of so many; offsets within a weight [4, F, F] of 32 bits reach so many.
+_ALIGNED, _MOST = 8, 23_168
 
 
 def padded(units: int) -> int:
@@ -36,6 +37,8 @@ class Dims(NamedTuple):
     def of(cls, p: LayerParams) -> "Dims":
         """Those of a layer."""
         H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
+        if max(H, S) > _MOST:
+            raise ValueError(f"batched_cuda: expected at most {_MOST} hidden and hyper units, got {H} and {S}")
         return cls(padded(H), H, padded(S), S, Z, p.norm_weight is not None)
 
     @property
@@ -98,7 +101,7 @@ def masks(mask: Mask | None, H: int) -> tuple[Tensor | None, float | None]:
 def steps(batch_sizes: Sequence[int], B: int, device: torch.device) -> Tensor | None:
     """The first token of each step of packed sequences and the number of all, then the steps of each of B rows.
 
-    By one small copy; None for a batch, whose steps all have B rows.
+    By one small copy from the host, which a CUDA graph cannot capture; None for a batch, whose steps all have B rows.
     """
     if not batch_sizes:
         return None

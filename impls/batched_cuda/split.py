@@ -42,12 +42,15 @@ class Card(NamedTuple):
     @classmethod
     def of(cls, device: torch.device) -> "Card":
         """The properties of a CUDA device; of another, on which kernels are interpreted, those of `ONE`."""
-        if device.type != "cuda":
-            return ONE
-        from triton.runtime import driver
+        return _card(torch.cuda._utils._get_device_index(device, optional=True)) if device.type == "cuda" else ONE
 
-        known = driver.active.utils.get_device_properties(torch.cuda._utils._get_device_index(device, optional=True))
-        return cls(known["multiprocessor_count"], known["max_shared_mem"])
+
+@cache  # the driver takes up to a millisecond
+def _card(device: int) -> Card:
+    from triton.runtime import driver
+
+    known = driver.active.utils.get_device_properties(device)
+    return Card(known["multiprocessor_count"], known["max_shared_mem"])
 
 
 #: One program after the other, as Triton's interpreter runs them.

@@ -5,6 +5,7 @@ bypass them, since `torch.library` takes its arguments apart in Python, which ta
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -70,7 +71,11 @@ def _backward(
     d_out = torch.zeros_like(states.h) if d_out is None else d_out
     needed = [name for name, need in zip(NAMES, needs, strict=False) if need]
     p, past = LayerParams(*layer.params), Saved(states, saved[4] if len(saved) > 4 else None)
-    found = of.backward(p, layer.inputs, past, d_out, d_last, needed)
+    device = layer.x.device.type
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    # It was off in the forward pass, for which the module casts.
+    with torch.autocast(device, enabled=False) if on else nullcontext():
+        found = of.backward(p, layer.inputs, past, d_out, d_last, needed)
     return [in_dtype(found[name], layer.x.dtype) for name in needed]
 
 
@@ -193,7 +198,13 @@ def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tens
 
 def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
     def gradient(*given: Any) -> list[Tensor]:
-        return _backward(of, _Layer(*given[:6]), *given[6:])
+        found, seen = list[Tensor](), set[int]()
+        for q in _backward(of, _Layer(*given[:6]), *given[6:]):
+            memory = q.untyped_storage()._cdata
+            # Results of an operator may not share memory, as views of one product do.
+            found.append(q.clone() if memory in seen else q)
+            seen.add(memory)
+        return found
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> list[Tensor]:
         return [x.new_empty(q.shape) for q, need in zip((x, *start, *params), rest[-1], strict=True) if need]

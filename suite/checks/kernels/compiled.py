@@ -98,7 +98,7 @@ def chosen(extent: str) -> dict[Kernel, str]:
 
 
 def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterator[Kernel]:
-    """Kernels that forward and backward start at a case's sizes on a card."""
+    """Kernels that `training_step` starts at a case's sizes on a card."""
     for launch in launched(case, card, dtype_of(arithmetic), arithmetic):
         described = arithmetic, capability, launch.kernel.fn.__module__, launch.kernel.fn.__name__
         kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in launch.given)
@@ -214,6 +214,9 @@ def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
     """Compile the kernels of `batched_cuda` for cases, each in an arithmetic, in parallel, into Triton's cache."""
     if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
         return
+    import triton
+
+    os.environ.setdefault("TRITON_CACHE_DIR", triton.knobs.cache.dir)  # which inductor would move for this process
     major, minor = torch.cuda.get_device_capability(device)
     card = Card.of(device)
     wanted = dict.fromkeys(k for case, arithmetic in pairs for k in kernels(case, arithmetic, 10 * major + minor, card))

@@ -6,11 +6,13 @@ Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTE
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,8 +33,22 @@ PAIRS = [(case, dtype) for case in (*VERIFY[:2], *_EDGES) for dtype in _DTYPES]
 SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(_EDGES))]
 #: Of a default run: the smallest sizes, packed sequences and masks.
 FEW_PAIRS = SOME_PAIRS[: 4 * len(_DTYPES)]
+#: The first Triton whose interpreter runs with NumPy 2.4.
+_OF_NUMPY_2_4 = (3, 7)
 #: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
 DRAWS, SOME_DRAWS = 8, 1
+
+
+def why_not() -> str | None:
+    """None if Triton's interpreter runs here, else the reason in a sentence."""
+    if find_spec("triton") is None:
+        return "Triton is not installed."
+    import triton
+
+    numpy = tuple(int(part) for part in np.__version__.split(".")[:2])
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < _OF_NUMPY_2_4 and numpy >= (2, 4):
+        return f"The interpreter of Triton {triton.__version__} does not run with NumPy {np.__version__}, only to 2.3."
+    return None
 
 
 def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DRAWS) -> Verdict:

@@ -57,7 +57,10 @@ class Counting(TorchDispatchMode):
 def training_step(
     case: Case, dtype: torch.dtype, device: torch.device = META, counting: AbstractContextManager[Any] | None = None
 ) -> None:
-    """Run a training step of one layer at a case's sizes, on zeros; counting: open around it."""
+    """Run a training step of one layer at a case's sizes, on zeros; without training, forward without gradient.
+
+    counting: open around it.
+    """
     I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device=META, dtype=dtype).to_empty(device=device)
     p = LayerParams._make(getattr(layer.layers[0], name) for name in LayerParams._fields)
@@ -67,13 +70,15 @@ def training_step(
     s = LayerState(*(torch.zeros(B, F, device=device, dtype=dtype) for F in (H, H, S, S)))
     kept = torch.ones(*over, H, device=device, dtype=torch.bool)
     mask = Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
-    with counting or nullcontext(), mock.patch.object(operator, "_observed", return_value=False):
+    observed = mock.patch.object(operator, "_observed", return_value=False)
+    with counting or nullcontext(), observed, torch.set_grad_enabled(case.training):
         out, _ = find("batched_cuda").run_packed(p, x, going, s, mask)
-        torch.autograd.grad(out, p.present(), d_out)
+        if case.training:
+            torch.autograd.grad(out, p.present(), d_out)
 
 
 def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list[Launch]:
-    """Launches of a training step on a card, forward first; arithmetic: as in `split.MULTIPLY_ADDS`."""
+    """Launches of `training_step` on a card, forward first; arithmetic: as in `split.MULTIPLY_ADDS`."""
     from impls.batched_cuda import launching  # imports Triton, which may be missing
 
     found = list[Launch]()

@@ -204,7 +204,7 @@ def test_a_kernel_starts_on_the_device_of_its_tensors(monkeypatch: pytest.Monkey
     launching = pytest.importorskip("impls.batched_cuda.launching")
     current, kernel = mock.MagicMock(), mock.MagicMock(__name__="forward_steps")
     monkeypatch.setattr(torch.cuda, "device", current)
-    second = SimpleNamespace(device=torch.device("cuda", 1))
+    second = SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.float32)
     kernel.__getitem__.return_value.side_effect = lambda *_, **__: current.return_value.__exit__.assert_not_called()
     launching.start(kernel, 1, (second,), {})
     current.assert_called_once_with(second.device)
@@ -234,6 +234,27 @@ def test_a_call_that_compiles_long_says_so_once(monkeypatch: pytest.MonkeyPatch,
         launching.start(slow, 1, GIVEN, {})
     said = "batched_cuda: compiling forward_steps for these sizes, once; Triton keeps it for later runs.\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_kernel_that_was_started_before_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    launching = pytest.importorskip("impls.batched_cuda.launching")
+    kernel, timer = mock.MagicMock(__name__="forward_steps"), mock.MagicMock()
+    monkeypatch.setattr(launching.threading, "Timer", timer)
+    launching._told.clear()
+    for constants in ({"UNITS": -1}, {"UNITS": -2}, {"UNITS": -1}, {"UNITS": -2}):
+        launching.start(kernel, 1, GIVEN, constants)
+    assert timer.call_count == 2
+
+
+@needs_triton
+def test_a_layer_too_wide_for_offsets_of_32_bits_is_refused() -> None:
+    from impls.batched_cuda.layout import Dims
+
+    model = HyperLSTM(1, 23_169, 1, 1, 1, device="meta")
+    p = LayerParams._make(getattr(model.layers[0], name) for name in LayerParams._fields)
+    with pytest.raises(ValueError, match="expected at most 23168 hidden and hyper units, got 23169 and 1"):
+        Dims.of(p)
+    assert 4 * 23_168**2 < 2**31 < 4 * (23_168 + 8) ** 2
 
 
 def test_importing_the_package_imports_no_triton() -> None:

@@ -3,23 +3,34 @@
 One file alone: `TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.interpreter_on FILE`.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from suite.checks.kernels.interpreted import NAME, why_not
 from suite.shared.process import Child
 
 #: Seconds after which they are taken to hang; programs that wait for one another have a limit of their own.
 LIMIT = 900
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 @pytest.mark.thorough("batched_cuda interpreted: groups of several members, uses, faults")
 @pytest.mark.parametrize("file", ["members", "trace", "uses"])
 def test_with_the_interpreter_on(file: str, tmp_path: Path) -> None:
-    checks = str(Path(__file__).with_name(f"test_interpreted_{file}.py"))
-    options = ("-q", "--noconftest", "-p", "suite.checks.kernels.interpreter_on", "-p", "no:cacheprovider")
+    _run(tmp_path, str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
+
+
+@pytest.mark.thorough("batched_cuda interpreted: groups of several members, uses, faults")
+def test_the_checks_of_a_module(tmp_path: Path) -> None:
+    """A GPU runs these natively."""
+    checks, results = str(Path(__file__).parents[1] / "module"), str(tmp_path / "results")
+    _run(tmp_path, checks, "--device", "cpu", "--results", results, "-k", NAME)
+
+
+def _run(folder: Path, *arguments: str) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    options = ("-q", "-p", "suite.checks.kernels.interpreter_on", "-p", "no:cacheprovider", "-p", "no:benchmark")
     environment = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_XDIST_WORKER": None}
-    child = Child("pytest", tmp_path / "checks", checks, *options, environment=environment)
+    child = Child("pytest", folder / "checks", *arguments, *options, environment=environment)
     assert child.wait(LIMIT) == "ok", child.log.read_text(encoding="utf-8")

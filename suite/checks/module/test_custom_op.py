@@ -4,8 +4,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -234,6 +237,8 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
 
     monkeypatch.setattr(chunked_backward, "_add_product", counted)
     monkeypatch.setattr(batched_cpu, "library", Counting)
+    if find_spec("triton") is not None:
+        _count_products_of_batched_cuda(made, monkeypatch)
 
     def products(model: HyperLSTM) -> int:
         made.clear()
@@ -250,6 +255,37 @@ def test_frozen_parameters_get_no_gradient_and_cost_no_product(
     found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
     assert found.keys() == trained
     assert expected.keys() >= trained
+
+
+def _count_products_of_batched_cuda(made: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count products over all tokens of a chunk that make gradients."""
+    from impls.batched_cuda import backward
+
+    gradients, mm, bmm = backward._gradients, torch.mm, torch.bmm
+
+    def counted(product: Callable[..., Tensor], *factors: Tensor) -> Tensor:
+        made.append(product(*factors))
+        return made[-1]
+
+    def counting(*given: Any) -> Any:
+        with (
+            mock.patch.object(torch, "mm", partial(counted, mm)),
+            mock.patch.object(torch, "bmm", partial(counted, bmm)),
+        ):
+            return gradients(*given)
+
+    monkeypatch.setattr(backward, "_gradients", counting)
+
+
+def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    expected = gradients(model, x, state)
+    out, last = model(x.requires_grad_(), [part.requires_grad_() for part in state])
+    loss = out.sum() + sum(part.sin().sum() for part in last)
+    with torch.autocast(device.type, torch.bfloat16):
+        found = torch.autograd.grad(loss, [x, *state, *model.parameters()])
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_parameters_in_another_memory_layout_get_the_same_gradients(name: str, device: torch.device) -> None:
