@@ -22,6 +22,8 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from suite.measure.load import warn
 from suite.measure.options import parent
 from suite.measure.plan import WRONG, Planned, batches, first_rounds, part, plan, rows_of
 from suite.measure.progress import Progress
+from suite.measure.work import short
 from suite.pages.bench_tables import answer, bench_view, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import process
@@ -93,7 +96,16 @@ def sweep(options: argparse.Namespace) -> int:
 
 def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[str, Row]:
     """Compile kernels ahead of time, and measure the rates of the hardware, which are returned by dtype."""
-    precompile([(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases], device)
+    precompile(
+        [
+            (replace(each, training=training), job.dtype)
+            for job in jobs
+            if job.candidate == "batched_cuda"
+            for case in job.cases
+            for each, training in product((case, short(case)), (True, False))
+        ],
+        device,
+    )
     if not jobs:
         return {}
     # A process of its own frees their memory.

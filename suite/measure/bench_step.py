@@ -190,7 +190,7 @@ class Bench:
         model, x, step, training = form.model, self.batch(form.case, 0).x, work.PASSES[name], name == "train"
         figures: dict[str, Any] = {}
         if self.device.type == "cuda":
-            kernels = usage.kernels(lambda: turns.baseline.work(x))
+            kernels = usage.kernels(lambda: turns.baseline.work(x), self.device)
             figures["cudnn"] = usage.cudnn_of(kernels, torch.backends.cudnn.version())
         mine, theirs = turns.in_a_loop(turns.forms[form.case]), turns.in_a_loop(turns.baseline)
         if mine is not None and theirs is not None:

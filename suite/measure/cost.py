@@ -42,8 +42,8 @@ START, CHECK = {"cpu": 10.0, "cuda": 6.0}, {"cpu": 0.5, "cuda": 0.9}
 #: Calls of a pass that are not rounds: to settle, and to measure memory.
 CALLS = 3.5
 #: Seconds to compile both passes of a form and what checks it; to measure the ceilings of a dtype; to compile a kernel
-#: ahead of time, on one core.
-COMPILE, CEILING, KERNEL = {"compiled": 32.0, "jax": 6.0}, 10.0, 10.0
+#: ahead of time, on one core. Kernels of a form: three of a training step and one without gradient, for two batches.
+COMPILE, CEILING, KERNEL, KERNELS = {"compiled": 32.0, "jax": 6.0}, 10.0, 5.0, 8
 
 #: By the key of a row, seconds of a call.
 Known = Mapping[tuple[str, ...], float]
@@ -70,7 +70,7 @@ def before(jobs: Sequence[Job]) -> float:
     """Seconds of a run before its first job: the hardware's ceilings, and kernels compiled ahead of time."""
     ahead = {impl.name for impl in IMPLS if "cpu" not in impl.devices}
     sizes = {(case.H, case.S, case.B, case.layer_norm, job.dtype) for job in jobs for case in job.cases}
-    kernels = len(PASSES) * len(sizes) if any(job.candidate in ahead for job in jobs) else 0
+    kernels = KERNELS * len(sizes) if any(job.candidate in ahead for job in jobs) else 0
     return CEILING * len({job.dtype for job in jobs}) + KERNEL * kernels / (os.cpu_count() or 1)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ from suite.pages.bench import PAGE, speed
 from suite.pages.bench_tables import alternatives_answer, answer, bench_summary, bench_view
 from suite.pages.plots import svg
 from suite.pages.sheets import markdown
-from suite.shared import provenance
+from suite.shared import process, provenance
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, SHORT, WORKLOADS
 from suite.shared.examples import CPU, TINY, made
@@ -120,6 +121,18 @@ def test_an_interrupted_run_keeps_what_is_done_and_says_how_to_go_on(
 
 
 @whole
+def test_kernels_of_every_timed_call_are_compiled_beforehand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Training steps and forward passes without gradient, at the sizes of the workload and at those of its check."""
+    asked = list[tuple[Any, str]]()
+    monkeypatch.setattr(bench, "precompile", lambda pairs, device: asked.extend(pairs))
+    monkeypatch.setattr(process, "rows_of", lambda *_, **__: pd.DataFrame([{"dtype": "float32"}]))
+    monkeypatch.setattr(bench, "table", lambda name: mock.MagicMock())
+    bench.prepared(CPU, tmp_path, [job("batched"), job("batched_cuda")])
+    assert asked == [
+        (replace(case, training=training), "float32") for case in (TINY, work.short(TINY)) for training in (True, False)
+    ]
+
+
 def test_the_list_says_what_would_run_and_for_how_long(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["--implementation", "batched", "deferred", "batched_cuda", *ON_CPU, "--results", str(results)]
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
@@ -227,8 +240,8 @@ def test_the_speed_of_ours_is_told_beside_the_fastest_alternative() -> None:
     alone = [*made("batched", 0.1, workload="medium"), *made("jax", 0.01, workload="stream")]
     assert alternatives_answer(pd.DataFrame(plain + norm + alone)) == (
         "The fastest implementation has 2.50 to 5.00 times the speed of the fastest alternative in training, and 2.50 "
-        "times in a forward pass. Alternatives are `torch.compile`, labml's module and the same model in JAX, over all "
-        "workloads; the fastest is `jax` in 2 of 4, `compiled` in 1 of 4, `labml` in 1 of 4."
+        "times in a forward pass. Alternatives, on all workloads, are `torch.compile`, labml's module and the same "
+        "model in JAX; the fastest of them is `jax` in 2 of 4, `compiled` in 1 of 4, `labml` in 1 of 4."
     )
     assert alternatives_answer(pd.DataFrame(made("batched", 0.1))) == alternatives_answer(pd.DataFrame()) == ""
     slower = [*made("batched", 0.3)[1:], *made("jax", 0.15)[1:]]

@@ -151,7 +151,7 @@ def test_a_default_run_on_an_h100_takes_twenty_minutes_at_most_with_first_rounds
 
     usual = needed()
     assert 5 < usual < choice.MINUTES["cuda"]
-    assert f"at most {choice.MINUTES['cuda']:.0f} minutes" in (ROOT / "README.md").read_text()
+    assert f"about {choice.MINUTES['cuda']:.0f} minutes" in (ROOT / "README.md").read_text()
     assert needed("--workload", *WORKLOADS, "--implementation", *IMPL, BASELINE, "labml") > 60
 
 

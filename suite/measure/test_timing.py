@@ -139,6 +139,8 @@ def test_products_and_cudnn_compute_in_one_arithmetic() -> None:
         for name, tf32 in (("tf32", True), ("float32", False), ("bfloat16", False)):
             arithmetic.use(name)
             assert (torch.backends.cuda.matmul.fp32_precision == "tf32") == tf32
+            assert arithmetic.eps(torch.float32, torch.device("cuda")) == (2**-10 if tf32 else 2**-23)
+            assert arithmetic.eps(torch.float32, CPU) == 2**-23
             assert (getattr(torch.backends.cudnn.rnn, "fp32_precision") == "tf32") == tf32  # noqa: B009
     finally:
         torch.set_float32_matmul_precision(before[0])
@@ -297,9 +299,9 @@ def test_a_profile_tells_whether_the_baseline_ran_in_cudnn(
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(usage, "profile", lambda activities: nullcontext(Profile(*kernels)))
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: ran.append("synchronize"))
-    names = usage.kernels(lambda: ran.append("work"))
-    assert (names, ran) == (kernels, ["work", "synchronize"])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: ran.append(f"synchronize {device}"))
+    names = usage.kernels(lambda: ran.append("work"), torch.device("cuda", 1))
+    assert (names, ran) == (kernels, ["work", "synchronize cuda:1"])
     assert usage.cudnn_of(names, 91002) == f"91002, {seen}"
     assert usage.cudnn_of(names, None) == f"none, {seen}"
 

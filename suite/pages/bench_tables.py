@@ -237,8 +237,8 @@ def alternatives_answer(rows: pd.DataFrame) -> str:
     (where, first), *rest = spans
     more = "".join(f", and {span} {where}" for where, span in rest)
     return (
-        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. Alternatives are "
-        "`torch.compile`, labml's module and the same model in JAX, over all workloads; the fastest is "
+        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. Alternatives, on "
+        "all workloads, are `torch.compile`, labml's module and the same model in JAX; the fastest of them is "
         f"{_shares(both['implementation'])}."
     )
 

@@ -46,7 +46,7 @@ def verdict(rows: pd.DataFrame) -> str:
     if failed := failures(ran):
         return f"**Verification failed**: {failed}."
     every, native = (each["implementation"].unique() for each in (ran, ran[ran["reason"] != INTERPRETED]))
-    compared = f"{_some(len(native), 'implementation')}, {_some(len(ran), 'comparison')}"
+    compared = f"{_some(len(every), 'implementation')}, {_some(len(ran), 'comparison')}"
     only = "".join(f" `{name}` was only interpreted." for name in every if name not in native)
     worst = ran["ratio"].max()
     return f"All comparisons with the equation passed: {compared}, worst error {worst:.2f} of the limit.{only}"

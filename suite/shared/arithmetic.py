@@ -21,6 +21,12 @@ def why_not(arithmetic: str, device: torch.device) -> str | None:
     return None
 
 
+def eps(dtype: torch.dtype, device: torch.device) -> float:
+    """Machine epsilon of products: of float32 under TF32 that of float16, which keeps as many bits."""
+    tf32 = device.type == "cuda" and str(torch.backends.cuda.matmul.fp32_precision) == "tf32"
+    return torch.finfo(torch.float16 if tf32 and dtype == torch.float32 else dtype).eps
+
+
 def use(arithmetic: str) -> None:
     """Set the arithmetic of float32 products in this process, also for cuDNN, whose default is TF32."""
     tf32 = arithmetic == "tf32"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
+from suite.shared.arithmetic import eps
 from suite.shared.cases import Case
 from suite.shared.ragged import Call, each_alone, packed
 
@@ -218,12 +219,13 @@ def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype)
     """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
 
     A tensor is right if its relative L2 error is at most TIMES the naive form's own plus FLOOR eps of dtype, if it is
-    finite, and if it is all zero exactly where the oracle's is. An argument that was changed is wrong.
+    finite, and if it is all zero exactly where the oracle's is. An argument that was changed is wrong. Under TF32 eps
+    is that of TF32, since cuBLAS may compute some of the naive form's products in float32.
     """
     mutated_inputs = [name for name in results if name.startswith(MUTATED)]
     if results.keys() - mutated_inputs != oracle.keys():
         raise ValueError(f"results: expected the tensors {sorted(oracle)}, got {sorted(results)}")
-    floor = FLOOR[dtype] * torch.finfo(dtype).eps
+    floor = FLOOR[dtype] * eps(dtype, next(iter(oracle.values())).device)
     verdicts = [Verdict(name, math.inf, floor) for name in mutated_inputs]
     for name in oracle:
         own = relative_error(naive[name], oracle[name])

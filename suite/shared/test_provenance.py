@@ -16,7 +16,7 @@ import torch
 from impls import names
 from impls.registry import IMPLS, find
 from suite.shared import compare, provenance
-from suite.shared.cases import ORDER, Case
+from suite.shared.cases import INTERPRETED, ORDER, Case
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.format import made_on
@@ -25,7 +25,7 @@ from suite.shared.rows import stamp, table
 
 
 def verified(**changes: Any) -> dict[str, Any]:
-    row = {"implementation": "batched", "dtype": "float32", "case": "a", "verdict": "pass"} | changes
+    row = {"implementation": "batched", "dtype": "float32", "case": "a", "verdict": "pass", "reason": ""} | changes
     return stamp(CPU, row["implementation"]) | row
 
 
@@ -207,12 +207,13 @@ def on_gpu(**changes: Any) -> dict[str, Any]:
         ([[on_gpu(), on_gpu(dtype="bfloat16", verdict="skipped")]], False),
         ([[on_gpu(), on_gpu(dtype="bfloat16"), on_gpu(case="T1", verdict="FAIL")]], False),
         ([[on_gpu(), on_gpu(dtype="bfloat16", sources="elsewhere")]], False),
+        ([[on_gpu(), on_gpu(dtype="bfloat16", reason=INTERPRETED)]], False),
         ([[on_gpu(device="cpu"), on_gpu(dtype="bfloat16", device="cpu")]], False),
         ([[on_gpu(implementation="deferred"), on_gpu(implementation="deferred", dtype="bfloat16")]], False),
     ],
     ids=[
         "green", "green-where-not-skipped", "green-on-another-card", "no-results", "a-dtype-missing",
-        "half-on-each-card", "a-dtype-skipped", "red", "stale", "interpreted-on-a-cpu", "of-another",
+        "half-on-each-card", "a-dtype-skipped", "red", "stale", "a-dtype-interpreted", "on-a-cpu", "of-another",
     ],
 )  # fmt: skip
 def test_a_card_proves_an_implementation_by_a_green_verification(

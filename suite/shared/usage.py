@@ -32,11 +32,11 @@ def operator_calls(work: Callable[[], object]) -> int:
     return len(spans) - sum(following[:2] < end for following, end in zip(spans[1:], ends, strict=False))
 
 
-def kernels(work: Callable[[], object]) -> list[str]:
+def kernels(work: Callable[[], object], device: torch.device) -> list[str]:
     """Names of the kernels that run on a GPU."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         work()
-        torch.cuda.synchronize()
+        synchronize(device)
     return [e.name() for e in profiler.profiler.kineto_results.events() if e.device_type().name == "CUDA"]
 
 
