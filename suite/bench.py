@@ -47,7 +47,7 @@ from suite.shared.cases import SELECTION, WORKLOADS
 from suite.shared.format import count
 from suite.shared.process import Row
 from suite.shared.results import make_folder
-from suite.shared.rows import folder_of, table
+from suite.shared.rows import TABLES, folder_of
 
 #: More rounds end with the minutes of a run, first rounds at the latest after this share of them.
 LATEST = 1.1
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 def sweep(options: argparse.Namespace) -> int:
     """Run what is planned, and put the rows of each job into the results as they come; return the exit status."""
-    device, start, done = torch.device(options.device), time.time(), list[Job]()
+    device, start, done = options.device, time.time(), list[Job]()
     folder = folder_of(options.results, device)
     todo = plan(choice.jobs(options), folder, resume=options.resume, unverified=options.unverified)
     if options.list:
@@ -85,7 +85,7 @@ def sweep(options: argparse.Namespace) -> int:
         progress = Progress((p.job for p in todo), start + 60 * options.minutes)
         for p, rows in measured(todo, folder, start, options.minutes):
             rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
-            table("bench").put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
+            TABLES["bench"].put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
             progress.show(p.job, rows)
             done += [p.job] * (p.job not in done)
     except KeyboardInterrupt:
@@ -111,7 +111,7 @@ def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[st
     # A process of its own frees their memory.
     dtypes = dict.fromkeys(job.dtype for job in jobs)
     rows = process.rows_of("suite.measure.ceilings", str(device), *dtypes, one_thread=False).to_dict("records")
-    table("hardware").put(folder, rows, device)
+    TABLES["hardware"].put(folder, rows, device)
     return {row["dtype"]: row for row in rows}
 
 
@@ -133,7 +133,7 @@ def measured(
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:
     """Write the pages and show the tables of what was done; return True if anything went wrong."""
     whole = report.write_tables(options.results)
-    rows = table("bench").read(folder)
+    rows = TABLES["bench"].read(folder)
     here = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
     for title, view in bench_view(here).items():
         view.show(title)

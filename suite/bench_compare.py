@@ -24,7 +24,7 @@ from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE
 from suite.shared.format import two
 from suite.shared.results import ResultsError
-from suite.shared.rows import BUSY, STAMP, table
+from suite.shared.rows import BUSY, STAMP, TABLES
 
 #: What two results must have in common for a change to be due to the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
@@ -43,11 +43,11 @@ def load(path: Path) -> pd.DataFrame:
     file = path / "bench.csv" if path.is_dir() else path
     if not file.is_file():
         raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got nothing of the kind.")
-    rows = table("bench").load(file)
+    rows = TABLES["bench"].load(file)
     if rows.empty:
         raise ResultsError(f"{file}: expected rows, got none.")
     # A file lacks the columns that none of its rows has.
-    return rows.reindex(columns=[*table("bench").columns, *STAMP])
+    return rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     A change of the ratio counts if the two intervals do not overlap; one of the peak memory always does, as it has
     hardly any noise. Above the threshold, as a share, it is a regression.
     """
-    both = new.merge(old, on=list(table("bench").key), suffixes=("", "_old"))
+    both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
     both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
     was, is_, twin = both["status_old"] == "ok", both["status"] == "ok", both["implementation"] == BASELINE
     time = (both["ratio"] / both["ratio_old"]).where(was & is_)
@@ -79,8 +79,14 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     return lines
 
 
-def run(options: argparse.Namespace) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Show the comparison; return 1 on a regression or a lost figure."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("nox -s compare --", description=__doc__, formatter_class=raw)
+    parser.add_argument("old", type=Path, help="bench.csv, or a folder with one")
+    parser.add_argument("new", type=Path, help="bench.csv, or a folder with one")
+    parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
+    options = parser.parse_args(arguments)
     old, new = load(options.old), load(options.new)
     changes = compared(old, new, options.threshold / 100)
     if changes.empty:
@@ -95,16 +101,6 @@ def run(options: argparse.Namespace) -> int:
     alone = f"{len(old) - len(changes)} of the old, {len(new) - len(changes)} of the new"
     print(f"{counts}; rows without a counterpart, or slowed by other processes: {alone}.")
     return int(changes["verdict"].isin(BAD).any())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare; exit 1 on a regression."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("nox -s compare --", description=__doc__, formatter_class=raw)
-    parser.add_argument("old", type=Path, help="bench.csv, or a folder with one")
-    parser.add_argument("new", type=Path, help="bench.csv, or a folder with one")
-    parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
-    return run(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

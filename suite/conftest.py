@@ -26,7 +26,7 @@ from suite.shared import machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
-from suite.shared.rows import VALUES, folder_of, table
+from suite.shared.rows import TABLES, VALUES, folder_of
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
@@ -118,7 +118,7 @@ def keep(request: pytest.FixtureRequest) -> Keep:
     def keep_row(name: str, **row: Any) -> None:
         # xdist carries plain Python.
         plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
-        request.node.user_properties.append((ROW, (table(name).name, plain)))
+        request.node.user_properties.append((ROW, (TABLES[name].name, plain)))
 
     return keep_row
 
@@ -176,7 +176,7 @@ class Gathered:
         try:
             for name, rows in self.rows.items():
                 device = torch.device("cpu") if name in ON_CPU else _device(self.config)
-                table(name).put(folder_of(results, device), rows, device)
+                TABLES[name].put(folder_of(results, device), rows, device)
             if self.rows:
                 self.report = report.write_tables(results)
         except ResultsError as error:

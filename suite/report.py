@@ -15,7 +15,7 @@ from suite.shared.cases import BASELINE
 from suite.shared.format import dates, machine, two
 from suite.shared.provenance import stale
 from suite.shared.results import RESULTS, ResultsError, write_whole
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 
 PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads, paper, text))
 
@@ -39,7 +39,7 @@ def index(pages: Mapping[Path, Sequence[str]]) -> list[Part]:
     lines: dict[str, dict[str, Any]] = {}
     columns, links = [], []
     for folder, names in pages.items():
-        rows, called = table("bench").read(folder), folder.name
+        rows, called = TABLES["bench"].read(folder), folder.name
         if len(rows):
             called = f"{machine(rows.iloc[0])}, {dates(rows)}"
             called += f", {rows['cpu_capability'].iloc[0]}" * (called in columns)

@@ -26,8 +26,6 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import torch
-
 from suite import report
 from suite.measure.jobs import Job
 from suite.measure.load import warn
@@ -35,7 +33,7 @@ from suite.measure.options import parent
 from suite.measure.processes import started
 from suite.shared.cases import OF_ONE_LENGTH
 from suite.shared.process import Row, read_rows
-from suite.shared.rows import TABLES, folder_of, table
+from suite.shared.rows import TABLES, folder_of
 
 #: By name, which is also that of its table and of its page.
 STUDIES: Mapping[str, ModuleType] = {
@@ -57,10 +55,10 @@ def parser() -> argparse.ArgumentParser:
 
 def study(name: str, options: argparse.Namespace) -> bool:
     """Do a study and put down its rows; return whether every job reached its end."""
-    folder, whole = folder_of(options.results, torch.device(options.device)), True
+    folder, whole = folder_of(options.results, options.device), True
     for job in STUDIES[name].jobs(options):
         rows = done(job, folder / "raw" / "study.txt")
-        table(name).put(folder, rows, job.torch_device)
+        TABLES[name].put(folder, rows, job.device)
         failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
         whole = whole and not failures
         print(f"{job.label}: {', '.join(failures) or f'{len(rows)} rows'}", flush=True)
@@ -79,10 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time."""
     options = parser().parse_args(arguments)
     names = options.studies or list(STUDIES)
-    warn(torch.device(options.device))
+    warn(options.device)
     whole = [study(name, options) for name in names]
     print(f"Report: {report.write_tables(options.results)}")
-    folder = folder_of(options.results, torch.device(options.device))
+    folder = folder_of(options.results, options.device)
     for name in names:
         print(f"{name}: {folder / name}.md")
     return 0 if all(whole) else 1

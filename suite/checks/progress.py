@@ -3,7 +3,6 @@
 Times are CPU seconds divided by those of starting a process with torch, so that they hold on other machines too.
 """
 
-import os
 import time
 import tomllib
 from collections import Counter, defaultdict
@@ -15,6 +14,8 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
+
+from suite.shared.process import cpu_seconds
 
 #: By file: its usual time by default, and with `--thorough`.
 TIMES: dict[str, list[float]] = tomllib.loads(Path(__file__).with_name("times.toml").read_text(encoding="utf-8"))
@@ -28,11 +29,6 @@ REFRESH = 0.1
 
 def usual(file: str, thorough: bool) -> float:
     return TIMES.get(file, [0.0, 0.0])[thorough]
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this process and of the children that it waited for."""
-    return sum(os.times()[:4])
 
 
 class Timed:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,10 +76,9 @@ class Bench:
     """Measures jobs of one device and dtype one after the other, until `clock` shows a time."""
 
     def __init__(self, job: Job, until: float, clock: Callable[[], float] = time.time) -> None:
-        self.device, self.dtype, self.until, self.clock = job.torch_device, job.torch_dtype, until, clock
+        self.device, self.dtype, self.until, self.clock = job.device, job.torch_dtype, until, clock
         self.watch: Stopwatch = stopwatch(self.device)
-        self.inputs: dict[Case, tuple[Batch, nn.Module]] = {}
-        self.baselines: dict[tuple[Case, str], Repeats] = {}
+        self.shared, self.baseline = cache(self._shared), cache(self._baseline)
         self.timed: list[Timed] = []
         self.promised = 0.0  # seconds that the passes of this job which have settled will still take
 
@@ -135,17 +134,17 @@ class Bench:
             form.model = candidate.build(case, self.dtype, self.device)
             for name in PASSES:
                 with labelled([form], name):
-                    self.settle(candidate, form, name)
+                    self.settle(job, form, name)
             if reason := work.refusal(candidate, case, self.dtype, self.device):
                 raise NoFiguresError(f"refused: {reason}")
         return form
 
-    def settle(self, candidate: Candidate, form: Form, name: str) -> None:
+    def settle(self, job: Job, form: Form, name: str) -> None:
         """Call a pass until its time settles, and promise what the rest takes; NoFiguresError if that is too long."""
-        baseline, (_, x), step = self.baseline(form.case, name), self.batch(form.case, 0), work.PASSES[name]
+        baseline, (_, x), step = self.baseline(job.case, name), self.batch(job.case, 0), work.PASSES[name]
         # XLA would compile for one step too, and that says nothing about all steps.
-        single = partial(step, form.model, work.first_steps(x, 1))
-        one = [self.watch.seconds(single) if candidate.of_torch else 0.0]
+        single = partial(step, form.model, work.repeated(x))
+        one = [self.watch.seconds(single) if find(job.candidate).of_torch else 0.0]
         if self.expected(form, one[0]) * CALLS > self.left():  # it may have compiled
             one += warm_up(self.watch, single, one[0])
         if (guess := self.expected(form, one[-1])) * CALLS > self.left():
@@ -160,34 +159,27 @@ class Bench:
         """Seconds of a pass with steps of `step_s`; at least those of the pass before it."""
         return max([step_s * form.case.T, *form.once.values()])
 
-    def shared(self, case: Case) -> tuple[Batch, nn.Module]:
-        """First batch of these sizes and the `torch.nn.LSTM` that all candidates are compared with."""
-        case = replace(case, layer_norm=False)
-        if case not in self.inputs:
-            x = work.example(case, self.dtype, self.device)
-            self.inputs[case] = Batch(case, x), LSTM.build(case, self.dtype, self.device)
-        return self.inputs[case]
+    def _shared(self, case: Case) -> tuple[Batch, nn.Module]:
+        """First batch of a workload and the `torch.nn.LSTM` that all candidates are compared with."""
+        return Batch(case, work.example(case, self.dtype, self.device)), LSTM.build(case, self.dtype, self.device)
 
     def batch(self, case: Case, draw: int) -> Batch:
-        """Batch of these sizes; if it is packed, each draw has other lengths."""
+        """Batch of a workload; if it is packed, each draw has other lengths."""
         if not draw or not case.lengths:
             return self.shared(case)[0]
-        drawn = replace(case, layer_norm=False, lengths=lengths(case.T, case.B, draw))
+        drawn = replace(case, lengths=lengths(case.T, case.B, draw))
         return Batch(drawn, work.example(drawn, self.dtype, self.device))
 
-    def baseline(self, case: Case, name: str) -> Repeats:
+    def _baseline(self, case: Case, name: str) -> Repeats:
         """Rounds of `torch.nn.LSTM` of the same sizes."""
-        key = replace(case, layer_norm=False), name
-        if key not in self.baselines:
-            (_, x), model = self.shared(case)
-            call = partial(work.PASSES[name], model)
-            guess = case.T * self.watch.seconds(lambda: call(work.first_steps(x, 1)))
-            self.baselines[key] = Repeats(self.watch, call, warm_up(self.watch, lambda: call(x), guess)[-1])
-        return self.baselines[key]
+        (_, x), model = self.shared(case)
+        call = partial(work.PASSES[name], model)
+        guess = case.T * self.watch.seconds(lambda: call(work.repeated(x)))
+        return Repeats(self.watch, call, warm_up(self.watch, lambda: call(x), guess)[-1])
 
     def measured(self, candidate: Candidate, form: Form, name: str, turns: Turns) -> dict[str, Any]:
         """Columns of memory, operator calls and the like, from calls that are not rounds, and of costs by formula."""
-        model, x, step, training = form.model, self.batch(form.case, 0).x, work.PASSES[name], name == "train"
+        model, x, step, training = form.model, turns.batches[0].x, work.PASSES[name], name == "train"
         figures: dict[str, Any] = {}
         if self.device.type == "cuda":
             kernels = usage.kernels(lambda: turns.baseline.work(x), self.device)
@@ -211,7 +203,7 @@ class Bench:
 def calls_per_step(candidate: Candidate, model: nn.Module, x: work.Input, step: work.Pass) -> float:
     """Extra operator calls per extra time step."""
     # Two rows say as much as all, except where another batch would be compiled.
-    rows = int(x.shape[1] if isinstance(x, torch.Tensor) else x.batch_sizes[0]) if candidate.compiles_each_size else 2
+    rows = None if candidate.compiles_each_size else 2
 
     def calls(T: int) -> int:
         given = work.repeated(x, T, rows)

@@ -33,7 +33,7 @@ MINUTES = {"cpu": 5.0, "cuda": 15.0}
 
 
 def choose(options: argparse.Namespace) -> None:
-    device = torch.device(options.device).type
+    device = options.device.type
     options.every_candidate, options.every_workload = bool(options.implementation), bool(options.workload)
     options.workload = options.workload or list(SELECTED[device])
     options.implementation = options.implementation or [candidate.name for candidate in candidates()]
@@ -44,7 +44,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     """Jobs to do: of each dtype the baseline and the fastest implementation first, the slowest forms last."""
     found: list[Job] = []
     for dtype in options.dtype:
-        first, here = (BASELINE, fastest(torch.device(options.device), dtype)), list[Job]()
+        first, here = (BASELINE, fastest(options.device, dtype)), list[Job]()
         for case, candidate in product(cases(options), map(find, options.implementation)):
             norms = tuple(norm for norm in candidate.layer_norms if timed(options, candidate, case, dtype, norm))
             answer = candidate.name in first
@@ -75,12 +75,12 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
 
 def shortens(options: argparse.Namespace) -> bool:
     """True if T and B are less than the paper's, since there is no GPU."""
-    return not options.full and torch.device(options.device).type == "cpu"
+    return not options.full and options.device.type == "cpu"
 
 
 def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
     """True if a candidate is timed on a case."""
-    device = torch.device(options.device)
+    device = options.device
     if case.lengths and not candidate.takes_packed:
         return False
     if shortens(options) and full(case):

@@ -17,7 +17,7 @@ from suite.measure.rounds import Repeats
 from suite.measure.stopwatch import Stopwatch
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import Case
-from suite.shared.rows import PASSES, about_pass, table
+from suite.shared.rows import PASSES, TABLES, about_pass
 
 #: Operators per time step, forward and in training, with layer norm, as in the column `calls_per_step`; and the seconds
 #: that the host takes for one. Other candidates run steps in compiled code, with the seconds of a step by pass.
@@ -57,7 +57,7 @@ def known(rows: pd.DataFrame) -> Known:
 
 def seconds(job: Job, earlier: Known) -> float:
     """Seconds of a job with its first rounds, without the start of its process."""
-    found = (CHECK[job.torch_device.type] + COMPILE.get(job.candidate, 0.0)) * len(job.cases)
+    found = (CHECK[job.device.type] + COMPILE.get(job.candidate, 0.0)) * len(job.cases)
     for name in PASSES:
         calls = [call_s(job.candidate, case, name, job, earlier) for case in job.cases]
         baseline = _round_s(call_s(LSTM.name, job.case, name, job, earlier))
@@ -79,7 +79,7 @@ def call_s(implementation: str, case: Case, name: str, job: Job, earlier: Known)
     key = _key(about_pass(case, implementation, job.dtype, name))
     if key in earlier:
         return earlier[key]
-    train, steps, device = name == "train", case.T * case.L, job.torch_device.type
+    train, steps, device = name == "train", case.T * case.L, job.device.type
     calls = OPERATORS.get(implementation, (0, 0))[train] * steps * OPERATOR
     products = (3 if train else 1) * find(implementation).multiply_adds(case) / RATES[device][job.dtype]
     weights = sum(case.T * case.B * 4 * case.H * (case.H + I) for I in case.inputs)
@@ -88,7 +88,7 @@ def call_s(implementation: str, case: Case, name: str, job: Job, earlier: Known)
 
 
 def _key(row: "Mapping[str, object] | pd.Series") -> tuple[str, ...]:
-    return tuple(str(row[column]) for column in table("bench").key)
+    return tuple(str(row[column]) for column in TABLES["bench"].key)
 
 
 def _round_s(call: float) -> float:

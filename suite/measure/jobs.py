@@ -36,7 +36,7 @@ class Job:
     candidates: tuple[str, ...]
     case: Case
     dtype: str
-    device: str
+    device: torch.device
     layer_norms: tuple[bool, ...] = ()
     answer: bool = False
     limit: float = 0.0
@@ -47,15 +47,11 @@ class Job:
         """Job with the fields of `asdict`, as JSON returns them."""
         case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
         tuples = {name: tuple(fields[name]) for name in ("candidates", "layer_norms")}
-        return cls(**fields | tuples | {"case": case})
+        return cls(**fields | tuples | {"case": case, "device": torch.device(fields["device"])})
 
     @property
     def torch_dtype(self) -> torch.dtype:
         return arithmetic.dtype_of(self.dtype)
-
-    @property
-    def torch_device(self) -> torch.device:
-        return torch.device(self.device)
 
     @property
     def candidate(self) -> str:
@@ -87,7 +83,7 @@ class Job:
 
     def take_on(self) -> None:
         """Limit the memory of this process, on Linux, and set the arithmetic of its products."""
-        if sys.platform == "linux" and self.torch_device.type == "cpu":
+        if sys.platform == "linux" and self.device.type == "cpu":
             import resource
 
             machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -4,14 +4,12 @@ import math
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import torch
 from numpy.polynomial import Polynomial
 
 from impls import names
 from impls.gradient.chunks import limited
-from impls.registry import find as find_impl
 from suite.measure import work
 from suite.measure.jobs import Job
 from suite.measure.options import a_job_each
@@ -44,7 +42,7 @@ def rows(job: Job) -> Iterator[Row]:
     candidate = find(name)
     if name == names()[0] and not job.case.layer_norm:
         yield from (_tensor(job, name, Z) for Z in TENSOR_Z)
-    yield job.row("step", name, **ledger(candidate, job.case, job.torch_dtype, job.torch_device))
+    yield job.row("step", name, **ledger(candidate, job.case, job.torch_dtype, job.device))
     yield from _lengths(job, candidate)
 
 
@@ -53,7 +51,7 @@ def _lengths(job: Job, candidate: Candidate) -> Iterator[Row]:
 
     def measured(kind: str, T: int) -> Row:
         case = replace(job.case, T=T)
-        return job.row(kind, candidate.name, case, **peak(candidate, case, job.torch_dtype, job.torch_device))
+        return job.row(kind, candidate.name, case, **peak(candidate, case, job.torch_dtype, job.device))
 
     found, T = list[Row](), 2
     while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * job.limit:
@@ -90,21 +88,15 @@ def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.d
     these never exist completely at the same time. recomputed: the peak if the forward pass of a hand-written gradient
     saves no residuals.
     """
-    parameters = usage.saved_bytes(lambda: candidate.build(case, dtype, device), device)
+    own: Row = {"parameter_bytes": usage.saved_bytes(lambda: candidate.build(case, dtype, device), device)}
     model, x = candidate.build(case, dtype, device), work.example(case, dtype, device)
     warm_up(stopwatch(device), lambda: work.train(model, x))  # what is made once and stays
     model.zero_grad(set_to_none=True)
-    saved = usage.saved_bytes(lambda: model(x), device)
-    gradients = usage.saved_bytes(lambda: work.train(model, x), device)
+    own["kept_bytes"] = usage.saved_bytes(lambda: model(x), device)
+    own["gradient_bytes"] = usage.saved_bytes(lambda: work.train(model, x), device)
     most = peak(candidate, case, dtype, device)
-    workspace = max(0, most["peak_bytes"] - saved - gradients)
-    own: Row = {
-        "parameter_bytes": parameters,
-        "kept_bytes": saved,
-        "gradient_bytes": gradients,
-        "workspace_bytes": workspace,
-    }
-    if candidate.name in names() and find_impl(candidate.name).hand_written:
+    own["workspace_bytes"] = max(0, most["peak_bytes"] - own["kept_bytes"] - own["gradient_bytes"])
+    if candidate.name in names() and candidate.hand_written:
         with limited(device.type, residuals=False):
             own["recomputed_bytes"] = peak(candidate, case, dtype, device)["peak_bytes"]
     return own | most
@@ -119,12 +111,8 @@ def peak(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.dev
 
 def _tensor(job: Job, name: str, Z: int) -> Row:
     """Row of what one step of one sample takes at n_z, and of the bytes of the weights it is made of."""
-    case, dtype, device = replace(TENSOR_CASE, Z=Z, name=job.case.name), job.torch_dtype, job.torch_device
+    case, dtype, device = replace(TENSOR_CASE, Z=Z, name=job.case.name), job.torch_dtype, job.device
     model, x = find(name).build(case, dtype, device), work.example(case, dtype, device)
     weights = sum(p.nbytes for n, p in model.named_parameters() if n.endswith((".weight_h", ".weight_x")))
-    figures = {}
-    for column, step in (("forward_bytes", work.forward), ("peak_bytes", work.train)):
-        warm_up(stopwatch(device), partial(step, model, x))
-        model.zero_grad(set_to_none=True)
-        figures[column] = usage.peak_bytes(partial(step, model, x), device)
+    figures = {"forward_bytes": work.peak(work.forward, model, x), "peak_bytes": work.peak(work.train, model, x)}
     return job.row("tensor", name, case, weight_bytes=weights, **figures)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from impls.registry import resolve
 from suite.measure.jobs import Job
 from suite.shared import machine
@@ -22,14 +20,10 @@ def parent() -> argparse.ArgumentParser:
     everything = [candidate.name for candidate in candidates()]
     add("--implementation", nargs="+", choices=everything, help="default: all, what is slow in few places")
     add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
-    device = str(machine.default_device())
-    add("--device", type=_device, default=device, help="default: CUDA if there is one, else the CPU")
+    device = machine.default_device()
+    add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
     return result
-
-
-def _device(text: str) -> str:
-    return str(machine.device_of(text))
 
 
 def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[Candidate]:
@@ -39,18 +33,17 @@ def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[C
     """
     wanted = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
     if layer_norm:
-        fastest = resolve("auto", torch.device(options.device), dtype_of(dtype)).name
+        fastest = resolve("auto", options.device, dtype_of(dtype)).name
         wanted = [name for name in wanted if name in (fastest, *EXTERNAL)]
     return able(options, wanted, dtype, layer_norm)
 
 
 def able(options: argparse.Namespace, wanted: Sequence[str], dtype: str, layer_norm: bool) -> list[Candidate]:
     """Candidates of these names that run, with layer norm or without."""
-    device = torch.device(options.device)
-    if why_not(dtype, device) is not None:
+    if why_not(dtype, options.device) is not None:
         return []
     here = [one for one in map(find, wanted) if layer_norm in one.layer_norms]
-    return [one for one in here if one.why_unavailable(device, dtype_of(dtype)) is None]
+    return [one for one in here if one.why_unavailable(options.device, dtype_of(dtype)) is None]
 
 
 def a_job_each(options: argparse.Namespace, study: str, case: Case, limit: float = 0.0) -> list[Job]:

@@ -4,7 +4,6 @@ import math
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from random import Random
 
 import torch
@@ -13,7 +12,6 @@ from impls import registry
 from suite.measure.jobs import Job
 from suite.measure.options import able
 from suite.measure.rounds import interleaved
-from suite.measure.stopwatch import stopwatch
 from suite.measure.work import PASSES, example
 from suite.shared import pairing
 from suite.shared.arithmetic import dtype_of
@@ -37,7 +35,7 @@ def jobs(options: Namespace) -> list[Job]:
     """One job per Z, with and without layer norm; the first of its candidates is ours."""
     base, found = WORKLOADS[options.workload], list[Job]()
     for dtype in options.dtype:
-        ours = registry.resolve("auto", torch.device(options.device), dtype_of(dtype)).name
+        ours = registry.resolve("auto", options.device, dtype_of(dtype)).name
         for norm in (False, True):
             for Z in SIZES_Z:
                 others = options.implementation or [n for n in OTHERS if SIZES_Z[0] == Z or n not in SLOW_TO_COMPILE]
@@ -63,20 +61,18 @@ def drawn(base: Case) -> list[Case]:
 
 def rows(job: Job) -> Iterator[Row]:
     """Yield a row for each point, pass and candidate: its time, and the paired ratio of ours to it."""
-    device, (ours, *_), points = job.torch_device, job.candidates, drawn(job.case)
+    device, (ours, *_), points = job.device, job.candidates, drawn(job.case)
     for case in points:
         torch._dynamo.reset()  # otherwise torch.compile would compile for all sizes at the second point, slowly
         x = example(case, job.torch_dtype, device)
         names = [name for name in job.candidates if case is points[0] or name not in SLOW_TO_COMPILE]
         models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
         for step, run in PASSES.items():
-            calls = {name: partial(run, model, x) for name, model in models.items()}
-            seconds = interleaved(stopwatch(device), calls, BUDGET, LEAST, MOST)
+            seconds = interleaved(run, models, x, BUDGET, LEAST, MOST)
             for name, found in seconds.items():
                 row = job.row("point", name, case, **pairing.quartiles(found))
                 row |= {"multiply_adds": find(name).multiply_adds(case), "pass": step, "ours": ours}
                 row |= {"library": find(name).library}
                 if name != ours:
-                    ratio = pairing.paired_ratio(*zip(*zip(seconds[ours], found, strict=False), strict=True))
-                    row |= {"ratio": ratio.ratio, "ratio_low": ratio.low, "ratio_high": ratio.high}
+                    row |= pairing.paired_ratio(*zip(*zip(seconds[ours], found, strict=False), strict=True))._asdict()
                 yield row

@@ -11,7 +11,7 @@ from suite.measure import cost
 from suite.measure.jobs import Job
 from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
-from suite.shared.rows import PASSES, stamp, table
+from suite.shared.rows import PASSES, TABLES, stamp
 
 #: Statuses that mean that something went wrong. --resume does these again, as the machine may have been the reason, and
 #: those that had no time.
@@ -51,12 +51,12 @@ def plan(jobs: Sequence[Job], folder: Path, *, resume: bool = False, unverified:
 
     resume: keep rows that exist. unverified: run what verification calls red or stale too.
     """
-    verify, rows, found = table("verify").read(folder), table("bench").read(folder), list[Planned]()
+    verify, rows, found = TABLES["verify"].read(folder), TABLES["bench"].read(folder), list[Planned]()
     earlier = cost.known(rows)
     for job in jobs:
         verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
-        reason = arithmetic.why_not(job.dtype, job.torch_device)
-        reason = reason or find(job.candidate).why_unavailable(job.torch_device, job.torch_dtype)
+        reason = arithmetic.why_not(job.dtype, job.device)
+        reason = reason or find(job.candidate).why_unavailable(job.device, job.torch_dtype)
         instead = f"not run: {reason}" if reason else None
         if not reason and verification.status in ("red", "stale") and not unverified:
             instead = f"refused: verify.csv is {verification.status} for {job.candidate} in {job.dtype}"
@@ -78,7 +78,7 @@ def batches(todo: Sequence[Planned]) -> list[list[Planned]]:
 
 def first_rounds(batch: Sequence[Planned]) -> float:
     """Predicted seconds of a process with its first rounds."""
-    return cost.START[batch[0].job.torch_device.type] + sum(p.seconds for p in batch)
+    return cost.START[batch[0].job.device.type] + sum(p.seconds for p in batch)
 
 
 def part(left: Sequence[Sequence[Planned]], seconds: float, latest: float) -> tuple[float, float]:
@@ -95,19 +95,13 @@ def part(left: Sequence[Sequence[Planned]], seconds: float, latest: float) -> tu
 
 def rows_of(job: Job, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows that this job would replace."""
-    if rows.empty:
-        return rows
-    case = job.case
-    about = {"workload": case.name, "T": case.T, "B": case.B, "implementation": job.candidate, "dtype": job.dtype}
-    norms = ["on" if norm else "off" for norm in job.layer_norms]
-    found: pd.DataFrame = rows[(rows[list(about)] == pd.Series(about)).all(axis=1) & rows["layer_norm"].isin(norms)]
-    return found
+    return rows.merge(pd.DataFrame(job.rows(""))[list(TABLES["bench"].key)]) if len(rows) else rows
 
 
 def _finished(job: Job, rows: pd.DataFrame) -> bool:
     """True if all rows of the job exist, of this code and environment, and none is to be done again."""
     if len(rows) < len(job.layer_norms) * len(PASSES):
         return False
-    here = stamp(job.torch_device, job.candidate)
+    here = stamp(job.device, job.candidate)
     same = all((rows[column].astype(str) == str(value)).all() for column, value in here.items() if column != "date")
     return same and not rows["status"].str.startswith(AGAIN).any()

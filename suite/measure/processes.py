@@ -10,14 +10,14 @@ from pathlib import Path
 
 from suite.measure.jobs import Job
 from suite.shared.process import Child, Row
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 
 _Key = tuple[object, ...]
 
 
 def tell(path: Path, jobs: Sequence[Job], ends: Sequence[float] = ()) -> None:
     """Write what a process is told; ends: of the benchmark, the times at which first and all rounds end."""
-    path.write_text(json.dumps({"jobs": list(map(asdict, jobs)), "ends": ends}), encoding="utf-8")
+    path.write_text(json.dumps({"jobs": list(map(asdict, jobs)), "ends": ends}, default=str), encoding="utf-8")
 
 
 def told(path: Path) -> tuple[list[Job], list[float]]:
@@ -64,4 +64,4 @@ def run(jobs: Sequence[Job], seconds: Sequence[float], limit: float, log: Path) 
 
 
 def _key(row: Row) -> _Key:
-    return tuple(row[column] for column in table("bench").key)
+    return tuple(row[column] for column in TABLES["bench"].key)

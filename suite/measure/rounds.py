@@ -7,8 +7,8 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 from suite.measure.jobs import Job
-from suite.measure.stopwatch import Stopwatch, Work, clock_columns, warm_up
-from suite.measure.work import Input
+from suite.measure.stopwatch import Stopwatch, clock_columns, stopwatch, warm_up
+from suite.measure.work import Input, Pass
 from suite.shared import pairing
 from suite.shared.cases import BASELINE, Case
 from suite.shared.pairing import FEWEST, LEAST
@@ -78,7 +78,7 @@ class Turns:
         if not FEWEST <= n < MOST:
             return 0.0
         found = (pairing.paired_ratio(seconds, self.baseline_s) for seconds in self.seconds.values())
-        widths = [math.log(interval.high / interval.low) for interval in found]
+        widths = [math.log(interval.ratio_high / interval.ratio_low) for interval in found]
         return sum(width for width in widths if width > NARROW) * (1 - math.sqrt(n / (n + 1))) / self.turn_s
 
     def in_a_loop(self, side: Repeats) -> float | None:
@@ -102,7 +102,7 @@ def fewest(job: Job, slowest: float, baseline: float) -> int:
     if not job.answer:
         return FEWEST
     together = slowest + baseline
-    seconds = FIRST[job.torch_device.type] * (AA if job.candidate == BASELINE else 1)
+    seconds = FIRST[job.device.type] * (AA if job.candidate == BASELINE else 1)
     return max(FEWEST if together > LONG else LEAST, min(MOST, int(seconds / together)))
 
 
@@ -113,15 +113,17 @@ def spend(every: Sequence[Turns], left: Callable[[], float]) -> None:
 
 
 def interleaved(
-    watch: Stopwatch, calls: Mapping[str, Work], budget: float, least: int, most: int
+    step: Pass, models: Mapping[str, Any], x: Input, budget: float, least: int, most: int
 ) -> dict[str, list[float]]:
-    """Time rounds of several calls, which alternate so that a drift hits all; return the seconds of a call, by name.
+    """Time rounds of a pass of several models in turns, so that a drift hits all; return seconds of a call, by name.
 
-    budget: seconds for each call. least, most: rounds.
+    budget: seconds for each model. least, most: rounds.
     """
+    watch = stopwatch(x.data.device)
+    calls = {name: partial(step, model, x) for name, model in models.items()}
     sides = {name: Repeats(watch, call, warm_up(watch, call)[-1]) for name, call in calls.items()}
     rounds = {name: max(least, min(most, int(budget / side.round_s))) for name, side in sides.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(max(rounds.values(), default=0)):
         for name, side in sides.items():
             if turn < rounds[name]:

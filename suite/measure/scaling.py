@@ -3,14 +3,12 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import Any
 
 from suite.measure.jobs import Job
 from suite.measure.options import studied
 from suite.measure.rounds import interleaved
-from suite.measure.stopwatch import stopwatch
 from suite.measure.work import example, peak, train
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS
@@ -45,14 +43,13 @@ def jobs(options: Namespace) -> list[Job]:
 
 def rows(job: Job) -> Iterator[Row]:
     """Yield a row for each value of the size and each candidate that is not too slow for it."""
-    going, device = job.candidates, job.torch_device
+    going, device = job.candidates, job.device
     for n in SIZES[job.part]:
         size: dict[str, Any] = {job.part: n}
         case = replace(job.case, **size)
         x = example(case, job.torch_dtype, device)
         models = {name: find(name).build(case, job.torch_dtype, device) for name in going}
-        steps = {name: partial(train, model, x) for name, model in models.items()}
-        seconds = interleaved(stopwatch(device), steps, BUDGET, LEAST, MOST)
+        seconds = interleaved(train, models, x, BUDGET, LEAST, MOST)
         for name, model in models.items():
             figures = quartiles(seconds[name]) | {"peak_bytes": peak(train, model, x), "n": n, "slow_s": SLOW}
             yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))

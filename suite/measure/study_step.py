@@ -19,7 +19,7 @@ def rows(job: Job) -> Iterator[Row]:
     going = []
     for name in job.candidates:
         candidate = find(name.split(",")[0])  # what follows a comma names a variant
-        if reason := refusal(candidate, job.case, job.torch_dtype, job.torch_device):
+        if reason := refusal(candidate, job.case, job.torch_dtype, job.device):
             yield job.row("end", name, status=f"refused: {reason}")
         else:
             going.append(name)
@@ -34,7 +34,7 @@ def main(told: Path, path: Path) -> None:
     others = Others()
     try:
         for row in rows(job):
-            append_row(path, row | {"taken_cores": others.taken(job.torch_device)})
+            append_row(path, row | {"taken_cores": others.taken(job.device)})
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

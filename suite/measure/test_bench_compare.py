@@ -10,12 +10,12 @@ from suite import bench_compare
 from suite.shared.cases import BASELINE
 from suite.shared.examples import made
 from suite.shared.results import ResultsError
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 
 
 def compare(tmp_path: Path, old: Sequence[Any], new: Sequence[Any], *arguments: str) -> int:
     for name, rows in (("old", old), ("new", new)):
-        table("bench").replace(tmp_path / name, rows)
+        TABLES["bench"].replace(tmp_path / name, rows)
     return bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new" / "bench.csv"), *arguments])
 
 

@@ -28,7 +28,7 @@ from suite.shared.compare import Verdict
 from suite.shared.examples import TINY
 from suite.shared.pairing import FEWEST, LEAST
 from suite.shared.process import Row, read_rows
-from suite.shared.rows import PASSES, table
+from suite.shared.rows import PASSES, TABLES
 
 
 class Clock:
@@ -123,7 +123,7 @@ class Made:
         """Measure jobs within so many seconds, and return the rows that remain."""
         made = Bench(jobs[0], self.clock.now + seconds, self.clock)
         every = [row for each in jobs for row in made.rows(each)] + list(made.more_rows())
-        return {tuple(row[column] for column in table("bench").key): row for row in every}
+        return {tuple(row[column] for column in TABLES["bench"].key): row for row in every}
 
 
 def a_pass(seconds: float, baseline: float) -> Callable[[str, Case, str], float]:

@@ -22,7 +22,7 @@ from suite.shared.candidates import Candidate, find
 from suite.shared.cases import BASELINE, OF_ONE_LENGTH, SELECTION, WORKLOADS
 from suite.shared.examples import CPU, TINY, made
 from suite.shared.files import ROOT
-from suite.shared.rows import PASSES, table
+from suite.shared.rows import PASSES, TABLES
 
 IMPL = {impl.name: impl for impl in IMPLS}
 
@@ -157,8 +157,8 @@ def test_a_default_run_on_an_h100_takes_twenty_minutes_at_most_with_first_rounds
 
 def test_a_call_that_was_timed_here_takes_what_its_row_says(tmp_path: Path) -> None:
     for seconds in (0.1, 1.0):
-        table("bench").replace(tmp_path, made("batched", seconds))
-        earlier = cost.known(table("bench").read(tmp_path))
+        TABLES["bench"].replace(tmp_path, made("batched", seconds))
+        earlier = cost.known(TABLES["bench"].read(tmp_path))
         assert [cost.call_s("batched", TINY, name, job(), earlier) for name in PASSES] == [seconds] * 2
     assert planning.plan([job()], tmp_path)[0].seconds > planning.plan([job("deferred")], tmp_path)[0].seconds
 

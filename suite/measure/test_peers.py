@@ -11,12 +11,13 @@ from suite.measure.jobs import Job
 from suite.measure.work import PASSES
 from suite.pages.peers import faster, lead, summary
 from suite.shared.cases import WORKLOADS, Case
+from suite.shared.examples import CPU
 
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
 
 
 def job(candidates: tuple[str, ...]) -> Job:
-    return Job("peers", "Z4", candidates, TINY, "float32", "cpu")
+    return Job("peers", "Z4", candidates, TINY, "float32", CPU)
 
 
 def draws() -> list[Case]:

@@ -7,11 +7,11 @@ import pytest
 from suite.measure import plan as planning
 from suite.measure.examples import job
 from suite.shared.examples import CPU, made, verified
-from suite.shared.rows import stamp, table
+from suite.shared.rows import TABLES, stamp
 
 
 def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None:
-    table("verify").replace(tmp_path, [verified("batched", 0.5), verified("deferred", 2)])
+    TABLES["verify"].replace(tmp_path, [verified("batched", 0.5), verified("deferred", 2)])
     jobs = [job(name) for name in ("batched", "deferred", "torch.nn.LSTM")]
     labels = [planned.instead for planned in planning.plan(jobs, tmp_path)]
     assert labels == [None, "refused: verify.csv is red for deferred in float32", None]
@@ -30,5 +30,5 @@ def test_red_and_stale_are_refused_unless_told_otherwise(tmp_path: Path) -> None
 def test_to_resume_keeps_rows_of_these_sources_whichever_day_they_are_of(
     changes: dict[str, str], finished: bool, tmp_path: Path
 ) -> None:
-    table("bench").replace(tmp_path, made("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
+    TABLES["bench"].replace(tmp_path, made("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
     assert [planned.finished for planned in planning.plan([job()], tmp_path, resume=True)] == [finished]

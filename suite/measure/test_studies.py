@@ -26,14 +26,14 @@ from suite.shared.candidates import LABML, LSTM, Candidate, find, lstm_parameter
 from suite.shared.cases import EXTERNAL, WORKLOADS
 from suite.shared.corpus import text
 from suite.shared.files import ROOT
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 
 CPU = torch.device("cpu")
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
 
 
 def job(study: str, candidate: str, **changes: Any) -> Job:
-    return replace(Job(study, candidate, (candidate,), TINY, "float32", "cpu"), **changes)
+    return replace(Job(study, candidate, (candidate,), TINY, "float32", CPU), **changes)
 
 
 def test_a_page_says_which_rows_other_processes_slowed() -> None:
@@ -238,5 +238,5 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
 def test_a_study_is_a_table_a_module_and_a_page_of_one_name() -> None:
     assert list(study.STUDIES) == ["memory", "scaling", "threads", "peers", "text"]
     for name in study.STUDIES:
-        assert {"part", "kind", "status"} <= set(table(name).columns)
+        assert {"part", "kind", "status"} <= set(TABLES[name].columns)
         assert (ROOT / "suite" / "pages" / f"{name}.py").exists()

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_an_interval_holds_the_ratio_of_most_noisy_runs_and_is_the_same_each_tim
 
     runs = [(rounds(2), rounds(1)) for _ in range(40)]
     found = [pairing.paired_ratio(*run) for run in runs]
-    assert sum(run.low <= 2 <= run.high for run in found) >= 34
+    assert sum(run.ratio_low <= 2 <= run.ratio_high for run in found) >= 34
     assert found[0] == pairing.paired_ratio(*runs[0])
 
 
@@ -55,7 +55,7 @@ def test_a_round_whose_baseline_was_slow_is_marked() -> None:
     assert pairing.columns([3.0] * 6, [1, 1, 1, 1.6, 1, 1])["disturbed"] == 1
 
 
-def test_rounds_alternate_and_short_calls_are_made_once_untimed_before_each() -> None:
+def test_rounds_alternate_and_short_calls_are_made_once_untimed_before_each(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
 
     class Told(Stopwatch):
@@ -64,12 +64,12 @@ def test_rounds_alternate_and_short_calls_are_made_once_untimed_before_each() ->
         def seconds(self, work: Work) -> float:
             return cast(float, work())
 
-    def call(name: str, seconds: float) -> float:
-        called.append(name)
-        return seconds
+    def call(model: Any, x: work.Input) -> Any:
+        called.append(model[0])
+        return model[1]
 
-    calls = {"short": partial(call, "short", 0.01), "long": partial(call, "long", 0.1)}
-    found = rounds.interleaved(Told(), calls, 0.0, 3, 3)
+    monkeypatch.setattr(rounds, "stopwatch", lambda device: Told())
+    found = rounds.interleaved(call, {"short": ("short", 0.01), "long": ("long", 0.1)}, torch.ones(1), 0.0, 3, 3)
     assert found == {"short": [0.01] * 3, "long": [0.1] * 3}
     assert called == ["short", "short", "long", "long"] + ["short", "short", "short", "long"] * 3
 
@@ -89,8 +89,8 @@ def test_a_row_that_the_answer_rests_on_has_as_many_rounds_as_its_time_allows_an
 def test_intervals_of_few_rounds_are_wider_than_what_was_seen() -> None:
     ratios = [2.0, 2.1, 2.2]
     found = pairing.paired_ratio(ratios, [1.0] * 3)
-    assert found.low < min(ratios)
-    assert found.high > max(ratios)
+    assert found.ratio_low < min(ratios)
+    assert found.ratio_high > max(ratios)
 
 
 class FakeEvent:

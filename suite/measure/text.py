@@ -53,7 +53,7 @@ def _further(job: Job) -> list[str]:
     """Further models of a candidate."""
     if job.candidate == LSTM.name:
         return [LARGER_LSTM]
-    fastest = resolve("auto", job.torch_device, job.torch_dtype).name
+    fastest = resolve("auto", job.device, job.torch_dtype).name
     return [job.candidate + RECIPE] if job.case.layer_norm and job.candidate == fastest else []
 
 
@@ -130,7 +130,7 @@ def parts(classes: int) -> tuple[Tensor, Tensor]:
 def rows(job: Job) -> Iterator[dict[str, Any]]:
     """Train one model for its time and yield a row at each checkpoint, the start first."""
     (name,) = job.candidates
-    case, dtype, device = job.case, job.torch_dtype, job.torch_device
+    case, dtype, device = job.case, job.torch_dtype, job.device
     train, held_out = parts(case.I)
     training = Trainer(seeded(name, case).to(device, dtype), Streams(train.to(device), case.T, case.B))
     training.warm_up()

@@ -4,7 +4,6 @@ from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from itertools import product
 
 import torch
@@ -12,7 +11,6 @@ import torch
 from impls import registry
 from suite.measure.jobs import Job
 from suite.measure.rounds import interleaved
-from suite.measure.stopwatch import stopwatch
 from suite.measure.work import PASSES, example
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import LSTM, find
@@ -30,7 +28,7 @@ BUDGET, LEAST, MOST = 0.1, 1, 8
 
 def jobs(options: Namespace) -> list[Job]:
     """One job per B: torch.nn.LSTM and the implementations asked for, by default the one that "auto" takes."""
-    case, device, found = WORKLOADS[options.workload], torch.device(options.device), list[Job]()
+    case, device, found = WORKLOADS[options.workload], options.device, list[Job]()
     for dtype in options.dtype if device.type == "cpu" else ():
         ours = options.implementation or [registry.resolve("auto", device, dtype_of(dtype)).name]
         candidates = tuple(dict.fromkeys([*ours, LSTM.name]))
@@ -40,13 +38,12 @@ def jobs(options: Namespace) -> list[Job]:
 
 def rows(job: Job) -> Iterator[Row]:
     """Yield the time of each candidate and pass with 1 thread up to torch's default number."""
-    device, x, every = job.torch_device, example(job.case, job.torch_dtype, job.torch_device), torch.get_num_threads()
+    device, x, every = job.device, example(job.case, job.torch_dtype, job.device), torch.get_num_threads()
     models = {name: find(name).build(job.case, job.torch_dtype, device) for name in job.candidates}
     seconds: dict[tuple[int, str, str], list[float]] = defaultdict(list)
     for _, threads, step in product(range(VISITS), range(1, every + 1), PASSES):
         torch.set_num_threads(threads)
-        calls = {name: partial(PASSES[step], model, x) for name, model in models.items()}
-        for name, found in interleaved(stopwatch(device), calls, BUDGET, LEAST, MOST).items():
+        for name, found in interleaved(PASSES[step], models, x, BUDGET, LEAST, MOST).items():
             seconds[threads, step, name] += found
     for (threads, step, name), found in seconds.items():
         yield job.row("point", name) | {"pass": step, "n": threads} | quartiles(found)

@@ -27,17 +27,11 @@ def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
 
 
-def first_steps(x: Input, T: int) -> Input:
-    if isinstance(x, Tensor):
-        return x[:T]
-    return PackedSequence(x.data[: int(x.batch_sizes[:T].sum())], x.batch_sizes[:T])
-
-
-def repeated(x: Input, T: int, rows: int) -> Input:
-    """First step of an input T times, with at most `rows` rows."""
+def repeated(x: Input, T: int = 1, rows: int | None = None) -> Input:
+    """First step of an input T times, with all rows or at most so many."""
     if isinstance(x, Tensor):
         return x[:1, :rows].repeat(T, 1, 1)
-    first = x.data[: min(rows, int(x.batch_sizes[0]))]
+    first = x.data[: int(x.batch_sizes[0])][:rows]
     return PackedSequence(first.repeat(T, 1), torch.full((T,), len(first)))
 
 

@@ -14,7 +14,7 @@ from suite.pages.plots import INK, bars, look, panels, plain
 from suite.pages.sheets import Columns, Part, Plot, Sheet
 from suite.shared.cases import BASELINE, ORDER
 from suite.shared.format import count, percent, sizes, three
-from suite.shared.rows import VALUES, table
+from suite.shared.rows import TABLES, VALUES
 
 #: The workload of the plot and of the README's table, in float32 without layer norm.
 WORKLOAD = "medium"
@@ -152,7 +152,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         for (name, reason), where in without.items()
     ]
     parts += ["\n".join(["## What was not run\n", *reasons])] * bool(reasons)
-    columns = table("bench").columns
+    columns = TABLES["bench"].columns
     parts.append(READ + "".join(f"- *{name}*: {columns[of]}\n" for name, of in GLOSSARY.items()) + NOTES)
     if "hardware" in others:
         parts += [HARDWARE, hardware_table(others["hardware"])]

@@ -13,13 +13,13 @@ from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, EXTERNAL
 from suite.shared.format import MB, NONE, count, percent, ranged, status, three, two
 from suite.shared.pairing import Interval, noise_floor, verdict
-from suite.shared.rows import BUSY, VALUES, table
+from suite.shared.rows import BUSY, TABLES, VALUES
 from suite.shared.usage import NO_KERNEL
 
 #: Workloads whose calls on an idle GPU wait for the host, which training hides: there the figures in a loop count.
 IN_A_LOOP = ("small", "medium", "stream")
 PASSES = VALUES["pass"]
-_COLUMNS = [*table("bench").columns, "device"]
+_COLUMNS = [*TABLES["bench"].columns, "device"]
 #: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
 ALTERNATIVES = ("compiled", *EXTERNAL)
 

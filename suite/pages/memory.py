@@ -10,7 +10,7 @@ from suite.pages.page import Others, Page, about
 from suite.pages.plots import INK, look, panels, plain
 from suite.pages.sheets import Columns, Part, Plot, Sheet
 from suite.shared.cases import EXTERNAL
-from suite.shared.format import GROUP, MB, count, sizes, status, three, two
+from suite.shared.format import GROUP, MB, count, sizes, three, two
 
 #: Parts of a training step, by name.
 PARTS = {
@@ -48,8 +48,7 @@ def ledger_table(rows: pd.DataFrame) -> Sheet:
     for _, row in rows[rows["kind"] == "step"].iterrows():
         line = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
         line |= {name: row[column] / MB for name, column in columns.items()}
-        line |= {"saved, B per token": row["kept_bytes"] / (row["T"] * row["B"])}
-        lines.append(line if row["status"] == "ok" else line | {"peak, MB": status(row)})
+        lines.append(line | {"saved, B per token": row["kept_bytes"] / (row["T"] * row["B"])})
     return Sheet(lines, dict.fromkeys(columns, three) | {"saved, B per token": count})
 
 
@@ -95,7 +94,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 
 def peak_plot(rows: pd.DataFrame) -> Figure:
     """Peak against T: lengths measured, hollow if they test the prediction, and the limit."""
-    measured = rows[rows["kind"].isin(["length", "under", "over"]) & (rows["status"] == "ok")]
+    measured = rows[rows["kind"].isin(["length", "under", "over"])]
     figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
     shown = measured[(measured["layer_norm"] == "off") | measured["implementation"].isin(EXTERNAL)].sort_values("T")
     for name in measured["implementation"].unique():

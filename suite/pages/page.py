@@ -11,7 +11,7 @@ from suite.pages.plots import svg
 from suite.pages.sheets import Part, Plot, markdown
 from suite.shared.format import machine, made_on, sizes
 from suite.shared.results import write_whole
-from suite.shared.rows import BUSY, STAMP, table
+from suite.shared.rows import BUSY, STAMP, TABLES
 
 #: Rows of other tables that a page shows, by name; only those that the machine has.
 Others = Mapping[str, pd.DataFrame]
@@ -23,7 +23,7 @@ class Page:
 
     parts: the first is the lead, which comes before the line on where and when the rows were made.
     others: further tables that the page shows.
-    study: the page shows the workload and dtype that were studied last, and which rows are incomplete.
+    study: the page shows the workload and dtype that were studied last: the rows that have figures, and which do not.
     """
 
     name: str
@@ -34,19 +34,20 @@ class Page:
 
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
         rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
+        measured = rows[rows["status"] == "ok"] if self.study else rows
         every = {self.name: rows, **others}
-        made = made_on(pd.concat(_stamps(shown, table(name).rests_on) for name, shown in every.items()))
-        lead, *rest = self.parts(rows, others)
+        made = made_on(pd.concat(_stamps(shown, TABLES[name].rests_on) for name, shown in every.items()))
+        lead, *rest = self.parts(measured, others) if len(measured) else ["Nothing was measured."]
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
         end = unfinished(rows) + files if self.study else files
         return [f"# {self.title}: {machine(rows.iloc[0])}", lead, made, *rest, end]
 
     def write(self, folder: Path) -> bool:
         """Write the Markdown and the plots into a machine's folder; return whether it has rows for them."""
-        rows = table(self.name).read(folder)
+        rows = TABLES[self.name].read(folder)
         if rows.empty:
             return False
-        others = {name: found for name in self.others if len(found := table(name).read(folder))}
+        others = {name: found for name in self.others if len(found := TABLES[name].read(folder))}
         parts = self.content(rows, others)
         for part in parts:
             if isinstance(part, Plot):
@@ -60,11 +61,6 @@ def _stamps(rows: pd.DataFrame, rests_on: str) -> pd.DataFrame:
     rows = rows if "implementation" in rows else rows.assign(implementation=rests_on)
     stamps: pd.DataFrame = rows[[*STAMP, "implementation"]]
     return stamps
-
-
-def measured(rows: pd.DataFrame) -> pd.DataFrame:
-    found: pd.DataFrame = rows[rows["status"] == "ok"]
-    return found
 
 
 def about(row: pd.Series, dims: str = "TBIHSZL") -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.bench_tables import interval
-from suite.pages.page import Others, Page, measured
+from suite.pages.page import Others, Page
 from suite.pages.plots import INK, look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import EXTERNAL
@@ -83,9 +83,6 @@ def plot(compared: pd.DataFrame) -> Figure:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    rows = measured(rows)
-    if rows.empty:
-        return ["Nothing was timed."]
     compared = rows.dropna(subset="ratio")
     parts: list[Part] = [lead(rows), summary(compared), faster(compared)]
     return parts + [Plot("peers", "Time / time of each other", partial(plot, compared))] * bool(len(compared))

@@ -14,7 +14,7 @@ from suite.shared.files import ROOT
 from suite.shared.format import dates, machine, status, two
 from suite.shared.provenance import stale
 from suite.shared.results import write_whole
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 
 README = ROOT / "README.md"
 TIME, MEMORY = f"training time / {BASELINE}", f"peak memory / {BASELINE}"
@@ -49,7 +49,7 @@ def why_not(impl: Impl, row: pd.Series | None, devices: set[str]) -> str:
 
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
     """Sort key of machines: benchmarks of these sources first, then GPUs, then the newest."""
-    rows = table("bench").read(folder)
+    rows = TABLES["bench"].read(folder)
     if rows.empty:
         return True, True, 0, folder.name
     newest = int(max(rows["date"]).replace("-", ""))
@@ -59,7 +59,7 @@ def precedence(folder: Path) -> tuple[bool, bool, int, str]:
 def parts(results: Path) -> dict[str, list[Part]]:
     """Parts of README.md, by the name of the marks around them; nothing if no machine has timed `WORKLOAD`."""
     for folder in sorted((path.parent for path in results.glob("*/bench.csv")), key=precedence):
-        rows, where = table("bench").read(folder), f"{results.name}/{folder.name}"
+        rows, where = TABLES["bench"].read(folder), f"{results.name}/{folder.name}"
         timed = headline(rows)
         if len(timed := timed[timed["status"] == "ok"]):
             first = timed.iloc[0]

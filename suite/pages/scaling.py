@@ -5,11 +5,11 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.page import Others, Page, measured
+from suite.pages.page import Others, Page, about
 from suite.pages.plots import look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import EXTERNAL
-from suite.shared.format import GROUP, MB, label, sizes, three
+from suite.shared.format import GROUP, MB, label, three
 
 #: What is shown of each point, by its unit: the column, and its unit in the column's own.
 FIGURES = {"ms": ("median_s", 1e-3), "MB": ("peak_bytes", MB)}
@@ -30,17 +30,9 @@ def axis_table(rows: pd.DataFrame, axis: str, unit: str) -> Sheet:
     return Sheet(lines, {f"{axis} {n:.0f}": three for n in table})
 
 
-def base(rows: pd.DataFrame) -> pd.Series:
-    """Sizes that stay the same along each axis: the most frequent ones."""
-    return pd.Series({n: rows[n].mode().iloc[0] for n in "TBIHSZL"})
-
-
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    rows = measured(rows)
-    if rows.empty:
-        return ["Nothing was measured."]
-    where = f"{rows['workload'].iloc[0]} ({sizes(base(rows), 'TBIHSZL')}), {rows['dtype'].iloc[0]}"
-    parts: list[Part] = [LEAD.format(base=where, slow=f"{rows['slow_s'].max():g}")]
+    usual = rows[["workload", "dtype", *"TBIHSZL"]].mode().iloc[0]  # most rows have the sizes that stay the same
+    parts: list[Part] = [LEAD.format(base=about(usual), slow=f"{rows['slow_s'].max():g}")]
     parts.append(Plot("scaling", "Time and memory of a training step against each size", partial(plot, rows)))
     for axis in rows["part"].unique():
         parts += [f"## Against {axis}", *(axis_table(rows, axis, unit) for unit in FIGURES)]

@@ -27,7 +27,7 @@ from suite.shared.examples import HERE, made, verified
 from suite.shared.format import made_on, three
 from suite.shared.provenance import sources
 from suite.shared.results import RESULTS
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 
 VOID = {"meta", "br", "hr", "img", "link"}
 
@@ -67,10 +67,10 @@ def made_up(results: Path) -> None:
         for name, seconds in (("row_scaled", 0.2), ("batched", 0.1), ("torch.nn.LSTM", 0.05))
         for row in made(name, seconds)
     ]
-    table("bench").replace(folder, rows + made("batched", 0.12, layer_norm=True) + made("labml", 0.4, layer_norm=True))
+    TABLES["bench"].replace(folder, rows + made("batched", 0.12, layer_norm=True) + made("labml", 0.4, layer_norm=True))
     rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "copied_bytes": 1 << 28}
-    table("hardware").replace(folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE])
-    table("verify").replace(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
+    TABLES["hardware"].replace(folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE])
+    TABLES["verify"].replace(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
 
 
 def committed(results: Path) -> None:
@@ -152,7 +152,7 @@ def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path)
         ("d-stale", "others", "cpu"),
     ):
         rows = [row | {"sources": of, "device": device} for row in made("batched", 0.1)]
-        table("bench").replace(tmp_path / name, rows)
+        TABLES["bench"].replace(tmp_path / name, rows)
     (tmp_path / "e-verified").mkdir()
     found = [folder.name[0] for folder in report.machines(tmp_path)]
     assert "".join(found) == "cbade"
@@ -161,7 +161,7 @@ def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path)
 def test_all_machines_are_in_one_table_with_links_to_their_pages(tmp_path: Path) -> None:
     made_up(tmp_path)
     another = [row | {"processor": "AMD EPYC (family 26, model 2)", "threads": 2} for row in made("batched", 0.02)]
-    table("bench").replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
+    TABLES["bench"].replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
     report.write_tables(tmp_path)
     text = (tmp_path / "README.md").read_text()
     (cells,) = re.findall(r"\| small, T 3, B 2, float32 \| (.*) \|\n", text)
@@ -213,7 +213,7 @@ def test_verification_shows_errors_faults_and_capabilities_of_one_machine() -> N
 
 def test_the_readme_shows_the_figure_and_when_to_pick_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     medium = [row for name, seconds in (("batched", 0.1), (BASELINE, 0.05)) for row in made(name, seconds)]
-    table("bench").replace(tmp_path / "some-machine", [row | {"workload": "medium"} for row in medium])
+    TABLES["bench"].replace(tmp_path / "some-machine", [row | {"workload": "medium"} for row in medium])
     file = tmp_path / "README.md"
     file.write_text(
         "before\n<!-- figure -->\nold\n<!-- end of figure -->\n"
@@ -281,9 +281,9 @@ FILLED = [name for name in SHOWN if any(RESULTS.glob(f"*/{name}.csv"))]
 def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path: Path) -> None:
     folder = next(RESULTS.glob(f"*/{name}.csv")).parent
     page = next(page for page in report.PAGES if name in (page.name, *page.others))
-    found = {each: table(each).read(folder) for each in {page.name, name}}
+    found = {each: TABLES[each].read(folder) for each in {page.name, name}}
     for each, rows in found.items():
-        of = rows["implementation"] if "implementation" in rows else pd.Series(table(each).rests_on, rows.index)
+        of = rows["implementation"] if "implementation" in rows else pd.Series(TABLES[each].rests_on, rows.index)
         found[each] = rows.assign(sources=of.map(sources))
     rows, last = found[name], found[name].index[-1]
     old = found | {name: rows.assign(sources=rows["sources"].where(rows.index != last, "x"))}

@@ -21,8 +21,7 @@ the order may differ."""
 
 def text_table(rows: pd.DataFrame) -> Sheet:
     """Last checkpoint of each model, the best first."""
-    curves = rows[(rows["kind"] == "curve") & (rows["status"] == "ok")].sort_values("seconds", kind="stable")
-    ends = curves.groupby(GROUP, sort=False).tail(1)
+    ends = rows.sort_values("seconds", kind="stable").groupby(GROUP, sort=False).tail(1)
     columns: Columns = {
         "model": "implementation",
         "layer norm": "layer_norm",
@@ -38,10 +37,9 @@ def text_table(rows: pd.DataFrame) -> Sheet:
 
 def text_curve(rows: pd.DataFrame) -> Figure:
     """Bits per character against seconds of training, from the first checkpoint on."""
-    measured = rows[(rows["kind"] == "curve") & (rows["status"] == "ok")]
     figure, (axes,) = panels(1, 1, width=5.2, height=4.4)
-    for (_, _, norm, name), curve in measured.groupby(GROUP, sort=False):
-        curve = curve[curve["steps"] > 0].sort_values("seconds")
+    for (_, _, norm, name), curve in rows[rows["steps"] > 0].groupby(GROUP, sort=False):
+        curve = curve.sort_values("seconds")
         own, *variant = name.split(",")  # a variant has the look of the candidate itself, but hollow
         style = look(own) | {"linestyle": "--" if norm == "on" else ":" if variant else "-"}
         face = "none" if variant else style["color"]
@@ -53,10 +51,7 @@ def text_curve(rows: pd.DataFrame) -> Figure:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    measured = rows[rows["status"] == "ok"]
-    if measured.empty:
-        return ["Nothing was measured."]
-    row = measured.iloc[0]
+    row = rows.iloc[0]
     share, words = percent(row["held_out_share"]), {"classes": count(row["I"]), "sizes": sizes(row, "TBHSZL")}
     lead = LEAD.format_map(row.to_dict() | words | {"held_out_share": share})
     plot = Plot("text-curve", "Bits per character against seconds of training", partial(text_curve, rows))

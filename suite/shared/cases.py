@@ -166,10 +166,6 @@ def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
     return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)
 
 
-def _ragged(case: Case) -> Case:
-    return replace(case, name=f"{case.name}-ragged", lengths=lengths(case.T, case.B))
-
-
 #: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
 OF_ONE_LENGTH = {
     "small": Case(name="small", I=32, H=64, S=16, Z=4, B=8, T=100),
@@ -182,7 +178,9 @@ OF_ONE_LENGTH = {
 
 #: These, and packed batches of some of them.
 WORKLOADS = OF_ONE_LENGTH | {
-    case.name: case for case in (_ragged(OF_ONE_LENGTH[name]) for name in ("small", "medium", "char-ptb"))
+    f"{name}-ragged": replace(case, name=f"{name}-ragged", lengths=lengths(case.T, case.B))
+    for name, case in OF_ONE_LENGTH.items()
+    if name in ("small", "medium", "char-ptb")
 }
 
 #: Workloads of a benchmark by default: a few minutes without a GPU.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from impls import HyperLSTM
 from suite.shared.arithmetic import eps
@@ -37,11 +38,7 @@ def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
     """A builder of a case's HyperLSTM, of that class and with that implementation."""
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-        options: dict[str, Any] = {
-            "layer_norm": case.layer_norm,
-            "dropout": case.dropout,
-            "recurrent_dropout": case.recurrent_dropout,
-        }
+        options: dict[str, Any] = {name: getattr(case, name) for name in ("layer_norm", "dropout", "recurrent_dropout")}
         model = cls(case.I, case.H, case.S, case.Z, case.L, **options, impl=name, dtype=dtype, device=device)
         return model.train(case.training)
 
@@ -89,15 +86,8 @@ def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Dra
     state = None if layers is None else tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
     cotangents = normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S))
 
-    def place(value: Tensor) -> Tensor:
-        return value.to(dtype).to(device)
-
-    return Draw(
-        {name: place(value) for name, value in params.items()},
-        place(x),
-        None if state is None else tuple(map(place, state)),
-        tuple(map(place, cotangents)),
-    )
+    drawn: Draw = tree_map_only(Tensor, lambda value: value.to(dtype).to(device), Draw(params, x, state, cotangents))
+    return drawn
 
 
 @contextmanager
@@ -183,7 +173,7 @@ def reference(
     """
     if not case.training:
         case = replace(case, dropout=0.0, recurrent_dropout=0.0)
-    call = packed if case.dropout or case.recurrent_dropout else each_alone
+    call = each_alone if case.lengths and not (case.dropout or case.recurrent_dropout) else packed
     return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, call=call)
 
 

@@ -55,9 +55,9 @@ def percent(share: float) -> str:
 
 def ranged(interval: Interval) -> str:
     """Ratio, with its interval unless that has no width."""
-    if interval.low == interval.high:
+    if interval.ratio_low == interval.ratio_high:
         return two(interval.ratio)
-    return f"{two(interval.ratio)} ({two(interval.low)}-{two(interval.high)})"
+    return f"{two(interval.ratio)} ({two(interval.ratio_low)}-{two(interval.ratio_high)})"
 
 
 def label(implementation: str, layer_norm: str) -> str:

@@ -38,15 +38,3 @@ def slug(device: torch.device) -> str:
     if device.type != "cuda":
         words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", words.lower())).strip("-")
-
-
-def environment(device: torch.device) -> dict[str, str | int]:
-    """Columns that say where a row was made."""
-    return {
-        "device": device.type,
-        "processor": name(device),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

@@ -18,11 +18,11 @@ DISTURBED = 1.5
 
 
 class Interval(NamedTuple):
-    """A ratio and its confidence interval."""
+    """A ratio and its confidence interval, as the columns of a row."""
 
     ratio: float
-    low: float
-    high: float
+    ratio_low: float
+    ratio_high: float
 
 
 def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> Interval:
@@ -47,14 +47,14 @@ def paired_ratio(candidate: Sequence[float], baseline: Sequence[float]) -> Inter
 
 def noise_floor(twin: Interval) -> float:
     """Distance from 1 that a ratio can have by chance, from the baseline against itself (A/A run)."""
-    return max(twin.high, 1 / twin.low) - 1
+    return max(twin.ratio_high, 1 / twin.ratio_low) - 1
 
 
 def verdict(interval: Interval, noise: float) -> str:
     """Faster or slower than the baseline if the whole interval is beyond the noise, else undecided."""
-    if interval.high < 1 / (1 + noise):
+    if interval.ratio_high < 1 / (1 + noise):
         return "faster"
-    return "slower" if interval.low > 1 + noise else "undecided"
+    return "slower" if interval.ratio_low > 1 + noise else "undecided"
 
 
 def quartiles(seconds: Sequence[float]) -> dict[str, Any]:
@@ -67,12 +67,7 @@ def quartiles(seconds: Sequence[float]) -> dict[str, Any]:
 
 def columns(candidate: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
     """Columns about the paired rounds of a row."""
-    interval = paired_ratio(candidate, baseline)
     usual = float(np.median(baseline))
-    return quartiles(candidate) | {
-        "baseline_s": usual,
-        "ratio": interval.ratio,
-        "ratio_low": interval.low,
-        "ratio_high": interval.high,
-        "disturbed": sum(seconds > DISTURBED * usual for seconds in baseline),
-    }
+    disturbed = sum(seconds > DISTURBED * usual for seconds in baseline)
+    ratio = paired_ratio(candidate, baseline)._asdict()
+    return quartiles(candidate) | {"baseline_s": usual, "disturbed": disturbed} | ratio

@@ -124,6 +124,11 @@ def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment
         return pd.DataFrame(read_rows(path))
 
 
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of the children that it waited for."""
+    return sum(os.times()[:4])
+
+
 def killed_with(parent: int) -> None:
     """Have Linux kill this process when the process that started it ends; does nothing on other systems."""
     if sys.platform == "linux":

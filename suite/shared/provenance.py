@@ -4,7 +4,6 @@ import ast
 import hashlib
 import subprocess
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -101,11 +100,6 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} dirty" if changed else head
-
-
-def stamp(implementation: str) -> dict[str, str]:
-    """Columns that say when a row was made, and with which code."""
-    return {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), "sources": sources(implementation)}
 
 
 def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Verification:

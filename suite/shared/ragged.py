@@ -25,9 +25,7 @@ def packed(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Outp
 
 
 def each_alone(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
-    """Call the model on each sequence in a batch of its own, without padding."""
-    if not case.lengths:
-        return packed(model, case, x, state)
+    """Call the model on each sequence of a case with lengths, in a batch of its own and without padding."""
     outs, lasts = [], []
     for b, length in enumerate(case.lengths):
         start = None if state is None else tuple(part[..., b : b + 1, :] for part in state)

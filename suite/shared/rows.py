@@ -1,8 +1,10 @@
 """Result files of a machine, as `rows.toml` declares them."""
 
+import platform
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,10 @@ class Table:
     """A result file of a machine, `<name>.csv`; see `rows.toml` for the fields."""
 
     name: str
-    key: tuple[str, ...]
+    key: Sequence[str]
     columns: Mapping[str, str]
-    listed: tuple[str, ...] = ()
-    newest_last: tuple[str, ...] = ()
+    listed: Sequence[str] = ()
+    newest_last: Sequence[str] = ()
     rests_on: str = ""
 
     def path(self, folder: Path) -> Path:
@@ -110,7 +112,18 @@ def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[s
 
 
 def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
-    return machine.environment(device) | provenance.stamp(implementation)
+    """Columns that say where and when a row was made, and with which code."""
+    return {
+        "device": device.type,
+        "processor": machine.name(device),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": provenance.commit(),
+        "sources": provenance.sources(implementation),
+    }
 
 
 def folder_of(results: Path, device: torch.device) -> Path:
@@ -125,15 +138,8 @@ def _table(name: str, declared: dict[str, Any]) -> Table:
     columns: dict[str, str] = {}
     for group in declared.pop("groups", ()):
         columns |= _DECLARED["groups"][group]
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in declared.items()
-    }
-    return Table(name, **fields | {"columns": columns | declared["columns"]})
+    return Table(name, **declared | {"columns": columns | declared["columns"]})
 
 
 #: In the order that their pages are listed in.
 TABLES = {name: _table(name, declared) for name, declared in _DECLARED["tables"].items()}
-
-
-def table(name: str) -> Table:
-    return TABLES[name]

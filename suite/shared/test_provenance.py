@@ -21,7 +21,7 @@ from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.format import made_on
 from suite.shared.results import RESULTS
-from suite.shared.rows import stamp, table
+from suite.shared.rows import TABLES, stamp
 
 
 def verified(**changes: Any) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def test_a_card_proves_an_implementation_by_a_green_verification(
     folders: list[list[dict[str, Any]]], proven: bool, tmp_path: Path
 ) -> None:
     for n, rows in enumerate(folders):
-        table("verify").replace(tmp_path / f"card-{n}", rows)
+        TABLES["verify"].replace(tmp_path / f"card-{n}", rows)
     assert provenance.unproven([ON_GPU], tmp_path) == [ON_GPU.name] * (not proven)
     assert provenance.unproven([replace(ON_GPU, experimental=True)], tmp_path) == []
     assert provenance.unproven([replace(ON_GPU, devices=("cpu", "cuda"))], tmp_path) == []

@@ -19,7 +19,7 @@ from suite.shared.examples import CPU, made
 from suite.shared.files import ROOT
 from suite.shared.machine import slug
 from suite.shared.results import ResultsError, read, write_whole
-from suite.shared.rows import STAMP, VALUES, Table, stamp, table
+from suite.shared.rows import STAMP, TABLES, VALUES, Table, stamp
 
 
 def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_a_file_is_sorted_by_its_key_whatever_was_put_first(tmp_path: Path) -> N
     put(tmp_path, ("b", 10, 0))
     put(tmp_path, ("b", 9, 0), ("a", 10, 0), known="ba")
     assert lying(tmp_path) == [["b", 9, 0], ["b", 10, 0], ["a", 10, 0]]
-    table("bench").replace(tmp_path, [*made("torch.nn.LSTM", 1), *made("batched_cpu", 1), *made("naive", 1)])
-    assert list(table("bench").read(tmp_path)["implementation"][::2]) == ["naive", "batched_cpu", "torch.nn.LSTM"]
+    TABLES["bench"].replace(tmp_path, [*made("torch.nn.LSTM", 1), *made("batched_cpu", 1), *made("naive", 1)])
+    assert list(TABLES["bench"].read(tmp_path)["implementation"][::2]) == ["naive", "batched_cpu", "torch.nn.LSTM"]
 
 
 def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_refused(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes) -
 
 def test_a_full_disk_is_a_sentence_and_loses_no_row(tmp_path: Path, monkeypatch: Any) -> None:
     path = tmp_path / slug(CPU) / "bench.csv"
-    table("bench").replace(path.parent, made("row_scaled", 0.2))
+    TABLES["bench"].replace(path.parent, made("row_scaled", 0.2))
     before = path.read_bytes()
 
     def full(_: int) -> None:
@@ -162,9 +162,9 @@ def test_killed_at_any_moment_a_run_leaves_whole_files_and_whole_jobs(tmp_path: 
     script = f"""
 from pathlib import Path
 from suite.shared.examples import made
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 for k in range(1, 10**6):
-    table("bench").replace(Path({str(tmp_path)!r}), made("batched", k))
+    TABLES["bench"].replace(Path({str(tmp_path)!r}), made("batched", k))
     print(k, flush=True)
 """
     root = ROOT
@@ -173,7 +173,7 @@ for k in range(1, 10**6):
         for _ in range(20):
             process.stdout.readline()
         process.send_signal(signal.SIGKILL)
-    rows = table("bench").read(tmp_path)
+    rows = TABLES["bench"].read(tmp_path)
     assert list(rows["pass"]) == ["forward", "train"]
     assert rows["median_s"].nunique() == 1
     assert rows["median_s"].iloc[0] >= 20

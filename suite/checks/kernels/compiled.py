@@ -28,7 +28,7 @@ from impls.definition import dtype_name
 from suite.checks.kernels.launched import launched, stand_in
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.process import append_row, killed_with
+from suite.shared.process import append_row, cpu_seconds, killed_with
 
 _BASE = WORKLOADS["char-ptb"]
 #: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.
@@ -120,9 +120,9 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
     """Compile one kernel and return its row: the resources that it takes and the instructions that it uses."""
     import triton
 
-    start = _seconds()
+    start = cpu_seconds()
     binary = build(kernel)
-    seconds = _seconds() - start
+    seconds = cpu_seconds() - start
     usage, ptx = _resources(binary.asm["cubin"], binary.metadata.name), binary.asm["ptx"]
     constants = dict(kernel.constants)
     return {
@@ -144,12 +144,6 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "seconds": seconds,
         "triton": triton.__version__,
     }
-
-
-def _seconds() -> float:
-    """CPU seconds of this process and of the assemblers that it started."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 #: Instructions of a group barrier in their order: a fence makes writes visible to the whole card, the program arrives;

@@ -111,26 +111,12 @@ class Driver:
     def __init__(self, capability: int) -> None:
         from triton.backends.compiler import GPUTarget
 
-        self.target, self.stream = GPUTarget("cuda", capability, 32), 0
-        self.started: list[Started] = []
-        self.utils = self
-
-    def get_current_target(self) -> Any:
-        return self.target
-
-    def get_current_device(self) -> int:
-        return int(self.target.arch)
-
-    def get_current_stream(self, device: int) -> int:
-        return self.stream
-
-    def get_device_properties(self, device: int) -> dict[str, int]:
-        """Properties that Triton reads when it loads a kernel."""
-        return {"max_shared_mem": 227 << 10}
-
-    def load_binary(self, name: str, *_: Any) -> tuple[int, int, int, int, int]:
-        """Load nothing: a module, a function, its registers and spills, and its threads."""
-        return 1, 1, 64, 0, 1024
+        self.stream, self.started, self.utils = 0, list[Started](), self
+        self.get_current_target = lambda: GPUTarget("cuda", capability, 32)
+        self.get_current_device = lambda: capability
+        self.get_current_stream = lambda device: self.stream
+        self.get_device_properties = lambda device: {"max_shared_mem": 227 << 10}  # which Triton reads to load a kernel
+        self.load_binary = lambda *_: (1, 1, 64, 0, 1024)  # a module, a function, its registers, spills and threads
 
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
 

@@ -24,7 +24,7 @@ from suite.conftest import Keep, Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
 from suite.shared.compare import Verdict
 from suite.shared.process import rows_of
-from suite.shared.rows import table
+from suite.shared.rows import TABLES
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 for_a_card = pytest.mark.thorough("kernels compiled for a card that is not here, and what would reach it")
@@ -102,7 +102,7 @@ def test_kernels_fit_the_card(
     for row in rows.to_dict("records") if _extent(request.config) == "all" else ():
         keep("kernels", **row)
     assert set(rows["kernel"]) >= KERNELS
-    assert set(rows) <= set(table("kernels").columns)
+    assert set(rows) <= set(TABLES["kernels"].columns)
     wrong = [
         f"{row.kernel} in {row.arithmetic} at {row.size}: {found}"
         for row in rows.itertuples()

@@ -9,7 +9,7 @@ a thread that overwrites what another thread has yet to read.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from unittest import mock
@@ -67,7 +67,7 @@ class Launch:
     def __init__(self, patience: float, late: Callable[[int], bool]) -> None:
         self.patience, self.late = patience, late
         self.arrived, self.passed = list[float](), list[float]()
-        self.programs: dict[tuple[int, ...], list[tuple[Integers, int, bool, int, int]]] = {}
+        self.programs: dict[tuple[int, ...], list[Integers]] = {}
         self.barriers: Counter[tuple[int, ...]] = Counter()
         self.syncs: Counter[tuple[int, ...]] = Counter()
         self.misaligned: Counter[tuple[int, ...]] = Counter()
@@ -81,7 +81,7 @@ class Launch:
         at, live = np.broadcast_arrays(pointers.data, np.asarray(mask.data, dtype=bool))
         accessed = at[live].astype(np.int64)
         about = accessed, _size(pointers), writes, self.barriers[self.now], self.syncs[self.now]
-        self.programs.setdefault(self.now, []).append(about)
+        self.programs.setdefault(self.now, []).append(np.array(np.broadcast_arrays(*about)))
 
     def promise(self, pointers: Any, values: Any) -> None:
         """Note where the first of each run of neighbours is less aligned than promised."""
@@ -108,12 +108,8 @@ class Launch:
     def accesses(self, program: int) -> Accesses:
         """Accesses of one program; program: its number in the order that they ran."""
         at = list(self.programs)[program] if len(self.programs) > 1 else next(iter(self.programs), self.now)
-        notes = self.programs.get(at, [])
-        lengths = [len(note[0]) for note in notes]
-        address = np.concatenate([note[0] for note in notes]) if notes else np.empty(0, np.int64)
-        size, writes, barriers, epoch = (
-            np.repeat(np.array([note[k] for note in notes], dtype=np.int64), lengths) for k in range(1, 5)
-        )
+        notes = self.programs.get(at, [np.empty((5, 0), np.int64)])
+        address, size, writes, barriers, epoch = np.concatenate(notes, axis=1)
         times = np.array(self.arrived), np.array(self.passed)
         return Accesses(address, size, writes.astype(bool), barriers, epoch, *times, self.misaligned[at])
 
@@ -134,9 +130,8 @@ def between_programs(found: Sequence[Accesses], members: int) -> dict[str, int]:
     if not any(one.writes.any() for one in found):
         return {}
     program = np.concatenate([np.full(one.address.size, n) for n, one in enumerate(found)])
-    address, writes, epoch = (
-        np.concatenate([one[k] for one in found]) for k in map(Accesses._fields.index, ("address", "writes", "epoch"))
-    )
+    every = {name: np.concatenate([getattr(one, name) for one in found]) for name in ("address", "writes", "epoch")}
+    address, writes, epoch = every.values()
     at_any_time = _numbered(address)
     in_epoch = _numbered(at_any_time * (epoch.max() + 1) + epoch)
     raced = _by_another(in_epoch, program, writes) | _by_another(at_any_time, program // members, writes)
@@ -222,16 +217,13 @@ def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: Fa
         if name == "tt.divisibility":
             launch.promise(handle, values)
 
-    with ExitStack() as stack:
-        notes: dict[str, Callable[..., object]] = {
-            "create_masked_load": lambda _, at, mask, *rest: launch.note(at, mask, False),
-            "create_masked_store": lambda _, at, x, mask, *rest: launch.note(at, mask, True),
-            "create_barrier": lambda _: launch.barrier(),
-            "create_atomic_rmw": lambda _, op, at, value, *rest: launch.atomic(value),
-        }
-        for method, note in notes.items():
-            stack.enter_context(_before(InterpreterBuilder, method, note))
-        stack.enter_context(_before(TensorHandle, "set_attr", promise))
+    with (
+        _before(InterpreterBuilder, "create_masked_load", lambda _, at, mask, *rest: launch.note(at, mask, False)),
+        _before(InterpreterBuilder, "create_masked_store", lambda _, at, x, mask, *rest: launch.note(at, mask, True)),
+        _before(InterpreterBuilder, "create_barrier", lambda _: launch.barrier()),
+        _before(InterpreterBuilder, "create_atomic_rmw", lambda _, op, at, value, *rest: launch.atomic(value)),
+        _before(TensorHandle, "set_attr", promise),
+    ):
         yield launch
 
 
