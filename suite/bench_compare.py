@@ -1,7 +1,7 @@
-"""`nox -s compare -- OLD NEW`: the changes between two benchmark results whose intervals do not overlap.
+"""`nox -s compare -- OLD NEW`: changes of time whose intervals do not overlap, and changes of peak memory.
 
     nox -s compare -- results/<machine> other/<machine>       folders, or files bench.csv
-    nox -s compare -- OLD NEW --threshold 5                   such a rise by more than 5 % is a regression
+    nox -s compare -- OLD NEW --threshold 5                   a rise by more than 5 % is a regression
 
 A line is printed for each row that both have, under a heading per workload:
 

@@ -22,7 +22,7 @@ from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.checks.progress import Shown, Timed, usual
 from suite.pages import verify
-from suite.shared import machine
+from suite.shared import arithmetic, machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hyperlstm")
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
     group.addoption("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
-    group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too: what guards developers")
+    group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too")
     group.addoption(
         "--kernels",
         choices=("cards", "all"),
@@ -73,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
             on_cpu = _device(config).type == "cpu"
             config.pluginmanager.register(Shown(thorough=config.getoption("--thorough"), compares=on_cpu))
     config.pluginmanager.register(Timed())
+    arithmetic.use("float32")  # whatever an environment has made torch's default
 
 
 @pytest.hookimpl(optionalhook=True)

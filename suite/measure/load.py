@@ -48,6 +48,6 @@ def warn(device: torch.device) -> None:
     if (taken := others.taken(device)) is not None and taken > BUSY:
         print(
             f"Other processes use {taken:.1f} of the cores that this needs, which slows some candidates far more than\n"
-            "others. Rows made now are marked and not counted in answers, so better wait until they end.",
+            "others. Rows made now are marked and in no summary, so better wait until they end.",
             flush=True,
         )

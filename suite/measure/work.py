@@ -69,7 +69,7 @@ def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.
 
 
 def peak(step: Pass, model: nn.Module, x: Input) -> int:
-    """Peak memory of a pass that is not the first, in bytes, above parameters and input."""
+    """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
     device = x.data.device
     if device.type == "cuda":
         warm_up(stopwatch(device), lambda: step(model, x))

@@ -29,7 +29,7 @@ which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of m
 and */ jax* are ratios of times to theirs; labml's module exists only with layer norm.
 
 The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
-verdict is about the training step, and about the forward pass where B is 1. *faster* and *slower* mean that the whole
+verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
 interval is beyond the noise floor; otherwise it is *undecided*.
 
 Every timing includes the input projection and any per-call packing or allocation; so does the baseline's. Building,
@@ -56,7 +56,7 @@ GLOSSARY = {
     "verification": "verify",
 }
 NOTES = """\
-- *GFLOP/s*: two operations per multiply-add, counted for the row-scaled form.
+- *GFLOP/s*: two operations per multiply-add of the row-scaled form, or of `torch.nn.LSTM` in its own row.
 - *notes*: a round is *disturbed* if its baseline took 1.5 times the median, *throttled* if the GPU's clock fell below
   0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *busy
   machine*: other processes took more than a quarter of a core that the pass needs, so the row counts in no summary.

@@ -218,7 +218,7 @@ def answer(rows: pd.DataFrame) -> str:
         return ""
     time, work = _span([ratio(row) for _, row in found]), _span([row["work"] for _, row in found])
     first = f"The fastest implementation trains in {time} the time of `torch.nn.LSTM`, with {work} its multiply-adds."
-    return f"{first} It is {_shares(row['implementation'] for _, row in found)}."
+    return f"{first} It is {_shares(row['implementation'] for _, row in found)} tables."
 
 
 def alternatives_answer(rows: pd.DataFrame) -> str:
@@ -237,9 +237,9 @@ def alternatives_answer(rows: pd.DataFrame) -> str:
     (where, first), *rest = spans
     more = "".join(f", and {span} {where}" for where, span in rest)
     return (
-        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. Alternatives, on "
-        "all workloads, are `torch.compile`, labml's module and the same model in JAX; the fastest of them is "
-        f"{_shares(both['implementation'])}."
+        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. Of `compiled` "
+        "(torch.compile), labml's module and the same model in JAX, the fastest where they were timed is "
+        f"{_shares(both['implementation'])} comparisons."
     )
 
 
@@ -247,9 +247,9 @@ _WHERE = {"train": "in training", "forward": "in a forward pass"}
 
 
 def _shares(names: Iterable[str]) -> str:
-    """How often each name occurs, such as "`batched_cpu` in 11 of 12, `deferred` in 1 of 12"."""
+    """How often each name occurs, such as "`batched_cpu` in 11, `deferred` in 1 of 12"."""
     found = Counter(sorted(names))
-    return ", ".join(f"`{name}` in {n} of {found.total()}" for name, n in found.most_common())
+    return f"{', '.join(f'`{name}` in {n}' for name, n in found.most_common())} of {found.total()}"
 
 
 def _span(ratios: Sequence[float]) -> str:

@@ -292,7 +292,7 @@ def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path
         return markdown(page.content(shown[page.name], {each: shown[each] for each in shown if each != page.name}))
 
     assert "**Stale**" not in text(found)
-    assert "**Stale**: code that 1 of" in text(old)
+    assert "**Stale**: 1 of" in text(old)
 
 
 def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:

@@ -20,7 +20,8 @@ ERRORS = """## Errors
 Each implementation is compared with the naive form in float64, in each of its dtypes, on the same rounded numbers and
 with random parameters: output, final states, and the gradients of all parameters, inputs and given states. A tensor
 passes if its relative error is at most twice the naive form's own error in the same dtype, plus 64 eps in float64 and
-4 eps in the other dtypes. *worst* is the largest error as a multiple of that limit, and *tensor* where it occurred.
+4 eps in the other dtypes (the eps of TF32 is 2^-10). *worst* is the largest error as a multiple of that limit, and
+*tensor* where it occurred.
 """
 LONGER = "*worst, T {steps}* is the same over sequences of {steps} steps, and *at T* where it occurred.\n"
 FAULTS = """## Planted faults

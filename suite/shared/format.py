@@ -100,8 +100,6 @@ def made_on(rows: pd.DataFrame) -> str:
     old = rows[stale(rows)]
     if len(old):
         names = ", ".join(filter(None, old["implementation"].str.split(",").str[0].unique()))
-        lines.append(
-            f"**Stale**: code that {len(old)} of {len(rows)} rows depend on has changed since"
-            f"{f', those of {names}' * bool(names)}."
-        )
+        which = f"{len(old)} of {len(rows)} rows{f' (of {names})' * bool(names)}"
+        lines.append(f"**Stale**: {which} depend on code that has changed since.")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from suite.shared.results import read, write_whole
 
 #: Names of what is timed.
 PASSES = ("forward", "train")
-#: Rows made while other processes used more cores than this are marked, and not counted in answers.
+#: Rows made while other processes used more cores than this are marked, and in no summary.
 BUSY = 0.25
 
 _CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES, cases.LONG)

@@ -103,7 +103,7 @@ def test_a_comment_makes_stale_only_what_rests_on_its_file(
     with (copied / path).open("a") as file:
         file.write(f"\n{comment} A comment.\n")
     assert list(rows["implementation"][provenance.stale(rows)]) == list(resting)
-    said = f"code that {len(resting)} of {len(rows)} rows depend on has changed since, those of {', '.join(resting)}."
+    said = f"{len(resting)} of {len(rows)} rows (of {', '.join(resting)}) depend on code that has changed since."
     assert made_on(rows).endswith(said if resting else "`.")
 
 

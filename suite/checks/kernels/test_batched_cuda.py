@@ -89,7 +89,7 @@ def test_native_equals_the_oracle_in_tf32(case: Case, alone: bool, gpu: torch.de
     finally:
         arithmetic.use("float32")
         reference.cache_clear()
-    verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst)}
+    verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst), "reason": ""}
     if not alone:
         keep("verify", implementation=NAME, dtype="tf32", case=case.id, **verdict)
     assert worst.ratio <= 1, str(worst)
@@ -230,8 +230,8 @@ def test_a_call_that_compiles_long_says_so_once(monkeypatch: pytest.MonkeyPatch,
     launching._told.clear()
     slow = mock.MagicMock(__name__="forward_steps")
     slow.__getitem__.return_value.side_effect = lambda *_, **__: time.sleep(0.2)
-    for _ in range(2):
-        launching.start(slow, 1, GIVEN, {})
+    for units in (-3, -4):
+        launching.start(slow, 1, GIVEN, {"UNITS": units})
     said = "batched_cuda: compiling forward_steps for these sizes, once; Triton keeps it for later runs.\n"
     assert capsys.readouterr().err == said
 
