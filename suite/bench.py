@@ -10,8 +10,8 @@ A line is printed for each candidate, with the time left; tables of all workload
 
     medium, T 50, B 32, float32, layer norm off
     implementation   forward, ms   train, ms   train / LSTM       verdict     MB / LSTM
-    batched                 34.6        80.2   3.74 (3.57-4.52)   slower           1.49
-    batched_cpu             8.19        47.2   1.33 (1.27-1.40)   slower           0.60
+    batched                 38.7         108   4.96 (4.54-5.31)   slower           1.49
+    batched_cpu             7.02        24.8   1.37 (1.33-1.40)   slower           0.60
 
 A ratio is of paired rounds, with its 95 % interval. suite/shared/rows.toml describes all columns, and
 suite/measure/README.md how they are measured. A new workload is a `Case` in suite/shared/cases.py, new external code a
