@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +95,10 @@ def sweep(options: argparse.Namespace) -> int:
 
 def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[str, Row]:
     """Compile kernels ahead of time, and measure the rates of the hardware, which are returned by dtype."""
-    precompile(
-        [
-            (replace(each, training=training), job.dtype)
-            for job in jobs
-            if job.candidate == "batched_cuda"
-            for case in job.cases
-            for each, training in product((case, short(case)), (True, False))
-        ],
-        device,
-    )
+    timed = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
+    steps = [(each, dtype) for case, dtype in timed for each in (case, short(case))]
+    wanted = [(replace(case, training=training), dtype) for case, dtype in steps for training in (True, False)]
+    precompile(wanted, device)
     if not jobs:
         return {}
     # A process of its own frees their memory.

@@ -73,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
             on_cpu = _device(config).type == "cpu"
             config.pluginmanager.register(Shown(thorough=config.getoption("--thorough"), compares=on_cpu))
     config.pluginmanager.register(Timed())
-    arithmetic.use("float32")  # whatever an environment has made torch's default
+    arithmetic.use("float32")  # an environment variable can make TF32 torch's default
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,7 +10,7 @@
 | scaling | time and memory of a training step against T, B, H, S and Z |
 | threads | 1 to all threads, at B 1, 4 and 32 |
 | peers | the implementation that `auto` takes against JAX, labml's module, torch.compile and `batched`, at 20 sizes |
-| text | bits per character of a model of each after the same training time |
+| text | bits per character of a model with each, after the same training time |
 
 Each job is a process of its own, and prints a line such as `memory medium plain float32 batched: 12 rows`.
 

@@ -28,7 +28,7 @@ def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
 
 
 def repeated(x: Input, T: int = 1, rows: int | None = None) -> Input:
-    """First step of an input T times, with all rows or at most so many."""
+    """First step of an input T times; rows: the most that are taken, all by default."""
     if isinstance(x, Tensor):
         return x[:1, :rows].repeat(T, 1, 1)
     first = x.data[: int(x.batch_sizes[0])][:rows]

@@ -85,7 +85,7 @@ def plot(compared: pd.DataFrame) -> Figure:
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     compared = rows.dropna(subset="ratio")
     parts: list[Part] = [lead(rows), summary(compared), faster(compared)]
-    return parts + [Plot("peers", "Time / time of each other", partial(plot, compared))] * bool(len(compared))
+    return parts + [Plot("peers", "Ratios against multiply-adds", partial(plot, compared))] * bool(len(compared))
 
 
 PAGE = Page("peers", "Peers", _parts, study=True)

@@ -15,6 +15,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
@@ -34,7 +35,7 @@ SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) fo
 #: Of a default run: the smallest sizes, packed sequences and masks.
 FEW_PAIRS = SOME_PAIRS[: 4 * len(_DTYPES)]
 #: The first Triton whose interpreter runs with NumPy 2.4.
-_OF_NUMPY_2_4 = (3, 7)
+_OF_NUMPY_2_4 = "3.7"
 #: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
 DRAWS, SOME_DRAWS = 8, 1
 
@@ -45,8 +46,7 @@ def why_not() -> str | None:
         return "Triton is not installed."
     import triton
 
-    numpy = tuple(int(part) for part in np.__version__.split(".")[:2])
-    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < _OF_NUMPY_2_4 and numpy >= (2, 4):
+    if TorchVersion(triton.__version__) < _OF_NUMPY_2_4 and TorchVersion(np.__version__) >= "2.4":
         return f"The interpreter of Triton {triton.__version__} does not run with NumPy {np.__version__}, only to 2.3."
     return None
 
