@@ -10,9 +10,9 @@ from torch import Tensor
 from .definition import (
     SUMMED,
     CellNorms,
+    Inputs,
     LayerParams,
     LayerState,
-    Mask,
     Run,
     embedding_bias,
     hidden_weight,
@@ -89,19 +89,17 @@ def step(w: Weights, scale: float | None) -> Step:
 def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
     """An implementation that takes such steps in a loop, with products with x of many steps at a time."""
 
-    def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
-        """Run one layer over all steps.
-
-        x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state.
-        """
+    def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
+        """Run one layer over all steps; returns out [T, B, H] and the last state."""
+        x, s, mask, _ = inputs
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
         scale, kept = of_steps(mask, len(x))
         take, w_x, b_a = step(prepare(p), scale), input_weight(p), p.hyper_bias.flatten()
         out = []
         # In blocks of steps, since the gradient of w_x sums over all rows of a product.
         # While a graph is traced the batch may be a symbol, on which this would be a condition.
-        most = len(x) if torch.compiler.is_compiling() else SUMMED[x.device.type] // max(1, x.shape[1])
-        block = max(1, most)
+        whole = torch.compiler.is_compiling() or x.is_meta
+        block = len(x) if whole else max(1, SUMMED[x.device.type] // max(1, x.shape[1]))
         for first in range(0, len(x), block):
             steps = slice(first, first + block)
             # The hoist is sound because d_x scales the rows of W x after the product.

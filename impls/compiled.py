@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from . import batched
-from .definition import LayerParams, LayerState, Mask
+from .definition import Inputs, LayerParams, LayerState
+from .gradient.batched_cotangents import refuse_batched
 from .gradient.single_backward import once_differentiable
 from .registry import triton_unavailable
 
@@ -49,19 +50,19 @@ def _once(value: Tensor | None) -> Any:
     return value if value is None or not value.requires_grad else once_differentiable(value, "compiled")
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
+def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps; the first call with new sizes, or in a new mode, compiles for many seconds.
 
-    x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state. Inside a caller's
-    torch.compile or torch.export the step is compiled as part of that, and torch.jit.trace records it uncompiled. A
-    second derivative raises NotImplementedError.
+    Returns out [T, B, H] and the last state. Inside a caller's torch.compile or torch.export the step is compiled as
+    part of that, and torch.jit.trace records it uncompiled. A second derivative raises NotImplementedError.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
-        return batched.run(p, x, s, mask)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or inputs.x.is_meta:  # type: ignore[attr-defined]
+        return batched.run(p, inputs)
     if torch.is_grad_enabled():
-        p, x, s = LayerParams._make(map(_once, p)), _once(x), LayerState._make(map(_once, s))
+        p, start = LayerParams._make(map(_once, p)), LayerState._make(map(_once, inputs.start))
         # As the states of all later steps do, so that the first step needs no graph of its own.
-        s = LayerState(*(part if part.requires_grad else part.detach().requires_grad_() for part in s))
+        start = LayerState(*(part if part.requires_grad else part.detach().requires_grad_() for part in start))
+        inputs = inputs._replace(x=_once(inputs.x), start=start)
     with (
         _settings,
         torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS),
@@ -69,4 +70,7 @@ def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Te
         # from its cache of graphs, which keeps no word of that; code compiled for a graph is cached all the same.
         torch._functorch.config.patch(donated_buffer=False, enable_autograd_cache=False),
     ):
-        return _unrolled(p, x, s, mask)
+        out, last = _unrolled(p, inputs)
+    for result in (out, *last):
+        refuse_batched("compiled", result)
+    return out, last

@@ -9,6 +9,7 @@ from torch.nn.functional import linear
 from .definition import (
     EPS,
     CellNorms,
+    Inputs,
     LayerParams,
     LayerState,
     Mask,
@@ -26,7 +27,7 @@ from .definition import (
 )
 from .gradient.backward import BackwardSweep, Chunk, Deltas, Weights, by_chunks
 from .gradient.chunks import NUMBERS, bounds, limits, part, stretches
-from .gradient.interface import HandWritten, Inputs, allocate_states, in_dtypes
+from .gradient.interface import HandWritten, allocate_states, in_dtypes
 from .gradient.operator import as_operator
 
 #: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
@@ -251,6 +252,4 @@ class NormGradient:
         return [normalised.mul_(rows).sum(0), rows.sum(0)]
 
 
-run, run_packed = as_operator(
-    __name__, HandWritten(forward, by_chunks(_backward_sweep), residuals=lambda I, H, S: 4 * (H + S))
-)
+run = as_operator(__name__, HandWritten(forward, by_chunks(_backward_sweep), residuals=lambda I, H, S: 4 * (H + S)))

@@ -118,12 +118,26 @@ def cell_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-#: An implementation: one layer over all steps, x [T, B, I] -> out [T, B, H] and the final state. T >= 1.
-#: The mask, [T, B, H] if there is one, is that of g: c_t = f c_{t-1} + i (m_t g).
-Run = Callable[[LayerParams, Tensor, LayerState, Mask | None], tuple[Tensor, LayerState]]
-#: The same over packed sequences: x [N, I] with the tokens of all, the rows of each step, which never rise, the initial
-#: state [B, *], and a mask [N, H] -> out [N, H] and each row's state after its own last step.
-RunPacked = Callable[[LayerParams, Tensor, Sequence[int], LayerState, Mask | None], tuple[Tensor, LayerState]]
+class Inputs(NamedTuple):
+    """What a layer reads in addition to its parameters.
+
+    Of packed sequences, arrays over all steps are [N, *], the tokens of all steps, in place of [T, B, *].
+    """
+
+    x: Tensor  # [T, B, I]
+    start: LayerState  # [B, *] each
+    mask: Mask | None = None  # of g, [T, B, H]: c_t = f c_{t-1} + i (m_t g)
+    batch_sizes: Sequence[int] = ()  # of packed sequences: the rows of each step, which never rise
+
+    @property
+    def rows(self) -> list[int]:
+        """How many rows of the batch each step has."""
+        return list(self.batch_sizes) or [self.x.shape[1]] * len(self.x)
+
+
+#: An implementation: one layer over all steps -> out [T, B, H] and the final state, of each row after its own last
+#: step. There is at least one step.
+Run = Callable[[LayerParams, Inputs], tuple[Tensor, LayerState]]
 
 
 def input_weight(p: LayerParams) -> Tensor:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from .calls import arguments as checks
 from .calls.masks import draw
 from .calls.sequences import Sequences, by_segments, layout, starts
-from .definition import LayerParams, LayerState, Mask, masked, shapes
-from .registry import constant, find, resolve
+from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
+from .registry import OPTIONS, constant, find, resolve
 
 
 class HyperLSTM(nn.Module):
@@ -32,8 +32,8 @@ class HyperLSTM(nn.Module):
             dropped; the others are scaled by 1 / (1 - dropout), as in `torch.nn.LSTM`.
         recurrent_dropout: the same for the main LSTM's candidate g, at every step of every layer (arXiv 1603.05118).
         batch_first: x and out have the batch as their first axis; states do not.
-        impl: the implementation's name, or "auto" for the last in `names()` that is available for the parameters'
-            device and dtype and is not experimental; it may be assigned later, on the same parameters.
+        impl: the implementation's name, or "auto" for the fastest that is available for the parameters' device and
+            dtype and is not experimental; it may be assigned later, on the same parameters.
         device, dtype: of the parameters, as in any torch module.
 
     """
@@ -122,34 +122,41 @@ class HyperLSTM(nn.Module):
         dtype: torch.dtype | None = None
         for layer in self.layers:  # before any of them runs
             dtype = cast(Layer, layer).check(dtype)
-        given = layout(x, self.input_size, self.batch_first)
+        laid_out = layout(x, self.input_size, self.batch_first)
         sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
         between, inside = (p if self.training else 0.0 for p in (self.dropout, self.recurrent_dropout))
-        y, ends = given.x, []
-        for l, start in enumerate(starts(given, state, self.n_layers, sizes)):
+        y, ends, options = laid_out.x, [], self._options()
+        for l, start in enumerate(starts(laid_out, state, self.n_layers, sizes)):
             y = masked(y, draw(between if l else 0.0, y.shape, y.device))
             mask = draw(inside, (*y.shape[:-1], self.hidden_size), y.device)
-            y, end = self.layers[l](y, start, self._impl, given.batch_sizes, mask)
+            y, end = self.layers[l](y, start, self._impl, options, laid_out.batch_sizes, mask)
             ends.append(end)
-        h, c, h_hat, c_hat = (given.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
-        return given.out(y), (h, c, h_hat, c_hat)
+        h, c, h_hat, c_hat = (laid_out.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
+        return laid_out.out(y), (h, c, h_hat, c_hat)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which asks for this."""
+        raise NotImplementedError(
+            "torch.jit.script does not support HyperLSTM: use torch.export, torch.compile, or torch.jit.trace"
+        )
 
     def extra_repr(self) -> str:
         """The sizes and the implementation: which one "auto" chooses now, or whether it is experimental."""
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
-        return f"{sizes}, layer_norm={self.layer_norm}{self._options()}, impl={self._impl}{self._resolved()}"
-
-    def _options(self) -> str:
-        """The options that are not at their default."""
         options = {name: getattr(self, name) for name in ("batch_first", "dropout", "recurrent_dropout")}
-        return "".join(f", {name}={value}" for name, value in options.items() if value)
+        changed = "".join(f", {name}={value}" for name, value in options.items() if value)
+        return f"{sizes}, layer_norm={self.layer_norm}{changed}, impl={self._impl}{self._resolved()}"
+
+    def _options(self) -> list[str]:
+        """The options that the implementation must support."""
+        return [name for name in OPTIONS if getattr(self, name)]
 
     def _resolved(self) -> str:
         if self._impl != "auto":
             return " (experimental)" if find(self._impl).experimental else ""
         weight = next(self.layers.parameters())
         try:
-            return f" ({resolve('auto', weight.device, weight.dtype).name})"
+            return f" ({resolve('auto', weight.device, weight.dtype, self._options()).name})"
         except RuntimeError:
             return " (none available)"
 
@@ -208,12 +215,17 @@ class Layer(nn.Module):
         return dtype
 
     def forward(
-        self, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int], mask: Mask | None
+        self,
+        x: Tensor,
+        start: LayerState,
+        impl: str,
+        options: Sequence[str],
+        batch_sizes: Sequence[int],
+        mask: Mask | None,
     ) -> tuple[Tensor, LayerState]:
-        """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state.
+        """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state; see `Inputs`.
 
-        For packed sequences x is [N, I], out [N, H], and batch_sizes has the rows of each step; else it is empty.
-        mask: of g, in the shape of out, or None.
+        options: those of `OPTIONS` that the implementation must support.
         """
         p = self._params()
         if self._forward_pre_hooks or not self._has_all():
@@ -225,8 +237,8 @@ class Layer(nn.Module):
             p = LayerParams._make(q if q is None else _autocast(q, dtype) for q in p)
             x, start = _autocast(x, dtype), LayerState(*(_autocast(part, dtype) for part in start))
             with torch.autocast(device_type, enabled=False):
-                return _run(p, x, start, impl, batch_sizes, mask)
-        return _run(p, x, start, impl, batch_sizes, mask)
+                return _run(p, Inputs(x, start, mask, batch_sizes), impl, options)
+        return _run(p, Inputs(x, start, mask, batch_sizes), impl, options)
 
     def _params(self) -> LayerParams:
         if self._has_all():
@@ -243,21 +255,18 @@ class Layer(nn.Module):
         return f"{I} -> {H}"
 
 
-def _run(
-    p: LayerParams, x: Tensor, start: LayerState, impl: str, batch_sizes: Sequence[int], mask: Mask | None
-) -> tuple[Tensor, LayerState]:
-    """Choose the implementation by the device and dtype of the parameters, and call it."""
-    weight = p.weight_h
+def _run(p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str]) -> tuple[Tensor, LayerState]:
+    """Choose the implementation by the options and the device and dtype of the parameters, and call it."""
+    weight, x, start = p.weight_h, inputs.x, inputs.start
     checks.like_parameters(weight, x, start)
-    chosen = resolve(impl, weight.device, weight.dtype)
+    chosen = resolve(impl, weight.device, weight.dtype, options)
     if x.shape[0] == 0:
         # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
         nothing = sum(q.sum() for q in (x, *p.present()))
         return x.new_empty(0, x.shape[1], weight.shape[1]) * nothing, start
-    if not batch_sizes:
-        return chosen.run(p, x, start, mask)
-    run_packed = chosen.run_packed if chosen.packed else by_segments(chosen.run)
-    return run_packed(p, x, batch_sizes, start, mask)
+    if inputs.batch_sizes and not chosen.packed:
+        return by_segments(chosen.run, p, inputs)
+    return chosen.run(p, inputs)
 
 
 def _autocasts(device_type: str) -> bool:

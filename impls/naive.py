@@ -7,16 +7,16 @@ built, and at every step each sample's [H, H] and [H, I] matrices are built from
 import torch
 from torch import Tensor
 
-from .definition import LayerParams, LayerState, Mask, gate_norms, masking, norm, of_steps
+from .definition import Inputs, LayerParams, LayerState, gate_norms, masking, norm, of_steps
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
+def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps by building weights (paper, section 3.2; the description's basic form).
 
-    x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state.
+    Returns out [T, B, H] and the last state.
     """
-    T, _, _ = x.shape
-    h, c, h_hat, c_hat = s
+    x, (h, c, h_hat, c_hat), mask, _ = inputs
+    T = len(x)
     gates = range(4)
     scale, kept = of_steps(mask, T)
     m = masking(scale)

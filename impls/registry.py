@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch.autograd import forward_ad
 
-from .definition import Run, RunPacked, dtype_name
+from .definition import Run, dtype_name
 
 T = TypeVar("T")
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -63,9 +63,12 @@ class Impl:
     """One implementation: the module `impls/<name>.py` or package `impls/<name>/`, and what it can do.
 
     summary: when to pick it, in Markdown, for the table of the README.
+    preference: "auto" takes the available implementation with the highest.
+    options: those of `OPTIONS` that it supports.
     compiles_each_size: every new combination of sizes is compiled first, which takes many seconds.
-    packed: it has its own `run_packed`, which takes packed sequences whole.
+    packed: it takes packed sequences whole; others run them segment by segment.
     hand_written: its gradient is hand-written, see `gradient/`.
+    literal: it is written like the equation, and slow; `oracle`: the one that all are checked against.
     probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
@@ -74,11 +77,15 @@ class Impl:
 
     name: str
     summary: str
+    preference: int
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
+    options: frozenset[str] = frozenset({"layer_norm", "recurrent_dropout"})
     compiles_each_size: bool = False
     packed: bool = False
     hand_written: bool = False
+    literal: bool = False
+    oracle: bool = False
     probe: bool = False
     interpreted_on: tuple[str, ...] = ()
     experimental: bool = False
@@ -90,44 +97,49 @@ class Impl:
         return run
 
     @property
-    def run_packed(self) -> RunPacked:
-        """The layer function for packed sequences, of one that has `packed`."""
-        run: RunPacked = sys.modules[_imported(self.name)].run_packed
-        return run
-
-    @property
     def plain(self) -> bool:
         """True if it calls torch's own operators one by one, which autograd differentiates any number of times."""
         return not (self.hand_written or self.compiles_each_size)
+
+    def runs_on(self, device: torch.device) -> bool:
+        """True on its own kinds of device, and on the meta device, where a call gives shapes alone."""
+        return device.type in self.devices or (device.type == "meta" and not self.experimental)
 
     def interpreted(self, device: torch.device) -> bool:
         """True if a run on the device would go through Triton's interpreter."""
         return device.type in self.interpreted_on and os.environ.get("TRITON_INTERPRET") == "1"
 
-    def why_unavailable(self, device: torch.device, dtype: torch.dtype) -> str | None:
-        """None if this runs on device in dtype, else the reason in a sentence."""
-        if device.type not in self.devices and not self.interpreted(device):
+    def why_unavailable(self, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> str | None:
+        """None if this runs on device in dtype with the options, else the reason in a sentence."""
+        for option in options:
+            if option not in self.options:
+                return f"{self.name} does not support {option}."
+        if not (self.runs_on(device) or self.interpreted(device)):
             return f"{self.name} runs on {' and '.join(self.devices)}, not on {device.type}."
         if dtype not in self.dtypes:
             return f"{self.name} computes in {', '.join(map(dtype_name, self.dtypes))}, not in {dtype_name(dtype)}."
         if device.type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device here."
-        if self.probe:
+        if self.probe and device.type != "meta":
             return _probed(self.name, device, dtype)
         return None
 
 
-#: In the order of every table; the first is the oracle.
+#: In the order of tables, which means nothing else.
 IMPLS = (
     Impl(
         "naive",
         "to read the equation as printed, and as the oracle of the checks; far too slow to train with",
+        preference=1,
+        literal=True,
+        oracle=True,
     ),
-    Impl("row_scaled", "to read or change the step itself, in few lines"),
-    Impl("batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript"),
+    Impl("row_scaled", "to read or change the step itself, in few lines", preference=2, literal=True),
+    Impl("batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript", preference=3),
     Impl(
         "compiled",
         "to see what `torch.compile` makes of `batched`; compiles for each size",
+        preference=4,
         dtypes=(torch.float32, torch.bfloat16),
         compiles_each_size=True,
         probe=True,
@@ -135,12 +147,14 @@ IMPLS = (
     Impl(
         "deferred",
         "to train on a GPU for now, or where there is no C++ compiler; needs little memory",
+        preference=5,
         packed=True,
         hand_written=True,
     ),
     Impl(
         "batched_cuda",
         "to train on an NVIDIA GPU of compute capability 8.0 or later",
+        preference=6,
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
         packed=True,
@@ -152,6 +166,7 @@ IMPLS = (
     Impl(
         "batched_cpu",
         "to train or run on a CPU; C++, built at first use",
+        preference=7,
         devices=("cpu",),
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
         packed=True,
@@ -159,6 +174,12 @@ IMPLS = (
         probe=True,
     ),
 )
+
+
+#: Name of the implementation that all are checked against.
+ORACLE = next(impl.name for impl in IMPLS if impl.oracle)
+#: Options of the model that are up to implementations: attributes of `HyperLSTM`, on if they are true.
+OPTIONS = tuple(sorted(frozenset().union(*(impl.options for impl in IMPLS))))
 
 
 def names() -> list[str]:
@@ -174,14 +195,18 @@ def find(name: str) -> Impl:
     raise ValueError(f"impl: expected 'auto' or one of {', '.join(names())}; got {name!r}")
 
 
-def why_unavailable(name: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> str | None:
-    """None if the implementation runs on device in dtype, else the reason in a sentence.
+def why_unavailable(
+    name: str, device: torch.device | str, dtype: torch.dtype = torch.float32, options: Iterable[str] = ()
+) -> str | None:
+    """None if the implementation runs on device in dtype with options such as "layer_norm", else the reason.
 
-    ValueError if there is no implementation of that name, TypeError if dtype is none.
+    ValueError if there is no implementation or option of that name, TypeError if dtype is none.
     """
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype: expected a torch.dtype, got {dtype!r}")
-    return find(name).why_unavailable(torch.device(device), dtype)
+    if unknown := sorted(set(options) - set(OPTIONS)):
+        raise ValueError(f"options: expected some of {', '.join(OPTIONS)}; got {', '.join(unknown)}")
+    return find(name).why_unavailable(torch.device(device), dtype, options)
 
 
 @cache
@@ -199,8 +224,14 @@ def triton_unavailable() -> str | None:
     return None
 
 
+@constant
+def _by_preference() -> list[str]:
+    """Names of what "auto" may take, preferred ones first; torch.compile cannot trace a result that is no constant."""
+    return [i.name for i in sorted(IMPLS, key=lambda impl: -impl.preference) if not i.experimental]
+
+
 def _limited(name: str, rows: list[Impl], able: Callable[[Impl], bool], error: type[Exception], why: str) -> list[Impl]:
-    """The rows, for "auto" those that are plain; an error if one was named that is not able, with those that are."""
+    """For "auto" the plain rows; else the rows, or an error that lists those which are able if the named one is not."""
     if name == "auto":
         return [impl for impl in rows if impl.plain]
     if not able(rows[0]):
@@ -209,15 +240,16 @@ def _limited(name: str, rows: list[Impl], able: Callable[[Impl], bool], error: t
     return rows
 
 
-def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
-    """The row to run: that of the name; for "auto" the last that runs natively here and is not experimental.
+def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> Impl:
+    """The row to run: that of the name; for "auto" the preferred one that runs natively here and is not experimental.
 
     While torch.onnx.export or torch.jit.trace records, and inside a transform of torch.func or under forward-mode AD,
-    "auto" is the last that calls torch's own operators one by one; NotImplementedError if another is named in there.
+    "auto" is one that calls torch's own operators one by one; NotImplementedError if another is named in there.
     RuntimeError gives the reason when the row, or for "auto" each of them, is unavailable or cannot be recorded, and
     lists those that support such parameters or can be recorded.
     """
-    rows = [find(name)] if name != "auto" else [i for i in IMPLS[::-1] if not (i.experimental or i.interpreted(device))]
+    rows = [find(row) for row in ([name] if name != "auto" else _by_preference())]
+    rows = [impl for impl in rows if name != "auto" or not impl.interpreted(device)]
     if _recorded():
         why = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
         rows = _limited(name, rows, lambda impl: not impl.hand_written, RuntimeError, why)
@@ -226,11 +258,15 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype) -> Impl:
         rows = _limited(name, rows, lambda impl: impl.plain, NotImplementedError, why)
     reasons = []
     for impl in rows:
-        reason = impl.why_unavailable(device, dtype)
+        reason = impl.why_unavailable(device, dtype, options)
         if reason is None:
             return impl
         reasons.append(reason)
-    able = ", ".join(impl.name for impl in IMPLS if device.type in impl.devices and dtype in impl.dtypes)
+    able = ", ".join(
+        impl.name
+        for impl in IMPLS
+        if impl.runs_on(device) and dtype in impl.dtypes and impl.options.issuperset(options)
+    )
     raise RuntimeError(
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
         f"In {dtype_name(dtype)} on {device.type}: {able or 'none'}."

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from .definition import LayerParams, LayerState, Mask, gate_norms, masking, norm, of_steps
+from .definition import Inputs, LayerParams, LayerState, gate_norms, masking, norm, of_steps
 
 
-def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
+def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
     """Run one layer over all steps, scaling the rows of W h and W x (paper, equations of A.2.2).
 
-    x [T, B, I], s as `LayerState`, a mask [T, B, H] of g or None -> out [T, B, H] and the last state.
+    Returns out [T, B, H] and the last state.
     """
-    T, _, _ = x.shape
-    h, c, h_hat, c_hat = s
+    x, (h, c, h_hat, c_hat), mask, _ = inputs
+    T = len(x)
     gates = range(4)
     scale, kept = of_steps(mask, T)
     m = masking(scale)

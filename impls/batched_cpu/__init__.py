@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState
+from ..definition import Inputs, LayerParams, LayerState
 from ..gradient.chunks import bounds, limits
-from ..gradient.interface import HandWritten, Inputs, Saved, allocate_states, in_dtypes, materialized
+from ..gradient.interface import HandWritten, Saved, allocate_states, in_dtypes, materialized
 from ..gradient.operator import as_operator
 from .build import library, why_unavailable
 
@@ -17,7 +17,7 @@ SPLIT: tuple[int, int] | None = None
 KEEPS_V_FROM = 96
 _UNMASKED = None, 1.0
 
-__all__ = ["run", "run_packed", "why_unavailable"]
+__all__ = ["run", "why_unavailable"]
 
 
 def forward(
@@ -67,4 +67,4 @@ def _residuals(I: int, H: int, S: int) -> int:
     return 4 * (H + S) + (4 * H if I >= KEEPS_V_FROM else 0)
 
 
-run, run_packed = as_operator(__name__, HandWritten(forward, backward, _residuals))
+run = as_operator(__name__, HandWritten(forward, backward, _residuals))

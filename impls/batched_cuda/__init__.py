@@ -37,7 +37,7 @@ def _residuals(I: int, H: int, S: int) -> int:
     return 4 * (padded(H) + padded(S))
 
 
-run, run_packed = as_operator(__name__, HandWritten(_forward, _backward, _residuals))
+run = as_operator(__name__, HandWritten(_forward, _backward, _residuals))
 
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:

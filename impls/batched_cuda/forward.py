@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState, tokens
-from ..gradient.interface import Inputs
+from ..definition import Inputs, LayerParams, LayerState, tokens
 from . import launching, split
 from .forward_kernel import forward_steps
 from .layout import joined_input_weight, layer, masks, narrow, room, states, steps

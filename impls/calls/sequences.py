@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from ..definition import LayerParams, LayerState, Mask, Run, RunPacked
+from ..definition import Inputs, LayerParams, LayerState, Mask, Run
 from . import arguments as checks
 
 Sequences = Tensor | PackedSequence
@@ -115,28 +115,22 @@ def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[i
     return [LayerState(*layer) for layer in zip(*(part.unbind() for part in stacked), strict=True)]
 
 
-def by_segments(run: Run) -> RunPacked:
-    """Make an implementation for packed sequences from one for batches, which runs one segment after another.
+def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
+    """Run packed sequences, one segment after another, with an implementation that takes batches of one length.
 
     Each segment runs the rows that have not ended, from the state of the segment before; a row that has ended keeps
     the state that it ended in.
     """
-
-    def run_packed(
-        p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None
-    ) -> tuple[Tensor, LayerState]:
-        """Run one layer over all tokens: x [N, I], s [B, *] -> out [N, H] and each row's state after its own end."""
-        outs, ended, end = [], [], 0
-        for rows, segment in groupby(batch_sizes):
-            steps = len(list(segment))
-            tokens, end = slice(end, end + steps * rows), end + steps * rows
-            ended.append([part[rows:] for part in s])
-            s = LayerState(*(part[:rows] for part in s))
-            part = mask and Mask(mask.kept[tokens].unflatten(0, (steps, rows)), mask.scale)
-            out, s = run(p, x[tokens].unflatten(0, (steps, rows)), s, part)
-            outs.append(out.flatten(0, 1))
-        # The shortest sequences end first and come last.
-        last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
-        return torch.cat(outs), LayerState(*last)
-
-    return run_packed
+    x, s, mask, batch_sizes = inputs
+    outs, ended, end = [], [], 0
+    for rows, segment in groupby(batch_sizes):
+        steps = len(list(segment))
+        tokens, end = slice(end, end + steps * rows), end + steps * rows
+        ended.append([part[rows:] for part in s])
+        s = LayerState(*(part[:rows] for part in s))
+        part = mask and Mask(mask.kept[tokens].unflatten(0, (steps, rows)), mask.scale)
+        out, s = run(p, Inputs(x[tokens].unflatten(0, (steps, rows)), s, part))
+        outs.append(out.flatten(0, 1))
+    # The shortest sequences end first and come last.
+    last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
+    return torch.cat(outs), LayerState(*last)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ..definition import NORM_NAMES, LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
+from ..definition import NORM_NAMES, Inputs, LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
 from .chunks import NUMBERS, Stretch, bounds, limits, part, stretches
-from .interface import Backward, Inputs, Saved, materialized
+from .interface import Backward, Saved, materialized
 
 
 class Weights(NamedTuple):

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..definition import SUMMED, LayerParams, LayerState, Mask
-from .interface import Inputs
+from ..definition import SUMMED, Inputs, LayerParams, LayerState, Mask
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Limits:
 
 #: What the arrays of a chunk take per number of the output, where every phase of a step has its own.
 NUMBERS = 40
-_LIMITS = {"cpu": Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"])}
+_LIMITS = dict.fromkeys(("cpu", "meta"), Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"]))
 #: The part of a GPU's memory that a chunk's arrays may take.
 _SHARE = 1 / 128
 

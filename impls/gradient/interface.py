@@ -1,7 +1,4 @@
-"""What an implementation with a hand-written gradient provides: a forward pass and a backward pass.
-
-Of packed sequences, arrays over all steps are [N, *], the tokens of all steps, in place of [T, B, *].
-"""
+"""What an implementation with a hand-written gradient provides: a forward pass and a backward pass."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
@@ -10,21 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..definition import LayerParams, LayerState, Mask, cell_dtype
-
-
-class Inputs(NamedTuple):
-    """What both passes read, in addition to the parameters."""
-
-    x: Tensor  # [T, B, I]
-    start: LayerState  # [B, *] each
-    mask: Mask | None  # of g, [T, B, H]
-    batch_sizes: Sequence[int] = ()  # of packed sequences
-
-    @property
-    def rows(self) -> list[int]:
-        """How many rows of the batch each step has."""
-        return list(self.batch_sizes) or [self.x.shape[1]] * len(self.x)
+from ..definition import Inputs, LayerParams, LayerState, cell_dtype
 
 
 class Saved(NamedTuple):

@@ -4,7 +4,7 @@ torch.compile, dispatch modes and tensor subclasses see the operators, with thei
 bypass them, since `torch.library` takes its arguments apart in Python, which takes longer than a small layer.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -12,40 +12,42 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..definition import LayerParams, LayerState, Mask, Run, RunPacked
+from ..definition import Inputs, LayerParams, LayerState, Mask, Run
+from .batched_cotangents import one_by_one
 from .chunks import limits
-from .interface import NAMES, HandWritten, Inputs, Save, Saved, allocate_states, in_dtype
+from .interface import NAMES, HandWritten, Save, Saved, allocate_states, in_dtype
 from .single_backward import no_second_derivative, single_backward
 
+#: Of the operators' names; it is that of the package on PyPI.
+NAMESPACE = "hyperlstm"
 #: out, last state, the states after each step but out, residuals; the last two empty unless `Save` asks for them.
 Results = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
 
-
-#: The arguments of an operator that are a `_Layer`.
+#: A layer's parameters and inputs as operators take them: flat, tensors first.
 _LAYER = "Tensor x, Tensor[] start, Tensor[] params, Tensor? keep, float scale, SymInt[] batch_sizes"
 
 
-class _Layer(NamedTuple):
-    """A layer's arguments as the operators have them: flat, tensors first."""
-
-    x: Tensor
-    start: Sequence[Tensor]
-    params: Sequence[Tensor]
-    keep: Tensor | None  # which of g are kept
-    scale: float  # of those
-    batch_sizes: Sequence[int]
-
-    @property
-    def inputs(self) -> Inputs:
-        mask = None if self.keep is None else Mask(self.keep, self.scale)
-        return Inputs(self.x, LayerState(*self.start), mask, self.batch_sizes)
+def _flat(p: LayerParams, inputs: Inputs) -> tuple[Any, ...]:
+    return inputs.x, list(inputs.start), p.present(), *(inputs.mask or (None, 1.0)), inputs.batch_sizes
 
 
-def _forward(of: HandWritten, layer: _Layer, save: int) -> Results:
-    p = LayerParams(*layer.params)
-    out, states, residuals = _allocate(of, p, layer.x, save)
-    last = of.forward(p, layer.inputs, out, states, residuals[0] if residuals else None)
-    return out, [in_dtype(part, layer.x.dtype) for part in last], states, residuals
+def _layer(
+    x: Tensor,
+    start: Sequence[Tensor],
+    params: Sequence[Tensor],
+    keep: Tensor | None,
+    scale: float,
+    batch_sizes: Sequence[int],
+) -> tuple[LayerParams, Inputs]:
+    """Undo `_flat`."""
+    mask = None if keep is None else Mask(keep, scale)
+    return LayerParams(*params), Inputs(x, LayerState(*start), mask, batch_sizes)
+
+
+def _forward(of: HandWritten, p: LayerParams, inputs: Inputs, save: int) -> Results:
+    out, states, residuals = _allocate(of, p, inputs.x, save)
+    last = of.forward(p, inputs, out, states, residuals[0] if residuals else None)
+    return out, [in_dtype(part, inputs.x.dtype) for part in last], states, residuals
 
 
 def _allocate(of: HandWritten, p: LayerParams, x: Tensor, save: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -57,7 +59,8 @@ def _allocate(of: HandWritten, p: LayerParams, x: Tensor, save: int) -> tuple[Te
 
 def _backward(
     of: HandWritten,
-    layer: _Layer,
+    p: LayerParams,
+    inputs: Inputs,
     saved: Sequence[Tensor],
     d_out: Tensor | None,
     d_last: Sequence[Tensor | None],
@@ -70,35 +73,38 @@ def _backward(
     states = LayerState(*saved[:4])
     d_out = torch.zeros_like(states.h) if d_out is None else d_out
     needed = [name for name, need in zip(NAMES, needs, strict=False) if need]
-    p, past = LayerParams(*layer.params), Saved(states, saved[4] if len(saved) > 4 else None)
-    device = layer.x.device.type
+    past = Saved(states, saved[4] if len(saved) > 4 else None)
+    device = inputs.x.device.type
     on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     # It was off in the forward pass, for which the module casts.
     with torch.autocast(device, enabled=False) if on else nullcontext():
-        found = of.backward(p, layer.inputs, past, d_out, d_last, needed)
-    return [in_dtype(found[name], layer.x.dtype) for name in needed]
+        gradients = of.backward(p, inputs, past, d_out, d_last, needed)
+    return [in_dtype(gradients[name], inputs.x.dtype) for name in needed]
 
 
 class _Eager(torch.autograd.Function):
     """A layer outside of torch.compile, with its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, calls: "_Calls", rest: tuple[Any, ...], save: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        layer = _Layer(tensors[0], tensors[1:5], tensors[5:], *rest)
-        out, last, states, residuals = _forward(calls.of, layer, save)
-        ctx.calls, ctx.rest, ctx.n = calls, rest[1:], len(tensors)
+    def forward(
+        ctx: Any, calls: "_Calls", p: LayerParams, inputs: Inputs, save: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run the layer; tensors: x, the start and the parameters, which autograd records."""
+        out, last, states, residuals = _forward(calls.of, p, inputs, save)
+        keep, *ctx.rest = (*(inputs.mask or (None, 1.0)), inputs.batch_sizes)
+        ctx.calls, ctx.n = calls, len(tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, rest[0], out, *states, *residuals)
+        ctx.save_for_backward(*tensors, keep, out, *states, *residuals)
         return out, *last
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, *d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         everything = ctx.saved_tensors  # read once, since checkpointing unpacks each tensor once
         tensors, (keep, *saved) = everything[: ctx.n], everything[ctx.n :]
-        layer = _Layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
-        needs = ctx.needs_input_grad[3:]
-        grads = iter(ctx.calls.gradient(layer, saved, d_out, d_last, needs))
-        return None, None, None, *(next(grads) if need else None for need in needs)
+        p, inputs = _layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
+        needs = ctx.needs_input_grad[4:]
+        grads = iter(ctx.calls.gradient(p, inputs, saved, d_out, d_last, needs))
+        return None, None, None, None, *(next(grads) if need else None for need in needs)
 
 
 class _Calls(NamedTuple):
@@ -111,63 +117,69 @@ class _Calls(NamedTuple):
 
     def gradient(
         self,
-        layer: _Layer,
+        p: LayerParams,
+        inputs: Inputs,
         saved: Sequence[Tensor],
         d_out: Tensor | None,
         d_last: Sequence[Tensor | None],
         needs: Sequence[bool],
     ) -> list[Tensor]:
         """What `_backward` returns, by the operator where somebody observes operators; it has no derivative."""
-        if _observed((layer.x, *layer.params)):
-            grads = self.gradient_operator(*layer, list(saved), d_out, list(d_last), list(needs))
-        else:
-            with torch.no_grad():
-                grads = _backward(self.of, layer, saved, d_out, d_last, needs)
-        return single_backward(self.name, grads, (layer.x, *layer.start, *layer.params, d_out, *d_last))
 
-    def run(
-        self, p: LayerParams, x: Tensor, batch_sizes: Sequence[int], s: LayerState, mask: Mask | None
-    ) -> tuple[Tensor, LayerState]:
-        """Run one layer over all steps: see `RunPacked`."""
-        params = p.present()
-        rest = (*(mask or (None, 1.0)), batch_sizes)
+        def gradient(d_out: Tensor | None, d_last: Sequence[Tensor | None]) -> list[Tensor]:
+            if _observed(tensors):
+                grads = self.gradient_operator(*_flat(p, inputs), list(saved), d_out, list(d_last), list(needs))
+            else:
+                with torch.no_grad():
+                    grads = _backward(self.of, p, inputs, saved, d_out, d_last, needs)
+            return single_backward(self.name, grads, (*tensors, d_out, *d_last))
+
+        tensors = inputs.x, *inputs.start, *p.present()
+        return one_by_one(gradient, d_out, d_last)
+
+    def run(self, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
+        """Run one layer over all steps: see `Run`."""
+        tensors = inputs.x, *inputs.start, *p.present()
         save = Save.NONE
-        if torch.is_grad_enabled() and any(q.requires_grad for q in (x, *s, *params)):
-            save = Save.STATES_AND_RESIDUALS if limits(x.device).residuals else Save.STATES
-        if torch.compiler.is_compiling() or _observed((x, *s, *params)):
-            out, last, *_ = self.operator(x, list(s), params, *rest, save.value)
+        if torch.is_grad_enabled() and any(q.requires_grad for q in tensors):
+            save = Save.STATES_AND_RESIDUALS if limits(inputs.x.device).residuals else Save.STATES
+        if torch.compiler.is_compiling() or _observed(tensors):
+            out, last, *_ = self.operator(*_flat(p, inputs), save.value)
         elif save:
-            out, *last = _Eager.apply(self, rest, save, x, *s, *params)
+            out, *last = _Eager.apply(self, p, inputs, save, *tensors)
         else:
-            out, last, *_ = _forward(self.of, _Layer(x, s, params, *rest), save)
+            out, last, *_ = _forward(self.of, p, inputs, save)
         return out, LayerState(*last)
 
 
-def _observed(tensors: Iterable[Tensor]) -> bool:
-    """True if a dispatch mode or a tensor subclass must observe the operator call."""
-    return torch._C._len_torch_dispatch_stack() > 0 or any(type(q) not in (Tensor, Parameter) for q in tensors)
+def _observed(tensors: Sequence[Tensor]) -> bool:
+    """True if the call must be an operator: for a dispatch mode, a tensor subclass, or shapes on the meta device."""
+    if torch._C._len_torch_dispatch_stack() > 0 or tensors[0].is_meta:
+        return True
+    return any(type(q) not in (Tensor, Parameter) for q in tensors)
 
 
-def as_operator(module: str, of: HandWritten) -> tuple[Run, RunPacked]:
-    """Layer functions for batches and for packed sequences, with operators `<package>::<module>` and `.._backward`.
+def as_operator(module: str, of: HandWritten) -> Run:
+    """Layer function with operators `hyperlstm::<name>` and `.._backward`; a second derivative raises.
 
-    module: the `__name__` of the implementation, which keeps operators apart when the package is imported under two
-    names. A second derivative raises NotImplementedError.
+    module: the `__name__` of the implementation. Another copy of the package in the process has operators of its own,
+    named for it, since its code may differ.
     """
     package, name = module.rsplit(".", 1)
-    qualified = f"{package.replace('.', '_')}::{name}"
+    qualified = f"{_namespace(package, name)}::{name}"
     gradient = _gradient_operator(f"{qualified}_backward", name, of)
-    calls = _Calls(name, of, _operator(qualified, of, gradient), gradient)
+    return _Calls(name, of, _operator(qualified, of, gradient), gradient).run
 
-    def run(p: LayerParams, x: Tensor, s: LayerState, mask: Mask | None) -> tuple[Tensor, LayerState]:
-        return calls.run(p, x, (), s, mask)
 
-    return run, calls.run
+def _namespace(package: str, name: str) -> str:
+    """`hyperlstm` under either name that the package is imported by, unless a copy under the other name was first."""
+    free = package.rpartition(".")[2] in ("impls", NAMESPACE) and not hasattr(getattr(torch.ops, NAMESPACE), name)
+    return NAMESPACE if free else f"{NAMESPACE}_in_{package.replace('.', '_')}"
 
 
 def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tensor]]) -> Any:
-    def layer(*given: Any) -> Results:
-        return _forward(of, _Layer(*given[:-1]), given[-1])
+    def layer(*arguments: Any) -> Results:
+        return _forward(of, *_layer(*arguments[:-1]), arguments[-1])
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> Results:
         out, states, residuals = _allocate(of, LayerParams(*params), x, rest[-1])
@@ -184,9 +196,13 @@ def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tens
         x, *others = ctx.saved_tensors
         start, params, (keep, *saved) = others[:4], others[4 : 4 + ctx.n], others[4 + ctx.n :]
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
-        found = iter(gradient(x, start, params, keep, *ctx.rest, saved, d_out, list(d_last), needs))
-        d_x, *d_others = (next(found) if need else None for need in needs)
-        # torch takes a list of no numbers for one of tensors.
+
+        def of_one(d_out: Tensor | None, d_last: Sequence[Tensor | None]) -> list[Tensor]:
+            return gradient(x, start, params, keep, *ctx.rest, saved, d_out, list(d_last), needs)
+
+        grads = iter(one_by_one(of_one, d_out, d_last))
+        d_x, *d_others = (next(grads) if need else None for need in needs)
+        # An empty list of ints is taken for a list of tensors.
         return d_x, d_others[:4], d_others[4:], None, None, None if ctx.rest[-1] else [], None
 
     schema = f"({_LAYER}, SymInt save) -> (Tensor, Tensor[], Tensor[], Tensor[])"
@@ -197,14 +213,14 @@ def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tens
 
 
 def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
-    def gradient(*given: Any) -> list[Tensor]:
-        found, seen = list[Tensor](), set[int]()
-        for q in _backward(of, _Layer(*given[:6]), *given[6:]):
+    def gradient(*arguments: Any) -> list[Tensor]:
+        results, seen = list[Tensor](), set[int]()
+        for q in _backward(of, *_layer(*arguments[:6]), *arguments[6:]):
             memory = q.untyped_storage()._cdata
             # Results of an operator may not share memory, as views of one product do.
-            found.append(q.clone() if memory in seen else q)
+            results.append(q.clone() if memory in seen else q)
             seen.add(memory)
-        return found
+        return results
 
     def fake(x: Tensor, start: Sequence[Tensor], params: Sequence[Tensor], *rest: Any) -> list[Tensor]:
         return [x.new_empty(q.shape) for q, need in zip((x, *start, *params), rest[-1], strict=True) if need]

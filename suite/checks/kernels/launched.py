@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from impls import HyperLSTM
-from impls.definition import LayerParams, LayerState, Mask
+from impls.definition import Inputs, LayerParams, LayerState, Mask
 from impls.gradient import chunks, operator
 from impls.registry import find
 from suite.shared.cases import Case
@@ -44,7 +44,7 @@ class Counting(TorchDispatchMode):
         self.names = set[str]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace != "impls":
+        if func.namespace != "hyperlstm":
             returned = [value.alias_info for value in func._schema.returns]
             view = any(one is not None and not one.is_write for one in returned) or "_unsafe_view" in str(func)
             self.views += view
@@ -72,7 +72,7 @@ def training_step(
     mask = Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
     observed = mock.patch.object(operator, "_observed", return_value=False)
     with counting or nullcontext(), observed, torch.set_grad_enabled(case.training):
-        out, _ = find("batched_cuda").run_packed(p, x, going, s, mask)
+        out, _ = find("batched_cuda").run(p, Inputs(x, s, mask, going))
         if case.training:
             torch.autograd.grad(out, p.present(), d_out)
 

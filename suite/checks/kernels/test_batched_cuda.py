@@ -20,9 +20,8 @@ from torch import Tensor
 
 from impls import HyperLSTM, why_unavailable
 from impls.batched_cuda import split
-from impls.definition import LayerParams, LayerState, dtype_name
+from impls.definition import Inputs, LayerParams, LayerState, dtype_name
 from impls.gradient.chunks import bounds, limits
-from impls.gradient.interface import Inputs
 from impls.registry import find, resolve, triton_unavailable
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.interpreted import NAME, PAIRS
