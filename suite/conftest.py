@@ -1,6 +1,7 @@
 """Options of a run of the suite, and the rows and the summary that it writes."""
 
 import os
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
     group.addoption("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
     group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too")
+    group.addoption("--seed", type=int, help="of half of the cases that a thorough run draws; a new one by default")
     group.addoption(
         "--kernels",
         choices=("cards", "all"),
@@ -68,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
         os.environ["TORCH_WARM_POOL"] = "0"  # else inductor starts processes in each, for Triton alone
     else:
+        if config.option.seed is None:  # xdist gives its workers the options as they are now
+            config.option.seed = secrets.randbelow(10**6)
         config.pluginmanager.register(Gathered(config))
         if config.option.verbose <= 0:
             on_cpu = _device(config).type == "cpu"

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +14,12 @@ from torch.utils._pytree import tree_map_only
 from impls import HyperLSTM
 from suite.shared.arithmetic import eps
 from suite.shared.cases import Case
-from suite.shared.ragged import Call, each_alone, packed
+from suite.shared.oracle import Call, packed, without_module
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
 DRAWS = 8
+#: Most references in memory.
+KEPT = 64
 #: An implementation may err by this multiple of the naive form's own error in the same dtype,
 TIMES = 2.0
 #: plus this many eps of the dtype.
@@ -54,6 +56,7 @@ class Draw(NamedTuple):
     cotangents: tuple[Tensor, ...]  # of out and of the four final states
 
 
+@lru_cache(DRAWS)
 def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
     """Draw number `seed` of a case, rounded to dtype: the same numbers on every device.
 
@@ -113,11 +116,12 @@ def evaluate(
     rounded: torch.dtype,
     draws: int = DRAWS,
     call: Call = packed,
+    numbers: Callable[[Draw], Draw] | None = None,
 ) -> Results:
     """out, final states and every gradient by name, stacked over the draws; and the arguments that were changed.
 
     dtype: to compute in. rounded: dtype that the drawn numbers are rounded to, so that an oracle in a wider dtype
-    sees the same numbers as the implementation.
+    sees the same numbers as the implementation. numbers: changes each draw.
 
     State that one run leaves to the next shows: all draws go through one model, x and the states of each have the
     addresses of the draw before, and no result is copied before the last draw.
@@ -127,7 +131,8 @@ def evaluate(
     leaves: dict[str, Tensor] = {}
     results: dict[str, list[Tensor]] = {}
     for seed in range(draws):
-        params, x, state, cotangents = draw(case, seed, rounded, device)
+        drawn_numbers = draw(case, seed, rounded, device)
+        params, x, state, cotangents = drawn_numbers if numbers is None else numbers(drawn_numbers)
         model.load_state_dict(params)
         model.zero_grad(set_to_none=True)
         drawn = {"x": x, **{f"state {name}": part for name, part in zip(STATE_NAMES, state or (), strict=False)}}
@@ -162,19 +167,19 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(*(value.detach().contiguous().view(-1).view(torch.uint8) for value in (a, b)))
 
 
-@cache
+@lru_cache(KEPT)
 def reference(
-    name: str, case: Case, dtype: torch.dtype, device: torch.device, rounded: torch.dtype, draws: int = DRAWS
+    name: str,
+    case: Case,
+    dtype: torch.dtype,
+    device: torch.device,
+    rounded: torch.dtype,
+    draws: int = DRAWS,
+    numbers: Callable[[Draw], Draw] | None = None,
 ) -> Results:
-    """Results of the implementation `name` for a case, computed once.
-
-    Sequences with lengths run alone, except under dropout, whose masks are drawn for all together; in evaluation mode
-    there is no dropout.
-    """
-    if not case.training:
-        case = replace(case, dropout=0.0, recurrent_dropout=0.0)
-    call = each_alone if case.lengths and not (case.dropout or case.recurrent_dropout) else packed
-    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, call=call)
+    """Results of the layer function of an implementation, called without the module, computed once."""
+    build = implementation(name)
+    return evaluate(build, case, dtype, device, rounded=rounded, draws=draws, call=without_module, numbers=numbers)
 
 
 @dataclass(frozen=True)
@@ -226,15 +231,23 @@ def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype)
 
 
 def compare(
-    build: Build, case: Case, dtype: torch.dtype, device: torch.device, *, against: str = "naive", draws: int = DRAWS
+    build: Build,
+    case: Case,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    against: str = "naive",
+    draws: int = DRAWS,
+    rounded: torch.dtype | None = None,
 ) -> list[Verdict]:
-    """Compare an implementation with `against` in float64 (the oracle) and in dtype (the naive form); worst first."""
-    oracle = reference(against, case, torch.float64, device, dtype, draws)
-    naive = reference(against, case, dtype, device, dtype, draws)
-    # For `against` itself, called in the same way, a second run would only repeat the first.
-    repeats = build is implementation(against) and case.training and not case.lengths
-    results = naive if repeats else evaluate(build, case, dtype, device, rounded=dtype, draws=draws)
-    return judge(results, oracle, naive, dtype)
+    """Compare an implementation with `against` in float64 (the oracle) and in dtype (its own error); worst first.
+
+    rounded: dtype that all numbers are rounded to beforehand, if it is not dtype.
+    """
+    rounded = rounded or dtype
+    oracle = reference(against, case, torch.float64, device, rounded, draws)
+    own = reference(against, case, dtype, device, rounded, draws)
+    return judge(evaluate(build, case, dtype, device, rounded=rounded, draws=draws), oracle, own, dtype)
 
 
 def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:

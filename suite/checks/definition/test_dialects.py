@@ -11,7 +11,7 @@ from suite.checks.equality.properties import Params, call, rewritten
 from suite.checks.faults.faults import Edit, Edited, edits
 from suite.shared.cases import Case
 from suite.shared.compare import compare
-from suite.shared.ragged import Output, State
+from suite.shared.oracle import Output, State
 
 CASE = Case(T=7, B=3, I=5, H=8, S=6, Z=3, L=2, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")

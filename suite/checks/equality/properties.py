@@ -9,7 +9,7 @@ from torch import Tensor
 from impls import HyperLSTM
 from suite.shared.cases import Case
 from suite.shared.compare import Build
-from suite.shared.ragged import Output, State
+from suite.shared.oracle import Output, State
 
 Params = dict[str, Tensor]
 #: (model, parameters by name, x, state, chance) -> out and final states, as from the model's own call

@@ -8,39 +8,27 @@ import torch
 from impls import names
 from impls.definition import dtype_name
 from impls.registry import IMPLS
+from suite.checks.equality.comparisons import Comparison, small
+from suite.checks.equality.conftest import Check
 from suite.conftest import Record, skip_reason
-from suite.shared.cases import DROPOUT, LONG, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_FIRST, VERIFY_TINY, Case
-from suite.shared.compare import DRAWS, FLOOR, compare, implementation
+from suite.shared.cases import LONG, VERIFY_COMPILING
+from suite.shared.compare import compare, implementation
 
-PAIRS = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
-PAIRS += [(case, torch.float64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
-PARAMS = [
-    pytest.param(
-        case,
-        dtype,
-        marks=[] if case in VERIFY_FIRST else pytest.mark.thorough("other cases of each implementation and dtype"),
-        id=f"{case.id}-{dtype_name(dtype)}",
-    )
-    for case, dtype in PAIRS
-]
-
-
-@pytest.mark.parametrize("name", names())
-@pytest.mark.parametrize(("case", "dtype"), PARAMS)
-def test_equals_the_oracle(name: str, case: Case, dtype: torch.dtype, device: torch.device, record: Record) -> None:
-    reason = skip_reason(name, device, dtype, case)
-    if reason:
-        record(name, dtype, case.id, "skipped", reason=reason)
-        pytest.skip(reason)
-    # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
-    draws = 2 if dtype == torch.float64 else DRAWS
-    try:
-        worst = compare(implementation(name), case, dtype, device, draws=draws)[0]
-    except Exception as error:
-        record(name, dtype, case.id, "FAIL", reason=f"{type(error).__name__}: {error}")
-        raise
-    record(name, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
-    assert worst.ratio <= 1, str(worst)
+@pytest.mark.parametrize(
+    ("name", "comparison"),
+    [
+        pytest.param(
+            name,
+            each,
+            marks=[] if each.default else pytest.mark.thorough("other cases of each implementation and dtype"),
+            id=f"{name}-{each.id}-{dtype_name(each.dtype)}",
+        )
+        for name in names()
+        for each in small(name)
+    ],
+)
+def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
+    check(name, comparison)
 
 
 @pytest.mark.thorough("sums over the rows of a long sequence")

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from impls.definition import dtype_name
 from impls.registry import IMPLS, find
+from suite.checks.equality.comparisons import small, wide
 from suite.checks.equality.properties import REWRITES, Rewrite, in_chunks, rewritten, with_z_scaled
+from suite.checks.equality.uses import plain
 from suite.conftest import skip_reason
 from suite.shared.cases import VERIFY_COMPILING, Case
 from suite.shared.compare import (
@@ -27,6 +29,7 @@ from suite.shared.compare import (
     draw,
     implementation,
 )
+from suite.shared.wide import ROWS
 
 
 def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
@@ -36,12 +39,6 @@ def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
         ("name", "dtype"), pairs, ids=[f"{name}-{dtype_name(dtype)}" for name, dtype in pairs]
     )
 
-
-every_implementation = implementations(*FLOOR)
-#: Per claim about bits; the first is the wide one.
-EXAMPLES = 2
-#: Rows, units and embeddings enough for several tiles, threads and panels, with edges.
-WIDE = Case(T=2, B=37, I=6, H=40, S=20, Z=5, L=2, layer_norm=True, state="stacked")
 
 
 def fixed(examples: int) -> settings:
@@ -56,10 +53,10 @@ def fixed(examples: int) -> settings:
     )
 
 
-def cases(name: str, dtype: torch.dtype, *, empty: bool = False, least_rows: int = 1) -> st.SearchStrategy[Case]:
-    """Sizes that the tolerance rule is for (`suite/shared/cases.py`); one case where each is compiled."""
+def cases(name: str, dtype: torch.dtype) -> st.SearchStrategy[Case]:
+    """Sizes that the tolerance rule is for (`suite/shared/cases.py`), T and B maybe 0; one case where each is compiled."""
     if find(name).compiles_each_size:
-        return st.sampled_from([case for case in VERIFY_COMPILING if least_rows <= case.B])
+        return st.sampled_from(VERIFY_COMPILING)
 
     def case(layer_norm: bool) -> st.SearchStrategy[Case]:
         # With fewer bits rounding decides, which takes many draws, each of them small.
@@ -67,7 +64,7 @@ def cases(name: str, dtype: torch.dtype, *, empty: bool = False, least_rows: int
         least = {False: 1, True: 3}[layer_norm] if wide else 5
         units, layers = st.integers(least, 9), st.integers(1, 3 if wide else 2)
         sizes = {"I": st.integers(1, 9), "H": units, "S": units, "Z": st.integers(1, 9), "L": layers}
-        T, B = st.integers(0 if empty else 1, 6 if wide else 4), st.integers(0 if empty else least_rows, 4)
+        T, B = st.integers(0, 6 if wide else 4), st.integers(0, 4)
         states, strided = st.sampled_from(["none", "plain", "stacked"]), st.booleans()
         drawn = st.builds(Case, T=T, B=B, **sizes, layer_norm=st.just(layer_norm), state=states, strided=strided)
         # No steps from no state are constants, which have no gradient to compare.
@@ -96,7 +93,7 @@ def check(
     rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject, draws: int
 ) -> None:
     skip_unless_available(name, device, dtype)
-    case = data.draw(cases(name, dtype, empty=True))
+    case = data.draw(cases(name, dtype))
     build = rewritten(implementation(name), rewrite, data.draw(st.integers(0, 2**32 - 1)))
     worst = compare(build, case, dtype, device, draws=draws)[0]
     assert worst.ratio <= 1, str(worst)
@@ -137,22 +134,34 @@ def test_a_rewritten_call_in_fewer_bits_errs_as_the_rule_allows(
     check(rewrite, name, dtype, device, data, draws=DRAWS)
 
 
-# Bit for bit
+# Bit for bit, at sizes that are compared by value too
 
 
-def everything(build: Build, case: Case, given: Draw) -> Results:
-    """Output, final states and every gradient of one call on given numbers."""
+def bits(*dtypes: torch.dtype) -> pytest.MarkDecorator:
+    """Parametrisation by implementation, by those of the dtypes that it supports, and by case."""
+    rows = [
+        (impl.name, dtype, case)
+        for impl in IMPLS
+        for dtype in impl.dtypes
+        for case in ((VERIFY_COMPILING[1],) if impl.compiles_each_size else CASES)
+        if dtype in dtypes
+    ]
+    return pytest.mark.parametrize(
+        ("name", "dtype", "case"), rows, ids=[f"{name}-{dtype_name(dtype)}-H{case.H}" for name, dtype, case in rows]
+    )
+
+
+#: Rows, units and embeddings enough for several tiles, threads and panels, with edges; and a small case.
+CASES = (ROWS, VERIFY_COMPILING[1])
+every_implementation = bits(*FLOOR)
+
+
+def everything(name: str, case: Case, given: Draw, build: Build | None = None) -> Results:
+    """Output, final states and every gradient of one call."""
     dtype, device = given.x.dtype, given.x.device
-    model = build(case, dtype, device)
+    model = (build or implementation(name))(case, dtype, device)
     model.load_state_dict(given.params)
-    x = given.x.detach().requires_grad_()
-    state = None if given.state is None else tuple(part.detach().requires_grad_() for part in given.state)
-    out, last = model(x, state)
-    torch.autograd.backward((out, *last), given.cotangents)
-    leaves = {"x": x, **{f"state {n}": part for n, part in zip(STATE_NAMES, state or (), strict=False)}}
-    gradients = {f"grad {n}": leaf.grad for n, leaf in [*leaves.items(), *model.named_parameters()]}
-    results = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))} | gradients
-    return {n: value.detach().clone() for n, value in results.items() if value is not None}
+    return plain(model, case, given)
 
 
 def of_row(results: Results, row: int) -> Results:
@@ -160,14 +169,10 @@ def of_row(results: Results, row: int) -> Results:
     return {n: value.select(-2, row) for n, value in results.items() if not n.startswith("grad layers")}
 
 
-def case_and_draw(
-    data: st.DataObject, name: str, dtype: torch.dtype, device: torch.device, *, least_rows: int = 1
-) -> tuple[Case, Draw]:
-    """Draw a case, the wide one first, and its numbers."""
+def numbers(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> Draw:
+    """Random numbers of a case; skips an implementation that does not run here."""
     skip_unless_available(name, device, dtype)
-    drawn = cases(name, dtype, least_rows=least_rows)
-    case = data.draw(drawn if find(name).compiles_each_size else st.one_of(st.just(WIDE), drawn))
-    return case, draw(case, data.draw(st.integers(0, 2**32 - 1)), dtype, device)
+    return draw(case, 1, dtype, device)
 
 
 def with_other_rows(given: Draw, row: int, others: Callable[[Tensor], Tensor]) -> Draw:
@@ -182,55 +187,49 @@ def with_other_rows(given: Draw, row: int, others: Callable[[Tensor], Tensor]) -
     return Draw(given.params, changed(given.x), state, tuple(map(changed, given.cotangents)))
 
 
+def test_each_case_of_bits_is_compared_by_value() -> None:
+    """A check of bits compares an implementation with itself, so it proves nothing alone."""
+    for impl in IMPLS:
+        by_value = {(each.case, each.dtype) for each in (*small(impl.name), *wide(impl.name)) if each.default}
+        of_bits = {(case, dtype) for name, dtype, case in every_implementation.args[1] if name == impl.name}
+        assert impl.literal or of_bits <= by_value, impl.name
+
+
 @every_implementation
-@fixed(examples=EXAMPLES)
-@given(data=st.data())
-def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject) -> None:
-    case, given = case_and_draw(data, name, dtype, device)
-    build = implementation(name)
-    assert_bitwise_equal(everything(build, case, given), everything(build, case, given))
+def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
+    given = numbers(name, dtype, case, device)
+    assert_bitwise_equal(everything(name, case, given), everything(name, case, given))
 
 
 @pytest.mark.thorough("other claims about bits")
 @every_implementation
-@fixed(examples=EXAMPLES)
-@given(data=st.data())
-def test_a_state_of_zeros_equals_no_state(
-    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
-) -> None:
-    case, given = case_and_draw(data, name, dtype, device)
+def test_a_state_of_zeros_equals_no_state(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
+    given = numbers(name, dtype, case, device)
     shapes = (case.L, case.B, case.H), (case.L, case.B, case.S)
     zeros = tuple(given.x.new_zeros(shapes[part > 1]) for part in range(4))
-    absent, present = (everything(implementation(name), case, given._replace(state=s)) for s in (None, zeros))
+    absent, present = (everything(name, case, given._replace(state=s)) for s in (None, zeros))
     assert_bitwise_equal({n: value for n, value in present.items() if not n.startswith("grad state")}, absent)
 
 
 @pytest.mark.thorough("other claims about bits")
 # Not in float16, whose smallest numbers are too near for halving to be exact.
-@implementations(torch.float64, torch.float32)
-@fixed(examples=EXAMPLES)
-@given(data=st.data())
+@bits(torch.float64, torch.float32)
 def test_z_scaled_by_a_power_of_two_changes_no_bit(
-    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+    name: str, dtype: torch.dtype, case: Case, device: torch.device
 ) -> None:
-    case, given = case_and_draw(data, name, dtype, device)
-    scaled = rewritten(implementation(name), with_z_scaled, data.draw(st.integers(0, 2**32 - 1)))
-    assert_bitwise_equal(everything(scaled, case, given), everything(implementation(name), case, given))
+    given, build = numbers(name, dtype, case, device), implementation(name)
+    scaled = everything(name, case, given, rewritten(build, with_z_scaled))
+    assert_bitwise_equal(scaled, everything(name, case, given))
 
 
 @pytest.mark.thorough("other claims about bits")
 @every_implementation
-@fixed(examples=EXAMPLES)
-@given(data=st.data())
-def test_a_row_keeps_its_bits_whatever_the_other_rows(
-    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
-) -> None:
+def test_other_rows_change_no_bit_of_a_row(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
     """In output, states, and the gradients of input and states; sums over rows change, of course."""
-    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
-    row = data.draw(st.integers(0, case.B - 1))
+    given, row = numbers(name, dtype, case, device), case.B - 2
     other = with_other_rows(given, row, lambda value: value.flip(-2) * 3)
-    found, expected = (everything(implementation(name), case, numbers) for numbers in (other, given))
-    assert_bitwise_equal(of_row(found, row), of_row(expected, row))
+    changed, expected = (everything(name, case, each) for each in (other, given))
+    assert_bitwise_equal(of_row(changed, row), of_row(expected, row))
 
 
 #: Numbers that a product with AMX takes of a row at a time, in bfloat16.
@@ -248,7 +247,7 @@ def keeps_rows_apart(dtype: torch.dtype, device: torch.device) -> bool:
     for inner in (AMX_NUMBERS - 7, 2 * AMX_NUMBERS + 16):  # versions differ in where they read on
         rows = torch.ones(75, inner, dtype=dtype, device=device)
         rows[1] = torch.nan
-        product = rows @ rows.new_ones(inner, WIDE.H)
+        product = rows @ rows.new_ones(inner, ROWS.H)
         apart &= bool(product[0].isfinite().all() and product[2:].isfinite().all())
     return apart
 
@@ -262,51 +261,45 @@ def test_torchs_own_product_keeps_rows_apart(dtype: torch.dtype, device: torch.d
         )
 
 
-def case_and_draw_of_rows(
-    data: st.DataObject, name: str, dtype: torch.dtype, device: torch.device
-) -> tuple[Case, Draw]:
-    """Draw a case of at least two rows that torch's own product keeps apart, and its numbers."""
-    case, given = case_and_draw(data, name, dtype, device, least_rows=2)
+def whole(case: Case, dtype: torch.dtype, device: torch.device) -> Case:
+    """The case, with sizes at which torch's own product keeps rows apart."""
     if keeps_rows_apart(dtype, device):
-        return case, given
-    whole = replace(case, **{n: -(-getattr(case, n) // AMX_NUMBERS) * AMX_NUMBERS for n in "IHSZ"})
-    return whole, draw(whole, 0, dtype, device)
+        return case
+    return replace(case, **{n: -(-getattr(case, n) // AMX_NUMBERS) * AMX_NUMBERS for n in "IHSZ"})
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @every_implementation
-@fixed(examples=EXAMPLES)
-@given(data=st.data())
-def test_a_nan_or_inf_stays_in_its_row_and_a_nan_fills_it_from_its_step_on(
-    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+def test_nan_and_inf_stay_in_their_row(
+    name: str, dtype: torch.dtype, case: Case, value: float, device: torch.device
 ) -> None:
-    case, given = case_and_draw_of_rows(data, name, dtype, device)
-    row, step = data.draw(st.integers(0, case.B - 1)), data.draw(st.integers(0, case.T - 1))
-    value = data.draw(st.sampled_from([float("nan"), float("inf"), float("-inf")]))
+    """And a NaN fills its row from its step on."""
+    case = whole(case, dtype, device)
+    given, row, step = numbers(name, dtype, case, device), case.B // 2, case.T // 2
     x = given.x.clone()
-    x[step, row, data.draw(st.integers(0, case.I - 1))] = value
-    found, expected = (everything(implementation(name), case, given._replace(x=each)) for each in (x, given.x))
+    x[step, row, case.I // 2] = value
+    changed, expected = (everything(name, case, given._replace(x=each)) for each in (x, given.x))
     for other in set(range(case.B)) - {row}:
-        assert_bitwise_equal(of_row(found, other), of_row(expected, other))
-    before = {"out": found["out"][:step, row]}, {"out": expected["out"][:step, row]}
+        assert_bitwise_equal(of_row(changed, other), of_row(expected, other))
+    before = {"out": changed["out"][:step, row]}, {"out": expected["out"][:step, row]}
     assert_bitwise_equal(*before)
     if value != value:
-        after = found["out"][step:, row], *(found[part][:, row] for part in STATE_NAMES)
+        after = changed["out"][step:, row], *(changed[part][:, row] for part in STATE_NAMES)
         assert all(bool(part.isnan().all()) for part in after)
 
 
 @pytest.mark.thorough("other claims about bits")
+@pytest.mark.parametrize("part", range(4), ids=STATE_NAMES)
 @every_implementation
-@fixed(examples=EXAMPLES)
-@given(data=st.data())
-def test_a_nan_in_a_given_state_stays_in_its_row(
-    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+def test_nan_in_a_state_stays_in_its_row(
+    name: str, dtype: torch.dtype, case: Case, part: int, device: torch.device
 ) -> None:
-    case, given = case_and_draw_of_rows(data, name, dtype, device)
+    case = whole(case, dtype, device)
+    given, row = numbers(name, dtype, case, device), case.B // 2
     clean = tuple(given.x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S))
-    damaged = tuple(part.clone() for part in clean)
-    row, part = data.draw(st.integers(0, case.B - 1)), data.draw(st.integers(0, 3))
-    damaged[part][row, data.draw(st.integers(0, damaged[part].shape[1] - 1))] = torch.nan
-    found, expected = (everything(implementation(name), case, given._replace(state=s)) for s in (damaged, clean))
+    damaged = tuple(q.clone() for q in clean)
+    damaged[part][row, damaged[part].shape[1] // 2] = torch.nan
+    changed, expected = (everything(name, case, given._replace(state=s)) for s in (damaged, clean))
     for other in set(range(case.B)) - {row}:
-        assert_bitwise_equal(of_row(found, other), of_row(expected, other))
-    assert bool(found["out"][1:, row].isnan().all())
+        assert_bitwise_equal(of_row(changed, other), of_row(expected, other))
+    assert bool(changed["out"][1:, row].isnan().all())

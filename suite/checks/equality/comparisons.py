@@ -1,0 +1,154 @@
+"""Every comparison by value of a verification: a case, a dtype, and how the model is used.
+
+Small cases have `naive` as their oracle, wide ones row_scaled. Faults are planted in what a default run compares.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from impls.definition import dtype_name
+from impls.registry import find
+from suite.checks.equality.uses import USES
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_FIRST, VERIFY_TINY, Case, lengths
+from suite.shared.compare import DRAWS, FLOOR, Build, Draw, Verdict, compare, draw, implementation, judge, reference
+from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, WIDE_COMPILING, drawn, pairs
+
+F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
+#: Cases at which a model is used in many ways.
+SMALL = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state="stacked")
+LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state="stacked")
+PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state="plain", recurrent_dropout=0.3)
+#: Without a gradient; the second also in chunks of the forward pass.
+LONG = (
+    Case(T=1, B=66, I=97, H=72, S=33, Z=4),
+    Case(T=200, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state="stacked"),
+    Case(T=50, B=36, I=97, H=65, S=20, Z=9, recurrent_dropout=0.3),
+    Case(T=20, B=9, I=33, H=40, S=17, Z=2, lengths=lengths(20, 9), state="stacked"),
+)
+#: Of `naive`.
+LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state="stacked")
+#: By group of uses, the cases and their dtypes.
+_TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
+USED: dict[str, dict[Case, tuple[torch.dtype, ...]]] = {
+    "frozen": _TRAINED,
+    "gradients": _TRAINED,
+    "calls": {SMALL: (F64,), LARGE: (F32,)},
+    "inference": dict.fromkeys(LONG, (F32,)),
+}
+#: Draws of a wide case with few numbers, so that the rule is about norms over enough of them.
+FEW, FEW_DRAWS = 20_000_000, 3
+
+
+class Comparison(NamedTuple):
+    """A case in a dtype; use: a group of `USES`, "" for a plain call with all gradients."""
+
+    case: Case
+    dtype: torch.dtype
+    use: str = ""
+    wide: bool = False
+    #: Part of a default run.
+    default: bool = True
+
+    @property
+    def id(self) -> str:
+        """Name in test ids and tables."""
+        return f"{self.case.id}-{self.use}" if self.use else self.case.id
+
+    def worst(self, build: Build, device: torch.device) -> Verdict:
+        """The worst verdict on any tensor."""
+        return max(self.verdicts(build, device), key=lambda verdict: verdict.ratio)
+
+    def rejects(self, build: Build, device: torch.device) -> Verdict | None:
+        """The first verdict on a wrong tensor, or None."""
+        return next((verdict for verdict in self.verdicts(build, device) if not verdict.ratio <= 1), None)
+
+    def verdicts(self, build: Build, device: torch.device) -> Iterator[Verdict]:
+        """The worst verdict of each use, or of the one plain call."""
+        if self.use:
+            yield from self._uses(build, device)
+        else:
+            yield self._plain(build, device)
+
+    def _plain(self, build: Build, device: torch.device) -> Verdict:
+        if self.wide:
+            draws = FEW_DRAWS if self.case.multiply_adds() < FEW else 1
+            rounded = ROUNDED[self.dtype]
+            return compare(build, self.case, self.dtype, device, against=AGAINST, draws=draws, rounded=rounded)[0]
+        # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
+        draws = 2 if self.dtype == F64 else DRAWS
+        return compare(build, self.case, self.dtype, device, draws=draws)[0]
+
+    def _uses(self, build: Build, device: torch.device) -> Iterator[Verdict]:
+        case, dtype, rounded = self.case, self.dtype, ROUNDED[self.dtype]
+        numbers = draw(case, 0, rounded, device)
+        model = build(case, dtype, torch.device("meta")).to_empty(device=device)
+        model.load_state_dict(numbers.params)
+        given = _in(dtype, numbers)
+        for use in USES[self.use]:
+            if any(name.endswith(use.parameter) for name in numbers.params):
+                oracle, own = (
+                    use.expected(
+                        {n: v[0] for n, v in reference(AGAINST, case, each, device, rounded, 1, use.numbers).items()}
+                    )
+                    for each in (F64, dtype)
+                )
+                changed = use.numbers(given) if use.numbers else given
+                worst = judge(use.run(model, case, changed), oracle, own, dtype)[0]
+                yield replace(worst, tensor=f"{worst.tensor}, {use.name}")
+
+
+def _in(dtype: torch.dtype, numbers: Draw) -> Draw:
+    state = numbers.state and tuple(part.to(dtype) for part in numbers.state)
+    cotangents = tuple(d.to(dtype) for d in numbers.cotangents)
+    return Draw(numbers.params, numbers.x.to(dtype), state, cotangents)
+
+
+#: (draws, seed) of a default run.
+DEFAULT = ((DRAWN, SEED),)
+
+
+def small(name: str) -> list[Comparison]:
+    """Cases of an implementation whose oracle is `naive`."""
+    every = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
+    every += [(case, F64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
+    impl = find(name)
+    return [
+        Comparison(case, dtype, default=case in VERIFY_FIRST)
+        for case, dtype in every
+        if dtype in impl.dtypes and (not impl.compiles_each_size or case in VERIFY_COMPILING)
+    ]
+
+
+def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Comparison]:
+    """Cases of an implementation at the sizes that people run; draws: numbers of drawn cases, and their seeds.
+
+    Of row_scaled in float64 alone, since it is the oracle: what differs is the module around it. `naive`, whose weight
+    tensors would be too large, has one case.
+    """
+    impl = find(name)
+    every = [Comparison(case, dtype, wide=True, default=default) for case, dtype, default in pairs()]
+    every += [Comparison(case, dtype, wide=True) for n, seed in draws for case in drawn(n, seed) for dtype in ROUNDED]
+    if impl.oracle:
+        return [Comparison(LITERAL, F64, wide=True)]
+    if impl.compiles_each_size:
+        every = [each for each in every if each.case in WIDE_COMPILING]
+    return [each for each in every if each.dtype in ((F64,) if name == AGAINST else impl.dtypes)]
+
+
+def used(name: str) -> list[Comparison]:
+    """Groups of uses of an implementation, at small and at large sizes."""
+    impl = find(name)
+    if impl.oracle:
+        return []
+    if impl.compiles_each_size:  # each set of leaves that require a gradient is a graph of its own
+        return [Comparison(LARGE, F32, "gradients", wide=True)]
+    return [
+        Comparison(case, dtype, group, wide=True)
+        for group, cases in USED.items()
+        for case, dtypes in cases.items()
+        for dtype in ((F64,) if name == AGAINST else dtypes)
+        if dtype in impl.dtypes
+    ]

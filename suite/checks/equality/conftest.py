@@ -1,0 +1,32 @@
+"""The fixture that compares an implementation with the oracle and keeps the verdict."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from suite.checks.equality.comparisons import Comparison
+from suite.conftest import Record, skip_reason
+from suite.shared.compare import implementation
+
+Check = Callable[[str, Comparison], None]
+
+
+@pytest.fixture
+def check(device: torch.device, record: Record) -> Check:
+    """Function that compares an implementation, by name, and keeps a row of the verification table."""
+
+    def compare_and_record(name: str, comparison: Comparison) -> None:
+        about = name, comparison.dtype, comparison.id
+        if reason := skip_reason(name, device, comparison.dtype):
+            record(*about, "skipped", reason=reason)
+            pytest.skip(reason)
+        try:
+            worst = comparison.worst(implementation(name), device)
+        except Exception as error:
+            record(*about, "FAIL", reason=f"{type(error).__name__}: {error}")
+            raise
+        record(*about, "pass" if worst.ratio <= 1 else "FAIL", worst)
+        assert worst.ratio <= 1, str(worst)
+
+    return compare_and_record

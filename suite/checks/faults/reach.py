@@ -1,0 +1,168 @@
+"""Faults that depend on sizes and uses, planted around an implementation: one percent wrong under a condition.
+
+They test how far the comparisons reach: a fault that no comparison of a default run meets would pass a verification.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM
+from impls.hyperlstm import Layer
+from suite.shared.cases import Case
+from suite.shared.compare import Build
+
+#: What a fault multiplies.
+WRONG = 1.01
+
+
+class Call(NamedTuple):
+    """A layer's call, or what can be said of it from a case alone."""
+
+    T: int
+    B: int
+    I: int
+    H: int
+    S: int
+    Z: int
+    packed: bool
+    masked: bool
+    norm: bool
+    second: bool = False  # a layer that is not the first
+    with_gradient: bool = True
+    frozen: bool = False  # weight_h
+    x_alone: bool = False  # has a gradient
+
+
+Condition = Callable[[Call], bool]
+#: Of a layer's call.
+CONDITIONS: dict[str, Condition] = {
+    "B above 64": lambda call: call.B > 64,
+    "B not a multiple of 4, above 32": lambda call: call.B > 32 and call.B % 4 > 0,
+    "H a multiple of 32": lambda call: call.H % 32 == 0,
+    "H of 64 or more": lambda call: call.H >= 64,
+    "H odd, above 100": lambda call: call.H > 100 and call.H % 2 == 1,
+    "H of 500 or more": lambda call: call.H >= 500,
+    "I of 96 or more": lambda call: call.I >= 96,
+    "I above H": lambda call: call.I > call.H > 16,
+    "S of 32 or more": lambda call: call.S >= 32,
+    "S above H": lambda call: call.S > call.H,
+    "Z of 9 or more": lambda call: call.Z >= 9,
+    "T above 10": lambda call: call.T > 10,
+    "T B above 256": lambda call: call.T * call.B > 256,
+    "layer norm and H above 128": lambda call: call.norm and call.H > 128,
+    "packed and B of 5 or more": lambda call: call.packed and call.B >= 5,
+    "packed and H of 64 or more": lambda call: call.packed and call.H >= 64,
+    "masked and H above 32": lambda call: call.masked and call.H > 32,
+    "masked and B above 64": lambda call: call.masked and call.B > 64,
+    "second layer and H of 64 or more": lambda call: call.second and call.H >= 64,
+}
+#: Of the forward pass alone.
+WITHOUT_GRADIENT: dict[str, Condition] = {
+    "inference and T of 8 or more": lambda call: not call.with_gradient and call.T >= 8,
+    "inference and H of 64 or more": lambda call: not call.with_gradient and call.H >= 64,
+}
+#: Of the backward pass alone.
+TRAINING: dict[str, Condition] = {
+    "weight_h frozen": lambda call: call.frozen,
+    "weight_h frozen and H of 64 or more": lambda call: call.frozen and call.H >= 64,
+    "x alone has a gradient": lambda call: call.x_alone,
+}
+#: Of the gradient of out that arrives, in the backward pass.
+ARRIVING: dict[str, Callable[[Tensor], bool]] = {
+    "gradient of out not contiguous": lambda d: not d.is_contiguous(),
+    "gradient of out above 1e3": lambda d: bool(d.abs().max() > 1e3),
+    "gradient of out below 1e-2": lambda d: bool(d.abs().max() < 1e-2),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Output, or every gradient that comes through it, wrong by one percent where a condition holds."""
+
+    condition: str
+    backward: bool
+
+    @property
+    def name(self) -> str:
+        """Name in test ids and tables."""
+        return f"{'gradients' if self.backward else 'output'} 1 % wrong: {self.condition}"
+
+    def possible(self, case: Case, use: str) -> bool:
+        """False if no call of a comparison can meet the condition; use: the group of uses."""
+        if self.condition in CONDITIONS:
+            return use == "" and any(CONDITIONS[self.condition](call) for call in _calls(case))
+        groups = {**dict.fromkeys(WITHOUT_GRADIENT, "inference"), **dict.fromkeys(TRAINING, "frozen")}
+        return use == groups.get(self.condition, "gradients")
+
+    def planted(self, build: Build) -> Build:
+        """Builder of models whose layers have the fault."""
+
+        def faulty(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+            model = build(case, dtype, device)
+            for l, layer in enumerate(model.layers):
+                layer.forward = self._around(layer, l)  # type: ignore[method-assign, assignment, arg-type]
+            return model
+
+        return faulty
+
+    def _around(self, layer: Layer, l: int) -> Callable[..., Any]:
+        right, signature = layer.forward, inspect.signature(layer.forward)
+
+        def forward(*args: Any) -> Any:
+            out, end = right(*args)
+            call = _call(layer, l, signature.bind(*args).arguments)
+            if self.condition in ARRIVING:
+                return _Gradient.apply(out, ARRIVING[self.condition]), end
+            if not {**CONDITIONS, **WITHOUT_GRADIENT, **TRAINING}[self.condition](call):
+                return out, end
+            return _Gradient.apply(out, lambda d: True) if self.backward else out * WRONG, end
+
+        return forward
+
+
+class _Gradient(torch.autograd.Function):
+    """The identity, whose gradient is wrong where a condition on it holds."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, condition: Callable[[Tensor], bool]) -> Tensor:
+        ctx.condition = condition
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, None]:
+        return d * WRONG if ctx.condition(d) else d, None
+
+
+def _calls(case: Case) -> list[Call]:
+    """The calls of a case's layers."""
+    about = bool(case.lengths), case.recurrent_dropout > 0, case.layer_norm
+    return [Call(case.T, case.B, I, case.H, case.S, case.Z, *about, l > 0) for l, I in enumerate(case.inputs)]
+
+
+def _call(layer: Layer, l: int, arguments: dict[str, Any]) -> Call:
+    x, batch_sizes = arguments["x"], arguments["batch_sizes"]
+    T, B = (len(batch_sizes), batch_sizes[0]) if batch_sizes else x.shape[:2]
+    (_, H, I), (_, S), (_, _, Z) = (layer.shapes[name] for name in ("weight_x", "hyper_bias", "z_bias"))
+    trains = [p.requires_grad for p in layer.parameters()]
+    return Call(
+        T, B, I, H, S, Z,
+        packed=bool(batch_sizes),
+        masked=arguments["mask"] is not None,
+        norm="norm_weight" in layer.shapes,
+        second=l > 0,
+        with_gradient=torch.is_grad_enabled(),
+        frozen=not layer.weight_h.requires_grad,  # type: ignore[operator, union-attr]
+        x_alone=x.requires_grad and not any(trains),
+    )  # fmt: skip
+
+
+FAULTS = (
+    *(Fault(condition, backward) for condition in CONDITIONS for backward in (False, True)),
+    *(Fault(condition, False) for condition in WITHOUT_GRADIENT),
+    *(Fault(condition, True) for condition in (*TRAINING, *ARRIVING)),
+)

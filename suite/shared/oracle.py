@@ -1,0 +1,85 @@
+"""Two calls of a case: of the module, as users call it, and of an implementation's layer function without the module.
+
+The oracle takes the second: layers, packed sequences, states and dropout are put together here, so that a fault in
+`HyperLSTM` does not agree with itself.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from impls.calls.masks import draw as draw_mask
+from impls.definition import Inputs, LayerParams, LayerState, Mask, masked
+from impls.registry import find
+from suite.shared.cases import Case
+
+State = tuple[Tensor, ...]
+Output = tuple[Tensor, State]
+#: (model, case, x [T, B, I], state) -> out [T, B, H], zero where a sequence has ended, and the final states
+Call = Callable[[nn.Module, Case, Tensor, State | None], Output]
+
+
+def packed(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
+    """Call the model once, on a PackedSequence where the case has lengths."""
+    if not case.lengths:
+        result: Output = model(x, state)
+        return result
+    in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
+    out, last = model(pack_padded_sequence(x, list(case.lengths), enforce_sorted=in_order), state)
+    return pad_packed_sequence(out, total_length=case.T)[0], last
+
+
+def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
+    """Call the layer function of the model's implementation, on a batch of the sequences of each length."""
+    # The rows of a call, its steps, and where its numbers are in an array over all tokens.
+    parts = _by_length(case) if case.lengths else [(torch.arange(case.B), case.T, None)]
+    over = (case.tokens,) if case.lengths else (case.T, case.B)
+    starts, lasts = _starts(case, x, state), []
+    between, inside = (p if model.training else 0.0 for p in (case.dropout, case.recurrent_dropout))
+    parameters = dict(model.named_parameters())
+    for l, F in enumerate(case.inputs):
+        p = LayerParams(**{q.split(".", 2)[2]: value for q, value in parameters.items() if q.startswith(f"layers.{l}.")})
+        dropped = draw_mask(between if l else 0.0, (*over, F), x.device)
+        g_dropped = draw_mask(inside, (*over, case.H), x.device)
+        out, ends = x.new_zeros(case.T, case.B, case.H), []
+        for rows, steps, tokens in parts:
+            y = masked(x[:steps, rows], _at(tokens, dropped))
+            start = LayerState(*(part[rows] for part in starts[l]))
+            part, end = _run(str(model.impl), p, Inputs(y, start, _at(tokens, g_dropped)))
+            out = out.index_put((torch.arange(steps)[:, None], rows), part)
+            ends.append(end)
+        x = out
+        order = torch.cat([rows for rows, *_ in parts]).argsort()
+        lasts.append([torch.cat(pieces)[order] for pieces in zip(*ends, strict=True)])
+    return x, tuple(map(torch.stack, zip(*lasts, strict=True)))
+
+
+def _run(name: str, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
+    if len(inputs.x) == 0:  # no numbers, but still a function of x
+        return inputs.x.sum() * inputs.x.new_zeros(*inputs.x.shape[:2], p.bias.shape[1]), inputs.start
+    return find(name).run(p, inputs)
+
+
+def _by_length(case: Case) -> list[tuple[Tensor, int, Tensor]]:
+    """Of all sequences of one length: their rows, that length, and where their tokens are among the packed ones."""
+    lengths = torch.tensor(case.lengths)
+    in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
+    place = (torch.arange(case.B) if in_order else lengths.sort(descending=True).indices).argsort()
+    begins = torch.tensor(list(accumulate((int((lengths > t).sum()) for t in range(case.T)), initial=0)))
+    every = [((lengths == n).nonzero()[:, 0], n) for n in sorted(set(case.lengths))]
+    return [(rows, n, begins[:n, None] + place[rows]) for rows, n in every]
+
+
+def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]]:
+    """The state that each layer starts from, [B, *] each."""
+    if state is None:
+        return [[x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S)]] * case.L
+    return [[part[l] if part.dim() == 3 else part for part in state] for l in range(case.L)]
+
+
+def _at(tokens: Tensor | None, mask: Mask | None) -> Mask | None:
+    """The part of a mask over all tokens that is a call's, [steps, rows, *]."""
+    return mask if mask is None or tokens is None else Mask(mask[0][tokens], mask.scale)
