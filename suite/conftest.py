@@ -96,7 +96,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None) -> str:
     """Reason why an implementation is not checked in a dtype on a case, "" if it is; case: None for other sizes."""
-    if (reason := why_unavailable(name, device, dtype)) is not None:
+    if (reason := why_unavailable(name, device, dtype, case.options if case else ())) is not None:
         return reason
     if find(name).compiles_each_size and case not in VERIFY_COMPILING:
         return f"{name} compiles for each size, so {len(VERIFY_COMPILING)} cases are checked."

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM, names
 from impls.definition import LayerParams
-from impls.registry import IMPLS
+from impls.registry import IMPLS, ORACLE
 from suite.conftest import skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import draw, implementation, judge
@@ -20,7 +20,6 @@ CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
 #: By layer norm, which takes three units: a second derivative entry by entry takes time with the square of the
 #: parameters.
 CHECKED_TWICE = {False: replace(CHECKED, I=1, Z=1, H=2, S=2), True: replace(CHECKED, I=1, Z=1)}
-ORACLE = names()[0]
 TWICE = [impl.name for impl in IMPLS if impl.plain]
 
 

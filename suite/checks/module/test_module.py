@@ -7,6 +7,7 @@ import copy
 import io
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ def test_an_empty_batch_works_forward_and_backward(name: str, device: torch.devi
 
 
 def test_switching_the_implementation_keeps_the_parameters(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(names()[0], device)
+    model, x, state = model_and_input(registry.ORACLE, device)
     before = named(*model(x, state))
     parameters = dict(model.named_parameters())
     model.impl = name
@@ -145,15 +146,15 @@ def test_switching_the_implementation_keeps_the_parameters(name: str, device: to
 
 def in_float64(model: HyperLSTM) -> HyperLSTM:
     wide = copy.deepcopy(model).double()
-    wide.impl = names()[0]
+    wide.impl = registry.ORACLE
     return wide
 
 
 def test_state_dict_passes_between_implementations(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(names()[0], device)
+    model, x, state = model_and_input(registry.ORACLE, device)
     other = implementation(name)(CASE, torch.float32, device)
     assert other.load_state_dict(model.state_dict()) == ([], [])
-    other.impl = names()[0]
+    other.impl = registry.ORACLE
     assert torch.equal(other(x, state)[0], model(x, state)[0])
 
 
@@ -212,7 +213,7 @@ def test_autocast_casts_x_states_and_parameters(name: str, device: torch.device)
 
 
 def test_autocast_casts_what_the_lstm_of_torch_casts(device: torch.device) -> None:
-    model, x, _ = model_and_input(names()[0], device)
+    model, x, _ = model_and_input(registry.ORACLE, device)
     lstm = nn.LSTM(I, H, device=device)
     # cuDNN's recurrent layers take autocast for float16, whatever dtype it names.
     dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
@@ -236,30 +237,56 @@ def test_autocast_leaves_float64_alone(name: str, device: torch.device) -> None:
             model(x.float(), state)
 
 
-def test_auto_is_the_last_available_and_repr_says_so(device: torch.device) -> None:
+def preferred(device: torch.device) -> str:
+    able = [row for row in registry.IMPLS if not row.experimental and why_unavailable(row.name, device) is None]
+    return max(able, key=lambda row: row.preference).name
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["as-listed", "reversed"])
+def test_auto_is_the_preferred_available_one(step: int, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "IMPLS", registry.IMPLS[::step])
     model = HyperLSTM(I, H, S, Z, L, layer_norm=True, device=device)
-    available = [row for row in names() if why_unavailable(row, device) is None]
-    proven = [row for row in available if not registry.find(row).experimental]
-    assert f"{I}, {H}, {S}, {Z}, {L}, layer_norm=True, impl=auto ({proven[-1]})" in repr(model)
+    assert f"{I}, {H}, {S}, {Z}, {L}, layer_norm=True, impl=auto ({preferred(device)})" in repr(model)
     assert model.impl == "auto"
     model.impl = "naive"
     assert "impl=naive" in repr(model)
 
 
-def test_auto_skips_an_unavailable_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = replace(registry.IMPLS[-1], name="elsewhere", devices=("cuda",))
-    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS[:2], elsewhere))
-    model = HyperLSTM(I, H, S, Z, L)
-    assert "auto (row_scaled)" in repr(model)
+#: A row that "auto" would prefer, and what is wrong with it.
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "elsewhere": ({"devices": ("cuda",)}, "elsewhere runs on cuda, not on cpu. In float32 on cpu: naive"),
+    "float64": ({"dtypes": (torch.float64,)}, "float64 computes in float64, not in float32."),
+    "no_norm": ({"options": frozenset({"recurrent_dropout"})}, "no_norm does not support layer_norm. .*: naive"),
+}
+
+
+@pytest.mark.parametrize("added", CHANGES)
+def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (changes, reason), best = CHANGES[added], preferred(torch.device("cpu"))
+    row = replace(registry.find("batched"), name=added, preference=99, **changes)
+    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, row))
+    model = HyperLSTM(I, H, S, Z, L, layer_norm=True)
+    assert f"auto ({best})" in repr(model)
     assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
-    model.impl = "elsewhere"
-    with pytest.raises(RuntimeError, match="impl='elsewhere' is unavailable on cpu in float32: elsewhere runs on cuda"):
+    model.impl = added
+    with pytest.raises(RuntimeError, match=f"impl='{added}' is unavailable on cpu in float32: {reason}"):
         model(torch.zeros(T, B, I))
 
 
-def test_auto_skips_an_experimental_implementation_which_runs_if_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    experimental = replace(registry.find("batched"), experimental=True)
-    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS[:2], experimental))
+def test_a_case_is_skipped_for_a_missing_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(registry.find("batched"), name="no_dropout", options=frozenset({"layer_norm"}))
+    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, row))
+    dropout = replace(CASE, recurrent_dropout=0.5)
+    cases = {"no_dropout": (CASE, dropout), "batched": (dropout,)}
+    reasons = [skip_reason(name, torch.device("cpu"), case=case) for name in cases for case in cases[name]]
+    assert reasons == ["", "no_dropout does not support recurrent_dropout.", ""]
+    with pytest.raises(ValueError, match="options: expected some of layer_norm, recurrent_dropout; got proj_size"):
+        why_unavailable("batched", "cpu", options=["proj_size"])
+
+
+def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(row, experimental=row.name != "row_scaled") for row in registry.IMPLS]
+    monkeypatch.setattr(registry, "IMPLS", tuple(rows))
     model = HyperLSTM(I, H, S, Z, L)
     assert "impl=auto (row_scaled)" in repr(model)
     model.impl = "batched"
@@ -268,18 +295,19 @@ def test_auto_skips_an_experimental_implementation_which_runs_if_named(monkeypat
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_on_a_card_auto_takes_no_implementation_that_is_experimental(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_on_a_card_is_not_experimental(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(registry, "_probed", lambda *_: None)
-    on_card = [row.name for row in registry.IMPLS if "cuda" in row.devices and not row.experimental]
-    assert registry.resolve("auto", torch.device("cuda"), dtype).name == on_card[-1]
+    on_card = [row for row in registry.IMPLS if "cuda" in row.devices and not row.experimental]
+    best = max((row for row in on_card if dtype in row.dtypes), key=lambda row: row.preference)
+    assert registry.resolve("auto", torch.device("cuda"), dtype) == best
     assert registry.resolve("batched_cuda", torch.device("cuda"), dtype).name == "batched_cuda"
 
 
-def test_names_are_in_the_order_of_the_registry() -> None:
-    assert names()[:3] == ["naive", "row_scaled", "batched"]
+def test_names_are_listed_with_reasons() -> None:
+    assert names() == [row.name for row in registry.IMPLS]
+    assert [row.name for row in registry.IMPLS if row.oracle] == [registry.ORACLE]
+    assert len({row.preference for row in registry.IMPLS}) == len(registry.IMPLS)
     assert all(why_unavailable(row, "cpu") is None for row in ("naive", "row_scaled", "batched"))
     assert why_unavailable("naive", "mps") == "naive runs on cpu and cuda, not on mps."
     assert "float8_e5m2" in str(why_unavailable("naive", "cpu", torch.float8_e5m2))
