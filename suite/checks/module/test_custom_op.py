@@ -344,6 +344,6 @@ def test_an_exported_program_loads_under_either_name(packages: list[str], tmp_pa
     with torch.no_grad():
         torch.export.save(torch.export.export(model, (x,)), program)
         torch.save(x, tensor)
-        command = [sys.executable, "-c", LOADS, program, tensor, *packages]
+        command = [sys.executable, "-c", LOADS, str(program), str(tensor), *packages]
         subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
         assert torch.equal(torch.load(tensor), model(x)[0])
