@@ -75,7 +75,7 @@ def made_up(results: Path) -> None:
 
 def committed(results: Path) -> None:
     """Copy the rows of the committed results, whatever machines there are."""
-    shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("raw", "*.md", "*.svg", "*.html"))
+    shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("raw", "*.svg", "*.html"))
 
 
 @pytest.fixture(scope="module", params=[made_up, committed], ids=["made-up", "committed"])
@@ -83,7 +83,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Return results with every page and plot made of their rows."""
     folder = tmp_path_factory.mktemp("report") / "results"
     request.param(folder)
-    report.write_tables(folder)
+    report.write_all(folder)
     return folder
 
 
@@ -126,8 +126,7 @@ def test_the_report_shows_every_page_with_its_tables_and_plots(results: Path) ->
     ids = {value for name, value in shown.attributes if name == "id"}
     texts = [(results / "README.md").read_text()]
     for folder in report.machines(results):
-        made = [each.name for each in report.PAGES if (folder / f"{each.name}.md").exists()]
-        assert made
+        made = report.pages_of(folder)
         assert {f"{folder.name}-{name}" for name in made} <= ids
         texts += [(folder / f"{name}.md").read_text() for name in made]
     assert shown.tags["table"] == sum(len(re.findall(r"^\| -", text, re.MULTILINE)) for text in texts)
@@ -162,13 +161,31 @@ def test_all_machines_are_in_one_table_with_links_to_their_pages(tmp_path: Path)
     made_up(tmp_path)
     another = [row | {"processor": "AMD EPYC (family 26, model 2)", "threads": 2} for row in made("batched", 0.02)]
     TABLES["bench"].replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
-    report.write_tables(tmp_path)
+    report.write_machine(tmp_path / "another")
+    old = [{key: value for key, value in row.items() if key != "ratio"} for row in made("batched", 0.1)]
+    TABLES["bench"].replace(tmp_path / "old", old)
+    report.write_all(tmp_path)
     text = (tmp_path / "README.md").read_text()
     (cells,) = re.findall(r"\| small, T 3, B 2, float32 \| (.*) \|\n", text)
     assert sorted(cells.split(" | ")) == ["0.40 batched", "2.00 batched"]
     assert "| two cores of an AMD EPYC (Zen 5), 2026-01-02 |" in text
     assert "- two cores of an AMD EPYC (Zen 5), 2026-01-02, **stale**: [bench](another/bench.md)\n" in text
     assert re.search(r": \[bench\]\(some-machine/bench.md\), \[verify\]\(some-machine/verify.md\)\n", text)
+    assert ", of an older format without the column 'ratio': [bench](old/bench.csv)\n" in text
+
+
+def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_up(tmp_path)
+    another = tmp_path / "another"
+    shutil.copytree(tmp_path / "some-machine", another)
+    before = {file for file in tmp_path.rglob("*") if file.is_file()}
+    files = report.write_machine(another)
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == before | set(files)
+    assert {file.parent for file in files} == {another}
+    report.main(["--results", str(tmp_path)])
+    lines = [line.removeprefix("Wrote ") for line in capsys.readouterr().out.splitlines()]
+    assert {Path(line).name for line in lines} >= {"README.md", "report.html", "bench.md", "verify.md", "speed.svg"}
+    assert all(Path(line).resolve().is_relative_to(tmp_path) for line in lines)
 
 
 def test_a_failure_turns_the_verdict_red() -> None:
