@@ -48,7 +48,7 @@ def test_a_pipe_gets_a_line_for_each_file(monkeypatch: pytest.MonkeyPatch) -> No
     assert second.split() == ["0:00", "checks/a/test_b.py", "1", "not", "run", "here"]
 
 
-def test_a_terminal_gets_a_bar_with_the_claim_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run(monkeypatch, terminal=True)
     assert f"FAILED {IDS[1]}" in shown
     assert "b: of something else" in shown

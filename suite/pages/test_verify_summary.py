@@ -28,7 +28,7 @@ def said(rows: list[dict[str, Any]], failed: int = 0) -> str:
     return answer(pd.DataFrame(rows), failed)
 
 
-def test_the_answer_counts_what_ran_and_names_what_did_not() -> None:
+def test_the_answer_counts_what_ran() -> None:
     right = said(RIGHT)
     assert right == (
         "All comparisons with the equation passed: 2 implementations, 3 comparisons, worst error 0.50 of the limit."

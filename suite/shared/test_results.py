@@ -17,7 +17,7 @@ from suite.shared.results import ResultsError, read, write_whole
 from suite.shared.rows import STAMP, TABLES, VALUES, Table, stamp
 
 
-def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
     write_whole(tmp_path / "a.csv", "commit,sources,verify_rows\n0411959,12e4567890,0123\n")
     assert read(tmp_path / "a.csv").iloc[0].tolist() == ["0411959", "12e4567890", "0123"]
 
@@ -43,7 +43,7 @@ def test_a_partial_run_replaces_only_its_own_rows(tmp_path: Path) -> None:
     assert lying(tmp_path) == [["a", 1, 1], ["b", 1, 3], ["b", 2, 4]]
 
 
-def test_a_run_whose_rows_all_lack_a_column_of_the_key_is_kept(tmp_path: Path) -> None:
+def test_rows_may_lack_a_key_column(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1))
     with mock.patch.dict(VALUES, name=["a", "b"]):
         LETTERS.put(tmp_path, [{"name": "b", "value": 2}], CPU)
@@ -56,7 +56,7 @@ def test_rows_of_what_is_no_longer_there_go(tmp_path: Path) -> None:
     assert lying(tmp_path) == [["b", 1, 2], ["c", 1, 5]]
 
 
-def test_a_file_is_sorted_by_its_key_whatever_was_put_first(tmp_path: Path) -> None:
+def test_a_file_is_sorted_by_its_key(tmp_path: Path) -> None:
     put(tmp_path, ("b", 10, 0))
     put(tmp_path, ("b", 9, 0), ("a", 10, 0), known="ba")
     assert lying(tmp_path) == [["b", 9, 0], ["b", 10, 0], ["a", 10, 0]]
@@ -64,7 +64,7 @@ def test_a_file_is_sorted_by_its_key_whatever_was_put_first(tmp_path: Path) -> N
     assert list(TABLES["bench"].read(tmp_path)["implementation"][::2]) == ["naive", "batched_cpu", "torch.nn.LSTM"]
 
 
-def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_refused(tmp_path: Path) -> None:
+def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1), ("b", 1, 2))
     rows, here = LETTERS.read(tmp_path), stamp(CPU, LETTERS.rests_on)
     assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in here.items()}
@@ -81,15 +81,13 @@ def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_re
         ("AMD EPYC 7763 64-Core Processor", "AMD EPYC 7763 64-Core Processor"),
     ],
 )
-def test_a_processor_whose_name_says_nothing_is_told_by_family_and_model(
-    brand: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vague_processor_names_get_family_and_model(brand: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"brand_raw": brand, "family": 25, "model": 17}
     monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: told)
     assert machine.name.__wrapped__(CPU) == expected
 
 
-def test_the_folder_of_a_machine_tells_vector_width_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_folder_has_vector_width_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "name", lambda device: "AMD EPYC (family 25, model 17)")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -120,7 +118,7 @@ def said(*arguments: str) -> str:
     return str(ended.value)
 
 
-def test_a_results_folder_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_as_results_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "results"
     file.write_text("mine")
     assert re.search(r"expected a folder to write results to, got: Not a directory", said("--results", str(file)))

@@ -75,7 +75,7 @@ def test_missing_second_derivative_is_said(name: str, device: torch.device) -> N
 
 @pytest.mark.parametrize("L", [1, 3])
 @pytest.mark.parametrize("name", names())
-def test_with_constant_scales_of_one_it_is_the_lstm_of_torch(name: str, L: int, device: torch.device) -> None:
+def test_with_scales_of_one_it_is_an_lstm(name: str, L: int, device: torch.device) -> None:
     """With z = 1 and the rows of d_weight summing to 1, every scale is 1 and the main LSTM is an LSTM."""
     skip_unless_available(name, device)
     T, B, I, H, S, Z = 7, 3, 5, 6, 4, 2

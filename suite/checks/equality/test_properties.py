@@ -253,15 +253,6 @@ def keeps_rows_apart(dtype: torch.dtype, device: torch.device) -> bool:
     return apart
 
 
-@pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
-def test_torchs_own_product_keeps_rows_apart(dtype: torch.dtype, device: torch.device) -> None:
-    if not keeps_rows_apart(dtype, device):
-        pytest.skip(
-            f"Torch's product of {dtype_name(dtype)} lets a NaN into the row before it on this processor, unless the "
-            f"inner size is a multiple of {AMX_NUMBERS}; at such sizes it is checked that a NaN stays in its row."
-        )
-
-
 def case_and_draw_of_rows(
     data: st.DataObject, name: str, dtype: torch.dtype, device: torch.device
 ) -> tuple[Case, Draw]:
@@ -292,21 +283,3 @@ def test_a_nan_or_inf_stays_in_its_row_and_a_nan_fills_it_from_its_step_on(
     if value != value:
         after = found["out"][step:, row], *(found[part][:, row] for part in STATE_NAMES)
         assert all(bool(part.isnan().all()) for part in after)
-
-
-@pytest.mark.thorough("other claims about bits")
-@every_implementation
-@fixed(examples=EXAMPLES)
-@given(data=st.data())
-def test_a_nan_in_a_given_state_stays_in_its_row(
-    name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
-) -> None:
-    case, given = case_and_draw_of_rows(data, name, dtype, device)
-    clean = tuple(given.x.new_zeros(case.B, F) for F in (case.H, case.H, case.S, case.S))
-    damaged = tuple(part.clone() for part in clean)
-    row, part = data.draw(st.integers(0, case.B - 1)), data.draw(st.integers(0, 3))
-    damaged[part][row, data.draw(st.integers(0, damaged[part].shape[1] - 1))] = torch.nan
-    found, expected = (everything(implementation(name), case, given._replace(state=s)) for s in (damaged, clean))
-    for other in set(range(case.B)) - {row}:
-        assert_bitwise_equal(of_row(found, other), of_row(expected, other))
-    assert bool(found["out"][1:, row].isnan().all())

@@ -55,7 +55,7 @@ def test_what_cannot_be_recorded_names_what_can(name: str, device: torch.device)
         operators(name, device, strict=False)
 
 
-def test_a_model_is_as_before_once_it_was_traced(device: torch.device) -> None:
+def test_tracing_leaves_the_model_as_it_was(device: torch.device) -> None:
     model = HyperLSTM(5, 16, 8, 4, 2, device=device)
     before = repr(model)
     x = torch.randn(3, 3, 5, device=device)
