@@ -125,12 +125,12 @@ def measured(
 
 def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:
     """Write the pages and show the tables of what was done; return True if anything went wrong."""
-    whole = report.write_tables(options.results)
+    report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
     here = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
     for title, view in bench_view(here).items():
         view.show(title)
-    print(f"\nTables: {folder / 'bench.md'}\nReport: {whole}\n{conclusion(here)}")
+    print(f"\nTables: {folder / 'bench.md'}\n{conclusion(here)}")
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 

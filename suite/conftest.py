@@ -1,5 +1,6 @@
 """Options of a run of the suite, and the rows and the summary that it writes."""
 
+import logging
 import os
 import secrets
 from collections import Counter
@@ -17,7 +18,8 @@ from impls import why_unavailable
 from impls.definition import dtype_name
 from impls.registry import find
 from suite import report
-from suite.checks.definition.paper import MODELS
+from suite.checks.equality.comparisons import every_id
+from suite.checks.faults import reach
 from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
@@ -34,10 +36,14 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
 VALUES.update(
-    edit=[edited.name for edited in (*FAULTS, *REWRITES)],
+    edit=[*(edited.name for edited in (*FAULTS, *REWRITES)), *reach.rows()],
+    case=[*VALUES["case"], *every_id()],
     capability=[capability.name for capability in CAPABILITIES],
-    model=[one.model for one in MODELS],
 )
+# It warns where torch sees no GPU but finds a CUDA toolkit.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+#: The key under which a worker of xdist says how many tests it left out.
+LEFT_OUT = "left_out"
 #: Tables of checks that always run on the CPU.
 ON_CPU = ("faults",)
 Keep = Callable[..., None]
@@ -72,10 +78,11 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         if config.option.seed is None:  # xdist gives its workers the options as they are now
             config.option.seed = secrets.randbelow(10**6)
-        config.pluginmanager.register(Gathered(config))
+        config.pluginmanager.register(Gathered(config), "gathered")
         if config.option.verbose <= 0:
             on_cpu = _device(config).type == "cpu"
-            config.pluginmanager.register(Shown(thorough=config.getoption("--thorough"), compares=on_cpu))
+            thorough = config.getoption("--thorough")
+            config.pluginmanager.register(Shown(thorough=thorough, compares=on_cpu and thorough))
     config.pluginmanager.register(Timed())
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
 
@@ -100,7 +107,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None) -> str:
     """Reason why an implementation is not checked in a dtype on a case, "" if it is; case: None for other sizes."""
-    if (reason := why_unavailable(name, device, dtype)) is not None:
+    if (reason := why_unavailable(name, device, dtype, case.options if case else ())) is not None:
         return reason
     if find(name).compiles_each_size and case not in VERIFY_COMPILING:
         return f"{name} compiles for each size, so {len(VERIFY_COMPILING)} cases are checked."
@@ -108,12 +115,17 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what is marked `thorough`, unless it is asked for; files that take longest come first."""
+    """Leave out what is marked `thorough`, unless it is asked for; files that take longest come first."""
     thorough = config.getoption("--thorough")
     items.sort(key=lambda item: -usual(item.nodeid.split("::")[0], thorough))
-    for item in items if not thorough else ():
-        if (mark := item.get_closest_marker("thorough")) is not None:
-            item.add_marker(pytest.mark.skip(f"{mark.args[0]} (with --thorough)"))
+    if not thorough:
+        left_out = [item for item in items if item.get_closest_marker("thorough") is not None]
+        items[:] = [item for item in items if item.get_closest_marker("thorough") is None]
+        config.hook.pytest_deselected(items=left_out)
+        if hasattr(config, "workeroutput"):
+            config.workeroutput[LEFT_OUT] = len(left_out)
+        elif gathered := config.pluginmanager.get_plugin("gathered"):
+            gathered.left_out = len(left_out)
 
 
 @pytest.fixture
@@ -150,7 +162,13 @@ class Gathered:
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.failed: list[tuple[str, str]] = []
         self.not_run: Counter[str] = Counter()
-        self.report: Path | None = None
+        self.left_out = 0
+        self.pages: list[Path] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take from a worker of xdist how many tests it left out: all leave out the same."""
+        self.left_out = getattr(node, "workeroutput", {}).get(LEFT_OUT, self.left_out)
 
     def pytest_sessionstart(self) -> None:
         """Refuse damaged results at once, and compile once what all workers need."""
@@ -177,21 +195,23 @@ class Gathered:
                     self.rows.setdefault(name, []).append(row)
 
     def pytest_sessionfinish(self) -> None:
-        results = self.config.getoption("--results")
+        results, folders = self.config.getoption("--results"), dict[Path, None]()
         try:
             for name, rows in self.rows.items():
                 device = torch.device("cpu") if name in ON_CPU else _device(self.config)
-                TABLES[name].put(folder_of(results, device), rows, device)
-            if self.rows:
-                self.report = report.write_tables(results)
+                folder = folder_of(results, device)
+                TABLES[name].put(folder, rows, device)
+                folders[folder] = None
+            self.pages = [page for folder in folders for page in report.write_machine(folder)]
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
     def pytest_terminal_summary(self) -> None:
         rows = {name: pd.DataFrame(found) for name, found in self.rows.items()}
-        verify.say(Console(), rows, self.failed, self.not_run)
-        if self.report is not None:
-            print(f"\nReport: {self.report}")
+        verify.say(Console(), rows, self.failed, self.not_run, self.left_out)
+        for page in self.pages:
+            if page.stem == verify.PAGE.name:
+                print(f"\nPage: {page}")
 
     def pytest_unconfigure(self) -> None:
         """Print the answer, below pytest's own last line."""

@@ -1,12 +1,13 @@
-"""`nox -s report`: write all pages, plots and the report under results/, from the CSV files there."""
+"""`nox -s report`: write pages, plots and the report under results/, and the tables of README.md, from CSV files."""
 
 import argparse
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suite.pages import bench, memory, paper, peers, readme, scaling, text, threads, verify
+from suite.pages import bench, memory, peers, readme, scaling, text, threads, verify
 from suite.pages.bench_tables import fastest, ratio, without_busy
 from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet, markdown
@@ -17,13 +18,13 @@ from suite.shared.provenance import stale
 from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import TABLES
 
-PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads, paper, text))
+PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads, text))
 
 
 FOOT = (
     "Each folder has the results of one machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. "
-    "`nox -s report` writes everything but the CSV files again, and `report.html`: all pages in one, with sortable "
-    "tables. *stale*: code that some rows depend on has changed since they were made."
+    "`nox -s report` writes this page and all others again from the CSV files, and `report.html`: all pages in one, "
+    "with sortable tables. *stale*: code that some rows depend on has changed since they were made."
 )
 
 
@@ -34,22 +35,26 @@ def machines(results: Path) -> list[Path]:
     return sorted((path for path in results.iterdir() if path.is_dir()), key=readme.precedence)
 
 
-def index(pages: Mapping[Path, Sequence[str]]) -> list[Part]:
+def index(folders: Sequence[Path]) -> list[Part]:
     """Parts of results/README.md: one table of all machines, and links to the pages of each folder."""
     lines: dict[str, dict[str, Any]] = {}
     columns, links = [], []
-    for folder, names in pages.items():
+    for folder in folders:
         rows, called = TABLES["bench"].read(folder), folder.name
         if len(rows):
             called = f"{machine(rows.iloc[0])}, {dates(rows)}"
             called += f", {rows['cpu_capability'].iloc[0]}" * (called in columns)
-            columns.append(called)
-            for group, row in fastest(without_busy(rows)):
-                if group.layer_norm == "off":
-                    found = ratio(row), row["implementation"]
-                    lines.setdefault(group.title, {"workload": group.title})[called] = found
-            called += ", **stale**" * bool(stale(rows).any())
-        links.append(f"- {called}: {', '.join(f'[{name}]({folder.name}/{name}.md)' for name in names)}")
+            try:
+                for group, row in fastest(without_busy(rows)):
+                    if group.layer_norm == "off":
+                        figure = ratio(row), row["implementation"]
+                        lines.setdefault(group.title, {"workload": group.title})[called] = figure
+                columns.append(called)
+                called += ", **stale**" * bool(stale(rows).any())
+            except KeyError as missing:  # a column
+                called += f", of an older format without the column {missing}"
+        files = [folder / f"{name}.md" for name in pages_of(folder)] or sorted(folder.glob("*.csv"))
+        links.append(f"- {called}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     if not links:
         return ["# Results\n\nNone yet.", FOOT]
     lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
@@ -58,24 +63,44 @@ def index(pages: Mapping[Path, Sequence[str]]) -> list[Part]:
     return ["# Results", *shown, "\n".join(links), FOOT]
 
 
-def write_tables(results: Path) -> Path:
-    """Write every page under a results folder from its CSV files; return the file that contains all of them."""
-    made = {folder: [page.name for page in PAGES if page.write(folder)] for folder in machines(results)}
-    pages = {folder: names for folder, names in made.items() if names}
-    write_whole(results / "README.md", markdown(index(pages)))
+def pages_of(folder: Path) -> list[str]:
+    """Names of the pages that a machine's folder has."""
+    return [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
+
+
+def write_machine(folder: Path) -> list[Path]:
+    """Write the pages and plots of one machine from its CSV files, and nothing else; return the files."""
+    return [file for page in PAGES for file in page.write(folder)]
+
+
+def write_all(results: Path) -> list[Path]:
+    """Write every page from the CSV files under results/, their index, the report, and README.md; return the files.
+
+    Of a machine without pages whose rows are of other sources only the index tells.
+    """
+    folders = [folder for folder in machines(results) if any(folder.glob("*.csv"))]
+    files = [file for folder in folders if pages_of(folder) or _current(folder) for file in write_machine(folder)]
+    overview, whole = results / "README.md", results / "report.html"
+    write_whole(overview, markdown(index(folders)))
+    write_whole(whole, report_html(results, {folder: pages_of(folder) for folder in folders}))
+    files += [overview, whole]
     if results == RESULTS:
         readme.write_readme(results)
-    whole = results / "report.html"
-    write_whole(whole, report_html(results, pages))
-    return whole
+        files.append(readme.README)
+    return files
+
+
+def _current(folder: Path) -> bool:
+    """True if a benchmark or verification of the machine is of these sources."""
+    return any(len(rows := TABLES[name].read(folder)) and not stale(rows).any() for name in ("bench", "verify"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `python -m suite.report`."""
     parser = argparse.ArgumentParser(prog="nox -s report --", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    options = parser.parse_args(arguments)
-    print(f"Report: {write_tables(options.results)}")
+    for file in write_all(parser.parse_args(arguments).results):
+        print(f"Wrote {os.path.relpath(file)}")
     return 0
 
 

@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.studies or list(STUDIES)
     warn(options.device)
     whole = [study(name, options) for name in names]
-    print(f"Report: {report.write_tables(options.results)}")
     folder = folder_of(options.results, options.device)
+    report.write_machine(folder)
     for name in names:
         print(f"{name}: {folder / name}.md")
     return 0 if all(whole) else 1

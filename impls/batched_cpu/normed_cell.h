@@ -40,7 +40,8 @@ struct Moments {
       }
     });
     rstd = means<K, A>(squares, F);
-    for (A& x : rstd) x = A(1) / std::sqrt(x + A(kEps));
+    // Of a variance that overflows 1 / std is 0, so that what is lost would look like numbers: NaN, as in torch.
+    for (A& x : rstd) x = (A(1) + A(0) * x) / std::sqrt(x + A(kEps));
   }
   Moments() = default;
 

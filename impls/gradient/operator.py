@@ -28,7 +28,8 @@ _LAYER = "Tensor x, Tensor[] start, Tensor[] params, Tensor? keep, float scale, 
 
 
 def _flat(p: LayerParams, inputs: Inputs) -> tuple[Any, ...]:
-    return inputs.x, list(inputs.start), p.present(), *(inputs.mask or (None, 1.0)), inputs.batch_sizes
+    keep, scale = inputs.mask or (None, 1.0)
+    return inputs.x, list(inputs.start), p.present(), keep, scale, inputs.batch_sizes
 
 
 def _layer(
@@ -91,8 +92,8 @@ class _Eager(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Run the layer; tensors: x, the start and the parameters, which autograd records."""
         out, last, states, residuals = _forward(calls.of, p, inputs, save)
-        keep, *ctx.rest = (*(inputs.mask or (None, 1.0)), inputs.batch_sizes)
-        ctx.calls, ctx.n = calls, len(tensors)
+        *_, keep, scale, batch_sizes = _flat(p, inputs)
+        ctx.calls, ctx.n, ctx.rest = calls, len(tensors), (scale, batch_sizes)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, keep, out, *states, *residuals)
         return out, *last

@@ -42,18 +42,18 @@ class Page:
         end = unfinished(rows) + files if self.study else files
         return [f"# {self.title}: {machine(rows.iloc[0])}", lead, made, *rest, end]
 
-    def write(self, folder: Path) -> bool:
-        """Write the Markdown and the plots into a machine's folder; return whether it has rows for them."""
+    def write(self, folder: Path) -> list[Path]:
+        """Write the Markdown and the plots into a machine's folder; return the files, none if it has no rows."""
         rows = TABLES[self.name].read(folder)
         if rows.empty:
-            return False
-        others = {name: found for name in self.others if len(found := TABLES[name].read(folder))}
+            return []
+        others = {name: others for name in self.others if len(others := TABLES[name].read(folder))}
         parts = self.content(rows, others)
-        for part in parts:
-            if isinstance(part, Plot):
-                write_whole(folder / f"{part.name}.svg", svg(part.draw()))
-        write_whole(folder / f"{self.name}.md", markdown(parts))
-        return True
+        texts = {f"{part.name}.svg": svg(part.draw()) for part in parts if isinstance(part, Plot)}
+        texts[f"{self.name}.md"] = markdown(parts)
+        for name, text in texts.items():
+            write_whole(folder / name, text)
+        return [folder / name for name in texts]
 
 
 def _stamps(rows: pd.DataFrame, rests_on: str) -> pd.DataFrame:

@@ -75,7 +75,7 @@ def made_up(results: Path) -> None:
 
 def committed(results: Path) -> None:
     """Copy the rows of the committed results, whatever machines there are."""
-    shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("raw", "*.md", "*.svg", "*.html"))
+    shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("raw", "*.svg", "*.html"))
 
 
 @pytest.fixture(scope="module", params=[made_up, committed], ids=["made-up", "committed"])
@@ -83,7 +83,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Return results with every page and plot made of their rows."""
     folder = tmp_path_factory.mktemp("report") / "results"
     request.param(folder)
-    report.write_tables(folder)
+    report.write_all(folder)
     return folder
 
 
@@ -93,7 +93,7 @@ def parsed(results: Path) -> Balance:
     return balance
 
 
-def test_the_report_is_well_formed_and_its_ids_are_unique(results: Path) -> None:
+def test_the_report_is_well_formed(results: Path) -> None:
     shown = parsed(results)
     assert shown.open == []
     ids = Counter(value for name, value in shown.attributes if name == "id")
@@ -102,7 +102,7 @@ def test_the_report_is_well_formed_and_its_ids_are_unique(results: Path) -> None
     assert wanted <= set(ids)
 
 
-def test_the_report_loads_nothing_and_runs_one_library_and_its_call(results: Path) -> None:
+def test_the_report_loads_nothing(results: Path) -> None:
     shown = parsed(results)
     assert not {"link", "img", "iframe"} & set(shown.tags)
     assert shown.tags["script"] == 1
@@ -115,26 +115,25 @@ def test_the_report_loads_nothing_and_runs_one_library_and_its_call(results: Pat
     assert "@import" not in (results / "report.html").read_text(encoding="utf-8")
 
 
-def test_links_of_the_report_lead_to_files_that_are_there(results: Path) -> None:
+def test_links_of_the_report_lead_to_files(results: Path) -> None:
     links = [value for name, value in parsed(results).attributes if name == "href" and value[:1] != "#"]
     assert links
     assert [link for link in links if not (results / link).exists()] == []
 
 
-def test_the_report_shows_every_page_with_its_tables_and_plots(results: Path) -> None:
+def test_the_report_shows_every_page(results: Path) -> None:
     shown = parsed(results)
     ids = {value for name, value in shown.attributes if name == "id"}
     texts = [(results / "README.md").read_text()]
     for folder in report.machines(results):
-        made = [each.name for each in report.PAGES if (folder / f"{each.name}.md").exists()]
-        assert made
+        made = report.pages_of(folder)
         assert {f"{folder.name}-{name}" for name in made} <= ids
         texts += [(folder / f"{name}.md").read_text() for name in made]
     assert shown.tags["table"] == sum(len(re.findall(r"^\| -", text, re.MULTILINE)) for text in texts)
     assert shown.tags["svg"] == sum(text.count("![") for text in texts) == len(list(results.glob("*/*.svg")))
 
 
-def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
+def test_every_plot_is_svg_without_background(results: Path) -> None:
     plots = list(results.glob("*/*.svg"))
     assert {plot.parent for plot in plots if plot.stem == "speed"} == {p.parent for p in results.glob("*/bench.md")}
     for plot in plots:
@@ -144,7 +143,7 @@ def test_every_plot_is_svg_without_a_ground_of_its_own(results: Path) -> None:
         assert "#000000" not in text, plot.name
 
 
-def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path) -> None:
+def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
     for name, of, device in (
         ("a-stale", "others", "cuda"),
         ("b-current", sources("batched"), "cpu"),
@@ -158,17 +157,35 @@ def test_machines_whose_benchmark_is_of_these_sources_come_first(tmp_path: Path)
     assert "".join(found) == "cbade"
 
 
-def test_all_machines_are_in_one_table_with_links_to_their_pages(tmp_path: Path) -> None:
+def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     made_up(tmp_path)
     another = [row | {"processor": "AMD EPYC (family 26, model 2)", "threads": 2} for row in made("batched", 0.02)]
     TABLES["bench"].replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
-    report.write_tables(tmp_path)
+    report.write_machine(tmp_path / "another")
+    old = [{key: value for key, value in row.items() if key != "ratio"} for row in made("batched", 0.1)]
+    TABLES["bench"].replace(tmp_path / "old", old)
+    report.write_all(tmp_path)
     text = (tmp_path / "README.md").read_text()
     (cells,) = re.findall(r"\| small, T 3, B 2, float32 \| (.*) \|\n", text)
     assert sorted(cells.split(" | ")) == ["0.40 batched", "2.00 batched"]
     assert "| two cores of an AMD EPYC (Zen 5), 2026-01-02 |" in text
     assert "- two cores of an AMD EPYC (Zen 5), 2026-01-02, **stale**: [bench](another/bench.md)\n" in text
     assert re.search(r": \[bench\]\(some-machine/bench.md\), \[verify\]\(some-machine/verify.md\)\n", text)
+    assert ", of an older format without the column 'ratio': [bench](old/bench.csv)\n" in text
+
+
+def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_up(tmp_path)
+    another = tmp_path / "another"
+    shutil.copytree(tmp_path / "some-machine", another)
+    before = {file for file in tmp_path.rglob("*") if file.is_file()}
+    files = report.write_machine(another)
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == before | set(files)
+    assert {file.parent for file in files} == {another}
+    report.main(["--results", str(tmp_path)])
+    lines = [line.removeprefix("Wrote ") for line in capsys.readouterr().out.splitlines()]
+    assert {Path(line).name for line in lines} >= {"README.md", "report.html", "bench.md", "verify.md", "speed.svg"}
+    assert all(Path(line).resolve().is_relative_to(tmp_path) for line in lines)
 
 
 def test_a_failure_turns_the_verdict_red() -> None:
@@ -191,7 +208,7 @@ def test_a_table_shows_figures_reasons_and_dashes() -> None:
     assert "| --- | ---: | ---: |" in sheet.markdown()
 
 
-def test_verification_shows_errors_faults_and_capabilities_of_one_machine() -> None:
+def test_verification_shows_errors_faults_and_capabilities() -> None:
     long = {"implementation": "batched", "dtype": "float32", "error": 0.5, "allowed": 1.0, "verdict": "pass"} | HERE
     errors = pd.DataFrame([long | {"T": 1}, long | {"T": 1000, "error": 0.7}, long | {"T": 100, "verdict": "not run"}])
     fault = {"planted": "fault", "kind": "step", "implementation": "batched", "dtype": "float32"} | HERE
@@ -211,7 +228,7 @@ def test_verification_shows_errors_faults_and_capabilities_of_one_machine() -> N
     assert "## Planted faults" not in markdown(PAGE.content(rows))
 
 
-def test_the_readme_shows_the_figure_and_when_to_pick_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     medium = [row for name, seconds in (("batched", 0.1), (BASELINE, 0.05)) for row in made(name, seconds)]
     TABLES["bench"].replace(tmp_path / "some-machine", [row | {"workload": "medium"} for row in medium])
     file = tmp_path / "README.md"
@@ -241,17 +258,17 @@ def times(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
-def test_the_readme_says_what_needs_another_device_than_that_of_the_rows(device: str, name: str, word: str) -> None:
+def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
     rows = made("batched", 0.1) + made(name, 0, status="not run: elsewhere.")
     found = times([row | {"device": device, "loop_s": 0.1, "loop_ratio": 2.0} for row in rows])
     assert (found["batched"], found[name], found["deferred"]) == ("2.00", f"needs a {word}", "not run")
 
 
-def test_the_readme_shows_time_in_a_loop_on_a_gpu() -> None:
+def test_the_readme_shows_loop_time_on_gpus() -> None:
     assert times(made("batched", 0.1, device="cuda", loop_s=0.1, loop_ratio=1.25))["batched"] == "1.25"
 
 
-def test_bars_of_training_compare_as_the_paired_ratios_do() -> None:
+def test_training_bars_compare_as_paired_ratios() -> None:
     # The clock was half as fast while `batched` ran, for the baseline beside it too.
     rows = made("batched", 0.2, ratio=2.0) + made("deferred", 0.15, ratio=3.0) + made(BASELINE, 0.05)
     figure = training(pd.DataFrame([row for row in rows if row["pass"] == "train"]))
@@ -265,7 +282,7 @@ def test_bars_of_training_compare_as_the_paired_ratios_do() -> None:
 
 
 @pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (30.0, 39.0)], ids=["cut-off", "whole"])
-def test_a_bar_much_longer_than_the_others_is_cut_off(longest: float, end: float) -> None:
+def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
     _, (axes,) = panels(1, 1)
     bars(axes, {"a": 10.0, "b": longest}, ["red", "blue"], "ms")
     assert axes.get_xlim()[1] == pytest.approx(end)
@@ -278,7 +295,7 @@ FILLED = [name for name in SHOWN if any(RESULTS.glob(f"*/{name}.csv"))]
 
 
 @pytest.mark.parametrize("name", FILLED)
-def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path: Path) -> None:
+def test_every_page_says_which_rows_are_stale(name: str, tmp_path: Path) -> None:
     folder = next(RESULTS.glob(f"*/{name}.csv")).parent
     page = next(page for page in report.PAGES if name in (page.name, *page.others))
     found = {each: TABLES[each].read(folder) for each in {page.name, name}}
@@ -295,7 +312,7 @@ def test_every_page_says_where_its_rows_are_of_other_sources(name: str, tmp_path
     assert "**Stale**: 1 of" in text(old)
 
 
-def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
+def test_rows_of_two_commits_name_both() -> None:
     here = {"implementation": "batched"} | HERE
     both = made_on(pd.DataFrame([here | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
     assert both.endswith(", commits `aaaa` and `bbbb`.")
@@ -303,7 +320,7 @@ def test_rows_of_two_commits_are_said_to_be_of_both_in_one_line() -> None:
     assert made_on(pd.DataFrame([here, here | {"threads": 7}])).count("Made on") == 2
 
 
-def test_rows_of_several_days_are_said_to_be_of_the_first_to_the_last() -> None:
+def test_rows_of_several_days_name_the_range() -> None:
     days = [{"implementation": "batched"} | HERE | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")]
     assert ", 2026-11-30: torch " in made_on(pd.DataFrame(days[:1]))
     assert ", 2026-11-29 to 2026-12-01: torch " in made_on(pd.DataFrame(days))

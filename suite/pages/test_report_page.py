@@ -38,7 +38,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return where a report of made-up results is."""
     folder = tmp_path_factory.mktemp("page") / "results"
     made_up(folder)
-    report.write_tables(folder)
+    report.write_all(folder)
     return (folder / "report.html").as_uri()
 
 

@@ -1,12 +1,12 @@
 """The end of a verification says what failed, what was checked, what was not and why, and the answer."""
 
 import io
-import re
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
+from impls import names
 from suite.pages.verify import answer, say
 from suite.shared.cases import INTERPRETED
 
@@ -28,7 +28,7 @@ def said(rows: list[dict[str, Any]], failed: int = 0) -> str:
     return answer(pd.DataFrame(rows), failed)
 
 
-def test_the_answer_counts_what_ran_and_names_what_did_not() -> None:
+def test_the_answer_counts_what_ran() -> None:
     right = said(RIGHT)
     assert right == (
         "All comparisons with the equation passed: 2 implementations, 3 comparisons, worst error 0.50 of the limit."
@@ -51,22 +51,34 @@ def test_the_answer_says_what_is_wrong() -> None:
     assert said([], failed=2) == "2 tests FAILED."
 
 
-def test_at_80_columns_failures_come_first_and_no_name_wraps() -> None:
+def summary(rows: list[dict[str, Any]], failed: list[tuple[str, str]], reasons: dict[str, int]) -> list[str]:
+    """Lines of the end of a run at 80 columns."""
     out = io.StringIO()
+    say(Console(file=out, width=80), {"verify": pd.DataFrame(rows)}, failed, reasons, left_out=1277)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_failures_come_before_the_worst_errors() -> None:
     failed = [("suite/test_a.py::test_b[batched]", "AssertionError: grad x: relative error 2.00e-03, allowed 1.00e-03")]
-    reasons = {"compiled computes in float32, not in float16.": 3, "compiled computes in float32, not in bfloat16.": 4}
-    reasons |= {"fast computes in float32, not in bfloat16.": 5, ON_CUDA: 2, "No CUDA device here.": 1, "Other.": 9}
-    rows = {"verify": pd.DataFrame([*RIGHT, row("batched", "float64", 3.0), INTERPRETED_ONE])}
-    say(Console(file=out, width=80), rows, failed, reasons)
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    lines = summary([*RIGHT, row("batched", "float64", 3.0), INTERPRETED_ONE], failed, {})
     assert lines[:2] == ["FAILED suite/test_a.py::test_b[batched]", f"    {failed[0][1]}"]
+    cells = [" ".join(line.split()) for line in lines]
+    assert "naive 2 2 0.50 float32 pass" in cells
+    assert "batched 2 2 3.00 float64 1 FAILED" in cells
+    assert "batched_cuda 1 1 0.38 float32 pass, interpreted" in cells
+
+
+def test_the_end_fits_on_a_screen() -> None:
+    every = [row(name, dtype, 0.5) for name in names() for dtype in ("float64", "float32", "bfloat16", "float16")]
+    reasons = {ON_CUDA: 2, "No CUDA device here.": 1, "compiled computes in float32, not in float16.": 3}
+    reasons |= {"compiled compiles for each size, so 2 cases are checked.": 9} | {f"Reason {n}.": 1 for n in range(20)}
+    lines = summary(every, [], reasons)
+    assert len([*lines, "", said(every)]) <= 40 - 18  # those of pytest and of the sentences on faults and reach
     assert max(map(len, lines)) <= 80
-    cells = [line.split() for line in lines]
-    assert ["naive", "float64", "1", "0.25", "pass"] in cells
-    assert ["batched", "float64", "1", "3.00", "1", "FAILED"] in cells
-    assert ["batched_cuda", "float32", "1", "0.38", "pass,", INTERPRETED] in cells
-    first = next(at for at, line in enumerate(lines) if line.startswith("not run"))
-    assert [re.split(r"\s{2,}", line) for line in lines[first + 2 : first + 4]] == [
-        ["Other", "9"],
-        ["fast computes in float32, not in bfloat16", "5"],
+    assert lines[lines.index("Tests that did not run:") + 1 :] == [
+        "  compiled for few sizes: 9",
+        "  no GPU: 3",
+        "  not in this dtype: 3",
+        "  other reasons, which `-rs` lists: 20",
+        "  more with --thorough: 1,277",
     ]

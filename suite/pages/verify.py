@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from rich.console import Console
 
+from impls.registry import IMPLS
 from suite.pages.page import Others, Page
 from suite.pages.sheets import Format, Part, Sheet
 from suite.shared.cases import INTERPRETED
@@ -30,14 +31,23 @@ A fault is a small edit that makes a correct implementation wrong. It is *found*
 that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not the
 function, and must pass.
 """
+REACH = """## Compared up to
+
+The largest of each size at which an implementation was compared, output, states and all gradients; in parentheses if
+larger, of the forward pass alone. Wide cases, from H 31 on, have row_scaled in float64 as their oracle, which is compared
+with the naive form and with numerical derivatives at H 128.
+"""
 CAPABILITIES = """## Capabilities
 
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with an error of its own, or needs too much
 memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
 """
-FILES = {
-    "kernels": "[kernels.csv](kernels.csv): the kernels of `batched_cuda`, compiled for several kinds of GPU.",
-    "predicted": "[predicted.csv](predicted.csv): times of `batched_cuda` on GPUs, predicted by formula, not measured.",
+#: Reasons why a test did not run, as the end of a run sums them up, and what each of its words is in.
+NOT_RUN = {
+    "no GPU": r"on cuda, not on cpu|\bCUDA device|\bGPU\b",
+    "not installed": r"[Nn]ot installed|is not here",
+    "not in this dtype": r" computes in .*, not in ",
+    "compiled for few sizes": r" compiles for each size",
 }
 
 
@@ -108,6 +118,27 @@ def _verdict(ran: pd.DataFrame) -> str:
     return f"{word}, interpreted" if (ran["reason"] == INTERPRETED).all() else word
 
 
+def reach_table(rows: pd.DataFrame) -> Sheet:
+    """The largest sizes that each implementation passed in each dtype."""
+    ran = rows[(rows["verdict"] == "pass") & rows["case"].str.match("T[0-9]")]
+    lines = [
+        {"implementation": name, "dtype": dtype} | reached(group)
+        for (name, dtype), group in ran.groupby(["implementation", "dtype"], sort=False)
+    ]
+    return Sheet(lines)
+
+
+def reached(ran: pd.DataFrame) -> dict[str, str]:
+    """The largest of each size among cases that passed, and in parentheses that of the forward pass if it is larger."""
+    sizes = ran["case"].str.extract("".join(f"{letter}(?P<{letter}>[0-9]+)-?" for letter in "TBIHSZ")).astype(int)
+    forward = ran["case"].str.endswith("-inference")
+    largest = {}
+    for letter in sizes:
+        both, alone = (sizes[letter][chosen].max() for chosen in (~forward, forward))
+        largest[letter] = f"{both} ({alone})" if alone > both else f"{both}"
+    return largest
+
+
 def _steps(errors: pd.DataFrame) -> str:
     return f"{count(errors['T'].min())} to {count(errors['T'].max())}"
 
@@ -147,35 +178,63 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     lead = verdict(rows) if faults is None else f"{verdict(rows)} {faults_lead(faults)}"
     longer = "" if errors is None else LONGER.format(steps=_steps(errors))
     parts: list[Part] = [lead, ERRORS + longer, errors_table(rows, errors)]
+    parts += [REACH, reach_table(rows)]
     if faults is not None:
         parts += [FAULTS, faults_table(faults), missed(faults)]
     if can is not None:
         parts += [CAPABILITIES, *matrix(can)]
-    parts += [sentence for name, sentence in FILES.items() if name in others]
     return [part for part in parts if part]
 
 
-PAGE = Page("verify", "Verification", _parts, others=("errors", "faults", "capabilities", *FILES))
+PAGE = Page("verify", "Verification", _parts, others=("errors", "faults", "capabilities"))
+
+
+def worst_table(ran: pd.DataFrame) -> Sheet:
+    """Worst error of each implementation over all dtypes, and the dtype that it is in."""
+    lines = []
+    for name, group in ran.groupby("implementation", sort=False):
+        worst = group.sort_values("ratio", na_position="first").iloc[-1]
+        line = {
+            "implementation": name,
+            "dtypes": group["dtype"].nunique(),
+            "cases": len(group),
+            "worst": worst["ratio"],
+        }
+        lines.append(line | {"in": worst["dtype"], "verdict": _verdict(group)})
+    return Sheet(lines, {"dtypes": count, "cases": count, "worst": two})
+
+
+def not_run(reasons: Mapping[str, int], left_out: int) -> list[str]:
+    """At most five lines: how many tests did not run, by kind of reason; left_out: of a run without `--thorough`."""
+    kinds = Counter[str]()
+    for reason, n in reasons.items():
+        kinds[next((kind for kind, text in NOT_RUN.items() if re.search(text, reason)), reason.rstrip("."))] += n
+    common = kinds.most_common()
+    if len(common) > 4:
+        common[3:] = [("other reasons, which `-rs` lists", sum(n for _, n in common[3:]))]
+    lines = [f"{reason}: {n:,}" for reason, n in common]
+    return lines + [f"more with --thorough: {left_out:,}"] * (left_out > 0)
 
 
 def say(
-    console: Console, rows: Mapping[str, pd.DataFrame], failed: Sequence[tuple[str, str]], reasons: Mapping[str, int]
+    console: Console,
+    rows: Mapping[str, pd.DataFrame],
+    failed: Sequence[tuple[str, str]],
+    reasons: Mapping[str, int],
+    left_out: int = 0,
 ) -> None:
-    """Print all of it except the answer; failed: (test, its message)."""
+    """Print all of it except the answer, on a screen of 40 lines if nothing failed; failed: (test, its message)."""
     for test, message in failed:
         console.print(f"FAILED {test}\n    {message}", soft_wrap=True, markup=False, highlight=False)
     verify = rows.get("verify", pd.DataFrame())
     if len(verify) and len(ran := verify[verify["verdict"] != "skipped"]):
-        shown = errors_table(ran).only(["implementation", "dtype", "cases", "worst", "verdict"])
-        shown.show("Worst error against the equation, as a multiple of what is allowed", console)
-    said = [faults_lead(rows["faults"])] if "faults" in rows else []
-    if (paper := rows.get("paper")) is not None:
-        said += [f"{(paper['verdict'] == 'matched').sum()} of the paper's {len(paper)} parameter counts matched."]
-    if said:
-        console.print(f"\n{' '.join(said)}\n", highlight=False)
-    if reasons:
-        lines = [{"not run": reason.rstrip("."), "tests": n} for reason, n in Counter(reasons).most_common()]
-        Sheet(lines, {"tests": count}).show("", console)
+        worst_table(ran).show("Worst error against the equation, as a multiple of what is allowed", console)
+    if "faults" in rows:
+        console.print(f"\n{faults_lead(rows['faults'])}", highlight=False)
+    if lines := not_run(reasons, left_out):
+        console.print("\nTests that did not run:", highlight=False)
+        for line in lines:
+            console.print(f"  {line}", no_wrap=True, overflow="ellipsis", markup=False, highlight=False)
 
 
 def answer(verify: pd.DataFrame, failed: int) -> str:
@@ -184,9 +243,21 @@ def answer(verify: pd.DataFrame, failed: int) -> str:
     said = [f"{_some(failed, 'test')} FAILED."] * bool(failed)
     if len(ran):
         said.append(re.sub("[*`]", "", verdict(ran)))
+        said += _compared_up_to(ran)
         others = verify[~verify["implementation"].isin(ran["implementation"])]
         # A row of another dtype may say only that the implementation does not compute in it.
         others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
         for _, row in others.drop_duplicates("implementation").iterrows():
             said.append("{implementation} was not checked: {reason}".format_map(row))
     return " ".join(said)
+
+
+def _compared_up_to(ran: pd.DataFrame) -> list[str]:
+    """The sizes to which the implementation that "auto" prefers was compared, in a sentence."""
+    passed = ran[(ran["verdict"] == "pass") & ran["case"].str.match("T[0-9]") & (ran["reason"] != INTERPRETED)]
+    compared = [impl for impl in IMPLS if not impl.experimental and impl.name in set(passed["implementation"])]
+    if not compared:
+        return []
+    name = max(compared, key=lambda impl: impl.preference).name
+    sizes = reached(passed[passed["implementation"] == name])
+    return [f"{name} was compared up to {', '.join(f'{letter} {most}' for letter, most in sizes.items())}."]

@@ -61,7 +61,7 @@ def _implementation(name: str) -> Candidate:
     def check(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
         # The full tensor's gradient sums H times as many products, so at these sizes it rounds worse than row_scaled;
         # float64 shows that it computes the same function.
-        dtype = torch.float64 if name == names()[0] else dtype
+        dtype = torch.float64 if name == registry.ORACLE else dtype
         return compare(implementation(name), case, dtype, device, against=AGAINST, draws=DRAWS)
 
     def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -95,7 +95,7 @@ def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> Hyper
     """HyperLSTM that calls labml's module with the same parameters, to be compared like ours."""
     from labml_nn.hypernetworks import hyper_lstm
 
-    model = implementation(names()[0])(case, dtype, device)
+    model = implementation(registry.ORACLE)(case, dtype, device)
     theirs = hyper_lstm.HyperLSTM(case.I, case.H, case.S, case.Z, case.L).to("meta")
 
     def forward(x: Tensor, state: tuple[Tensor, ...] | None = None) -> Any:
@@ -118,7 +118,7 @@ def jax_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLS
     """HyperLSTM computed by JAX, to be compared like ours."""
     from suite.shared.jax_lstm import JaxHyperLSTM
 
-    return implementation(names()[0], JaxHyperLSTM)(case, dtype, device)
+    return implementation(registry.ORACLE, JaxHyperLSTM)(case, dtype, device)
 
 
 def _why_no_jax(device: torch.device, dtype: torch.dtype) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from impls import names
+from impls.registry import OPTIONS
 
 #: Baseline of each round of a benchmark, and external HyperLSTMs.
 BASELINE = "torch.nn.LSTM"
@@ -43,6 +44,11 @@ class Case:
         parts += ["eval"] * (not self.training)
         parts += ["strided"] * self.strided + [self.state] * (self.state != "none") + ["norm"] * self.layer_norm
         return "-".join(parts)
+
+    @property
+    def options(self) -> list[str]:
+        """The options that an implementation must support."""
+        return [name for name in OPTIONS if getattr(self, name)]
 
     @property
     def inputs(self) -> list[int]:

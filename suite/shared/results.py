@@ -1,6 +1,5 @@
 """Files of results: written whole, read with an error that says what is wrong."""
 
-import os
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -34,11 +33,8 @@ def write_whole(path: Path, text: str) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             whole = Path(folder) / "whole"
-            with whole.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(whole, path)
+            whole.write_text(text, encoding="utf-8")
+            whole.replace(path)
     except OSError as error:
         reason = error.strerror or error
         raise ResultsError(f"{path} could not be written and is as it was before: {reason}.") from error

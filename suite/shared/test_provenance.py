@@ -46,7 +46,7 @@ def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]],
     assert found.status == status
 
 
-def test_the_hash_of_a_verification_changes_with_its_rows() -> None:
+def test_verification_hash_changes_with_its_rows() -> None:
     hashes = {
         provenance.verification(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
         for ratio in (0.1, 0.2, 0.1)
@@ -95,9 +95,7 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
         *((path, "#", EVERYTHING) for path in provenance.RULE),
     ],
 )
-def test_a_comment_makes_stale_only_what_rests_on_its_file(
-    path: str, comment: str, resting: Collection[str], copied: Path
-) -> None:
+def test_a_comment_makes_only_dependants_stale(path: str, comment: str, resting: Collection[str], copied: Path) -> None:
     rows = one_each()
     assert "**Stale**" not in made_on(rows)
     with (copied / path).open("a") as file:
@@ -118,9 +116,7 @@ def test_a_new_implementation_makes_nothing_stale(copied: Path, monkeypatch: pyt
     assert provenance.sources("added") not in set(rows["sources"])
 
 
-def test_an_import_within_a_function_counts_and_so_does_what_that_imports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_imports_within_functions_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {
         "hyperlstm.py": "from .registry import IMPLS",
         "registry.py": "from .packed import rows_of",
@@ -147,7 +143,7 @@ def test_an_import_within_a_function_counts_and_so_does_what_that_imports(
     assert provenance.rests_on("mine, wider", tmp_path) == provenance.rests_on("mine", tmp_path)
 
 
-def test_a_change_of_line_ends_is_none_of_the_sources(copied: Path) -> None:
+def test_sources_ignore_line_endings(copied: Path) -> None:
     before, path = provenance.sources("naive"), copied / "impls" / "naive.py"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert provenance.sources("naive") == before
@@ -165,9 +161,7 @@ def test_a_change_of_line_ends_is_none_of_the_sources(copied: Path) -> None:
     ],
     ids=["rule", "number-of-draws", "draws", "cases", "implementation"],
 )
-def test_a_verification_is_stale_once_what_it_rests_on_changes(
-    copied: Path, path: str, line: str, changed: str
-) -> None:
+def test_verification_is_stale_once_sources_change(copied: Path, path: str, line: str, changed: str) -> None:
     rows = pd.DataFrame([verified()])
     assert provenance.verification(rows, "batched", "float32", torch.__version__).status == "verified"
     source = copied / Path(path).relative_to(ROOT)
@@ -176,7 +170,7 @@ def test_a_verification_is_stale_once_what_it_rests_on_changes(
     assert provenance.verification(rows, "batched", "float32", torch.__version__).status == "stale"
 
 
-def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:
+def test_the_rule_is_hashed_with_its_files() -> None:
     imported = {
         line for path in provenance.RULE for line in re.findall(r"^from (suite[.\w]*)", (ROOT / path).read_text(), re.M)
     }
@@ -187,7 +181,7 @@ def test_what_the_rule_is_made_of_is_hashed_with_it() -> None:
 ON_GPU = replace(find("batched_cuda"), dtypes=(torch.float32, torch.bfloat16), experimental=False)
 
 
-def test_what_needs_a_gpu_is_experimental_until_a_gpu_has_verified_it_at_these_sources() -> None:
+def test_unverified_gpu_code_is_experimental() -> None:
     assert provenance.unproven(IMPLS, RESULTS) == []
 
 
@@ -216,7 +210,7 @@ def on_gpu(**changes: Any) -> dict[str, Any]:
         "half-on-each-card", "a-dtype-skipped", "red", "stale", "a-dtype-interpreted", "on-a-cpu", "of-another",
     ],
 )  # fmt: skip
-def test_a_card_proves_an_implementation_by_a_green_verification(
+def test_a_green_verification_proves_gpu_code(
     folders: list[list[dict[str, Any]]], proven: bool, tmp_path: Path
 ) -> None:
     for n, rows in enumerate(folders):

@@ -1,10 +1,6 @@
-"""Whatever happens, result files are whole."""
+"""Result files are read and written whole, or a sentence says why not."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +12,12 @@ import torch
 from suite import bench, conftest, report
 from suite.shared import machine
 from suite.shared.examples import CPU, made
-from suite.shared.files import ROOT
 from suite.shared.machine import slug
 from suite.shared.results import ResultsError, read, write_whole
 from suite.shared.rows import STAMP, TABLES, VALUES, Table, stamp
 
 
-def test_a_hash_of_decimal_digits_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
     write_whole(tmp_path / "a.csv", "commit,sources,verify_rows\n0411959,12e4567890,0123\n")
     assert read(tmp_path / "a.csv").iloc[0].tolist() == ["0411959", "12e4567890", "0123"]
 
@@ -48,7 +43,7 @@ def test_a_partial_run_replaces_only_its_own_rows(tmp_path: Path) -> None:
     assert lying(tmp_path) == [["a", 1, 1], ["b", 1, 3], ["b", 2, 4]]
 
 
-def test_a_run_whose_rows_all_lack_a_column_of_the_key_is_kept(tmp_path: Path) -> None:
+def test_rows_may_lack_a_key_column(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1))
     with mock.patch.dict(VALUES, name=["a", "b"]):
         LETTERS.put(tmp_path, [{"name": "b", "value": 2}], CPU)
@@ -61,7 +56,7 @@ def test_rows_of_what_is_no_longer_there_go(tmp_path: Path) -> None:
     assert lying(tmp_path) == [["b", 1, 2], ["c", 1, 5]]
 
 
-def test_a_file_is_sorted_by_its_key_whatever_was_put_first(tmp_path: Path) -> None:
+def test_a_file_is_sorted_by_its_key(tmp_path: Path) -> None:
     put(tmp_path, ("b", 10, 0))
     put(tmp_path, ("b", 9, 0), ("a", 10, 0), known="ba")
     assert lying(tmp_path) == [["b", 9, 0], ["b", 10, 0], ["a", 10, 0]]
@@ -69,7 +64,7 @@ def test_a_file_is_sorted_by_its_key_whatever_was_put_first(tmp_path: Path) -> N
     assert list(TABLES["bench"].read(tmp_path)["implementation"][::2]) == ["naive", "batched_cpu", "torch.nn.LSTM"]
 
 
-def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_refused(tmp_path: Path) -> None:
+def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1), ("b", 1, 2))
     rows, here = LETTERS.read(tmp_path), stamp(CPU, LETTERS.rests_on)
     assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in here.items()}
@@ -86,31 +81,29 @@ def test_the_stamp_is_added_to_every_row_and_a_column_that_nobody_declared_is_re
         ("AMD EPYC 7763 64-Core Processor", "AMD EPYC 7763 64-Core Processor"),
     ],
 )
-def test_a_processor_whose_name_says_nothing_is_told_by_family_and_model(
-    brand: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vague_processor_names_get_family_and_model(brand: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"brand_raw": brand, "family": 25, "model": 17}
     monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: told)
     assert machine.name.__wrapped__(CPU) == expected
 
 
-def test_the_folder_of_a_machine_tells_vector_width_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_folder_has_vector_width_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "name", lambda device: "AMD EPYC (family 25, model 17)")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert slug(CPU) == "amd-epyc-family-25-model-17-avx2-2-threads"
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.md"
     write_whole(path, "old")
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for step in ("os.fsync", "os.replace"):
+    for step in ("write_text", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(step, fail)
+            patch.setattr(Path, step, fail)
             with pytest.raises(ResultsError, match=r"table\.md could not be written and is as it was before: No space"):
                 write_whole(path, "new")
         assert path.read_text() == "old"
@@ -125,7 +118,7 @@ def said(*arguments: str) -> str:
     return str(ended.value)
 
 
-def test_a_results_folder_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_as_results_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "results"
     file.write_text("mine")
     assert re.search(r"expected a folder to write results to, got: Not a directory", said("--results", str(file)))
@@ -144,52 +137,23 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes) -
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_full_disk_is_a_sentence_and_loses_no_row(tmp_path: Path, monkeypatch: Any) -> None:
-    path = tmp_path / slug(CPU) / "bench.csv"
-    TABLES["bench"].replace(path.parent, made("row_scaled", 0.2))
-    before = path.read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    assert "No space left on device" in said("--results", str(tmp_path))
-    assert path.read_bytes() == before
-
-
-def test_killed_at_any_moment_a_run_leaves_whole_files_and_whole_jobs(tmp_path: Path) -> None:
-    # Writing rows over and over is what a run does between its jobs; here it does nothing else.
-    script = f"""
-from pathlib import Path
-from suite.shared.examples import made
-from suite.shared.rows import TABLES
-for k in range(1, 10**6):
-    TABLES["bench"].replace(Path({str(tmp_path)!r}), made("batched", k))
-    print(k, flush=True)
-"""
-    root = ROOT
-    with subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for _ in range(20):
-            process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-    rows = TABLES["bench"].read(tmp_path)
-    assert list(rows["pass"]) == ["forward", "train"]
-    assert rows["median_s"].nunique() == 1
-    assert rows["median_s"].iloc[0] >= 20
-
-
-def test_what_is_checked_on_the_cpu_is_no_row_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put: dict[str, tuple[str, Path]] = {}
+    written: list[Path] = []
 
     def note(table: Table, folder: Path, rows: object, device: torch.device) -> None:
         put[table.name] = device.type, folder
 
+    def write(folder: Path) -> list[Path]:
+        written.append(folder)
+        return []
+
     monkeypatch.setattr(Table, "put", note)
     monkeypatch.setattr(conftest, "_device", lambda config: torch.device("cuda", 0))
     monkeypatch.setattr(conftest, "folder_of", lambda results, device: results / device.type)
-    monkeypatch.setattr(report, "write_tables", lambda results: results)
+    monkeypatch.setattr(report, "write_machine", write)
     gathered = conftest.Gathered(SimpleNamespace(getoption=lambda name: tmp_path))  # type: ignore[arg-type]
     gathered.rows = {name: [{}] for name in ("verify", "faults")}
     gathered.pytest_sessionfinish()
     assert put == {"verify": ("cuda", tmp_path / "cuda"), "faults": ("cpu", tmp_path / "cpu")}
+    assert written == [tmp_path / "cuda", tmp_path / "cpu"]

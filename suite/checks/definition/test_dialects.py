@@ -55,7 +55,7 @@ def with_parameters_of_supercell(
     return call(model, for_supercell(params), x, state)
 
 
-def test_order_and_forget_bias_of_supercell_and_magenta_are_a_change_of_parameters() -> None:
+def test_supercell_and_magenta_are_a_change_of_parameters() -> None:
     """Under both edits and the changed parameters, output, states and every gradient are the definition's."""
     dialect = Edited("supercell's order and forget bias", "dialect", I_G_F_O + ONE_ADDED_AFTER_THE_NORM, "row_scaled")
     with dialect.planted() as build:

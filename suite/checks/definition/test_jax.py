@@ -70,7 +70,7 @@ def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("planted", FAULTS, indirect=True)
-def test_a_fault_is_rejected_and_the_tensor_that_it_damages_named(planted: str) -> None:
+def test_a_fault_is_rejected_by_its_tensor(planted: str) -> None:
     wrong = {v.tensor for v in compare(jax_as_ours, CASES[0], torch.float32, CPU, draws=1) if not v.ratio <= 1}
     assert planted in wrong
     assert planted == "out" or not wrong & set(OUTPUTS)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM, names
 from impls.definition import LayerParams
-from impls.registry import IMPLS
+from impls.registry import IMPLS, ORACLE
 from suite.conftest import skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import draw, implementation, judge
@@ -20,7 +20,6 @@ CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
 #: By layer norm, which takes three units: a second derivative entry by entry takes time with the square of the
 #: parameters.
 CHECKED_TWICE = {False: replace(CHECKED, I=1, Z=1, H=2, S=2), True: replace(CHECKED, I=1, Z=1)}
-ORACLE = names()[0]
 TWICE = [impl.name for impl in IMPLS if impl.plain]
 
 
@@ -76,7 +75,7 @@ def test_missing_second_derivative_is_said(name: str, device: torch.device) -> N
 
 @pytest.mark.parametrize("L", [1, 3])
 @pytest.mark.parametrize("name", names())
-def test_with_constant_scales_of_one_it_is_the_lstm_of_torch(name: str, L: int, device: torch.device) -> None:
+def test_with_scales_of_one_it_is_an_lstm(name: str, L: int, device: torch.device) -> None:
     """With z = 1 and the rows of d_weight summing to 1, every scale is 1 and the main LSTM is an LSTM."""
     skip_unless_available(name, device)
     T, B, I, H, S, Z = 7, 3, 5, 6, 4, 2

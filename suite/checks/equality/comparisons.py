@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from impls.definition import dtype_name
+from impls import names
 from impls.registry import find
 from suite.checks.equality.uses import USES
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_FIRST, VERIFY_TINY, Case, lengths
@@ -152,3 +152,9 @@ def used(name: str) -> list[Comparison]:
         for dtype in ((F64,) if name == AGAINST else dtypes)
         if dtype in impl.dtypes
     ]
+
+
+def every_id() -> list[str]:
+    """The ids of all cases but those that a thorough run draws."""
+    every = (each.id for name in names() for each in (*small(name), *wide(name), *used(name)))
+    return list(dict.fromkeys(every))

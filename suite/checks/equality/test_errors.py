@@ -1,4 +1,4 @@
-"""The error of every implementation stays within the rule as sequences grow; the CSV has it for each tensor."""
+"""The error of every implementation stays within the rule as sequences grow; the CSV has the worst tensor."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -134,17 +134,17 @@ def test_errors_stay_within_the_rule_as_sequences_grow(
         pytest.skip(reason)
     too_large = []
     for case in CASES:
-        for tensor, error, naive, allowed in errors(name, case, dtype, device):
-            figures = {"error": error, "naive": naive, "allowed": allowed, "multiple": error / naive}
-            keep(
-                "errors",
-                implementation=name,
-                dtype=dtype_name(dtype),
-                T=case.T,
-                layer_norm="on" if case.layer_norm else "off",
-                tensor=tensor,
-                verdict="pass" if error <= allowed else "FAIL",
-                **{column: float(f"{value:.3g}") for column, value in figures.items()},
-            )
-            too_large += [] if error <= allowed else [f"{case.id}, {tensor}, {figures}"]
+        tensor, error, naive, allowed = max(errors(name, case, dtype, device), key=lambda row: row[1] / row[3])
+        figures = {"error": error, "naive": naive, "allowed": allowed, "multiple": error / naive}
+        keep(
+            "errors",
+            implementation=name,
+            dtype=dtype_name(dtype),
+            T=case.T,
+            layer_norm="on" if case.layer_norm else "off",
+            tensor=tensor,
+            verdict="pass" if error <= allowed else "FAIL",
+            **{column: float(f"{value:.3g}") for column, value in figures.items()},
+        )
+        too_large += [] if error <= allowed else [f"{case.id}, {tensor}, {figures}"]
     assert not too_large

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from impls import HyperLSTM, names
+from impls.registry import ORACLE
 from suite.conftest import Record, skip_reason
 from suite.shared.cases import TRAINING
 from suite.shared.compare import Verdict
@@ -53,7 +54,7 @@ def test_trains_on_english_text(name: str, dtype: torch.dtype, device: torch.dev
     falls = sum(curve[-5:]) < 0.95 * sum(curve[:5])
     worst = None
     if dtype == torch.float64:
-        oracle = losses(names()[0], dtype, device)
+        oracle = losses(ORACLE, dtype, device)
         worst = Verdict("loss curve", max(abs(a - b) for a, b in zip(curve, oracle, strict=True)), CURVES_AGREE_TO)
     agrees = worst is None or worst.ratio <= 1
     record(name, dtype, TRAINING, "pass" if falls and agrees else "FAIL", worst, reason=f"text {text(I).sha256}")

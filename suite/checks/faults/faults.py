@@ -23,6 +23,7 @@ from unittest import mock
 import torch
 
 import impls
+from impls import names
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build, implementation
 
@@ -55,7 +56,7 @@ def listed(name: str) -> dict[str, Any]:
 def shown_by(file: str) -> str:
     """Name of the implementation that runs an edited file."""
     own = file.split("/")[0]
-    return "deferred" if own in ("deferred", "gradient") else own if own in ("batched", "batched_cpu") else "row_scaled"
+    return own if own in names() else "deferred" if own == "gradient" else "row_scaled"
 
 
 @dataclass(frozen=True)

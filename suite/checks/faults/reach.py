@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM
+from impls import HyperLSTM, names
 from impls.hyperlstm import Layer
 from suite.shared.cases import Case
 from suite.shared.compare import Build
@@ -166,3 +166,13 @@ FAULTS = (
     *(Fault(condition, False) for condition in WITHOUT_GRADIENT),
     *(Fault(condition, True) for condition in (*TRAINING, *ARRIVING)),
 )
+
+
+def row(name: str, fault: Fault) -> str:
+    """Name of the row of an implementation with a fault."""
+    return f"{name}, {fault.name}"
+
+
+def rows() -> list[str]:
+    """Names of all rows."""
+    return [row(name, fault) for name in names() for fault in FAULTS]

@@ -7,7 +7,7 @@ from impls import names, why_unavailable
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.checks.equality.comparisons import Comparison, small, used, wide
-from suite.checks.faults.reach import FAULTS, Fault
+from suite.checks.faults.reach import FAULTS, Fault, row
 from suite.conftest import Keep
 from suite.shared.compare import Verdict, implementation
 
@@ -46,7 +46,7 @@ def test_a_fault_at_some_sizes_is_found(name: str, fault: Fault, keep: Keep) -> 
     keep(
         "faults",
         planted="fault",
-        edit=f"{name}, {fault.name}",
+        edit=row(name, fault),
         kind="some sizes or uses",
         implementation=name,
         dtype=dtype_name(each.dtype),

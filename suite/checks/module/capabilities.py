@@ -77,6 +77,8 @@ _NOT_IN_HALF = _refusals(lambda impl: torch.float16 in impl.dtypes, rf"computes 
 _NOT_IN_FUNC = _refusals(
     lambda impl: impl.plain, "inside a transform of torch.func nor under forward-mode AD; these do: {able}, and 'auto'"
 )
+_NOT_BATCHED = _refusals(lambda impl: not impl.compiles_each_size, "takes no batch of gradients .*; these do: {able}$")
+_NOT_ON_META = _refusals(lambda impl: not impl.experimental, "not on meta.*: {able}")
 _NOT_RECORDED = _refusals(
     lambda impl: not impl.hand_written, "cannot record; these can be recorded: {able}, and 'auto'"
 )
@@ -97,7 +99,9 @@ CAPABILITIES = (
     Capability("torch.jit.trace and a reload, any batch", recorded.traced, _NOT_RECORDED),
     Capability("torch.func.functional_call, grad", checks.functional, _NOT_IN_FUNC),
     Capability("torch.func.vmap over an ensemble", checks.ensemble, _NOT_IN_FUNC),
-    Capability("torch.func.jacrev", checks.jacobian, _NOT_IN_FUNC),
+    Capability("torch.func.jacrev", partial(checks.jacobian, checks.by_jacrev), _NOT_IN_FUNC),
+    Capability("jacobian, vectorize=True", partial(checks.jacobian, checks.vectorized), _NOT_BATCHED),
+    Capability("shapes on the meta device", checks.shapes_on_meta, _NOT_ON_META),
     Capability("gradient checkpointing", checks.checkpointing),
     Capability("torch.nn.utils.prune", partial(hooks.hooked, hooks.PRUNE)),
     Capability("torch.nn.utils.weight_norm", partial(hooks.hooked, hooks.WEIGHT_NORM)),

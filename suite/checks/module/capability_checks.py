@@ -44,6 +44,7 @@ KEPT = replace(DROPPED, training=False)
 WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
 STEPS = 100_000
 
+Call = Callable[[Tensor], tuple[Tensor, ...]]
 #: Raises if the implementation fails; returns a sentence if what it measured does not suffice.
 Check = Callable[[str, torch.device], str | None]
 
@@ -185,7 +186,7 @@ def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangent
     return {**found, "grad x": by_x, **{f"grad {key}": g for key, g in by_params.items()}}
 
 
-def jacobian(name: str, device: torch.device) -> None:
+def jacobian(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: str, device: torch.device) -> None:
     """Check the Jacobian by x, which contains the gradient for any cotangent."""
 
     def results(one: Given) -> Results:
@@ -193,10 +194,30 @@ def jacobian(name: str, device: torch.device) -> None:
             out, last = one.model(x)
             return (out, *last)
 
-        parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(one.cotangents, jacrev(call)(one.x), strict=True)]
+        parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(one.cotangents, compute(call, one.x), strict=True)]
         return {"grad x": torch.stack(parts).sum(0)}
 
     each_agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
+
+
+def by_jacrev(call: Call, x: Tensor) -> tuple[Tensor, ...]:
+    jacobians: tuple[Tensor, ...] = jacrev(call)(x)
+    return jacobians
+
+
+def vectorized(call: Call, x: Tensor) -> tuple[Tensor, ...]:
+    """Jacobians by `torch.autograd.grad(..., is_grads_batched=True)`."""
+    jacobians: tuple[Tensor, ...] = torch.autograd.functional.jacobian(call, x, vectorize=True)
+    return jacobians
+
+
+def shapes_on_meta(name: str, device: torch.device) -> None:
+    """Check shapes and dtypes of a model on the meta device, and of the gradients, against those on the device."""
+    real = given(name, device, TRACED)
+    meta = Given(copy.deepcopy(real.model).to("meta"), real.x.to("meta"), tuple(c.to("meta") for c in real.cotangents))
+    found, expected = ({key: (q.shape, q.dtype) for key, q in one.results().items()} for one in (meta, real))
+    if found != expected:
+        raise AssertionError(f"meta: expected {expected}, got {found}")
 
 
 def right(case: Case, name: str, device: torch.device) -> None:
@@ -206,9 +227,24 @@ def right(case: Case, name: str, device: torch.device) -> None:
 
 
 def checkpointing(name: str, device: torch.device) -> None:
-    """Check that recomputing in the backward pass changes no bit."""
-    plain = given(name, device)
-    assert_bitwise_equal(plain.results(lambda x: checkpoint(plain.model, x, use_reentrant=False)), plain.results())
+    """Check that recomputing in the backward pass, with the same masks, changes no bit."""
+    model, x, _ = given(name, device, DROPPED)
+    leaves = {"x": x.requires_grad_(), **dict(model.named_parameters())}
+
+    def gradients(call: Callable[[Tensor], Tensor]) -> Results:
+        torch.manual_seed(0)
+        for leaf in leaves.values():
+            leaf.grad = None
+        call(x).square().sum().backward()  # with a reentrant checkpoint nothing else is supported
+        return {key: leaf.grad for key, leaf in leaves.items() if leaf.grad is not None}
+
+    def call(x: Tensor) -> Tensor:
+        out: Tensor = model(x)[0]
+        return out
+
+    plain = gradients(call)
+    for reentrant in (False, True):
+        assert_bitwise_equal(gradients(partial(checkpoint, call, use_reentrant=reentrant)), plain)
 
 
 def cuda_graph(name: str, device: torch.device) -> None:

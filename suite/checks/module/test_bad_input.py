@@ -1,8 +1,5 @@
 """Every bad call raises an error that names the argument, before any work, and changes nothing."""
 
-import io
-import pickle
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, names, registry, why_unavailable
+from impls.registry import ORACLE
 from suite.conftest import skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import STATE_NAMES, draw, implementation
@@ -304,54 +302,18 @@ def test_raises_before_any_work_and_changes_nothing(bad: Bad, monkeypatch: pytes
     assert not _changed(before, good.everything())
 
 
-@pytest.mark.parametrize(
-    ("entry", "value"),
-    [
-        ("layers.1.d_weight", None),  # missing
-        ("layers.2.bias", torch.zeros(4, H)),  # unexpected
-        ("layers.0.bias", torch.zeros(H)),  # of another shape
-    ],
-    ids=["missing", "unexpected", "misshapen"],
-)
-def test_a_state_dict_that_does_not_fit_raises_with_the_entrys_name(entry: str, value: Tensor | None) -> None:
-    model = _good().model
-    changed = {k: v for k, v in (model.state_dict() | {entry: value}).items() if v is not None}
-    with pytest.raises(RuntimeError, match=re.escape(entry)):
-        model.load_state_dict(changed)
-
-
-#: Damaged files, each of which torch.load refuses with its own error.
-DAMAGED: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda whole: b"",
-    "half": lambda whole: whole[: len(whole) // 2],
-    "without-its-end": lambda whole: whole[:-200],
-    "without-its-start": lambda whole: whole[200:],
-    "torn": lambda whole: whole[:999] + whole[1999:],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGED)
-def test_a_damaged_checkpoint_loads_nothing(damage: str) -> None:
-    good, file = _good(), io.BytesIO()
-    before = good.everything()
-    torch.save({name: 2 * value for name, value in good.model.state_dict().items()}, file)
-    with pytest.raises((OSError, RuntimeError, EOFError, ValueError, IndexError, pickle.UnpicklingError)):
-        good.model.load_state_dict(torch.load(io.BytesIO(DAMAGED[damage](file.getvalue())), weights_only=True))
-    assert not _changed(before, good.everything())
-
-
-def test_there_are_many_bad_calls_under_names_of_their_own() -> None:
+def test_bad_calls_are_many_and_have_names() -> None:
     assert len({bad.name for bad in BAD}) == len(BAD) >= 60
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=["nan", "inf", "minus-inf"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e30], ids=["nan", "inf", "minus-inf", "1e30"])
 @pytest.mark.parametrize("place", ["x", *STATE_NAMES])
 @pytest.mark.parametrize("name", names())
-def test_what_is_not_finite_stays_in_its_row(name: str, place: str, value: float, device: torch.device) -> None:
+def test_non_finite_numbers_stay_in_their_row(name: str, place: str, value: float, device: torch.device) -> None:
     reason = skip_reason(name, device)
     if reason:
         pytest.skip(reason)
-    found, oracle = (_with_value(impl, place, value, device) for impl in (name, names()[0]))
+    found, oracle = (_with_value(impl, place, value, device) for impl in (name, ORACLE))
     clean = _with_value(name, place, 0.0, device)
     for key, tensor in found.items():
         rows = torch.arange(B, device=device) != 1

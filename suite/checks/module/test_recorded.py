@@ -1,9 +1,12 @@
 """For a recorded model "auto" takes torch's own operators; an implementation that cannot be recorded raises."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from impls import HyperLSTM, names, why_unavailable
 from impls.registry import IMPLS
@@ -39,7 +42,7 @@ def test_other_exports_keep_the_operator_that_auto_takes(strict: bool, device: t
     (last, *_) = [name for name in reversed(names()) if why_unavailable(name, device) is None]
     assert operators("auto", device, strict=strict) == operators(last, device, strict=strict)
     if last in HAND_WRITTEN:
-        assert operators("auto", device, strict=strict) == {"aten", "impls"}
+        assert operators("auto", device, strict=strict) == {"aten", "hyperlstm"}
 
 
 @pytest.mark.parametrize("name", HAND_WRITTEN)
@@ -52,7 +55,7 @@ def test_what_cannot_be_recorded_names_what_can(name: str, device: torch.device)
         operators(name, device, strict=False)
 
 
-def test_a_model_is_as_before_once_it_was_traced(device: torch.device) -> None:
+def test_tracing_leaves_the_model_as_it_was(device: torch.device) -> None:
     model = HyperLSTM(5, 16, 8, 4, 2, device=device)
     before = repr(model)
     x = torch.randn(3, 3, 5, device=device)
@@ -61,6 +64,16 @@ def test_a_model_is_as_before_once_it_was_traced(device: torch.device) -> None:
         torch.jit.trace(model, (x,))
     assert repr(model) == before
     assert torch.equal(model(x)[0], expected)
+
+
+@pytest.mark.parametrize("tool", [torch.jit.script, torch.fx.symbolic_trace], ids=["script", "fx"])
+def test_script_and_fx_refuse_in_a_sentence(tool: Callable[[nn.Module], Any]) -> None:
+    for model in (HyperLSTM(5, 16, 8, 4, 1), nn.Sequential(HyperLSTM(5, 16, 8, 4, 1))):
+        with (
+            warnings.catch_warnings(action="ignore"),  # torch.jit.script is deprecated
+            pytest.raises((NotImplementedError, TypeError), match="does not support HyperLSTM: use torch"),
+        ):
+            tool(model)
 
 
 def test_auto_is_traced(device: torch.device) -> None:
