@@ -18,7 +18,7 @@ from suite.shared.files import ROOT
 from suite.shared.results import read
 
 #: What every row depends on: the tolerance rule, the draws, and the cases.
-RULE = tuple(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases"))
+RULE = tuple(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases", "wide"))
 #: Further files of external candidates, by name.
 BESIDE = {"jax": ("suite/shared/jax_lstm.py",)}
 #: The part of impls/ that calls implementations; and their table, on which no row depends as it computes nothing.
