@@ -40,7 +40,7 @@ def forward(
     """Run over a sequence chunk by chunk, so that the products with x stay in the cache."""
     chunks = stretches(bounds(limits(out.device).forward, NUMBERS, p, inputs), inputs.batch_sizes)
     sweep, length = _forward_sweep(p), max(chunk.at.stop - chunk.at.start for chunk in chunks)
-    # Where nobody reads the states of a chunk, the next one overwrites them.
+    # Unless states are saved, each chunk overwrites those of the one before.
     arrays = states or allocate_states(p, out, (length, *out.shape[1:-1]))
     s = in_dtypes(inputs.start, (out, *arrays))
     for chunk in chunks:
@@ -157,8 +157,8 @@ def _backward_sweep(p: LayerParams, weights: Weights) -> BackwardSweep:
 
 
 def joined(d: Sequence[Tensor], d_last: LayerState, rows: int) -> list[Tensor]:
-    """The gradients d of a state with those of rows that ended in it, out of the d_last: so many in all."""
-    return [torch.cat([going, q[len(going) : rows]]) for going, q in zip(d, d_last, strict=True)]
+    """The gradients d, extended to `rows` rows by the d_last of sequences that end here."""
+    return [torch.cat([part, q[len(part) : rows]]) for part, q in zip(d, d_last, strict=True)]
 
 
 class CellGradient:
@@ -167,7 +167,7 @@ class CellGradient:
     def __init__(
         self, y: Tensor, before: Tensor, after: Tensor, norms: CellNorms, mask: Mask | None, dy: Tensor
     ) -> None:
-        """Take gates y [N, 4, F] before their norm, raw cells [N, F], g's mask, and where dy is to go."""
+        """Take gates y [N, 4, F] before their norm, raw cells [N, F], g's mask, and the buffer of dy."""
         weight, bias, c_weight, c_bias = norms
         self.gates_norm, self.cell_norm = NormGradient(y, weight, bias), NormGradient(after, c_weight, c_bias)
         value = self.gates_norm.value
@@ -187,7 +187,7 @@ class CellGradient:
     def step(self, t: slice, dc: Tensor) -> Tensor:
         """Write the gradient of y at a step's tokens, given dh[t] and that of the next cell; return that of this."""
         dh, into, dy = self.dh[t], self.into_gates[t], self.dy[t]
-        d_gates = self.gates_norm.room(dy)
+        d_gates = self.gates_norm.buffer(dy)
         d_cell: Tensor = self.cell_norm.back(t, dh * self.into_cell[t])
         dc = torch.addcmul(d_cell, dc, self.forget, out=self.dc[t])
         self.forget = self.f[t]
@@ -197,7 +197,7 @@ class CellGradient:
         return dc
 
     def last(self, dc: Tensor) -> Tensor:
-        """The gradient of the cell before the steps so far from that of the first of them."""
+        """The gradient of c before the first step processed so far."""
         before: Tensor = dc * self.forget
         self.forget = self.ones
         return before
@@ -221,11 +221,11 @@ class NormGradient:
             self.value = torch.addcmul(bias, normalised, weight)
 
     def scale(self, d: Tensor) -> Tensor:
-        """D with the norm's weight multiplied in."""
+        """Multiply d by the norm's weight."""
         return d if self.weight is None else (d * self.weight).to(d.dtype)
 
-    def room(self, dy: Tensor) -> Tensor:
-        """Where a step writes the gradient of the norm: without one where that of y goes."""
+    def buffer(self, dy: Tensor) -> Tensor:
+        """Buffer for the gradient of the norm's output; dy itself without a norm."""
         return dy if self.weight is None else torch.empty_like(dy)
 
     def back(self, t: slice, d: Tensor) -> Tensor:

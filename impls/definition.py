@@ -21,8 +21,8 @@ from torch import Tensor
 #: Added to the variance in every layer norm.
 EPS = 1e-5
 
-#: Rows that one product sums over, whose sums are added up after, by type of device: the error of a sum grows with its
-#: length, or with the root of it. A GPU splits such sums itself.
+#: Most rows summed in one product, by type of device; partial sums are then added, to limit rounding error, which grows
+#: with the length of a sum or its root. A GPU splits such sums itself.
 SUMMED = {"cpu": 256, "cuda": 1 << 62}
 
 
@@ -36,7 +36,7 @@ class CellNorms(NamedTuple):
 
 
 class LayerParams(NamedTuple):
-    """The parameters of one layer. The norms come last: all eight are there, or none with `layer_norm=False`."""
+    """The parameters of one layer. The norms come last: all eight, or none with `layer_norm=False`."""
 
     weight_x: Tensor  # [4, H, I]
     weight_h: Tensor  # [4, H, H]
@@ -58,7 +58,7 @@ class LayerParams(NamedTuple):
     hyper_norm_c_bias: Tensor | None = None  # [S]
 
     def present(self) -> list[Tensor]:
-        """The parameters that are there: all, or all but the norms."""
+        """The parameters that exist; without layer norm there are no norms."""
         return [q for q in self if q is not None]
 
     @property
@@ -195,7 +195,7 @@ def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
 
 
 def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequence[Any]]:
-    """The same by the rows of each step, of a mask [T, B, H], or [N, H] of packed sequences."""
+    """Like `of_steps`, for steps with different numbers of rows; a mask is [T, B, H], or [N, H] of packed sequences."""
     return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))
 
 

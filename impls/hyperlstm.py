@@ -201,15 +201,15 @@ class Layer(nn.Module):
         """Raise ValueError for a parameter with a wrong shape, or on another device or in another dtype than the first.
 
         dtype: that of the layer before, or None. Returns the dtype that the next layer should have. Under autocast
-        dtypes may differ, since it casts all to one. p: what hooks and parametrisations made in place of parameters.
+        dtypes may differ, since it casts all to one. p: what hooks and parametrisations put in place of parameters.
         """
-        given = self._parameters if p is None else p
-        values = [q for q in given.values() if q is not None]
+        params = self._parameters if p is None else p
+        values = [q for q in params.values() if q is not None]
         if not values:
             return dtype
         dtype, device = dtype or values[0].dtype, values[0].device
         if [q.shape for q in values] != self._shapes or any(q.dtype != dtype or q.device != device for q in values):
-            own = {name: q for name, q in given.items() if name in LayerParams._fields}
+            own = {name: q for name, q in params.items() if name in LayerParams._fields}
             one_dtype = None if _autocasts(device.type) else dtype
             checks.parameters(own, self.shapes, self.prefix, one_dtype, device)
         return dtype
@@ -262,8 +262,8 @@ def _run(p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str]) -> t
     chosen = resolve(impl, weight.device, weight.dtype, options)
     if x.shape[0] == 0:
         # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
-        nothing = sum(q.sum() for q in (x, *p.present()))
-        return x.new_empty(0, x.shape[1], weight.shape[1]) * nothing, start
+        zero = sum(q.sum() for q in (x, *p.present()))
+        return x.new_empty(0, x.shape[1], weight.shape[1]) * zero, start
     if inputs.batch_sizes and not chosen.packed:
         return by_segments(chosen.run, p, inputs)
     return chosen.run(p, inputs)

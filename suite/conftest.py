@@ -66,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Give each worker of xdist one thread; the process that started them gathers and shows what they find."""
     lesser = os.environ.get("ATEN_CPU_CAPABILITY")
-    if lesser and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # asked before the import, which sets it
+    if lesser and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # checked first, because the import sets it
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second to import
 
         # Inductor would reuse code made for all of the processor, which does not compile for a lesser one.

@@ -1,1 +1,1 @@
-"""What a caller may hand in: arguments, sequences of different lengths, and the masks that dropout draws."""
+"""Arguments of a call: their validation, layouts of sequences, and the masks of dropout."""

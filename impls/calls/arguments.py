@@ -1,4 +1,4 @@
-"""What a caller may hand in: each check names the argument, what was expected and what came."""
+"""Argument validation; errors name the argument, the expectation and the value."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -64,27 +64,27 @@ def dense(name: str, value: Any) -> Tensor:
     return value
 
 
-def sequence(given: Any, input_size: int, axes: str) -> Tensor:
+def sequence(value: Any, input_size: int, axes: str) -> Tensor:
     """x; TypeError or ValueError unless it is a tensor [T, B, I], or [T, I].
 
     axes: the first two of a batch, as an error names them.
     """
-    x = dense("x", given)
+    x = dense("x", value)
     if x.dim() not in (2, 3) or x.shape[-1] != input_size:
         raise ValueError(f"x: expected shape [{axes}, {input_size}] or [T, {input_size}], got {list(x.shape)}")
     return x
 
 
-def packed(given: PackedSequence, input_size: int) -> list[int]:
+def packed(sequences: PackedSequence, input_size: int) -> list[int]:
     """The batch sizes; TypeError or ValueError unless the tokens are a tensor [N, I] that these sizes divide."""
-    x = dense("x.data", given.data)
+    x = dense("x.data", sequences.data)
     if x.dim() != 2 or x.shape[1] != input_size:
         raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
-    sizes: list[int] = _counts("x.batch_sizes", given.batch_sizes).tolist()
+    sizes: list[int] = _counts("x.batch_sizes", sequences.batch_sizes).tolist()
     if not sizes or sizes[-1] < 1 or sorted(sizes, reverse=True) != sizes or sum(sizes) != len(x):
         raise ValueError(f"x.batch_sizes: expected sizes of 1 or more that never rise and sum to {len(x)}, got {sizes}")
     for name in ("sorted_indices", "unsorted_indices"):
-        order = getattr(given, name)
+        order = getattr(sequences, name)
         if order is not None and _counts(f"x.{name}", order).shape != (sizes[0],):
             raise ValueError(f"x.{name}: expected shape [{sizes[0]}], got {list(order.shape)}")
     return sizes
@@ -97,14 +97,14 @@ def _counts(name: str, value: Any) -> Tensor:
     return counts
 
 
-def state(given: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> list[Tensor]:
+def state(value: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> list[Tensor]:
     """h, c, h_hat and c_hat; TypeError or ValueError unless each is [L, *rows, size] or [*rows, size]."""
-    if not isinstance(given, (tuple, list)):
-        raise TypeError(f"state: expected None or a tuple (h, c, h_hat, c_hat), got {type(given).__name__}")
-    if len(given) != 4:
-        raise ValueError(f"state: expected 4 tensors (h, c, h_hat, c_hat), got {len(given)}")
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"state: expected None or a tuple (h, c, h_hat, c_hat), got {type(value).__name__}")
+    if len(value) != 4:
+        raise ValueError(f"state: expected 4 tensors (h, c, h_hat, c_hat), got {len(value)}")
     parts = []
-    for name, part, size in zip(LayerState._fields, given, sizes, strict=True):
+    for name, part, size in zip(LayerState._fields, value, sizes, strict=True):
         part = dense(f"state ({name})", part)
         shapes = (L, *rows, size), (*rows, size)
         if part.shape not in shapes:
@@ -116,31 +116,31 @@ def state(given: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> li
 
 def like_parameters(weight: Tensor, x: Tensor, start: LayerState) -> None:
     """Raise ValueError for x or a state that has another dtype or device than the parameters."""
-    for name, given in zip(("x", *LayerState._fields), (x, *start), strict=True):
-        if given.dtype != weight.dtype or given.device != weight.device:
+    for name, q in zip(("x", *LayerState._fields), (x, *start), strict=True):
+        if q.dtype != weight.dtype or q.device != weight.device:
             argument = name if name == "x" else f"state ({name})"
             raise ValueError(
                 f"{argument}: expected {dtype_name(weight.dtype)} on {weight.device} as the parameters are, "
-                f"got {dtype_name(given.dtype)} on {given.device}"
+                f"got {dtype_name(q.dtype)} on {q.device}"
             )
 
 
 def parameters(
-    given: Mapping[str, Tensor | None], shapes: Shapes, prefix: str, dtype: torch.dtype | None, where: torch.device
+    params: Mapping[str, Tensor | None], shapes: Shapes, prefix: str, dtype: torch.dtype | None, where: torch.device
 ) -> None:
     """Raise ValueError for the first parameter of a layer that is not as it should be.
 
-    shapes: by name, of those there should be. dtype: None if each may have its own.
+    shapes: of those that the layer should have, by name. dtype: None if each may have its own.
     """
-    for name, q in given.items():
+    for name, q in params.items():
         shape = shapes.get(name)
         if q is None and shape is None:
             continue
         if q is None:
             raise ValueError(f"{prefix}{name}: expected a parameter of shape {list(shape or ())}, got None")
-        wanted_dtype = dtype or q.dtype
-        if q.shape != shape or q.device != where or q.dtype != wanted_dtype:
-            wanted = "None" if shape is None else f"{list(shape)} in {dtype_name(wanted_dtype)} on {where}"
+        own_dtype = dtype or q.dtype
+        if q.shape != shape or q.device != where or q.dtype != own_dtype:
+            expected = "None" if shape is None else f"{list(shape)} in {dtype_name(own_dtype)} on {where}"
             raise ValueError(
-                f"{prefix}{name}: expected {wanted}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
+                f"{prefix}{name}: expected {expected}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
             )

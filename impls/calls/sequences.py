@@ -104,14 +104,14 @@ def layout(x: Any, input_size: int, batch_first: bool) -> Layout:
     return BatchFirst(x) if batch_first else Layout(x, (x.shape[1],))
 
 
-def starts(given: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
+def starts(layout: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
     """The state that each layer starts from, [B, *] each; zeros if there is none."""
     if state is None:
-        B = given.rows[0] if given.rows else 1
-        zeros = {size: given.x.new_zeros(B, size) for size in sizes}  # nobody writes them
+        B = layout.rows[0] if layout.rows else 1
+        zeros = {size: layout.x.new_zeros(B, size) for size in sizes}  # shared, since they are only read
         return [LayerState(*(zeros[size] for size in sizes))] * L
-    parts = checks.state(state, L, given.rows, sizes)
-    stacked = (given.start(part.expand(L, *given.rows, size)) for part, size in zip(parts, sizes, strict=True))
+    parts = checks.state(state, L, layout.rows, sizes)
+    stacked = (layout.start(part.expand(L, *layout.rows, size)) for part, size in zip(parts, sizes, strict=True))
     return [LayerState(*layer) for layer in zip(*(part.unbind() for part in stacked), strict=True)]
 
 

@@ -22,23 +22,23 @@ def one_by_one(
 ) -> list[Tensor]:
     """The gradients for d_out and d_last; if these are batched, for each of them in turn, and batched as they are."""
     cotangents = (d_out, *d_last)
-    wrapped = [d for d in cotangents if d is not None and _is_batched(d)]
-    if not wrapped:
+    batched = {n: d for n, d in enumerate(cotangents) if d is not None and _is_batched(d)}
+    if not batched:
         return gradient(d_out, d_last)
-    batches = {n: _unwrapped(d) for n, d in enumerate(cotangents) if d is not None and _is_batched(d)}
+    batches = {n: _unwrapped(d) for n, d in batched.items()}
     rows = []
     for each in zip(*batches.values(), strict=True):
         one = dict(zip(batches, each, strict=True))
         first, *others = (one.get(n, d) for n, d in enumerate(cotangents))
         rows.append(gradient(first, others))
-    wrap = _wrap_like(wrapped[0])
+    wrap = _wrap_like(next(iter(batched.values())))
     return [wrap(torch.stack(q)) for q in zip(*rows, strict=True)]
 
 
 def refuse_batched(name: str, result: Tensor) -> None:
     """Have a batch of cotangents of a result raise NotImplementedError, for an implementation that takes none."""
 
-    def refuse(d: Tensor) -> None:
+    def refuse(d: Tensor | None) -> None:
         if _is_batched(d):
             able = ", ".join(impl.name for impl in IMPLS if not impl.compiles_each_size)
             raise NotImplementedError(f"{name} takes no batch of gradients (is_grads_batched); these do: {able}")
@@ -47,8 +47,8 @@ def refuse_batched(name: str, result: Tensor) -> None:
         result.register_hook(refuse)
 
 
-def _is_batched(d: Tensor) -> bool:
-    return _functorch.is_legacy_batchedtensor(d) or _functorch.is_batchedtensor(d)
+def _is_batched(d: Tensor | None) -> bool:
+    return d is not None and (_functorch.is_legacy_batchedtensor(d) or _functorch.is_batchedtensor(d))
 
 
 def _unwrapped(d: Tensor) -> Tensor:

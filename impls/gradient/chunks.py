@@ -29,7 +29,7 @@ class Limits:
     residuals: bool = True
 
 
-#: What the arrays of a chunk take per number of the output, where every phase of a step has its own.
+#: Array elements of a chunk per element of out, where every phase of a step has its own.
 NUMBERS = 40
 _LIMITS = dict.fromkeys(("cpu", "meta"), Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"]))
 #: The part of a GPU's memory that a chunk's arrays may take.
@@ -64,7 +64,8 @@ def bounds(most: int, numbers: int, p: LayerParams, inputs: Inputs, rows: int = 
 
     Packed sequences are cut into chunks of nearly as many tokens.
 
-    most: bytes of a chunk's arrays, which hold so many numbers per number of the output.
+    most: bytes of a chunk's arrays.
+    numbers: array elements per element of out.
     rows: the most steps times batch rows of a chunk.
     """
     row = numbers * p.bias.shape[1] * p.bias.element_size()

@@ -26,7 +26,7 @@ class Save(IntEnum):
 
 
 #: (parameters, inputs, out, states, residuals) -> final state, in its own memory; the cells may be wider than x.
-#: out: array [T, B, H] to write. states: arrays [T, B, *] to write c, h_hat and c_hat to; none if nobody reads them.
+#: out: array [T, B, H] to write. states: arrays [T, B, *] to write c, h_hat and c_hat to; empty if they are not saved.
 #: residuals: array to write, or None. Of packed sequences, the last state is each row's own.
 Forward = Callable[[LayerParams, Inputs, Tensor, Sequence[Tensor], Tensor | None], LayerState]
 #: (parameters, inputs, saved, d_out, d_last, needed) -> gradients by name: those needed, and maybe others.
@@ -55,7 +55,7 @@ def allocate_states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tens
 
 
 def in_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """The value in a dtype; asked first, since a conversion that does nothing takes ten times as long."""
+    """`value.to(dtype)`, skipped if it is a no-op: the call alone costs ten times the comparison."""
     return value if value.dtype == dtype else value.to(dtype)
 
 

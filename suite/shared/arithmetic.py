@@ -1,4 +1,4 @@
-"""Arithmetics: dtypes of torch, and TF32, in which a GPU rounds the factors of float32 products."""
+"""Precisions: torch dtypes and TF32, in which a GPU rounds the factors of float32 products."""
 
 import torch
 

@@ -20,7 +20,7 @@ from suite.shared.results import read
 #: What every row depends on: the tolerance rule, the draws, and the cases.
 RULE = tuple(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases", "wide"))
 #: Further files of external candidates, by name.
-BESIDE = {"jax": ("suite/shared/jax_lstm.py",)}
+EXTRA_FILES = {"jax": ("suite/shared/jax_lstm.py",)}
 #: The part of impls/ that calls implementations; and their table, on which no row depends as it computes nothing.
 MODULE, REGISTRY = "hyperlstm", "registry"
 _DIGITS = 12
@@ -39,20 +39,20 @@ def _hash(data: bytes) -> str:
 
 @cache
 def sources(implementation: str, root: Path = ROOT) -> str:
-    """Hash of the files that rows of an implementation depend on, see `rests_on`."""
+    """Hash of the files that rows of an implementation depend on, see `source_files`."""
     # Line ends differ between checkouts.
     texts = [
         path.relative_to(root).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n")
-        for path in rests_on(implementation, root)
+        for path in source_files(implementation, root)
     ]
     return _hash(b"\0".join(texts))
 
 
-def rests_on(implementation: str, root: Path = ROOT) -> list[Path]:
+def source_files(implementation: str, root: Path = ROOT) -> list[Path]:
     """Files that rows of an implementation depend on: its own, those that it and the module import, and `RULE`.
 
     implementation: a name of the registry, `MODULE` for what all have in common, or an external name, which depends on
-    `RULE` and `BESIDE`. More words may follow a comma.
+    `RULE` and `EXTRA_FILES`. More words may follow a comma.
     """
     name, impls = implementation.split(",")[0], root / "impls"
     found = set[Path]()
@@ -62,7 +62,7 @@ def rests_on(implementation: str, root: Path = ROOT) -> list[Path]:
             found.add(path)
             todo += _imported(path) if path.suffix == ".py" else []
     found.discard(impls / f"{REGISTRY}.py")
-    return [*sorted(found), *(root / path for path in (*BESIDE.get(name, ()), *RULE))]
+    return [*sorted(found), *(root / path for path in (*EXTRA_FILES.get(name, ()), *RULE))]
 
 
 def _own(impls: Path, name: str) -> list[Path]:

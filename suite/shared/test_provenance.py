@@ -134,13 +134,13 @@ def test_imports_within_functions_count(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "impls" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "impls" / path).write_text(text)
     monkeypatch.setattr(provenance, "names", lambda: ["mine"])
-    found = [path.relative_to(tmp_path).as_posix() for path in provenance.rests_on("mine", tmp_path)]
+    found = [path.relative_to(tmp_path).as_posix() for path in provenance.source_files("mine", tmp_path)]
     ours = sorted(f"impls/{path}" for path in texts if path not in ("registry.py", "unrelated.py"))
     assert found == [*ours, *provenance.RULE]
-    assert [path.relative_to(tmp_path).as_posix() for path in provenance.rests_on("external", tmp_path)] == [
+    assert [path.relative_to(tmp_path).as_posix() for path in provenance.source_files("external", tmp_path)] == [
         *provenance.RULE
     ]
-    assert provenance.rests_on("mine, wider", tmp_path) == provenance.rests_on("mine", tmp_path)
+    assert provenance.source_files("mine, wider", tmp_path) == provenance.source_files("mine", tmp_path)
 
 
 def test_sources_ignore_line_endings(copied: Path) -> None:
