@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from suite.pages import bench, memory, paper, peers, readme, scaling, text, threads, verify
+from suite.pages import bench, memory, paper, peers, readme, scaling, threads, verify
 from suite.pages.bench_tables import fastest, ratio, without_busy
 from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet, markdown
@@ -17,7 +17,7 @@ from suite.shared.provenance import stale
 from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import TABLES
 
-PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads, paper, text))
+PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads, paper))
 
 
 FOOT = (

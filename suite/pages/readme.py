@@ -64,7 +64,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
         if len(timed := timed[timed["status"] == "ok"]):
             first = timed.iloc[0]
             caption = training_caption(first)
-            how = "of calls in a loop" if in_a_loop(first) else "medians of paired rounds"
+            how = "of calls in a loop" if in_a_loop(first) else "medians of visits to fresh processes"
             about = (
                 f"{caption}, on {machine(first)}, {dates(timed)}. Ratios to `{BASELINE}` are {how}, and a bar is the "
                 f"ratio times the median of `{BASELINE}`. Intervals and other workloads: [bench]({where}/bench.md); "

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -132,13 +133,31 @@ def test_a_results_folder_that_is_none_is_a_sentence(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-@pytest.mark.parametrize("damage", [b"", b'implementation,"\nx', b"\xff\xfe\x00", b"implementation\nnaive\n"])
-def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes) -> None:
+def a_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        TABLES["bench"].replace(Path(folder), made("batched", 0.1))
+        return TABLES["bench"].path(Path(folder)).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (b"", "line 1: expected the column workload, got nothing"),
+        (b'implementation,"\nx', ""),
+        (b"\xff\xfe\x00", ""),
+        (b"implementation\nnaive\n", "line 1: expected the column workload, got implementation, ..."),
+        (a_file().replace(b"ratio_low", b"low"), "line 1: expected the column ratio_low, got workload, T, B, I, ..."),
+        (a_file()[:-3], "line 3: expected the end of the line, got the end of the file"),
+        (a_file()[:-60], "line 3: expected 51 fields, got 4"),
+        (a_file().replace(b"\nsmall", b"\nx,small"), "line 2: expected 51 fields, got 52"),
+    ],
+)
+def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes, reason: str) -> None:
     path = tmp_path / slug(CPU) / "bench.csv"
     path.parent.mkdir()
     path.write_bytes(damage)
     line = said("--results", str(tmp_path))
-    assert str(path) in line
+    assert f"{path}, {reason}" in line
     assert "move it away" in line
     assert path.read_bytes() == damage
     assert list(path.parent.iterdir()) == [path]
