@@ -22,7 +22,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,11 @@ from suite.shared.cases import WORKLOADS
 from suite.shared.process import Row
 from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
+from suite.shared.statistics import with_intervals
+
+
+#: Rows are written after at least so many seconds, and at the end.
+SAVE = 10.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,8 +103,8 @@ def measure(planned: Sequence[Planned], folder: Path, until: float, rows: dict[J
     rows: by job, those of earlier visits, to which the new ones are added.
     """
     jobs, ceilings = {p.job: p for p in planned if not p.instead}, dict[str, Row]()
-    for p in planned:
-        put(folder, p, p.job.rows(p.instead) if p.instead else [], ceilings)
+    others = {p.job: p for p in planned if p.instead}
+    put(folder, others, {job: job.rows(str(p.instead)) for job, p in others.items()}, ceilings)
     if not jobs:
         return False
     device = planned[0].job.device
@@ -116,21 +121,29 @@ def measure(planned: Sequence[Planned], folder: Path, until: float, rows: dict[J
             every = [row for job in hardware.jobs(device, {job.dtype for job in jobs}) for row in server.visit(job)]
             TABLES["hardware"].put(folder, every, device)
             ceilings |= {row["dtype"]: row for row in every}
+            saved = time.time()
             for visit in passes([Side(server, rows)], list(jobs), until):
-                put(folder, jobs[visit.job], rows[visit.job], ceilings)
                 progress.show(visit, rows[visit.job])
+                if time.time() > saved + SAVE:
+                    put(folder, jobs, rows, ceilings)
+                    saved = time.time()
     except KeyboardInterrupt:
-        for job in rows:  # the visit that was interrupted may have left some
-            put(folder, jobs[job], rows[job], ceilings)
         return True
+    finally:
+        put(folder, jobs, rows, ceilings)
     return False
 
 
-def put(folder: Path, planned: Planned, rows: Sequence[Row], ceilings: dict[str, Row]) -> None:
-    """Put rows of a job into the results, with what they rest on."""
-    rests = {"verify": planned.verification.status, "verify_rows": planned.verification.rows}
-    device = planned.job.device
-    TABLES["bench"].put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
+def put(folder: Path, jobs: Mapping[Job, Planned], rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]) -> None:
+    """Put the rows of jobs into the results, with their intervals and with what they rest on."""
+    every = with_intervals(row for job in jobs for row in rows.get(job, []))
+    if every:
+        rests = {
+            (job.candidate, job.dtype): {"verify": p.verification.status, "verify_rows": p.verification.rows}
+            for job, p in jobs.items()
+        }
+        full = [row | rests[row["implementation"], row["dtype"]] | hardware.share(row, ceilings) for row in every]
+        TABLES["bench"].put(folder, full, next(iter(jobs)).device)
 
 
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:

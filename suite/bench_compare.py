@@ -40,7 +40,7 @@ from suite.shared.format import two
 from suite.shared.process import Row
 from suite.shared.results import ResultsError, make_folder
 from suite.shared.rows import BUSY, STAMP, TABLES, folder_of
-from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, noise_floor, numbers
+from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, noise_floor, numbers, variance, with_intervals
 
 #: What two results must have in common for a change to be due to the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
@@ -72,13 +72,12 @@ def floors(rows: pd.DataFrame) -> pd.Series:
     twins = rows[rows["implementation"] == BASELINE]
     intervals = (Interval(*found) for found in twins[["ratio", "ratio_low", "ratio_high"]].to_numpy())
     known = dict(zip(_where(twins), map(noise_floor, intervals), strict=True))
-    found: pd.Series = _where(rows).map(known).fillna(0.0)
-    return found
+    found = [known.get(place, np.nan) for place in _where(rows)]
+    return pd.Series(found, rows.index).fillna(0.0)
 
 
-def _where(rows: pd.DataFrame) -> pd.Series:
-    places: pd.Series = rows[["dtype", "workload", "T", "B", "pass"]].astype(str).agg(" ".join, axis=1)
-    return places
+def _where(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [tuple(place) for place in rows[["dtype", "workload", "T", "B", "pass"]].astype(str).to_numpy()]
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -101,7 +100,8 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     visits = both[["ratio_visits", "ratio_visits_old"]].map(numbers).to_numpy()
     pairs = [[one / other for one, other in zip(*pair, strict=False)] for pair in visits]
     coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
-    found = [between(quotients, coverage) if quotients else Interval(*[np.nan] * 3) for quotients in pairs]
+    usual = variance(pairs)
+    found = [between(each, usual, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
     differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in found]
     return judged(both.assign(differs=differs, change=[interval.ratio for interval in found]), threshold)
 
@@ -200,7 +200,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
     if not old.rows or not new.rows:
         print("Interrupted before the first row: nothing was compared.")
         return 130
-    sides = [pd.DataFrame([row for rows in side.rows.values() for row in rows]) for side in (old, new)]
+    sides = [pd.DataFrame(with_intervals(row for rows in side.rows.values() for row in rows)) for side in (old, new)]
     every = [side.reindex(columns=list(TABLES["bench"].columns)) for side in sides]
     changes = alternated(every[0], every[1], options.threshold / 100)
     show(changes)

@@ -35,6 +35,7 @@ from suite.measure.server import Server
 from suite.shared.cases import WORKLOADS
 from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
+from suite.shared.statistics import with_intervals
 
 #: By name, which is also that of its table and of its page.
 STUDIES: Mapping[str, ModuleType] = {
@@ -57,7 +58,7 @@ def study(name: str, options: argparse.Namespace, server: Server) -> bool:
     """Do a study and put its rows into the results; return whether every job reached its end."""
     module, folder, side, whole = STUDIES[name], folder_of(options.results, options.device), Side(server), True
     for visit in passes([side], module.jobs(options), most=module.VISITS):
-        rows = side.rows[visit.job]
+        rows = with_intervals(side.rows[visit.job])
         TABLES[name].put(folder, rows, options.device)
         if visit.number == module.VISITS:
             failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})

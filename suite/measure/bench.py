@@ -22,7 +22,7 @@ from suite.shared.process import Row
 from suite.shared.rows import PASSES
 
 #: By kind of device, seconds of the turns of a pass.
-BUDGET = {"cpu": 0.3, "cuda": 0.5}
+BUDGET = {"cpu": 0.2, "cuda": 0.5}
 #: Lengths at which operator calls are counted; the difference is what each step adds.
 LENGTHS = 2, 4
 #: Why a pass of a form has no figures.

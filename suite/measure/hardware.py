@@ -18,7 +18,7 @@ SMALLEST, LARGEST, LONG = 512, 8192, 0.05
 #: Bytes copied, far more than a cache holds.
 COPIED = 256 << 20
 #: A rate is the best of rounds for SECONDS, and of at least LEAST.
-SECONDS, LEAST = 0.5, 3
+SECONDS, LEAST = 0.2, 3
 
 #: Makes the product of a matrix with itself.
 Product = Callable[[Tensor], Work]

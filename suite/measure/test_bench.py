@@ -143,9 +143,10 @@ def test_an_interrupted_run_keeps_its_rows(
     monkeypatch.setitem(WORKLOADS, "small", TINY)
     assert bench.main(["--workload", "small", *chosen]) == 130
     rows, said = TABLES["bench"].read(tmp_path / slug(CPU)), capsys.readouterr().out
-    assert len(rows) == 2 * visits
+    assert len(rows) == 0 or (rows["status"] == "ok").sum() == 2 * visits
+    assert bool(len(rows)) == bool(visits)
     told = ["Interrupted: 1 of 3 jobs have rows; --resume adds to them."]
-    assert [line for line in said.splitlines() if "nterrupted" in line] == (
+    assert [line for line in said.splitlines() if line.startswith("Interrupted")] == (
         told if visits else ["Interrupted before the first row: nothing was measured."]
     )
     assert ("No rows" in said, "Report:" in said) == (False, bool(visits))
@@ -356,7 +357,7 @@ def test_rows_without_any_figure_have_their_labels(device: str) -> None:
 def test_few_visits_give_no_interval_and_no_verdict(visits: int, note: str) -> None:
     few = made("batched", 0.1, visits=visits, ratio_low=None, ratio_high=None)
     text = markdown(PAGE.content(pd.DataFrame(few + made(BASELINE, 0.05))))
-    assert f"| batched | 100 | 2.00 | 100 | 2.00 | few visits | - | 1.00 | 1.00 | 25% compute | {note} |" in text
+    assert f"| batched | 100 | 2.00 | 100 | 2.00 | few visits | 1.00 | 1.00 | 25% compute | {note} |" in text
 
 
 def test_without_an_a_a_run_there_is_no_verdict() -> None:

@@ -86,7 +86,7 @@ def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
         assert [each.name for each in folder.iterdir()] == ["impls"]
         assert (folder / "impls" / "naive.py").exists()
     assert not (tmp_path / "worktree").exists()
-    with pytest.raises(ResultsError, match="git worktree add: .*no-such"), revision.checkout("no-such", tmp_path):
+    with pytest.raises(ResultsError, match=r"git worktree add: .*no-such"), revision.checkout("no-such", tmp_path):
         pass
 
 

@@ -43,7 +43,7 @@ def test_peers_are_timed_in_turns_and_what_compiles_slowly_at_the_first_point(mo
     monkeypatch.setattr(peers, "BUDGET", 0.0)
     monkeypatch.setattr(peers, "SLOW_TO_COMPILE", ("row_scaled",))
     names = ("deferred", "batched", "row_scaled")  # the first is ours
-    found = merged([], [row for row in peers.rows(job(names), True)])
+    found = merged([], list(peers.rows(job(names), True)))
     found = merged(merged(found, list(peers.rows(job(names), False))), list(peers.rows(job(names), False)))
     first, second = peers.drawn(TINY)
     timed = {(row["T"], row["B"], row["H"], row["implementation"], row["pass"]) for row in found}

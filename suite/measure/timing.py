@@ -31,7 +31,7 @@ AGREE, MOST = 2.0, 12
 #: WARM runs once untimed before each round, to take caches, memory and sleeping threads back from the other side.
 BURST, WARM = 0.02, 0.1
 #: Least number of turns of a pass in a visit, unless one takes more seconds than LONG: then it is the only one.
-LEAST, LONG = 3, 0.5
+LEAST, LONG = 2, 0.3
 #: A round is disturbed if its baseline took this multiple of the median, and throttled if the clock after it is below
 #: this share of the fastest clock read.
 DISTURBED, THROTTLED = 1.5, 0.9

@@ -29,7 +29,10 @@ def made(
     spread: float = 0.01,
     **changes: Any,
 ) -> list[dict[str, Any]]:
-    """Rows as a run makes them, with a baseline of 50 ms; 0 seconds mean a time-out. spread: half of the interval, as a share."""
+    """Rows as a run makes them, with a baseline of 50 ms; 0 seconds mean a time-out.
+
+    spread: half of the interval, as a share of the ratio.
+    """
     stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v"}
     ratio = seconds / 0.05
     figures = {

@@ -52,7 +52,18 @@ def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
         return pd.DataFrame()
     try:
         text = path.read_text(encoding="utf-8")
-        lines = csv.reader(io.StringIO(text), strict=True)
+        check(text, columns)
+        return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(HASHES, str))
+    except (OSError, ValueError) as error:  # errors of decoding and of pandas are ValueErrors
+        reason = " ".join(str(error).split())
+        advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
+        raise ResultsError(f"{path}, {reason}: {advice}.") from error
+
+
+def check(text: str, columns: Collection[str]) -> None:
+    """Raise ValueError, which names the line, if a CSV lacks a column, or a row of it a field."""
+    lines = csv.reader(io.StringIO(text), strict=True)
+    try:
         head = next(lines, [])
         if missing := [column for column in columns if column not in head]:
             named = f"{', '.join(head[:4])}, ..." if head else "nothing"
@@ -60,10 +71,7 @@ def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
         for fields in lines:
             if len(fields) != len(head):
                 raise ValueError(f"line {lines.line_num}: expected {len(head)} fields, got {len(fields)}")
-        if not text.endswith("\n"):
-            raise ValueError(f"line {lines.line_num}: expected the end of the line, got the end of the file")
-        return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(HASHES, str))
-    except (OSError, ValueError, csv.Error) as error:  # errors of decoding and of pandas are ValueErrors
-        reason = " ".join(str(error).split())
-        advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
-        raise ResultsError(f"{path}, {reason}: {advice}.") from error
+    except csv.Error as error:
+        raise ValueError(f"line {lines.line_num}: {error}") from error
+    if not text.endswith("\n"):
+        raise ValueError(f"line {lines.line_num}: expected the end of the line, got the end of the file")

@@ -143,13 +143,14 @@ def a_file() -> bytes:
     ("damage", "reason"),
     [
         (b"", "line 1: expected the column workload, got nothing"),
-        (b'implementation,"\nx', ""),
+        (b'implementation,"\nx', "line 2: unexpected end of data"),
         (b"\xff\xfe\x00", ""),
         (b"implementation\nnaive\n", "line 1: expected the column workload, got implementation, ..."),
         (a_file().replace(b"ratio_low", b"low"), "line 1: expected the column ratio_low, got workload, T, B, I, ..."),
-        (a_file()[:-3], "line 3: expected the end of the line, got the end of the file"),
-        (a_file()[:-60], "line 3: expected 51 fields, got 4"),
-        (a_file().replace(b"\nsmall", b"\nx,small"), "line 2: expected 51 fields, got 52"),
+        (a_file()[:-1], "line 3: expected the end of the line, got the end of the file"),
+        (a_file()[:-3], r"line 3: expected \d+ fields, got \d+:"),
+        (a_file()[:-60], "line 3: unexpected end of data"),
+        (a_file().replace(b"\nsmall", b"\nx,small"), r"line 2: expected \d+ fields, got \d+:"),
     ],
 )
 def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes, reason: str) -> None:
@@ -157,7 +158,7 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes, r
     path.parent.mkdir()
     path.write_bytes(damage)
     line = said("--results", str(tmp_path))
-    assert f"{path}, {reason}" in line
+    assert re.search(f"{re.escape(str(path))}, {reason}", line)
     assert "move it away" in line
     assert path.read_bytes() == damage
     assert list(path.parent.iterdir()) == [path]
