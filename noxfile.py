@@ -133,7 +133,7 @@ def report(session: nox.Session) -> None:
 
 @shared
 def compare(session: nox.Session) -> None:
-    """Compare two benchmark results: `-- OLD NEW`, or this code with a revision: `-- --base REV`; fails on a regression."""
+    """Compare two results, `-- OLD NEW`, or this code with a revision, `-- --base REV`; fails on a regression."""
     run(session, "-m", "suite.bench_compare", *session.posargs)
 
 

@@ -50,7 +50,6 @@ from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
 from suite.shared.statistics import with_intervals
 
-
 #: Rows are written after at least so many seconds, and at the end.
 SAVE = 10.0
 
@@ -93,7 +92,7 @@ def sweep(options: argparse.Namespace) -> int:
         print(f"\nInterrupted: {len(rows)} of {jobs} jobs have rows; --resume adds to them.")
     elif not options.resume:
         same_twice(folder, before, [row for job in rows for row in rows[job]], device)
-    wrong = conclude(options, folder, [p.job for p in planned if p.instead or p.job in rows])
+    wrong = conclude(folder, [p.job for p in planned if p.instead or p.job in rows])
     return 130 if interrupted else int(wrong)
 
 
@@ -155,15 +154,15 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     )
 
 
-def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:
+def conclude(folder: Path, done: Sequence[Job]) -> bool:
     """Write the pages and show the tables of what was done; return True if anything went wrong."""
-    whole = report.write_tables(options.results)
+    report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
     here = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
     print("".join(f"\n{sentence}\n" for sentence in not_run(here)), end="")
     for title, view in bench_view(here).items():
         view.show(title)
-    print(f"\nTables: {folder / 'bench.md'}\nReport: {whole}\n{conclusion(here)}")
+    print(f"\nTables: {folder / 'bench.md'}\n{conclusion(here)}")
     return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
 
 

@@ -58,6 +58,12 @@ def index(pages: Mapping[Path, Sequence[str]]) -> list[Part]:
     return ["# Results", *shown, "\n".join(links), FOOT]
 
 
+def write_machine(folder: Path) -> None:
+    """Write the pages and plots of one machine from its CSV files."""
+    for page in PAGES:
+        page.write(folder)
+
+
 def write_tables(results: Path) -> Path:
     """Write every page under a results folder from its CSV files; return the file that contains all of them."""
     made = {folder: [page.name for page in PAGES if page.write(folder)] for folder in machines(results)}

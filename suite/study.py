@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted: rows of the jobs that were visited are kept.")
         return 130
-    print(f"Report: {report.write_tables(options.results)}")
+    report.write_machine(folder)
     for name in names:
         print(f"{name}: {folder / name}.md")
     return 1 if failed else 0

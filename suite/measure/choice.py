@@ -11,7 +11,7 @@ from impls.registry import resolve
 from suite.measure.jobs import Job
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import Candidate, candidates, find
-from suite.shared.cases import BASELINE, WORKLOADS, Case
+from suite.shared.cases import WORKLOADS, Case
 
 #: naive and row_scaled take longest and say the same on any workload, so each `Case` has where they are timed.
 SLOW_FORMS = names()[:2]

@@ -56,7 +56,8 @@ def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
         return rows
     environment = {name: value for name, value in stamp(device, "").items() if name in ENVIRONMENT}
     here = [rows[name].astype(str) == str(value) for name, value in environment.items()]
-    return rows[np.logical_and.reduce(here) & ~provenance.stale(rows)]
+    same: pd.DataFrame = rows[np.logical_and.reduce(here) & ~provenance.stale(rows)]
+    return same
 
 
 def earlier(jobs: Sequence[Job], rows: pd.DataFrame) -> dict[Job, list[Row]]:

@@ -5,6 +5,7 @@ That of multiprocessing would also run the command's own module in every child, 
 
 import gc
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -135,9 +136,14 @@ def preload() -> None:
     corpus.ranks()
 
 
+def scattered() -> list[bytearray]:
+    """Blocks of random sizes that move what is allocated after them: memory of forked children is laid out alike."""
+    return [bytearray(random.randrange(1, 1 << bits)) for bits in range(8, 22)]
+
+
 def _run(connection: Connection, job: Job, first: bool) -> NoReturn:
     """Run a job in this process, which ends: send its rows, then "ok" or why some are missing."""
-    status = "ok"
+    status, _blocks = "ok", scattered()
     try:
         job.apply_limits()
         gc.disable()  # no round should pay for it
