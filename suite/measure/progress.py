@@ -46,6 +46,7 @@ class Progress:
             figures = {(row["layer_norm"], row["pass"]): figure(row) for row in rows}
             cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
             self.console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
+        self.console.file.flush()
         self.status.update(f"pass {visit.number}, job {visit.place} of {visit.of}, {left}")
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -121,7 +121,8 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
 def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
     """Each group with the training row of our fastest implementation, by the ratio that counts."""
     for group in groups(rows):
-        timed = [row for name in names() if (row := group.row(name, "train"))["status"] == "ok"]
+        ours = [name for name in names() if name not in ALTERNATIVES]
+        timed = [row for name in ours if (row := group.row(name, "train"))["status"] == "ok"]
         if timed:
             yield group, min(timed, key=ratio)
 
@@ -204,44 +205,24 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """Sentences on the training time of our fastest implementation; empty if none was timed."""
+    """How fast our fastest implementation trains, beside the LSTM and the alternatives; empty if none was timed."""
     found = list(fastest(rows))
     if not found:
         return ""
     time, work = _span([ratio(row) for _, row in found]), _span([row["work"] for _, row in found])
-    first = f"The fastest implementation trains in {time} the time of `torch.nn.LSTM`, with {work} its multiply-adds."
-    return f"{first} It is {_shares(row['implementation'] for _, row in found)} tables."
-
-
-def alternatives_answer(rows: pd.DataFrame) -> str:
-    """Sentences on our speed as a multiple of the fastest alternative's; empty if there is none."""
-    timed = rows[rows["status"] == "ok"] if len(rows) else rows
-    if timed.empty:
-        return ""
-    timed = timed.assign(ratio=[ratio(row) for _, row in timed.iterrows()]).sort_values("ratio")
-    place, other = ["pass", "dtype", "workload", "T", "B", "layer_norm"], timed["implementation"].isin(ALTERNATIVES)
-    ours = timed[~other & timed["implementation"].isin(names())].drop_duplicates(place)
-    both = timed[other].drop_duplicates(place).merge(ours, on=place, suffixes=("", "_ours"))
-    speeds = {step: (both["ratio"] / both["ratio_ours"])[both["pass"] == step] for step in _WHERE}
-    spans = [(where, _span(speeds[step])) for step, where in _WHERE.items() if len(speeds[step])]
-    if not spans:
-        return ""
-    (where, first), *rest = spans
-    more = "".join(f", and {span} {where}" for where, span in rest)
+    counts = Counter(f"`{row['implementation']}`" for _, row in found).most_common()
+    named = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} on {n}" for name, n in counts)
+    others = [min(ratio(each) for each in known) / ratio(row) for group, row in found if (known := alternatives(group))]
+    best = f", {_span(others)} as fast as the best of JAX, torch.compile and labml" if others else ""
     return (
-        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. Of `compiled` "
-        "(torch.compile), labml's module and the same model in JAX, the fastest where they were timed is "
-        f"{_shares(both['implementation'])} comparisons."
+        f"The fastest implementation ({named}) trains in {time} the time of `{BASELINE}`, with {work} its "
+        f"multiply-adds{best}."
     )
 
 
-_WHERE = {"train": "in training", "forward": "in a forward pass"}
-
-
-def _shares(names: Iterable[str]) -> str:
-    """How often each name occurs, such as "`batched_cpu` in 11, `deferred` in 1 of 12"."""
-    found = Counter(sorted(names))
-    return f"{', '.join(f'`{name}` in {n}' for name, n in found.most_common())} of {found.total()}"
+def alternatives(group: Group) -> list[pd.Series]:
+    """Training rows of what a user would pick instead of ours."""
+    return [row for name in ALTERNATIVES if (row := group.row(name, "train"))["status"] == "ok"]
 
 
 def _span(ratios: Sequence[float]) -> str:

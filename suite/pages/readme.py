@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.pages.bench import WORKLOAD, headline, training_caption
-from suite.pages.bench_tables import alternatives_answer, in_a_loop, leading, without_busy
+from suite.pages.bench_tables import answer, in_a_loop, leading, without_busy
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
@@ -71,7 +71,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
                 f"other machines: [results]({results.name}/README.md)."
             )
             figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"
-            about = f"{alternatives_answer(without_busy(rows))} {about}".strip()
+            about = f"{answer(without_busy(rows))} {about}".strip()
             return {"figure": [figure, about], "implementations": [implementations(rows)]}
     return {}
 
