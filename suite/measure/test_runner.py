@@ -23,9 +23,9 @@ from suite.shared.process import Row
 
 
 def planted(folder: Path, code: str) -> Path:
-    """Folder whose `impls` has a line of code more in `row_scaled`."""
+    """Folder whose `impls` has a line of code more in `deferred`."""
     shutil.copytree(ROOT / "impls", folder / "impls", ignore=shutil.ignore_patterns("__pycache__"))
-    with (folder / "impls" / "row_scaled.py").open("a") as file:
+    with (folder / "impls" / "deferred.py").open("a") as file:
         file.write(f"\n{code}\n")
     return folder
 
@@ -54,7 +54,7 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
 
 def test_a_process_that_runs_out_of_memory_says_so(server: Server) -> None:
     huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
-    assert visited(server, job("naive", case=huge, memory_limit=1 << 30)) == ["out of memory"] * 2
+    assert visited(server, job("naive", case=huge, memory_limit=2 << 30))[1] == "out of memory"
     study = Job("memory", "batched", ("batched",), replace(TINY, T=20_000, B=256), "float32", job().device, limit=1)
     assert visited(server, replace(study, memory_limit=1 << 30)) == ["out of memory"]
     assert visited(server, job()) == ["ok"] * 2
@@ -72,8 +72,8 @@ def test_a_process_that_runs_out_of_memory_says_so(server: Server) -> None:
 )
 def test_what_goes_wrong_is_the_status_of_its_own_rows(code: str, status: str, tmp_path: Path) -> None:
     with Server(tmp_path / "log.txt", tmp_path, planted(tmp_path, code)) as server:
-        assert visited(server, job("row_scaled"), limit=5) == [status] * 2
-        assert visited(server, job("deferred")) == ["ok"] * 2
+        assert visited(server, job("deferred"), limit=5) == [status] * 2
+        assert visited(server, job("batched")) == ["ok"] * 2
 
 
 def lives(pid: int) -> bool:
@@ -89,7 +89,7 @@ from suite.measure.examples import job
 from suite.measure.server import Server
 folder = Path({str(tmp_path)!r})
 server = Server(folder / "log.txt", folder, folder)
-server.connection.send((job("row_scaled"), True))
+server.connection.send((job("deferred"), True))
 print(server.process.pid, server._receive(None), flush=True)
 server._receive(None)
 """
