@@ -25,10 +25,10 @@ class Side:
 
     def visit(self, job: Job) -> None:
         """Visit a job, and merge its rows with those of earlier visits, also where the visit is interrupted."""
-        earlier = self.rows.get(job, [])
-        new: list[Row] = []
+        earlier, new = self.rows.get(job, []), list[Row]()
+        measured = [row for row in earlier if "visits" in row or row["status"] == "out of memory"]
         try:
-            new += self.server.visit(job, first=not all("visits" in row for row in earlier) or not earlier)
+            new += self.server.visit(job, first=not earlier or len(measured) < len(earlier))
             new += job.missing(new, self.server.ended)
         finally:
             if new:
@@ -36,7 +36,7 @@ class Side:
 
 
 class Visit(NamedTuple):
-    """A visit that has ended, of every side; last: the last one of its pass."""
+    """A visit that has ended, of every side; number: of its pass. place: in the order of the pass, of so many."""
 
     number: int
     place: int

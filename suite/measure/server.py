@@ -27,6 +27,7 @@ from suite.measure.work import is_out_of_memory
 from suite.shared import corpus
 from suite.shared.candidates import candidates
 from suite.shared.files import ROOT
+from suite.shared.machine import default_device
 from suite.shared.process import Row, killed_with
 from suite.shared.rows import TABLES
 
@@ -109,7 +110,7 @@ class Server:
 
 
 def serve(descriptor: int, parent: int) -> None:
-    """Fork a child for each job received until the parent ends; send its id, its messages, and its exit code."""
+    """Fork a child for each job received, until the parent ends, and send its exit code after its own messages."""
     killed_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its server
     connection, own = Connection(descriptor), os.getpid()
@@ -122,7 +123,6 @@ def serve(descriptor: int, parent: int) -> None:
         if (child := os.fork()) == 0:
             killed_with(own)
             _run(connection, job, first)
-        connection.send(child)
         connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
@@ -131,8 +131,9 @@ def preload() -> None:
     for name in TABLES:
         if find_spec(module := f"suite.measure.{name}"):
             import_module(module)
-    for candidate in candidates():
-        candidate.why_unavailable(torch.device("cpu"), torch.float32)  # which builds it at the first call
+    cpu = torch.device("cpu")
+    for candidate in candidates() if default_device() == cpu else ():
+        candidate.why_unavailable(cpu, torch.float32)  # which imports its packages
     corpus.ranks()
 
 
@@ -142,7 +143,8 @@ def scattered() -> list[bytearray]:
 
 
 def _run(connection: Connection, job: Job, first: bool) -> NoReturn:
-    """Run a job in this process, which ends: send its rows, then "ok" or why some are missing."""
+    """Run a job in this process, which ends: send its id, its rows, and "ok" or why some are missing."""
+    connection.send(os.getpid())
     status, _blocks = "ok", scattered()
     try:
         job.apply_limits()
