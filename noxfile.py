@@ -121,7 +121,7 @@ def bench(session: nox.Session) -> None:
 
 @shared
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads, peers and training on text: `-- memory threads`, say; all by default."""
+    """Study memory, scaling, threads and peers: `-- memory threads`, say; all by default."""
     run(session, "-m", "suite.study", *session.posargs)
 
 
@@ -133,7 +133,7 @@ def report(session: nox.Session) -> None:
 
 @shared
 def compare(session: nox.Session) -> None:
-    """Compare two benchmark results: `-- OLD NEW`; fails on a regression."""
+    """Compare two results, `-- OLD NEW`, or this code with a revision, `-- --base REV`; fails on a regression."""
     run(session, "-m", "suite.bench_compare", *session.posargs)
 
 

@@ -182,6 +182,8 @@ class Layer(nn.Module):
     def reset_parameters(self) -> None:
         """Set every parameter to its initial value (paper, A.2.3)."""
         p = self._params()
+        if p.weight_h.is_meta:  # there are no values, and the first random draw on meta imports SymPy, for seconds
+            return
         with torch.no_grad():
             for weight in (p.weight_x, p.weight_h, p.hyper_weight_x, p.hyper_weight_h, p.hyper_weight_s):
                 for gate in weight:

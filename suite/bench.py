@@ -1,27 +1,28 @@
 """`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
     nox -s bench                               the defaults: about 5 minutes, or 15 on a GPU
-    nox -s bench -- --list                     what would run, for how long, and what the defaults leave out
+    nox -s bench -- --list                     what would run, and what the defaults leave out
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
-    nox -s bench -- --resume                   continue after an interruption, or do what there was no time for
+    nox -s bench -- --resume                   add passes to the last run, after an interruption too
 
-A line is printed for each candidate, with the time left; tables of all workloads come last, such as
+A run is passes over all jobs, each visit in a fresh process, until the minutes are over. Tables come last, such as
 
     medium, T 50, B 32, float32, layer norm off
     implementation   forward, ms   train, ms   train / LSTM       verdict     MB / LSTM
     batched                 38.7         108   4.96 (4.54-5.31)   slower           1.49
     batched_cpu             7.02        24.8   1.37 (1.33-1.40)   slower           0.60
 
-A ratio is of paired rounds, with its 95 % interval. suite/shared/rows.toml describes all columns, and
+A ratio is the median of the visits', with a 95 % interval between them. suite/shared/rows.toml describes all columns,
 suite/measure/README.md how they are measured. A new workload is a `Case` in suite/shared/cases.py, new external code a
 `Candidate` in suite/shared/candidates.py.
 """
 
 import argparse
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,104 +31,135 @@ import pandas as pd
 import torch
 
 from suite import report
+from suite.bench_compare import same_twice
 from suite.checks.kernels.compiled import precompile
-from suite.measure import ceilings as hardware
-from suite.measure import choice, cost, processes
+from suite.measure import choice, hardware
 from suite.measure.jobs import Job
 from suite.measure.load import warn
 from suite.measure.options import parent
-from suite.measure.plan import WRONG, Planned, batches, first_rounds, part, plan, rows_of
+from suite.measure.plan import WRONG, Planned, earlier, plan, rows_of, same_code
 from suite.measure.progress import Progress
+from suite.measure.runner import Side, passes
+from suite.measure.server import Server
 from suite.measure.work import short
-from suite.pages.bench_tables import answer, bench_view, without_busy
+from suite.pages.bench_tables import answer, bench_view, not_run, without_busy
 from suite.pages.sheets import Sheet
-from suite.shared import process
-from suite.shared.cases import SELECTION, WORKLOADS
-from suite.shared.format import count
+from suite.shared.cases import WORKLOADS
 from suite.shared.process import Row
 from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
+from suite.shared.statistics import with_intervals
 
-#: More rounds end with the minutes of a run, first rounds at the latest after this share of them.
-LATEST = 1.1
+#: Rows are written after at least so many seconds, and at the end.
+SAVE = 10.0
 
 
 def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
-    add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(SELECTION)}; more on a GPU")
+    usual = "default: {}; on a GPU {}".format(*(", ".join(choice.by_default(device)) for device in ("cpu", "cuda")))
+    add("--workload", nargs="+", choices=WORKLOADS, help=usual)
     usual = "default: {cpu:g}, on a GPU {cuda:g}".format_map(choice.MINUTES)
-    add("--minutes", type=float, help=f"how long the run may take; {usual}")
+    add("--minutes", type=float, help=f"how long the run may take, once every job was visited; {usual}")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
-    add("--list", action="store_true", help="show what would run and for how long, and what is left out, and end")
-    add("--resume", action="store_true", help="skip what has rows of this commit and environment")
+    add("--list", action="store_true", help="show what would run and what is left out, and end")
+    add("--resume", action="store_true", help="add passes to the rows of this code and environment")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
 
 
 def sweep(options: argparse.Namespace) -> int:
     """Run what is planned, and put the rows of each job into the results as they come; return the exit status."""
-    device, start, done = options.device, time.time(), list[Job]()
+    device, until = options.device, time.time() + 60 * options.minutes
     folder = folder_of(options.results, device)
-    todo = plan(choice.jobs(options), folder, resume=options.resume, unverified=options.unverified)
+    planned = plan(choice.jobs(options), folder, unverified=options.unverified)
     if options.list:
-        show_plan(todo, choice.left_out(options), options.minutes)
+        show_plan(planned, choice.left_out(options))
         return 0
-    if refused := {p.verification.status for p in todo if (p.instead or "").startswith("refused")}:
+    if refused := {p.verification.status for p in planned if (p.instead or "").startswith("refused")}:
         print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
-    jobs = [p.job for p in todo if p.runs]
-    if jobs:
-        warn(device)
-    try:
-        ceilings = prepared(device, folder, jobs)
-        progress = Progress((p.job for p in todo), start + 60 * options.minutes)
-        for p, rows in measured(todo, folder, start, options.minutes):
-            rests = {"verify": p.verification.status, "verify_rows": p.verification.rows}
-            TABLES["bench"].put(folder, [row | rests | hardware.share(row, ceilings) for row in rows], device)
-            progress.show(p.job, rows)
-            done += [p.job] * (p.job not in done)
-    except KeyboardInterrupt:
-        print(f"\nInterrupted: {len(done)} of {len(todo)} jobs have their rows; --resume continues from there.")
-    wrong = conclude(options, folder, done)
-    return 130 if len(done) < len(todo) else int(wrong)
+    rows: dict[Job, list[Row]] = {}
+    before = same_code(TABLES["bench"].read(folder), device)
+    if options.resume:
+        rows |= earlier([p.job for p in planned if not p.instead], before)
+    interrupted = measure(planned, folder, until, rows)
+    if interrupted and not rows:
+        print("Interrupted before the first row: nothing was measured.")
+        return 130
+    if interrupted:
+        jobs = sum(not p.instead for p in planned)
+        print(f"\nInterrupted: {len(rows)} of {jobs} jobs have rows; --resume adds to them.")
+    elif not options.resume:
+        same_twice(folder, before, [row for job in rows for row in rows[job]], device)
+    wrong = conclude(folder, [p.job for p in planned if p.instead or p.job in rows])
+    return 130 if interrupted else int(wrong)
 
 
-def prepared(device: torch.device, folder: Path, jobs: Sequence[Job]) -> dict[str, Row]:
-    """Compile kernels ahead of time, and measure the rates of the hardware, which are returned by dtype."""
-    timed = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
-    steps = [(each, dtype) for case, dtype in timed for each in (case, short(case))]
-    wanted = [(replace(case, training=training), dtype) for case, dtype in steps for training in (True, False)]
-    precompile(wanted, device)
+def measure(planned: Sequence[Planned], folder: Path, until: float, rows: dict[Job, list[Row]]) -> bool:
+    """Visit jobs until the time is up, and put their rows into the results; return True if it was interrupted.
+
+    rows: by job, those of earlier visits, to which the new ones are added.
+    """
+    jobs, ceilings = {p.job: p for p in planned if not p.instead}, dict[str, Row]()
+    others = {p.job: p for p in planned if p.instead}
+    put(folder, others, {job: job.rows(str(p.instead)) for job, p in others.items()}, ceilings)
     if not jobs:
-        return {}
-    # A process of its own frees their memory.
-    dtypes = dict.fromkeys(job.dtype for job in jobs)
-    rows = process.rows_of("suite.measure.ceilings", str(device), *dtypes, one_thread=False).to_dict("records")
-    TABLES["hardware"].put(folder, rows, device)
-    return {row["dtype"]: row for row in rows}
-
-
-def measured(
-    todo: Sequence[Planned], folder: Path, start: float, minutes: float
-) -> Iterator[tuple[Planned, Sequence[Row]]]:
-    """Yield what is planned with its rows, none if they exist already; again if it had more rounds."""
-    planned, left = {p.job: p for p in todo}, batches(todo)
-    yield from ((p, [] if p.finished else p.job.rows(str(p.instead))) for p in todo if not p.runs)
+        return False
+    device = planned[0].job.device
+    warn(device)
     log = make_folder(folder / "raw") / "log.txt"
     log.unlink(missing_ok=True)
-    while left:
-        seconds, limit = (max(0.0, start + 60 * minutes * share - time.time()) for share in (1.0, LATEST))
-        ends = part(left, seconds, limit)
-        for job, rows in processes.run([p.job for p in left.pop(0)], ends, limit, log):
-            yield planned[job], rows
+    try:
+        compile_kernels(list(jobs), device)
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            Server(log, Path(scratch)) as server,
+            Progress(until) as progress,
+        ):
+            every = [row for job in hardware.jobs(device, {job.dtype for job in jobs}) for row in server.visit(job)]
+            TABLES["hardware"].put(folder, every, device)
+            ceilings |= {row["dtype"]: row for row in every}
+            saved = time.time()
+            for visit in passes([Side(server, rows)], list(jobs), until):
+                progress.show(visit, rows[visit.job])
+                if time.time() > saved + SAVE:
+                    put(folder, jobs, rows, ceilings)
+                    saved = time.time()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        put(folder, jobs, rows, ceilings)
+    return False
 
 
-def conclude(options: argparse.Namespace, folder: Path, done: Sequence[Job]) -> bool:
+def put(folder: Path, jobs: Mapping[Job, Planned], rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]) -> None:
+    """Put the rows of jobs into the results, with their intervals and with what they rest on."""
+    every = with_intervals(row for job in jobs for row in rows.get(job, []))
+    if every:
+        rests = {
+            (job.candidate, job.dtype): {"verify": p.verification.status, "verify_rows": p.verification.rows}
+            for job, p in jobs.items()
+        }
+        full = [row | rests[row["implementation"], row["dtype"]] | hardware.share(row, ceilings) for row in every]
+        TABLES["bench"].put(folder, full, next(iter(jobs)).device)
+
+
+def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
+    """Compile kernels ahead of time, on all cores."""
+    timed = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
+    steps = [(each, dtype) for case, dtype in timed for each in (case, short(case))]
+    precompile(
+        [(replace(case, training=training), dtype) for case, dtype in steps for training in (True, False)], device
+    )
+
+
+def conclude(folder: Path, done: Sequence[Job]) -> bool:
     """Write the pages and show the tables of what was done; return True if anything went wrong."""
     report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
     here = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
+    print("".join(f"\n{sentence}\n" for sentence in not_run(here)), end="")
     for title, view in bench_view(here).items():
         view.show(title)
     print(f"\nTables: {folder / 'bench.md'}\n{conclusion(here)}")
@@ -141,7 +173,6 @@ def conclusion(rows: pd.DataFrame) -> str:
     counted = without_busy(rows)
     numbers = {
         "went wrong; bench.md says how.": rows["status"].str.startswith(WRONG).sum(),
-        "ran out of time: --resume does them.": rows["status"].str.startswith("time-out").sum(),
         "were made while other processes took cores: marked, and in no summary.": (
             counted["status"] != rows["status"]
         ).sum(),
@@ -150,30 +181,25 @@ def conclusion(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, answer(counted).replace("`", "") or "No implementation was timed in training."])
 
 
-def show_plan(todo: Sequence[Planned], left_out: Sequence[str], minutes: float) -> None:
-    """Print what would run, for how long by prediction, and what runs only if it is asked for."""
+def show_plan(planned: Sequence[Planned], left_out: Sequence[str]) -> None:
+    """Print what would run, and what runs only if it is asked for."""
     lines: list[dict[str, Any]] = [
         {
             "job": p.job.label,
             "layer norm": " and ".join("on" if norm else "off" for norm in p.job.layer_norms),
-            "seconds": p.seconds if p.runs else 0,
-            "note": p.instead or ("has its rows" if p.finished else ""),
+            "note": p.instead or ("twice in each pass" if p.job.answer else ""),
         }
-        for p in todo
+        for p in planned
     ]
-    if todo:
-        Sheet(lines, {"seconds": count}).show("")
-    runs = [p.job for p in todo if p.runs]
-    needed = (cost.before(runs) + sum(map(first_rounds, batches(todo)))) / 60
-    rest = f"more rounds in the rest of {minutes:g}" if needed < minutes else f"no time for all within {minutes:g}"
-    first = f"first rounds in {needed:.1f} minutes, by prediction"
-    print(f"\n{len(runs)} of {len(todo)} jobs would run: {first}, and {rest}.")
+    if planned:
+        Sheet(lines).show("")
+    print(f"\n{sum(not p.instead for p in planned)} of {len(planned)} jobs would run.")
     if left_out:
         print("\nNot run unless asked for:", *left_out, sep="\n  ")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory or time is not."""
+    """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory is not."""
     options = parser().parse_args(arguments)
     choice.choose(options)
     return sweep(options)

@@ -1,37 +1,55 @@
-"""`nox -s compare -- OLD NEW`: changes of time whose intervals do not overlap, and changes of peak memory.
+"""`nox -s compare`: what is slower or faster, beyond what the same code shows from run to run.
 
-    nox -s compare -- results/<machine> other/<machine>       folders, or files bench.csv
-    nox -s compare -- OLD NEW --threshold 5                   a rise by more than 5 % is a regression
+    nox -s compare -- results/<machine> other/<machine>       two results: folders, or files bench.csv
+    nox -s compare -- OLD NEW --threshold 5 --partial         more than 5 % slower is a regression; NEW may lack rows
+    nox -s compare -- --base REV                              times this code and that of a revision, in 5 minutes
+    nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
 
 A line is printed for each row that both have, under a heading per workload:
 
     implementation   pass    old / LSTM   new / LSTM   time     memory   verdict
     batched_cpu      train   1.33         1.53         +15.0%   +0.0%    REGRESSION
 
-Ratios are those of paired rounds to `torch.nn.LSTM`. The command exits 1 if there is a regression of time or of peak
-memory, or if the new result lacks a figure for a reason other than a time-out.
+Of two results, a time differs if the intervals of the two do not overlap and the ratios to `torch.nn.LSTM` differ by
+more than the noise floor of either. A host that is in another state during the second run hides changes up to some 20 %
+there. `--base` alternates visits of both revisions and shows smaller ones: a time differs if the interval of the
+quotients of neighbouring visits excludes 1, with a confidence at which 1 of 20 comparisons of equal code has such rows.
+The command exits 1 if there is a regression of time or of peak memory, if NEW lacks rows of OLD, or if it lacks a
+figure for a reason other than a time-out.
 """
 
 import argparse
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
+from suite.measure import choice, revision
+from suite.measure.options import parent
+from suite.measure.progress import Progress
+from suite.measure.runner import Side, passes
+from suite.measure.server import Server
 from suite.pages.sheets import Format, Sheet
-from suite.shared.cases import BASELINE
+from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.format import two
-from suite.shared.results import ResultsError
-from suite.shared.rows import BUSY, STAMP, TABLES
+from suite.shared.process import Row
+from suite.shared.results import ResultsError, make_folder
+from suite.shared.rows import BUSY, STAMP, TABLES, folder_of
+from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, noise_floor, numbers, variance, with_intervals
 
 #: What two results must have in common for a change to be due to the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 #: Columns of a heading.
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
-#: Verdicts that fail the comparison.
-BAD = ("REGRESSION", "LOST")
+#: Verdicts that fail the comparison, and those on a time that differs.
+BAD, DIFFERENT = ("REGRESSION", "LOST"), ("REGRESSION", "slower", "faster")
+#: Share of rows of the same code whose intervals do not overlap: two of 95 % seldom miss each other.
+CHANCE = 0.005
 
 FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), two) | dict.fromkeys(
     ("time", "memory"), "{:+.1%}".format
@@ -46,61 +64,172 @@ def load(path: Path) -> pd.DataFrame:
     rows = TABLES["bench"].load(file)
     if rows.empty:
         raise ResultsError(f"{file}: expected rows, got none.")
-    # A file lacks the columns that none of its rows has.
-    return rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
+    return rows
+
+
+def floors(rows: pd.DataFrame) -> pd.Series:
+    """Noise floor of each row: that of the baseline on its workload, 0 if it was not timed against itself."""
+    twins = rows[rows["implementation"] == BASELINE]
+    intervals = (Interval(*found) for found in twins[["ratio", "ratio_low", "ratio_high"]].to_numpy())
+    known = dict(zip(_where(twins), map(noise_floor, intervals), strict=True))
+    found = [known.get(place, np.nan) for place in _where(rows)]
+    return pd.Series(found, rows.index).fillna(0.0)
+
+
+def _where(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [tuple(place) for place in rows[["dtype", "workload", "T", "B", "pass"]].astype(str).to_numpy()]
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """A line for each row that both results have, without rows that other processes slowed.
 
-    A change of the ratio counts if the two intervals do not overlap; one of the peak memory always does, as it has
-    hardly any noise. Above the threshold, as a share, it is a regression.
+    A change of the peak memory always counts, as it has hardly any noise. Above the threshold, a share, a rise of
+    either is a regression.
     """
+    both = new.assign(floor=floors(new)).merge(
+        old.assign(floor=floors(old)), on=list(TABLES["bench"].key), suffixes=("", "_old")
+    )
+    apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
+    beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(both[["floor", "floor_old"]].max(axis=1))
+    return judged(both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"]), threshold)
+
+
+def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """A line for each row of two revisions whose visits alternated, as `compared`; the change is of their quotients."""
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
+    visits = both[["ratio_visits", "ratio_visits_old"]].map(numbers).to_numpy()
+    pairs = [[one / other for one, other in zip(*pair, strict=False)] for pair in visits]
+    coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
+    usual = variance(pairs)
+    found = [between(each, usual, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
+    differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in found]
+    return judged(both.assign(differs=differs, change=[interval.ratio for interval in found]), threshold)
+
+
+def judged(both: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Lines of rows of two results; differs: whether the time does; change: of it, as a quotient."""
     both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
     was, is_, twin = both["status_old"] == "ok", both["status"] == "ok", both["implementation"] == BASELINE
-    time = (both["ratio"] / both["ratio_old"]).where(was & is_)
+    time_ = both["change"].where(was & is_)
     memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(was & is_ & (both["peak_bytes_old"] > 0))
-    slower = both["ratio_low"] > both["ratio_high_old"]
     verdicts = {  # the first that holds
         "no time": was & both["status"].str.startswith("time-out"),
         "LOST": was & ~is_,
-        "REGRESSION": (memory > 1 + threshold) | (slower & (time > 1 + threshold) & ~twin),
+        "REGRESSION": (memory > 1 + threshold) | (both["differs"] & (time_ > 1 + threshold) & ~twin),
         "gained": is_ & ~was,
         "A/A run": was & is_ & twin,
-        "slower": slower,
-        "faster": both["ratio_high"] < both["ratio_low_old"],
+        "no figure": ~was & ~is_,
+        "one visit": both[["ratio_low", "ratio_low_old"]].isna().any(axis=1),
+        "slower": both["differs"] & (time_ > 1),
+        "faster": both["differs"] & (time_ < 1),
     }
     lines: pd.DataFrame = both[[*PLACE, "implementation", "pass"]].copy()
     lines["old / LSTM"] = both["ratio_old"].astype(object).where(was, both["status_old"].str.split(":").str[0])
     lines["new / LSTM"] = both["ratio"].astype(object).where(is_, both["status"].str.split(":").str[0])
-    lines["time"], lines["memory"] = time - 1, memory - 1
+    lines["time"], lines["memory"] = time_ - 1, memory - 1
     lines["verdict"] = np.select(list(verdicts.values()), list(verdicts), "same")
     return lines
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Show the comparison; return 1 on a regression or a lost figure."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("nox -s compare --", description=__doc__, formatter_class=raw)
-    parser.add_argument("old", type=Path, help="bench.csv, or a folder with one")
-    parser.add_argument("new", type=Path, help="bench.csv, or a folder with one")
-    parser.add_argument("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
-    options = parser.parse_args(arguments)
+def show(changes: pd.DataFrame) -> None:
+    for _, part in changes.groupby(PLACE, sort=False):
+        title = "{workload}, T {T}, B {B}, {dtype}, layer norm {layer_norm}".format_map(part.iloc[0])
+        Sheet(part.drop(columns=PLACE).to_dict("records"), FORMATS).show(title)
+    print()
+
+
+def verdicts(changes: pd.DataFrame) -> str:
+    return ", ".join(f"{n} {verdict}" for verdict, n in changes["verdict"].value_counts().items())
+
+
+def results_compared(options: argparse.Namespace) -> int:
+    """Show how two results differ; return 1 on a regression, or on a figure or row that the new one lacks."""
     old, new = load(options.old), load(options.new)
     changes = compared(old, new, options.threshold / 100)
     if changes.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
-    for _, part in changes.groupby(PLACE, sort=False):
-        title = "{workload}, T {T}, B {B}, {dtype}, layer norm {layer_norm}".format_map(part.iloc[0])
-        Sheet(part.drop(columns=PLACE).to_dict("records"), FORMATS).show(title)
-        print()
+    show(changes)
     if unlike := [column for column in SAME if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in changes["verdict"].value_counts().items())
-    alone = f"{len(old) - len(changes)} of the old, {len(new) - len(changes)} of the new"
-    print(f"{counts}; rows without a counterpart, or slowed by other processes: {alone}.")
-    return int(changes["verdict"].isin(BAD).any())
+    key = list(TABLES["bench"].key)
+    lost = len(old) - len(old.merge(new[key], on=key))
+    if lost:
+        print(
+            f"{lost} of {len(old)} old rows have no counterpart{'' if options.partial else ', which --partial allows'}."
+        )
+    print(f"{verdicts(changes)}. Chance alone makes {CHANCE * len(changes):.1f} of {len(changes)} rows differ.")
+    return int(changes["verdict"].isin(BAD).any() or (lost > 0 and not options.partial))
+
+
+def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torch.device) -> None:
+    """Compare rows of a run with those that the same code left before, and keep how many differ, by workload."""
+    if old.empty or not new:
+        return
+    rows = pd.DataFrame(new).reindex(columns=[*TABLES["bench"].columns, *STAMP])
+    changes = compared(old.reindex(columns=rows.columns), rows, threshold=np.inf)
+    changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
+    if changes.empty:
+        return
+    columns = ["dtype", "workload", "T", "B"]
+    for place, part in changes.groupby(columns, sort=False):
+        differ = part["verdict"].isin(DIFFERENT)
+        figures = {"rows": len(part), "differ": int(differ.sum()), "largest": float(part["time"].abs().max())}
+        TABLES["twice"].put(folder, [dict(zip(columns, place, strict=True)) | figures], device)
+    differ = changes["verdict"].isin(DIFFERENT).sum()
+    print(f"\nThe same code twice: {differ} of {len(changes)} rows differ from those of the last run.")
+
+
+def revisions_compared(options: argparse.Namespace) -> int:
+    """Time a revision and this one in alternating visits, and show how they differ; return 1 on a regression."""
+    choice.choose(options)
+    named = options.implementation if options.every_candidate else [choice.fastest(options.device, options.dtype[0])]
+    options.implementation, options.every_candidate = named, True
+    jobs, until = choice.jobs(options), time.time() + 60 * options.minutes
+    log = make_folder(folder_of(options.results, options.device) / "raw") / "compare.txt"
+    log.unlink(missing_ok=True)
+    interrupted = False
+    with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
+        servers = Server(log, scratch / "old", base), Server(log, scratch / "new")
+        old, new = map(Side, servers)
+        with servers[0], servers[1], Progress(until) as progress:
+            try:
+                for visit in passes([old, new], jobs, until):
+                    progress.show(visit, new.rows[visit.job])
+            except KeyboardInterrupt:
+                interrupted = True
+    if not old.rows or not new.rows:
+        print("Interrupted before the first row: nothing was compared.")
+        return 130
+    sides = [pd.DataFrame(with_intervals(row for rows in side.rows.values() for row in rows)) for side in (old, new)]
+    every = [side.reindex(columns=list(TABLES["bench"].columns)) for side in sides]
+    changes = alternated(every[0], every[1], options.threshold / 100)
+    show(changes)
+    print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")
+    return 130 if interrupted else int(changes["verdict"].isin(BAD).any())
+
+
+def parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    result = argparse.ArgumentParser("nox -s compare --", description=__doc__, formatter_class=raw, parents=[parent()])
+    add = result.add_argument
+    add("old", type=Path, nargs="?", help="bench.csv, or a folder with one")
+    add("new", type=Path, nargs="?", help="bench.csv, or a folder with one")
+    add("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
+    add("--partial", action="store_true", help="NEW may lack rows that OLD has")
+    add("--base", metavar="REV", help="a revision to time in alternation with this checkout, instead of OLD and NEW")
+    add("--workload", nargs="+", choices=WORKLOADS, help="of --base; default: those of a benchmark")
+    add("--minutes", type=float, default=5, help="of --base; default: 5")
+    add("--full", action="store_true", help="of --base: the paper's T and B, which a run without a GPU shortens")
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison."""
+    commands = parser()
+    options = commands.parse_args(arguments)
+    if (options.base is None) == (options.new is None):
+        commands.error("expected OLD and NEW, or --base REV")
+    return results_compared(options) if options.base is None else revisions_compared(options)
 
 
 if __name__ == "__main__":

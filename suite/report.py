@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suite.pages import bench, memory, peers, readme, scaling, text, threads, verify
+from suite.pages import bench, memory, peers, readme, scaling, threads, verify
 from suite.pages.bench_tables import fastest, ratio, without_busy
 from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet, markdown
@@ -18,7 +18,7 @@ from suite.shared.provenance import stale
 from suite.shared.results import RESULTS, ResultsError, write_whole
 from suite.shared.rows import TABLES
 
-PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads, text))
+PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads))
 
 
 FOOT = (

@@ -10,37 +10,37 @@
 | scaling | time and memory of a training step against T, B, H, S and Z |
 | threads | 1 to all threads, at B 1, 4 and 32 |
 | peers | the implementation that `auto` takes against JAX, labml's module, torch.compile and `batched`, at 20 sizes |
-| text | bits per character of a model with each, after the same training time |
 
-Each job is a process of its own, and prints a line such as `memory medium plain float32 batched: 12 rows`.
+Each job is visited in fresh processes, as in the benchmark, and prints a line such as `memory medium plain float32
+batched: 12 rows`.
 
 A new study is a table of the groups `study` and `case` in suite/shared/rows.toml, a module of that name in
-suite/measure with `jobs(options)`, each run in a process, and `rows(job)`, which yields rows as they are measured, and
-a page of that name in suite/pages.
+suite/measure with `jobs(options)`, `rows(job, first)`, which yields rows as they are measured, and VISITS, the number
+of visits of each job, and a page of that name in suite/pages.
 """
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from suite import report
-from suite.measure.jobs import Job
 from suite.measure.load import warn
 from suite.measure.options import parent
-from suite.measure.processes import started
-from suite.shared.cases import OF_ONE_LENGTH
-from suite.shared.process import Row, read_rows
+from suite.measure.runner import Side, passes
+from suite.measure.server import Server
+from suite.shared.cases import WORKLOADS
+from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
+from suite.shared.statistics import with_intervals
 
 #: By name, which is also that of its table and of its page.
 STUDIES: Mapping[str, ModuleType] = {
-    name: import_module(f"suite.measure.{name}") for name, made in TABLES.items() if "part" in made.columns
+    name: import_module(f"suite.measure.{name}") for name, table in TABLES.items() if "part" in table.columns
 }
-#: Seconds that a job may take.
-LIMIT = 900
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,41 +49,40 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     # argparse checks the empty default, too.
     add("studies", nargs="*", choices=[*STUDIES, []], metavar="STUDY", help=f"{', '.join(STUDIES)}; default: all")
-    add("--workload", choices=OF_ONE_LENGTH, default="medium", help="default: medium")
+    of_one_length = [name for name, case in WORKLOADS.items() if not case.lengths]
+    add("--workload", choices=of_one_length, default="medium", help="default: medium")
     return result
 
 
-def study(name: str, options: argparse.Namespace) -> bool:
-    """Do a study and put down its rows; return whether every job reached its end."""
-    folder, whole = folder_of(options.results, options.device), True
-    for job in STUDIES[name].jobs(options):
-        rows = done(job, folder / "raw" / "study.txt")
-        TABLES[name].put(folder, rows, job.device)
-        failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
-        whole = whole and not failures
-        print(f"{job.label}: {', '.join(failures) or f'{len(rows)} rows'}", flush=True)
+def study(name: str, options: argparse.Namespace, server: Server) -> bool:
+    """Do a study and put its rows into the results; return whether every job reached its end."""
+    module, folder, side, whole = STUDIES[name], folder_of(options.results, options.device), Side(server), True
+    for visit in passes([side], module.jobs(options), most=module.VISITS):
+        rows = with_intervals(side.rows[visit.job])
+        TABLES[name].put(folder, rows, options.device)
+        if visit.number == module.VISITS:
+            failures = sorted({str(row["status"]) for row in rows if row["status"] not in ("ok", "out of memory")})
+            whole = whole and not failures
+            print(f"{visit.job.label}: {', '.join(failures) or f'{len(rows)} rows'}", flush=True)
     return whole
-
-
-def done(job: Job, log: Path, limit: float = LIMIT) -> list[Row]:
-    """Do a job in a process of its own and return its rows; if it did not reach its end, the last one says why."""
-    with started("suite.measure.study_step", [job], log) as child:
-        ended = child.wait(limit)
-        rows = read_rows(child.path)
-    return rows if ended == "ok" else [*rows, job.row("end", job.candidate, status=ended)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the studies asked for; exit 1 if a job was refused, failed or ran out of time."""
     options = parser().parse_args(arguments)
-    names = options.studies or list(STUDIES)
+    names, folder = options.studies or list(STUDIES), folder_of(options.results, options.device)
     warn(options.device)
-    whole = [study(name, options) for name in names]
-    folder = folder_of(options.results, options.device)
+    log = make_folder(folder / "raw") / "study.txt"
+    try:
+        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch)) as server:
+            failed = [name for name in names if not study(name, options, server)]
+    except KeyboardInterrupt:
+        print("\nInterrupted: rows of the jobs that were visited are kept.")
+        return 130
     report.write_machine(folder)
     for name in names:
         print(f"{name}: {folder / name}.md")
-    return 0 if all(whole) else 1
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

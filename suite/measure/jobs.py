@@ -1,33 +1,29 @@
-"""Job: what one process measures together, and the columns that describe its rows."""
+"""Job: what a child of the fork server measures in a visit, and the columns that describe its rows."""
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from suite.shared import arithmetic
-from suite.shared.cases import SHORT, WORKLOADS, Case
+from suite.shared.cases import Case
 from suite.shared.process import Row
-from suite.shared.rows import PASSES, about, about_pass
+from suite.shared.rows import PASSES, TABLES, about, about_pass
 
 #: Share of the machine's memory that one process may take, so that only that process fails if there is too little.
 MEMORY_SHARE = 0.6
-
-
-def full(case: Case) -> bool:
-    """True if a case has the T and B of a workload that a run without a GPU shortens."""
-    return case.name in SHORT and (case.T, case.B) == (WORKLOADS[case.name].T, WORKLOADS[case.name].B)
 
 
 @dataclass(frozen=True)
 class Job:
     """A candidate on a workload of the benchmark, or a part of a study.
 
-    table: name of the table of its rows. part: its name within a study.
+    table: name of the table of its rows, and of the module in suite/measure that yields them.
+    part: its name within a study.
     layer_norms: of the benchmark: layer norm off, on, or both in turns. answer: the benchmark's answer rests on it.
-    limit: of a study: bytes that a training step has to fit in, or seconds of training.
+    limit: of the study of memory: bytes that a training step has to fit in.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
 
@@ -41,13 +37,6 @@ class Job:
     answer: bool = False
     limit: float = 0.0
     memory_limit: int = 0
-
-    @classmethod
-    def of(cls, fields: dict[str, Any]) -> "Job":
-        """Job with the fields of `asdict`, as JSON returns them."""
-        case = Case(**fields["case"] | {"lengths": tuple(fields["case"]["lengths"])})
-        tuples = {name: tuple(fields[name]) for name in ("candidates", "layer_norms")}
-        return cls(**fields | tuples | {"case": case, "device": torch.device(fields["device"])})
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -65,8 +54,8 @@ class Job:
 
     @property
     def label(self) -> str:
-        if self.layer_norms:
-            return f"{self.case.name}{' full' * full(self.case)} {self.dtype} {self.candidate}"
+        if self.table == "bench":
+            return f"{self.case.name}{' full' * bool(self.case.short)} {self.dtype} {self.candidate}"
         return f"{self.table} {self.case.name} {'norm' if self.case.layer_norm else 'plain'} {self.dtype} {self.part}"
 
     def columns(self, case: Case, name: str) -> Row:
@@ -74,6 +63,7 @@ class Job:
         return about_pass(case, self.candidate, self.dtype, name)
 
     def rows(self, status: str) -> list[Row]:
+        """Rows of the benchmark without figures."""
         return [self.columns(case, name) | {"status": status} for name in PASSES for case in self.cases]
 
     def row(self, kind: str, implementation: str, case: Case | None = None, **figures: object) -> Row:
@@ -81,7 +71,16 @@ class Job:
         where = about(case or self.case, implementation, self.dtype)
         return {"part": self.part, "kind": kind} | where | {"status": "ok"} | figures
 
-    def take_on(self) -> None:
+    def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
+        """Rows that a visit did not get to; ended: how it did."""
+        if self.table != "bench":
+            return [self.row("end", self.candidate, status=ended)] * (ended != "ok")
+        key = TABLES["bench"].key
+        present = {tuple(row[column] for column in key) for row in rows}
+        every = self.rows("failed: no row" if ended == "ok" else ended)
+        return [row for row in every if tuple(row[column] for column in key) not in present]
+
+    def apply_limits(self) -> None:
         """Limit the memory of this process, on Linux, and set the arithmetic of its products."""
         if sys.platform == "linux" and self.device.type == "cpu":
             import resource

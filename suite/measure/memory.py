@@ -13,12 +13,15 @@ from impls.gradient.chunks import limited
 from suite.measure import work
 from suite.measure.jobs import Job
 from suite.measure.options import a_job_each
-from suite.measure.stopwatch import stopwatch, warm_up
+from suite.measure.timing import stopwatch, warm_up
+from suite.measure.work import admitted
 from suite.shared import usage
 from suite.shared.candidates import Candidate, find
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.process import Row
 
+#: Visits of each job: memory does not vary.
+VISITS = 1
 #: The naive form's weight tensor is measured at these n_z, of a case that holds little else.
 TENSOR_Z = (1, 2, 4, 8, 16, 32)
 TENSOR_CASE = replace(WORKLOADS["small"], T=1, B=1)
@@ -36,14 +39,14 @@ def jobs(options: Namespace) -> list[Job]:
     return a_job_each(options, "memory", WORKLOADS[options.workload], limit=LIMIT)
 
 
-def rows(job: Job) -> Iterator[Row]:
+def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield the ledger of one candidate, its lengths up to the limit, and, of the naive form, its weight tensor."""
-    (name,) = job.candidates
-    candidate = find(name)
-    if name == names()[0] and not job.case.layer_norm:
-        yield from (_tensor(job, name, Z) for Z in TENSOR_Z)
-    yield job.row("step", name, **ledger(candidate, job.case, job.torch_dtype, job.device))
-    yield from _lengths(job, candidate)
+    for name in (yield from admitted(job)):
+        candidate = find(name)
+        if name == names()[0] and not job.case.layer_norm:
+            yield from (_tensor(job, name, Z) for Z in TENSOR_Z)
+        yield job.row("step", name, **ledger(candidate, job.case, job.torch_dtype, job.device))
+        yield from _lengths(job, candidate)
 
 
 def _lengths(job: Job, candidate: Candidate) -> Iterator[Row]:

@@ -5,15 +5,15 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
+from statistics import median
 
 import torch
 
 from impls import registry
 from suite.measure.jobs import Job
 from suite.measure.options import able
-from suite.measure.rounds import interleaved
-from suite.measure.work import PASSES, example
-from suite.shared import pairing
+from suite.measure.timing import interleaved, ratio
+from suite.measure.work import PASSES, admitted, example
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import find
 from suite.shared.cases import EXTERNAL, WORKLOADS, Case
@@ -27,8 +27,8 @@ RANGES = {"T": (10, 200), "B": (1, 128), "H": (64, 1024)}
 SHARE = (1 / 8, 1 / 4)
 #: Points are drawn for each Z, with and without layer norm, and again while a forward pass has more multiply-adds.
 SIZES_Z, POINTS, MOST_WORK = (4, 16), 5, 2.5e9
-#: Seconds of a pass for each candidate, and its least and greatest number of rounds.
-BUDGET, LEAST, MOST = 0.25, pairing.LEAST, 25
+#: Visits of each job, and seconds of a pass at a point in a visit.
+VISITS, BUDGET = 3, 0.4
 
 
 def jobs(options: Namespace) -> list[Job]:
@@ -59,20 +59,17 @@ def drawn(base: Case) -> list[Case]:
     return found
 
 
-def rows(job: Job) -> Iterator[Row]:
-    """Yield a row for each point, pass and candidate: its time, and the paired ratio of ours to it."""
-    device, (ours, *_), points = job.device, job.candidates, drawn(job.case)
+def rows(job: Job, first: bool) -> Iterator[Row]:
+    """Yield a row for each point, pass and candidate: its time, and the ratio of ours to it, of rounds in turns."""
+    (ours, *others), device, points = (yield from admitted(job)), job.device, drawn(job.case)
     for case in points:
         torch._dynamo.reset()  # otherwise torch.compile would compile for all sizes at the second point, slowly
         x = example(case, job.torch_dtype, device)
-        names = [name for name in job.candidates if case is points[0] or name not in SLOW_TO_COMPILE]
+        names = [ours, *(name for name in others if case is points[0] or name not in SLOW_TO_COMPILE)]
         models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
         for step, run in PASSES.items():
-            seconds = interleaved(run, models, x, BUDGET, LEAST, MOST)
-            for name, found in seconds.items():
-                row = job.row("point", name, case, **pairing.quartiles(found))
-                row |= {"multiply_adds": find(name).multiply_adds(case), "pass": step, "ours": ours}
-                row |= {"library": find(name).library}
-                if name != ours:
-                    row |= pairing.paired_ratio(*zip(*zip(seconds[ours], found, strict=False), strict=True))._asdict()
-                yield row
+            seconds = interleaved(run, models, x, BUDGET)
+            for name, times in seconds.items():
+                row: Row = {"pass": step, "ours": ours, "library": find(name).library, "median_s": median(times)}
+                row |= {"ratio": ratio(seconds[ours], times)} if name != ours else {}
+                yield job.row("point", name, case, multiply_adds=find(name).multiply_adds(case)) | row

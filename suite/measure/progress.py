@@ -1,39 +1,54 @@
-"""What a benchmark shows while it runs: a line for each job, under a heading per workload, and the time left."""
+"""What a run shows while it goes on: a line for each job once it was visited, and where in which pass it is."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from suite.measure.jobs import Job
-from suite.shared.format import status, three
-from suite.shared.rows import PASSES
+from rich.console import Console
 
-#: Characters of a line's name, of each of its figures and of the time left: 80 in all.
-NAME, FIGURE, LEFT = 16, 14, 8
-COLUMNS = [(norm, name) for norm in ("off", "on") for name in PASSES]
+from suite.measure.jobs import Job
+from suite.measure.runner import Visit
+from suite.shared.format import status, three
+
+#: Characters of a line's name and of each of its figures: 80 in all.
+NAME, FIGURE = 41, 9
+COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 
 
 class Progress:
-    """Prints a line for each of some jobs; until: the time at which the run ends, as `time.time` counts."""
+    """Prints a line for each job, and on a terminal a last line that changes.
 
-    def __init__(self, jobs: Iterable[Job], until: float) -> None:
-        self.left, self.until, self.title = set(jobs), until, ""
+    until: the time at which the run ends, as `time.time` counts.
+    """
 
-    def show(self, job: Job, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print a job's medians in milliseconds, once; without rows it has them already."""
-        if job not in self.left:
-            return
-        self.left.remove(job)
-        title = f"{job.case.name}, T {job.case.T}, B {job.case.B}, {job.dtype}, ms"
-        if title != self.title:
-            self.title = title
-            heads = "".join(f"{name}{', norm' * (norm == 'on')}".rjust(FIGURE) for norm, name in COLUMNS)
-            print(f"\n{title}\n{'':{NAME}}{heads}{'left':>{LEFT}}")
-        figures = [three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row) for row in rows]
-        found = {(row["layer_norm"], row["pass"]): figure for row, figure in zip(rows, figures, strict=True)}
-        cells = "".join(found.get(place, "").rjust(FIGURE) for place in COLUMNS)
+    def __init__(self, until: float, console: Console | None = None) -> None:
+        self.until, self.console, self.shown, self.number = until, console or Console(highlight=False), set[Job](), 0
+        self.status = self.console.status("starting")
+
+    def __enter__(self) -> "Progress":
+        self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.status.stop()
+
+    def show(self, visit: Visit, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print the medians of a job's first visit, in milliseconds, and when a pass begins."""
         seconds = max(0, round(self.until - time.time()))
-        left = f"{seconds // 60}:{seconds % 60:02}"
-        print(f"{job.candidate:{NAME}}{cells if rows else 'has its rows':{4 * FIGURE}}{left:>{LEFT}}", flush=True)
-        if job.dtype not in {other.dtype for other in self.left}:
-            print(f"\nAll of {job.dtype} have their first rounds: more rounds, for {left} at most.", flush=True)
+        left = f"{seconds // 60}:{seconds % 60:02} left"
+        if visit.number > max(1, self.number):
+            self.console.print(f"pass {visit.number}: {left}")
+        elif not self.shown:
+            self.console.print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]))
+        self.number = visit.number
+        if visit.job not in self.shown:
+            self.shown.add(visit.job)
+            figures = {(row["layer_norm"], row["pass"]): figure(row) for row in rows}
+            cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
+            self.console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
+        self.console.file.flush()
+        self.status.update(f"pass {visit.number}, job {visit.place} of {visit.of}, {left}")
+
+
+def figure(row: Mapping[str, Any]) -> str:
+    return three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row).replace("out of ", "no ")

@@ -4,15 +4,15 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from statistics import median
 from typing import Any
 
 from suite.measure.jobs import Job
 from suite.measure.options import studied
-from suite.measure.rounds import interleaved
-from suite.measure.work import example, peak, train
+from suite.measure.timing import interleaved
+from suite.measure.work import admitted, example, peak, train
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS
-from suite.shared.pairing import quartiles
 from suite.shared.process import Row
 
 #: T and B of the workload that all axes start from: every candidate takes well under a second for a step of it.
@@ -25,14 +25,14 @@ SIZES = {
     "S": (16, 32, 64, 96, 128, 192),
     "Z": (1, 4, 8, 16, 32, 64),
 }
-#: Seconds of a point for each candidate, and its least and greatest number of rounds.
-BUDGET, LEAST, MOST = 0.2, 3, 15
+#: Visits of each job, and seconds of a point in a visit.
+VISITS, BUDGET = 3, 0.4
 #: Seconds of a step above which a candidate is not measured at larger sizes.
 SLOW = 0.5
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """One job per size that varies, with all candidates, so that their rounds can alternate."""
+    """One job per size that varies, with all candidates, so that their rounds alternate."""
     base, found = replace(WORKLOADS[options.workload], **BASE), list[Job]()
     for dtype, norm, axis in product(options.dtype, (False, True), SIZES):
         names = [one.name for one in studied(options, dtype, norm) if axis not in "SZ" or one.name != LSTM.name]
@@ -41,17 +41,19 @@ def jobs(options: Namespace) -> list[Job]:
     return found
 
 
-def rows(job: Job) -> Iterator[Row]:
+def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield a row for each value of the size and each candidate that is not too slow for it."""
-    going, device = job.candidates, job.device
+    going, device = (yield from admitted(job)), job.device
     for n in SIZES[job.part]:
         size: dict[str, Any] = {job.part: n}
         case = replace(job.case, **size)
         x = example(case, job.torch_dtype, device)
         models = {name: find(name).build(case, job.torch_dtype, device) for name in going}
-        seconds = interleaved(train, models, x, BUDGET, LEAST, MOST)
+        seconds = {name: median(times) for name, times in interleaved(train, models, x, BUDGET).items()}
         for name, model in models.items():
-            figures = quartiles(seconds[name]) | {"peak_bytes": peak(train, model, x), "n": n, "slow_s": SLOW}
-            yield job.row("point", name, case, **figures, multiply_adds=find(name).multiply_adds(case))
+            figures: Row = {"median_s": seconds[name], "n": n, "slow_s": SLOW}
+            if first:
+                figures |= {"peak_bytes": peak(train, model, x), "multiply_adds": find(name).multiply_adds(case)}
+            yield job.row("point", name, case, **figures)
             model.zero_grad(set_to_none=True)
-        going = tuple(name for name in going if quartiles(seconds[name])["median_s"] < SLOW)
+        going = [name for name in going if seconds[name] < SLOW]

@@ -4,93 +4,83 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 
-from suite.measure import bench_step as bench_step
-from suite.measure import ceilings as hardware
-from suite.measure import rounds, work
+from suite.measure import bench, hardware, timing, work
 from suite.measure.examples import job
-from suite.measure.stopwatch import DeviceEvents, Stopwatch, Work, clock_columns
-from suite.shared import arithmetic, pairing, usage
+from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work, clock_columns
+from suite.shared import arithmetic, usage
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import BASELINE, Case
+from suite.shared.cases import Case, lengths
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY
 
 
-def test_a_paired_ratio_sees_through_a_clock_that_drifts() -> None:
+def test_a_ratio_of_turns_sees_through_a_clock_that_drifts() -> None:
     drift = [1 + 0.2 * k for k in range(20)]
-    found = pairing.paired_ratio([1.5 * clock for clock in drift], drift)
-    assert found == pytest.approx((1.5, 1.5, 1.5))
+    assert timing.ratio([1.5 * clock for clock in drift], drift) == pytest.approx(1.5)
 
 
-def test_an_interval_holds_the_ratio_of_most_noisy_runs_and_is_the_same_each_time() -> None:
-    generator = torch.Generator().manual_seed(0)
+class Told(Stopwatch):
+    """Believes the seconds that a call returns."""
 
-    def rounds(usual: float) -> list[float]:
-        return [usual * (1 + 0.1 * u) for u in torch.rand(15, generator=generator).tolist()]
-
-    runs = [(rounds(2), rounds(1)) for _ in range(40)]
-    found = [pairing.paired_ratio(*run) for run in runs]
-    assert sum(run.ratio_low <= 2 <= run.ratio_high for run in found) >= 34
-    assert found[0] == pairing.paired_ratio(*runs[0])
+    def seconds(self, work: Work) -> float:
+        seconds = work()
+        return seconds if isinstance(seconds, float) else 1.0
 
 
-def test_a_verdict_takes_an_interval_beyond_the_noise() -> None:
-    noise = pairing.noise_floor(pairing.Interval(1.0, 0.96, 1.03))
-    assert noise == pytest.approx(1 / 0.96 - 1)
-    verdicts = {
-        pairing.Interval(0.8, 0.7, 0.9): "faster",
-        pairing.Interval(0.97, 0.965, 0.99): "undecided",
-        pairing.Interval(1.2, 0.9, 1.4): "undecided",
-        pairing.Interval(1.2, 1.1, 1.3): "slower",
-    }
-    assert {found: pairing.verdict(found, noise) for found in verdicts} == verdicts
+def test_short_calls_are_made_once_untimed_before_a_round() -> None:
+    seen: list[float] = []
+
+    def call(x: torch.Tensor) -> float:
+        seen.append(x.item())
+        return 0.01
+
+    first, second = torch.zeros(1), torch.ones(1)
+    side = Repeats(Told(), call, once=0.01)
+    assert side.round(second, before=[first]) == 0.01
+    assert seen == [0, 1, 1]
+    Repeats(Told(), call, once=1.0).round(second, before=[first])
+    assert seen == [0, 1, 1, 1]
+
+
+def test_a_visit_has_two_turns_or_one_slow_one() -> None:
+    sides = {seconds: Repeats(Told(), print, seconds) for seconds in (0.001, 0.05, 0.4)}
+    assert timing.turns_in(0.3, sides[0.001], sides[0.001]) == 7
+    assert timing.turns_in(0.1, sides[0.05], sides[0.05]) == 2
+    assert timing.turns_in(0.3, sides[0.4], sides[0.4]) == 1
+
+
+def test_calls_settle_unless_one_is_slow() -> None:
+    calls = iter([3.0, 0.02, 0.05, 0.04, 0.04])
+    assert timing.warm_up(Told(), lambda: next(calls), compiles=True) == [3.0, 0.02, 0.05, 0.04]
+    assert timing.warm_up(Told(), lambda: 3.0) == [3.0]
+    assert timing.warm_up(Told(), lambda: 0.01) == [0.01, 0.01]
+
+
+def test_all_forms_of_a_turn_have_its_lengths() -> None:
+    case, seen = replace(TINY, T=16, B=8, lengths=lengths(16, 8)), dict[str, list[Any]]()
+
+    def side(name: str) -> Repeats:
+        return Repeats(Told(), lambda x: seen.setdefault(name, []).append(x.batch_sizes.tolist()), once=1.0)
+
+    turns = Turns(side("baseline"), {case: side("off"), replace(case, layer_norm=True): side("on")},
+                  partial(bench.drawn, job(case=case)))  # fmt: skip
+    for _ in range(3):
+        turns.take(0.0)
+    assert seen["baseline"] == seen["off"] == seen["on"]
+    assert len({str(sizes) for sizes in seen["off"]}) == 3
+    assert turns.typical.tokens == sorted(map(sum, seen["off"]))[1]
+    assert turns.columns(case)["rounds"] == 3
 
 
 def test_a_round_whose_baseline_was_slow_is_marked() -> None:
-    assert pairing.columns([3.0] * 6, [1, 1, 1, 1.6, 1, 1])["disturbed"] == 1
-
-
-def test_rounds_alternate_and_short_calls_are_made_once_untimed_before_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[str] = []
-
-    class Told(Stopwatch):
-        """Believes the seconds that a call returns."""
-
-        def seconds(self, work: Work) -> float:
-            return cast(float, work())
-
-    def call(model: Any, x: work.Input) -> Any:
-        called.append(model[0])
-        return model[1]
-
-    monkeypatch.setattr(rounds, "stopwatch", lambda device: Told())
-    found = rounds.interleaved(call, {"short": ("short", 0.01), "long": ("long", 0.1)}, torch.ones(1), 0.0, 3, 3)
-    assert found == {"short": [0.01] * 3, "long": [0.1] * 3}
-    assert called == ["short", "short", "long", "long"] + ["short", "short", "short", "long"] * 3
-
-
-def test_rounds_without_a_partner_are_an_error() -> None:
-    with pytest.raises(ValueError, match="expected as many of each, at least 3; got 4 and 3"):
-        pairing.paired_ratio([1.0] * 4, [1.0] * 3)
-
-
-def test_a_row_that_the_answer_rests_on_has_as_many_rounds_as_its_time_allows_and_others_three() -> None:
-    rests = job(answer=True)
-    assert [rounds.fewest(rests, seconds, seconds) for seconds in (0.001, 0.04, 0.25, 1)] == [50, 10, 6, 3]
-    assert rounds.fewest(job(BASELINE, answer=True), 0.04, 0.04) == 20
-    assert rounds.fewest(job(), 0.001, 0.001) == 3
-
-
-def test_intervals_of_few_rounds_are_wider_than_what_was_seen() -> None:
-    ratios = [2.0, 2.1, 2.2]
-    found = pairing.paired_ratio(ratios, [1.0] * 3)
-    assert found.ratio_low < min(ratios)
-    assert found.ratio_high > max(ratios)
+    turns = Turns(Repeats(Told(), print, 1.0), {TINY: Repeats(Told(), print, 1.0)}, partial(bench.drawn, job()))
+    turns.baseline_s, turns.seconds = [1, 1, 1, 1.6, 1, 1], {TINY: [3.0] * 6}
+    assert turns.columns(TINY)["disturbed"] == 1
 
 
 class FakeEvent:
@@ -213,18 +203,6 @@ def test_the_share_is_of_the_bound_that_holds() -> None:
     assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
 
 
-class Told:
-    """Takes what is called at its word for how long it took."""
-
-    def seconds(self, work: Work) -> float:
-        """Return what the call returns, if that is a time."""
-        told = work()
-        return told if isinstance(told, float) else 1.0
-
-    def clock(self) -> None:
-        """Return None."""
-
-
 def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     def takes(*seconds: float) -> hardware.Product:
         told = iter(seconds)
@@ -234,7 +212,7 @@ def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.M
     monkeypatch.setattr(hardware, "COPIED", 1 << 10)
     monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
     monkeypatch.setattr(hardware, "stopwatch", lambda device: Told())
-    found = hardware.ceilings(CPU, "float32")
+    (found,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
     assert (found["product"], found["side"]) == ("fast", 2 * hardware.SMALLEST)
     assert found["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
 
@@ -263,7 +241,7 @@ def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code() -> Non
     calls = {}
     for name in ("row_scaled", "batched", "torch.nn.LSTM"):
         model, x = find(name).build(TINY, torch.float32, CPU), work.example(TINY, torch.float32, CPU)
-        calls[name] = bench_step.calls_per_step(find(name), model, x, work.forward)
+        calls[name] = bench.calls_per_step(find(name), model, x, work.forward)
     assert calls["row_scaled"] > calls["batched"] > 0
     assert calls["torch.nn.LSTM"] == 0
 

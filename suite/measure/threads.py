@@ -1,29 +1,26 @@
 """Threads: time of a forward pass and of a training step against the number of threads, for few rows and for many."""
 
 from argparse import Namespace
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from statistics import median
 
 import torch
 
 from impls import registry
 from suite.measure.jobs import Job
-from suite.measure.rounds import interleaved
-from suite.measure.work import PASSES, example
+from suite.measure.timing import interleaved
+from suite.measure.work import PASSES, admitted, example
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS
-from suite.shared.pairing import quartiles
 from suite.shared.process import Row
 
 #: Rows of a batch: one sequence alone, fewer rows than most machines have cores, and many.
 ROWS = (1, 4, 32)
-#: Number of times that each number of threads is visited, so that a drift hits all of them.
-VISITS = 5
-#: Seconds of a visit for each candidate and pass, and its least and greatest number of rounds.
-BUDGET, LEAST, MOST = 0.1, 1, 8
+#: Visits of each job, and seconds of a pass with a number of threads in a visit.
+VISITS, BUDGET = 5, 0.2
 
 
 def jobs(options: Namespace) -> list[Job]:
@@ -36,14 +33,12 @@ def jobs(options: Namespace) -> list[Job]:
     return found
 
 
-def rows(job: Job) -> Iterator[Row]:
+def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield the time of each candidate and pass with 1 thread up to torch's default number."""
-    device, x, every = job.device, example(job.case, job.torch_dtype, job.device), torch.get_num_threads()
-    models = {name: find(name).build(job.case, job.torch_dtype, device) for name in job.candidates}
-    seconds: dict[tuple[int, str, str], list[float]] = defaultdict(list)
-    for _, threads, step in product(range(VISITS), range(1, every + 1), PASSES):
+    names, device, every = (yield from admitted(job)), job.device, torch.get_num_threads()
+    x = example(job.case, job.torch_dtype, device)
+    models = {name: find(name).build(job.case, job.torch_dtype, device) for name in names}
+    for threads, step in product(range(1, every + 1), PASSES):
         torch.set_num_threads(threads)
-        for name, found in interleaved(PASSES[step], models, x, BUDGET, LEAST, MOST).items():
-            seconds[threads, step, name] += found
-    for (threads, step, name), found in seconds.items():
-        yield job.row("point", name) | {"pass": step, "n": threads} | quartiles(found)
+        for name, times in interleaved(PASSES[step], models, x, BUDGET).items():
+            yield job.row("point", name) | {"pass": step, "n": threads, "median_s": median(times)}

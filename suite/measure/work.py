@@ -1,27 +1,24 @@
 """Inputs and passes that are measured, and checks that their figures mean something."""
 
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from suite.measure.stopwatch import stopwatch, warm_up
+from suite.measure.jobs import Job
+from suite.measure.timing import Input, Pass, stopwatch, warm_up
 from suite.shared import usage
-from suite.shared.candidates import Candidate
+from suite.shared.candidates import Candidate, find
 from suite.shared.cases import Case
 from suite.shared.corpus import streams
-
-#: [T, B, I], or packed sequences.
-Input = Tensor | PackedSequence
-#: A pass: (model, x).
-Pass = Callable[[nn.Module, Input], None]
+from suite.shared.process import Row
 
 
 def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
-    """Input: one-hot characters of a real text, packed if the case has lengths; for handwriting random numbers."""
-    if case.name == "handwriting":
+    """Input: one-hot characters of a real text, or random numbers; packed if the case has lengths."""
+    if not case.text:
         return torch.randn(case.T, case.B, case.I, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     x = nn.functional.one_hot(streams(case.I, case.T, case.B), case.I).to(device, dtype)
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
@@ -66,6 +63,15 @@ def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.
     if worst and not worst[0].ratio <= 1:
         return f"{worst[0].tensor} is off by {worst[0].error:.1e}, allowed {worst[0].allowed:.1e}"
     return None
+
+
+def admitted(job: Job) -> Generator[Row, None, list[str]]:
+    """Yield a row for each candidate of a study that is refused; return the others."""
+    refused = {name: refusal(find(name), job.case, job.torch_dtype, job.device) for name in job.candidates}
+    for name, reason in refused.items():
+        if reason:
+            yield job.row("end", name, status=f"refused: {reason}")
+    return [name for name, reason in refused.items() if not reason]
 
 
 def peak(step: Pass, model: nn.Module, x: Input) -> int:

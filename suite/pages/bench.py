@@ -8,7 +8,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from impls.registry import IMPLS
-from suite.pages.bench_tables import Group, answer, bench_summary, groups, leading, time_table, without_busy, work_table
+from suite.pages.bench_tables import (
+    NOT_RUN,
+    Group,
+    answer,
+    bench_summary,
+    groups,
+    leading,
+    not_run,
+    time_table,
+    without_busy,
+)
 from suite.pages.page import Others, Page
 from suite.pages.plots import INK, bars, look, panels, plain
 from suite.pages.sheets import Columns, Part, Plot, Sheet
@@ -22,11 +32,12 @@ COMPILED = {impl.name: f"{impl.name} (torch.compile)" for impl in IMPLS if impl.
 
 READ = f"""## How to read this
 
-A time is the median of rounds of a forward pass without gradient, or of a training step: forward, mean square,
-backward, without an optimiser. Each round follows one of `{BASELINE}` with the same I, H, L, T and B in the same
-process. */ LSTM* is the median ratio of these pairs, with a 95 % confidence interval; below 1 is faster than the LSTM,
-which has neither a hypernetwork nor layer norm. *work / LSTM* is the ratio of multiply-adds. */ row_scaled*, */ labml*
-and */ jax* are ratios of times to theirs; labml's module exists only with layer norm.
+A time is that of a forward pass without gradient, or of a training step: forward, mean square, backward, without an
+optimiser. It is the median of visits, each in a fresh process, in which rounds of the implementation and of
+`{BASELINE}` with the same I, H, L, T and B alternate. */ LSTM* is the median ratio of the visits, with a 95 %
+confidence interval between them; below 1 is faster than the LSTM, which has neither a hypernetwork nor layer norm.
+*work / LSTM* is the ratio of multiply-adds. */ row_scaled*, */ labml* and */ jax* are ratios of times to theirs;
+labml's module exists only with layer norm.
 
 The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
 verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
@@ -34,37 +45,35 @@ interval is beyond the noise floor; otherwise it is *undecided*.
 
 Every timing includes the input projection and any per-call packing or allocation; so does the baseline's. Building,
 compiling and loading are excluded. An implementation is *refused* if its verification on this machine failed or is
-stale, or if it fails a check at the sizes of the workload just before.
+stale, or if it fails a check at the sizes of the workload in the first visit.
 
 On a GPU, each call starts on an idle device with an empty cache. *in a loop* is a call among others that do not wait
-for one another, as in training. On small, medium and stream this figure comes first and is the one that counts. It has
-no interval; its noise floor is the larger one of the baseline in a loop and in rounds. float32 is IEEE float32 for
-all, cuDNN included; *tf32* is float32 with products in TF32, for all.
+for one another, as in training. On small, medium and stream this figure comes first and is the one that counts.
+float32 is IEEE float32 for all, cuDNN included; *tf32* is float32 with products in TF32, for all.
 
 *Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. The lengths differ from round to round, and
-are the same for both sides of a round and in every run. Only implementations whose time follows the number of tokens
+are the same for both sides of a round and in every visit. Only implementations whose time follows the number of tokens
 are timed on them.
 
 """
 #: Columns of the tables, by the columns of bench.csv that they are made of.
-GLOSSARY = {
-    "train, MB": "peak_bytes",
-    "saved, B per token": "kept_bytes",
-    "first call, s": "first_s",
-    "calls per step": "calls_per_step",
-    "of roofline": "share",
-    "verification": "verify",
-}
+GLOSSARY = {"train, MB": "peak_bytes", "of roofline": "share"}
 NOTES = """\
-- *GFLOP/s*: two operations per multiply-add of the row-scaled form, or of `torch.nn.LSTM` in its own row.
-- *notes*: a round is *disturbed* if its baseline took 1.5 times the median, *throttled* if the GPU's clock fell below
-  0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *busy
-  machine*: other processes took more than a quarter of a core that the pass needs, so the row counts in no summary.
+- *notes*: a round is *disturbed* if its baseline took 1.5 times the median of the visit, *throttled* if the GPU's clock
+  fell below 0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of
+  cuDNN. *busy machine*: other processes took more than a quarter of a core that the pass needs, so the row counts in no
+  summary. *one visit*, *two visits*: too few for an interval. *unverified*, *stale*, *red*: see the page *verify*.
+- Operator calls, saved memory, first calls and rates are in bench.csv; suite/shared/rows.toml describes its columns.
 """
 HARDWARE = """## The hardware
 
 *of roofline* is relative to these rates: the faster one of torch.mm and oneDNN on square matrices, and a large copy,
-whose bytes are read and written; each the best of half a second.
+whose bytes are read and written; each the best of some rounds.
+"""
+TWICE = """## The same code twice
+
+Of two runs of the same code, one after the other, {differ} of {rows} rows differ as `nox -s compare` sees it: their
+intervals do not overlap, and the ratios differ by more than the noise floor.
 """
 
 
@@ -79,7 +88,7 @@ def headline(rows: pd.DataFrame) -> pd.DataFrame:
 def training(rows: pd.DataFrame) -> Figure:
     """Milliseconds per training step, a bar for each candidate; rows: those of `headline` with figures.
 
-    A bar is the paired ratio times the baseline's median over all processes, so that bars compare as ratios do.
+    A bar is the ratio times the baseline's median over all rows, so that bars compare as ratios do.
     """
     found = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
     lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in found.values())
@@ -134,6 +143,16 @@ def hardware_table(rows: pd.DataFrame) -> Sheet:
     return Sheet.of(rows, columns)
 
 
+def twice_table(rows: pd.DataFrame) -> Sheet:
+    columns: Columns = {
+        "workload": "{workload}, T {T}, B {B}, {dtype}".format_map,
+        "rows": ("rows", count),
+        "differ": ("differ", count),
+        "largest change of a ratio": ("largest", percent),
+    }
+    return Sheet.of(rows, columns)
+
+
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     counted, parts = without_busy(rows), list[Part]()
     parts.append(f"**{found}**" if (found := answer(counted)) else "No implementation was timed.")
@@ -141,19 +160,21 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         parts += ["## The fastest to train", summary]
     timed = headline(rows)
     if len(timed := timed[timed["status"] == "ok"]):
-        caption = f"{training_caption(timed.iloc[0])}; paired ratio times the median of {BASELINE}"
+        caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed)))
     if (counted["status"] == "ok").any():
         parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, rows)))
+    parts += not_run(rows)
     parts += [part for group in groups(rows) for part in _section(group)]
-    without = rows[rows["status"] != "ok"].groupby(["implementation", "status"], sort=False)["workload"].unique()
-    reasons = [
-        f"- `{name}` on {', '.join(where)}: {reason.removeprefix('not run: ')}"
-        for (name, reason), where in without.items()
-    ]
-    parts += ["\n".join(["## What was not run\n", *reasons])] * bool(reasons)
+    failed = rows[(rows["status"] != "ok") & ~rows["status"].str.startswith(NOT_RUN)]
+    without = failed.groupby(["implementation", "status"], sort=False)["workload"].unique()
+    reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]
+    parts += ["\n".join(["## What has no figures\n", *reasons])] * bool(reasons)
     columns = TABLES["bench"].columns
     parts.append(READ + "".join(f"- *{name}*: {columns[of]}\n" for name, of in GLOSSARY.items()) + NOTES)
+    if "twice" in others:
+        twice = others["twice"]
+        parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
     if "hardware" in others:
         parts += [HARDWARE, hardware_table(others["hardware"])]
     return parts
@@ -167,8 +188,7 @@ def _section(group: Group) -> list[Part]:
     tokens = row["T"] * row["B"]
     packed = f" Packed: {count(row['tokens'])} tokens instead of {count(tokens)}." if row["tokens"] < tokens else ""
     heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
-    work = work_table(group)
-    return [heading, time_table(group), *[work] * bool(len(work))]
+    return [heading, time_table(group)]
 
 
-PAGE = Page("bench", "Benchmark", _parts, others=("hardware",))
+PAGE = Page("bench", "Benchmark", _parts, others=("hardware", "twice"))

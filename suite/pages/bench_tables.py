@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,18 +10,20 @@ import pandas as pd
 
 from impls import names
 from suite.pages.sheets import Format, Sheet
-from suite.shared.cases import BASELINE, EXTERNAL
-from suite.shared.format import MB, NONE, count, percent, ranged, status, three, two
-from suite.shared.pairing import Interval, noise_floor, verdict
+from suite.shared.cases import BASELINE, EXTERNAL, WORKLOADS
+from suite.shared.format import MB, NONE, percent, ranged, status, three, two
 from suite.shared.rows import BUSY, TABLES, VALUES
+from suite.shared.statistics import FEWEST, Interval, noise_floor, verdict
 from suite.shared.usage import NO_KERNEL
 
-#: Workloads whose calls on an idle GPU wait for the host, which training hides: there the figures in a loop count.
-IN_A_LOOP = ("small", "medium", "stream")
 PASSES = VALUES["pass"]
 _COLUMNS = [*TABLES["bench"].columns, "device"]
 #: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
 ALTERNATIVES = ("compiled", *EXTERNAL)
+
+
+#: Status of what cannot run on a machine, which is no line of a table.
+NOT_RUN = "not run: "
 
 
 class Leading(NamedTuple):
@@ -33,17 +35,18 @@ class Leading(NamedTuple):
 
 def in_a_loop(row: pd.Series) -> bool:
     """True if the figure in a loop is the one that counts."""
-    return bool(row["device"] == "cuda" and row["workload"] in IN_A_LOOP)
+    return bool(row["device"] == "cuda" and row["workload"] in WORKLOADS and WORKLOADS[row["workload"]].in_a_loop)
 
 
 def leading(row: pd.Series) -> Leading:
-    """Figure of a row that counts: of paired rounds, or in a loop."""
+    """Figure of a row that counts: of rounds in turns, or in a loop."""
     return looped(row) if in_a_loop(row) else Leading(row["median_s"], interval(row))
 
 
 def looped(row: pd.Series) -> Leading:
-    """Figure of a row in a loop; its interval has no width."""
-    return Leading(row.get("loop_s", math.nan), Interval(*[row.get("loop_ratio", math.nan)] * 3))
+    columns = ("loop_s", "loop_ratio", "loop_ratio_low", "loop_ratio_high")
+    seconds, *found = (row.get(column, math.nan) for column in columns)
+    return Leading(seconds, Interval(*found))
 
 
 def ratio(row: pd.Series) -> float:
@@ -52,7 +55,7 @@ def ratio(row: pd.Series) -> float:
 
 
 def interval(row: pd.Series) -> Interval:
-    """Paired ratio of a row to torch.nn.LSTM."""
+    """Ratio of a row to torch.nn.LSTM, of rounds in turns."""
     return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
 
 
@@ -81,8 +84,7 @@ class Group:
 
     def noise(self, step: str) -> float:
         """Noise floor: how far the ratios of the baseline to itself are from 1; NaN if not measured."""
-        row = self.row(BASELINE, step)
-        return max(noise_floor(interval(row)), noise_floor(leading(row).ratio))
+        return noise_floor(leading(self.row(BASELINE, step)).ratio)
 
     @property
     def where(self) -> str:
@@ -99,10 +101,13 @@ class Group:
         found, noise = leading(self.row(name, step)).ratio, self.noise(step)
         if math.isnan(found.ratio):
             return NONE
+        if math.isnan(found.ratio_low):
+            return "few visits"
         return "no A/A run" if math.isnan(noise) else verdict(found, noise)
 
 
 def groups(rows: pd.DataFrame) -> Iterator[Group]:
+    rows = rows[~rows["status"].str.startswith(NOT_RUN)] if len(rows) else rows
     if rows.empty:
         return
     for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
@@ -116,9 +121,16 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
 def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
     """Each group with the training row of our fastest implementation, by the ratio that counts."""
     for group in groups(rows):
-        timed = [row for name in names() if (row := group.row(name, "train"))["status"] == "ok"]
+        ours = [name for name in names() if name not in ALTERNATIVES]
+        timed = [row for name in ours if (row := group.row(name, "train"))["status"] == "ok"]
         if timed:
             yield group, min(timed, key=ratio)
+
+
+def not_run(rows: pd.DataFrame) -> list[str]:
+    """Why something cannot run here, a sentence for each reason."""
+    reasons = rows["status"][rows["status"].str.startswith(NOT_RUN)].unique() if len(rows) else ()
+    return [f"Not timed: {reason.removeprefix(NOT_RUN)}" for reason in reasons]
 
 
 def time_table(group: Group) -> Sheet:
@@ -127,60 +139,41 @@ def time_table(group: Group) -> Sheet:
     lines = []
     for name in group.names:
         line: dict[str, Any] = {"implementation": name}
-        for step in PASSES:
-            row = group.row(name, step)
+        rows = {step: group.row(name, step) for step in PASSES}
+        for step, row in rows.items():
             for where, found in {group.where: leading(row), "": Leading(row["median_s"], interval(row))}.items():
                 line[f"{step}{where}, ms"] = 1e3 * found.seconds if row["status"] == "ok" else status(row)
                 line[f"{step}{where} / LSTM"] = found.ratio
-        peak = group.row(name, "train")["peak_bytes"]
+        train, lead = rows["train"], rows[group.lead]
         line["verdict"] = group.verdict(name, group.lead)
-        line["/ row_scaled"] = ratio(group.row(name, group.lead)) / ratio(scaled)
-        lines.append(line | {"train, MB": peak / MB, "MB / LSTM": peak / lstm["peak_bytes"]})
-    return Sheet(lines, _FORMATS)
-
-
-def work_table(group: Group) -> Sheet:
-    """Table of what explains the times: rates, operator calls, saved memory, the first call, notes."""
-    lines = []
-    for name in group.names:
-        steps = {step: row for step in PASSES if (row := group.row(name, step))["status"] == "ok"}
-        if not steps:
-            continue
-        line: dict[str, Any] = {"implementation": name}
-        for step, row in steps.items():
-            line[f"{step}, GFLOP/s"] = 2e-9 * row["multiply_adds"] / row["median_s"]
-            line[f"{step}, of roofline"] = row.get("share"), row.get("bound")
-            line[f"{step}, calls per step"] = row["calls_per_step"]
-            line[f"{step}, first call, s"] = row["first_s"]
-        if (train := steps.get("train")) is not None:
-            if not group.where:
-                line["train in a loop, ms"] = 1e3 * looped(train).seconds
-                line["train in a loop / LSTM"] = looped(train).ratio
-            line["saved, B per token"] = train["kept_bytes"] / train["tokens"]
-        line["verification"] = str(next(iter(steps.values()))["verify"])
-        lines.append(line | {"notes": notes(list(steps.values()))})
+        line["/ row_scaled"] = ratio(lead) / ratio(scaled)
+        line |= {"train, MB": train["peak_bytes"] / MB, "MB / LSTM": train["peak_bytes"] / lstm["peak_bytes"]}
+        line["of roofline"] = lead["share"], lead["bound"]
+        lines.append(line | {"notes": notes([row for row in rows.values() if row["status"] == "ok"])})
     return Sheet(lines, _FORMATS)
 
 
 _FORMATS: dict[str, Format] = {
     **{f"{step}{where}, ms": three for step in PASSES for where in ("", " in a loop")},
     **{f"{step}{where} / LSTM": ranged for step in PASSES for where in ("", " in a loop")},
-    **dict.fromkeys(("train, MB", "saved, B per token"), three),
     **dict.fromkeys(("/ row_scaled", "MB / LSTM"), two),
-    **dict.fromkeys(("forward, GFLOP/s", "train, GFLOP/s"), three),
-    **dict.fromkeys(("forward, first call, s", "train, first call, s"), three),
-    **dict.fromkeys(("forward, of roofline", "train, of roofline"), lambda found: f"{percent(found[0])} {found[1]}"),
-    **dict.fromkeys(("forward, calls per step", "train, calls per step"), count),
+    "train, MB": three,
+    "of roofline": lambda found: f"{percent(found[0])} {found[1]}",
 }
 
 
-def notes(rows: list[pd.Series]) -> str:
-    """Reasons to doubt figures: disturbed or throttled rounds, a baseline without cuDNN, a busy machine."""
+def notes(rows: Sequence[pd.Series]) -> str:
+    """Reasons to doubt figures: few visits, disturbed or throttled rounds, other processes, no verification."""
     disturbed = int(sum(row["disturbed"] for row in rows))
     throttled = sum(int(row["throttled"]) for row in rows if str(row["throttled"]) != "unknown")
-    words = [f"{disturbed} disturbed"] * bool(disturbed) + [f"{throttled} throttled"] * bool(throttled)
+    visits = int(min((row["visits"] for row in rows if row["visits"] < FEWEST), default=FEWEST))
+    words = ["one visit", "two visits"][visits - 1 : visits] + [f"{disturbed} disturbed"] * bool(disturbed)
+    words += [f"{throttled} throttled"] * bool(throttled)
     words += ["baseline without cuDNN"] * any(str(row.get("cudnn")).endswith(NO_KERNEL) for row in rows)
     words += ["busy machine"] * any(row.get("taken_cores", 0) > BUSY for row in rows)
+    words += [
+        str(each) for each in dict.fromkeys(row["verify"] for row in rows) if each not in ("verified", "external")
+    ]
     return ", ".join(words) or NONE
 
 
@@ -212,44 +205,24 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """Sentences on the training time of our fastest implementation; empty if none was timed."""
+    """How fast our fastest implementation trains, beside the LSTM and the alternatives; empty if none was timed."""
     found = list(fastest(rows))
     if not found:
         return ""
     time, work = _span([ratio(row) for _, row in found]), _span([row["work"] for _, row in found])
-    first = f"The fastest implementation trains in {time} the time of `torch.nn.LSTM`, with {work} its multiply-adds."
-    return f"{first} It is {_shares(row['implementation'] for _, row in found)} tables."
-
-
-def alternatives_answer(rows: pd.DataFrame) -> str:
-    """Sentences on our speed as a multiple of the fastest alternative's; empty if there is none."""
-    timed = rows[rows["status"] == "ok"] if len(rows) else rows
-    if timed.empty:
-        return ""
-    timed = timed.assign(ratio=[ratio(row) for _, row in timed.iterrows()]).sort_values("ratio")
-    place, other = ["pass", "dtype", "workload", "T", "B", "layer_norm"], timed["implementation"].isin(ALTERNATIVES)
-    ours = timed[~other & timed["implementation"].isin(names())].drop_duplicates(place)
-    both = timed[other].drop_duplicates(place).merge(ours, on=place, suffixes=("", "_ours"))
-    speeds = {step: (both["ratio"] / both["ratio_ours"])[both["pass"] == step] for step in _WHERE}
-    spans = [(where, _span(speeds[step])) for step, where in _WHERE.items() if len(speeds[step])]
-    if not spans:
-        return ""
-    (where, first), *rest = spans
-    more = "".join(f", and {span} {where}" for where, span in rest)
+    counts = Counter(f"`{row['implementation']}`" for _, row in found).most_common()
+    named = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} on {n}" for name, n in counts)
+    others = [min(ratio(each) for each in known) / ratio(row) for group, row in found if (known := alternatives(group))]
+    best = f", {_span(others)} as fast as the best of JAX, torch.compile and labml" if others else ""
     return (
-        f"The fastest implementation has {first} the speed of the fastest alternative {where}{more}. Of `compiled` "
-        "(torch.compile), labml's module and the same model in JAX, the fastest where they were timed is "
-        f"{_shares(both['implementation'])} comparisons."
+        f"The fastest implementation ({named}) trains in {time} the time of `{BASELINE}`, with {work} its "
+        f"multiply-adds{best}."
     )
 
 
-_WHERE = {"train": "in training", "forward": "in a forward pass"}
-
-
-def _shares(names: Iterable[str]) -> str:
-    """How often each name occurs, such as "`batched_cpu` in 11, `deferred` in 1 of 12"."""
-    found = Counter(sorted(names))
-    return f"{', '.join(f'`{name}` in {n}' for name, n in found.most_common())} of {found.total()}"
+def alternatives(group: Group) -> list[pd.Series]:
+    """Training rows of what a user would pick instead of ours."""
+    return [row for name in ALTERNATIVES if (row := group.row(name, "train"))["status"] == "ok"]
 
 
 def _span(ratios: Sequence[float]) -> str:

@@ -17,9 +17,9 @@ PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = [*"TBHSZ", "layer_norm"]
 
 LEAD = """`{ours}`, which "auto" picks, against what a user would pick instead, at {points} points with sizes drawn
-log-uniformly from a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, a median over
-interleaved rounds (in brackets a 95 % interval), so below 1 `{ours}` is faster. labml's module exists only with layer
-norm, which half of the points have. First calls, which compile, are excluded.
+log-uniformly from a fixed seed, in {dtype}. A ratio is the time of `{ours}` over that of the other, the median of
+visits to fresh processes (in brackets a 95 % interval between them), so below 1 `{ours}` is faster. labml's module
+exists only with layer norm, which half of the points have. First calls, which compile, are excluded.
 """
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.pages.bench import WORKLOAD, headline, training_caption
-from suite.pages.bench_tables import alternatives_answer, in_a_loop, leading, without_busy
+from suite.pages.bench_tables import answer, in_a_loop, leading, without_busy
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
@@ -64,14 +64,14 @@ def parts(results: Path) -> dict[str, list[Part]]:
         if len(timed := timed[timed["status"] == "ok"]):
             first = timed.iloc[0]
             caption = training_caption(first)
-            how = "of calls in a loop" if in_a_loop(first) else "medians of paired rounds"
+            how = "of calls in a loop" if in_a_loop(first) else "medians of visits to fresh processes"
             about = (
                 f"{caption}, on {machine(first)}, {dates(timed)}. Ratios to `{BASELINE}` are {how}, and a bar is the "
                 f"ratio times the median of `{BASELINE}`. Intervals and other workloads: [bench]({where}/bench.md); "
                 f"other machines: [results]({results.name}/README.md)."
             )
             figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"
-            about = f"{alternatives_answer(without_busy(rows))} {about}".strip()
+            about = f"{answer(without_busy(rows))} {about}".strip()
             return {"figure": [figure, about], "implementations": [implementations(rows)]}
     return {}
 

@@ -14,8 +14,9 @@ from suite.shared.format import GROUP, MB, label, three
 #: What is shown of each point, by its unit: the column, and its unit in the column's own.
 FIGURES = {"ms": ("median_s", 1e-3), "MB": ("peak_bytes", MB)}
 
-LEAD = """A training step of {base}, with one size varied at a time. Time is the median of interleaved rounds, memory
-the peak of torch's allocator above parameters and input. Larger sizes are skipped once a step takes {slow} s."""
+LEAD = """A training step of {base}, with one size varied at a time. Time is the median of visits to fresh processes, in
+each of which rounds of the implementations alternate; memory is the peak of torch's allocator above parameters and
+input. Larger sizes are skipped once a step takes {slow} s."""
 
 
 def axis_table(rows: pd.DataFrame, axis: str, unit: str) -> Sheet:

@@ -15,8 +15,8 @@ from suite.shared.format import three, two
 _PASSES = {"forward": "forward", "train": "training"}
 
 LEAD = """{about}: a forward pass without gradient and a training step without an optimiser, with 1 thread up to
-{threads}, the number that torch uses by default. Times are medians of rounds interleaved between the two candidates and
-between numbers of threads. A speedup is the time with one thread over that with more."""
+{threads}, the number that torch uses by default. Times are medians of visits to fresh processes, in each of which
+rounds of the two candidates alternate. A speedup is the time with one thread over that with more."""
 
 
 def _times(rows: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,7 @@ function, and must pass.
 REACH = """## Compared up to
 
 The largest of each size at which an implementation was compared, output, states and all gradients; in parentheses if
-larger, of the forward pass alone. Wide cases, from H 31 on, have row_scaled in float64 as their oracle, which is compared
+larger, of the forward pass alone. The oracle of wide cases, from H 31 on, is row_scaled in float64, which is compared
 with the naive form and with numerical derivatives at H 128.
 """
 CAPABILITIES = """## Capabilities

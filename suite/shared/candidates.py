@@ -52,8 +52,8 @@ class Candidate:
 
 def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """A model with random weights."""
-    model = build(case, dtype, torch.device("meta")).to_empty(device=device)
-    model.load_state_dict(draw(case, 0, dtype, device).params)
+    model = build(case, dtype, torch.device("meta"))
+    model.load_state_dict(draw(case, 0, dtype, device).params, assign=True)
     return model
 
 

@@ -2,7 +2,6 @@
 
 import random
 from dataclasses import dataclass, replace
-from typing import Any
 
 from impls import names
 from impls.registry import OPTIONS
@@ -32,7 +31,16 @@ class Case:
     dropout: float = 0.0
     recurrent_dropout: float = 0.0
     training: bool = True  # as opposed to evaluation mode, in which nothing is dropped
+    # Of a workload of the benchmark alone:
     name: str = ""
+    by_default: tuple[str, ...] = ()  # kinds of device on which it is timed by default
+    slow_forms: tuple[
+        tuple[str, bool], ...
+    ] = ()  # and those, with layer norm or not, on which naive and row_scaled are
+    compiles: bool = False  # what compiles for tens of seconds is timed by default, without layer norm
+    short: tuple[int, ...] = ()  # T and B without a GPU, if they are less
+    in_a_loop: bool = False  # a call on an idle GPU waits for the host, as in no training loop: there the loop counts
+    text: bool = True  # x is one-hot characters of a text, otherwise random numbers
 
     @property
     def id(self) -> str:
@@ -59,6 +67,12 @@ class Case:
     def tokens(self) -> int:
         """Number of steps of all sequences."""
         return sum(self.lengths) if self.lengths else self.T * self.B
+
+    @property
+    def shortened(self) -> "Case":
+        """The workload with the T and B for a machine without a GPU."""
+        T, B = self.short or (self.T, self.B)
+        return replace(self, T=T, B=B, lengths=lengths(T, B) if self.lengths else (), short=())
 
     def multiply_adds(self) -> int:
         """Multiply-adds of a forward pass over the whole input (impls/README.md, Costs)."""
@@ -172,31 +186,29 @@ def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
     return T, *sorted((drawn.randint(T // 4, T) for _ in range(B - 1)), reverse=True)
 
 
+#: Without a GPU, and on one.
+BOTH = ("cpu", "cuda")
+_SMALL = Case(100, 8, 32, 64, 16, 4, in_a_loop=True)
+_MEDIUM = Case(50, 32, 50, 256, 64, 4, in_a_loop=True)
+_CHAR_PTB = Case(100, 128, 50, 1000, 128, 4, short=(20, 64))
+
 #: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
-OF_ONE_LENGTH = {
-    "small": Case(name="small", I=32, H=64, S=16, Z=4, B=8, T=100),
-    "medium": Case(name="medium", I=50, H=256, S=64, Z=4, B=32, T=50),
-    "char-ptb": Case(name="char-ptb", I=50, H=1000, S=128, Z=4, B=128, T=100),
-    "enwik8": Case(name="enwik8", I=205, H=1800, S=256, Z=64, B=128, T=250),
-    "stream": Case(name="stream", I=50, H=1000, S=128, Z=4, B=1, T=100),
-    "handwriting": Case(name="handwriting", I=3, H=900, S=128, Z=4, B=32, T=300),
-}
-
-#: These, and packed batches of some of them.
-WORKLOADS = OF_ONE_LENGTH | {
-    f"{name}-ragged": replace(case, name=f"{name}-ragged", lengths=lengths(case.T, case.B))
-    for name, case in OF_ONE_LENGTH.items()
-    if name in ("small", "medium", "char-ptb")
-}
-
-#: Workloads of a benchmark by default: a few minutes without a GPU.
-SELECTION = ("small", "medium", "stream", "char-ptb", "medium-ragged")
-
-#: T and B for a machine without a GPU.
-SHORT: dict[str, dict[str, Any]] = {
-    "char-ptb": {"T": 20, "B": 64},
-    "char-ptb-ragged": {"T": 20, "B": 64, "lengths": lengths(20, 64)},
-    "stream": {"T": 20},
-    "enwik8": {"T": 5, "B": 16},
-    "handwriting": {"T": 20, "B": 32},
-}
+#: Those with lengths are packed.
+_WORKLOADS = (
+    replace(_SMALL, name="small", by_default=BOTH, slow_forms=(("cpu", False), ("cpu", True))),
+    replace(
+        _MEDIUM,
+        name="medium",
+        by_default=BOTH,
+        slow_forms=(("cpu", False), ("cuda", False), ("cuda", True)),
+        compiles=True,
+    ),
+    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH),
+    Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
+    Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1), in_a_loop=True),
+    Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32), text=False),
+    replace(_SMALL, name="small-ragged", lengths=lengths(100, 8), in_a_loop=False),
+    replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",), in_a_loop=False),
+    replace(_CHAR_PTB, name="char-ptb-ragged", lengths=lengths(100, 128), by_default=("cuda",)),
+)
+WORKLOADS = {case.name: case for case in _WORKLOADS}

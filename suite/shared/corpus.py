@@ -4,8 +4,9 @@ import hashlib
 from collections import Counter
 from functools import cache
 from pydoc_data.topics import topics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,13 +19,19 @@ class Text(NamedTuple):
 
 
 @cache
+def ranks() -> tuple["np.ndarray[Any, Any]", str]:
+    """How common each character of the text is, 0 the most common; and the hash of the text."""
+    characters = "".join(topics[key] for key in sorted(topics))
+    commonest = sorted(Counter(characters).items(), key=lambda item: (-item[1], item[0]))
+    rank = {character: k for k, (character, _) in enumerate(commonest)}
+    return np.array([rank[character] for character in characters]), hashlib.sha256(characters.encode()).hexdigest()
+
+
+@cache
 def text(classes: int) -> Text:
     """Text in a number of classes: the most common characters have one each, the others share the last."""
-    characters = "".join(topics[key] for key in sorted(topics))
-    commonest = sorted(Counter(characters).items(), key=lambda item: (-item[1], item[0]))[: classes - 1]
-    number = {character: k for k, (character, _) in enumerate(commonest)}
-    ids = torch.tensor([number.get(character, classes - 1) for character in characters])
-    return Text(ids, hashlib.sha256(characters.encode()).hexdigest())
+    found, sha256 = ranks()
+    return Text(torch.from_numpy(found.clip(max=classes - 1)), sha256)
 
 
 def streams(classes: int, T: int, B: int, start: int = 0) -> Tensor:

@@ -29,14 +29,17 @@ def made(
     spread: float = 0.01,
     **changes: Any,
 ) -> list[dict[str, Any]]:
-    """Rows as a run makes them, with a baseline of 50 ms; 0 seconds mean a time-out."""
-    stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "job_s": 9.0}
+    """Rows as a run makes them, with a baseline of 50 ms; 0 seconds mean a time-out.
+
+    spread: half of the interval, as a share of the ratio.
+    """
+    stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v"}
     ratio = seconds / 0.05
     figures = {
-        "status": "ok", "median_s": seconds, "ratio": ratio, "ratio_low": ratio * (1 - spread),
+        "status": "ok", "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
         "ratio_high": ratio * (1 + spread), "first_s": 9.0, "peak_bytes": peak, "kept_bytes": 60, "work": 1.45,
         "multiply_adds": 1e6, "least_bytes": 1e5, "calls_per_step": 7.0, "share": 0.25, "bound": "compute",
-        "disturbed": 0, "throttled": "unknown",
+        "disturbed": 0, "throttled": "unknown", "visits": 5,
     }  # fmt: skip
     labelled: dict[str, Any] = {"status": "time-out: 9 s"}
     return [

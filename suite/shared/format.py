@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from suite.shared.pairing import Interval
 from suite.shared.provenance import stale
+from suite.shared.statistics import Interval
 
 #: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
@@ -54,8 +54,8 @@ def percent(share: float) -> str:
 
 
 def ranged(interval: Interval) -> str:
-    """Ratio, with its interval unless that has no width."""
-    if interval.ratio_low == interval.ratio_high:
+    """Ratio, with its interval if there is one."""
+    if pd.isna(interval.ratio_low):
         return two(interval.ratio)
     return f"{two(interval.ratio)} ({two(interval.ratio_low)}-{two(interval.ratio_high)})"
 

@@ -41,7 +41,9 @@ def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None)
     between, inside = (p if model.training else 0.0 for p in (case.dropout, case.recurrent_dropout))
     parameters = dict(model.named_parameters())
     for l, F in enumerate(case.inputs):
-        p = LayerParams(**{q.split(".", 2)[2]: value for q, value in parameters.items() if q.startswith(f"layers.{l}.")})
+        p = LayerParams(
+            **{q.split(".", 2)[2]: value for q, value in parameters.items() if q.startswith(f"layers.{l}.")}
+        )
         dropped = draw_mask(between if l else 0.0, (*over, F), x.device)
         g_dropped = draw_mask(inside, (*over, case.H), x.device)
         out, ends = x.new_zeros(case.T, case.B, case.H), []

@@ -1,20 +1,18 @@
-"""Child processes whose rows come back as lines of JSON, each once it is measured.
+"""Processes that checks start, whose rows come back as lines of JSON.
 
 `python -m suite.shared.process PARENT MODULE ...` runs a module in a process that Linux kills when its parent ends, so
-that a benchmark that was killed leaves no process that keeps cores busy.
+that none outlives a run that was killed.
 """
 
 import ctypes
 import json
-import math
 import os
 import runpy
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +21,6 @@ from suite.shared.files import ROOT
 if TYPE_CHECKING:
     import pandas as pd
 
-#: How often to look for rows and for the end of a process, in seconds: seldom, since looking takes time from what is
-#: timed.
-POLL = 0.1
 #: Of Linux' prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -47,8 +42,7 @@ def read_rows(path: Path) -> list[Row]:
 class Child:
     """`python -m <module> <arguments>`, running.
 
-    path: file of its rows. log: file of its output, by default next to the rows. environment: what to set, or to unset
-    with None.
+    path: file of its rows, next to which is one of its output. environment: what to set, or to unset with None.
     """
 
     def __init__(
@@ -56,10 +50,9 @@ class Child:
         module: str,
         path: Path,
         *arguments: str,
-        log: Path | None = None,
         environment: Mapping[str, str | None] | None = None,
     ) -> None:
-        self.path, self.log, self.ended = path, log or path.with_suffix(".log"), ""
+        self.path, self.log = path, path.with_suffix(".log")
         changed = {**os.environ, **(environment or {})}
         command = [sys.executable, "-m", "suite.shared.process", str(os.getpid()), module, *arguments]
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -73,48 +66,23 @@ class Child:
                 stderr=output,
             )
 
-    def rows(self, limit: float = math.inf) -> Iterator[list[Row]]:
-        """Yield new rows, whenever there are some, until the process has ended; `ended` then is "ok" or why not.
-
-        limit: seconds from now after which it is killed.
-        """
-        until, size, seen = time.monotonic() + limit, 0, 0
+    def wait(self, limit: float | None = None) -> str:
+        """Wait until the process has ended, and return "ok" or how it did; after `limit` seconds it is killed."""
         try:
-            while not self.ended:
-                code = self.process.poll()  # before its rows are read, so that none is missed
-                late = time.monotonic() > until
-                self.ended = _how(code) if code is not None else f"time-out: {limit:.0f} s" if late else ""
-                if self.path.exists() and self.path.stat().st_size > size:
-                    size, rows = self.path.stat().st_size, read_rows(self.path)
-                    if rows[seen:]:
-                        yield rows[seen:]
-                    seen = len(rows)
-                if not self.ended:
-                    time.sleep(POLL)
+            code = self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return f"time-out: {limit} s"
         finally:
-            self.end()
-
-    def end(self) -> None:
-        """End the process, if it has not ended yet."""
-        self.process.kill()
-        self.process.wait()
-
-    def wait(self, limit: float = math.inf) -> str:
-        """Wait until the process has ended and return how, see `rows`."""
-        for _ in self.rows(limit):
-            pass
-        return self.ended
+            self.process.kill()
+            self.process.wait()
+        return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
 
 
-def _how(code: int) -> str:
-    return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
-
-
-def rows_of(module: str, *arguments: str, one_thread: bool = True, **environment: str | None) -> "pd.DataFrame":
+def rows_of(module: str, *arguments: str, **environment: str | None) -> "pd.DataFrame":
     """Run `python -m <module> FILE <arguments>` and return its rows; RuntimeError has its output if it failed."""
     import pandas as pd  # takes half a second, which processes that leave rows do without
 
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if one_thread else (), "1")
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         child = Child(module, path, str(path), *arguments, environment=threads | environment)

@@ -1,5 +1,7 @@
 """Files of results: written whole, read with an error that says what is wrong."""
 
+import csv
+import io
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -41,17 +43,31 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
-    """Rows of a result file, none without a file; ResultsError if it is damaged or lacks one of the columns."""
+    """Rows of a result file, none without a file; ResultsError names the line where it is damaged or lacks a column."""
     if not path.exists():
         return pd.DataFrame()
     try:
-        rows = pd.read_csv(path, dtype=dict.fromkeys(HASHES, str))
-    except (OSError, ValueError) as error:  # pandas' errors of parsing and decoding are ValueErrors
+        text = path.read_text(encoding="utf-8")
+        check(text, columns)
+        return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(HASHES, str))
+    except (OSError, ValueError) as error:  # errors of decoding and of pandas are ValueErrors
         reason = " ".join(str(error).split())
-        raise ResultsError(f"{path} cannot be read, so move it away; nothing was written over it: {reason}") from error
-    if missing := [column for column in columns if column not in rows]:
-        raise ResultsError(
-            f"{path}: expected the column {missing[0]}, got {', '.join(map(str, rows.columns[:4]))}, ...; "
-            "it is damaged or of an earlier format, so move it away; nothing was written over it."
-        )
-    return rows
+        advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
+        raise ResultsError(f"{path}, {reason}: {advice}.") from error
+
+
+def check(text: str, columns: Collection[str]) -> None:
+    """Raise ValueError, which names the line, if a CSV lacks a column, or a row of it a field."""
+    lines = csv.reader(io.StringIO(text), strict=True)
+    try:
+        head = next(lines, [])
+        if missing := [column for column in columns if column not in head]:
+            named = f"{', '.join(head[:4])}, ..." if head else "nothing"
+            raise ValueError(f"line 1: expected the column {missing[0]}, got {named}")
+        for fields in lines:
+            if len(fields) != len(head):
+                raise ValueError(f"line {lines.line_num}: expected {len(head)} fields, got {len(fields)}")
+    except csv.Error as error:
+        raise ValueError(f"line {lines.line_num}: {error}") from error
+    if not text.endswith("\n"):
+        raise ValueError(f"line {lines.line_num}: expected the end of the line, got the end of the file")

@@ -47,6 +47,7 @@ class Table:
     listed: Sequence[str] = ()
     newest_last: Sequence[str] = ()
     rests_on: str = ""
+    optional: Sequence[str] = ()
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
@@ -56,7 +57,10 @@ class Table:
         return self.load(self.path(folder))
 
     def load(self, path: Path) -> pd.DataFrame:
-        return read(path, [*self.key, *STAMP])
+        """Rows of a file with all columns; empty without a file."""
+        columns = [*self.columns, *STAMP]
+        rows = read(path, [column for column in columns if column not in self.optional])
+        return rows.reindex(columns=dict.fromkeys([*columns, *rows])) if len(rows) else rows
 
     def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device) -> None:
         """Stamp rows that this process or its child made, and `replace`; ValueError names undeclared columns."""
@@ -78,9 +82,9 @@ class Table:
             keys = [pd.MultiIndex.from_frame(each[list(self.key)].astype(str)) for each in (old, new)]
             old = old[~keys[0].isin(keys[1])]
         new = pd.concat([old, new], ignore_index=True) if len(old) else new
-        columns = [column for column in (*self.columns, *STAMP) if column in new]
+        columns = [c for c in (*self.columns, *STAMP) if c not in self.optional or (c in new and new[c].notna().any())]
         ordered = new.sort_values(list(self.key), key=self._ranks, kind="stable", ignore_index=True)
-        write_whole(self.path(folder), ordered[columns].to_csv(index=False))
+        write_whole(self.path(folder), ordered.reindex(columns=columns).to_csv(index=False))
 
     def _ranks(self, values: pd.Series) -> pd.Series:
         column, words = str(values.name), values.astype(str)

@@ -1,6 +1,7 @@
 """Result files are read and written whole, or a sentence says why not."""
 
 import re
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,13 +126,32 @@ def test_a_file_as_results_folder_is_refused(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-@pytest.mark.parametrize("damage", [b"", b'implementation,"\nx', b"\xff\xfe\x00", b"implementation\nnaive\n"])
-def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes) -> None:
+def a_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        TABLES["bench"].replace(Path(folder), made("batched", 0.1))
+        return TABLES["bench"].path(Path(folder)).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (b"", "line 1: expected the column workload, got nothing"),
+        (b'implementation,"\nx', "line 2: unexpected end of data"),
+        (b"\xff\xfe\x00", ""),
+        (b"implementation\nnaive\n", "line 1: expected the column workload, got implementation, ..."),
+        (a_file().replace(b"ratio_low", b"low"), "line 1: expected the column ratio_low, got workload, T, B, I, ..."),
+        (a_file()[:-1], "line 3: expected the end of the line, got the end of the file"),
+        (a_file()[:-3], r"line 3: expected \d+ fields, got \d+:"),
+        (a_file()[:-60], "line 3: unexpected end of data"),
+        (a_file().replace(b"\nsmall", b"\nx,small"), r"line 2: expected \d+ fields, got \d+:"),
+    ],
+)
+def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes, reason: str) -> None:
     path = tmp_path / slug(CPU) / "bench.csv"
     path.parent.mkdir()
     path.write_bytes(damage)
     line = said("--results", str(tmp_path))
-    assert str(path) in line
+    assert re.search(f"{re.escape(str(path))}, {reason}", line)
     assert "move it away" in line
     assert path.read_bytes() == damage
     assert list(path.parent.iterdir()) == [path]

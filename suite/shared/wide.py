@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from suite.shared.cases import SELECTION, SHORT, WORKLOADS, Case, lengths
+from suite.shared.cases import WORKLOADS, Case, lengths
 
 #: The implementation that the others are compared with.
 AGAINST = "row_scaled"
@@ -59,8 +59,8 @@ WIDE_COMPILING = (
 
 def _timed() -> Iterator[Case]:
     """Every workload as a CPU times it, over a few steps, without layer norm and with it."""
-    for name, workload in WORKLOADS.items():
-        short = replace(workload, **SHORT.get(name, {}))
+    for workload in WORKLOADS.values():
+        short = workload.shortened()
         T = 4 if short.lengths else 3
         few = {"T": T, "lengths": lengths(T, short.B)} if short.lengths else {"T": T}
         yield from (replace(short, **few, layer_norm=layer_norm) for layer_norm in (False, True))
@@ -70,7 +70,7 @@ TIMED = tuple(_timed())
 
 
 def drawn(n: int, seed: int) -> list[Case]:
-    """Cases of random sizes: B to 160, I to 200, H to 600, S to 160, Z to 17, T to 30, small ones as likely as large."""
+    """Cases of random sizes: B to 160, I to 200, H to 600, S to 160, Z to 17, T to 30; small ones are as likely."""
     chance = random.Random(seed)
     return [_drawn(chance) for _ in range(n)]
 
@@ -105,7 +105,7 @@ def pairs() -> Iterator[tuple[Case, torch.dtype, bool]]:
     for case in (*WIDE, SPLIT, ROWS, *WIDE_COMPILING):
         yield from ((case, dtype, True) for dtype in ROUNDED)
     for case in TIMED:
-        yield from ((case, dtype, case.name in SELECTION and case.layer_norm or dtype in EXACT) for dtype in ROUNDED)
+        yield from ((case, dtype, (case.name in SELECTION and case.layer_norm) or dtype in EXACT) for dtype in ROUNDED)
 
 
 EXACT = (torch.float64, torch.float32)

@@ -13,7 +13,7 @@ from impls import names
 from impls.registry import find
 from suite.checks.equality.uses import USES
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_FIRST, VERIFY_TINY, Case, lengths
-from suite.shared.compare import DRAWS, FLOOR, Build, Draw, Verdict, compare, draw, implementation, judge, reference
+from suite.shared.compare import DRAWS, FLOOR, Build, Draw, Verdict, compare, draw, judge, reference
 from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, WIDE_COMPILING, drawn, pairs
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16

@@ -16,10 +16,8 @@ MOST, PARTS, UNITS = 100, 40, 4000
 GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3}
 
 
-def activations(
-    name: str, gate: int, dtype: torch.dtype, device: torch.device, rounded: torch.dtype
-) -> Results:
-    """c and h after a step whose gates are the biases, and their derivatives by one gate; rounded: of its arguments."""
+def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, rounded: torch.dtype) -> Results:
+    """C and h after a step whose gates are the biases, and their derivatives by one gate; rounded: of its arguments."""
     model = HyperLSTM(1, UNITS, 1, 1, 1, impl=name, dtype=dtype, device=torch.device("meta")).to_empty(device=device)
     with torch.no_grad():
         for p in model.parameters():

@@ -14,6 +14,7 @@ from suite.conftest import Record, skip_reason
 from suite.shared.cases import LONG, VERIFY_COMPILING
 from suite.shared.compare import compare, implementation
 
+
 @pytest.mark.parametrize(
     ("name", "comparison"),
     [

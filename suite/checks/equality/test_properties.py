@@ -40,7 +40,6 @@ def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
     )
 
 
-
 def fixed(examples: int) -> settings:
     """Settings with which every run draws the same examples, without shrinking: sizes are small."""
     return settings(
@@ -54,7 +53,7 @@ def fixed(examples: int) -> settings:
 
 
 def cases(name: str, dtype: torch.dtype) -> st.SearchStrategy[Case]:
-    """Sizes that the tolerance rule is for (`suite/shared/cases.py`), T and B maybe 0; one case where each is compiled."""
+    """Sizes that the tolerance rule is for (`suite/shared/cases.py`), T and B maybe 0; few where each is compiled."""
     if find(name).compiles_each_size:
         return st.sampled_from(VERIFY_COMPILING)
 

@@ -1,7 +1,6 @@
 """Frozen parameters, gradients in any layout, calls in any form, and inference give what a plain call gives."""
 
 import pytest
-import torch
 
 from impls import names
 from impls.definition import dtype_name

@@ -1,4 +1,4 @@
-"""Uses of a model whose results follow from those of a plain call: what trains, what gradients arrive, how it is called.
+"""Uses whose results follow from those of a plain call: what trains, what gradients arrive, how a model is called.
 
 The expected results are those of the oracle, which is called in the plain way.
 """
@@ -199,7 +199,7 @@ def _after_other_sizes(model: HyperLSTM, case: Case, given: Draw) -> Results:
 
 
 def _views(model: HyperLSTM, case: Case, given: Draw) -> Results:
-    """x and the states are views of larger tensors, whose other numbers are NaN."""
+    """X and the states are views of larger tensors, whose other numbers are NaN."""
 
     def inside(value: Tensor) -> tuple[Tensor, Tensor]:
         whole = value.new_full((*value.shape[:-1], 2 * value.shape[-1] + 3), torch.nan)

@@ -105,7 +105,7 @@ class Fault:
         def faulty(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
             model = build(case, dtype, device)
             for l, layer in enumerate(model.layers):
-                layer.forward = self._around(layer, l)  # type: ignore[method-assign, assignment, arg-type]
+                layer.forward = self._around(layer, l)
             return model
 
         return faulty
@@ -156,7 +156,7 @@ def _call(layer: Layer, l: int, arguments: dict[str, Any]) -> Call:
         norm="norm_weight" in layer.shapes,
         second=l > 0,
         with_gradient=torch.is_grad_enabled(),
-        frozen=not layer.weight_h.requires_grad,  # type: ignore[operator, union-attr]
+        frozen=not layer.weight_h.requires_grad,
         x_alone=x.requires_grad and not any(trains),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from suite.shared.cases import OF_ONE_LENGTH, Case
+from suite.shared.cases import WORKLOADS, Case
 
 #: By name, a card of `split.py` and its memory bandwidth in GB/s.
 CARDS = {"H100": ("H100", 3350), "A100": ("A100", 2039), "L4": ("L4", 300), "RTX 4090": ("RTX_4090", 1008)}
@@ -22,7 +22,9 @@ OPERATOR, OPERATORS = 2.0, {"forward": 8, "backward": 24}
 
 def predictions() -> Iterator[dict[str, Any]]:
     """A row for each workload, card, arithmetic, layer norm and pass."""
-    every = product(OF_ONE_LENGTH.values(), CARDS, ARITHMETICS, (False, True), OPERATORS)
+    every = product(
+        (case for case in WORKLOADS.values() if not case.lengths), CARDS, ARITHMETICS, (False, True), OPERATORS
+    )
     for case, card, arithmetic, layer_norm, direction in every:
         yield predicted(replace(case, layer_norm=layer_norm), card, arithmetic, direction)
 

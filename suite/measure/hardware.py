@@ -1,40 +1,43 @@
 """Rates that the hardware reaches, and how near a row comes to the one that limits it."""
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from suite.measure.stopwatch import Stopwatch, Work, stopwatch
-from suite.shared import arithmetic
+from suite.measure.jobs import Job
+from suite.measure.timing import Stopwatch, Work, stopwatch
 from suite.shared.arithmetic import dtype_of
-from suite.shared.process import append_row
+from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.process import Row
 
 #: The side of the square matrices doubles from SMALLEST until their product takes LONG seconds, or up to LARGEST.
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05
 #: Bytes copied, far more than a cache holds.
 COPIED = 256 << 20
 #: A rate is the best of rounds for SECONDS, and of at least LEAST.
-SECONDS, LEAST = 0.5, 3
+SECONDS, LEAST = 0.2, 3
 
 #: Makes the product of a matrix with itself.
 Product = Callable[[Tensor], Work]
 
 
-def ceilings(device: torch.device, dtype: str) -> dict[str, Any]:
-    """Rates of a large product of matrices and of a large copy."""
-    watch = stopwatch(device)
-    arithmetic.use(dtype)
+def jobs(device: torch.device, dtypes: Iterable[str]) -> list[Job]:
+    """One job per dtype."""
+    return [Job("hardware", dtype, (BASELINE,), next(iter(WORKLOADS.values())), dtype, device) for dtype in dtypes]
+
+
+def rows(job: Job, first: bool) -> Iterator[Row]:
+    """Yield the rates of a large product of matrices and of a large copy."""
+    device, dtype, watch = job.device, job.dtype, stopwatch(job.device)
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = best(watch, lambda: target.copy_(source))
     every = [rate for way in products(device, dtype).items() for rate in rates(watch, *way, device, dtype)]
     fastest = max(every, key=lambda rate: rate["multiply_adds_per_s"])
-    return {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | fastest
+    yield {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | fastest
 
 
 def products(device: torch.device, dtype: str) -> dict[str, Product]:
@@ -78,8 +81,3 @@ def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> 
         "bound": "compute" if compute >= memory else "memory",
         "share": max(compute, memory) / row["median_s"],
     }
-
-
-if __name__ == "__main__":
-    for dtype in sys.argv[3:]:
-        append_row(Path(sys.argv[1]), ceilings(torch.device(sys.argv[2]), dtype))

@@ -1,0 +1,69 @@
+"""Passes: every job is visited in each pass, in an order drawn for it, and intervals are between visits."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from suite.measure.jobs import Job
+from suite.measure.server import Server
+from suite.shared.process import Row
+from suite.shared.statistics import merged
+
+#: A job whose visit takes more than this multiple of its share of the time is not visited again, unless its calls are
+#: all shorter than FAST seconds.
+SHARES, FAST = 2.0, 0.5
+
+
+@dataclass
+class Side:
+    """A fork server and the rows of its visits so far, by job."""
+
+    server: Server
+    rows: dict[Job, list[Row]] = field(default_factory=dict)
+
+    def visit(self, job: Job) -> None:
+        """Visit a job, and merge its rows with those of earlier visits, also where the visit is interrupted."""
+        earlier, new = self.rows.get(job, []), list[Row]()
+        measured = [row for row in earlier if "visits" in row or row["status"] == "out of memory"]
+        try:
+            new += self.server.visit(job, first=not earlier or len(measured) < len(earlier))
+            new += job.missing(new, self.server.ended)
+        finally:
+            if new:
+                self.rows[job] = merged(earlier, new)
+
+
+class Visit(NamedTuple):
+    """A visit that has ended, of every side; number: of its pass. place: in the order of the pass, of so many."""
+
+    number: int
+    place: int
+    of: int
+    job: Job
+
+
+def passes(
+    sides: Sequence[Side], jobs: Sequence[Job], until: float = float("inf"), most: int = 1_000_000
+) -> Iterator[Visit]:
+    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes."""
+    share, seconds = (until - time.time()) / max(1, len(jobs)), dict[Job, float]()
+    slow = set[Job]()
+    for number in range(1, most + 1):
+        order = [job for job in jobs for _ in range(1 + (job.answer and number > 1)) if job not in slow]
+        random.shuffle(order)
+        visited = 0
+        for place, job in enumerate(order, 1):
+            start = time.time()
+            if number > 1 and start + seconds[job] > until:
+                continue
+            for side in sides if random.random() < 0.5 else sides[::-1]:
+                side.visit(job)
+            seconds[job] = min(time.time() - start, seconds.get(job, float("inf")))
+            visited += 1
+            if seconds[job] > SHARES * share and any(row.get("median_s", 0) > FAST for row in sides[0].rows[job]):
+                slow.add(job)
+            yield Visit(number, place, len(order), job)
+        if not visited:
+            return

@@ -1,0 +1,161 @@
+"""A fork server: one process imports torch and the suite, and forks a child for each job, which starts in 0.03 s.
+
+That of multiprocessing would also run the command's own module in every child, and imports from one checkout alone.
+"""
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from suite.measure.jobs import Job
+from suite.measure.load import Others
+from suite.measure.work import is_out_of_memory
+from suite.shared import corpus
+from suite.shared.candidates import candidates
+from suite.shared.files import ROOT
+from suite.shared.machine import default_device
+from suite.shared.process import Row, killed_with
+from suite.shared.rows import TABLES
+
+#: Seconds after which a visit is ended.
+LIMIT = 900.0
+
+
+class Server:
+    """A fork server, running; `ended` says how the last visit did: "ok" or the status of the rows that are missing.
+
+    log: file that the output of all children goes to. scratch: folder for what compilers cache in a run.
+    checkout: folder whose `impls` is imported, by default that of this one.
+    """
+
+    def __init__(self, log: Path, scratch: Path, checkout: Path = ROOT) -> None:
+        self.ended, self.log = "", log
+        self.connection, theirs = Pipe()
+        path = os.pathsep.join(map(str, dict.fromkeys((checkout, ROOT))))
+        caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
+        # NVML counts GPUs without a context, which a forked child could not use.
+        environment = {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
+        code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()})"
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],
+                env=os.environ | environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        theirs.close()
+
+    def visit(self, job: Job, *, first: bool = True, limit: float = LIMIT) -> Iterator[Row]:
+        """Run a job in a new child and yield its rows as they are measured.
+
+        first: measure what does not vary between visits, too. limit: seconds after which the child is killed.
+        """
+        self.connection.send((job, first))
+        child, status = self._receive(None), "ok"
+        try:
+            until: float | None = time.monotonic() + limit
+            while not isinstance(message := self._receive(until), int):
+                if message is None:
+                    os.kill(child, signal.SIGKILL)
+                    status, until = f"time-out: {limit:.0f} s", None
+                elif isinstance(message, str):
+                    status = message
+                else:
+                    yield message
+        except BaseException:  # an interrupt, or a caller that wants no more rows
+            os.kill(child, signal.SIGKILL)
+            self.end()
+            raise
+        how = f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}" if message else "ok"
+        self.ended = how if status == "ok" else status
+
+    def _receive(self, until: float | None) -> Any:
+        """Next message, None if there is none until that time; RuntimeError if the server has ended."""
+        try:
+            if until is not None and not self.connection.poll(max(0.0, until - time.monotonic())):
+                return None
+            return self.connection.recv()
+        except EOFError:
+            said = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise RuntimeError(
+                f"the fork server: expected it to go on, got its end; {self.log} ends with\n{said}"
+            ) from None
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def serve(descriptor: int, parent: int) -> None:
+    """Fork a child for each job received, until the parent ends, and send its exit code after its own messages."""
+    killed_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its server
+    connection, own = Connection(descriptor), os.getpid()
+    preload()
+    while True:
+        try:
+            job, first = connection.recv()
+        except EOFError:
+            return
+        if (child := os.fork()) == 0:
+            killed_with(own)
+            _run(connection, job, first)
+        connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def preload() -> None:
+    """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
+    for name in TABLES:
+        if find_spec(module := f"suite.measure.{name}"):
+            import_module(module)
+    cpu = torch.device("cpu")
+    for candidate in candidates() if default_device() == cpu else ():
+        candidate.why_unavailable(cpu, torch.float32)  # which imports its packages
+    corpus.ranks()
+
+
+def scattered() -> list[bytearray]:
+    """Blocks of random sizes that move what is allocated after them: memory of forked children is laid out alike."""
+    return [bytearray(random.randrange(1, 1 << bits)) for bits in range(8, 22)]
+
+
+def _run(connection: Connection, job: Job, first: bool) -> NoReturn:
+    """Run a job in this process, which ends: send its id, its rows, and "ok" or why some are missing."""
+    connection.send(os.getpid())
+    status, _blocks = "ok", scattered()
+    try:
+        job.apply_limits()
+        gc.disable()  # no round should pay for it
+        others, counts = Others(), "taken_cores" in TABLES[job.table].columns
+        for row in import_module(f"suite.measure.{job.table}").rows(job, first):
+            connection.send(row | ({"taken_cores": others.taken(job.device)} if counts else {}))
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        status = "out of memory" if is_out_of_memory(error) else f"failed: {reason}"[:200]
+    connection.send(status)
+    sys.stdout.flush()
+    os._exit(0)  # what the server registered to be done at its exit is not done here

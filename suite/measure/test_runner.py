@@ -1,0 +1,193 @@
+"""A fork server ends each visit with its rows and a status, and passes visit every job until the time is up."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from suite.measure.examples import job
+from suite.measure.jobs import Job
+from suite.measure.runner import Side, passes
+from suite.measure.server import Server
+from suite.shared.cases import WORKLOADS
+from suite.shared.examples import TINY
+from suite.shared.files import ROOT
+from suite.shared.process import Row
+
+
+def planted(folder: Path, code: str) -> Path:
+    """Folder whose `impls` has a line of code more in `deferred`."""
+    shutil.copytree(ROOT / "impls", folder / "impls", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "impls" / "deferred.py").open("a") as file:
+        file.write(f"\n{code}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with Server(folder / "log.txt", folder) as running:
+        yield running
+
+
+def visited(server: Server, one: Job, **options: Any) -> list[str]:
+    rows = list(server.visit(one, **options))
+    return [row["status"] for row in [*rows, *one.missing(rows, server.ended)]]
+
+
+def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
+    rows = list(server.visit(job(layer_norms=(False, True))))
+    assert [(row["pass"], row["layer_norm"], row["status"]) for row in rows] == [
+        ("forward", "off", "ok"), ("forward", "on", "ok"), ("train", "off", "ok"), ("train", "on", "ok"),
+    ]  # fmt: skip
+    assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
+    later = list(server.visit(job(), first=False))
+    assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
+
+
+def test_a_process_that_runs_out_of_memory_says_so(server: Server) -> None:
+    huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
+    assert visited(server, job("naive", case=huge, memory_limit=2 << 30))[1] == "out of memory"
+    study = Job("memory", "batched", ("batched",), replace(TINY, T=20_000, B=256), "float32", job().device, limit=1)
+    assert visited(server, replace(study, memory_limit=1 << 30)) == ["out of memory"]
+    assert visited(server, job()) == ["ok"] * 2
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "crashed: signal 11"),
+        ("import os; os._exit(3)", "failed: exit 3"),
+        ("raise RuntimeError('a new\\nline')", "failed: RuntimeError: a new line"),
+        ("import time; time.sleep(60)", "time-out: 5 s"),
+    ],
+    ids=["crash", "exit", "error", "time-out"],
+)
+def test_what_goes_wrong_is_the_status_of_its_own_rows(code: str, status: str, tmp_path: Path) -> None:
+    with Server(tmp_path / "log.txt", tmp_path, planted(tmp_path, code)) as server:
+        assert visited(server, job("deferred"), limit=5) == [status] * 2
+        assert visited(server, job("batched")) == ["ok"] * 2
+
+
+def lives(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from suite.measure.examples import job
+from suite.measure.server import Server
+folder = Path({str(tmp_path)!r})
+server = Server(folder / "log.txt", folder, folder)
+server.connection.send((job("deferred"), True))
+print(server.process.pid, server._receive(None), flush=True)
+server._receive(None)
+"""
+    planted(tmp_path, "import time; time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert all(map(lives, pids))
+        parent.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 10
+    while any(map(lives, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(lives, pids))
+
+
+#: What takes the time of a start is imports; this prints those after the fork.
+START = """
+import sys, torch
+from suite.measure.examples import job
+from suite.measure.server import preload
+from suite.measure import bench
+preload()
+before = set(sys.modules)
+list(bench.rows(job({name!r}), False))
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("name", ["naive", "batched_cpu", "torch.nn.LSTM"])
+def test_a_child_starts_without_slow_imports(name: str) -> None:
+    command = [sys.executable, "-c", START.format(name=name)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1].split()
+    assert len(modules) < 20, modules
+    assert not {"sympy", "torch._dynamo"} & set(modules)
+
+
+class Scripted:
+    """A server whose visits take some seconds."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds, self.ended, self.visits = seconds, "ok", list[tuple[str, bool]]()
+
+    def visit(self, one: Job, first: bool) -> Iterator[Row]:
+        self.visits.append((one.candidate, first))
+        time.sleep(self.seconds[one.candidate])
+        for row in one.rows("ok"):
+            yield row | {"median_s": self.seconds[one.candidate], "ratio": 1.0, "rounds": 3}
+
+    def count(self, name: str) -> int:
+        return [candidate for candidate, _ in self.visits].count(name)
+
+
+def run(seconds: dict[str, float], minutes: float, **options: Any) -> tuple[Scripted, Side]:
+    server = Scripted(seconds)
+    side = Side(cast(Server, server), options.pop("rows", {}))
+    jobs = [job(name, answer=name == "batched_cpu") for name in seconds]
+    list(passes([side], jobs, time.time() + 60 * minutes, **options))
+    return server, side
+
+
+def test_the_answer_is_visited_twice_in_a_pass() -> None:
+    server, side = run({"batched_cpu": 0.0, "batched": 0.0, "deferred": 0.0}, 1, most=4)
+    assert [server.count(name) for name in server.seconds] == [7, 4, 4]
+    assert [name for name, first in server.visits if first].count("batched") == 1
+    assert {row["visits"] for row in side.rows[job("batched")]} == {4}
+
+
+def test_the_first_pass_ends_and_no_other_takes_longer() -> None:
+    server, _ = run({"batched": 0.1, "deferred": 0.2}, 0)
+    assert [server.count(name) for name in server.seconds] == [1, 1]
+    start = time.time()
+    server, _ = run({"batched": 0.02, "deferred": 0.3}, 0.01)
+    assert server.count("deferred") == 1
+    assert server.count("batched") > 3
+    assert time.time() - start < 0.75
+
+
+def test_a_slow_job_is_visited_once() -> None:
+    server, _ = run({"naive": 0.6, **dict.fromkeys(("batched", "deferred", "row_scaled", "labml"), 0.0)}, 0.02, most=4)
+    assert server.count("naive") == 1
+    assert server.count("batched") == 4
+
+
+def test_a_run_resumes_with_the_rows_that_it_has() -> None:
+    _, side = run({"batched": 0.0}, 0)
+    server, again = run({"batched": 0.0}, 0, rows=side.rows)
+    assert server.visits == [("batched", False)]
+    assert {row["visits"] for row in again.rows[job()]} == {2}
+
+
+def test_an_interrupted_visit_keeps_its_rows() -> None:
+    class Interrupted(Scripted):
+        def visit(self, one: Job, first: bool) -> Iterator[Row]:
+            yield one.rows("ok")[0] | {"median_s": 1.0}
+            raise KeyboardInterrupt
+
+    side = Side(cast(Server, Interrupted({})))
+    with pytest.raises(KeyboardInterrupt):
+        side.visit(job())
+    assert [row["pass"] for row in side.rows[job()]] == ["forward"]

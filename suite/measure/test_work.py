@@ -1,0 +1,54 @@
+"""Inputs of workloads are of their sizes and lengths, and candidates are right at them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from suite.measure import work
+from suite.measure.examples import job
+from suite.shared.candidates import find
+from suite.shared.cases import WORKLOADS
+from suite.shared.examples import CPU, TINY
+
+
+def test_every_candidate_passes_its_check_at_the_sizes_of_small() -> None:
+    for candidate in map(find, ("naive", "row_scaled", "batched", "deferred")):
+        for layer_norm in (False, True):
+            worst = candidate.check(replace(TINY, layer_norm=layer_norm), torch.float32, CPU)[0]
+            assert worst.ratio <= 1, (candidate.name, worst)
+
+
+def test_short_workloads_say_what_was_cut() -> None:
+    assert job().columns(WORKLOADS["char-ptb"].shortened, "train")["shortened"] == "T 20 of 100, B 64 of 128"
+    assert job().columns(WORKLOADS["char-ptb"], "train")["shortened"] == ""
+
+
+def test_all_but_handwriting_is_text() -> None:
+    text = work.example(TINY, torch.float32, CPU).data
+    assert text.shape == (TINY.T, TINY.B, TINY.I)
+    assert torch.equal(text.sum(-1), torch.ones(TINY.T, TINY.B))
+
+
+def test_a_ragged_workload_is_the_other_without_what_lies_beyond_each_end() -> None:
+    ragged = replace(TINY, lengths=(3, 1))
+    x, packed = (work.example(case, torch.float32, CPU) for case in (TINY, ragged))
+    assert isinstance(packed, PackedSequence)
+    assert packed.batch_sizes.tolist() == [2, 1, 1]
+    assert torch.equal(packed.data, torch.cat([x.data[0], x.data[1:, 0]]))
+    first, again = work.repeated(packed), work.repeated(packed, 4, 2)
+    assert torch.equal(first.data, packed.data[:2])
+    assert torch.equal(again.data, x.data[0].repeat(4, 1))
+    model = find("torch.nn.LSTM").build(TINY, torch.float32, CPU)
+    for given in (packed, first, again):
+        work.train(model, given)
+
+
+@pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if case.lengths])
+def test_lengths_of_ragged_workloads_are_sorted_and_between_a_quarter_and_all_steps(name: str) -> None:
+    for case in (WORKLOADS[name], WORKLOADS[name].shortened):
+        assert case.lengths == tuple(sorted(case.lengths, reverse=True))
+        assert (case.T, len(case.lengths)) == (case.lengths[0], case.B)
+        assert min(case.lengths) >= case.T // 4
+        assert 0.5 < case.tokens / (case.T * case.B) < 0.75

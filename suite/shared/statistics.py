@@ -1,0 +1,132 @@
+"""Statistics of visits: a figure is the median of those of visits to fresh processes, its interval is between them.
+
+A visit itself times a candidate and its baseline in turns, so that a drift hits both.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
+COVERAGE, FEWEST = 0.95, 3
+#: Number of visits that the usual variance of a run counts like.
+PRIOR = 4
+#: Figures of a visit, and the columns with an interval: `ratio` has `ratio_low` and `ratio_high`. The figure of each
+#: visit is kept in a column of its own, such as `ratio_visits`.
+FIGURES, INTERVALS = ("median_s", "baseline_s", "ratio", "loop_s", "loop_ratio"), ("ratio", "loop_ratio")
+#: Columns that are added up over visits, and those averaged.
+COUNTS, MEANS = ("rounds", "disturbed", "throttled"), ("taken_cores",)
+#: Columns that say what a row is about; a visit has one row of each.
+_ABOUT = (*("part", "kind", "workload"), *"TBIHSZL", *("layer_norm", "implementation", "dtype", "pass", "n"))
+
+Row = dict[str, Any]
+
+
+class Interval(NamedTuple):
+    """A ratio and its confidence interval."""
+
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def between(ratios: Sequence[float], usual: float = float("nan"), coverage: float = COVERAGE) -> Interval:
+    """Median of the ratios of visits, with Student's interval of their logarithms; NaN for it with less than FEWEST.
+
+    usual: variance of the logarithms between visits of other rows of the run, see `variance`, which counts like that of
+    PRIOR visits: the few visits of one row may all have met one state of the host, those of all rows did not.
+    """
+    middle, n = float(np.median(ratios)), len(ratios)
+    if n < FEWEST:
+        return Interval(middle, float("nan"), float("nan"))
+    logs, freedom = np.log(ratios), n - 1
+    spread = float(logs.var(ddof=1))
+    if usual == usual:
+        spread, freedom = (freedom * spread + PRIOR * usual) / (freedom + PRIOR), freedom + PRIOR
+    half = student(freedom, coverage) * (spread / n) ** 0.5
+    low, high = (float(np.exp(logs.mean() + side * half)) for side in (-1, 1))
+    return Interval(middle, min(low, middle), max(high, middle))
+
+
+def variance(rows: Iterable[Sequence[float]]) -> float:
+    """Variance of the logarithms between visits that is usual in a run: the median over its rows; NaN without any."""
+    found = [_unbiased(np.log(ratios).var(ddof=1), len(ratios) - 1) for ratios in rows if len(ratios) >= FEWEST]
+    return float(np.median(found)) if found else float("nan")
+
+
+def _unbiased(spread: float, freedom: int) -> float:
+    """A variance as a share of the median that it has by chance."""
+    return float(spread / (1 - 2 / (9 * freedom)) ** 3)
+
+
+def with_intervals(rows: Iterable[Row]) -> list[Row]:
+    """Rows of a run with the intervals of their ratios."""
+    found = list(rows)
+    for name in INTERVALS:
+        ratios = [numbers(row.get(f"{name}_visits")) for row in found]
+        usual = variance(ratios)
+        for row, visits in zip(found, ratios, strict=True):
+            if visits:
+                _, row[f"{name}_low"], row[f"{name}_high"] = between(visits, usual)
+    return found
+
+
+@cache
+def student(freedom: int, coverage: float) -> float:
+    """Quantile t of Student's distribution: a share of it lies within -t and t."""
+    # With t = tan(a) sqrt(freedom), the density of a is a power of its cosine.
+    angles = np.linspace(0, np.pi / 2, 200_001)
+    density = np.cos(angles) ** (freedom - 1)
+    share = np.cumsum(density) / density.sum()
+    return float(np.tan(np.interp(coverage, share, angles)) * freedom**0.5)
+
+
+def merged(earlier: Sequence[Row], new: Sequence[Row]) -> list[Row]:
+    """Rows of one more visit of a job, with those of earlier ones."""
+    known = {_about(row): row for row in earlier}
+    rows = [_merged(known.pop(_about(row), {}), row) for row in new]
+    return [*known.values(), *rows]
+
+
+def _merged(earlier: Mapping[str, Any], new: Row) -> Row:
+    if new["status"] != "ok" or not any(name in new for name in FIGURES):
+        return {**earlier, **new}
+    n = int(earlier.get("visits", 0))
+    row = {**new, **earlier, "status": "ok", "visits": n + 1}
+    for name in FIGURES:
+        if new.get(name) is not None:
+            visits = [*numbers(earlier.get(f"{name}_visits")), new[name]]
+            row[f"{name}_visits"] = " ".join(f"{each:.6g}" for each in visits)
+            row[name] = float(np.median(visits))
+    for name in COUNTS:
+        if n and isinstance(new.get(name), int):
+            row[name] = earlier[name] + new[name]
+    for name in MEANS:
+        if n and new.get(name) is not None:
+            row[name] = round((n * earlier[name] + new[name]) / (n + 1), 2)
+    return row
+
+
+def numbers(visits: object) -> list[float]:
+    """Figures of visits in a column of theirs."""
+    if visits is None or visits != visits:  # NaN: there is no such column
+        return []
+    return [float(each) for each in str(visits).split()]
+
+
+def _about(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row.get(column)) for column in _ABOUT)
+
+
+def noise_floor(twin: Interval) -> float:
+    """Distance from 1 that a ratio can have by chance, from the baseline against itself (A/A run)."""
+    return max(twin.ratio_high, 1 / twin.ratio_low) - 1
+
+
+def verdict(interval: Interval, noise: float) -> str:
+    """Faster or slower than the baseline if the whole interval is beyond the noise, else undecided."""
+    if interval.ratio_high < 1 / (1 + noise):
+        return "faster"
+    return "slower" if interval.ratio_low > 1 + noise else "undecided"

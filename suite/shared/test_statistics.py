@@ -1,0 +1,92 @@
+"""An interval between visits has the ratio in it, whichever state the host is in; a verdict takes more than noise."""
+
+import math
+import random
+from itertools import accumulate
+
+import numpy as np
+import pytest
+
+from suite.shared.statistics import Interval, between, merged, noise_floor, student, variance, verdict, with_intervals
+
+
+@pytest.mark.parametrize(("freedom", "coverage", "quantile"), [(2, 0.95, 4.303), (9, 0.95, 2.262), (9, 0.99, 3.250)])
+def test_quantiles_are_those_of_students_table(freedom: int, coverage: float, quantile: float) -> None:
+    assert student(freedom, coverage) == pytest.approx(quantile, abs=5e-4)
+
+
+def states(draw: random.Random, slow: float) -> list[bool]:
+    """Whether a host is in its slow state, by second: a state lasts 10 to 30 s, and this share of the time is slow."""
+    lengths = [draw.uniform(10, 30) * 2 * share for _ in range(40) for share in (slow, 1 - slow)]
+    ends = list(accumulate(lengths))
+    return [bool(np.searchsorted(ends, second) % 2 == 0) for second in range(300)]
+
+
+@pytest.mark.parametrize("visits", [3, 5, 8])
+@pytest.mark.parametrize("slow", [0.2, 0.5])
+def test_intervals_cover_the_ratio_on_a_host_with_two_states(visits: int, slow: float) -> None:
+    """Rows suffer differently from the slow state, as `medium` does, which takes 1.37 or 1.55 of the baseline."""
+    draw, covered = random.Random(visits), list[bool]()
+    for _ in range(20):
+        host, rows, true = states(draw, slow), list[list[float]](), list[float]()
+        for _ in range(20):
+            suffers = draw.uniform(0, 2) * math.log(1.55 / 1.37)
+            seconds = [int((k + draw.random()) * 300 / visits) for k in range(visits)]  # passes, each in a drawn order
+            rows.append([math.exp(draw.gauss(suffers * host[second], 0.03)) for second in seconds])
+            true.append(math.exp(suffers * slow))
+        usual = variance(rows)
+        intervals = [between(row, usual) for row in rows]
+        covered += [each.ratio_low <= one <= each.ratio_high for each, one in zip(intervals, true, strict=True)]
+    assert sum(covered) / len(covered) >= 0.9
+
+
+@pytest.mark.parametrize("visits", [3, 6])
+def test_rows_of_the_same_code_seldom_differ(visits: int) -> None:
+    draw = random.Random(0)
+
+    def run() -> list[Interval]:
+        rows = [[math.exp(draw.gauss(0, 0.05)) for _ in range(visits)] for _ in range(1000)]
+        usual = variance(rows)
+        return [between(row, usual) for row in rows]
+
+    pairs = zip(run(), run(), strict=True)
+    apart = sum(one.ratio_low > other.ratio_high or one.ratio_high < other.ratio_low for one, other in pairs)
+    assert apart / 1000 <= 0.01
+
+
+def test_fewer_than_three_visits_have_no_interval() -> None:
+    assert between([2.0, 2.2])[0] == 2.1
+    assert math.isnan(between([2.0, 2.2]).ratio_low)
+    three = between([2.0, 2.1, 2.2])
+    assert three.ratio_low < 2.0 < 2.2 < three.ratio_high
+
+
+def row(status: str = "ok", **figures: float | str) -> dict[str, float | str]:
+    return {"workload": "small", "pass": "train", "status": status, **figures}
+
+
+def test_visits_of_a_row_are_merged() -> None:
+    first = row(median_s=1.0, ratio=2.0, rounds=3, peak_bytes=7, taken_cores=0.4)
+    second = row(median_s=3.0, ratio=2.2, rounds=4, taken_cores=0.0)
+    rows = merged([], [first])
+    for _ in range(2):
+        rows = merged(rows, [second])
+    (found,) = with_intervals(rows)
+    assert found["ratio_visits"] == "2 2.2 2.2"
+    assert [found[name] for name in ("visits", "median_s", "ratio", "rounds", "peak_bytes")] == [3, 3.0, 2.2, 11, 7]
+    assert found["taken_cores"] == pytest.approx(0.13, abs=0.01)
+    assert found["ratio_low"] < 2.2 < found["ratio_high"]
+    (crashed,) = merged(rows, [row("crashed: signal 11")])
+    assert (crashed["status"], crashed["ratio_visits"]) == ("crashed: signal 11", "2 2.2 2.2")
+
+
+def test_a_verdict_takes_an_interval_beyond_the_noise() -> None:
+    noise = noise_floor(Interval(1.0, 0.96, 1.03))
+    assert noise == pytest.approx(1 / 0.96 - 1)
+    verdicts = {
+        Interval(0.8, 0.7, 0.9): "faster",
+        Interval(0.97, 0.965, 0.99): "undecided",
+        Interval(1.2, 0.9, 1.4): "undecided",
+        Interval(1.2, 1.1, 1.3): "slower",
+    }
+    assert {found: verdict(found, noise) for found in verdicts} == verdicts
