@@ -62,8 +62,8 @@ def _timed() -> Iterator[Case]:
     for workload in WORKLOADS.values():
         short = workload.shortened()
         T = 4 if short.lengths else 3
-        few = {"T": T, "lengths": lengths(T, short.B)} if short.lengths else {"T": T}
-        yield from (replace(short, **few, layer_norm=layer_norm) for layer_norm in (False, True))
+        for layer_norm in (False, True):
+            yield replace(short, T=T, layer_norm=layer_norm, lengths=lengths(T, short.B) if short.lengths else ())
 
 
 TIMED = tuple(_timed())
@@ -105,7 +105,9 @@ def pairs() -> Iterator[tuple[Case, torch.dtype, bool]]:
     for case in (*WIDE, SPLIT, ROWS, *WIDE_COMPILING):
         yield from ((case, dtype, True) for dtype in ROUNDED)
     for case in TIMED:
-        yield from ((case, dtype, (case.name in SELECTION and case.layer_norm) or dtype in EXACT) for dtype in ROUNDED)
+        yield from (
+            (case, dtype, dtype in EXACT or ("cpu" in case.by_default and case.layer_norm)) for dtype in ROUNDED
+        )
 
 
 EXACT = (torch.float64, torch.float32)

@@ -6,7 +6,7 @@ They test how far the comparisons reach: a fault that no comparison of a default
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class Fault:
         def faulty(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
             model = build(case, dtype, device)
             for l, layer in enumerate(model.layers):
-                layer.forward = self._around(layer, l)
+                layer.forward = self._around(cast(Layer, layer), l)
             return model
 
         return faulty
