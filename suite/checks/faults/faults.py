@@ -23,9 +23,11 @@ from unittest import mock
 import torch
 
 import impls
+from impls.registry import ORACLE
 from impls import names
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build, implementation
+from suite.shared.wide import AGAINST, WIDE
 
 #: The letter of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"
@@ -114,6 +116,7 @@ class Fault(Edited):
     dtype: torch.dtype = torch.float64
     cases: tuple[Case, ...] = VERIFIED
     letter: str = ""
+    against: str = ORACLE
 
     def blamed(self, tensor: str) -> bool:
         """True if a tensor of the results is the damaged one."""
@@ -146,12 +149,15 @@ def _read() -> Iterator[Fault]:
     right = {rewrite.name: rewrite.edits for rewrite in REWRITES}
     for kind, by_dtype in listed("faults").items():
         cases = RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED
+        cases, against = (WIDE, AGAINST) if "sizes" in kind else (cases, ORACLE)
         for dtype, faults in by_dtype.items():
             for name, (damages, where, *texts) in faults.items():
                 file, *rewritten = where.split(", ")
                 made = [edit for rewrite in rewritten for edit in right[rewrite]]
                 made += edits(file, *_KEPT * any("_KEPT" in text for text in texts), *texts)
-                yield Fault(name, kind, tuple(made), shown_by(file), damages, getattr(torch, dtype), cases)
+                yield Fault(
+                    name, kind, tuple(made), shown_by(file), damages, getattr(torch, dtype), cases, against=against
+                )
 
 
 def _compiled(name: str, letter: str, damages: str) -> Fault:

@@ -99,6 +99,10 @@ class Fault:
         groups = {**dict.fromkeys(WITHOUT_GRADIENT, "inference"), **dict.fromkeys(TRAINING, "frozen")}
         return use == groups.get(self.condition, "gradients")
 
+    def damages(self, tensor: str) -> bool:
+        """True of the results that are wrong where the condition holds."""
+        return tensor.startswith("grad ") if self.backward else tensor == "out"
+
     def planted(self, build: Build) -> Build:
         """Builder of models whose layers have the fault."""
 

@@ -25,7 +25,8 @@ def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
     """Each case that catches a fault: the verdict on the tensor that it damages, and all verdicts that are wrong."""
     with fault.planted() as build:
         for case in fault.cases:
-            wrong = [v for v in compare(build, case, fault.dtype, CPU, draws=DRAWS) if not v.ratio <= 1]
+            verdicts = compare(build, case, fault.dtype, CPU, against=fault.against, draws=DRAWS)
+            wrong = [verdict for verdict in verdicts if not verdict.ratio <= 1]
             blamed = [verdict for verdict in wrong if fault.blamed(verdict.tensor)]
             if blamed:
                 yield case, blamed[0], wrong

@@ -5,7 +5,7 @@ Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTE
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +20,11 @@ from torch.torch_version import TorchVersion
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from impls.registry import find
+from suite.checks.faults.reach import FAULTS, WRONG, Fault
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.compare import Verdict, compare, implementation
+from suite.shared.compare import Verdict, compare, evaluate, implementation, judge, reference
 from suite.shared.process import append_row
+from suite.shared.wide import AGAINST
 
 NAME = "batched_cuda"
 _DTYPES = find(NAME).dtypes
@@ -34,6 +36,14 @@ PAIRS = [(case, dtype) for case in (*VERIFY[:2], *_EDGES) for dtype in _DTYPES]
 SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(_EDGES))]
 #: Of a default run: the smallest sizes, packed sequences and masks.
 FEW_PAIRS = SOME_PAIRS[: 4 * len(_DTYPES)]
+#: Of every run, in float32: wide cases, in which faults that depend on sizes are planted.
+WIDE = (
+    Case(T=2, B=70, I=97, H=137, S=40, Z=9, layer_norm=True, state="plain", recurrent_dropout=0.3),
+    Case(T=3, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(3, 3, 2, 2, 1, 1)),
+    Case(T=12, B=2, I=40, H=17, S=20, Z=3, state="stacked"),
+)
+#: The conditions that these do not meet, since it would take minutes.
+TOO_LARGE = ("H of 500 or more", "T B above 256")
 #: The first Triton whose interpreter runs with NumPy 2.4.
 _OF_NUMPY_2_4 = "3.7"
 #: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
@@ -58,6 +68,18 @@ def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DR
     two_steps = limited(device.type, backward=2 * 40 * case.B * case.H * dtype.itemsize)
     with two_steps, patch.object(forward, "room", _poisoned), patch.object(backward, "room", _poisoned):
         return compare(implementation(NAME), case, dtype, device, draws=draws)[0]
+
+
+def with_faults(case: Case, device: torch.device) -> Iterator[tuple[Fault | None, Verdict]]:
+    """Verdict on a wide case, and on the same results with each fault whose condition the case meets."""
+    dtype = torch.float32
+    oracle, own = (reference(AGAINST, case, each, device, dtype, SOME_DRAWS) for each in (torch.float64, dtype))
+    results = evaluate(implementation(NAME), case, dtype, device, rounded=dtype, draws=SOME_DRAWS)
+    yield None, judge(results, oracle, own, dtype)[0]
+    for fault in FAULTS:
+        if fault.possible(case, ""):
+            wrong = {name: value * WRONG if fault.damages(name) else value for name, value in results.items()}
+            yield fault, judge(wrong, oracle, own, dtype)[0]
 
 
 def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
@@ -86,6 +108,10 @@ def patch_language_once() -> None:
     interpreter._patch_lang = once
 
 
+def _wrong(trace: Any) -> str:
+    return ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
+
+
 if __name__ == "__main__":
     from suite.checks.kernels.traced import traced
 
@@ -94,6 +120,10 @@ if __name__ == "__main__":
     for case, dtype in {"few": FEW_PAIRS, "all": PAIRS}.get(sys.argv[2], SOME_PAIRS):
         with traced() as trace:
             worst = judged(case, dtype, torch.device("cpu"), DRAWS if everything else SOME_DRAWS)
-        wrong = ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
-        found = vars(worst) | vars(trace) | {"wrong": wrong}
+        found = vars(worst) | vars(trace) | {"wrong": _wrong(trace)}
         append_row(Path(sys.argv[1]), {"case": case.id, "dtype": dtype_name(dtype), **found})
+    for case in WIDE:
+        with traced() as trace:
+            for fault, worst in with_faults(case, torch.device("cpu")):
+                about = {"case": case.id, "dtype": "float32", "fault": fault and fault.name}
+                append_row(Path(sys.argv[1]), about | vars(worst) | vars(trace) | {"wrong": _wrong(trace)})
