@@ -209,6 +209,8 @@ class Gathered:
     def pytest_terminal_summary(self) -> None:
         rows = {name: pd.DataFrame(found) for name, found in self.rows.items()}
         verify.say(Console(), rows, self.failed, self.not_run, self.left_out)
+        if self.config.getoption("--thorough"):
+            print(f"\nHalf of the random sizes were drawn with --seed {self.config.option.seed}.")
         for page in self.pages:
             if page.stem == verify.PAGE.name:
                 print(f"\nPage: {page}")

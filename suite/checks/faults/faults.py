@@ -23,8 +23,8 @@ from unittest import mock
 import torch
 
 import impls
-from impls.registry import ORACLE
 from impls import names
+from impls.registry import ORACLE
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build, implementation
 from suite.shared.wide import AGAINST, WIDE
