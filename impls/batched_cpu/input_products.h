@@ -5,6 +5,7 @@
 #include "phases.h"
 
 namespace hyperlstm {
+inline namespace HYPERLSTM_SET {
 
 // The products of a thread's units with x at a step: with few rows those of several steps at once, else each when it
 // is needed.
@@ -65,4 +66,5 @@ class InputProducts {
   int64_t offset_ = 0;  // of this step's first row among their tokens
 };
 
+}  // namespace HYPERLSTM_SET
 }  // namespace hyperlstm

@@ -9,6 +9,7 @@
 #include "steps.h"
 
 namespace hyperlstm {
+inline namespace HYPERLSTM_SET {
 
 // Tokens that share one read of a weight: two tiles.
 constexpr int64_t kTokensAhead = 2 * kTileRows;
@@ -62,4 +63,5 @@ class InputBlock {
   int64_t rows_ = 0;
 };
 
+}  // namespace HYPERLSTM_SET
 }  // namespace hyperlstm

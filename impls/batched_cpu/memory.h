@@ -1,7 +1,6 @@
 // Scratch arrays of a thread, and hints for large memory.
 #pragma once
 
-#include <c10/core/CPUAllocator.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -9,11 +8,15 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <memory>
+#include <new>
 #include <vector>
 
+#include "torch.h"
 #include "vec.h"
 
 namespace hyperlstm {
+inline namespace HYPERLSTM_SET {
 
 // Requests huge pages for memory that is about to be written. Large arrays return to the system after each use, and
 // faulting them in again by pages of 4 KiB takes longer than computing their values.
@@ -42,8 +45,7 @@ class Scratch {
  public:
   template <class A>
   A* empty(int64_t n) {
-    owned_.push_back(c10::GetCPUAllocator()->allocate(std::max<int64_t>(n, 1) * sizeof(A)));
-    A* const array = static_cast<A*>(owned_.back().get());
+    A* const array = static_cast<A*>(allocate(std::max<int64_t>(n, 1) * sizeof(A)));
 #ifdef HYPERLSTM_POISON  // for tests: NaN shows reads of uninitialised memory
     std::fill_n(array, n, std::numeric_limits<A>::quiet_NaN());
 #endif
@@ -58,7 +60,17 @@ class Scratch {
   }
 
  private:
-  std::vector<c10::DataPtr> owned_;
+  // As bytes of a tensor: torch's allocator is the one that memory is counted by.
+  void* allocate(int64_t bytes) {
+    const int64_t stride = 1;
+    void *tensor, *memory;
+    if (torch.empty_strided(1, &bytes, &stride, kByte, kCpu, 0, &tensor) != 0) throw std::bad_alloc();
+    owned_.emplace_back(tensor);
+    if (torch.get_data_ptr(tensor, &memory) != 0) throw std::bad_alloc();
+    return memory;
+  }
+
+  std::vector<std::unique_ptr<void, Release>> owned_;
 };
 
 // n numbers in the accumulation type: as they are if they have it, else converted into wide [n].
@@ -72,4 +84,5 @@ const A* widened(const T* numbers, int64_t n, A* wide) {
   }
 }
 
+}  // namespace HYPERLSTM_SET
 }  // namespace hyperlstm

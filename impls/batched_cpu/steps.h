@@ -10,6 +10,7 @@
 #include "jobs.h"
 
 namespace hyperlstm {
+inline namespace HYPERLSTM_SET {
 
 // The steps of sequences of any lengths, the longest first. A step has one token of each row that has not ended.
 class Steps {
@@ -53,4 +54,5 @@ class Steps {
   std::vector<int64_t> begins_;
 };
 
+}  // namespace HYPERLSTM_SET
 }  // namespace hyperlstm

@@ -6,6 +6,7 @@
 #include "product.h"
 
 namespace hyperlstm {
+inline namespace HYPERLSTM_SET {
 
 // The rows of a batch that are few, and from how many weights on: smaller weights stay in the cache, where panels are
 // read faster, and take little time to pack.
@@ -20,14 +21,14 @@ struct Weight {
 
 // into[r, k lanes] of lhs [R, K] times one unit of N gates: rows [K] of a stored weight, `gate` numbers apart.
 template <int R, int N, class T, class A = Acc<T>>
-C10_ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const A* lhs, Into<A> into) {
+ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const A* lhs, Into<A> into) {
   Vec<A> sum[R][N];
-  for_vectors<A>(K, [&](int64_t d, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+  for_vectors<A>(K, [&](int64_t d, int64_t m) ALWAYS_INLINE_LAMBDA {
     Vec<A> x[R];
     UNROLL for (int r = 0; r < R; ++r) x[r] = load(lhs + r * K + d, m);
     UNROLL for (int k = 0; k < N; ++k) {
       const Vec<A> w = load(weight + k * gate + d, m);
-      UNROLL for (int r = 0; r < R; ++r) sum[r][k] = at::vec::fmadd(x[r], w, sum[r][k]);
+      UNROLL for (int r = 0; r < R; ++r) sum[r][k] = fmadd(x[r], w, sum[r][k]);
     }
   });
   UNROLL for (int r = 0; r < R; ++r) {
@@ -59,7 +60,7 @@ void multiply_stored_columns(Range columns, Lhs<A> lhs, const T* weight, int64_t
   if (!into.add) {
     for (int r = 0; r < R; ++r) std::fill_n(into.from(r, 0).numbers, columns.size(), A(0));
   }
-  const auto add = [&](int64_t d, auto rows) C10_ALWAYS_INLINE_ATTRIBUTE {
+  const auto add = [&](int64_t d, auto rows) ALWAYS_INLINE_LAMBDA {
     Vec<A> x[R][rows];
     for (int r = 0; r < R; ++r) {
       for (int i = 0; i < rows; ++i) x[r][i] = Vec<A>(*lhs.from(r, d + i).numbers);
@@ -75,7 +76,7 @@ void multiply_stored_columns(Range columns, Lhs<A> lhs, const T* weight, int64_t
       UNROLL for (int r = 0; r < R; ++r) {
         A* const to = into.from(r, j - columns.begin).numbers;
         Vec<A> sum = load(to, m);
-        UNROLL for (int i = 0; i < rows; ++i) sum = at::vec::fmadd(x[r][i], w[i], sum);
+        UNROLL for (int i = 0; i < rows; ++i) sum = fmadd(x[r][i], w[i], sum);
         store(to, sum, m);
       }
     }
@@ -85,4 +86,5 @@ void multiply_stored_columns(Range columns, Lhs<A> lhs, const T* weight, int64_t
   for (int64_t d = whole; d < K; ++d) add(d, std::integral_constant<int, 1>());
 }
 
+}  // namespace HYPERLSTM_SET
 }  // namespace hyperlstm
