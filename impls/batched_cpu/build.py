@@ -35,7 +35,9 @@ INSTRUCTION_SETS = {
 }
 _BASELINE = {"baseline": ""}  # with NEON on ARM
 _FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
-_DTYPES = ("float32", "bfloat16", "float64")
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+#: The callback by which C++ gets memory for gradients, see backward.cpp.
+ALLOCATE = ctypes.CFUNCTYPE(None, ctypes.py_object, ctypes.POINTER(ctypes.c_int64))
 _FOLDER = Path(__file__).parent
 #: The library of a wheel; builds have the same name, each in a folder of its own. Its digest is beside it.
 LIBRARY = "library.so"
@@ -75,9 +77,14 @@ class Library:
         addresses = [function and ctypes.cast(function, ctypes.c_void_p).value for function in functions]
         self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
 
-    @functools.cache  # noqa: B019 - a process has one library
+        passed = ctypes.c_char_p, ctypes.c_double  # arguments, scale of the mask
+        #: The functions of forward.cpp and backward.cpp by dtype; each returns the message of an error, or None.
+        self.forward = {dtype: self.function("forward", dtype, *passed) for dtype in DTYPES}
+        allocate = ALLOCATE, ctypes.py_object
+        self.backward = {dtype: self.function("backward", dtype, *passed, *allocate) for dtype in DTYPES}
+
     def function(self, name: str, dtype: torch.dtype, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
-        """The function of that name for a dtype; types: of its arguments."""
+        """The exported function of that name for a dtype; types: of its arguments."""
         function = self._library[f"hyperlstm_{name}_{dtype_name(dtype)}_{instruction_set()}"]
         function.restype, function.argtypes = result, types
         return function
@@ -232,7 +239,7 @@ def compile_library(command: Sequence[str], sets: dict[str, str], flags: Sequenc
     # sets come first: no function of a set is called by another that has it too.
     for name, own in sets.items():
         for source in ("backward", "forward"):
-            for dtype in _DTYPES:
+            for dtype in map(dtype_name, DTYPES):
                 add(source, f"{dtype}-{name}", *own.split(), f"-DHYPERLSTM_SET={name}", f"-DHYPERLSTM_DTYPE={dtype}")
     add("library", "all", "-DHYPERLSTM_SET=baseline")
     with ThreadPoolExecutor(os.cpu_count()) as pool:

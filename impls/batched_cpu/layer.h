@@ -123,8 +123,8 @@ class Arguments {
   int arrays_ = 0;  // that were read
 };
 
-// What both passes read, in this order: H, S, Z, I; the requested split, zeros if there is none; the number of steps
-// and their rows, those of the longest sequences first; the parameters; x [N, I], where N tokens is the sum of the
+// What both passes read, in this order: H, S, Z, I; the requested split, zeros if there is none; the number of steps;
+// B if each step has as many rows, else 0 and their rows, which never rise; the parameters; x [N, I], where N tokens is the sum of the
 // rows; the states before the first step, [B, *]; and which of g are kept, [N, H], see Mask.
 template <class T, class A = Acc<T>>
 struct Layer {
@@ -140,7 +140,7 @@ struct Layer {
   Layer(Arguments& in, double scale)
       : size{in.number(), in.number(), in.number(), in.number()},
         split{in.number(), in.number()},
-        steps(in.list(in.number())),
+        steps(read_steps(in)),
         N(steps.tokens()),
         B(steps.rows(0)) {
     const auto n = elements(size);
@@ -148,6 +148,11 @@ struct Layer {
     x = in.array<T>(N * size.I);
     start = in.states<T>(size, B, B);
     mask = {in.optional<bool>(N * size.H), static_cast<A>(scale)};
+  }
+
+  static Steps read_steps(Arguments& in) {
+    const int64_t steps = in.number(), rows = in.number();
+    return rows == 0 ? Steps(in.list(steps)) : Steps(steps, rows);
   }
 
   bool has_norms() const { return params[kNorms] != nullptr; }

@@ -21,6 +21,11 @@ class Steps {
     for (const int64_t n : rows) begins_.push_back(begins_.back() + n);
   }
 
+  // The same number of rows at each step.
+  Steps(int64_t steps, int64_t rows) : begins_(steps + 1) {
+    for (int64_t t = 0; t <= steps; ++t) begins_[t] = t * rows;
+  }
+
   int64_t count() const { return static_cast<int64_t>(begins_.size()) - 1; }
   int64_t tokens() const { return begins_.back(); }
   // The first token of step t; for t = count() the number of tokens.

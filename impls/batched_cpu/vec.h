@@ -7,7 +7,7 @@
 #include <cstring>
 #include <type_traits>
 #include <utility>
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -51,19 +51,64 @@ struct BFloat16 {
 template <class T>
 using Acc = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
+// Vectors as GCC and clang have them, and what these have no operators for: the lesser or greater lanes, y where one is
+// NaN; and loading, with zeros in the rest, or storing the first n lanes without a call, which would save all registers.
 template <class A>
-struct NativeVector;
+struct Native;
+
+#if defined(__AVX512F__)
+#define NATIVE_FUNCTIONS(A, S, Int)                                                                            \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm512_min_##S(x, y); }                                \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm512_max_##S(x, y); }                                \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm512_maskz_loadu_##S((1u << n) - 1, p); }    \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm512_mask_storeu_##S(p, (1u << n) - 1, x); }
+#elif defined(__AVX2__)
+#define NATIVE_FUNCTIONS(A, S, Int)                                                                             \
+  static ALWAYS_INLINE __m256i mask(int64_t n) { return (__m256i)first<Int>(n); }                               \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm256_min_##S(x, y); }                                \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm256_max_##S(x, y); }                                \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm256_maskload_##S(p, mask(n)); }             \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm256_maskstore_##S(p, mask(n), x); }
+#else
+#define NATIVE_FUNCTIONS(A, S, Int)                                                                             \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; }                                       \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; }                                       \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                                       \
+    Type x{};                                                                                                   \
+    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                                                                \
+    return x;                                                                                                   \
+  }                                                                                                             \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                                    \
+    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                                                                \
+  }
+#endif
+
+// All bits of the first n lanes.
+template <class Int, int... kIndices>
+ALWAYS_INLINE Int first_of(int64_t n, std::integer_sequence<int, kIndices...>) {
+  using Lane = std::remove_reference_t<decltype(Int{}[0])>;
+  return Int{kIndices...} < Int{} + static_cast<Lane>(n);
+}
+
+template <class Int>
+ALWAYS_INLINE Int first(int64_t n) {
+  return first_of<Int>(n, std::make_integer_sequence<int, sizeof(Int) / sizeof(Int{}[0])>());
+}
 
 template <>
-struct NativeVector<float> {
+struct Native<float> {
   typedef float Type __attribute__((vector_size(kVectorBytes)));
+  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4)));
   typedef int32_t Int __attribute__((vector_size(kVectorBytes)));
+  NATIVE_FUNCTIONS(float, ps, Int)
 };
 
 template <>
-struct NativeVector<double> {
+struct Native<double> {
   typedef double Type __attribute__((vector_size(kVectorBytes)));
+  typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8)));
   typedef int64_t Int __attribute__((vector_size(kVectorBytes)));
+  NATIVE_FUNCTIONS(double, pd, Int)
 };
 
 template <class A>
@@ -71,8 +116,9 @@ constexpr int64_t kLanes = kVectorBytes / sizeof(A);
 
 template <class A>
 struct Vec {
-  using Native = typename NativeVector<A>::Type;
-  using Int = typename NativeVector<A>::Int;
+  using Native = typename hyperlstm::Native<A>::Type;
+  using Unaligned = typename hyperlstm::Native<A>::Unaligned;
+  using Int = typename hyperlstm::Native<A>::Int;
 
   Native native{};
 
@@ -80,48 +126,18 @@ struct Vec {
   ALWAYS_INLINE explicit Vec(A x) : native(x - Native{}) {}
   ALWAYS_INLINE explicit Vec(const Native& x) : native(x) {}
 
-  static ALWAYS_INLINE Vec loadu(const A* p) {
-    Vec x;
-    std::memcpy(&x.native, p, kVectorBytes);
-    return x;
-  }
-  ALWAYS_INLINE void store(A* p) const { std::memcpy(p, &native, kVectorBytes); }
+  static ALWAYS_INLINE Vec loadu(const A* p) { return Vec(Native(*reinterpret_cast<const Unaligned*>(p))); }
+  ALWAYS_INLINE void store(A* p) const { *reinterpret_cast<Unaligned*>(p) = native; }
 
-  // The first n lanes; zero in the rest.
-  static ALWAYS_INLINE Vec loadu(const A* p, int64_t n) {
-#ifdef __AVX512F__
-    if constexpr (std::is_same_v<A, float>)
-      return Vec(Native(_mm512_maskz_loadu_ps(mask(n), p)));
-    else
-      return Vec(Native(_mm512_maskz_loadu_pd(mask(n), p)));
-#else
-    Vec x;
-    std::memcpy(&x.native, p, n * sizeof(A));
-    return x;
-#endif
-  }
-  ALWAYS_INLINE void store(A* p, int64_t n) const {
-#ifdef __AVX512F__
-    if constexpr (std::is_same_v<A, float>)
-      _mm512_mask_storeu_ps(p, mask(n), native);
-    else
-      _mm512_mask_storeu_pd(p, mask(n), native);
-#else
-    std::memcpy(p, &native, n * sizeof(A));
-#endif
-  }
+  // The first n lanes.
+  static ALWAYS_INLINE Vec loadu(const A* p, int64_t n) { return Vec(hyperlstm::Native<A>::load(p, n)); }
+  ALWAYS_INLINE void store(A* p, int64_t n) const { hyperlstm::Native<A>::store(p, native, n); }
 
   friend ALWAYS_INLINE Vec operator+(const Vec& x, const Vec& y) { return Vec(x.native + y.native); }
   friend ALWAYS_INLINE Vec operator-(const Vec& x, const Vec& y) { return Vec(x.native - y.native); }
   friend ALWAYS_INLINE Vec operator*(const Vec& x, const Vec& y) { return Vec(x.native * y.native); }
   friend ALWAYS_INLINE Vec operator/(const Vec& x, const Vec& y) { return Vec(x.native / y.native); }
   ALWAYS_INLINE Vec neg() const { return Vec(-native); }
-
-#ifdef __AVX512F__
-  static ALWAYS_INLINE std::conditional_t<std::is_same_v<A, float>, __mmask16, __mmask8> mask(int64_t n) {
-    return (1u << n) - 1;
-  }
-#endif
 };
 
 // x y + z, and x y - z: one instruction where there is one, since the build has the compiler contract them.
@@ -185,10 +201,8 @@ ALWAYS_INLINE void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<T>>)
 // Zero in every lane from n on.
 template <class A>
 ALWAYS_INLINE Vec<A> first_lanes(const Vec<A>& x, int64_t n) {
-  if (n == kLanes<A>) return x;
-  alignas(kVectorBytes) std::array<A, kLanes<A>> lanes{};
-  x.store(lanes.data(), n);
-  return Vec<A>::loadu(lanes.data());
+  using Int = typename Vec<A>::Int;
+  return n == kLanes<A> ? x : Vec<A>((typename Vec<A>::Native)((Int)x.native & first<Int>(n)));
 }
 
 // Calls body(j, m) for vectors of m numbers from j on, up to F; m is a constant for whole vectors.
@@ -257,11 +271,11 @@ struct Exponent<double> {
 
 // All activations are forced inline: interleaved, the activations of a unit hide each other's latency.
 //
-// exp(x) - 1 to a few ulp for every x up to `max`, small ones included; larger x are clamped to `max`.
+// exp(x) - 1 to a few ulp for every x up to `highest`, small ones included; larger x are clamped to it.
 // x = n ln 2 + r with |r| <= ln 2 / 2, so exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), with exp(r) - 1 by its Taylor
 // series. NaN stays NaN.
 template <class A>
-ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A max) {
+ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A highest) {
   using E = Exponent<A>;
   using Native = typename Vec<A>::Native;
   using Int = typename Vec<A>::Int;
@@ -269,9 +283,8 @@ ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A max) {
   constexpr A kRound = A(3) * A(int64_t(1) << (E::kMantissa - 1));
   constexpr A kLog2e = A(1.4426950408889634074);
 
-  const Native low = Vec<A>(E::kLow).native, high = Vec<A>(max).native;
-  x.native = x.native < low ? low : x.native;
-  x.native = x.native > high ? high : x.native;
+  x.native = hyperlstm::Native<A>::max(Vec<A>(E::kLow).native, x.native);
+  x.native = hyperlstm::Native<A>::min(Vec<A>(highest).native, x.native);
   const Vec<A> shifted = fmadd(x, Vec<A>(kLog2e), Vec<A>(kRound));
   const Vec<A> n = shifted - Vec<A>(kRound);
   Vec<A> r = fmadd(n, Vec<A>(-E::kLn2High), x);
