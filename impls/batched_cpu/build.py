@@ -70,7 +70,8 @@ class Library:
         self.path = path
         self._library = ctypes.CDLL(str(path))
         self._library.hyperlstm_sources.restype = ctypes.c_char_p
-        self.sources = self._library.hyperlstm_sources().decode()
+        if self._library.hyperlstm_sources().decode() != sources():
+            raise OSError("it was compiled from other sources")
         # Its dependencies are searched too: torch's C++ library, and the OpenMP that this loads.
         torch_library = ctypes.CDLL(torch._C.__file__)
         functions = [getattr(torch_library, name, None) for name in (*_FUNCTIONS, *_OPENMP)]
@@ -159,18 +160,14 @@ def _failure(why: str, remedy: str, output: str = "") -> BuildFailure:
 
 
 def _of_wheel(path: Path) -> Library | BuildFailure:
-    reason = "it is incomplete"
+    why = "it is incomplete"
     if _intact(path):
         try:
-            found = Library(path)
-        except OSError as error:
-            reason = f"it cannot be loaded ({error})"
-        else:
-            if found.sources == sources():
-                return found
-            reason = "it was compiled from other sources"
-    helps = "Installing the wheel for this machine again helps, or deleting the file: then it is built"
-    return BuildFailure(f"The library of batched_cpu at {path} does not fit: {reason}. {helps}.")
+            return Library(path)
+        except (OSError, AttributeError) as error:
+            why = str(error)
+    helps = "Installing the wheel for this machine again helps, or deleting this file: then it is built"
+    return BuildFailure(f"The library of batched_cpu in the wheel, {path}, does not fit: {why}. {helps}.")
 
 
 def _builds() -> Path:
