@@ -237,7 +237,17 @@ def platforms(session: nox.Session) -> None:
         python = (EMULATOR, "-L", str(root), str(root / "usr" / "bin" / f"python{PYTHON}"))
         with session.chdir(unpacked):
             session.run(*python, "-c", BUILDS, env=env, external=True)
-            options = ("-q", "-p", "no:benchmark", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(unpacked))
+            options = (
+                "-q",
+                "-p",
+                "no:benchmark",
+                "-p",
+                "no:xdist",
+                "-p",
+                "no:cacheprovider",
+                "--rootdir",
+                str(unpacked),
+            )
             results = ("--results", str(scratch / "aarch64-results"))
             session.run(*python, "-m", "pytest", *options, *equality, *results, env=env, external=True)
     if skipped:
@@ -252,7 +262,9 @@ def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
         session.run("dpkg", "--add-architecture", "arm64", external=True)
         session.run("apt-get", "update", "-qq", external=True, silent=True)
         with session.chdir(packages):
-            session.run("apt-get", "download", "-qq", *(f"{name}:arm64" for name in PACKAGES), external=True, silent=True)
+            session.run(
+                "apt-get", "download", "-qq", *(f"{name}:arm64" for name in PACKAGES), external=True, silent=True
+            )
         for package in packages.iterdir():
             session.run("dpkg", "-x", str(package), str(root), external=True, silent=True)
         (root / "lib").symlink_to("usr/lib")

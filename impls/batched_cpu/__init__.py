@@ -13,7 +13,7 @@ from ..definition import LayerParams, LayerState, cell_dtype
 from ..gradient.chunks import bounds, limits
 from ..gradient.interface import HandWritten, Inputs, Saved, allocate_states, in_dtypes, materialized
 from ..gradient.operator import as_operator
-from .build import ALLOCATE, library, why_unavailable
+from .loading import ALLOCATE, library, why_unavailable
 
 #: Groups of batch rows, and threads for each, in place of what suits the sizes and the number of threads.
 SPLIT: tuple[int, int] | None = None

@@ -2,8 +2,7 @@
 #include "backward_sequence.h"
 #include "exports.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 namespace {
 
 // Writes the arguments of the gradients of the parameters, arrays in the accumulation type, to `gradients`.
@@ -39,8 +38,7 @@ void backward(Arguments in, double scale, Allocate allocate, void* context) {
 }
 
 }  // namespace
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET
 
 using namespace hyperlstm;
 

@@ -7,8 +7,7 @@
 #include "backward_sweep.h"
 #include "chunk_products.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Arrays of all tokens are [N, *].
 template <class T, class A = Acc<T>>
@@ -27,8 +26,8 @@ class SequenceBackward {
   SequenceBackward(const Layer<T>& layer, const std::vector<int64_t>& wanted, const BackwardArrays<T>& arrays)
       : layer_(layer), wanted_(wanted), arrays_(arrays), sums_(layer.size, layer.has_norms(), split_.threads()) {}
 
-  // Chunk i is the steps from bounds[i] to bounds[i + 1]. allocate: returns the memory of the wanted gradients, once the
-  // first of the chunks is over and, if it is the only one, after most of its memory is free.
+  // Chunk i is the steps from bounds[i] to bounds[i + 1]. allocate: returns the memory of the wanted gradients, once
+  // the first of the chunks is over and, if it is the only one, after most of its memory is free.
   void run(const std::vector<int64_t>& bounds, const std::function<Params<A>()>& allocate) {
     const int64_t H = size_.H, S = size_.S, I = size_.I, chunks = bounds.size() - 1;
     int64_t max_tokens = 0;
@@ -211,5 +210,4 @@ class SequenceBackward {
   Params<A> totals_;
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

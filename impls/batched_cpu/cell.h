@@ -5,8 +5,7 @@
 
 #include "product.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The parameters of a cell's norms, padded to whole vectors: of its gates [4, F] and of c [F]; null without layer norm.
 template <class A>
@@ -153,5 +152,4 @@ void row_gradient(A* y, int64_t stride, const CellBackward<A>& cell, int64_t F) 
   });
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -4,8 +4,7 @@
 
 #include "packing.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // A matrix [N, F] whose rows are contiguous, `stride` numbers apart.
 template <class T>
@@ -106,8 +105,8 @@ class GradientRows {
   A *lhs_, *tile_;
 };
 
-// Gradients that share a left factor d. To each total [F, G], contiguous, d^T times one of the values is added, given by
-// its index.
+// Gradients that share a left factor d. To each total [F, G], contiguous, d^T times one of the values is added, given
+// by its index.
 template <class T>
 struct Products {
   Matrix<const T> d;
@@ -138,8 +137,8 @@ class OwnProducts {
   // Chunks whose deltas are in memory at a time: one is written while the other is multiplied.
   static constexpr int kChunks = 2;
 
-  // needed: which of a chunk's values are multiplied. weight_x, hyper_weight_x: the matrices [*, I] that the gradient of
-  // x is a product with; null if x needs none.
+  // needed: which of a chunk's values are multiplied. weight_x, hyper_weight_x: the matrices [*, I] that the gradient
+  // of x is a product with; null if x needs none.
   OwnProducts(std::vector<bool> needed, Matrix<const A> weight_x, Matrix<const A> hyper_weight_x)
       : needed_(std::move(needed)) {
     if (weight_x.numbers == nullptr) return;
@@ -266,5 +265,4 @@ class TorchProducts {
 template <class T>
 using ChunkProducts = std::conditional_t<std::is_same_v<T, Acc<T>>, OwnProducts<T>, TorchProducts<T>>;
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -9,8 +9,7 @@
 #define EXPORT(type, name) \
   extern "C" __attribute__((visibility("default"))) type HYPERLSTM_NAME(name, HYPERLSTM_DTYPE, HYPERLSTM_SET)
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 using float64 = double;
 using float32 = float;
@@ -31,5 +30,4 @@ const char* message_of(const Body& body) {
   return message.c_str();
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

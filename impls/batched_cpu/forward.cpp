@@ -2,13 +2,12 @@
 #include "exports.h"
 #include "forward_sweep.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 namespace {
 
 // Reads, after Layer, the number of slots, then the arrays to write: h of all steps [N, H]; c, h_hat and c_hat, [N, *]
-// or, if there are slots, which the steps take in turn, [slots, B, *]; each row's state after its own last step, [B, *];
-// and the residuals, if they are saved.
+// or, if there are slots, which the steps take in turn, [slots, B, *]; each row's state after its own last step, [B,
+// *]; and the residuals, if they are saved.
 template <class T>
 void forward(Arguments in, double scale) {
   const Layer<T> layer(in, scale);
@@ -25,8 +24,7 @@ void forward(Arguments in, double scale) {
 }
 
 }  // namespace
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET
 
 using namespace hyperlstm;
 

@@ -1,7 +1,7 @@
 // The steps of a chunk forwards.
 #pragma once
 
-#include "input_products.h"
+#include "inputs.h"
 #include "memory.h"
 #include "normed_cell.h"
 #include "phases.h"
@@ -9,8 +9,7 @@
 #include "steps.h"
 #include "threads.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The arrays of a forward sweep. x, into.h, the mask of g and the residuals (not written if null) are of all tokens,
 // [N, *]; start is [B, *]. The other states of `into` are [N, *] too or, if slots is not 0, [slots, B, *]: step t
@@ -219,5 +218,4 @@ class ForwardSweep {
   A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

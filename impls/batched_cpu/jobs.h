@@ -14,8 +14,7 @@
 
 #include "torch.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 inline int64_t divup(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
@@ -129,5 +128,4 @@ inline void run_jobs(const Jobs& jobs) {
   failure.rethrow();
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

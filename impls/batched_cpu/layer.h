@@ -8,8 +8,7 @@
 #include "steps.h"
 #include "threads.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 struct Sizes {
   int64_t H, S, Z, I;
@@ -33,8 +32,8 @@ enum Param {
 
 inline std::array<int64_t, kParams> elements(const Sizes& size) {
   const auto [H, S, Z, I] = size;
-  return {4 * H * I, 4 * H * H,  4 * H,      4 * S * I, 4 * S * H, 4 * S * S, 4 * S, 12 * Z * S, 8 * Z,
-          12 * H * Z, 4 * H, 4 * H, H, H, 4 * S, 4 * S, S, S};
+  return {4 * H * I,  4 * H * H, 4 * H, 4 * S * I, 4 * S * H, 4 * S * S, 4 * S, 12 * Z * S, 8 * Z,
+          12 * H * Z, 4 * H,     4 * H, H,         H,         4 * S,     4 * S, S,          S};
 }
 
 template <class T>
@@ -124,8 +123,8 @@ class Arguments {
 };
 
 // What both passes read, in this order: H, S, Z, I; the requested split, zeros if there is none; the number of steps;
-// B if each step has as many rows, else 0 and their rows, which never rise; the parameters; x [N, I], where N tokens is the sum of the
-// rows; the states before the first step, [B, *]; and which of g are kept, [N, H], see Mask.
+// B if each step has as many rows, else 0 and their rows, which never rise; the parameters; x [N, I], where N tokens is
+// the sum of the rows; the states before the first step, [B, *]; and which of g are kept, [N, H], see Mask.
 template <class T, class A = Acc<T>>
 struct Layer {
   Sizes size;
@@ -158,5 +157,4 @@ struct Layer {
   bool has_norms() const { return params[kNorms] != nullptr; }
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

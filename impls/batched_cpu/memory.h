@@ -17,8 +17,7 @@
 #include "torch.h"
 #include "vec.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Requests huge pages for memory that is about to be written. Large arrays return to the system after each use, and
 // faulting them in again by pages of 4 KiB takes longer than computing their values.
@@ -104,5 +103,4 @@ const A* widened(const T* numbers, int64_t n, A* wide) {
   }
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

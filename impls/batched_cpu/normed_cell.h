@@ -7,8 +7,7 @@
 
 #include "cell.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // EPS of definition.py, set by the build.
 constexpr double kEps = HYPERLSTM_EPS;
@@ -201,5 +200,4 @@ ALWAYS_INLINE void for_gate_gradients(
   d_bias.store(d_norms.bias + place);
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -3,10 +3,8 @@
 
 #include "layer.h"
 #include "memory.h"
-#include "stored.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Calls move(i, j) for the numbers of d_weight in panels `begin` to `end`: i is a number's place in [3, 4, H, Z], j
 // that in [panels of H, 4, Z, 3, lanes].
@@ -174,5 +172,4 @@ class Panels {
   Jobs jobs_;  // packing that is yet to run
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

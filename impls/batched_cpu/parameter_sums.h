@@ -6,8 +6,7 @@
 #include "memory.h"
 #include "packing.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 template <class A>
 struct Sums {
@@ -90,5 +89,4 @@ class SequenceSums {
   A* memory_;  // the totals, then the sums of each thread
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

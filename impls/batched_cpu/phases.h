@@ -2,11 +2,9 @@
 #pragma once
 
 #include "packing.h"
-#include "stored.h"
 #include "threads.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 template <class T, class A = Acc<T>>
 void embed(const Panels<T>& p, int64_t rows, const A* h_hat, A* z) {
@@ -84,7 +82,7 @@ struct Part {
   Part(int64_t panels, const Member& member)
       : begin(panels * member.rank), end(panels * (member.rank + 1)), members(member.size) {}
 
-  Range whole() const { return {begin / members, end / members}; }          // with few rows
+  Range whole() const { return {begin / members, end / members}; }      // with few rows
   Range all() const { return {begin / members, divup(end, members)}; }  // of which there may be rows
 
   // This member's rows of `rows` rows.
@@ -145,5 +143,4 @@ inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, 
   }
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

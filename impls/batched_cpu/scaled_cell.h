@@ -7,8 +7,7 @@
 #include "phases.h"
 #include "threads.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The gates of a block of units of a row from u, v and their scales, and back. Arrays of gate k begin k H numbers
 // further on, those of the scales k kBlock; units are counted from the block's first.
@@ -24,8 +23,7 @@ struct ScaledRow {
   // y = d_h u + d_x v + d_b + bias of vector j, of m units, of gate k.
   ALWAYS_INLINE Vec<A> argument(int64_t k, int64_t j, int64_t m) const {
     const Vec<A> shift = d(2, k, j) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
-    return fmadd(
-        d(0, k, j), load(u + k * H + j, m), fmadd(d(1, k, j), load(v + k * H + j, m), shift));
+    return fmadd(d(0, k, j), load(u + k * H + j, m), fmadd(d(1, k, j), load(v + k * H + j, m), shift));
   }
 
   // From dy and the scales: writes du and dv, and in place of the scales their gradients dy u, dy v and dy.
@@ -284,5 +282,4 @@ class ScaledCell {
                          *wide_scales_ = nullptr;  // [kGroup, 2, 4, H]
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

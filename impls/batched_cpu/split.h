@@ -5,8 +5,7 @@
 
 #include "layer.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // With fewer weights, a step of one row takes less time than a barrier.
 constexpr int64_t kMinWeightsToSync = 1 << 17;
@@ -62,5 +61,4 @@ struct SplitChoice {
   }
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

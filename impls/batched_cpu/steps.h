@@ -9,8 +9,7 @@
 
 #include "jobs.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The steps of sequences of any lengths, the longest first. A step has one token of each row that has not ended.
 class Steps {
@@ -59,5 +58,4 @@ class Steps {
   std::vector<int64_t> begins_;
 };
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

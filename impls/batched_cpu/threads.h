@@ -7,8 +7,7 @@
 #include "barrier.h"
 #include "jobs.h"
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // How threads divide the work: each group runs its own batch rows through all steps, and each of its members computes
 // its own units of these rows.
@@ -73,5 +72,4 @@ void run_groups(int64_t threads, const Choose& choose, const RowsOf& rows_of, co
   failure.rethrow();
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

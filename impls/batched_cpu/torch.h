@@ -1,15 +1,15 @@
-// What the library takes of torch and of the OpenMP that torch loads: functions of stable C interfaces, by their address,
-// so that one library runs with every torch and Python.
+// What the library takes of torch and of the OpenMP that torch loads: functions of stable C interfaces, by their
+// address, so that one library runs with every torch and Python.
 #pragma once
 
 #include <cstdint>
 
 namespace hyperlstm {
 
-// In the order of `_FUNCTIONS` in build.py, which sets them.
+// In the order of `_FUNCTIONS` in loading.py, which sets them.
 struct Torch {
-  // Of torch/csrc/inductor/aoti_torch/c/shim.h and torch/csrc/stable/c/shim.h, where tensors are handles; each returns 0,
-  // or another number after an error.
+  // Of torch/csrc/inductor/aoti_torch/c/shim.h and torch/csrc/stable/c/shim.h, where tensors are handles; each returns
+  // 0, or another number after an error.
   int32_t (*empty_strided)(
       int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype, int32_t device_type,
       int32_t device_index, void** tensor);

@@ -1,5 +1,6 @@
-// Vectors of the accumulation type, whatever dtype the tensors have, and the activations on them, by the vector types of
-// GCC and clang. Code is compiled once for each instruction set of a library, HYPERLSTM_SET, in a namespace of its own.
+// Vectors of the accumulation type, whatever dtype the tensors have, and the activations on them, by the vector types
+// of GCC and clang. Code is compiled once for each instruction set of a library, HYPERLSTM_SET, in a namespace of its
+// own.
 #pragma once
 
 #include <array>
@@ -16,8 +17,7 @@
 // Unrolls the loop that follows, so that arrays of vectors stay in registers.
 #define UNROLL _Pragma("GCC unroll 16")
 
-namespace hyperlstm {
-inline namespace HYPERLSTM_SET {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
@@ -52,34 +52,35 @@ template <class T>
 using Acc = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
 // Vectors as GCC and clang have them, and what these have no operators for: the lesser or greater lanes, y where one is
-// NaN; and loading, with zeros in the rest, or storing the first n lanes without a call, which would save all registers.
+// NaN; and loading, with zeros in the rest, or storing the first n lanes without a call, which would save all
+// registers.
 template <class A>
 struct Native;
 
 #if defined(__AVX512F__)
-#define NATIVE_FUNCTIONS(A, S, Int)                                                                            \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm512_min_##S(x, y); }                                \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm512_max_##S(x, y); }                                \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm512_maskz_loadu_##S((1u << n) - 1, p); }    \
+#define NATIVE_FUNCTIONS(A, S, Int)                                                                          \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm512_min_##S(x, y); }                             \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm512_max_##S(x, y); }                             \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm512_maskz_loadu_##S((1u << n) - 1, p); } \
   static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm512_mask_storeu_##S(p, (1u << n) - 1, x); }
 #elif defined(__AVX2__)
-#define NATIVE_FUNCTIONS(A, S, Int)                                                                             \
-  static ALWAYS_INLINE __m256i mask(int64_t n) { return (__m256i)first<Int>(n); }                               \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm256_min_##S(x, y); }                                \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm256_max_##S(x, y); }                                \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm256_maskload_##S(p, mask(n)); }             \
+#define NATIVE_FUNCTIONS(A, S, Int)                                                                 \
+  static ALWAYS_INLINE __m256i mask(int64_t n) { return (__m256i)first<Int>(n); }                   \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm256_min_##S(x, y); }                    \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm256_max_##S(x, y); }                    \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm256_maskload_##S(p, mask(n)); } \
   static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm256_maskstore_##S(p, mask(n), x); }
 #else
-#define NATIVE_FUNCTIONS(A, S, Int)                                                                             \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; }                                       \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; }                                       \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                                       \
-    Type x{};                                                                                                   \
-    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                                                                \
-    return x;                                                                                                   \
-  }                                                                                                             \
-  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                                    \
-    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                                                                \
+#define NATIVE_FUNCTIONS(A, S, Int)                                       \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; } \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; } \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                 \
+    Type x{};                                                             \
+    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                          \
+    return x;                                                             \
+  }                                                                       \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {              \
+    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                          \
   }
 #endif
 
@@ -219,9 +220,8 @@ ALWAYS_INLINE Vec<A> all_lanes_summed(const Vec<A>& x) {
   if constexpr (kDistance == 0) {
     return x;
   } else {
-    const auto other = [&]<int... J>(std::integer_sequence<int, J...>) ALWAYS_INLINE_LAMBDA {
-      return shuffle<(J ^ kDistance)...>(x.native, x.native);
-    };
+    const auto other = [&]<int... J>(std::integer_sequence<int, J...>)
+                           ALWAYS_INLINE_LAMBDA { return shuffle<(J ^ kDistance)...>(x.native, x.native); };
     const Vec<A> y(other(std::make_integer_sequence<int, kLanes<A>>()));
     return all_lanes_summed<A, kDistance / 2>(x + y);
   }
@@ -332,5 +332,4 @@ ALWAYS_INLINE Vec<A> gated(const Vec<A>& x, const Vec<A>& y) {
   return e / ((sigmoid_expm1<A>(x) + two) * (e + two));
 }
 
-}  // namespace HYPERLSTM_SET
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET
