@@ -90,13 +90,15 @@ class _Gradients:
         return _addresses([self.by_name.get(name, _NONE) for name in LayerParams._fields])
 
 
-@ALLOCATE
-def _allocate(gradients: _Gradients, addresses: Any) -> None:
+def _write_addresses(gradients: _Gradients, addresses: Any) -> None:
     try:
         for i, number in enumerate(gradients.allocate()):
             addresses[i] = number
     except BaseException as error:  # which cannot pass through the C++
         gradients.error = error
+
+
+_allocate = ALLOCATE(_write_addresses)
 
 
 def _layer(p: LayerParams, inputs: Inputs, start: Sequence[Tensor]) -> tuple[list[int], list[Tensor]]:

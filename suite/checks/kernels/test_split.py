@@ -241,12 +241,11 @@ def test_inside_a_parallel_region_one_thread_computes_the_same() -> None:
     if not hasattr(openmp, "GOMP_parallel"):
         pytest.skip("torch has no OpenMP here")
 
-    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     def body(_: None) -> None:
         if openmp.omp_get_thread_num() == 0:
             found.append(bits((2, 2), model))
 
-    openmp.GOMP_parallel(body, None, 2, 0)
+    openmp.GOMP_parallel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(body), None, 2, 0)
     assert found == [expected]
 
 
