@@ -39,7 +39,7 @@ def bin_of(session: nox.Session) -> Path:
 
 
 def run(session: nox.Session, *arguments: str, before: Sequence[str] = (), **env: str) -> None:
-    """Run Python; before: a command that starts it. A build finds ninja beside it."""
+    """Run Python; before: a command that starts it. Its tools are on the path."""
     folder = bin_of(session)
     env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", **env}
     session.run(*before, str(folder / "python"), *arguments, env=env, external=True)

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <type_traits>
 #include <utility>
-#ifdef __AVX2__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -63,13 +63,16 @@ struct Native;
   static ALWAYS_INLINE Type max(Type x, Type y) { return _mm512_max_##S(x, y); }                             \
   static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm512_maskz_loadu_##S((1u << n) - 1, p); } \
   static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm512_mask_storeu_##S(p, (1u << n) - 1, x); }
-#elif defined(__AVX2__)
-#define NATIVE_FUNCTIONS(A, S, Int)                                                                 \
-  static ALWAYS_INLINE __m256i mask(int64_t n) { return (__m256i)first<Int>(n); }                   \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm256_min_##S(x, y); }                    \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm256_max_##S(x, y); }                    \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm256_maskload_##S(p, mask(n)); } \
-  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm256_maskstore_##S(p, mask(n), x); }
+#elif defined(__AVX2__)  // by the names that GCC and clang share, as <immintrin.h> takes half a second to read
+#define NATIVE_FUNCTIONS(A, S, Int)                                                          \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return __builtin_ia32_min##S##256(x, y); } \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return __builtin_ia32_max##S##256(x, y); } \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                    \
+    return __builtin_ia32_maskload##S##256(reinterpret_cast<const Type*>(p), first<Int>(n)); \
+  }                                                                                          \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                 \
+    __builtin_ia32_maskstore##S##256(reinterpret_cast<Type*>(p), first<Int>(n), x);          \
+  }
 #else
 #define NATIVE_FUNCTIONS(A, S, Int)                                       \
   static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; } \
@@ -108,7 +111,7 @@ template <>
 struct Native<double> {
   typedef double Type __attribute__((vector_size(kVectorBytes)));
   typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8)));
-  typedef int64_t Int __attribute__((vector_size(kVectorBytes)));
+  typedef long long Int __attribute__((vector_size(kVectorBytes)));
   NATIVE_FUNCTIONS(double, pd, Int)
 };
 
