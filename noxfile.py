@@ -199,12 +199,13 @@ def wheel_of(session: nox.Session, architecture: str) -> Path:
 #: The oldest clang that batched_cpu is to build with.
 CLANG = "clang++-14"
 BUILDS = "import sys, impls; sys.exit(impls.why_unavailable('batched_cpu', 'cpu'))"
-#: Debian's packages of a Python for aarch64, which are unpacked, not installed, and what emulates that processor.
+#: Debian's packages of a Python for aarch64, which are unpacked, not installed, and what emulates that processor. No
+#: libgomp1, since torch brings its own.
 EMULATOR = "qemu-aarch64-static"
 PYTHON = "3.13"
 PACKAGES = (
     f"python{PYTHON} python{PYTHON}-minimal libpython{PYTHON}-minimal libpython{PYTHON}-stdlib libc6 libstdc++6 "
-    "libgcc-s1 libgomp1 zlib1g libexpat1 libffi8 libbz2-1.0 liblzma5 libssl3t64 libsqlite3-0 libuuid1"
+    "libgcc-s1 zlib1g libexpat1 libffi8 libbz2-1.0 liblzma5 libssl3t64 libsqlite3-0 libuuid1"
 ).split()
 
 

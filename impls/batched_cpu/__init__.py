@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..definition import LayerParams, LayerState, cell_dtype
 from ..gradient.chunks import bounds, limits
-from ..gradient.interface import HandWritten, Inputs, Saved, allocate_states, in_dtypes, materialized
+from ..gradient.interface import HandWritten, Inputs, Saved, in_dtype, materialized
 from ..gradient.operator import as_operator
 from .loading import ALLOCATE, library, why_unavailable
 
@@ -22,6 +22,7 @@ SPLIT: tuple[int, int] | None = None
 KEEPS_V_FROM = 96
 #: In place of a tensor that there is not: its address and bytes are 0.
 _NONE = torch.empty(0)
+_NO_STATES = (_NONE,) * 3
 _NO_NORMS = (_NONE,) * sum("norm" in name for name in LayerParams._fields)
 
 __all__ = ["run", "run_packed", "why_unavailable"]
@@ -30,14 +31,10 @@ __all__ = ["run", "run_packed", "why_unavailable"]
 def forward(
     p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
 ) -> LayerState:
-    """Run over a sequence in one call; without gradients the states alternate between two buffers."""
-    rows = inputs.rows
-    slots = 0 if states else min(2, len(rows))
-    into = (out, *(states or allocate_states(p, out, (slots, rows[0]))))
-    start = [q.contiguous() for q in in_dtypes(inputs.start, into)]
-    last = LayerState(*map(torch.empty_like, start))
-    arguments, _read = _layer(p, inputs, start)
-    arguments += (slots, *_addresses((*into, *last, _NONE if residuals is None else residuals)))
+    """Run over a sequence in one call."""
+    arguments, read = _layer(p, inputs)
+    last = LayerState(*map(torch.empty_like, read[-5:-1]))
+    arguments += _addresses((out, *(states or _NO_STATES), *last, _NONE if residuals is None else residuals))
     _check(library().forward[out.dtype](_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
     return last
 
@@ -55,11 +52,10 @@ def backward(
     residuals = [] if saved.residuals is None else [saved.residuals]
     chunks = bounds(most.backward, 10 if residuals else 20, p, inputs, most.rows)
     d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
-    start = [q.contiguous() for q in in_dtypes(inputs.start, saved.states)]
     d_start = [
         d.to(cell, copy=True, memory_format=torch.contiguous_format) for d in materialized(d_last, inputs, saved)
     ]
-    arguments, _read = _layer(p, inputs, start)
+    arguments, _read = _layer(p, inputs)
     of_steps = [q.contiguous() for q in (*saved.states, *(residuals or [_NONE]), d_out)]
     arguments += [name in needed for name in LayerParams._fields]
     arguments += (len(chunks) - 1, *chunks)
@@ -101,13 +97,15 @@ def _write_addresses(gradients: _Gradients, addresses: Any) -> None:
 _allocate = ALLOCATE(_write_addresses)
 
 
-def _layer(p: LayerParams, inputs: Inputs, start: Sequence[Tensor]) -> tuple[list[int], list[Tensor]]:
+def _layer(p: LayerParams, inputs: Inputs) -> tuple[list[int], list[Tensor]]:
     """Arguments that both passes begin with, see Layer in layer.h, and the tensors that they are addresses of."""
+    cell = cell_dtype(dtype := inputs.x.dtype)
+    start = map(in_dtype, inputs.start, (dtype, cell, dtype, cell))
     (_, H, I), S, Z = p.weight_x.shape, p.hyper_bias.shape[1], p.z_bias.shape[2]
     present, keep = p.present(), inputs.mask.kept if inputs.mask else _NONE
     norms = () if len(present) == len(p) else _NO_NORMS
     read = list(map(Tensor.contiguous, (*present, *norms, inputs.x, *start, keep)))
-    packed = (len(inputs.batch_sizes), 0, *inputs.batch_sizes)
+    packed = (len(inputs.batch_sizes), -1, *inputs.batch_sizes)
     steps = packed if inputs.batch_sizes else inputs.x.shape[:2]
     return [H, S, Z, I, *(SPLIT or (0, 0)), *steps, *_addresses(read)], read
 

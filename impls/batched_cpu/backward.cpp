@@ -18,10 +18,10 @@ void backward(Arguments in, double scale, Allocate allocate, void* context) {
   const Sizes& size = layer.size;
   const std::vector<int64_t> wanted = in.list(kParams), bounds = in.list(in.number() + 1);
   BackwardArrays<T> arrays;
-  arrays.states = in.states<T>(size, layer.N, layer.N);
+  arrays.states = in.states<T>(size, layer.N);
   arrays.residuals = in.residuals<T>(size, layer.N);
   arrays.d_out = in.array<T>(layer.N * size.H);
-  arrays.d_state = in.states<A>(size, layer.B, layer.B);
+  arrays.d_state = in.states<A>(size, layer.B);
   arrays.d_x = in.optional<T>(layer.N * size.I);
   advise_huge_pages(arrays.d_x, layer.N * size.I);
   SequenceBackward<T>(layer, wanted, arrays).run(bounds, [&] {

@@ -5,17 +5,21 @@
 namespace hyperlstm::inline HYPERLSTM_SET {
 namespace {
 
-// Reads, after Layer, the number of slots, then the arrays to write: h of all steps [N, H]; c, h_hat and c_hat, [N, *]
-// or, if there are slots, which the steps take in turn, [slots, B, *]; each row's state after its own last step, [B,
-// *]; and the residuals, if they are saved.
-template <class T>
+// Reads, after Layer, the arrays to write: h of all steps, [N, H]; c, h_hat and c_hat, [N, *], unless nobody reads
+// them; each row's state after its own last step, [B, *]; and the residuals, if they are saved.
+template <class T, class A = Acc<T>>
 void forward(Arguments in, double scale) {
   const Layer<T> layer(in, scale);
-  const int64_t N = layer.N, B = layer.B, slots = in.number();
-  const States<T> into = in.states<T>(layer.size, N, slots == 0 ? N : slots * B), last = in.states<T>(layer.size, B, B);
+  const auto [H, S, Z, I] = layer.size;
+  const int64_t N = layer.N, B = layer.B;
+  States<T> into{in.array<T>(N * H), in.optional<A>(N * H), in.optional<T>(N * S), in.optional<A>(N * S)};
+  const int64_t slots = into.c == nullptr ? std::min<int64_t>(2, layer.steps.count()) : 0, rows = slots * B;
+  Scratch scratch;
+  if (slots > 0) into = {into.h, scratch.empty<A>(rows * H), scratch.empty<T>(rows * S), scratch.empty<A>(rows * S)};
+  const States<T> last = in.states<T>(layer.size, B);
   const Residuals<T> residuals = in.residuals<T>(layer.size, N);
-  advise_huge_pages(into.h, N * layer.size.H);
-  advise_huge_pages(into.c, (slots == 0 ? N : slots * B) * layer.size.H);
+  advise_huge_pages(into.h, N * H);
+  advise_huge_pages(into.c, (slots == 0 ? N : rows) * H);
   advise_huge_pages(residuals.numbers, N * residuals.stride);
   const Panels<T> panels(layer, Direction::kForward, true, reads_stored(layer.size, B));
   ForwardSweep<T> sweep(panels, layer.steps, {layer.x, layer.start, into, slots, layer.mask, residuals});

@@ -101,13 +101,9 @@ class Arguments {
         std::to_string(bytes));
   }
 
-  // h has h_rows rows, the others have other_rows.
   template <class T, class A = Acc<T>>
-  States<T> states(const Sizes& size, int64_t h_rows, int64_t other_rows) {
-    // In the order of evaluation of a list in braces.
-    return {
-        array<T>(h_rows * size.H), array<A>(other_rows * size.H), array<T>(other_rows * size.S),
-        array<A>(other_rows * size.S)};
+  States<T> states(const Sizes& size, int64_t rows) {
+    return {array<T>(rows * size.H), array<A>(rows * size.H), array<T>(rows * size.S), array<A>(rows * size.S)};
   }
 
   template <class T>
@@ -123,8 +119,8 @@ class Arguments {
 };
 
 // What both passes read, in this order: H, S, Z, I; the requested split, zeros if there is none; the number of steps;
-// B if each step has as many rows, else 0 and their rows, which never rise; the parameters; x [N, I], where N tokens is
-// the sum of the rows; the states before the first step, [B, *]; and which of g are kept, [N, H], see Mask.
+// B if each step has as many rows, else -1 and their rows, which never rise; the parameters; x [N, I], where N tokens
+// is the sum of the rows; the states before the first step, [B, *]; and which of g are kept, [N, H], see Mask.
 template <class T, class A = Acc<T>>
 struct Layer {
   Sizes size;
@@ -145,13 +141,13 @@ struct Layer {
     const auto n = elements(size);
     for (int i = 0; i < kParams; ++i) params[i] = i < kNorms ? in.array<T>(n[i]) : in.optional<T>(n[i]);
     x = in.array<T>(N * size.I);
-    start = in.states<T>(size, B, B);
+    start = in.states<T>(size, B);
     mask = {in.optional<bool>(N * size.H), static_cast<A>(scale)};
   }
 
   static Steps read_steps(Arguments& in) {
     const int64_t steps = in.number(), rows = in.number();
-    return rows == 0 ? Steps(in.list(steps)) : Steps(steps, rows);
+    return rows < 0 ? Steps(in.list(steps)) : Steps(steps, rows);
   }
 
   bool has_norms() const { return params[kNorms] != nullptr; }

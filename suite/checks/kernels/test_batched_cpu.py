@@ -63,7 +63,7 @@ except RuntimeError as error:
 def start(code: str, cache: Path, **environment: str) -> subprocess.Popen[str]:
     env = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), "PYTHONPATH": str(ROOT), **environment}
     return subprocess.Popen(
-        [sys.executable, "-c", code], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-P", "-c", code], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
