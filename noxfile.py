@@ -39,7 +39,7 @@ def bin_of(session: nox.Session) -> Path:
 
 
 def run(session: nox.Session, *arguments: str, before: Sequence[str] = (), **env: str) -> None:
-    """Run Python; before: a command that starts it. A build finds ninja beside it."""
+    """Run Python; before: a command that starts it. Its tools are on the path."""
     folder = bin_of(session)
     env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", **env}
     session.run(*before, str(folder / "python"), *arguments, env=env, external=True)
@@ -149,39 +149,131 @@ def lint(session: nox.Session) -> None:
     session.run("clang-format", "--dry-run", "--Werror", *sources)
 
 
-#: What batched_cpu is compiled for without being run there.
-TARGETS = ("aarch64-linux-gnu", "aarch64-macos", "x86_64-linux-gnu")
-#: The oldest clang that batched_cpu is to build with.
-CLANG = "clang++-14"
-BUILDS = "import sys, impls; sys.exit(impls.why_unavailable('batched_cpu', 'cpu'))"
-#: Where the headers of torch and Python are, a folder a line.
-INCLUDED = r"""
-import sysconfig
-from torch.utils.cpp_extension import include_paths
-print(*include_paths(), sysconfig.get_path("include"), sep="\n")
+#: The architectures of wheels, and the oldest C library that they run with, which that of torch's wheels needs too.
+ARCHITECTURES = ("x86_64", "aarch64")
+GLIBC = "2.28"
+COMPILE = """
+import sys
+from pathlib import Path
+from impls.batched_cpu import build
+target, architecture, folder = sys.argv[1:]
+sets = build.INSTRUCTION_SETS.get(architecture, {"baseline": ""})
+path = Path(folder) / "impls" / "batched_cpu" / build.LIBRARY
+build.compile_library([sys.executable, "-m", "ziglang", "c++", "-target", target], sets, ["-s"], path)
 """
 
 
 @nox.session
+def wheel(session: nox.Session) -> None:
+    """Write wheels with batched_cpu compiled, for Linux on x86-64 and aarch64, to dist/; `-- aarch64` only that."""
+    session.install(*PYPROJECT["project"]["dependencies"], "ziglang", "auditwheel", "wheel", "pip", "hatchling")
+    for architecture in session.posargs or ARCHITECTURES:
+        wheel_of(session, architecture)
+
+
+def wheel_of(session: nox.Session, architecture: str) -> Path:
+    """Build one wheel from a copy of the sources that has the compiled library, and return its path in dist/."""
+    scratch = Path(session.create_tmp()).absolute() / architecture
+    shutil.rmtree(scratch, ignore_errors=True)
+    (source := scratch / "source").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(name, source)
+    shutil.copytree("impls", source / "impls", ignore=shutil.ignore_patterns("__pycache__"))
+    run(session, "-c", COMPILE, f"{architecture}-linux-gnu.{GLIBC}", architecture, str(source))
+    run(session, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(scratch), str(source))
+    (pure,) = scratch.glob("*.whl")
+    tag = f"manylinux_{GLIBC.replace('.', '_')}_{architecture}"
+    run(session, "-m", "wheel", "unpack", str(pure), "-d", str(scratch))
+    (unpacked,) = scratch.glob("hyperlstm-*/")
+    (described,) = unpacked.glob("*.dist-info/WHEEL")
+    described.write_text(described.read_text().replace("Root-Is-Purelib: true", "Root-Is-Purelib: false"))
+    pure.unlink()
+    run(session, "-m", "wheel", "pack", str(unpacked), "-d", str(scratch))
+    run(session, "-m", "wheel", "tags", "--remove", "--platform-tag", tag, str(pure))
+    (tagged,) = scratch.glob("*.whl")
+    run(session, "-m", "auditwheel", "show", str(tagged))
+    Path("dist").mkdir(exist_ok=True)
+    return Path(shutil.move(tagged, Path("dist") / tagged.name))
+
+
+#: The oldest clang that batched_cpu is to build with.
+CLANG = "clang++-14"
+BUILDS = "import sys, impls; sys.exit(impls.why_unavailable('batched_cpu', 'cpu'))"
+#: Debian's packages of a Python for aarch64, which are unpacked, not installed, and what emulates that processor. No
+#: libgomp1, since torch brings its own.
+EMULATOR = "qemu-aarch64-static"
+PYTHON = "3.13"
+PACKAGES = (
+    f"python{PYTHON} python{PYTHON}-minimal libpython{PYTHON}-minimal libpython{PYTHON}-stdlib libc6 libstdc++6 "
+    "libgcc-s1 zlib1g libexpat1 libffi8 libbz2-1.0 liblzma5 libssl3t64 libsqlite3-0 libuuid1"
+).split()
+
+
+@nox.session
 def platforms(session: nox.Session) -> None:
-    """Compile batched_cpu for other platforms, against libc++, and check it as built with clang 14."""
+    """Check batched_cpu as built with clang 14, and the wheel's library for aarch64 under emulation, on two threads."""
     install(session, "suite")
-    session.install("ziglang")
-    printed = session.run("python", "-c", INCLUDED, silent=True, stderr=subprocess.DEVNULL)
-    folders = [part for folder in str(printed).splitlines() for part in ("-isystem", folder)]
-    scratch = Path(session.create_tmp())
-    common = ("-std=c++20", "-O0", "-c", "-DTORCH_EXTENSION_NAME=x", "-DHYPERLSTM_EPS=1e-5", *folders)
-    for target in TARGETS:
-        zig = ("python", "-m", "ziglang", "c++", "-target", target)
-        session.run(*zig, *common, "impls/batched_cpu/sweeps.cpp", "-o", str(scratch / f"{target}.o"))
-    links = (CLANG, "-fopenmp", "-x", "c++", "-", "-o", os.devnull)
-    if shutil.which(CLANG) is None or subprocess.run(links, input=b"int main() {}", check=False).returncode:
-        session.skip(f"compiled for {', '.join(TARGETS)}; not run with {CLANG}, which is not here or has no OpenMP")
-    env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
-    run(session, "-c", BUILDS, **env)  # without a build every case would be skipped
-    files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
-    chosen = "test_split or (test_equality and batched_cpu)"
-    pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), **env)
+    session.install("ziglang", "auditwheel", "wheel")
+    scratch = Path(session.create_tmp()).absolute()
+    equality = ("suite/checks/equality/test_equality.py", "-k", "test_equality and batched_cpu")
+    skipped = []
+    if shutil.which(CLANG) is None:
+        skipped.append(f"{CLANG} is not here")
+    else:
+        env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
+        run(session, "-c", BUILDS, **env)  # without a build every case would be skipped
+        chosen = "test_split or (test_equality and batched_cpu)"
+        files = (equality[0], "suite/checks/kernels/test_split.py")
+        pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), **env)
+    if shutil.which(EMULATOR) is None or shutil.which("apt-get") is None:
+        skipped.append(f"aarch64 is not emulated, which takes {EMULATOR} and Debian's apt-get")
+    else:
+        root, site = aarch64(session, scratch)
+        unpacked = scratch / "unpacked"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        shutil.unpack_archive(wheel_of(session, "aarch64"), unpacked, "zip")
+        (unpacked / "impls").symlink_to("hyperlstm")  # by the name that the suite imports it
+        (unpacked / "suite").symlink_to(Path("suite").absolute())
+        env = {"OMP_NUM_THREADS": "2", "PYTHONPATH": f"{unpacked}{os.pathsep}{site}", "PYTHONDONTWRITEBYTECODE": "1"}
+        python = (EMULATOR, "-L", str(root), str(root / "usr" / "bin" / f"python{PYTHON}"))
+        with session.chdir(unpacked):
+            session.run(*python, "-c", BUILDS, env=env, external=True)
+            options = (
+                "-q",
+                "-p",
+                "no:benchmark",
+                "-p",
+                "no:xdist",
+                "-p",
+                "no:cacheprovider",
+                "--rootdir",
+                str(unpacked),
+            )
+            results = ("--results", str(scratch / "aarch64-results"))
+            session.run(*python, "-m", "pytest", *options, *equality, *results, env=env, external=True)
+    if skipped:
+        session.skip("; ".join(skipped))
+
+
+def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
+    """Folders of a system with Python and of the packages that the suite needs, for aarch64."""
+    root, site, packages = scratch / "root", scratch / "site", scratch / "packages"
+    if not (root / "lib").exists():
+        packages.mkdir(exist_ok=True)
+        session.run("dpkg", "--add-architecture", "arm64", external=True)
+        session.run("apt-get", "update", "-qq", external=True, silent=True)
+        with session.chdir(packages):
+            session.run(
+                "apt-get", "download", "-qq", *(f"{name}:arm64" for name in PACKAGES), external=True, silent=True
+            )
+        for package in packages.iterdir():
+            session.run("dpkg", "-x", str(package), str(root), external=True, silent=True)
+        (root / "lib").symlink_to("usr/lib")
+    platform = ("--python-platform", "aarch64-unknown-linux-gnu", "--python-version", PYTHON, "--only-binary", ":all:")
+    wanted = [name for name in needed("suite") if not name.startswith(("triton", "playwright", "pytest-benchmark"))]
+    session.install("uv")
+    run(session, "-m", "uv", "pip", "install", "-q", *platform, "--target", str(site), *wanted)
+    return root, site
 
 
 #: The preloaded sanitizer is not for the compiler, which would fail under it.

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -240,6 +241,13 @@ def _limited(name: str, rows: list[Impl], able: Callable[[Impl], bool], error: t
     return rows
 
 
+@constant
+@cache
+def _warn_of_fallback(reason: str, chosen: str) -> None:
+    """Warn, once a process, that "auto" takes another than the fastest, which could not be built or loaded."""
+    warnings.warn(f"{reason} Until then impl='auto' runs {chosen!r}, which is slower.", RuntimeWarning, stacklevel=2)
+
+
 def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> Impl:
     """The row to run: that of the name; for "auto" the preferred one that runs natively here and is not experimental.
 
@@ -256,12 +264,15 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     if in_transform():
         why = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
         rows = _limited(name, rows, lambda impl: impl.plain, NotImplementedError, why)
-    reasons = []
+    reasons, lost = list[str](), list[str]()
     for impl in rows:
         reason = impl.why_unavailable(device, dtype, options)
         if reason is None:
+            if name == "auto" and lost:
+                _warn_of_fallback(lost[0], impl.name)
             return impl
         reasons.append(reason)
+        lost += [reason] * (impl.probe and device.type == "cpu" and dtype in impl.dtypes)
     able = ", ".join(
         impl.name
         for impl in IMPLS

@@ -1,21 +1,29 @@
 """The loops over steps in compiled code: groups of threads take rows through all steps, one fused pass a phase."""
 
-from collections.abc import Collection, Sequence
+import struct
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..definition import Inputs, LayerParams, LayerState
+from ..definition import Inputs, LayerParams, LayerState, cell_dtype
 from ..gradient.chunks import bounds, limits
-from ..gradient.interface import HandWritten, Saved, allocate_states, in_dtypes, materialized
+from ..gradient.interface import HandWritten, Saved, in_dtype, materialized
 from ..gradient.operator import as_operator
-from .build import library, why_unavailable
+from .loading import ALLOCATE, library, why_unavailable
 
 #: Groups of batch rows, and threads for each, in place of what suits the sizes and the number of threads.
 SPLIT: tuple[int, int] | None = None
 
-#: The I from which v = weight_x x is saved for the backward pass.
+#: Smallest I for which v = weight_x x is saved for the backward pass.
 KEEPS_V_FROM = 96
-_UNMASKED = None, 1.0
+#: In place of a tensor that there is not: its address and bytes are 0.
+_NONE = torch.empty(0)
+_NO_STATES = (_NONE,) * 3
+_NO_NORMS = (_NONE,) * sum("norm" in name for name in LayerParams._fields)
 
 __all__ = ["run", "why_unavailable"]
 
@@ -23,11 +31,12 @@ __all__ = ["run", "why_unavailable"]
 def forward(
     p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
 ) -> LayerState:
-    """Run over a sequence in one call; where nobody reads the states, two steps of them are overwritten in turns."""
-    rows = inputs.rows
-    into = (out, *(states or allocate_states(p, out, (min(2, len(rows)), rows[0]))))
-    start, mask = in_dtypes(inputs.start, into), inputs.mask or _UNMASKED
-    return LayerState(*library().forward(p.present(), rows, inputs.x, start, into, *mask, residuals, SPLIT))
+    """Run over a sequence in one call."""
+    arguments, read = _layer(p, inputs)
+    last = LayerState(*map(torch.empty_like, read[-5:-1]))
+    arguments += _addresses((out, *(states or _NO_STATES), *last, _NONE if residuals is None else residuals))
+    _check(library().forward[out.dtype](_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
+    return last
 
 
 def backward(
@@ -39,27 +48,83 @@ def backward(
     needed: Collection[str],
 ) -> dict[str, Tensor]:
     """Go back over a sequence; a chunk of steps has its arrays in memory at a time."""
-    most, params = limits(inputs.x.device), p.present()
-    numbers = 10 if saved.residuals is not None else 20
-    names = LayerParams._fields[: len(params)]
+    most, cell = limits(inputs.x.device), cell_dtype(inputs.x.dtype)
+    residuals = [] if saved.residuals is None else [saved.residuals]
+    chunks = bounds(most.backward, 10 if residuals else 20, p, inputs, most.rows)
     d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
-    gradients, d_start = library().backward(
-        params,
-        [name in needed for name in names],
-        inputs.rows,
-        inputs.x,
-        inputs.start,
-        saved.states,
-        saved.residuals,
-        *(inputs.mask or _UNMASKED),
-        d_out,
-        materialized(d_last, inputs, saved),
-        d_x,
-        bounds(most.backward, numbers, p, inputs, most.rows),
-        SPLIT,
-    )
-    found = zip(("x", *LayerState._fields, *names), (d_x, *d_start, *gradients), strict=True)
-    return {name: d for name, d in found if d is not None}
+    d_start = [
+        d.to(cell, copy=True, memory_format=torch.contiguous_format) for d in materialized(d_last, inputs, saved)
+    ]
+    arguments, _read = _layer(p, inputs)
+    of_steps = [q.contiguous() for q in (*saved.states, *(residuals or [_NONE]), d_out)]
+    arguments += [name in needed for name in LayerParams._fields]
+    arguments += (len(chunks) - 1, *chunks)
+    arguments += _addresses((*of_steps, *d_start, _NONE if d_x is None else d_x))
+    gradients = _Gradients(p, needed, cell)
+    scale = inputs.mask.scale if inputs.mask else 1.0
+    error = library().backward[inputs.x.dtype](_packed(arguments), scale, _allocate, gradients)
+    if gradients.error is not None:
+        raise gradients.error
+    _check(error)
+    results = {"x": d_x, **dict(zip(LayerState._fields, d_start, strict=True)), **gradients.by_name}
+    return {name: d for name, d in results.items() if d is not None}
+
+
+class _Gradients:
+    """Gradients of the parameters, allocated when the C++ asks for them: once it has freed most of its own memory."""
+
+    def __init__(self, p: LayerParams, needed: Collection[str], dtype: torch.dtype) -> None:
+        self.p, self.needed, self.dtype = p, needed, dtype
+        self.by_name: dict[str, Tensor] = {}
+        self.error: BaseException | None = None
+
+    def allocate(self) -> Iterable[int]:
+        """Addresses and bytes, in the order of `LayerParams`."""
+        for name, q in zip(LayerParams._fields, self.p, strict=True):
+            if name in self.needed and q is not None:
+                self.by_name[name] = torch.empty(q.shape, dtype=self.dtype)
+        return _addresses([self.by_name.get(name, _NONE) for name in LayerParams._fields])
+
+
+def _write_addresses(gradients: _Gradients, addresses: Any) -> None:
+    try:
+        for i, number in enumerate(gradients.allocate()):
+            addresses[i] = number
+    except BaseException as error:  # which cannot pass through the C++
+        gradients.error = error
+
+
+_allocate = ALLOCATE(_write_addresses)
+
+
+def _layer(p: LayerParams, inputs: Inputs) -> tuple[list[int], list[Tensor]]:
+    """Arguments that both passes begin with, see Layer in layer.h, and the tensors that they are addresses of."""
+    cell = cell_dtype(dtype := inputs.x.dtype)
+    start = map(in_dtype, inputs.start, (dtype, cell, dtype, cell))
+    (_, H, I), S, Z = p.weight_x.shape, p.hyper_bias.shape[1], p.z_bias.shape[2]
+    present, keep = p.present(), inputs.mask.kept if inputs.mask else _NONE
+    norms = () if len(present) == len(p) else _NO_NORMS
+    read = list(map(Tensor.contiguous, (*present, *norms, inputs.x, *start, keep)))
+    packed = (len(inputs.batch_sizes), -1, *inputs.batch_sizes)
+    steps = packed if inputs.batch_sizes else inputs.x.shape[:2]
+    return [H, S, Z, I, *(SPLIT or (0, 0)), *steps, *_addresses(read)], read
+
+
+def _addresses(tensors: Sequence[Tensor]) -> Iterable[int]:
+    """Address and bytes of each contiguous tensor."""
+    return chain.from_iterable(zip(map(Tensor.data_ptr, tensors), map(_bytes, tensors), strict=True))
+
+
+_bytes = attrgetter("nbytes")
+
+
+def _packed(arguments: Sequence[int]) -> bytes:
+    return struct.pack(f"{len(arguments)}q", *arguments)
+
+
+def _check(error: bytes | None) -> None:
+    if error is not None:
+        raise RuntimeError(f"batched_cpu: {error.decode()}")
 
 
 def _residuals(I: int, H: int, S: int) -> int:

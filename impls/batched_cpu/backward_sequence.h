@@ -1,95 +1,93 @@
 // A sequence backwards: for each chunk of steps the sweep, then the products that sum over its rows.
 #pragma once
 
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
-
-#include <algorithm>
-#include <array>
+#include <functional>
+#include <optional>
 
 #include "backward_sweep.h"
 #include "chunk_products.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Arrays of all tokens are [N, *].
-struct BackwardInputs {
-  const Tensors& params;
-  const std::vector<bool>& wanted;  // which of params need a gradient
-  at::Tensor x;
-  Tensors start, states;  // the states before the first step, [B, *], and after each
-  std::optional<at::Tensor> residuals;
-  std::optional<at::Tensor> mask;  // see Mask
-  double scale;
-  at::Tensor d_out;
-  std::optional<at::Tensor> d_x;  // written, if given
-  Steps steps;
-};
-
-// What the sweep of a chunk writes, see DeltaArrays.
-struct Deltas {
-  at::Tensor d_uh, dv, dz;
+template <class T, class A = Acc<T>>
+struct BackwardArrays {
+  States<T> states;        // after each step
+  Residuals<T> residuals;  // null if the forward pass saved none
+  const T* d_out;
+  States<A> d_state;  // [B, *]: on entry the gradients of each row's last state, on return those of its start
+  T* d_x;             // written, unless null
 };
 
 template <class T, class A = Acc<T>>
 class SequenceBackward {
  public:
-  // d_state [B, *]: on entry the gradients of each row's last state, on return those of its start.
-  SequenceBackward(const BackwardInputs& inputs, States<A> d_state, const SplitChoice& split)
-      : in_(inputs), d_state_(d_state), split_(split), sums_(size_, inputs.params.size() > kNorms, split.threads()) {}
+  // wanted: which parameters need a gradient.
+  SequenceBackward(const Layer<T>& layer, const std::vector<int64_t>& wanted, const BackwardArrays<T>& arrays)
+      : layer_(layer), wanted_(wanted), arrays_(arrays), sums_(layer.size, layer.has_norms(), split_.threads()) {}
 
-  // Returns the gradients of params. Chunk i is the steps from bounds[i] to bounds[i + 1].
-  Totals run(const std::vector<int64_t>& bounds) {
-    const int64_t H = size_.H, S = size_.S;
+  // Chunk i is the steps from bounds[i] to bounds[i + 1]. allocate: returns the memory of the wanted gradients, once
+  // the first of the chunks is over and, if it is the only one, after most of its memory is free.
+  void run(const std::vector<int64_t>& bounds, const std::function<Params<A>()>& allocate) {
+    const int64_t H = size_.H, S = size_.S, I = size_.I, chunks = bounds.size() - 1;
     int64_t max_tokens = 0;
-    for (size_t i = 1; i < bounds.size(); ++i) {
-      max_tokens = std::max(max_tokens, begin(bounds[i]) - begin(bounds[i - 1]));
+    for (int64_t i = 0; i < chunks; ++i) max_tokens = std::max(max_tokens, begin(bounds[i + 1]) - begin(bounds[i]));
+    for (int64_t i = 0; i < std::min<int64_t>(ChunkProducts<T>::kChunks, chunks); ++i) {
+      deltas_[i] = {
+          array(max_tokens * (4 * H + 4 * S), scratch_), array(max_tokens * 4 * H, scratch_),
+          array(max_tokens * 12 * size_.Z, scratch_)};
     }
-    for (int i = 0; i < std::min<int>(ChunkProducts<T>::kChunks, bounds.size() - 1); ++i) {
-      deltas_[i] = {array(max_tokens, 4 * H + 4 * S), array(max_tokens, 4 * H), array(max_tokens, 12 * size_.Z)};
+    const bool stored = reads_stored(size_, layer_.B), has_residuals = arrays_.residuals.numbers != nullptr;
+    if (!has_residuals) {
+      residuals_ = Residuals<T>::in(array(max_tokens * Residuals<T>::width(size_, false), scratch_), size_, false);
+      forward_panels_.emplace(layer_, Direction::kForward, false, stored);
     }
-    const bool stored = reads_stored(size_, B_);
-    if (!in_.residuals) {
-      residuals_ = array(max_tokens, Residuals<T>::width(size_, false));
-      forward_panels_.emplace(in_.params, Direction::kForward, false, stored);
-    }
-    const bool has_v = in_.residuals && in_.residuals->size(1) == Residuals<T>::width(size_, true);
-    panels_.emplace(in_.params, Direction::kBackward, !has_v, stored);
-    ChunkProducts<T> products(in_.params, needed(), in_.d_x.has_value());
-    for (size_t i = bounds.size() - 1; i > 0; --i) {
-      chunk(bounds[i - 1], bounds[i], deltas_[(i - 1) % ChunkProducts<T>::kChunks], products);
+    panels_.emplace(layer_, Direction::kBackward, !arrays_.residuals.has_v, stored);
+    const auto weight = [&](Param param, int64_t F) {
+      return Matrix<const T>(arrays_.d_x == nullptr ? nullptr : layer_.params[param], F, I);
+    };
+    ChunkProducts<T> products(needed(), weight(kWeightX, 4 * H), weight(kHyperWeightX, 4 * S));
+    for (int64_t i = chunks - 1; i >= 0; --i) {
+      chunk(bounds[i], bounds[i + 1], deltas_[i % ChunkProducts<T>::kChunks], products, [&] {
+        if (i == 0) {  // frees memory before the totals of a single chunk
+          panels_.reset();
+          forward_panels_.reset();
+        }
+        const bool fresh = i == chunks - 1;
+        if (fresh) prepare(allocate());
+        return fresh;
+      });
     }
     products.finish();
     sums_.add_to(totals_);
-    return std::move(totals_);
   }
 
  private:
-  int64_t begin(int64_t step) const { return in_.steps.begin(step); }
+  int64_t begin(int64_t step) const { return layer_.steps.begin(step); }
 
-  at::Tensor array(int64_t tokens, int64_t width) const {
-    const at::Tensor made = at::empty({tokens, width}, in_.x.options());
-    advise_huge_pages(made.mutable_data_ptr<T>(), made.numel());
-    return made;
+  static T* array(int64_t n, Scratch& scratch) {
+    T* const numbers = scratch.empty<T>(n);
+    advise_huge_pages(numbers, n);
+    return numbers;
   }
 
-  // State i before each of the steps `begin` to `end`, [n, *].
-  at::Tensor before(int i, int64_t begin, int64_t end) const {
-    const at::Tensor &first = in_.start[i], &after = in_.states[i];
-    const Steps& steps = in_.steps;
-    if (begin > 0 && steps.rows(begin - 1) == steps.rows(end - 1)) {
-      return after.slice(0, steps.begin(begin - 1), steps.begin(end - 1));
+  // A state [n, F] before each of the steps `begin` to `end`, from those before the first step and after each.
+  template <class X>
+  const X* before(const X* first, const X* after, int64_t F, Range range, Scratch& scratch, Jobs& jobs) const {
+    const Steps& steps = layer_.steps;
+    if (range.begin > 0 && steps.rows(range.begin - 1) == steps.rows(range.end - 1)) {
+      return after + steps.begin(range.begin - 1) * F;
     }
-    Tensors parts;
-    for (int64_t t = begin; t < end;) {
-      const int64_t rows = steps.rows(t), first_of = t;
-      while (t < end && steps.rows(t) == rows) ++t;  // their states are contiguous, except those before the first
-      parts.push_back(
-          first_of == 0 ? first.to(after.scalar_type())
-                        : after.slice(0, steps.begin(first_of - 1), steps.begin(first_of - 1) + rows));
-      parts.push_back(after.slice(0, steps.begin(first_of), steps.begin(t - 1)));
-    }
-    return at::cat(parts);
+    const int64_t first_token = steps.begin(range.begin);
+    X* const to = scratch.empty<X>((steps.begin(range.end) - first_token) * F);
+    const auto copy = [=, &steps](int64_t begin, int64_t end) {
+      for (int64_t t = begin + range.begin; t < end + range.begin; ++t) {
+        const X* const from = t == 0 ? first : after + steps.begin(t - 1) * F;
+        std::copy_n(from, steps.rows(t) * F, to + (steps.begin(t) - first_token) * F);
+      }
+    };
+    jobs.push_back({range.size(), steps.rows(range.begin) * F, copy});
+    return to;
   }
 
   enum Value { kX, kH, kHHat, kHHatAfter, kValues };
@@ -108,53 +106,56 @@ class SequenceBackward {
   // Which values the wanted gradients need.
   std::vector<bool> needed() const {
     std::vector<bool> found(kValues);
-    for (const Term& term : kTerms) found[term.value] = found[term.value] || in_.wanted[term.param];
+    for (const Term& term : kTerms) found[term.value] = found[term.value] || wanted_[term.param];
     return found;
   }
 
-  void chunk(int64_t begin, int64_t end, const Deltas& d, ChunkProducts<T>& products) {
-    const int64_t first_token = this->begin(begin), N = this->begin(end) - first_token;
-    const auto steps = [=](const at::Tensor& x) { return x.slice(0, first_token, first_token + N); };
+  // swept: called between the sweep and the products; returns whether the chunk is the first to add to the totals.
+  template <class Swept>
+  void chunk(int64_t first, int64_t last, const DeltaArrays<T>& d, ChunkProducts<T>& products, const Swept& swept) {
+    const Range range{first, last};
+    const int64_t token = begin(first), N = begin(last) - token, H = size_.H, S = size_.S, H4 = 4 * H, S4 = 4 * S;
+    const States<T>&start = layer_.start, after = arrays_.states.from_row(token, size_), &all = arrays_.states;
+    Scratch scratch;
+    Jobs copies;
     // In the order of Value.
-    const Tensors values{steps(in_.x), before(0, begin, end), before(2, begin, end), steps(in_.states[2])};
-    const at::Tensor c = before(1, begin, end), c_hat = before(3, begin, end);
-    if (in_.residuals) residuals_ = steps(*in_.residuals);
-    const Residuals<T> residuals = Residuals<T>::in(residuals_, size_);
-    if (!in_.residuals) {
-      recompute(N, data<T>(values[kX]), data<T>(values[kH]), data<T>(values[kHHat]), residuals);
+    const Values<T> values{
+        {layer_.x + token * size_.I, N, size_.I},
+        {before(start.h, all.h, H, range, scratch, copies), N, H},
+        {before(start.h_hat, all.h_hat, S, range, scratch, copies), N, S},
+        {after.h_hat, N, S}};
+    const A* const c = before(start.c, all.c, H, range, scratch, copies);
+    const A* const c_hat = before(start.c_hat, all.c_hat, S, range, scratch, copies);
+    run_jobs(copies);
+    Residuals<T> residuals = residuals_;
+    if (arrays_.residuals.numbers != nullptr) {
+      residuals = arrays_.residuals;
+      residuals.numbers = residuals.u(token);
+    } else {
+      recompute(N, values[kX].numbers, values[kH].numbers, values[kHHat].numbers, residuals);
     }
     const ChunkArrays<T> chunk{
         residuals,
-        data<T>(values[kX]),
-        data<T>(values[kHHatAfter]),
-        data<A>(c),
-        data<A>(steps(in_.states[1])),
-        data<A>(c_hat),
-        data<A>(steps(in_.states[3])),
-        data<T>(steps(in_.d_out)),
-        Mask<A>{in_.mask ? data<bool>(*in_.mask) : nullptr, static_cast<A>(in_.scale)}.from(first_token * size_.H)};
-    const DeltaArrays<T> deltas{d.d_uh.mutable_data_ptr<T>(), d.dv.mutable_data_ptr<T>(), d.dz.mutable_data_ptr<T>()};
-    BackwardSweep<T>(*panels_, in_.steps.part(begin, end), B_, chunk, deltas, d_state_)
+        values[kX].numbers,
+        after.h_hat,
+        c,
+        after.c,
+        c_hat,
+        after.c_hat,
+        arrays_.d_out + token * H,
+        layer_.mask.from(token * H)};
+    BackwardSweep<T>(*panels_, layer_.steps.part(first, last), layer_.B, chunk, d, arrays_.d_state)
         .run(split_, sums_, products.jobs_of_sweep(values));
     sums_.collect();
-    if (begin == 0) {  // frees memory before the totals of a single chunk
-      panels_.reset();
-      forward_panels_.reset();
-    }
-    const bool fresh = totals_.empty();
-    if (fresh) allocate_totals(N);
-    const auto rows = [=](const at::Tensor& x) { return x.slice(0, 0, N); };
-    const int64_t H4 = 4 * size_.H;
-    std::vector<Products> sums(kDeltas);
-    sums[kDu].d = rows(d.d_uh).slice(1, 0, H4);
-    sums[kDv].d = rows(d.dv);
-    sums[kDa].d = rows(d.d_uh).slice(1, H4);
-    sums[kDz].d = rows(d.dz);
+    const bool fresh = swept();
+    const Matrix<const T> dv(d.dv, N, H4), da(d.d_uh + H4, N, S4, H4 + S4);
+    // In the order of Delta.
+    std::vector<Products<T>> sums{{{d.d_uh, N, H4, H4 + S4}, {}}, {dv, {}}, {da, {}}, {{d.dz, N, 12 * size_.Z}, {}}};
     for (const auto& [param, delta, value] : kTerms) {
-      if (totals_[param]) sums[delta].totals.push_back({*totals_[param], value});
+      if (wanted_[param]) sums[delta].totals.push_back({totals_[param], value});
     }
     products.sum(sums, values, fresh);
-    if (in_.d_x) products.input(sums[kDv].d, sums[kDa].d, steps(*in_.d_x));
+    if (arrays_.d_x != nullptr) products.input(dv, da, {arrays_.d_x + token * size_.I, N, size_.I});
   }
 
   // Writes u and the hyper LSTM's gates of N rows, from x and from h and h_hat before the step, [N, *] each. The states
@@ -181,37 +182,32 @@ class SequenceBackward {
     run_jobs({{N, cost, run, 2 * kTileRows}});
   }
 
-  // Allocates the gradients. Those that are products stay unset: the first chunk writes them, the others add.
-  void allocate_totals(int64_t N) {
-    totals_.resize(in_.params.size());
-    for (size_t i = 0; i < in_.params.size(); ++i) {
-      if (!in_.wanted[i]) continue;
-      at::Tensor total =
-          at::empty(in_.params[i].sizes(), in_.params[i].options().dtype(c10::CppTypeToScalarType<A>::value));
-      advise_huge_pages(total.mutable_data_ptr<A>(), total.numel());
-      totals_[i] = is_product(i) && N > 0 ? total : total.zero_();
+  // Sets the gradients. Those that are products stay unset: the first chunk writes them, the others add.
+  void prepare(const Params<A>& totals) {
+    totals_ = totals;
+    const auto n = elements(size_);
+    for (int i = 0; i < kParams; ++i) {
+      if (totals[i] == nullptr) continue;
+      advise_huge_pages(totals[i], n[i]);
+      if (!is_product(i) || layer_.N == 0) std::fill_n(totals[i], n[i], A(0));
     }
   }
 
-  static bool is_product(size_t param) {
+  static bool is_product(int param) {
     return std::any_of(kTerms.begin(), kTerms.end(), [=](const Term& term) { return term.param == param; });
   }
 
-  template <class U>
-  static const U* data(const at::Tensor& x) {
-    return x.const_data_ptr<U>();
-  }
-
-  const BackwardInputs& in_;
-  const States<A> d_state_;
-  const SplitChoice split_;
-  const Sizes size_ = sizes(in_.params);
-  const int64_t B_ = in_.steps.rows(0);
+  const Layer<T>& layer_;
+  const std::vector<int64_t>& wanted_;
+  const BackwardArrays<T> arrays_;
+  const SplitChoice split_{layer_.split};
+  const Sizes size_ = layer_.size;
+  Scratch scratch_;
   std::optional<Panels<T>> panels_, forward_panels_;
   SequenceSums<A> sums_;
-  std::array<Deltas, ChunkProducts<T>::kChunks> deltas_;
-  at::Tensor residuals_;  // of one chunk
-  Totals totals_;
+  std::array<DeltaArrays<T>, ChunkProducts<T>::kChunks> deltas_;
+  Residuals<T> residuals_;  // of one chunk, if recomputed
+  Params<A> totals_;
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -10,7 +10,7 @@
 #include "steps.h"
 #include "threads.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Results of the forward pass and gradients of its output, of all tokens of the chunk, [n, *] each.
 template <class T, class A = Acc<T>>
@@ -268,4 +268,4 @@ class BackwardSweep {
   A* d_uh_ = nullptr;       // du and da in the accumulation type, [kBuffers of steps, B, 4H + 4S]
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -1,8 +1,6 @@
-"""Builds the C++ source once per torch, compiler, CPU and set of flags, and loads it."""
+"""Compiles the C++ source: at first use, for this machine, and for wheels."""
 
-import functools
 import hashlib
-import importlib.util
 import os
 import platform
 import shlex
@@ -10,142 +8,139 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
-from ..definition import EPS
+from ..definition import EPS, dtype_name
 
 #: Extra compiler and linker flags, part of the key, such as `-fsanitize=address,undefined`.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 
-#: Compiler flags by the capability that torch's own kernels use; at::vec reads the macro. Any other CPU gets its
-#: architecture's baseline, NEON included.
-_CAPABILITY_FLAGS = {
-    "AVX512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c -DCPU_CAPABILITY_AVX512",
-    "AVX2": "-mavx2 -mfma -mf16c -DCPU_CAPABILITY_AVX2",
+#: Instruction sets by architecture, with the flags of GCC and clang, from the least on, which is all others' too.
+INSTRUCTION_SETS = {
+    "x86_64": {
+        "baseline": "",
+        "avx2": "-mavx2 -mfma -mf16c",
+        "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c",
+    }
 }
-_FOLDER = Path(__file__).parent
-_MAIN_SOURCE = _FOLDER / "sweeps.cpp"
+_BASELINE = {"baseline": ""}  # with NEON on ARM
+_FLAGS = "-std=c++20 -O2 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
+DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+FOLDER = Path(__file__).parent
+#: The library of a wheel; builds have the same name, each in a folder of its own. Its digest is beside it.
+LIBRARY = "library.so"
+_DAY = 24 * 60 * 60
 
 
-@dataclass(frozen=True)
-class BuildFailure:
-    """Reason for a missing library, one sentence, and the output of the build."""
-
-    reason: str
-    output: str = ""
+def instruction_set() -> str:
+    """The one of torch's own kernels, which ATEN_CPU_CAPABILITY can lower."""
+    name = torch.backends.cpu.get_cpu_capability().lower()
+    return name if name in INSTRUCTION_SETS.get(platform.machine(), _BASELINE) else "baseline"
 
 
-def library() -> ModuleType:
-    """Library, built at the first call; RuntimeError with the reason if the build fails."""
-    result = _result()
-    if isinstance(result, BuildFailure):
-        raise RuntimeError(f"{result.reason}\n{result.output}")
-    return result
-
-
-def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """None if the library can be loaded, which builds it at the first call, else the reason in a sentence."""
-    result = _result()
-    return result.reason if isinstance(result, BuildFailure) else None
-
-
-def key() -> str:
-    """Digest of torch, Python, compiler, CPU, flags and sources, which identifies a build."""
-    digest = hashlib.sha256()
-    parts = [torch.__version__, sys.version, platform.machine(), _compiler_version(), *_flags()]
-    for part in parts:
-        digest.update(part.encode() + b"\0")
-    for source in [*sorted(_FOLDER.glob("*.h")), _MAIN_SOURCE]:
+def sources() -> str:
+    """Digest of the sources and of what is compiled into them."""
+    digest = hashlib.sha256(f"{EPS!r} {_FLAGS}".encode())
+    for source in sorted((*FOLDER.glob("*.h"), *FOLDER.glob("*.cpp"))):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-_lock = threading.Lock()
+def key() -> str:
+    """Digest that identifies a build: of the sources, the compiler's name, flags, machine and C library."""
+    parts = [sources(), instruction_set(), *compiler(), *extra_flags(), platform.machine(), *platform.libc_ver()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _result() -> ModuleType | BuildFailure:
-    with _lock:
-        return _load_or_build()
+def builds() -> Path:
+    """Folder of all builds."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path(cache) / "torch_extensions")
 
 
-@functools.cache
-def _load_or_build() -> ModuleType | BuildFailure:
-    """Library or failure; a failed build is not repeated in the same process."""
-    from torch.utils import cpp_extension
+def _digest(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
-    command = compiler()
-    if shutil.which(command[0]) is None:
-        return BuildFailure(f"batched_cpu needs a C++ compiler, and {command[0]!r} is not on the path.")
-    if not cpp_extension.is_ninja_available():
-        return BuildFailure("batched_cpu needs ninja to build, and it is not on the path.")
-    name = f"hyperlstm_{key()}"
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
-    folder = root / name
+
+def intact(path: Path) -> bool:
+    """True if a library has the digest that was written beside it; loading one that was cut would end the process."""
     try:
-        if not folder.exists():
-            _build(name, folder)
-        return _load(name, folder / f"{name}{cpp_extension.LIB_EXT}")
-    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
-        cause = type(error).__name__
-        return BuildFailure(f"batched_cpu could not be built ({cause}, see {__name__}.library()).", str(error))
+        return hashlib.sha256(path.read_bytes()).hexdigest() == _digest(path).read_text()
+    except FileNotFoundError:
+        return False
 
 
-def _build(name: str, folder: Path) -> None:
+def build(folder: Path) -> None:
     """Build in a temporary folder, then rename it, so that no process sees an incomplete build."""
-    from torch.utils import cpp_extension
-
-    start = time.monotonic()
-    print("batched_cpu: building its C++ source, once for this torch and CPU ... ", end="", file=sys.stderr, flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{name}.") as own:
-        target = Path(own) / name
-        target.mkdir()
+    _remove_leftovers(folder.parent)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as own:
+        print("batched_cpu: compiling its C++ source, once ... ", end="", file=sys.stderr, flush=True)
+        (target := Path(own) / "new").mkdir()
+        name = instruction_set()
+        sets = {name: INSTRUCTION_SETS.get(platform.machine(), _BASELINE)[name]}
         try:
-            cpp_extension.load(
-                name,
-                [str(_MAIN_SOURCE)],
-                extra_cflags=_flags(),
-                extra_ldflags=[*_openmp_flags(), *extra_flags()],
-                build_directory=str(target),
-                is_python_module=False,
-            )
-        except Exception:
+            compile_library(compiler(), sets, extra_flags(), target / LIBRARY)
+        except BaseException:
             print("failed", file=sys.stderr, flush=True)
             raise
         try:
+            if folder.exists() and not intact(folder / LIBRARY):
+                folder.rename(Path(own) / "old")
             target.rename(folder)
         except OSError:
-            if not folder.exists():  # another process may have finished the same build first
+            if not intact(folder / LIBRARY):  # another process may have finished the same build first
                 raise
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
-def _load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot load {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _remove_leftovers(builds: Path) -> None:
+    """Remove what builds that were killed a day ago or earlier have left."""
+    for path in builds.glob("hyperlstm_*.*"):
+        if time.time() - path.stat().st_mtime > _DAY:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _flags() -> list[str]:
-    capability = _CAPABILITY_FLAGS.get(torch.backends.cpu.get_cpu_capability(), "")
-    common = [f"-DHYPERLSTM_EPS={EPS!r}", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden"]
-    return [*common, *_openmp_flags(), *capability.split(), *extra_flags()]
+def compile_library(command: Sequence[str], sets: Mapping[str, str], flags: Sequence[str], path: Path) -> None:
+    """Compile the library for some instruction sets, one process a core, and write its digest beside it.
+
+    command: of a C++ compiler. flags: of both compiling and linking. CalledProcessError has the output in `output`.
+    """
+    objects, jobs = list[str](), []
+    common = [*command, *_FLAGS.split(), *flags, f"-DHYPERLSTM_EPS={EPS!r}", f'-DHYPERLSTM_SOURCES="{sources()}"', "-c"]
+
+    def add(source: str, suffix: str, *own: str) -> None:
+        objects.append(str(path.with_name(f"{source}-{suffix}.o")))
+        jobs.append([*common, *own, str(FOLDER / f"{source}.cpp"), "-o", objects[-1]])
+
+    # Where two objects have the same function of the standard library, the linker takes the first one's. So the lesser
+    # sets come first: no function of a set is called by another that has it too.
+    for name, own in sets.items():
+        for source in ("backward", "forward"):
+            for dtype in map(dtype_name, DTYPES):
+                add(source, f"{dtype}-{name}", *own.split(), f"-DHYPERLSTM_SET={name}", f"-DHYPERLSTM_DTYPE={dtype}")
+    add("library", "all", "-DHYPERLSTM_SET=baseline")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_run, jobs))
+    _run([*command, "-shared", *flags, *objects, "-o", str(path)])
+    for name in objects:
+        Path(name).unlink()
+    write_digest(path)
 
 
-def _openmp_flags() -> list[str]:
-    # at::parallel_for is a template: without the flag that torch was compiled with, it runs on one thread. Apple's
-    # compiler has no OpenMP.
-    has_openmp: bool = torch.backends.openmp.is_available()
-    return ["-fopenmp"] if has_openmp and sys.platform != "darwin" else []
+def write_digest(path: Path) -> None:
+    """Write a library's digest beside it."""
+    _digest(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
 
 
 def extra_flags() -> list[str]:
@@ -154,12 +149,5 @@ def extra_flags() -> list[str]:
 
 
 def compiler() -> list[str]:
-    """Command of the C++ compiler that torch uses."""
-    from torch.utils import cpp_extension
-
-    return shlex.split(cpp_extension.get_cxx_compiler())
-
-
-def _compiler_version() -> str:
-    found = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=False)
-    return found.stdout
+    """Command of the C++ compiler, as torch chooses it."""
+    return shlex.split(os.environ.get("CXX", "c++"))

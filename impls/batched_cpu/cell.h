@@ -5,7 +5,7 @@
 
 #include "product.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The parameters of a cell's norms, padded to whole vectors: of its gates [4, F] and of c [F]; null without layer norm.
 template <class A>
@@ -26,7 +26,7 @@ struct Mask {
   Mask from(int64_t unit) const { return {keep == nullptr ? nullptr : keep + unit, scale}; }
 
   // Those of n units from j on, at most a vector.
-  C10_ALWAYS_INLINE Vec<A> factors(int64_t j, int64_t n) const {
+  ALWAYS_INLINE Vec<A> factors(int64_t j, int64_t n) const {
     if (keep == nullptr) return Vec<A>(A(1));
     std::array<A, kLanes<A>> m{};
     for (int64_t i = 0; i < n; ++i) m[i] = static_cast<A>(keep[j + i]);
@@ -53,10 +53,10 @@ struct Cell {
 
 // From the arguments of the gates; m: factors of dropout.
 template <class A>
-C10_ALWAYS_INLINE Vec<A> next_c(
+ALWAYS_INLINE Vec<A> next_c(
     const Vec<A>& i, const Vec<A>& f, const Vec<A>& g, const Vec<A>& m, const Vec<A>& c_before) {
   const Vec<A> added = m * gated<A>(i, g);
-  return at::vec::fmadd(sigmoid<A>(f), c_before, added);
+  return fmadd(sigmoid<A>(f), c_before, added);
 }
 
 // Without norms: c and h of m units of some rows from their gates, a tile [rows, 4, lanes] that is overwritten. c of
@@ -103,7 +103,7 @@ struct Gates {
   }
 
   // Writes them to vector j of the gates y, which are `stride` apart.
-  C10_ALWAYS_INLINE void store(A* y, int64_t stride, int64_t j) const {
+  ALWAYS_INLINE void store(A* y, int64_t stride, int64_t j) const {
     i.store(y + j);
     f.store(y + stride + j);
     g.store(y + 2 * stride + j);
@@ -113,7 +113,7 @@ struct Gates {
 
 // The gates from argument(k), that of gate k's activation.
 template <class A, class Argument>
-C10_ALWAYS_INLINE Gates<A> activated(const Argument& argument) {
+ALWAYS_INLINE Gates<A> activated(const Argument& argument) {
   const Vec<A> one(A(1)), two(A(2)), e_g = tanh_expm1<A>(argument(2));
   const Vec<A> below_i = sigmoid_expm1<A>(argument(0)) + two, below_g = e_g + two;
   const Vec<A> below_f = sigmoid_expm1<A>(argument(1)) + two, below_o = sigmoid_expm1<A>(argument(3)) + two;
@@ -123,7 +123,7 @@ C10_ALWAYS_INLINE Gates<A> activated(const Argument& argument) {
 
 // From the gradients of h and c; m: factors of dropout.
 template <class A>
-C10_ALWAYS_INLINE Gates<A> gate_gradients(
+ALWAYS_INLINE Gates<A> gate_gradients(
     const Gates<A>& gate, const Vec<A>& m, const Vec<A>& dh, const Vec<A>& dc, const Vec<A>& c_before,
     const Vec<A>& tanh_c) {
   const Vec<A> one(A(1));
@@ -134,10 +134,10 @@ C10_ALWAYS_INLINE Gates<A> gate_gradients(
 
 // The gradients of vector j, of m units, of a row without norms; updates dc.
 template <class A>
-C10_ALWAYS_INLINE Gates<A> cell_gradient(
+ALWAYS_INLINE Gates<A> cell_gradient(
     const Gates<A>& gate, const CellBackward<A>& cell, const Vec<A>& dh, int64_t j, int64_t m) {
   const Vec<A> tanh_c = hyperlstm::tanh<A>(load(cell.c + j, m));
-  const Vec<A> dc = at::vec::fmadd(dh * gate.o, Vec<A>(A(1)) - tanh_c * tanh_c, load(cell.dc + j, m));
+  const Vec<A> dc = fmadd(dh * gate.o, Vec<A>(A(1)) - tanh_c * tanh_c, load(cell.dc + j, m));
   const Gates<A> d = gate_gradients(gate, cell.mask.factors(j, m), dh, dc, load(cell.c_before + j, m), tanh_c);
   store(cell.dc + j, dc * gate.f, m);
   return d;
@@ -146,10 +146,10 @@ C10_ALWAYS_INLINE Gates<A> cell_gradient(
 // Replaces the gates y of a row without norms by their gradients.
 template <class A>
 void row_gradient(A* y, int64_t stride, const CellBackward<A>& cell, int64_t F) {
-  for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+  for_vectors<A>(F, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
     const Gates<A> gate = activated<A>([&](int k) { return Vec<A>::loadu(y + k * stride + j); });
     cell_gradient(gate, cell, load(cell.dh + j, m), j, m).store(y, stride, j);
   });
 }
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -1,7 +1,7 @@
 // The steps of a chunk forwards.
 #pragma once
 
-#include "input_products.h"
+#include "inputs.h"
 #include "memory.h"
 #include "normed_cell.h"
 #include "phases.h"
@@ -9,7 +9,7 @@
 #include "steps.h"
 #include "threads.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The arrays of a forward sweep. x, into.h, the mask of g and the residuals (not written if null) are of all tokens,
 // [N, *]; start is [B, *]. The other states of `into` are [N, *] too or, if slots is not 0, [slots, B, *]: step t
@@ -170,8 +170,8 @@ class ForwardSweep {
             store(residuals_.u(row) + at, u_r, m);
             if (residuals_.has_v) store(residuals_.v(row) + at, v_r, m);
           }
-          const Vec<A> shift = at::vec::fmadd(d[r][1], v_r, d[r][2] + bias);
-          at::vec::fmadd(d[r][0], u_r, shift).store(tile + in_tile);
+          const Vec<A> shift = fmadd(d[r][1], v_r, d[r][2] + bias);
+          fmadd(d[r][0], u_r, shift).store(tile + in_tile);
         }
       });
     }
@@ -218,4 +218,4 @@ class ForwardSweep {
   A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

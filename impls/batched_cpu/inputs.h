@@ -5,10 +5,10 @@
 #include <algorithm>
 
 #include "memory.h"
-#include "product.h"
+#include "phases.h"
 #include "steps.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Tokens that share one read of a weight: two tiles.
 constexpr int64_t kTokensAhead = 2 * kTileRows;
@@ -62,4 +62,63 @@ class InputBlock {
   int64_t rows_ = 0;
 };
 
-}  // namespace hyperlstm
+// The products of a thread's units with x at a step: with few rows those of several steps at once, else each when it
+// is needed.
+template <class T, class A = Acc<T>>
+class InputProducts {
+ public:
+  // x [N, I] of all steps; max_rows: at a step; main_panels, hyper_panels: the thread's, of either LSTM.
+  InputProducts(
+      const Panels<T>& p, const Steps& steps, const T* x, int64_t max_rows, Range main_panels, Range hyper_panels)
+      : p_(p), main_panels_(main_panels), hyper_panels_(hyper_panels), block_(steps, x, p.size.I, max_rows) {
+    tile_ = scratch_.empty<A>(kRowBlock * kPanel<A>);
+    v_ = scratch_.empty<A>(main_panels.size() * kPerPanel);
+    a_ = scratch_.empty<A>(hyper_panels.size() * kPerPanel);
+  }
+
+  // Advances to step t of `rows` rows from `first` on.
+  void advance(int64_t t, int64_t first, int64_t rows) {
+    const bool fresh = block_.advance(t, first, rows, false);
+    offset_ = block_.offset(t);
+    if (!fresh || !block_.has_several_steps()) return;
+    for (int64_t p = main_panels_.begin; p < main_panels_.end; ++p) write_v(p, 0, block_.tokens(), v_of(p));
+    for (int64_t p = hyper_panels_.begin; p < hyper_panels_.end; ++p) write_a(p, 0, block_.tokens(), a_of(p));
+  }
+
+  // v [n, 4, lanes] = weight_x x of one panel and n of the rows, at most kRowBlock, valid until the next call.
+  const A* v(int64_t panel, int64_t first, int64_t n) {
+    if (block_.has_several_steps()) return v_of(panel) + (offset_ + first) * kPanel<A>;
+    write_v(panel, first, n, tile_);
+    return tile_;
+  }
+
+  // Writes a [n, 4, lanes] = hyper_weight_x x + hyper_bias of one panel and n of the rows.
+  void start_hyper_gates(int64_t panel, int64_t first, int64_t n, A* a) const {
+    if (!block_.has_several_steps()) return write_a(panel, first, n, a);
+    std::copy_n(a_of(panel) + (offset_ + first) * kPanel<A>, n * kPanel<A>, a);
+  }
+
+ private:
+  static constexpr int64_t kPerPanel = kTokensAhead * kPanel<A>;
+
+  void write_v(int64_t panel, int64_t first, int64_t n, A* v) const {
+    const int64_t I = p_.size.I;
+    multiply<A>(n, {block_.x() + first * I, I}, p_.weight_x + panel * I * kPanel<A>, I, {v, kPanel<A>, false});
+  }
+
+  void write_a(int64_t panel, int64_t first, int64_t n, A* a) const {
+    hyperlstm::start_hyper_gates(p_, panel, n, block_.x() + first * p_.size.I, a);
+  }
+
+  A* v_of(int64_t panel) const { return v_ + (panel - main_panels_.begin) * kPerPanel; }
+  A* a_of(int64_t panel) const { return a_ + (panel - hyper_panels_.begin) * kPerPanel; }
+
+  const Panels<T>& p_;
+  const Range main_panels_, hyper_panels_;
+  InputBlock<T> block_;
+  Scratch scratch_;
+  A *tile_, *v_, *a_;   // v_ and a_ [panels of this thread, kTokensAhead, 4, lanes]: of several steps
+  int64_t offset_ = 0;  // of this step's first row among their tokens
+};
+
+}  // namespace hyperlstm::inline HYPERLSTM_SET

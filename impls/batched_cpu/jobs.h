@@ -1,15 +1,22 @@
 // Independent work distributed among threads.
 #pragma once
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <exception>
 #include <functional>
 #include <utility>
 #include <vector>
+#ifdef HYPERLSTM_STD_THREADS
+#include <thread>
+#endif
 
-namespace hyperlstm {
+#include "torch.h"
+
+namespace hyperlstm::inline HYPERLSTM_SET {
+
+inline int64_t divup(int64_t x, int64_t y) { return (x + y - 1) / y; }
 
 struct Range {
   int64_t begin, end;
@@ -39,8 +46,8 @@ class JobQueue {
   JobQueue(const Jobs& jobs, int64_t threads) {
     const int64_t max_cost = std::max<int64_t>(cost(jobs) / (threads * kPiecesPerThread), 1);
     for (const Job& job : jobs) {
-      const int64_t grains = at::divup(job.items, job.grain);
-      const int64_t n = std::min(at::divup(job.items * job.cost, max_cost), grains);
+      const int64_t grains = divup(job.items, job.grain);
+      const int64_t n = std::min(divup(job.items * job.cost, max_cost), grains);
       for (int64_t i = 0; i < n; ++i) {
         const int64_t end = std::min(grains * (i + 1) / n * job.grain, job.items);
         pieces_.push_back({&job, {grains * i / n * job.grain, end}});
@@ -64,7 +71,50 @@ class JobQueue {
 };
 
 // Threads that a parallel region may request here.
-inline int64_t available_threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
+inline int64_t available_threads() {
+  uint32_t threads;
+  const bool several = torch.parallel != nullptr && !torch.in_parallel() && torch.get_num_threads(&threads) == 0;
+  return several ? threads : 1;
+}
+
+// Calls work(thread, present) on `present` threads at the same time: as many as requested, or fewer. It must not throw.
+template <class Work>
+void run_team(int64_t threads, const Work& work) {
+#ifdef HYPERLSTM_STD_THREADS  // the thread sanitizer does not see how OpenMP's threads start and synchronise
+  std::vector<std::thread> team;
+  for (int64_t i = 1; i < threads; ++i) team.emplace_back([&work, i, threads] { work(i, threads); });
+  work(0, threads);
+  for (std::thread& thread : team) thread.join();
+#else
+  if (threads == 1) return work(0, 1);
+  const auto body = [](void* work) { (*static_cast<const Work*>(work))(torch.thread_num(), torch.num_threads()); };
+  torch.parallel(body, const_cast<Work*>(&work), static_cast<unsigned>(threads), 0);
+#endif
+}
+
+// The first exception of several threads.
+class Failure {
+ public:
+  // Whether the body throws.
+  template <class Body>
+  bool catches(const Body& body) {
+    try {
+      body();
+      return false;
+    } catch (...) {
+      if (!failed_.exchange(true)) first_ = std::current_exception();
+      return true;
+    }
+  }
+
+  void rethrow() const {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::exception_ptr first_;
+  std::atomic<bool> failed_{false};
+};
 
 // Multiply-adds that are worth a thread.
 constexpr int64_t kMinCostPerThread = 1 << 18;
@@ -73,7 +123,9 @@ constexpr int64_t kMinCostPerThread = 1 << 18;
 inline void run_jobs(const Jobs& jobs) {
   const int64_t threads = std::clamp<int64_t>(cost(jobs) / kMinCostPerThread, 1, available_threads());
   JobQueue queue(jobs, threads);
-  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) { queue.run(); });
+  Failure failure;
+  run_team(threads, [&](int64_t, int64_t) { failure.catches([&] { queue.run(); }); });
+  failure.rethrow();
 }
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -1,7 +1,6 @@
 // Scratch arrays of a thread, and hints for large memory.
 #pragma once
 
-#include <c10/core/CPUAllocator.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -9,11 +8,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
+#include <memory>
+#include <new>
+#include <utility>
 #include <vector>
 
+#include "jobs.h"
+#include "torch.h"
 #include "vec.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Requests huge pages for memory that is about to be written. Large arrays return to the system after each use, and
 // faulting them in again by pages of 4 KiB takes longer than computing their values.
@@ -37,15 +41,15 @@ inline void raise_trim_threshold() {
 #endif
 }
 
-// Allocates arrays that begin on a cache line and are freed together.
+// Allocates arrays that begin on a cache line and are freed together. Small ones share a block.
 class Scratch {
  public:
   template <class A>
   A* empty(int64_t n) {
-    owned_.push_back(c10::GetCPUAllocator()->allocate(std::max<int64_t>(n, 1) * sizeof(A)));
-    A* const array = static_cast<A*>(owned_.back().get());
+    const int64_t bytes = divup(std::max<int64_t>(n, 1) * sizeof(A), 64) * 64;
+    A* const array = static_cast<A*>(bytes > kSmall ? allocate(bytes) : of_block(bytes));
 #ifdef HYPERLSTM_POISON  // for tests: NaN shows reads of uninitialised memory
-    std::fill_n(array, n, std::numeric_limits<A>::quiet_NaN());
+    if constexpr (std::is_constructible_v<A, float>) std::fill_n(array, n, A(std::numeric_limits<float>::quiet_NaN()));
 #endif
     return array;
   }
@@ -58,7 +62,34 @@ class Scratch {
   }
 
  private:
-  std::vector<c10::DataPtr> owned_;
+#ifdef HYPERLSTM_POISON  // an array of its own, so that the address sanitizer sees where it ends
+  static constexpr int64_t kSmall = 0, kBlock = 0;
+#else
+  static constexpr int64_t kSmall = 1 << 13, kBlock = 1 << 14;
+#endif
+
+  void* of_block(int64_t bytes) {
+    if (bytes > left_) {
+      next_ = static_cast<char*>(allocate(kBlock));
+      left_ = kBlock;
+    }
+    left_ -= bytes;
+    return std::exchange(next_, next_ + bytes);
+  }
+
+  // As bytes of a tensor: torch's allocator is the one that memory is counted by.
+  void* allocate(int64_t bytes) {
+    const int64_t stride = 1;
+    void *tensor, *memory;
+    if (torch.empty_strided(1, &bytes, &stride, kByte, kCpu, 0, &tensor) != 0) throw std::bad_alloc();
+    owned_.emplace_back(tensor);
+    if (torch.get_data_ptr(tensor, &memory) != 0) throw std::bad_alloc();
+    return memory;
+  }
+
+  std::vector<std::unique_ptr<void, Release>> owned_;
+  char* next_ = nullptr;  // in the last block, which has left_ bytes left
+  int64_t left_ = 0;
 };
 
 // n numbers in the accumulation type: as they are if they have it, else converted into wide [n].
@@ -72,4 +103,4 @@ const A* widened(const T* numbers, int64_t n, A* wide) {
   }
 }
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -7,14 +7,14 @@
 
 #include "cell.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // EPS of definition.py, set by the build.
 constexpr double kEps = HYPERLSTM_EPS;
 
 // The sums over all lanes of K vectors, divided by F.
 template <int K, class A>
-C10_ALWAYS_INLINE std::array<A, K> means(const Vec<A> (&sum)[K], int64_t F) {
+ALWAYS_INLINE std::array<A, K> means(const Vec<A> (&sum)[K], int64_t F) {
   std::array<A, K> found;
   UNROLL for (int k = 0; k < K; ++k) found[k] = sum_of_lanes(sum[k]);
   for (A& x : found) x *= A(1) / A(F);
@@ -29,14 +29,14 @@ struct Moments {
   // Of arrays y [F], `stride` apart.
   Moments(const A* y, int64_t stride, int64_t F) {
     Vec<A> sum[K], squares[K];
-    for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(F, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
       UNROLL for (int k = 0; k < K; ++k) sum[k] = sum[k] + load(y + k * stride + j, m);
     });
     mean = means<K, A>(sum, F);
-    for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(F, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
       UNROLL for (int k = 0; k < K; ++k) {
         const Vec<A> centred = first_lanes(load(y + k * stride + j, m) - Vec<A>(mean[k]), m);
-        squares[k] = at::vec::fmadd(centred, centred, squares[k]);
+        squares[k] = fmadd(centred, centred, squares[k]);
       }
     });
     rstd = means<K, A>(squares, F);
@@ -45,7 +45,7 @@ struct Moments {
   }
   Moments() = default;
 
-  C10_ALWAYS_INLINE Vec<A> standardise(int k, const Vec<A>& y) const { return (y - Vec<A>(mean[k])) * Vec<A>(rstd[k]); }
+  ALWAYS_INLINE Vec<A> standardise(int k, const Vec<A>& y) const { return (y - Vec<A>(mean[k])) * Vec<A>(rstd[k]); }
 };
 
 // The backward pass of K norms, with x their standardised arguments and `weighted` the gradients of their results times
@@ -61,14 +61,14 @@ struct NormBackward {
   }
   NormBackward() = default;
 
-  C10_ALWAYS_INLINE Vec<A> operator()(int k, const Vec<A>& weighted, const Vec<A>& x) const {
-    return at::vec::fmsub(weighted, Vec<A>(rstd[k]), Vec<A>(shift[k])) - x * Vec<A>(slope[k]);
+  ALWAYS_INLINE Vec<A> operator()(int k, const Vec<A>& weighted, const Vec<A>& x) const {
+    return fmsub(weighted, Vec<A>(rstd[k]), Vec<A>(shift[k])) - x * Vec<A>(slope[k]);
   }
 };
 
 template <class A>
-C10_ALWAYS_INLINE Vec<A> affine(const Vec<A>& x, const A* weight, const A* bias) {
-  return at::vec::fmadd(x, Vec<A>::loadu(weight), Vec<A>::loadu(bias));
+ALWAYS_INLINE Vec<A> affine(const Vec<A>& x, const A* weight, const A* bias) {
+  return fmadd(x, Vec<A>::loadu(weight), Vec<A>::loadu(bias));
 }
 
 // c and h of up to kGroup rows.
@@ -78,7 +78,7 @@ void normed_cells(const Cell<T>& cell, int64_t rows) {
   const int64_t F = cell.F, stride = padded<A>(F);
   std::array<Moments<kGates, A>, kGroup> of_y;
   std::array<Moments<1, A>, kGroup> of_c;
-  const auto argument = [&](int64_t r, int k, int64_t j) C10_ALWAYS_INLINE_ATTRIBUTE {
+  const auto argument = [&](int64_t r, int k, int64_t j) ALWAYS_INLINE_LAMBDA {
     const int64_t at = k * stride + j;
     const Vec<A> y = Vec<A>::loadu(cell.y + r * kGates * stride + at);
     return affine(of_y[r].standardise(k, y), norms.weight + at, norms.bias + at);
@@ -86,14 +86,14 @@ void normed_cells(const Cell<T>& cell, int64_t rows) {
   for (int64_t r = 0; r < rows; ++r) of_y[r] = {cell.y + r * kGates * stride, stride, F};
   for (int64_t r = 0; r < rows; ++r) {
     const Cell<T> row = cell.from(r);
-    for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(F, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
       const Vec<A> factors = row.mask.factors(j, m), c_before = load(row.c_before + j, m);
       store(row.c + j, next_c<A>(argument(r, 0, j), argument(r, 1, j), argument(r, 2, j), factors, c_before), m);
     });
   }
   for (int64_t r = 0; r < rows; ++r) of_c[r] = {cell.c + r * F, 0, F};
   for (int64_t r = 0; r < rows; ++r) {
-    for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(F, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
       const Vec<A> x = of_c[r].standardise(0, load(cell.c + r * F + j, m));
       const Vec<A> c = affine(x, norms.c_weight + j, norms.c_bias + j);
       store(cell.h + r * F + j, gated<A>(argument(r, 3, j), c), m);
@@ -130,13 +130,13 @@ void normed_cells_backward(
   }
   // The gradient of the result of the norm of c, from dh and the gate o.
   const auto d_normed_c = [](const Vec<A>& dh, const Vec<A>& o, const Vec<A>& t)
-                              C10_ALWAYS_INLINE_ATTRIBUTE { return dh * o * (Vec<A>(A(1)) - t * t); };
+                              ALWAYS_INLINE_LAMBDA { return dh * o * (Vec<A>(A(1)) - t * t); };
   for (int64_t r = 0; r < rows; ++r) {
     const CellBackward<A> cell = cells.from(r * F);
     A *const y = at.y + r * kGates * stride, *const gates = at.d + r * kGates * stride, *const t = tanh_c + r * stride;
     Vec<A> sum[1], sum_x[1];
-    for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
-      const Gates<A> gate = activated<A>([&](int k) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(F, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
+      const Gates<A> gate = activated<A>([&](int k) ALWAYS_INLINE_LAMBDA {
         const int64_t place = k * stride + j;
         const Vec<A> x = of_y[r].standardise(k, Vec<A>::loadu(y + place));
         x.store(y + place);
@@ -147,11 +147,11 @@ void normed_cells_backward(
       const Vec<A> squashed = hyperlstm::tanh<A>(affine(x, norms.c_weight + j, norms.c_bias + j));
       squashed.store(t + j);
       const Vec<A> d = d_normed_c(load(cell.dh + j, m), gate.o, squashed);
-      at::vec::fmadd(d, x, Vec<A>::loadu(d_norms.c_weight + j)).store(d_norms.c_weight + j);
+      fmadd(d, x, Vec<A>::loadu(d_norms.c_weight + j)).store(d_norms.c_weight + j);
       (Vec<A>::loadu(d_norms.c_bias + j) + d).store(d_norms.c_bias + j);
       const Vec<A> weighted = d * Vec<A>::loadu(norms.c_weight + j);
       sum[0] = sum[0] + weighted;
-      sum_x[0] = at::vec::fmadd(weighted, x, sum_x[0]);
+      sum_x[0] = fmadd(weighted, x, sum_x[0]);
     });
     c_backward[r] = {of_c[r].rstd, sum, sum_x, F};
   }
@@ -159,7 +159,7 @@ void normed_cells_backward(
     const CellBackward<A> cell = cells.from(r * F);
     A *const y = at.y + r * kGates * stride, *const gates = at.d + r * kGates * stride, *const t = tanh_c + r * stride;
     Vec<A> sum[kGates], sum_x[kGates];
-    for_vectors<A>(F, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(F, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
       const Gates<A> gate = Gates<A>::load(gates, stride, j);
       const Vec<A> squashed = Vec<A>::loadu(t + j), dh = load(cell.dh + j, m);
       const Vec<A> x = of_c[r].standardise(0, load(cell.c + j, m));
@@ -173,7 +173,7 @@ void normed_cells_backward(
       UNROLL for (int k = 0; k < kGates; ++k) {
         const Vec<A> weighted = all[k] * Vec<A>::loadu(norms.weight + k * stride + j);
         sum[k] = sum[k] + weighted;
-        sum_x[k] = at::vec::fmadd(weighted, Vec<A>::loadu(y + k * stride + j), sum_x[k]);
+        sum_x[k] = fmadd(weighted, Vec<A>::loadu(y + k * stride + j), sum_x[k]);
       }
     });
     at.norms[r] = {of_y[r].rstd, sum, sum_x, F};
@@ -183,7 +183,7 @@ void normed_cells_backward(
 // Calls take(r, dy) with the gradient of vector j, of m units, of y of gate k of each row, and adds to the gradients of
 // the gates' norms.
 template <int kRows, class A, class Take>
-C10_ALWAYS_INLINE void for_gate_gradients(
+ALWAYS_INLINE void for_gate_gradients(
     const NormedRows<A>& at, int64_t rows, const Norms<A>& norms, const Norms<A>& d_norms, int64_t F, int64_t k,
     int64_t j, int64_t m, const Take& take) {
   const int64_t stride = padded<A>(F), place = k * stride + j;
@@ -193,7 +193,7 @@ C10_ALWAYS_INLINE void for_gate_gradients(
     if (r >= rows) break;
     const int64_t in_row = r * kGates * stride + place;
     const Vec<A> d = Vec<A>::loadu(at.d + in_row), x = Vec<A>::loadu(at.y + in_row);
-    d_weight = at::vec::fmadd(d, x, d_weight);
+    d_weight = fmadd(d, x, d_weight);
     d_bias = d_bias + d;
     take(r, first_lanes(at.norms[r](k, d * weight, x), m));
   }
@@ -201,4 +201,4 @@ C10_ALWAYS_INLINE void for_gate_gradients(
   d_bias.store(d_norms.bias + place);
 }
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -1,79 +1,10 @@
 // The parameters of a layer as the sweeps read them: packed into panels and padded once a sequence.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <array>
-
-#include "cell.h"
-#include "jobs.h"
+#include "layer.h"
 #include "memory.h"
-#include "stored.h"
 
-namespace hyperlstm {
-
-struct Sizes {
-  int64_t H, S, Z, I;
-};
-
-using Tensors = std::vector<at::Tensor>;
-
-// The parameters in the order of LayerParams. Those of the norms come last; only the first of them has a name.
-enum Param {
-  kWeightX,
-  kWeightH,
-  kBias,
-  kHyperWeightX,
-  kHyperWeightH,
-  kHyperWeightS,
-  kHyperBias,
-  kZWeight,
-  kZBias,
-  kDWeight,
-  kNorms
-};
-
-// Their names in LayerParams.
-constexpr std::array<const char*, kNorms + 1> kParamNames{
-    "weight_x",   "weight_h", "bias",   "hyper_weight_x", "hyper_weight_h", "hyper_weight_s",
-    "hyper_bias", "z_weight", "z_bias", "d_weight",       "norm_weight"};
-
-inline Sizes sizes(const Tensors& p) {
-  return {p[kBias].size(1), p[kHyperBias].size(1), p[kZBias].size(2), p[kWeightX].size(2)};
-}
-
-// The states h, c, h_hat and c_hat of some rows or steps, or their gradients in the accumulation type.
-template <class T, class A = Acc<T>>
-struct States {
-  T* h;
-  A* c;
-  T* h_hat;
-  A* c_hat;
-
-  States from_row(int64_t row, const Sizes& size) const {
-    return {h + row * size.H, c + row * size.H, h_hat + row * size.S, c_hat + row * size.S};
-  }
-};
-
-// Of each row and step, what the forward pass saves so that the backward pass need not recompute it: u [4H], the hyper
-// LSTM's gates before their norm [4S] and, if `has_v`, v [4H].
-template <class T>
-struct Residuals {
-  T* numbers = nullptr;
-  int64_t stride = 0, H = 0, S = 0;
-  bool has_v = false;
-
-  static int64_t width(const Sizes& size, bool has_v) { return (has_v ? 8 : 4) * size.H + 4 * size.S; }
-
-  // x [N, *] as residuals: its width shows if it has v.
-  static Residuals in(const at::Tensor& x, const Sizes& size) {
-    return {x.mutable_data_ptr<T>(), x.size(-1), size.H, size.S, x.size(-1) == width(size, true)};
-  }
-
-  T* u(int64_t row) const { return numbers + row * stride; }
-  T* a(int64_t row) const { return u(row) + 4 * H; }
-  T* v(int64_t row) const { return a(row) + 4 * S; }
-};
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // Calls move(i, j) for the numbers of d_weight in panels `begin` to `end`: i is a number's place in [3, 4, H, Z], j
 // that in [panels of H, 4, Z, 3, lanes].
@@ -107,13 +38,10 @@ void pack_columns(const T* from, int64_t K, int64_t n, Acc<T>* into) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   int64_t d = 0;
   for (; n == V && d + V <= K; d += V) {
-    if constexpr (std::is_same_v<T, A>) {
-      at::vec::transpose_mxn<A, V, V>(from + d, K, into + d * P, P);
-    } else {
-      alignas(64) std::array<A, V * V> wide;
-      for (int64_t j = 0; j < V; ++j) load(from + j * K + d, V).store(wide.data() + j * V);
-      at::vec::transpose_mxn<A, V, V>(wide.data(), V, into + d * P, P);
-    }
+    std::array<Vec<A>, V> square;
+    UNROLL for (int64_t j = 0; j < V; ++j) square[j] = load(from + j * K + d);
+    transpose<A>(square);
+    UNROLL for (int64_t j = 0; j < V; ++j) square[j].store(into + (d + j) * P);
   }
   for (; d < K; ++d) {
     for (int64_t j = 0; j < n; ++j) into[d * P + j] = static_cast<A>(from[j * K + d]);
@@ -121,19 +49,17 @@ void pack_columns(const T* from, int64_t K, int64_t n, Acc<T>* into) {
   }
 }
 
-// What packing a number takes, in multiply-adds.
+// Cost of packing one element, in multiply-adds.
 constexpr int64_t kCostOfPacking = 8;
 
 // A matrix [K, units] in panels [panels, K, 4, lanes], zero beyond the last unit; the job that packs it is added to
 // jobs.
 template <class T>
-Acc<T>* pack(const at::Tensor& x, Stored stored, int64_t K, int64_t units, Scratch& scratch, Jobs& jobs) {
+Acc<T>* pack(const T* source, Stored stored, int64_t K, int64_t units, Scratch& scratch, Jobs& jobs) {
   using A = Acc<T>;
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   const bool gates = stored == Stored::kGateColumns;
   const int64_t panels = panel_count<A>(units, gates);
-  TORCH_CHECK(x.is_contiguous() && x.numel() == K * units * (gates ? kGates : 1), "expected a contiguous matrix");
-  const T* const source = x.const_data_ptr<T>();
   A* const to = scratch.empty<A>(panels * K * P);
   advise_huge_pages(to, panels * K * P);
   const auto pack = [=](int64_t begin, int64_t end) {
@@ -167,17 +93,17 @@ enum class Direction { kForward, kBackward };
 template <class T, class A = Acc<T>>
 class Panels {
  public:
-  // with_x: with weight_x. stored: the largest matrices stay as they are stored. p must outlive this.
-  Panels(const Tensors& p, Direction direction, bool with_x, bool stored)
-      : size(sizes(p)), p_(p), forward_(direction == Direction::kForward), stored_(stored) {
+  // with_x: with weight_x. stored: the largest matrices stay as they are stored.
+  Panels(const Layer<T>& layer, Direction direction, bool with_x, bool stored)
+      : size(layer.size), p_(layer.params), forward_(direction == Direction::kForward), stored_(stored) {
     const auto [H, S, Z, I] = size;
     pack_scales();
     bias = rows(kBias, 4, H);
     if (with_x) weight_x = gates(kWeightX, H, I);
     z_weight = matrix(kZWeight, Stored::kColumns, S, 12 * Z);
     z_bias = scratch_.zeros<A>(z_stride<A>(Z));  // the last 4 Z have none
-    std::copy(data(kZBias), data(kZBias) + 8 * Z, z_bias);
-    if (p.size() > kNorms) {
+    std::copy(p_[kZBias], p_[kZBias] + 8 * Z, z_bias);
+    if (layer.has_norms()) {
       norms = norms_of(kNorms, H);
       hyper_norms = norms_of(kNorms + 4, S);
     }
@@ -206,8 +132,6 @@ class Panels {
   A* z_weight_t = nullptr;                             // backward
 
  private:
-  const T* data(int i) const { return p_[i].const_data_ptr<T>(); }
-
   A* matrix(int param, Stored stored, int64_t K, int64_t units) {
     return pack<T>(p_[param], stored, K, units, scratch_, jobs_);
   }
@@ -217,12 +141,12 @@ class Panels {
   A* transposed(int param, int64_t K, int64_t F) { return matrix(param, Stored::kRows, K, F); }
 
   Weight<T> weight_for_h(int param, int64_t F) {
-    if (stored_) return {nullptr, data(param)};
+    if (stored_) return {nullptr, p_[param]};
     return {forward_ ? gates(param, F, size.H) : transposed(param, 4 * F, size.H), nullptr};
   }
 
   A* rows(int param, int64_t n, int64_t F) {
-    const T* const from = data(param);
+    const T* const from = p_[param];
     A* const to = scratch_.zeros<A>(n * padded<A>(F));
     for (int64_t k = 0; k < n; ++k) std::copy(from + k * F, from + (k + 1) * F, to + k * padded<A>(F));
     return to;
@@ -236,16 +160,16 @@ class Panels {
     scales = scratch_.zeros<A>(padded<A>(size.H) * 12 * size.Z);
     // Four times as slow to pack as a matrix, whose numbers are contiguous.
     const int64_t cost = 4 * kCostOfPacking * 12 * size.Z * kLanes<A>;
-    const auto pack = [size = size, from = data(kDWeight), to = scales](int64_t begin, int64_t end) {
+    const auto pack = [size = size, from = p_[kDWeight], to = scales](int64_t begin, int64_t end) {
       for_scales<A>(size, begin, end, [=](int64_t i, int64_t in_panels) { to[in_panels] = static_cast<A>(from[i]); });
     };
     jobs_.push_back({panel_count<A>(size.H, true), cost, pack});
   }
 
-  const Tensors& p_;
+  const Params<const T> p_;
   const bool forward_, stored_;
   Scratch scratch_;
   Jobs jobs_;  // packing that is yet to run
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

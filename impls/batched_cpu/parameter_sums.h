@@ -1,17 +1,12 @@
 // Gradients of parameters that the backward sweep sums over rows.
 #pragma once
 
-#include <optional>
 #include <utility>
-#include <vector>
 
 #include "memory.h"
 #include "packing.h"
 
-namespace hyperlstm {
-
-// In the order of LayerParams, in the accumulation type; nothing for a parameter that needs no gradient.
-using Totals = std::vector<std::optional<at::Tensor>>;
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 template <class A>
 struct Sums {
@@ -37,10 +32,10 @@ struct Sums {
     }
   }
 
-  void add_to(const Totals& totals, Sizes size) const {
+  void add_to(const Params<A>& totals, Sizes size) const {
     const auto add = [&](int param, const A* from, int64_t rows, int64_t F) {
-      if (!totals[param]) return;
-      A* to = totals[param]->template mutable_data_ptr<A>();
+      A* const to = totals[param];
+      if (to == nullptr) return;
       for (int64_t k = 0; k < rows; ++k) {
         for (int64_t j = 0; j < F; ++j) to[k * F + j] += from[k * padded<A>(F) + j];
       }
@@ -48,8 +43,7 @@ struct Sums {
     add(kBias, bias, 4, size.H);
     add(kHyperBias, hyper_bias, 4, size.S);
     add(kZBias, z_bias, 1, 8 * size.Z);
-    if (totals[kDWeight]) {
-      A* to = totals[kDWeight]->template mutable_data_ptr<A>();
+    if (A* const to = totals[kDWeight]; to != nullptr) {
       for_scales<A>(size, 0, panel_count<A>(size.H, true), [&](int64_t stored, int64_t in_panels) {
         to[stored] += scales[in_panels];
       });
@@ -85,7 +79,7 @@ class SequenceSums {
     }
   }
 
-  void add_to(const Totals& totals) const { Sums<A>(memory_, size_, normed_).add_to(totals, size_); }
+  void add_to(const Params<A>& totals) const { Sums<A>(memory_, size_, normed_).add_to(totals, size_); }
 
  private:
   const Sizes size_;
@@ -95,4 +89,4 @@ class SequenceSums {
   A* memory_;  // the totals, then the sums of each thread
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

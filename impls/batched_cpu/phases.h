@@ -2,10 +2,9 @@
 #pragma once
 
 #include "packing.h"
-#include "stored.h"
 #include "threads.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 template <class T, class A = Acc<T>>
 void embed(const Panels<T>& p, int64_t rows, const A* h_hat, A* z) {
@@ -83,8 +82,8 @@ struct Part {
   Part(int64_t panels, const Member& member)
       : begin(panels * member.rank), end(panels * (member.rank + 1)), members(member.size) {}
 
-  Range whole() const { return {begin / members, end / members}; }          // with few rows
-  Range all() const { return {begin / members, at::divup(end, members)}; }  // of which there may be rows
+  Range whole() const { return {begin / members, end / members}; }      // with few rows
+  Range all() const { return {begin / members, divup(end, members)}; }  // of which there may be rows
 
   // This member's rows of `rows` rows.
   Range rows(int64_t panel, int64_t rows) const {
@@ -136,7 +135,7 @@ inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, 
       UNROLL for (int s = 0; s < 3; ++s) {
         const Vec<A> w = Vec<A>::loadu(panel + s * V);
         UNROLL for (int r = 0; r < R; ++r) {
-          d[r][s] = at::vec::fmadd(w, Vec<A>(z[r * z_stride + (s * kGates + k) * Z + n]), d[r][s]);
+          d[r][s] = fmadd(w, Vec<A>(z[r * z_stride + (s * kGates + k) * Z + n]), d[r][s]);
         }
       }
     }
@@ -144,4 +143,4 @@ inline void scale_rows(const A* panel, int64_t Z, const A* z, int64_t z_stride, 
   }
 }
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

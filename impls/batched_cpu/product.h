@@ -1,7 +1,6 @@
-// Products of a few rows with a weight in panels: the product of every step.
+// Products of a few rows with a weight: the product of every step. The weight is in panels or, with very few rows, as
+// it is stored, row-major: packing it into panels would take longer than multiplying.
 #pragma once
-
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <array>
@@ -9,7 +8,7 @@
 #include "jobs.h"
 #include "vec.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // A panel is four vectors of columns. If a matrix has gates, they are a vector of units of each gate, so that the
 // pointwise pass has all four gates of a unit in one tile.
@@ -22,7 +21,7 @@ constexpr int64_t kPanel = kGates * kLanes<A>;
 // factor, and the depth K for which tiles share a part of a panel. With enough sums, a part comes from the L2 cache as
 // fast as it is used, so it may exceed L1: the deeper it is, the less often sums start and end.
 constexpr int kTileRows = 6;
-#if defined(CPU_CAPABILITY_AVX512) || defined(__aarch64__)
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileSums = 24;
 constexpr int64_t kDepthBlock = 256;
 #else
@@ -39,17 +38,17 @@ constexpr int64_t kLine = 64 / sizeof(A);
 
 template <class A>
 inline int64_t padded(int64_t n) {
-  return at::divup(n, kLanes<A>) * kLanes<A>;
+  return divup(n, kLanes<A>) * kLanes<A>;
 }
 
 template <class A>
 inline int64_t panel_count(int64_t units, bool gates) {
-  return at::divup(units, gates ? kLanes<A> : kPanel<A>);
+  return divup(units, gates ? kLanes<A> : kPanel<A>);
 }
 
 // Calls body with n, from 1 to N, as a constant.
 template <int N, class Body>
-C10_ALWAYS_INLINE void with_constant(int64_t n, const Body& body) {
+ALWAYS_INLINE void with_constant(int64_t n, const Body& body) {
   if constexpr (N > 1) {
     if (n < N) return with_constant<N - 1>(n, body);
   }
@@ -78,15 +77,15 @@ struct Into {
 // into [R, N, lanes] of lhs [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers. For every
 // two numbers of K the next kFetched cache lines from `ahead` on are prefetched.
 template <class A, int R, int N, int kFetched>
-C10_ALWAYS_INLINE void multiply_vectors(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
+ALWAYS_INLINE void multiply_vectors(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   constexpr int64_t V = kLanes<A>;
   Vec<A> sum[R][N];
-  const auto add = [&](const A* numbers, const A* weights) C10_ALWAYS_INLINE_ATTRIBUTE {
+  const auto add = [&](const A* numbers, const A* weights) ALWAYS_INLINE_LAMBDA {
     Vec<A> w[N];
     UNROLL for (int k = 0; k < N; ++k) w[k] = Vec<A>::loadu(weights + k * V);
     UNROLL for (int r = 0; r < R; ++r) {
       const Vec<A> x(numbers[r * lhs.row]);
-      UNROLL for (int k = 0; k < N; ++k) sum[r][k] = at::vec::fmadd(x, w[k], sum[r][k]);
+      UNROLL for (int k = 0; k < N; ++k) sum[r][k] = fmadd(x, w[k], sum[r][k]);
     }
   };
   // Two numbers of K at a time: the loop's other instructions take time where another thread shares the core.
@@ -111,7 +110,7 @@ C10_ALWAYS_INLINE void multiply_vectors(Lhs<A> lhs, const A* panel, const A* ahe
 
 // The same with as many vectors at a time as fit into registers.
 template <class A, int R, int N, int kFetched>
-C10_ALWAYS_INLINE void multiply_tile(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
+ALWAYS_INLINE void multiply_tile(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
   if constexpr (R * N <= kTileSums) {
     multiply_vectors<A, R, N, kFetched == 0 ? 0 : 2>(lhs, panel, ahead, K, into);
   } else {
@@ -128,7 +127,7 @@ C10_ALWAYS_INLINE void multiply_tile(Lhs<A> lhs, const A* panel, const A* ahead,
 // or two if there is one tile. A prefetch past the end does nothing.
 template <class A, int N = kGates>
 void multiply(int64_t rows, Lhs<A> lhs, const A* panel, int64_t K, Into<A> into, bool fetch = true) {
-  const int64_t tiles = at::divup(rows, kTileRows);
+  const int64_t tiles = divup(rows, kTileRows);
   for (int64_t d = 0; d < K; d += kDepthBlock) {
     const int64_t depth = std::min(kDepthBlock, K - d);
     const A *const part = panel + d * kPanel<A>, *const next = part + depth * kPanel<A>;
@@ -138,7 +137,7 @@ void multiply(int64_t rows, Lhs<A> lhs, const A* panel, int64_t K, Into<A> into,
       const A* const ahead = next + i * depth * kLine<A>;
       const Lhs<A> tile = lhs.from(begin, d);
       const Into<A> to = into.from(begin, 0);
-      with_constant<kTileRows>(rows * (i + 1) / tiles - begin, [&](auto R) C10_ALWAYS_INLINE_ATTRIBUTE {
+      with_constant<kTileRows>(rows * (i + 1) / tiles - begin, [&](auto R) ALWAYS_INLINE_LAMBDA {
         if (!fetch) {
           multiply_tile<A, R, N, 0>(tile, part, ahead, depth, to);
         } else if (tiles == 1) {
@@ -165,7 +164,7 @@ void multiply_columns(
   }
   if (columns == P) return multiply(rows, lhs, panel, K, into, fetch);
   with_constant<kGates>(
-      at::divup(columns, V), [&](auto N) { multiply<A, N>(rows, lhs, panel, K, {tile, P, false}, fetch); });
+      divup(columns, V), [&](auto N) { multiply<A, N>(rows, lhs, panel, K, {tile, P, false}, fetch); });
   for (int64_t r = 0; r < rows; ++r) {
     A* const to = into.numbers + r * into.stride;
     for (int64_t j = 0; j < columns; j += V) {
@@ -189,4 +188,84 @@ void multiply_panels(
   }
 }
 
-}  // namespace hyperlstm
+// The rest of the file is products with weights as they are stored.
+
+// The rows of a batch that are few, and from how many weights on: smaller weights stay in the cache, where panels are
+// read faster, and take little time to pack.
+constexpr int64_t kFewRows = 4, kMinStoredWeights = 1 << 20;
+
+// A weight in panels or, if these are null, as it is stored.
+template <class T>
+struct Weight {
+  const Acc<T>* panels;
+  const T* stored;
+};
+
+// into[r, k lanes] of lhs [R, K] times one unit of N gates: rows [K] of a stored weight, `gate` numbers apart.
+template <int R, int N, class T, class A = Acc<T>>
+ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const A* lhs, Into<A> into) {
+  Vec<A> sum[R][N];
+  for_vectors<A>(K, [&](int64_t d, int64_t m) ALWAYS_INLINE_LAMBDA {
+    Vec<A> x[R];
+    UNROLL for (int r = 0; r < R; ++r) x[r] = load(lhs + r * K + d, m);
+    UNROLL for (int k = 0; k < N; ++k) {
+      const Vec<A> w = load(weight + k * gate + d, m);
+      UNROLL for (int r = 0; r < R; ++r) sum[r][k] = fmadd(x[r], w, sum[r][k]);
+    }
+  });
+  UNROLL for (int r = 0; r < R; ++r) {
+    UNROLL for (int k = 0; k < N; ++k) {
+      A& to = into.numbers[r * into.stride + k * kLanes<A>];
+      to = (into.add ? to : A(0)) + sum_of_lanes(sum[r][k]);
+    }
+  }
+}
+
+// into [R, 4, lanes] of lhs [R, K] times n units, from `unit` on, of a stored weight [4, F, K].
+template <int R, class T, class A = Acc<T>>
+void multiply_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const A* lhs, Into<A> into) {
+  constexpr int N = R * kGates <= kTileSums ? kGates : kGates / 2;  // gates whose sums fit into registers
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t k = 0; k < kGates; k += N) {
+      multiply_unit<R, N>(weight + (k * F + unit + j) * K, F * K, K, lhs, into.from(0, k * kLanes<A> + j));
+    }
+  }
+}
+
+// into [R, columns] of lhs [R, K] times these columns of a stored weight [K, N]. All columns take a few rows of the
+// weight before the next, so that it is read in the order of memory.
+template <int R, class T, class A = Acc<T>>
+void multiply_stored_columns(Range columns, Lhs<A> lhs, const T* weight, int64_t K, int64_t N, Into<A> into) {
+  constexpr int64_t V = kLanes<A>;
+  // Rows of the weight at a time: as many as there are registers for the numbers of lhs.
+  constexpr int kRows = std::clamp(2 * kTileSums / 3 / R, 2, 4);
+  if (!into.add) {
+    for (int r = 0; r < R; ++r) std::fill_n(into.from(r, 0).numbers, columns.size(), A(0));
+  }
+  const auto add = [&](int64_t d, auto rows) ALWAYS_INLINE_LAMBDA {
+    Vec<A> x[R][rows];
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < rows; ++i) x[r][i] = Vec<A>(*lhs.from(r, d + i).numbers);
+    }
+    for (int64_t j = columns.begin; j < columns.end; j += V) {
+      const int64_t m = std::min(V, columns.end - j);
+      Vec<A> w[rows];
+      UNROLL for (int i = 0; i < rows; ++i) {
+        const T* const at = weight + (d + i) * N + j;
+        __builtin_prefetch(at + rows * N);
+        w[i] = load(at, m);
+      }
+      UNROLL for (int r = 0; r < R; ++r) {
+        A* const to = into.from(r, j - columns.begin).numbers;
+        Vec<A> sum = load(to, m);
+        UNROLL for (int i = 0; i < rows; ++i) sum = fmadd(x[r][i], w[i], sum);
+        store(to, sum, m);
+      }
+    }
+  };
+  const int64_t whole = K / kRows * kRows;
+  for (int64_t d = 0; d < whole; d += kRows) add(d, std::integral_constant<int, kRows>());
+  for (int64_t d = whole; d < K; ++d) add(d, std::integral_constant<int, 1>());
+}
+
+}  // namespace hyperlstm::inline HYPERLSTM_SET

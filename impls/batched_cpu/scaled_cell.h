@@ -7,7 +7,7 @@
 #include "phases.h"
 #include "threads.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The gates of a block of units of a row from u, v and their scales, and back. Arrays of gate k begin k H numbers
 // further on, those of the scales k kBlock; units are counted from the block's first.
@@ -21,14 +21,13 @@ struct ScaledRow {
   A* wide_du;  // du in the accumulation type, if T is another
 
   // y = d_h u + d_x v + d_b + bias of vector j, of m units, of gate k.
-  C10_ALWAYS_INLINE Vec<A> argument(int64_t k, int64_t j, int64_t m) const {
+  ALWAYS_INLINE Vec<A> argument(int64_t k, int64_t j, int64_t m) const {
     const Vec<A> shift = d(2, k, j) + Vec<A>::loadu(bias + k * padded<A>(H) + j);
-    return at::vec::fmadd(
-        d(0, k, j), load(u + k * H + j, m), at::vec::fmadd(d(1, k, j), load(v + k * H + j, m), shift));
+    return fmadd(d(0, k, j), load(u + k * H + j, m), fmadd(d(1, k, j), load(v + k * H + j, m), shift));
   }
 
   // From dy and the scales: writes du and dv, and in place of the scales their gradients dy u, dy v and dy.
-  C10_ALWAYS_INLINE void delta(
+  ALWAYS_INLINE void delta(
       const Vec<A>& dy, const Vec<A>& d_h, const Vec<A>& d_x, int64_t k, int64_t j, int64_t m) const {
     const int64_t at = k * H + j;
     const Vec<A> d_u = dy * d_h, d_v = dy * d_x, d_dh = dy * load(u + at, m), d_dx = dy * load(v + at, m);
@@ -40,8 +39,8 @@ struct ScaledRow {
     dy.store(place(2, k, j));
   }
 
-  C10_ALWAYS_INLINE A* place(int64_t s, int64_t k, int64_t j) const { return scale + (s * kGates + k) * kBlock + j; }
-  C10_ALWAYS_INLINE Vec<A> d(int64_t s, int64_t k, int64_t j) const { return Vec<A>::loadu(place(s, k, j)); }
+  ALWAYS_INLINE A* place(int64_t s, int64_t k, int64_t j) const { return scale + (s * kGates + k) * kBlock + j; }
+  ALWAYS_INLINE Vec<A> d(int64_t s, int64_t k, int64_t j) const { return Vec<A>::loadu(place(s, k, j)); }
 };
 
 template <class T, class A = Acc<T>>
@@ -159,8 +158,8 @@ class ScaledCell {
         UNROLL for (int r = 0; r < R; ++r) {
           const Vec<A> u = load(rows.u + r * rows.u_stride + k * H + j, m);
           const Vec<A> v = load(rows.v + r * rows.v_stride + k * H + j, m);
-          const Vec<A> shift = at::vec::fmadd(d[r][1], v, d[r][2] + bias);
-          at::vec::fmadd(d[r][0], u, shift).store(y + (r * kGates + k) * wide + j);
+          const Vec<A> shift = fmadd(d[r][1], v, d[r][2] + bias);
+          fmadd(d[r][0], u, shift).store(y + (r * kGates + k) * wide + j);
           const auto [h, x] = scales_at(rows, r);
           store(h + k * H + j, d[r][0], m);
           store(x + k * H + j, d[r][1], m);
@@ -189,7 +188,7 @@ class ScaledCell {
     for (int64_t j = 0; j < block.units; j += V) {
       const int64_t m = std::min(V, block.units - j), unit = block.begin + j;
       for (int64_t k = 0; k < kGates; ++k) {
-        const auto pass = [&](int64_t r, const Vec<A>& dy) C10_ALWAYS_INLINE_ATTRIBUTE {
+        const auto pass = [&](int64_t r, const Vec<A>& dy) ALWAYS_INLINE_LAMBDA {
           const auto [h, x] = scales_at(rows, r);
           to[r].delta(dy, load(h + k * size_.H + unit, m), load(x + k * size_.H + unit, m), k, j, m);
         };
@@ -204,7 +203,7 @@ class ScaledCell {
     const int64_t at = r * size_.H + block.begin;
     const CellBackward<A> cell = rows.cell.from(at);
     const T* const d_out = rows.d_out + at;
-    for_vectors<A>(block.units, [&](int64_t j, int64_t m) C10_ALWAYS_INLINE_ATTRIBUTE {
+    for_vectors<A>(block.units, [&](int64_t j, int64_t m) ALWAYS_INLINE_LAMBDA {
       const Gates<A> gate = activated<A>([&](int k) __attribute__((always_inline)) { return row.argument(k, j, m); });
       const Vec<A> dh = load(cell.dh + j, m) + load(d_out + j, m);
       const Gates<A> d = cell_gradient(gate, cell, dh, j, m);
@@ -240,7 +239,7 @@ class ScaledCell {
       UNROLL for (int r = 0; r < R; ++r) x[r] = Vec<A>::loadu(d + r * 12 * kBlock + j);
       UNROLL for (int c = 0; c < C; ++c) {
         const Vec<A> weight = Vec<A>::loadu(w + c * 3 * V);
-        UNROLL for (int r = 0; r < R; ++r) sum[r][c] = at::vec::fmadd(x[r], weight, sum[r][c]);
+        UNROLL for (int r = 0; r < R; ++r) sum[r][c] = fmadd(x[r], weight, sum[r][c]);
       }
     }
     UNROLL for (int r = 0; r < R; ++r) {
@@ -260,7 +259,7 @@ class ScaledCell {
         A* sum = sums_.scales + (block.begin + j) * 12 * Z + ((sk % 4) * Z * 3 + sk / 4) * V;
         for (int64_t i = 0; i < Z; ++i, sum += 3 * V) {
           Vec<A> total = Vec<A>::loadu(sum);
-          UNROLL for (int r = 0; r < R; ++r) total = at::vec::fmadd(d[r], Vec<A>(z[r * z_stride_ + sk * Z + i]), total);
+          UNROLL for (int r = 0; r < R; ++r) total = fmadd(d[r], Vec<A>(z[r * z_stride_ + sk * Z + i]), total);
           total.store(sum);
         }
         if (sk < 8) continue;
@@ -283,4 +282,4 @@ class ScaledCell {
                          *wide_scales_ = nullptr;  // [kGroup, 2, 4, H]
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -3,11 +3,9 @@
 
 #include <algorithm>
 
-#include "packing.h"
-#include "steps.h"
-#include "threads.h"
+#include "layer.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // With fewer weights, a step of one row takes less time than a barrier.
 constexpr int64_t kMinWeightsToSync = 1 << 17;
@@ -27,24 +25,25 @@ inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
   const int64_t weights = 4 * H * (H + I) + 4 * S * (H + I + S);
   if (weights < kMinWeightsToSync) return {std::min(B, threads), 1};
   const int64_t max_groups = std::clamp<int64_t>(B / (weights < kLargeWeights ? kMinRows : kMinRowsLarge), 1, threads);
-  Split best{1, std::min(threads, at::divup(H, kMinUnits))};
+  Split best{1, std::min(threads, divup(H, kMinUnits))};
   for (int64_t groups = 2; groups <= max_groups; ++groups) {
-    const Split split{groups, std::min(threads / groups, at::divup(H, kMinUnits))};
+    const Split split{groups, std::min(threads / groups, divup(H, kMinUnits))};
     if (split.threads() >= best.threads()) best = split;
   }
   // Threads for which there are no units take rows.
   return {std::max(best.groups, std::min(B, threads / best.members)), best.members};
 }
 
-// The split that was requested or, without a request, that of `choose_split`.
+// The split that was requested or, of zeros, that of `choose_split`.
 struct SplitChoice {
-  std::optional<Split> requested;
+  Split requested;
 
   int64_t threads() const {
 #ifdef HYPERLSTM_STD_THREADS
-    if (requested) return requested->threads();
+    if (requested.threads() > 0) return requested.threads();
 #endif
-    return requested && available_threads() > 1 ? requested->threads() : available_threads();
+    const int64_t available = available_threads();
+    return requested.threads() > 0 && available > 1 ? requested.threads() : available;
   }
 
   // Runs make(member) on each thread that has a place, and the jobs, see run_groups.
@@ -53,13 +52,13 @@ struct SplitChoice {
     const int64_t B = steps.rows(0);
     if (B == 0) return;
     const auto choose = [&](int64_t present) {
-      if (!requested) return choose_split(size, B, present);
-      const int64_t groups = std::clamp<int64_t>(requested->groups, 1, std::min(B, present));
-      return Split{groups, std::clamp<int64_t>(requested->members, 1, present / groups)};
+      if (requested.threads() == 0) return choose_split(size, B, present);
+      const int64_t groups = std::clamp<int64_t>(requested.groups, 1, std::min(B, present));
+      return Split{groups, std::clamp<int64_t>(requested.members, 1, present / groups)};
     };
     const auto rows_of = [&](int64_t group, int64_t groups) { return steps.rows_of_group(group, groups); };
     run_groups(threads(), choose, rows_of, make, jobs);
   }
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

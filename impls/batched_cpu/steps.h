@@ -9,7 +9,7 @@
 
 #include "jobs.h"
 
-namespace hyperlstm {
+namespace hyperlstm::inline HYPERLSTM_SET {
 
 // The steps of sequences of any lengths, the longest first. A step has one token of each row that has not ended.
 class Steps {
@@ -18,6 +18,11 @@ class Steps {
   explicit Steps(const std::vector<int64_t>& rows) : begins_{0} {
     begins_.reserve(rows.size() + 1);
     for (const int64_t n : rows) begins_.push_back(begins_.back() + n);
+  }
+
+  // The same number of rows at each step.
+  Steps(int64_t steps, int64_t rows) : begins_(steps + 1) {
+    for (int64_t t = 0; t <= steps; ++t) begins_[t] = t * rows;
   }
 
   int64_t count() const { return static_cast<int64_t>(begins_.size()) - 1; }
@@ -53,4 +58,4 @@ class Steps {
   std::vector<int64_t> begins_;
 };
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

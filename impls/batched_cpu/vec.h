@@ -1,33 +1,174 @@
-// Vectors of the accumulation type, whatever dtype the tensors have, and the activations on them.
+// Vectors of the accumulation type, whatever dtype the tensors have, and the activations on them, by the vector types
+// of GCC and clang. Code is compiled once for each instruction set of a library, HYPERLSTM_SET, in a namespace of its
+// own.
 #pragma once
-
-#include <ATen/cpu/vec/functional.h>
-#include <ATen/cpu/vec/vec.h>
-#include <ATen/OpMathType.h>
-#include <c10/macros/Macros.h>
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
+#include <utility>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
-namespace hyperlstm {
-
-// The type of sums, cells and scratch arrays: float for bfloat16, else the dtype of the tensors.
-template <class T>
-using Acc = at::opmath_type<T>;
-
+#define ALWAYS_INLINE_LAMBDA __attribute__((always_inline))
+#define ALWAYS_INLINE ALWAYS_INLINE_LAMBDA inline
 // Unrolls the loop that follows, so that arrays of vectors stay in registers.
 #define UNROLL _Pragma("GCC unroll 16")
 
+namespace hyperlstm::inline HYPERLSTM_SET {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+// The upper half of a float32.
+struct BFloat16 {
+  uint16_t bits;
+
+  BFloat16() = default;
+  // Rounds to nearest, to even if halfway.
+  BFloat16(float x) {
+    uint32_t wide;
+    std::memcpy(&wide, &x, sizeof x);
+    bits = x != x ? 0x7fc0 : (wide + 0x7fff + (wide >> 16 & 1)) >> 16;
+  }
+
+  operator float() const {
+    const uint32_t wide = uint32_t(bits) << 16;
+    float x;
+    std::memcpy(&x, &wide, sizeof x);
+    return x;
+  }
+};
+
+// The type of sums, cells and scratch arrays: float for bfloat16, else the dtype of the tensors.
+template <class T>
+using Acc = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
+
+// Vectors as GCC and clang have them, and what these have no operators for: the lesser or greater lanes, y where one is
+// NaN; and loading, with zeros in the rest, or storing the first n lanes without a call, which would save all
+// registers.
 template <class A>
-using Vec = at::vec::Vectorized<A>;
+struct Native;
+
+#if defined(__AVX512F__)
+#define NATIVE_FUNCTIONS(A, S, Int)                                                                          \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return _mm512_min_##S(x, y); }                             \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return _mm512_max_##S(x, y); }                             \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm512_maskz_loadu_##S((1u << n) - 1, p); } \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm512_mask_storeu_##S(p, (1u << n) - 1, x); }
+#elif defined(__AVX2__)  // by the names that GCC and clang share, as <immintrin.h> takes half a second to read
+#define NATIVE_FUNCTIONS(A, S, Int)                                                          \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return __builtin_ia32_min##S##256(x, y); } \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return __builtin_ia32_max##S##256(x, y); } \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                    \
+    return __builtin_ia32_maskload##S##256(reinterpret_cast<const Type*>(p), first<Int>(n)); \
+  }                                                                                          \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                 \
+    __builtin_ia32_maskstore##S##256(reinterpret_cast<Type*>(p), first<Int>(n), x);          \
+  }
+#else
+#define NATIVE_FUNCTIONS(A, S, Int)                                       \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; } \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; } \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                 \
+    Type x{};                                                             \
+    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                          \
+    return x;                                                             \
+  }                                                                       \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {              \
+    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                          \
+  }
+#endif
+
+// All bits of the first n lanes.
+template <class Int, int... kIndices>
+ALWAYS_INLINE Int first_of(int64_t n, std::integer_sequence<int, kIndices...>) {
+  using Lane = std::remove_reference_t<decltype(Int{}[0])>;
+  return Int{kIndices...} < Int{} + static_cast<Lane>(n);
+}
+
+template <class Int>
+ALWAYS_INLINE Int first(int64_t n) {
+  return first_of<Int>(n, std::make_integer_sequence<int, sizeof(Int) / sizeof(Int{}[0])>());
+}
+
+template <>
+struct Native<float> {
+  typedef float Type __attribute__((vector_size(kVectorBytes)));
+  typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4)));
+  typedef int32_t Int __attribute__((vector_size(kVectorBytes)));
+  NATIVE_FUNCTIONS(float, ps, Int)
+};
+
+template <>
+struct Native<double> {
+  typedef double Type __attribute__((vector_size(kVectorBytes)));
+  typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8)));
+  typedef long long Int __attribute__((vector_size(kVectorBytes)));
+  NATIVE_FUNCTIONS(double, pd, Int)
+};
 
 template <class A>
-constexpr int64_t kLanes = Vec<A>::size();
+constexpr int64_t kLanes = kVectorBytes / sizeof(A);
+
+template <class A>
+struct Vec {
+  using Native = typename hyperlstm::Native<A>::Type;
+  using Unaligned = typename hyperlstm::Native<A>::Unaligned;
+  using Int = typename hyperlstm::Native<A>::Int;
+
+  Native native{};
+
+  Vec() = default;
+  ALWAYS_INLINE explicit Vec(A x) : native(x - Native{}) {}
+  ALWAYS_INLINE explicit Vec(const Native& x) : native(x) {}
+
+  static ALWAYS_INLINE Vec loadu(const A* p) { return Vec(Native(*reinterpret_cast<const Unaligned*>(p))); }
+  ALWAYS_INLINE void store(A* p) const { *reinterpret_cast<Unaligned*>(p) = native; }
+
+  // The first n lanes.
+  static ALWAYS_INLINE Vec loadu(const A* p, int64_t n) { return Vec(hyperlstm::Native<A>::load(p, n)); }
+  ALWAYS_INLINE void store(A* p, int64_t n) const { hyperlstm::Native<A>::store(p, native, n); }
+
+  friend ALWAYS_INLINE Vec operator+(const Vec& x, const Vec& y) { return Vec(x.native + y.native); }
+  friend ALWAYS_INLINE Vec operator-(const Vec& x, const Vec& y) { return Vec(x.native - y.native); }
+  friend ALWAYS_INLINE Vec operator*(const Vec& x, const Vec& y) { return Vec(x.native * y.native); }
+  friend ALWAYS_INLINE Vec operator/(const Vec& x, const Vec& y) { return Vec(x.native / y.native); }
+  ALWAYS_INLINE Vec neg() const { return Vec(-native); }
+};
+
+// x y + z, and x y - z: one instruction where there is one, since the build has the compiler contract them.
+template <class A>
+ALWAYS_INLINE Vec<A> fmadd(const Vec<A>& x, const Vec<A>& y, const Vec<A>& z) {
+  return x * y + z;
+}
+
+template <class A>
+ALWAYS_INLINE Vec<A> fmsub(const Vec<A>& x, const Vec<A>& y, const Vec<A>& z) {
+  return x * y - z;
+}
+
+// Lanes of x, then of y, by their index in the two.
+template <int... kIndices, class Native>
+ALWAYS_INLINE Native shuffle(const Native& x, const Native& y) {
+#ifdef __clang__
+  return __builtin_shufflevector(x, y, kIndices...);
+#else
+  using Mask = decltype(x < y);
+  return __builtin_shuffle(x, y, Mask{kIndices...});
+#endif
+}
 
 // to[i] = from[i] for i < n, at most a vector: with a constant n the loop becomes vector instructions.
 template <class A, class To, class From>
-C10_ALWAYS_INLINE void convert(const From* from, To* to, int64_t n) {
+ALWAYS_INLINE void convert(const From* from, To* to, int64_t n) {
   if (n == kLanes<A>) {
     for (int64_t i = 0; i < kLanes<A>; ++i) to[i] = static_cast<To>(from[i]);
   } else {
@@ -37,7 +178,7 @@ C10_ALWAYS_INLINE void convert(const From* from, To* to, int64_t n) {
 
 // The first n lanes from p, zero in the rest.
 template <class T, class A = Acc<T>>
-C10_ALWAYS_INLINE Vec<A> load(const T* p, int64_t n = kLanes<A>) {
+ALWAYS_INLINE Vec<A> load(const T* p, int64_t n = kLanes<A>) {
   if constexpr (std::is_same_v<T, A>) {
     return n == kLanes<A> ? Vec<A>::loadu(p) : Vec<A>::loadu(p, n);
   } else {
@@ -49,7 +190,7 @@ C10_ALWAYS_INLINE Vec<A> load(const T* p, int64_t n = kLanes<A>) {
 
 // Writes the first n lanes.
 template <class T, class A = Acc<T>>
-C10_ALWAYS_INLINE void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<T>>) {
+ALWAYS_INLINE void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<T>>) {
   if constexpr (!std::is_same_v<T, A>) {
     alignas(64) A wide[kLanes<A>];
     x.store(wide);
@@ -63,21 +204,53 @@ C10_ALWAYS_INLINE void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<
 
 // Zero in every lane from n on.
 template <class A>
-C10_ALWAYS_INLINE Vec<A> first_lanes(const Vec<A>& x, int64_t n) {
-  return n == kLanes<A> ? x : Vec<A>::set(Vec<A>(A(0)), x, n);
+ALWAYS_INLINE Vec<A> first_lanes(const Vec<A>& x, int64_t n) {
+  using Int = typename Vec<A>::Int;
+  return n == kLanes<A> ? x : Vec<A>((typename Vec<A>::Native)((Int)x.native & first<Int>(n)));
 }
 
 // Calls body(j, m) for vectors of m numbers from j on, up to F; m is a constant for whole vectors.
 template <class A, class Body>
-C10_ALWAYS_INLINE void for_vectors(int64_t F, const Body& body) {
+ALWAYS_INLINE void for_vectors(int64_t F, const Body& body) {
   const int64_t whole = F / kLanes<A> * kLanes<A>;
   for (int64_t j = 0; j < whole; j += kLanes<A>) body(j, kLanes<A>);
   if (whole < F) body(whole, F - whole);
 }
 
+// Adds lanes that are `distance` apart, then those half as far, until each lane has the sum of all.
+template <class A, int kDistance = kLanes<A> / 2>
+ALWAYS_INLINE Vec<A> all_lanes_summed(const Vec<A>& x) {
+  if constexpr (kDistance == 0) {
+    return x;
+  } else {
+    const auto other = [&]<int... J>(std::integer_sequence<int, J...>)
+                           ALWAYS_INLINE_LAMBDA { return shuffle<(J ^ kDistance)...>(x.native, x.native); };
+    const Vec<A> y(other(std::make_integer_sequence<int, kLanes<A>>()));
+    return all_lanes_summed<A, kDistance / 2>(x + y);
+  }
+}
+
 template <class A>
-inline A sum_of_lanes(const Vec<A>& x) {
-  return at::vec::vec_reduce_all<A>([](Vec<A>& a, Vec<A>& b) { return a + b; }, x);
+ALWAYS_INLINE A sum_of_lanes(const Vec<A>& x) {
+  return all_lanes_summed(x).native[0];
+}
+
+// Transposes a square of as many rows as lanes, by swapping blocks off the diagonal, half as large each time.
+template <class A, int kBlock = kLanes<A> / 2>
+ALWAYS_INLINE void transpose(std::array<Vec<A>, kLanes<A>>& rows) {
+  if constexpr (kBlock > 0) {
+    constexpr int V = kLanes<A>;
+    UNROLL for (int i = 0; i < V; ++i) {
+      if (i & kBlock) continue;
+      const auto swap = [&]<int... J>(std::integer_sequence<int, J...>) ALWAYS_INLINE_LAMBDA {
+        const auto x = rows[i].native, y = rows[i + kBlock].native;
+        rows[i] = Vec<A>(shuffle<(J & kBlock ? V + J - kBlock : J)...>(x, y));
+        rows[i + kBlock] = Vec<A>(shuffle<(J & kBlock ? V + J : J + kBlock)...>(x, y));
+      };
+      swap(std::make_integer_sequence<int, V>());
+    }
+    transpose<A, kBlock / 2>(rows);
+  }
 }
 
 // Constants of exp: its lowest argument, half of its highest, and ln 2 in two parts.
@@ -86,48 +259,48 @@ struct Exponent;
 
 template <>
 struct Exponent<float> {
-  using Int = int32_t;
   static constexpr int kMantissa = 23, kTerms = 7;
+  static constexpr int32_t kOne = 0x3f800000;  // the bits of 1
   static constexpr float kLow = -87.0f, kHalfOfHigh = 44.0f, kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
 };
 
 template <>
 struct Exponent<double> {
-  using Int = int64_t;
   static constexpr int kMantissa = 52, kTerms = 13;
+  static constexpr int64_t kOne = 0x3ff0000000000000;
   static constexpr double kLow = -708.0, kHalfOfHigh = 354.5, kLn2High = 0x1.62e42fefap-1,
                           kLn2Low = 0x1.cf79abc9e3b3ap-40;
 };
 
 // All activations are forced inline: interleaved, the activations of a unit hide each other's latency.
 //
-// exp(x) - 1 to a few ulp for every x up to `max`, small ones included; larger x are clamped to `max`.
+// exp(x) - 1 to a few ulp for every x up to `highest`, small ones included; larger x are clamped to it.
 // x = n ln 2 + r with |r| <= ln 2 / 2, so exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), with exp(r) - 1 by its Taylor
 // series. NaN stays NaN.
 template <class A>
-C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A max) {
+ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A highest) {
   using E = Exponent<A>;
-  using Int = typename E::Int;
+  using Native = typename Vec<A>::Native;
+  using Int = typename Vec<A>::Int;
   // Adding 1.5 * 2^mantissa rounds to an integer, which is then in the low bits.
-  constexpr A kRound = A(3) * A(Int(1) << (E::kMantissa - 1));
-  constexpr Int kOne = std::is_same_v<A, float> ? Int(0x3f800000) : Int(0x3ff0000000000000);
+  constexpr A kRound = A(3) * A(int64_t(1) << (E::kMantissa - 1));
   constexpr A kLog2e = A(1.4426950408889634074);
 
-  x = at::vec::clamp(x, Vec<A>(E::kLow), Vec<A>(max));
-  const Vec<A> shifted = at::vec::fmadd(x, Vec<A>(kLog2e), Vec<A>(kRound));
+  x.native = hyperlstm::Native<A>::max(Vec<A>(E::kLow).native, x.native);
+  x.native = hyperlstm::Native<A>::min(Vec<A>(highest).native, x.native);
+  const Vec<A> shifted = fmadd(x, Vec<A>(kLog2e), Vec<A>(kRound));
   const Vec<A> n = shifted - Vec<A>(kRound);
-  Vec<A> r = at::vec::fmadd(n, Vec<A>(-E::kLn2High), x);
-  r = at::vec::fmadd(n, Vec<A>(-E::kLn2Low), r);
-  const auto bits = (at::vec::cast<Int>(shifted) << Vec<Int>(Int(E::kMantissa))) + Vec<Int>(kOne);
-  const Vec<A> scale = at::vec::cast<A>(bits);
+  Vec<A> r = fmadd(n, Vec<A>(-E::kLn2High), x);
+  r = fmadd(n, Vec<A>(-E::kLn2Low), r);
+  const Vec<A> scale(Native(((Int)shifted.native << E::kMantissa) + E::kOne));
 
   A factorial = A(1);
   std::array<A, E::kTerms + 1> inverse{};
   for (int i = 1; i <= E::kTerms; ++i) inverse[i] = A(1) / (factorial *= A(i));
   Vec<A> q(inverse[E::kTerms]);
-  for (int i = E::kTerms - 1; i >= 2; --i) q = at::vec::fmadd(q, r, Vec<A>(inverse[i]));
-  const Vec<A> p = at::vec::fmadd(q, r * r, r);
-  return at::vec::fmadd(scale, p, scale - Vec<A>(A(1)));
+  for (int i = E::kTerms - 1; i >= 2; --i) q = fmadd(q, r, Vec<A>(inverse[i]));
+  const Vec<A> p = fmadd(q, r * r, r);
+  return fmadd(scale, p, scale - Vec<A>(A(1)));
 }
 
 // A division takes as long as a dozen multiplications, so two activations share one where they can. Each activation is
@@ -135,31 +308,31 @@ C10_ALWAYS_INLINE Vec<A> expm1(Vec<A> x, A max) {
 // e = exp(-x) - 1, which at the limit is 0 next to any number above rounding, and tanh(x) = e / (e + 2) with
 // e = exp(2x) - 1, which at the limit is 1.
 template <class A>
-C10_ALWAYS_INLINE Vec<A> sigmoid_expm1(const Vec<A>& x) {
+ALWAYS_INLINE Vec<A> sigmoid_expm1(const Vec<A>& x) {
   return expm1<A>(x.neg(), Exponent<A>::kHalfOfHigh);
 }
 
 template <class A>
-C10_ALWAYS_INLINE Vec<A> tanh_expm1(const Vec<A>& x) {
+ALWAYS_INLINE Vec<A> tanh_expm1(const Vec<A>& x) {
   return expm1<A>(x + x, A(40));
 }
 
 template <class A>
-C10_ALWAYS_INLINE Vec<A> sigmoid(const Vec<A>& x) {
+ALWAYS_INLINE Vec<A> sigmoid(const Vec<A>& x) {
   return Vec<A>(A(1)) / (Vec<A>(A(2)) + sigmoid_expm1<A>(x));
 }
 
 template <class A>
-C10_ALWAYS_INLINE Vec<A> tanh(const Vec<A>& x) {
+ALWAYS_INLINE Vec<A> tanh(const Vec<A>& x) {
   const Vec<A> e = tanh_expm1<A>(x);
   return e / (e + Vec<A>(A(2)));
 }
 
 // sigmoid(x) tanh(y).
 template <class A>
-C10_ALWAYS_INLINE Vec<A> gated(const Vec<A>& x, const Vec<A>& y) {
+ALWAYS_INLINE Vec<A> gated(const Vec<A>& x, const Vec<A>& y) {
   const Vec<A> two(A(2)), e = tanh_expm1<A>(y);
   return e / ((sigmoid_expm1<A>(x) + two) * (e + two));
 }
 
-}  // namespace hyperlstm
+}  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -82,7 +82,7 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
         ("impls/batched.py", "#", ["batched", "compiled"]),
         ("impls/batched_cuda/__init__.py", "#", ["batched_cuda"]),
         ("impls/batched_cpu/build.py", "#", ["batched_cpu"]),
-        ("impls/batched_cpu/sweeps.cpp", "//", ["batched_cpu"]),
+        ("impls/batched_cpu/forward.cpp", "//", ["batched_cpu"]),
         ("impls/batched_cpu/vec.h", "//", ["batched_cpu"]),
         ("impls/gradient/operator.py", "#", HAND_WRITTEN),
         ("impls/gradient/backward.py", "#", HAND_WRITTEN[:2]),

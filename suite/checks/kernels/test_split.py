@@ -1,5 +1,6 @@
 """batched_cpu splits a batch among threads, rows by units: the same result for any split, and no deadlock."""
 
+import ctypes
 import hashlib
 import os
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM, batched_cpu, why_unavailable
-from impls.batched_cpu import build
+from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from suite.shared.cases import Case
@@ -119,6 +120,20 @@ def test_products_with_x_of_several_steps_at_once_change_no_bit(
     assert_bitwise_equal(dict(zip(OUTPUTS, found, strict=True)), dict(zip(OUTPUTS, expected, strict=True)))
 
 
+def chosen_split(sizes: tuple[int, int, int, int], B: int, threads: int) -> tuple[int, int]:
+    """Groups and members that the library chooses for H, S, Z and I."""
+    split = (ctypes.c_int64 * 2)()
+    pointers = (ctypes.POINTER(ctypes.c_int64),) * 2
+    function = loading.library().function("choose_split", torch.float32, *pointers, result=None)
+    function((ctypes.c_int64 * 6)(*sizes, B, threads), split)
+    return split[0], split[1]
+
+
+def min_rows_large() -> int:
+    rows: int = loading.library().function("min_rows_large", torch.float32, result=ctypes.c_int64)()
+    return rows
+
+
 @pytest.mark.parametrize(
     ("sizes", "B", "threads", "split"),
     [
@@ -137,7 +152,7 @@ def test_products_with_x_of_several_steps_at_once_change_no_bit(
 def test_the_split_follows_from_sizes_rows_and_threads(
     sizes: tuple[int, int, int, int], B: int, threads: int, split: tuple[int, int]
 ) -> None:
-    assert build.library().choose_split(sizes, B, threads) == split
+    assert chosen_split(sizes, B, threads) == split
 
 
 def test_large_weights_need_rows_by_the_width_of_vectors() -> None:
@@ -145,8 +160,7 @@ def test_large_weights_need_rows_by_the_width_of_vectors() -> None:
     capability = torch.backends.cpu.get_cpu_capability()
     if capability not in rows:
         pytest.skip(f"The fewest rows of a group were measured with {' and '.join(rows)}, not with {capability}.")
-    found = build.library().MIN_ROWS_LARGE
-    assert found == rows[capability]
+    assert min_rows_large() == rows[capability]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +169,7 @@ def test_large_weights_need_rows_by_the_width_of_vectors() -> None:
 def test_large_weights_are_read_by_as_many_groups_as_have_the_rows(
     groups: int, threads: int, split: tuple[int, int]
 ) -> None:
-    library = build.library()
-    assert library.choose_split((1000, 128, 4, 50), groups * library.MIN_ROWS_LARGE, threads) == split
+    assert chosen_split((1000, 128, 4, 50), groups * min_rows_large(), threads) == split
 
 
 def made() -> HyperLSTM:
@@ -224,7 +237,15 @@ def test_a_forked_process_with_one_thread_computes_the_same() -> None:
 def test_inside_a_parallel_region_one_thread_computes_the_same() -> None:
     # Made outside: within the region, the QR decomposition of the initial values can wait forever for a second thread.
     expected, model, found = bits((1, 1)), made(), []
-    build.library().in_parallel_region(lambda: found.append(bits((2, 2), model)))
+    openmp = ctypes.CDLL(torch._C.__file__)  # its dependencies are searched too
+    if not hasattr(openmp, "GOMP_parallel"):
+        pytest.skip("torch has no OpenMP here")
+
+    def body(_: None) -> None:
+        if openmp.omp_get_thread_num() == 0:
+            found.append(bits((2, 2), model))
+
+    openmp.GOMP_parallel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(body), None, 2, 0)
     assert found == [expected]
 
 

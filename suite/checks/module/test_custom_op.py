@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -20,8 +20,6 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from impls import HyperLSTM, batched_cpu, why_unavailable
-from impls.batched_cpu import build
-from impls.definition import LayerParams
 from impls.gradient import backward as chunked_backward
 from impls.gradient.chunks import limited
 from impls.gradient.interface import Save
@@ -200,26 +198,23 @@ def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monk
     model, x, state = model_and_input(name, device)
     expected = dict(zip([n for n, _ in model.named_parameters()], gradients(model, x, state)[5:], strict=True))
     made: list[Tensor] = []
-    add_product, library = chunked_backward._add_product, build.library
+    add_product = chunked_backward._add_product
+    products_of_cells = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
 
     def counted(total: Tensor, d: Tensor, values: Tensor) -> None:
         made.append(total)
         add_product(total, d, values)
 
-    class Counting:
-        """The compiled library, counting the products that it is to make."""
+    class Counting(batched_cpu._Gradients):
+        """The gradients that the compiled library is to make, counting those that are products."""
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(library(), name)
-
-        def backward(self, params: list[Tensor], wanted: list[bool], *rest: Any) -> Any:
-            products = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
-            named = zip(LayerParams._fields, params, wanted, strict=False)
-            made.extend(q for key, q, want in named if want and key in products)
-            return library().backward(params, wanted, *rest)
+        def allocate(self) -> Iterable[int]:
+            addresses = super().allocate()
+            made.extend(q for key, q in self.by_name.items() if key in products_of_cells)
+            return addresses
 
     monkeypatch.setattr(chunked_backward, "_add_product", counted)
-    monkeypatch.setattr(batched_cpu, "library", Counting)
+    monkeypatch.setattr(batched_cpu, "_Gradients", Counting)
     if find_spec("triton") is not None:
         _count_products_of_batched_cuda(made, monkeypatch)
 

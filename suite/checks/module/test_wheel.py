@@ -5,6 +5,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from email import message_from_bytes
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_ships_impls_alone_under_its_import_name(wheel: Path) -> None:
     expected = {name for name in source if "__pycache__" not in name}
     assert {name.removeprefix("hyperlstm/") for name in files if name.startswith("hyperlstm/")} == expected
     assert "py.typed" in expected
+
+
+def test_has_licence_classifiers_and_three_requirements(wheel: Path) -> None:
+    files = zipfile.ZipFile(wheel)
+    (described,) = (name for name in files.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = message_from_bytes(files.read(described))
+    required = {line.split(">")[0] for line in metadata.get_all("Requires-Dist", [])}
+    assert required == {"numpy", "torch", "triton"}
+    assert "Programming Language :: Python :: 3.11" in metadata.get_all("Classifier", [])
+    licence = f"{Path(described).parent}/licenses/{metadata['License-File']}"
+    assert files.read(licence).startswith(b"MIT License")
 
 
 def test_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+// The forward sweep, as Python calls it.
+#include "exports.h"
+#include "forward_sweep.h"
+
+namespace hyperlstm::inline HYPERLSTM_SET {
+namespace {
+
+// Reads, after Layer, the arrays to write: h of all steps, [N, H]; c, h_hat and c_hat, [N, *], unless nobody reads
+// them; each row's state after its own last step, [B, *]; and the residuals, if they are saved.
+template <class T, class A = Acc<T>>
+void forward(Arguments in, double scale) {
+  const Layer<T> layer(in, scale);
+  const auto [H, S, Z, I] = layer.size;
+  const int64_t N = layer.N, B = layer.B;
+  States<T> into{in.array<T>(N * H), in.optional<A>(N * H), in.optional<T>(N * S), in.optional<A>(N * S)};
+  const int64_t slots = into.c == nullptr ? std::min<int64_t>(2, layer.steps.count()) : 0, rows = slots * B;
+  Scratch scratch;
+  if (slots > 0) into = {into.h, scratch.empty<A>(rows * H), scratch.empty<T>(rows * S), scratch.empty<A>(rows * S)};
+  const States<T> last = in.states<T>(layer.size, B);
+  const Residuals<T> residuals = in.residuals<T>(layer.size, N);
+  advise_huge_pages(into.h, N * H);
+  advise_huge_pages(into.c, (slots == 0 ? N : rows) * H);
+  advise_huge_pages(residuals.numbers, N * residuals.stride);
+  const Panels<T> panels(layer, Direction::kForward, true, reads_stored(layer.size, B));
+  ForwardSweep<T> sweep(panels, layer.steps, {layer.x, layer.start, into, slots, layer.mask, residuals});
+  sweep.run({layer.split});
+  sweep.copy_last(last);
+}
+
+}  // namespace
+}  // namespace hyperlstm::inline HYPERLSTM_SET
+
+using namespace hyperlstm;
+
+EXPORT(const char*, forward)(const int64_t* arguments, double scale) {
+  return message_of([&] { forward<HYPERLSTM_DTYPE>(Arguments(arguments), scale); });
+}
+
+// For tests only.
+
+EXPORT(int64_t, min_rows_large)() { return kMinRowsLarge; }
+
+// Writes the groups and members for H, S, Z, I, the number of rows and that of threads.
+EXPORT(void, choose_split)(const int64_t* of, int64_t* groups_and_members) {
+  const Split split = choose_split({of[0], of[1], of[2], of[3]}, of[4], of[5]);
+  groups_and_members[0] = split.groups;
+  groups_and_members[1] = split.members;
+}

@@ -1,0 +1,127 @@
+"""Loads the compiled library: the wheel's, or one built on this machine, which is built if there is none."""
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..definition import dtype_name
+from . import build
+
+#: The functions of torch's C interfaces and of OpenMP in torch.h, in its order.
+_FUNCTIONS = (
+    "aoti_torch_empty_strided",
+    "aoti_torch_create_tensor_from_blob",
+    "aoti_torch_get_data_ptr",
+    "aoti_torch_delete_tensor_object",
+    "aoti_torch_cpu_mm_out",
+    "aoti_torch_cpu_addmm_out",
+    "torch_get_num_threads",
+)
+_OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_in_parallel")
+#: The callback by which C++ gets memory for gradients, see backward.cpp.
+ALLOCATE = ctypes.CFUNCTYPE(None, ctypes.py_object, ctypes.POINTER(ctypes.c_int64))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Reason for a missing library, in sentences, and the output of the build."""
+
+    reason: str
+    output: str = ""
+
+
+class Library:
+    """Functions of a loaded library, for the instruction set that torch's own kernels use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._library = ctypes.CDLL(str(path))
+        self._library.hyperlstm_sources.restype = ctypes.c_char_p
+        if self._library.hyperlstm_sources().decode() != build.sources():
+            raise OSError("it was compiled from other sources")
+        # Its dependencies are searched too: torch's C++ library, and the OpenMP that this loads.
+        torch_library = ctypes.CDLL(torch._C.__file__)
+        functions = [getattr(torch_library, name, None) for name in (*_FUNCTIONS, *_OPENMP)]
+        addresses = [function and ctypes.cast(function, ctypes.c_void_p).value for function in functions]
+        self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
+
+        passed = ctypes.c_char_p, ctypes.c_double  # arguments, scale of the mask
+        #: The functions of forward.cpp and backward.cpp by dtype; each returns the message of an error, or None.
+        self.forward = {dtype: self.function("forward", dtype, *passed) for dtype in build.DTYPES}
+        allocate = ALLOCATE, ctypes.py_object
+        self.backward = {dtype: self.function("backward", dtype, *passed, *allocate) for dtype in build.DTYPES}
+
+    def function(self, name: str, dtype: torch.dtype, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
+        """The exported function of that name for a dtype; types: of its arguments."""
+        function = self._library[f"hyperlstm_{name}_{dtype_name(dtype)}_{build.instruction_set()}"]
+        function.restype, function.argtypes = result, types
+        return function
+
+
+def library() -> Library:
+    """Library, built at the first call; RuntimeError with the reason if there is none."""
+    result = _result()
+    if isinstance(result, Failure):
+        raise RuntimeError(f"{result.reason}\n{result.output}")
+    return result
+
+
+def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
+    """None if the library can be loaded, which builds it at the first call, else the reason."""
+    result = _result()
+    return result.reason if isinstance(result, Failure) else None
+
+
+_lock = threading.Lock()
+
+
+def _result() -> Library | Failure:
+    with _lock:
+        return _find_or_build()
+
+
+@functools.cache
+def _find_or_build() -> Library | Failure:
+    """Library or failure; a failed build is not repeated in the same process."""
+    shipped = build.FOLDER / build.LIBRARY
+    if shipped.exists():
+        return _of_wheel(shipped)
+    try:
+        folder = build.builds() / f"hyperlstm_{build.key()}"
+        if not build.intact(folder / build.LIBRARY):
+            if shutil.which(build.compiler()[0]) is None:
+                return _failure(
+                    f"it takes a C++ compiler, and {build.compiler()[0]!r} is not on the path", "a compiler"
+                )
+            build.build(folder)
+        return Library(folder / build.LIBRARY)
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()
+        said = lines[0].strip() if lines else f"the compiler exits with {error.returncode}"
+        return _failure(said, "another compiler, named by CXX", error.output)
+    except (OSError, RuntimeError) as error:
+        return _failure(str(error), "TORCH_EXTENSIONS_DIR set to a folder that can be written")
+
+
+def _failure(why: str, remedy: str, output: str = "") -> Failure:
+    helps = f"{remedy[0].upper()}{remedy[1:]} helps, or the wheel, which has it compiled"
+    return Failure(f"batched_cpu could not be built: {why}. {helps}.", output)
+
+
+def _of_wheel(path: Path) -> Library | Failure:
+    why = "it is incomplete"
+    if build.intact(path):
+        try:
+            return Library(path)
+        except (OSError, AttributeError) as error:
+            why = str(error)
+    helps = "Installing the wheel for this machine again helps, or deleting this file: then it is built"
+    return Failure(f"The library of batched_cpu in the wheel, {path}, does not fit: {why}. {helps}.")
