@@ -141,6 +141,8 @@ REWRITES = tuple(
     for name, (file, *texts) in rewrites.items()
 )
 
+#: Of more units than a vector has.
+_MASKED = tuple(case for case in WIDE if case.recurrent_dropout and not case.lengths)
 #: For what is kept from one run, or one layer, to the next.
 _KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
 
@@ -160,11 +162,14 @@ def _read() -> Iterator[Fault]:
                 )
 
 
-def _compiled(name: str, letter: str, damages: str) -> Fault:
+def _compiled(
+    name: str, letter: str, damages: str, kind: str = "packed sequences", cases: tuple[Case, ...] = RAGGED
+) -> Fault:
     texts = listed("compiled_faults")
-    made = tuple(edit for file in texts for edit in edits(file, *texts[file]))
-    kind = "gradient, packed sequences" if damages.startswith("grad") else "packed sequences"
-    return Fault(name, kind, made, "batched_cpu", damages, cases=RAGGED, letter=letter)
+    changes = tuple(edit for file in texts for edit in edits(file, *texts[file]))
+    kind = f"gradient, {kind}" if damages.startswith("grad") else kind
+    against = ORACLE if cases == RAGGED else AGAINST
+    return Fault(name, kind, changes, "batched_cpu", damages, cases=cases, letter=letter, against=against)
 
 
 FAULTS = (
@@ -173,4 +178,5 @@ FAULTS = (
     _compiled("rows go on from the states of those that ended", "b", "grad weight_h"),
     _compiled("rows end with the shortest of their group", "c", "out"),
     _compiled("x of steps of more rows is taken for that of as many", "d", "grad d_weight"),
+    _compiled("the first vector of a mask for all units", "e", "out", "some sizes or uses", _MASKED),
 )
