@@ -264,7 +264,8 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     if in_transform():
         why = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
         rows = _limited(name, rows, lambda impl: impl.plain, NotImplementedError, why)
-    reasons, lost = list[str](), list[str]()
+    reasons: list[str] = []
+    lost: list[str] = []
     for impl in rows:
         reason = impl.why_unavailable(device, dtype, options)
         if reason is None:
