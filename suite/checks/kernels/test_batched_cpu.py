@@ -217,7 +217,7 @@ def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: p
     folder = Path(build.__file__).parent
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     (copy / "cell.h").write_text((copy / "cell.h").read_text() + "\n")
-    monkeypatch.setattr(build, "_FOLDER", copy)
+    monkeypatch.setattr(build, "FOLDER", copy)
     keys.add(build.key())
     assert len(keys) == 5
 
