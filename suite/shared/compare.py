@@ -56,9 +56,15 @@ class Draw(NamedTuple):
     cotangents: tuple[Tensor, ...]  # of out and of the four final states
 
 
-@lru_cache(DRAWS)
 def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
-    """Draw number `seed` of a case, rounded to dtype: the same numbers on every device.
+    """Draw number `seed` of a case, rounded to dtype, in memory of its own: the same numbers on every device."""
+    copied: Draw = tree_map_only(Tensor, torch.clone, _draw(case, seed, dtype, device))
+    return copied
+
+
+@lru_cache(DRAWS)
+def _draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
+    """What `draw` copies, kept since to draw large parameters takes longer than to use them.
 
     Every parameter is random, since at the paper's initial values the hypernetwork is inert and hides every fault.
     Weights are scaled by their fan-in, so that gates neither saturate nor stay at their middle. The biases of a gate
