@@ -38,12 +38,14 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     candidate, watch, failures = find(job.candidate), stopwatch(job.device), dict[tuple[Case, str], str]()
     batch, models = cache(partial(drawn, job)), dict[Case, nn.Module]()
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
-    for case in job.cases:
-        with recorded(failures, [case], *PASSES):
-            models[case] = candidate.build(case, job.torch_dtype, job.device)
     for name in PASSES:
         step, x, first_s, sides = work.PASSES[name], batch(0).x, dict[Case, float](), dict[Case, Repeats]()
-        for case in [case for case in models if (case, name) not in failures]:
+        for case in job.cases:
+            if case not in models and (case, name) not in failures:
+                with recorded(failures, [case], *PASSES):
+                    models[case] = candidate.build(case, job.torch_dtype, job.device)
+            if (case, name) in failures:
+                continue
             call = partial(step, models[case])
             with recorded(failures, [case], name):
                 seconds = warm_up(watch, partial(call, x), candidate.compiles_each_size)
