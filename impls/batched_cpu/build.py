@@ -29,7 +29,7 @@ INSTRUCTION_SETS = {
     }
 }
 _BASELINE = {"baseline": ""}  # with NEON on ARM
-_FLAGS = "-std=c++20 -O2 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
+_FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 FOLDER = Path(__file__).parent
 #: The library of a wheel; builds have the same name, each in a folder of its own. Its digest is beside it.
