@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -88,6 +88,7 @@ class Split:
     depth: int
     units: int  # of a tile of the other phases
     shares: int  # how many programs share out the units of a tile of rows
+    some: int  # rows of the hyper LSTM that a program takes at a time; backward, of a job
     warps: int
     stages: int
     microseconds: float = 0.0  # of a step, by the model
@@ -148,13 +149,19 @@ def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
             continue
         for members in _members(card.multiprocessors // groups, narrow):
             shares = max(1, min(across, members // (rows // TILE)))
-            depth = _depth(sizes)
-            yield Split(groups, members, rows, columns, extra, depth, units, shares, warps, min(4, loads))
+            some = _some(sizes, warps) if both_sums else min(_some(sizes, warps), _power_below(max(1, rows // members)))
+            yield Split(groups, members, rows, columns, extra, _depth(sizes), units, shares, some, warps, min(4, loads))
 
 
 def _depth(sizes: Sizes) -> int:
-    """The step along a sum: a cache line of each row in half precision, half of one in float32."""
-    return min(64 if sizes.itemsize == 2 else 16, _power(max(sizes.H, sizes.S)))
+    """The step along a sum: a cache line of each row; half of one in float32, whose own products take registers."""
+    most = {"float32": 16, "tf32": 32}.get(sizes.arithmetic, 64)
+    return min(most, _power(max(sizes.H, sizes.S)))
+
+
+def _some(sizes: Sizes, warps: int) -> int:
+    """Rows of the hyper LSTM that a program takes at a time: as many as its threads hold some twenty arrays of."""
+    return max(1, min(TILE, 4 * WARP * warps // _power(sizes.S)))
 
 
 def _tiles(sizes: Sizes, card: Card, both_sums: bool) -> list[tuple[int, int, int, int]]:
@@ -169,11 +176,6 @@ def _members(most: int, narrow: bool) -> Iterable[int]:
     yield 1
     some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most, most - FREE}
     yield from sorted(n for n in some if 1 < n <= (min(most, 24) if narrow else most))
-
-
-def _power(n: int) -> int:
-    """The power of two from 16 up that holds n columns of a product."""
-    return max(TILE, 1 << (n - 1).bit_length())
 
 
 class _Clock:
@@ -266,28 +268,52 @@ def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
 
 
 def constants(sizes: Sizes, split: Split) -> dict[str, int]:
-    """The compile-time constants that both kernels take of a split, beside the sizes."""
-    whole = _power(sizes.S)
-    # Whole rows of the hyper LSTM: as many at a time as its threads hold some twenty arrays of.
-    some = max(1, min(TILE, 4 * WARP * split.warps // whole))
+    """The compile-time constants that kernels take of a split, beside the sizes."""
     return {
+        "ALONE": split.alone,
         "ROWS": split.rows,
         "COLUMNS": split.columns,
+        "EXTRA": split.extra,
         "DEPTH": split.depth,
         "UNITS": split.units,
         "SHARES": split.shares,
         "GATES": _gates(sizes),
         "SPAN": min(64, max(TILE, _power(12 * sizes.Z))),
-        "SOME": some,
-        "WHOLE": whole,
+        "SOME": split.some,
+        "WHOLE": _power(sizes.S),
     }
 
 
-def of_z(sizes: Sizes, most: int) -> int:
-    """The step along gates' numbers of z, at most so many."""
+def options(split: Split) -> dict[str, Any]:
+    """Triton's options for the kernels of a split; those whose programs wait for one another all run at a time."""
+    return {"num_warps": split.warps, "num_stages": split.stages, "launch_cooperative_grid": not split.alone}
+
+
+def of_z(sizes: Sizes, most: int = 1 << 30) -> int:
+    """The step along gates' numbers of z."""
     return min(most, _power(_gates(sizes) * sizes.Z))
 
 
 def _gates(sizes: Sizes) -> int:
     """The number of gates that share one product with z: all four, unless that is mostly zeros."""
     return 4 if 4 * sizes.Z <= 64 else 1
+
+
+def _power(n: int) -> int:
+    """The power of two from 16 up that holds n columns of a product."""
+    return max(TILE, 1 << (n - 1).bit_length())
+
+
+def _power_below(n: int) -> int:
+    """The largest power of two that is at most n."""
+    return 1 << (n.bit_length() - 1)
+
+
+def arithmetic(dtype: torch.dtype) -> str:
+    """The arithmetic of products; float32 follows torch.backends.cuda.matmul.fp32_precision.
+
+    Unlike torch.get_float32_matmul_precision() that never raises.
+    """
+    if dtype == torch.float32 and str(torch.backends.cuda.matmul.fp32_precision) == "tf32":
+        return "tf32"
+    return str(dtype).removeprefix("torch.")

@@ -76,9 +76,9 @@ class Kernel(NamedTuple):
     capability: int
     module: str
     name: str
-    given: tuple[str, ...]  # of each argument the dtype of a tensor, or the type: "int", "float" or "NoneType"
-    constants: tuple[tuple[str, Any], ...]  # and options
-    cooperative: bool
+    arguments: tuple[tuple[str, str], ...]  # of each the dtype of a tensor, or the type: int, float or NoneType
+    constants: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Any], ...]
 
 
 def chosen(extent: str) -> dict[Kernel, str]:
@@ -92,7 +92,7 @@ def chosen(extent: str) -> dict[Kernel, str]:
     for size, arithmetic, layer_norm, capability in wanted if extent == "all" else some:
         case = replace((SIZES | MASKED)[size], layer_norm=layer_norm)
         for kernel in kernels(case, arithmetic, capability, CARDS[capability]):
-            if size in SIZES or "float" in kernel.given:  # the one that any takes is the scale of a mask
+            if size in SIZES or "float" in dict(kernel.arguments).values():  # the one that any takes is the scale of a mask
                 found.setdefault(kernel, size)
     return found
 
@@ -101,8 +101,11 @@ def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterato
     """Kernels that `training_step` starts at a case's sizes on a card."""
     for launch in launched(case, card, dtype_of(arithmetic), arithmetic):
         described = arithmetic, capability, launch.kernel.fn.__module__, launch.kernel.fn.__name__
-        kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in launch.given)
-        yield Kernel(*described, tuple(kinds), tuple(launch.constants.items()), launch.cooperative)
+        constants = {p.name for p in launch.kernel.params if p.is_constexpr}
+        arguments = {name: q for name, q in launch.values.items() if name not in constants}
+        kinds = {n: dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for n, q in arguments.items()}
+        fixed = {name: q for name, q in launch.values.items() if name in constants}
+        yield Kernel(*described, *(tuple(each.items()) for each in (kinds, fixed, launch.options)))
 
 
 def build(kernel: Kernel) -> Any:
@@ -111,9 +114,10 @@ def build(kernel: Kernel) -> Any:
 
     function = getattr(import_module(kernel.module), kernel.name)
     values: dict[str, Any] = {"NoneType": None, "int": 1, "float": 1.0}
-    given = [values[kind] if kind in values else getattr(torch, kind) for kind in kernel.given]
+    arguments = [values[kind] if kind in values else getattr(torch, kind) for _, kind in kernel.arguments]
+    options = launching.OPTIONS | dict(kernel.options)
     with stand_in(kernel.capability):
-        return function.warmup(*given, grid=(1,), **dict(kernel.constants), **launching.options(kernel.cooperative))
+        return function.warmup(*arguments, grid=(1,), **dict(kernel.constants), **options)
 
 
 def compiled(kernel: Kernel) -> dict[str, Any]:
