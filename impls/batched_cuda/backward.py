@@ -119,9 +119,9 @@ def _at(q: Tensor, s: Stretch) -> Tensor:
 
 def _swept(shared: _Pass, s: Stretch) -> _Chunk:
     """Run both kernels over a chunk."""
-    p, d, sizes, cut, w_x, state, inputs, saved, d_out = shared
-    x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, s)), _at(d_out, s), sizes.B, (d.H, d.S, d.Z)
-    h, c, h_hat, c_hat, lead = _states(d, inputs, saved, s)
+    p, d, cut, inputs, state = shared.p, shared.d, shared.cut, shared.inputs, shared.state
+    x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, s)), _at(shared.d_out, s), shared.sizes.B, (d.H, d.S, d.Z)
+    h, c, h_hat, c_hat, lead = _states(d, inputs, shared.saved, s)
     N, K, D = len(x), s.steps.stop - s.steps.start, 4 * H + 4 * S
     h_before, h_hat_before = h[:N], h_hat[:N]
     if s.batch_sizes:
@@ -130,19 +130,19 @@ def _swept(shared: _Pass, s: Stretch) -> _Chunk:
     # Written by rows of tokens; the products read most of them transposed.
     d_uh, d_vx = (x.new_empty_strided((D, N), (1, D)) for _ in range(2))
     dd, z = x.new_empty_strided((12, H, N), (H, 1, 12 * H)), x.new_empty_strided((12, N, Z), (Z, 12 * Z, 1))
-    numbers = B * (4 * H + cut.shares * S + 4 * S) + cut.programs * split.TILE * 12 * Z
+    numbers = B * (4 * H + cut.shares * S) + cut.programs * split.TILE * 12 * Z
     if d.NORM:
         numbers += -(-H // cut.units) * B * 10
     values = {
-        **{"h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": steps(s.batch_sizes, B, x.device)},
-        **{"N": N, "K": K, "B": B, "members": cut.members, "state": state, "room": room(cut, numbers, x)},
-        **{"uh": _uh(p, saved, s, h_before, h_hat_before), "vx": torch.mm(x, w_x)},
-        **{"d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, 10) if d.NORM else None},
+        "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": steps(s.batch_sizes, B, x.device),
+        "N": N, "K": K, "B": B, "members": cut.members, "state": state, "room": room(cut, numbers, x),
+        "uh": _uh(p, shared.saved, s, h_before, h_hat_before), "vx": torch.mm(x, shared.w_x),
+        "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, 10) if d.NORM else None,
         "d_out": dense(wide(d_out, (*d_out.shape[:-1], H))),
-        **{"ZS": split.of_z(sizes, cut.depth), "ZN": split.of_z(sizes)},
-    }
+        "ZS": split.of_z(shared.sizes, cut.depth), "ZN": split.of_z(shared.sizes),
+    }  # fmt: skip
     values |= p._asdict() | masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, s)), H)
-    values |= d.constants(sizes, cut)
+    values |= d.constants(shared.sizes, cut)
     options = split.options(cut)
     launching.start(rebuild, -(-N // split.TILE), values, x.device, **options | {"launch_cooperative_grid": False})
     launching.start(backward_steps, cut.programs, values, x.device, **options)

@@ -181,7 +181,7 @@ def backward_steps(
     four; dc and dc_hat [B, *] are likewise. With NORM, totals [*, 10H + 10S] behind them grow by the gradients of the
     norms: of gates' weights and biases, then the cell's; the main LSTM's by tiles of 16 rows, the hyper LSTM's by jobs
     of SOME. Room: the counters, which are 0, dys [B, 4H], hat_parts [SHARES, B, S], own_z [16, 12Z] of each program,
-    hat_dys [B, 4S], row_sums [tiles, B, 10].
+    row_sums [tiles, B, 10].
     """
     program = tl.program_id(0)
     group, member = program // members, program % members
@@ -198,8 +198,7 @@ def backward_steps(
     dys = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
     hat_parts = dys + wide(B) * 4 * H
     own = hat_parts + wide(B) * SHARES * S
-    hat_dys = own + wide(groups * members) * TILE * 12 * Z
-    row_sums = hat_dys + wide(B) * 4 * S
+    row_sums = own + wide(groups * members) * TILE * 12 * Z
     own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty))
     own_rows = starts(own_z, local, 12 * Z)
     counter = room + group * COUNTER
@@ -257,7 +256,7 @@ def backward_steps(
             first = start + job * SOME
             hyper_back(
                 parts, hat_parts, uh, vx, hyper_bias, c_hat + wide(lead) * S, c_hat + before * S, dc_hat, d_uh, d_vx,
-                totals + wide(first // SOME) * 10 * (H + S) + 10 * H if NORM else None, hat_dys,
+                totals + wide(first // SOME) * 10 * (H + S) + 10 * H if NORM else None,
                 hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
                 first, token, alive, B, H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip

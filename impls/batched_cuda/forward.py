@@ -32,18 +32,13 @@ def forward(
     values = {
         "vx": torch.mm(x, joined_input_weight(own)),
         **{f"first_{name}": q for name, q in zip(LayerState._fields, states(inputs.start, d), strict=True)},
-        **{"h": last.h, "last_c": last.c, "h_hat": last.h_hat, "last_c_hat": last.c_hat},
-        **dict.fromkeys(("h_to", "c_to", "h_hat_to", "c_hat_to")),
+        "h": last.h, "last_c": last.c, "h_hat": last.h_hat, "last_c_hat": last.c_hat,
+        "h_to": None, "c_to": None, "h_hat_to": None, "c_hat_to": None,
         **dict(zip(("h_to", "c_to", "h_hat_to", "c_hat_to"), dense_arrays, strict=False)),
-        "firsts": steps(inputs.batch_sizes, B, x.device),
-        "uh": x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals,
-        "room": room(cut, numbers, x),
-        "T": len(inputs.rows),
-        "B": B,
-        "members": cut.members,
-        "KEPT": residuals is not None,
-        "ZS": split.of_z(sizes, cut.depth),
-    }
+        "firsts": steps(inputs.batch_sizes, B, x.device), "room": room(cut, numbers, x),
+        "uh": x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals, "KEPT": residuals is not None,
+        "T": len(inputs.rows), "B": B, "members": cut.members, "ZS": split.of_z(sizes, cut.depth),
+    }  # fmt: skip
     values |= own._asdict() | masks(inputs.mask, d.H) | d.constants(sizes, cut)
     launching.start(forward_steps, cut.programs, values, x.device, **split.options(cut))
     for q, copy in zip(arrays, dense_arrays, strict=True):

@@ -114,15 +114,17 @@ def hyper_cells(
         b_i, b_f, b_g, b_o = vector4(bias, units, known, S)
         i, f, g, o = i + x_i + b_i, f + x_f + b_f, g + x_g + b_g, o + x_o + b_o
         real = live[:, None] & (units < SN)[None, :]
-        if NORM:
-            i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
         cells = starts(c_hat, rows, S)[:, None] + units[None, :]
-        c = cell(i, f, g, tl.load(cells, mask=inside, other=0.0), None)
+        c = tl.load(cells, mask=inside, other=0.0)
+        if NORM:
+            w_c, b_c = vector(c_weight, units, known), vector(c_bias, units, known)
+            i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
+        c = cell(i, f, g, c, None)
         barrier()  # no thread overwrites what another has still to read
         tl.store(cells, c, mask=inside)
         shown = c
         if NORM:
-            shown = norm_tile(c, real, vector(c_weight, units, known), vector(c_bias, units, known), SN)
+            shown = norm_tile(c, real, w_c, b_c, SN)
         h = tl.sigmoid(o) * tanh(shown)
         tl.store(starts(h_hat, local, S)[:, None] + units[None, :], h, mask=inside)
         own = (rows < only(owner, alive))[:, None] & known[None, :]
@@ -154,13 +156,20 @@ def gates(
         barrier()
         units = unit0 + tl.arange(0, UNITS)
         real = live[:, None] & (units < HN)[None, :]
-        n = tl.minimum(HN - unit0, UNITS)
-        for gate in range(4):
-            value = tl.load(starts(y, rows, 4 * H)[:, None] + gate * H + units[None, :], mask=real, other=0.0)
-            mean, m2 = moments(value, real, n)
-            to = parts + ((unit0 // UNITS) * B + rows) * 10 + 2 * gate
-            tl.store(to, mean, mask=live)
-            tl.store(to + 1, m2, mask=live)
+        n, to = tl.minimum(HN - unit0, UNITS), parts + ((unit0 // UNITS) * B + rows) * 10
+        i, f, g, o = load4(starts(y, rows, 4 * H)[:, None] + units[None, :], real, H)
+        write_moments(to, i, real, live, n)
+        write_moments(to + 2, f, real, live, n)
+        write_moments(to + 4, g, real, live, n)
+        write_moments(to + 6, o, real, live, n)
+
+
+@triton.jit
+def write_moments(to, y, real, live, n):
+    """Write mean and M2 of the n numbers of each row of a tile."""
+    mean, m2 = moments(y, real, n)
+    tl.store(to, mean, mask=live)
+    tl.store(to + 1, m2, mask=live)
 
 
 @triton.jit
@@ -189,10 +198,8 @@ def cells(
     if NORM:
         tl.store(at_y + 3 * H, o, mask=inside)
         real = live[:, None] & (units < HN)[None, :]
-        mean, m2 = moments(c, real, tl.minimum(HN - unit0, UNITS))
         to = parts + ((unit0 // UNITS) * B + rows) * 10 + 8
-        tl.store(to, mean, mask=live)
-        tl.store(to + 1, m2, mask=live)
+        write_moments(to, c, real, live, tl.minimum(HN - unit0, UNITS))
     else:
         write_h(h_run, h_to, tl.sigmoid(o) * tanh(c), rows, at, units, inside, H)
 
@@ -309,8 +316,8 @@ def forward_steps(
             share, first = job % SHARES, start + (job // SHARES) * TILE
             hyper_cells(
                 uh, vx, hyper_bias, c_hat + wide(share) * B * S, own_h_hat, h_hat, h_hat_to, c_hat_to,
-                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias, first, u_first, token, alive, share == 0,
-                H, S, SN, NORM, SOME, WHOLE,
+                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
+                first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
             )  # fmt: skip
             barrier()
             some = wide(first) + local
@@ -319,7 +326,7 @@ def forward_steps(
             embed(starts(own_h_hat, local, S), going, z_weight, z_bias, own_rows, S, Z, SPAN, DEPTH, PRECISION)
             barrier()
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
-            for tile in range(tile0, tiles):
+            for tile in tl.range(tile0, tiles, num_stages=1):  # whose z waits anyway
                 gates(
                     uh, vx, own_rows, d_weight, bias, y, parts, some, going, u_first + some, token + some,
                     tile * UNITS, B, H, HN, S, Z, NORM, UNITS, GATES, ZS, PRECISION,

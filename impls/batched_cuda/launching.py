@@ -43,14 +43,7 @@ def _announce() -> None:
     print("batched_cuda: a first call at new sizes compiles for some seconds; Triton keeps kernels.", file=sys.stderr)
 
 
-def _hash_kernels() -> None:
-    """Have Triton hash the kernels in one order in every process, since a hash depends on those before it.
-
-    By its hash Triton finds a kernel that an earlier process compiled.
-    """
-    for kernel in (forward_steps, rebuild, backward_steps):
-        _ = kernel.cache_key
-
-
-if not INTERPRETED:
-    _hash_kernels()
+# Triton finds what an earlier process compiled by a hash of the kernel, which depends on the kernels that were hashed
+# before it: one order in every process.
+for _kernel in () if INTERPRETED else (forward_steps, rebuild, backward_steps):
+    _ = _kernel.cache_key

@@ -121,9 +121,15 @@ def product(
     for first in range(0, K, DEPTH):
         k = first + tl.arange(0, DEPTH)
         x = tl.load(a[:, None] + k[None, :], mask=live[:, None] & (k < K)[None, :], other=0.0)
-        at = starts(w, units, F)[None, :] + k[:, None] if TURNED else starts(w, k, F)[:, None] + units[None, :]
-        acc = dot(x, tl.load(at, mask=inside[None, :] & (k < K)[:, None], other=0.0), acc, PRECISION)
+        acc = dot(x, some_columns(w, units, inside, k, K, F, TURNED), acc, PRECISION)
     return acc
+
+
+@triton.jit
+def some_columns(w, units, inside, k, K, F: tl.constexpr, TURNED: tl.constexpr):
+    """Numbers k of the columns of a matrix that `product` multiplies with."""
+    at = starts(w, units, F)[None, :] + k[:, None] if TURNED else starts(w, k, F)[:, None] + units[None, :]
+    return tl.load(at, mask=inside[None, :] & (k < K)[:, None], other=0.0)
 
 
 @triton.jit
@@ -192,13 +198,6 @@ def moments(y, inside, n):
 
 
 @triton.jit
-def merge(mean, m2, seen, mean_n, m2_n, n):
-    """Merge mean and M2 of `seen` numbers of each row with those of n more (Chan, Golub, LeVeque 1979)."""
-    apart, share = mean_n - mean, n * 1.0 / (seen + n)
-    return mean + apart * share, m2 + (m2_n + apart * apart * seen * share)
-
-
-@triton.jit
 def part(parts, first, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr, SPAN: tl.constexpr):
     """Some numbers of parts [tiles, B, WIDTH] for SPAN tiles from `first`, [ROWS, SPAN], 0 where there is no tile."""
     tile = first + tl.arange(0, SPAN)
@@ -264,15 +263,6 @@ def vector4(p, units, known, F: tl.constexpr):
         vector(p + 2 * F, units, known),
         vector(p + 3 * F, units, known),
     )
-
-
-@triton.jit
-def accumulate(total, value, units, known):
-    """Add the sum over a tile's rows to total [UNITS], which no other program touches in this step."""
-    at = total + units
-    more = tl.load(at, mask=known, other=0.0) + tl.sum(value, axis=0)
-    barrier()
-    tl.store(at, more, mask=known)
 
 
 #: Whether the kernels are for Triton's interpreter, which is settled when this module is imported.

@@ -32,24 +32,18 @@ def embed(
 
 
 @triton.jit
-def factors_of(
-    z, live, w_d, source, gate0, unit0, first,
+def d_columns(
+    w_d, source, gate0, unit0, first,
     H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr, ZS: tl.constexpr,
 ):  # fmt: skip
-    """Both factors of a product that makes one source's d: some of z, and of d_weight for gates side by side.
+    """Some of d_weight of a source for gates side by side, [ZS, GATES UNITS]: what some z of these gates multiply.
 
     Gates share one product: the weights of each are where the z of the others meet zeros.
     """
-    column = tl.arange(0, GATES * UNITS)
-    gate, unit = gate0 + column // UNITS, unit0 + column % UNITS
-    k = first + tl.arange(0, ZS)
-    of_z = z[:, None] + (source * 4 + gate0) * Z + k[None, :]
-    own = k[:, None] - (column // UNITS)[None, :] * Z
-    of_d = starts(w_d, (source * 4 + gate) * H + unit, Z)[None, :] + own
-    return (
-        tl.load(of_z, mask=live[:, None] & (k < GATES * Z)[None, :], other=0.0),
-        tl.load(of_d, mask=(own >= 0) & (own < Z) & (unit < H)[None, :], other=0.0),
-    )
+    column, k = tl.arange(0, GATES * UNITS), first + tl.arange(0, ZS)
+    unit, own = unit0 + column % UNITS, k[:, None] - (column // UNITS)[None, :] * Z
+    at = starts(w_d, (source * 4 + gate0 + column // UNITS) * H + unit, Z)[None, :] + own
+    return tl.load(at, mask=(own >= 0) & (own < Z) & (unit < H)[None, :], other=0.0)
 
 
 @triton.jit
@@ -59,7 +53,7 @@ def scaled_sum(
 ):  # fmt: skip
     """d_h, d_x and y = d_h u + d_x v + b of some gates, side by side; u and v point to [TILE, GATES UNITS].
 
-    z points to the starts of rows. All is read before anything is multiplied, so that reads wait together.
+    z points to the starts of rows. All is read before anything is multiplied, so that loads wait together.
     """
     column = tl.arange(0, GATES * UNITS)
     unit = unit0 + column % UNITS
@@ -67,9 +61,13 @@ def scaled_sum(
     d_x = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
     d_b = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
     for first in tl.static_range(0, GATES * Z, ZS):
-        z_h, w_h = factors_of(z, live, w_d, 0, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
-        z_x, w_x = factors_of(z, live, w_d, 1, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
-        z_b, w_b = factors_of(z, live, w_d, 2, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
+        k = first + tl.arange(0, ZS)
+        of_z, mask = z[:, None] + gate0 * Z + k[None, :], live[:, None] & (k < GATES * Z)[None, :]
+        z_h, z_x = tl.load(of_z, mask=mask, other=0.0), tl.load(of_z + 4 * Z, mask=mask, other=0.0)
+        z_b = tl.load(of_z + 8 * Z, mask=mask, other=0.0)
+        w_h = d_columns(w_d, 0, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
+        w_x = d_columns(w_d, 1, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
+        w_b = d_columns(w_d, 2, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
         if first == 0:
             b = vector(bias, (gate0 + column // UNITS) * H + unit, unit < H)
             u, v = tl.load(u, mask=inside, other=0.0), tl.load(v, mask=inside, other=0.0)
