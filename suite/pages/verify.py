@@ -35,10 +35,6 @@ CAPABILITIES = """## Capabilities
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with an error of its own, or needs too much
 memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
 """
-FILES = {
-    "kernels": "[kernels.csv](kernels.csv): the kernels of `batched_cuda`, compiled for several kinds of GPU.",
-    "predicted": "[predicted.csv](predicted.csv): times of `batched_cuda` on GPUs, predicted by formula, not measured.",
-}
 
 
 def verdict(rows: pd.DataFrame) -> str:
@@ -151,11 +147,10 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         parts += [FAULTS, faults_table(faults), missed(faults)]
     if can is not None:
         parts += [CAPABILITIES, *matrix(can)]
-    parts += [sentence for name, sentence in FILES.items() if name in others]
     return [part for part in parts if part]
 
 
-PAGE = Page("verify", "Verification", _parts, others=("errors", "faults", "capabilities", *FILES))
+PAGE = Page("verify", "Verification", _parts, others=("errors", "faults", "capabilities"))
 
 
 def say(
