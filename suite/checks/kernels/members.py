@@ -107,7 +107,7 @@ def _forked(kernel: Any, program: int, members: int, arguments: Mapping[str, Any
 
 def _read(log: Path) -> Accesses:
     with np.load(log) as found:
-        return Accesses(**found)._replace(misaligned=int(found["misaligned"]))
+        return Accesses(**found)._replace(misaligned=int(found["misaligned"]), unordered=int(found["unordered"]))
 
 
 def _wait(name: str, running: dict[int, Path], limit: float) -> None:
