@@ -23,7 +23,7 @@ from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import Counting, Started, launched, on, stand_in, training_step
 from suite.conftest import Record
-from suite.shared.cases import INTERPRETED, OF_ONE_LENGTH, VERIFY, WORKLOADS, Case
+from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
 from suite.shared.compare import Verdict
 from suite.shared.process import rows_of
 
@@ -142,10 +142,10 @@ def test_narrow_and_waiting_loads_are_found() -> None:
     assert instructions.groups(loop("LDG.E.64 R0")) == {"sums": 2}
 
 
-@pytest.mark.parametrize("name", [*OF_ONE_LENGTH])
+@pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if not case.lengths])
 def test_a_card_takes_what_was_compiled(name: str) -> None:
     """The clock, which a card does not tell, changes no split; and a quarter of the members work in every phase."""
-    case, cards = OF_ONE_LENGTH[name], [getattr(split, card) for card in CARDS]
+    case, cards = WORKLOADS[name], [getattr(split, card) for card in CARDS]
     for card, arithmetic, layer_norm in product(cards, ("float32", "tf32", "bfloat16"), (False, True)):
         sizes = Sizes(case.B, layout.padded(case.H), layout.padded(case.S), case.Z, layer_norm, arithmetic)
         for choose in (split.forward, split.backward):
