@@ -97,20 +97,28 @@ def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     run(session, "-m", "pytest", *workers, *session.posargs, *arguments, **env)
 
 
+@shared
+def cuda(session: nox.Session) -> None:
+    """Check on an NVIDIA GPU, in at most 5 minutes, what only a GPU can show; arguments go to pytest."""
+    run(session, "-m", "suite.checks.kernels.test_native", *session.posargs)
+
+
 @nox.session
 @nox.parametrize("triton", ["newest", "of-torch-cuda", "lowest-triton"])
 def kernels(session: nox.Session, triton: str) -> None:
     """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some of them.
 
-    Arguments go to pytest in place of that extent: `-- --thorough` takes some kernels and one card.
+    Prints a table of the compiled kernels. Arguments go to pytest: `-- --thorough` takes some kernels and one card.
     """
     install(session, "suite")
-    extent = ("--thorough", "--kernels=all")
     if triton != "newest":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-        extent = ("--thorough", "--kernels=cards", "--results", session.create_tmp())  # the results are of the newest
+    scratch, extent = session.create_tmp(), "all" if triton == "newest" else "cards"
+    rows = str(Path(scratch) / "kernels.jsonl")
+    run(session, "-m", "suite.checks.kernels.compiled", rows, "some" if session.posargs else extent)
     traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[trace]"
-    pytest(session, "suite/checks/kernels/test_kernels.py", traced, *(() if session.posargs else extent))
+    interpret = ("--thorough", *(["--kernels=all"] if triton == "newest" else []), "--results", scratch)
+    pytest(session, "suite/checks/kernels/test_kernels.py", traced, *(() if session.posargs else interpret))
 
 
 @shared

@@ -58,8 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, help="of half of the cases that a thorough run draws; a new one by default")
     group.addoption(
         "--kernels",
-        choices=("cards", "all"),
-        help="compile some kernels of batched_cuda for every card, or interpret every case and compile every kernel",
+        choices=("all",),
+        help="interpret every case of batched_cuda in every dtype",
     )
 
 
@@ -178,7 +178,8 @@ class Gathered:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
         why_unavailable("batched_cpu", "cpu")  # builds it, which each worker would do otherwise
-        precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
+        if not self.config.option.keyword:  # chosen tests compile what they need
+            precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the failure of a test, the reason why it was skipped, and its rows."""

@@ -50,7 +50,7 @@ def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if version < _TRITON:
         return f"batched_cuda needs Triton {least} or newer; {triton.__version__} is installed."
-    from .launching import INTERPRETED
+    from .parts import INTERPRETED
 
     if device.type == "cuda":
         if INTERPRETED:

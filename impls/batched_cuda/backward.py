@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ..definition import NORM_NAMES, Inputs, LayerParams, LayerState, hidden_weight, shapes, tokens
-from ..gradient.backward import before
 from ..gradient.chunks import NUMBERS, Stretch, bounds, limits, stretches
 from ..gradient.interface import Saved
 from . import launching, split
@@ -59,8 +58,7 @@ def backward(
     sizes = d.sizes(B, inputs.x.dtype)
     cut = split.backward(sizes, Card.of(inputs.x.device))
     chunks = stretches(bounds(limits(inputs.x.device).backward, NUMBERS, p, inputs), inputs.batch_sizes)
-    most = max(s.at.stop - s.at.start for s in chunks) * (1 if inputs.batch_sizes else B)
-    state = _state(d, cut, d_last, saved.states.c, B, most)
+    state = _state(d, cut, d_last, saved.states.c, B)
     shared = _Pass(own, d, sizes, cut, joined_input_weight(own), state, inputs, saved, d_out)
     d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
     for s in reversed(chunks):
@@ -79,13 +77,9 @@ def backward(
     return found if d_x is None else found | {"x": d_x}
 
 
-def _state(d: Dims, cut: Split, d_last: Sequence[Tensor | None], like: Tensor, B: int, most: int) -> Tensor:
-    """What `backward_steps` takes from step to step, with the gradient of the last state.
-
-    most: tokens of a chunk.
-    """
-    wide_row, rows = d.H + d.S, 5 * B
-    state = like.new_zeros(rows * wide_row + (_tiles(cut) * 10 * wide_row + most * 10 if d.NORM else 0))
+def _state(d: Dims, cut: Split, d_last: Sequence[Tensor | None], like: Tensor, B: int) -> Tensor:
+    """What `backward_steps` takes from step to step, with the gradient of the last state."""
+    state = like.new_zeros((5 * B + (_jobs(cut) * 10 if d.NORM else 0)) * (d.H + d.S))
     if any(q is not None for q in d_last):
         for q, to in zip(d_last, _views(d, state, B), strict=True):
             if q is not None:
@@ -93,8 +87,9 @@ def _state(d: Dims, cut: Split, d_last: Sequence[Tensor | None], like: Tensor, B
     return state
 
 
-def _tiles(cut: Split) -> int:
-    return cut.groups * cut.rows // split.TILE
+def _jobs(cut: Split) -> int:
+    """Jobs of the hyper LSTM in a step, each with sums of its own for the gradients of the norms."""
+    return cut.groups * cut.rows // cut.some
 
 
 def _views(d: Dims, state: Tensor, B: int) -> LayerState:
@@ -108,7 +103,7 @@ def _views(d: Dims, state: Tensor, B: int) -> LayerState:
 def _norm_gradients(d: Dims, cut: Split, state: Tensor, B: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """The gradients of the norms: sums over tiles of rows."""
     W, named = 10 * (d.H + d.S), shapes(1, d.H, d.S, d.Z, layer_norm=True)
-    sums = state.as_strided((_tiles(cut), W), (W, 1), 5 * B * (d.H + d.S)).sum(0).to(dtype)
+    sums = state.as_strided((_jobs(cut), W), (W, 1), 5 * B * (d.H + d.S)).sum(0).to(dtype)
     wanted = [named[name] for name in NORM_NAMES]
     parts = sums.split([torch.Size(shape).numel() for shape in wanted])
     return {
@@ -124,55 +119,63 @@ def _at(q: Tensor, s: Stretch) -> Tensor:
 
 def _swept(shared: _Pass, s: Stretch) -> _Chunk:
     """Run both kernels over a chunk."""
-    p, d, sizes, cut, w_x, state, inputs, saved, d_out = shared
-    x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, s)), _at(d_out, s), sizes.B, (d.H, d.S, d.Z)
-    # The states before a chunk are those after the step before it.
-    t = s.steps.start
-    lead = 0 if t == 0 else inputs.batch_sizes[t - 1] if s.batch_sizes else B
-    further = s._replace(at=slice(s.at.start - (lead if s.batch_sizes else t > 0), s.at.stop))
-    h, c, h_hat, c_hat = states(LayerState._make(_at(q, further) for q in saved.states), d)
+    p, d, cut, inputs, state = shared.p, shared.d, shared.cut, shared.inputs, shared.state
+    x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, s)), _at(shared.d_out, s), shared.sizes.B, (d.H, d.S, d.Z)
+    h, c, h_hat, c_hat, lead = _states(d, inputs, shared.saved, s)
     N, K, D = len(x), s.steps.stop - s.steps.start, 4 * H + 4 * S
-    vx, uh = torch.mm(x, w_x), _uh(d, p, inputs, saved, s)
-    # Written by rows of tokens; the products read most of them turned, and h_hat once for each gate.
+    h_before, h_hat_before = h[:N], h_hat[:N]
+    if s.batch_sizes:
+        at = _one_step_earlier(lead, s.batch_sizes).to(x.device, non_blocking=True)
+        h_before, h_hat_before = h.index_select(0, at), h_hat.index_select(0, at)
+    # Written by rows of tokens; the products read most of them transposed.
     d_uh, d_vx = (x.new_empty_strided((D, N), (1, D)) for _ in range(2))
     dd, z = x.new_empty_strided((12, H, N), (H, 1, 12 * H)), x.new_empty_strided((12, N, Z), (Z, 12 * Z, 1))
-    h_before, h_hat_before = x.new_empty(N, H), x.new_empty_strided((4, N, S), (0, S, 1))
-    numbers = B * (4 * H + cut.shares * S + 4 * S) + cut.programs * split.TILE * 12 * Z
+    numbers = B * (4 * H + cut.shares * S) + cut.programs * split.TILE * 12 * Z
     if d.NORM:
         numbers += -(-H // cut.units) * B * 10
-    of_tiles = d.constants(sizes, cut)
-    taken = ("H", "HN", "S", "Z", "NORM", "ROWS", "DEPTH", "UNITS", "GATES", "SPAN", "PRECISION")
-    launching.start(
-        rebuild,
-        -(-N // split.TILE),
-        (h_hat, uh, vx, c, p.z_weight, p.z_bias, p.d_weight, p.bias, z, d_uh, d_vx, dd, state, lead, N, B),
-        {name: of_tiles[name] for name in (*taken, "num_warps", "num_stages")} | {"ZS": split.of_z(sizes, cut.depth)},
-    )
-    launching.start(
-        backward_steps,
-        cut.programs,
-        (
-            h, c, h_hat, c_hat, *states(inputs.start, d), uh, vx,
-            dense(wide(d_out, (*d_out.shape[:-1], H))),
-            p.weight_h, p.hyper_weight_h, p.hyper_weight_s, p.z_weight, p.d_weight, p.hyper_bias,
-            *p.norms, *p.hyper_norms,
-            *masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, s)), H),
-            steps(s.batch_sizes, B, x.device),
-            d_uh, d_vx, dd, h_before, h_hat_before, state, room(cut, numbers, x), lead, K, B, cut.members,
-        ),
-        of_tiles | {"ZN": split.of_z(sizes, 1 << 30)},
-        cooperative=not cut.alone,
-    )  # fmt: skip
-    return _Chunk(x, d_uh, d_vx, dd, z, h_before, h_hat_before, tokens(h_hat)[lead:] if lead else tokens(h_hat))
+    values = {
+        "h_hat": h_hat, "c": c, "c_hat": c_hat, "lead": lead, "firsts": steps(s.batch_sizes, B, x.device),
+        "N": N, "K": K, "B": B, "members": cut.members, "state": state, "room": room(cut, numbers, x),
+        "uh": _uh(p, shared.saved, s, h_before, h_hat_before), "vx": torch.mm(x, shared.w_x),
+        "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, 10) if d.NORM else None,
+        "d_out": dense(wide(d_out, (*d_out.shape[:-1], H))),
+        "ZS": split.of_z(shared.sizes, cut.depth), "ZN": split.of_z(shared.sizes),
+    }  # fmt: skip
+    values |= p._asdict() | masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, s)), H)
+    values |= d.constants(shared.sizes, cut)
+    options = split.options(cut)
+    launching.start(rebuild, -(-N // split.TILE), values, x.device, **options | {"launch_cooperative_grid": False})
+    launching.start(backward_steps, cut.programs, values, x.device, **options)
+    return _Chunk(x, d_uh, d_vx, dd, z, h_before, h_hat_before.expand(4, N, S), h_hat[lead:])
 
 
-def _uh(d: Dims, p: LayerParams, inputs: Inputs, saved: Saved, s: Stretch) -> Tensor:
-    """[u, a], [N, 4H + 4S], without a's part of x: the residuals, or recomputed."""
+def _states(d: Dims, inputs: Inputs, saved: Saved, s: Stretch) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """The states after each step, [*, F] each, behind those before the first step, and how many rows the latter are."""
+    t, packed = s.steps.start, bool(s.batch_sizes)
+    lead = inputs.batch_sizes[t - 1] if packed and t else len(inputs.start.h)
+    if t:
+        s = s._replace(at=slice(s.at.start - (lead if packed else 1), s.at.stop))
+    h, c, h_hat, c_hat = (tokens(_at(q, s)) for q in saved.states)
+    if not t:
+        h, c, h_hat, c_hat = (
+            torch.cat([first.to(q.dtype), q]) for first, q in zip(inputs.start, (h, c, h_hat, c_hat), strict=True)
+        )
+    h, c, h_hat, c_hat = states(LayerState(h, c, h_hat, c_hat), d)
+    return h, c, h_hat, c_hat, lead
+
+
+def _one_step_earlier(lead: int, batch_sizes: Sequence[int]) -> Tensor:
+    """Where the state before each token of packed sequences is among those of `_states`."""
+    sizes = torch.tensor([lead, *batch_sizes])
+    return torch.arange(lead, lead + sum(batch_sizes)) - sizes[:-1].repeat_interleave(sizes[1:])
+
+
+def _uh(p: LayerParams, saved: Saved, s: Stretch, h: Tensor, h_hat: Tensor) -> Tensor:
+    """[u, a], [N, 4H + 4S], without a's part of x: the residuals, or recomputed from the states before each step."""
     if saved.residuals is not None:
         return _at(saved.residuals, s)
-    h, _, h_hat, _ = map(tokens, states(before(inputs, saved, s), d))
     uh = torch.mm(h, hidden_weight(p).T)
-    uh[:, 4 * d.H :].addmm_(h_hat, p.hyper_weight_s.flatten(0, 1).T)
+    uh[:, 4 * p.weight_h.shape[1] :].addmm_(h_hat, p.hyper_weight_s.flatten(0, 1).T)
     return uh
 
 

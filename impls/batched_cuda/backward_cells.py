@@ -8,11 +8,10 @@ import triton.language as tl
 
 from .parts import (
     EPS,
-    accumulate,
+    barrier,
     cell_back,
     factors,
-    merge,
-    moments,
+    load4,
     norm_back,
     standardised,
     starts,
@@ -20,6 +19,7 @@ from .parts import (
     summed,
     tanh,
     vector,
+    vector4,
     wide,
 )
 from .phases import TILE
@@ -27,16 +27,25 @@ from .phases import TILE
 
 @triton.jit
 def whole_row(y, to, live, H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr):
-    """Write mean and 1 / std of rows at y, tile after tile."""
+    """Write mean and 1 / std of rows at y, in two passes over their tiles."""
     mean, m2 = tl.zeros((TILE,), tl.float32), tl.zeros((TILE,), tl.float32)
     for unit0 in range(0, HN, UNITS):
-        units = unit0 + tl.arange(0, UNITS)
-        real = live[:, None] & (units < HN)[None, :]
-        n = tl.minimum(HN - unit0, UNITS)
-        here, m2_here = moments(tl.load(y[:, None] + units[None, :], mask=real, other=0.0).to(tl.float32), real, n)
-        mean, m2 = merge(mean, m2, unit0, here, m2_here, n)
+        mean += tl.sum(row_tile(y, unit0, live, HN, UNITS), axis=1)
+    mean /= HN
+    for unit0 in range(0, HN, UNITS):
+        real = live[:, None] & (unit0 + tl.arange(0, UNITS) < HN)[None, :]
+        apart = tl.where(real, row_tile(y, unit0, live, HN, UNITS) - mean[:, None], 0.0)
+        m2 += tl.sum(apart * apart, axis=1)
     tl.store(to, mean, mask=live)
     tl.store(to + 1, tl.rsqrt(m2 / HN + EPS), mask=live)
+
+
+@triton.jit
+def row_tile(y, unit0, live, HN: tl.constexpr, UNITS: tl.constexpr):
+    """A tile of rows at y in float32, 0 outside."""
+    units = unit0 + tl.arange(0, UNITS)
+    real = live[:, None] & (units < HN)[None, :]
+    return tl.load(y[:, None] + units[None, :], mask=real, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -79,190 +88,183 @@ def dh_of(parts, d_out, rows, at, units, inside, B, H: tl.constexpr, S: tl.const
 
 
 @triton.jit
-def cell_before(before, initial, fresh, rows, units, inside, F: tl.constexpr):
-    """The cells before a step; of rows below `fresh` those of the first state, which may be of another dtype."""
-    later = inside & (rows >= fresh)[:, None]
-    c = tl.load(starts(before, rows, F)[:, None] + units[None, :], mask=later, other=0.0)
-    early = inside & (rows < fresh)[:, None]
-    return c + tl.load(starts(initial, rows, F)[:, None] + units[None, :], mask=early, other=0.0).to(tl.float32)
-
-
-@triton.jit
 def cells_back(
-    parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums, totals,
+    parts, d_out, dd, stats, c, before, kept, scale, dc, dys, row_sums, totals,
     n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
-    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr, FIRST: tl.constexpr,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write dc_{t-1} of a tile, and the gradients of its four gates to dys [B, 4H], before their norm if there is none.
 
-    With NORM twice. FIRST: write what the norm of the cell sums over rows, to row_sums [tiles, B, 10]. Then: read the
-    sums, write those of the norms of the gates, and leave the gradients times the norms' weights.
+    With NORM the latter are times the norms' weights, whose own gradients grow in totals, and row_sums [tiles, B, 10],
+    which has the sums of `cell_norm_sums`, gets what the norms of the gates sum over rows.
     """
     units = unit0 + tl.arange(0, UNITS)
     known = units < HN
     inside = live[:, None] & known[None, :]
-    y, own, sums = starts(dd, at, 12 * H) + 8 * H, stats, row_sums
+    y, own = starts(dd, at, 12 * H) + 8 * H, stats
     if NORM:
         own, sums = stats + at * 10, row_sums + ((unit0 // UNITS) * B + rows) * 10
+        t_i, t_f, t_g, t_o = load4(totals + units, known, H)  # all is read before a sum over rows, which waits
+        b_i, b_f, b_g, b_o = load4(totals + 4 * H + units, known, H)
+        t_c, b_c = tl.load(totals + 8 * H + units, mask=known), tl.load(totals + 9 * H + units, mask=known)
+        w_i, w_f, w_g, w_o = vector4(n_weight, units, known, H)
+        w_c = vector(c_weight, units, known)
     dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
-    o, _, _ = read_y(y, own, 3, units, inside, n_weight, n_bias, live, H, NORM)
+    i, x_i, _ = read_y(y, own, 0, units, inside, n_weight, n_bias, live, H, NORM)
+    f, x_f, _ = read_y(y, own, 1, units, inside, n_weight, n_bias, live, H, NORM)
+    g, x_g, _ = read_y(y, own, 2, units, inside, n_weight, n_bias, live, H, NORM)
+    o, x_o, _ = read_y(y, own, 3, units, inside, n_weight, n_bias, live, H, NORM)
+    carried = starts(dc, rows, H)[:, None] + units[None, :]
+    dc_t = tl.load(carried, mask=inside, other=0.0)
+    c_prev = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
+    m = factors(kept, scale, at, units, inside, H) if kept is not None else None
     tanh_c, d_c, x_c, r_c = through_tanh(
         starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, NORM
     )  # fmt: skip
-    if FIRST:
-        d = tl.where(inside, d_c * vector(c_weight, units, known), 0.0)
-        tl.store(sums, tl.sum(d, axis=1), mask=live)
-        tl.store(sums + 1, tl.sum(d * x_c, axis=1), mask=live)
+    if NORM:
+        TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
+        mean = summed(row_sums, rows, live, B, TILES, 10) / HN
+        along_x = summed(row_sums + 1, rows, live, B, TILES, 10) / HN
+        dc_t += (d_c * w_c - mean[:, None] - x_c * along_x[:, None]) * r_c[:, None]
     else:
-        i, _, _ = read_y(y, own, 0, units, inside, n_weight, n_bias, live, H, NORM)
-        f, _, _ = read_y(y, own, 1, units, inside, n_weight, n_bias, live, H, NORM)
-        g, _, _ = read_y(y, own, 2, units, inside, n_weight, n_bias, live, H, NORM)
-        carried = starts(dc, rows, H)[:, None] + units[None, :]
-        dc_t = tl.load(carried, mask=inside, other=0.0)
-        if NORM:
-            TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
-            mean = summed(row_sums, rows, live, B, TILES, 10) / HN
-            along_x = summed(row_sums + 1, rows, live, B, TILES, 10) / HN
-            weight = vector(c_weight, units, known)
-            dc_t += (d_c * weight - mean[:, None] - x_c * along_x[:, None]) * r_c[:, None]
-            accumulate(totals + 8 * H, tl.where(inside, d_c * x_c, 0.0), units, known)
-            accumulate(totals + 9 * H, tl.where(inside, d_c, 0.0), units, known)
-        else:
-            dc_t += d_c
-        c_prev = cell_before(before, initial, fresh, rows, units, inside, H)
-        m = factors(kept, scale, at, units, inside, H) if kept is not None else None
-        di, df, dg, do, dc_t = cell_back(i, f, g, o, c_prev, m, tanh_c, dh, dc_t)
-        tl.debug_barrier()  # no thread overwrites what another has still to read
-        tl.store(carried, dc_t, mask=inside)
-        to = starts(dys, rows, 4 * H)[:, None] + units[None, :]
-        store4(to, di, df, dg, do, inside, H)
-        if NORM:
-            tl.debug_barrier()
-            for gate in range(4):
-                d = tl.load(to + gate * H, mask=inside, other=0.0)
-                _y, x, _r = read_y(y, own, gate, units, inside, n_weight, n_bias, live, H, NORM)
-                accumulate(totals + gate * H, tl.where(inside, d * x, 0.0), units, known)
-                accumulate(totals + (4 + gate) * H, d, units, known)
-                d *= vector(n_weight + gate * H, units, known)
-                tl.store(to + gate * H, d, mask=inside)
-                tl.store(sums + 2 + 2 * gate, tl.sum(d, axis=1), mask=live)
-                tl.store(sums + 3 + 2 * gate, tl.sum(tl.where(inside, d * x, 0.0), axis=1), mask=live)
+        dc_t += d_c
+    di, df, dg, do, dc_t = cell_back(i, f, g, o, c_prev, m, tanh_c, dh, dc_t)
+    barrier()  # no thread overwrites what another has still to read
+    tl.store(carried, dc_t, mask=inside)
+    to = starts(dys, rows, 4 * H)[:, None] + units[None, :]
+    if NORM:
+        add_rows(totals + 8 * H, H, t_c, b_c, d_c, x_c, units, known, inside)
+        di = norm_sums(totals, sums + 2, t_i, b_i, di, x_i, w_i, units, known, inside, live, H)
+        df = norm_sums(totals + H, sums + 4, t_f, b_f, df, x_f, w_f, units, known, inside, live, H)
+        dg = norm_sums(totals + 2 * H, sums + 6, t_g, b_g, dg, x_g, w_g, units, known, inside, live, H)
+        do = norm_sums(totals + 3 * H, sums + 8, t_o, b_o, do, x_o, w_o, units, known, inside, live, H)
+    store4(to, di, df, dg, do, inside, H)
 
 
 @triton.jit
-def normed_cells(
-    parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums, totals,
-    n_weight, n_bias, c_weight, c_bias, start, member, members, token, alive, B,
-    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, FIRST: tl.constexpr,
+def norm_sums(to, sums, t, b, d, x, weight, units, known, inside, live, H: tl.constexpr):
+    """Return d times the norm's weight; write what the norm sums over rows, and add to the parameters' gradients."""
+    add_rows(to, 4 * H, t, b, d, x, units, known, inside)
+    d = tl.where(inside, d * weight, 0.0)
+    tl.store(sums, tl.sum(d, axis=1), mask=live)
+    tl.store(sums + 1, tl.sum(d * x, axis=1), mask=live)
+    return d
+
+
+@triton.jit
+def add_rows(to, APART: tl.constexpr, t, b, d, x, units, known, inside):
+    """Add a tile's part of the gradients of a norm's weight and bias, that were t and b; the latter is APART behind."""
+    d = tl.where(inside, d, 0.0)
+    tl.store(to + units, t + tl.sum(d * x, axis=0), mask=known)
+    tl.store(to + APART + units, b + tl.sum(d, axis=0), mask=known)
+
+
+@triton.jit
+def cell_norm_sums(
+    parts, d_out, dd, stats, c, row_sums, n_weight, n_bias, c_weight, c_bias, rows, at, live, unit0, B,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
-    """Do `cells_back` with layer norm for a member's tiles of a group's rows."""
-    ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS
-    for job in range(member, (ROWS // TILE) * ACROSS, members):
-        part = start // TILE + job // ACROSS
-        rows = wide(part * TILE) + tl.arange(0, TILE)
-        cells_back(
-            parts, d_out, dd, stats, c, before, initial, fresh, kept, scale, dc, dys, row_sums,
-            totals + wide(part) * 10 * (H + S),
-            n_weight, n_bias, c_weight, c_bias, rows, token + rows, rows < alive, (job % ACROSS) * UNITS, B,
-            H, HN, S, True, UNITS, FIRST,
-        )  # fmt: skip
+    """Write what the norm of the cell sums over rows of a tile, to the first two of row_sums [tiles, B, 10]."""
+    units = unit0 + tl.arange(0, UNITS)
+    known = units < HN
+    inside, own = live[:, None] & known[None, :], stats + at * 10
+    dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
+    o, _, _ = read_y(starts(dd, at, 12 * H) + 8 * H, own, 3, units, inside, n_weight, n_bias, live, H, True)
+    _, d_c, x_c, _ = through_tanh(starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, True)
+    d = tl.where(inside, d_c * vector(c_weight, units, known), 0.0)
+    sums = row_sums + ((unit0 // UNITS) * B + rows) * 10
+    tl.store(sums, tl.sum(d, axis=1), mask=live)
+    tl.store(sums + 1, tl.sum(d * x_c, axis=1), mask=live)
 
 
 @triton.jit
 def norms_back(
-    dd, stats, dys, row_sums, rows, at, live, unit0, B, H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr
+    dd, stats, dys, row_sums, rows, at, live, tile0, tiles, B, H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr
 ):
-    """Put dy in the place of the gradients that `cells_back` left in dys, now that what they sum over rows is there."""
-    units = unit0 + tl.arange(0, UNITS)
-    inside = live[:, None] & (units < HN)[None, :]
+    """Put dy in the place of the gradients that `cells_back` left in dys of some tiles; their sums over rows are there.
+
+    These do not depend on the tile, so they are added up once for all of a gate.
+    """
     TILES: tl.constexpr = (HN + UNITS - 1) // UNITS
     for gate in range(4):
-        y = tl.load(starts(dd, at, 12 * H)[:, None] + (8 + gate) * H + units[None, :], mask=inside, other=0.0)
         mean = tl.load(stats + at * 10 + 2 * gate, mask=live, other=0.0)
         rstd = tl.load(stats + at * 10 + 2 * gate + 1, mask=live, other=0.0)
-        x = (y.to(tl.float32) - mean[:, None]) * rstd[:, None]
         of_d = summed(row_sums + 2 + 2 * gate, rows, live, B, TILES, 10) / HN
         of_dx = summed(row_sums + 3 + 2 * gate, rows, live, B, TILES, 10) / HN
-        to = starts(dys, rows, 4 * H)[:, None] + gate * H + units[None, :]
-        d = tl.load(to, mask=inside, other=0.0)
-        tl.debug_barrier()
-        tl.store(to, (d - of_d[:, None] - x * of_dx[:, None]) * rstd[:, None], mask=inside)
+        for tile in range(tile0, tiles):
+            units = tile * UNITS + tl.arange(0, UNITS)
+            inside = live[:, None] & (units < HN)[None, :]
+            y = tl.load(starts(dd, at, 12 * H)[:, None] + (8 + gate) * H + units[None, :], mask=inside, other=0.0)
+            x = (y.to(tl.float32) - mean[:, None]) * rstd[:, None]
+            to = starts(dys, rows, 4 * H)[:, None] + gate * H + units[None, :]
+            d = tl.load(to, mask=inside, other=0.0)
+            barrier()
+            tl.store(to, (d - of_d[:, None] - x * of_dx[:, None]) * rstd[:, None], mask=inside)
 
 
 @triton.jit
 def hyper_back(
-    parts, hat_parts, uh, vx, bias, c_hat, before, initial, fresh, dc_hat, d_uh, d_vx, totals, dys,
-    weight, n_bias, c_weight, c_bias, first, token, alive, B,
+    parts, hat_parts, uh, vx, bias, c_hat, before, dc_hat, d_uh, d_vx, totals,
+    n_weight, n_bias, c_weight, c_bias, first, token, alive, B,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SHARES: tl.constexpr,
     SOME: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """Write da of 16 rows from `first`, whole rows at a time, and dc_hat_{t-1} in place."""
+    """Write da of SOME rows from `first`, whole rows at a time, and dc_hat_{t-1} in place."""
     units = tl.arange(0, WHOLE)
     known = units < SN
     D: tl.constexpr = 4 * H + 4 * S
-    for sub in range(0, TILE, SOME):
-        rows = wide(first + sub) + tl.arange(0, SOME)
-        live = rows < alive
-        inside, k = live[:, None] & known[None, :], units[None, :]
-        dh = tl.zeros((SOME, WHOLE), dtype=tl.float32)
-        for gate in range(4):
-            dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + H + k, mask=inside, other=0.0)
-        for share in range(SHARES):
-            dh += tl.load(starts(hat_parts, share * B + rows, S)[:, None] + k, mask=inside, other=0.0)
-        to_u = starts(d_uh, token + rows, D)[:, None] + 4 * H + k
-        to_v = starts(d_vx, token + rows, D)[:, None] + 4 * H + k
-        at_u = starts(uh, token + rows, D)[:, None] + 4 * H + k
-        at_v = starts(vx, token + rows, D)[:, None] + 4 * H + k
-        i, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 0, units, known, inside, S, SN, NORM)
-        f, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 1, units, known, inside, S, SN, NORM)
-        g, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 2, units, known, inside, S, SN, NORM)
-        o, _, _ = hyper_gate(at_u, at_v, bias, weight, n_bias, 3, units, known, inside, S, SN, NORM)
-        c = tl.load(starts(c_hat, token + rows, S)[:, None] + k, mask=inside, other=0.0)
-        c_prev = cell_before(before, initial, fresh, rows, units, inside, S)
-        carried = starts(dc_hat, rows, S)[:, None] + k
-        dc = tl.load(carried, mask=inside, other=0.0)
-        if NORM:
-            x_c, r_c = standardised(c, inside, SN)
-            w_c = vector(c_weight, units, known)
-            c = x_c * w_c + vector(c_bias, units, known)
-        tanh_c = tanh(c)
-        d_c = tl.where(inside, dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c), 0.0)
-        if NORM:
-            accumulate(totals + 8 * S, d_c * x_c, units, known)
-            accumulate(totals + 9 * S, d_c, units, known)
-            d_c = norm_back(d_c * w_c, x_c, r_c, SN)
-        di, df, dg, do, dc = cell_back(i, f, g, o, c_prev, None, tanh_c, dh, dc + d_c)
-        tl.debug_barrier()
-        tl.store(carried, dc, mask=inside)
-        full = live[:, None] & (units < S)[None, :]  # what pads the units becomes 0
-        if NORM:
-            own = starts(dys, rows, 4 * S)[:, None] + k
-            store4(own, di, df, dg, do, inside, S)
-            tl.debug_barrier()
-            for gate in range(4):
-                d = tl.load(own + gate * S, mask=inside, other=0.0)
-                _a, x, rstd = hyper_gate(at_u, at_v, bias, weight, n_bias, gate, units, known, inside, S, SN, NORM)
-                accumulate(totals + gate * S, d * x, units, known)
-                accumulate(totals + (4 + gate) * S, d, units, known)
-                d = tl.where(inside, norm_back(d * vector(weight + gate * S, units, known), x, rstd, SN), 0.0)
-                tl.store(to_u + gate * S, d, mask=full)
-                tl.store(to_v + gate * S, d, mask=full)
-        else:
-            di, df = tl.where(inside, di, 0.0), tl.where(inside, df, 0.0)
-            dg, do = tl.where(inside, dg, 0.0), tl.where(inside, do, 0.0)
-            store4(to_u, di, df, dg, do, full, S)
-            store4(to_v, di, df, dg, do, full, S)
+    rows = wide(first) + tl.arange(0, SOME)
+    live = rows < alive
+    inside, k = live[:, None] & known[None, :], units[None, :]
+    i, f, g, o = load4(starts(uh, token + rows, D)[:, None] + 4 * H + k, inside, S)
+    v_i, v_f, v_g, v_o = load4(starts(vx, token + rows, D)[:, None] + 4 * H + k, inside, S)
+    b_i, b_f, b_g, b_o = vector4(bias, units, known, S)
+    i, f, g, o = i + v_i + b_i, f + v_f + b_f, g + v_g + b_g, o + v_o + b_o
+    c = tl.load(starts(c_hat, token + rows, S)[:, None] + k, mask=inside, other=0.0)
+    c_prev = tl.load(starts(before, rows, S)[:, None] + k, mask=inside, other=0.0)
+    carried = starts(dc_hat, rows, S)[:, None] + k
+    dc = tl.load(carried, mask=inside, other=0.0)
+    if NORM:  # all is read before a sum over rows or units, which waits
+        t_i, t_f, t_g, t_o = load4(totals + units, known, S)
+        s_i, s_f, s_g, s_o = load4(totals + 4 * S + units, known, S)
+        t_c, s_c = tl.load(totals + 8 * S + units, mask=known), tl.load(totals + 9 * S + units, mask=known)
+        w_i, w_f, w_g, w_o = vector4(n_weight, units, known, S)
+        n_i, n_f, n_g, n_o = vector4(n_bias, units, known, S)
+        w_c, n_c = vector(c_weight, units, known), vector(c_bias, units, known)
+    dh = tl.zeros((SOME, WHOLE), dtype=tl.float32)
+    for gate in range(4):
+        dh += tl.load(starts(parts, gate * B + rows, H + S)[:, None] + H + k, mask=inside, other=0.0)
+    for share in range(SHARES):
+        dh += tl.load(starts(hat_parts, share * B + rows, S)[:, None] + k, mask=inside, other=0.0)
+    if NORM:
+        x_i, r_i = standardised(i, inside, SN)
+        x_f, r_f = standardised(f, inside, SN)
+        x_g, r_g = standardised(g, inside, SN)
+        x_o, r_o = standardised(o, inside, SN)
+        x_c, r_c = standardised(c, inside, SN)
+        i, f, g, o, c = x_i * w_i + n_i, x_f * w_f + n_f, x_g * w_g + n_g, x_o * w_o + n_o, x_c * w_c + n_c
+    tanh_c = tanh(c)
+    d_c = tl.where(inside, dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c), 0.0)
+    d_raw = norm_back(d_c * w_c, x_c, r_c, SN) if NORM else d_c
+    di, df, dg, do, dc = cell_back(i, f, g, o, c_prev, None, tanh_c, dh, dc + d_raw)
+    di, df, dg, do = zeroed(di, inside), zeroed(df, inside), zeroed(dg, inside), zeroed(do, inside)
+    barrier()  # no thread overwrites what another has still to read
+    tl.store(carried, dc, mask=inside)
+    if NORM:
+        add_rows(totals + 8 * S, S, t_c, s_c, d_c, x_c, units, known, inside)
+        add_rows(totals, 4 * S, t_i, s_i, di, x_i, units, known, inside)
+        add_rows(totals + S, 4 * S, t_f, s_f, df, x_f, units, known, inside)
+        add_rows(totals + 2 * S, 4 * S, t_g, s_g, dg, x_g, units, known, inside)
+        add_rows(totals + 3 * S, 4 * S, t_o, s_o, do, x_o, units, known, inside)
+        di, df = norm_back(di * w_i, x_i, r_i, SN), norm_back(df * w_f, x_f, r_f, SN)
+        dg, do = norm_back(dg * w_g, x_g, r_g, SN), norm_back(do * w_o, x_o, r_o, SN)
+        di, df, dg, do = zeroed(di, inside), zeroed(df, inside), zeroed(dg, inside), zeroed(do, inside)
+    full = live[:, None] & (units < S)[None, :]  # what pads the units becomes 0
+    store4(starts(d_uh, token + rows, D)[:, None] + 4 * H + k, di, df, dg, do, full, S)
+    store4(starts(d_vx, token + rows, D)[:, None] + 4 * H + k, di, df, dg, do, full, S)
 
 
 @triton.jit
-def hyper_gate(
-    u, v, bias, weight, n_bias, gate, units, known, inside, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr
-):
-    """A gate of whole rows before its sigmoid or tanh, its rows standardised, and their 1 / std."""
-    a = tl.load(u + gate * S, mask=inside, other=0.0).to(tl.float32)
-    a += tl.load(v + gate * S, mask=inside, other=0.0).to(tl.float32) + vector(bias + gate * S, units, known)
-    if not NORM:
-        return a, a, 1.0
-    else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
-        x, rstd = standardised(a, inside, SN)
-        return x * vector(weight + gate * S, units, known) + vector(n_bias + gate * S, units, known), x, rstd
+def zeroed(x, inside):
+    """Return x, but 0 outside."""
+    return tl.where(inside, x, 0.0)

@@ -16,29 +16,30 @@ moments of y and c. `backward_steps` then goes back over the steps in the groups
 import triton
 import triton.language as tl
 
-from .backward_cells import cells_back, hyper_back, normed_cells, norms_back, whole_row
-from .parts import COUNTER, dot, kernel, only, product, starts, step_rows, steps_of_group, sync, wide
-from .phases import TILE, copied, embed, scaled_sum
+from .backward_cells import cell_norm_sums, cells_back, hyper_back, norms_back, whole_row
+from .parts import COUNTER, barrier, dot, kernel, only, product, starts, step_rows, steps_of_group, sync, wide
+from .phases import TILE, embed, scaled_sum
 
 
 @kernel
 def rebuild(
-    h_hat, uh, vx, c, w_z, z_bias, w_d, bias, z, d_uh, d_vx, dd, state, lead, N, B,
-    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr, ROWS: tl.constexpr,
+    h_hat, uh, vx, c, z_weight, z_bias, d_weight, bias, z, d_uh, d_vx, dd, stats, lead, N,
+    H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     DEPTH: tl.constexpr, UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, SPAN: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write z [N, 12Z], d_h to d_uh, d_x to d_vx [N, 4H + 4S] and y to the last third of dd [N, 12H].
 
-    With NORM also mean and 1 / std of the four gates and of the cell to stats. State and lead: see `backward_steps`.
+    With NORM also mean and 1 / std of the four gates and of the cell to stats [N, 10]. h_hat, c: of the steps' ends,
+    after `lead` rows.
     """
     h_hat += wide(lead) * S
-    c += wide(lead) * H
     rows = wide(tl.program_id(0)) * TILE + tl.arange(0, TILE)
     live = rows < N
     D: tl.constexpr = 4 * H + 4 * S
-    embed(starts(h_hat, rows, S), live, w_z, z_bias, z + rows * 12 * Z, S, Z, SPAN, DEPTH, PRECISION)
-    tl.debug_barrier()
+    of_z = starts(z, rows, 12 * Z)
+    embed(starts(h_hat, rows, S), live, z_weight, z_bias, of_z, S, Z, SPAN, DEPTH, PRECISION)
+    barrier()
     column = tl.arange(0, GATES * UNITS)
     for unit0 in range(0, H, UNITS):
         unit = unit0 + column % UNITS
@@ -47,24 +48,17 @@ def rebuild(
             k = (gate0 + column // UNITS) * H + unit
             d_h, d_x, y = scaled_sum(
                 starts(uh, rows, D)[:, None] + k[None, :], starts(vx, rows, D)[:, None] + k[None, :],
-                z + rows * 12 * Z, live, inside, w_d, bias, gate0, unit0, H, Z, GATES, UNITS, ZS, PRECISION,
+                of_z, live, inside, d_weight, bias, gate0, unit0, H, Z, GATES, UNITS, ZS, PRECISION,
             )  # fmt: skip
             tl.store(starts(d_uh, rows, D)[:, None] + k[None, :], d_h, mask=inside)
             tl.store(starts(d_vx, rows, D)[:, None] + k[None, :], d_x, mask=inside)
             tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k[None, :], y, mask=inside)
     if NORM:
-        _, stats = norm_sums(state, B, H, S, ROWS)
-        tl.debug_barrier()
+        barrier()
+        c += wide(lead) * H
         for gate in range(4):
             whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * 10 + 2 * gate, live, H, HN, UNITS)
         whole_row(starts(c, rows, H), stats + rows * 10 + 8, live, H, HN, UNITS)
-
-
-@triton.jit
-def norm_sums(state, B, H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr):
-    """Pointers to totals [B / 16, 10H + 10S] and stats [N, 10], which are behind the gradient of the states."""
-    totals = state + wide(5 * B) * (H + S)
-    return totals, totals + wide((B + ROWS - 1) // ROWS * (ROWS // TILE)) * 10 * (H + S)
 
 
 @triton.jit
@@ -99,15 +93,18 @@ def scaled(
             kind = w_d.dtype.element_ty
             d_u, d_v, d_b = (d * u).to(kind), (d * v).to(kind), d.to(kind)
             full = live[:, None] & (unit < H)[None, :]  # what pads the units becomes 0
-            tl.debug_barrier()
+            w_h = turned(w_d, 0, gate, unit, gate0, e, H, HN, Z, GATES)
+            w_x = turned(w_d, 4, gate, unit, gate0, e, H, HN, Z, GATES)
+            w_b = turned(w_d, 8, gate, unit, gate0, e, H, HN, Z, GATES)
+            barrier()
             tl.store(at_u, d * d_h, mask=full)
             tl.store(at_v, d * d_x, mask=full)
             tl.store(to, d_u, mask=full)
             tl.store(to + 4 * H, d_v, mask=full)
             tl.store(to + 8 * H, d_b, mask=full)
-            z_h = dot(d_u, turned(w_d, 0, gate, unit, gate0, e, H, HN, Z, GATES), z_h, PRECISION)
-            z_x = dot(d_v, turned(w_d, 4, gate, unit, gate0, e, H, HN, Z, GATES), z_x, PRECISION)
-            z_b = dot(d_b, turned(w_d, 8, gate, unit, gate0, e, H, HN, Z, GATES), z_b, PRECISION)
+            z_h = dot(d_u, w_h, z_h, PRECISION)
+            z_x = dot(d_v, w_x, z_x, PRECISION)
+            z_b = dot(d_b, w_b, z_b, PRECISION)
         mask = live[:, None] & (e < GATES * Z)[None, :]
         z = own_z[:, None] + gate0 * Z + e[None, :]
         tl.store(z, z_h, mask=mask)
@@ -120,7 +117,7 @@ def turned(w_d, source, gate, unit, gate0, e, H: tl.constexpr, HN: tl.constexpr,
     """d_weight of a source, gates side by side: [gates and units, gates and z], 0 between different gates."""
     own = e[None, :] - (gate - gate0)[:, None] * Z
     inside = (own >= 0) & (own < Z) & (unit < HN)[:, None]
-    return tl.load(w_d + ((source + gate) * H + unit)[:, None] * Z + own, mask=inside, other=0.0)
+    return tl.load(starts(w_d, (source + gate) * H + unit, Z)[:, None] + own, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -133,7 +130,7 @@ def embedding_back(
         units = first + tl.arange(0, SPAN)
         known = units < S
         acc = tl.zeros((TILE, SPAN), dtype=tl.float32)
-        acc = product(acc, own_z, live, w_z + units, known, 12 * Z, S, DEPTH, PRECISION)
+        acc = product(acc, own_z, live, w_z, units, known, 12 * Z, S, False, DEPTH, PRECISION)
         tl.store(starts(hat_parts, rows, S)[:, None] + units[None, :], acc, mask=live[:, None] & known[None, :])
 
 
@@ -150,41 +147,40 @@ def products_back(
     column = tl.arange(0, COLUMNS)
     acc = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     d = starts(d_uh, at, D)
+    d_s = d + 4 * H + gate * S
     to = starts(parts, gate * B + rows, H + S)[:, None]
     if tile < OF_S:
         units = tile * COLUMNS + column
         known = units < S
-        acc = product(acc, d + 4 * H + gate * S, live, w_s + gate * S * S + units, known, S, S, DEPTH, PRECISION)
+        acc = product(acc, d_s, live, w_s + gate * S * S, units, known, S, S, False, DEPTH, PRECISION)
         tl.store(to + H + units[None, :], acc, mask=live[:, None] & known[None, :])
     else:
         units = (tile - OF_S) * COLUMNS + column
         known = units < H
-        acc = product(acc, d + gate * H, live, w_h + gate * H * H + units, known, H, H, DEPTH, PRECISION)
-        acc = product(
-            acc, d + 4 * H + gate * S, live, hyper_w_h + gate * S * H + units, known, S, H, DEPTH, PRECISION
-        )  # fmt: skip
+        acc = product(acc, d + gate * H, live, w_h + gate * H * H, units, known, H, H, False, DEPTH, PRECISION)
+        acc = product(acc, d_s, live, hyper_w_h + gate * S * H, units, known, S, H, False, DEPTH, PRECISION)
         tl.store(to + units[None, :], acc, mask=live[:, None] & known[None, :])
 
 
 @kernel
 def backward_steps(
-    h, c, h_hat, c_hat, first_h, first_c, first_h_hat, first_c_hat, uh, vx, d_out,
-    w_h, hyper_w_h, w_s, w_z, w_d, hyper_bias,
-    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts,
-    d_uh, d_vx, dd, h_before, h_hat_before, state, room, lead, K, B, members,
+    c, c_hat, uh, vx, d_out, weight_h, hyper_weight_h, hyper_weight_s, z_weight, d_weight, hyper_bias,
+    norm_weight, norm_bias, norm_c_weight, norm_c_bias,
+    hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias, kept, scale, firsts,
+    d_uh, d_vx, dd, stats, state, room, lead, K, B, members,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr,
     SHARES: tl.constexpr, GATES: tl.constexpr, ZN: tl.constexpr, SPAN: tl.constexpr, SOME: tl.constexpr,
     WHOLE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Write du and da, dv and da, [dy u, dy v, dy], and the states before each step, of K steps.
+    """Write du and da, dv and da, [dy u, dy v, dy] of K steps.
 
-    States after each step [N, *], behind those of the step before, `lead` rows, or lead is 0 and first_* [B, *] are
-    those before; uh, vx, d_out of these steps; d_uh, d_vx and dd as `rebuild` left them; firsts as in `forward_steps`.
-    State is of float32: parts [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that of
-    the first, as the sum of its four; dc and dc_hat [B, *] are likewise. With NORM, totals [B / 16, 10H + 10S] grow by
-    the gradients of the norms: of gates' weights and biases, then the cell's; and stats are of `rebuild`. Room: the
-    counters, which are 0, dys [B, 4H], hat_parts [SHARES, B, S], own_z [16, 12Z] of each program, hat_dys [B, 4S],
+    Cells c, c_hat [N, *] after each step, behind the `lead` rows of those before the first; uh, vx, d_out of these
+    steps; d_uh, d_vx, dd and stats as `rebuild` left them; firsts as in `forward_steps`. State is of float32: parts
+    [4, B, H + S] holds the gradient of the last states h and h_hat, and in the end that of the first, as the sum of its
+    four; dc and dc_hat [B, *] are likewise. With NORM, totals [*, 10H + 10S] behind them grow by the gradients of the
+    norms: of gates' weights and biases, then the cell's; the main LSTM's by tiles of 16 rows, the hyper LSTM's by jobs
+    of SOME. Room: the counters, which are 0, dys [B, 4H], hat_parts [SHARES, B, S], own_z [16, 12Z] of each program,
     row_sums [tiles, B, 10].
     """
     program = tl.program_id(0)
@@ -194,44 +190,42 @@ def backward_steps(
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     JOBS: tl.constexpr = 4 * ((S + COLUMNS - 1) // COLUMNS + (H + COLUMNS - 1) // COLUMNS)
     local = tl.arange(0, TILE)
-    h += wide(lead) * H
-    c += wide(lead) * H
-    h_hat += wide(lead) * S
-    c_hat += wide(lead) * S
     parts = state
     dc = parts + wide(4 * B) * (H + S)
     dc_hat = dc + wide(B) * H
-    totals, stats = norm_sums(state, B, H, S, ROWS)
+    totals = dc_hat + wide(B) * S
     groups = (B + ROWS - 1) // ROWS
     dys = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
     hat_parts = dys + wide(B) * 4 * H
     own = hat_parts + wide(B) * SHARES * S
-    hat_dys = own + wide(groups * members) * TILE * 12 * Z
-    row_sums = hat_dys + wide(B) * 4 * S
+    row_sums = own + wide(groups * members) * TILE * 12 * Z
+    own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty))
+    own_rows = starts(own_z, local, 12 * Z)
     counter = room + group * COUNTER
     steps, turn = steps_of_group(firsts, K, start), 0
     for back in tl.range(0, steps, num_stages=1, disable_licm=True):
         t = steps - 1 - back
         token, alive = step_rows(firsts, t, B)
-        earlier, _ = step_rows(firsts, t - only(t > 0, 1), B)
-        earlier = tl.where(t > 0, earlier, -lead)
-        begins = (t == 0) & (lead == 0)
-        fresh = only(begins, alive)
-        h_prev = tl.where(begins, first_h, h + earlier * H)
-        h_hat_prev = tl.where(begins, first_h_hat, h_hat + earlier * S)
+        before, _ = step_rows(firsts, t - only(t > 0, 1), B)
+        before += only(t > 0, lead)
+        c_t, c_before = c + wide(lead) * H, c + before * H
         if NORM:
-            normed_cells(
-                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums, totals,
-                n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
-                H, HN, S, ROWS, UNITS, True,
-            )  # fmt: skip
+            for job in range(member, (ROWS // TILE) * ACROSS, members):
+                some = wide(start + (job // ACROSS) * TILE) + local
+                cell_norm_sums(
+                    parts, d_out, dd, stats, c_t, row_sums, norm_weight, norm_bias, norm_c_weight, norm_c_bias,
+                    some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, UNITS,
+                )  # fmt: skip
             turn += 1
             sync(counter, members, turn, ALONE)
-            normed_cells(
-                parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums, totals,
-                n_weight, n_bias, n_c_weight, n_c_bias, start, member, members, token, alive, B,
-                H, HN, S, ROWS, UNITS, False,
-            )  # fmt: skip
+            for job in range(member, (ROWS // TILE) * ACROSS, members):
+                tile = start // TILE + job // ACROSS
+                some = wide(tile * TILE) + local
+                cells_back(
+                    parts, d_out, dd, stats, c_t, c_before, kept, scale, dc, dys, row_sums,
+                    totals + wide(tile) * 10 * (H + S), norm_weight, norm_bias, norm_c_weight, norm_c_bias,
+                    some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, NORM, UNITS,
+                )  # fmt: skip
             turn += 1
             sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
@@ -239,44 +233,39 @@ def backward_steps(
             some = wide(start + (job // SHARES) * TILE) + local
             at, live = token + some, some < alive
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
-            for tile in range(tile0, tiles):
-                if NORM:
-                    norms_back(dd, stats, dys, row_sums, some, at, live, tile * UNITS, B, H, HN, UNITS)
-                else:
+            if NORM:
+                norms_back(dd, stats, dys, row_sums, some, at, live, tile0, tiles, B, H, HN, UNITS)
+            else:
+                for tile in range(tile0, tiles):
                     cells_back(
-                        parts, d_out, dd, stats, c, c + earlier * H, first_c, fresh, kept, scale, dc, dys, row_sums,
-                        None, None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS, False,
+                        parts, d_out, dd, None, c_t, c_before, kept, scale, dc, dys, None, None,
+                        None, None, None, None, some, at, live, tile * UNITS, B, H, HN, S, NORM, UNITS,
                     )  # fmt: skip
-                copied(h_prev, some, h_before, at, live, tile * UNITS, H, UNITS)
-            tl.debug_barrier()
-            own_z = (own + wide(program) * TILE * 12 * Z).to(tl.pointer_type(vx.dtype.element_ty)) + local * 12 * Z
+            barrier()
             scaled(
-                dys, uh, vx, d_uh, d_vx, dd, w_d, own_z, some, at, live, tile0, tiles,
+                dys, uh, vx, d_uh, d_vx, dd, d_weight, own_rows, some, at, live, tile0, tiles,
                 H, HN, S, Z, UNITS, GATES, ZN, PRECISION,
             )  # fmt: skip
-            tl.debug_barrier()
+            barrier()
             hat = hat_parts + wide(share) * B * S
-            embedding_back(own_z, live, w_z, hat, some, S, Z, SPAN, DEPTH, PRECISION)
-            tl.debug_barrier()  # before the next job's dz
+            embedding_back(own_rows, live, z_weight, hat, some, S, Z, SPAN, DEPTH, PRECISION)
+            barrier()  # before the next job's dz
         turn += 1
         sync(counter, members, turn, ALONE)
-        for part in range(member, ROWS // TILE, members):
-            first = start + part * TILE
+        for job in range(member, ROWS // SOME, members):
+            first = start + job * SOME
             hyper_back(
-                parts, hat_parts, uh, vx, hyper_bias, c_hat, c_hat + earlier * S, first_c_hat, fresh, dc_hat,
-                d_uh, d_vx, totals + wide(first // TILE) * 10 * (H + S) + 10 * H if NORM else None, hat_dys,
-                s_weight, s_bias, s_c_weight, s_c_bias, first, token, alive, B,
-                H, S, SN, NORM, SHARES, SOME, WHOLE,
+                parts, hat_parts, uh, vx, hyper_bias, c_hat + wide(lead) * S, c_hat + before * S, dc_hat, d_uh, d_vx,
+                totals + wide(first // SOME) * 10 * (H + S) + 10 * H if NORM else None,
+                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
+                first, token, alive, B, H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip
-            some = wide(first) + local
-            for unit0 in range(0, S, UNITS):
-                copied(h_hat_prev, some, h_hat_before, token + some, some < alive, unit0, S, UNITS)
         turn += 1
         sync(counter, members, turn, ALONE)
         rows = wide(start) + tl.arange(0, ROWS)
         for job in range(member, JOBS, members):
             products_back(
-                d_uh, w_h, hyper_w_h, w_s, parts, rows, token + rows, rows < alive, job, B,
+                d_uh, weight_h, hyper_weight_h, hyper_weight_s, parts, rows, token + rows, rows < alive, job, B,
                 H, S, ROWS, COLUMNS, DEPTH, PRECISION,
             )  # fmt: skip
         turn += 1

@@ -23,27 +23,24 @@ def forward(
     cut = split.forward(sizes, Card.of(x.device))
     # The kernel writes rows without gaps, and c, h_hat and c_hat only if somebody reads them.
     arrays = (out, *after)
-    made = [q if q.shape[-1] == F else q.new_empty(len(x), F) for q, F in zip(arrays, d.widths, strict=False)]
-    last = [x.new_empty(B, F) for F in d.widths]
+    dense_arrays = [q if q.shape[-1] == F else q.new_empty(len(x), F) for q, F in zip(arrays, d.widths, strict=False)]
+    last = LayerState(*(x.new_empty(B, F) for F in d.widths))
     numbers = B * (5 * d.H + cut.shares * d.S) + cut.programs * split.TILE * (d.S + 12 * d.Z)
     if d.NORM:
         numbers += -(-d.H // cut.units) * B * 10
-    launching.start(
-        forward_steps,
-        cut.programs,
-        (
-            torch.mm(x, joined_input_weight(own)), *states(inputs.start, d), *last,
-            own.weight_h, own.hyper_weight_h, own.hyper_weight_s, own.z_weight, own.z_bias, own.d_weight, own.bias,
-            own.hyper_bias, *own.norms, *own.hyper_norms,
-            *masks(inputs.mask, d.H), steps(inputs.batch_sizes, B, x.device),
-            x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals, *made, *[None] * (4 - len(made)),
-            room(cut, numbers, x), len(inputs.rows), B, cut.members,
-        ),
-        d.constants(sizes, cut)
-        | {"KEPT": residuals is not None, "EXTRA": cut.extra, "ZS": split.of_z(sizes, cut.depth)},
-        cooperative=not cut.alone,
-    )  # fmt: skip
-    for q, values in zip(arrays, made, strict=True):
-        if values is not q:
-            tokens(q).copy_(values[:, : q.shape[-1]])
+    values = {
+        "vx": torch.mm(x, joined_input_weight(own)),
+        **{f"first_{name}": q for name, q in zip(LayerState._fields, states(inputs.start, d), strict=True)},
+        "h": last.h, "last_c": last.c, "h_hat": last.h_hat, "last_c_hat": last.c_hat,
+        "h_to": None, "c_to": None, "h_hat_to": None, "c_hat_to": None,
+        **dict(zip(("h_to", "c_to", "h_hat_to", "c_hat_to"), dense_arrays, strict=False)),
+        "firsts": steps(inputs.batch_sizes, B, x.device), "room": room(cut, numbers, x),
+        "uh": x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals, "KEPT": residuals is not None,
+        "T": len(inputs.rows), "B": B, "members": cut.members, "ZS": split.of_z(sizes, cut.depth),
+    }  # fmt: skip
+    values |= own._asdict() | masks(inputs.mask, d.H) | d.constants(sizes, cut)
+    launching.start(forward_steps, cut.programs, values, x.device, **split.options(cut))
+    for q, copy in zip(arrays, dense_arrays, strict=True):
+        if copy is not q:
+            tokens(q).copy_(copy[:, : q.shape[-1]])
     return LayerState._make(narrow(q, start.shape) for q, start in zip(last, inputs.start, strict=True))

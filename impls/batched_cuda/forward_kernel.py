@@ -19,6 +19,7 @@ import triton.language as tl
 
 from .parts import (
     COUNTER,
+    barrier,
     cell,
     dot,
     factors,
@@ -35,7 +36,7 @@ from .parts import (
     vector4,
     wide,
 )
-from .phases import TILE, copied, embed, norm4, norm_part, norm_tile, scaled_sum
+from .phases import TILE, embed, norm4, norm_part, norm_tile, scaled_sum
 
 #: Bytes that the rows of both LSTMs' weights start at multiples of, whichever a tile's columns are.
 ROW = tl.constexpr(16)
@@ -113,15 +114,17 @@ def hyper_cells(
         b_i, b_f, b_g, b_o = vector4(bias, units, known, S)
         i, f, g, o = i + x_i + b_i, f + x_f + b_f, g + x_g + b_g, o + x_o + b_o
         real = live[:, None] & (units < SN)[None, :]
-        if NORM:
-            i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
         cells = starts(c_hat, rows, S)[:, None] + units[None, :]
-        c = cell(i, f, g, tl.load(cells, mask=inside, other=0.0), None)
-        tl.debug_barrier()  # no thread overwrites what another has still to read
+        c = tl.load(cells, mask=inside, other=0.0)
+        if NORM:
+            w_c, b_c = vector(c_weight, units, known), vector(c_bias, units, known)
+            i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
+        c = cell(i, f, g, c, None)
+        barrier()  # no thread overwrites what another has still to read
         tl.store(cells, c, mask=inside)
         shown = c
         if NORM:
-            shown = norm_tile(c, real, vector(c_weight, units, known), vector(c_bias, units, known), SN)
+            shown = norm_tile(c, real, w_c, b_c, SN)
         h = tl.sigmoid(o) * tanh(shown)
         tl.store(starts(h_hat, local, S)[:, None] + units[None, :], h, mask=inside)
         own = (rows < only(owner, alive))[:, None] & known[None, :]
@@ -150,16 +153,23 @@ def gates(
         )  # fmt: skip
         tl.store(starts(y, rows, 4 * H)[:, None] + k[None, :], value, mask=inside)
     if NORM:
-        tl.debug_barrier()
+        barrier()
         units = unit0 + tl.arange(0, UNITS)
         real = live[:, None] & (units < HN)[None, :]
-        n = tl.minimum(HN - unit0, UNITS)
-        for gate in range(4):
-            value = tl.load(starts(y, rows, 4 * H)[:, None] + gate * H + units[None, :], mask=real, other=0.0)
-            mean, m2 = moments(value, real, n)
-            to = parts + ((unit0 // UNITS) * B + rows) * 10 + 2 * gate
-            tl.store(to, mean, mask=live)
-            tl.store(to + 1, m2, mask=live)
+        n, to = tl.minimum(HN - unit0, UNITS), parts + ((unit0 // UNITS) * B + rows) * 10
+        i, f, g, o = load4(starts(y, rows, 4 * H)[:, None] + units[None, :], real, H)
+        write_moments(to, i, real, live, n)
+        write_moments(to + 2, f, real, live, n)
+        write_moments(to + 4, g, real, live, n)
+        write_moments(to + 6, o, real, live, n)
+
+
+@triton.jit
+def write_moments(to, y, real, live, n):
+    """Write mean and M2 of the n numbers of each row of a tile."""
+    mean, m2 = moments(y, real, n)
+    tl.store(to, mean, mask=live)
+    tl.store(to + 1, m2, mask=live)
 
 
 @triton.jit
@@ -181,17 +191,15 @@ def cells(
     own = starts(c_run, rows, H)[:, None] + units[None, :]
     m = factors(kept, scale, at, units, inside, H) if kept is not None else None
     c = cell(i, f, g, tl.load(own, mask=inside, other=0.0), m)
-    tl.debug_barrier()
+    barrier()
     tl.store(own, c, mask=inside)
     if c_to is not None:
         tl.store(starts(c_to, at, H)[:, None] + units[None, :], c, mask=inside)
     if NORM:
         tl.store(at_y + 3 * H, o, mask=inside)
         real = live[:, None] & (units < HN)[None, :]
-        mean, m2 = moments(c, real, tl.minimum(HN - unit0, UNITS))
         to = parts + ((unit0 // UNITS) * B + rows) * 10 + 8
-        tl.store(to, mean, mask=live)
-        tl.store(to + 1, m2, mask=live)
+        write_moments(to, c, real, live, tl.minimum(HN - unit0, UNITS))
     else:
         write_h(h_run, h_to, tl.sigmoid(o) * tanh(c), rows, at, units, inside, H)
 
@@ -219,30 +227,37 @@ def write_h(h_run, h_to, h, rows, at, units, inside, H: tl.constexpr):
 
 
 @triton.jit
+def copied(source, rows, to, live, units, copies, B, F: tl.constexpr):
+    """Copy a tile of rows of F numbers, several times B rows apart."""
+    inside = live[:, None] & (units < F)[None, :]
+    value = tl.load(starts(source, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
+    for copy in range(copies):
+        tl.store(starts(to, copy * B + rows, F)[:, None] + units[None, :], value, mask=inside)
+
+
+@triton.jit
 def state_copied(
     h, c, h_hat, c_hat, h_to, c_to, h_hat_to, c_hat_to, start, member, members, B, copies,
     H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
-    """Copy a member's part of the state of a group, with several copies of c_hat; h and h_hat only if not None."""
-    for tile in range(member, ROWS // TILE, members):
-        rows = wide(start + tile * TILE) + tl.arange(0, TILE)
-        live = rows < B
-        for unit0 in range(0, H, UNITS):
-            copied(c, rows, c_to, rows, live, unit0, H, UNITS)
-            if h is not None:
-                copied(h, rows, h_to, rows, live, unit0, H, UNITS)
-        for unit0 in range(0, S, UNITS):
-            for copy in range(copies):
-                copied(c_hat, rows, c_hat_to, copy * B + rows, live, unit0, S, UNITS)
-            if h is not None:
-                copied(h_hat, rows, h_hat_to, rows, live, unit0, S, UNITS)
+    """Copy a member's tiles of the state of a group, with several copies of c_hat; h and h_hat only if not None."""
+    ACROSS: tl.constexpr = ((H if H > S else S) + UNITS - 1) // UNITS
+    for job in range(member, (ROWS // TILE) * ACROSS, members):
+        rows = wide(start + (job // ACROSS) * TILE) + tl.arange(0, TILE)
+        live, units = rows < B, (job % ACROSS) * UNITS + tl.arange(0, UNITS)
+        copied(c, rows, c_to, live, units, 1, B, H)
+        copied(c_hat, rows, c_hat_to, live, units, copies, B, S)
+        if h is not None:
+            copied(h, rows, h_to, live, units, 1, B, H)
+            copied(h_hat, rows, h_hat_to, live, units, 1, B, S)
 
 
 @kernel
 def forward_steps(
     vx, first_h, first_c, first_h_hat, first_c_hat, h, last_c, h_hat, last_c_hat,
-    w_h, hyper_w_h, w_s, w_z, z_bias, w_d, bias, hyper_bias,
-    n_weight, n_bias, n_c_weight, n_c_bias, s_weight, s_bias, s_c_weight, s_c_bias, kept, scale, firsts,
+    weight_h, hyper_weight_h, hyper_weight_s, z_weight, z_bias, d_weight, bias, hyper_bias,
+    norm_weight, norm_bias, norm_c_weight, norm_c_bias,
+    hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias, kept, scale, firsts,
     uh, h_to, c_to, h_hat_to, c_hat_to, room, T, B, members,
     H: tl.constexpr, HN: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, Z: tl.constexpr, NORM: tl.constexpr,
     KEPT: tl.constexpr, ALONE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, EXTRA: tl.constexpr,
@@ -291,32 +306,33 @@ def forward_steps(
         u_first = token if KEPT else token * 0
         for tile in range(member, TILES, members):
             sums(
-                h, h_hat, w_h, hyper_w_h, w_s, uh, rows, live, u_first + rows, tile * WIDE,
+                h, h_hat, weight_h, hyper_weight_h, hyper_weight_s, uh, rows, live, u_first + rows, tile * WIDE,
                 H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
             )  # fmt: skip
         turn += 1
         sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
-            tl.debug_barrier()  # the last job's z is read
+            barrier()  # the last job's z is read
             share, first = job % SHARES, start + (job // SHARES) * TILE
             hyper_cells(
                 uh, vx, hyper_bias, c_hat + wide(share) * B * S, own_h_hat, h_hat, h_hat_to, c_hat_to,
-                s_weight, s_bias, s_c_weight, s_c_bias, first, u_first, token, alive, share == 0,
-                H, S, SN, NORM, SOME, WHOLE,
+                hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
+                first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
             )  # fmt: skip
-            tl.debug_barrier()
+            barrier()
             some = wide(first) + local
             going = some < alive
-            embed(starts(own_h_hat, local, S), going, w_z, z_bias, own_z + local * 12 * Z, S, Z, SPAN, DEPTH, PRECISION)
-            tl.debug_barrier()
+            own_rows = starts(own_z, local, 12 * Z)
+            embed(starts(own_h_hat, local, S), going, z_weight, z_bias, own_rows, S, Z, SPAN, DEPTH, PRECISION)
+            barrier()
             tile0, tiles = share * SHARE, tl.minimum((share + 1) * SHARE, ACROSS)
-            for tile in range(tile0, tiles):
+            for tile in tl.range(tile0, tiles, num_stages=1):  # whose z waits anyway
                 gates(
-                    uh, vx, own_z + local * 12 * Z, w_d, bias, y, parts, some, going, u_first + some, token + some,
+                    uh, vx, own_rows, d_weight, bias, y, parts, some, going, u_first + some, token + some,
                     tile * UNITS, B, H, HN, S, Z, NORM, UNITS, GATES, ZS, PRECISION,
                 )  # fmt: skip
             if not NORM:
-                tl.debug_barrier()
+                barrier()
                 for tile in range(tile0, tiles):
                     cells(
                         y, c, kept, scale, h, h_to, c_to, None, None, None, some, going, token + some, tile * UNITS, B,
@@ -328,7 +344,7 @@ def forward_steps(
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 cells(
-                    y, c, kept, scale, h, h_to, c_to, parts, n_weight, n_bias, some, some < alive, token + some,
+                    y, c, kept, scale, h, h_to, c_to, parts, norm_weight, norm_bias, some, some < alive, token + some,
                     (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
                 )  # fmt: skip
             turn += 1
@@ -336,7 +352,7 @@ def forward_steps(
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 outputs(
-                    y, c, h, h_to, parts, n_c_weight, n_c_bias, some, some < alive, token + some,
+                    y, c, h, h_to, parts, norm_c_weight, norm_c_bias, some, some < alive, token + some,
                     (job % ACROSS) * UNITS, B, H, HN, UNITS,
                 )  # fmt: skip
         turn += 1

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..definition import LayerParams, LayerState, Mask, shapes
 from . import split
-from .launching import arithmetic, precision
-from .parts import COUNTER
-from .split import Sizes, Split
+from .parts import COUNTER, INTERPRETED
+from .split import Sizes, Split, arithmetic
 
-#: The units of a row are a multiple of so many; offsets within a weight [4, F, F] of 32 bits reach so many.
-_ALIGNED, _MOST = 8, 23_168
+#: Rows are padded to a multiple of this many units.
+_ALIGNED = 8
+#: Largest F whose offsets in [4, F, F] fit 32 bits.
+_MOST = 23_168
 
 
 def padded(units: int) -> int:
@@ -51,16 +52,18 @@ class Dims(NamedTuple):
         return Sizes(B, self.H, self.S, self.Z, self.NORM, arithmetic(dtype))
 
     def constants(self, sizes: Sizes, cut: Split) -> dict[str, Any]:
-        """The compile-time constants that both kernels of steps take, and their options."""
-        options = {"ALONE": cut.alone, "PRECISION": precision(sizes.arithmetic), "num_warps": cut.warps}
-        return self._asdict() | split.constants(sizes, cut) | options | {"num_stages": cut.stages}
+        """The compile-time constants of all kernels."""
+        # The interpreter has no products of bfloat16.
+        wide = INTERPRETED and sizes.arithmetic == "bfloat16"
+        precision = "wide" if wide else "tf32" if sizes.arithmetic == "tf32" else "ieee"
+        return self._asdict() | split.constants(sizes, cut) | {"PRECISION": precision}
 
 
 def layer(p: LayerParams) -> tuple[Dims, LayerParams]:
     """A layer's sizes and parameters; copies only of those that are padded or not dense."""
     d = Dims.of(p)
-    wanted = shapes(p.weight_x.shape[2], d.H, d.S, d.Z, layer_norm=d.NORM)
-    return d, LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in wanted.items()})
+    padded_shapes = shapes(p.weight_x.shape[2], d.H, d.S, d.Z, layer_norm=d.NORM)
+    return d, LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in padded_shapes.items()})
 
 
 def states(s: LayerState, d: Dims) -> list[Tensor]:
@@ -91,11 +94,11 @@ def dense(q: Tensor) -> Tensor:
     return q.clone() if q.data_ptr() % 16 else q
 
 
-def masks(mask: Mask | None, H: int) -> tuple[Tensor | None, float | None]:
-    """The numbers of g that are kept, [N, H], and their scale; None where there is no mask."""
+def masks(mask: Mask | None, H: int) -> dict[str, Any]:
+    """The kernels' arguments of g's mask: kept [N, H], 1 where a number is, and their scale; None without a mask."""
     if mask is None:
-        return None, None
-    return dense(wide(mask.kept, (*mask.kept.shape[:-1], H))), mask.scale
+        return {"kept": None, "scale": None}
+    return {"kept": dense(wide(mask.kept, (*mask.kept.shape[:-1], H))), "scale": mask.scale}
 
 
 def steps(batch_sizes: Sequence[int], B: int, device: torch.device) -> Tensor | None:

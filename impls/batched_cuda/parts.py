@@ -11,12 +11,15 @@ import inspect
 
 import triton
 import triton.language as tl
+from triton.runtime.interpreter import InterpretedFunction
 
 from ..definition import EPS as _EPS
 
 EPS = tl.constexpr(_EPS)
 #: Numbers from the counter of one group to that of the next, which have their own lines of memory.
 COUNTER = tl.constexpr(32)
+#: Tiles whose parts of a norm are read at a time.
+PARTS = tl.constexpr(64)
 
 
 def kernel(function):
@@ -24,8 +27,14 @@ def kernel(function):
 
     Triton would compile again for each pointer that is or is not a multiple of 16; `starts` says what always holds.
     """
-    known = inspect.signature(function).parameters.values()
-    return triton.jit(do_not_specialize=[q.name for q in known if q.annotation is q.empty])(function)
+    parameters = inspect.signature(function).parameters.values()
+    return triton.jit(do_not_specialize=[q.name for q in parameters if q.annotation is q.empty])(function)
+
+
+@triton.jit
+def barrier():
+    """Wait for all threads of the program: Triton's barrier, under the only name by which kernels know it."""
+    tl.debug_barrier()
 
 
 @triton.jit
@@ -34,13 +43,13 @@ def sync(counter, members, turn, ALONE: tl.constexpr):
 
     What a member wrote before, every member reads after. The counter only goes up, from 0 at the launch.
     """
-    tl.debug_barrier()
+    barrier()  # without which only one thread's writes would come before the arrival
     if not ALONE:
         tl.atomic_add(counter, 1, sem="release", scope="gpu")
         # The difference stays right where the counter overflows.
         while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") - turn * members < 0:
             pass
-        tl.debug_barrier()
+        barrier()
 
 
 @triton.jit
@@ -78,13 +87,13 @@ def wide(n):
 
 @triton.jit
 def only(condition, limit):
-    """Limit if condition, else 0: a bound, since the interpreter makes no mask of a scalar and a block."""
+    """`limit` if condition, else 0; the interpreter cannot combine a scalar and a block into a mask."""
     return tl.where(condition, limit, 0)
 
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """Acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
+    """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     elif PRECISION == "tf32":  # noqa: RET505 - see step_rows
@@ -95,23 +104,32 @@ def dot(a, b, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def tf32(x):
-    """X rounded to TF32's 10 bits, to nearest, halves away from 0: a tensor core would cut the other 13 off."""
+    """Round x to TF32's 10 bits, to nearest, halves away from 0: a tensor core would cut the other 13 off."""
     near = (x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
     return tl.where(x == x, near.to(tl.float32, bitcast=True), x)  # the sum would carry a NaN into the sign
 
 
 @triton.jit
-def product(acc, a, live, w, inside, K, STRIDE: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr):
-    """Acc + a w: a [ROWS] points to rows of K numbers, w [UNITS] to the first of K rows STRIDE apart.
+def product(
+    acc, a, live, w, units, inside, K, F: tl.constexpr, TURNED: tl.constexpr, DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Return acc + a w for some columns `units` of w [K, F]; a [ROWS] points to rows of K numbers.
 
-    STRIDE is 1 where w holds the transposed matrix, whose rows the pointers then are. K is a multiple of 8.
+    TURNED: w is [*, F] and holds the transposed matrix, of which units are rows. K is a multiple of 4.
     """
     for first in range(0, K, DEPTH):
         k = first + tl.arange(0, DEPTH)
         x = tl.load(a[:, None] + k[None, :], mask=live[:, None] & (k < K)[None, :], other=0.0)
-        y = tl.load(w[None, :] + k[:, None] * STRIDE, mask=inside[None, :] & (k < K)[:, None], other=0.0)
-        acc = dot(x, y, acc, PRECISION)
+        acc = dot(x, some_columns(w, units, inside, k, K, F, TURNED), acc, PRECISION)
     return acc
+
+
+@triton.jit
+def some_columns(w, units, inside, k, K, F: tl.constexpr, TURNED: tl.constexpr):
+    """Numbers k of the columns of a matrix that `product` multiplies with."""
+    at = starts(w, units, F)[None, :] + k[:, None] if TURNED else starts(w, k, F)[:, None] + units[None, :]
+    return tl.load(at, mask=inside[None, :] & (k < K)[:, None], other=0.0)
 
 
 @triton.jit
@@ -180,10 +198,20 @@ def moments(y, inside, n):
 
 
 @triton.jit
-def merge(mean, m2, seen, here, m2_here, n):
-    """Mean and M2 of `seen` numbers of each row and n more, whose own they are (Chan, Golub, LeVeque 1979)."""
-    apart, share = here - mean, n * 1.0 / (seen + n)
-    return mean + apart * share, m2 + (m2_here + apart * apart * seen * share)
+def part(parts, first, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr, SPAN: tl.constexpr):
+    """Some numbers of parts [tiles, B, WIDTH] for SPAN tiles from `first`, [ROWS, SPAN], 0 where there is no tile."""
+    tile = first + tl.arange(0, SPAN)
+    inside = live[:, None] & (tile < TILES)[None, :]
+    return tl.load(parts + (tile[None, :] * B + rows[:, None]) * WIDTH, mask=inside, other=0.0)
+
+
+@triton.jit
+def summed(parts, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr):
+    """The sum over tiles of parts [tiles, B, WIDTH]."""
+    total = tl.zeros(rows.shape, tl.float32)
+    for first in range(0, TILES, PARTS):
+        total += tl.sum(part(parts, first, rows, live, B, TILES, WIDTH, PARTS), axis=1)
+    return total
 
 
 @triton.jit
@@ -194,21 +222,15 @@ def merged(parts, rows, live, B, F: tl.constexpr, UNITS: tl.constexpr, WIDTH: tl
     """
     TILES: tl.constexpr = (F + UNITS - 1) // UNITS
     mean, m2 = tl.zeros(rows.shape, tl.float32), tl.zeros(rows.shape, tl.float32)
-    for tile in range(TILES):
-        at = parts + (tile * B + rows) * WIDTH
-        here, m2_here = tl.load(at, mask=live, other=0.0), tl.load(at + 1, mask=live, other=0.0)
-        n = tl.where(tile == TILES - 1, F - (TILES - 1) * UNITS, UNITS)
-        mean, m2 = merge(mean, m2, tile * UNITS, here, m2_here, n)
+    for first in range(0, TILES, PARTS):
+        n = tl.maximum(tl.minimum(F - (first + tl.arange(0, PARTS)) * UNITS, UNITS), 0)[None, :]
+        mean += tl.sum(part(parts, first, rows, live, B, TILES, WIDTH, PARTS) * n, axis=1)
+    mean /= F
+    for first in range(0, TILES, PARTS):
+        n = tl.maximum(tl.minimum(F - (first + tl.arange(0, PARTS)) * UNITS, UNITS), 0)[None, :]
+        apart = part(parts, first, rows, live, B, TILES, WIDTH, PARTS) - mean[:, None]
+        m2 += tl.sum(part(parts + 1, first, rows, live, B, TILES, WIDTH, PARTS) + apart * apart * n, axis=1)
     return mean, tl.rsqrt(m2 / F + EPS)
-
-
-@triton.jit
-def summed(parts, rows, live, B, TILES: tl.constexpr, WIDTH: tl.constexpr):
-    """The sum over tiles of parts [tiles, B, WIDTH], in their order."""
-    total = tl.zeros(rows.shape, tl.float32)
-    for tile in range(TILES):
-        total += tl.load(parts + (tile * B + rows) * WIDTH, mask=live, other=0.0)
-    return total
 
 
 @triton.jit
@@ -228,7 +250,7 @@ def norm_back(d, x, rstd, F: tl.constexpr):
 
 @triton.jit
 def vector(p, units, known):
-    """Numbers of a parameter in float32 as a row to broadcast, [1, UNITS]."""
+    """Some numbers of a parameter in float32 as a row to broadcast, [1, UNITS]."""
     return tl.load(p + units, mask=known, other=0.0).to(tl.float32)[None, :]
 
 
@@ -243,10 +265,5 @@ def vector4(p, units, known, F: tl.constexpr):
     )
 
 
-@triton.jit
-def accumulate(total, value, units, known):
-    """Add the sum over a tile's rows to total [UNITS], which no other program touches in this step."""
-    at = total + units
-    more = tl.load(at, mask=known, other=0.0) + tl.sum(value, axis=0)
-    tl.debug_barrier()
-    tl.store(at, more, mask=known)
+#: Whether the kernels are for Triton's interpreter, which is settled when this module is imported.
+INTERPRETED = isinstance(starts, InterpretedFunction)

@@ -25,36 +25,25 @@ def embed(
     for first in range(0, 12 * Z, SPAN):
         k = first + tl.arange(0, SPAN)
         known = k < 12 * Z
+        bias = vector(z_bias, k, k < 8 * Z)  # z_b has none
         acc = tl.zeros((TILE, SPAN), dtype=tl.float32)
-        acc = product(acc, h_hat, live, starts(w_z, k, S), known, S, 1, DEPTH, PRECISION)
-        acc += vector(z_bias, k, k < 8 * Z)  # z_b has none
-        tl.store(z[:, None] + k[None, :], acc, mask=live[:, None] & known[None, :])
+        acc = product(acc, h_hat, live, w_z, k, known, S, S, True, DEPTH, PRECISION)
+        tl.store(z[:, None] + k[None, :], acc + bias, mask=live[:, None] & known[None, :])
 
 
 @triton.jit
-def scales(
-    z, live, w_d, gate0, unit0, SOURCE: tl.constexpr, H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr,
-    UNITS: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
+def d_columns(
+    w_d, source, gate0, unit0, first,
+    H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr, ZS: tl.constexpr,
 ):  # fmt: skip
-    """One source's d of some gates, side by side, [TILE, GATES UNITS]; z points to the starts of the rows.
+    """Some of d_weight of a source for gates side by side, [ZS, GATES UNITS]: what some z of these gates multiply.
 
-    Gates share one product: the factors of each lie where the z of the others meet zeros.
+    Gates share one product: the weights of each are where the z of the others meet zeros.
     """
-    column = tl.arange(0, GATES * UNITS)
-    gate, unit = gate0 + column // UNITS, unit0 + column % UNITS
-    w = w_d + ((SOURCE * 4 + gate) * H + unit) * Z
-    acc = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
-    for first in range(0, GATES * Z, ZS):
-        k = first + tl.arange(0, ZS)
-        e = tl.load(
-            z[:, None] + (SOURCE * 4 + gate0) * Z + k[None, :],
-            mask=live[:, None] & (k < GATES * Z)[None, :],
-            other=0.0,
-        )
-        own = k[:, None] - (column // UNITS)[None, :] * Z
-        d = tl.load(w[None, :] + own, mask=(own >= 0) & (own < Z) & (unit < H)[None, :], other=0.0)
-        acc = dot(e, d, acc, PRECISION)
-    return acc
+    column, k = tl.arange(0, GATES * UNITS), first + tl.arange(0, ZS)
+    unit, own = unit0 + column % UNITS, k[:, None] - (column // UNITS)[None, :] * Z
+    at = starts(w_d, (source * 4 + gate0 + column // UNITS) * H + unit, Z)[None, :] + own
+    return tl.load(at, mask=(own >= 0) & (own < Z) & (unit < H)[None, :], other=0.0)
 
 
 @triton.jit
@@ -62,24 +51,29 @@ def scaled_sum(
     u, v, z, live, inside, w_d, bias, gate0, unit0, H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr,
     UNITS: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """d_h, d_x and y = d_h u + d_x v + b of some gates, side by side; u and v point to [TILE, GATES UNITS]."""
+    """d_h, d_x and y = d_h u + d_x v + b of some gates, side by side; u and v point to [TILE, GATES UNITS].
+
+    z points to the starts of rows. All is read before anything is multiplied, so that loads wait together.
+    """
     column = tl.arange(0, GATES * UNITS)
     unit = unit0 + column % UNITS
-    d_h = scales(z, live, w_d, gate0, unit0, 0, H, Z, GATES, UNITS, ZS, PRECISION)
-    y = d_h * tl.load(u, mask=inside, other=0.0).to(tl.float32)
-    d_x = scales(z, live, w_d, gate0, unit0, 1, H, Z, GATES, UNITS, ZS, PRECISION)
-    y += d_x * tl.load(v, mask=inside, other=0.0).to(tl.float32)
-    y += scales(z, live, w_d, gate0, unit0, 2, H, Z, GATES, UNITS, ZS, PRECISION)
-    return d_h, d_x, y + vector(bias, (gate0 + column // UNITS) * H + unit, unit < H)
-
-
-@triton.jit
-def copied(source, rows, to, at, live, unit0, F: tl.constexpr, UNITS: tl.constexpr):
-    """Copy a tile of rows of F numbers."""
-    units = unit0 + tl.arange(0, UNITS)
-    inside = live[:, None] & (units < F)[None, :]
-    value = tl.load(starts(source, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
-    tl.store(starts(to, at, F)[:, None] + units[None, :], value, mask=inside)
+    d_h = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
+    d_x = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
+    d_b = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
+    for first in tl.static_range(0, GATES * Z, ZS):
+        k = first + tl.arange(0, ZS)
+        of_z, mask = z[:, None] + gate0 * Z + k[None, :], live[:, None] & (k < GATES * Z)[None, :]
+        z_h, z_x = tl.load(of_z, mask=mask, other=0.0), tl.load(of_z + 4 * Z, mask=mask, other=0.0)
+        z_b = tl.load(of_z + 8 * Z, mask=mask, other=0.0)
+        w_h = d_columns(w_d, 0, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
+        w_x = d_columns(w_d, 1, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
+        w_b = d_columns(w_d, 2, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
+        if first == 0:
+            b = vector(bias, (gate0 + column // UNITS) * H + unit, unit < H)
+            u, v = tl.load(u, mask=inside, other=0.0), tl.load(v, mask=inside, other=0.0)
+        d_h, d_x = dot(z_h, w_h, d_h, PRECISION), dot(z_x, w_x, d_x, PRECISION)
+        d_b = dot(z_b, w_b, d_b, PRECISION)
+    return d_h, d_x, d_h * u.to(tl.float32) + d_x * v.to(tl.float32) + d_b + b
 
 
 @triton.jit

@@ -1,43 +1,79 @@
 """How a pass is split among the multiprocessors of a card: groups, members and tiles, by a small model of its time.
 
-The model is arithmetic on sizes, not a measurement. It has two purposes: the same split for the same sizes and card,
-everywhere, and a prediction to hold the first run on a card against.
+The model is arithmetic on sizes, not a measurement. It gives the same split for the same sizes and card everywhere, and
+a prediction to hold the first run on a card against.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-#: Bytes from L2 that one multiprocessor gets in a clock while all ask; the whole of an H100 some 5.5 TB/s.
-L2_BYTES = 24
-#: Multiply-adds that one multiprocessor makes in a clock, by how numbers are multiplied.
-MULTIPLY_ADDS = {"float32": 128, "tf32": 512, "bfloat16": 1024, "float16": 1024}
-#: Microseconds of a barrier; of one turn of a loop whose turns wait for one another; and of reading what was just
-#: written, which each part of a phase begins with.
-BARRIER, TURN, ROUND_TRIP = 1.2, 0.13, 0.5
+#: Microseconds of a group's barrier, of a turn of a loop whose turns wait for one another, of loads that wait together.
+BARRIER, TURN, LOADS = 1.3, 0.13, 0.25
+#: Groups of loads in a call of a function, each waiting for the one before it, as counted in the compiled kernels,
+#: where `nox -s kernels` allows no more: in half precision, in float32 and TF32; and how many more with layer norm.
+GROUPS = {
+    "hyper_cells": (1, 1, 0),
+    "gates": (4, 8, 1),
+    "cells": (1, 1, 0),
+    "outputs": (1, 1, 0),
+    "cell_norm_sums": (1, 1, 0),
+    "cells_back": (1, 1, 7),
+    "norms_back": (4, 4, 0),
+    "scaled": (4, 6, 0),
+    "hyper_back": (1, 1, 0),
+}
+#: Bytes of L2 that a multiprocessor can ask for in a clock.
+_ASKED = 64
 #: Rows of a tile between the products, as in `phases.py`, which imports Triton.
 TILE = 16
-#: Bytes of a tile of the products that a thread has registers for, and of the gates of a tile of the other phases;
-#: backward, where it holds far more arrays, half of the products' and so many gates. The threads of a warp.
-SUMS, GATES, GATES_BACK, WARP = 64, 32, 4, 32
+#: Bytes of registers of a thread for a tile of the forward products, and half of it backward.
+_SUMS = 64
+#: Bytes of registers of a thread for the gates of a tile, and numbers backward, where it holds far more arrays.
+_GATES, _GATES_BACK = 32, 4
+#: Threads of a warp.
+WARP = 32
 #: The rows of a group, the columns of a tile of the products, and the units of a tile of the other phases.
 _ROWS, _COLUMNS, _UNITS = (16, 32, 64, 128), (16, 32, 64, 128), (16, 32, 64)
 #: Shared memory that is kept free of loads in flight, for operands that change their layout and for sums of a row.
 SPARE = 24 << 10
-#: Multiprocessors that stay free for other kernels, such as NCCL's, where that takes at most so much longer.
+#: Leave FREE multiprocessors to small kernels of other streams if a step gets at most 6 % slower; NCCL's may take more,
+#: and then one delays the other.
 FREE, LONGER = 4, 1.06
+#: GHz at which the fastest split is chosen for every card.
+CLOCK = 1.7
+
+
+class Rates(NamedTuple):
+    """What one multiprocessor does in a clock."""
+
+    float32: int  # multiply-adds
+    tf32: int  # the same, on tensor cores
+    half: int  # the same of float16 and bfloat16, added up in float32
+    l2: int  # bytes, while all multiprocessors ask
+
+
+#: By compute capability, ten to the whole number.
+RATES = {
+    80: Rates(64, 512, 1024, 24),
+    86: Rates(128, 256, 512, 16),
+    90: Rates(128, 1024, 2048, 24),
+    100: Rates(128, 2048, 4096, 24),
+    120: Rates(128, 256, 512, 16),
+}
 
 
 class Card(NamedTuple):
-    """What a split depends on."""
+    """What a split depends on; the clock, of which only a prediction does, is in GHz."""
 
     multiprocessors: int
     shared: int  # bytes of shared memory that a program may take
-    clock: float = 1.7  # GHz, for predictions
+    rates: Rates
+    clock: float = CLOCK
 
     @classmethod
     def of(cls, device: torch.device) -> "Card":
@@ -49,15 +85,24 @@ class Card(NamedTuple):
 def _card(device: int) -> Card:
     from triton.runtime import driver
 
-    known = driver.active.utils.get_device_properties(device)
-    return Card(known["multiprocessor_count"], known["max_shared_mem"])
+    properties, named = driver.active.utils.get_device_properties(device), torch.cuda.get_device_properties(device)
+    rates = rates_of(10 * named.major + named.minor, named.name)
+    return Card(properties["multiprocessor_count"], properties["max_shared_mem"], rates)
+
+
+def rates_of(capability: int, name: str) -> Rates:
+    """The rates of a card; GeForce cards add up in float32 at half the rate of their siblings."""
+    rates = RATES[max(known for known in RATES if known <= capability)]
+    return rates._replace(tf32=rates.tf32 // 2, half=rates.half // 2) if "GeForce" in name else rates
 
 
 #: One program after the other, as Triton's interpreter runs them.
-ONE = Card(1, 227 << 10)
-A100, A10 = Card(108, 163 << 10, 1.41), Card(72, 99 << 10, 1.69)
-L4, RTX_4090 = Card(58, 99 << 10, 2.04), Card(128, 99 << 10, 2.52)
-H100, B200, RTX_5090 = Card(132, 227 << 10, 1.755), Card(148, 227 << 10, 1.85), Card(170, 99 << 10, 2.41)
+ONE = Card(1, 227 << 10, RATES[90])
+A100, A10 = Card(108, 163 << 10, RATES[80], 1.41), Card(72, 99 << 10, RATES[86], 1.69)
+L4 = Card(58, 99 << 10, RATES[86], 1.4)  # of its 2.04 GHz, what 72 W allow
+RTX_4090 = Card(128, 99 << 10, rates_of(89, "GeForce"), 2.52)
+H100, B200 = Card(132, 227 << 10, RATES[90], 1.755), Card(148, 227 << 10, RATES[100], 1.85)
+RTX_5090 = Card(170, 99 << 10, rates_of(120, "GeForce"), 2.41)
 
 
 class Sizes(NamedTuple):
@@ -68,7 +113,7 @@ class Sizes(NamedTuple):
     S: int
     Z: int
     layer_norm: bool
-    arithmetic: str  # as in MULTIPLY_ADDS
+    arithmetic: str  # float32, tf32, bfloat16 or float16
 
     @property
     def itemsize(self) -> int:
@@ -88,11 +133,11 @@ class Split:
     depth: int
     units: int  # of a tile of the other phases
     shares: int  # how many programs share out the units of a tile of rows
+    some: int  # rows of the hyper LSTM that a program takes at a time; backward, of a job
     warps: int
     stages: int
     microseconds: float = 0.0  # of a step, by the model
-    l2_bytes: int = 0  # of a step, by all programs
-    barriers: int = 0  # of a step
+    working: float = 1.0  # share of the members that have a job, in the phase where fewest do
 
     @property
     def programs(self) -> int:
@@ -115,18 +160,19 @@ def backward(sizes: Sizes, card: Card) -> Split:
     return _split(sizes, card, backward_step)
 
 
-#: The time of one step: (sizes, card, split) -> the split with its microseconds, bytes and barriers.
+#: The time of one step: (sizes, card, split) -> the split with its microseconds and share of working members.
 Step = Callable[[Sizes, Card, Split], Split]
 
 
 @cache
 def _split(sizes: Sizes, card: Card, step: Step) -> Split:
-    """The fastest split; of two that are as fast the smaller."""
-    found = [step(sizes, card, one) for one in candidates(sizes, card, step is forward_step)]
-    best = min(found, key=cost)
-    spared = [one for one in found if one.programs <= max(1, card.multiprocessors - FREE)]
+    """The fastest split at one clock for all cards, with the time at the card's own; of two as fast the smaller."""
+    alike = card._replace(clock=CLOCK)
+    splits = [step(sizes, alike, one) for one in candidates(sizes, card, step is forward_step)]
+    best = min(splits, key=cost)
+    spared = [one for one in splits if one.programs <= max(1, card.multiprocessors - FREE)]
     free = min(spared, key=cost, default=best)
-    return free if free.microseconds <= LONGER * best.microseconds else best
+    return step(sizes, card, free if free.microseconds <= LONGER * best.microseconds else best)
 
 
 def cost(one: Split) -> tuple[float, ...]:
@@ -136,25 +182,32 @@ def cost(one: Split) -> tuple[float, ...]:
 
 def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
     """Yield splits that fit the card; both_sums: whether the products may have extra columns."""
-    narrow = sizes.H + sizes.S <= 256
-    for rows, (columns, extra, warps, stages), units in product(_ROWS, _tiles(sizes, card, both_sums), _UNITS):
+    for rows, (columns, extra, warps, fitting), units in product(_ROWS, _tiles(sizes, card, both_sums), _UNITS):
         groups, across = -(-sizes.B // rows), -(-sizes.H // units)
-        sums, gates = SUMS // sizes.itemsize, GATES // sizes.itemsize
+        sums, gates = _SUMS // sizes.itemsize, _GATES // sizes.itemsize
         if not both_sums:
-            sums, gates = sums // 2, GATES_BACK
+            sums, gates = sums // 2, _GATES_BACK
         fits = rows * (columns + extra) <= sums * WARP * warps and units * 4 * TILE <= gates * WARP * warps
-        loads = stages // (rows + columns + extra)
-        if not fits or loads < 2 or rows >= 2 * max(sizes.B, TILE) or units >= 2 * _power(sizes.H):
+        stages = fitting // (rows + columns + extra)
+        if not fits or stages < 2 or rows >= 2 * max(sizes.B, TILE) or units >= 2 * _power(sizes.H):
             continue
-        for members in _members(card.multiprocessors // groups, narrow):
+        for members in _members(card.multiprocessors // groups):
             shares = max(1, min(across, members // (rows // TILE)))
-            depth = _depth(sizes)
-            yield Split(groups, members, rows, columns, extra, depth, units, shares, warps, min(4, loads))
+            some = _some(sizes, warps) if both_sums else min(_some(sizes, warps), _power_below(max(1, rows // members)))
+            yield Split(
+                groups, members, rows, columns, extra, _depth(sizes), units, shares, some, warps, min(4, stages)
+            )
 
 
 def _depth(sizes: Sizes) -> int:
-    """The step along a sum: a cache line of each row in half precision, half of one in float32."""
-    return min(64 if sizes.itemsize == 2 else 16, _power(max(sizes.H, sizes.S)))
+    """The step along a sum: a cache line of each row; half of one in float32, whose own products take registers."""
+    most = {"float32": 16, "tf32": 32}.get(sizes.arithmetic, 64)
+    return min(most, _power(max(sizes.H, sizes.S)))
+
+
+def _some(sizes: Sizes, warps: int) -> int:
+    """Rows of the hyper LSTM that a program takes at a time: as many as its threads hold some twenty arrays of."""
+    return max(1, min(TILE, 4 * WARP * warps // _power(sizes.S)))
 
 
 def _tiles(sizes: Sizes, card: Card, both_sums: bool) -> list[tuple[int, int, int, int]]:
@@ -164,11 +217,153 @@ def _tiles(sizes: Sizes, card: Card, both_sums: bool) -> list[tuple[int, int, in
     return [(c, extra, warps, most) for c in _COLUMNS for extra in extras if extra < c for warps in (4, 8)]
 
 
-def _members(most: int, narrow: bool) -> Iterable[int]:
+def _members(most: int) -> Iterable[int]:
     """Yield how many members a group may have, if so many programs can be there at a time."""
     yield 1
     some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most, most - FREE}
-    yield from sorted(n for n in some if 1 < n <= (min(most, 24) if narrow else most))
+    yield from sorted(n for n in some if 1 < n <= most)
+
+
+class _Clock:
+    """Adds up the phases of a step: the slowest member's time."""
+
+    def __init__(self, sizes: Sizes, card: Card, split: Split) -> None:
+        self.sizes, self.card, self.split = sizes, card, split
+        # More groups than multiprocessors run one after the other.
+        self.waves = -(-split.programs // card.multiprocessors)
+        self.time, self.working, self.jobs = 0.0, 1.0, 0
+        rates = card.rates
+        self.rate = {"float32": rates.float32, "tf32": rates.tf32}.get(sizes.arithmetic, rates.half)
+
+    def groups(self, *functions: str) -> int:
+        """Groups of loads of a call of each function."""
+        return sum(loads(name, self.sizes.itemsize, self.sizes.layer_norm) for name in functions)
+
+    def phase(self, jobs: int, numbers: float, multiply_adds: float, groups: float, wide: float = 0.0) -> None:
+        """Add jobs that are shared out, each with numbers read in the dtype and wide ones in float32.
+
+        groups: of loads that wait for one another.
+        """
+        self._add(jobs, numbers * self.sizes.itemsize + wide * 4, multiply_adds, groups * LOADS)
+
+    def products(self, jobs: int, numbers: float, multiply_adds: float, turns: int, wide: float = 0.0) -> None:
+        """The same of a loop of so many turns, whose loads run ahead but for the first."""
+        self._add(jobs, numbers * self.sizes.itemsize + wide * 4, multiply_adds, turns * TURN)
+        self.time += -(-jobs // self.split.members) * LOADS
+
+    def _add(self, jobs: int, size: float, multiply_adds: float, waits: float) -> None:
+        asking = min(min(jobs, self.split.members) * self.split.groups, self.card.multiprocessors)
+        l2 = min(_ASKED, self.card.rates.l2 * self.card.multiprocessors / asking)
+        clocks = max(size / l2, multiply_adds / self.rate)
+        self.time += -(-jobs // self.split.members) * max(clocks / (self.card.clock * 1e3), waits)
+        self.jobs = max(self.jobs, jobs)
+
+    def sync(self) -> None:
+        """End a phase by a barrier; where a member is alone, by one of the program."""
+        self.time += LOADS if self.split.alone else BARRIER
+        self.working, self.jobs = min(self.working, self.jobs / self.split.members), 0
+
+    def done(self) -> Split:
+        """The split with what was added up."""
+        return replace(self.split, microseconds=self.waves * self.time, working=self.working)
+
+
+def loads(function: str, itemsize: int, norm: bool) -> int:
+    """Groups of loads in a call of a function."""
+    half, single, more = GROUPS[function]
+    return (half if itemsize == 2 else single) + more * norm
+
+
+def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
+    """A split with the model's figures of a step of `forward_steps`."""
+    (B, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
+    rows, tile = min(B, split.rows), min(B, TILE)  # those that are there
+    wide, parts = split.columns + split.extra, split.rows // TILE
+    jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
+    clock.products(jobs, (rows + wide) * (H + S / 8), split.rows * wide * (H + S / 8), turns)
+    clock.sync()
+    across = -(-H // split.units)
+    tiles = -(-across // split.shares)
+    unit = tiles * split.units
+    hyper = tile * 4 * S * 2 + 12 * Z * S + tile * S
+    sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
+    groups = -(-TILE // split.some) * clock.groups("hyper_cells") + -(-12 * Z // 64)
+    groups += tiles * 4 // _gates(sizes) * -(-_gates(sizes) * Z // of_z(sizes, split.depth)) * clock.groups("gates")
+    groups += 0 if norm else tiles * clock.groups("cells")
+    clock.phase(parts * split.shares, hyper + tile * 8 * unit + 12 * Z * unit, sums, groups, tile * 9 * unit)
+    if norm:
+        for name, of_tile, of_row in (("cells", 6, 8), ("outputs", 3, 2)):
+            clock.sync()
+            wide_numbers = tile * (split.units * of_tile + across * of_row)
+            clock.phase(parts * across, 0, 0, clock.groups(name), wide_numbers)
+    clock.sync()
+    return clock.done()
+
+
+def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
+    """A split with the model's figures of a step of `backward_steps`."""
+    (B, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
+    rows, tile, job = min(B, split.rows), min(B, TILE), min(B, split.some)  # those that are there
+    parts, across = split.rows // TILE, -(-H // split.units)
+    tiles = -(-across // split.shares)
+    unit = tiles * split.units
+    if norm:
+        for name, of_tile, of_row in (("cell_norm_sums", 5, 0), ("cells_back", 8, 2)):
+            wide_numbers = tile * (split.units * of_tile + across * of_row)
+            clock.phase(parts * across, tile * split.units * 6, 0, clock.groups(name), wide_numbers)
+            clock.sync()
+    sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
+    groups = tiles * clock.groups("cells_back", "scaled") + -(-S // 64)
+    if norm:
+        groups += (1 + tiles) * clock.groups("norms_back") - tiles * clock.groups("cells_back")
+    of_row = across * 8 if norm else 0
+    clock.phase(
+        parts * split.shares, tile * 30 * unit + 12 * Z * (unit + S), sums, groups, tile * (12 * unit + S + of_row)
+    )
+    clock.sync()
+    numbers = job * S * (6 + split.shares)
+    clock.phase(split.rows // split.some, job * 16 * S, 0, clock.groups("hyper_back"), numbers)
+    clock.sync()
+    of_h, of_s = 4 * -(-H // split.columns), 4 * -(-S // split.columns)
+    turns_h, turns_s = -(-H // split.depth) + -(-S // split.depth), -(-S // split.depth)
+    sides, sums = rows + split.columns, split.rows * split.columns
+    clock.products(of_h, sides * (H + S), sums * (H + S), turns_h, rows * split.columns)
+    if of_s > -of_h % split.members:  # more than the members that have none of the last of the others
+        clock.products(of_s, sides * S, sums * S, turns_s, rows * split.columns)
+    clock.sync()
+    return clock.done()
+
+
+def constants(sizes: Sizes, split: Split) -> dict[str, int]:
+    """The compile-time constants that kernels take of a split, beside the sizes."""
+    return {
+        "ALONE": split.alone,
+        "ROWS": split.rows,
+        "COLUMNS": split.columns,
+        "EXTRA": split.extra,
+        "DEPTH": split.depth,
+        "UNITS": split.units,
+        "SHARES": split.shares,
+        "GATES": _gates(sizes),
+        "SPAN": min(64, max(TILE, _power(12 * sizes.Z))),
+        "SOME": split.some,
+        "WHOLE": _power(sizes.S),
+    }
+
+
+def options(split: Split) -> dict[str, Any]:
+    """Triton's options for the kernels of a split; those whose programs wait for one another all run at a time."""
+    return {"num_warps": split.warps, "num_stages": split.stages, "launch_cooperative_grid": not split.alone}
+
+
+def of_z(sizes: Sizes, most: int = 1 << 30) -> int:
+    """The step along gates' numbers of z."""
+    return min(most, _power(_gates(sizes) * sizes.Z))
+
+
+def _gates(sizes: Sizes) -> int:
+    """The number of gates that share one product with z: all four, unless that is mostly zeros."""
+    return 4 if 4 * sizes.Z <= 64 else 1
 
 
 def _power(n: int) -> int:
@@ -176,118 +371,16 @@ def _power(n: int) -> int:
     return max(TILE, 1 << (n - 1).bit_length())
 
 
-class _Clock:
-    """Adds up the phases of a step: the slowest member's time, and what all read from L2."""
-
-    def __init__(self, sizes: Sizes, card: Card, split: Split) -> None:
-        self.sizes, self.card, self.split = sizes, card, split
-        # More groups than multiprocessors run one after the other.
-        self.waves = -(-split.programs // card.multiprocessors)
-        self.time, self.bytes, self.barriers = 0.0, 0.0, 0
-
-    def phase(self, jobs: int, numbers: float, multiply_adds: float, turns: float, wide: float = 0.0) -> None:
-        """Add one: jobs shared out, each with numbers read in the dtype, and wide ones in float32."""
-        size = numbers * self.sizes.itemsize + wide * 4
-        # A program that has the whole of L2's rate to itself does not read faster than it can ask.
-        clocks = max(size / L2_BYTES, multiply_adds / MULTIPLY_ADDS[self.sizes.arithmetic])
-        each = max(clocks / (self.card.clock * 1e3), turns * TURN)
-        self.time += -(-jobs // self.split.members) * each
-        self.bytes += jobs * size * self.split.groups
-
-    def sync(self) -> None:
-        """Add a barrier; where a member is alone, a barrier of the program."""
-        self.time += ROUND_TRIP if self.split.alone else BARRIER
-        self.barriers += not self.split.alone
-
-    def done(self) -> Split:
-        """The split with what was added up."""
-        return replace(
-            self.split, microseconds=self.waves * self.time, l2_bytes=int(self.bytes), barriers=self.barriers
-        )
+def _power_below(n: int) -> int:
+    """The largest power of two that is at most n."""
+    return 1 << (n.bit_length() - 1)
 
 
-def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
-    """A split with the model's figures of a step of `forward_steps`."""
-    (_, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
-    wide, parts = split.columns + split.extra, split.rows // TILE
-    jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
-    clock.phase(jobs, (split.rows + wide) * (H + S / 8), split.rows * wide * (H + S / 8), turns)
-    clock.sync()
-    across = -(-H // split.units)
-    tiles = -(-across // split.shares)
-    unit = tiles * split.units
-    hyper = TILE * 4 * S * 2 + 12 * Z * S + TILE * S
-    sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
-    trips = 3 + -(-12 * Z // 64) * -(-S // split.depth) / 4 + tiles
-    clock.phase(
-        parts * split.shares, hyper + TILE * 8 * unit + 12 * Z * unit, sums, trips * ROUND_TRIP / TURN, TILE * 9 * unit
-    )
-    if norm:
-        for wide_numbers in (TILE * split.units * 6 + TILE * across * 8, TILE * split.units * 3 + TILE * across * 2):
-            clock.sync()
-            clock.phase(parts * across, 0, 0, 2 * ROUND_TRIP / TURN, wide_numbers)
-    clock.sync()
-    return clock.done()
+def arithmetic(dtype: torch.dtype) -> str:
+    """The arithmetic of products; float32 follows torch.backends.cuda.matmul.fp32_precision.
 
-
-def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
-    """A split with the model's figures of a step of `backward_steps`."""
-    (_, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
-    parts, across = split.rows // TILE, -(-H // split.units)
-    tiles = -(-across // split.shares)
-    unit = tiles * split.units
-    if norm:
-        for of_tile in (10, 16):
-            clock.phase(
-                parts * across, TILE * split.units * 6, 0, 2 * ROUND_TRIP / TURN, TILE * split.units * of_tile / 2
-            )
-            clock.sync()
-    sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
-    trips = 3 + 2 * tiles + -(-S // 64) * -(-12 * Z // split.depth) / 4
-    clock.phase(
-        parts * split.shares,
-        TILE * 30 * unit + 12 * Z * (unit + S),
-        sums,
-        trips * ROUND_TRIP / TURN,
-        TILE * (12 * unit + S),
-    )
-    clock.sync()
-    clock.phase(parts, TILE * 16 * S, 0, 3 * ROUND_TRIP / TURN, TILE * S * (6 + split.shares))
-    clock.sync()
-    jobs = 4 * (-(-H // split.columns))
-    turns = -(-H // split.depth) + -(-S // split.depth)
-    sides = split.rows + split.columns
-    clock.phase(jobs, sides * (H + S), split.rows * split.columns * (H + S), turns, split.rows * split.columns)
-    jobs = 4 * (-(-S // split.columns))
-    if jobs > -jobs % split.members:
-        clock.phase(jobs, sides * S, split.rows * split.columns * S, -(-S // split.depth), split.rows * split.columns)
-    clock.sync()
-    return clock.done()
-
-
-def constants(sizes: Sizes, split: Split) -> dict[str, int]:
-    """The compile-time constants that both kernels take of a split, beside the sizes."""
-    whole = _power(sizes.S)
-    # Whole rows of the hyper LSTM: as many at a time as its threads hold some twenty arrays of.
-    some = max(1, min(TILE, 4 * WARP * split.warps // whole))
-    return {
-        "ROWS": split.rows,
-        "COLUMNS": split.columns,
-        "DEPTH": split.depth,
-        "UNITS": split.units,
-        "SHARES": split.shares,
-        "GATES": _gates(sizes),
-        "SPAN": min(64, max(TILE, _power(12 * sizes.Z))),
-        "SOME": some,
-        "WHOLE": whole,
-    }
-
-
-def of_z(sizes: Sizes, most: int) -> int:
-    """The step along gates' numbers of z, at most so many."""
-    return min(most, _power(_gates(sizes) * sizes.Z))
-
-
-def _gates(sizes: Sizes) -> int:
-    """The number of gates that share one product with z: all four, unless that is mostly zeros."""
-    return 4 if 4 * sizes.Z <= 64 else 1
+    Unlike torch.get_float32_matmul_precision() that never raises.
+    """
+    if dtype == torch.float32 and str(torch.backends.cuda.matmul.fp32_precision) == "tf32":
+        return "tf32"
+    return str(dtype).removeprefix("torch.")

@@ -1,16 +1,15 @@
 """Kernels of `batched_cuda`, compiled ahead of time for GPUs that need not exist here.
 
-They are what a GPU would run, as `launched.py` records it: the same kernels, tiles, warps and argument types. The
-instructions around each group barrier are read too, since their order decides what the caches do. Run as
-`python -m suite.checks.kernels.compiled FILE EXTENT`: Triton compiles nothing while its interpreter is on.
+They are what a GPU would run, as `launched.py` records it: the same kernels, tiles, warps and argument types. Their
+instructions are read too (`instructions.py`). `python -m suite.checks.kernels.compiled FILE EXTENT` prints a table,
+writes rows to a file, and fails on what does not fit: Triton compiles nothing while its interpreter is on.
 """
 
+import itertools
 import os
 import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -21,10 +20,13 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 
 from impls import why_unavailable
+from impls.batched_cuda import split
 from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.definition import dtype_name
+from suite.checks.kernels import instructions
 from suite.checks.kernels.launched import launched, stand_in
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
@@ -69,6 +71,15 @@ SOME = (
 )
 
 
+#: Most bytes per thread that a kernel may spill, and CPU seconds that it may take to compile; on a shared core, so many
+#: times more.
+SPILL, SECONDS, SHARED = 128, 10, 2.5
+#: Group barriers in the instructions of a kernel, without layer norm and with it.
+BARRIERS = {False: 3, True: 5}
+#: Columns of the table that is printed.
+COLUMNS = ("registers", "stack", "shared", "barriers", "seconds")
+
+
 class Kernel(NamedTuple):
     """One kernel as a pass would start it."""
 
@@ -76,9 +87,9 @@ class Kernel(NamedTuple):
     capability: int
     module: str
     name: str
-    given: tuple[str, ...]  # of each argument the dtype of a tensor, or the type: "int", "float" or "NoneType"
-    constants: tuple[tuple[str, Any], ...]  # and options
-    cooperative: bool
+    arguments: tuple[tuple[str, str], ...]  # of each the dtype of a tensor, or the type: int, float or NoneType
+    constants: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Any], ...]
 
 
 def chosen(extent: str) -> dict[Kernel, str]:
@@ -92,7 +103,9 @@ def chosen(extent: str) -> dict[Kernel, str]:
     for size, arithmetic, layer_norm, capability in wanted if extent == "all" else some:
         case = replace((SIZES | MASKED)[size], layer_norm=layer_norm)
         for kernel in kernels(case, arithmetic, capability, CARDS[capability]):
-            if size in SIZES or "float" in kernel.given:  # the one that any takes is the scale of a mask
+            if (
+                size in SIZES or "float" in dict(kernel.arguments).values()
+            ):  # the one that any takes is the scale of a mask
                 found.setdefault(kernel, size)
     return found
 
@@ -101,8 +114,11 @@ def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterato
     """Kernels that `training_step` starts at a case's sizes on a card."""
     for launch in launched(case, card, dtype_of(arithmetic), arithmetic):
         described = arithmetic, capability, launch.kernel.fn.__module__, launch.kernel.fn.__name__
-        kinds = (dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for q in launch.given)
-        yield Kernel(*described, tuple(kinds), tuple(launch.constants.items()), launch.cooperative)
+        constants = {p.name for p in launch.kernel.params if p.is_constexpr}
+        arguments = {name: q for name, q in launch.values.items() if name not in constants}
+        kinds = {n: dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for n, q in arguments.items()}
+        fixed = {name: q for name, q in launch.values.items() if name in constants}
+        yield Kernel(*described, *(tuple(each.items()) for each in (kinds, fixed, launch.options)))
 
 
 def build(kernel: Kernel) -> Any:
@@ -111,91 +127,72 @@ def build(kernel: Kernel) -> Any:
 
     function = getattr(import_module(kernel.module), kernel.name)
     values: dict[str, Any] = {"NoneType": None, "int": 1, "float": 1.0}
-    given = [values[kind] if kind in values else getattr(torch, kind) for kind in kernel.given]
+    arguments = [values[kind] if kind in values else getattr(torch, kind) for _, kind in kernel.arguments]
+    options = launching.OPTIONS | dict(kernel.options)
     with stand_in(kernel.capability):
-        return function.warmup(*given, grid=(1,), **dict(kernel.constants), **launching.options(kernel.cooperative))
+        return function.warmup(*arguments, grid=(1,), **dict(kernel.constants), **options)
 
 
 def compiled(kernel: Kernel) -> dict[str, Any]:
-    """Compile one kernel and return its row: the resources that it takes and the instructions that it uses."""
-    import triton
-
+    """Compile one kernel and return its row: the resources that it takes, and what is wrong with its instructions."""
     start = cpu_seconds()
     binary = build(kernel)
     seconds = cpu_seconds() - start
     usage, ptx = _resources(binary.asm["cubin"], binary.metadata.name), binary.asm["ptx"]
-    constants = dict(kernel.constants)
-    return {
+    constants, options = dict(kernel.constants), dict(kernel.options)
+    read, labels = instructions.read(binary.asm["cubin"])
+    barriers = instructions.barriers([one.text for one in read]) if options["launch_cooperative_grid"] else 0
+    threads, size = split.WARP * options["num_warps"], 2 if "float16" in kernel.arithmetic else 4
+    row = {
         "kernel": kernel.name,
         "arithmetic": kernel.arithmetic,
+        "norm": constants["NORM"],
         "capability": kernel.capability,
-        **{name.lower(): constants.get(name) for name in ("ROWS", "COLUMNS", "UNITS", "DEPTH")},
-        **{name: value for name, value in constants.items() if name.startswith("num_")},
         "registers": usage["REG"],
-        "stack_bytes": usage["STACK"],
-        "shared_bytes": binary.metadata.shared,
-        "shared_limit": CARDS[kernel.capability].shared,
-        "product": ".dot" in binary.asm["ttir"],
-        "tensor_cores": bool(re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)),
-        "rounds": "-8192" in ptx,  # the mask of what TF32 keeps
-        "async_copies": "cp.async" in ptx,
-        "cooperative": binary.metadata.launch_cooperative_grid,
-        "barriers": 0 if not kernel.cooperative else barriers(_instructions(binary.asm["cubin"])),
+        "stack": usage["STACK"],
+        "shared": binary.metadata.shared,
+        "barriers": barriers,
+        "groups": instructions.groups(read),
         "seconds": seconds,
-        "triton": triton.__version__,
+    }
+    return row | {
+        "wrong": "; ".join(
+            _complaints(row, CARDS[kernel.capability], ".dot" in binary.asm["ttir"], ptx)
+            + instructions.narrow_loads(read, labels, constants, threads, size)
+        )
     }
 
 
-#: Instructions of a group barrier in their order: a fence makes writes visible to the whole card, the program arrives;
-#: it polls, and invalidates its cache; all its threads go on.
-BARRIER = ("MEMBAR.ALL.GPU", "RED|ATOM", "LDG.E.STRONG.GPU|ATOM", "CCTL.IVALL", "BAR.SYNC")
-#: What no barrier may contain: a load or store of a phase, or an asynchronous copy.
-_LOADS = r"^(LDG(?!\.E\.STRONG)|LDGSTS|LDGDEPBAR|UBLKCP|UTMALDG|STG)"
-
-
-def barriers(instructions: Sequence[str]) -> int:
-    """Number of group barriers; ValueError if the instructions of one are not those of `BARRIER`."""
-    found = 0
-    starts = [n for n, text in enumerate(instructions) if re.match(BARRIER[0].replace("ALL", "(ALL|SC)"), text)]
-    for start in starts:
-        at = start
-        for wanted in BARRIER[1:]:
-            later = next((n for n in range(at + 1, len(instructions)) if re.match(wanted, instructions[n])), None)
-            if later is None:
-                raise ValueError(f"barrier {found + 1}: expected {wanted} after {instructions[at]}, got none")
-            at = later
-        between = [text for text in instructions[start:at] if re.match(_LOADS, text)]
-        if between or instructions[start + 1 : at].count(instructions[start]):
-            raise ValueError(f"barrier {found + 1}: expected no other load in it, got {between[:3]}")
-        found += 1
-    return found
-
-
-def _instructions(cubin: bytes) -> list[str]:
-    """Instructions of a cubin in their order, without predicates and operands' comments."""
-    told = _told(cubin, "nvdisasm", "-c")
-    lines = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", told)
-    return [line.strip() for line in lines]
+def _complaints(row: Mapping[str, Any], card: Card, product: bool, ptx: str) -> list[str]:
+    """What of a kernel's row does not fit a card, or the model of its time."""
+    wrong = []
+    if row["stack"] > SPILL:
+        wrong.append(f"stack: expected at most {SPILL} bytes a thread, got {row['stack']}")
+    if row["shared"] > card.shared:
+        wrong.append(f"shared memory: expected at most {card.shared} bytes a block, got {row['shared']}")
+    tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)
+    if product and row["arithmetic"] != "float32" and not tensor_cores:
+        wrong.append("product: expected a tensor-core instruction in the PTX, got none")
+    if product and row["arithmetic"] == "tf32" and "-8192" not in ptx:  # the mask of what TF32 keeps
+        wrong.append("tf32 product: expected operands rounded to nearest in the PTX, got none")
+    if row["seconds"] > SECONDS * SHARED:
+        wrong.append(f"compilation: expected at most {SECONDS} s on a core of its own, got {row['seconds']:.1f} s")
+    if row["barriers"] not in (0, BARRIERS[row["norm"]]):
+        wrong.append(f"barriers: expected {BARRIERS[row['norm']]}, got {row['barriers']}")
+    for name in split.GROUPS.keys() & row["groups"].keys():
+        n, most = row["groups"][name], split.loads(name, 2 if "float16" in row["arithmetic"] else 4, row["norm"])
+        if n > most:
+            wrong.append(f"groups of loads in {name}: expected at most the model's {most}, got {n}")
+    return wrong
 
 
 def _resources(cubin: bytes, name: str) -> dict[str, int]:
     """Registers and stack of each thread, as Triton's own cuobjdump reads them from a cubin."""
-    told = _told(cubin, "cuobjdump", "-res-usage")
-    found = re.search(rf"Function {re.escape(name)}:\s*(.*)", told)
-    if found is None:
-        raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {told!r}")
-    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", found[1])}
-
-
-def _told(cubin: bytes, tool: str, option: str) -> str:
-    """Output of one of the tools that Triton ships, for a cubin."""
-    import triton
-
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        command = [getattr(triton.knobs.nvidia, tool).path, option, file.name]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = instructions.tool(cubin, "cuobjdump", "-res-usage")
+    line = re.search(rf"Function {re.escape(name)}:\s*(.*)", said)
+    if line is None:
+        raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {said!r}")
+    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line[1])}
 
 
 def pool() -> ProcessPoolExecutor:
@@ -226,8 +223,29 @@ def _build(kernel: Kernel) -> None:
     build(kernel)  # which stays in the cache; the pool need not bring it back
 
 
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table: for each kernel, arithmetic and card the most that one takes, and what is wrong."""
+    table = Table("kernel", "arithmetic", "norm", *COLUMNS, "groups of loads", "kernels", title="Compiled kernels")
+    by = itertools.groupby(sorted(rows, key=_name), _name)
+    for name, each in ((name, list(each)) for name, each in by):
+        most = [f"{max(row[column] for row in each):.0f}" for column in COLUMNS]
+        groups = {what: max(row["groups"].get(what, 0) for row in each) for row in each for what in row["groups"]}
+        shown = ", ".join(f"{what} {n}" for what, n in groups.items() if what in split.GROUPS)
+        table.add_row(*map(str, name), *most, shown, str(len(each)))
+    Console(width=160).print(table)
+
+
+def _name(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["kernel"], row["arithmetic"], "on" if row["norm"] else "off"
+
+
 if __name__ == "__main__":
-    wanted = chosen(sys.argv[2])
+    wanted, rows = chosen(sys.argv[2]), list[dict[str, Any]]()
     with pool() as workers:
         for size, row in zip(wanted.values(), workers.map(compiled, wanted), strict=True):
-            append_row(Path(sys.argv[1]), {"size": size, **row})
+            rows.append({"size": size, **row})
+            append_row(Path(sys.argv[1]), rows[-1])
+    show(rows)
+    wrong = [f"{' '.join(_name(row))} at {row['size']} for {row['capability']}: {row['wrong']}"
+             for row in rows if row["wrong"]]  # fmt: skip
+    sys.exit("\n".join(wrong))

@@ -4,7 +4,7 @@
 starts nothing, so that Triton's own launch code runs and shows what a GPU would get.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
@@ -26,13 +26,12 @@ WHOLE = chunks.Limits(forward=1 << 62, backward=1 << 62, rows=1 << 62)
 
 
 class Launch(NamedTuple):
-    """One kernel as a pass starts it."""
+    """One kernel as a pass starts it: its arguments and constants, and Triton's options, by name."""
 
     kernel: Any
     programs: int
-    given: Sequence[Any]
-    constants: Mapping[str, Any]
-    cooperative: bool
+    values: Mapping[str, Any]
+    options: Mapping[str, Any]
 
 
 class Counting(TorchDispatchMode):
@@ -83,8 +82,8 @@ def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list
 
     found = list[Launch]()
 
-    def start(*launch: Any, cooperative: bool = False) -> None:
-        found.append(Launch._make((*launch, cooperative)))
+    def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
+        found.append(Launch(kernel, programs, {name: values[name] for name in kernel.arg_names}, options))
 
     with on(card, arithmetic), mock.patch.object(launching, "start", start):
         training_step(case, dtype)

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -44,13 +44,12 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
     launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")
     trace = Trace()
 
-    def start(
-        kernel: Any, programs: int, given: Sequence[Any], constants: Mapping[str, Any], *, cooperative: bool = False
-    ) -> None:
+    def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
+        cooperative = options["launch_cooperative_grid"]
         assert cooperative == (members > 1) or kernel.__name__ == "rebuild"
-        group = members if cooperative else 1
-        found = _run(kernel, programs, group, given, constants, limit)
-        trace.add(kernel.__name__, found, between_programs(found, group), tensors_of(given))
+        group, arguments = members if cooperative else 1, {name: values[name] for name in kernel.arg_names}
+        accesses = _run(kernel, programs, group, arguments, limit)
+        trace.add(kernel.__name__, accesses, between_programs(accesses, group), tensors_of(arguments))
 
     def forced(step: Step) -> Callable[[Sizes, Card], Split]:
         return lambda sizes, card: _forced(sizes, members, rows, step)
@@ -71,18 +70,16 @@ def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
     return min((step(sizes, card, one) for one in found if (one.members, one.rows) == (members, rows)), key=split.cost)
 
 
-def _run(
-    kernel: Any, programs: int, members: int, given: Sequence[Any], constants: Mapping[str, Any], limit: float
-) -> list[Accesses]:
+def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any], limit: float) -> list[Accesses]:
     """Run each program in its own process; return their accesses. At each barrier another member arrives late."""
-    for q in given:
+    for q in arguments.values():
         if isinstance(q, Tensor):
             q.share_memory_()
             if q.dtype == torch.int32 and q.count_nonzero():
                 raise ValueError(f"{kernel.__name__}: expected counters of arrivals at 0, got {q.max()}")
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / f"{program}.npz" for program in range(programs)]
-        running = {_forked(kernel, n, members, given, constants, log): log for n, log in enumerate(logs)}
+        running = {_forked(kernel, n, members, arguments, log): log for n, log in enumerate(logs)}
         try:
             _wait(kernel.__name__, running, limit)
         finally:
@@ -92,9 +89,7 @@ def _run(
         return [_read(log) for log in logs]
 
 
-def _forked(
-    kernel: Any, program: int, members: int, given: Sequence[Any], constants: Mapping[str, Any], log: Path
-) -> int:
+def _forked(kernel: Any, program: int, members: int, arguments: Mapping[str, Any], log: Path) -> int:
     """Start one program and return its process; the log gets its accesses, or a file next to it an error."""
     if pid := os.fork():
         return pid
@@ -102,7 +97,7 @@ def _forked(
         builder = interpreter.interpreter_builder
         builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
         with tracing(0.002, lambda sync: sync % members == program % members) as launch:
-            kernel[(1,)](*given, **constants)
+            kernel[(1,)](**arguments)
         np.savez(log, **launch.accesses(program)._asdict())
         os._exit(0)
     except BaseException:
@@ -112,7 +107,7 @@ def _forked(
 
 def _read(log: Path) -> Accesses:
     with np.load(log) as found:
-        return Accesses(**found)._replace(misaligned=int(found["misaligned"]))
+        return Accesses(**found)._replace(misaligned=int(found["misaligned"]), unordered=int(found["unordered"]))
 
 
 def _wait(name: str, running: dict[int, Path], limit: float) -> None:

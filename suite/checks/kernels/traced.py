@@ -37,6 +37,7 @@ class Accesses(NamedTuple):
     arrived: npt.NDArray[np.float64]  # at each sync, and when it went on, in seconds
     passed: npt.NDArray[np.float64]
     misaligned: int  # starts of runs of neighbours that are less aligned than promised
+    unordered: int  # arrivals at a sync after a write, with no barrier of the program in between
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Trace:
     programs: int = 0
     addresses: int = 0
     syncs: int = 0  # of all programs
+    working: float = 1.0  # smallest share of a launch's programs that access memory between two syncs
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, kernel: str, found: list[Accesses], races: dict[str, int], tensors: list[Tensor]) -> None:
@@ -55,6 +57,8 @@ class Trace:
         self.programs += len(found)
         self.addresses += sum(one.address.size for one in found)
         self.syncs += sum(int(one.epoch.max(initial=0)) for one in found)
+        working = np.bincount(np.concatenate([np.unique(one.epoch) for one in found])) / len(found)
+        self.working = min([self.working, *working[: max(1, len(working) - 1)]])  # after the last none has to
         faults = Counter(races)
         for one in found:
             faults.update(_within_program(one, tensors))
@@ -71,6 +75,8 @@ class Launch:
         self.barriers: Counter[tuple[int, ...]] = Counter()
         self.syncs: Counter[tuple[int, ...]] = Counter()
         self.misaligned: Counter[tuple[int, ...]] = Counter()
+        self.unordered: Counter[tuple[int, ...]] = Counter()
+        self.written: dict[tuple[int, ...], int] = {}  # barriers that a program had passed at its last write
 
     @property
     def now(self) -> tuple[int, ...]:
@@ -80,6 +86,8 @@ class Launch:
     def note(self, pointers: Any, mask: Any, writes: bool) -> None:
         at, live = np.broadcast_arrays(pointers.data, np.asarray(mask.data, dtype=bool))
         accessed = at[live].astype(np.int64)
+        if writes:
+            self.written[self.now] = self.barriers[self.now]
         about = accessed, _size(pointers), writes, self.barriers[self.now], self.syncs[self.now]
         self.programs.setdefault(self.now, []).append(np.array(np.broadcast_arrays(*about)))
 
@@ -101,6 +109,7 @@ class Launch:
             if self.late(len(self.arrived)):
                 time.sleep(LATE)
             self.syncs[self.now] += 1
+            self.unordered[self.now] += self.written.get(self.now) == self.barriers[self.now]
             self.arrived.append(time.monotonic())
         else:
             time.sleep(self.patience)
@@ -111,7 +120,9 @@ class Launch:
         notes = self.programs.get(at, [np.empty((5, 0), np.int64)])
         address, size, writes, barriers, epoch = np.concatenate(notes, axis=1)
         times = np.array(self.arrived), np.array(self.passed)
-        return Accesses(address, size, writes.astype(bool), barriers, epoch, *times, self.misaligned[at])
+        return Accesses(
+            address, size, writes.astype(bool), barriers, epoch, *times, self.misaligned[at], self.unordered[at]
+        )
 
 
 def _size(pointers: Any) -> int:
@@ -176,6 +187,7 @@ def _within_program(one: Accesses, tensors: list[Tensor]) -> dict[str, int]:
     has_barriers = bool(one.barriers.any())
     return {
         "less aligned than promised": one.misaligned,
+        "arrived without a barrier after a write": one.unordered,
         "outside the tensors given": int(np.count_nonzero(~inside)),
         "read back without a barrier": _without_a_barrier(one, False),
         "overwritten without a barrier": _without_a_barrier(one, True) if has_barriers else 0,

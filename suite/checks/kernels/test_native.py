@@ -1,0 +1,231 @@
+"""`batched_cuda` on a GPU: every case of the interpreter at either split, full width, TF32, streams, graphs, refusals.
+
+`python -m suite.checks.kernels.test_native`, which `nox -s cuda` runs, takes first what only a GPU can show, in some
+minutes, with kernels compiled in parallel; `nox -s verify` takes all. Without a GPU all are skipped.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM, why_unavailable
+from impls.batched_cuda import split
+from impls.definition import dtype_name
+from impls.registry import find
+from suite.checks.kernels import interpreted
+from suite.checks.kernels.compiled import precompile
+from suite.checks.kernels.interpreted import NAME, PAIRS
+from suite.conftest import Keep, Record
+from suite.shared import arithmetic, machine
+from suite.shared.cases import Case
+from suite.shared.compare import compare, implementation, reference
+
+
+@contextmanager
+def either_split(alone: bool) -> Iterator[None]:
+    """Split passes into groups of one member, or of several where the card has so many multiprocessors, while open."""
+
+    def fastest(step: split.Step) -> Callable[[split.Sizes, split.Card], split.Split]:
+        def cut(sizes: split.Sizes, card: split.Card) -> split.Split:
+            found = [step(sizes, card, one) for one in split.candidates(sizes, card, step is split.forward_step)]
+            return min([one for one in found if one.alone == alone] or found, key=split.cost)
+
+        return cut
+
+    with (
+        mock.patch.object(split, "forward", fastest(split.forward_step)),
+        mock.patch.object(split, "backward", fastest(split.backward_step)),
+    ):
+        yield
+
+
+@pytest.fixture
+def gpu(device: torch.device) -> torch.device:
+    """The GPU; skips the test where the implementation does not run on the device of this run."""
+    reason = why_unavailable(NAME, device)
+    if device.type != "cuda" or reason is not None:
+        pytest.skip(reason or f"Needs --device cuda, this run is on {device.type}.")
+    return device
+
+
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Multiply float32 in a precision while open; references follow it."""
+    arithmetic.use("tf32" if name == "tf32" else "float32")
+    reference.cache_clear()
+    try:
+        yield
+    finally:
+        arithmetic.use("float32")
+        reference.cache_clear()
+
+
+#: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
+FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+#: A size of which each precision and each split is compared first.
+FIRST = PAIRS[0][0]
+splits = pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
+
+
+@splits
+@pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
+def test_native_equals_the_oracle(
+    case: Case, dtype: torch.dtype, alone: bool, gpu: torch.device, record: Record
+) -> None:
+    with either_split(alone):
+        worst = interpreted.judged(case, dtype, gpu)
+    if not alone:
+        record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
+    assert worst.ratio <= 1, str(worst)
+
+
+@splits
+@pytest.mark.parametrize("case", list(dict.fromkeys(case for case, _ in PAIRS)), ids=lambda case: case.id)
+def test_native_equals_the_oracle_in_tf32(case: Case, alone: bool, gpu: torch.device, keep: Keep) -> None:
+    with precision("tf32"), either_split(alone):
+        worst = interpreted.judged(case, torch.float32, gpu)
+    verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst), "reason": ""}
+    if not alone:
+        keep("verify", implementation=NAME, dtype="tf32", case=case.id, **verdict)
+    assert worst.ratio <= 1, str(worst)
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("case", FULL, ids=lambda case: case.id)
+def test_full_width_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
+    with precision(name):
+        worst = compare(implementation(NAME), case, arithmetic.dtype_of(name), gpu, against="deferred", draws=1)[0]
+    assert worst.ratio <= 1, str(worst)
+
+
+@splits
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_either_split_equals_the_oracle(alone: bool, name: str, gpu: torch.device) -> None:
+    with precision(name), either_split(alone):
+        worst = interpreted.judged(FIRST, arithmetic.dtype_of(name), gpu, draws=1)
+    assert worst.ratio <= 1, str(worst)
+
+
+def test_too_many_programs_are_refused(gpu: torch.device) -> None:
+    """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
+    card = split.Card.of(gpu)
+    large = card._replace(multiprocessors=64 * card.multiprocessors)
+    model, x = _model(FULL[0], torch.bfloat16, gpu)
+    with torch.no_grad():
+        expected = model(x)[0]
+        crowd = replace(split.forward(_sizes(FULL[0]), card), members=large.multiprocessors)
+        with mock.patch.object(split, "forward", return_value=crowd), pytest.raises(RuntimeError, match="'deferred'"):
+            model(x)
+        assert torch.equal(model(x)[0], expected)
+
+
+def _sizes(case: Case) -> split.Sizes:
+    return split.Sizes(case.B, case.H, case.S, case.Z, case.layer_norm, "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(T=10_000, B=2, I=4, H=32, S=16, Z=4),
+        Case(T=3, B=1, I=50, H=256, S=64, Z=4, layer_norm=True),
+        Case(T=3, B=4096, I=4, H=40, S=16, Z=3),
+    ],
+    ids=lambda case: case.id,
+)
+def test_long_narrow_and_wide(case: Case, gpu: torch.device) -> None:
+    worst = compare(implementation(NAME), case, torch.float32, gpu, against="deferred", draws=1)[0]
+    assert worst.ratio <= 1, str(worst)
+
+
+#: What a GPU is asked for bits of.
+MODELS = [
+    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
+]
+bits = pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(case, dtype) for case in MODELS for dtype in find(NAME).dtypes],
+    ids=[f"{case.id}-{dtype_name(dtype)}" for case in MODELS for dtype in find(NAME).dtypes],
+)
+
+
+def _model(case: Case, dtype: torch.dtype, device: torch.device) -> tuple[HyperLSTM, Tensor]:
+    torch.manual_seed(0)
+    model = implementation(NAME)(case, dtype, device)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model, torch.randn(case.T, case.B, case.I, device=device, dtype=dtype)
+
+
+def _everything(model: HyperLSTM, x: Tensor) -> list[Tensor]:
+    """Out and every gradient of one training step."""
+    model.zero_grad(set_to_none=True)
+    x = x.detach().requires_grad_()
+    out, _ = model(x)
+    out.square().sum().backward()
+    return [out.detach(), *(leaf.grad.clone() for leaf in (x, *model.parameters()) if leaf.grad is not None)]
+
+
+@bits
+def test_a_graph_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
+    model, x = _model(case, dtype, gpu)
+    expected = model(x)[0].detach()
+    captured: Any = torch.cuda.make_graphed_callables(model, (torch.randn_like(x),))
+    assert torch.equal(captured(x)[0], expected)
+
+
+@bits
+def test_a_side_stream_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
+    model, x = _model(case, dtype, gpu)
+    expected, stream = _everything(model, x), torch.cuda.Stream(gpu)
+    stream.wait_stream(torch.cuda.current_stream(gpu))
+    with torch.cuda.stream(stream):
+        found = _everything(model, x)
+    stream.synchronize()
+    assert all(map(torch.equal, found, expected))
+
+
+def test_no_host_sync(gpu: torch.device) -> None:
+    model, x = _model(MODELS[1], torch.float32, gpu)
+    _everything(model, x)  # which loads the kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        _everything(model, x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+#: What `nox -s cuda` runs: words of the names of tests, and what these show.
+FIRST_TESTS = {
+    "full_width": "kernels as large as users run them, in each dtype and TF32",
+    "either_split": "both ways to split a pass",
+    "side_stream": "a stream of the caller's",
+    "a_graph": "a CUDA graph",
+    "host_sync": "no wait for the GPU",
+    "refused": "a refused launch",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run `FIRST_TESTS`, with their kernels compiled in parallel first; without a GPU say what would have run."""
+    device = machine.default_device()
+    if (reason := why_unavailable(NAME, device)) is not None:
+        print(f"{reason} Not run: {', '.join(FIRST_TESTS.values())}.")
+        return 0
+    precompile([(case, name) for case in FULL for name in PRECISIONS], device)
+    for alone in (True, False):
+        with either_split(alone):
+            precompile([(FIRST, name) for name in PRECISIONS], device)
+    precompile([(case, dtype_name(dtype)) for case in MODELS for dtype in find(NAME).dtypes], device)
+    return int(pytest.main([__file__, "-q", "-p", "no:benchmark", "-k", " or ".join(FIRST_TESTS), *arguments]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
