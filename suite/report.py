@@ -3,9 +3,11 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from suite.pages import bench, memory, peers, readme, scaling, threads, verify
 from suite.pages.bench_tables import fastest, ratio, without_busy
@@ -35,24 +37,25 @@ def machines(results: Path) -> list[Path]:
     return sorted((path for path in results.iterdir() if path.is_dir()), key=readme.precedence)
 
 
-def index(folders: Sequence[Path]) -> list[Part]:
-    """Parts of results/README.md: one table of all machines, and links to the pages of each folder."""
+def index(folders: Sequence[Path], damaged: Mapping[Path, str]) -> list[Part]:
+    """Parts of results/README.md: one table of all machines, and links to the pages of each folder.
+
+    damaged: what is wrong with a folder's files.
+    """
     lines: dict[str, dict[str, Any]] = {}
     columns, links = [], []
     for folder in folders:
-        rows, called = TABLES["bench"].read(folder), folder.name
+        rows, called = pd.DataFrame() if folder in damaged else TABLES["bench"].read(folder), folder.name
+        called += f", {damaged[folder]}" * (folder in damaged)
         if len(rows):
             called = f"{machine(rows.iloc[0])}, {dates(rows)}"
             called += f", {rows['cpu_capability'].iloc[0]}" * (called in columns)
-            try:
-                for group, row in fastest(without_busy(rows)):
-                    if group.layer_norm == "off":
-                        figure = ratio(row), row["implementation"]
-                        lines.setdefault(group.title, {"workload": group.title})[called] = figure
-                columns.append(called)
-                called += ", **stale**" * bool(stale(rows).any())
-            except KeyError as missing:  # a column
-                called += f", of an older format without the column {missing}"
+            for group, row in fastest(without_busy(rows)):
+                if group.layer_norm == "off":
+                    figure = ratio(row), row["implementation"]
+                    lines.setdefault(group.title, {"workload": group.title})[called] = figure
+            columns.append(called)
+            called += ", **stale**" * bool(stale(rows).any())
         files = [folder / f"{name}.md" for name in pages_of(folder)] or sorted(folder.glob("*.csv"))
         links.append(f"- {called}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     if not links:
@@ -73,21 +76,27 @@ def write_machine(folder: Path) -> list[Path]:
     return [file for page in PAGES for file in page.write(folder)]
 
 
-def write_all(results: Path) -> list[Path]:
-    """Write every page from the CSV files under results/, their index, the report, and README.md; return the files.
+def write_all(results: Path) -> tuple[list[Path], list[str]]:
+    """Write every page from the CSV files under results/, their index, the report, and README.md.
 
-    Of a machine without pages whose rows are of other sources only the index tells.
+    Return the files, and what is wrong with the CSV files of a machine, whose pages stay as they are. Of a machine
+    without pages whose rows are of other sources only the index tells.
     """
     folders = [folder for folder in machines(results) if any(folder.glob("*.csv"))]
-    files = [file for folder in folders if pages_of(folder) or _current(folder) for file in write_machine(folder)]
+    files, damaged = list[Path](), dict[Path, str]()
+    for folder in folders:
+        try:
+            files += write_machine(folder) if pages_of(folder) or _current(folder) else []
+        except ResultsError as error:
+            damaged[folder] = str(error).replace(f"{folder}{os.sep}", "")
     overview, whole = results / "README.md", results / "report.html"
-    write_whole(overview, markdown(index(folders)))
+    write_whole(overview, markdown(index(folders, damaged)))
     write_whole(whole, report_html(results, {folder: pages_of(folder) for folder in folders}))
     files += [overview, whole]
     if results == RESULTS:
         readme.write_readme(results)
         files.append(readme.README)
-    return files
+    return files, [f"{folder}: {what}" for folder, what in damaged.items()]
 
 
 def _current(folder: Path) -> bool:
@@ -99,9 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `python -m suite.report`."""
     parser = argparse.ArgumentParser(prog="nox -s report --", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    for file in write_all(parser.parse_args(arguments).results):
+    files, damaged = write_all(parser.parse_args(arguments).results)
+    for file in files:
         print(f"Wrote {os.path.relpath(file)}")
-    return 0
+    print("".join(f"\n{what}\n" for what in damaged), end="")
+    return int(bool(damaged))
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.d
     these never exist completely at the same time. recomputed: the peak if the forward pass of a hand-written gradient
     saves no residuals.
     """
+    candidate.build(case, dtype, device)  # what is drawn once and stays
     own: Row = {"parameter_bytes": usage.saved_bytes(lambda: candidate.build(case, dtype, device), device)}
     model, x = candidate.build(case, dtype, device), work.example(case, dtype, device)
     warm_up(stopwatch(device), lambda: work.train(model, x))  # what is made once and stays

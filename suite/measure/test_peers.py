@@ -12,7 +12,7 @@ from suite.measure.work import PASSES
 from suite.pages.peers import faster, lead, summary
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.examples import CPU
-from suite.shared.statistics import merged
+from suite.shared.statistics import merged, with_intervals
 
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
 
@@ -49,7 +49,7 @@ def test_peers_are_timed_in_turns_and_what_compiles_slowly_at_the_first_point(mo
     timed = {(row["T"], row["B"], row["H"], row["implementation"], row["pass"]) for row in found}
     expected = {*product([first], names, PASSES), *product([second], names[:2], PASSES)}
     assert timed == {(case.T, case.B, case.H, name, step) for case, name, step in expected}
-    rows = pd.DataFrame(found)
+    rows = pd.DataFrame(with_intervals(found))
     assert set(rows[rows["ratio"].notna()]["implementation"]) == set(names[1:])
     for _, row in rows[rows["ratio"].notna()].iterrows():
         assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]

@@ -13,7 +13,7 @@ from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT
 from suite.shared.format import dates, machine, status, two
 from suite.shared.provenance import stale
-from suite.shared.results import write_whole
+from suite.shared.results import ResultsError, write_whole
 from suite.shared.rows import TABLES
 
 README = ROOT / "README.md"
@@ -48,8 +48,11 @@ def why_not(impl: Impl, row: pd.Series | None, devices: set[str]) -> str:
 
 
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
-    """Sort key of machines: benchmarks of these sources first, then GPUs, then the newest."""
-    rows = TABLES["bench"].read(folder)
+    """Sort key of machines: benchmarks of these sources first, then GPUs, then the newest; damaged ones come last."""
+    try:
+        rows = TABLES["bench"].read(folder)
+    except ResultsError:
+        rows = pd.DataFrame()
     if rows.empty:
         return True, True, 0, folder.name
     newest = int(max(rows["date"]).replace("-", ""))

@@ -15,7 +15,7 @@ ON_CUDA = "batched_cuda runs on cuda, not on cpu."
 
 def row(implementation: str, dtype: str, ratio: float | None, reason: str = "") -> dict[str, Any]:
     verdict = "skipped" if ratio is None else "pass" if ratio <= 1 else "FAIL"
-    about = {"implementation": implementation, "dtype": dtype, "verdict": verdict, "tensor": "out"}
+    about = {"implementation": implementation, "dtype": dtype, "case": "training", "verdict": verdict, "tensor": "out"}
     return about | {"ratio": ratio, "reason": reason}
 
 
