@@ -46,7 +46,7 @@ def index(folders: Sequence[Path], damaged: Mapping[Path, str]) -> list[Part]:
     columns, links = [], []
     for folder in folders:
         rows, called = pd.DataFrame() if folder in damaged else TABLES["bench"].read(folder), folder.name
-        called += f", {damaged[folder]}" * (folder in damaged)
+        called += f", {damaged[folder]}" if folder in damaged else ""
         if len(rows):
             called = f"{machine(rows.iloc[0])}, {dates(rows)}"
             called += f", {rows['cpu_capability'].iloc[0]}" * (called in columns)
