@@ -208,7 +208,7 @@ class Gathered:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
     def pytest_terminal_summary(self) -> None:
-        rows = {name: pd.DataFrame(found) for name, found in self.rows.items()}
+        rows = {name: pd.DataFrame(lines) for name, lines in self.rows.items()}
         verify.say(Console(), rows, self.failed, self.not_run, self.left_out)
         if self.config.getoption("--thorough"):
             print(f"\nHalf of the random sizes were drawn with --seed {self.config.option.seed}.")

@@ -79,9 +79,9 @@ intervals do not overlap, and the ratios differ by more than the noise floor.
 
 def headline(rows: pd.DataFrame) -> pd.DataFrame:
     """Training steps of `WORKLOAD` in float32 without layer norm that count, those without a figure included."""
-    found = without_busy(rows)
-    found = found[(found["workload"] == WORKLOAD) & (found["dtype"] == "float32") & (found["layer_norm"] == "off")]
-    training: pd.DataFrame = found[found["pass"] == "train"]
+    cells = without_busy(rows)
+    cells = cells[(cells["workload"] == WORKLOAD) & (cells["dtype"] == "float32") & (cells["layer_norm"] == "off")]
+    training: pd.DataFrame = cells[cells["pass"] == "train"]
     return training
 
 
@@ -90,9 +90,9 @@ def training(rows: pd.DataFrame) -> Figure:
 
     A bar is the ratio times the baseline's median over all rows, so that bars compare as ratios do.
     """
-    found = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
-    lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in found.values())
-    times = {name: each.ratio.ratio * lstm for name, each in found.items()} | {BASELINE: lstm}
+    points = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
+    lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in points.values())
+    times = {name: each.ratio.ratio * lstm for name, each in points.items()} | {BASELINE: lstm}
     names = sorted(times, key=lambda name: times[name])
     figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
     lengths = {COMPILED.get(name, name): times[name] for name in names}
@@ -155,7 +155,7 @@ def twice_table(rows: pd.DataFrame) -> Sheet:
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     counted, parts = without_busy(rows), list[Part]()
-    parts.append(f"**{found}**" if (found := answer(counted)) else "No implementation was timed.")
+    parts.append(f"**{sentence}**" if (sentence := answer(counted)) else "No implementation was timed.")
     if len(summary := bench_summary(counted)):
         parts += ["## The fastest to train", summary]
     timed = headline(rows)

@@ -45,8 +45,8 @@ def leading(row: pd.Series) -> Leading:
 
 def looped(row: pd.Series) -> Leading:
     columns = ("loop_s", "loop_ratio", "loop_ratio_low", "loop_ratio_high")
-    seconds, *found = (row.get(column, math.nan) for column in columns)
-    return Leading(seconds, Interval(*found))
+    seconds, *bounds = (row.get(column, math.nan) for column in columns)
+    return Leading(seconds, Interval(*bounds))
 
 
 def ratio(row: pd.Series) -> float:
@@ -98,12 +98,12 @@ class Group:
 
     def verdict(self, name: str, step: str) -> str:
         """Whether the candidate is faster or slower than the baseline."""
-        found, noise = leading(self.row(name, step)).ratio, self.noise(step)
-        if math.isnan(found.ratio):
+        estimate, noise = leading(self.row(name, step)).ratio, self.noise(step)
+        if math.isnan(estimate.ratio):
             return NONE
-        if math.isnan(found.ratio_low):
+        if math.isnan(estimate.ratio_low):
             return "few visits"
-        return "no A/A run" if math.isnan(noise) else verdict(found, noise)
+        return "no A/A run" if math.isnan(noise) else verdict(estimate, noise)
 
 
 def groups(rows: pd.DataFrame) -> Iterator[Group]:
@@ -113,8 +113,8 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
     for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
         title = "{workload}, T {T}, B {B}, {dtype}".format_map(both.iloc[0])
         for layer_norm, here in both.groupby("layer_norm"):
-            found = both[(both["implementation"] == BASELINE) | (both["layer_norm"] == layer_norm)]
-            by = {(row["implementation"], row["pass"]): row for _, row in found.iterrows()}
+            cells = both[(both["implementation"] == BASELINE) | (both["layer_norm"] == layer_norm)]
+            by = {(row["implementation"], row["pass"]): row for _, row in cells.iterrows()}
             yield Group(title, str(layer_norm), tuple(here["implementation"].unique()), by)
 
 
@@ -141,9 +141,9 @@ def time_table(group: Group) -> Sheet:
         line: dict[str, Any] = {"implementation": name}
         rows = {step: group.row(name, step) for step in PASSES}
         for step, row in rows.items():
-            for where, found in {group.where: leading(row), "": Leading(row["median_s"], interval(row))}.items():
-                line[f"{step}{where}, ms"] = 1e3 * found.seconds if row["status"] == "ok" else status(row)
-                line[f"{step}{where} / LSTM"] = found.ratio
+            for where, figures in {group.where: leading(row), "": Leading(row["median_s"], interval(row))}.items():
+                line[f"{step}{where}, ms"] = 1e3 * figures.seconds if row["status"] == "ok" else status(row)
+                line[f"{step}{where} / LSTM"] = figures.ratio
         train, lead = rows["train"], rows[group.lead]
         line["verdict"] = group.verdict(name, group.lead)
         line["/ row_scaled"] = ratio(lead) / ratio(scaled)
@@ -206,13 +206,13 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
 
 def answer(rows: pd.DataFrame) -> str:
     """How fast our fastest implementation trains, beside the LSTM and the alternatives; empty if none was timed."""
-    found = list(fastest(rows))
-    if not found:
+    ours = list(fastest(rows))
+    if not ours:
         return ""
-    time, work = _span([ratio(row) for _, row in found]), _span([row["work"] for _, row in found])
-    counts = Counter(f"`{row['implementation']}`" for _, row in found).most_common()
+    time, work = _span([ratio(row) for _, row in ours]), _span([row["work"] for _, row in ours])
+    counts = Counter(f"`{row['implementation']}`" for _, row in ours).most_common()
     named = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} on {n}" for name, n in counts)
-    others = [min(ratio(each) for each in known) / ratio(row) for group, row in found if (known := alternatives(group))]
+    others = [min(ratio(each) for each in peers) / ratio(row) for group, row in ours if (peers := alternatives(group))]
     best = f", {_span(others)} as fast as the best of JAX, torch.compile and labml" if others else ""
     return (
         f"The fastest implementation ({named}) trains in {time} the time of `{BASELINE}`, with {work} its "

@@ -36,11 +36,11 @@ class Page:
         rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
         measured = rows[rows["status"] == "ok"] if self.study else rows
         every = {self.name: rows, **others}
-        made = made_on(pd.concat(_stamps(shown, TABLES[name].rests_on) for name, shown in every.items()))
+        origin = made_on(pd.concat(_stamps(shown, TABLES[name].rests_on) for name, shown in every.items()))
         lead, *rest = self.parts(measured, others) if len(measured) else ["Nothing was measured."]
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
         end = unfinished(rows) + files if self.study else files
-        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, made, *rest, end]
+        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, origin, *rest, end]
 
     def write(self, folder: Path) -> list[Path]:
         """Write the Markdown and the plots into a machine's folder; return the files, none if it has no rows."""

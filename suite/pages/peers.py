@@ -53,13 +53,13 @@ def summary(compared: pd.DataFrame) -> Sheet:
 
 def faster(compared: pd.DataFrame) -> str:
     """List of the points at which another is faster."""
-    found = compared[compared["ratio"] > 1].sort_values("ratio", ascending=False)
-    if found.empty:
+    ahead = compared[compared["ratio"] > 1].sort_values("ratio", ascending=False)
+    if ahead.empty:
         return "No other is faster at any point."
     lines = [
         f"- `{row['implementation']}`, {PASSES[row['pass']]}, {sizes(row, 'TBHSZ')}, layer norm {row['layer_norm']}: "
         f"{ranged(interval(row))}"
-        for _, row in found.iterrows()
+        for _, row in ahead.iterrows()
     ]
     return "\n".join(["Another is faster at these points:", "", *lines])
 

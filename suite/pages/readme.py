@@ -81,10 +81,10 @@ def parts(results: Path) -> dict[str, list[Part]]:
 
 def write_readme(results: Path) -> None:
     """Put each part between the two marks of its name; ValueError if these are not in README.md once each."""
-    for name, found in parts(results).items():
+    for name, content in parts(results).items():
         text = README.read_text(encoding="utf-8")
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
             raise ValueError(f"{README}: expected {start.strip()} and {end} once each")
         head, rest = text.split(start)
-        write_whole(README, f"{head}{start}\n{markdown(found)}\n{end}{rest.split(end)[1]}")
+        write_whole(README, f"{head}{start}\n{markdown(content)}\n{end}{rest.split(end)[1]}")

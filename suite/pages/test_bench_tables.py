@@ -57,7 +57,7 @@ def on_a_gpu(name: str, ratio: float, **changes: Any) -> list[dict[str, Any]]:
     return made(name, 0.1, device="cuda", **(loop | changes))
 
 
-def test_on_a_gpu_figures_in_a_loop_come_first() -> None:
+def test_figures_in_a_loop_come_first_on_gpu() -> None:
     rows = on_a_gpu("batched", 1.3) + on_a_gpu("deferred", 1.2) + on_a_gpu(BASELINE, 1.0)
     rows += [row | {"ratio": 1.0} for row in on_a_gpu("batched_cuda", 4.0)]
     here, elsewhere = pd.DataFrame(rows), pd.DataFrame(rows).assign(workload="char-ptb")
@@ -96,7 +96,7 @@ def test_few_visits_give_no_interval_and_no_verdict(visits: int, note: str) -> N
     assert f"| batched | 100 | 2.00 | 100 | 2.00 | few visits | 1.00 | 1.00 | 25% compute | {note} |" in text
 
 
-def test_without_an_a_a_run_there_is_no_verdict() -> None:
+def test_no_noise_run_means_no_verdict() -> None:
     text = markdown(PAGE.content(pd.DataFrame(made("row_scaled", 0.2) + made("batched", 0.1))))
     assert "| batched | 100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | no A/A run |" in text
 
@@ -115,7 +115,7 @@ def test_tables_in_a_terminal_cut_no_word(width: int) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_one_workload_and_one_implementation_are_drawn_without_a_warning() -> None:
+def test_one_point_is_drawn_without_a_warning() -> None:
     drawn = speed(pd.DataFrame(made("batched", 0.1)))
     assert drawn is not None
     assert "torch.nn.LSTM" in svg(drawn)

@@ -46,10 +46,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 def browser() -> "Iterator[Browser]":
     """Return a headless Chromium, the system's or playwright's own."""
     with sync_api.sync_playwright() as playwright:
-        found = next(filter(None, map(shutil.which, BROWSERS)), None) or playwright.chromium.executable_path
-        if not Path(found).exists():
+        executable = next(filter(None, map(shutil.which, BROWSERS)), None) or playwright.chromium.executable_path
+        if not Path(executable).exists():
             pytest.skip("Needs Chromium: the system's package, or `playwright install chromium`.")
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield opened
         opened.close()
 

@@ -21,8 +21,8 @@ rounds of the two candidates alternate. A speedup is the time with one thread ov
 
 def _times(rows: pd.DataFrame) -> pd.DataFrame:
     """Median times by pass, B and threads, a column for each candidate, ours first."""
-    found = rows.astype({"n": int}).pivot_table("median_s", ["pass", "B", "n"], "implementation")
-    ours_first: pd.DataFrame = found[sorted(found, key=lambda name: name == BASELINE)]
+    medians = rows.astype({"n": int}).pivot_table("median_s", ["pass", "B", "n"], "implementation")
+    ours_first: pd.DataFrame = medians[sorted(medians, key=lambda name: name == BASELINE)]
     return ours_first
 
 

@@ -77,8 +77,8 @@ def faults_lead(rows: pd.DataFrame) -> str:
     """How many of the planted faults were found, and how many of the rewrites passed, in a sentence."""
     parts = []
     for planted, (wanted, what) in WANTED.items():
-        found = (rows["verdict"] == wanted)[rows["planted"] == planted].groupby(rows["edit"]).all()
-        parts += [f"{found.sum()} of {len(found)} {what}"] * (len(found) > 0)
+        right = (rows["verdict"] == wanted)[rows["planted"] == planted].groupby(rows["edit"]).all()
+        parts += [f"{right.sum()} of {len(right)} {what}"] * (len(right) > 0)
     return f"{', '.join(parts)}."
 
 
@@ -146,10 +146,10 @@ def _steps(errors: pd.DataFrame) -> str:
 def faults_table(rows: pd.DataFrame) -> Sheet:
     """Faults that were planted and that were found, by kind."""
     faults = rows[rows["planted"] == "fault"]
-    found = (faults["verdict"] == WANTED["fault"][0]).groupby([faults["kind"], faults["edit"]], sort=False).all()
+    right = (faults["verdict"] == WANTED["fault"][0]).groupby([faults["kind"], faults["edit"]], sort=False).all()
     lines = [
         {"kind": kind, "planted": len(each), "found": int(each.sum())}
-        for kind, each in found.groupby(level="kind", sort=False)
+        for kind, each in right.groupby(level="kind", sort=False)
     ]
     return Sheet(lines, {"planted": count, "found": count})
 

@@ -42,16 +42,14 @@ def test_what_did_not_reach_its_end_says_why(tmp_path: Path, script: str, ended:
     assert run(tmp_path, script).wait(5) == ended
 
 
-def test_a_failure_that_nobody_expects_raises_with_what_was_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_failure_raises_with_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "scripted.py").write_text("{}['a']\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     with pytest.raises(RuntimeError, match=r"expected it to run to its end, got failed: exit 1:\n[\s\S]*KeyError: 'a'"):
         rows_of("scripted")
 
 
-def test_who_gives_rows_to_a_test_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_process_has_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "scripted.py").write_text(
         "import os, sys\nfrom pathlib import Path\nfrom suite.shared.process import append_row\n"
         "append_row(Path(sys.argv[1]), {'threads': os.environ['OMP_NUM_THREADS'], 'gone': os.environ.get('GONE')})"
@@ -65,7 +63,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 
 
 @linux
-def test_a_process_whose_parent_ended_before_it_could_ask_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_ends_if_its_parent_has(monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[int] = []
     monkeypatch.setattr(os, "_exit", ends.append)
     asked: list[tuple[int, int]] = []

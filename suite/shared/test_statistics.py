@@ -24,7 +24,7 @@ def states(draw: random.Random, slow: float) -> list[bool]:
 
 @pytest.mark.parametrize("visits", [3, 5, 8])
 @pytest.mark.parametrize("slow", [0.2, 0.5])
-def test_intervals_cover_the_ratio_on_a_host_with_two_states(visits: int, slow: float) -> None:
+def test_intervals_cover_the_ratio_with_two_states(visits: int, slow: float) -> None:
     """Rows suffer differently from the slow state, as `medium` does, which takes 1.37 or 1.55 of the baseline."""
     draw, covered = random.Random(visits), list[bool]()
     for _ in range(20):

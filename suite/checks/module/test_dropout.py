@@ -46,9 +46,9 @@ def seeded(model: Callable[..., Any], *args: object) -> Results:
     return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
 
 
-def assert_same(found: Results, expected: Results) -> None:
+def assert_same(results: Results, expected: Results) -> None:
     """By the tolerance rule with `expected` as the oracle, and the floor as the only error allowed."""
-    worst = judge(found, expected, expected, torch.float32)[0]
+    worst = judge(results, expected, expected, torch.float32)[0]
     assert worst.ratio <= 1, worst
 
 
@@ -75,7 +75,7 @@ def test_a_probability_of_1_drops_everything(name: str, device: torch.device) ->
 
 def test_dropout_is_between_layers(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device, replace(PLAIN, dropout=P))
-    found = seeded(model, x, state)
+    results = seeded(model, x, state)
     torch.manual_seed(0)
     mask = masks.draw(P, (CASE.T, CASE.B, CASE.H), device)
     lasts, y = [], x
@@ -85,15 +85,15 @@ def test_dropout_is_between_layers(name: str, device: torch.device) -> None:
         y, last = one(y if l == 0 or mask is None else y * mask.kept / (1 - P), [part[l] for part in state])
         lasts.append(last)
     assert_same(
-        found, {"out": y, **{k: torch.cat(q) for k, q in zip(STATE_NAMES, zip(*lasts, strict=True), strict=True)}}
+        results, {"out": y, **{k: torch.cat(q) for k, q in zip(STATE_NAMES, zip(*lasts, strict=True), strict=True)}}
     )
 
 
 def test_nothing_is_dropped_in_evaluation_mode(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     plain, _, _ = model_and_input(name, device, PLAIN)
-    found, expected = seeded(model.eval(), x, state), seeded(plain, x, state)
-    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    results, expected = seeded(model.eval(), x, state), seeded(plain, x, state)
+    assert all(torch.equal(results[key], value) for key, value in expected.items())
     assert not torch.equal(seeded(model.train(), x, state)["out"], expected["out"])
 
 
@@ -132,8 +132,8 @@ def test_packed_rows_keep_their_masks(name: str, device: torch.device, monkeypat
         return drawn[-1]
 
     monkeypatch.setattr(hyperlstm, "draw", drawing)
-    found = seeded(model, packed, state)
-    unpacked, _ = nn.utils.rnn.pad_packed_sequence(found["out"])  # type: ignore[arg-type]
+    results = seeded(model, packed, state)
+    unpacked, _ = nn.utils.rnn.pad_packed_sequence(results["out"])  # type: ignore[arg-type]
     starts = torch.cat([torch.zeros(1, dtype=torch.long), packed.batch_sizes.cumsum(0)])
     for b, length in enumerate(lengths):
         assert packed.unsorted_indices is not None
@@ -142,7 +142,7 @@ def test_packed_rows_keep_their_masks(name: str, device: torch.device, monkeypat
         monkeypatch.setattr(hyperlstm, "draw", lambda *_, given=given: next(given))
         out, last = model(x[:length, b : b + 1], [part[:, b : b + 1] for part in state])
         expected = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
-        mine = {key: part[:, b : b + 1] for key, part in found.items() if key != "out"}
+        mine = {key: part[:, b : b + 1] for key, part in results.items() if key != "out"}
         assert_same({"out": unpacked[:length, b : b + 1], **mine}, expected)
 
 
@@ -153,8 +153,8 @@ def test_vmap_draws_by_its_own_randomness(name: str, device: torch.device) -> No
 
     def c_of(randomness: str) -> Tensor:
         torch.manual_seed(0)
-        found: Tensor = vmap(lambda q: functional_call(model, q, (x,))[1][1], randomness=randomness)(params)
-        return found
+        results: Tensor = vmap(lambda q: functional_call(model, q, (x,))[1][1], randomness=randomness)(params)
+        return results
 
     with pytest.raises(RuntimeError, match="randomness"):
         c_of("error")
