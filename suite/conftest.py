@@ -72,11 +72,12 @@ def pytest_configure(config: pytest.Config) -> None:
         # Inductor would reuse code made for all of the processor, which does not compile for a lesser one.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{default_cache_dir()}_{lesser}"
     if hasattr(config, "workerinput"):
+        config.option.seed = config.workerinput["seed"]
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
         os.environ["TORCH_WARM_POOL"] = "0"  # else inductor starts processes in each, for Triton alone
     else:
-        if config.option.seed is None:  # xdist gives its workers the options as they are now
+        if config.option.seed is None:
             config.option.seed = secrets.randbelow(10**6)
         config.pluginmanager.register(Gathered(config), "gathered")
         if config.option.verbose <= 0:
@@ -164,6 +165,11 @@ class Gathered:
         self.not_run: Counter[str] = Counter()
         self.left_out = 0
         self.pages: list[Path] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Have all workers of xdist draw the same cases."""
+        node.workerinput["seed"] = self.config.option.seed
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
