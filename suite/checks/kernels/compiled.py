@@ -248,4 +248,4 @@ if __name__ == "__main__":
     show(rows)
     wrong = [f"{' '.join(_name(row))} at {row['size']} for {row['capability']}: {row['wrong']}"
              for row in rows if row["wrong"]]  # fmt: skip
-    sys.exit("\n".join(wrong))
+    sys.exit("\n".join(wrong) or None)

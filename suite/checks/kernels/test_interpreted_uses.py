@@ -3,6 +3,7 @@
 Each result is to the bit that of the same call alone: passes share nothing.
 """
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM
 from impls.batched_cuda import launching
@@ -71,6 +73,72 @@ def test_two_forward_passes_before_their_backward_passes() -> None:
     first, second = loss(net, x), loss(net, y)
     to_the_bit(list(torch.autograd.grad(second, list(net.parameters()))), expected[1])
     to_the_bit(list(torch.autograd.grad(first, list(net.parameters()))), expected[0])
+
+
+def test_other_passes_between_forward_and_backward() -> None:
+    net, x = model(2, layer_norm=True), draw()
+    expected, total = gradients(net, x), loss(net, x)
+    for B in (3, 2, 5):
+        gradients(net, draw(B=B))
+        with torch.no_grad():
+            net(draw(T=4, B=B))
+    to_the_bit(list(torch.autograd.grad(total, list(net.parameters()))), expected)
+
+
+def test_a_backward_pass_twice() -> None:
+    net, x = model(), draw()
+    total = loss(net, x)
+    first = list(torch.autograd.grad(total, list(net.parameters()), retain_graph=True))
+    gradients(net, draw())
+    to_the_bit(list(torch.autograd.grad(total, list(net.parameters()))), first)
+
+
+def test_inference_mode_then_training() -> None:
+    net, x = model(), draw()
+    expected = gradients(net, x)
+    with torch.inference_mode():
+        net(x)
+    to_the_bit(gradients(net, x), expected)
+
+
+def test_checkpointing() -> None:
+    net, x = model(recurrent_dropout=0.5), draw()
+    torch.manual_seed(1)
+    expected = gradients(net, x)
+    torch.manual_seed(1)
+    total = checkpoint(loss, net, x, use_reentrant=False, preserve_rng_state=True)
+    to_the_bit(list(torch.autograd.grad(total, list(net.parameters()))), expected)
+
+
+def test_saved_tensors_may_be_moved_away() -> None:
+    net, x = model(), draw()
+    expected = gradients(net, x)
+    with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda q: q):
+        total = loss(net, x)
+    to_the_bit(list(torch.autograd.grad(total, list(net.parameters()))), expected)
+
+
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = model(), [draw() for _ in range(4)]
+    expected, results = [gradients(net, one) for one in x], dict[int, list[Tensor]]()
+    start, one_at_a_time = launching.start, threading.Lock()
+
+    def locked(*launch: Any, **options: Any) -> None:
+        with one_at_a_time:  # the interpreter runs one program at a time
+            start(*launch, **options)
+
+    monkeypatch.setattr(launching, "start", locked)
+
+    def work(k: int) -> None:
+        results[k] = gradients(net, x[k])
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(4):
+        to_the_bit(results[k], expected[k])
 
 
 def test_parameters_at_new_addresses_and_not_aligned() -> None:

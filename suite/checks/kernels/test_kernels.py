@@ -17,12 +17,13 @@ from impls import why_unavailable
 from impls.batched_cuda import layout, split
 from impls.batched_cuda.split import H100, Card, Sizes
 from impls.definition import dtype_name
+from suite.checks.faults.reach import CONDITIONS, FAULTS, Fault, row
 from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import instructions, interpreted
 from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import Counting, Started, launched, on, stand_in, training_step
-from suite.conftest import Record
+from suite.conftest import Keep, Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS, Case
 from suite.shared.compare import Verdict
 from suite.shared.process import rows_of
@@ -34,6 +35,10 @@ PRECOMPILED = VERIFY[0]
 #: Most torch operator calls of a training step of one chunk, views included.
 OPERATORS = 72
 STREAM = 77
+#: Those that a wide case meets.
+SIZE_FAULTS = [
+    fault for fault in FAULTS if fault.condition in CONDITIONS and fault.condition not in interpreted.TOO_LARGE
+]
 #: A card of `split.py`, and the name and capability by which a device is known for it.
 DEVICES = [
     (split.H100, "NVIDIA H100 80GB HBM3", 9, 0),
@@ -63,11 +68,19 @@ def _extent(config: pytest.Config) -> str:
 
 @pytest.fixture(scope="module")
 def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
-    """Verdicts on interpreted runs, and what their trace found."""
+    """Verdicts on interpreted runs, and what their trace found; `fault` is empty without one."""
     if reason := interpreted.why_not():
         pytest.skip(reason)
     rows = rows_of("suite.checks.kernels.interpreted", _extent(request.config), TRITON_INTERPRET="1")
-    return rows.fillna({"wrong": ""}).set_index(["case", "dtype"])
+    filled: pd.DataFrame = rows.fillna({"wrong": "", "fault": ""})
+    return filled
+
+
+@pytest.fixture(scope="module")
+def plain(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts without a fault, by case and dtype."""
+    without: pd.DataFrame = verdicts[verdicts["fault"] == ""]
+    return without.set_index(["case", "dtype"])
 
 
 @for_a_card
@@ -76,20 +89,56 @@ def test_compiled_kernels_fit_their_card() -> None:
     assert set(rows["kernel"]) == KERNELS
 
 
-def test_interpreted_equals_the_oracle(
-    case: Case, dtype: torch.dtype, verdicts: pd.DataFrame, device: torch.device, record: Record
-) -> None:
-    row = verdicts.loc[(case.id, dtype_name(dtype))]
-    worst = Verdict(row["tensor"], row["error"], row["allowed"])
+def _passes(case: Case, dtype: torch.dtype, plain: pd.DataFrame, device: torch.device, record: Record) -> None:
+    one = plain.loc[(case.id, dtype_name(dtype))]
+    worst = Verdict(one["tensor"], one["error"], one["allowed"])
     if why_unavailable(NAME, device) is not None:  # else the row is that of a run on the card
         record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
     assert worst.ratio <= 1, str(worst)
 
 
-def test_no_race_and_no_overrun(case: Case, dtype: torch.dtype, verdicts: pd.DataFrame) -> None:
-    traced = verdicts.loc[(case.id, dtype_name(dtype))]
-    assert traced["addresses"] > traced["programs"] >= traced["launches"] > 0
-    assert not traced["wrong"]
+def _traced_without_fault(case: Case, dtype: torch.dtype, plain: pd.DataFrame) -> None:
+    trace = plain.loc[(case.id, dtype_name(dtype))]
+    assert trace["addresses"] > trace["programs"] >= trace["launches"] > 0
+    assert not trace["wrong"]
+
+
+def test_interpreted_equals_the_oracle(
+    case: Case, dtype: torch.dtype, plain: pd.DataFrame, device: torch.device, record: Record
+) -> None:
+    _passes(case, dtype, plain, device, record)
+
+
+def test_no_race_and_no_overrun(case: Case, dtype: torch.dtype, plain: pd.DataFrame) -> None:
+    _traced_without_fault(case, dtype, plain)
+
+
+@pytest.mark.parametrize("wide", interpreted.WIDE, ids=lambda wide: wide.id)
+def test_a_wide_case_equals_the_oracle(wide: Case, plain: pd.DataFrame, device: torch.device, record: Record) -> None:
+    _passes(wide, torch.float32, plain, device, record)
+    _traced_without_fault(wide, torch.float32, plain)
+
+
+@pytest.mark.parametrize("fault", SIZE_FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_a_fault_at_some_sizes_is_found(fault: Fault, verdicts: pd.DataFrame, keep: Keep) -> None:
+    rows = verdicts[verdicts["fault"] == fault.name]
+    ratios = rows["error"] / rows["allowed"]
+    assert (ratios > 1).any(), "no wide case rejects it"
+    worst = rows.loc[ratios.idxmax()]
+    keep(
+        "faults",
+        planted="fault",
+        edit=row(NAME, fault),
+        kind="some sizes or uses",
+        implementation=NAME,
+        dtype=worst["dtype"],
+        verdict="rejected",
+        case=worst["case"],
+        tensor=worst["tensor"],
+        error=worst["error"],
+        ratio=ratios.max(),
+        wrong=1,
+    )
 
 
 def test_no_argument_multiplies_compilations() -> None:
