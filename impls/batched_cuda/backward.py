@@ -123,10 +123,11 @@ def _swept(shared: _Pass, s: Stretch) -> _Chunk:
     x, d_out, B, (H, S, Z) = tokens(_at(inputs.x, s)), _at(shared.d_out, s), shared.sizes.B, (d.H, d.S, d.Z)
     h, c, h_hat, c_hat, lead = _states(d, inputs, shared.saved, s)
     N, K, D = len(x), s.steps.stop - s.steps.start, 4 * H + 4 * S
-    h_before, h_hat_before = h[:N], h_hat[:N]
     if s.batch_sizes:
         at = _one_step_earlier(lead, s.batch_sizes).to(x.device, non_blocking=True)
         h_before, h_hat_before = h.index_select(0, at), h_hat.index_select(0, at)
+    else:
+        h_before, h_hat_before = h[:N], h_hat[:N]
     # Written by rows of tokens; the products read most of them transposed.
     d_uh, d_vx = (x.new_empty_strided((D, N), (1, D)) for _ in range(2))
     dd, z = x.new_empty_strided((12, H, N), (H, 1, 12 * H)), x.new_empty_strided((12, N, Z), (Z, 12 * Z, 1))
@@ -157,9 +158,8 @@ def _states(d: Dims, inputs: Inputs, saved: Saved, s: Stretch) -> tuple[Tensor, 
         s = s._replace(at=slice(s.at.start - (lead if packed else 1), s.at.stop))
     h, c, h_hat, c_hat = (tokens(_at(q, s)) for q in saved.states)
     if not t:
-        h, c, h_hat, c_hat = (
-            torch.cat([first.to(q.dtype), q]) for first, q in zip(inputs.start, (h, c, h_hat, c_hat), strict=True)
-        )
+        # Saved cells may be wider than the first, which `cat` converts.
+        h, c, h_hat, c_hat = (torch.cat(both) for both in zip(inputs.start, (h, c, h_hat, c_hat), strict=True))
     h, c, h_hat, c_hat = states(LayerState(h, c, h_hat, c_hat), d)
     return h, c, h_hat, c_hat, lead
 
