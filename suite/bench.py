@@ -50,7 +50,7 @@ from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
 from suite.shared.statistics import with_intervals
 
-#: Rows are written after at least so many seconds, and at the end.
+#: Rows are written after at least this many seconds, and at the end.
 SAVE = 10.0
 
 

@@ -36,7 +36,7 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
 VALUES.update(
-    edit=[*(edited.name for edited in (*FAULTS, *REWRITES)), *reach.rows()],
+    edit=[*(edited.name for edited in (*FAULTS, *REWRITES)), *reach.names_of_rows()],
     case=[*VALUES["case"], *every_id()],
     capability=[capability.name for capability in CAPABILITIES],
 )

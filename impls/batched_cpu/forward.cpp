@@ -5,8 +5,8 @@
 namespace hyperlstm::inline HYPERLSTM_SET {
 namespace {
 
-// Reads, after Layer, the arrays to write: h of all steps, [N, H]; c, h_hat and c_hat, [N, *], unless nobody reads
-// them; each row's state after its own last step, [B, *]; and the residuals, if they are saved.
+// Reads, after Layer, the arrays to write: h of all steps, [N, H]; c, h_hat and c_hat, [N, *], if they are read
+// later; each row's state after its own last step, [B, *]; and the residuals, if they are saved.
 template <class T, class A = Acc<T>>
 void forward(Arguments in, double scale) {
   const Layer<T> layer(in, scale);

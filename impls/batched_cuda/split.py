@@ -218,7 +218,7 @@ def _tiles(sizes: Sizes, card: Card, both_sums: bool) -> list[tuple[int, int, in
 
 
 def _members(most: int) -> Iterable[int]:
-    """Yield how many members a group may have, if so many programs can be there at a time."""
+    """Yield how many members a group may have, if that many programs fit at a time."""
     yield 1
     some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most, most - FREE}
     yield from sorted(n for n in some if 1 < n <= most)

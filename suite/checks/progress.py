@@ -19,7 +19,7 @@ from suite.shared.process import cpu_seconds
 
 #: By file: its usual time by default, and with `--thorough`.
 TIMES: dict[str, list[float]] = tomllib.loads(Path(__file__).with_name("times.toml").read_text(encoding="utf-8"))
-#: A file is named if it takes this multiple of its usual time and so many process starts more; it fails nothing.
+#: A file is named if it takes this multiple of its usual time and this many process starts more; it fails nothing.
 TIMES_OVER, STARTS_OVER = 1.5, 1.0
 #: The name of a test's time among its user properties, which xdist carries to the process that shows it.
 TIME = "time"

@@ -105,7 +105,7 @@ def test_a_second_run_is_compared_and_a_third_resumes(results: Path, capsys: pyt
 
 
 class Interrupted:
-    """A server that is interrupted after so many visits."""
+    """A server that is interrupted after this many visits."""
 
     def __init__(self, visits: int) -> None:
         self.left, self.ended = visits, "ok"

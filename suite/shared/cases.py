@@ -150,7 +150,7 @@ VERIFY_COMPILING = tuple(case for case in VERIFY if case.state == "plain")
 #: Cases of every implementation and dtype in a default verification.
 VERIFY_FIRST = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0], DROPOUT[0])
 
-#: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero but for eps,
+#: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero except for eps,
 #: so there the relative error of any implementation says nothing.
 VERIFY_TINY = (
     Case(T=2, B=3, I=1, H=1, S=1, Z=1, state="stacked"),

@@ -35,18 +35,20 @@ class Use(NamedTuple):
 def plain(model: HyperLSTM, case: Case, given: Draw, wanted: Collection[str] | None = None) -> Results:
     """Output, final states and every gradient of one call; wanted: what requires a gradient, all by default."""
     leaves = _leaves(model, given)
-    for name, leaf in leaves.items():
-        leaf.requires_grad_(wanted is None or name in wanted)
+    if wanted is not None:
+        for name, leaf in leaves.items():
+            leaf.requires_grad_(name in wanted)
     out, last = _call(model, case, leaves)
     torch.autograd.backward((out, *last), given.cotangents)
     return _results(out, last, leaves)
 
 
 def _leaves(model: HyperLSTM, given: Draw) -> dict[str, Tensor]:
-    """X, given states and parameters by name; the numbers are copies."""
+    """X, given states and parameters by name, all of which require a gradient; the numbers are copies."""
     model.zero_grad(set_to_none=True)
     parts = zip(STATE_NAMES, given.state or (), strict=False)
-    return {"x": given.x.clone(), **{f"state {n}": part.clone() for n, part in parts}, **dict(model.named_parameters())}
+    arguments = {"x": given.x.clone(), **{f"state {name}": part.clone() for name, part in parts}}
+    return {name: leaf.requires_grad_() for name, leaf in [*arguments.items(), *model.named_parameters()]}
 
 
 def _state(leaves: Results) -> State | None:
@@ -75,9 +77,7 @@ def _training(name: str, wanted: Callable[[str], bool], parameter: str = "weight
     """Only leaves of some names require a gradient."""
 
     def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
-        results = plain(model, case, given, [leaf for leaf in _leaves(model, given) if wanted(leaf)])
-        model.requires_grad_()
-        return results
+        return plain(model, case, given, [leaf for leaf in _leaves(model, given) if wanted(leaf)])
 
     def expected(results: Results) -> Results:
         return _outputs(results) | {
@@ -145,8 +145,6 @@ def _of(name: str, *outputs: str) -> Use:
 
     def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
         leaves = _leaves(model, given)
-        for leaf in leaves.values():
-            leaf.requires_grad_()
         out, last = _call(model, case, leaves)
         every = zip(OUTPUTS, (out, *last), given.cotangents, strict=True)
         value, d = zip(*((value, d) for name, value, d in every if name in outputs), strict=True)
@@ -160,8 +158,6 @@ def _of(name: str, *outputs: str) -> Use:
 
 def _twice(model: HyperLSTM, case: Case, given: Draw) -> Results:
     leaves = _leaves(model, given)
-    for leaf in leaves.values():
-        leaf.requires_grad_()
     out, last = _call(model, case, leaves)
     for retain in (True, False):
         torch.autograd.backward((out, *last), given.cotangents, retain_graph=retain)
@@ -204,7 +200,7 @@ def _views(model: HyperLSTM, case: Case, given: Draw) -> Results:
     def inside(value: Tensor) -> tuple[Tensor, Tensor]:
         whole = value.new_full((*value.shape[:-1], 2 * value.shape[-1] + 3), torch.nan)
         view = whole[..., 1 : 1 + 2 * value.shape[-1] : 2]
-        view.copy_(value)
+        view.copy_(value.detach())
         whole.requires_grad_()
         return whole, whole[..., 1 : 1 + 2 * value.shape[-1] : 2]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from impls import HyperLSTM, names
 from impls.hyperlstm import Layer
 from suite.shared.cases import Case
-from suite.shared.compare import Build
+from suite.shared.compare import Build, Verdict
 
 #: What a fault multiplies.
 WRONG = 1.01
@@ -172,11 +172,27 @@ FAULTS = (
 )
 
 
-def row(name: str, fault: Fault) -> str:
-    """Name of the row of an implementation with a fault."""
+def names_of_rows() -> list[str]:
+    """Names of all rows of the table of faults."""
+    return [_name(name, fault) for name in names() for fault in FAULTS]
+
+
+def _name(name: str, fault: Fault) -> str:
     return f"{name}, {fault.name}"
 
 
-def rows() -> list[str]:
-    """Names of all rows."""
-    return [row(name, fault) for name in names() for fault in FAULTS]
+def row(name: str, fault: Fault, dtype: str, case: str, worst: Verdict | None) -> dict[str, Any]:
+    """Row of the table of faults about an implementation; worst: the verdict that rejects it, None if it survived."""
+    return {
+        "planted": "fault",
+        "edit": _name(name, fault),
+        "kind": "some sizes or uses",
+        "implementation": name,
+        "dtype": dtype,
+        "verdict": "rejected" if worst else "SURVIVED",
+        "case": case,
+        "tensor": worst.tensor if worst else "",
+        "error": worst and worst.error,
+        "ratio": worst and worst.ratio,
+        "wrong": int(worst is not None),
+    }
