@@ -1,5 +1,8 @@
 """Sigmoid and tanh as implementations compute them, and their derivatives, over all arguments that matter."""
 
+from functools import lru_cache
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,40 +12,46 @@ from impls.definition import dtype_name
 from suite.conftest import skip_reason
 from suite.shared.compare import FLOOR, Results, judge
 
-#: Arguments from -MOST to MOST, of which each tenth is judged by itself: where a function is nearly 0 its errors would
-#: not show among larger numbers.
-MOST, PARTS, UNITS = 100, 40, 4000
+#: Arguments from -MOST to MOST, in parts that are judged by themselves: where a function is nearly 0 its errors would
+#: not show among larger numbers. Each part is a step of a model of UNITS units.
+MOST, PARTS, UNITS = 100, 40, 100
 #: The gate that is varied, and what the others are, in the order i, f, g, o: at 100 a sigmoid or tanh is 1.
 GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3}
 
 
+@lru_cache(2)  # of the oracle
 def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, rounded: torch.dtype) -> Results:
-    """C and h after a step whose gates are the biases, and their derivatives by one gate; rounded: of its arguments."""
+    """C and h after steps whose gates are the biases, and their derivatives by one gate; rounded: of its arguments."""
     model = HyperLSTM(1, UNITS, 1, 1, 1, impl=name, dtype=dtype, device=torch.device("meta")).to_empty(device=device)
     with torch.no_grad():
         for p in model.parameters():
             p.zero_()
         bias: Tensor = model.layers[0].bias  # type: ignore[assignment]
         bias.fill_(MOST)
-        bias[gate] = torch.linspace(-MOST, MOST, UNITS, dtype=torch.float64).to(rounded)
     state = [torch.zeros(1, F, dtype=dtype, device=device) for F in (UNITS, UNITS, 1, 1)]
     state[1].fill_(0.5)
-    _, (h, c, *_) = model(torch.zeros(1, 1, 1, dtype=dtype, device=device), state)
-    # Of c alone, then of h alone: what the cell and what the output makes of the gate.
-    derivatives = [torch.autograd.grad(value.sum(), bias, retain_graph=True)[0][gate] for value in (c, h)]
-    values = dict(zip(("c", "h", "dc", "dh"), (c.view(-1), h.view(-1), *derivatives), strict=True))
-    # What an error is relative to is at least so much: a derivative's terms cancel where it is nearly 0.
+    x, results = torch.zeros(1, 1, 1, dtype=dtype, device=device), Results()
+    # What an error is relative to is at least this much: a derivative's terms cancel where it is nearly 0.
     least = {"c": torch.finfo(rounded).eps, "h": torch.finfo(rounded).eps, "dc": 1.0, "dh": 1.0}
-    return {
-        f"{what}, part {n}": torch.cat([part.detach(), part.new_tensor([least[what]])])
-        for what, value in values.items()
-        for n, part in enumerate(value.chunk(PARTS))
-    }
+    for n, part in enumerate(torch.linspace(-MOST, MOST, PARTS * UNITS, dtype=torch.float64).to(rounded).split(UNITS)):
+        with torch.no_grad():
+            bias[gate] = part
+        _, (h, c, *_) = model(x, state)
+        # Of c alone, then of h alone: what the cell and what the output makes of the gate.
+        derivatives = [torch.autograd.grad(value.sum(), bias, retain_graph=True)[0][gate] for value in (c, h)]
+        for what, value in zip(least, (c, h, *derivatives), strict=True):
+            results[f"{what}, part {n}"] = torch.cat([value.detach().view(-1), value.new_tensor([least[what]])])
+    return results
 
 
-@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.replace(" ", "-"))
-@pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
 @pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    ("gate", "dtype"),
+    [
+        pytest.param(gate, dtype, id=f"{dtype_name(dtype)}-{gate.replace(' ', '-')}")
+        for dtype, gate in product(FLOOR, GATES)
+    ],
+)
 def test_activations_and_derivatives_at_any_argument(
     name: str, dtype: torch.dtype, gate: str, device: torch.device
 ) -> None:

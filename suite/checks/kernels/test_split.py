@@ -24,6 +24,7 @@ from suite.shared.files import ROOT
 #: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
 CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
 SPLITS = list(product(range(1, 5), range(1, 9)))
+FEW_SPLITS = [(1, 1), (1, 2), (1, 3), (1, 8), (2, 1), (2, 3), (3, 2), (4, 1)]
 #: Weights so large, and rows so few, that the weights are not packed into panels; one to four rows per group.
 FEW = [
     Case(T=3, B=4, I=4, H=515, S=21, Z=2, state="stacked"),
@@ -64,13 +65,14 @@ def several_threads() -> Iterator[None]:
     [pytest.param(case, marks=[] if case.layer_norm else splits, id=case.id) for case in CASES + FEW + MANY + RAGGED],
 )
 def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
-    case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    case: Case, dtype: torch.dtype, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu, runs = torch.device("cpu"), {}
+    many = SPLITS if request.config.getoption("--thorough") else FEW_SPLITS
     oracle = reference("naive", case, torch.float64, cpu, dtype, 1)
     naive = reference("naive", case, dtype, cpu, dtype, 1)
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
-        for split in SPLITS if case in CASES else SPLITS_OF_OTHERS:
+        for split in many if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
             found, again = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
