@@ -165,9 +165,9 @@ import sys
 from pathlib import Path
 from impls.batched_cpu import build
 target, architecture, folder = sys.argv[1:]
-sets = build.INSTRUCTION_SETS.get(architecture, {"baseline": ""})
 path = Path(folder) / "impls" / "batched_cpu" / build.LIBRARY
-build.compile_library([sys.executable, "-m", "ziglang", "c++", "-target", target], sets, ["-s"], path)
+zig = [sys.executable, "-m", "ziglang", "c++", "-target", target]
+build.compile_library(zig, architecture, build.every(architecture), ["-s"], path)
 """
 
 
@@ -294,8 +294,9 @@ sys.exit(reason or pytest.main(sys.argv[1:]))
 def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under the address, undefined-behaviour and thread sanitizers; takes GCC on Linux."""
     equality, operator, kernels = "equality/test_equality.py", "module/test_custom_op.py", "kernels/test_batched_cpu.py"
-    files = [f"suite/checks/{file}" for file in (equality, operator, kernels, "kernels/test_split.py")]
-    chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients or changes_no_bit"
+    ways, split = "kernels/test_bfloat16.py", "kernels/test_split.py"
+    files = [f"suite/checks/{file}" for file in (equality, operator, kernels, ways, split)]
+    chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients or changes_no_bit or a_way"
     # Python and torch leave much to the end of the process.
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -DHYPERLSTM_POISON"
     options = {"ASAN_OPTIONS": "detect_leaks=0"}

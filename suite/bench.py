@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
+    result.set_defaults(dtype=None)
     usual = "default: {}; on a GPU {}".format(*(", ".join(choice.by_default(device)) for device in ("cpu", "cuda")))
     add("--workload", nargs="+", choices=WORKLOADS, help=usual)
     usual = "default: {cpu:g}, on a GPU {cuda:g}".format_map(choice.MINUTES)
@@ -148,7 +149,7 @@ def put(folder: Path, jobs: Mapping[Job, Planned], rows: Mapping[Job, list[Row]]
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
     timed = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
-    steps = [(each, dtype) for case, dtype in timed for each in (case, short(case))]
+    steps = [(each, dtype) for case, dtype in timed for each in (case, short(case, case.B))]
     precompile(
         [(replace(case, training=training), dtype) for case, dtype in steps for training in (True, False)], device
     )

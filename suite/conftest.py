@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from impls import why_unavailable
+from impls.batched_cpu.build import WAYS
 from impls.definition import dtype_name
 from impls.registry import find
 from suite import report
@@ -29,7 +30,7 @@ from suite.shared import arithmetic, machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
-from suite.shared.rows import TABLES, VALUES, folder_of
+from suite.shared.rows import MULTIPLIED, TABLES, VALUES, folder_of
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
@@ -37,7 +38,7 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 ROW = "row"
 VALUES.update(
     edit=[*(edited.name for edited in (*FAULTS, *REWRITES)), *reach.names_of_rows()],
-    case=[*VALUES["case"], *every_id()],
+    case=[*VALUES["case"], *(f"{MULTIPLIED}{way}" for way in WAYS), *every_id()],
     capability=[capability.name for capability in CAPABILITIES],
 )
 # It warns where torch sees no GPU but finds a CUDA toolkit.

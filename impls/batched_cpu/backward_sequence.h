@@ -167,9 +167,9 @@ class SequenceBackward {
       const int64_t rows = end - begin;
       Scratch scratch;
       const auto wide = [&](const T* all, int64_t F) {
-        return widened(all + begin * F, rows * F, std::is_same_v<T, A> ? nullptr : scratch.empty<A>(rows * F));
+        return widened(all + begin * F, rows * F, kWidens<T> ? scratch.empty<Factor<T>>(rows * F) : nullptr);
       };
-      const A *const wide_x = wide(x, I), *const wide_h = wide(h, H), *const wide_h_hat = wide(h_hat, S);
+      const Factor<T>*const wide_x = wide(x, I), *const wide_h = wide(h, H), *const wide_h_hat = wide(h_hat, S);
       A* const tile = scratch.empty<A>(kRowBlock * kPanel<A>);
       const Range main_panels{0, panel_count<A>(H, true)}, hyper_panels{0, panel_count<A>(S, true)};
       write_products(p.weight_h, main_panels, H, H, rows, wide_h, to.u(begin), to.stride, tile);

@@ -48,7 +48,7 @@ class BackwardSweep {
       const int64_t groups = threads * kBuffers, n = groups * kGroup * kGates * padded<A>(size_.H);
       normed_ = {scratch.zeros<A>(n), scratch.zeros<A>(n), scratch.empty<NormedRow>(groups * kGroup)};
     }
-    if (!std::is_same_v<T, A>) d_uh_ = scratch.empty<A>(kBuffers * B_ * (4 * size_.H + 4 * size_.S));
+    if constexpr (kWidens<T>) d_uh_ = scratch.empty<Factor<T>>(kBuffers * B_ * (4 * size_.H + 4 * size_.S));
     split.run(
         size_, steps_, [&](const Member& member) { return Worker(*this, member, sums.of_thread(member.thread)); },
         jobs);
@@ -63,6 +63,8 @@ class BackwardSweep {
   // One thread's part of all steps. The threads of a group divide the units of the main LSTM or, where work needs whole
   // rows, the rows.
   class Worker {
+    using F = Factor<T>;
+
    public:
     Worker(const BackwardSweep& sweep, const Member& member, Sums<A> sums)
         : sweep_(sweep), member_(member), begin_(member.rows.begin), max_rows_(member.rows.size()), sums_(sums) {
@@ -78,7 +80,7 @@ class BackwardSweep {
       if (!sweep_.chunk_.residuals.has_v) v_block_ = scratch_.zeros<T>(inputs_.capacity(max_rows_) * v_stride_);
       z_ = scratch_.zeros<A>(rows_ * z_stride_);
       dz_ = scratch_.zeros<A>(rows_ * 12 * Z);
-      if (!std::is_same_v<T, A>) h_hat_ = scratch_.zeros<A>(rows_ * S);
+      if constexpr (kWidens<T>) h_hat_ = scratch_.zeros<Factor<T>>(rows_ * S);
     }
 
     void run() {
@@ -87,10 +89,10 @@ class BackwardSweep {
         rows_ = std::min(max_rows_, sweep_.steps_.rows(t) - begin_);
         if (rows_ <= 0) continue;  // all end before, for every member of the group
         token_ = sweep_.steps_.begin(t) + begin_;
-        if constexpr (std::is_same_v<T, A>)
-          d_uh_ = sweep_.to_.d_uh + token_ * stride_;
-        else
+        if constexpr (kWidens<T>)
           d_uh_ = sweep_.d_uh_ + (t % kBuffers * sweep_.B_ + begin_) * stride_;
+        else
+          d_uh_ = sweep_.to_.d_uh + token_ * stride_;
         if (v_block_) input_products(t);
         embed(p_, rows_, widened(sweep_.chunk_.h_hat + token_ * S, rows_ * S, h_hat_), z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
@@ -100,8 +102,8 @@ class BackwardSweep {
         const Range own = member_.part(rows_), all_panels{0, panel_count<A>(S, false)};
         A* const dh_hat = sweep_.d_state_.h_hat + begin_ * S;
         for (int64_t r = own.begin; r < own.end; ++r) embedding_gradient(r);
-        multiply_panels<A>(
-            own.size(), {dz_ + own.begin * 12 * Z, 12 * Z}, p_.z_weight_t, 12 * Z, S, all_panels,
+        multiply_panels<F>(
+            own.size(), {dz_factors() + own.begin * 12 * Z, 12 * Z}, p_.z_weight_t, 12 * Z, S, all_panels,
             {dh_hat + own.begin * S, S, true}, tile_);
         for (int64_t r = own.begin; r < own.end; r += kGroup) hyper(r, std::min<int64_t>(kGroup, own.end - r));
         const uint32_t arrived = member_.arrive();
@@ -109,7 +111,7 @@ class BackwardSweep {
         member_.wait(arrived);
         add_to_dh(d_uh_ + 4 * H, 4 * S, p_.hyper_weight_h, true);
         if (dh_) copy_dh();
-        multiply_panels<A>(
+        multiply_panels<F>(
             rows_, {d_uh_ + 4 * H, stride_}, p_.hyper_weight_s, 4 * S, S, member_.part(all_panels.end),
             {dh_hat, S, false}, tile_);
       }
@@ -130,12 +132,12 @@ class BackwardSweep {
     // Writes or adds this thread's units of dh = d [rows, K] times a weight [K, H]. Of a stored weight the sums are in
     // the thread's own dh_ until they are complete: at the border of two threads' units, both would write one cache
     // line over and over.
-    void add_to_dh(const A* d, int64_t K, const Weight<T>& weight, bool add) {
+    void add_to_dh(const F* d, int64_t K, const Weight<T>& weight, bool add) {
       const int64_t H = size_.H;
-      const Lhs<A> lhs{d, stride_};
+      const Lhs<F> lhs{d, stride_};
       if (!weight.stored) {
         const Into<A> dh{sweep_.d_state_.h + begin_ * H, H, add};
-        return multiply_panels<A>(rows_, lhs, weight.panels, K, H, panels_, dh, tile_);
+        return multiply_panels<F>(rows_, lhs, weight.panels, K, H, panels_, dh, tile_);
       }
       with_constant<kFewRows>(rows_, [&](auto rows) {
         multiply_stored_columns<rows>(units_, lhs, weight.stored, K, H, {dh_, dh_stride_, add});
@@ -174,6 +176,14 @@ class BackwardSweep {
     // What a member's units add to dz, [3, 4, Z] per row.
     A* dz_part(int64_t rank, int64_t r) const {
       return sweep_.dz_parts_ + ((rank * sweep_.B_) + begin_ + r) * 12 * size_.Z;
+    }
+
+    // dz of this step's rows as factors, [rows, 12 Z].
+    const F* dz_factors() const {
+      if constexpr (kWidens<T>)
+        return dz_;
+      else
+        return sweep_.to_.dz + token_ * 12 * size_.Z;
     }
 
     // dz of row r, summed over the members in their order, so that the rounding does not depend on timing.
@@ -222,7 +232,7 @@ class BackwardSweep {
             const int64_t in_row = 4 * H + k * S + j;
             (Vec<A>::loadu(bias) + da).store(bias);
             store(sweep_.to_.d_uh + (token_ + first + r) * stride_ + in_row, da, m);
-            if constexpr (!std::is_same_v<T, A>) store(d_uh_ + (first + r) * stride_ + in_row, da, m);
+            if constexpr (kWidens<T>) store(d_uh_ + (first + r) * stride_ + in_row, da, m);
           };
           if (p_.hyper_norms) {
             for_gate_gradients<kGroup>(normed, n, p_.hyper_norms, sums_.hyper_norms, S, k, j, m, pass);
@@ -248,8 +258,8 @@ class BackwardSweep {
     const int64_t v_stride_ = 4 * size_.H + kLine<T>;
     int64_t token_ = 0;  // of the group's first row
     Scratch scratch_;
-    A *tile_, *a_, *z_, *dz_, *d_uh_ = nullptr, *h_hat_ = nullptr, *dh_ = nullptr, *d_a_ = nullptr,
-                              *tanh_c_hat_ = nullptr;
+    A *tile_, *a_, *z_, *dz_, *dh_ = nullptr, *d_a_ = nullptr, *tanh_c_hat_ = nullptr;
+    F *d_uh_ = nullptr, *h_hat_ = nullptr;  // of this step; if factors are converted
     NormedRow* normed_rows_ = nullptr;
     InputBlock<T> inputs_{sweep_.steps_, sweep_.chunk_.x, size_.I, max_rows_};
     T *v_block_ = nullptr, *v_ = nullptr;  // of the block of inputs_, and of this step
@@ -263,9 +273,9 @@ class BackwardSweep {
   const ChunkArrays<T> chunk_;
   const DeltaArrays<T> to_;
   const States<A> d_state_;
-  A* dz_parts_ = nullptr;   // [threads, B, 3, 4, Z]
-  NormedRows<A> normed_{};  // with norms, [groups, kBuffers, kGroup rows]
-  A* d_uh_ = nullptr;       // du and da in the accumulation type, [kBuffers of steps, B, 4H + 4S]
+  A* dz_parts_ = nullptr;      // [threads, B, 3, 4, Z]
+  NormedRows<A> normed_{};     // with norms, [groups, kBuffers, kGroup rows]
+  Factor<T>* d_uh_ = nullptr;  // du and da, if factors are converted, [kBuffers of steps, B, 4H + 4S]
 };
 
 }  // namespace hyperlstm::inline HYPERLSTM_SET

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -20,14 +21,22 @@ from ..definition import EPS, dtype_name
 #: Extra compiler and linker flags, part of the key, such as `-fsanitize=address,undefined`.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 
+_AVX512 = "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c"
+#: The set that multiplies bfloat16, and has no other dtype, by either of the last two of WAYS.
+_BFLOAT16 = "avx512_bf16"
 #: Instruction sets by architecture, with the flags of GCC and clang, from the least on, which is all others' too.
 INSTRUCTION_SETS = {
     "x86_64": {
         "baseline": "",
         "avx2": "-mavx2 -mfma -mf16c",
-        "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c",
+        "avx512": _AVX512,
+        _BFLOAT16: f"{_AVX512} -mavx512bf16 -mamx-tile -mamx-bf16",
     }
 }
+#: Ways to multiply bfloat16, the fastest last: as float32, by AVX512-BF16, and by AMX.
+WAYS = ("float32", _BFLOAT16, "amx")
+#: The way in place of the fastest that the processor has.
+WAY_VARIABLE = "HYPERLSTM_BFLOAT16"
 _BASELINE = {"baseline": ""}  # with NEON on ARM
 _FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -37,10 +46,35 @@ LIBRARY = "library.so"
 _DAY = 24 * 60 * 60
 
 
-def instruction_set() -> str:
-    """The one of torch's own kernels, which ATEN_CPU_CAPABILITY can lower."""
+def instruction_set(dtype: torch.dtype = torch.float32) -> str:
+    """The one of torch's own kernels, which ATEN_CPU_CAPABILITY can lower; for bfloat16 that of `way`."""
+    if dtype == torch.bfloat16 and way() != WAYS[0]:
+        return _BFLOAT16
     name = torch.backends.cpu.get_cpu_capability().lower()
     return name if name in INSTRUCTION_SETS.get(platform.machine(), _BASELINE) else "baseline"
+
+
+def ways() -> list[str]:
+    """The ways to multiply bfloat16 that there are here, see WAYS."""
+    if instruction_set() != "avx512":
+        return [WAYS[0]]
+    has = torch.cpu.get_capabilities()
+    needs = (True, has.get("avx512_bf16"), has.get("avx512_bf16") and has.get("amx_bf16"))
+    return [name for name, there in zip(WAYS, needs, strict=True) if there]
+
+
+def way() -> str:
+    """The way to multiply bfloat16: the fastest, or the one that WAY_VARIABLE names."""
+    wanted = os.environ.get(WAY_VARIABLE) or ways()[-1]
+    if wanted not in ways():
+        raise RuntimeError(f"{WAY_VARIABLE}: expected one of {', '.join(ways())} on this machine, got {wanted!r}")
+    return wanted
+
+
+def parts() -> list[tuple[str, torch.dtype]]:
+    """The parts of `every` that this machine uses: of bfloat16 all of its ways, so that each can be chosen."""
+    sets = [instruction_set(), *[_BFLOAT16] * (len(ways()) > 1)]
+    return [(name, dtype) for name, dtype in every(platform.machine()) if name in sets]
 
 
 def sources() -> str:
@@ -53,8 +87,9 @@ def sources() -> str:
 
 def key() -> str:
     """Digest that identifies a build: of the sources, the compiler's name, flags, machine and C library."""
-    parts = [sources(), instruction_set(), *compiler(), *extra_flags(), platform.machine(), *platform.libc_ver()]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    here = (f"{name} {dtype_name(dtype)}" for name, dtype in parts())
+    words = [sources(), *here, *compiler(), *extra_flags(), platform.machine(), *platform.libc_ver()]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
 def builds() -> Path:
@@ -83,10 +118,8 @@ def build(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as own:
         print("batched_cpu: compiling its C++ source, once ... ", end="", file=sys.stderr, flush=True)
         (target := Path(own) / "new").mkdir()
-        name = instruction_set()
-        sets = {name: INSTRUCTION_SETS.get(platform.machine(), _BASELINE)[name]}
         try:
-            compile_library(compiler(), sets, extra_flags(), target / LIBRARY)
+            compile_library(compiler(), platform.machine(), parts(), extra_flags(), target / LIBRARY)
         except BaseException:
             print("failed", file=sys.stderr, flush=True)
             raise
@@ -107,10 +140,23 @@ def _remove_leftovers(builds: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def compile_library(command: Sequence[str], sets: Mapping[str, str], flags: Sequence[str], path: Path) -> None:
-    """Compile the library for some instruction sets, one process a core, and write its digest beside it.
+def every(architecture: str) -> list[tuple[str, torch.dtype]]:
+    """The instruction sets of an architecture, the least first, each with the dtypes that it has."""
+    sets = INSTRUCTION_SETS.get(architecture, _BASELINE)
+    return [(name, dtype) for name, dtype in product(sets, DTYPES) if name != _BFLOAT16 or dtype == torch.bfloat16]
 
-    command: of a C++ compiler. flags: of both compiling and linking. CalledProcessError has the output in `output`.
+
+def compile_library(
+    command: Sequence[str],
+    architecture: str,
+    parts: Sequence[tuple[str, torch.dtype]],
+    flags: Sequence[str],
+    path: Path,
+) -> None:
+    """Compile the library, one process a core, and write its digest beside it.
+
+    command: of a C++ compiler. parts: of `every`, in its order. flags: of both compiling and linking.
+    CalledProcessError has the output in `output`.
     """
     objects, jobs = list[str](), []
     common = [*command, *_FLAGS.split(), *flags, f"-DHYPERLSTM_EPS={EPS!r}", f'-DHYPERLSTM_SOURCES="{sources()}"', "-c"]
@@ -121,10 +167,10 @@ def compile_library(command: Sequence[str], sets: Mapping[str, str], flags: Sequ
 
     # Where two objects have the same function of the standard library, the linker takes the first one's. So the lesser
     # sets come first: no function of a set is called by another that has it too.
-    for name, own in sets.items():
+    for name, dtype in parts:
+        own = [*INSTRUCTION_SETS.get(architecture, _BASELINE)[name].split(), f"-DHYPERLSTM_SET={name}"]
         for source in ("backward", "forward"):
-            for dtype in map(dtype_name, DTYPES):
-                add(source, f"{dtype}-{name}", *own.split(), f"-DHYPERLSTM_SET={name}", f"-DHYPERLSTM_DTYPE={dtype}")
+            add(source, f"{dtype_name(dtype)}-{name}", *own, f"-DHYPERLSTM_DTYPE={dtype_name(dtype)}")
     add("library", "all", "-DHYPERLSTM_SET=baseline")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(_run, jobs))

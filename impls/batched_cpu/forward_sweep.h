@@ -63,6 +63,8 @@ class ForwardSweep {
   // One thread's part of all steps: its own units of its group's rows. A norm needs whole rows of gates, so there the
   // threads of the group divide the rows.
   class Worker {
+    using F = Factor<T>;
+
    public:
     Worker(const ForwardSweep& sweep, const Member& member)
         : sweep_(sweep),
@@ -79,22 +81,22 @@ class ForwardSweep {
         y_ = sweep.y_ + begin_ * kGates * padded<A>(H);
         a_ = sweep.a_ + begin_ * kGates * padded<A>(S);
       }
-      if (!std::is_same_v<T, A>) {
-        wide_h_ = scratch_.zeros<A>(rows_ * H);
-        wide_h_hat_ = scratch_.zeros<A>(rows_ * S);
+      if constexpr (kWidens<T>) {
+        wide_h_ = scratch_.zeros<F>(rows_ * H);
+        wide_h_hat_ = scratch_.zeros<F>(rows_ * S);
       }
     }
 
     void run() {
       States<T> before = sweep_.arrays_.start.from_row(begin_, size_);
-      const A* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
+      const F* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
       for (int64_t t = 0; t < sweep_.steps_.count(); ++t) {
         rows_ = std::min(rows_, sweep_.steps_.rows(t) - begin_);
         if (rows_ <= 0) break;  // all have ended, for every member of the group
         token_ = sweep_.steps_.begin(t) + begin_;
         const States<T> after = sweep_.after(t, begin_);
         inputs_.advance(t, begin_, rows_);
-        const A* h = widened(before.h, rows_ * size_.H, wide_h_);
+        const F* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(h, h_hat, {size_.S, p_.hyper_norms, {}, before.c_hat, after.c_hat, after.h_hat, a_});
         const uint32_t arrived = member_.arrive();
         if (u_) state_products(h);  // needs no h_hat of this step, which other members may still be writing
@@ -109,14 +111,14 @@ class ForwardSweep {
 
    private:
     // Writes u of all rows and all units of this thread.
-    void state_products(const A* h) {
+    void state_products(const F* h) {
       for_tiles(main_panels_, rows_, [&](int64_t p, int64_t first, int64_t n) {
         state_product(p, n, h + first * size_.H, u_of(p, first));
       });
     }
 
     // Writes u [n, 4, lanes] = weight_h h of one panel of units.
-    void state_product(int64_t p, int64_t n, const A* h, A* u) const {
+    void state_product(int64_t p, int64_t n, const F* h, A* u) const {
       multiply_gates(p_.weight_h, p, n, h, size_.H, size_.H, {u, kPanel<A>, false});
     }
 
@@ -125,7 +127,7 @@ class ForwardSweep {
     }
 
     // a = hyper_weight_x x + hyper_weight_h h + hyper_weight_s h_hat + hyper_bias, and the hyper LSTM's cell.
-    void hyper(const A* h, const A* h_hat, const Cell<T>& cell) {
+    void hyper(const F* h, const F* h_hat, const Cell<T>& cell) {
       const int64_t H = size_.H, S = size_.S;  // clang below 16 cannot capture structured bindings
       for_tiles(hyper_panels_, rows_, [&](int64_t p, int64_t first, int64_t n) {
         inputs_.start_hyper_gates(p, first, n, tile_);
@@ -139,7 +141,7 @@ class ForwardSweep {
     }
 
     // y = d_h u + d_x v + d_b + bias with u = weight_h h and v = weight_x x, and the main LSTM's cell.
-    void main(const A* h, const Cell<T>& cell) {
+    void main(const F* h, const Cell<T>& cell) {
       constexpr int64_t P = kPanel<A>;
       for_tiles(main_panels_, rows_, [&](int64_t p, int64_t first, int64_t n) {
         A* const tile = u_ ? u_of(p, first) : tile_;
@@ -207,7 +209,8 @@ class ForwardSweep {
     Scratch scratch_;
     InputProducts<T> inputs_;
     // u_: [panels of H, max_rows, 4, lanes], if the group has other threads
-    A *tile_, *z_, *u_ = nullptr, *y_ = nullptr, *a_ = nullptr, *wide_h_ = nullptr, *wide_h_hat_ = nullptr;
+    A *tile_, *z_, *u_ = nullptr, *y_ = nullptr, *a_ = nullptr;
+    F *wide_h_ = nullptr, *wide_h_hat_ = nullptr;  // if factors are converted
   };
 
   const Panels<T>& p_;

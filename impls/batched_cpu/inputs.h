@@ -14,12 +14,16 @@ namespace hyperlstm::inline HYPERLSTM_SET {
 constexpr int64_t kTokensAhead = 2 * kTileRows;
 
 // x of consecutive steps at which a group has the same rows, one step after another.
-template <class T, class A = Acc<T>>
+template <class T>
 class InputBlock {
  public:
   // x [N, I] of all steps; max_rows: of the group at any step.
   InputBlock(const Steps& steps, const T* x, int64_t I, int64_t max_rows)
-      : steps_(steps), all_(x), I_(I), max_rows_(max_rows), buffer_(scratch_.empty<A>(capacity(max_rows) * I)) {}
+      : steps_(steps),
+        all_(x),
+        I_(I),
+        max_rows_(max_rows),
+        buffer_(scratch_.empty<Factor<T>>(capacity(max_rows) * I)) {}
 
   // Tokens of the longest block.
   static int64_t capacity(int64_t max_rows) { return std::max(kTokensAhead, max_rows); }
@@ -46,7 +50,7 @@ class InputBlock {
     return true;
   }
 
-  const A* x() const { return x_; }  // [tokens(), I]
+  const Factor<T>* x() const { return x_; }  // [tokens(), I]
   bool has_several_steps() const { return block_.size() > 1; }
   int64_t tokens() const { return offset(block_.end); }
   int64_t offset(int64_t t) const { return (t - block_.begin) * rows_; }  // of the first row of step t
@@ -56,8 +60,8 @@ class InputBlock {
   const T* const all_;
   const int64_t I_, max_rows_;
   Scratch scratch_;
-  A* const buffer_;
-  const A* x_ = nullptr;
+  Factor<T>* const buffer_;
+  const Factor<T>* x_ = nullptr;
   Range block_{0, 0};
   int64_t rows_ = 0;
 };
@@ -103,7 +107,8 @@ class InputProducts {
 
   void write_v(int64_t panel, int64_t first, int64_t n, A* v) const {
     const int64_t I = p_.size.I;
-    multiply<A>(n, {block_.x() + first * I, I}, p_.weight_x + panel * I * kPanel<A>, I, {v, kPanel<A>, false});
+    const Factor<T>* const weights = p_.weight_x + panel * panel_numbers<Factor<T>>(I);
+    multiply(n, {block_.x() + first * I, I}, weights, I, {v, kPanel<A>, false});
   }
 
   void write_a(int64_t panel, int64_t first, int64_t n, A* a) const {

@@ -12,6 +12,7 @@
 #include <thread>
 #endif
 
+#include "tiles.h"
 #include "torch.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
@@ -79,7 +80,11 @@ inline int64_t available_threads() {
 
 // Calls work(thread, present) on `present` threads at the same time: as many as requested, or fewer. It must not throw.
 template <class Work>
-void run_team(int64_t threads, const Work& work) {
+void run_team(int64_t threads, const Work& of_thread) {
+  const auto work = [&of_thread](int64_t thread, int64_t present) {
+    [[maybe_unused]] const TileRegion tiles;
+    of_thread(thread, present);
+  };
 #ifdef HYPERLSTM_STD_THREADS  // the thread sanitizer does not see how OpenMP's threads start and synchronise
   std::vector<std::thread> team;
   for (int64_t i = 1; i < threads; ++i) team.emplace_back([&work, i, threads] { work(i, threads); });
@@ -87,8 +92,9 @@ void run_team(int64_t threads, const Work& work) {
   for (std::thread& thread : team) thread.join();
 #else
   if (threads == 1) return work(0, 1);
-  const auto body = [](void* work) { (*static_cast<const Work*>(work))(torch.thread_num(), torch.num_threads()); };
-  torch.parallel(body, const_cast<Work*>(&work), static_cast<unsigned>(threads), 0);
+  using Body = decltype(work);
+  const auto body = [](void* work) { (*static_cast<Body*>(work))(torch.thread_num(), torch.num_threads()); };
+  torch.parallel(body, const_cast<std::remove_const_t<Body>*>(&work), static_cast<unsigned>(threads), 0);
 #endif
 }
 

@@ -52,6 +52,10 @@ class Library:
         functions = [getattr(torch_library, name, None) for name in (*_FUNCTIONS, *_OPENMP)]
         addresses = [function and ctypes.cast(function, ctypes.c_void_p).value for function in functions]
         self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
+        self._library.hyperlstm_use_tiles.restype = ctypes.c_bool
+        wants_tiles = build.way() == build.WAYS[-1]
+        if self._library.hyperlstm_use_tiles(wants_tiles) != wants_tiles:
+            raise OSError(f"the system does not let this process use AMX; {build.WAY_VARIABLE}={build.WAYS[-2]} helps")
 
         passed = ctypes.c_char_p, ctypes.c_double  # arguments, scale of the mask
         #: The functions of forward.cpp and backward.cpp by dtype; each returns the message of an error, or None.
@@ -61,7 +65,7 @@ class Library:
 
     def function(self, name: str, dtype: torch.dtype, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
         """The exported function of that name for a dtype; types: of its arguments."""
-        function = self._library[f"hyperlstm_{name}_{dtype_name(dtype)}_{build.instruction_set()}"]
+        function = self._library[f"hyperlstm_{name}_{dtype_name(dtype)}_{build.instruction_set(dtype)}"]
         function.restype, function.argtypes = result, types
         return function
 

@@ -92,13 +92,17 @@ class Scratch {
   int64_t left_ = 0;
 };
 
-// n numbers in the accumulation type: as they are if they have it, else converted into wide [n].
-template <class T, class A = Acc<T>>
-const A* widened(const T* numbers, int64_t n, A* wide) {
-  if constexpr (std::is_same_v<T, A>) {
+// Whether numbers are converted before they are multiplied.
+template <class T>
+constexpr bool kWidens = !std::is_same_v<T, Factor<T>>;
+
+// n numbers as factors: as they are or, if they must be, converted into wide [n].
+template <class T>
+const Factor<T>* widened(const T* numbers, int64_t n, Factor<T>* wide) {
+  if constexpr (!kWidens<T>) {
     return numbers;
   } else {
-    for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<A>(numbers[i]);
+    for (int64_t i = 0; i < n; ++i) wide[i] = static_cast<Factor<T>>(numbers[i]);
     return wide;
   }
 }

@@ -30,51 +30,77 @@ int64_t z_stride(int64_t Z) {
 // How a matrix [K, units] is stored: by rows, by columns as [units, K], or as [4, units, K], a matrix for each gate.
 enum class Stored { kRows, kColumns, kGateColumns };
 
-// n stored columns of K numbers, at most a vector -> into [K, lanes], rows kPanel apart; zero from column n on. Whole
-// columns are read at a time, since contiguous reads are many times as fast.
+// n stored columns of K numbers, at most a vector -> into [K, lanes], rows kPanel apart, or as many terms; zero from
+// column n on. Whole columns are read at a time, since contiguous reads are many times as fast.
 template <class T>
-void pack_columns(const T* from, int64_t K, int64_t n, Acc<T>* into) {
+void pack_columns(const T* from, int64_t K, int64_t n, Factor<T>* into) {
   using A = Acc<T>;
-  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>, D = Terms<Factor<T>>::kDepth;
   int64_t d = 0;
-  for (; n == V && d + V <= K; d += V) {
+  for (; n == V && d + V * D <= K; d += V * D) {
     std::array<Vec<A>, V> square;
-    UNROLL for (int64_t j = 0; j < V; ++j) square[j] = load(from + j * K + d);
+    UNROLL for (int64_t j = 0; j < V; ++j) {
+      if constexpr (D == 1)
+        square[j] = load(from + j * K + d);
+      else  // the D numbers of a term are moved together
+        square[j] = Vec<A>::loadu(reinterpret_cast<const A*>(from + j * K + d));
+    }
     transpose<A>(square);
-    UNROLL for (int64_t j = 0; j < V; ++j) square[j].store(into + (d + j) * P);
+    UNROLL for (int64_t j = 0; j < V; ++j) square[j].store(reinterpret_cast<A*>(into + (d + j * D) * P));
   }
-  for (; d < K; ++d) {
-    for (int64_t j = 0; j < n; ++j) into[d * P + j] = static_cast<A>(from[j * K + d]);
-    std::fill_n(into + d * P + n, V - n, A(0));
+  for (; d < K; d += D) {
+    Factor<T>* const term = into + d * P;
+    std::fill_n(term, V * D, Factor<T>(0));
+    for (int64_t j = 0; j < n; ++j) {
+      for (int64_t i = 0; i < std::min(D, K - d); ++i) term[j * D + i] = static_cast<Factor<T>>(from[j * K + d + i]);
+    }
+  }
+}
+
+// A row of n numbers, at most a vector, or the two rows of a term, of which the second may be null -> a vector of
+// terms, zero from column n on.
+template <class T>
+void pack_row(const T* from, const T* next, int64_t n, Factor<T>* into) {
+  if constexpr (Terms<Factor<T>>::kDepth == 1) {
+    load(from, n).store(into);
+  } else {
+#ifdef __AVX512BF16__
+    const __m512i upper = next == nullptr ? __m512i{} : _mm512_slli_epi32(load_bits(next, n), 16);
+    _mm512_storeu_si512(into, _mm512_or_si512(load_bits(from, n), upper));
+#endif
   }
 }
 
 // Cost of packing one element, in multiply-adds.
 constexpr int64_t kCostOfPacking = 8;
 
-// A matrix [K, units] in panels [panels, K, 4, lanes], zero beyond the last unit; the job that packs it is added to
-// jobs.
+// A matrix [K, units] in panels [panels, K, 4, lanes] or, where a term of a sum is of two numbers, [panels, K / 2, 4,
+// lanes, 2], zero beyond the last unit; the job that packs it is added to jobs.
 template <class T>
-Acc<T>* pack(const T* source, Stored stored, int64_t K, int64_t units, Scratch& scratch, Jobs& jobs) {
+Factor<T>* pack(const T* source, Stored stored, int64_t K, int64_t units, Scratch& scratch, Jobs& jobs) {
   using A = Acc<T>;
-  constexpr int64_t V = kLanes<A>, P = kPanel<A>;
+  using F = Factor<T>;
+  constexpr int64_t V = kLanes<A>, P = kPanel<A>, D = Terms<F>::kDepth;
   const bool gates = stored == Stored::kGateColumns;
-  const int64_t panels = panel_count<A>(units, gates);
-  A* const to = scratch.empty<A>(panels * K * P);
-  advise_huge_pages(to, panels * K * P);
+  const int64_t panels = panel_count<A>(units, gates), numbers = panel_numbers<F>(K);
+  F* const to = scratch.empty<F>(panels * numbers);
+  advise_huge_pages(to, panels * numbers);
   const auto pack = [=](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      A* const panel = to + p * K * P;
+      F* const panel = to + p * numbers;
       const auto first = [=](int64_t k) { return gates ? p * V : (p * kGates + k) * V; };  // unit of vector k
       const auto count = [=](int64_t k) { return std::clamp<int64_t>(units - first(k), 0, V); };
       if (stored != Stored::kRows) {
         for (int64_t k = 0; k < kGates; ++k) {
-          pack_columns(source + ((gates ? k * units : 0) + first(k)) * K, K, count(k), panel + k * V);
+          pack_columns(source + ((gates ? k * units : 0) + first(k)) * K, K, count(k), panel + k * V * D);
         }
         continue;
       }
-      for (int64_t d = 0; d < K; ++d) {
-        for (int64_t k = 0; k < kGates; ++k) load(source + d * units + first(k), count(k)).store(panel + d * P + k * V);
+      for (int64_t d = 0; d < K; d += D) {
+        for (int64_t k = 0; k < kGates; ++k) {
+          const T* const row = source + d * units + first(k);
+          pack_row(row, d + 1 < K ? row + units : nullptr, count(k), panel + d * P + k * V * D);
+        }
       }
     }
   };
@@ -123,22 +149,23 @@ class Panels {
   const Sizes size;
   A* scales;  // d_weight [panels of H, 4, Z, 3, lanes]
   A* bias;    // [4, padded H]
-  A *z_weight, *z_bias, *weight_x = nullptr;
+  Factor<T>*z_weight, *weight_x = nullptr;
+  A* z_bias;
   Norms<A> norms, hyper_norms;
   // Forward these have gates, backward they are transposed.
   Weight<T> weight_h, hyper_weight_h;
-  A* hyper_weight_s;
-  A *hyper_weight_x = nullptr, *hyper_bias = nullptr;  // forward
-  A* z_weight_t = nullptr;                             // backward
+  Factor<T>*hyper_weight_s, *hyper_weight_x = nullptr;  // the latter forward
+  A* hyper_bias = nullptr;                              // forward
+  Factor<T>* z_weight_t = nullptr;                      // backward
 
  private:
-  A* matrix(int param, Stored stored, int64_t K, int64_t units) {
+  Factor<T>* matrix(int param, Stored stored, int64_t K, int64_t units) {
     return pack<T>(p_[param], stored, K, units, scratch_, jobs_);
   }
 
   // Of a parameter [4, F, K], or [K, F].
-  A* gates(int param, int64_t F, int64_t K) { return matrix(param, Stored::kGateColumns, K, F); }
-  A* transposed(int param, int64_t K, int64_t F) { return matrix(param, Stored::kRows, K, F); }
+  Factor<T>* gates(int param, int64_t F, int64_t K) { return matrix(param, Stored::kGateColumns, K, F); }
+  Factor<T>* transposed(int param, int64_t K, int64_t F) { return matrix(param, Stored::kRows, K, F); }
 
   Weight<T> weight_for_h(int param, int64_t F) {
     if (stored_) return {nullptr, p_[param]};

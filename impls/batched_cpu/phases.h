@@ -7,7 +7,7 @@
 namespace hyperlstm::inline HYPERLSTM_SET {
 
 template <class T, class A = Acc<T>>
-void embed(const Panels<T>& p, int64_t rows, const A* h_hat, A* z) {
+void embed(const Panels<T>& p, int64_t rows, const Factor<T>* h_hat, A* z) {
   constexpr int64_t P = kPanel<A>;
   const int64_t S = p.size.S, stride = z_stride<A>(p.size.Z);
   for (int64_t column = 0; column < stride; column += P) {
@@ -15,7 +15,7 @@ void embed(const Panels<T>& p, int64_t rows, const A* h_hat, A* z) {
       const int64_t n = std::min(kRowBlock, rows - first);
       A* const to = z + first * stride + column;
       for (int64_t r = 0; r < n; ++r) std::copy_n(p.z_bias + column, P, to + r * stride);
-      multiply<A>(n, {h_hat + first * S, S}, p.z_weight + column * S, S, {to, stride, true});
+      multiply(n, {h_hat + first * S, S}, p.z_weight + column / P * panel_numbers<Factor<T>>(S), S, {to, stride, true});
     }
   }
 }
@@ -23,8 +23,8 @@ void embed(const Panels<T>& p, int64_t rows, const A* h_hat, A* z) {
 // into [rows, 4, lanes] of a weight [4, F, K] times lhs [rows, K], for one panel of units.
 template <class T, class A = Acc<T>>
 void multiply_gates(
-    const Weight<T>& weight, int64_t panel, int64_t rows, const A* lhs, int64_t F, int64_t K, Into<A> into) {
-  if (!weight.stored) return multiply<A>(rows, {lhs, K}, weight.panels + panel * K * kPanel<A>, K, into);
+    const Weight<T>& weight, int64_t panel, int64_t rows, const Factor<T>* lhs, int64_t F, int64_t K, Into<A> into) {
+  if (!weight.stored) return multiply(rows, {lhs, K}, weight.panels + panel * panel_numbers<Factor<T>>(K), K, into);
   const int64_t unit = panel * kLanes<A>, n = std::min(kLanes<A>, F - unit);
   for (int64_t r = 0; r < rows; r += kFewRows) {
     with_constant<kFewRows>(std::min(kFewRows, rows - r), [&](auto R) {
@@ -39,7 +39,7 @@ void multiply_gates(
 
 // a [rows, 4, lanes] = hyper_weight_x x + hyper_bias, for one panel of units.
 template <class T, class A = Acc<T>>
-void start_hyper_gates(const Panels<T>& p, int64_t panel, int64_t rows, const A* x, A* a) {
+void start_hyper_gates(const Panels<T>& p, int64_t panel, int64_t rows, const Factor<T>* x, A* a) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   const int64_t I = p.size.I;
   for (int64_t r = 0; r < rows; ++r) {
@@ -47,16 +47,17 @@ void start_hyper_gates(const Panels<T>& p, int64_t panel, int64_t rows, const A*
       std::copy_n(p.hyper_bias + k * padded<A>(p.size.S) + panel * V, V, a + r * P + k * V);
     }
   }
-  multiply<A>(rows, {x, I}, p.hyper_weight_x + panel * I * P, I, {a, P, true});
+  multiply(rows, {x, I}, p.hyper_weight_x + panel * panel_numbers<Factor<T>>(I), I, {a, P, true});
 }
 
 // a [rows, 4, lanes] += hyper_weight_h h + hyper_weight_s h_hat, for one panel of units.
 template <class T, class A = Acc<T>>
-void add_to_hyper_gates(const Panels<T>& p, int64_t panel, int64_t rows, const A* h, const A* h_hat, A* a) {
+void add_to_hyper_gates(
+    const Panels<T>& p, int64_t panel, int64_t rows, const Factor<T>* h, const Factor<T>* h_hat, A* a) {
   constexpr int64_t P = kPanel<A>;
   const int64_t H = p.size.H, S = p.size.S;
   multiply_gates(p.hyper_weight_h, panel, rows, h, S, H, {a, P, true});
-  multiply<A>(rows, {h_hat, S}, p.hyper_weight_s + panel * S * P, S, {a, P, true});
+  multiply(rows, {h_hat, S}, p.hyper_weight_s + panel * panel_numbers<Factor<T>>(S), S, {a, P, true});
 }
 
 // Writes a tile [rows, 4, lanes] of units from `unit` on to the gates [4, F] of rows `stride` apart.
@@ -116,8 +117,8 @@ void for_tiles(const Part& part, int64_t rows, const Tile& tile) {
 // panels.
 template <class T, class A = Acc<T>>
 void write_products(
-    const Weight<T>& weight, Range panels, int64_t F, int64_t K, int64_t rows, const A* lhs, T* to, int64_t stride,
-    A* tile) {
+    const Weight<T>& weight, Range panels, int64_t F, int64_t K, int64_t rows, const Factor<T>* lhs, T* to,
+    int64_t stride, A* tile) {
   for_tiles(panels, rows, [&](int64_t panel, int64_t r, int64_t n) {
     multiply_gates(weight, panel, n, lhs + r * K, F, K, {tile, kPanel<A>, false});
     write_gates(tile, n, F, panel * kLanes<A>, to + r * stride, stride);

@@ -6,7 +6,8 @@
 #include <array>
 
 #include "jobs.h"
-#include "vec.h"
+#include "terms.h"
+#include "tiles.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 
@@ -30,7 +31,11 @@ constexpr int64_t kDepthBlock = 128;
 #endif
 
 // Rows whose tiles are computed together: with such a part of a panel they fit into the L2 cache.
+#ifdef __AMX_BF16__
+constexpr int64_t kRowBlock = 2 * kTileRowsOfAmx;
+#else
 constexpr int64_t kRowBlock = 36;
+#endif
 
 // Numbers in a cache line.
 template <class A>
@@ -55,10 +60,16 @@ ALWAYS_INLINE void with_constant(int64_t n, const Body& body) {
   body(std::integral_constant<int, N>());
 }
 
+// Numbers of a panel of K rows; K is padded where several rows are multiplied at once.
+template <class F>
+inline int64_t panel_numbers(int64_t K) {
+  return divup(K, Terms<F>::kDepth) * Terms<F>::kDepth * kPanel<Acc<F>>;
+}
+
 // The left factor of a product: its number (r, d) is at row * r + depth * d.
-template <class A>
+template <class F>
 struct Lhs {
-  const A* numbers;
+  const F* numbers;
   int64_t row, depth = 1;
 
   Lhs from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
@@ -75,27 +86,30 @@ struct Into {
 };
 
 // into [R, N, lanes] of lhs [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers. For every
-// two numbers of K the next kFetched cache lines from `ahead` on are prefetched.
-template <class A, int R, int N, int kFetched>
-ALWAYS_INLINE void multiply_vectors(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
-  constexpr int64_t V = kLanes<A>;
+// two terms of a sum the next kFetched cache lines from `ahead` on are prefetched.
+template <class F, int R, int N, int kFetched, class A = Acc<F>>
+ALWAYS_INLINE void multiply_vectors(Lhs<F> lhs, const F* panel, const F* ahead, int64_t K, Into<A> into) {
+  using Terms = hyperlstm::Terms<F>;
+  constexpr int64_t V = kLanes<A>, D = Terms::kDepth;
   Vec<A> sum[R][N];
-  const auto add = [&](const A* numbers, const A* weights) ALWAYS_INLINE_LAMBDA {
-    Vec<A> w[N];
-    UNROLL for (int k = 0; k < N; ++k) w[k] = Vec<A>::loadu(weights + k * V);
+  const auto add = [&](const F* numbers, const F* weights, int64_t n) ALWAYS_INLINE_LAMBDA {
+    typename Terms::Vector w[N];
+    UNROLL for (int k = 0; k < N; ++k) w[k] = Terms::vector(weights + k * V * D);
     UNROLL for (int r = 0; r < R; ++r) {
-      const Vec<A> x(numbers[r * lhs.row]);
-      UNROLL for (int k = 0; k < N; ++k) sum[r][k] = fmadd(x, w[k], sum[r][k]);
+      const auto x = Terms::broadcast(numbers + r * lhs.row, n);
+      UNROLL for (int k = 0; k < N; ++k) sum[r][k] = Terms::add(x, w[k], sum[r][k]);
     }
   };
-  // Two numbers of K at a time: the loop's other instructions take time where another thread shares the core.
+  // Two terms at a time: the loop's other instructions take time where another thread shares the core.
   int64_t d = 0;
-  for (; d + 2 <= K; d += 2, lhs.numbers += 2 * lhs.depth, panel += 2 * kPanel<A>) {
-    UNROLL for (int line = 0; line < kFetched; ++line, ahead += kLine<A>) __builtin_prefetch(ahead);
-    add(lhs.numbers, panel);
-    add(lhs.numbers + lhs.depth, panel + kPanel<A>);
+  for (; d + 2 * D <= K; d += 2 * D, lhs.numbers += 2 * D * lhs.depth, panel += 2 * D * kPanel<A>) {
+    UNROLL for (int line = 0; line < kFetched; ++line, ahead += kLine<F>) __builtin_prefetch(ahead);
+    add(lhs.numbers, panel, D);
+    add(lhs.numbers + D * lhs.depth, panel + D * kPanel<A>, D);
   }
-  if (d < K) add(lhs.numbers, panel);
+  for (; d < K; d += D, lhs.numbers += D * lhs.depth, panel += D * kPanel<A>) {
+    add(lhs.numbers, panel, std::min(D, K - d));
+  }
   if (into.add) {
     UNROLL for (int r = 0; r < R; ++r) {
       const A* const to = into.numbers + r * into.stride;
@@ -109,41 +123,53 @@ ALWAYS_INLINE void multiply_vectors(Lhs<A> lhs, const A* panel, const A* ahead, 
 }
 
 // The same with as many vectors at a time as fit into registers.
-template <class A, int R, int N, int kFetched>
-ALWAYS_INLINE void multiply_tile(Lhs<A> lhs, const A* panel, const A* ahead, int64_t K, Into<A> into) {
+template <class F, int R, int N, int kFetched, class A = Acc<F>>
+ALWAYS_INLINE void multiply_tile(Lhs<F> lhs, const F* panel, const F* ahead, int64_t K, Into<A> into) {
   if constexpr (R * N <= kTileSums) {
-    multiply_vectors<A, R, N, kFetched == 0 ? 0 : 2>(lhs, panel, ahead, K, into);
+    multiply_vectors<F, R, N, kFetched == 0 ? 0 : 2>(lhs, panel, ahead, K, into);
   } else {
     constexpr int M = kGates / 2;
     constexpr int64_t column = M * kLanes<A>;
-    multiply_vectors<A, R, M, kFetched>(lhs, panel, ahead, K, into);
+    multiply_vectors<F, R, M, kFetched>(lhs, panel, ahead, K, into);
     ahead += K / 2 * kFetched * kLine<A>;
-    multiply_vectors<A, R, N - M, kFetched>(lhs, panel + column, ahead, K, into.from(0, column));
+    multiply_vectors<F, R, N - M, kFetched>(lhs, panel + column * Terms<F>::kDepth, ahead, K, into.from(0, column));
   }
 }
 
 // into [rows, N, lanes] of lhs [rows, K] times the first N vectors of one panel. If `fetch`, what follows each part of
-// the panel is prefetched, since weights come from outer caches or memory: a cache line for each number of K per tile,
-// or two if there is one tile. A prefetch past the end does nothing.
-template <class A, int N = kGates>
-void multiply(int64_t rows, Lhs<A> lhs, const A* panel, int64_t K, Into<A> into, bool fetch = true) {
+// the panel is prefetched, since weights come from outer caches or memory: a cache line for each term of a sum per
+// tile, or two if there is one tile. A prefetch past the end does nothing.
+template <class F, int N = kGates, class A = Acc<F>>
+void multiply(int64_t rows, Lhs<F> lhs, const F* panel, int64_t K, Into<A> into, bool fetch = true) {
+  constexpr int64_t kBlock = kDepthBlock * Terms<F>::kDepth;
+#ifdef __AMX_BF16__
+  if constexpr (std::is_same_v<F, BFloat16>) {
+    if (const int64_t depth = depth_of_tiles(K); depth > 0) {
+      multiply_tiles<N>(rows, {lhs.numbers, lhs.row, panel, depth, into.numbers, into.stride, into.add});
+      lhs = lhs.from(0, depth);
+      panel += depth * kPanel<A>;
+      K -= depth;
+      into.add = true;
+    }
+  }
+#endif
   const int64_t tiles = divup(rows, kTileRows);
-  for (int64_t d = 0; d < K; d += kDepthBlock) {
-    const int64_t depth = std::min(kDepthBlock, K - d);
-    const A *const part = panel + d * kPanel<A>, *const next = part + depth * kPanel<A>;
+  for (int64_t d = 0; d < K; d += kBlock) {
+    const int64_t depth = std::min(kBlock, K - d), terms = divup(depth, Terms<F>::kDepth);
+    const F *const part = panel + d * kPanel<A>, *const next = part + depth * kPanel<A>;
     for (int64_t i = 0; i < tiles; ++i) {
       // Tiles have about as many rows: two of four are faster than one of six and one of two.
       const int64_t begin = rows * i / tiles;
-      const A* const ahead = next + i * depth * kLine<A>;
-      const Lhs<A> tile = lhs.from(begin, d);
+      const F* const ahead = next + i * terms * kLine<F>;
+      const Lhs<F> tile = lhs.from(begin, d);
       const Into<A> to = into.from(begin, 0);
       with_constant<kTileRows>(rows * (i + 1) / tiles - begin, [&](auto R) ALWAYS_INLINE_LAMBDA {
         if (!fetch) {
-          multiply_tile<A, R, N, 0>(tile, part, ahead, depth, to);
+          multiply_tile<F, R, N, 0>(tile, part, ahead, depth, to);
         } else if (tiles == 1) {
-          multiply_tile<A, R, N, 2>(tile, part, ahead, depth, to);
+          multiply_tile<F, R, N, 2>(tile, part, ahead, depth, to);
         } else {
-          multiply_tile<A, R, N, 1>(tile, part, ahead, depth, to);
+          multiply_tile<F, R, N, 1>(tile, part, ahead, depth, to);
         }
       });
     }
@@ -153,9 +179,9 @@ void multiply(int64_t rows, Lhs<A> lhs, const A* panel, int64_t K, Into<A> into,
 
 // The same of a panel that has only `columns` columns: vectors beyond them are not multiplied. tile holds `rows`
 // panels.
-template <class A>
+template <class F, class A = Acc<F>>
 void multiply_columns(
-    int64_t rows, int64_t columns, Lhs<A> lhs, const A* panel, int64_t K, Into<A> into, A* tile, bool fetch = true) {
+    int64_t rows, int64_t columns, Lhs<F> lhs, const F* panel, int64_t K, Into<A> into, A* tile, bool fetch = true) {
   constexpr int64_t V = kLanes<A>, P = kPanel<A>;
   if (into.add) {  // it is read only at the end, too late to wait for anything outside the L1 cache
     for (int64_t r = 0; r < rows; ++r) {
@@ -164,7 +190,7 @@ void multiply_columns(
   }
   if (columns == P) return multiply(rows, lhs, panel, K, into, fetch);
   with_constant<kGates>(
-      divup(columns, V), [&](auto N) { multiply<A, N>(rows, lhs, panel, K, {tile, P, false}, fetch); });
+      divup(columns, V), [&](auto N) { multiply<F, N>(rows, lhs, panel, K, {tile, P, false}, fetch); });
   for (int64_t r = 0; r < rows; ++r) {
     A* const to = into.numbers + r * into.stride;
     for (int64_t j = 0; j < columns; j += V) {
@@ -176,14 +202,15 @@ void multiply_columns(
 }
 
 // into [rows, N] of lhs [rows, K] times some panels of a matrix [K, N] without gates; tile holds kRowBlock panels.
-template <class A>
+template <class F, class A = Acc<F>>
 void multiply_panels(
-    int64_t rows, Lhs<A> lhs, const A* matrix, int64_t K, int64_t N, Range panels, Into<A> into, A* tile) {
+    int64_t rows, Lhs<F> lhs, const F* matrix, int64_t K, int64_t N, Range panels, Into<A> into, A* tile) {
   constexpr int64_t P = kPanel<A>;
-  for (int64_t column = panels.begin * P; column < std::min(panels.end * P, N); column += P) {
+  for (int64_t p = panels.begin; p < std::min(panels.end, divup(N, P)); ++p) {
+    const int64_t column = p * P, columns = std::min(P, N - column);
+    const F* const panel = matrix + p * panel_numbers<F>(K);
     for (int64_t r = 0; r < rows; r += kRowBlock) {
-      const int64_t n = std::min(kRowBlock, rows - r), columns = std::min(P, N - column);
-      multiply_columns<A>(n, columns, lhs.from(r, 0), matrix + column * K, K, into.from(r, column), tile);
+      multiply_columns<F>(std::min(kRowBlock, rows - r), columns, lhs.from(r, 0), panel, K, into.from(r, column), tile);
     }
   }
 }
@@ -197,20 +224,21 @@ constexpr int64_t kFewRows = 4, kMinStoredWeights = 1 << 20;
 // A weight in panels or, if these are null, as it is stored.
 template <class T>
 struct Weight {
-  const Acc<T>* panels;
+  const Factor<T>* panels;
   const T* stored;
 };
 
 // into[r, k lanes] of lhs [R, K] times one unit of N gates: rows [K] of a stored weight, `gate` numbers apart.
 template <int R, int N, class T, class A = Acc<T>>
-ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const A* lhs, Into<A> into) {
+ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const Factor<T>* lhs, Into<A> into) {
+  using Terms = hyperlstm::Terms<Factor<T>>;
   Vec<A> sum[R][N];
-  for_vectors<A>(K, [&](int64_t d, int64_t m) ALWAYS_INLINE_LAMBDA {
-    Vec<A> x[R];
-    UNROLL for (int r = 0; r < R; ++r) x[r] = load(lhs + r * K + d, m);
+  for_vectors<A, Terms::kDepth>(K, [&](int64_t d, int64_t m) ALWAYS_INLINE_LAMBDA {
+    typename Terms::Vector x[R];
+    UNROLL for (int r = 0; r < R; ++r) x[r] = Terms::load(lhs + r * K + d, m);
     UNROLL for (int k = 0; k < N; ++k) {
-      const Vec<A> w = load(weight + k * gate + d, m);
-      UNROLL for (int r = 0; r < R; ++r) sum[r][k] = fmadd(x[r], w, sum[r][k]);
+      const auto w = Terms::load(weight + k * gate + d, m);
+      UNROLL for (int r = 0; r < R; ++r) sum[r][k] = Terms::add(x[r], w, sum[r][k]);
     }
   });
   UNROLL for (int r = 0; r < R; ++r) {
@@ -223,7 +251,8 @@ ALWAYS_INLINE void multiply_unit(const T* weight, int64_t gate, int64_t K, const
 
 // into [R, 4, lanes] of lhs [R, K] times n units, from `unit` on, of a stored weight [4, F, K].
 template <int R, class T, class A = Acc<T>>
-void multiply_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const A* lhs, Into<A> into) {
+void multiply_units(
+    const T* weight, int64_t F, int64_t K, int64_t unit, int64_t n, const Factor<T>* lhs, Into<A> into) {
   constexpr int N = R * kGates <= kTileSums ? kGates : kGates / 2;  // gates whose sums fit into registers
   for (int64_t j = 0; j < n; ++j) {
     for (int64_t k = 0; k < kGates; k += N) {
@@ -235,7 +264,7 @@ void multiply_units(const T* weight, int64_t F, int64_t K, int64_t unit, int64_t
 // into [R, columns] of lhs [R, K] times these columns of a stored weight [K, N]. All columns take a few rows of the
 // weight before the next, so that it is read in the order of memory.
 template <int R, class T, class A = Acc<T>>
-void multiply_stored_columns(Range columns, Lhs<A> lhs, const T* weight, int64_t K, int64_t N, Into<A> into) {
+void multiply_stored_columns(Range columns, Lhs<Factor<T>> lhs, const T* weight, int64_t K, int64_t N, Into<A> into) {
   constexpr int64_t V = kLanes<A>;
   // Rows of the weight at a time: as many as there are registers for the numbers of lhs.
   constexpr int kRows = std::clamp(2 * kTileSums / 3 / R, 2, 4);
@@ -245,7 +274,7 @@ void multiply_stored_columns(Range columns, Lhs<A> lhs, const T* weight, int64_t
   const auto add = [&](int64_t d, auto rows) ALWAYS_INLINE_LAMBDA {
     Vec<A> x[R][rows];
     for (int r = 0; r < R; ++r) {
-      for (int i = 0; i < rows; ++i) x[r][i] = Vec<A>(*lhs.from(r, d + i).numbers);
+      for (int i = 0; i < rows; ++i) x[r][i] = Vec<A>(static_cast<A>(*lhs.from(r, d + i).numbers));
     }
     for (int64_t j = columns.begin; j < columns.end; j += V) {
       const int64_t m = std::min(V, columns.end - j);

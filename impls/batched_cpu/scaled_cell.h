@@ -18,7 +18,7 @@ struct ScaledRow {
   const A* bias;  // gates padded H apart
   A* scale;       // d_h, d_x and d_b [3, 4, kBlock]; then their gradients
   T *du, *dv;
-  A* wide_du;  // du in the accumulation type, if T is another
+  Factor<T>* wide_du;  // du as factors, if T must be converted
 
   // y = d_h u + d_x v + d_b + bias of vector j, of m units, of gate k.
   ALWAYS_INLINE Vec<A> argument(int64_t k, int64_t j, int64_t m) const {
@@ -32,7 +32,7 @@ struct ScaledRow {
     const int64_t at = k * H + j;
     const Vec<A> d_u = dy * d_h, d_v = dy * d_x, d_dh = dy * load(u + at, m), d_dx = dy * load(v + at, m);
     store(du + at, d_u, m);
-    if constexpr (!std::is_same_v<T, A>) store(wide_du + at, d_u, m);
+    if constexpr (kWidens<T>) store(wide_du + at, d_u, m);
     store(dv + at, d_v, m);
     d_dh.store(place(0, k, j));
     d_dx.store(place(1, k, j));
@@ -55,9 +55,9 @@ class ScaledCell {
     const A* z;            // z_stride apart
     CellBackward<A> cell;  // dh is the gradient from later steps
     const T* d_out;
-    // Written; wide_du: du in the accumulation type, if T is another.
+    // Written; wide_du: du as factors, if T must be converted.
     T* du;
-    A* wide_du;
+    Factor<T>* wide_du;
     int64_t du_stride;
     T* dv;
   };
@@ -130,7 +130,7 @@ class ScaledCell {
   using Row = ScaledRow<T, kBlock>;
   Row row_of(Block block, const Rows& rows, int64_t r) const {
     const int64_t H = size_.H, begin = block.begin;
-    A* const wide_du = std::is_same_v<T, A> ? nullptr : rows.wide_du + r * rows.du_stride + begin;
+    Factor<T>* const wide_du = kWidens<T> ? rows.wide_du + r * rows.du_stride + begin : nullptr;
     return {
         H,
         rows.u + r * rows.u_stride + begin,

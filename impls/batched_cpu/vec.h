@@ -51,6 +51,15 @@ struct BFloat16 {
 template <class T>
 using Acc = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
+// The type of the factors of products: bfloat16 where the processor multiplies it.
+#ifdef __AVX512BF16__
+template <class T>
+using Factor = T;
+#else
+template <class T>
+using Factor = Acc<T>;
+#endif
+
 // Vectors as GCC and clang have them, and what these have no operators for: the lesser or greater lanes, y where one is
 // NaN; and loading, with zeros in the rest, or storing the first n lanes without a call, which would save all
 // registers.
@@ -176,15 +185,26 @@ ALWAYS_INLINE void convert(const From* from, To* to, int64_t n) {
   }
 }
 
+#ifdef __AVX512F__
+// The bits of n numbers, at most a vector of float32, each in the lower half of a lane; zero in the rest.
+ALWAYS_INLINE __m512i load_bits(const BFloat16* p, int64_t n) {
+  return _mm512_cvtepu16_epi32(n == kLanes<float> ? _mm256_loadu_epi16(p) : _mm256_maskz_loadu_epi16((1u << n) - 1, p));
+}
+#endif
+
 // The first n lanes from p, zero in the rest.
 template <class T, class A = Acc<T>>
 ALWAYS_INLINE Vec<A> load(const T* p, int64_t n = kLanes<A>) {
   if constexpr (std::is_same_v<T, A>) {
     return n == kLanes<A> ? Vec<A>::loadu(p) : Vec<A>::loadu(p, n);
   } else {
+#ifdef __AVX512F__
+    return Vec<A>((typename Vec<A>::Native)_mm512_slli_epi32(load_bits(p, n), 16));
+#else
     alignas(64) A wide[kLanes<A>] = {};
     convert<A>(p, wide, n);
     return Vec<A>::loadu(wide);
+#endif
   }
 }
 
@@ -192,9 +212,14 @@ ALWAYS_INLINE Vec<A> load(const T* p, int64_t n = kLanes<A>) {
 template <class T, class A = Acc<T>>
 ALWAYS_INLINE void store(T* p, const Vec<Acc<T>>& x, int64_t n = kLanes<Acc<T>>) {
   if constexpr (!std::is_same_v<T, A>) {
+#ifdef __AVX512BF16__
+    const __m256i bits = (__m256i)_mm512_cvtneps_pbh((__m512)x.native);
+    n == kLanes<A> ? _mm256_storeu_epi16(p, bits) : _mm256_mask_storeu_epi16(p, (1u << n) - 1, bits);
+#else
     alignas(64) A wide[kLanes<A>];
     x.store(wide);
     convert<A>(wide, p, n);
+#endif
   } else if (n == kLanes<A>) {
     x.store(p);
   } else {
@@ -209,11 +234,13 @@ ALWAYS_INLINE Vec<A> first_lanes(const Vec<A>& x, int64_t n) {
   return n == kLanes<A> ? x : Vec<A>((typename Vec<A>::Native)((Int)x.native & first<Int>(n)));
 }
 
-// Calls body(j, m) for vectors of m numbers from j on, up to F; m is a constant for whole vectors.
-template <class A, class Body>
+// Calls body(j, m) for vectors of m numbers from j on, up to F; m is a constant for whole vectors. A lane has kDepth
+// numbers.
+template <class A, int kDepth = 1, class Body>
 ALWAYS_INLINE void for_vectors(int64_t F, const Body& body) {
-  const int64_t whole = F / kLanes<A> * kLanes<A>;
-  for (int64_t j = 0; j < whole; j += kLanes<A>) body(j, kLanes<A>);
+  constexpr int64_t V = kLanes<A> * kDepth;
+  const int64_t whole = F / V * V;
+  for (int64_t j = 0; j < whole; j += V) body(j, V);
   if (whole < F) body(whole, F - whole);
 }
 

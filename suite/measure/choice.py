@@ -11,7 +11,7 @@ from impls.registry import resolve
 from suite.measure.jobs import Job
 from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import Candidate, candidates, find
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import BASELINE, WORKLOADS, Case
 
 #: naive and row_scaled take longest and say the same on any workload, so each `Case` has where they are timed.
 SLOW_FORMS = names()[:2]
@@ -24,10 +24,17 @@ MINUTES = {"cpu": 5.0, "cuda": 15.0}
 
 def choose(options: argparse.Namespace) -> None:
     device = options.device.type
+    options.half = options.dtype is None and device == "cpu" and multiplies_bfloat16()
+    options.dtype = options.dtype or ["float32"]
     options.every_candidate, options.every_workload = bool(options.implementation), bool(options.workload)
     options.workload = options.workload or by_default(device)
     options.implementation = options.implementation or [candidate.name for candidate in candidates()]
     options.minutes = MINUTES[device] if options.minutes is None else options.minutes
+
+
+def multiplies_bfloat16() -> bool:
+    """True if the processor has instructions that multiply bfloat16."""
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def by_default(device: str) -> list[str]:
@@ -44,7 +51,16 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             answer = candidate.name == fastest(options.device, dtype)
             job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, answer)
             found += [job] * bool(norms)
-    return found
+    return found + [job for job in in_half(options) if job.case in {one.case for one in found}]
+
+
+def in_half(options: argparse.Namespace) -> Iterator[Job]:
+    """Yield jobs in bfloat16, by default where the processor multiplies it: of the baseline and of the fastest."""
+    for case in cases(options) if options.half else ():
+        for name in (BASELINE, fastest(options.device, "bfloat16")) if case.half else ():
+            if name and name in options.implementation:
+                norms = find(name).layer_norms
+                yield Job("bench", name, (name,), case, "bfloat16", options.device, norms)
 
 
 def fastest(device: torch.device, dtype: str) -> str | None:

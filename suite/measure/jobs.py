@@ -23,6 +23,7 @@ class Job:
     table: name of the table of its rows, and of the module in suite/measure that yields them.
     part: its name within a study.
     layer_norms: of the benchmark: layer norm off, on, or both in turns. answer: the benchmark's answer rests on it.
+    verified: a verification of this code compared it at the sizes of the workload, so a visit need not.
     limit: of the study of memory: bytes that a training step has to fit in.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
@@ -35,6 +36,7 @@ class Job:
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
     answer: bool = False
+    verified: bool = False
     limit: float = 0.0
     memory_limit: int = 0
 

@@ -1,7 +1,7 @@
 """What is known of the benchmark's jobs beforehand: whether they run, their verification, and their earlier rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,8 @@ def plan(jobs: Sequence[Job], folder: Path, *, unverified: bool = False) -> list
         instead = f"not run: {reason}" if reason else None
         if not reason and verification.status in ("red", "stale") and not unverified:
             instead = f"refused: verify.csv is {verification.status} for {job.candidate} in {job.dtype}"
-        planned.append(Planned(job, verification, instead))
+        known = replace(job, verified=verification.status == "verified")
+        planned.append(Planned(known, verification, instead))
     return planned
 
 

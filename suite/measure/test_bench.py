@@ -154,7 +154,9 @@ def test_kernels_of_every_timed_call_are_compiled_beforehand(monkeypatch: pytest
     monkeypatch.setattr(bench, "precompile", lambda pairs, device: asked.extend(pairs))
     bench.compile_kernels([job("batched"), job("batched_cuda")], CPU)
     assert asked == [
-        (replace(case, training=training), "float32") for case in (TINY, work.short(TINY)) for training in (True, False)
+        (replace(case, training=training), "float32")
+        for case in (TINY, work.short(TINY, TINY.B))
+        for training in (True, False)
     ]
 
 

@@ -10,6 +10,7 @@ from suite import bench
 from suite.measure import choice
 from suite.measure.jobs import Job
 from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.examples import CPU
 
 
 def chosen(*arguments: str) -> list[Job]:
@@ -58,6 +59,15 @@ def test_torch_compile_is_timed_once_by_default_and_jax_on_batches_of_one_length
     assert not places("compiled", "--workload", "stream")
     everywhere = [(dtype, name, (False, True)) for dtype in ("float32", "bfloat16") for name in usual]
     assert places("compiled", "--implementation", "compiled") == everywhere
+
+
+@pytest.mark.parametrize("multiplies", [False, True])
+def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "multiplies_bfloat16", lambda: multiplies)
+    found = [(job.case.name, job.candidate) for job in chosen("--device", "cpu") if job.dtype == "bfloat16"]
+    both = [BASELINE, choice.fastest(CPU, "bfloat16")]
+    assert found == [(name, candidate) for name in ("medium", "char-ptb") for candidate in both] * multiplies
+    assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])

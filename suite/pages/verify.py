@@ -12,6 +12,7 @@ from suite.pages.page import Others, Page
 from suite.pages.sheets import Format, Part, Sheet
 from suite.shared.cases import INTERPRETED
 from suite.shared.format import count, two
+from suite.shared.rows import MULTIPLIED
 
 #: By what is planted, the verdict that it should have, and its name.
 WANTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("accepted", "equivalent rewrites passed")}
@@ -24,6 +25,7 @@ passes if its relative error is at most twice the naive form's own error in the 
 4 eps in the other dtypes (the eps of TF32 is 2^-10). *worst* is the largest error as a multiple of that limit, and
 *tensor* where it occurred.
 """
+WAYS = "Worst errors of batched_cpu by its ways to multiply bfloat16: {}.\n"
 LONGER = "*worst, T {steps}* is the same over sequences of {steps} steps, and *at T* where it occurred.\n"
 FAULTS = """## Planted faults
 
@@ -45,6 +47,7 @@ memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
 #: Reasons why a test did not run, as the end of a run sums them up, and what each of its words is in.
 NOT_RUN = {
     "no GPU": r"on cuda, not on cpu|\bCUDA device|\bGPU\b",
+    "not on this processor": r"^This processor ",
     "not installed": r"[Nn]ot installed|is not here",
     "not in this dtype": r" computes in .*, not in ",
     "compiled for few sizes": r" compiles for each size",
@@ -139,6 +142,15 @@ def reached(ran: pd.DataFrame) -> dict[str, str]:
     return largest
 
 
+def ways(rows: pd.DataFrame) -> str:
+    """A sentence with the worst error of each way to multiply bfloat16; empty if none was checked."""
+    own = rows[rows["case"].str.startswith(MULTIPLIED) & (rows["verdict"] != "skipped")]
+    found = (
+        f"{case.removeprefix(MULTIPLIED)} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True)
+    )
+    return WAYS.format(", ".join(found)) if len(own) else ""
+
+
 def _steps(errors: pd.DataFrame) -> str:
     return f"{count(errors['T'].min())} to {count(errors['T'].max())}"
 
@@ -178,7 +190,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     lead = verdict(rows) if faults is None else f"{verdict(rows)} {faults_lead(faults)}"
     longer = "" if errors is None else LONGER.format(steps=_steps(errors))
     parts: list[Part] = [lead, ERRORS + longer, errors_table(rows, errors)]
-    parts += [REACH, reach_table(rows)]
+    parts += [ways(rows), REACH, reach_table(rows)]
     if faults is not None:
         parts += [FAULTS, faults_table(faults), missed(faults)]
     if can is not None:

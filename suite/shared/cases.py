@@ -37,6 +37,7 @@ class Case:
     slow_forms: tuple[
         tuple[str, bool], ...
     ] = ()  # and those, with layer norm or not, on which naive and row_scaled are
+    half: bool = False  # bfloat16 is timed by default, too, where the processor multiplies it
     compiles: bool = False  # what compiles for tens of seconds is timed by default, without layer norm
     short: tuple[int, ...] = ()  # T and B without a GPU, if they are less
     in_a_loop: bool = False  # a call on an idle GPU waits for the host, as in no training loop: there the loop counts
@@ -201,9 +202,10 @@ _WORKLOADS = (
         name="medium",
         by_default=BOTH,
         slow_forms=(("cpu", False), ("cuda", False), ("cuda", True)),
+        half=True,
         compiles=True,
     ),
-    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH),
+    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH, half=True),
     Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
     Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1), in_a_loop=True),
     Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32), text=False),

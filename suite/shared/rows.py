@@ -20,6 +20,8 @@ PASSES = ("forward", "train")
 #: Rows made while other processes used more cores than this are marked, and in no summary.
 BUSY = 0.25
 
+#: Begins the case of a row about a way to multiply bfloat16, see `test_bfloat16.py`.
+MULTIPLIED = "multiplied by "
 _CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES, cases.LONG)
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: What `put` adds to every row: where and when it was made, and with which code.

@@ -38,8 +38,8 @@ USED: dict[str, dict[Case, tuple[torch.dtype, ...]]] = {
     "calls": {SMALL: (F64,), LARGE: (F32,)},
     "inference": dict.fromkeys(LONG, (F32,)),
 }
-#: Draws of a wide case with few numbers, so that the rule is about norms over enough of them.
-FEW, FEW_DRAWS = 20_000_000, 3
+#: Draws of a wide case whose output has few numbers, so that the rule is about norms over enough of them.
+FEW, FEW_DRAWS = 3_000, 3
 
 
 class Comparison(NamedTuple):
@@ -74,7 +74,7 @@ class Comparison(NamedTuple):
 
     def _plain(self, build: Build, device: torch.device) -> Verdict:
         if self.wide:
-            draws = FEW_DRAWS if self.case.multiply_adds() < FEW else 1
+            draws = FEW_DRAWS if self.case.tokens * self.case.H < FEW else 1
             rounded = ROUNDED[self.dtype]
             return compare(build, self.case, self.dtype, device, against=AGAINST, draws=draws, rounded=rounded)[0]
         # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.

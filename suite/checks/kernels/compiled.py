@@ -71,8 +71,8 @@ SOME = (
 )
 
 
-#: Most bytes per thread that a kernel may spill, and CPU seconds that it may take to compile; on a shared core, this many
-#: times more.
+#: Most bytes per thread that a kernel may spill, and CPU seconds that it may take to compile; on a shared core, this
+#: many times more.
 SPILL, SECONDS, SHARED = 128, 10, 2.5
 #: Group barriers in the instructions of a kernel, without layer norm and with it.
 BARRIERS = {False: 3, True: 5}

@@ -1,0 +1,101 @@
+"""batched_cpu multiplies bfloat16 in several ways, chosen when its library is loaded: each keeps the rule."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+import torch
+
+from impls import batched_cpu, why_unavailable
+from impls.batched_cpu import build, loading
+from suite.checks.equality.comparisons import BF16, Comparison, used, wide
+from suite.checks.equality.test_errors import CASES as LONG
+from suite.checks.equality.test_errors import DRAWS
+from suite.checks.equality.test_properties import everything, numbers, of_row
+from suite.conftest import Record
+from suite.shared.cases import VERIFY_FIRST, Case
+from suite.shared.compare import OUTPUTS, assert_bitwise_equal, compare, implementation
+from suite.shared.rows import MULTIPLIED
+from suite.shared.wide import ROWS, SPLIT, WIDE
+
+CPU, NAME = torch.device("cpu"), "batched_cpu"
+pytestmark = pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}")
+
+
+@pytest.fixture(params=build.WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A way to multiply bfloat16, taken while the test runs."""
+    name: str = request.param
+    if name not in build.ways():
+        pytest.skip(f"This processor does not multiply bfloat16 by {name}.")
+    monkeypatch.setenv(build.WAY_VARIABLE, name)
+    loading._find_or_build.cache_clear()
+    yield name
+    loading._find_or_build.cache_clear()
+
+
+def compared(thorough: bool) -> list[Comparison]:
+    """Small cases, wide ones on both sides of the sizes of tiles, and every use."""
+    some = [Comparison(case, BF16) for case in VERIFY_FIRST]
+    every = [each for each in wide(NAME) if each.dtype == BF16 and (thorough or each.case in WIDE[::2])]
+    return some + every + [each for each in used(NAME) if each.dtype == BF16]
+
+
+def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: Record) -> None:
+    cases = compared(request.config.getoption("--thorough"))
+    verdicts = {each.id: each.worst(implementation(NAME), CPU) for each in cases}
+    case, worst = max(verdicts.items(), key=lambda item: item[1].ratio)
+    record(NAME, BF16, f"{MULTIPLIED}{way}", "pass" if worst.ratio <= 1 else "FAIL", worst)
+    assert worst.ratio <= 1, f"{case}, {worst}"
+
+
+@pytest.mark.thorough("errors up to 1000 steps")
+@pytest.mark.parametrize("case", LONG, ids=lambda case: case.id)
+def test_errors_of_a_way_stay_within_the_rule(case: Case, way: str) -> None:
+    worst = compare(implementation(NAME), case, BF16, CPU, draws=DRAWS[case.T])[0]
+    assert worst.ratio <= 1, str(worst)
+
+
+@pytest.mark.parametrize("case", [SPLIT, ROWS], ids=lambda case: case.id)
+def test_no_split_changes_a_bit_of_a_way(case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of outputs: rows of a group are multiplied as if they were alone."""
+    threads, given, runs = torch.get_num_threads(), numbers(NAME, BF16, case, CPU), []
+    torch.set_num_threads(2)
+    for split in ((1, 1), (1, 3), (2, 1), (3, 2)):
+        monkeypatch.setattr(batched_cpu, "SPLIT", split)
+        results = everything(NAME, case, given)
+        runs.append({name: results[name] for name in OUTPUTS})
+    torch.set_num_threads(threads)
+    for run in runs[1:]:
+        assert_bitwise_equal(run, runs[0])
+
+
+def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
+    given = numbers(NAME, BF16, ROWS, CPU)
+    x = given.x.clone()
+    x[1, 20] = torch.nan
+    changed, expected = (everything(NAME, ROWS, given._replace(x=each)) for each in (x, given.x))
+    for row in set(range(ROWS.B)) - {20}:
+        outputs = ({name: results[name] for name in OUTPUTS} for results in (changed, expected))
+        assert_bitwise_equal(*(of_row(each, row) for each in outputs))
+    assert changed["out"][1, 20].isnan().all()
+
+
+def test_ways_differ_in_bits() -> None:
+    """So the variable chooses."""
+    if len(build.ways()) == 1:
+        pytest.skip("This processor multiplies bfloat16 in one way.")
+    runs = []
+    for name in build.ways():
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setenv(build.WAY_VARIABLE, name)
+            loading._find_or_build.cache_clear()
+            runs.append(everything(NAME, SPLIT, numbers(NAME, BF16, SPLIT, CPU))["grad layers.0.weight_h"])
+    loading._find_or_build.cache_clear()
+    assert all(not torch.equal(one, other) for one, other in pairwise(runs))
+
+
+def test_an_unknown_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(build.WAY_VARIABLE, "other")
+    with pytest.raises(RuntimeError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'"):
+        build.way()
