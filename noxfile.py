@@ -206,7 +206,12 @@ def wheel_of(session: nox.Session, architecture: str) -> Path:
 
 #: The oldest clang that batched_cpu is to build with.
 CLANG = "clang++-14"
-BUILDS = "import sys, impls; sys.exit(impls.why_unavailable('batched_cpu', 'cpu'))"
+BUILDS = """
+import sys
+from impls import registry
+reasons = [registry.why_unavailable("batched_cpu", "cpu", dtype) for dtype in registry.find("batched_cpu").dtypes]
+sys.exit(next(filter(None, reasons), None))
+"""
 #: Debian's packages of a Python for aarch64, which are unpacked, not installed, and what emulates that processor. No
 #: libgomp1, since torch brings its own.
 EMULATOR = "qemu-aarch64-static"
@@ -283,10 +288,12 @@ def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
 #: The preloaded sanitizer is not for the compiler, which would fail under it.
 PRELOADED = """
 import os, sys, pytest
-from impls import why_unavailable
+from impls import registry
 del os.environ["LD_PRELOAD"]
-reason = why_unavailable("batched_cpu", "cpu")  # without a build every case would be skipped
-sys.exit(reason or pytest.main(sys.argv[1:]))
+for dtype in registry.find("batched_cpu").dtypes:
+    if reason := registry.why_unavailable("batched_cpu", "cpu", dtype):  # without a build every case would be skipped
+        sys.exit(reason)
+sys.exit(pytest.main(sys.argv[1:]))
 """
 
 

@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 
 from impls import why_unavailable
-from impls.batched_cpu.build import WAYS
 from impls.definition import dtype_name
 from impls.registry import find
 from suite import report
@@ -30,7 +29,7 @@ from suite.shared import arithmetic, machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
-from suite.shared.rows import MULTIPLIED, TABLES, VALUES, folder_of
+from suite.shared.rows import TABLES, VALUES, folder_of
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
@@ -38,7 +37,7 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 ROW = "row"
 VALUES.update(
     edit=[*(edited.name for edited in (*FAULTS, *REWRITES)), *reach.names_of_rows()],
-    case=[*VALUES["case"], *(f"{MULTIPLIED}{way}" for way in WAYS), *every_id()],
+    case=[*VALUES["case"], *every_id()],
     capability=[capability.name for capability in CAPABILITIES],
 )
 # It warns where torch sees no GPU but finds a CUDA toolkit.
@@ -184,7 +183,8 @@ class Gathered:
         except ResultsError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
-        why_unavailable("batched_cpu", "cpu")  # builds it, which each worker would do otherwise
+        for dtype in find("batched_cpu").dtypes:
+            why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
         if not self.config.option.keyword:  # chosen tests compile what they need
             precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
 

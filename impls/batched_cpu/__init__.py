@@ -35,7 +35,7 @@ def forward(
     arguments, read = _layer(p, inputs)
     last = LayerState(*map(torch.empty_like, read[-5:-1]))
     arguments += _addresses((out, *(states or _NO_STATES), *last, _NONE if residuals is None else residuals))
-    _check(library().forward[out.dtype](_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
+    _check(library(out.dtype).forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
     return last
 
 
@@ -62,7 +62,7 @@ def backward(
     arguments += _addresses((*of_steps, *d_start, _NONE if d_x is None else d_x))
     gradients = _Gradients(p, needed, cell)
     scale = inputs.mask.scale if inputs.mask else 1.0
-    error = library().backward[inputs.x.dtype](_packed(arguments), scale, _allocate, gradients)
+    error = library(inputs.x.dtype).backward(_packed(arguments), scale, _allocate, gradients)
     if gradients.error is not None:
         raise gradients.error
     _check(error)

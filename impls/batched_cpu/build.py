@@ -46,17 +46,19 @@ LIBRARY = "library.so"
 _DAY = 24 * 60 * 60
 
 
-def instruction_set(dtype: torch.dtype = torch.float32) -> str:
+def instruction_set(dtype: torch.dtype) -> str:
     """The one of torch's own kernels, which ATEN_CPU_CAPABILITY can lower; for bfloat16 that of `way`."""
-    if dtype == torch.bfloat16 and way() != WAYS[0]:
-        return _BFLOAT16
+    return _BFLOAT16 if dtype == torch.bfloat16 and way() != WAYS[0] else _of_torch()
+
+
+def _of_torch() -> str:
     name = torch.backends.cpu.get_cpu_capability().lower()
     return name if name in INSTRUCTION_SETS.get(platform.machine(), _BASELINE) else "baseline"
 
 
 def ways() -> list[str]:
     """The ways to multiply bfloat16 that there are here, see WAYS."""
-    if instruction_set() != "avx512":
+    if _of_torch() != "avx512":
         return [WAYS[0]]
     has = torch.cpu.get_capabilities()
     needs = (True, has.get("avx512_bf16"), has.get("avx512_bf16") and has.get("amx_bf16"))
@@ -71,10 +73,10 @@ def way() -> str:
     return wanted
 
 
-def parts() -> list[tuple[str, torch.dtype]]:
-    """The parts of `every` that this machine uses: of bfloat16 all of its ways, so that each can be chosen."""
-    sets = [instruction_set(), *[_BFLOAT16] * (len(ways()) > 1)]
-    return [(name, dtype) for name, dtype in every(platform.machine()) if name in sets]
+def parts(dtype: torch.dtype) -> list[tuple[str, torch.dtype]]:
+    """The parts of `every` that this machine uses in a dtype: of bfloat16 all its ways, so that each can be chosen."""
+    sets = [_of_torch(), *[_BFLOAT16] * (dtype == torch.bfloat16 and len(ways()) > 1)]
+    return [(name, dtype) for name in sets]
 
 
 def sources() -> str:
@@ -85,9 +87,9 @@ def sources() -> str:
     return digest.hexdigest()[:16]
 
 
-def key() -> str:
+def key(dtype: torch.dtype) -> str:
     """Digest that identifies a build: of the sources, the compiler's name, flags, machine and C library."""
-    here = (f"{name} {dtype_name(dtype)}" for name, dtype in parts())
+    here = (f"{name} {dtype_name(dtype)}" for name, dtype in parts(dtype))
     words = [sources(), *here, *compiler(), *extra_flags(), platform.machine(), *platform.libc_ver()]
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
@@ -110,16 +112,17 @@ def intact(path: Path) -> bool:
         return False
 
 
-def build(folder: Path) -> None:
-    """Build in a temporary folder, then rename it, so that no process sees an incomplete build."""
+def build(folder: Path, dtype: torch.dtype) -> None:
+    """Build for a dtype in a temporary folder, then rename it, so that no process sees an incomplete build."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder.parent)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as own:
-        print("batched_cpu: compiling its C++ source, once ... ", end="", file=sys.stderr, flush=True)
+        what = f"its C++ source for {dtype_name(dtype)}"
+        print(f"batched_cpu: compiling {what}, once ... ", end="", file=sys.stderr, flush=True)
         (target := Path(own) / "new").mkdir()
         try:
-            compile_library(compiler(), platform.machine(), parts(), extra_flags(), target / LIBRARY)
+            compile_library(compiler(), platform.machine(), parts(dtype), extra_flags(), target / LIBRARY)
         except BaseException:
             print("failed", file=sys.stderr, flush=True)
             raise

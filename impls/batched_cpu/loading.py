@@ -39,10 +39,10 @@ class Failure:
 
 
 class Library:
-    """Functions of a loaded library, for the instruction set that torch's own kernels use."""
+    """Functions of a loaded library for a dtype, in the instruction set that torch's own kernels use."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, dtype: torch.dtype) -> None:
+        self.path, self.dtype = path, dtype
         self._library = ctypes.CDLL(str(path))
         self._library.hyperlstm_sources.restype = ctypes.c_char_p
         if self._library.hyperlstm_sources().decode() != build.sources():
@@ -53,26 +53,25 @@ class Library:
         addresses = [function and ctypes.cast(function, ctypes.c_void_p).value for function in functions]
         self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
         self._library.hyperlstm_use_tiles.restype = ctypes.c_bool
-        wants_tiles = build.way() == build.WAYS[-1]
+        wants_tiles = dtype == torch.bfloat16 and build.way() == build.WAYS[-1]
         if self._library.hyperlstm_use_tiles(wants_tiles) != wants_tiles:
             raise OSError(f"the system does not let this process use AMX; {build.WAY_VARIABLE}={build.WAYS[-2]} helps")
 
         passed = ctypes.c_char_p, ctypes.c_double  # arguments, scale of the mask
-        #: The functions of forward.cpp and backward.cpp by dtype; each returns the message of an error, or None.
-        self.forward = {dtype: self.function("forward", dtype, *passed) for dtype in build.DTYPES}
-        allocate = ALLOCATE, ctypes.py_object
-        self.backward = {dtype: self.function("backward", dtype, *passed, *allocate) for dtype in build.DTYPES}
+        #: The functions of forward.cpp and backward.cpp; each returns the message of an error, or None.
+        self.forward = self.function("forward", *passed)
+        self.backward = self.function("backward", *passed, ALLOCATE, ctypes.py_object)
 
-    def function(self, name: str, dtype: torch.dtype, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
-        """The exported function of that name for a dtype; types: of its arguments."""
-        function = self._library[f"hyperlstm_{name}_{dtype_name(dtype)}_{build.instruction_set(dtype)}"]
+    def function(self, name: str, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
+        """The exported function of that name; types: of its arguments."""
+        function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{build.instruction_set(self.dtype)}"]
         function.restype, function.argtypes = result, types
         return function
 
 
-def library() -> Library:
-    """Library, built at the first call; RuntimeError with the reason if there is none."""
-    result = _result()
+def library(dtype: torch.dtype) -> Library:
+    """Library for a dtype, built at the first call; RuntimeError with the reason if there is none."""
+    result = _result(dtype)
     if isinstance(result, Failure):
         raise RuntimeError(f"{result.reason}\n{result.output}")
     return result
@@ -80,33 +79,33 @@ def library() -> Library:
 
 def why_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     """None if the library can be loaded, which builds it at the first call, else the reason."""
-    result = _result()
+    result = _result(dtype)
     return result.reason if isinstance(result, Failure) else None
 
 
 _lock = threading.Lock()
 
 
-def _result() -> Library | Failure:
+def _result(dtype: torch.dtype) -> Library | Failure:
     with _lock:
-        return _find_or_build()
+        return _find_or_build(dtype)
 
 
 @functools.cache
-def _find_or_build() -> Library | Failure:
+def _find_or_build(dtype: torch.dtype) -> Library | Failure:
     """Library or failure; a failed build is not repeated in the same process."""
     shipped = build.FOLDER / build.LIBRARY
     if shipped.exists():
-        return _of_wheel(shipped)
+        return _of_wheel(shipped, dtype)
     try:
-        folder = build.builds() / f"hyperlstm_{build.key()}"
+        folder = build.builds() / f"hyperlstm_{build.key(dtype)}"
         if not build.intact(folder / build.LIBRARY):
             if shutil.which(build.compiler()[0]) is None:
                 return _failure(
                     f"it takes a C++ compiler, and {build.compiler()[0]!r} is not on the path", "a compiler"
                 )
-            build.build(folder)
-        return Library(folder / build.LIBRARY)
+            build.build(folder, dtype)
+        return Library(folder / build.LIBRARY, dtype)
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()
         said = lines[0].strip() if lines else f"the compiler exits with {error.returncode}"
@@ -120,11 +119,11 @@ def _failure(why: str, remedy: str, output: str = "") -> Failure:
     return Failure(f"batched_cpu could not be built: {why}. {helps}.", output)
 
 
-def _of_wheel(path: Path) -> Library | Failure:
+def _of_wheel(path: Path, dtype: torch.dtype) -> Library | Failure:
     why = "it is incomplete"
     if build.intact(path):
         try:
-            return Library(path)
+            return Library(path, dtype)
         except (OSError, AttributeError) as error:
             why = str(error)
     helps = "Installing the wheel for this machine again helps, or deleting this file: then it is built"

@@ -9,11 +9,10 @@ from typing import NamedTuple
 from suite.measure.jobs import Job
 from suite.measure.server import Server
 from suite.shared.process import Row
-from suite.shared.statistics import merged
+from suite.shared.statistics import FEWEST, merged
 
-#: A job whose visit takes more than this multiple of its share of the time is not visited again, unless its calls are
-#: all shorter than FAST seconds.
-SHARES, FAST = 2.0, 0.5
+#: A job whose first visit takes more than this share of the time waits until all others have an interval.
+LONG = 1 / 30
 
 
 @dataclass
@@ -48,10 +47,10 @@ def passes(
     sides: Sequence[Side], jobs: Sequence[Job], until: float = float("inf"), most: int = 1_000_000
 ) -> Iterator[Visit]:
     """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes."""
-    share, seconds = (until - time.time()) / max(1, len(jobs)), dict[Job, float]()
-    slow = set[Job]()
+    seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):
-        order = [job for job in jobs for _ in range(1 + (job.answer and number > 1)) if job not in slow]
+        waits = late if number <= FEWEST and len(late) < len(jobs) else set()
+        order = [job for job in jobs for _ in range(1 + (job.answer and number > 1)) if job not in waits]
         random.shuffle(order)
         visited = 0
         for place, job in enumerate(order, 1):
@@ -62,8 +61,8 @@ def passes(
                 side.visit(job)
             seconds[job] = min(time.time() - start, seconds.get(job, float("inf")))
             visited += 1
-            if seconds[job] > SHARES * share and any(row.get("median_s", 0) > FAST for row in sides[0].rows[job]):
-                slow.add(job)
+            if number == 1 and seconds[job] > long:
+                late.add(job)
             yield Visit(number, place, len(order), job)
         if not visited:
             return

@@ -168,10 +168,10 @@ def test_the_first_pass_ends_and_no_other_takes_longer() -> None:
     assert time.time() - start < 0.75
 
 
-def test_a_slow_job_is_visited_once() -> None:
-    server, _ = run({"naive": 0.6, **dict.fromkeys(("batched", "deferred", "row_scaled", "labml"), 0.0)}, 0.02, most=4)
-    assert server.count("naive") == 1
-    assert server.count("batched") == 4
+@pytest.mark.parametrize(("most", "visits"), [(3, 1), (5, 3)])
+def test_a_long_visit_is_repeated_once_others_have_an_interval(most: int, visits: int) -> None:
+    server, _ = run({"naive": 0.2, "batched": 0.0}, 0.05, most=most)
+    assert [server.count(name) for name in server.seconds] == [visits, most]
 
 
 def test_a_run_resumes_with_the_rows_that_it_has() -> None:

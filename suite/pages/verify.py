@@ -144,10 +144,8 @@ def reached(ran: pd.DataFrame) -> dict[str, str]:
 
 def ways(rows: pd.DataFrame) -> str:
     """A sentence with the worst error of each way to multiply bfloat16; empty if none was checked."""
-    own = rows[rows["case"].str.startswith(MULTIPLIED) & (rows["verdict"] != "skipped")]
-    found = (
-        f"{case.removeprefix(MULTIPLIED)} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True)
-    )
+    own = rows[rows["case"].isin(MULTIPLIED) & (rows["verdict"] != "skipped")]
+    found = (f"{case.split()[-1]} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True))
     return WAYS.format(", ".join(found)) if len(own) else ""
 
 

@@ -196,7 +196,7 @@ _CHAR_PTB = Case(100, 128, 50, 1000, 128, 4, short=(20, 64))
 #: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
 #: Those with lengths are packed.
 _WORKLOADS = (
-    replace(_SMALL, name="small", by_default=BOTH, slow_forms=(("cpu", False), ("cpu", True))),
+    replace(_SMALL, name="small", by_default=BOTH, slow_forms=(("cpu", False),)),
     replace(
         _MEDIUM,
         name="medium",

@@ -20,8 +20,8 @@ PASSES = ("forward", "train")
 #: Rows made while other processes used more cores than this are marked, and in no summary.
 BUSY = 0.25
 
-#: Begins the case of a row about a way to multiply bfloat16, see `test_bfloat16.py`.
-MULTIPLIED = "multiplied by "
+#: Cases of rows about a way to multiply bfloat16, see `test_bfloat16.py`.
+MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx")]
 _CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES, cases.LONG)
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: What `put` adds to every row: where and when it was made, and with which code.
@@ -34,7 +34,7 @@ VALUES: dict[str, Sequence[str]] = {
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
     "pass": PASSES,
-    "case": [TRAINING, *(case.id for case in _CASES)],
+    "case": [TRAINING, *MULTIPLIED, *(case.id for case in _CASES)],
     "workload": list(WORKLOADS),
 }
 

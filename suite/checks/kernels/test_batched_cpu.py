@@ -18,6 +18,7 @@ from impls.batched_cpu import build, loading
 from suite.shared.files import ROOT
 
 builds = pytest.mark.thorough("batched_cpu built in other ways, not at all, and for older CPUs")
+F32, F64 = torch.float32, torch.float64
 QUICK_BUILD = {build.FLAGS_VARIABLE: "-O0"}
 #: A compiler that copies a finished library instead, slowly: half at a time.
 COMPILER = """#!/bin/sh
@@ -44,6 +45,7 @@ torch.testing.assert_close(gradient, model.layers[0].weight_h.grad)
 print("agrees")
 """
 
+KEY = "import torch; from impls.batched_cpu import build; print(build.key(torch.float64))"
 FALLS_BACK = """
 import torch, warnings
 warnings.simplefilter("always")
@@ -54,7 +56,7 @@ print(why_unavailable("batched_cpu", "cpu"))
 print(model)
 print(tuple(model(torch.zeros(2, 1, 3))[0].shape))
 try:
-    loading.library()
+    loading.library(torch.float32)
 except RuntimeError as error:
     print(error)
 """
@@ -75,16 +77,16 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 @pytest.fixture
 def built() -> None:
-    reason = why_unavailable("batched_cpu", "cpu")
-    if reason is not None:
-        pytest.skip(reason)
+    reasons = [why_unavailable("batched_cpu", "cpu", dtype) for dtype in (F32, F64)]
+    if any(reasons):
+        pytest.skip(f"{reasons}")
 
 
 @builds
 @pytest.mark.usefixtures("built")
 def test_concurrent_builds_announce_themselves_and_all_load_a_complete_library(tmp_path: Path) -> None:
     folder, compiler = tmp_path / "extensions", tmp_path / "compiler"
-    compiler.write_text(COMPILER.format(library=shlex.quote(str(loading.library().path))))
+    compiler.write_text(COMPILER.format(library=shlex.quote(str(loading.library(F64).path))))
     compiler.chmod(0o755)
     processes = [start(AGREES, folder, CXX=str(compiler)) for _ in range(2)]
     for out, err in map(finish, processes):
@@ -99,8 +101,8 @@ def test_concurrent_builds_announce_themselves_and_all_load_a_complete_library(t
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """Cache of builds with a build of the library that is loaded here."""
-    folder = tmp_path / "cache" / f"hyperlstm_{build.key()}"
-    shutil.copytree(loading.library().path.parent, folder)
+    folder = tmp_path / "cache" / f"hyperlstm_{build.key(F64)}"
+    shutil.copytree(loading.library(F64).path.parent, folder)
     return folder.parent
 
 
@@ -113,9 +115,10 @@ def test_a_finished_build_needs_no_tools(cache: Path) -> None:
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("damage", ["gone", "cut", "digest"])
 def test_a_damaged_build_is_built_again(cache: Path, tmp_path: Path, damage: str) -> None:
-    (compiler := tmp_path / "compiler").write_text(COMPILER.format(library=shlex.quote(str(loading.library().path))))
+    library = loading.library(F64).path
+    (compiler := tmp_path / "compiler").write_text(COMPILER.format(library=shlex.quote(str(library))))
     compiler.chmod(0o755)
-    key = finish(start("from impls.batched_cpu import build\nprint(build.key())", cache, CXX=str(compiler)))[0].strip()
+    key = finish(start(KEY, cache, CXX=str(compiler)))[0].strip()
     (folder,) = cache.iterdir()
     library = folder.rename(cache / f"hyperlstm_{key}") / build.LIBRARY
     if damage == "gone":
@@ -178,7 +181,7 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_library_of_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
     package = tmp_path / "impls" / "batched_cpu"
     shutil.copytree(ROOT / "impls", package.parent, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in loading.library().path.parent.iterdir():
+    for file in loading.library(F32).path.parent.iterdir():
         shutil.copy(file, package)
     if damage == "cut":
         os.truncate(package / build.LIBRARY, 10_000)
@@ -203,22 +206,22 @@ def test_a_failed_build_keeps_the_output_of_the_compiler(tmp_path: Path) -> None
 
 
 def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {build.key()}
+    keys = {build.key(F32)}
     other = "AVX512" if torch.backends.cpu.get_cpu_capability() == "AVX2" else "AVX2"
     with monkeypatch.context() as changed:
         changed.setenv(build.FLAGS_VARIABLE, "-g")
-        keys.add(build.key())
+        keys.add(build.key(F32))
     with monkeypatch.context() as changed:
         changed.setattr(torch.backends.cpu, "get_cpu_capability", lambda: other)
-        keys.add(build.key())
+        keys.add(build.key(F32))
     with monkeypatch.context() as changed:
         changed.setenv("CXX", "another")
-        keys.add(build.key())
+        keys.add(build.key(F32))
     folder = Path(build.__file__).parent
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     (copy / "cell.h").write_text((copy / "cell.h").read_text() + "\n")
     monkeypatch.setattr(build, "FOLDER", copy)
-    keys.add(build.key())
+    keys.add(build.key(F32))
     assert len(keys) == 5
 
 
@@ -226,7 +229,7 @@ def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> N
     """Add d^T values to total, by the product of the weight gradients."""
     (N, F), G = d.shape, values.shape[1]
     numbers = [N, F, G, d.stride(0), total.data_ptr(), total.nbytes, d.data_ptr(), values.data_ptr(), values.nbytes]
-    function = loading.library().function("add_product", d.dtype, ctypes.c_char_p)
+    function = loading.library(d.dtype).function("add_product", ctypes.c_char_p)
     assert function(struct.pack(f"{len(numbers)}q", *numbers)) is None
 
 
@@ -234,7 +237,7 @@ def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> N
 def test_an_array_of_another_size_is_refused() -> None:
     total, d, values = torch.zeros(3, 5), torch.zeros(2, 3), torch.zeros(2, 4)
     numbers = [2, 3, 4, 3, total.data_ptr(), total.nbytes, d.data_ptr(), values.data_ptr(), values.nbytes]
-    error = loading.library().function("add_product", d.dtype, ctypes.c_char_p)(struct.pack("9q", *numbers))
+    error = loading.library(d.dtype).function("add_product", ctypes.c_char_p)(struct.pack("9q", *numbers))
     assert error == b"array 1: expected 48 bytes, got 60"
 
 

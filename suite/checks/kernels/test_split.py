@@ -126,13 +126,13 @@ def chosen_split(sizes: tuple[int, int, int, int], B: int, threads: int) -> tupl
     """Groups and members that the library chooses for H, S, Z and I."""
     split = (ctypes.c_int64 * 2)()
     pointers = (ctypes.POINTER(ctypes.c_int64),) * 2
-    function = loading.library().function("choose_split", torch.float32, *pointers, result=None)
+    function = loading.library(torch.float32).function("choose_split", *pointers, result=None)
     function((ctypes.c_int64 * 6)(*sizes, B, threads), split)
     return split[0], split[1]
 
 
 def min_rows_large() -> int:
-    rows: int = loading.library().function("min_rows_large", torch.float32, result=ctypes.c_int64)()
+    rows: int = loading.library(torch.float32).function("min_rows_large", result=ctypes.c_int64)()
     return rows
 
 
