@@ -37,7 +37,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 def compared(thorough: bool) -> list[Comparison]:
     """Small cases, wide ones on both sides of the sizes of tiles, and every use."""
     some = [Comparison(case, BF16) for case in VERIFY_FIRST]
-    every = [each for each in wide(NAME) if each.dtype == BF16 and (thorough or each.case in WIDE[::2])]
+    every = [each for each in wide(NAME) if each.dtype == BF16 and (thorough or each.case in WIDE[::3])]
     return some + every + [each for each in used(NAME) if each.dtype == BF16]
 
 
