@@ -1,6 +1,7 @@
 """The commands of the project: `nox -s` with a name, or several. `nox --list` says what each does."""
 
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -160,6 +161,8 @@ def lint(session: nox.Session) -> None:
 #: The architectures of wheels, and the oldest C library that they run with, which that of torch's wheels needs too.
 ARCHITECTURES = ("x86_64", "aarch64")
 GLIBC = "2.28"
+#: What building one takes.
+WHEEL = (*PYPROJECT["project"]["dependencies"], "ziglang", "auditwheel", "wheel", "pip", "hatchling")
 COMPILE = """
 import sys
 from pathlib import Path
@@ -174,7 +177,7 @@ build.compile_library(zig, architecture, build.every(architecture), ["-s"], path
 @nox.session
 def wheel(session: nox.Session) -> None:
     """Write wheels with batched_cpu compiled, for Linux on x86-64 and aarch64, to dist/; `-- aarch64` only that."""
-    session.install(*PYPROJECT["project"]["dependencies"], "ziglang", "auditwheel", "wheel", "pip", "hatchling")
+    session.install(*WHEEL)
     for architecture in session.posargs or ARCHITECTURES:
         wheel_of(session, architecture)
 
@@ -249,11 +252,7 @@ def emulation(session: nox.Session) -> None:
     session.install("ziglang", "auditwheel", "wheel")
     scratch = Path(session.create_tmp()).absolute()
     root, site = aarch64(session, scratch)
-    unpacked = scratch / "unpacked"
-    shutil.rmtree(unpacked, ignore_errors=True)
-    shutil.unpack_archive(wheel_of(session, "aarch64"), unpacked, "zip")
-    (unpacked / "impls").symlink_to("hyperlstm")  # by the name that the suite imports it
-    (unpacked / "suite").symlink_to(Path("suite").absolute())
+    unpacked = unpacked_wheel(session, scratch, "aarch64")
     env = {"OMP_NUM_THREADS": "2", "PYTHONPATH": f"{unpacked}{os.pathsep}{site}", "PYTHONDONTWRITEBYTECODE": "1"}
     python = (EMULATOR, "-L", str(root), str(root / "usr" / "bin" / f"python{PYTHON}"))
     without = ("-p", "no:benchmark", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(unpacked))
@@ -262,6 +261,57 @@ def emulation(session: nox.Session) -> None:
         session.run(*python, "-c", BUILDS, env=env, external=True)
         results = ("--results", str(scratch / "aarch64-results"))
         session.run(*python, "-m", "pytest", "-q", *without, *cases, *results, env=env, external=True)
+
+
+def unpacked_wheel(session: nox.Session, scratch: Path, architecture: str) -> Path:
+    """Folder with a wheel's package by the name that the suite imports it, and the suite."""
+    unpacked = scratch / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    shutil.unpack_archive(wheel_of(session, architecture), unpacked, "zip")
+    (unpacked / "impls").symlink_to("hyperlstm")
+    (unpacked / "suite").symlink_to(Path("suite").absolute())
+    return unpacked
+
+
+#: The environments in which a wheel is checked: a Python, and a torch.
+INSTALLED = (("3.11", "torch==2.11.0"), ("3.13", "torch"))
+FIRST_CALL = """
+import time, torch
+from hyperlstm import HyperLSTM, why_unavailable
+x = torch.randn(5, 3, 20)
+model = HyperLSTM(20, 32, 16, 4, 1, impl="auto")
+start = time.perf_counter()
+out, _ = model(x)
+seconds = time.perf_counter() - start
+assert why_unavailable("batched_cpu", "cpu") is None, why_unavailable("batched_cpu", "cpu")
+assert "impl=auto (batched_cpu)" in repr(model), model
+print(f"torch {torch.__version__}: the first call takes {seconds:.2f} s")
+assert seconds < 1
+"""
+
+
+@nox.session
+def installed(session: nox.Session) -> None:
+    """Check the wheel where there is no compiler, with the oldest and the newest torch, and Python 3.11 and 3.13."""
+    architecture = platform.machine()
+    if architecture not in ARCHITECTURES:
+        session.error(f"there are wheels for {' and '.join(ARCHITECTURES)}, and this machine is {architecture}")
+    session.install(*WHEEL, "uv")
+    scratch = Path(session.create_tmp()).absolute()
+    unpacked = unpacked_wheel(session, scratch, architecture)
+    checks = "equality/test_equality.py", "kernels/test_split.py", "module/test_capabilities.py"
+    chosen = ("-k", "(test_equality or test_split or test_capabilities) and (batched_cpu or test_split)")
+    for version, torch in INSTALLED:
+        python = scratch / f"python{version}" / "bin" / "python"
+        run(session, "-m", "uv", "venv", "-q", "--clear", "--python", version, str(python.parent.parent))
+        run(session, "-m", "uv", "pip", "install", "-q", "--python", str(python), *needed("suite"), torch)
+        env = {"PATH": str(python.parent), "PYTHONPATH": str(unpacked), "PYTHONDONTWRITEBYTECODE": "1"}
+        results = ("--results", str(scratch / "results" / version), "--rootdir", str(unpacked))
+        files = [f"suite/checks/{file}" for file in checks]
+        with session.chdir(unpacked):
+            session.run(str(python), "-c", FIRST_CALL, env=env, external=True)
+            options = ("-q", "-p", "no:benchmark", "-p", "no:cacheprovider", *results)
+            session.run(str(python), "-m", "pytest", *options, *files, *chosen, env=env, external=True)
 
 
 def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:

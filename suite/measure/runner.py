@@ -1,4 +1,4 @@
-"""Passes: every job is visited in each pass, in an order drawn for it, and intervals are between visits."""
+"""Passes: every job is visited in each, in an order and by servers of its own, and intervals are between visits."""
 
 import random
 import time
@@ -52,6 +52,8 @@ def passes(
         waits = late if number <= FEWEST and len(late) < len(jobs) else set()
         order = [job for job in jobs for _ in range(1 + (job.answer and number > 1)) if job not in waits]
         random.shuffle(order)
+        for side in sides if number > 1 else ():
+            side.server.restart()
         visited = 0
         for place, job in enumerate(order, 1):
             start = time.time()

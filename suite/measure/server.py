@@ -44,16 +44,24 @@ class Server:
 
     def __init__(self, log: Path, scratch: Path, checkout: Path = ROOT) -> None:
         self.ended, self.log = "", log
-        self.connection, theirs = Pipe()
         path = os.pathsep.join(map(str, dict.fromkeys((checkout, ROOT))))
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
         # NVML counts GPUs without a context, which a forked child could not use.
-        environment = {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
+        self.environment = {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
+        self._start()
+
+    def restart(self) -> None:
+        """End it and start it again: all its children have the memory layout that one start happened to get."""
+        self.end()
+        self._start()
+
+    def _start(self) -> None:
+        self.connection, theirs = Pipe()
         code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()})"
-        with log.open("ab") as output:
+        with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code],
-                env=os.environ | environment,
+                env=os.environ | self.environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

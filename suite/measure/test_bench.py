@@ -49,7 +49,7 @@ whole = pytest.mark.thorough("a whole benchmark")
 
 
 @whole
-def test_a_run_leaves_rows_and_tables_without_the_hosts_name(results: Path) -> None:
+def test_results_lack_the_name_of_the_host(results: Path) -> None:
     folder = results / slug(CPU)
     rows = TABLES["bench"].read(folder)
     timed = rows[rows["status"] == "ok"]
@@ -75,7 +75,7 @@ def test_a_run_leaves_rows_and_tables_without_the_hosts_name(results: Path) -> N
 
 
 @whole
-def test_what_cannot_run_here_has_rows_that_say_why(results: Path) -> None:
+def test_rows_say_why_nothing_ran(results: Path) -> None:
     rows = TABLES["bench"].read(results / slug(CPU))
     rows = rows[rows["implementation"] == "batched_cuda"]
     assert list(rows["status"]) == ["not run: batched_cuda runs on cuda, not on cpu."] * 4
@@ -85,7 +85,7 @@ def test_what_cannot_run_here_has_rows_that_say_why(results: Path) -> None:
 
 
 @whole
-def test_a_second_run_is_compared_and_a_third_resumes(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_is_compared_with_the_first(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = results / slug(CPU)
     arguments = ["--workload", "small", "--implementation", "batched", BASELINE, *ON_CPU, "--results", str(results)]
     assert bench.main([*arguments, "--minutes", "0.4"]) == 0
@@ -215,7 +215,7 @@ def test_one_memory_failure_takes_nothing_else_with_it(monkeypatch: pytest.Monke
     assert [row["status"] for row in rows] == ["ok", "ok", "out of memory", "out of memory"]
 
 
-def test_what_xla_compiles_for_each_length_is_compiled_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xla_compiles_for_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("jax")
     lengths = set[int]()
 
@@ -266,7 +266,7 @@ def test_the_last_line_answers() -> None:
     ]  # fmt: skip
 
 
-def test_rows_made_beside_busy_processes_are_marked_and_no_answer() -> None:
+def test_rows_beside_busy_processes_are_marked() -> None:
     rows = pd.DataFrame(busy(1.5))
     marked, fastest = bench.conclusion(rows).splitlines()
     assert marked == "2 of 4 rows were made while other processes took cores: marked, and in no summary."

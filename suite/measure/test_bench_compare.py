@@ -32,7 +32,7 @@ def test_compare_fails_on_a_regression_beyond_both_intervals(tmp_path: Path, cap
     assert "2 faster" in capsys.readouterr().out
 
 
-def test_compare_calls_no_change_of_the_baseline_against_itself_a_regression(tmp_path: Path, capsys: Any) -> None:
+def test_compare_ignores_changes_of_the_baseline(tmp_path: Path, capsys: Any) -> None:
     assert compare(tmp_path, made(BASELINE, 0.05), made(BASELINE, 0.06)) == 0
     assert "2 A/A run" in capsys.readouterr().out
 
@@ -97,7 +97,7 @@ def test_a_revision_is_timed_against_this_one(tmp_path: Path, capsys: Any) -> No
     assert "HEAD is old, this checkout is new. 4 " in capsys.readouterr().out
 
 
-def test_compare_fails_on_more_memory_and_on_a_figure_that_is_lost(tmp_path: Path, capsys: Any) -> None:
+def test_compare_fails_on_memory_and_lost_figures(tmp_path: Path, capsys: Any) -> None:
     assert compare(tmp_path, made("batched", 0.1), made("batched", 0.1, peak=1_200_000)) == 1
     assert "2 REGRESSION" in capsys.readouterr().out
     assert compare(tmp_path, made("batched", 0.1), made("batched", 0, status="out of memory")) == 1

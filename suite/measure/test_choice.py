@@ -44,11 +44,11 @@ def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
 @pytest.mark.parametrize(
     ("asked", "found"), [([], {"small", "medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
 )
-def test_the_equation_as_it_reads_is_timed_unasked_where_that_is_short(asked: list[str], found: set[str]) -> None:
+def test_slow_forms_are_timed_on_small_workloads(asked: list[str], found: set[str]) -> None:
     assert {job.case.name for job in chosen("--device", "cpu", *asked) if job.candidate == "row_scaled"} == found
 
 
-def test_torch_compile_is_timed_once_by_default_and_jax_on_batches_of_one_length() -> None:
+def test_compiling_candidates_are_timed_in_few_places() -> None:
     def places(name: str, *arguments: str) -> list[tuple[str, str, tuple[bool, ...]]]:
         found = chosen("--device", "cpu", "--dtype", "float32", "bfloat16", *arguments)
         return [(job.dtype, job.case.name, job.layer_norms) for job in found if job.candidate == name]
@@ -71,7 +71,7 @@ def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, m
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_what_the_defaults_leave_out_is_listed_by_the_option_that_asks_for_it(device: str) -> None:
+def test_left_out_is_listed_by_option(device: str) -> None:
     def run(jobs: Sequence[Job], candidate: str, workload: str) -> set[tuple[str, bool]]:
         here = [job for job in jobs if (job.candidate, job.case.name) == (candidate, workload)]
         return {(job.dtype, norm) for job in here for norm in job.layer_norms}
@@ -95,9 +95,7 @@ def test_what_the_defaults_leave_out_is_listed_by_the_option_that_asks_for_it(de
     assert not choice.left_out(options)
 
 
-def test_the_list_of_a_cpu_names_what_compiles_and_what_is_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_list_names_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--device", "cpu", "--list", "--results", str(tmp_path)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "medium float32 compiled off" in text

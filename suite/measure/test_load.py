@@ -24,7 +24,7 @@ def moments(monkeypatch: pytest.MonkeyPatch, *times: tuple[float, float, float])
         (2, 2, 17.9, 18.0, 0.0),  # clocks are coarse
     ],
 )
-def test_cores_taken_are_those_that_others_have_of_ours(
+def test_taken_cores_are_those_of_others(
     monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, busy: float, own: float, taken: float
 ) -> None:
     moments(monkeypatch, (100.0, 0.0, 0.0), (110.0, busy, own))
@@ -56,7 +56,7 @@ def test_processors_work_and_this_process_with_them() -> None:
 
 
 @pytest.mark.parametrize(("taken", "warns"), [(1.9, True), (0.2, False), (None, False)])
-def test_a_busy_machine_is_told_and_a_little_is_not(
+def test_a_busy_machine_is_reported(
     taken: float | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(load, "LOOK", 0.0)

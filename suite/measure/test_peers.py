@@ -26,7 +26,7 @@ def draws() -> list[Case]:
     return [case for Z, norm in forms for case in peers.drawn(replace(TINY, Z=Z, layer_norm=norm))]
 
 
-def test_sizes_of_peers_are_drawn_within_bounds_and_the_same_each_time() -> None:
+def test_sizes_of_peers_are_within_bounds() -> None:
     cases = draws()
     assert cases == draws()
     assert len({case.id for case in cases}) == len(cases) == 20
@@ -37,7 +37,7 @@ def test_sizes_of_peers_are_drawn_within_bounds_and_the_same_each_time() -> None
         assert case.multiply_adds() <= peers.MOST_WORK
 
 
-def test_peers_are_timed_in_turns_and_what_compiles_slowly_at_the_first_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "RANGES", {"T": (2, 4), "B": (1, 3), "H": (16, 32)})
     monkeypatch.setattr(peers, "POINTS", 2)
     monkeypatch.setattr(peers, "BUDGET", 0.0)

@@ -52,7 +52,7 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
     assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
 
 
-def test_a_process_that_runs_out_of_memory_says_so(server: Server) -> None:
+def test_running_out_of_memory_is_reported(server: Server) -> None:
     huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
     assert visited(server, job("naive", case=huge, memory_limit=2 << 30))[1] == "out of memory"
     study = Job("memory", "batched", ("batched",), replace(TINY, T=20_000, B=256), "float32", job().device, limit=1)
@@ -70,7 +70,7 @@ def test_a_process_that_runs_out_of_memory_says_so(server: Server) -> None:
     ],
     ids=["crash", "exit", "error", "time-out"],
 )
-def test_what_goes_wrong_is_the_status_of_its_own_rows(code: str, status: str, tmp_path: Path) -> None:
+def test_a_failure_is_the_status_of_its_rows(code: str, status: str, tmp_path: Path) -> None:
     with Server(tmp_path / "log.txt", tmp_path, planted(tmp_path, code)) as server:
         assert visited(server, job("deferred"), limit=5) == [status] * 2
         assert visited(server, job("batched")) == ["ok"] * 2
@@ -131,13 +131,16 @@ class Scripted:
     """A server whose visits take some seconds."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds, self.ended, self.visits = seconds, "ok", list[tuple[str, bool]]()
+        self.seconds, self.ended, self.visits, self.starts = seconds, "ok", list[tuple[str, bool]](), 1
 
     def visit(self, one: Job, first: bool) -> Iterator[Row]:
         self.visits.append((one.candidate, first))
         time.sleep(self.seconds[one.candidate])
         for row in one.rows("ok"):
             yield row | {"median_s": self.seconds[one.candidate], "ratio": 1.0, "rounds": 3}
+
+    def restart(self) -> None:
+        self.starts += 1
 
     def count(self, name: str) -> int:
         return [candidate for candidate, _ in self.visits].count(name)
@@ -154,11 +157,12 @@ def run(seconds: dict[str, float], minutes: float, **options: Any) -> tuple[Scri
 def test_the_answer_is_visited_twice_in_a_pass() -> None:
     server, side = run({"batched_cpu": 0.0, "batched": 0.0, "deferred": 0.0}, 1, most=4)
     assert [server.count(name) for name in server.seconds] == [7, 4, 4]
+    assert server.starts == 4
     assert [name for name, first in server.visits if first].count("batched") == 1
     assert {row["visits"] for row in side.rows[job("batched")]} == {4}
 
 
-def test_the_first_pass_ends_and_no_other_takes_longer() -> None:
+def test_the_first_pass_always_ends() -> None:
     server, _ = run({"batched": 0.1, "deferred": 0.2}, 0)
     assert [server.count(name) for name in server.seconds] == [1, 1]
     start = time.time()
@@ -169,12 +173,12 @@ def test_the_first_pass_ends_and_no_other_takes_longer() -> None:
 
 
 @pytest.mark.parametrize(("most", "visits"), [(3, 1), (5, 3)])
-def test_a_long_visit_is_repeated_once_others_have_an_interval(most: int, visits: int) -> None:
+def test_a_long_visit_waits_for_the_others(most: int, visits: int) -> None:
     server, _ = run({"naive": 0.2, "batched": 0.0}, 0.05, most=most)
     assert [server.count(name) for name in server.seconds] == [visits, most]
 
 
-def test_a_run_resumes_with_the_rows_that_it_has() -> None:
+def test_a_run_resumes_with_its_rows() -> None:
     _, side = run({"batched": 0.0}, 0)
     server, again = run({"batched": 0.0}, 0, rows=side.rows)
     assert server.visits == [("batched", False)]

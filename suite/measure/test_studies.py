@@ -47,7 +47,7 @@ def test_the_ledger_counts_parameters_gradients_and_saved_memory() -> None:
     assert found["peak_bytes"] <= found["kept_bytes"] + found["gradient_bytes"] + found["workspace_bytes"]
 
 
-def test_the_ledger_shows_what_a_step_takes_without_residuals() -> None:
+def test_the_ledger_shows_memory_without_residuals() -> None:
     with limited("cpu", forward=1, rows=4):  # chunks that are small beside the sequence
         found = study_memory.ledger(find("deferred"), replace(TINY, T=60), torch.float32, CPU)
     assert 0 < found["recomputed_bytes"] < found["peak_bytes"]
@@ -57,7 +57,7 @@ def test_the_ledger_shows_what_a_step_takes_without_residuals() -> None:
 # The LSTM's own workspace grows by pages, which are small only beside a larger limit.
 @pytest.mark.thorough("processes of the studies")
 @pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
-def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: str, limit: int) -> None:
+def test_the_longest_sequence_is_confirmed_on_both_sides(name: str, limit: int) -> None:
     rows = {row["kind"]: row for row in study_memory.rows(job("memory", name, limit=limit), True)}
     under, over = rows["under"], rows["over"]
     assert under["peak_bytes"] <= limit < over["peak_bytes"]
@@ -65,7 +65,7 @@ def test_the_longest_sequence_is_predicted_and_both_sides_of_it_confirmed(name: 
     assert under["predicted_bytes"] <= limit < over["predicted_bytes"]
 
 
-def test_the_naive_form_holds_n_z_times_the_weights_and_more_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_naive_holds_n_z_times_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
     found = study_memory.rows(job("memory", "naive", limit=1_000_000), True)
     rows = [row for row, _ in zip(found, range(3), strict=False)]
@@ -89,7 +89,7 @@ def test_what_is_refused_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     assert row["status"] == "refused: is not here today"
 
 
-def test_scaling_takes_candidates_in_turns_and_drops_the_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scaling_drops_slow_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_scaling, "SIZES", {"T": (2, 4, 6, 8)})
     monkeypatch.setattr(study_scaling, "BUDGET", 0.0)
     monkeypatch.setattr(study_scaling, "SLOW", math.inf)
@@ -113,7 +113,7 @@ def test_threads_are_timed_from_one_to_all() -> None:
     assert all(row["median_s"] > 0 for row in found)
 
 
-def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> None:
+def test_every_study_plans_all_that_runs() -> None:
     options = study.parser().parse_args(["--device", "cpu"])
     for name, module in study.STUDIES.items():
         planned = [(candidate, job.case.layer_norm) for job in module.jobs(options) for candidate in job.candidates]
@@ -132,7 +132,7 @@ def test_every_study_plans_all_that_runs_here_and_labml_with_layer_norm() -> Non
         study.parser().parse_args(["speed"])
 
 
-def test_a_study_is_a_table_a_module_and_a_page_of_one_name() -> None:
+def test_table_module_and_page_share_a_name() -> None:
     assert list(study.STUDIES) == ["memory", "scaling", "threads", "peers"]
     for name in study.STUDIES:
         assert {"part", "kind", "status"} <= set(TABLES[name].columns)

@@ -19,7 +19,7 @@ from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY
 
 
-def test_a_ratio_of_turns_sees_through_a_clock_that_drifts() -> None:
+def test_a_drifting_clock_changes_no_ratio() -> None:
     drift = [1 + 0.2 * k for k in range(20)]
     assert timing.ratio([1.5 * clock for clock in drift], drift) == pytest.approx(1.5)
 
@@ -32,7 +32,7 @@ class Told(Stopwatch):
         return seconds if isinstance(seconds, float) else 1.0
 
 
-def test_short_calls_are_made_once_untimed_before_a_round() -> None:
+def test_a_round_of_short_calls_warms_up() -> None:
     seen: list[float] = []
 
     def call(x: torch.Tensor) -> float:
@@ -47,7 +47,7 @@ def test_short_calls_are_made_once_untimed_before_a_round() -> None:
     assert seen == [0, 1, 1, 1]
 
 
-def test_a_visit_has_two_turns_or_one_slow_one() -> None:
+def test_a_visit_has_two_turns_unless_slow() -> None:
     sides = {seconds: Repeats(Told(), print, seconds) for seconds in (0.001, 0.05, 0.4)}
     assert timing.turns_in(0.3, sides[0.001], sides[0.001]) == 7
     assert timing.turns_in(0.1, sides[0.05], sides[0.05]) == 2
@@ -101,7 +101,7 @@ class FakeEvent:
         return 1e3 * (end.at - self.at)
 
 
-def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeEvent.log = log = []
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
@@ -114,7 +114,7 @@ def test_on_a_gpu_a_call_starts_with_an_emptied_cache_and_is_timed_by_events(mon
     assert not flush.any()
 
 
-def test_calls_in_a_loop_wait_for_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_in_a_loop_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeEvent.log = log = []
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
@@ -151,7 +151,7 @@ class NVMLError(Exception):
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), NVMLError("Not Supported"), RuntimeError("driver")])
-def test_a_clock_that_cannot_be_read_ends_no_row(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_clock_ends_no_row(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = DeviceEvents(torch.device("cuda", 0), torch.ones(8))
     monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
     assert watch.clock() == 1980
@@ -163,7 +163,7 @@ def test_a_clock_that_cannot_be_read_ends_no_row(error: Exception, monkeypatch: 
     assert watch.clock() is None
 
 
-def test_a_round_after_which_the_clock_is_down_is_marked() -> None:
+def test_a_throttled_round_is_marked() -> None:
     assert clock_columns([1400, 1980, 1700, 1900]) == {
         "clock_before_mhz": 1400, "clock_after_mhz": 1900, "throttled": 1,
     }  # fmt: skip
@@ -203,7 +203,7 @@ def test_the_share_is_of_the_bound_that_holds() -> None:
     assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
 
 
-def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
     def takes(*seconds: float) -> hardware.Product:
         told = iter(seconds)
         return lambda a: partial(float, next(told))
@@ -218,7 +218,7 @@ def test_the_ceiling_is_the_best_of_all_products_and_sides(monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
-def test_every_way_to_the_ceiling_multiplies_and_onednn_is_among_them() -> None:
+def test_every_way_to_the_ceiling_multiplies() -> None:
     assert list(hardware.products(CPU, "float32")) == ["torch.mm", "oneDNN"]
     a = torch.rand(33, 33)
     for name, of in hardware.products(CPU, "float32").items():
@@ -237,7 +237,7 @@ def test_operator_calls_are_those_that_call_no_other() -> None:
     assert usage.operator_calls(lambda: [torch.nn.functional.linear(x, x) for _ in range(3)]) == 3 * once
 
 
-def test_calls_per_step_tell_a_loop_in_python_from_one_in_compiled_code() -> None:
+def test_calls_per_step_show_loops_in_python() -> None:
     calls = {}
     for name in ("row_scaled", "batched", "torch.nn.LSTM"):
         model, x = find(name).build(TINY, torch.float32, CPU), work.example(TINY, torch.float32, CPU)
@@ -272,9 +272,7 @@ class Profile:
     ],
     ids=["steps", "persistent", "older", "torch's own", "none"],
 )
-def test_a_profile_tells_whether_the_baseline_ran_in_cudnn(
-    kernels: list[str], seen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_profile_shows_whether_cudnn_ran(kernels: list[str], seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(usage, "profile", lambda activities: nullcontext(Profile(*kernels)))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: ran.append(f"synchronize {device}"))

@@ -13,7 +13,7 @@ from suite.shared.cases import WORKLOADS
 from suite.shared.examples import CPU, TINY
 
 
-def test_every_candidate_passes_its_check_at_the_sizes_of_small() -> None:
+def test_every_candidate_passes_its_check() -> None:
     for candidate in map(find, ("naive", "row_scaled", "batched", "deferred")):
         for layer_norm in (False, True):
             worst = candidate.check(replace(TINY, layer_norm=layer_norm), torch.float32, CPU)[0]
@@ -31,7 +31,7 @@ def test_all_but_handwriting_is_text() -> None:
     assert torch.equal(text.sum(-1), torch.ones(TINY.T, TINY.B))
 
 
-def test_a_ragged_workload_is_the_other_without_what_lies_beyond_each_end() -> None:
+def test_a_ragged_workload_ends_rows_early() -> None:
     ragged = replace(TINY, lengths=(3, 1))
     x, packed = (work.example(case, torch.float32, CPU) for case in (TINY, ragged))
     assert isinstance(packed, PackedSequence)
@@ -46,7 +46,7 @@ def test_a_ragged_workload_is_the_other_without_what_lies_beyond_each_end() -> N
 
 
 @pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if case.lengths])
-def test_lengths_of_ragged_workloads_are_sorted_and_between_a_quarter_and_all_steps(name: str) -> None:
+def test_ragged_lengths_are_sorted_and_bounded(name: str) -> None:
     for case in (WORKLOADS[name], WORKLOADS[name].shortened):
         assert case.lengths == tuple(sorted(case.lengths, reverse=True))
         assert (case.T, len(case.lengths)) == (case.lengths[0], case.B)

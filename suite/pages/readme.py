@@ -17,6 +17,8 @@ from suite.shared.results import ResultsError, write_whole
 from suite.shared.rows import TABLES
 
 README = ROOT / "README.md"
+#: What multiplies bfloat16 as bfloat16.
+HALF = "batched_cpu"
 TIME, MEMORY = f"training time / {BASELINE}", f"peak memory / {BASELINE}"
 
 
@@ -47,6 +49,22 @@ def why_not(impl: Impl, row: pd.Series | None, devices: set[str]) -> str:
     return "not run" if row is None else status(row)
 
 
+def in_half(rows: pd.DataFrame) -> str:
+    """A sentence on when bfloat16 pays, with training times of batched_cpu in it over float32; empty without any."""
+    timed = rows[(rows["implementation"] == HALF) & (rows["pass"] == "train") & (rows["layer_norm"] == "off")]
+    seconds = timed[timed["status"] == "ok"].pivot_table(
+        index="workload", columns="dtype", values="median_s", sort=False
+    )
+    if not {"float32", "bfloat16"} <= {*seconds}:
+        return ""
+    shares = (seconds["bfloat16"] / seconds["float32"]).dropna()
+    found = " and ".join(f"{two(share)} ({workload})" for workload, share in shares.items())
+    return (
+        f"Where bfloat16 is precise enough and the processor multiplies it (AMX or AVX512-BF16), `{HALF}` trains in "
+        f"{found} of its time in float32."
+    )
+
+
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
     """Sort key of machines: benchmarks of these sources first, then GPUs, then the newest; damaged ones come last."""
     try:
@@ -74,7 +92,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
                 f"other machines: [results]({results.name}/README.md)."
             )
             figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"
-            about = f"{answer(without_busy(rows))} {about}".strip()
+            about = f"{answer(without_busy(rows))} {in_half(without_busy(rows))} {about}".strip()
             return {"figure": [figure, about], "implementations": [implementations(rows)]}
     return {}
 

@@ -134,7 +134,8 @@ def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Compar
     if impl.oracle:
         return [Comparison(LITERAL, F64, wide=True)]
     if impl.compiles_each_size:
-        every = [each for each in every if each.case in WIDE_COMPILING]
+        first = WIDE_COMPILING[0], F32
+        every = [each._replace(default=first == each[:2]) for each in every if each.case in WIDE_COMPILING]
     return [each for each in every if each.dtype in ((F64,) if name == AGAINST else impl.dtypes)]
 
 
@@ -144,7 +145,7 @@ def used(name: str) -> list[Comparison]:
     if impl.oracle:
         return []
     if impl.compiles_each_size:  # each set of leaves that require a gradient is a graph of its own
-        return [Comparison(LARGE, F32, "gradients", wide=True)]
+        return [Comparison(LARGE, F32, "gradients", wide=True, default=False)]
     return [
         Comparison(case, dtype, group, wide=True)
         for group, cases in USED.items()

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from impls import why_unavailable
 from suite.checks.equality.comparisons import Comparison
-from suite.conftest import Record, skip_reason
+from suite.conftest import Record
 from suite.shared.compare import implementation
 
 Check = Callable[[str, Comparison], None]
@@ -18,7 +19,7 @@ def check(device: torch.device, record: Record) -> Check:
 
     def compare_and_record(name: str, comparison: Comparison) -> None:
         about = name, comparison.dtype, comparison.id
-        if reason := skip_reason(name, device, comparison.dtype):
+        if reason := why_unavailable(name, device, comparison.dtype, comparison.case.options):
             record(*about, "skipped", reason=reason)
             pytest.skip(reason)
         try:

@@ -34,7 +34,7 @@ def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> N
 
 @pytest.mark.thorough("sums over the rows of a long sequence")
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if not impl.literal])
-def test_a_sum_over_many_rows_errs_as_one_taken_step_by_step(name: str, device: torch.device, record: Record) -> None:
+def test_a_sum_over_many_rows_stays_accurate(name: str, device: torch.device, record: Record) -> None:
     """By the rule, with row_scaled for naive, which would take a minute."""
     if reason := skip_reason(name, device, torch.float32, LONG):
         pytest.skip(reason)

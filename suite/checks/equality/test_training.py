@@ -62,7 +62,7 @@ def test_trains_on_english_text(name: str, dtype: torch.dtype, device: torch.dev
     assert agrees, worst
 
 
-def test_text_keeps_the_commonest_characters_and_joins_the_rest() -> None:
+def test_text_keeps_the_commonest_characters() -> None:
     ids = text(30).classes
     counts = ids.bincount(minlength=30)
     assert ids.numel() > 400_000

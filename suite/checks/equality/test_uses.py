@@ -7,11 +7,13 @@ from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison, used
 from suite.checks.equality.conftest import Check
 
+thorough = pytest.mark.thorough("uses of what compiles for each of them")
+
 
 @pytest.mark.parametrize(
     ("name", "comparison"),
     [
-        pytest.param(name, each, id=f"{name}-{each.id}-{dtype_name(each.dtype)}")
+        pytest.param(name, each, marks=[thorough] * (not each.default), id=f"{name}-{each.id}-{dtype_name(each.dtype)}")
         for name in names()
         for each in used(name)
     ],

@@ -12,7 +12,7 @@ from suite.shared.compare import draw, implementation
 from suite.shared.oracle import without_module
 from suite.shared.wide import AGAINST, DRAWN, DRAWN_THOROUGH, SEED
 
-thorough = pytest.mark.thorough("large workloads in half precision")
+thorough = pytest.mark.thorough("large workloads in half precision, and what compiles for each size")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -240,6 +240,8 @@ USES: dict[str, tuple[Use, ...]] = {
         _scaled(1e-4),
         _of("gradient of out alone", "out"),
         _of("gradient of the last h alone", "h"),
+        _of("gradient of the last c alone", "c"),
+        _of("gradient of the last h_hat alone", "h_hat"),
         _of("gradient of the last c_hat alone", "c_hat"),
         Use("backward twice", _twice, _doubled),
     ),

@@ -105,7 +105,7 @@ def test_every_edit_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_an_edit_that_no_longer_applies_is_an_error() -> None:
+def test_an_edit_that_does_not_apply_raises() -> None:
     stale = Fault("stale", "step", edits("row_scaled", "no such line", ""), "row_scaled")
     with pytest.raises(LookupError, match=r"expected 'no such line' once in row_scaled\.py, found 0"), stale.planted():
         pass

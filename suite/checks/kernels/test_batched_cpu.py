@@ -84,7 +84,7 @@ def built() -> None:
 
 @builds
 @pytest.mark.usefixtures("built")
-def test_concurrent_builds_announce_themselves_and_all_load_a_complete_library(tmp_path: Path) -> None:
+def test_concurrent_builds_load_a_complete_library(tmp_path: Path) -> None:
     folder, compiler = tmp_path / "extensions", tmp_path / "compiler"
     compiler.write_text(COMPILER.format(library=shlex.quote(str(loading.library(F64).path))))
     compiler.chmod(0o755)
@@ -155,7 +155,7 @@ def test_it_agrees_on_older_cpus(tmp_path: Path) -> None:
 
 @builds
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
-def test_without_a_working_compiler_auto_takes_the_next_implementation(tmp_path: Path, compiler: str) -> None:
+def test_without_a_compiler_auto_takes_the_next(tmp_path: Path, compiler: str) -> None:
     out, err = finish(start(FALLS_BACK, tmp_path, CXX=compiler))
     reason, rest = out.split("\n", 1)
     assert reason.startswith("batched_cpu could not be built: ")
@@ -178,7 +178,7 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 @builds
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("damage", ["cut", "other sources", "other architecture"])
-def test_a_library_of_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
+def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
     package = tmp_path / "impls" / "batched_cpu"
     shutil.copytree(ROOT / "impls", package.parent, ignore=shutil.ignore_patterns("__pycache__"))
     for file in loading.library(F32).path.parent.iterdir():
@@ -199,13 +199,13 @@ def test_a_library_of_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damag
 
 
 @builds
-def test_a_failed_build_keeps_the_output_of_the_compiler(tmp_path: Path) -> None:
+def test_a_failed_build_keeps_the_compilers_output(tmp_path: Path) -> None:
     flags = {build.FLAGS_VARIABLE: "--no-such-flag"}
     out, _ = finish(start(FALLS_BACK, tmp_path, **flags))
     assert "no-such-flag" in out
 
 
-def test_a_build_is_keyed_by_flags_source_and_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_source_and_cpu_key_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {build.key(F32)}
     other = "AVX512" if torch.backends.cpu.get_cpu_capability() == "AVX2" else "AVX2"
     with monkeypatch.context() as changed:
@@ -244,9 +244,7 @@ def test_an_array_of_another_size_is_refused() -> None:
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("N", "F", "G"), [(1, 1, 1), (0, 5, 3), (7, 37, 64), (129, 150, 65), (700, 3, 131)])
-def test_weight_gradients_are_exact_on_whole_numbers_whatever_the_stride_of_d(
-    N: int, F: int, G: int, dtype: torch.dtype
-) -> None:
+def test_weight_gradients_of_whole_numbers_are_exact(N: int, F: int, G: int, dtype: torch.dtype) -> None:
     whole = [torch.randint(-8, 9, shape, dtype=dtype) for shape in ((N, F + 2), (N, G), (F, G))]
     d, values, total = whole[0][:, 1:-1], *whole[1:]
     expected = total + d.T @ values

@@ -64,7 +64,7 @@ def several_threads() -> Iterator[None]:
     "case",
     [pytest.param(case, marks=[] if case.layer_norm else splits, id=case.id) for case in CASES + FEW + MANY + RAGGED],
 )
-def test_any_split_keeps_the_rule_and_gives_the_same_bits_again(
+def test_any_split_keeps_the_rule(
     case: Case, dtype: torch.dtype, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpu, runs = torch.device("cpu"), {}
@@ -104,7 +104,7 @@ def test_what_the_forward_pass_saves_changes_no_bit(
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=dtype_name)  # bfloat16 rounds the returned state
 @pytest.mark.parametrize("split", [(1, 1), (1, 2), (2, 1)], ids=str)
 @pytest.mark.parametrize("B", [1, 4, 6, 7])
-def test_products_with_x_of_several_steps_at_once_change_no_bit(
+def test_products_of_several_steps_change_no_bit(
     B: int, split: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", split)
@@ -157,7 +157,7 @@ def test_the_split_follows_from_sizes_rows_and_threads(
     assert chosen_split(sizes, B, threads) == split
 
 
-def test_large_weights_need_rows_by_the_width_of_vectors() -> None:
+def test_wide_vectors_need_more_rows_per_group() -> None:
     rows = {"AVX2": 16, "AVX512": 32}
     capability = torch.backends.cpu.get_cpu_capability()
     if capability not in rows:
@@ -168,9 +168,7 @@ def test_large_weights_need_rows_by_the_width_of_vectors() -> None:
 @pytest.mark.parametrize(
     ("groups", "threads", "split"), [(1, 2, (1, 2)), (2, 2, (2, 1)), (4, 16, (4, 4)), (3, 8, (2, 4))], ids=str
 )
-def test_large_weights_are_read_by_as_many_groups_as_have_the_rows(
-    groups: int, threads: int, split: tuple[int, int]
-) -> None:
+def test_groups_of_large_weights_follow_the_rows(groups: int, threads: int, split: tuple[int, int]) -> None:
     assert chosen_split((1000, 128, 4, 50), groups * min_rows_large(), threads) == split
 
 
@@ -215,7 +213,7 @@ print(bits((2, 4)) == bits(None) == bits((1, 1)))
 
 
 @splits
-def test_a_team_smaller_than_asked_for_computes_the_same() -> None:
+def test_a_smaller_team_computes_the_same() -> None:
     assert finished(SMALLER, OMP_THREAD_LIMIT="3") == "True"
 
 
@@ -232,11 +230,11 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @splits
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_forked_process_with_one_thread_computes_the_same() -> None:
+def test_a_forked_process_computes_the_same() -> None:
     assert finished(FORKS) == "0"
 
 
-def test_inside_a_parallel_region_one_thread_computes_the_same() -> None:
+def test_one_thread_computes_inside_a_parallel_region() -> None:
     # Made outside: within the region, the QR decomposition of the initial values can wait forever for a second thread.
     expected, model, found = bits((1, 1)), made(), []
     openmp = ctypes.CDLL(torch._C.__file__)  # its dependencies are searched too

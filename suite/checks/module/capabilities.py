@@ -12,7 +12,7 @@ import torch
 from impls import why_unavailable
 from impls.registry import IMPLS, Impl
 from suite.checks.module import capability_checks as checks
-from suite.checks.module import hooks, ranks, recorded
+from suite.checks.module import copies, hooks, ranks, recorded
 from suite.checks.module.capability_checks import STEPS, Check
 
 
@@ -107,9 +107,9 @@ CAPABILITIES = (
     Capability("torch.nn.utils.weight_norm", partial(hooks.hooked, hooks.WEIGHT_NORM)),
     Capability("torch.nn.utils.spectral_norm", partial(hooks.hooked, hooks.SPECTRAL_NORM)),
     Capability("CUDA graph capture", checks.cuda_graph, devices=("cuda",)),
-    Capability("deepcopy and pickle", partial(checks.copied, checks.deepcopied_and_pickled)),
-    Capability("torch.load, weights_only", partial(checks.copied, checks.saved_weights_only)),
-    Capability("safetensors", partial(checks.copied, checks.saved_as_safetensors)),
+    Capability("deepcopy and pickle", partial(copies.copied, copies.deepcopied_and_pickled)),
+    Capability("torch.load, weights_only", partial(copies.copied, copies.saved_weights_only)),
+    Capability("safetensors", partial(copies.copied, copies.saved_as_safetensors)),
     Capability(f"T of {STEPS:,}, memory for the output alone", checks.long_sequence, _HOLDS),
     Capability("threads", checks.threads),
     Capability("DistributedDataParallel", ranks.data_parallel, ranks=True),

@@ -3,8 +3,7 @@
 import copy
 import io
 import math
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -176,7 +175,6 @@ def ensemble(name: str, device: torch.device) -> None:
 
 
 def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
-
     def loss(params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Results]:
         out, last = functional_call(model, params, (x,))
         products = [(c * y).sum() for c, y in zip(cotangents, (out, *last), strict=True)]
@@ -221,9 +219,8 @@ def shapes_on_meta(name: str, device: torch.device) -> None:
 
 
 def right(case: Case, name: str, device: torch.device) -> None:
-    assert_close(
-        evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32), case, device, DRAWS
-    )
+    found = evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32)
+    assert_close(found, case, device, DRAWS)
 
 
 def checkpointing(name: str, device: torch.device) -> None:
@@ -267,39 +264,6 @@ def cuda_graph(name: str, device: torch.device) -> None:
         assert_bitwise_equal(
             {key: value.clone() for key, value in found.items()}, Given(model, sign * x, cotangents).results()
         )
-
-
-def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.device) -> None:
-    """Check that a copy has the same implementation, parameters of its own, and the same results."""
-    original = given(name, device)
-    again = copies(original.model)
-    if again.impl != name or any(p is q for p, q in zip(original.model.parameters(), again.parameters())):  # noqa: B905
-        raise AssertionError(f"copy: expected impl {name} and parameters of its own, got {again!r}")
-    assert_bitwise_equal(Given(again, original.x, original.cotangents).results(), original.results())
-
-
-def deepcopied_and_pickled(model: HyperLSTM) -> HyperLSTM:
-    again: HyperLSTM = pickle.loads(pickle.dumps(copy.deepcopy(model)))
-    return again
-
-
-def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
-    again = implementation(model.impl)(CASE, torch.float32, next(model.parameters()).device)
-    again.load_state_dict(state_dict)
-    return again
-
-
-def saved_weights_only(model: HyperLSTM) -> HyperLSTM:
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    return _reloaded(torch.load(file, weights_only=True), model)
-
-
-def saved_as_safetensors(model: HyperLSTM) -> HyperLSTM:
-    from safetensors.torch import load, save
-
-    return _reloaded(load(save(model.state_dict())), model)
 
 
 def long_sequence(name: str, device: torch.device) -> str | None:

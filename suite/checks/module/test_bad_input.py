@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NoReturn
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import prune
 from torch.nn.utils.rnn import PackedSequence
 
-from impls import HyperLSTM, names, registry, why_unavailable
-from impls.registry import ORACLE
-from suite.conftest import skip_reason
+from impls import HyperLSTM, registry, why_unavailable
 from suite.shared.cases import Case
 from suite.shared.compare import STATE_NAMES, draw, implementation
 
@@ -107,7 +105,7 @@ def under_hook(name: str, swapped: Mapping[str, Tensor], made: Tensor | None, me
 
     def call(good: Good) -> object:
         model = HyperLSTM(I, H, S, Z, L)
-        nn.utils.prune.identity(model.layers[0], "weight_h")
+        prune.identity(model.layers[0], "weight_h")
         if made is not None:
             model.layers[0].register_forward_pre_hook(lambda layer, _: setattr(layer, "weight_h", made))
         return functional_call(model, dict(swapped), (good.x,))
@@ -195,9 +193,7 @@ PACKED = (
         "packed-length-text", lambda good: good.model(nn.utils.rnn.pack_padded_sequence(good.x, ["6"] * B)), ValueError,  # type: ignore[list-item]
         "str",
     ),
-    Bad(
-        "packed-state", lambda good: good.model(packed(), good.state[:3]), ValueError, "^state: expected 4 tensors",
-    ),
+    Bad("packed-state", lambda good: good.model(packed(), good.state[:3]), ValueError, "^state: expected 4 tensors"),
     Bad(
         "packed-state-rows", lambda good: good.model(packed(), [part[:, :2] for part in good.state]), ValueError,
         r"^state \(h\): expected shape \[2, 3, 6\] or \[3, 6\], got \[2, 2, 6\]",
@@ -241,9 +237,7 @@ PARAMETERS = (
     under_hook(
         "other-layer", {"layers.1.bias": torch.zeros(H)}, None, r"\.1\.bias: expected \[4, 6\] .*, got \[6\] in float32"
     ),
-    under_hook(
-        "shape", {}, torch.zeros(4, H, 1), r"\.0\.weight_h: expected \[4, 6, 6\] in float32 on cpu, got \[4, 6, 1\]"
-    ),
+    under_hook("shape", {}, torch.zeros(4, H, 1), r"\.0\.weight_h: expected \[4, 6, 6\] .*, got \[4, 6, 1\]"),
     under_hook("float64", {}, torch.zeros(4, H, H).double(), r"\.0\.weight_h: expected .*, got \[4, 6, 6\] in float64"),
     under_hook("meta", {}, torch.zeros(4, H, H, device="meta"), r"\.0\.weight_h: expected .* in float32 on meta"),
     Bad(
@@ -304,39 +298,3 @@ def test_raises_before_any_work_and_changes_nothing(bad: Bad, monkeypatch: pytes
 
 def test_bad_calls_are_many_and_have_names() -> None:
     assert len({bad.name for bad in BAD}) == len(BAD) >= 60
-
-
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e30], ids=["nan", "inf", "minus-inf", "1e30"])
-@pytest.mark.parametrize("place", ["x", *STATE_NAMES])
-@pytest.mark.parametrize("name", names())
-def test_non_finite_numbers_stay_in_their_row(name: str, place: str, value: float, device: torch.device) -> None:
-    reason = skip_reason(name, device)
-    if reason:
-        pytest.skip(reason)
-    found, oracle = (_with_value(impl, place, value, device) for impl in (name, ORACLE))
-    clean = _with_value(name, place, 0.0, device)
-    for key, tensor in found.items():
-        rows = torch.arange(B, device=device) != 1
-        assert torch.equal(tensor[..., rows, :], clean[key][..., rows, :]), key
-        assert torch.equal(tensor.isfinite(), oracle[key].isfinite()), key
-    if value != value:
-        assert not bool(found["out"][:, 1].isfinite().any()), "row 1 forgot a NaN"
-
-
-@cache
-def _with_value(name: str, place: str, value: float, device: torch.device) -> dict[str, Tensor]:
-    """Outputs, states and the gradients by x and state, with one number of row 1 replaced."""
-    params, x, state, cotangents = draw(CASE, 0, torch.float32, device)
-    assert state is not None
-    model = implementation(name)(CASE, torch.float32, device)
-    model.load_state_dict(params)
-    leaves = {"x": x, **dict(zip(STATE_NAMES, state, strict=True))}
-    leaves[place][0, 1, 2] = value
-    for leaf in leaves.values():
-        leaf.requires_grad_()
-    x, *start = leaves.values()
-    out, last = model(x, start)
-    grads = torch.autograd.grad((out, *last), [x, *start], cotangents)
-    return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))} | {
-        f"grad {key}": g for key, g in zip(leaves, grads, strict=True)
-    }

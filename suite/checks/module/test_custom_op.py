@@ -23,7 +23,7 @@ from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.gradient import backward as chunked_backward
 from impls.gradient.chunks import limited
 from impls.gradient.interface import Save
-from impls.registry import IMPLS, ORACLE
+from impls.registry import IMPLS
 from suite.shared.cases import Case
 from suite.shared.compare import compare, draw, implementation
 from suite.shared.files import ROOT
@@ -36,8 +36,7 @@ CASE = Case(T=6, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True, state="stacked")
 @pytest.fixture(params=HAND_WRITTEN)
 def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every implementation with a hand-written gradient that runs here in float32."""
-    reason = why_unavailable(request.param, device)
-    if reason is not None:
+    if reason := why_unavailable(request.param, device):
         pytest.skip(reason)
     return str(request.param)
 
@@ -68,8 +67,7 @@ chunks = pytest.mark.parametrize("numbers", [*(pytest.param(n, marks=others) for
 def test_chunks_of_any_length_give_the_same(
     name: str, device: torch.device, dtype: torch.dtype, numbers: int, residuals: bool
 ) -> None:
-    reason = why_unavailable(name, device, dtype)
-    if reason is not None:
+    if reason := why_unavailable(name, device, dtype):
         pytest.skip(reason)
     limit = numbers * CASE.B * CASE.H * dtype.itemsize
     with limited(device.type, forward=limit, backward=limit, residuals=residuals):
@@ -107,10 +105,10 @@ def test_packed_sequences_take_one_call_of_the_operator(name: str, device: torch
 
 
 def test_a_dispatch_mode_changes_no_bit(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    plain = gradients(model, x, state)
+    given = model_and_input(name, device)
+    plain = gradients(*given)
     with Seen() as seen:
-        watched = gradients(model, x, state)
+        watched = gradients(*given)
     assert [seen.called.count(f"hyperlstm::{name}{way}") for way in ("", "_backward")] == [CASE.L, CASE.L]
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
 
@@ -196,7 +194,6 @@ def test_no_grad_changes_no_bit_when_packed(name: str, device: torch.device, len
 
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, state = model_and_input(name, device)
-    expected = dict(zip([n for n, _ in model.named_parameters()], gradients(model, x, state)[5:], strict=True))
     made: list[Tensor] = []
     add_product = chunked_backward._add_product
     products_of_cells = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
@@ -232,7 +229,6 @@ def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monk
     assert products(model) == 1 < all_of_them
     found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
     assert found.keys() == trained
-    assert expected.keys() >= trained
 
 
 def _count_products_of_batched_cuda(made: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,28 +270,6 @@ def test_memory_layout_does_not_change_gradients(name: str, device: torch.device
     assert not model.get_parameter("layers.0.weight_h").is_contiguous()
     for found, contiguous in zip(gradients(model, x, state), expected, strict=True):
         torch.testing.assert_close(found, contiguous)
-
-
-def test_x_or_one_state_alone_has_gradients(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    expected = gradients(model, x, state)
-    model.requires_grad_(False)
-    for k in range(5):
-        leaves = [value.detach().clone().requires_grad_(n == k) for n, value in enumerate((x, *state))]
-        out, last = model(leaves[0], leaves[1:])
-        (out.sum() + sum(part.sin().sum() for part in last)).backward()
-        assert [leaf.grad is not None for leaf in leaves] == [n == k for n in range(5)]
-        torch.testing.assert_close(leaves[k].grad, expected[k])
-
-
-def test_final_states_alone_carry_a_gradient(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    oracle, _, _ = model_and_input(ORACLE, device)
-    for k in range(4):
-        found = torch.autograd.grad(model(x, state)[1][k].sum(), list(model.parameters()), materialize_grads=True)
-        expected = torch.autograd.grad(oracle(x, state)[1][k].sum(), list(oracle.parameters()), materialize_grads=True)
-        for a, b in zip(found, expected, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 LOADS = """

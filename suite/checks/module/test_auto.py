@@ -1,0 +1,89 @@
+"""`impl="auto"` takes the preferred implementation that can run, and the registry says why others cannot."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from impls import HyperLSTM, names, registry, why_unavailable
+from suite.checks.module.test_module import CASE, B, H, I, L, S, T, Z
+from suite.conftest import skip_reason
+
+
+def preferred(device: torch.device) -> str:
+    able = [row for row in registry.IMPLS if not row.experimental and why_unavailable(row.name, device) is None]
+    return max(able, key=lambda row: row.preference).name
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["as-listed", "reversed"])
+def test_auto_is_the_preferred_available_one(step: int, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "IMPLS", registry.IMPLS[::step])
+    model = HyperLSTM(I, H, S, Z, L, layer_norm=True, device=device)
+    assert f"{I}, {H}, {S}, {Z}, {L}, layer_norm=True, impl=auto ({preferred(device)})" in repr(model)
+    assert model.impl == "auto"
+    model.impl = "naive"
+    assert "impl=naive" in repr(model)
+
+
+#: A row that "auto" would prefer, and what is wrong with it.
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "elsewhere": ({"devices": ("cuda",)}, "elsewhere runs on cuda, not on cpu. In float32 on cpu: naive"),
+    "float64": ({"dtypes": (torch.float64,)}, "float64 computes in float64, not in float32."),
+    "no_norm": ({"options": frozenset({"recurrent_dropout"})}, "no_norm does not support layer_norm. .*: naive"),
+}
+
+
+@pytest.mark.parametrize("added", CHANGES)
+def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (changes, reason), best = CHANGES[added], preferred(torch.device("cpu"))
+    row = replace(registry.find("batched"), name=added, preference=99, **changes)
+    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, row))
+    model = HyperLSTM(I, H, S, Z, L, layer_norm=True)
+    assert f"auto ({best})" in repr(model)
+    assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
+    model.impl = added
+    with pytest.raises(RuntimeError, match=f"impl='{added}' is unavailable on cpu in float32: {reason}"):
+        model(torch.zeros(T, B, I))
+
+
+def test_a_case_is_skipped_for_a_missing_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(registry.find("batched"), name="no_dropout", options=frozenset({"layer_norm"}))
+    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, row))
+    dropout = replace(CASE, recurrent_dropout=0.5)
+    cases = {"no_dropout": (CASE, dropout), "batched": (dropout,)}
+    reasons = [skip_reason(name, torch.device("cpu"), case=case) for name in cases for case in cases[name]]
+    assert reasons == ["", "no_dropout does not support recurrent_dropout.", ""]
+    with pytest.raises(ValueError, match="options: expected some of layer_norm, recurrent_dropout; got proj_size"):
+        why_unavailable("batched", "cpu", options=["proj_size"])
+
+
+def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(row, experimental=row.name != "row_scaled") for row in registry.IMPLS]
+    monkeypatch.setattr(registry, "IMPLS", tuple(rows))
+    model = HyperLSTM(I, H, S, Z, L)
+    assert "impl=auto (row_scaled)" in repr(model)
+    model.impl = "batched"
+    assert "impl=batched (experimental)" in repr(model)
+    assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_auto_on_a_card_is_not_experimental(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(registry, "_probed", lambda *_: None)
+    on_card = [row for row in registry.IMPLS if "cuda" in row.devices and not row.experimental]
+    best = max((row for row in on_card if dtype in row.dtypes), key=lambda row: row.preference)
+    assert registry.resolve("auto", torch.device("cuda"), dtype) == best
+    assert registry.resolve("batched_cuda", torch.device("cuda"), dtype).name == "batched_cuda"
+
+
+def test_names_are_listed_with_reasons() -> None:
+    assert names() == [row.name for row in registry.IMPLS]
+    assert [row.name for row in registry.IMPLS if row.oracle] == [registry.ORACLE]
+    assert len({row.preference for row in registry.IMPLS}) == len(registry.IMPLS)
+    assert all(why_unavailable(row, "cpu") is None for row in ("naive", "row_scaled", "batched"))
+    assert why_unavailable("naive", "mps") == "naive runs on cpu and cuda, not on mps."
+    assert "float8_e5m2" in str(why_unavailable("naive", "cpu", torch.float8_e5m2))
+    with pytest.raises(ValueError, match="expected 'auto' or one of naive, row_scaled, batched"):
+        why_unavailable("nothing", "cpu")
