@@ -61,8 +61,9 @@ using Factor = Acc<T>;
 #endif
 
 // Vectors as GCC and clang have them, and what these have no operators for: the lesser or greater lanes, y where one is
-// NaN; and loading, with zeros in the rest, or storing the first n lanes without a call, which would save all
-// registers.
+// NaN; x y + z rounded once, which a compiler that may contract x * y + z does here and not there, so that rows would
+// differ in bits; and loading, with zeros in the rest, or storing the first n lanes without a call, which would save
+// all registers.
 template <class A>
 struct Native;
 
@@ -70,29 +71,32 @@ struct Native;
 #define NATIVE_FUNCTIONS(A, S, Int)                                                                          \
   static ALWAYS_INLINE Type min(Type x, Type y) { return _mm512_min_##S(x, y); }                             \
   static ALWAYS_INLINE Type max(Type x, Type y) { return _mm512_max_##S(x, y); }                             \
+  static ALWAYS_INLINE Type fma(Type x, Type y, Type z) { return _mm512_fmadd_##S(x, y, z); }                \
   static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm512_maskz_loadu_##S((1u << n) - 1, p); } \
   static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm512_mask_storeu_##S(p, (1u << n) - 1, x); }
 #elif defined(__AVX2__)  // by the names that GCC and clang share, as <immintrin.h> takes half a second to read
-#define NATIVE_FUNCTIONS(A, S, Int)                                                          \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return __builtin_ia32_min##S##256(x, y); } \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return __builtin_ia32_max##S##256(x, y); } \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                    \
-    return __builtin_ia32_maskload##S##256(reinterpret_cast<const Type*>(p), first<Int>(n)); \
-  }                                                                                          \
-  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                 \
-    __builtin_ia32_maskstore##S##256(reinterpret_cast<Type*>(p), first<Int>(n), x);          \
+#define NATIVE_FUNCTIONS(A, S, Int)                                                                        \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return __builtin_ia32_min##S##256(x, y); }               \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return __builtin_ia32_max##S##256(x, y); }               \
+  static ALWAYS_INLINE Type fma(Type x, Type y, Type z) { return __builtin_ia32_vfmadd##S##256(x, y, z); } \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                                  \
+    return __builtin_ia32_maskload##S##256(reinterpret_cast<const Type*>(p), first<Int>(n));               \
+  }                                                                                                        \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                               \
+    __builtin_ia32_maskstore##S##256(reinterpret_cast<Type*>(p), first<Int>(n), x);                        \
   }
 #else
-#define NATIVE_FUNCTIONS(A, S, Int)                                       \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; } \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; } \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                 \
-    Type x{};                                                             \
-    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                          \
-    return x;                                                             \
-  }                                                                       \
-  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {              \
-    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                          \
+#define NATIVE_FUNCTIONS(A, S, Int)                                           \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; }     \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; }     \
+  static ALWAYS_INLINE Type fma(Type x, Type y, Type z) { return x * y + z; } \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                     \
+    Type x{};                                                                 \
+    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                              \
+    return x;                                                                 \
+  }                                                                           \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                  \
+    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                              \
   }
 #endif
 
@@ -153,15 +157,15 @@ struct Vec {
   ALWAYS_INLINE Vec neg() const { return Vec(-native); }
 };
 
-// x y + z, and x y - z: one instruction where there is one, since the build has the compiler contract them.
+// x y + z, and x y - z: one instruction where there is one.
 template <class A>
 ALWAYS_INLINE Vec<A> fmadd(const Vec<A>& x, const Vec<A>& y, const Vec<A>& z) {
-  return x * y + z;
+  return Vec<A>(Native<A>::fma(x.native, y.native, z.native));
 }
 
 template <class A>
 ALWAYS_INLINE Vec<A> fmsub(const Vec<A>& x, const Vec<A>& y, const Vec<A>& z) {
-  return x * y - z;
+  return fmadd(x, y, z.neg());
 }
 
 // Lanes of x, then of y, by their index in the two.
