@@ -67,6 +67,15 @@ using Factor = Acc<T>;
 template <class A>
 struct Native;
 
+// Of x y + z GCC and clang share no name.
+#if defined(__AVX2__) && __has_builtin(__builtin_ia32_vfmaddps256)
+#define FMA(S, x, y, z) __builtin_ia32_vfmadd##S##256(x, y, z)
+#elif (defined(__AVX2__) || defined(__aarch64__)) && __has_builtin(__builtin_elementwise_fma)
+#define FMA(S, x, y, z) __builtin_elementwise_fma(x, y, z)
+#else
+#define FMA(S, x, y, z) ((x) * (y) + (z))
+#endif
+
 #if defined(__AVX512F__)
 #define NATIVE_FUNCTIONS(A, S, Int)                                                                          \
   static ALWAYS_INLINE Type min(Type x, Type y) { return _mm512_min_##S(x, y); }                             \
@@ -75,28 +84,28 @@ struct Native;
   static ALWAYS_INLINE Type load(const A* p, int64_t n) { return _mm512_maskz_loadu_##S((1u << n) - 1, p); } \
   static ALWAYS_INLINE void store(A* p, Type x, int64_t n) { _mm512_mask_storeu_##S(p, (1u << n) - 1, x); }
 #elif defined(__AVX2__)  // by the names that GCC and clang share, as <immintrin.h> takes half a second to read
-#define NATIVE_FUNCTIONS(A, S, Int)                                                                        \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return __builtin_ia32_min##S##256(x, y); }               \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return __builtin_ia32_max##S##256(x, y); }               \
-  static ALWAYS_INLINE Type fma(Type x, Type y, Type z) { return __builtin_ia32_vfmadd##S##256(x, y, z); } \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                                  \
-    return __builtin_ia32_maskload##S##256(reinterpret_cast<const Type*>(p), first<Int>(n));               \
-  }                                                                                                        \
-  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                               \
-    __builtin_ia32_maskstore##S##256(reinterpret_cast<Type*>(p), first<Int>(n), x);                        \
+#define NATIVE_FUNCTIONS(A, S, Int)                                                          \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return __builtin_ia32_min##S##256(x, y); } \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return __builtin_ia32_max##S##256(x, y); } \
+  static ALWAYS_INLINE Type fma(Type x, Type y, Type z) { return FMA(S, x, y, z); }          \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                                    \
+    return __builtin_ia32_maskload##S##256(reinterpret_cast<const Type*>(p), first<Int>(n)); \
+  }                                                                                          \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                                 \
+    __builtin_ia32_maskstore##S##256(reinterpret_cast<Type*>(p), first<Int>(n), x);          \
   }
 #else
-#define NATIVE_FUNCTIONS(A, S, Int)                                           \
-  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; }     \
-  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; }     \
-  static ALWAYS_INLINE Type fma(Type x, Type y, Type z) { return x * y + z; } \
-  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                     \
-    Type x{};                                                                 \
-    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                              \
-    return x;                                                                 \
-  }                                                                           \
-  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                  \
-    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                              \
+#define NATIVE_FUNCTIONS(A, S, Int)                                                 \
+  static ALWAYS_INLINE Type min(Type x, Type y) { return x < y ? x : y; }           \
+  static ALWAYS_INLINE Type max(Type x, Type y) { return x > y ? x : y; }           \
+  static ALWAYS_INLINE Type fma(Type x, Type y, Type z) { return FMA(S, x, y, z); } \
+  static ALWAYS_INLINE Type load(const A* p, int64_t n) {                           \
+    Type x{};                                                                       \
+    for (int64_t i = 0; i < n; ++i) x[i] = p[i];                                    \
+    return x;                                                                       \
+  }                                                                                 \
+  static ALWAYS_INLINE void store(A* p, Type x, int64_t n) {                        \
+    for (int64_t i = 0; i < n; ++i) p[i] = x[i];                                    \
   }
 #endif
 
