@@ -11,9 +11,9 @@ A line is printed for each row that both have, under a heading per workload:
     batched_cpu      train   1.33         1.53         +15.0%   +0.0%    REGRESSION
 
 Of two results, a time differs if the intervals of the two do not overlap and the ratios to `torch.nn.LSTM` differ by
-more than the noise floor of either. A host that is in another state during the second run hides changes up to some 20 %
-there. `--base` alternates visits of both revisions and shows smaller ones: a time differs if the interval of the
-quotients of neighbouring visits excludes 1, with a confidence at which 1 of 20 comparisons of equal code has such rows.
+more than 20 % and the noise floor of either: a host in another state during the second run changes them by as much. For
+less, `--base` alternates visits of both revisions: a time differs if the interval of the quotients of neighbouring
+visits excludes 1, with a confidence at which 1 of 20 comparisons of equal code has such rows.
 The command exits 1 if there is a regression of time or of peak memory, if NEW lacks rows of OLD, or if it lacks a
 figure for a reason other than a time-out.
 """
@@ -48,6 +48,9 @@ SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts that fail the comparison, and those on a time that differs.
 BAD, DIFFERENT = ("REGRESSION", "LOST"), ("REGRESSION", "slower", "faster")
+#: Between two runs of the same code on a shared host, ratios of what runs in Python moved by up to this share: a state
+#: of the host lasts longer than a run, so that no interval within a run has it.
+HOST = 0.2
 #: Share of rows of the same code whose intervals do not overlap: two of 95 % seldom miss each other.
 CHANCE = 0.005
 
@@ -90,7 +93,8 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
         old.assign(floor=floors(old)), on=list(TABLES["bench"].key), suffixes=("", "_old")
     )
     apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
-    beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(both[["floor", "floor_old"]].max(axis=1))
+    floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=HOST)
+    beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(floor)
     return judged(both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"]), threshold)
 
 
