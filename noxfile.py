@@ -209,11 +209,13 @@ def wheel_of(session: nox.Session, architecture: str) -> Path:
 
 #: The oldest clang that batched_cpu is to build with.
 CLANG = "clang++-14"
-BUILDS = """
+#: Builds batched_cpu in each dtype: without a build every case would be skipped.
+BUILT = """
 import sys
 from impls import registry
 reasons = [registry.why_unavailable("batched_cpu", "cpu", dtype) for dtype in registry.find("batched_cpu").dtypes]
-sys.exit(next(filter(None, reasons), None))
+if any(reasons):
+    sys.exit(next(filter(None, reasons)))
 """
 #: Debian's packages of a Python for aarch64, which are unpacked, not installed, and what emulates that processor. No
 #: libgomp1, since torch brings its own.
@@ -237,7 +239,7 @@ def platforms(session: nox.Session) -> None:
     if shutil.which(CLANG) is None:
         session.skip(f"compiled for aarch64; not run with {CLANG}, which is not here")
     env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
-    run(session, "-c", BUILDS, **env)  # without a build every case would be skipped
+    run(session, "-c", BUILT, **env)
     chosen = "test_split or (test_equality and batched_cpu)"
     files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
     pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), **env)
@@ -258,7 +260,7 @@ def emulation(session: nox.Session) -> None:
     without = ("-p", "no:benchmark", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(unpacked))
     cases = ("suite/checks/equality/test_equality.py", "-k", "test_equality and batched_cpu")
     with session.chdir(unpacked):
-        session.run(*python, "-c", BUILDS, env=env, external=True)
+        session.run(*python, "-c", BUILT, env=env, external=True)
         results = ("--results", str(scratch / "aarch64-results"))
         session.run(*python, "-m", "pytest", "-q", *without, *cases, *results, env=env, external=True)
 
@@ -337,13 +339,10 @@ def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
 
 
 #: The preloaded sanitizer is not for the compiler, which would fail under it.
-PRELOADED = """
-import os, sys, pytest
-from impls import registry
+PRELOADED = f"""
+import os, pytest
 del os.environ["LD_PRELOAD"]
-for dtype in registry.find("batched_cpu").dtypes:
-    if reason := registry.why_unavailable("batched_cpu", "cpu", dtype):  # without a build every case would be skipped
-        sys.exit(reason)
+{BUILT}
 sys.exit(pytest.main(sys.argv[1:]))
 """
 

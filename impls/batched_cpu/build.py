@@ -56,6 +56,10 @@ def _of_torch() -> str:
     return name if name in INSTRUCTION_SETS.get(platform.machine(), _BASELINE) else "baseline"
 
 
+class WayError(RuntimeError):
+    """Bfloat16 cannot be multiplied in the way that is asked for; the message is a sentence."""
+
+
 def ways() -> list[str]:
     """The ways to multiply bfloat16 that there are here, see WAYS."""
     if _of_torch() != "avx512":
@@ -69,7 +73,7 @@ def way() -> str:
     """The way to multiply bfloat16: the fastest, or the one that WAY_VARIABLE names."""
     wanted = os.environ.get(WAY_VARIABLE) or ways()[-1]
     if wanted not in ways():
-        raise RuntimeError(f"{WAY_VARIABLE}: expected one of {', '.join(ways())} on this machine, got {wanted!r}")
+        raise WayError(f"{WAY_VARIABLE}: expected one of {', '.join(ways())} on this machine, got {wanted!r}.")
     return wanted
 
 

@@ -52,15 +52,19 @@ class Library:
         functions = [getattr(torch_library, name, None) for name in (*_FUNCTIONS, *_OPENMP)]
         addresses = [function and ctypes.cast(function, ctypes.c_void_p).value for function in functions]
         self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
-        self._library.hyperlstm_use_tiles.restype = ctypes.c_bool
-        wants_tiles = dtype == torch.bfloat16 and build.way() == build.WAYS[-1]
-        if self._library.hyperlstm_use_tiles(wants_tiles) != wants_tiles:
-            raise OSError(f"the system does not let this process use AMX; {build.WAY_VARIABLE}={build.WAYS[-2]} helps")
-
+        if dtype == torch.bfloat16:  # that of a wheel serves other dtypes, too, which must not change the way
+            self._choose_way()
         passed = ctypes.c_char_p, ctypes.c_double  # arguments, scale of the mask
         #: The functions of forward.cpp and backward.cpp; each returns the message of an error, or None.
         self.forward = self.function("forward", *passed)
         self.backward = self.function("backward", *passed, ALLOCATE, ctypes.py_object)
+
+    def _choose_way(self) -> None:
+        self._library.hyperlstm_use_tiles.restype = ctypes.c_bool
+        wanted = build.way() == build.WAYS[-1]
+        if self._library.hyperlstm_use_tiles(wanted) != wanted:
+            helps = f"{build.WAY_VARIABLE}={build.WAYS[-2]} helps"
+            raise build.WayError(f"batched_cpu: the system does not let this process use AMX. {helps}.")
 
     def function(self, name: str, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
         """The exported function of that name; types: of its arguments."""
@@ -95,8 +99,13 @@ def _result(dtype: torch.dtype) -> Library | Failure:
 def _find_or_build(dtype: torch.dtype) -> Library | Failure:
     """Library or failure; a failed build is not repeated in the same process."""
     shipped = build.FOLDER / build.LIBRARY
-    if shipped.exists():
-        return _of_wheel(shipped, dtype)
+    try:
+        return _of_wheel(shipped, dtype) if shipped.exists() else _of_builds(dtype)
+    except build.WayError as error:
+        return Failure(str(error))
+
+
+def _of_builds(dtype: torch.dtype) -> Library | Failure:
     try:
         folder = build.builds() / f"hyperlstm_{build.key(dtype)}"
         if not build.intact(folder / build.LIBRARY):
@@ -110,6 +119,8 @@ def _find_or_build(dtype: torch.dtype) -> Library | Failure:
         lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()
         said = lines[0].strip() if lines else f"the compiler exits with {error.returncode}"
         return _failure(said, "another compiler, named by CXX", error.output)
+    except build.WayError:
+        raise
     except (OSError, RuntimeError) as error:
         return _failure(str(error), "TORCH_EXTENSIONS_DIR set to a folder that can be written")
 

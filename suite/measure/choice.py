@@ -51,7 +51,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
             answer = candidate.name == fastest(options.device, dtype)
             job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, answer)
             found += [job] * bool(norms)
-    return found + [job for job in in_half(options) if job.case in {one.case for one in found}]
+    return [*found, *in_half(options)]
 
 
 def in_half(options: argparse.Namespace) -> Iterator[Job]:

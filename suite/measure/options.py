@@ -19,7 +19,7 @@ def parent() -> argparse.ArgumentParser:
     add = result.add_argument
     everything = [candidate.name for candidate in candidates()]
     add("--implementation", nargs="+", choices=everything, help="default: all, what is slow in few places")
-    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32, see the README")
+    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
     device = machine.default_device()
     add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
     add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")

@@ -81,6 +81,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
     """Parts of README.md, by the name of the marks around them; nothing if no machine has timed `WORKLOAD`."""
     for folder in sorted((path.parent for path in results.glob("*/bench.csv")), key=precedence):
         rows, where = TABLES["bench"].read(folder), f"{results.name}/{folder.name}"
+        counted = without_busy(rows)
         timed = headline(rows)
         if len(timed := timed[timed["status"] == "ok"]):
             first = timed.iloc[0]
@@ -92,7 +93,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
                 f"other machines: [results]({results.name}/README.md)."
             )
             figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"
-            about = f"{answer(without_busy(rows))} {in_half(without_busy(rows))} {about}".strip()
+            about = f"{answer(counted)} {in_half(counted)} {about}".strip()
             return {"figure": [figure, about], "implementations": [implementations(rows)]}
     return {}
 

@@ -75,7 +75,7 @@ def with_intervals(rows: Iterable[Row]) -> list[Row]:
 
 @cache
 def student(freedom: int, coverage: float) -> float:
-    """Quantile t of Student's distribution: this share of it lies between -t and t."""
+    """Quantile t of Student's distribution, which has this share between -t and t."""
     # With t = tan(a) sqrt(freedom), the density of a is a power of its cosine.
     angles = np.linspace(0, np.pi / 2, 200_001)
     density = np.cos(angles) ** (freedom - 1)

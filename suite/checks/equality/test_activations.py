@@ -19,7 +19,7 @@ MOST, PARTS, UNITS = 100, 40, 100
 GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3}
 
 
-@lru_cache(2)  # of the oracle
+@lru_cache(3)  # of the oracle, in two dtypes, and of one implementation after another
 def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, rounded: torch.dtype) -> Results:
     """C and h after steps whose gates are the biases, and their derivatives by one gate; rounded: of its arguments."""
     model = HyperLSTM(1, UNITS, 1, 1, 1, impl=name, dtype=dtype, device=torch.device("meta")).to_empty(device=device)

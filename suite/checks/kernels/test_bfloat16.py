@@ -1,6 +1,7 @@
 """batched_cpu multiplies bfloat16 in several ways, chosen when its library is loaded: each keeps the rule."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -22,16 +23,24 @@ CPU, NAME = torch.device("cpu"), "batched_cpu"
 pytestmark = pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}")
 
 
+@contextmanager
+def multiplied_by(name: str) -> Iterator[None]:
+    """Multiply bfloat16 in a way while the context is open."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv(build.WAY_VARIABLE, name)
+        loading._find_or_build.cache_clear()
+        yield
+    loading._find_or_build.cache_clear()
+
+
 @pytest.fixture(params=build.WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """A way to multiply bfloat16, taken while the test runs."""
     name: str = request.param
     if name not in build.ways():
         pytest.skip(f"This processor does not multiply bfloat16 by {name}.")
-    monkeypatch.setenv(build.WAY_VARIABLE, name)
-    loading._find_or_build.cache_clear()
-    yield name
-    loading._find_or_build.cache_clear()
+    with multiplied_by(name):
+        yield name
 
 
 def compared(thorough: bool) -> list[Comparison]:
@@ -89,15 +98,24 @@ def test_ways_differ_in_bits() -> None:
         pytest.skip("This processor multiplies bfloat16 in one way.")
     runs = []
     for name in build.ways():
-        with pytest.MonkeyPatch.context() as changed:
-            changed.setenv(build.WAY_VARIABLE, name)
-            loading._find_or_build.cache_clear()
+        with multiplied_by(name):
             runs.append(everything(NAME, SPLIT, numbers(NAME, BF16, SPLIT, CPU))["grad layers.0.weight_h"])
-    loading._find_or_build.cache_clear()
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
+
+
+def test_another_dtype_leaves_the_way_as_it_is(way: str) -> None:
+    """A wheel has one library for all dtypes."""
+    given = numbers(NAME, BF16, SPLIT, CPU)
+    expected = everything(NAME, SPLIT, given)
+    with pytest.raises(AttributeError):  # that of a build has one dtype
+        loading.Library(loading.library(BF16).path, torch.float32)
+    assert_bitwise_equal(everything(NAME, SPLIT, given), expected)
 
 
 def test_an_unknown_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(build.WAY_VARIABLE, "other")
-    with pytest.raises(RuntimeError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'"):
+    with pytest.raises(RuntimeError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
         build.way()
+    loading._find_or_build.cache_clear()
+    assert why_unavailable(NAME, CPU, BF16) == str(raised.value)
+    loading._find_or_build.cache_clear()
