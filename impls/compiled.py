@@ -24,8 +24,22 @@ def _step(
     return batched.step(w, scale)(v_t, a_x_t, kept_t, s)
 
 
+def _inductor(graph: torch.fx.GraphModule, example: list[Tensor]) -> Any:
+    """What backend="inductor" gives, with a backward pass that may run twice.
+
+    A backward pass that overwrites what the forward pass saved could not. Where torch was told not to look for such
+    memory it notes None, and later takes that for some: here it notes that there is none.
+    """
+    from torch._inductor.compile_fx import compile_fx  # takes seconds to import
+
+    compiled = compile_fx(graph, example)
+    if metadata := torch._guards.TracingContext.get().fw_metadata:
+        metadata.bw_donated_idxs = []
+    return compiled
+
+
 # With fullgraph, what cannot be compiled is an error and never a quiet return to uncompiled code.
-_compiled = torch.compile(_step, fullgraph=True)
+_compiled = torch.compile(_step, fullgraph=True, backend=_inductor)
 _unrolled = batched.unrolled(lambda w, scale: partial(_compiled, w, scale))
 #: Held while torch's settings are others: they are the process's, so that one thread would restore them under another.
 _settings = threading.RLock()
@@ -66,8 +80,7 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
     with (
         _settings,
         torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS),
-        # A backward pass that overwrites what the forward pass saved could not be run twice. Nor, says torch, can one
-        # from its cache of graphs, which keeps no word of that; code compiled for a graph is cached all the same.
+        # See _inductor. Torch's cache of graphs keeps no note of it; code compiled for a graph is cached all the same.
         torch._functorch.config.patch(donated_buffer=False, enable_autograd_cache=False),
     ):
         out, last = _unrolled(p, inputs)

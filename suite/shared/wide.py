@@ -36,7 +36,7 @@ WIDE = (
     Case(T=2, B=129, I=200, H=257, S=129, Z=4, layer_norm=True, state="stacked"),
     Case(T=2, B=160, I=20, H=520, S=160, Z=5),
     Case(T=40, B=1, I=33, H=48, S=24, Z=3, layer_norm=True, state="stacked"),
-    Case(T=70, B=8, I=9, H=72, S=20, Z=4),
+    Case(T=70, B=8, I=9, H=72, S=36, Z=4),
     Case(T=130, B=2, I=100, H=40, S=33, Z=2, layer_norm=True),
     Case(T=6, B=5, I=40, H=80, S=36, Z=5, lengths=(6, 4, 4, 3, 1), layer_norm=True, state="stacked"),
     Case(T=9, B=40, I=97, H=65, S=33, Z=4, L=2, lengths=lengths(9, 40), state="stacked"),

@@ -234,11 +234,12 @@ def test_backward_runs_twice_with_cached_code(name: str, device: torch.device) -
     case = VERIFY_COMPILING[0]
     if reason := skip_reason(name, device, case=case):
         pytest.skip(reason)
-    for retain in (False, True):
-        torch._dynamo.reset()  # drops what is in memory, so that the second call reads the disk
-        model, x, state = model_and_input(name, device, case=case)
-        out = model(x, state)[0].sum()
-        out.backward(retain_graph=retain)
+    for _ in range(2):
+        torch._dynamo.reset()  # drops what is in memory, so that the second time reads the disk
+        for retain in (False, True):
+            model, x, state = model_and_input(name, device, case=case)
+            out = model(x, state)[0].sum()
+            out.backward(retain_graph=retain)
     once = {key: p.grad.clone() for key, p in model.named_parameters()}
     out.backward()
     assert all(torch.equal(p.grad, 2 * once[key]) for key, p in model.named_parameters())
