@@ -99,9 +99,12 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """A line for each row of two revisions whose visits alternated, as `compared`; the change is of their quotients."""
+    """A line for each row of two revisions whose visits alternated, as `compared`.
+
+    The change is of the quotients of neighbouring visits' times, which vary less than those of their ratios.
+    """
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
-    visits = both[["ratio_visits", "ratio_visits_old"]].map(numbers).to_numpy()
+    visits = both[["median_s_visits", "median_s_visits_old"]].map(numbers).to_numpy()
     pairs = [[one / other for one, other in zip(*pair, strict=False)] for pair in visits]
     coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
     usual = variance(pairs)

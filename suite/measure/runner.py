@@ -13,6 +13,8 @@ from suite.shared.statistics import FEWEST, merged
 
 #: A job whose first visit takes more than this share of the time waits until all others have an interval.
 LONG = 1 / 30
+#: Least and greatest number of visits in a pass of a job that is part of the answer.
+ANSWER = 2, 3
 
 
 @dataclass
@@ -46,14 +48,22 @@ class Visit(NamedTuple):
 def passes(
     sides: Sequence[Side], jobs: Sequence[Job], until: float = float("inf"), most: int = 1_000_000
 ) -> Iterator[Visit]:
-    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes."""
+    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes.
+
+    After the first, a job that is part of the answer is visited twice in a pass, a shorter one as often as takes as long
+    as twice the longest of them, since its time varies more.
+    """
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):
         waits = late if number <= FEWEST and len(late) < len(jobs) else set()
-        order = [job for job in jobs for _ in range(1 + (job.answer and number > 1)) if job not in waits]
+        longest = max((seconds[job] for job in jobs if job.answer and number > 1), default=0.0)
+        repeats = {job: round(ANSWER[0] * longest / seconds[job]) for job in jobs if job.answer and number > 1}
+        order = [job for job in jobs for _ in range(min(repeats.get(job, 1), ANSWER[1])) if job not in waits]
         random.shuffle(order)
         for side in sides if number > 1 else ():
-            side.server.restart()
+            side.server.restart({job.candidate for job in order})
+        for side in sides:
+            side.server.wait()
         visited = 0
         for place, job in enumerate(order, 1):
             start = time.time()

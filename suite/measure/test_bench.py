@@ -119,6 +119,9 @@ class Interrupted:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def wait(self) -> None:
+        pass
+
     def visit(self, one: Job, first: bool = True) -> Iterator[dict[str, Any]]:
         if one.table == "hardware":
             yield {"dtype": "float32", "multiply_adds_per_s": 1e9, "bytes_per_s": 1e9}
