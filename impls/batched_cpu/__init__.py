@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..definition import Inputs, LayerParams, LayerState, cell_dtype
 from ..gradient.chunks import bounds, limits
-from ..gradient.interface import HandWritten, Saved, in_dtype, materialized
+from ..gradient.interface import HandWritten, Saved, in_dtype
 from ..gradient.operator import as_operator
 from .loading import ALLOCATE, library, why_unavailable
 
@@ -48,12 +48,14 @@ def backward(
     needed: Collection[str],
 ) -> dict[str, Tensor]:
     """Go back over a sequence; a chunk of steps has its arrays in memory at a time."""
-    most, cell = limits(inputs.x.device), cell_dtype(inputs.x.dtype)
+    most, cell, whole = limits(inputs.x.device), cell_dtype(inputs.x.dtype), torch.contiguous_format
     residuals = [] if saved.residuals is None else [saved.residuals]
     chunks = bounds(most.backward, 10 if residuals else 20, p, inputs, most.rows)
-    d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
+    needed = frozenset(needed)
+    d_x = torch.empty_like(inputs.x, memory_format=whole) if "x" in needed else None
     d_start = [
-        d.to(cell, copy=True, memory_format=torch.contiguous_format) for d in materialized(d_last, inputs, saved)
+        torch.zeros_like(q, dtype=cell, memory_format=whole) if d is None else d.to(cell, copy=True, memory_format=whole)
+        for d, q in zip(d_last, inputs.start, strict=True)
     ]
     arguments, _read = _layer(p, inputs)
     of_steps = [q.contiguous() for q in (*saved.states, *(residuals or [_NONE]), d_out)]
@@ -82,7 +84,7 @@ class _Gradients:
         """Addresses and bytes, in the order of `LayerParams`."""
         for name, q in zip(LayerParams._fields, self.p, strict=True):
             if name in self.needed and q is not None:
-                self.by_name[name] = torch.empty(q.shape, dtype=self.dtype)
+                self.by_name[name] = torch.empty_like(q, dtype=self.dtype, memory_format=torch.contiguous_format)
         return _addresses([self.by_name.get(name, _NONE) for name in LayerParams._fields])
 
 
