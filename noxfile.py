@@ -166,11 +166,11 @@ WHEEL = (*PYPROJECT["project"]["dependencies"], "ziglang", "auditwheel", "wheel"
 COMPILE = """
 import sys
 from pathlib import Path
-from impls.batched_cpu import build
+from impls.batched_cpu import build, sets
 target, architecture, folder = sys.argv[1:]
 path = Path(folder) / "impls" / "batched_cpu" / build.LIBRARY
 zig = [sys.executable, "-m", "ziglang", "c++", "-target", target]
-build.compile_library(zig, architecture, build.every(architecture), ["-s"], path)
+build.compile_library(zig, architecture, sets.every(architecture), ["-s"], path)
 """
 
 

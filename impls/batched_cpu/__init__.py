@@ -54,7 +54,9 @@ def backward(
     needed = frozenset(needed)
     d_x = torch.empty_like(inputs.x, memory_format=whole) if "x" in needed else None
     d_start = [
-        torch.zeros_like(q, dtype=cell, memory_format=whole) if d is None else d.to(cell, copy=True, memory_format=whole)
+        torch.zeros_like(q, dtype=cell, memory_format=whole)
+        if d is None
+        else d.to(cell, copy=True, memory_format=whole)
         for d, q in zip(d_last, inputs.start, strict=True)
     ]
     arguments, _read = _layer(p, inputs)

@@ -11,76 +11,21 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from pathlib import Path
 
 import torch
 
 from ..definition import EPS, dtype_name
+from .sets import flags_of, parts
 
 #: Extra compiler and linker flags, part of the key, such as `-fsanitize=address,undefined`.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 
-_AVX512 = "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c"
-#: The set that multiplies bfloat16, and has no other dtype, by either of the last two of WAYS.
-_BFLOAT16 = "avx512_bf16"
-#: Instruction sets by architecture, with the flags of GCC and clang, from the least on, which is all others' too.
-INSTRUCTION_SETS = {
-    "x86_64": {
-        "baseline": "",
-        "avx2": "-mavx2 -mfma -mf16c",
-        "avx512": _AVX512,
-        _BFLOAT16: f"{_AVX512} -mavx512bf16 -mamx-tile -mamx-bf16",
-    }
-}
-#: Ways to multiply bfloat16, the fastest last: as float32, by AVX512-BF16, and by AMX.
-WAYS = ("float32", _BFLOAT16, "amx")
-#: The way in place of the fastest that the processor has.
-WAY_VARIABLE = "HYPERLSTM_BFLOAT16"
-_BASELINE = {"baseline": ""}  # with NEON on ARM
 _FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
-DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 FOLDER = Path(__file__).parent
 #: The library of a wheel; builds have the same name, each in a folder of its own. Its digest is beside it.
 LIBRARY = "library.so"
 _DAY = 24 * 60 * 60
-
-
-def instruction_set(dtype: torch.dtype) -> str:
-    """The one of torch's own kernels, which ATEN_CPU_CAPABILITY can lower; for bfloat16 that of `way`."""
-    return _BFLOAT16 if dtype == torch.bfloat16 and way() != WAYS[0] else _of_torch()
-
-
-def _of_torch() -> str:
-    name = torch.backends.cpu.get_cpu_capability().lower()
-    return name if name in INSTRUCTION_SETS.get(platform.machine(), _BASELINE) else "baseline"
-
-
-class WayError(RuntimeError):
-    """Bfloat16 cannot be multiplied in the way that is asked for; the message is a sentence."""
-
-
-def ways() -> list[str]:
-    """The ways to multiply bfloat16 that there are here, see WAYS."""
-    if _of_torch() != "avx512":
-        return [WAYS[0]]
-    has = torch.cpu.get_capabilities()
-    needs = (True, has.get("avx512_bf16"), has.get("avx512_bf16") and has.get("amx_bf16"))
-    return [name for name, there in zip(WAYS, needs, strict=True) if there]
-
-
-def way() -> str:
-    """The way to multiply bfloat16: the fastest, or the one that WAY_VARIABLE names."""
-    wanted = os.environ.get(WAY_VARIABLE) or ways()[-1]
-    if wanted not in ways():
-        raise WayError(f"{WAY_VARIABLE}: expected one of {', '.join(ways())} on this machine, got {wanted!r}.")
-    return wanted
-
-
-def parts(dtype: torch.dtype) -> list[tuple[str, torch.dtype]]:
-    """The parts of `every` that this machine uses in a dtype: of bfloat16 all its ways, so that each can be chosen."""
-    sets = [_of_torch(), *[_BFLOAT16] * (dtype == torch.bfloat16 and len(ways()) > 1)]
-    return [(name, dtype) for name in sets]
 
 
 def sources() -> str:
@@ -147,12 +92,6 @@ def _remove_leftovers(builds: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def every(architecture: str) -> list[tuple[str, torch.dtype]]:
-    """The instruction sets of an architecture, the least first, each with the dtypes that it has."""
-    sets = INSTRUCTION_SETS.get(architecture, _BASELINE)
-    return [(name, dtype) for name, dtype in product(sets, DTYPES) if name != _BFLOAT16 or dtype == torch.bfloat16]
-
-
 def compile_library(
     command: Sequence[str],
     architecture: str,
@@ -175,7 +114,7 @@ def compile_library(
     # Where two objects have the same function of the standard library, the linker takes the first one's. So the lesser
     # sets come first: no function of a set is called by another that has it too.
     for name, dtype in parts:
-        own = [*INSTRUCTION_SETS.get(architecture, _BASELINE)[name].split(), f"-DHYPERLSTM_SET={name}"]
+        own = [*flags_of(architecture, name), f"-DHYPERLSTM_SET={name}"]
         for source in ("backward", "forward"):
             add(source, f"{dtype_name(dtype)}-{name}", *own, f"-DHYPERLSTM_DTYPE={dtype_name(dtype)}")
     add("library", "all", "-DHYPERLSTM_SET=baseline")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..definition import dtype_name
-from . import build
+from . import build, sets
 
 #: The functions of torch's C interfaces and of OpenMP in torch.h, in its order.
 _FUNCTIONS = (
@@ -61,14 +61,14 @@ class Library:
 
     def _choose_way(self) -> None:
         self._library.hyperlstm_use_tiles.restype = ctypes.c_bool
-        wanted = build.way() == build.WAYS[-1]
+        wanted = sets.way() == sets.WAYS[-1]
         if self._library.hyperlstm_use_tiles(wanted) != wanted:
-            helps = f"{build.WAY_VARIABLE}={build.WAYS[-2]} helps"
-            raise build.WayError(f"batched_cpu: the system does not let this process use AMX. {helps}.")
+            helps = f"{sets.WAY_VARIABLE}={sets.WAYS[-2]} helps"
+            raise sets.WayError(f"batched_cpu: the system does not let this process use AMX. {helps}.")
 
     def function(self, name: str, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
         """The exported function of that name; types: of its arguments."""
-        function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{build.instruction_set(self.dtype)}"]
+        function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{sets.instruction_set(self.dtype)}"]
         function.restype, function.argtypes = result, types
         return function
 
@@ -101,7 +101,7 @@ def _find_or_build(dtype: torch.dtype) -> Library | Failure:
     shipped = build.FOLDER / build.LIBRARY
     try:
         return _of_wheel(shipped, dtype) if shipped.exists() else _of_builds(dtype)
-    except build.WayError as error:
+    except sets.WayError as error:
         return Failure(str(error))
 
 
@@ -119,7 +119,7 @@ def _of_builds(dtype: torch.dtype) -> Library | Failure:
         lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()
         said = lines[0].strip() if lines else f"the compiler exits with {error.returncode}"
         return _failure(said, "another compiler, named by CXX", error.output)
-    except build.WayError:
+    except sets.WayError:
         raise
     except (OSError, RuntimeError) as error:
         return _failure(str(error), "TORCH_EXTENSIONS_DIR set to a folder that can be written")

@@ -13,7 +13,7 @@ from suite.shared.statistics import FEWEST, merged
 
 #: A job whose first visit takes more than this share of the time waits until all others have an interval.
 LONG = 1 / 30
-#: Least and greatest number of visits in a pass of a job that is part of the answer.
+#: Fewest and most visits in a pass of a job that is part of the answer.
 ANSWER = 2, 3
 
 
@@ -50,8 +50,8 @@ def passes(
 ) -> Iterator[Visit]:
     """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes.
 
-    After the first, a job that is part of the answer is visited twice in a pass, a shorter one as often as takes as long
-    as twice the longest of them, since its time varies more.
+    After the first, a job that is part of the answer is visited twice in a pass, or three times if it is shorter than
+    others: its time varies more.
     """
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):

@@ -141,7 +141,7 @@ class Scripted:
             yield row | {"median_s": self.seconds[one.candidate], "ratio": 1.0, "rounds": 3}
 
     def restart(self, names: Collection[str]) -> None:
-        assert names <= self.seconds.keys()
+        assert set(names) <= self.seconds.keys()
         self.starts += 1
 
     def wait(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from impls import batched_cpu, why_unavailable
-from impls.batched_cpu import build, loading
+from impls.batched_cpu import loading, sets
 from suite.checks.equality.comparisons import BF16, Comparison, used, wide
 from suite.checks.equality.test_errors import CASES as LONG
 from suite.checks.equality.test_errors import DRAWS
@@ -27,17 +27,17 @@ pytestmark = pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f
 def multiplied_by(name: str) -> Iterator[None]:
     """Multiply bfloat16 in a way while the context is open."""
     with pytest.MonkeyPatch.context() as changed:
-        changed.setenv(build.WAY_VARIABLE, name)
+        changed.setenv(sets.WAY_VARIABLE, name)
         loading._find_or_build.cache_clear()
         yield
     loading._find_or_build.cache_clear()
 
 
-@pytest.fixture(params=build.WAYS)
+@pytest.fixture(params=sets.WAYS)
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """A way to multiply bfloat16, taken while the test runs."""
     name: str = request.param
-    if name not in build.ways():
+    if name not in sets.ways():
         pytest.skip(f"This processor does not multiply bfloat16 by {name}.")
     with multiplied_by(name):
         yield name
@@ -55,7 +55,7 @@ def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: 
     verdicts = {each.id: each.worst(implementation(NAME), CPU) for each in cases}
     case, worst = max(verdicts.items(), key=lambda item: item[1].ratio)
     record(
-        NAME, BF16, dict(zip(build.WAYS, MULTIPLIED, strict=True))[way], "pass" if worst.ratio <= 1 else "FAIL", worst
+        NAME, BF16, dict(zip(sets.WAYS, MULTIPLIED, strict=True))[way], "pass" if worst.ratio <= 1 else "FAIL", worst
     )
     assert worst.ratio <= 1, f"{case}, {worst}"
 
@@ -94,10 +94,10 @@ def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
 
 def test_ways_differ_in_bits() -> None:
     """So the variable chooses."""
-    if len(build.ways()) == 1:
+    if len(sets.ways()) == 1:
         pytest.skip("This processor multiplies bfloat16 in one way.")
     runs = []
-    for name in build.ways():
+    for name in sets.ways():
         with multiplied_by(name):
             runs.append(everything(NAME, SPLIT, numbers(NAME, BF16, SPLIT, CPU))["grad layers.0.weight_h"])
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
@@ -113,9 +113,9 @@ def test_another_dtype_leaves_the_way_as_it_is(way: str) -> None:
 
 
 def test_an_unknown_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(build.WAY_VARIABLE, "other")
+    monkeypatch.setenv(sets.WAY_VARIABLE, "other")
     with pytest.raises(RuntimeError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
-        build.way()
+        sets.way()
     loading._find_or_build.cache_clear()
     assert why_unavailable(NAME, CPU, BF16) == str(raised.value)
     loading._find_or_build.cache_clear()
