@@ -25,7 +25,7 @@ from suite.measure.jobs import Job
 from suite.measure.load import Others
 from suite.measure.work import is_out_of_memory
 from suite.shared import corpus
-from suite.shared.candidates import find
+from suite.shared.candidates import candidates, find
 from suite.shared.files import ROOT
 from suite.shared.machine import default_device
 from suite.shared.process import Row, killed_with
@@ -48,7 +48,7 @@ class Server:
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
         # NVML counts GPUs without a context, which a forked child could not use.
         self.environment = {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
-        self._start(())
+        self._start([candidate.name for candidate in candidates()])  # the first visits need most of their packages
 
     def restart(self, names: Collection[str]) -> None:
         """End it and start it again: all its children have the memory layout that one start happened to get.
