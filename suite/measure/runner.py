@@ -50,15 +50,17 @@ def passes(
 ) -> Iterator[Visit]:
     """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes.
 
-    After the first, a job that is part of the answer is visited twice in a pass, or three times if it is shorter than
-    others: its time varies more.
+    After the first, a job that is part of the answer is visited twice in a pass; after FEWEST passes, three times if it
+    is shorter than others, since its time varies more.
     """
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):
         waits = late if number <= FEWEST and len(late) < len(jobs) else set()
-        longest = max((seconds[job] for job in jobs if job.answer and number > 1), default=0.0)
-        repeats = {job: round(ANSWER[0] * longest / seconds[job]) for job in jobs if job.answer and number > 1}
-        order = [job for job in jobs for _ in range(min(repeats.get(job, 1), ANSWER[1])) if job not in waits]
+        repeats = {job: ANSWER[0] for job in jobs if job.answer and number > 1}
+        longest = max((seconds[job] for job in repeats), default=0.0)
+        if number > FEWEST:
+            repeats = {job: min(round(ANSWER[0] * longest / seconds[job]), ANSWER[1]) for job in repeats}
+        order = [job for job in jobs for _ in range(repeats.get(job, 1)) if job not in waits]
         random.shuffle(order)
         for side in sides if number > 1 else ():
             side.server.restart({job.candidate for job in order})
