@@ -63,8 +63,8 @@ def test_rows_without_an_interval_are_not_compared(tmp_path: Path, capsys: Any) 
     assert "2 one visit" in capsys.readouterr().out
 
 
-def visits(name: str, ratios: Sequence[float]) -> pd.DataFrame:
-    rows = [row | {"ratio_visits": " ".join(map(str, ratios)), "taken_cores": 0.0} for row in made(name, 0.05)]
+def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
+    rows = [row | {"median_s_visits": " ".join(map(str, seconds)), "taken_cores": 0.0} for row in made(name, 0.05)]
     return pd.DataFrame(rows)
 
 
