@@ -11,9 +11,10 @@ A line is printed for each row that both have, under a heading per workload:
     batched_cpu      train   1.33         1.53         +15.0%   +0.0%    REGRESSION
 
 Of two results, a time differs if the intervals of the two do not overlap and the ratios to `torch.nn.LSTM` differ by
-more than 20 % and the noise floor of either: a host in another state during the second run changes them by as much. For
-less, `--base` alternates visits of both revisions: a time differs if the interval of the quotients of neighbouring
-visits excludes 1, with a confidence at which 1 of 20 comparisons of equal code has such rows.
+more than 20 % and the noise floor of either: a host in another state during the second run changes them by as much. If
+the times of `torch.nn.LSTM` itself moved by more than 15 %, no time is judged. For less, `--base` alternates visits of
+both revisions: a time differs if the interval of the quotients of neighbouring visits excludes 1, with a confidence at
+which 1 of 20 comparisons of equal code has such rows.
 The command exits 1 if there is a regression of time or of peak memory, if NEW lacks rows of OLD, or if it lacks a
 figure for a reason other than a time-out.
 """
@@ -51,6 +52,9 @@ BAD, DIFFERENT = ("REGRESSION", "LOST"), ("REGRESSION", "slower", "faster")
 #: Between two runs of the same code on a shared host, ratios of what runs in Python moved by up to this share: a state
 #: of the host lasts longer than a run, so that no interval within a run has it.
 HOST = 0.2
+#: If the baseline's own times moved by more than this share, the host was in another state during all of a run: ratios
+#: of what runs in Python moved by up to 60 % where those of the baseline moved by 24 %.
+STATE = 0.15
 #: Share of rows of the same code whose intervals do not overlap: two of 95 % seldom miss each other.
 CHANCE = 0.005
 
@@ -83,6 +87,18 @@ def _where(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return [tuple(place) for place in rows[["dtype", "workload", "T", "B", "pass"]].astype(str).to_numpy()]
 
 
+def baseline_moved(old: pd.DataFrame, new: pd.DataFrame) -> float:
+    """Quotient of the baseline's times of two results, the median over what both have; 1 if they share nothing."""
+    both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
+    quotient = float((both["baseline_s"] / both["baseline_s_old"]).median())
+    return quotient if quotient == quotient else 1.0
+
+
+def one_state(moved: float) -> bool:
+    """True if the host was in the same state in both results, by how the baseline's times moved."""
+    return bool(abs(np.log(moved)) <= np.log1p(STATE))
+
+
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """A line for each row that both results have, without rows that other processes slowed.
 
@@ -95,7 +111,9 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
     floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=HOST)
     beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(floor)
-    return judged(both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"]), threshold)
+    judges = one_state(baseline_moved(old, new))
+    both = both.assign(differs=apart & beyond & judges, change=both["ratio"] / both["ratio_old"], judges=judges)
+    return judged(both, threshold)
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -110,11 +128,11 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     usual = variance(pairs)
     found = [between(each, usual, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
     differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in found]
-    return judged(both.assign(differs=differs, change=[interval.ratio for interval in found]), threshold)
+    return judged(both.assign(differs=differs, change=[each.ratio for each in found], judges=True), threshold)
 
 
 def judged(both: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Lines of rows of two results; differs: whether the time does; change: of it, as a quotient."""
+    """Lines of rows of two results; differs: whether the time does; change: of it, as a quotient; judges: if it may."""
     both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
     was, is_, twin = both["status_old"] == "ok", both["status"] == "ok", both["implementation"] == BASELINE
     time_ = both["change"].where(was & is_)
@@ -127,6 +145,7 @@ def judged(both: pd.DataFrame, threshold: float) -> pd.DataFrame:
         "A/A run": was & is_ & twin,
         "no figure": ~was & ~is_,
         "one visit": both[["ratio_low", "ratio_low_old"]].isna().any(axis=1),
+        "other host": ~both["judges"],
         "slower": both["differs"] & (time_ > 1),
         "faster": both["differs"] & (time_ < 1),
     }
@@ -158,6 +177,11 @@ def results_compared(options: argparse.Namespace) -> int:
     show(changes)
     if unlike := [column for column in SAME if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
+    if not one_state(moved := baseline_moved(old, new)):
+        print(
+            f"{BASELINE} itself took {moved:.2f} times as long: the host was in another state, or is another, "
+            "and no time is judged. --base REV times both in one."
+        )
     key = list(TABLES["bench"].key)
     lost = len(old) - len(old.merge(new[key], on=key))
     if lost:
@@ -173,7 +197,11 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     if old.empty or not new:
         return
     rows = pd.DataFrame(new).reindex(columns=[*TABLES["bench"].columns, *STAMP])
-    changes = compared(old.reindex(columns=rows.columns), rows, threshold=np.inf)
+    before = old.reindex(columns=rows.columns)
+    if not one_state(moved := baseline_moved(before, rows)):
+        print(f"\nThe same code before: not compared, as {BASELINE} itself takes {moved:.2f} times as long now.")
+        return
+    changes = compared(before, rows, threshold=np.inf)
     changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
     if changes.empty:
         return

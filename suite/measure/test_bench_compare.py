@@ -37,6 +37,16 @@ def test_compare_ignores_changes_of_the_baseline(tmp_path: Path, capsys: Any) ->
     assert "2 A/A run" in capsys.readouterr().out
 
 
+def test_times_on_another_host_are_not_judged(tmp_path: Path, capsys: Any) -> None:
+    old, new = made("batched", 0.1), made("batched", 0.2, baseline_s=0.06)
+    assert compare(tmp_path, old, new) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "torch.nn.LSTM itself took 1.20 times as long" in said
+    assert "2 other host" in said
+    assert compare(tmp_path, old, made("batched", 0.2, baseline_s=0.06, peak=1_200_000)) == 1
+    assert compare(tmp_path, old, made("batched", 0.2, baseline_s=0.055)) == 1
+
+
 def test_compare_leaves_out_what_other_processes_slowed(tmp_path: Path, capsys: Any) -> None:
     old, slowed = made("batched", 0.1) + made("deferred", 0.1), made("deferred", 0.3, taken_cores=1.5)
     assert compare(tmp_path, old, made("batched", 0.1) + slowed) == 0
