@@ -99,11 +99,11 @@ def one_state(moved: float) -> bool:
     return bool(abs(np.log(moved)) <= np.log1p(STATE))
 
 
-def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
+def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float, moved: float = 1.0) -> pd.DataFrame:
     """A line for each row that both results have, without rows that other processes slowed.
 
     A change of the peak memory always counts, as it has hardly any noise. Above the threshold, a share, a rise of
-    either is a regression.
+    either is a regression. moved: `baseline_moved` of the two.
     """
     both = new.assign(floor=floors(new)).merge(
         old.assign(floor=floors(old)), on=list(TABLES["bench"].key), suffixes=("", "_old")
@@ -111,9 +111,8 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
     floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=HOST)
     beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(floor)
-    judges = one_state(baseline_moved(old, new))
-    both = both.assign(differs=apart & beyond & judges, change=both["ratio"] / both["ratio_old"], judges=judges)
-    return judged(both, threshold)
+    both = both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"])
+    return judged(both, threshold, times=one_state(moved))
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -128,11 +127,11 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     usual = variance(pairs)
     found = [between(each, usual, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
     differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in found]
-    return judged(both.assign(differs=differs, change=[each.ratio for each in found], judges=True), threshold)
+    return judged(both.assign(differs=differs, change=[each.ratio for each in found]), threshold)
 
 
-def judged(both: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Lines of rows of two results; differs: whether the time does; change: of it, as a quotient; judges: if it may."""
+def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:
+    """Lines of rows of two results; differs: whether the time does; change: of it, a quotient. times: judge them."""
     both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
     was, is_, twin = both["status_old"] == "ok", both["status"] == "ok", both["implementation"] == BASELINE
     time_ = both["change"].where(was & is_)
@@ -140,12 +139,12 @@ def judged(both: pd.DataFrame, threshold: float) -> pd.DataFrame:
     verdicts = {  # the first that holds
         "no time": was & both["status"].str.startswith("time-out"),
         "LOST": was & ~is_,
-        "REGRESSION": (memory > 1 + threshold) | (both["differs"] & (time_ > 1 + threshold) & ~twin),
+        "REGRESSION": (memory > 1 + threshold) | (times & both["differs"] & (time_ > 1 + threshold) & ~twin),
         "gained": is_ & ~was,
         "A/A run": was & is_ & twin,
         "no figure": ~was & ~is_,
         "one visit": both[["ratio_low", "ratio_low_old"]].isna().any(axis=1),
-        "other host": ~both["judges"],
+        "other host": pd.Series(not times, both.index),
         "slower": both["differs"] & (time_ > 1),
         "faster": both["differs"] & (time_ < 1),
     }
@@ -171,13 +170,14 @@ def verdicts(changes: pd.DataFrame) -> str:
 def results_compared(options: argparse.Namespace) -> int:
     """Show how two results differ; return 1 on a regression, or on a figure or row that the new one lacks."""
     old, new = load(options.old), load(options.new)
-    changes = compared(old, new, options.threshold / 100)
+    moved = baseline_moved(old, new)
+    changes = compared(old, new, options.threshold / 100, moved)
     if changes.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
     show(changes)
     if unlike := [column for column in SAME if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
-    if not one_state(moved := baseline_moved(old, new)):
+    if not one_state(moved):
         print(
             f"{BASELINE} itself took {moved:.2f} times as long: the host was in another state, or is another, "
             "and no time is judged. --base REV times both in one."

@@ -56,10 +56,9 @@ def passes(
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):
         waits = late if number <= FEWEST and len(late) < len(jobs) else set()
-        repeats = {job: ANSWER[0] for job in jobs if job.answer and number > 1}
-        longest = max((seconds[job] for job in repeats), default=0.0)
-        if number > FEWEST:
-            repeats = {job: min(round(ANSWER[0] * longest / seconds[job]), ANSWER[1]) for job in repeats}
+        answer = {job: seconds[job] for job in jobs if job.answer and number > 1}
+        longest, limit = max(answer.values(), default=0.0), ANSWER[number > FEWEST]
+        repeats = {job: min(round(ANSWER[0] * longest / one), limit) for job, one in answer.items()}
         order = [job for job in jobs for _ in range(repeats.get(job, 1)) if job not in waits]
         random.shuffle(order)
         for side in sides if number > 1 else ():

@@ -29,8 +29,10 @@ def multiplied_by(name: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv(sets.WAY_VARIABLE, name)
         loading._find_or_build.cache_clear()
-        yield
-    loading._find_or_build.cache_clear()
+        try:
+            yield
+        finally:
+            loading._find_or_build.cache_clear()
 
 
 @pytest.fixture(params=sets.WAYS)
@@ -112,10 +114,8 @@ def test_another_dtype_leaves_the_way_as_it_is(way: str) -> None:
     assert_bitwise_equal(everything(NAME, SPLIT, given), expected)
 
 
-def test_an_unknown_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sets.WAY_VARIABLE, "other")
-    with pytest.raises(RuntimeError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
-        sets.way()
-    loading._find_or_build.cache_clear()
-    assert why_unavailable(NAME, CPU, BF16) == str(raised.value)
-    loading._find_or_build.cache_clear()
+def test_an_unknown_way_is_refused() -> None:
+    with multiplied_by("other"):
+        with pytest.raises(RuntimeError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
+            sets.way()
+        assert why_unavailable(NAME, CPU, BF16) == str(raised.value)
