@@ -83,11 +83,12 @@ def export(session: nox.Session) -> None:
     pytest(session, "suite/checks/module", "-k", "onnx")
 
 
-def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
+def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", "pytest"), **env: str) -> None:
     """Run tests in one process per core; those of a file in one, which share what it makes.
 
     arguments: what is run, unless the command line names other folders or files of suite/, and options, which win over
         those of the command line since they come last.
+    start: what runs pytest.
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
@@ -95,7 +96,7 @@ def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
     # workspace where torch is to be deterministic, which is how memory without a value gets one.
     env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **env}
-    run(session, "-m", "pytest", *workers, *session.posargs, *arguments, **env)
+    run(session, *start, *workers, *session.posargs, *arguments, **env)
 
 
 @shared
@@ -209,13 +210,15 @@ def wheel_of(session: nox.Session, architecture: str) -> Path:
 
 #: The oldest clang that batched_cpu is to build with.
 CLANG = "clang++-14"
-#: Builds batched_cpu in each dtype: without a build every case would be skipped.
+#: Builds batched_cpu in each dtype, without which every case would be skipped, and runs pytest. A preloaded sanitizer
+#: is not for the compiler, which would fail under it.
 BUILT = """
-import sys
+import os, sys
+os.environ.pop("LD_PRELOAD", None)
+import pytest
 from impls import registry
 reasons = [registry.why_unavailable("batched_cpu", "cpu", dtype) for dtype in registry.find("batched_cpu").dtypes]
-if any(reasons):
-    sys.exit(next(filter(None, reasons)))
+sys.exit(next(filter(None, reasons), None) or pytest.main(sys.argv[1:]))
 """
 #: Debian's packages of a Python for aarch64, which are unpacked, not installed, and what emulates that processor. No
 #: libgomp1, since torch brings its own.
@@ -239,10 +242,9 @@ def platforms(session: nox.Session) -> None:
     if shutil.which(CLANG) is None:
         session.skip(f"compiled for aarch64; not run with {CLANG}, which is not here")
     env = {"CXX": CLANG, "TORCH_EXTENSIONS_DIR": str(scratch / "extensions")}
-    run(session, "-c", BUILT, **env)
     chosen = "test_split or (test_equality and batched_cpu)"
     files = [f"suite/checks/{file}" for file in ("equality/test_equality.py", "kernels/test_split.py")]
-    pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), **env)
+    pytest(session, *files, "-k", chosen, "--results", str(scratch / "results"), start=("-c", BUILT), **env)
 
 
 @nox.session
@@ -260,9 +262,8 @@ def emulation(session: nox.Session) -> None:
     without = ("-p", "no:benchmark", "-p", "no:xdist", "-p", "no:cacheprovider", "--rootdir", str(unpacked))
     cases = ("suite/checks/equality/test_equality.py", "-k", "test_equality and batched_cpu")
     with session.chdir(unpacked):
-        session.run(*python, "-c", BUILT, env=env, external=True)
         results = ("--results", str(scratch / "aarch64-results"))
-        session.run(*python, "-m", "pytest", "-q", *without, *cases, *results, env=env, external=True)
+        session.run(*python, "-c", BUILT, "-q", *without, *cases, *results, env=env, external=True)
 
 
 def unpacked_wheel(session: nox.Session, scratch: Path, architecture: str) -> Path:
@@ -289,6 +290,8 @@ assert why_unavailable("batched_cpu", "cpu") is None, why_unavailable("batched_c
 assert "impl=auto (batched_cpu)" in repr(model), model
 print(f"torch {torch.__version__}: the first call takes {seconds:.2f} s")
 assert seconds < 1
+openmp = {line.split()[-1] for line in open("/proc/self/maps") if "libgomp" in line}
+assert all("torch" in path for path in openmp), openmp  # none of the system's
 """
 
 
@@ -338,15 +341,6 @@ def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
     return root, site
 
 
-#: The preloaded sanitizer is not for the compiler, which would fail under it.
-PRELOADED = f"""
-import os, pytest
-del os.environ["LD_PRELOAD"]
-{BUILT}
-sys.exit(pytest.main(sys.argv[1:]))
-"""
-
-
 @shared
 def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under the address, undefined-behaviour and thread sanitizers; takes GCC on Linux."""
@@ -381,4 +375,4 @@ def sanitized(
     }
     chosen = ("--thorough", "--results", str(scratch / "results"))
     # The thread sanitizer wants memory where it expects it.
-    run(session, "-c", PRELOADED, *arguments, *chosen, before=("setarch", "-R"), **env)
+    run(session, "-c", BUILT, *arguments, *chosen, before=("setarch", "-R"), **env)
