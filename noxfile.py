@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import nox
@@ -19,7 +20,7 @@ CHECKS = "suite/checks"
 #: The external implementation. Its own requirements pin much that the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
 #: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
-shared = nox.session(venv_backend="none", requires=["environment"])
+shared = partial(nox.session, venv_backend="none", requires=["environment"])
 
 
 def install(session: nox.Session, group: str, *options: str) -> None:
@@ -54,13 +55,13 @@ def environment(session: nox.Session) -> None:
     session.install("--no-deps", *LABML)
 
 
-@shared
+@shared()
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
     pytest(session, CHECKS)
 
 
-@shared
+@shared()
 def selftest(session: nox.Session) -> None:
     """Check the suite's own machinery: timing, studies, results and pages; arguments go to pytest."""
     pytest(session, "suite/shared", "suite/measure", "suite/pages")
@@ -98,10 +99,24 @@ def pytest(session: nox.Session, *arguments: str, **env: str) -> None:
     run(session, "-m", "pytest", *workers, *session.posargs, *arguments, **env)
 
 
-@shared
-def cuda(session: nox.Session) -> None:
-    """Check on an NVIDIA GPU, in at most 5 minutes, what only a GPU can show; arguments go to pytest."""
-    run(session, "-m", "suite.checks.kernels.test_native", *session.posargs)
+#: Sessions that run a module with the arguments of the command line, and what it does.
+MODULES = {
+    "cuda": ("suite.checks.kernels.test_native", "Check on an NVIDIA GPU, in 5 minutes, what only a GPU can show."),
+    "bench": ("suite.bench", "Time the implementations; `-- --help` shows what can be chosen."),
+    "study": ("suite.study", "Study memory, scaling, threads and peers: `-- memory threads`, say; all by default."),
+    "report": ("suite.report", "Make the tables again from the CSV files under results/."),
+    "compare": (
+        "suite.bench_compare",
+        "Compare two results, `-- OLD NEW`, or this code with a revision, `-- --base REV`; fails on a regression.",
+    ),
+}
+for name, (module, purpose) in MODULES.items():
+
+    def _session(session: nox.Session, module: str = module) -> None:
+        run(session, "-m", module, *session.posargs)
+
+    _session.__doc__ = purpose
+    shared(_session, name=name)
 
 
 @nox.session
@@ -120,30 +135,6 @@ def kernels(session: nox.Session, triton: str) -> None:
     traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[trace]"
     interpret = ("--thorough", *(["--kernels=all"] if triton == "newest" else []), "--results", scratch)
     pytest(session, "suite/checks/kernels/test_kernels.py", traced, *(() if session.posargs else interpret))
-
-
-@shared
-def bench(session: nox.Session) -> None:
-    """Time the implementations; `-- --help` shows what can be chosen."""
-    run(session, "-m", "suite.bench", *session.posargs)
-
-
-@shared
-def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads and peers: `-- memory threads`, say; all by default."""
-    run(session, "-m", "suite.study", *session.posargs)
-
-
-@shared
-def report(session: nox.Session) -> None:
-    """Make the tables again from the CSV files under results/."""
-    run(session, "-m", "suite.report", *session.posargs)
-
-
-@shared
-def compare(session: nox.Session) -> None:
-    """Compare two results, `-- OLD NEW`, or this code with a revision, `-- --base REV`; fails on a regression."""
-    run(session, "-m", "suite.bench_compare", *session.posargs)
 
 
 @nox.session
@@ -347,7 +338,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
-@shared
+@shared()
 def sanitize(session: nox.Session) -> None:
     """Check batched_cpu under the address, undefined-behaviour and thread sanitizers; takes GCC on Linux."""
     equality, operator, kernels = "equality/test_equality.py", "module/test_custom_op.py", "kernels/test_batched_cpu.py"
