@@ -50,14 +50,16 @@ def test_same_output_states_and_every_gradient(L: int, state: str, dtype: torch.
 @pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
 @pytest.mark.parametrize("L", [1, 3])
 def test_round_trip_from_ours_keeps_every_bit(L: int, dtype: torch.dtype) -> None:
-    ours, theirs = params(L, dtype), to_labml(params(L, dtype))
+    ours = params(L, dtype)
+    theirs = to_labml(ours)
     again = from_labml(theirs)
     for value in theirs.values():
         value.zero_()  # which is in no memory of ours
     assert list(ours) == list(again)
-    for name, value in ours.items():
+    for name, value in params(L, dtype).items():
         assert (again[name].dtype, again[name].is_contiguous()) == (dtype, True)
         assert torch.equal(value, again[name])
+        assert torch.equal(value, ours[name])
 
 
 @pytest.mark.parametrize("L", [1, 3])
