@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from impls import why_unavailable
+from impls import names, why_unavailable
 from impls.definition import dtype_name
 from impls.registry import find
 from suite import report
@@ -36,7 +36,10 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
 VALUES.update(
-    edit=[*(edited.name for edited in (*FAULTS, *REWRITES)), *reach.names_of_rows()],
+    edit=[
+        *(edited.name for edited in (*FAULTS, *REWRITES)),
+        *(reach.edit(name, fault) for name in names() for fault in reach.FAULTS),
+    ],
     case=[*VALUES["case"], *every_id()],
     capability=[capability.name for capability in CAPABILITIES],
 )
@@ -56,11 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
     group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too")
     group.addoption("--seed", type=int, help="of half of the cases that a thorough run draws; a new one by default")
-    group.addoption(
-        "--kernels",
-        choices=("all",),
-        help="interpret every case of batched_cuda in every dtype",
-    )
+    group.addoption("--kernels", choices=("all",), help="interpret every case of batched_cuda in every dtype")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,9 +80,9 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.seed = secrets.randbelow(10**6)
         config.pluginmanager.register(Gathered(config), "gathered")
         if config.option.verbose <= 0:
-            on_cpu = _device(config).type == "cpu"
             thorough = config.getoption("--thorough")
-            config.pluginmanager.register(Shown(thorough=thorough, compares=on_cpu and thorough))
+            compares = thorough and _device(config).type == "cpu"
+            config.pluginmanager.register(Shown(thorough=thorough, compares=compares))
     config.pluginmanager.register(Timed())
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
 
@@ -113,6 +112,14 @@ def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.floa
     if find(name).compiles_each_size and case not in VERIFY_COMPILING:
         return f"{name} compiles for each size, so {len(VERIFY_COMPILING)} cases are checked."
     return ""
+
+
+def skip_unless_checked(
+    name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None
+) -> None:
+    """Skip a test for the reason, see `skip_reason`."""
+    if reason := skip_reason(name, device, dtype, case):
+        pytest.skip(reason)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,8 +23,6 @@ TIMES: dict[str, list[float]] = tomllib.loads(Path(__file__).with_name("times.to
 TIMES_OVER, STARTS_OVER = 1.5, 1.0
 #: The name of a test's time among its user properties, which xdist carries to the process that shows it.
 TIME = "time"
-#: Seconds between two refreshes of the bar. No thread refreshes it: pytest captures what is written during a test.
-REFRESH = 0.1
 
 
 def usual(file: str, thorough: bool) -> float:
@@ -51,7 +49,7 @@ class Shown:
 
     def __init__(self, *, thorough: bool, compares: bool) -> None:
         self.thorough, self.compares = thorough, compares  # with the usual times, which are those of a CPU
-        self.began, self.refreshed = time.monotonic(), 0.0
+        self.began = time.monotonic()
         self.tests, self.done = Counter[str](), Counter[str]()  # by file
         self.outcomes: dict[str, Counter[str]] = {}
         self.times = defaultdict[str, float](float)  # by file
@@ -63,7 +61,7 @@ class Shown:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=self.console,
-            auto_refresh=False,
+            auto_refresh=False,  # which takes a thread, and pytest captures what is written during a test
             speed_estimate_period=300,
             transient=True,
             redirect_stdout=False,
@@ -98,7 +96,7 @@ class Shown:
         file, *_, test = nodeid.split("::")
         claim = test.split("[")[0].removeprefix("test_").replace("_", " ")
         self.bar.start()
-        self._show(description=f"{Path(file).stem.removeprefix('test_')}: {claim}")
+        self.bar.update(self.task, refresh=True, description=f"{Path(file).stem.removeprefix('test_')}: {claim}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test, and name it at once if it failed; in a pipe, write the line of a file at its end."""
@@ -112,17 +110,12 @@ class Shown:
             return
         self.done[file] += 1
         self.times[file] += sum(float(str(value)) for key, value in report.user_properties if key == TIME)
-        self._show(advance=self._share(file), tests=f"{self.done.total()} of {self.tests.total()}")
+        tests = f"{self.done.total()} of {self.tests.total()}"
+        self.bar.update(self.task, refresh=True, advance=self._share(file), tests=tests)
         if self.done[file] == self.tests[file] and not self.console.is_terminal:
             minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
             counts = ", ".join(f"{n} {word}" for word, n in self.outcomes[file].items())
             self._say(f"{minutes:3}:{seconds:02}  {file.removeprefix('suite/'):<36}  {counts}")
-
-    def _show(self, **changes: Any) -> None:
-        self.bar.update(self.task, **changes)
-        if (now := time.monotonic()) - self.refreshed > REFRESH:
-            self.bar.refresh()
-            self.refreshed = now
 
     def _say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
@@ -133,15 +126,13 @@ class Shown:
 
     def pytest_terminal_summary(self) -> None:
         """Name the files that took far longer than usual."""
-        known = {file: (taken, usual(file, self.thorough)) for file, taken in self.times.items() if file in TIMES}
-        slower = [
-            f"  {file.removeprefix('suite/')}: {taken:.1f}, usually {before:.1f}"
-            for file, (taken, before) in known.items()
-            if taken > max(TIMES_OVER * before, before + STARTS_OVER)
-        ]
-        if slower and self.compares:
-            self._say("\nCPU time of files that took longer than usual, in starts of a process with torch:")
-            self._say("\n".join(slower))
+        lines = ["\nCPU time of files that took longer than usual, in starts of a process with torch:"]
+        for file in self.times.keys() & TIMES.keys():
+            before, taken = usual(file, self.thorough), self.times[file]
+            if taken > max(TIMES_OVER * before, before + STARTS_OVER):
+                lines.append(f"  {file.removeprefix('suite/')}: {taken:.1f}, usually {before:.1f}")
+        if self.compares and lines[1:]:
+            self._say("\n".join(lines))
 
 
 def _file(nodeid: str) -> str:

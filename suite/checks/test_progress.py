@@ -14,21 +14,14 @@ IDS = [f"{FILE}::test_one[x]", f"{FILE}::test_two", f"{OTHER}::test_of_something
 
 
 def report(nodeid: str, when: str, outcome: str, time: float = 0.0) -> pytest.TestReport:
-    about: dict[str, Any] = {
-        "location": ("", 0, ""),
-        "keywords": {},
-        "longrepr": None,
-        "when": when,
-        "outcome": outcome,
-    }
-    return pytest.TestReport(nodeid, user_properties=[(TIME, time)] * (when == "teardown"), **about)
+    about: dict[str, Any] = {"location": ("", 0, ""), "keywords": {}, "longrepr": None, "when": when}
+    return pytest.TestReport(nodeid, outcome=outcome, user_properties=[(TIME, time)] * (when == "teardown"), **about)  # type: ignore[arg-type]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, compares: bool = True) -> str:
     """Output of a run of three tests: one passes, one fails, one is skipped."""
     out = io.StringIO()
     monkeypatch.setattr(progress, "TIMES", {FILE: [2.0, 9.0], OTHER: [2.0, 9.0]})
-    monkeypatch.setattr(progress, "REFRESH", 0.0)
     monkeypatch.setattr(progress, "Console", lambda: Console(file=out, width=80, force_terminal=terminal))
     shown = Shown(thorough=False, compares=compares)
     shown.pytest_xdist_node_collection_finished(IDS)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from functools import cache, lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,10 @@ from torch.utils._pytree import tree_map_only
 from impls import HyperLSTM
 from suite.shared.arithmetic import eps
 from suite.shared.cases import Case
-from suite.shared.oracle import Call, packed, without_module
+from suite.shared.oracle import OUTPUTS as OUTPUTS
+from suite.shared.oracle import STATE_NAMES as STATE_NAMES
+from suite.shared.oracle import Draw, Numbers, Run, named, plain, without_module
+from suite.shared.oracle import Results as Results
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
 DRAWS = 8
@@ -26,11 +29,6 @@ TIMES = 2.0
 FLOOR = {torch.float64: 64, torch.float32: 4, torch.bfloat16: 4, torch.float16: 4}
 
 Build = Callable[[Case, torch.dtype, torch.device], HyperLSTM]
-Results = dict[str, Tensor]
-
-STATE_NAMES = ("h", "c", "h_hat", "c_hat")
-#: Outputs of a model, in its order.
-OUTPUTS = ("out", *STATE_NAMES)
 #: Begins the name of an argument that was changed, such as "input x", among the results.
 MUTATED = "input "
 
@@ -47,24 +45,15 @@ def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
     return build
 
 
-class Draw(NamedTuple):
-    """Random parameters, input, start and cotangents of one case."""
-
-    params: dict[str, Tensor]
-    x: Tensor
-    state: tuple[Tensor, ...] | None
-    cotangents: tuple[Tensor, ...]  # of out and of the four final states
-
-
 def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
     """Draw number `seed` of a case, rounded to dtype, in memory of its own: the same numbers on every device."""
-    copied: Draw = tree_map_only(Tensor, torch.clone, _draw(case, seed, dtype, device))
-    return copied
+    drawn: Draw = tree_map_only(Tensor, lambda value: value.to(device, dtype, copy=True), _draw(case, seed))
+    return drawn
 
 
-@lru_cache(DRAWS)
-def _draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
-    """What `draw` copies, kept since to draw large parameters takes longer than to use them.
+@lru_cache(DRAWS)  # to draw large parameters takes longer than to use them
+def _draw(case: Case, seed: int) -> Draw:
+    """Numbers of a draw in float64.
 
     Every parameter is random, since at the paper's initial values the hypernetwork is inert and hides every fault.
     Weights are scaled by their fan-in, so that gates neither saturate nor stay at their middle. The biases of a gate
@@ -94,9 +83,7 @@ def _draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Dr
     x = normal(B, T, I).transpose(0, 1) if case.strided else normal(T, B, I)
     state = None if layers is None else tuple(0.7 * normal(*layers, B, F) for F in (H, H, S, S))
     cotangents = normal(T, B, H), *(normal(L, B, F) for F in (H, H, S, S))
-
-    drawn: Draw = tree_map_only(Tensor, lambda value: value.to(dtype).to(device), Draw(params, x, state, cotangents))
-    return drawn
+    return Draw(params, x, state, cotangents)
 
 
 @contextmanager
@@ -121,56 +108,42 @@ def evaluate(
     *,
     rounded: torch.dtype,
     draws: int = DRAWS,
-    call: Call = packed,
-    numbers: Callable[[Draw], Draw] | None = None,
+    run: Run = plain,
+    numbers: Numbers | None = None,
 ) -> Results:
-    """out, final states and every gradient by name, stacked over the draws; and the arguments that were changed.
+    """What `run` gives, by name, stacked over the draws; and the arguments that were changed.
 
     dtype: to compute in. rounded: dtype that the drawn numbers are rounded to, so that an oracle in a wider dtype
     sees the same numbers as the implementation. numbers: changes each draw.
 
-    State that one run leaves to the next shows: all draws go through one model, x and the states of each have the
+    State that one run leaves to the next shows: all draws go through one model, the arguments of each have the
     addresses of the draw before, and no result is copied before the last draw.
     """
     # Every parameter is drawn below; orthogonal initial values could take a second.
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
-    leaves: dict[str, Tensor] = {}
+    given: Draw | None = None
     results: dict[str, list[Tensor]] = {}
     for seed in range(draws):
-        drawn_numbers = draw(case, seed, rounded, device)
-        params, x, state, cotangents = drawn_numbers if numbers is None else numbers(drawn_numbers)
-        model.load_state_dict(params)
-        model.zero_grad(set_to_none=True)
-        drawn = {"x": x, **{f"state {name}": part for name, part in zip(STATE_NAMES, state or (), strict=False)}}
-        leaves = {name: _leaf(value, dtype, leaves.get(name)) for name, value in drawn.items()}
-        given = {f"grad {n}": value.to(dtype, copy=True) for n, value in zip(OUTPUTS, cotangents, strict=True)}
+        drawn = draw(case, seed, rounded, device)
+        drawn = drawn if numbers is None else numbers(drawn)
+        if given is None:
+            given = tree_map_only(Tensor, lambda value: value.to(dtype, copy=True), drawn)
+            given = given._replace(params=dict(model.named_parameters()))
+        before = {name: value.to(dtype) for name, value in named(drawn).items()}
+        with torch.no_grad():
+            for name, value in named(given).items():
+                value.copy_(before[name])
         torch.manual_seed(seed)  # of dropout's masks
         with poisoned():
-            out, last = call(model, case, leaves["x"], tuple(leaves.values())[1:] or None)
-            torch.autograd.backward((out, *last), tuple(given.values()))
-        named = dict(zip(OUTPUTS, (out, *last), strict=True))
-        for name, leaf in [*leaves.items(), *model.named_parameters()]:
-            # A missing gradient counts as zero, and the rule decides whether zero is right.
-            named[f"grad {name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        before = {**drawn, **params, **dict(zip(given, cotangents, strict=True))}
-        for name, value in {**leaves, **dict(model.named_parameters()), **given}.items():
-            if not _same_bits(value, before[name].to(dtype)):
-                named[MUTATED + name] = value
-        for name, value in named.items():
+            found = run(model, case, given)
+        changed = {MUTATED + n: value for n, value in named(given).items() if not _bits(value).equal(_bits(before[n]))}
+        for name, value in (found | changed).items():
             results.setdefault(name, []).append(value.detach())
     return {name: torch.stack(values) for name, values in results.items()}
 
 
-def _leaf(value: Tensor, dtype: torch.dtype, memory: Tensor | None) -> Tensor:
-    """A leaf of the autograd graph with that value, in the memory of an earlier one if there is one."""
-    leaf = value.to(dtype, copy=True) if memory is None else memory.detach().copy_(value)
-    return leaf.requires_grad_()
-
-
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    if (a.shape, a.dtype) != (b.shape, b.dtype):
-        return False
-    return torch.equal(*(value.detach().contiguous().view(-1).view(torch.uint8) for value in (a, b)))
+def _bits(value: Tensor) -> Tensor:
+    return value.detach().contiguous().view(-1).view(torch.uint8)
 
 
 @lru_cache(KEPT)
@@ -181,11 +154,11 @@ def reference(
     device: torch.device,
     rounded: torch.dtype,
     draws: int = DRAWS,
-    numbers: Callable[[Draw], Draw] | None = None,
+    numbers: Numbers | None = None,
 ) -> Results:
     """Results of the layer function of an implementation, called without the module, computed once."""
-    build = implementation(name)
-    return evaluate(build, case, dtype, device, rounded=rounded, draws=draws, call=without_module, numbers=numbers)
+    run = partial(plain, call=without_module)
+    return evaluate(implementation(name), case, dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
 
 
 @dataclass(frozen=True)
@@ -245,21 +218,27 @@ def compare(
     against: str = "naive",
     draws: int = DRAWS,
     rounded: torch.dtype | None = None,
+    run: Run = plain,
+    numbers: Numbers | None = None,
+    expected: Callable[[Results], Results] = dict,
 ) -> list[Verdict]:
     """Compare an implementation with `against` in float64 (the oracle) and in dtype (its own error); worst first.
 
-    rounded: dtype that all numbers are rounded to beforehand, if it is not dtype.
+    rounded: dtype that all numbers are rounded to beforehand, if it is not dtype. run, numbers: see `evaluate`.
+    expected: what `run` should give, from the results of a plain call.
     """
     rounded = rounded or dtype
-    oracle = reference(against, case, torch.float64, device, rounded, draws)
-    own = reference(against, case, dtype, device, rounded, draws)
-    return judge(evaluate(build, case, dtype, device, rounded=rounded, draws=draws), oracle, own, dtype)
+    oracle, own = (
+        expected(reference(against, case, each, device, rounded, draws, numbers)) for each in (torch.float64, dtype)
+    )
+    results = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
+    return judge(results, oracle, own, dtype)
 
 
 def assert_close(results: Results, case: Case, device: torch.device, draws: int) -> None:
     """Raise AssertionError unless float32 results, stacked over draws, pass the tolerance rule."""
-    oracle = reference("naive", case, torch.float64, device, torch.float32, draws)
-    naive = reference("naive", case, torch.float32, device, torch.float32, draws)
+    dtypes = torch.float64, torch.float32
+    oracle, naive = (reference("naive", case, dtype, device, torch.float32, draws) for dtype in dtypes)
     assert_within_rule(results, {name: oracle[name] for name in results}, naive)
 
 
@@ -271,11 +250,6 @@ def assert_within_rule(results: Results, oracle: Results, naive: Results) -> Non
 
 
 def assert_bitwise_equal(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise AssertionError unless all tensors are equal to the bit."""
-    if results.keys() != expected.keys():
-        raise AssertionError(f"expected the tensors {sorted(expected)}, got {sorted(results)}")
-    for name, value in expected.items():
-        if not _same_bits(results[name], value):
-            raise AssertionError(
-                f"{name}: expected the same bits, got a relative error of {relative_error(results[name], value):.2e}"
-            )
+    """Raise AssertionError, which names a tensor that differs, unless all tensors are equal to the bit."""
+    bits = ({(name, v.dtype, v.shape): _bits(v) for name, v in each.items()} for each in (results, expected))
+    torch.testing.assert_close(*bits, rtol=0, atol=0)

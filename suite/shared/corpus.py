@@ -1,7 +1,6 @@
 """English text that every machine has: the language reference that ships with Python."""
 
 import hashlib
-from collections import Counter
 from functools import cache
 from pydoc_data.topics import topics
 from typing import Any, NamedTuple
@@ -22,9 +21,10 @@ class Text(NamedTuple):
 def ranks() -> tuple["np.ndarray[Any, Any]", str]:
     """How common each character of the text is, 0 the most common; and the hash of the text."""
     characters = "".join(topics[key] for key in sorted(topics))
-    commonest = sorted(Counter(characters).items(), key=lambda item: (-item[1], item[0]))
-    rank = {character: k for k, (character, _) in enumerate(commonest)}
-    return np.array([rank[character] for character in characters]), hashlib.sha256(characters.encode()).hexdigest()
+    codes = np.frombuffer(characters.encode("utf-32-le"), np.uint32)
+    _, ids, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    rank = (-counts).argsort(kind="stable").argsort()
+    return rank[ids], hashlib.sha256(characters.encode()).hexdigest()
 
 
 @cache

@@ -81,11 +81,10 @@ def _to_torch(array: Array) -> Tensor:
 
 def _called(jitted: Any, *arguments: Any) -> Any:
     """Results of a jitted function, once they are there."""
-    mirror = None
-    if usage.counting():
-        memory = jitted.lower(*arguments).compile().memory_analysis()  # of what is compiled already
-        size = memory.temp_size_in_bytes + memory.output_size_in_bytes
-        mirror = _mirror(size, jax.tree.leaves(arguments)[-1])
+    if not usage.counting():
+        return jax.block_until_ready(jitted(*arguments))
+    memory = jitted.lower(*arguments).compile().memory_analysis()  # of what is compiled already
+    mirror = _mirror(memory.temp_size_in_bytes + memory.output_size_in_bytes, jax.tree.leaves(arguments)[-1])
     results = jax.block_until_ready(jitted(*arguments))
     del mirror
     return results

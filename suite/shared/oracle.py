@@ -1,25 +1,45 @@
-"""Two calls of a case: of the module, as users call it, and of an implementation's layer function without the module.
+"""Calls of a case, and what they give: of the module, as users call it, or of a layer function without the module.
 
-The oracle takes the second: layers, packed sequences, states and dropout are put together here, so that a fault in
+The oracle takes the latter: layers, packed sequences, states and dropout are put together here, so that a fault in
 `HyperLSTM` does not agree with itself.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from impls import HyperLSTM
 from impls.calls.masks import draw as draw_mask
 from impls.definition import Inputs, LayerParams, LayerState, Mask, masked
 from impls.registry import find
 from suite.shared.cases import Case
 
+Results = dict[str, Tensor]
+STATE_NAMES = ("h", "c", "h_hat", "c_hat")
+#: Outputs of a model, in its order.
+OUTPUTS = ("out", *STATE_NAMES)
 State = tuple[Tensor, ...]
 Output = tuple[Tensor, State]
 #: (model, case, x [T, B, I], state) -> out [T, B, H], zero where a sequence has ended, and the final states
 Call = Callable[[nn.Module, Case, Tensor, State | None], Output]
+
+
+class Draw(NamedTuple):
+    """Random parameters, input, start and cotangents of one case."""
+
+    params: dict[str, Tensor]
+    x: Tensor
+    state: tuple[Tensor, ...] | None
+    cotangents: tuple[Tensor, ...]  # of out and of the four final states
+
+
+#: Of numbers in the dtype of the model.
+Run = Callable[[HyperLSTM, Case, Draw], Results]
+Numbers = Callable[[Draw], Draw]
 
 
 def packed(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
@@ -85,3 +105,45 @@ def _starts(case: Case, x: Tensor, state: State | None) -> list[Sequence[Tensor]
 def _at(tokens: Tensor | None, mask: Mask | None) -> Mask | None:
     """The part of a mask over all tokens that is a call's, [steps, rows, *]."""
     return mask if mask is None or tokens is None else Mask(mask[0][tokens], mask.scale)
+
+
+def plain(
+    model: HyperLSTM, case: Case, given: Draw, *, wanted: Callable[[str], bool] = lambda name: True, call: Call = packed
+) -> Results:
+    """Output, final states and every gradient of one call; wanted: of the name of what requires a gradient."""
+    leaves = arguments(model, given, wanted)
+    results = outputs(model, case, leaves, call)
+    torch.autograd.backward(tuple(results.values()), given.cotangents)
+    return results | gradients(leaves)
+
+
+def inputs(given: Draw) -> Results:
+    """X and the given states by name."""
+    state = zip((f"state {name}" for name in STATE_NAMES), given.state or (), strict=False)
+    return {"x": given.x, **dict(state)}
+
+
+def named(given: Draw) -> Results:
+    """All numbers of a draw by name."""
+    cotangents = zip((f"grad {name}" for name in OUTPUTS), given.cotangents, strict=True)
+    return {**inputs(given), **given.params, **dict(cotangents)}
+
+
+def arguments(model: HyperLSTM, given: Draw, wanted: Callable[[str], bool] = lambda name: True) -> Results:
+    """Inputs, in the memory of the numbers, and parameters by name; wanted: see `plain`."""
+    model.zero_grad(set_to_none=True)
+    leaves = {name: value.detach() for name, value in inputs(given).items()} | dict(model.named_parameters())
+    return {name: leaf.requires_grad_(wanted(name)) for name, leaf in leaves.items()}
+
+
+def outputs(model: HyperLSTM, case: Case, leaves: Results, call: Call = packed) -> Results:
+    """Output and final states of a call with these arguments."""
+    state = tuple(leaf for name, leaf in leaves.items() if name.startswith("state"))
+    out, last = call(model, case, leaves["x"], state or None)
+    return dict(zip(OUTPUTS, (out, *last), strict=True))
+
+
+def gradients(leaves: Results) -> Results:
+    """Gradients by name; a missing one counts as zero, and the rule decides whether zero is right."""
+    needing = {f"grad {name}": leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    return {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in needing.items()}

@@ -33,63 +33,39 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows in a file, without a line that was cut off."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+def run(module: str, *arguments: str, limit: float | None = None, **environment: str | None) -> None:
+    """Run `python -m <module> <arguments>`; RuntimeError has its output if it failed or took more than `limit` seconds.
 
-
-class Child:
-    """`python -m <module> <arguments>`, running.
-
-    path: file of its rows, next to which is one of its output. environment: what to set, or to unset with None.
+    environment: variables to set, or to unset with None.
     """
-
-    def __init__(
-        self,
-        module: str,
-        path: Path,
-        *arguments: str,
-        environment: Mapping[str, str | None] | None = None,
-    ) -> None:
-        self.path, self.log = path, path.with_suffix(".log")
-        changed = {**os.environ, **(environment or {})}
-        command = [sys.executable, "-m", "suite.shared.process", str(os.getpid()), module, *arguments]
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
+    changed = {**os.environ, **environment}
+    command = [sys.executable, "-m", "suite.shared.process", str(os.getpid()), module, *arguments]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        try:
+            subprocess.run(
                 command,
                 env={key: value for key, value in changed.items() if value is not None},
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                timeout=limit,
+                check=True,
             )
-
-    def wait(self, limit: float | None = None) -> str:
-        """Wait until the process has ended, and return "ok" or how it did; after `limit` seconds it is killed."""
-        try:
-            code = self.process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return f"time-out: {limit} s"
-        finally:
-            self.process.kill()
-            self.process.wait()
-        return f"crashed: signal {-code}" if code < 0 else f"failed: exit {code}" if code else "ok"
+        except subprocess.SubprocessError as error:
+            output.seek(0)
+            raise RuntimeError(f"{error}\n{output.read()}") from error
 
 
 def rows_of(module: str, *arguments: str, **environment: str | None) -> "pd.DataFrame":
-    """Run `python -m <module> FILE <arguments>` and return its rows; RuntimeError has its output if it failed."""
+    """Run `python -m <module> FILE <arguments>`, see `run`, on one thread and return the rows that it appends."""
     import pandas as pd  # takes half a second, which processes that leave rows do without
 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        child = Child(module, path, str(path), *arguments, environment=threads | environment)
-        if (ended := child.wait()) != "ok":
-            said = child.log.read_text(encoding="utf-8", errors="replace")
-            raise RuntimeError(f"python -m {module}: expected it to run to its end, got {ended}:\n{said}")
-        return pd.DataFrame(read_rows(path))
+        run(module, str(path), *arguments, limit=None, **threads | environment)
+        return pd.DataFrame(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
 
 
 def cpu_seconds() -> float:

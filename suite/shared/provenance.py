@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import subprocess
-from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,11 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from impls import names
-from impls.definition import dtype_name
-from impls.registry import Impl
-from suite.shared.cases import INTERPRETED
 from suite.shared.files import ROOT
-from suite.shared.results import read
 
 #: What every row depends on: the tolerance rule, the draws, and the cases.
 RULE = tuple(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases", "wide"))
@@ -33,19 +28,16 @@ class Verification(NamedTuple):
     rows: str
 
 
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 @cache
 def sources(implementation: str, root: Path = ROOT) -> str:
     """Hash of the files that rows of an implementation depend on, see `source_files`."""
-    # Line ends differ between checkouts.
-    texts = [
-        path.relative_to(root).as_posix().encode() + path.read_bytes().replace(b"\r\n", b"\n")
-        for path in source_files(implementation, root)
-    ]
-    return _hash(b"\0".join(texts))
+    files = source_files(implementation, root)
+    # Reading as text makes line ends, which differ between checkouts, the same.
+    return _hash("\0".join(path.relative_to(root).as_posix() + path.read_text(encoding="utf-8") for path in files))
 
 
 def source_files(implementation: str, root: Path = ROOT) -> list[Path]:
@@ -77,9 +69,8 @@ def _imported(path: Path) -> list[Path]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             module = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            options = [module.with_name(f"{module.name}.py"), module / "__init__.py"]
-            found += [file for file in options if node.module and file.exists()]
-            found += [file for alias in node.names if (file := module / f"{alias.name}.py").exists()]
+            own = [module.with_suffix(".py"), module / "__init__.py"] if node.module else []
+            found += filter(Path.exists, [*own, *(module / f"{alias.name}.py" for alias in node.names)])
     return found
 
 
@@ -109,28 +100,13 @@ def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_ve
     """
     if implementation not in names():
         return Verification("external", "")
-    if verify.empty:
-        return Verification("unverified", "")
-    rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]
-    rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch_version)].sort_values("case")
+    rows = verify
+    if len(rows):
+        rows = rows[(rows["implementation"] == implementation) & (rows["dtype"] == dtype)]
+        rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch_version)].sort_values("case")
     if rows.empty:
         return Verification("unverified", "")
-    digest = _hash(rows.to_csv(index=False).encode())
+    digest = _hash(rows.to_csv(index=False))
     if (rows["verdict"] == "FAIL").any():
         return Verification("red", digest)
     return Verification("stale" if stale(rows).any() else "verified", digest)
-
-
-def unproven(impls: Iterable[Impl], results: Path) -> list[str]:
-    """Implementations that need a GPU, are not experimental, and that no machine of `results` has proven."""
-    verified = [read(path) for path in sorted(results.glob("*/verify.csv"))]
-    needing = [impl for impl in impls if "cpu" not in impl.devices and not impl.experimental]
-    return [impl.name for impl in needing if not any(_proves(rows, impl) for rows in verified)]
-
-
-def _proves(verify: pd.DataFrame, impl: Impl) -> bool:
-    """True if rows are of a device of the implementation's kind, of these sources, and green in each dtype."""
-    rows = verify[(verify["implementation"] == impl.name) & verify["device"].isin(impl.devices)]
-    rows = rows[(rows["verdict"] != "skipped") & (rows["reason"] != INTERPRETED)]
-    right = (rows["verdict"] == "pass") & ~stale(rows)
-    return bool(right.all()) and set(rows["dtype"]) >= set(map(dtype_name, impl.dtypes))

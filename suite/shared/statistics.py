@@ -52,13 +52,10 @@ def between(ratios: Sequence[float], usual: float = float("nan"), coverage: floa
 
 def variance(rows: Iterable[Sequence[float]]) -> float:
     """Variance of the logarithms between visits that is usual in a run: the median over its rows; NaN without any."""
-    found = [_unbiased(np.log(ratios).var(ddof=1), len(ratios) - 1) for ratios in rows if len(ratios) >= FEWEST]
+    several = [np.log(ratios) for ratios in rows if len(ratios) >= FEWEST]
+    # Each as a share of the median that it has by chance.
+    found = [logs.var(ddof=1) / (1 - 2 / (9 * (len(logs) - 1))) ** 3 for logs in several]
     return float(np.median(found)) if found else float("nan")
-
-
-def _unbiased(spread: float, freedom: int) -> float:
-    """A variance as a share of the median that it has by chance."""
-    return float(spread / (1 - 2 / (9 * freedom)) ** 3)
 
 
 def with_intervals(rows: Iterable[Row]) -> list[Row]:
@@ -85,8 +82,12 @@ def student(freedom: int, coverage: float) -> float:
 
 def merged(earlier: Sequence[Row], new: Sequence[Row]) -> list[Row]:
     """Rows of one more visit of a job, with those of earlier ones."""
-    known = {_about(row): row for row in earlier}
-    rows = [_merged(known.pop(_about(row), {}), row) for row in new]
+
+    def about(row: Row) -> tuple[str, ...]:
+        return tuple(str(row.get(column)) for column in _ABOUT)
+
+    known = {about(row): row for row in earlier}
+    rows = [_merged(known.pop(about(row), {}), row) for row in new]
     return [*known.values(), *rows]
 
 
@@ -114,10 +115,6 @@ def numbers(visits: object) -> list[float]:
     if visits is None or visits != visits:  # NaN: there is no such column
         return []
     return [float(each) for each in str(visits).split()]
-
-
-def _about(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row.get(column)) for column in _ABOUT)
 
 
 def noise_floor(twin: Interval) -> float:

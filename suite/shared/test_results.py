@@ -75,24 +75,21 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("brand", "expected"),
+    ("brand", "folder"),
     [
-        ("AMD EPYC", "AMD EPYC (family 25, model 17)"),
-        ("Intel(R) Xeon(R) Processor @ 2.70GHz", "Intel(R) Xeon(R) Processor @ 2.70GHz (family 25, model 17)"),
-        ("AMD EPYC 7763 64-Core Processor", "AMD EPYC 7763 64-Core Processor"),
+        ("AMD EPYC", "amd-epyc-family-25-model-17-avx2-2-threads"),
+        ("Intel(R) Xeon(R) Processor @ 2.70GHz", "intel-xeon-processor-2-70ghz-family-25-model-17-avx2-2-threads"),
+        ("AMD EPYC 7763 64-Core Processor", "amd-epyc-7763-64-core-processor-avx2-2-threads"),
     ],
 )
-def test_vague_processor_names_get_family_and_model(brand: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_has_processor_vector_width_threads(brand: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And family and model where the name has no number."""
     told = {"brand_raw": brand, "family": 25, "model": 17}
     monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: told)
-    assert machine.name.__wrapped__(CPU) == expected
-
-
-def test_machine_folder_has_vector_width_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "name", lambda device: "AMD EPYC (family 25, model 17)")
+    monkeypatch.setattr(machine, "name", machine.name.__wrapped__)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert slug(CPU) == "amd-epyc-family-25-model-17-avx2-2-threads"
+    assert slug(CPU) == folder
 
 
 def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,16 +57,13 @@ WIDE_COMPILING = (
 )
 
 
-def _timed() -> Iterator[Case]:
-    """Every workload as a CPU times it, over a few steps, without layer norm and with it."""
-    for workload in WORKLOADS.values():
-        short = workload.shortened
-        T = 4 if short.lengths else 3
-        for layer_norm in (False, True):
-            yield replace(short, T=T, layer_norm=layer_norm, lengths=lengths(T, short.B) if short.lengths else ())
-
-
-TIMED = tuple(_timed())
+#: Every workload as a CPU times it, over a few steps, without layer norm and with it.
+TIMED = tuple(
+    replace(short, T=T, layer_norm=layer_norm, lengths=lengths(T, short.B) if short.lengths else ())
+    for short in (workload.shortened for workload in WORKLOADS.values())
+    for T in (4 if short.lengths else 3,)
+    for layer_norm in (False, True)
+)
 
 
 def drawn(n: int, seed: int) -> list[Case]:

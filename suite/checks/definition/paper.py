@@ -1,7 +1,8 @@
 """The models whose parameters the paper counts (tables 3 to 5, in millions), and our count of each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -29,15 +30,18 @@ class Model:
     """One row of the paper's tables; S and Z are 0 for an LSTM."""
 
     model: str
-    table: int
     I: int
     H: int
     S: int
     Z: int
     L: int
-    layer_norm: bool
     outputs: int  # of the softmax layer, or of the mixture density layer that handwriting has in its place
-    paper_millions: str  # as printed
+    paper: str  # parameters in millions, as printed
+    ours: str  # as `count` should give them
+
+    @property
+    def layer_norm(self) -> bool:
+        return "Norm" in self.model
 
     def parts(self) -> dict[str, int]:
         """Parameters of each part; ours are the definition's and an output layer with a bias."""
@@ -52,7 +56,7 @@ class Model:
             "output_weights": output.weight.numel(),
             "output_biases": output.bias.numel(),
             "second_biases": 0 if self.S else 4 * self.H * self.L,
-            "embedding": 0 if self.table == 5 else self.I * self.outputs,  # table 5 reads pen offsets, no classes
+            "embedding": 0 if "handwriting" in self.model else self.I * self.outputs,  # which reads pen offsets
         }
 
     def count(self, without: Sequence[str] = NOT_OURS) -> str:
@@ -70,21 +74,15 @@ class Model:
         return [*once, *((f"norm.{name}", p) for name, p in norms.named_parameters())]
 
 
-MODELS = (
-    Model("char-PTB LSTM", 3, 50, 1000, 0, 0, 1, False, 50, "4.25"),
-    Model("char-PTB LSTM, 1250 units", 3, 50, 1250, 0, 0, 1, False, 50, "6.57"),
-    Model("char-PTB 2-layer LSTM", 3, 50, 1000, 0, 0, 2, False, 50, "12.26"),
-    Model("char-PTB Layer Norm LSTM", 3, 50, 1000, 0, 0, 1, True, 50, "4.26"),
-    Model("char-PTB HyperLSTM", 3, 50, 1000, 128, 4, 1, False, 50, "4.91"),
-    Model("char-PTB Layer Norm HyperLSTM", 3, 50, 1000, 128, 4, 1, True, 50, "4.92"),
-    Model("char-PTB Layer Norm HyperLSTM, large embedding", 3, 50, 1000, 128, 16, 1, True, 50, "5.06"),
-    Model("char-PTB 2-layer Norm HyperLSTM", 3, 50, 1000, 128, 16, 2, True, 50, "14.41"),
-    Model("enwik8 HyperLSTM", 4, 205, 1800, 256, 64, 1, False, 205, "18.71"),
-    Model("enwik8 Layer Norm HyperLSTM", 4, 205, 1800, 256, 64, 1, True, 205, "18.78"),
-    Model("enwik8 Layer Norm HyperLSTM, 2048 units", 4, 205, 2048, 512, 64, 1, True, 205, "26.54"),
-    Model("IAM handwriting HyperLSTM", 5, 3, 900, 128, 4, 1, False, 121, "3.94"),
-    Model("IAM handwriting Layer Norm HyperLSTM", 5, 3, 900, 128, 4, 1, True, 121, "3.95"),
-)
+def _models() -> Iterator[Model]:
+    for line in Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8").splitlines():
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if name.startswith(("char-PTB", "enwik8", "IAM")):
+            I, H, S, Z, L, outputs = (0 if size == "-" else int(size) for size in cells[:6])
+            yield Model(name, I, H, S, Z, L, outputs, *cells[6:])
 
+
+#: As the table of suite/checks/README.md lists them.
+MODELS = tuple(_models())
 #: The rows that the definition does not reproduce; suite/checks/README.md says what is known of them.
 MISSES = ("char-PTB Layer Norm HyperLSTM, large embedding", "enwik8 Layer Norm HyperLSTM")

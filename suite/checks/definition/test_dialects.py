@@ -8,7 +8,7 @@ from torch import Tensor
 
 from impls import HyperLSTM
 from suite.checks.equality.properties import Params, call, rewritten
-from suite.checks.faults.faults import Edit, Edited, edits
+from suite.checks.faults.faults import Edited, edits
 from suite.shared.cases import Case
 from suite.shared.compare import compare
 from suite.shared.oracle import Output, State
@@ -34,46 +34,37 @@ ONE_ADDED_BEFORE_THE_NORM = edits(
 )
 
 
-def for_supercell(params: Params) -> Params:
-    """Parameters with gates in the order i, g, f, o, and 1 less in the bias of f's norms."""
+def with_parameters_of_supercell(
+    model: HyperLSTM, params: Params, x: Tensor, state: State | None, chance: random.Random
+) -> Output:
+    """Call with gates in the order i, g, f, o, and 1 less in the bias of f's norms."""
 
     def reordered(name: str, p: Tensor) -> Tensor:
         kind = name.rsplit(".", 1)[1]
         if "norm_c" in kind:
             return p
         p = p.index_select(int(kind in ("z_weight", "z_bias", "d_weight")), torch.tensor([0, 2, 1, 3]))
-        if kind in ("norm_bias", "hyper_norm_bias"):
-            p = p - torch.tensor([0, 0, 1, 0]).unsqueeze(1)
-        return p
+        return p - torch.tensor([0, 0, 1, 0]).unsqueeze(1) if kind.endswith("norm_bias") else p
 
-    return {name: reordered(name, p) for name, p in params.items()}
+    return call(model, {name: reordered(name, p) for name, p in params.items()}, x, state)
 
 
-def with_parameters_of_supercell(
-    model: HyperLSTM, params: Params, x: Tensor, state: State | None, chance: random.Random
-) -> Output:
-    return call(model, for_supercell(params), x, state)
+#: The edits of a dialect, whether its parameters are changed too, and whether it is the same function: supercell's and
+#: magenta's, either half of it, both halves with our parameters, and a bias that the norm removes.
+DIALECTS = {
+    "supercell": (I_G_F_O + ONE_ADDED_AFTER_THE_NORM, True, True),
+    "its order alone": (I_G_F_O, True, False),
+    "its forget bias alone": (ONE_ADDED_AFTER_THE_NORM, True, False),
+    "supercell with our parameters": (I_G_F_O + ONE_ADDED_AFTER_THE_NORM, False, False),
+    "jihunchoi's forget bias": (ONE_ADDED_BEFORE_THE_NORM, False, True),
+}
 
 
-def test_supercell_and_magenta_are_a_change_of_parameters() -> None:
-    """Under both edits and the changed parameters, output, states and every gradient are the definition's."""
-    dialect = Edited("supercell's order and forget bias", "dialect", I_G_F_O + ONE_ADDED_AFTER_THE_NORM, "row_scaled")
-    with dialect.planted() as build:
-        worst = compare(rewritten(build, with_parameters_of_supercell), CASE, torch.float64, CPU)[0]
-        unchanged = compare(build, CASE, torch.float64, CPU)[0]
-    assert worst.ratio <= 1 < unchanged.ratio, worst
-
-
-def test_a_forget_bias_before_the_norm_cancels() -> None:
-    """As in jihunchoi's code: the norm removes a constant that is added to every unit."""
-    dialect = Edited("jihunchoi's forget bias", "dialect", ONE_ADDED_BEFORE_THE_NORM, "row_scaled")
-    with dialect.planted() as build:
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_dialect_is_a_change_of_parameters(name: str) -> None:
+    """By output, states and every gradient."""
+    changes, with_parameters, same = DIALECTS[name]
+    with Edited(name, "dialect", changes, "row_scaled").planted() as build:
+        build = rewritten(build, with_parameters_of_supercell) if with_parameters else build
         worst = compare(build, CASE, torch.float64, CPU)[0]
-    assert worst.ratio <= 1, worst
-
-
-@pytest.mark.parametrize("changed", [I_G_F_O, ONE_ADDED_AFTER_THE_NORM], ids=["order", "forget-bias"])
-def test_either_alone_is_another_function(changed: tuple[Edit, ...]) -> None:
-    with Edited("half of supercell", "dialect", changed, "row_scaled").planted() as build:
-        worst = compare(rewritten(build, with_parameters_of_supercell), CASE, torch.float64, CPU)[0]
-    assert worst.ratio > 1
+    assert (worst.ratio <= 1) == same, worst

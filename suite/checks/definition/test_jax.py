@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -18,31 +19,21 @@ CPU = torch.device("cpu")
 #: Few, since each is compiled: one layer and two, given states, strided input, layer norm off and on.
 CASES = [case for case in VERIFY if case.T > 2 and case.state != "none" and case.L < 3]
 MORE = pytest.mark.thorough("more cases of JAX")
+#: Function of `jax_lstm`, the tensor that is damaged, and what makes it wrong.
 FAULTS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
-    "gates-swapped": (
-        "_cell",
-        "out",
-        lambda cell: lambda *norms: lambda y, c: cell(*norms)(y[:, [1, 0, 2, 3]], c),
-    ),
+    "gates-swapped": ("_cell", "out", lambda cell: lambda *norms: lambda y, c: cell(*norms)(y[:, [1, 0, 2, 3]], c)),
     "weights-without-gradient": (
         "_joined",
         "grad layers.0.weight_h",
-        lambda joined: lambda *weights: stop_gradient(joined(*weights)),
+        lambda joined: lambda *weights: joined(*map(import_module("jax").lax.stop_gradient, weights)),
     ),
 }
-
-
-def stop_gradient(array: Any) -> Any:
-    import jax
-
-    return jax.lax.stop_gradient(array)
 
 
 @pytest.fixture(autouse=True)
 def _installed() -> None:
     """Skip with the reason why there is no JAX."""
-    reason = JAX.why_unavailable(CPU, torch.float32)
-    if reason is not None:
+    if reason := JAX.why_unavailable(CPU, torch.float32):
         pytest.skip(reason)
 
 
@@ -56,24 +47,23 @@ def test_same_output_states_and_every_gradient(case: Case) -> None:
 
 
 @pytest.fixture
-def planted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Plant a fault, and give the name of the tensor that it damages."""
-    import jax
+def _recompiled() -> Iterator[None]:
+    """Compile nothing with a fault that was compiled without it, nor the other way round."""
+    import_module("jax").clear_caches()
+    yield
+    import_module("jax").clear_caches()
 
-    from suite.shared import jax_lstm
 
-    function, damaged, wrong = FAULTS[request.param]
-    jax.clear_caches()  # of what was compiled without it
+@pytest.mark.usefixtures("_recompiled")
+@pytest.mark.parametrize(("function", "damaged", "wrong"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_rejected_by_its_tensor(
+    function: str, damaged: str, wrong: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jax_lstm = import_module("suite.shared.jax_lstm")
     monkeypatch.setattr(jax_lstm, function, wrong(getattr(jax_lstm, function)))
-    yield damaged
-    jax.clear_caches()
-
-
-@pytest.mark.parametrize("planted", FAULTS, indirect=True)
-def test_a_fault_is_rejected_by_its_tensor(planted: str) -> None:
-    wrong = {v.tensor for v in compare(jax_as_ours, CASES[0], torch.float32, CPU, draws=1) if not v.ratio <= 1}
-    assert planted in wrong
-    assert planted == "out" or not wrong & set(OUTPUTS)
+    found = {v.tensor for v in compare(jax_as_ours, CASES[0], torch.float32, CPU, draws=1) if not v.ratio <= 1}
+    assert damaged in found
+    assert damaged == "out" or not found & set(OUTPUTS)
 
 
 @pytest.fixture

@@ -28,8 +28,7 @@ def params(L: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
 @pytest.fixture
 def labml() -> Module:
     """Labml's module; skips the test where it is not installed."""
-    reason = LABML.why_unavailable(CPU, torch.float64)
-    if reason is not None:
+    if reason := LABML.why_unavailable(CPU, torch.float64):
         pytest.skip(reason)
     from labml_nn.hypernetworks import hyper_lstm
 
@@ -52,11 +51,15 @@ def test_same_output_states_and_every_gradient(L: int, state: str, dtype: torch.
 @pytest.mark.parametrize("L", [1, 3])
 def test_round_trip_from_ours_keeps_every_bit(L: int, dtype: torch.dtype) -> None:
     ours = params(L, dtype)
-    again = from_labml(to_labml(ours))
+    theirs = to_labml(ours)
+    again = from_labml(theirs)
+    for value in theirs.values():
+        value.zero_()  # which is in no memory of ours
     assert list(ours) == list(again)
-    for name, value in ours.items():
+    for name, value in params(L, dtype).items():
         assert (again[name].dtype, again[name].is_contiguous()) == (dtype, True)
         assert torch.equal(value, again[name])
+        assert torch.equal(value, ours[name])
 
 
 @pytest.mark.parametrize("L", [1, 3])
@@ -70,14 +73,6 @@ def test_round_trip_from_labmls_keeps_every_bit(L: int, labml: Module) -> None:
     assert all(torch.equal(value, again[name]) for name, value in theirs.items())
     model = implementation("naive")(replace(CASE, L=L), torch.float32, CPU)
     assert model.load_state_dict(ours) == module.load_state_dict(again) == ([], [])
-
-
-def test_what_is_converted_shares_no_memory() -> None:
-    ours = params(1)
-    theirs = to_labml(ours)
-    for value in theirs.values():
-        value.zero_()
-    assert all(torch.equal(value, ours[name]) for name, value in params(1).items())
 
 
 def without(state_dict: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -106,24 +101,17 @@ NOT_LABMLS: list[tuple[dict[str, Tensor], str]] = [
     (without(THEIRS, "cells.0.w_x.0"), r"missing cells\.0\.w_x\.0"),
     (THEIRS | {"cells.1.w_h.4": torch.zeros(1)}, r"unexpected cells\.1\.w_h\.4"),
     (THEIRS | {"cells.0.w_h.0": torch.zeros(())}, r"\(cells\.0\..*\): expected shape"),
-    (
-        THEIRS | {"cells.0.z_h.weight": torch.zeros(7, 5)},
-        r"\.0\.z_h\.weight\): expected shape \[8, 5\], got \[7, 5\]",
-    ),
-    (
-        THEIRS | {"cells.1.hyper.input_lin.weight": torch.zeros(20, 10)},
-        r"\(cells\.1\.hyper\.input_lin\.weight\): expected shape \[20, 12\], got \[20, 10\]",
-    ),
+    (THEIRS | {"cells.0.z_h.weight": torch.zeros(7, 5)}, r"z_h\.weight\): expected shape \[8, 5\], got \[7, 5\]"),
+    (THEIRS | {"cells.1.hyper.input_lin.weight": torch.zeros(20, 10)}, r"\(cells\.1\.hyper\.input_lin\.weight\)"),
 ]
 
 
-@pytest.mark.parametrize(("state_dict", "message"), NOT_OURS, ids=[message for _, message in NOT_OURS])
-def test_what_is_not_ours_is_refused_by_name(state_dict: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        to_labml(state_dict)
+REFUSED = [*((to_labml, *each) for each in NOT_OURS), *((from_labml, *each) for each in NOT_LABMLS)]
 
 
-@pytest.mark.parametrize(("state_dict", "message"), NOT_LABMLS, ids=[message for _, message in NOT_LABMLS])
-def test_what_is_not_labmls_is_refused_by_name(state_dict: dict[str, Tensor], message: str) -> None:
+@pytest.mark.parametrize(("convert", "state_dict", "message"), REFUSED, ids=[message for *_, message in REFUSED])
+def test_what_is_another_code_is_refused_by_name(
+    convert: Callable[[Any], object], state_dict: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        from_labml(state_dict)
+        convert(state_dict)

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from impls import HyperLSTM, names
 from impls.definition import LayerParams
 from impls.registry import IMPLS, ORACLE
-from suite.conftest import skip_reason
+from suite.checks.equality.comparisons import LITERAL
+from suite.conftest import skip_unless_checked
 from suite.shared.cases import Case
 from suite.shared.compare import draw, implementation, judge
+from suite.shared.oracle import Call, arguments, outputs, packed, without_module
+from suite.shared.wide import AGAINST
 
 CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
 #: By layer norm, which takes three units: a second derivative entry by entry takes time with the square of the
@@ -23,66 +26,68 @@ CHECKED_TWICE = {False: replace(CHECKED, I=1, Z=1, H=2, S=2), True: replace(CHEC
 TWICE = [impl.name for impl in IMPLS if impl.plain]
 
 
-def numeric_inputs(name: str, case: Case, device: torch.device) -> tuple[HyperLSTM, list[str], tuple[Tensor, ...]]:
-    """A model, its parameters' names, and x, states and parameters as inputs to differentiate by."""
-    params, x, state, _ = draw(case, 0, torch.float64, device)
-    assert state is not None
-    model = implementation(name)(case, torch.float64, device)
-    return model, list(params), tuple(value.requires_grad_() for value in (x, *state, *params.values()))
+class Function:
+    """Outputs in float64 as a function of `inputs`, which are changed in place: x, states and parameters."""
+
+    def __init__(self, name: str, case: Case, device: torch.device, call: Call = packed) -> None:
+        given = draw(case, 0, torch.float64, device)
+        self.model, self.case, self.call = implementation(name)(case, torch.float64, device), case, call
+        self.model.load_state_dict(given.params)
+        self.leaves = arguments(self.model, given)
+        self.inputs = tuple(self.leaves.values())
+
+    def __call__(self, *_: Tensor) -> tuple[Tensor, ...]:
+        return tuple(outputs(self.model, self.case, self.leaves, self.call).values())
 
 
-def call(model: nn.Module, params: list[str], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    x, state, values = inputs[0], inputs[1:5], inputs[5:]
-    out, last = torch.func.functional_call(model, dict(zip(params, values, strict=True)), (x, state))
-    return out, *last
+norms = pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
 
 
-def skip_unless_available(name: str, device: torch.device, dtype: torch.dtype = torch.float64) -> None:
-    reason = skip_reason(name, device, dtype)
-    if reason:
-        pytest.skip(reason)
-
-
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
+@norms
 @pytest.mark.parametrize("name", names())
 def test_gradient_is_the_numerical_one(name: str, layer_norm: bool, device: torch.device) -> None:
-    skip_unless_available(name, device)
-    model, params, inputs = numeric_inputs(name, replace(CHECKED, layer_norm=layer_norm), device)
-    assert torch.autograd.gradcheck(lambda *inputs: call(model, params, inputs), inputs)
+    skip_unless_checked(name, device, torch.float64)
+    function = Function(name, replace(CHECKED, layer_norm=layer_norm), device)
+    assert torch.autograd.gradcheck(function, function.inputs)
+
+
+def test_the_wide_oracle_has_the_numerical_derivative(device: torch.device) -> None:
+    """Of row_scaled, along random directions, at a wide size; `naive` is compared with it there."""
+    function = Function(AGAINST, LITERAL, device, without_module)
+    assert torch.autograd.gradcheck(function, function.inputs, fast_mode=True)
 
 
 @pytest.mark.thorough("second derivatives, numerically")
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
+@norms
 @pytest.mark.parametrize("name", TWICE)
 def test_second_derivative_is_the_numerical_one(name: str, layer_norm: bool, device: torch.device) -> None:
-    skip_unless_available(name, device)
+    skip_unless_checked(name, device, torch.float64)
     entry_by_entry = name == ORACLE  # the others, which must equal it anyway, along random directions
-    case = replace(CHECKED_TWICE[layer_norm] if entry_by_entry else CHECKED, layer_norm=layer_norm)
-    model, params, inputs = numeric_inputs(name, case, device)
-    assert torch.autograd.gradgradcheck(
-        lambda *inputs: call(model, params, inputs), inputs, fast_mode=not entry_by_entry
-    )
+    case = CHECKED_TWICE[layer_norm] if entry_by_entry else CHECKED
+    function = Function(name, replace(case, layer_norm=layer_norm), device)
+    assert torch.autograd.gradgradcheck(function, function.inputs, fast_mode=not entry_by_entry)
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in TWICE])
 def test_missing_second_derivative_is_said(name: str, device: torch.device) -> None:
-    skip_unless_available(name, device)
-    model, params, inputs = numeric_inputs(name, CHECKED, device)
-    gradients = torch.autograd.grad(call(model, params, inputs)[0].sum(), inputs[0], create_graph=True)
+    skip_unless_checked(name, device, torch.float64)
+    function = Function(name, CHECKED, device)
+    (d_x,) = torch.autograd.grad(function()[0].sum(), function.inputs[0], create_graph=True)
     with pytest.raises(NotImplementedError, match=f"{name} has no second derivative; these have: {', '.join(TWICE)}"):
-        gradients[0].sum().backward()
+        d_x.sum().backward()
 
 
 @pytest.mark.parametrize("L", [1, 3])
 @pytest.mark.parametrize("name", names())
 def test_with_scales_of_one_it_is_an_lstm(name: str, L: int, device: torch.device) -> None:
     """With z = 1 and the rows of d_weight summing to 1, every scale is 1 and the main LSTM is an LSTM."""
-    skip_unless_available(name, device)
+    skip_unless_checked(name, device, torch.float64)
     T, B, I, H, S, Z = 7, 3, 5, 6, 4, 2
     torch.manual_seed(0)
     lstm = nn.LSTM(I, H, L, dtype=torch.float64, device=device)
     model = HyperLSTM(I, H, S, Z, L, impl=name, dtype=torch.float64, device=device)
-    weights = lstm_weights(lstm, L)
+    weights = dict(lstm.named_parameters())
+    assert len(weights) == 4 * L
     with torch.no_grad():
         for l, layer in enumerate(model.layers):
             layer.weight_x.copy_(weights[f"weight_ih_l{l}"].view_as(layer.weight_x))
@@ -111,13 +116,6 @@ def test_with_scales_of_one_it_is_an_lstm(name: str, L: int, device: torch.devic
             theirs[f"grad {mine} {l}"] = weights[f"{his}_l{l}"].grad.view_as(getattr(layer, mine))
     worst = judge(ours, theirs, theirs, torch.float64)[0]
     assert worst.ratio <= 1, worst
-
-
-def lstm_weights(lstm: nn.LSTM, L: int) -> dict[str, nn.Parameter]:
-    """Weights of torch's LSTM by name."""
-    named = dict(lstm.named_parameters())
-    assert len(named) == 4 * L
-    return named
 
 
 def test_parameters_are_those_of_the_definition() -> None:

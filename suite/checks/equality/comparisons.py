@@ -5,6 +5,7 @@ Small cases have `naive` as their oracle, wide ones row_scaled. Faults are plant
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from impls import names
 from impls.registry import find
 from suite.checks.equality.uses import USES
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_FIRST, VERIFY_TINY, Case, lengths
-from suite.shared.compare import DRAWS, FLOOR, Build, Draw, Verdict, compare, draw, judge, reference
+from suite.shared.compare import DRAWS, FLOOR, Build, Verdict, compare
 from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, WIDE_COMPILING, drawn, pairs
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
@@ -63,51 +64,24 @@ class Comparison(NamedTuple):
         """The worst verdict on any tensor."""
         return max(self.verdicts(build, device), key=lambda verdict: verdict.ratio)
 
-    def rejects(self, build: Build, device: torch.device) -> Verdict | None:
-        """The first verdict on a wrong tensor, or None."""
-        return next((verdict for verdict in self.verdicts(build, device) if not verdict.ratio <= 1), None)
-
     def verdicts(self, build: Build, device: torch.device) -> Iterator[Verdict]:
         """The worst verdict of each use, or of the one plain call."""
-        if self.use:
-            yield from self._uses(build, device)
+        about = partial(compare, case=self.case, dtype=self.dtype, device=device)
+        wide = partial(about, against=AGAINST, rounded=ROUNDED[self.dtype])
+        if not self.wide:
+            # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
+            yield about(build, draws=2 if self.dtype == F64 else DRAWS)[0]
+        elif not self.use:
+            units, others = min(self.case.H, self.case.S), self.dtype != F32
+            yield wide(build, draws=next((draws[others] for few, draws in NARROW.items() if units < few), 1))[0]
         else:
-            yield self._plain(build, device)
-
-    def _plain(self, build: Build, device: torch.device) -> Verdict:
-        if self.wide:
-            units = min(self.case.H, self.case.S)
-            in_float32, in_others = next((draws for few, draws in NARROW.items() if units < few), (1, 1))
-            draws = in_float32 if self.dtype == F32 else in_others
-            rounded = ROUNDED[self.dtype]
-            return compare(build, self.case, self.dtype, device, against=AGAINST, draws=draws, rounded=rounded)[0]
-        # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
-        draws = 2 if self.dtype == F64 else DRAWS
-        return compare(build, self.case, self.dtype, device, draws=draws)[0]
-
-    def _uses(self, build: Build, device: torch.device) -> Iterator[Verdict]:
-        case, dtype, rounded = self.case, self.dtype, ROUNDED[self.dtype]
-        numbers = draw(case, 0, rounded, device)
-        model = build(case, dtype, torch.device("meta")).to_empty(device=device)
-        model.load_state_dict(numbers.params)
-        given = _in(dtype, numbers)
-        for use in USES[self.use]:
-            if any(name.endswith(use.parameter) for name in numbers.params):
-                oracle, own = (
-                    use.expected(
-                        {n: v[0] for n, v in reference(AGAINST, case, each, device, rounded, 1, use.numbers).items()}
-                    )
-                    for each in (F64, dtype)
-                )
-                changed = use.numbers(given) if use.numbers else given
-                worst = judge(use.run(model, case, changed), oracle, own, dtype)[0]
-                yield replace(worst, tensor=f"{worst.tensor}, {use.name}")
-
-
-def _in(dtype: torch.dtype, numbers: Draw) -> Draw:
-    state = numbers.state and tuple(part.to(dtype) for part in numbers.state)
-    cotangents = tuple(d.to(dtype) for d in numbers.cotangents)
-    return Draw(numbers.params, numbers.x.to(dtype), state, cotangents)
+            model = build(self.case, self.dtype, torch.device("meta"))  # one, which shows what a use leaves to the next
+            names = [name for name, _ in model.named_parameters()]
+            for use in USES[self.use]:
+                if any(name.endswith(use.parameter) for name in names):
+                    how = partial(wide, run=use.run, numbers=use.numbers, expected=use.expected)
+                    worst = how(lambda *_: model, draws=1)[0]
+                    yield replace(worst, tensor=f"{worst.tensor}, {use.name}")
 
 
 #: (draws, seed) of a default run.

@@ -1,16 +1,27 @@
-"""The fixture that compares an implementation with the oracle and keeps the verdict."""
+"""What tests of equality share: their parameters, and the fixture that compares and keeps the verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
 
 from impls import why_unavailable
+from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
 from suite.conftest import Record
 from suite.shared.compare import implementation
 
 Check = Callable[[str, Comparison], None]
+
+
+def every(pairs: Iterable[tuple[str, Comparison]], left_out: str) -> pytest.MarkDecorator:
+    """Parametrisation by implementation and comparison; left_out: what only a thorough run compares."""
+    thorough = pytest.mark.thorough(left_out)
+    values = [
+        pytest.param(name, one, marks=[thorough] * (not one.default), id=f"{name}-{one.id}-{dtype_name(one.dtype)}")
+        for name, one in pairs
+    ]
+    return pytest.mark.parametrize(("name", "comparison"), values)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Sigmoid and tanh as implementations compute them, and their derivatives, over all arguments that matter."""
 
 from functools import lru_cache
-from itertools import product
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from impls import HyperLSTM, names
 from impls.definition import dtype_name
-from suite.conftest import skip_reason
+from suite.conftest import skip_unless_checked
 from suite.shared.compare import FLOOR, Results, judge
 
 #: Arguments from -MOST to MOST, in parts that are judged by themselves: where a function is nearly 0 its errors would
@@ -45,18 +44,12 @@ def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, 
 
 
 @pytest.mark.parametrize("name", names())
-@pytest.mark.parametrize(
-    ("gate", "dtype"),
-    [
-        pytest.param(gate, dtype, id=f"{dtype_name(dtype)}-{gate.replace(' ', '-')}")
-        for dtype, gate in product(FLOOR, GATES)
-    ],
-)
+@pytest.mark.parametrize("dtype", FLOOR, ids=dtype_name)
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.replace(" ", "-"))
 def test_activations_and_derivatives_at_any_argument(
     name: str, dtype: torch.dtype, gate: str, device: torch.device
 ) -> None:
-    if reason := skip_reason(name, device, dtype):
-        pytest.skip(reason)
+    skip_unless_checked(name, device, dtype)
     oracle, own = (activations("naive", GATES[gate], each, device, dtype) for each in (torch.float64, dtype))
     worst = judge(activations(name, GATES[gate], dtype, device, dtype), oracle, own, dtype)[0]
     assert worst.ratio <= 1, str(worst)

@@ -6,28 +6,15 @@ import pytest
 import torch
 
 from impls import names
-from impls.definition import dtype_name
 from impls.registry import IMPLS
 from suite.checks.equality.comparisons import Comparison, small
-from suite.checks.equality.conftest import Check
-from suite.conftest import Record, skip_reason
+from suite.checks.equality.conftest import Check, every
+from suite.conftest import Record, skip_unless_checked
 from suite.shared.cases import LONG, VERIFY_COMPILING
 from suite.shared.compare import compare, implementation
 
 
-@pytest.mark.parametrize(
-    ("name", "comparison"),
-    [
-        pytest.param(
-            name,
-            each,
-            marks=[] if each.default else pytest.mark.thorough("other cases of each implementation and dtype"),
-            id=f"{name}-{each.id}-{dtype_name(each.dtype)}",
-        )
-        for name in names()
-        for each in small(name)
-    ],
-)
+@every(((name, one) for name in names() for one in small(name)), "other cases of each implementation and dtype")
 def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> None:
     check(name, comparison)
 
@@ -36,8 +23,7 @@ def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> N
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if not impl.literal])
 def test_a_sum_over_many_rows_stays_accurate(name: str, device: torch.device, record: Record) -> None:
     """By the rule, with row_scaled for naive, which would take a minute."""
-    if reason := skip_reason(name, device, torch.float32, LONG):
-        pytest.skip(reason)
+    skip_unless_checked(name, device, case=LONG)
     worst = compare(implementation(name), LONG, torch.float32, device, against="row_scaled", draws=1)[0]
     record(name, torch.float32, LONG.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
     assert worst.ratio <= 1, str(worst)
@@ -48,8 +34,7 @@ def test_a_sum_over_many_rows_stays_accurate(name: str, device: torch.device, re
 def test_equals_the_oracle_where_the_batch_size_changes(name: str, device: torch.device) -> None:
     """After two sizes of the batch torch compiles once for all."""
     case = VERIFY_COMPILING[0]
-    if reason := skip_reason(name, device, torch.float32, case):
-        pytest.skip(reason)
+    skip_unless_checked(name, device, case=case)
     for B in (3, 5, 2):
         worst = compare(implementation(name), replace(case, B=B), torch.float32, device)[0]
         assert worst.ratio <= 1, f"B {B}, {worst}"

@@ -1,136 +1,89 @@
 """Properties of every HyperLSTM at any sizes: rewritten calls equal the oracle, and rows of a batch are independent."""
 
-from collections.abc import Callable
+import random
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from impls.definition import dtype_name
 from impls.registry import IMPLS, find
 from suite.checks.equality.comparisons import small, wide
 from suite.checks.equality.properties import REWRITES, Rewrite, in_chunks, rewritten, with_z_scaled
-from suite.checks.equality.uses import plain
-from suite.conftest import skip_reason
+from suite.conftest import skip_unless_checked
 from suite.shared.cases import VERIFY_COMPILING, Case
 from suite.shared.compare import (
     DRAWS,
     FLOOR,
     STATE_NAMES,
     Build,
-    Draw,
     Results,
     assert_bitwise_equal,
     compare,
     draw,
     implementation,
 )
+from suite.shared.oracle import Draw, plain
 from suite.shared.wide import ROWS
 
-
-def implementations(*dtypes: torch.dtype) -> pytest.MarkDecorator:
-    """Parametrisation by implementation and by those of the dtypes that it supports."""
-    pairs = [(impl.name, dtype) for impl in IMPLS for dtype in impl.dtypes if dtype in dtypes]
-    return pytest.mark.parametrize(
-        ("name", "dtype"), pairs, ids=[f"{name}-{dtype_name(dtype)}" for name, dtype in pairs]
-    )
-
-
-def fixed(examples: int) -> settings:
-    """Settings with which every run draws the same examples, without shrinking: sizes are small."""
-    return settings(
-        max_examples=examples,
-        phases=[Phase.generate],
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
-
-
-def cases(name: str, dtype: torch.dtype) -> st.SearchStrategy[Case]:
-    """Sizes that the tolerance rule is for (`suite/shared/cases.py`), T and B maybe 0; few where each is compiled."""
-    if find(name).compiles_each_size:
-        return st.sampled_from(VERIFY_COMPILING)
-
-    def case(layer_norm: bool) -> st.SearchStrategy[Case]:
-        # With fewer bits rounding decides, which takes many draws, each of them small.
-        wide = dtype == torch.float64
-        least = {False: 1, True: 3}[layer_norm] if wide else 5
-        units, layers = st.integers(least, 9), st.integers(1, 3 if wide else 2)
-        sizes = {"I": st.integers(1, 9), "H": units, "S": units, "Z": st.integers(1, 9), "L": layers}
-        T, B = st.integers(0, 6 if wide else 4), st.integers(0, 4)
-        states, strided = st.sampled_from(["none", "plain", "stacked"]), st.booleans()
-        drawn = st.builds(Case, T=T, B=B, **sizes, layer_norm=st.just(layer_norm), state=states, strided=strided)
-        # No steps from no state are constants, which have no gradient to compare.
-        return drawn.filter(lambda case: case.T > 0 or case.state != "none")
-
-    return st.booleans().flatmap(case)
-
-
-def skip_unless_available(name: str, device: torch.device, dtype: torch.dtype) -> None:
-    reason = skip_reason(name, device, dtype, VERIFY_COMPILING[0])
-    if reason:
-        pytest.skip(reason)
+F64 = torch.float64
 
 
 # Rewritten calls
 
 
-every_rewrite = pytest.mark.parametrize(
-    "rewrite",
-    [REWRITES[0], *(pytest.param(r, marks=pytest.mark.thorough("other rewritten calls")) for r in REWRITES[1:])],
-    ids=[rewrite.__name__ for rewrite in REWRITES],
-)
+def some_case(name: str, dtype: torch.dtype, chance: random.Random) -> Case:
+    """Sizes that the tolerance rule is for (`suite/shared/cases.py`), T and B maybe 0; few where each is compiled."""
+    if find(name).compiles_each_size:
+        return chance.choice(VERIFY_COMPILING)
+    # With fewer bits rounding decides, which takes many draws, each of them small.
+    exact, layer_norm, state = dtype == F64, chance.random() < 0.5, chance.choice(["none", "plain", "stacked"])
+    least = 5 if not exact else 3 if layer_norm else 1
+    return Case(
+        # No steps from no state are constants, which have no gradient to compare.
+        T=chance.randint(int(state == "none"), 6 if exact else 4),
+        B=chance.randint(0, 4),
+        I=chance.randint(1, 9),
+        H=chance.randint(least, 9),
+        S=chance.randint(least, 9),
+        Z=chance.randint(1, 9),
+        L=chance.randint(1, 3 if exact else 2),
+        layer_norm=layer_norm,
+        state=state,
+        strided=chance.random() < 0.5,
+    )
 
 
-def check(
-    rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject, draws: int
-) -> None:
-    skip_unless_available(name, device, dtype)
-    case = data.draw(cases(name, dtype))
-    build = rewritten(implementation(name), rewrite, data.draw(st.integers(0, 2**32 - 1)))
-    worst = compare(build, case, dtype, device, draws=draws)[0]
-    assert worst.ratio <= 1, str(worst)
+#: In fewer bits chunks, which round states, in every dtype; other rewrites in that with the fewest bits.
+REWRITTEN = [
+    pytest.param(
+        rewrite,
+        impl.name,
+        dtype,
+        marks=[pytest.mark.thorough("other rewritten calls")] * ((rewrite, dtype) != (REWRITES[0], F64)),
+        id=f"{rewrite.__name__}-{impl.name}-{dtype_name(dtype)}",
+    )
+    for rewrite in REWRITES
+    for impl in IMPLS
+    for dtype in impl.dtypes
+    if rewrite is in_chunks or dtype in (F64, impl.dtypes[-1])
+]
 
 
-@implementations(torch.float64)
-@every_rewrite
-@fixed(examples=4)
-@given(data=st.data())
+@pytest.mark.parametrize(("rewrite", "name", "dtype"), REWRITTEN)
 def test_a_rewritten_call_equals_the_oracle(
-    rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
+    rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Output, states and every gradient, by the tolerance rule; T and B may be 0."""
-    check(rewrite, name, dtype, device, data, draws=1)
-
-
-def in_fewer_bits() -> pytest.MarkDecorator:
-    """Parametrisation: chunks, which round states, in every such dtype; other rewrites in that with the fewest bits."""
-    narrow = {impl.name: [dtype for dtype in impl.dtypes if dtype != torch.float64] for impl in IMPLS}
-    rows = [
-        (rewrite, name, dtype)
-        for rewrite in REWRITES
-        for name, dtypes in narrow.items()
-        for dtype in (dtypes if rewrite is in_chunks else dtypes[-1:])
-    ]
-    ids = [f"{rewrite.__name__}-{name}-{dtype_name(dtype)}" for rewrite, name, dtype in rows]
-    return pytest.mark.parametrize(("rewrite", "name", "dtype"), rows, ids=ids)
-
-
-@pytest.mark.thorough("rewritten calls in fewer bits")
-@in_fewer_bits()
-@fixed(examples=2)
-@given(data=st.data())
-def test_a_rewritten_call_in_fewer_bits_passes(
-    rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device, data: st.DataObject
-) -> None:
-    """Rounding matters here, so it takes the rule's own number of draws."""
-    check(rewrite, name, dtype, device, data, draws=DRAWS)
+    """Output, states and every gradient, by the tolerance rule, with its number of draws where rounding matters."""
+    skip_unless_checked(name, device, dtype, VERIFY_COMPILING[0])
+    chance = random.Random(f"{rewrite.__name__} {name} {dtype}")
+    for _ in range(4 if dtype == F64 else 2):
+        case = some_case(name, dtype, chance)
+        build = rewritten(implementation(name), rewrite, chance.randrange(2**32))
+        worst = compare(build, case, dtype, device, draws=1 if dtype == F64 else DRAWS)[0]
+        assert worst.ratio <= 1, f"{case.id}, {worst}"
 
 
 # Bit for bit, at sizes that are compared by value too
@@ -170,20 +123,8 @@ def of_row(results: Results, row: int) -> Results:
 
 def numbers(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> Draw:
     """Random numbers of a case; skips an implementation that does not run here."""
-    skip_unless_available(name, device, dtype)
+    skip_unless_checked(name, device, dtype, VERIFY_COMPILING[0])
     return draw(case, 1, dtype, device)
-
-
-def with_other_rows(given: Draw, row: int, others: Callable[[Tensor], Tensor]) -> Draw:
-    """The numbers with all rows but one changed."""
-
-    def changed(value: Tensor) -> Tensor:
-        result = others(value)
-        result.select(-2, row).copy_(value.select(-2, row))
-        return result
-
-    state = None if given.state is None else tuple(map(changed, given.state))
-    return Draw(given.params, changed(given.x), state, tuple(map(changed, given.cotangents)))
 
 
 def test_each_case_of_bits_is_compared_by_value() -> None:
@@ -212,7 +153,7 @@ def test_a_state_of_zeros_equals_no_state(name: str, dtype: torch.dtype, case: C
 
 @pytest.mark.thorough("other claims about bits")
 # Not in float16, whose smallest numbers are too near for halving to be exact.
-@bits(torch.float64, torch.float32)
+@bits(F64, torch.float32)
 def test_scaling_z_by_two_changes_no_bit(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
     given, build = numbers(name, dtype, case, device), implementation(name)
     scaled = everything(name, case, given, rewritten(build, with_z_scaled))
@@ -224,8 +165,16 @@ def test_scaling_z_by_two_changes_no_bit(name: str, dtype: torch.dtype, case: Ca
 def test_other_rows_change_no_bit_of_a_row(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
     """In output, states, and the gradients of input and states; sums over rows change, of course."""
     given, row = numbers(name, dtype, case, device), case.B - 2
-    other = with_other_rows(given, row, lambda value: value.flip(-2) * 3)
-    changed, expected = (everything(name, case, each) for each in (other, given))
+
+    def others(value: Tensor) -> Tensor:
+        changed = value.flip(-2) * 3
+        changed.select(-2, row).copy_(value.select(-2, row))
+        return changed
+
+    state, cotangents = given.state and tuple(map(others, given.state)), tuple(map(others, given.cotangents))
+    changed, expected = (
+        everything(name, case, each) for each in (Draw(given.params, others(given.x), state, cotangents), given)
+    )
     assert_bitwise_equal(of_row(changed, row), of_row(expected, row))
 
 
@@ -240,13 +189,13 @@ def keeps_rows_apart(dtype: torch.dtype, device: torch.device) -> bool:
     With AMX, oneDNN's product of bfloat16 reads past a row's end into the next, whose numbers it multiplies by zero,
     where the inner size is not a multiple of 32 (oneDNN's issue 5717).
     """
-    apart = True
     for inner in (AMX_NUMBERS - 7, 2 * AMX_NUMBERS + 16):  # versions differ in where they read on
         rows = torch.ones(75, inner, dtype=dtype, device=device)
         rows[1] = torch.nan
         product = rows @ rows.new_ones(inner, ROWS.H)
-        apart &= bool(product[0].isfinite().all() and product[2:].isfinite().all())
-    return apart
+        if product[[0, *range(2, 75)]].isnan().any():
+            return False
+    return True
 
 
 def whole(case: Case, dtype: torch.dtype, device: torch.device) -> Case:
@@ -269,8 +218,7 @@ def test_nan_and_inf_stay_in_their_row(
     changed, expected = (everything(name, case, given._replace(x=each)) for each in (x, given.x))
     for other in set(range(case.B)) - {row}:
         assert_bitwise_equal(of_row(changed, other), of_row(expected, other))
-    before = {"out": changed["out"][:step, row]}, {"out": expected["out"][:step, row]}
-    assert_bitwise_equal(*before)
+    assert_bitwise_equal(*({"out": results["out"][:step, row]} for results in (changed, expected)))
     if value != value:
         after = changed["out"][step:, row], *(changed[part][:, row] for part in STATE_NAMES)
         assert all(bool(part.isnan().all()) for part in after)

@@ -46,8 +46,7 @@ def losses(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, 
 )
 @pytest.mark.parametrize("name", names())
 def test_trains_on_english_text(name: str, dtype: torch.dtype, device: torch.device, record: Record) -> None:
-    reason = skip_reason(name, device, dtype)
-    if reason:
+    if reason := skip_reason(name, device, dtype):
         record(name, dtype, TRAINING, "skipped", reason=reason)
         pytest.skip(reason)
     curve = losses(name, dtype, device)
@@ -62,14 +61,8 @@ def test_trains_on_english_text(name: str, dtype: torch.dtype, device: torch.dev
     assert agrees, worst
 
 
-def test_text_keeps_the_commonest_characters() -> None:
-    ids = text(30).classes
-    counts = ids.bincount(minlength=30)
-    assert ids.numel() > 400_000
+def test_streams_are_text_of_the_commonest_characters() -> None:
+    counts = text(30).classes.bincount(minlength=30)
+    assert counts.sum() > 400_000
     assert bool((counts[:28] >= counts[1:29]).all())
-    assert len(text(30).sha256) == 64
-
-
-def test_streams_continue_where_the_last_window_ended() -> None:
-    whole = streams(30, 20, 4)
-    assert torch.equal(whole, torch.cat([streams(30, 8, 4), streams(30, 12, 4, start=8)]))
+    assert torch.equal(streams(30, 20, 4), torch.cat([streams(30, 8, 4), streams(30, 12, 4, start=8)]))

@@ -3,8 +3,10 @@
 The expected results are those of the oracle, which is called in the plain way.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,57 +15,19 @@ from torch import Tensor
 from impls import HyperLSTM
 from impls.definition import LayerParams
 from suite.shared.cases import Case
-from suite.shared.compare import OUTPUTS, STATE_NAMES, Draw, Results
-from suite.shared.oracle import Output, State, packed
-
-Numbers = Callable[[Draw], Draw]
+from suite.shared.oracle import OUTPUTS, Draw, Numbers, Results, Run, arguments, gradients, inputs, outputs, plain
 
 
 class Use(NamedTuple):
     """A use of a model; name: in a failure."""
 
     name: str
-    #: Results of the model on some numbers.
-    run: Callable[[HyperLSTM, Case, Draw], Results]
+    run: Run
     #: What they should be, from the results of a plain call on `numbers`.
     expected: Callable[[Results], Results] = dict
     numbers: Numbers | None = None
     #: A parameter without which there is nothing to check.
     parameter: str = "weight_h"
-
-
-def plain(model: HyperLSTM, case: Case, given: Draw, wanted: Collection[str] | None = None) -> Results:
-    """Output, final states and every gradient of one call; wanted: what requires a gradient, all by default."""
-    leaves = _leaves(model, given)
-    if wanted is not None:
-        for name, leaf in leaves.items():
-            leaf.requires_grad_(name in wanted)
-    out, last = _call(model, case, leaves)
-    torch.autograd.backward((out, *last), given.cotangents)
-    return _results(out, last, leaves)
-
-
-def _leaves(model: HyperLSTM, given: Draw) -> dict[str, Tensor]:
-    """X, given states and parameters by name, all of which require a gradient; the numbers are copies."""
-    model.zero_grad(set_to_none=True)
-    parts = zip(STATE_NAMES, given.state or (), strict=False)
-    arguments = {"x": given.x.clone(), **{f"state {name}": part.clone() for name, part in parts}}
-    return {name: leaf.requires_grad_() for name, leaf in [*arguments.items(), *model.named_parameters()]}
-
-
-def _state(leaves: Results) -> State | None:
-    return tuple(leaf for name, leaf in leaves.items() if name.startswith("state")) or None
-
-
-def _call(model: HyperLSTM, case: Case, leaves: Results) -> Output:
-    torch.manual_seed(0)  # of dropout's masks
-    return packed(model, case, leaves["x"], _state(leaves))
-
-
-def _results(out: Tensor, last: State, leaves: Results) -> Results:
-    gradients = {f"grad {name}": leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
-    outputs = dict(zip(OUTPUTS, (out, *last), strict=True))
-    return {name: value.detach().clone() for name, value in (outputs | gradients).items()}
 
 
 def _outputs(results: Results) -> Results:
@@ -76,15 +40,10 @@ def _outputs(results: Results) -> Results:
 def _training(name: str, wanted: Callable[[str], bool], parameter: str = "weight_h") -> Use:
     """Only leaves of some names require a gradient."""
 
-    def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
-        return plain(model, case, given, [leaf for leaf in _leaves(model, given) if wanted(leaf)])
-
     def expected(results: Results) -> Results:
-        return _outputs(results) | {
-            name: value for name, value in results.items() if name.startswith("grad ") and wanted(name[len("grad ") :])
-        }
+        return {n: v for n, v in results.items() if not n.startswith("grad ") or wanted(n.removeprefix("grad "))}
 
-    return Use(name, run, expected, parameter=parameter)
+    return Use(name, partial(plain, wanted=wanted), expected, parameter=parameter)
 
 
 def _frozen() -> Iterator[Use]:
@@ -105,67 +64,54 @@ def _frozen() -> Iterator[Use]:
 # The gradients that arrive
 
 
-def _arriving(name: str, gradient: Callable[[Tensor], Tensor], numbers: Numbers | None = None) -> Use:
-    """The gradient of out in another layout; gradient: makes it of the drawn one."""
+def _changed(given: Draw, change: Callable[[Tensor], Tensor]) -> Draw:
+    return given._replace(cotangents=tuple(map(change, given.cotangents)))
+
+
+def _arriving(name: str, change: Callable[[Tensor], Tensor], factor: float = 1, numbers: Numbers | None = None) -> Use:
+    """Each gradient of the outputs is changed, in its layout or by a factor."""
 
     def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
-        d_out, *d_last = given.cotangents
-        return plain(model, case, given._replace(cotangents=(gradient(d_out), *d_last)))
+        return plain(model, case, _changed(given, change))
 
-    return Use(name, run, numbers=numbers)
-
-
-def _in_every_second_column(d: Tensor) -> Tensor:
-    wide = d.new_full((*d.shape[:-1], 2 * d.shape[-1]), torch.nan)
-    wide[..., ::2] = d
-    return wide[..., ::2]
+    return Use(name, run, partial(_times, factor), numbers)
 
 
-def _of_one_row(given: Draw) -> Draw:
-    d_out, *d_last = given.cotangents
-    return given._replace(cotangents=(d_out[:1, :1].expand_as(d_out).contiguous(), *d_last))
+def _times(factor: float, results: Results) -> Results:
+    return {name: value * factor if name.startswith("grad ") else value for name, value in results.items()}
 
 
-def _scaled(factor: float) -> Use:
-    def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
-        return plain(model, case, given._replace(cotangents=tuple(factor * d for d in given.cotangents)))
-
-    def expected(results: Results) -> Results:
-        return {name: value * factor if name.startswith("grad ") else value for name, value in results.items()}
-
-    return Use(f"gradients times {factor:g}", run, expected)
+def _expanded(d: Tensor) -> Tensor:
+    return d[:1, :1].expand_as(d)
 
 
-def _of(name: str, *outputs: str) -> Use:
-    """Of the output and the final states only some have a gradient."""
+#: The columns of a larger tensor that hold the numbers; the others are NaN.
+EVERY_SECOND = slice(1, -2, 2)
+
+
+def _inside_a_larger(value: Tensor) -> Tensor:
+    whole = value.new_full((*value.shape[:-1], 2 * value.shape[-1] + 3), torch.nan)
+    whole[..., EVERY_SECOND] = value
+    return whole
+
+
+def _of(name: str, *some: str, times: int = 1) -> Use:
+    """Of the output and the final states only some have a gradient; times: of backward."""
 
     def numbers(given: Draw) -> Draw:
         cotangents = zip(OUTPUTS, given.cotangents, strict=True)
-        return given._replace(cotangents=tuple(d if name in outputs else torch.zeros_like(d) for name, d in cotangents))
+        return given._replace(cotangents=tuple(d if name in some else torch.zeros_like(d) for name, d in cotangents))
 
     def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
-        leaves = _leaves(model, given)
-        out, last = _call(model, case, leaves)
-        every = zip(OUTPUTS, (out, *last), given.cotangents, strict=True)
-        value, d = zip(*((value, d) for name, value, d in every if name in outputs), strict=True)
-        torch.autograd.backward(value, d)
-        for leaf in leaves.values():
-            leaf.grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        return _results(out, last, leaves)
+        leaves = arguments(model, given)
+        results = outputs(model, case, leaves)
+        of_some = {name: d for name, d in zip(OUTPUTS, given.cotangents, strict=True) if name in some}
+        for n in range(times):
+            values = [results[name] for name in of_some]
+            torch.autograd.backward(values, list(of_some.values()), retain_graph=n + 1 < times)
+        return results | gradients(leaves)
 
-    return Use(name, run, numbers=numbers)
-
-
-def _twice(model: HyperLSTM, case: Case, given: Draw) -> Results:
-    leaves = _leaves(model, given)
-    out, last = _call(model, case, leaves)
-    for retain in (True, False):
-        torch.autograd.backward((out, *last), given.cotangents, retain_graph=retain)
-    return _results(out, last, leaves)
-
-
-def _doubled(results: Results) -> Results:
-    return {name: 2 * value if name.startswith("grad ") else value for name, value in results.items()}
+    return Use(name, run, partial(_times, times), numbers)
 
 
 # Calls
@@ -195,55 +141,43 @@ def _after_other_sizes(model: HyperLSTM, case: Case, given: Draw) -> Results:
 
 
 def _views(model: HyperLSTM, case: Case, given: Draw) -> Results:
-    """X and the states are views of larger tensors, whose other numbers are NaN."""
-
-    def inside(value: Tensor) -> tuple[Tensor, Tensor]:
-        whole = value.new_full((*value.shape[:-1], 2 * value.shape[-1] + 3), torch.nan)
-        view = whole[..., 1 : 1 + 2 * value.shape[-1] : 2]
-        view.copy_(value.detach())
-        whole.requires_grad_()
-        return whole, whole[..., 1 : 1 + 2 * value.shape[-1] : 2]
-
-    leaves = _leaves(model, given)
-    wholes = {name: inside(value) for name, value in leaves.items() if not name.startswith("layers")}
-    out, last = _call(model, case, {name: view for name, (_, view) in wholes.items()})
-    torch.autograd.backward((out, *last), given.cotangents)
-    gradients = {
-        f"grad {name}": whole.grad[..., 1 : 1 + 2 * view.shape[-1] : 2]
-        for name, (whole, view) in wholes.items()
-        if whole.grad is not None
-    }
-    return _results(out, last, dict(model.named_parameters())) | gradients
+    """X and the states are views of larger tensors."""
+    parameters = arguments(model, given._replace(state=None))
+    del parameters["x"]
+    wholes = {name: _inside_a_larger(value).requires_grad_() for name, value in inputs(given).items()}
+    results = outputs(model, case, {name: whole[..., EVERY_SECOND] for name, whole in wholes.items()})
+    torch.autograd.backward(tuple(results.values()), given.cotangents)
+    of_views = {name: d[..., EVERY_SECOND] for name, d in gradients(wholes).items()}
+    return results | gradients(parameters) | of_views
 
 
-def _without_gradient(mode: Callable[[], torch.autograd.grad_mode.no_grad]) -> Callable[..., Results]:
+def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run:
     def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
         with mode():
-            out, last = _call(model, case, _leaves(model, given))
-        return dict(zip(OUTPUTS, (out, *last), strict=True))
+            return outputs(model, case, arguments(model, given))
 
     return run
 
 
 INFERENCE = (
     Use("no_grad", _without_gradient(torch.no_grad), _outputs),
-    Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),  # type: ignore[arg-type]
+    Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
 )
 #: By group; a group is one test.
 USES: dict[str, tuple[Use, ...]] = {
     "frozen": tuple(_frozen()),
     "gradients": (
-        _arriving("gradient of out with the batch first", lambda d: d.transpose(0, 1).contiguous().transpose(0, 1)),
-        _arriving("gradient of out in every second column", _in_every_second_column),
-        _arriving("expanded gradient of out", lambda d: d[:1, :1].expand_as(d), _of_one_row),
-        _scaled(1e4),
-        _scaled(1e-4),
+        _arriving("gradients with the batch first", lambda d: d.transpose(0, 1).contiguous().transpose(0, 1)),
+        _arriving("gradients in every second column", lambda d: _inside_a_larger(d)[..., EVERY_SECOND]),
+        _arriving("expanded gradients", _expanded, numbers=partial(_changed, change=lambda d: _expanded(d).clone())),
+        _arriving("gradients times 1e4", lambda d: 1e4 * d, 1e4),
+        _arriving("gradients times 1e-4", lambda d: 1e-4 * d, 1e-4),
         _of("gradient of out alone", "out"),
         _of("gradient of the last h alone", "h"),
         _of("gradient of the last c alone", "c"),
         _of("gradient of the last h_hat alone", "h_hat"),
         _of("gradient of the last c_hat alone", "c_hat"),
-        Use("backward twice", _twice, _doubled),
+        _of("backward twice", *OUTPUTS, times=2),
     ),
     "calls": (
         Use("batch_first", _batch_first),

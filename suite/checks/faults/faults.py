@@ -26,14 +26,14 @@ import impls
 from impls import names
 from impls.registry import ORACLE
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
-from suite.shared.compare import Build, implementation
+from suite.shared.compare import Build, Verdict, implementation
 from suite.shared.wide import AGAINST, WIDE
 
 #: The letter of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"
 #: The simplest first.
 VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
-_WIDE = (torch.float64, torch.float32)
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 #: Rewrites that round worse than the original in bfloat16.
 _NOT_IN_BFLOAT16 = ("layer norm by its formula",)
 
@@ -63,12 +63,16 @@ def shown_by(file: str) -> str:
 
 @dataclass(frozen=True)
 class Edited:
-    """Edits of the package, and the implementation that runs them."""
+    """Edits of the package, and the implementation that runs them.
+
+    letter: of a fault in C++, which is active if `VARIABLE` is that letter.
+    """
 
     name: str
     kind: str
     edits: tuple[Edit, ...]
     runs: str
+    letter: str = ""
 
     @property
     def package(self) -> str:
@@ -89,7 +93,8 @@ class Edited:
             try:
                 with mock.patch.object(sys, "path", [folder, *sys.path]):
                     import_module(f"{name}.{self.runs}")
-                yield implementation(self.runs, sys.modules[name].HyperLSTM)
+                with mock.patch.dict(os.environ, {VARIABLE: self.letter}):
+                    yield implementation(self.runs, sys.modules[name].HyperLSTM)
             finally:
                 for module in [module for module in sys.modules if module.split(".")[0] == name]:
                     del sys.modules[module]
@@ -105,78 +110,68 @@ class Edited:
 class Rewrite(Edited):
     """An equivalent implementation, and the dtypes in which it rounds no worse than the original."""
 
-    dtypes: tuple[torch.dtype, ...]
+    dtypes: tuple[torch.dtype, ...] = ()
 
 
 @dataclass(frozen=True)
 class Fault(Edited):
-    """A wrong implementation; letter: of a fault in C++, which is active if `VARIABLE` is that letter."""
+    """A wrong implementation, and the tensor that it damages."""
 
     damages: str = "out"
     dtype: torch.dtype = torch.float64
     cases: tuple[Case, ...] = VERIFIED
-    letter: str = ""
     against: str = ORACLE
 
     def blamed(self, tensor: str) -> bool:
         """True if a tensor of the results is the damaged one."""
         return re.sub(r"layers\.\d+\.", "", tensor) == self.damages
 
-    @contextmanager
-    def planted(self) -> Iterator[Build]:
-        """Builder of HyperLSTMs from a copy with the fault; of the faults in C++ only this one is active."""
-        with mock.patch.dict(os.environ, {VARIABLE: self.letter}), super().planted() as build:
-            yield build
+
+def row(
+    planted: str, edit: str, kind: str, runs: str, dtype: str, case: str, worst: Verdict | None, wrong: int
+) -> dict[str, Any]:
+    """Row of the table of faults, for what is planted, a fault or a rewrite; wrong: the number of wrong tensors."""
+    about = {"planted": planted, "edit": edit, "kind": kind, "implementation": runs, "dtype": dtype, "case": case}
+    verdict = {"fault": ("SURVIVED", "rejected"), "rewrite": ("accepted", "REJECTED")}[planted][wrong > 0]
+    figures = {"tensor": worst.tensor, "error": worst.error, "ratio": worst.ratio} if worst else {"tensor": ""}
+    return about | figures | {"verdict": verdict, "wrong": wrong}
 
 
 REWRITES = tuple(
-    Rewrite(
-        name,
-        kind,
-        edits(file, *texts),
-        shown_by(file),
-        _WIDE if name in _NOT_IN_BFLOAT16 else (*_WIDE, torch.bfloat16),
-    )
+    Rewrite(name, kind, edits(file, *texts), shown_by(file), dtypes=_DTYPES[: 2 if name in _NOT_IN_BFLOAT16 else None])
     for kind, rewrites in listed("rewrites").items()
     for name, (file, *texts) in rewrites.items()
 )
 
-#: Of more units than a vector has.
-_MASKED = tuple(case for case in WIDE if case.recurrent_dropout and not case.lengths)
 #: For what is kept from one run, or one layer, to the next.
 _KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
+
+
+def _cases(name: str, kind: str) -> tuple[tuple[Case, ...], str]:
+    """Cases that may catch a fault, and their oracle."""
+    if "sizes" in kind:
+        # A mask of more units than a vector has.
+        return tuple(case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0), AGAINST
+    return RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED, ORACLE
 
 
 def _read() -> Iterator[Fault]:
     right = {rewrite.name: rewrite.edits for rewrite in REWRITES}
     for kind, by_dtype in listed("faults").items():
-        cases = RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED
-        cases, against = (WIDE, AGAINST) if "sizes" in kind else (cases, ORACLE)
         for dtype, faults in by_dtype.items():
             for name, (damages, where, *texts) in faults.items():
                 file, *rewritten = where.split(", ")
                 made = [edit for rewrite in rewritten for edit in right[rewrite]]
                 made += edits(file, *_KEPT * any("_KEPT" in text for text in texts), *texts)
-                yield Fault(
-                    name, kind, tuple(made), shown_by(file), damages, getattr(torch, dtype), cases, against=against
-                )
+                about = name, kind, tuple(made), shown_by(file), "", damages, getattr(torch, dtype)
+                yield Fault(*about, *_cases(name, kind))
 
 
-def _compiled(
-    name: str, letter: str, damages: str, kind: str = "packed sequences", cases: tuple[Case, ...] = RAGGED
-) -> Fault:
+def _compiled() -> Iterator[Fault]:
     texts = listed("compiled_faults")
-    changes = tuple(edit for file in texts for edit in edits(file, *texts[file]))
-    kind = f"gradient, {kind}" if damages.startswith("grad") else kind
-    against = ORACLE if cases == RAGGED else AGAINST
-    return Fault(name, kind, changes, "batched_cpu", damages, cases=cases, letter=letter, against=against)
+    made = tuple(edit for file, of_file in texts["edits"].items() for edit in edits(file, *of_file))
+    for letter, (name, kind, damages) in texts["faults"].items():
+        yield Fault(name, kind, made, "batched_cpu", letter, damages, torch.float64, *_cases(name, kind))
 
 
-FAULTS = (
-    *_read(),
-    _compiled("rows go back over steps beyond their end", "a", "grad weight_h"),
-    _compiled("rows go on from the states of those that ended", "b", "grad weight_h"),
-    _compiled("rows end with the shortest of their group", "c", "out"),
-    _compiled("x of steps of more rows is taken for that of as many", "d", "grad d_weight"),
-    _compiled("the first vector of a mask for all units", "e", "out", "some sizes or uses", _MASKED),
-)
+FAULTS = (*_read(), *_compiled())

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM, names
+from impls import HyperLSTM
 from impls.hyperlstm import Layer
+from suite.checks.faults import faults
 from suite.shared.cases import Case
 from suite.shared.compare import Build, Verdict
 
@@ -38,9 +39,8 @@ class Call(NamedTuple):
     x_alone: bool = False  # has a gradient
 
 
-Condition = Callable[[Call], bool]
 #: Of a layer's call.
-CONDITIONS: dict[str, Condition] = {
+CONDITIONS: dict[str, Callable[[Call], bool]] = {
     "B above 64": lambda call: call.B > 64,
     "B not a multiple of 4, above 32": lambda call: call.B > 32 and call.B % 4 > 0,
     "H a multiple of 32": lambda call: call.H % 32 == 0,
@@ -62,12 +62,12 @@ CONDITIONS: dict[str, Condition] = {
     "second layer and H of 64 or more": lambda call: call.second and call.H >= 64,
 }
 #: Of the forward pass alone.
-WITHOUT_GRADIENT: dict[str, Condition] = {
+WITHOUT_GRADIENT: dict[str, Callable[[Call], bool]] = {
     "inference and T of 8 or more": lambda call: not call.with_gradient and call.T >= 8,
     "inference and H of 64 or more": lambda call: not call.with_gradient and call.H >= 64,
 }
 #: Of the backward pass alone.
-TRAINING: dict[str, Condition] = {
+TRAINING: dict[str, Callable[[Call], bool]] = {
     "weight_h frozen": lambda call: call.frozen,
     "weight_h frozen and H of 64 or more": lambda call: call.frozen and call.H >= 64,
     "x alone has a gradient": lambda call: call.x_alone,
@@ -85,7 +85,9 @@ class Fault:
     """Output, or every gradient that comes through it, wrong by one percent where a condition holds."""
 
     condition: str
+    holds: Callable[[Any], bool]
     backward: bool
+    use: str = ""  # the group of uses that can meet it
 
     @property
     def name(self) -> str:
@@ -94,10 +96,7 @@ class Fault:
 
     def possible(self, case: Case, use: str) -> bool:
         """False if no call of a comparison can meet the condition; use: the group of uses."""
-        if self.condition in CONDITIONS:
-            return use == "" and any(CONDITIONS[self.condition](call) for call in _calls(case))
-        groups = {**dict.fromkeys(WITHOUT_GRADIENT, "inference"), **dict.fromkeys(TRAINING, "frozen")}
-        return use == groups.get(self.condition, "gradients")
+        return use == self.use and (use != "" or any(map(self.holds, _calls(case))))
 
     def damages(self, tensor: str) -> bool:
         """True of the results that are wrong where the condition holds."""
@@ -119,10 +118,9 @@ class Fault:
 
         def forward(*args: Any) -> Any:
             out, end = right(*args)
-            call = _call(layer, l, signature.bind(*args).arguments)
-            if self.condition in ARRIVING:
-                return _Gradient.apply(out, ARRIVING[self.condition]), end
-            if not {**CONDITIONS, **WITHOUT_GRADIENT, **TRAINING}[self.condition](call):
+            if self.use == "gradients":
+                return _Gradient.apply(out, self.holds), end
+            if not self.holds(_call(layer, l, signature.bind(*args).arguments)):
                 return out, end
             return _Gradient.apply(out, lambda d: True) if self.backward else out * WRONG, end
 
@@ -166,33 +164,19 @@ def _call(layer: Layer, l: int, arguments: dict[str, Any]) -> Call:
 
 
 FAULTS = (
-    *(Fault(condition, backward) for condition in CONDITIONS for backward in (False, True)),
-    *(Fault(condition, False) for condition in WITHOUT_GRADIENT),
-    *(Fault(condition, True) for condition in (*TRAINING, *ARRIVING)),
+    *(Fault(*condition, backward) for condition in CONDITIONS.items() for backward in (False, True)),
+    *(Fault(*condition, False, "inference") for condition in WITHOUT_GRADIENT.items()),
+    *(Fault(*condition, True, "frozen") for condition in TRAINING.items()),
+    *(Fault(*condition, True, "gradients") for condition in ARRIVING.items()),
 )
 
 
-def names_of_rows() -> list[str]:
-    """Names of all rows of the table of faults."""
-    return [_name(name, fault) for name in names() for fault in FAULTS]
-
-
-def _name(name: str, fault: Fault) -> str:
+def edit(name: str, fault: Fault) -> str:
+    """Name of a row of the table of faults about an implementation."""
     return f"{name}, {fault.name}"
 
 
 def row(name: str, fault: Fault, dtype: str, case: str, worst: Verdict | None) -> dict[str, Any]:
     """Row of the table of faults about an implementation; worst: the verdict that rejects it, None if it survived."""
-    return {
-        "planted": "fault",
-        "edit": _name(name, fault),
-        "kind": "some sizes or uses",
-        "implementation": name,
-        "dtype": dtype,
-        "verdict": "rejected" if worst else "SURVIVED",
-        "case": case,
-        "tensor": worst.tensor if worst else "",
-        "error": worst and worst.error,
-        "ratio": worst and worst.ratio,
-        "wrong": int(worst is not None),
-    }
+    about = edit(name, fault), "some sizes or uses", name, dtype
+    return faults.row("fault", *about, case, worst, int(worst is not None))

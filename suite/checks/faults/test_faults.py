@@ -1,14 +1,13 @@
 """The comparison finds every planted fault, by the tensor that it damages, and accepts equivalent rewrites."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
-from suite.checks.faults.faults import FAULTS, REWRITES, Fault, Rewrite, edits
+from suite.checks.faults.faults import FAULTS, REWRITES, Fault, Rewrite, edits, row
 from suite.conftest import Keep
 from suite.shared.cases import VERIFY, Case
 from suite.shared.compare import OUTPUTS, Verdict, compare
@@ -38,20 +37,8 @@ def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
     if reason is not None:
         pytest.skip(reason)
     case, worst, wrong = next(caught(fault), (None, None, []))
-    keep(
-        "faults",
-        planted="fault",
-        edit=fault.name,
-        kind=fault.kind,
-        implementation=fault.runs,
-        dtype=dtype_name(fault.dtype),
-        verdict="rejected" if worst else "SURVIVED",
-        case=case.id if case else "",
-        tensor=worst.tensor if worst else fault.damages,
-        error=worst.error if worst else None,
-        ratio=worst.ratio if worst else None,
-        wrong=len(wrong),
-    )
+    about = fault.name, fault.kind, fault.runs, dtype_name(fault.dtype)
+    keep("faults", **row("fault", *about, case.id if case else "", worst, len(wrong)))
     assert worst is not None, f"survived every case: {fault.damages} passes"
     if fault.kind.startswith("gradient"):
         assert not {verdict.tensor for verdict in wrong} & set(OUTPUTS), "the output is right, but fails"
@@ -64,40 +51,26 @@ CHOSEN = [
 ]
 
 
-def _rewrites() -> list[Any]:
-    others = pytest.mark.thorough("other equivalent rewrites")
-    return [
+@pytest.mark.parametrize(
+    ("rewrite", "dtype"),
+    [
         pytest.param(
             rewrite,
             dtype,
-            marks=[others] * ((rewrite, dtype) not in CHOSEN),
+            marks=[pytest.mark.thorough("other equivalent rewrites")] * ((rewrite, dtype) not in CHOSEN),
             id=f"{rewrite.name.replace(' ', '-')}-{dtype_name(dtype)}",
         )
         for rewrite in REWRITES
         for dtype in rewrite.dtypes
-    ]
-
-
-@pytest.mark.parametrize(("rewrite", "dtype"), _rewrites())
+    ],
+)
 def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: torch.dtype, keep: Keep) -> None:
     with rewrite.planted() as build:
         worst = {case: compare(build, case, dtype, CPU, draws=REWRITE_DRAWS)[0] for case in REWRITE_CASES}
-    case = max(worst, key=lambda case: worst[case].ratio)
-    keep(
-        "faults",
-        planted="rewrite",
-        edit=rewrite.name,
-        kind=rewrite.kind,
-        implementation=rewrite.runs,
-        dtype=dtype_name(dtype),
-        verdict="accepted" if worst[case].ratio <= 1 else "REJECTED",
-        case=case.id,
-        tensor=worst[case].tensor,
-        error=worst[case].error,
-        ratio=worst[case].ratio,
-        wrong=0,
-    )
-    assert worst[case].ratio <= 1, worst[case]
+    case, most = max(worst.items(), key=lambda item: item[1].ratio)
+    about = rewrite.name, rewrite.kind, rewrite.runs, dtype_name(dtype)
+    keep("faults", **row("rewrite", *about, case.id, most, int(not most.ratio <= 1)))
+    assert most.ratio <= 1, most
 
 
 def test_every_edit_has_a_name_of_its_own() -> None:

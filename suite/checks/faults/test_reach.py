@@ -26,8 +26,9 @@ def found(name: str, fault: Fault) -> tuple[Comparison, Verdict] | None:
     """The first comparison that rejects an implementation with the fault."""
     build = fault.planted(implementation(name))
     for each in compared(name):
-        if fault.possible(each.case, each.use) and (wrong := each.rejects(build, CPU)):
-            return each, wrong
+        for verdict in each.verdicts(build, CPU) if fault.possible(each.case, each.use) else ():
+            if not verdict.ratio <= 1:
+                return each, verdict
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from suite.checks.kernels.interpreted import NAME, why_not
-from suite.shared.process import Child
+from suite.shared.process import run
 
 #: Words of the checks of a torch operator.
 AS_AN_OPERATOR = "operator or dispatch or autocast or frozen or fullgraph or export"
@@ -18,21 +18,20 @@ LIMIT = 900
 
 @pytest.mark.thorough("batched_cuda interpreted: groups of several members, uses, faults")
 @pytest.mark.parametrize("file", ["members", "trace", "uses"])
-def test_with_the_interpreter_on(file: str, tmp_path: Path) -> None:
-    _run(tmp_path, str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
+def test_with_the_interpreter_on(file: str) -> None:
+    _run(str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
 
 
 @pytest.mark.thorough("batched_cuda interpreted: groups of several members, uses, faults")
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:
     """A GPU runs these checks, and all others, natively; interpreted, all take ten minutes."""
     checks, results = str(Path(__file__).parents[1] / "module"), str(tmp_path / "results")
-    _run(tmp_path, checks, "--device", "cpu", "--results", results, "-k", f"{NAME} and ({AS_AN_OPERATOR})")
+    _run(checks, "--device", "cpu", "--results", results, "-k", f"{NAME} and ({AS_AN_OPERATOR})")
 
 
-def _run(folder: Path, *arguments: str) -> None:
+def _run(*arguments: str) -> None:
     if reason := why_not():
         pytest.skip(reason)
     options = ("-q", "-p", "suite.checks.kernels.interpreter_on", "-p", "no:cacheprovider", "-p", "no:benchmark")
     environment = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_XDIST_WORKER": None}
-    child = Child("pytest", folder / "checks", *arguments, *options, environment=environment)
-    assert child.wait(LIMIT) == "ok", child.log.read_text(encoding="utf-8")
+    run("pytest", *arguments, *options, limit=LIMIT, **environment)
