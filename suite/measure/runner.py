@@ -62,7 +62,7 @@ def passes(
         order = [job for job in jobs for _ in range(repeats.get(job, 1)) if job not in waits]
         random.shuffle(order)
         for side in sides if number > 1 else ():
-            side.server.restart({job.candidate for job in order})
+            side.server.restart()
         for side in sides:
             side.server.wait()
         visited = 0

@@ -9,6 +9,7 @@ import pytest
 from suite import bench
 from suite.measure import choice
 from suite.measure.jobs import Job
+from suite.measure.options import fastest
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.examples import CPU
 
@@ -65,7 +66,7 @@ def test_compiling_candidates_are_timed_in_few_places() -> None:
 def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "multiplies_bfloat16", lambda: multiplies)
     found = [(job.case.name, job.candidate) for job in chosen("--device", "cpu") if job.dtype == "bfloat16"]
-    both = [BASELINE, choice.fastest(CPU, "bfloat16")]
+    both = [fastest(CPU, "bfloat16"), BASELINE]
     assert found == [(name, candidate) for name in ("medium", "char-ptb") for candidate in both] * multiplies
     assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
 

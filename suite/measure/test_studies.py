@@ -57,8 +57,11 @@ def test_the_ledger_shows_memory_without_residuals() -> None:
 # The LSTM's own workspace grows by pages, which are small only beside a larger limit.
 @pytest.mark.thorough("processes of the studies")
 @pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
-def test_the_longest_sequence_is_confirmed_on_both_sides(name: str, limit: int) -> None:
-    rows = {row["kind"]: row for row in study_memory.rows(job("memory", name, limit=limit), True)}
+def test_the_longest_sequence_is_confirmed_on_both_sides(
+    name: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_memory, "LIMIT", limit)
+    rows = {row["kind"]: row for row in study_memory.rows(job("memory", name), True)}
     under, over = rows["under"], rows["over"]
     assert under["peak_bytes"] <= limit < over["peak_bytes"]
     assert under["T"] <= under["longest"] == over["longest"] < over["T"]
@@ -67,7 +70,7 @@ def test_the_longest_sequence_is_confirmed_on_both_sides(name: str, limit: int) 
 
 def test_naive_holds_n_z_times_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
-    found = study_memory.rows(job("memory", "naive", limit=1_000_000), True)
+    found = study_memory.rows(job("memory", "naive"), True)
     rows = [row for row, _ in zip(found, range(3), strict=False)]
     assert [(row["kind"], row["Z"]) for row in rows] == [("tensor", Z) for Z in (1, 8, 32)]
     _, few, many = rows

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from suite.measure import bench, hardware, timing, work
-from suite.measure.examples import job
 from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work, clock_columns
 from suite.shared import arithmetic, usage
 from suite.shared.candidates import LSTM, find
-from suite.shared.cases import Case, lengths
+from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.compare import implementation
 from suite.shared.examples import CPU, TINY
 
@@ -35,23 +34,31 @@ class Told(Stopwatch):
 def test_a_round_of_short_calls_warms_up() -> None:
     seen: list[float] = []
 
-    def call(x: torch.Tensor) -> float:
+    def call(x: Any) -> float:
         seen.append(x.item())
         return 0.01
 
     first, second = torch.zeros(1), torch.ones(1)
-    side = Repeats(Told(), call, once=0.01)
-    assert side.round(second, before=[first]) == 0.01
+    side = Repeats(Told(), call, first)
+    seen.clear()
+    assert side.round(second, before=first) == 0.01
     assert seen == [0, 1, 1]
-    Repeats(Told(), call, once=1.0).round(second, before=[first])
-    assert seen == [0, 1, 1, 1]
+    slow = Repeats(Told(), lambda x: seen.append(x[0].item()), first)
+    seen.clear()
+    slow.round(second, before=first)
+    assert seen == [1]
 
 
 def test_a_visit_has_two_turns_unless_slow() -> None:
-    sides = {seconds: Repeats(Told(), print, seconds) for seconds in (0.001, 0.05, 0.4)}
-    assert timing.turns_in(0.3, sides[0.001], sides[0.001]) == 7
-    assert timing.turns_in(0.1, sides[0.05], sides[0.05]) == 2
-    assert timing.turns_in(0.3, sides[0.4], sides[0.4]) == 1
+    def count(seconds: float, budget: float, sides: int) -> int:
+        work = Repeats(Told(), lambda x: seconds, torch.zeros(1))
+        turns = Turns(dict.fromkeys(range(sides), work), lambda _: torch.zeros(1))
+        turns.take(budget)
+        return len(turns.seconds[0])
+
+    assert count(0.001, 0.3, 2) == 7
+    assert count(0.05, 0.1, 1) == 2
+    assert count(0.4, 0.3, 1) == 1
 
 
 def test_calls_settle_unless_one_is_slow() -> None:
@@ -64,22 +71,29 @@ def test_calls_settle_unless_one_is_slow() -> None:
 def test_all_forms_of_a_turn_have_its_lengths() -> None:
     case, seen = replace(TINY, T=16, B=8, lengths=lengths(16, 8)), dict[str, list[Any]]()
 
-    def side(name: str) -> Repeats:
-        return Repeats(Told(), lambda x: seen.setdefault(name, []).append(x.batch_sizes.tolist()), once=1.0)
+    def batch(draw: int) -> Any:
+        return work.example(bench.drawn(case, draw), torch.float32, CPU)
 
-    turns = Turns(side("baseline"), {case: side("off"), replace(case, layer_norm=True): side("on")},
-                  partial(bench.drawn, job(case=case)))  # fmt: skip
+    def side(name: str) -> Repeats:
+        def call(x: Any) -> None:
+            seen.setdefault(name, []).append(x.batch_sizes.tolist())
+
+        return Repeats(Told(), call, batch(0))
+
+    turns = Turns({BASELINE: side("baseline"), case: side("off"), replace(case, layer_norm=True): side("on")}, batch)
+    seen.clear()
     for _ in range(3):
         turns.take(0.0)
     assert seen["baseline"] == seen["off"] == seen["on"]
     assert len({str(sizes) for sizes in seen["off"]}) == 3
-    assert turns.typical.tokens == sorted(map(sum, seen["off"]))[1]
+    assert bench.typical(case, 3).tokens == sorted(map(sum, seen["off"]))[1]
     assert turns.columns(case)["rounds"] == 3
 
 
 def test_a_round_whose_baseline_was_slow_is_marked() -> None:
-    turns = Turns(Repeats(Told(), print, 1.0), {TINY: Repeats(Told(), print, 1.0)}, partial(bench.drawn, job()))
-    turns.baseline_s, turns.seconds = [1, 1, 1, 1.6, 1, 1], {TINY: [3.0] * 6}
+    side = Repeats(Told(), print, torch.zeros(1))
+    turns = Turns({BASELINE: side, TINY: side}, lambda _: torch.zeros(1))
+    turns.seconds = {BASELINE: [1, 1, 1, 1.6, 1, 1], TINY: [3.0] * 6}
     assert turns.columns(TINY)["disturbed"] == 1
 
 
