@@ -37,7 +37,7 @@ from suite.measure.jobs import Job
 from suite.measure.load import warn
 from suite.measure.options import parent
 from suite.measure.plan import WRONG, earlier, plan, rows_of, same_code
-from suite.measure.progress import Progress
+from suite.measure.progress import shown
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
 from suite.measure.work import short
@@ -106,17 +106,12 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
     log.unlink(missing_ok=True)
     try:
         compile_kernels(jobs, device)
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            Server(log, Path(scratch)) as server,
-            Progress(until) as progress,
-        ):
+        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch)) as server:
             every = [row for job in hardware.jobs(device, {job.dtype for job in jobs}) for row in server.visit(job)]
             TABLES["hardware"].put(folder, every, device)
             ceilings |= {row["dtype"]: row for row in every}
             saved = time.time()
-            for visit in passes([Side(server, rows)], jobs, until):
-                progress.show(visit, rows[visit.job])
+            for _ in shown(passes([Side(server, rows)], jobs, until), rows, until):
                 if time.time() > saved + SAVE:
                     put(folder, rows, ceilings)
                     saved = time.time()

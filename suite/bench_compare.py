@@ -32,10 +32,10 @@ import torch
 
 from suite.measure import choice, revision
 from suite.measure.options import fastest, parent
-from suite.measure.progress import Progress
+from suite.measure.progress import shown
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
-from suite.pages.bench_tables import interval
+from suite.pages.bench_tables import figure
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.format import two
@@ -75,7 +75,7 @@ def load(path: Path) -> pd.DataFrame:
 def floors(rows: pd.DataFrame) -> pd.Series:
     """Noise floor of each row: that of the baseline on its workload, 0 if it was not timed against itself."""
     where, twins = ["dtype", "workload", "T", "B", "pass"], rows[rows["implementation"] == BASELINE]
-    known = twins[where].assign(floor=[noise_floor(interval(row)) for _, row in twins.iterrows()])
+    known = twins[where].assign(floor=[noise_floor(figure(row).ratio) for _, row in twins.iterrows()])
     found: pd.Series = rows[where].merge(known, how="left")["floor"].fillna(0.0).astype(float).set_axis(rows.index)
     return found
 
@@ -217,10 +217,10 @@ def revisions_compared(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
         servers = Server(log, scratch / "old", base), Server(log, scratch / "new")
         old, new = map(Side, servers)
-        with servers[0], servers[1], Progress(until) as progress:
+        with servers[0], servers[1]:
             try:
-                for visit in passes([old, new], jobs, until):
-                    progress.show(visit, new.rows[visit.job])
+                for _ in shown(passes([old, new], jobs, until), new.rows, until):
+                    pass
             except KeyboardInterrupt:
                 interrupted = True
     if not old.rows or not new.rows:

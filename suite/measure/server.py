@@ -56,7 +56,7 @@ class Server:
         self._start()
 
     def _start(self) -> None:
-        self.ready = False
+        """Start it, and return once it has imported what it is to: no visit should be timed beside that."""
         self.connection, theirs = Pipe()
         code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()})"
         with self.log.open("ab") as output:
@@ -69,13 +69,13 @@ class Server:
                 stderr=output,
             )
         theirs.close()
+        self._receive(None)
 
     def visit(self, job: Job, *, first: bool = True, limit: float = LIMIT) -> Iterator[Row]:
         """Run a job in a new child and yield its rows as they are measured.
 
         first: measure what does not vary between visits, too. limit: seconds after which the child is killed.
         """
-        self.wait()
         self.connection.send((job, first))
         child, status = self._receive(None), "ok"
         try:
@@ -94,10 +94,6 @@ class Server:
             raise
         how = f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}" if message else "ok"
         self.ended = how if status == "ok" else status
-
-    def wait(self) -> None:
-        """Return once it has imported what it is to: no visit should be timed beside that."""
-        self.ready = self.ready or self._receive(None)
 
     def _receive(self, until: float | None) -> Any:
         """Next message, None if there is none until that time; RuntimeError if the server has ended."""

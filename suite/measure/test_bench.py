@@ -20,8 +20,9 @@ from suite.measure import plan as planning
 from suite.measure import work
 from suite.measure.examples import job
 from suite.measure.jobs import Job
-from suite.measure.progress import Progress
+from suite.measure.progress import shown
 from suite.measure.runner import Visit
+from suite.measure.server import Server
 from suite.pages.bench import PAGE
 from suite.pages.sheets import markdown
 from suite.shared import provenance
@@ -104,39 +105,25 @@ def test_a_second_run_is_compared_with_the_first(results: Path, capsys: pytest.C
     assert before[figures].equals(after[figures])
 
 
-class Interrupted:
-    """A server that is interrupted after this many visits."""
-
-    def __init__(self, visits: int) -> None:
-        self.left, self.ended = visits, "ok"
-
-    def __call__(self, *_: object) -> "Interrupted":
-        return self
-
-    def __enter__(self) -> "Interrupted":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def wait(self) -> None:
-        pass
-
-    def visit(self, one: Job, first: bool = True) -> Iterator[dict[str, Any]]:
-        if one.table == "hardware":
-            yield {"dtype": "float32", "multiply_adds_per_s": 1e9, "bytes_per_s": 1e9}
-            return
-        if not self.left:
-            raise KeyboardInterrupt
-        self.left -= 1
-        yield from ({c: v for c, v in row.items() if c not in STAMP} for row in made(one.candidate, 0.1))
-
-
 @pytest.mark.parametrize("visits", [0, 1])
 def test_an_interrupted_run_keeps_its_rows(
     visits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "Server", Interrupted(visits))
+    """A server is interrupted after this many visits."""
+    left = iter(range(visits))
+
+    def visit(server: Server, one: Job, first: bool = True) -> Iterator[dict[str, Any]]:
+        server.ended = "ok"
+        if one.table == "hardware":
+            yield {"dtype": "float32", "multiply_adds_per_s": 1e9, "bytes_per_s": 1e9}
+        elif next(left, None) is None:
+            raise KeyboardInterrupt
+        else:
+            yield from ({c: v for c, v in row.items() if c not in STAMP} for row in made(one.candidate, 0.1))
+
+    monkeypatch.setattr(Server, "_start", lambda server: None)
+    monkeypatch.setattr(Server, "end", lambda server: None)
+    monkeypatch.setattr(Server, "visit", visit)
     monkeypatch.setattr(bench, "warn", lambda device: None)
     chosen = ["--implementation", "batched", "deferred", BASELINE, *ON_CPU, "--results", str(tmp_path)]
     monkeypatch.setitem(WORKLOADS, "small", TINY)
@@ -232,10 +219,8 @@ def test_a_run_shows_a_line_a_job(width: int) -> None:
     console = Console(file=StringIO(), width=width)
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     ran = [made("naive", 0) + made("naive", 0.1234, layer_norm=True), made("batched", 2)]
-    with Progress(100.0, console) as progress:
-        for number in (1, 2):
-            for place, (one, rows) in enumerate(zip(jobs, ran, strict=True), 1):
-                progress.show(Visit(number, place, 2, one), rows)
+    visits = [Visit(number, place, 2, one) for number in (1, 2) for place, one in enumerate(jobs, 1)]
+    assert list(shown(visits, dict(zip(jobs, ran, strict=True)), 100.0, console)) == visits
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= width
     assert " ".join(" ".join(lines).split()) == (

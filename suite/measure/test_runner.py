@@ -89,7 +89,6 @@ from suite.measure.examples import job
 from suite.measure.server import Server
 folder = Path({str(tmp_path)!r})
 server = Server(folder / "log.txt", folder, folder)
-server.wait()
 server.connection.send((job("deferred"), True))
 print(server.process.pid, server._receive(None), flush=True)
 server._receive(None)
@@ -142,9 +141,6 @@ class Scripted:
 
     def restart(self) -> None:
         self.starts += 1
-
-    def wait(self) -> None:
-        pass
 
     def count(self, name: str) -> int:
         return [candidate for candidate, _ in self.visits].count(name)

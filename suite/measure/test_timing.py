@@ -120,21 +120,14 @@ def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
-    flush = torch.ones(8)
+    flush, record = torch.ones(8), "record on stream of cuda:1"
     watch = DeviceEvents(torch.device("cuda", 1), flush)
     assert watch.seconds(lambda: log.extend(["work", "work"])) == 3
-    record = "record on stream of cuda:1"
     assert log == ["synchronize", record, "work", "work", record, "synchronize"]
     assert not flush.any()
-
-
-def test_calls_in_a_loop_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeEvent.log = log = []
-    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
-    monkeypatch.setattr(torch.cuda, "current_stream", str)
-    assert DeviceEvents(torch.device("cuda", 0), torch.ones(8)).in_a_loop(lambda: log.append("work"), 4) == 5 / 4
-    assert log == ["synchronize", "record on cuda:0", *["work"] * 4, "record on cuda:0", "synchronize"]
+    log.clear()
+    assert watch.in_a_loop(lambda: log.append("work"), 4) == 5 / 4
+    assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
 
 
 def test_products_and_cudnn_compute_in_one_arithmetic() -> None:

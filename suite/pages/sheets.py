@@ -13,9 +13,6 @@ from rich.table import Table
 from suite.shared.format import NONE
 
 Format = Callable[[Any], str]
-#: Value of a cell: that of a column of the row, or a function of the row.
-Value = str | Callable[[Any], Any]
-Columns = Mapping[str, Value | tuple[Value, Format]]
 
 
 @dataclass(frozen=True)
@@ -27,16 +24,6 @@ class Sheet:
 
     lines: Sequence[Mapping[str, Any]]
     formats: Mapping[str, Format] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame, columns: Columns) -> "Sheet":
-        """Table with a line for each row; columns: a value, or a value and its format for a column of figures."""
-        split = {name: shown if isinstance(shown, tuple) else (shown, None) for name, shown in columns.items()}
-        lines = [
-            {name: row[value] if isinstance(value, str) else value(row) for name, (value, _) in split.items()}
-            for _, row in rows.iterrows()
-        ]
-        return cls(lines, {name: form for name, (_, form) in split.items() if form is not None})
 
     def __len__(self) -> int:
         return len(self.lines)
