@@ -153,18 +153,13 @@ def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (arithmetic.why_not("tf32", torch.device("cuda", 0)) is None) == has
 
 
-class NVMLError(Exception):
-    """As pynvml has it: no RuntimeError."""
-
-
-@pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), NVMLError("Not Supported"), RuntimeError("driver")])
-def test_an_unreadable_clock_ends_no_row(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_clock_ends_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = DeviceEvents(torch.device("cuda", 0), torch.ones(8))
     monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
     assert watch.clock() == 1980
 
     def refuse(device: torch.device) -> int:
-        raise error
+        raise Exception("NVML's errors are no RuntimeError")
 
     monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
     assert watch.clock() is None
@@ -222,18 +217,6 @@ def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> Non
     (found,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
     assert (found["product"], found["side"]) == ("fast", 2 * hardware.SMALLEST)
     assert found["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
-def test_every_way_to_the_ceiling_multiplies() -> None:
-    assert list(hardware.products(CPU, "float32")) == ["torch.mm", "oneDNN"]
-    a = torch.rand(33, 33)
-    for name, of in hardware.products(CPU, "float32").items():
-        product = of(a)()
-        assert isinstance(product, torch.Tensor)
-        product = product.to_dense() if product.is_mkldnn else product
-        wanted = a @ a if name == "torch.mm" else a @ a.T
-        torch.testing.assert_close(product, wanted)
 
 
 def test_operator_calls_are_those_that_call_no_other() -> None:
