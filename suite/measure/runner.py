@@ -62,7 +62,9 @@ def passes(
         order = [job for job in jobs for _ in range(repeats.get(job, 1)) if job not in waits]
         random.shuffle(order)
         for side in sides if number > 1 else ():
-            side.server.restart()
+            side.server.restart({job.candidate for job in order})
+        for side in sides:
+            side.server.wait()
         visited = 0
         for place, job in enumerate(order, 1):
             start = time.time()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import Pipe
@@ -25,7 +25,7 @@ from suite.measure.jobs import Job
 from suite.measure.load import Others
 from suite.measure.work import is_out_of_memory
 from suite.shared import corpus
-from suite.shared.candidates import candidates
+from suite.shared.candidates import candidates, find
 from suite.shared.files import ROOT
 from suite.shared.machine import default_device
 from suite.shared.process import Row, killed_with
@@ -48,17 +48,20 @@ class Server:
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
         # NVML counts GPUs without a context, which a forked child could not use.
         self.environment = {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
-        self._start()
+        self._start([candidate.name for candidate in candidates()])  # the first visits need most of their packages
 
-    def restart(self) -> None:
-        """End it and start it again: all its children have the memory layout that one start happened to get."""
+    def restart(self, names: Collection[str]) -> None:
+        """End it and start it again: all its children have the memory layout that one start happened to get.
+
+        names: candidates whose packages it imports, so that no child has to.
+        """
         self.end()
-        self._start()
+        self._start(names)
 
-    def _start(self) -> None:
-        """Start it, and return once it has imported what it is to: no visit should be timed beside that."""
+    def _start(self, names: Collection[str]) -> None:
+        self.ready = False
         self.connection, theirs = Pipe()
-        code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()})"
+        code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()}, {sorted(names)})"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code],
@@ -69,13 +72,13 @@ class Server:
                 stderr=output,
             )
         theirs.close()
-        self._receive(None)
 
     def visit(self, job: Job, *, first: bool = True, limit: float = LIMIT) -> Iterator[Row]:
         """Run a job in a new child and yield its rows as they are measured.
 
         first: measure what does not vary between visits, too. limit: seconds after which the child is killed.
         """
+        self.wait()
         self.connection.send((job, first))
         child, status = self._receive(None), "ok"
         try:
@@ -94,6 +97,10 @@ class Server:
             raise
         how = f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}" if message else "ok"
         self.ended = how if status == "ok" else status
+
+    def wait(self) -> None:
+        """Return once it has imported what it is to: no visit should be timed beside that."""
+        self.ready = self.ready or self._receive(None)
 
     def _receive(self, until: float | None) -> Any:
         """Next message, None if there is none until that time; RuntimeError if the server has ended."""
@@ -119,12 +126,12 @@ class Server:
         self.end()
 
 
-def serve(descriptor: int, parent: int) -> None:
+def serve(descriptor: int, parent: int, names: Collection[str]) -> None:
     """Fork a child for each job received, until the parent ends, and send its exit code after its own messages."""
     killed_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its server
     connection, own = Connection(descriptor), os.getpid()
-    preload()
+    preload(names)
     gc.freeze()  # a child's collections look at its own objects alone
     connection.send(True)
     while True:
@@ -138,14 +145,14 @@ def serve(descriptor: int, parent: int) -> None:
         connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
-def preload() -> None:
+def preload(names: Collection[str]) -> None:
     """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
     for name in TABLES:
         if find_spec(module := f"suite.measure.{name}"):
             import_module(module)
     cpu = torch.device("cpu")
-    for candidate in candidates() if default_device() == cpu else ():
-        candidate.why_unavailable(cpu, torch.float32)  # which imports its packages
+    for name in names if default_device() == cpu else ():
+        find(name).why_unavailable(cpu, torch.float32)  # which imports its packages
     corpus.ranks()
 
 

@@ -87,8 +87,9 @@ def test_an_interrupted_run_keeps_its_rows(
         else:
             yield from ({c: v for c, v in row.items() if c not in STAMP} for row in made(one.candidate, 0.1))
 
-    monkeypatch.setattr(Server, "_start", lambda server: None)
-    monkeypatch.setattr(Server, "end", lambda server: None)
+    monkeypatch.setattr(Server, "_start", lambda server, names: None)
+    for nothing in ("wait", "end"):
+        monkeypatch.setattr(Server, nothing, lambda server: None)
     monkeypatch.setattr(Server, "visit", visit)
     monkeypatch.setattr(bench, "warn", lambda device: None)
     chosen = ["--implementation", "batched", "deferred", BASELINE, *ON_CPU, "--results", str(tmp_path)]
