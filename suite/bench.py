@@ -25,7 +25,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -37,8 +36,8 @@ from suite.measure import choice, hardware
 from suite.measure.jobs import Job
 from suite.measure.load import warn
 from suite.measure.options import parent
-from suite.measure.plan import WRONG, Planned, earlier, plan, rows_of, same_code
-from suite.measure.progress import Progress
+from suite.measure.plan import WRONG, earlier, plan, rows_of, same_code
+from suite.measure.progress import shown
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
 from suite.measure.work import short
@@ -49,9 +48,6 @@ from suite.shared.process import Row
 from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
 from suite.shared.statistics import with_intervals
-
-#: Rows are written after at least this many seconds, and at the end.
-SAVE = 10.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,79 +67,65 @@ def parser() -> argparse.ArgumentParser:
 
 
 def sweep(options: argparse.Namespace) -> int:
-    """Run what is planned, and put the rows of each job into the results as they come; return the exit status."""
+    """Run what is planned, and put the rows into the results after each pass; return the exit status."""
     device, until = options.device, time.time() + 60 * options.minutes
     folder = folder_of(options.results, device)
     planned = plan(choice.jobs(options), folder, unverified=options.unverified)
     if options.list:
         show_plan(planned, choice.left_out(options))
         return 0
-    if refused := {p.verification.status for p in planned if (p.instead or "").startswith("refused")}:
+    if refused := {job.verify for job in planned if job.instead.startswith("refused")}:
         print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
-    rows: dict[Job, list[Row]] = {}
+    others, jobs = ([job for job in planned if bool(job.instead) == other] for other in (True, False))
     before = same_code(TABLES["bench"].read(folder), device)
-    if options.resume:
-        rows |= earlier([p.job for p in planned if not p.instead], before)
-    interrupted = measure(planned, folder, until, rows)
+    rows = earlier(jobs, before) if options.resume else {}
+    put(folder, {job: job.rows(job.instead) for job in others}, {})
+    interrupted = bool(jobs) and measure(jobs, folder, until, rows)
     if interrupted and not rows:
         print("Interrupted before the first row: nothing was measured.")
         return 130
     if interrupted:
-        jobs = sum(not p.instead for p in planned)
-        print(f"\nInterrupted: {len(rows)} of {jobs} jobs have rows; --resume adds to them.")
+        print(f"\nInterrupted: {len(rows)} of {len(jobs)} jobs have rows; --resume adds to them.")
     elif not options.resume:
         same_twice(folder, before, [row for job in rows for row in rows[job]], device)
-    wrong = conclude(folder, [p.job for p in planned if p.instead or p.job in rows])
+    wrong = conclude(folder, [job for job in planned if job.instead or job in rows])
     return 130 if interrupted else int(wrong)
 
 
-def measure(planned: Sequence[Planned], folder: Path, until: float, rows: dict[Job, list[Row]]) -> bool:
+def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, list[Row]]) -> bool:
     """Visit jobs until the time is up, and put their rows into the results; return True if it was interrupted.
 
     rows: by job, those of earlier visits, to which the new ones are added.
     """
-    jobs, ceilings = {p.job: p for p in planned if not p.instead}, dict[str, Row]()
-    others = {p.job: p for p in planned if p.instead}
-    put(folder, others, {job: job.rows(str(p.instead)) for job, p in others.items()}, ceilings)
-    if not jobs:
-        return False
-    device = planned[0].job.device
+    device, ceilings = jobs[0].device, dict[str, Row]()
     warn(device)
     log = make_folder(folder / "raw") / "log.txt"
     log.unlink(missing_ok=True)
     try:
-        compile_kernels(list(jobs), device)
-        with (
-            tempfile.TemporaryDirectory() as scratch,
-            Server(log, Path(scratch)) as server,
-            Progress(until) as progress,
-        ):
+        compile_kernels(jobs, device)
+        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch)) as server:
             every = [row for job in hardware.jobs(device, {job.dtype for job in jobs}) for row in server.visit(job)]
             TABLES["hardware"].put(folder, every, device)
             ceilings |= {row["dtype"]: row for row in every}
-            saved = time.time()
-            for visit in passes([Side(server, rows)], list(jobs), until):
-                progress.show(visit, rows[visit.job])
-                if time.time() > saved + SAVE:
-                    put(folder, jobs, rows, ceilings)
-                    saved = time.time()
+            for visit in shown(passes([Side(server, rows)], jobs, until), rows, until):
+                if visit.place == visit.of:
+                    put(folder, rows, ceilings)
     except KeyboardInterrupt:
         return True
     finally:
-        put(folder, jobs, rows, ceilings)
+        put(folder, rows, ceilings)
     return False
 
 
-def put(folder: Path, jobs: Mapping[Job, Planned], rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]) -> None:
+def put(folder: Path, rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]) -> None:
     """Put the rows of jobs into the results, with their intervals and with what they rest on."""
-    every = with_intervals(row for job in jobs for row in rows.get(job, []))
+    every = with_intervals(
+        row | {"verify": job.verify, "verify_rows": job.verify_rows} | hardware.share(row, ceilings)
+        for job, own in rows.items()
+        for row in own
+    )
     if every:
-        rests = {
-            (job.candidate, job.dtype): {"verify": p.verification.status, "verify_rows": p.verification.rows}
-            for job, p in jobs.items()
-        }
-        full = [row | rests[row["implementation"], row["dtype"]] | hardware.share(row, ceilings) for row in every]
-        TABLES["bench"].put(folder, full, next(iter(jobs)).device)
+        TABLES["bench"].put(folder, every, next(iter(rows)).device)
 
 
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
@@ -182,19 +164,19 @@ def conclusion(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, answer(counted).replace("`", "") or "No implementation was timed in training."])
 
 
-def show_plan(planned: Sequence[Planned], left_out: Sequence[str]) -> None:
+def show_plan(planned: Sequence[Job], left_out: Sequence[str]) -> None:
     """Print what would run, and what runs only if it is asked for."""
-    lines: list[dict[str, Any]] = [
+    lines = [
         {
-            "job": p.job.label,
-            "layer norm": " and ".join("on" if norm else "off" for norm in p.job.layer_norms),
-            "note": p.instead or ("twice in each pass" if p.job.answer else ""),
+            "job": job.label,
+            "layer norm": " and ".join("on" if norm else "off" for norm in job.layer_norms),
+            "note": job.instead or ("twice in each pass" if job.answer else ""),
         }
-        for p in planned
+        for job in planned
     ]
     if planned:
         Sheet(lines).show("")
-    print(f"\n{sum(not p.instead for p in planned)} of {len(planned)} jobs would run.")
+    print(f"\n{sum(not job.instead for job in planned)} of {len(planned)} jobs would run.")
     if left_out:
         print("\nNot run unless asked for:", *left_out, sep="\n  ")
 

@@ -31,10 +31,11 @@ import pandas as pd
 import torch
 
 from suite.measure import choice, revision
-from suite.measure.options import parent
-from suite.measure.progress import Progress
+from suite.measure.options import fastest, parent
+from suite.measure.progress import shown
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
+from suite.pages.bench_tables import figure
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.format import two
@@ -65,26 +66,18 @@ FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), two)
 
 def load(path: Path) -> pd.DataFrame:
     """Benchmark rows of a file, or of the bench.csv in a folder; ResultsError if there are none."""
-    file = path / "bench.csv" if path.is_dir() else path
-    if not file.is_file():
-        raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got nothing of the kind.")
-    rows = TABLES["bench"].load(file)
+    rows = TABLES["bench"].load(path / "bench.csv" if path.is_dir() else path)
     if rows.empty:
-        raise ResultsError(f"{file}: expected rows, got none.")
+        raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got no rows.")
     return rows
 
 
 def floors(rows: pd.DataFrame) -> pd.Series:
     """Noise floor of each row: that of the baseline on its workload, 0 if it was not timed against itself."""
-    twins = rows[rows["implementation"] == BASELINE]
-    intervals = (Interval(*found) for found in twins[["ratio", "ratio_low", "ratio_high"]].to_numpy())
-    known = dict(zip(_where(twins), map(noise_floor, intervals), strict=True))
-    found = [known.get(place, np.nan) for place in _where(rows)]
-    return pd.Series(found, rows.index).fillna(0.0)
-
-
-def _where(rows: pd.DataFrame) -> list[tuple[str, ...]]:
-    return [tuple(place) for place in rows[["dtype", "workload", "T", "B", "pass"]].astype(str).to_numpy()]
+    where, twins = ["dtype", "workload", "T", "B", "pass"], rows[rows["implementation"] == BASELINE]
+    known = twins[where].assign(floor=[noise_floor(figure(row).ratio) for _, row in twins.iterrows()])
+    found: pd.Series = rows[where].merge(known, how="left")["floor"].fillna(0.0).astype(float).set_axis(rows.index)
+    return found
 
 
 def baseline_moved(old: pd.DataFrame, new: pd.DataFrame) -> float:
@@ -205,19 +198,17 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
     if changes.empty:
         return
-    columns = ["dtype", "workload", "T", "B"]
-    for place, part in changes.groupby(columns, sort=False):
-        differ = part["verdict"].isin(DIFFERENT)
-        figures = {"rows": len(part), "differ": int(differ.sum()), "largest": float(part["time"].abs().max())}
-        TABLES["twice"].put(folder, [dict(zip(columns, place, strict=True)) | figures], device)
-    differ = changes["verdict"].isin(DIFFERENT).sum()
-    print(f"\nThe same code twice: {differ} of {len(changes)} rows differ from those of the last run.")
+    changes = changes.assign(differ=changes["verdict"].isin(DIFFERENT), largest=changes["time"].abs())
+    places = changes.groupby(["dtype", "workload", "T", "B"], sort=False, as_index=False)
+    twice = places.agg(rows=("differ", "size"), differ=("differ", "sum"), largest=("largest", "max"))
+    TABLES["twice"].put(folder, twice.to_dict("records"), device)
+    print(f"\nThe same code twice: {twice['differ'].sum()} of {len(changes)} rows differ from those of the last run.")
 
 
 def revisions_compared(options: argparse.Namespace) -> int:
     """Time a revision and this one in alternating visits, and show how they differ; return 1 on a regression."""
     choice.choose(options)
-    named = options.implementation if options.every_candidate else [choice.fastest(options.device, options.dtype[0])]
+    named = options.implementation if options.every_candidate else [fastest(options.device, options.dtype[0])]
     options.implementation, options.every_candidate = named, True
     jobs, until = choice.jobs(options), time.time() + 60 * options.minutes
     log = make_folder(folder_of(options.results, options.device) / "raw") / "compare.txt"
@@ -226,10 +217,10 @@ def revisions_compared(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
         servers = Server(log, scratch / "old", base), Server(log, scratch / "new")
         old, new = map(Side, servers)
-        with servers[0], servers[1], Progress(until) as progress:
+        with servers[0], servers[1]:
             try:
-                for visit in passes([old, new], jobs, until):
-                    progress.show(visit, new.rows[visit.job])
+                for _ in shown(passes([old, new], jobs, until), new.rows, until):
+                    pass
             except KeyboardInterrupt:
                 interrupted = True
     if not old.rows or not new.rows:

@@ -7,9 +7,8 @@ from itertools import product
 import torch
 
 from impls import names
-from impls.registry import resolve
 from suite.measure.jobs import Job
-from suite.shared.arithmetic import dtype_of
+from suite.measure.options import fastest
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, WORKLOADS, Case
 
@@ -45,30 +44,14 @@ def by_default(device: str) -> list[str]:
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Jobs to do."""
     found: list[Job] = []
-    for dtype in options.dtype:
+    for dtype in (*options.dtype, *["bfloat16"] * options.half):
+        answer = fastest(options.device, dtype)
         for case, candidate in product(cases(options), map(find, options.implementation)):
             norms = tuple(norm for norm in candidate.layer_norms if timed(options, candidate, case, dtype, norm))
-            answer = candidate.name == fastest(options.device, dtype)
-            job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, answer)
+            twice = candidate.name == answer and dtype in options.dtype
+            job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, twice)
             found += [job] * bool(norms)
-    return [*found, *in_half(options)]
-
-
-def in_half(options: argparse.Namespace) -> Iterator[Job]:
-    """Yield jobs in bfloat16, by default where the processor multiplies it: of the baseline and of the fastest."""
-    for case in cases(options) if options.half else ():
-        for name in (BASELINE, fastest(options.device, "bfloat16")) if case.half else ():
-            if name and name in options.implementation:
-                norms = find(name).layer_norms
-                yield Job("bench", name, (name,), case, "bfloat16", options.device, norms)
-
-
-def fastest(device: torch.device, dtype: str) -> str | None:
-    """The implementation that "auto" takes; None if none runs."""
-    try:
-        return resolve("auto", device, dtype_of(dtype)).name
-    except RuntimeError:
-        return None
+    return found
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
@@ -85,6 +68,8 @@ def shortens(options: argparse.Namespace) -> bool:
 def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
     """True if a candidate is timed on a case."""
     device = options.device
+    if dtype not in options.dtype:  # bfloat16, which the processor multiplies
+        return case.half and candidate.name in (BASELINE, fastest(device, dtype))
     if case.lengths and not candidate.takes_packed:
         return False
     if options.every_candidate:

@@ -10,7 +10,7 @@ import torch
 from suite.shared import arithmetic
 from suite.shared.cases import Case
 from suite.shared.process import Row
-from suite.shared.rows import PASSES, TABLES, about, about_pass
+from suite.shared.rows import PASSES, about, about_pass
 
 #: Share of the machine's memory that one process may take, so that only that process fails if there is too little.
 MEMORY_SHARE = 0.6
@@ -23,8 +23,7 @@ class Job:
     table: name of the table of its rows, and of the module in suite/measure that yields them.
     part: its name within a study.
     layer_norms: of the benchmark: layer norm off, on, or both in turns. answer: the benchmark's answer rests on it.
-    verified: a verification of this code compared it at the sizes of the workload, so a visit need not.
-    limit: of the study of memory: bytes that a training step has to fit in.
+    verify, verify_rows: its verification, see rows.toml. instead: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
 
@@ -36,13 +35,19 @@ class Job:
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
     answer: bool = False
-    verified: bool = False
-    limit: float = 0.0
+    verify: str = ""
+    verify_rows: str = ""
+    instead: str = ""
     memory_limit: int = 0
 
     @property
     def torch_dtype(self) -> torch.dtype:
         return arithmetic.dtype_of(self.dtype)
+
+    @property
+    def verified(self) -> bool:
+        """True if a verification of this code compared it, so that a visit need not."""
+        return self.verify == "verified"
 
     @property
     def candidate(self) -> str:
@@ -65,22 +70,19 @@ class Job:
         return about_pass(case, self.candidate, self.dtype, name)
 
     def rows(self, status: str) -> list[Row]:
-        """Rows of the benchmark without figures."""
+        """Rows of the benchmark without figures, in the order that a visit yields them."""
         return [self.columns(case, name) | {"status": status} for name in PASSES for case in self.cases]
 
-    def row(self, kind: str, implementation: str, case: Case | None = None, **figures: object) -> Row:
-        """Row of a study; case: the job's own by default."""
-        where = about(case or self.case, implementation, self.dtype)
+    def row(self, kind: str, implementation: str = "", case: Case | None = None, **figures: object) -> Row:
+        """Row of a study, by default of the job's first candidate and of its case."""
+        where = about(case or self.case, implementation or self.candidate, self.dtype)
         return {"part": self.part, "kind": kind} | where | {"status": "ok"} | figures
 
     def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
         """Rows that a visit did not get to; ended: how it did."""
-        if self.table != "bench":
-            return [self.row("end", self.candidate, status=ended)] * (ended != "ok")
-        key = TABLES["bench"].key
-        present = {tuple(row[column] for column in key) for row in rows}
-        every = self.rows("failed: no row" if ended == "ok" else ended)
-        return [row for row in every if tuple(row[column] for column in key) not in present]
+        if ended == "ok":
+            return []
+        return self.rows(ended)[len(rows) :] if self.table == "bench" else [self.row("end", status=ended)]
 
     def apply_limits(self) -> None:
         """Limit the memory of this process, on Linux, and set the arithmetic of its products."""

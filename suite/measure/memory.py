@@ -4,15 +4,16 @@ import math
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
+import numpy as np
 import torch
-from numpy.polynomial import Polynomial
 
 from impls import names
 from impls.gradient.chunks import limited
 from suite.measure import work
 from suite.measure.jobs import Job
-from suite.measure.options import a_job_each
+from suite.measure.options import studied
 from suite.measure.timing import stopwatch, warm_up
 from suite.measure.work import admitted
 from suite.shared import usage
@@ -35,8 +36,13 @@ MARGIN = 0.01
 
 
 def jobs(options: Namespace) -> list[Job]:
-    """One job per candidate."""
-    return a_job_each(options, "memory", WORKLOADS[options.workload], limit=LIMIT)
+    """One job per dtype, layer norm off or on, and candidate."""
+    case, device = WORKLOADS[options.workload], options.device
+    return [
+        Job("memory", one.name, (one.name,), replace(case, layer_norm=norm), dtype, device)
+        for dtype, norm in product(options.dtype, (False, True))
+        for one in studied(options, dtype, norm)
+    ]
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
@@ -56,32 +62,27 @@ def _lengths(job: Job, candidate: Candidate) -> Iterator[Row]:
         case = replace(job.case, T=T)
         return job.row(kind, candidate.name, case, **peak(candidate, case, job.torch_dtype, job.device))
 
+    def line() -> tuple[float, float]:
+        """Slope and constant of the peak against T, through the last two lengths."""
+        T, peaks = np.array([(row["T"], row["peak_bytes"]) for row in found[-2:]]).T
+        slope, constant = np.polyfit(T, peaks, 1)
+        return float(slope), float(constant)
+
     found, T = list[Row](), 2
-    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * job.limit:
+    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * LIMIT:
         found.append(measured("length", T))
         yield found[-1]
         T *= 2
-    T = max(1, int(LAST * _longest(_line(found), job.limit)))
+    slope, constant = line()
+    T = max(1, int(LAST * (LIMIT - constant) / slope))
     found.append(measured("length", T + (found[-1]["T"] == T)))
     yield found[-1]
-    line = _line(found)
-    longest = _longest(line, job.limit)
+    slope, constant = line()
+    longest = math.floor((LIMIT - constant) / slope)
     apart = int(MARGIN * longest)
     for kind, T in (("under", longest - apart), ("over", longest + 1 + apart)):
-        yield measured(kind, T) | {"longest": longest, "limit_bytes": job.limit, "predicted_bytes": line(T)}
-
-
-def _line(found: list[Row]) -> Polynomial:
-    """Line of the peak against T through the last two lengths."""
-    (T, peak), (longer, more) = ((row["T"], row["peak_bytes"]) for row in found[-2:])
-    slope = (more - peak) / (longer - T)
-    return Polynomial([peak - slope * T, slope])
-
-
-def _longest(line: Polynomial, limit: float) -> int:
-    """The last T at which a line is not above the limit."""
-    constant, slope = map(float, line.coef)
-    return math.floor((limit - constant) / slope)
+        figures = {"longest": longest, "limit_bytes": LIMIT, "predicted_bytes": constant + slope * T}
+        yield measured(kind, T) | figures
 
 
 def ledger(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> Row:

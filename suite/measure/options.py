@@ -2,15 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from impls.registry import resolve
-from suite.measure.jobs import Job
 from suite.shared import machine
 from suite.shared.arithmetic import ARITHMETICS, dtype_of, why_not
 from suite.shared.candidates import Candidate, candidates, find
-from suite.shared.cases import EXTERNAL, Case
+from suite.shared.cases import EXTERNAL
 from suite.shared.results import RESULTS
 
 
@@ -26,6 +26,14 @@ def parent() -> argparse.ArgumentParser:
     return result
 
 
+def fastest(device: torch.device, dtype: str) -> str:
+    """The implementation that "auto" takes; "" if none runs."""
+    try:
+        return resolve("auto", device, dtype_of(dtype)).name
+    except RuntimeError:
+        return ""
+
+
 def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[Candidate]:
     """Candidates of a study that run here, by default without what compiles for each size.
 
@@ -33,8 +41,7 @@ def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[C
     """
     wanted = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
     if layer_norm:
-        fastest = resolve("auto", options.device, dtype_of(dtype)).name
-        wanted = [name for name in wanted if name in (fastest, *EXTERNAL)]
+        wanted = [name for name in wanted if name in (fastest(options.device, dtype), *EXTERNAL)]
     return able(options, wanted, dtype, layer_norm)
 
 
@@ -44,13 +51,3 @@ def able(options: argparse.Namespace, wanted: Sequence[str], dtype: str, layer_n
         return []
     here = [one for one in map(find, wanted) if layer_norm in one.layer_norms]
     return [one for one in here if one.why_unavailable(options.device, dtype_of(dtype)) is None]
-
-
-def a_job_each(options: argparse.Namespace, study: str, case: Case, limit: float = 0.0) -> list[Job]:
-    """One job per dtype, layer norm off or on, and candidate; limit: see `Job`."""
-    return [
-        Job(study, one.name, (one.name,), replace(case, layer_norm=norm), dtype, options.device, limit=limit)
-        for dtype in options.dtype
-        for norm in (False, True)
-        for one in studied(options, dtype, norm)
-    ]

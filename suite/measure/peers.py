@@ -9,12 +9,10 @@ from statistics import median
 
 import torch
 
-from impls import registry
 from suite.measure.jobs import Job
-from suite.measure.options import able
+from suite.measure.options import able, fastest
 from suite.measure.timing import interleaved, ratio
 from suite.measure.work import PASSES, admitted, example
-from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import find
 from suite.shared.cases import EXTERNAL, WORKLOADS, Case
 from suite.shared.process import Row
@@ -35,7 +33,7 @@ def jobs(options: Namespace) -> list[Job]:
     """One job per Z, with and without layer norm; the first of its candidates is ours."""
     base, found = WORKLOADS[options.workload], list[Job]()
     for dtype in options.dtype:
-        ours = registry.resolve("auto", options.device, dtype_of(dtype)).name
+        ours = fastest(options.device, dtype)
         for norm in (False, True):
             for Z in SIZES_Z:
                 others = options.implementation or [n for n in OTHERS if SIZES_Z[0] == Z or n not in SLOW_TO_COMPILE]

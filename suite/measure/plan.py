@@ -1,7 +1,7 @@
 """What is known of the benchmark's jobs beforehand: whether they run, their verification, and their earlier rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +19,20 @@ from suite.shared.rows import TABLES, stamp
 WRONG = ("crashed", "failed", "refused", "time-out")
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A job with what is known of it beforehand; instead: status of its rows if it does not run."""
-
-    job: Job
-    verification: provenance.Verification
-    instead: str | None
-
-
-def plan(jobs: Sequence[Job], folder: Path, *, unverified: bool = False) -> list[Planned]:
-    """What is known of each job, from what can run here and from verify.csv in a machine's folder.
+def plan(jobs: Sequence[Job], folder: Path, *, unverified: bool = False) -> list[Job]:
+    """Jobs with what is known of each, from what can run here and from verify.csv in a machine's folder.
 
     unverified: run what verification calls red or stale too.
     """
-    verify, planned = TABLES["verify"].read(folder), list[Planned]()
+    verify, planned = TABLES["verify"].read(folder), list[Job]()
     for job in jobs:
-        verification = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
+        status, rows = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
         reason = arithmetic.why_not(job.dtype, job.device)
         reason = reason or find(job.candidate).why_unavailable(job.device, job.torch_dtype)
-        instead = f"not run: {reason}" if reason else None
-        if not reason and verification.status in ("red", "stale") and not unverified:
-            instead = f"refused: verify.csv is {verification.status} for {job.candidate} in {job.dtype}"
-        known = replace(job, verified=verification.status == "verified")
-        planned.append(Planned(known, verification, instead))
+        instead = f"not run: {reason}" if reason else ""
+        if not reason and status in ("red", "stale") and not unverified:
+            instead = f"refused: verify.csv is {status} for {job.candidate} in {job.dtype}"
+        planned.append(replace(job, verify=status, verify_rows=rows, instead=instead))
     return planned
 
 
@@ -55,9 +45,9 @@ def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
     """Rows that were measured with this code in this environment, on whichever day."""
     if rows.empty:
         return rows
-    environment = {name: value for name, value in stamp(device, "").items() if name in ENVIRONMENT}
-    here = [rows[name].astype(str) == str(value) for name, value in environment.items()]
-    same: pd.DataFrame = rows[np.logical_and.reduce(here) & ~provenance.stale(rows)]
+    here = stamp(device, "")
+    alike = [rows[name].astype(str) == str(here[name]) for name in ENVIRONMENT]
+    same: pd.DataFrame = rows[np.logical_and.reduce(alike) & ~provenance.stale(rows)]
     return same
 
 
@@ -67,6 +57,5 @@ def earlier(jobs: Sequence[Job], rows: pd.DataFrame) -> dict[Job, list[Row]]:
     for job in jobs:
         here = rows_of(job, rows)
         if len(here) == len(job.rows("")) and not here["status"].str.startswith(WRONG).any():
-            records = here.reindex(columns=columns).to_dict("records")
-            found[job] = [{name: value for name, value in row.items() if pd.notna(value)} for row in records]
+            found[job] = [row.dropna().to_dict() for _, row in here.reindex(columns=columns).iterrows()]
     return found

@@ -1,7 +1,7 @@
 """What a run shows while it goes on: a line for each job once it was visited, and where in which pass it is."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -9,45 +9,40 @@ from rich.console import Console
 from suite.measure.jobs import Job
 from suite.measure.runner import Visit
 from suite.shared.format import status, three
+from suite.shared.process import Row
 
 #: Characters of a line's name and of each of its figures: 80 in all.
 NAME, FIGURE = 41, 9
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 
 
-class Progress:
-    """Prints a line for each job, and on a terminal a last line that changes.
+def shown(
+    visits: Iterable[Visit],
+    rows: Mapping[Job, list[Row]],
+    until: float,
+    console: Console | None = None,
+) -> Iterator[Visit]:
+    """Yield visits; print the medians of a job's first, in milliseconds, and when a pass begins.
 
-    until: the time at which the run ends, as `time.time` counts.
+    On a terminal, the last line changes. rows: by job. until: the time at which the run ends, as `time.time` counts.
     """
-
-    def __init__(self, until: float, console: Console | None = None) -> None:
-        self.until, self.console, self.shown, self.number = until, console or Console(highlight=False), set[Job](), 0
-        self.status = self.console.status("starting")
-
-    def __enter__(self) -> "Progress":
-        self.status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.status.stop()
-
-    def show(self, visit: Visit, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print the medians of a job's first visit, in milliseconds, and when a pass begins."""
-        seconds = max(0, round(self.until - time.time()))
-        left = f"{seconds // 60}:{seconds % 60:02} left"
-        if visit.number > max(1, self.number):
-            self.console.print(f"pass {visit.number}: {left}")
-        elif not self.shown:
-            self.console.print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]))
-        self.number = visit.number
-        if visit.job not in self.shown:
-            self.shown.add(visit.job)
-            figures = {(row["layer_norm"], row["pass"]): figure(row) for row in rows}
-            cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
-            self.console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
-        self.console.file.flush()
-        self.status.update(f"pass {visit.number}, job {visit.place} of {visit.of}, {left}")
+    console, number, seen = console or Console(highlight=False), 1, set[Job]()
+    console.print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]))
+    with console.status("starting") as line:
+        for visit in visits:
+            seconds = max(0, round(until - time.time()))
+            left = f"{seconds // 60}:{seconds % 60:02} left"
+            if visit.number > number:
+                console.print(f"pass {visit.number}: {left}")
+            if visit.job not in seen:
+                figures = {(row["layer_norm"], row["pass"]): figure(row) for row in rows[visit.job]}
+                cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
+                console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
+            number = visit.number
+            seen.add(visit.job)
+            console.file.flush()
+            line.update(f"pass {number}, job {visit.place} of {visit.of}, {left}")
+            yield visit
 
 
 def figure(row: Mapping[str, Any]) -> str:

@@ -21,56 +21,42 @@ def compare(tmp_path: Path, old: Sequence[Any], new: Sequence[Any], *arguments: 
     return bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new" / "bench.csv"), *arguments])
 
 
-def test_compare_fails_on_a_regression_beyond_both_intervals(tmp_path: Path, capsys: Any) -> None:
-    old = made("batched", 0.1)
-    assert compare(tmp_path, old, made("batched", 0.13)) == 1
-    assert "+30.0%" in capsys.readouterr().out
-    assert compare(tmp_path, old, made("batched", 0.13), "--threshold", "40") == 0
-    assert compare(tmp_path, old, made("batched", 0.13, spread=0.4)) == 0
-    assert "2 same" in capsys.readouterr().out
-    assert compare(tmp_path, old, made("batched", 0.08)) == 0
-    assert "2 faster" in capsys.readouterr().out
+FEW: dict[str, Any] = {"visits": 1, "ratio_low": None, "ratio_high": None}
+OLD, TWIN = made("batched", 0.1), made(BASELINE, 0.05)
 
 
-def test_compare_ignores_changes_of_the_baseline(tmp_path: Path, capsys: Any) -> None:
-    assert compare(tmp_path, made(BASELINE, 0.05), made(BASELINE, 0.06)) == 0
-    assert "2 A/A run" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("old", "new", "status", "said"),
+    [
+        (OLD, made("batched", 0.13), 1, "+30.0%"),
+        (OLD, made("batched", 0.13, spread=0.4), 0, "2 same"),
+        (OLD, made("batched", 0.08), 0, "2 faster"),
+        (OLD + TWIN, made("batched", 0.13) + TWIN, 1, "2 REGRESSION"),
+        (OLD + made(BASELINE, 0.05, spread=0.4), made("batched", 0.13) + TWIN, 0, "2 same"),
+        (TWIN, made(BASELINE, 0.06), 0, "2 A/A run"),
+        (OLD, made("batched", 0.2, **FEW), 0, "2 one visit"),
+        (OLD, made("batched", 0.1, peak=1_200_000), 1, "2 REGRESSION"),
+        (OLD, made("batched", 0, status="out of memory"), 1, "2 LOST"),
+        (OLD, made("batched", 0), 0, "2 no time"),
+        (OLD, made("batched", 0.2, baseline_s=0.06), 0, "torch.nn.LSTM itself took 1.20 times as long"),
+        (OLD, made("batched", 0.2, baseline_s=0.06), 0, "2 other host"),
+        (OLD, made("batched", 0.2, baseline_s=0.06, peak=1_200_000), 1, "2 REGRESSION"),
+        (OLD, made("batched", 0.2, baseline_s=0.055), 1, "2 REGRESSION"),
+        (OLD + made("deferred", 0.1), OLD + made("deferred", 0.3, taken_cores=1.5), 0, "Chance alone makes 0.0 of 2"),
+        (OLD, made("batched", 0.1, processor="another"), 0, "The results also differ in processor."),
+        (OLD + made("naive", 1), OLD, 1, "2 of 4 old rows have no counterpart, which --partial allows."),
+    ],
+)
+def test_compare_judges_each_row(
+    old: list[Any], new: list[Any], status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(tmp_path, old, new) == status
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
-def test_times_on_another_host_are_not_judged(tmp_path: Path, capsys: Any) -> None:
-    old, new = made("batched", 0.1), made("batched", 0.2, baseline_s=0.06)
-    assert compare(tmp_path, old, new) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "torch.nn.LSTM itself took 1.20 times as long" in said
-    assert "2 other host" in said
-    assert compare(tmp_path, old, made("batched", 0.2, baseline_s=0.06, peak=1_200_000)) == 1
-    assert compare(tmp_path, old, made("batched", 0.2, baseline_s=0.055)) == 1
-
-
-def test_compare_leaves_out_what_other_processes_slowed(tmp_path: Path, capsys: Any) -> None:
-    old, slowed = made("batched", 0.1) + made("deferred", 0.1), made("deferred", 0.3, taken_cores=1.5)
-    assert compare(tmp_path, old, made("batched", 0.1) + slowed) == 0
-    assert "2 same. Chance alone makes 0.0 of 2 rows differ." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("noise", "differs"), [(0.01, True), (0.4, False)])
-def test_compare_needs_more_than_the_noise_floor(noise: float, differs: bool, tmp_path: Path, capsys: Any) -> None:
-    twin = made(BASELINE, 0.05, spread=noise)
-    assert compare(tmp_path, made("batched", 0.1) + twin, made("batched", 0.13) + made(BASELINE, 0.05)) == differs
-    assert ("2 same" in capsys.readouterr().out) != differs
-
-
-def test_compare_fails_where_rows_are_lost_unless_partial(tmp_path: Path, capsys: Any) -> None:
-    old, new = made("batched", 0.1) + made("deferred", 0.1), made("batched", 0.1) + made("naive", 0.1)
-    assert compare(tmp_path, old, new) == 1
-    assert "2 of 4 old rows have no counterpart, which --partial allows." in capsys.readouterr().out
-    assert compare(tmp_path, old, new, "--partial") == 0
-
-
-def test_rows_without_an_interval_are_not_compared(tmp_path: Path, capsys: Any) -> None:
-    few = made("batched", 0.2, visits=1, ratio_low=None, ratio_high=None)
-    assert compare(tmp_path, made("batched", 0.1), few) == 0
-    assert "2 one visit" in capsys.readouterr().out
+def test_options_allow_more(tmp_path: Path) -> None:
+    assert compare(tmp_path, OLD, made("batched", 0.13), "--threshold", "40") == 0
+    assert compare(tmp_path, OLD + made("naive", 1), OLD, "--partial") == 0
 
 
 def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
@@ -107,17 +93,6 @@ def test_a_revision_is_timed_against_this_one(tmp_path: Path, capsys: Any) -> No
     assert "HEAD is old, this checkout is new. 4 " in capsys.readouterr().out
 
 
-def test_compare_fails_on_memory_and_lost_figures(tmp_path: Path, capsys: Any) -> None:
-    assert compare(tmp_path, made("batched", 0.1), made("batched", 0.1, peak=1_200_000)) == 1
-    assert "2 REGRESSION" in capsys.readouterr().out
-    assert compare(tmp_path, made("batched", 0.1), made("batched", 0, status="out of memory")) == 1
-    assert "2 LOST" in capsys.readouterr().out
-    assert compare(tmp_path, made("batched", 0.1), made("batched", 0)) == 0
-    assert "2 no time" in capsys.readouterr().out
-
-
-def test_compare_names_unlike_places_and_wrong_paths(tmp_path: Path, capsys: Any) -> None:
-    assert compare(tmp_path, made("batched", 0.1), made("batched", 0.1, processor="another")) == 0
-    assert "The results also differ in processor." in capsys.readouterr().out
-    with pytest.raises(ResultsError, match=r"expected a bench\.csv or a folder with one"):
-        bench_compare.main([str(tmp_path / "none"), str(tmp_path / "old")])
+def test_a_path_without_results_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"none: expected a bench\.csv or a folder with one"):
+        bench_compare.main([str(tmp_path / "none"), str(tmp_path)])

@@ -9,36 +9,26 @@ from suite.measure import load
 from suite.shared.examples import CPU
 
 
-def moments(monkeypatch: pytest.MonkeyPatch, *times: tuple[float, float, float]) -> None:
-    told = iter(times)
-    monkeypatch.setattr(load, "_times", lambda: next(told))
-
-
 @pytest.mark.parametrize(
-    ("cores", "threads", "busy", "own", "taken"),
+    ("device", "cores", "threads", "busy", "own", "taken"),
     [
-        (2, 2, 20.0, 18.0, 0.2),  # 10 s: ours had 1.8 cores of 2, others 0.2
-        (2, 2, 20.0, 5.0, 1.5),
-        (8, 2, 60.0, 20.0, 0.0),  # four of others, on cores that we leave free
-        (8, 4, 80.0, 20.0, 2.0),
-        (2, 2, 17.9, 18.0, 0.0),  # clocks are coarse
+        ("cpu", 2, 2, 20.0, 18.0, 0.2),  # 10 s: ours had 1.8 cores of 2, others 0.2
+        ("cpu", 2, 2, 20.0, 5.0, 1.5),
+        ("cpu", 8, 2, 60.0, 20.0, 0.0),  # four of others, on cores that we leave free
+        ("cpu", 8, 4, 80.0, 20.0, 2.0),
+        ("cpu", 2, 2, 17.9, 18.0, 0.0),  # clocks are coarse
+        ("cuda", 8, 8, 70.0, 0.0, 0.0),  # a GPU needs one core
     ],
 )
 def test_taken_cores_are_those_of_others(
-    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, busy: float, own: float, taken: float
+    device: str, cores: int, threads: int, busy: float, own: float, taken: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moments(monkeypatch, (100.0, 0.0, 0.0), (110.0, busy, own))
+    times = iter([(100.0, 0.0, 0.0), (110.0, busy, own)])
+    monkeypatch.setattr(load, "_times", lambda: next(times))
     monkeypatch.setattr(load.os, "cpu_count", lambda: cores)  # type: ignore[attr-defined]
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(load, "_STAT", Path("/"))
-    assert load.Others().taken(CPU) == pytest.approx(taken)
-
-
-def test_a_gpu_needs_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    moments(monkeypatch, (0.0, 0.0, 0.0), (10.0, 70.0, 0.0))
-    monkeypatch.setattr(load.os, "cpu_count", lambda: 8)  # type: ignore[attr-defined]
-    monkeypatch.setattr(load, "_STAT", Path("/"))
-    assert load.Others().taken(torch.device("cuda", 0)) == 0
+    assert load.Others().taken(torch.device(device)) == pytest.approx(taken)
 
 
 def test_where_no_processor_is_counted_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

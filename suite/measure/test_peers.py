@@ -6,19 +6,18 @@ from itertools import product
 import pandas as pd
 import pytest
 
-from suite.measure import peers
+from suite.measure import examples, peers
 from suite.measure.jobs import Job
 from suite.measure.work import PASSES
 from suite.pages.peers import faster, lead, summary
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.examples import CPU
 from suite.shared.statistics import merged, with_intervals
 
 TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
 
 
 def job(candidates: tuple[str, ...]) -> Job:
-    return Job("peers", "Z4", candidates, TINY, "float32", CPU)
+    return examples.job(table="peers", part="Z4", candidates=candidates, case=TINY)
 
 
 def draws() -> list[Case]:

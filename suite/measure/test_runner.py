@@ -17,7 +17,7 @@ from suite.measure.jobs import Job
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
 from suite.shared.cases import WORKLOADS
-from suite.shared.examples import TINY
+from suite.shared.examples import CPU, TINY
 from suite.shared.files import ROOT
 from suite.shared.process import Row
 
@@ -55,8 +55,8 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
 def test_running_out_of_memory_is_reported(server: Server) -> None:
     huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
     assert visited(server, job("naive", case=huge, memory_limit=2 << 30))[1] == "out of memory"
-    study = Job("memory", "batched", ("batched",), replace(TINY, T=20_000, B=256), "float32", job().device, limit=1)
-    assert visited(server, replace(study, memory_limit=1 << 30)) == ["out of memory"]
+    study = Job("memory", "batched", ("batched",), replace(TINY, T=20_000, B=256), "float32", CPU, memory_limit=1 << 30)
+    assert visited(server, study) == ["out of memory"]
     assert visited(server, job()) == ["ok"] * 2
 
 

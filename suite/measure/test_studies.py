@@ -16,19 +16,20 @@ from suite.measure import memory as study_memory
 from suite.measure import scaling as study_scaling
 from suite.measure import threads as study_threads
 from suite.measure import work
+from suite.measure.examples import job as benchmark_job
 from suite.measure.jobs import Job
 from suite.pages.page import unfinished
-from suite.shared.candidates import LABML, LSTM, Candidate, find
-from suite.shared.cases import WORKLOADS
+from suite.shared import examples
+from suite.shared.candidates import LABML, LSTM, find
+from suite.shared.examples import CPU
 from suite.shared.files import ROOT
 from suite.shared.rows import TABLES
 
-CPU = torch.device("cpu")
-TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
+TINY = replace(examples.TINY, H=16, S=8)
 
 
 def job(study: str, candidate: str, **changes: Any) -> Job:
-    return replace(Job(study, candidate, (candidate,), TINY, "float32", CPU), **changes)
+    return benchmark_job(candidate, table=study, case=TINY, **changes)
 
 
 def test_a_page_says_which_rows_other_processes_slowed() -> None:
@@ -57,8 +58,11 @@ def test_the_ledger_shows_memory_without_residuals() -> None:
 # The LSTM's own workspace grows by pages, which are small only beside a larger limit.
 @pytest.mark.thorough("processes of the studies")
 @pytest.mark.parametrize(("name", "limit"), [("batched", 1_000_000), (LSTM.name, 4_000_000)])
-def test_the_longest_sequence_is_confirmed_on_both_sides(name: str, limit: int) -> None:
-    rows = {row["kind"]: row for row in study_memory.rows(job("memory", name, limit=limit), True)}
+def test_the_longest_sequence_is_confirmed_on_both_sides(
+    name: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_memory, "LIMIT", limit)
+    rows = {row["kind"]: row for row in study_memory.rows(job("memory", name), True)}
     under, over = rows["under"], rows["over"]
     assert under["peak_bytes"] <= limit < over["peak_bytes"]
     assert under["T"] <= under["longest"] == over["longest"] < over["T"]
@@ -67,7 +71,7 @@ def test_the_longest_sequence_is_confirmed_on_both_sides(name: str, limit: int) 
 
 def test_naive_holds_n_z_times_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
-    found = study_memory.rows(job("memory", "naive", limit=1_000_000), True)
+    found = study_memory.rows(job("memory", "naive"), True)
     rows = [row for row, _ in zip(found, range(3), strict=False)]
     assert [(row["kind"], row["Z"]) for row in rows] == [("tensor", Z) for Z in (1, 8, 32)]
     _, few, many = rows
@@ -76,15 +80,9 @@ def test_naive_holds_n_z_times_the_weights(monkeypatch: pytest.MonkeyPatch) -> N
     assert 1 < train < 2
 
 
-def wrong() -> Candidate:
-    def why_not(*_: Any) -> str:
-        return "is not here today"
-
-    return replace(find("batched"), why_unavailable=why_not)
-
-
 def test_what_is_refused_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "find", lambda name: wrong())
+    absent = replace(find("batched"), why_unavailable=lambda *_: "is not here today")
+    monkeypatch.setattr(work, "find", lambda name: absent)
     (row,) = study_memory.rows(job("memory", "batched"), True)
     assert row["status"] == "refused: is not here today"
 

@@ -8,11 +8,10 @@ from statistics import median
 
 import torch
 
-from impls import registry
 from suite.measure.jobs import Job
+from suite.measure.options import fastest
 from suite.measure.timing import interleaved
 from suite.measure.work import PASSES, admitted, example
-from suite.shared.arithmetic import dtype_of
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import WORKLOADS
 from suite.shared.process import Row
@@ -27,7 +26,7 @@ def jobs(options: Namespace) -> list[Job]:
     """One job per B: torch.nn.LSTM and the implementations asked for, by default the one that "auto" takes."""
     case, device, found = WORKLOADS[options.workload], options.device, list[Job]()
     for dtype in options.dtype if device.type == "cpu" else ():
-        ours = options.implementation or [registry.resolve("auto", device, dtype_of(dtype)).name]
+        ours = options.implementation or [fastest(device, dtype)]
         candidates = tuple(dict.fromkeys([*ours, LSTM.name]))
         found += [Job("threads", f"B{B}", candidates, replace(case, B=B), dtype, options.device) for B in ROWS]
     return found

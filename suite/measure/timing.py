@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from suite.shared.cases import Case
+from suite.shared.cases import BASELINE, Case
 from suite.shared.process import Row
 
 Work = Callable[[], object]
@@ -113,78 +113,59 @@ def warm_up(watch: Stopwatch, work: Work, compiles: bool = False) -> list[float]
 
 
 class Repeats:
-    """Rounds of one model; once: seconds of a call."""
+    """Rounds of one model, which is warmed up with an input; first_s: seconds of the first call."""
 
-    def __init__(self, watch: Stopwatch, work: Callable[..., object], once: float) -> None:
+    def __init__(self, watch: Stopwatch, work: Callable[[Input], object], x: Input, compiles: bool = False) -> None:
         self.watch, self.work = watch, work
+        seconds = warm_up(watch, partial(work, x), compiles)
+        self.first_s, once = seconds[0], seconds[-1]
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
 
-    def round(self, *x: Input, before: Sequence[Input] = ()) -> float:
+    def round(self, x: Input, before: Input) -> float:
         """Time a round; return the mean seconds of its calls. before: input of the untimed call."""
         if self.warms:
-            self.work(*before)
-        return sum(self.watch.seconds(partial(self.work, *x)) for _ in range(self.calls)) / self.calls
-
-
-def turns_in(budget: float, *sides: Repeats) -> int:
-    """Number of turns that take a budget of seconds: at least LEAST, but one if it takes longer than LONG."""
-    turn_s = sum(side.round_s for side in sides)
-    return 1 if turn_s > LONG else max(LEAST, int(budget / turn_s))
-
-
-class Batch(NamedTuple):
-    """Input of a turn, and the case with the lengths of its sequences."""
-
-    case: Case
-    x: Input
+            self.work(before)
+        return sum(self.watch.seconds(partial(self.work, x)) for _ in range(self.calls)) / self.calls
 
 
 class Turns:
-    """Turns of a candidate in one pass.
+    """Turns of several models in one pass, so that a drift hits all.
 
-    forms: by case, without layer norm and with it. batch: makes the batch of a turn, given its number.
+    sides: by name or case; the rows of the benchmark take one named BASELINE. inputs: makes that of a turn, by number.
     """
 
-    def __init__(self, baseline: Repeats, forms: Mapping[Case, Repeats], batch: Callable[[int], Batch]) -> None:
-        self.baseline, self.forms, self.batch = baseline, forms, batch
-        self.batches = [batch(0)]
-        self.baseline_s: list[float] = []
-        self.seconds: dict[Case, list[float]] = {case: [] for case in forms}
-        self.clocks = [baseline.watch.clock()]
+    def __init__(self, sides: Mapping[Any, Repeats], inputs: Callable[[int], Input]) -> None:
+        self.sides, self.make = sides, inputs
+        self.watch = next(iter(sides.values())).watch
+        self.inputs = [inputs(0)]
+        self.seconds: dict[Any, list[float]] = {name: [] for name in sides}
+        self.clocks = [self.watch.clock()]
 
     def take(self, budget: float) -> None:
-        """Take turns; budget: see `turns_in`."""
-        for _ in range(turns_in(budget, self.baseline, *self.forms.values())):
-            self.batches.append(self.batch(len(self.batches)))
-            before, x = (batch.x for batch in self.batches[-2:])
-            sides = [
-                (self.baseline, self.baseline_s),
-                *((side, self.seconds[case]) for case, side in self.forms.items()),
-            ]
-            for side, seconds in sides if random.random() < 0.5 else sides[::-1]:
-                seconds.append(side.round(x, before=[before]))
-            self.clocks.append(self.baseline.watch.clock())
+        """Take turns for a budget of seconds: at least LEAST, but one if it takes longer than LONG."""
+        turn_s = sum(side.round_s for side in self.sides.values())
+        for _ in range(1 if turn_s > LONG else max(LEAST, int(budget / turn_s))):
+            self.inputs.append(self.make(len(self.inputs)))
+            before, x = self.inputs[-2:]
+            names = list(self.sides)
+            for name in names if random.random() < 0.5 else names[::-1]:
+                self.seconds[name].append(self.sides[name].round(x, before))
+            self.clocks.append(self.watch.clock())
 
     def in_a_loop(self, side: Repeats) -> float | None:
         """Seconds of a call among others that do not wait for it, see `Stopwatch.in_a_loop`."""
-        inputs = cycle(batch.x for batch in self.batches[1:])
-        return side.watch.in_a_loop(lambda: side.work(next(inputs)), 2 * side.calls + 1)
-
-    @property
-    def typical(self) -> Case:
-        """Case with the median number of tokens, which the median time is about."""
-        of_rounds = sorted((batch.case for batch in self.batches[1:]), key=lambda case: case.tokens)
-        return of_rounds[(len(of_rounds) - 1) // 2]
+        inputs = cycle(self.inputs[1:])
+        return self.watch.in_a_loop(lambda: side.work(next(inputs)), 2 * side.calls + 1)
 
     def columns(self, case: Case) -> Row:
         """Columns of a form that its rounds give."""
-        mine, theirs = self.seconds[case], self.baseline_s
+        mine, theirs = self.seconds[case], self.seconds[BASELINE]
         usual = float(np.median(theirs))
         row = {"median_s": float(np.median(mine)), "baseline_s": usual, "ratio": ratio(mine, theirs)}
         row |= {"rounds": len(theirs), "disturbed": sum(each > DISTURBED * usual for each in theirs)}
-        loops = self.in_a_loop(self.forms[case]), self.in_a_loop(self.baseline)
+        loops = self.in_a_loop(self.sides[case]), self.in_a_loop(self.sides[BASELINE])
         if loops[0] is not None and loops[1] is not None:
             row |= {"loop_s": loops[0], "loop_ratio": loops[0] / loops[1]}
         return row | clock_columns(self.clocks)
@@ -195,19 +176,12 @@ def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
     return float(np.median(np.asarray(mine) / np.asarray(theirs)))
 
 
-def interleaved(step: Pass, models: Mapping[str, Any], x: Input, budget: float) -> dict[str, list[float]]:
-    """Time rounds of several models in turns, so that a drift hits all; return the seconds of a call, by name.
-
-    budget: see `turns_in`.
-    """
+def interleaved(step: Pass, models: Mapping[str, nn.Module], x: Input, budget: float) -> dict[str, list[float]]:
+    """Time rounds of several models in turns; return the seconds of a call, by name. budget: see `Turns`."""
     watch = stopwatch(x.data.device)
-    calls = {name: partial(step, model, x) for name, model in models.items()}
-    sides = {name: Repeats(watch, call, warm_up(watch, call)[-1]) for name, call in calls.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(turns_in(budget, *sides.values())):
-        for name, side in sides.items():
-            seconds[name].append(side.round())
-    return seconds
+    turns = Turns({name: Repeats(watch, partial(step, model), x) for name, model in models.items()}, lambda _: x)
+    turns.take(budget)
+    return turns.seconds
 
 
 def clock_columns(clocks: Sequence[int | None]) -> Row:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from impls.registry import IMPLS
 from suite.pages.bench_tables import (
     NOT_RUN,
+    TITLE,
     Group,
     answer,
     bench_summary,
@@ -21,7 +22,7 @@ from suite.pages.bench_tables import (
 )
 from suite.pages.page import Others, Page
 from suite.pages.plots import INK, bars, look, panels, plain
-from suite.pages.sheets import Columns, Part, Plot, Sheet
+from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import BASELINE, ORDER
 from suite.shared.format import count, percent, sizes, three
 from suite.shared.rows import TABLES, VALUES
@@ -123,7 +124,7 @@ def speed(rows: pd.DataFrame) -> Figure:
         panel.axvline(1, color=INK, linewidth=1, linestyle=":")
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.5, -0.5)
-        panel.set(xscale="log", title="{workload}, T {T}, B {B}, {dtype}".format_map(group.iloc[0]))
+        panel.set(xscale="log", title=TITLE.format_map(group.iloc[0]))
         plain(panel.xaxis, (1, 2, 5))
     axes[-1].set_xlabel(f"time / {BASELINE}")
     for marker, face, called in (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward")):
@@ -133,24 +134,30 @@ def speed(rows: pd.DataFrame) -> Figure:
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
-    columns: Columns = {
-        "dtype": "dtype",
-        "matrix product, GFLOP/s": (lambda row: 2e-9 * row["multiply_adds_per_s"], count),
-        "by": "product",
-        "side": ("side", count),
-        "copy, GB/s": (lambda row: row["bytes_per_s"] / 1e9, three),
-    }
-    return Sheet.of(rows, columns)
+    lines = [
+        {
+            "dtype": row["dtype"],
+            "matrix product, GFLOP/s": 2e-9 * row["multiply_adds_per_s"],
+            "by": row["product"],
+            "side": row["side"],
+            "copy, GB/s": row["bytes_per_s"] / 1e9,
+        }
+        for _, row in rows.iterrows()
+    ]
+    return Sheet(lines, {"matrix product, GFLOP/s": count, "side": count, "copy, GB/s": three})
 
 
 def twice_table(rows: pd.DataFrame) -> Sheet:
-    columns: Columns = {
-        "workload": "{workload}, T {T}, B {B}, {dtype}".format_map,
-        "rows": ("rows", count),
-        "differ": ("differ", count),
-        "largest change of a ratio": ("largest", percent),
-    }
-    return Sheet.of(rows, columns)
+    lines = [
+        {
+            "workload": TITLE.format_map(row),
+            "rows": row["rows"],
+            "differ": row["differ"],
+            "largest change of a ratio": row["largest"],
+        }
+        for _, row in rows.iterrows()
+    ]
+    return Sheet(lines, {"rows": count, "differ": count, "largest change of a ratio": percent})
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:

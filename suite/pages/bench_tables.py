@@ -20,14 +20,14 @@ PASSES = VALUES["pass"]
 _COLUMNS = [*TABLES["bench"].columns, "device"]
 #: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
 ALTERNATIVES = ("compiled", *EXTERNAL)
-
-
 #: Status of what cannot run on a machine, which is no line of a table.
 NOT_RUN = "not run: "
+#: Name of a workload in headings.
+TITLE = "{workload}, T {T}, B {B}, {dtype}"
 
 
-class Leading(NamedTuple):
-    """Figure of a row that counts: seconds, and their ratio to torch.nn.LSTM."""
+class Figure(NamedTuple):
+    """Seconds of a row, and their ratio to torch.nn.LSTM."""
 
     seconds: float
     ratio: Interval
@@ -38,25 +38,21 @@ def in_a_loop(row: pd.Series) -> bool:
     return bool(row["device"] == "cuda" and row["workload"] in WORKLOADS and WORKLOADS[row["workload"]].in_a_loop)
 
 
-def leading(row: pd.Series) -> Leading:
-    """Figure of a row that counts: of rounds in turns, or in a loop."""
-    return looped(row) if in_a_loop(row) else Leading(row["median_s"], interval(row))
+def figure(row: pd.Series, loop: bool = False) -> Figure:
+    """Figure of a row, of rounds in turns or in a loop."""
+    columns = ("loop_s", "loop_ratio") if loop else ("median_s", "ratio")
+    seconds, *bounds = (row.get(column, math.nan) for column in (*columns, f"{columns[1]}_low", f"{columns[1]}_high"))
+    return Figure(seconds, Interval(*bounds))
 
 
-def looped(row: pd.Series) -> Leading:
-    columns = ("loop_s", "loop_ratio", "loop_ratio_low", "loop_ratio_high")
-    seconds, *bounds = (row.get(column, math.nan) for column in columns)
-    return Leading(seconds, Interval(*bounds))
+def leading(row: pd.Series) -> Figure:
+    """Figure of a row that counts."""
+    return figure(row, in_a_loop(row))
 
 
 def ratio(row: pd.Series) -> float:
     """Ratio of a row that counts."""
     return leading(row).ratio.ratio
-
-
-def interval(row: pd.Series) -> Interval:
-    """Ratio of a row to torch.nn.LSTM, of rounds in turns."""
-    return Interval(row["ratio"], row["ratio_low"], row["ratio_high"])
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
     if rows.empty:
         return
     for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
-        title = "{workload}, T {T}, B {B}, {dtype}".format_map(both.iloc[0])
+        title = TITLE.format_map(both.iloc[0])
         for layer_norm, here in both.groupby("layer_norm"):
             cells = both[(both["implementation"] == BASELINE) | (both["layer_norm"] == layer_norm)]
             by = {(row["implementation"], row["pass"]): row for _, row in cells.iterrows()}
@@ -141,9 +137,10 @@ def time_table(group: Group) -> Sheet:
         line: dict[str, Any] = {"implementation": name}
         rows = {step: group.row(name, step) for step in PASSES}
         for step, row in rows.items():
-            for where, figures in {group.where: leading(row), "": Leading(row["median_s"], interval(row))}.items():
-                line[f"{step}{where}, ms"] = 1e3 * figures.seconds if row["status"] == "ok" else status(row)
-                line[f"{step}{where} / LSTM"] = figures.ratio
+            for where in dict.fromkeys((group.where, "")):
+                seconds, of_lstm = figure(row, bool(where))
+                line[f"{step}{where}, ms"] = 1e3 * seconds if row["status"] == "ok" else status(row)
+                line[f"{step}{where} / LSTM"] = of_lstm
         train, lead = rows["train"], rows[group.lead]
         line["verdict"] = group.verdict(name, group.lead)
         line["/ row_scaled"] = ratio(lead) / ratio(scaled)
@@ -212,17 +209,15 @@ def answer(rows: pd.DataFrame) -> str:
     time, work = _span([ratio(row) for _, row in ours]), _span([row["work"] for _, row in ours])
     counts = Counter(f"`{row['implementation']}`" for _, row in ours).most_common()
     named = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} on {n}" for name, n in counts)
-    others = [min(ratio(each) for each in peers) / ratio(row) for group, row in ours if (peers := alternatives(group))]
+    others = []
+    for group, row in ours:
+        timed = [each for name in ALTERNATIVES if (each := group.row(name, "train"))["status"] == "ok"]
+        others += [min(map(ratio, timed)) / ratio(row)] if timed else []
     best = f", {_span(others)} as fast as the best of JAX, torch.compile and labml" if others else ""
     return (
         f"The fastest implementation ({named}) trains in {time} the time of `{BASELINE}`, with {work} its "
         f"multiply-adds{best}."
     )
-
-
-def alternatives(group: Group) -> list[pd.Series]:
-    """Training rows of what a user would pick instead of ours."""
-    return [row for name in ALTERNATIVES if (row := group.row(name, "train"))["status"] == "ok"]
 
 
 def _span(ratios: Sequence[float]) -> str:

@@ -8,19 +8,20 @@ from matplotlib.figure import Figure
 
 from suite.pages.page import Others, Page, about
 from suite.pages.plots import INK, look, panels, plain
-from suite.pages.sheets import Columns, Part, Plot, Sheet
+from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import EXTERNAL
 from suite.shared.format import GROUP, MB, count, sizes, three, two
 
-#: Parts of a training step, by name.
+#: Parts of a training step, and its peaks, by name; a device without a caching allocator reserves nothing.
 PARTS = {
     "parameters": "parameter_bytes",
     "gradients": "gradient_bytes",
     "saved": "kept_bytes",
     "workspace": "workspace_bytes",
+    "peak": "peak_bytes",
+    "peak without residuals": "recomputed_bytes",
+    "reserved": "reserved_bytes",
 }
-#: Further columns; a device without a caching allocator reserves nothing.
-FURTHER = {"peak": "peak_bytes", "peak without residuals": "recomputed_bytes", "reserved": "reserved_bytes"}
 
 LEAD = "The memory that training takes, as torch's allocator counts it, without the input and an optimiser."
 LONGEST = """## The longest sequence that trains in {limit} MB
@@ -43,12 +44,13 @@ sizes where these dominate ({sizes}):
 
 def ledger_table(rows: pd.DataFrame) -> Sheet:
     """Parts of a training step, a line for each implementation."""
-    columns = {f"{name}, MB": column for name, column in {**PARTS, **FURTHER}.items() if column in rows}
-    lines = []
-    for _, row in rows[rows["kind"] == "step"].iterrows():
-        line = {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
-        line |= {name: row[column] / MB for name, column in columns.items()}
-        lines.append(line | {"saved, B per token": row["kept_bytes"] / (row["T"] * row["B"])})
+    columns = {f"{name}, MB": column for name, column in PARTS.items() if column in rows}
+    lines = [
+        {"implementation": row["implementation"], "layer norm": row["layer_norm"]}
+        | {name: row[column] / MB for name, column in columns.items()}
+        | {"saved, B per token": row["kept_bytes"] / (row["T"] * row["B"])}
+        for _, row in rows[rows["kind"] == "step"].iterrows()
+    ]
     return Sheet(lines, dict.fromkeys(columns, three) | {"saved, B per token": count})
 
 
@@ -56,26 +58,25 @@ def longest_table(rows: pd.DataFrame) -> Sheet:
     """Longest T that fits, and whether runs just below and just above it confirmed that."""
     under, over = (rows[rows["kind"] == kind] for kind in ("under", "over"))
     both = under.merge(over, on=GROUP, suffixes=("", "_over"))
-    fits = both["peak_bytes"] <= both["limit_bytes"]
-    exceeds = both["peak_bytes_over"] > both["limit_bytes"]
-    columns: Columns = {
-        "implementation": "implementation",
-        "layer norm": "layer_norm",
-        "longest T": ("longest", count),
-        "confirmed": "confirmed",
-    }
-    return Sheet.of(both.assign(confirmed=np.where(fits & exceeds, "yes", "NO")), columns)
+    right = (both["peak_bytes"] <= both["limit_bytes"]) & (both["peak_bytes_over"] > both["limit_bytes"])
+    columns = {"implementation": "implementation", "layer_norm": "layer norm", "longest": "longest T"}
+    lines = both[[*columns]].rename(columns=columns).assign(confirmed=np.where(right, "yes", "NO"))
+    return Sheet(lines.to_dict("records"), {"longest T": count})
 
 
 def tensor_table(rows: pd.DataFrame) -> Sheet:
     """Memory of the naive form against n_z, as multiples of the weights."""
-    columns: Columns = {
-        "n_z": ("Z", count),
-        "weights, kB": (lambda row: row["weight_bytes"] / 1e3, count),
-        "forward pass / weights": (lambda row: row["forward_bytes"] / row["weight_bytes"], two),
-        "training step / weights": (lambda row: row["peak_bytes"] / row["weight_bytes"], two),
-    }
-    return Sheet.of(rows[rows["kind"] == "tensor"].sort_values("Z"), columns)
+    lines = [
+        {
+            "n_z": row["Z"],
+            "weights, kB": row["weight_bytes"] / 1e3,
+            "forward pass / weights": row["forward_bytes"] / row["weight_bytes"],
+            "training step / weights": row["peak_bytes"] / row["weight_bytes"],
+        }
+        for _, row in rows[rows["kind"] == "tensor"].sort_values("Z").iterrows()
+    ]
+    ratios = dict.fromkeys(("forward pass / weights", "training step / weights"), two)
+    return Sheet(lines, {"n_z": count, "weights, kB": count, **ratios})
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:

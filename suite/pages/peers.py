@@ -1,12 +1,13 @@
 """The page of peers: the time of our fastest implementation over that of what a user would pick instead."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.bench_tables import interval
+from suite.pages.bench_tables import figure
 from suite.pages.page import Others, Page
 from suite.pages.plots import INK, look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
@@ -37,16 +38,19 @@ def lead(rows: pd.DataFrame) -> str:
 
 def summary(compared: pd.DataFrame) -> Sheet:
     """Table of how often ours is faster than each other, and of the range of the ratios."""
-    lines = []
-    for _, group in compared.groupby(["implementation", "pass"], sort=False):
-        line = {
-            "compared with": group["implementation"].iloc[0],
-            "pass": PASSES[group["pass"].iloc[0]],
-            "points": len(group),
+    groups: Any = compared.groupby(["implementation", "pass"], sort=False)["ratio"]
+    lines = [
+        {
+            "compared with": name,
+            "pass": PASSES[step],
+            "points": len(ratios),
+            "faster at": (ratios < 1).sum(),
+            "lowest ratio": ratios.min(),
+            "geometric mean": np.exp(np.log(ratios).mean()),
+            "highest ratio": ratios.max(),
         }
-        line |= {"faster at": int((group["ratio"] < 1).sum()), "lowest ratio": group["ratio"].min()}
-        line |= {"geometric mean": np.exp(np.log(group["ratio"]).mean()), "highest ratio": group["ratio"].max()}
-        lines.append(line)
+        for (name, step), ratios in groups
+    ]
     ratios = dict.fromkeys(("lowest ratio", "geometric mean", "highest ratio"), two)
     return Sheet(lines, {"points": count, "faster at": count, **ratios})
 
@@ -58,7 +62,7 @@ def faster(compared: pd.DataFrame) -> str:
         return "No other is faster at any point."
     lines = [
         f"- `{row['implementation']}`, {PASSES[row['pass']]}, {sizes(row, 'TBHSZ')}, layer norm {row['layer_norm']}: "
-        f"{ranged(interval(row))}"
+        f"{ranged(figure(row).ratio)}"
         for _, row in ahead.iterrows()
     ]
     return "\n".join(["Another is faster at these points:", "", *lines])

@@ -13,9 +13,6 @@ from rich.table import Table
 from suite.shared.format import NONE
 
 Format = Callable[[Any], str]
-#: Value of a cell: that of a column of the row, or a function of the row.
-Value = str | Callable[[Any], Any]
-Columns = Mapping[str, Value | tuple[Value, Format]]
 
 
 @dataclass(frozen=True)
@@ -27,16 +24,6 @@ class Sheet:
 
     lines: Sequence[Mapping[str, Any]]
     formats: Mapping[str, Format] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame, columns: Columns) -> "Sheet":
-        """Table with a line for each row; columns: a value, or a value and its format for a column of figures."""
-        split = {name: shown if isinstance(shown, tuple) else (shown, None) for name, shown in columns.items()}
-        lines = [
-            {name: row[value] if isinstance(value, str) else value(row) for name, (value, _) in split.items()}
-            for _, row in rows.iterrows()
-        ]
-        return cls(lines, {name: form for name, (_, form) in split.items() if form is not None})
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -71,18 +58,11 @@ class Sheet:
         console.print()
         if title:  # on a line of its own, since rich would wrap it to the table's width
             console.print(title, style="italic")
-        words = self.words()
-        cells = {column: [column, *(line[column] for line in words)] for column in self.columns}
-        longest = {column: max(len(word) for text in texts for word in text.split()) for column, texts in cells.items()}
-        if sum(longest.values()) + 2 * len(longest) > console.width:  # words would be cut: a block for each line
-            for line in words:
-                console.print(
-                    "\n".join(f"{column}: {text}" for column, text in line.items() if text != NONE), end="\n\n"
-                )
-            return
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        words = self.words()
         for column in self.columns:
-            view.add_column(column, justify="right" if column in self.formats else "left", min_width=longest[column])
+            longest = max(len(word) for text in (column, *(line[column] for line in words)) for word in text.split())
+            view.add_column(column, justify="right" if column in self.formats else "left", min_width=longest)
         for line in words:
             view.add_row(*line.values())
         console.print(view)

@@ -2,11 +2,6 @@
 
 import re
 import shutil
-from base64 import b64decode
-from collections import Counter
-from collections.abc import Sequence
-from html.parser import HTMLParser
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,41 +12,14 @@ import pytest
 from suite import report
 from suite.pages.sheets import Sheet, markdown
 from suite.pages.verify import PAGE, verdict
-from suite.pages.webpage import CALL, script
 from suite.shared.examples import HERE, made, verified
 from suite.shared.format import made_on, three
 from suite.shared.provenance import sources
 from suite.shared.results import RESULTS
 from suite.shared.rows import TABLES
 
-VOID = {"meta", "br", "hr", "img", "link"}
-
-
-class Balance(HTMLParser):
-    """Collects tags, and raises ValueError at one that closes what is not open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        """Note an opened tag."""
-        self.tags[tag] += 1
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        """Note a tag that closes itself."""
-        self.tags[tag] += 1
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        """Hold a closed tag against the one opened last."""
-        if self.open.pop() != tag:
-            raise ValueError(f"</{tag}>: expected the end of what was opened last")
+#: Name and attributes of each.
+Elements = list[tuple[str, dict[str, str]]]
 
 
 def made_up(results: Path) -> None:
@@ -82,50 +50,41 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def parsed(results: Path) -> Balance:
-    balance = Balance()
-    balance.feed((results / "report.html").read_text(encoding="utf-8"))
-    return balance
+@pytest.fixture(scope="module")
+def elements(results: Path) -> Elements:
+    """Return the names of the report's elements and their attributes; an error if a tag is not closed."""
+    every = ElementTree.fromstring((results / "report.html").read_text(encoding="utf-8")).iter()
+    return [(e.tag.split("}")[-1], {key.split("}")[-1]: value for key, value in e.items()}) for e in every]
 
 
-def test_the_report_is_well_formed(results: Path) -> None:
-    shown = parsed(results)
-    assert shown.open == []
-    ids = Counter(value for name, value in shown.attributes if name == "id")
-    assert [name for name, count in ids.items() if count > 1] == []
-    wanted = {value[1:] for name, value in shown.attributes if name in ("href", "xlink:href") and value[:1] == "#"}
-    assert wanted <= set(ids)
+def values(elements: Elements, name: str) -> list[str]:
+    return [attributes[name] for _, attributes in elements if name in attributes]
 
 
-def test_the_report_loads_nothing(results: Path) -> None:
-    shown = parsed(results)
-    assert not {"link", "img", "iframe"} & set(shown.tags)
-    assert shown.tags["script"] == 1
-    before, library, call = re.split(r'"data:text/javascript;base64,([A-Za-z0-9+/=]+)"', script())
-    assert before == '<script type="module">\nimport DataTable from '
-    assert b64decode(library) == files("itables").joinpath("html/dt_bundle.js").read_bytes()
-    assert call == f";\n{CALL}\n</script>"
-    assert script() in (results / "report.html").read_text(encoding="utf-8")
-    assert [value for name, value in shown.attributes if name == "src" or name.startswith("on")] == []
+def test_links_of_the_report_lead_somewhere(results: Path, elements: Elements) -> None:
+    ids, links = values(elements, "id"), values(elements, "href")
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in links if link[0] == "#"} <= set(ids)
+    files = [link for link in links if link[0] != "#"]
+    assert files
+    assert [file for file in files if not (results / file).exists()] == []
+
+
+def test_the_report_loads_nothing(results: Path, elements: Elements) -> None:
+    tags = [tag for tag, _ in elements]
+    assert not {"link", "img", "iframe"} & set(tags)
+    assert tags.count("script") == 1
+    assert [name for _, attributes in elements for name in attributes if name == "src" or name.startswith("on")] == []
     assert "@import" not in (results / "report.html").read_text(encoding="utf-8")
 
 
-def test_links_of_the_report_lead_to_files(results: Path) -> None:
-    links = [value for name, value in parsed(results).attributes if name == "href" and value[:1] != "#"]
-    assert links
-    assert [link for link in links if not (results / link).exists()] == []
-
-
-def test_the_report_shows_every_page(results: Path) -> None:
-    shown = parsed(results)
-    ids = {value for name, value in shown.attributes if name == "id"}
-    texts = [(results / "README.md").read_text()]
-    for folder in report.machines(results):
-        made = report.pages_of(folder)
-        assert {f"{folder.name}-{name}" for name in made} <= ids
-        texts += [(folder / f"{name}.md").read_text() for name in made]
-    assert shown.tags["table"] == sum(len(re.findall(r"^\| -", text, re.MULTILINE)) for text in texts)
-    assert shown.tags["svg"] == sum(text.count("![") for text in texts) == len(list(results.glob("*/*.svg")))
+def test_the_report_shows_every_page(results: Path, elements: Elements) -> None:
+    pages = [(folder, name) for folder in report.machines(results) for name in report.pages_of(folder)]
+    assert {f"{folder.name}-{name}" for folder, name in pages} <= set(values(elements, "id"))
+    texts = [page.read_text() for page in (results / "README.md", *(folder / f"{name}.md" for folder, name in pages))]
+    tags = [tag for tag, _ in elements]
+    assert tags.count("table") == sum(len(re.findall(r"^\| -", text, re.MULTILINE)) for text in texts)
+    assert tags.count("svg") == sum(text.count("![") for text in texts) == len(list(results.glob("*/*.svg")))
 
 
 def test_every_plot_is_svg_without_background(results: Path) -> None:

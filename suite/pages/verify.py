@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from rich.console import Console
 
-from impls.registry import IMPLS
 from suite.pages.page import Others, Page
 from suite.pages.sheets import Format, Part, Sheet
 from suite.shared.cases import INTERPRETED
@@ -94,17 +93,11 @@ def errors_table(rows: pd.DataFrame, errors: pd.DataFrame | None = None) -> Shee
         formats |= {f"worst, T {_steps(errors)}": two, "at T": count}
     lines = []
     for _, group in rows.groupby(["implementation", "dtype"], sort=False):
-        name, dtype = group["implementation"].iloc[0], group["dtype"].iloc[0]
+        name, dtype = group[["implementation", "dtype"]].iloc[0]
         ran = group[group["verdict"] != "skipped"]
         worst = ran.sort_values("ratio").dropna(subset="ratio")[-1:]
-        tensor = (worst["tensor"] if len(worst) else group["reason"]).iloc[0]
-        line = {
-            "implementation": name,
-            "dtype": dtype,
-            "cases": len(ran),
-            "worst": worst["ratio"].max(),
-            "tensor": tensor,
-        }
+        line = {"implementation": name, "dtype": dtype, "cases": len(ran), "worst": worst["ratio"].max()}
+        line["tensor"] = (worst["tensor"] if len(worst) else group["reason"]).iloc[0]
         if errors is not None:
             own = errors[(errors["implementation"] == name) & (errors["dtype"] == dtype)]
             line |= {f"worst, T {_steps(errors)}": own["worst"].max(), "at T": own["T"][-1:].max()}
@@ -157,11 +150,8 @@ def faults_table(rows: pd.DataFrame) -> Sheet:
     """Faults that were planted and that were found, by kind."""
     faults = rows[rows["planted"] == "fault"]
     right = (faults["verdict"] == WANTED["fault"][0]).groupby([faults["kind"], faults["edit"]], sort=False).all()
-    lines = [
-        {"kind": kind, "planted": len(each), "found": int(each.sum())}
-        for kind, each in right.groupby(level="kind", sort=False)
-    ]
-    return Sheet(lines, {"planted": count, "found": count})
+    counts = right.groupby(level="kind", sort=False).agg(planted="size", found="sum")
+    return Sheet(counts.reset_index().to_dict("records"), {"planted": count, "found": count})
 
 
 def missed(rows: pd.DataFrame) -> str:
@@ -204,13 +194,8 @@ def worst_table(ran: pd.DataFrame) -> Sheet:
     lines = []
     for name, group in ran.groupby("implementation", sort=False):
         worst = group.sort_values("ratio", na_position="first").iloc[-1]
-        line = {
-            "implementation": name,
-            "dtypes": group["dtype"].nunique(),
-            "cases": len(group),
-            "worst": worst["ratio"],
-        }
-        lines.append(line | {"in": worst["dtype"], "verdict": _verdict(group)})
+        line = {"implementation": name, "dtypes": group["dtype"].nunique(), "cases": len(group)}
+        lines.append(line | {"worst": worst["ratio"], "in": worst["dtype"], "verdict": _verdict(group)})
     return Sheet(lines, {"dtypes": count, "cases": count, "worst": two})
 
 
@@ -253,21 +238,9 @@ def answer(verify: pd.DataFrame, failed: int) -> str:
     said = [f"{_some(failed, 'test')} FAILED."] * bool(failed)
     if len(ran):
         said.append(re.sub("[*`]", "", verdict(ran)))
-        said += _compared_up_to(ran)
         others = verify[~verify["implementation"].isin(ran["implementation"])]
         # A row of another dtype may say only that the implementation does not compute in it.
         others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
         for _, row in others.drop_duplicates("implementation").iterrows():
             said.append("{implementation} was not checked: {reason}".format_map(row))
     return " ".join(said)
-
-
-def _compared_up_to(ran: pd.DataFrame) -> list[str]:
-    """The sizes to which the implementation that "auto" prefers was compared, in a sentence."""
-    passed = ran[(ran["verdict"] == "pass") & ran["case"].str.match("T[0-9]") & (ran["reason"] != INTERPRETED)]
-    compared = [impl for impl in IMPLS if not impl.experimental and impl.name in set(passed["implementation"])]
-    if not compared:
-        return []
-    name = max(compared, key=lambda impl: impl.preference).name
-    sizes = reached(passed[passed["implementation"] == name])
-    return [f"{name} was compared up to {', '.join(f'{letter} {most}' for letter, most in sizes.items())}."]

@@ -34,13 +34,13 @@ def report_html(results: Path, pages: Mapping[Path, Sequence[str]]) -> str:
         for folder, names in pages.items()
         for name in names
     ]
-    return f"""<!doctype html>
+    return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="color-scheme" content="light dark">
+<meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width, initial-scale=1"/>
+<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>
+<meta name="color-scheme" content="light dark"/>
 <title>HyperLSTM: results</title>
 <style>
 {STYLE.read_text(encoding="utf-8")}</style>
