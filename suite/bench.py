@@ -49,6 +49,9 @@ from suite.shared.results import make_folder
 from suite.shared.rows import TABLES, folder_of
 from suite.shared.statistics import with_intervals
 
+#: Rows are written after at least this many seconds, and at the end.
+SAVE = 10.0
+
 
 def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
@@ -67,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def sweep(options: argparse.Namespace) -> int:
-    """Run what is planned, and put the rows into the results after each pass; return the exit status."""
+    """Run what is planned, and put the rows into the results as they come; return the exit status."""
     device, until = options.device, time.time() + 60 * options.minutes
     folder = folder_of(options.results, device)
     planned = plan(choice.jobs(options), folder, unverified=options.unverified)
@@ -107,9 +110,11 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
             every = [row for job in hardware.jobs(device, {job.dtype for job in jobs}) for row in server.visit(job)]
             TABLES["hardware"].put(folder, every, device)
             ceilings |= {row["dtype"]: row for row in every}
-            for visit in shown(passes([Side(server, rows)], jobs, until), rows, until):
-                if visit.place == visit.of:
+            saved = time.time()
+            for _ in shown(passes([Side(server, rows)], jobs, until), rows, until):
+                if time.time() > saved + SAVE:
                     put(folder, rows, ceilings)
+                    saved = time.time()
     except KeyboardInterrupt:
         return True
     finally:

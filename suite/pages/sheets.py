@@ -58,11 +58,18 @@ class Sheet:
         console.print()
         if title:  # on a line of its own, since rich would wrap it to the table's width
             console.print(title, style="italic")
-        view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         words = self.words()
+        cells = {column: [column, *(line[column] for line in words)] for column in self.columns}
+        longest = {column: max(len(word) for text in texts for word in text.split()) for column, texts in cells.items()}
+        if sum(longest.values()) + 2 * len(longest) > console.width:  # words would be cut: a block for each line
+            for line in words:
+                console.print(
+                    "\n".join(f"{column}: {text}" for column, text in line.items() if text != NONE), end="\n\n"
+                )
+            return
+        view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for column in self.columns:
-            longest = max(len(word) for text in (column, *(line[column] for line in words)) for word in text.split())
-            view.add_column(column, justify="right" if column in self.formats else "left", min_width=longest)
+            view.add_column(column, justify="right" if column in self.formats else "left", min_width=longest[column])
         for line in words:
             view.add_row(*line.values())
         console.print(view)

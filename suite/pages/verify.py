@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from rich.console import Console
 
+from impls.registry import IMPLS
 from suite.pages.page import Others, Page
 from suite.pages.sheets import Format, Part, Sheet
 from suite.shared.cases import INTERPRETED
@@ -238,9 +239,21 @@ def answer(verify: pd.DataFrame, failed: int) -> str:
     said = [f"{_some(failed, 'test')} FAILED."] * bool(failed)
     if len(ran):
         said.append(re.sub("[*`]", "", verdict(ran)))
+        said += _compared_up_to(ran)
         others = verify[~verify["implementation"].isin(ran["implementation"])]
         # A row of another dtype may say only that the implementation does not compute in it.
         others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
         for _, row in others.drop_duplicates("implementation").iterrows():
             said.append("{implementation} was not checked: {reason}".format_map(row))
     return " ".join(said)
+
+
+def _compared_up_to(ran: pd.DataFrame) -> list[str]:
+    """The sizes to which the implementation that "auto" prefers was compared, in a sentence."""
+    passed = ran[(ran["verdict"] == "pass") & ran["case"].str.match("T[0-9]") & (ran["reason"] != INTERPRETED)]
+    compared = [impl for impl in IMPLS if not impl.experimental and impl.name in set(passed["implementation"])]
+    if not compared:
+        return []
+    name = max(compared, key=lambda impl: impl.preference).name
+    sizes = reached(passed[passed["implementation"] == name])
+    return [f"{name} was compared up to {', '.join(f'{letter} {most}' for letter, most in sizes.items())}."]
