@@ -22,8 +22,7 @@ SPLIT: tuple[int, int] | None = None
 KEEPS_V_FROM = 96
 #: In place of a tensor that there is not: its address and bytes are 0.
 _NONE = torch.empty(0)
-_NO_STATES = (_NONE,) * 3
-_NO_NORMS = (_NONE,) * sum("norm" in name for name in LayerParams._fields)
+_bytes = attrgetter("nbytes")
 
 __all__ = ["run", "why_unavailable"]
 
@@ -34,7 +33,7 @@ def forward(
     """Run over a sequence in one call."""
     arguments, read = _layer(p, inputs)
     last = LayerState(*map(torch.empty_like, read[-5:-1]))
-    arguments += _addresses((out, *(states or _NO_STATES), *last, _NONE if residuals is None else residuals))
+    arguments += _addresses((out, *(states or (_NONE,) * 3), *last, _NONE if residuals is None else residuals))
     _check(library(out.dtype).forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
     return last
 
@@ -49,8 +48,8 @@ def backward(
 ) -> dict[str, Tensor]:
     """Go back over a sequence; a chunk of steps has its arrays in memory at a time."""
     most, cell, whole = limits(inputs.x.device), cell_dtype(inputs.x.dtype), torch.contiguous_format
-    residuals = [] if saved.residuals is None else [saved.residuals]
-    chunks = bounds(most.backward, 10 if residuals else 20, p, inputs, most.rows)
+    residuals = _NONE if saved.residuals is None else saved.residuals
+    chunks = bounds(most.backward, 20 if residuals is _NONE else 10, p, inputs, most.rows)
     needed = frozenset(needed)
     d_x = torch.empty_like(inputs.x, memory_format=whole) if "x" in needed else None
     d_start = [
@@ -60,7 +59,7 @@ def backward(
         for d, q in zip(d_last, inputs.start, strict=True)
     ]
     arguments, _read = _layer(p, inputs)
-    of_steps = [q.contiguous() for q in (*saved.states, *(residuals or [_NONE]), d_out)]
+    of_steps = [q.contiguous() for q in (*saved.states, residuals, d_out)]
     arguments += [name in needed for name in LayerParams._fields]
     arguments += (len(chunks) - 1, *chunks)
     arguments += _addresses((*of_steps, *d_start, _NONE if d_x is None else d_x))
@@ -90,7 +89,8 @@ class _Gradients:
         return _addresses([self.by_name.get(name, _NONE) for name in LayerParams._fields])
 
 
-def _write_addresses(gradients: _Gradients, addresses: Any) -> None:
+@ALLOCATE
+def _allocate(gradients: _Gradients, addresses: Any) -> None:
     try:
         for i, number in enumerate(gradients.allocate()):
             addresses[i] = number
@@ -98,17 +98,13 @@ def _write_addresses(gradients: _Gradients, addresses: Any) -> None:
         gradients.error = error
 
 
-_allocate = ALLOCATE(_write_addresses)
-
-
 def _layer(p: LayerParams, inputs: Inputs) -> tuple[list[int], list[Tensor]]:
     """Arguments that both passes begin with, see Layer in layer.h, and the tensors that they are addresses of."""
     cell = cell_dtype(dtype := inputs.x.dtype)
     start = map(in_dtype, inputs.start, (dtype, cell, dtype, cell))
     (_, H, I), S, Z = p.weight_x.shape, p.hyper_bias.shape[1], p.z_bias.shape[2]
-    present, keep = p.present(), inputs.mask.kept if inputs.mask else _NONE
-    norms = () if len(present) == len(p) else _NO_NORMS
-    read = list(map(Tensor.contiguous, (*present, *norms, inputs.x, *start, keep)))
+    params, keep = (_NONE if q is None else q for q in p), inputs.mask.kept if inputs.mask else _NONE
+    read = list(map(Tensor.contiguous, (*params, inputs.x, *start, keep)))
     packed = (len(inputs.batch_sizes), -1, *inputs.batch_sizes)
     steps = packed if inputs.batch_sizes else inputs.x.shape[:2]
     return [H, S, Z, I, *(SPLIT or (0, 0)), *steps, *_addresses(read)], read
@@ -117,9 +113,6 @@ def _layer(p: LayerParams, inputs: Inputs) -> tuple[list[int], list[Tensor]]:
 def _addresses(tensors: Sequence[Tensor]) -> Iterable[int]:
     """Address and bytes of each contiguous tensor."""
     return chain.from_iterable(zip(map(Tensor.data_ptr, tensors), map(_bytes, tensors), strict=True))
-
-
-_bytes = attrgetter("nbytes")
 
 
 def _packed(arguments: Sequence[int]) -> bytes:

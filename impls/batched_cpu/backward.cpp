@@ -1,6 +1,5 @@
 // The backward pass over a sequence, as Python calls it.
 #include "backward_sequence.h"
-#include "exports.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 namespace {
@@ -17,12 +16,9 @@ void backward(Arguments in, double scale, Allocate allocate, void* context) {
   const Layer<T> layer(in, scale);
   const Sizes& size = layer.size;
   const std::vector<int64_t> wanted = in.list(kParams), bounds = in.list(in.number() + 1);
-  BackwardArrays<T> arrays;
-  arrays.states = in.states<T>(size, layer.N);
-  arrays.residuals = in.residuals<T>(size, layer.N);
-  arrays.d_out = in.array<T>(layer.N * size.H);
-  arrays.d_state = in.states<A>(size, layer.B);
-  arrays.d_x = in.optional<T>(layer.N * size.I);
+  const BackwardArrays<T> arrays{
+      in.states<T>(size, layer.N), in.residuals<T>(size, layer.N), in.array<T>(layer.N * size.H),
+      in.states<A>(size, layer.B), in.optional<T>(layer.N * size.I)};
   advise_huge_pages(arrays.d_x, layer.N * size.I);
   SequenceBackward<T>(layer, wanted, arrays).run(bounds, [&] {
     std::array<int64_t, 2 * kParams> memory{};
@@ -53,7 +49,7 @@ EXPORT(const char*, add_product)(const int64_t* arguments) {
     Arguments in(arguments);
     const int64_t N = in.number(), F = in.number(), G = in.number(), stride = in.number();
     Acc<T>* const total = in.array<Acc<T>>(F * G);
-    const Matrix<const T> d(reinterpret_cast<const T*>(in.number()), N, F, stride), none(nullptr, 0, 0);
+    const Matrix<const T> d{reinterpret_cast<const T*>(in.number()), N, F, stride}, none{};
     const Values<T> values{{in.array<T>(N * G), N, G}};
     ChunkProducts<T> products({true}, none, none);
     run_jobs(products.jobs_of_sweep(values));

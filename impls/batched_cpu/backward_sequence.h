@@ -33,18 +33,15 @@ class SequenceBackward {
     int64_t max_tokens = 0;
     for (int64_t i = 0; i < chunks; ++i) max_tokens = std::max(max_tokens, begin(bounds[i + 1]) - begin(bounds[i]));
     for (int64_t i = 0; i < std::min<int64_t>(ChunkProducts<T>::kChunks, chunks); ++i) {
-      deltas_[i] = {
-          array(max_tokens * (4 * H + 4 * S), scratch_), array(max_tokens * 4 * H, scratch_),
-          array(max_tokens * 12 * size_.Z, scratch_)};
+      deltas_[i] = {array(max_tokens * (4 * H + 4 * S)), array(max_tokens * 4 * H), array(max_tokens * 12 * size_.Z)};
     }
-    const bool stored = reads_stored(size_, layer_.B), has_residuals = arrays_.residuals.numbers != nullptr;
-    if (!has_residuals) {
-      residuals_ = Residuals<T>::in(array(max_tokens * Residuals<T>::width(size_, false), scratch_), size_, false);
-      forward_panels_.emplace(layer_, Direction::kForward, false, stored);
+    if (arrays_.residuals.numbers == nullptr) {
+      residuals_ = Residuals<T>::in(array(max_tokens * Residuals<T>::width(size_, false)), size_, false);
+      forward_panels_.emplace(layer_, Direction::kForward, false);
     }
-    panels_.emplace(layer_, Direction::kBackward, !arrays_.residuals.has_v, stored);
+    panels_.emplace(layer_, Direction::kBackward, !arrays_.residuals.has_v);
     const auto weight = [&](Param param, int64_t F) {
-      return Matrix<const T>(arrays_.d_x == nullptr ? nullptr : layer_.params[param], F, I);
+      return Matrix<const T>{arrays_.d_x == nullptr ? nullptr : layer_.params[param], F, I};
     };
     ChunkProducts<T> products(needed(), weight(kWeightX, 4 * H), weight(kHyperWeightX, 4 * S));
     for (int64_t i = chunks - 1; i >= 0; --i) {
@@ -65,29 +62,34 @@ class SequenceBackward {
  private:
   int64_t begin(int64_t step) const { return layer_.steps.begin(step); }
 
-  static T* array(int64_t n, Scratch& scratch) {
-    T* const numbers = scratch.empty<T>(n);
+  T* array(int64_t n) {
+    T* const numbers = scratch_.empty<T>(n);
     advise_huge_pages(numbers, n);
     return numbers;
   }
 
-  // A state [n, F] before each of the steps `begin` to `end`, from those before the first step and after each.
-  template <class X>
-  const X* before(const X* first, const X* after, int64_t F, Range range, Scratch& scratch, Jobs& jobs) const {
-    const Steps& steps = layer_.steps;
-    if (range.begin > 0 && steps.rows(range.begin - 1) == steps.rows(range.end - 1)) {
-      return after + steps.begin(range.begin - 1) * F;
-    }
-    const int64_t first_token = steps.begin(range.begin);
-    X* const to = scratch.empty<X>((steps.begin(range.end) - first_token) * F);
-    const auto copy = [=, &steps](int64_t begin, int64_t end) {
-      for (int64_t t = begin + range.begin; t < end + range.begin; ++t) {
-        const X* const from = t == 0 ? first : after + steps.begin(t - 1) * F;
-        std::copy_n(from, steps.rows(t) * F, to + (steps.begin(t) - first_token) * F);
+  // The states before each of some steps, from those before the first step and after each.
+  States<T> before(Range range, Scratch& scratch, Jobs& jobs) const {
+    const auto of_one = [&]<class X>(X* first, X* after, int64_t F) {
+      const Steps& steps = layer_.steps;
+      if (range.begin > 0 && steps.rows(range.begin - 1) == steps.rows(range.end - 1)) {
+        return after + steps.begin(range.begin - 1) * F;
       }
+      const int64_t first_token = steps.begin(range.begin);
+      X* const to = scratch.empty<X>((steps.begin(range.end) - first_token) * F);
+      const auto copy = [=, &steps](int64_t begin, int64_t end) {
+        for (int64_t t = begin + range.begin; t < end + range.begin; ++t) {
+          const X* const from = t == 0 ? first : after + steps.begin(t - 1) * F;
+          std::copy_n(from, steps.rows(t) * F, to + (steps.begin(t) - first_token) * F);
+        }
+      };
+      jobs.push_back({range.size(), steps.rows(range.begin) * F, copy});
+      return to;
     };
-    jobs.push_back({range.size(), steps.rows(range.begin) * F, copy});
-    return to;
+    const States<T>&start = layer_.start, &all = arrays_.states;
+    return {
+        of_one(start.h, all.h, size_.H), of_one(start.c, all.c, size_.H), of_one(start.h_hat, all.h_hat, size_.S),
+        of_one(start.c_hat, all.c_hat, size_.S)};
   }
 
   enum Value { kX, kH, kHHat, kHHatAfter, kValues };
@@ -115,40 +117,26 @@ class SequenceBackward {
   void chunk(int64_t first, int64_t last, const DeltaArrays<T>& d, ChunkProducts<T>& products, const Swept& swept) {
     const Range range{first, last};
     const int64_t token = begin(first), N = begin(last) - token, H = size_.H, S = size_.S, H4 = 4 * H, S4 = 4 * S;
-    const States<T>&start = layer_.start, after = arrays_.states.from_row(token, size_), &all = arrays_.states;
     Scratch scratch;
     Jobs copies;
-    // In the order of Value.
-    const Values<T> values{
-        {layer_.x + token * size_.I, N, size_.I},
-        {before(start.h, all.h, H, range, scratch, copies), N, H},
-        {before(start.h_hat, all.h_hat, S, range, scratch, copies), N, S},
-        {after.h_hat, N, S}};
-    const A* const c = before(start.c, all.c, H, range, scratch, copies);
-    const A* const c_hat = before(start.c_hat, all.c_hat, S, range, scratch, copies);
+    const T* const x = layer_.x + token * size_.I;
+    const States<T> earlier = before(range, scratch, copies), after = arrays_.states.from_row(token, size_);
     run_jobs(copies);
+    // In the order of Value.
+    const Values<T> values{{x, N, size_.I}, {earlier.h, N, H}, {earlier.h_hat, N, S}, {after.h_hat, N, S}};
     Residuals<T> residuals = residuals_;
     if (arrays_.residuals.numbers != nullptr) {
       residuals = arrays_.residuals;
       residuals.numbers = residuals.u(token);
     } else {
-      recompute(N, values[kX].numbers, values[kH].numbers, values[kHHat].numbers, residuals);
+      recompute(N, x, earlier, residuals);
     }
-    const ChunkArrays<T> chunk{
-        residuals,
-        values[kX].numbers,
-        after.h_hat,
-        c,
-        after.c,
-        c_hat,
-        after.c_hat,
-        arrays_.d_out + token * H,
-        layer_.mask.from(token * H)};
+    const ChunkArrays<T> chunk{residuals, x, earlier, after, arrays_.d_out + token * H, layer_.mask.from(token * H)};
     BackwardSweep<T>(*panels_, layer_.steps.part(first, last), layer_.B, chunk, d, arrays_.d_state)
         .run(split_, sums_, products.jobs_of_sweep(values));
     sums_.collect();
     const bool fresh = swept();
-    const Matrix<const T> dv(d.dv, N, H4), da(d.d_uh + H4, N, S4, H4 + S4);
+    const Matrix<const T> dv{d.dv, N, H4}, da{d.d_uh + H4, N, S4, H4 + S4};
     // In the order of Delta.
     std::vector<Products<T>> sums{{{d.d_uh, N, H4, H4 + S4}, {}}, {dv, {}}, {da, {}}, {{d.dz, N, 12 * size_.Z}, {}}};
     for (const auto& [param, delta, value] : kTerms) {
@@ -158,9 +146,9 @@ class SequenceBackward {
     if (arrays_.d_x != nullptr) products.input(dv, da, {arrays_.d_x + token * size_.I, N, size_.I});
   }
 
-  // Writes u and the hyper LSTM's gates of N rows, from x and from h and h_hat before the step, [N, *] each. The states
-  // are known, so all rows of a chunk are computed at once.
-  void recompute(int64_t N, const T* x, const T* h, const T* h_hat, const Residuals<T>& to) const {
+  // Writes u and the hyper LSTM's gates of N rows, from x and the states before the step, [N, *] each. These are known,
+  // so all rows of a chunk are computed at once.
+  void recompute(int64_t N, const T* x, const States<T>& before, const Residuals<T>& to) const {
     const Panels<T>& p = *forward_panels_;
     const int64_t I = size_.I, H = size_.H, S = size_.S, cost = 4 * H * H + 4 * S * (I + H + S);
     const auto run = [&](int64_t begin, int64_t end) {
@@ -169,13 +157,13 @@ class SequenceBackward {
       const auto wide = [&](const T* all, int64_t F) {
         return widened(all + begin * F, rows * F, kWidens<T> ? scratch.empty<Factor<T>>(rows * F) : nullptr);
       };
-      const Factor<T>*const wide_x = wide(x, I), *const wide_h = wide(h, H), *const wide_h_hat = wide(h_hat, S);
+      const Factor<T>*const wide_x = wide(x, I), *const h = wide(before.h, H), *const h_hat = wide(before.h_hat, S);
       A* const tile = scratch.empty<A>(kRowBlock * kPanel<A>);
       const Range main_panels{0, panel_count<A>(H, true)}, hyper_panels{0, panel_count<A>(S, true)};
-      write_products(p.weight_h, main_panels, H, H, rows, wide_h, to.u(begin), to.stride, tile);
+      write_products(p.weight_h, main_panels, H, H, rows, h, to.u(begin), to.stride, tile);
       for_tiles(hyper_panels, rows, [&](int64_t panel, int64_t r, int64_t n) {
         start_hyper_gates(p, panel, n, wide_x + r * I, tile);
-        add_to_hyper_gates(p, panel, n, wide_h + r * H, wide_h_hat + r * S, tile);
+        add_to_hyper_gates(p, panel, n, h + r * H, h_hat + r * S, tile);
         write_gates(tile, n, S, panel * kLanes<A>, to.a(begin + r), to.stride);
       });
     };
@@ -189,12 +177,9 @@ class SequenceBackward {
     for (int i = 0; i < kParams; ++i) {
       if (totals[i] == nullptr) continue;
       advise_huge_pages(totals[i], n[i]);
-      if (!is_product(i) || layer_.N == 0) std::fill_n(totals[i], n[i], A(0));
+      const bool is_product = std::ranges::count(kTerms, i, &Term::param) > 0;
+      if (!is_product || layer_.N == 0) std::fill_n(totals[i], n[i], A(0));
     }
-  }
-
-  static bool is_product(int param) {
-    return std::any_of(kTerms.begin(), kTerms.end(), [=](const Term& term) { return term.param == param; });
   }
 
   const Layer<T>& layer_;

@@ -2,13 +2,7 @@
 #pragma once
 
 #include "inputs.h"
-#include "memory.h"
-#include "parameter_sums.h"
-#include "phases.h"
 #include "scaled_cell.h"
-#include "split.h"
-#include "steps.h"
-#include "threads.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 
@@ -16,9 +10,8 @@ namespace hyperlstm::inline HYPERLSTM_SET {
 template <class T, class A = Acc<T>>
 struct ChunkArrays {
   Residuals<T> residuals;
-  const T* x;      // [n, I]
-  const T* h_hat;  // [n, S], after each step
-  const A *c_before, *c, *c_hat_before, *c_hat;
+  const T* x;               // [n, I]
+  States<T> before, after;  // each step
   const T* d_out;
   Mask<A> mask;  // of g, [n, H]
 };
@@ -94,7 +87,7 @@ class BackwardSweep {
         else
           d_uh_ = sweep_.to_.d_uh + token_ * stride_;
         if (v_block_) input_products(t);
-        embed(p_, rows_, widened(sweep_.chunk_.h_hat + token_ * S, rows_ * S, h_hat_), z_);
+        embed(p_, rows_, widened(sweep_.chunk_.after.h_hat + token_ * S, rows_ * S, h_hat_), z_);
         for (int64_t r = 0; r < rows_; r += kGroup) {
           with_constant<kGroup>(std::min<int64_t>(kGroup, rows_ - r), [&](auto rows) { main<rows>(r); });
         }
@@ -102,15 +95,23 @@ class BackwardSweep {
         const Range own = member_.part(rows_), all_panels{0, panel_count<A>(S, false)};
         A* const dh_hat = sweep_.d_state_.h_hat + begin_ * S;
         for (int64_t r = own.begin; r < own.end; ++r) embedding_gradient(r);
+        const F* dz;  // of this step's rows, [rows, 12 Z]
+        if constexpr (kWidens<T>)
+          dz = dz_;
+        else
+          dz = sweep_.to_.dz + token_ * 12 * Z;
         multiply_panels<F>(
-            own.size(), {dz_factors() + own.begin * 12 * Z, 12 * Z}, p_.z_weight_t, 12 * Z, S, all_panels,
+            own.size(), {dz + own.begin * 12 * Z, 12 * Z}, p_.z_weight_t, 12 * Z, S, all_panels,
             {dh_hat + own.begin * S, S, true}, tile_);
         for (int64_t r = own.begin; r < own.end; r += kGroup) hyper(r, std::min<int64_t>(kGroup, own.end - r));
         const uint32_t arrived = member_.arrive();
         add_to_dh(d_uh_, 4 * H, p_.weight_h, false);  // needs no da
         member_.wait(arrived);
         add_to_dh(d_uh_ + 4 * H, 4 * S, p_.hyper_weight_h, true);
-        if (dh_) copy_dh();
+        if (dh_) {
+          A* const to = sweep_.d_state_.h + begin_ * H + units_.begin;
+          for (int64_t r = 0; r < rows_; ++r) std::copy_n(dh_ + r * dh_stride_, units_.size(), to + r * H);
+        }
         multiply_panels<F>(
             rows_, {d_uh_ + 4 * H, stride_}, p_.hyper_weight_s, 4 * S, S, member_.part(all_panels.end),
             {dh_hat, S, false}, tile_);
@@ -144,11 +145,6 @@ class BackwardSweep {
       });
     }
 
-    void copy_dh() {
-      A* const to = sweep_.d_state_.h + begin_ * size_.H + units_.begin;
-      for (int64_t r = 0; r < rows_; ++r) std::copy_n(dh_ + r * dh_stride_, units_.size(), to + r * size_.H);
-    }
-
     // The main LSTM's cell and its scales, of R rows.
     template <int R>
     void main(int64_t first) {
@@ -161,7 +157,7 @@ class BackwardSweep {
           v_block_ ? v_ + first * v_stride_ : residuals.v(token),
           v_block_ ? v_stride_ : residuals.stride,
           z_ + first * z_stride_,
-          {chunk.mask.from(at), chunk.c_before + at, chunk.c + at, sweep_.d_state_.h + row * H,
+          {chunk.mask.from(at), chunk.before.c + at, chunk.after.c + at, sweep_.d_state_.h + row * H,
            sweep_.d_state_.c + row * H},
           chunk.d_out + at,
           sweep_.to_.d_uh + token * stride_,
@@ -176,14 +172,6 @@ class BackwardSweep {
     // What a member's units add to dz, [3, 4, Z] per row.
     A* dz_part(int64_t rank, int64_t r) const {
       return sweep_.dz_parts_ + ((rank * sweep_.B_) + begin_ + r) * 12 * size_.Z;
-    }
-
-    // dz of this step's rows as factors, [rows, 12 Z].
-    const F* dz_factors() const {
-      if constexpr (kWidens<T>)
-        return dz_;
-      else
-        return sweep_.to_.dz + token_ * 12 * size_.Z;
     }
 
     // dz of row r, summed over the members in their order, so that the rounding does not depend on timing.
@@ -208,8 +196,8 @@ class BackwardSweep {
                     row = (begin_ + first) * S;
       const CellBackward<A> cells{
           {},
-          sweep_.chunk_.c_hat_before + at,
-          sweep_.chunk_.c_hat + at,
+          sweep_.chunk_.before.c_hat + at,
+          sweep_.chunk_.after.c_hat + at,
           sweep_.d_state_.h_hat + row,
           sweep_.d_state_.c_hat + row};
       const NormedRows<A> normed{a_, d_a_, normed_rows_};

@@ -1,8 +1,6 @@
 // The LSTM cell without layer norm, from gates to state and back, and what both kinds of cell share.
 #pragma once
 
-#include <array>
-
 #include "product.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {

@@ -10,10 +10,7 @@ namespace hyperlstm::inline HYPERLSTM_SET {
 template <class T>
 struct Matrix {
   T* numbers;
-  int64_t N, F, stride;
-
-  Matrix(T* numbers, int64_t N, int64_t F) : Matrix(numbers, N, F, F) {}
-  Matrix(T* numbers, int64_t N, int64_t F, int64_t stride) : numbers(numbers), N(N), F(F), stride(stride) {}
+  int64_t N, F, stride = F;
 };
 
 template <class T>
@@ -30,24 +27,23 @@ constexpr int64_t kGatheredBlocks = 3;
 // Rows from which on products take longer than reading and writing the totals.
 constexpr int64_t kDeep = 96;
 
-// One of the gradients [F, G] that share a left factor d: d^T times values [N, G], in panels. If `fresh`, total is
-// written, else added to.
-template <class A>
-struct Target {
-  A* total;
-  const A* panels;
-  int64_t G;
-  bool fresh;
+// Gradients that share a left factor d. To each total [F, G], contiguous, d^T times one of the values is added, given
+// by its index.
+template <class T>
+struct Products {
+  Matrix<const T> d;
+  std::vector<std::pair<Acc<T>*, size_t>> totals;
 };
 
-// A thread's rows of some gradients; d [N, F] has rows `stride` apart.
+// A thread's rows of some gradients, d^T times values, whose panels are given. If `fresh`, totals are written, else
+// added to.
 template <class A>
 class GradientRows {
   static_assert(kGathered % kTileRows == 0 && kGathered % kLanes<A> == 0);
 
  public:
-  GradientRows(const A* d, int64_t stride, int64_t N, const std::vector<Target<A>>& targets)
-      : d_(d), stride_(stride), N_(N), targets_(targets) {
+  GradientRows(const Products<A>& products, const Values<A>& values, const std::vector<A*>& panels, bool fresh)
+      : d_(products.d), totals_(products.totals), values_(values), panels_(panels), fresh_(fresh) {
     lhs_ = scratch_.empty<A>(kGatheredBlocks * kGathered * kPartialRows);
     tile_ = scratch_.empty<A>(kGathered * kPanel<A>);
   }
@@ -56,10 +52,10 @@ class GradientRows {
     constexpr int64_t kGroupRows = kGatheredBlocks * kGathered;
     for (int64_t first = begin; first < end; first += kGroupRows) {
       const int64_t rows = std::min(kGroupRows, end - first);
-      for (int64_t n = 0; n < N_; n += kPartialRows) {
-        const int64_t depth = std::min(kPartialRows, N_ - n);
+      for (int64_t n = 0; n < d_.N; n += kPartialRows) {
+        const int64_t depth = std::min(kPartialRows, d_.N - n);
         gather(first, rows, n, depth);
-        for (const Target<A>& target : targets_) group(target, first, rows, n, depth);
+        for (const auto& [total, i] : totals_) group(total, panels_[i], values_[i].F, first, rows, n, depth);
       }
     }
   }
@@ -70,7 +66,7 @@ class GradientRows {
     for (int64_t r = 0; r < rows; r += kGathered) {
       const int64_t some = std::min(kGathered, rows - r);
       for (int64_t i = 0; i < depth; ++i) {
-        const A* const from = d_ + (n + i) * stride_ + first + r;
+        const A* const from = d_.numbers + (n + i) * d_.stride + first + r;
         A* const to = lhs_ + r * kPartialRows + i * kGathered;
         if (some < kGathered) {
           std::copy_n(from, some, to);
@@ -81,53 +77,31 @@ class GradientRows {
     }
   }
 
-  // total[first + r] += the sum over `depth` rows from n on of lhs_ values[n]. The tiles of a gathered block share a
-  // part of a panel while it is in the L1 cache. With little to multiply for what is written, a tile takes all columns
-  // before the next, so that totals are read and written in the order of memory.
-  void group(const Target<A>& target, int64_t first, int64_t rows, int64_t n, int64_t depth) {
-    const int64_t G = target.G, block = depth < kDeep ? kTileRows : kGathered;
+  // Row first + r of total [F, G] += the sum over `depth` rows from n on of lhs_ values[n]. The tiles of a gathered
+  // block share a part of a panel while it is in the L1 cache. With little to multiply for what is written, a tile
+  // takes all columns before the next, so that totals are read and written in the order of memory.
+  void group(A* total, const A* panels, int64_t G, int64_t first, int64_t rows, int64_t n, int64_t depth) {
+    const int64_t block = depth < kDeep ? kTileRows : kGathered;
     for (int64_t r = 0; r < rows; r += block) {
       const int64_t some = std::min(block, rows - r);
       const Lhs<A> lhs{lhs_ + r / kGathered * kGathered * kPartialRows + r % kGathered, 1, kGathered};
       for (int64_t p = 0; p < panel_count<A>(G, false); ++p) {
-        const A* const panel = target.panels + (p * N_ + n) * kPanel<A>;
+        const A* const panel = panels + (p * d_.N + n) * kPanel<A>;
         const int64_t column = p * kPanel<A>, columns = std::min(kPanel<A>, G - column);
-        const Into<A> into{target.total + (first + r) * G + column, G, !target.fresh || n > 0};
+        const Into<A> into{total + (first + r) * G + column, G, !fresh_ || n > 0};
         multiply_columns<A>(some, columns, lhs, panel, depth, into, tile_, false);
       }
     }
   }
 
-  const A* const d_;
-  const int64_t stride_, N_;
-  const std::vector<Target<A>>& targets_;
+  const Matrix<const A>& d_;
+  const std::vector<std::pair<A*, size_t>>& totals_;
+  const Values<A>& values_;
+  const std::vector<A*>& panels_;
+  const bool fresh_;
   Scratch scratch_;
   A *lhs_, *tile_;
 };
-
-// Gradients that share a left factor d. To each total [F, G], contiguous, d^T times one of the values is added, given
-// by its index.
-template <class T>
-struct Products {
-  Matrix<const T> d;
-  std::vector<std::pair<Acc<T>*, size_t>> totals;
-};
-
-// panels: of the values. fresh: totals are written, not added to.
-template <class A>
-Job sum_job(const Products<A>& products, const Values<A>& values, const std::vector<A*>& panels, bool fresh) {
-  const Matrix<const A>& d = products.d;
-  std::vector<Target<A>> targets;
-  int64_t columns = 1;  // gathering a row from d takes about as long as a panel
-  for (const auto& [total, i] : products.totals) {
-    targets.push_back({total, panels[i], values[i].F, fresh});
-    columns += panel_count<A>(values[i].F, false);
-  }
-  const auto run = [d, targets](int64_t begin, int64_t end) {
-    GradientRows<A>(d.numbers, d.stride, d.N, targets).run(begin, end);
-  };
-  return {d.F, columns * d.N * kPanel<A>, run, kGathered};
-}
 
 // In the accumulation type, by own products. They run as jobs after the next sweep, and so does packing the
 // values of that sweep's chunk: no thread idles while jobs are left.
@@ -161,7 +135,13 @@ class OwnProducts {
     jobs_.clear();
     previous_ = {};
     for (const Products<A>& some : products) {
-      if (!some.totals.empty()) jobs_.push_back(sum_job<A>(some, values, packed_.panels, fresh));
+      if (some.totals.empty()) continue;
+      int64_t columns = 1;  // gathering a row from d takes about as long as a panel
+      for (const auto& [total, i] : some.totals) columns += panel_count<A>(values[i].F, false);
+      const auto run = [=, panels = packed_.panels](int64_t begin, int64_t end) {
+        GradientRows<A>(some, values, panels, fresh).run(begin, end);
+      };
+      jobs_.push_back({some.d.F, columns * some.d.N * kPanel<A>, run, kGathered});
     }
   }
 
@@ -221,7 +201,7 @@ class TorchProducts {
     for (const auto& [d, totals] : products) {
       for (const auto& [total, i] : totals) {
         Scratch scratch;
-        const Matrix<T> product(scratch.empty<T>(d.F * values[i].F), d.F, values[i].F);
+        const Matrix<T> product{scratch.empty<T>(d.F * values[i].F), d.F, values[i].F};
         check(torch.mm_out(tensor(product).get(), tensor(d, true).get(), tensor(values[i]).get()));
         const auto add = [=, from = product.numbers, to = total](int64_t begin, int64_t end) {
           for (int64_t j = begin; j < end; ++j) to[j] = from[j] + (fresh ? 0 : to[j]);
@@ -250,12 +230,14 @@ class TorchProducts {
 
   template <class U>
   static Tensor tensor(const Matrix<U>& x, bool transposed = false) {
-    const std::array<int64_t, 2> sizes{x.N, x.F}, strides{x.stride, 1};
-    const std::array<int64_t, 2> swapped{x.F, x.N}, swapped_strides{1, x.stride};
+    std::array<int64_t, 2> sizes{x.N, x.F}, strides{x.stride, 1};
+    if (transposed) {
+      std::swap(sizes[0], sizes[1]);
+      std::swap(strides[0], strides[1]);
+    }
     void* made;
     check(torch.create_tensor_from_blob(
-        const_cast<T*>(x.numbers), 2, (transposed ? swapped : sizes).data(),
-        (transposed ? swapped_strides : strides).data(), 0, kBFloat16, kCpu, 0, &made));
+        const_cast<T*>(x.numbers), 2, sizes.data(), strides.data(), 0, kBFloat16, kCpu, 0, &made));
     return Tensor(made);
   }
 

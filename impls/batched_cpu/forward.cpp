@@ -1,5 +1,4 @@
 // The forward sweep, as Python calls it.
-#include "exports.h"
 #include "forward_sweep.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
@@ -21,9 +20,9 @@ void forward(Arguments in, double scale) {
   advise_huge_pages(into.h, N * H);
   advise_huge_pages(into.c, (slots == 0 ? N : rows) * H);
   advise_huge_pages(residuals.numbers, N * residuals.stride);
-  const Panels<T> panels(layer, Direction::kForward, true, reads_stored(layer.size, B));
-  ForwardSweep<T> sweep(panels, layer.steps, {layer.x, layer.start, into, slots, layer.mask, residuals});
-  sweep.run({layer.split});
+  const Panels<T> panels(layer, Direction::kForward, true);
+  ForwardSweep<T> sweep(panels, layer, into, slots, residuals);
+  sweep.run();
   sweep.copy_last(last);
 }
 

@@ -2,41 +2,26 @@
 #pragma once
 
 #include "inputs.h"
-#include "memory.h"
 #include "normed_cell.h"
-#include "phases.h"
-#include "split.h"
-#include "steps.h"
-#include "threads.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
-
-// The arrays of a forward sweep. x, into.h, the mask of g and the residuals (not written if null) are of all tokens,
-// [N, *]; start is [B, *]. The other states of `into` are [N, *] too or, if slots is not 0, [slots, B, *]: step t
-// overwrites step t - slots.
-template <class T>
-struct ForwardArrays {
-  const T* x;
-  States<T> start, into;
-  int64_t slots;
-  Mask<Acc<T>> mask;
-  Residuals<T> residuals;
-};
 
 template <class T, class A = Acc<T>>
 class ForwardSweep {
  public:
-  ForwardSweep(const Panels<T>& p, const Steps& steps, const ForwardArrays<T>& arrays)
-      : p_(p), size_(p.size), steps_(steps), B_(steps.rows(0)), arrays_(arrays) {}
+  // Writes into.h and the residuals, unless these are null, of all tokens, [N, *]. The other states of `into` are
+  // [N, *] too or, if slots is not 0, [slots, B, *]: step t overwrites step t - slots.
+  ForwardSweep(const Panels<T>& p, const Layer<T>& layer, States<T> into, int64_t slots, Residuals<T> residuals)
+      : p_(p), layer_(layer), into_(into), slots_(slots), residuals_(residuals) {}
 
   // The result has the same bits for any split: each sum adds the same numbers in the same order.
-  void run(const SplitChoice& split) {
+  void run() {
     Scratch scratch;
     if (p_.norms) {
-      y_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.H));
-      a_ = scratch.zeros<A>(B_ * kGates * padded<A>(size_.S));
+      y_ = scratch.zeros<A>(layer_.B * kGates * padded<A>(size_.H));
+      a_ = scratch.zeros<A>(layer_.B * kGates * padded<A>(size_.S));
     }
-    split.run(size_, steps_, [this](const Member& member) { return Worker(*this, member); });
+    SplitChoice{layer_.split}.run(size_, steps_, [this](const Member& member) { return Worker(*this, member); });
   }
 
   // Copies each row's state after its own last step to [B, *].
@@ -54,9 +39,9 @@ class ForwardSweep {
  private:
   // The states after step t, from a row on.
   States<T> after(int64_t t, int64_t row) const {
-    const int64_t token = steps_.begin(t) + row, slots = arrays_.slots;
-    States<T> states = arrays_.into.from_row(slots == 0 ? token : t % slots * B_ + row, size_);
-    states.h = arrays_.into.h + token * size_.H;
+    const int64_t token = steps_.begin(t) + row;
+    States<T> states = into_.from_row(slots_ == 0 ? token : t % slots_ * layer_.B + row, size_);
+    states.h = into_.h + token * size_.H;
     return states;
   }
 
@@ -71,7 +56,7 @@ class ForwardSweep {
           member_(member),
           begin_(member.rows.begin),
           max_rows_(member.rows.size()),
-          inputs_(p_, sweep.steps_, sweep.arrays_.x, max_rows_, main_panels_.whole(), hyper_panels_.whole()) {
+          inputs_(p_, sweep.steps_, sweep.layer_.x, max_rows_, main_panels_.whole(), hyper_panels_.whole()) {
       const auto [H, S, Z, I] = size_;
       constexpr int64_t P = kPanel<A>;
       tile_ = scratch_.empty<A>(kRowBlock * P);
@@ -88,7 +73,7 @@ class ForwardSweep {
     }
 
     void run() {
-      States<T> before = sweep_.arrays_.start.from_row(begin_, size_);
+      States<T> before = sweep_.layer_.start.from_row(begin_, size_);
       const F* h_hat = widened(before.h_hat, rows_ * size_.S, wide_h_hat_);
       for (int64_t t = 0; t < sweep_.steps_.count(); ++t) {
         rows_ = std::min(rows_, sweep_.steps_.rows(t) - begin_);
@@ -99,24 +84,21 @@ class ForwardSweep {
         const F* h = widened(before.h, rows_ * size_.H, wide_h_);
         hyper(h, h_hat, {size_.S, p_.hyper_norms, {}, before.c_hat, after.c_hat, after.h_hat, a_});
         const uint32_t arrived = member_.arrive();
-        if (u_) state_products(h);  // needs no h_hat of this step, which other members may still be writing
+        if (u_) {  // needs no h_hat of this step, which other members may still be writing
+          for_tiles(main_panels_, rows_, [&](int64_t p, int64_t first, int64_t n) {
+            state_product(p, n, h + first * size_.H, u_of(p, first));
+          });
+        }
         member_.wait(arrived);
         h_hat = widened(after.h_hat, rows_ * size_.S, wide_h_hat_);
         embed(p_, rows_, h_hat, z_);
-        main(h, {size_.H, p_.norms, sweep_.arrays_.mask.from(token_ * size_.H), before.c, after.c, after.h, y_});
+        main(h, {size_.H, p_.norms, sweep_.layer_.mask.from(token_ * size_.H), before.c, after.c, after.h, y_});
         member_.sync();
         before = after;
       }
     }
 
    private:
-    // Writes u of all rows and all units of this thread.
-    void state_products(const F* h) {
-      for_tiles(main_panels_, rows_, [&](int64_t p, int64_t first, int64_t n) {
-        state_product(p, n, h + first * size_.H, u_of(p, first));
-      });
-    }
-
     // Writes u [n, 4, lanes] = weight_h h of one panel of units.
     void state_product(int64_t p, int64_t n, const F* h, A* u) const {
       multiply_gates(p_.weight_h, p, n, h, size_.H, size_.H, {u, kPanel<A>, false});
@@ -200,7 +182,7 @@ class ForwardSweep {
     const Member member_;
     const int64_t begin_, max_rows_;
     int64_t rows_ = max_rows_;  // of the group, those that have not ended
-    const Residuals<T> residuals_ = sweep_.arrays_.residuals;
+    const Residuals<T> residuals_ = sweep_.residuals_;
     const bool writes_residuals_ = residuals_.numbers != nullptr;
     const int64_t z_stride_ = z_stride<A>(size_.Z);
     const Part main_panels_{panel_count<A>(size_.H, true), member_},
@@ -214,10 +196,12 @@ class ForwardSweep {
   };
 
   const Panels<T>& p_;
-  const Sizes size_;
-  const Steps steps_;
-  const int64_t B_;
-  const ForwardArrays<T> arrays_;
+  const Layer<T>& layer_;
+  const Sizes& size_ = layer_.size;
+  const Steps& steps_ = layer_.steps;
+  const States<T> into_;
+  const int64_t slots_;
+  const Residuals<T> residuals_;
   A *y_ = nullptr, *a_ = nullptr;  // gates before their norm, [B, 4, padded H] and [B, 4, padded S]
 };
 

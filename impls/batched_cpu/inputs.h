@@ -2,11 +2,7 @@
 // with x can share one read of the weights.
 #pragma once
 
-#include <algorithm>
-
-#include "memory.h"
 #include "phases.h"
-#include "steps.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 

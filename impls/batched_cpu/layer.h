@@ -1,17 +1,50 @@
-// A layer as Python passes it: its sizes, parameters, states and residuals.
+// A layer as Python passes it: its sizes, parameters, states and residuals, and functions as Python calls them.
 #pragma once
 
+#include <cstdlib>
+#include <exception>
 #include <stdexcept>
 #include <string>
 
 #include "cell.h"
-#include "steps.h"
-#include "threads.h"
+#include "jobs.h"
+
+// Exports a function for a dtype and an instruction set, both set by the build.
+#define HYPERLSTM_JOIN(name, dtype, set) hyperlstm_##name##_##dtype##_##set
+#define HYPERLSTM_NAME(name, dtype, set) HYPERLSTM_JOIN(name, dtype, set)
+#define EXPORT(type, name) \
+  extern "C" __attribute__((visibility("default"))) type HYPERLSTM_NAME(name, HYPERLSTM_DTYPE, HYPERLSTM_SET)
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 
+using float64 = double;
+using float32 = float;
+using bfloat16 = struct BFloat16;
+
+// Returns the message of an exception of the body, or null.
+template <class Body>
+const char* message_of(const Body& body) {
+  static thread_local std::string message;
+  try {
+    body();
+    return nullptr;
+  } catch (const std::bad_alloc&) {
+    message = "not enough memory";
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  return message.c_str();
+}
+
 struct Sizes {
   int64_t H, S, Z, I;
+};
+
+// How threads divide the work: each group runs its own batch rows through all steps, and each of its members computes
+// its own units of these rows.
+struct Split {
+  int64_t groups, members;
+  int64_t threads() const { return groups * members; }
 };
 
 // The parameters in the order of LayerParams; those of the norms come last.
@@ -68,6 +101,48 @@ struct Residuals {
   T* u(int64_t row) const { return numbers + row * stride; }
   T* a(int64_t row) const { return u(row) + 4 * H; }
   T* v(int64_t row) const { return a(row) + 4 * S; }
+};
+
+// Which tokens belong to which step of sequences of any lengths, the longest first. A step has one token of each row
+// that has not ended.
+class Steps {
+ public:
+  // rows: the number of rows at each step, which never rises.
+  explicit Steps(const std::vector<int64_t>& rows) : begins_{0} {
+    for (const int64_t n : rows) begins_.push_back(begins_.back() + n);
+  }
+
+  int64_t count() const { return static_cast<int64_t>(begins_.size()) - 1; }
+  int64_t tokens() const { return begins_.back(); }
+  // The first token of step t; for t = count() the number of tokens.
+  int64_t begin(int64_t t) const { return begins_[t]; }
+  int64_t rows(int64_t t) const { return t < count() ? begins_[t + 1] - begins_[t] : 0; }
+
+  // Steps `begin` to `end` alone.
+  Steps part(int64_t begin, int64_t end) const {
+    std::vector<int64_t> rows;
+    for (int64_t t = begin; t < end; ++t) rows.push_back(this->rows(t));
+    return Steps(rows);
+  }
+
+  // The rows of group i of n; all groups have about as many tokens.
+  Range rows_of_group(int64_t i, int64_t n) const { return {boundary(i, n), boundary(i + 1, n)}; }
+
+ private:
+  int64_t boundary(int64_t i, int64_t n) const {
+    const int64_t B = rows(0);
+    if (rows(count() - 1) == B || i == 0 || i == n) return B * i / n;
+    const int64_t target = tokens() * i / n;
+    int64_t before = 0, length = count();
+    for (int64_t b = 0; b < B; ++b) {
+      while (rows(length - 1) <= b) --length;
+      if (std::abs(before - target) <= std::abs(before + length - target)) return b;
+      before += length;
+    }
+    return B;
+  }
+
+  std::vector<int64_t> begins_;
 };
 
 // The arguments of a call, one after another: a number, a list of numbers, or the address of a contiguous array and its
@@ -147,7 +222,7 @@ struct Layer {
 
   static Steps read_steps(Arguments& in) {
     const int64_t steps = in.number(), rows = in.number();
-    return rows < 0 ? Steps(in.list(steps)) : Steps(steps, rows);
+    return Steps(rows < 0 ? in.list(steps) : std::vector<int64_t>(steps, rows));
   }
 
   bool has_norms() const { return params[kNorms] != nullptr; }

@@ -109,18 +109,14 @@ def _of_builds(dtype: torch.dtype) -> Library | Failure:
     try:
         folder = build.builds() / f"hyperlstm_{build.key(dtype)}"
         if not build.intact(folder / build.LIBRARY):
-            if shutil.which(build.compiler()[0]) is None:
-                return _failure(
-                    f"it takes a C++ compiler, and {build.compiler()[0]!r} is not on the path", "a compiler"
-                )
+            if shutil.which(command := build.compiler()[0]) is None:
+                return _failure(f"it takes a C++ compiler, and {command!r} is not on the path", "a compiler")
             build.build(folder, dtype)
         return Library(folder / build.LIBRARY, dtype)
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.output.splitlines() if "error" in line] or error.output.splitlines()
         said = lines[0].strip() if lines else f"the compiler exits with {error.returncode}"
         return _failure(said, "another compiler, named by CXX", error.output)
-    except sets.WayError:
-        raise
     except (OSError, RuntimeError) as error:
         return _failure(str(error), "TORCH_EXTENSIONS_DIR set to a folder that can be written")
 

@@ -5,17 +5,12 @@
 #include <sys/mman.h>
 #endif
 
-#include <algorithm>
 #include <cstdlib>
 #include <limits>
 #include <memory>
 #include <new>
-#include <utility>
-#include <vector>
 
 #include "jobs.h"
-#include "torch.h"
-#include "vec.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 

@@ -2,7 +2,6 @@
 // reduced, the next row is read.
 #pragma once
 
-#include <array>
 #include <cmath>
 
 #include "cell.h"
@@ -62,7 +61,7 @@ struct NormBackward {
   NormBackward() = default;
 
   ALWAYS_INLINE Vec<A> operator()(int k, const Vec<A>& weighted, const Vec<A>& x) const {
-    return fmsub(weighted, Vec<A>(rstd[k]), Vec<A>(shift[k])) - x * Vec<A>(slope[k]);
+    return fmadd(weighted, Vec<A>(rstd[k]), Vec<A>(shift[k]).neg()) - x * Vec<A>(slope[k]);
   }
 };
 

@@ -108,21 +108,17 @@ Factor<T>* pack(const T* source, Stored stored, int64_t K, int64_t units, Scratc
   return to;
 }
 
-// True if a sequence of B rows reads its largest matrices as they are stored.
-inline bool reads_stored(const Sizes& size, int64_t B) {
-  return B <= kFewRows && 4 * (size.H + size.S) * size.H >= kMinStoredWeights;
-}
-
 enum class Direction { kForward, kBackward };
 
 // The parameters as a sweep reads them; which of them are present depends on its direction.
 template <class T, class A = Acc<T>>
 class Panels {
  public:
-  // with_x: with weight_x. stored: the largest matrices stay as they are stored.
-  Panels(const Layer<T>& layer, Direction direction, bool with_x, bool stored)
-      : size(layer.size), p_(layer.params), forward_(direction == Direction::kForward), stored_(stored) {
+  // with_x: with weight_x.
+  Panels(const Layer<T>& layer, Direction direction, bool with_x)
+      : size(layer.size), p_(layer.params), forward_(direction == Direction::kForward) {
     const auto [H, S, Z, I] = size;
+    stored_ = layer.B <= kFewRows && 4 * (H + S) * H >= kMinStoredWeights;
     pack_scales();
     bias = rows(kBias, 4, H);
     if (with_x) weight_x = gates(kWeightX, H, I);
@@ -194,7 +190,8 @@ class Panels {
   }
 
   const Params<const T> p_;
-  const bool forward_, stored_;
+  const bool forward_;
+  bool stored_;  // the largest matrices are read as they are stored
   Scratch scratch_;
   Jobs jobs_;  // packing that is yet to run
 };

@@ -1,9 +1,6 @@
 // Gradients of parameters that the backward sweep sums over rows.
 #pragma once
 
-#include <utility>
-
-#include "memory.h"
 #include "packing.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
@@ -14,48 +11,35 @@ struct Sums {
   A* z_bias;                      // [2, 4, Z]
   Norms<A> norms, hyper_norms;
 
-  static int64_t numbers(Sizes size, bool normed) {
-    const int64_t H = padded<A>(size.H), S = padded<A>(size.S);
-    return H * 12 * size.Z + 4 * (H + S) + 8 * size.Z + (normed ? 10 * (H + S) : 0);
-  }
-
-  Sums(A* memory, Sizes size, bool normed) {
-    const auto next = [&](int64_t n) { return std::exchange(memory, memory + n); };
-    const auto next_norms = [&](int64_t F) { return Norms<A>{next(4 * F), next(4 * F), next(F), next(F)}; };
-    scales = next(padded<A>(size.H) * 12 * size.Z);
-    bias = next(4 * padded<A>(size.H));
-    hyper_bias = next(4 * padded<A>(size.S));
-    z_bias = next(8 * size.Z);
-    if (normed) {
-      norms = next_norms(padded<A>(size.H));
-      hyper_norms = next_norms(padded<A>(size.S));
+  // Calls array(pointer, param, rows, F) for each array: a parameter's [rows, F], F padded to whole vectors.
+  template <class Array>
+  void for_arrays(const Sizes& size, bool normed, const Array& array) {
+    array(scales, kDWeight, 12 * size.Z, size.H);
+    array(bias, kBias, 4, size.H);
+    array(hyper_bias, kHyperBias, 4, size.S);
+    array(z_bias, kZBias, 1, 8 * size.Z);
+    if (!normed) return;
+    int param = kNorms;
+    for (const auto& [of, F] : {std::pair{&norms, size.H}, std::pair{&hyper_norms, size.S}}) {
+      array(of->weight, param++, 4, F);
+      array(of->bias, param++, 4, F);
+      array(of->c_weight, param++, 1, F);
+      array(of->c_bias, param++, 1, F);
     }
   }
 
-  void add_to(const Params<A>& totals, Sizes size) const {
-    const auto add = [&](int param, const A* from, int64_t rows, int64_t F) {
+  void add_to(const Params<A>& totals, const Sizes& size, bool normed) {
+    for_arrays(size, normed, [&](const A* from, int param, int64_t rows, int64_t F) {
       A* const to = totals[param];
       if (to == nullptr) return;
+      if (param == kDWeight) {
+        const auto add = [&](int64_t stored, int64_t in_panels) { to[stored] += from[in_panels]; };
+        return for_scales<A>(size, 0, panel_count<A>(F, true), add);
+      }
       for (int64_t k = 0; k < rows; ++k) {
         for (int64_t j = 0; j < F; ++j) to[k * F + j] += from[k * padded<A>(F) + j];
       }
-    };
-    add(kBias, bias, 4, size.H);
-    add(kHyperBias, hyper_bias, 4, size.S);
-    add(kZBias, z_bias, 1, 8 * size.Z);
-    if (A* const to = totals[kDWeight]; to != nullptr) {
-      for_scales<A>(size, 0, panel_count<A>(size.H, true), [&](int64_t stored, int64_t in_panels) {
-        to[stored] += scales[in_panels];
-      });
-    }
-    int param = kNorms;
-    for (const auto& [n, F] : {std::pair{norms, size.H}, std::pair{hyper_norms, size.S}}) {
-      if (!n) continue;
-      add(param++, n.weight, 4, F);
-      add(param++, n.bias, 4, F);
-      add(param++, n.c_weight, 1, F);
-      add(param++, n.c_bias, 1, F);
-    }
+    });
   }
 };
 
@@ -64,12 +48,12 @@ struct Sums {
 template <class A>
 class SequenceSums {
  public:
-  SequenceSums(Sizes size, bool normed, int64_t threads)
-      : size_(size), normed_(normed), threads_(threads), numbers_(Sums<A>::numbers(size, normed)) {
+  SequenceSums(const Sizes& size, bool normed, int64_t threads) : size_(size), normed_(normed), threads_(threads) {
+    Sums<A>().for_arrays(size, normed, [&](A*, int, int64_t rows, int64_t F) { numbers_ += rows * padded<A>(F); });
     memory_ = scratch_.zeros<A>((threads + 1) * numbers_);
   }
 
-  Sums<A> of_thread(int64_t i) const { return Sums<A>(memory_ + (i + 1) * numbers_, size_, normed_); }
+  Sums<A> of_thread(int64_t i) const { return sums(memory_ + (i + 1) * numbers_); }
 
   void collect() {
     for (int64_t i = 1; i <= threads_; ++i) {
@@ -79,12 +63,21 @@ class SequenceSums {
     }
   }
 
-  void add_to(const Params<A>& totals) const { Sums<A>(memory_, size_, normed_).add_to(totals, size_); }
+  void add_to(const Params<A>& totals) const { sums(memory_).add_to(totals, size_, normed_); }
 
  private:
+  Sums<A> sums(A* memory) const {
+    Sums<A> sums;
+    sums.for_arrays(size_, normed_, [&](A*& array, int, int64_t rows, int64_t F) {
+      array = std::exchange(memory, memory + rows * padded<A>(F));
+    });
+    return sums;
+  }
+
   const Sizes size_;
   const bool normed_;
-  const int64_t threads_, numbers_;
+  const int64_t threads_;
+  int64_t numbers_ = 0;  // of one thread
   Scratch scratch_;
   A* memory_;  // the totals, then the sums of each thread
 };

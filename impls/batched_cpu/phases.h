@@ -2,7 +2,7 @@
 #pragma once
 
 #include "packing.h"
-#include "threads.h"
+#include "split.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 

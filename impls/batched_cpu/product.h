@@ -2,12 +2,7 @@
 // it is stored, row-major: packing it into panels would take longer than multiplying.
 #pragma once
 
-#include <algorithm>
-#include <array>
-
 #include "jobs.h"
-#include "terms.h"
-#include "tiles.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 
@@ -65,25 +60,6 @@ template <class F>
 inline int64_t panel_numbers(int64_t K) {
   return divup(K, Terms<F>::kDepth) * Terms<F>::kDepth * kPanel<Acc<F>>;
 }
-
-// The left factor of a product: its number (r, d) is at row * r + depth * d.
-template <class F>
-struct Lhs {
-  const F* numbers;
-  int64_t row, depth = 1;
-
-  Lhs from(int64_t r, int64_t d) const { return {numbers + row * r + depth * d, row, depth}; }
-};
-
-// The result of a product: rows `stride` apart, whose numbers it is added to or, if not `add`, replaces.
-template <class A>
-struct Into {
-  A* numbers;
-  int64_t stride;
-  bool add;
-
-  Into from(int64_t r, int64_t column) const { return {numbers + r * stride + column, stride, add}; }
-};
 
 // into [R, N, lanes] of lhs [R, K] times the first N vectors of a panel [K, 4, lanes], all sums in registers. For every
 // two terms of a sum the next kFetched cache lines from `ahead` on are prefetched.
@@ -145,7 +121,7 @@ void multiply(int64_t rows, Lhs<F> lhs, const F* panel, int64_t K, Into<A> into,
 #ifdef __AMX_BF16__
   if constexpr (std::is_same_v<F, BFloat16>) {
     if (const int64_t depth = depth_of_tiles(K); depth > 0) {
-      multiply_tiles<N>(rows, {lhs.numbers, lhs.row, panel, depth, into.numbers, into.stride, into.add});
+      multiply_tiles<N>(rows, lhs, panel, depth, into);
       lhs = lhs.from(0, depth);
       panel += depth * kPanel<A>;
       K -= depth;

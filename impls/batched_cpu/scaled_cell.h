@@ -1,11 +1,9 @@
 // Back through the main LSTM's cell and the scales d, for up to kGroup rows at a time.
 #pragma once
 
-#include "memory.h"
 #include "normed_cell.h"
 #include "parameter_sums.h"
 #include "phases.h"
-#include "threads.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
 

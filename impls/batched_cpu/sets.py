@@ -48,7 +48,7 @@ def _of_torch() -> str:
     return name if name in _SETS.get(platform.machine(), _BASELINE) else "baseline"
 
 
-class WayError(RuntimeError):
+class WayError(ValueError):
     """Bfloat16 cannot be multiplied in the way that is asked for; the message is a sentence."""
 
 

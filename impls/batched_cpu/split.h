@@ -1,8 +1,10 @@
-// How a batch is split among threads.
+// How a batch is split among groups of threads, which run the steps together.
 #pragma once
 
-#include <algorithm>
+#include <memory>
+#include <optional>
 
+#include "barrier.h"
 #include "layer.h"
 
 namespace hyperlstm::inline HYPERLSTM_SET {
@@ -34,6 +36,32 @@ inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
   return {std::max(best.groups, std::min(B, threads / best.members)), best.members};
 }
 
+struct GroupBarrier {
+  Barrier barrier;
+  std::chrono::microseconds spin;
+  std::atomic<bool> failed{false};
+};
+
+// A thread's place in its group.
+struct Member {
+  int64_t thread;  // its number among all threads
+  Range rows;      // of the group
+  int64_t group, rank, size;
+  GroupBarrier* shared;
+
+  // Signals that this member has written what the others read after `wait`.
+  [[nodiscard]] uint32_t arrive() const { return size > 1 ? shared->barrier.arrive(size) : 0; }
+
+  void wait(uint32_t arrived) const {
+    if (size > 1) shared->barrier.wait(arrived, shared->spin);
+  }
+
+  void sync() const { wait(arrive()); }
+
+  // This member's part of n items.
+  Range part(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
+};
+
 // The split that was requested or, of zeros, that of `choose_split`.
 struct SplitChoice {
   Split requested;
@@ -46,18 +74,44 @@ struct SplitChoice {
     return requested.threads() > 0 && available > 1 ? requested.threads() : available;
   }
 
-  // Runs make(member) on each thread that has a place, and the jobs, see run_groups.
+  // Calls make(member) on each thread that has a place in a group, and then run() of the result, which may wait for the
+  // other members and must not throw. If `make` throws on a thread, no thread of its group runs, and the exception is
+  // rethrown here.
+  //
+  // After the steps the threads run the jobs, so that a thread without a place in a group, or in a fast one, does not
+  // wait for the others.
   template <class Make>
   void run(const Sizes& size, const Steps& steps, const Make& make, const Jobs& jobs = {}) const {
-    const int64_t B = steps.rows(0);
-    if (B == 0) return;
-    const auto choose = [&](int64_t present) {
-      if (requested.threads() == 0) return choose_split(size, B, present);
-      const int64_t groups = std::clamp<int64_t>(requested.groups, 1, std::min(B, present));
-      return Split{groups, std::clamp<int64_t>(requested.members, 1, present / groups)};
+    if (steps.rows(0) == 0) return;
+    const int64_t wanted = threads();
+    const auto barriers = std::make_unique<GroupBarrier[]>(wanted);
+    for (int64_t i = 0; i < wanted; ++i) barriers[i].spin = spin_time(wanted);
+    JobQueue queue(jobs, wanted);
+    Failure failure;
+    const auto run_steps = [&](int64_t thread, int64_t present) {
+      const auto [groups, members] = of_team(size, steps.rows(0), present);
+      const int64_t group = thread / members;
+      if (group >= groups) return;
+      const Range rows = steps.rows_of_group(group, groups);
+      const Member member{thread, rows, group, thread % members, members, &barriers[group]};
+      std::optional<decltype(make(member))> worker;
+      if (failure.catches([&] { worker.emplace(make(member)); })) member.shared->failed = true;
+      member.sync();
+      if (!member.shared->failed) worker->run();
     };
-    const auto rows_of = [&](int64_t group, int64_t groups) { return steps.rows_of_group(group, groups); };
-    run_groups(threads(), choose, rows_of, make, jobs);
+    run_team(wanted, [&](int64_t thread, int64_t present) {
+      run_steps(thread, present);
+      failure.catches([&] { queue.run(); });
+    });
+    failure.rethrow();
+  }
+
+ private:
+  // Of the threads that are present, since a team can be smaller than requested.
+  Split of_team(const Sizes& size, int64_t B, int64_t present) const {
+    if (requested.threads() == 0) return choose_split(size, B, present);
+    const int64_t groups = std::clamp<int64_t>(requested.groups, 1, std::min(B, present));
+    return {groups, std::clamp<int64_t>(requested.members, 1, present / groups)};
   }
 };
 

@@ -166,15 +166,10 @@ struct Vec {
   ALWAYS_INLINE Vec neg() const { return Vec(-native); }
 };
 
-// x y + z, and x y - z: one instruction where there is one.
+// x y + z: one instruction where there is one.
 template <class A>
 ALWAYS_INLINE Vec<A> fmadd(const Vec<A>& x, const Vec<A>& y, const Vec<A>& z) {
   return Vec<A>(Native<A>::fma(x.native, y.native, z.native));
-}
-
-template <class A>
-ALWAYS_INLINE Vec<A> fmsub(const Vec<A>& x, const Vec<A>& y, const Vec<A>& z) {
-  return fmadd(x, y, z.neg());
 }
 
 // Lanes of x, then of y, by their index in the two.

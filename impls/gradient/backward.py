@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 from ..definition import NORM_NAMES, Inputs, LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
 from .chunks import NUMBERS, Stretch, bounds, limits, part, stretches
-from .interface import Backward, Saved, materialized
+from .interface import Backward, Saved, in_dtype
 
 
 class Weights(NamedTuple):
@@ -84,7 +84,13 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
         d_last: Sequence[Tensor | None],
         needed: Collection[str],
     ) -> dict[str, Tensor]:
-        cell, d_state = saved.states.c.dtype, materialized(d_last, inputs, saved)
+        cell = saved.states.c.dtype
+        d_state = LayerState(
+            *(
+                torch.zeros_like(q, dtype=like.dtype) if d is None else in_dtype(d, like.dtype)
+                for d, q, like in zip(d_last, inputs.start, saved.states, strict=True)
+            )
+        )
         # Contiguous, whatever the parameter is: sums are added to views of it.
         totals = {
             name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)

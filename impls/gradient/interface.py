@@ -62,13 +62,3 @@ def in_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
 def in_dtypes(values: Sequence[Tensor], like: Sequence[Tensor]) -> LayerState:
     """A state in the dtypes of another."""
     return LayerState(*(in_dtype(value, q.dtype) for value, q in zip(values, like, strict=True)))
-
-
-def materialized(d_last: Sequence[Tensor | None], inputs: Inputs, saved: Saved) -> LayerState:
-    """Gradients of the last state in the dtypes of the saved states, zeros where there are none."""
-    return LayerState(
-        *(
-            torch.zeros_like(q, dtype=like.dtype) if d is None else in_dtype(d, like.dtype)
-            for d, q, like in zip(d_last, inputs.start, saved.states, strict=True)
-        )
-    )
