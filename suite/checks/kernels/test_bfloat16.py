@@ -116,6 +116,6 @@ def test_another_dtype_leaves_the_way_as_it_is(way: str) -> None:
 
 def test_an_unknown_way_is_refused() -> None:
     with multiplied_by("other"):
-        with pytest.raises(RuntimeError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
+        with pytest.raises(ValueError, match=r"HYPERLSTM_BFLOAT16: expected one of float32.*got 'other'") as raised:
             sets.way()
         assert why_unavailable(NAME, CPU, BF16) == str(raised.value)
