@@ -72,11 +72,11 @@ def scaled_sum(
         w_b = d_columns(w_d, 2, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
         if first == 0:
             b = vector(bias, (gate0 + column // UNITS) * H + unit, unit < H)
-            u = tl.load(starts(uh, u_rows, D)[:, None] + own, mask=inside, other=0.0).to(tl.float32)
-            v = tl.load(starts(vx, rows, D)[:, None] + own, mask=inside, other=0.0).to(tl.float32)
+            u = tl.load(starts(uh, u_rows, D)[:, None] + own, mask=inside, other=0.0)
+            v = tl.load(starts(vx, rows, D)[:, None] + own, mask=inside, other=0.0)
         d_h, d_x = dot(z_h, w_h, d_h, PRECISION), dot(z_x, w_x, d_x, PRECISION)
         d_b = dot(z_b, w_b, d_b, PRECISION)
-    return own, inside, d_h, d_x, d_h * u + d_x * v + d_b + b
+    return own, inside, d_h, d_x, d_h * u.to(tl.float32) + d_x * v.to(tl.float32) + d_b + b
 
 
 @triton.jit
