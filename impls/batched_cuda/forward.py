@@ -27,12 +27,13 @@ def forward(
     dense_arrays = [q if q.shape[-1] == F else q.new_empty(len(x), F) for q, F in zip(arrays, d.widths, strict=False)]
     first = states(inputs.start, d)
     last = LayerState(*(torch.empty_like(q) for q in first))
-    numbers = B * (4 * d.H + cut.shares * d.S) + cut.programs * split.TILE * (d.S + 12 * d.Z)
+    numbers = B * (5 * d.H + cut.shares * d.S) + cut.programs * split.TILE * (d.S + 12 * d.Z)
     if d.NORM:
         numbers += -(-d.H // cut.units) * B * 10
     values = {
         "vx": torch.mm(x, joined_input_weight(own)),
-        **{f"first_{name}": q for name, q in first._asdict().items()}, **last._asdict(),
+        **{f"first_{name}": q for name, q in first._asdict().items()},
+        "h": last.h, "last_c": last.c, "h_hat": last.h_hat, "last_c_hat": last.c_hat,
         **dict(zip_longest(("h_to", "c_to", "h_hat_to", "c_hat_to"), dense_arrays)),
         "firsts": steps(inputs.batch_sizes, B, x.device), "room": room(cut, numbers, x),
         "uh": x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals, "KEPT": residuals is not None,

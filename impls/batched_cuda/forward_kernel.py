@@ -17,6 +17,7 @@ import triton.language as tl
 from .parts import (
     COUNTER,
     barrier,
+    carried,
     cell,
     dot,
     factors,
@@ -90,11 +91,11 @@ def hyper_weights(w_s, columns, k, H: tl.constexpr, S: tl.constexpr):
 
 @triton.jit
 def hyper_cells(
-    uh, vx, bias, before, c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to, weight, n_bias, c_weight, c_bias,
-    first, u_first, token, alive, owner,
+    uh, vx, bias, first_c_hat, c_hat, last_c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to,
+    weight, n_bias, c_weight, c_bias, t, first, u_first, token, alive, owner,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SOME: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
-    """Write h_hat_t of 16 rows from `first` to this program's own h_hat [16, S], and their cells, that were `before`.
+    """Write h_hat_t of 16 rows from `first` to this program's own h_hat [16, S], and their cells in place.
 
     Of the programs with these rows the owner also writes what later steps, and the backward pass, read.
     """
@@ -111,7 +112,7 @@ def hyper_cells(
         b_i, b_f, b_g, b_o = vector4(bias, units, known, S)
         i, f, g, o = i + x_i + b_i, f + x_f + b_f, g + x_g + b_g, o + x_o + b_o
         real = live[:, None] & (units < SN)[None, :]
-        c = tl.load(starts(before, rows, S)[:, None] + units[None, :], mask=inside, other=0.0)
+        c = carried(first_c_hat, c_hat, rows, t, units, inside, S)
         if NORM:
             w_c, b_c = vector(c_weight, units, known), vector(c_bias, units, known)
             i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
@@ -125,6 +126,7 @@ def hyper_cells(
         tl.store(starts(h_hat, local, S)[:, None] + units[None, :], h, mask=inside)
         own = (rows < only(owner, alive))[:, None] & known[None, :]
         tl.store(starts(h_hat_run, rows, S)[:, None] + units[None, :], h, mask=own)
+        tl.store(starts(last_c_hat, rows, S)[:, None] + units[None, :], c, mask=own)
         if h_hat_to is not None:
             tl.store(starts(h_hat_to, token + rows, S)[:, None] + units[None, :], h, mask=own)
             tl.store(starts(c_hat_to, token + rows, S)[:, None] + units[None, :], c, mask=own)
@@ -164,10 +166,10 @@ def write_moments(to, y, real, live, n):
 
 @triton.jit
 def cells(
-    y, before, c_run, kept, scale, h_run, h_to, c_to, parts, weight, n_bias, rows, live, at, unit0, B,
+    y, first_c, c_run, last_c, kept, scale, h_run, h_to, c_to, parts, weight, n_bias, t, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
-    """Write c_t of a tile from y and the cells before; and h_t, or with NORM o into y and the moments of c to parts."""
+    """Write c_t of a tile from y; and h_t, or with NORM the output gate into y and the moments of c to parts."""
     units = unit0 + tl.arange(0, UNITS)
     known = units < H
     inside = live[:, None] & known[None, :]
@@ -178,11 +180,12 @@ def cells(
         f = norm_part(f, parts + 2, rows, live, B, weight + H, n_bias + H, units, known, HN, UNITS, 10)
         g = norm_part(g, parts + 4, rows, live, B, weight + 2 * H, n_bias + 2 * H, units, known, HN, UNITS, 10)
         o = norm_part(o, parts + 6, rows, live, B, weight + 3 * H, n_bias + 3 * H, units, known, HN, UNITS, 10)
-    c = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
+    c = carried(first_c, c_run, rows, t, units, inside, H)
     m = factors(kept, scale, at, units, inside, H) if kept is not None else None
     c = cell(i, f, g, c, m)
     barrier()
     tl.store(starts(c_run, rows, H)[:, None] + units[None, :], c, mask=inside)
+    tl.store(starts(last_c, rows, H)[:, None] + units[None, :], c, mask=inside)
     if c_to is not None:
         tl.store(starts(c_to, at, H)[:, None] + units[None, :], c, mask=inside)
     if NORM:
@@ -218,7 +221,7 @@ def write_h(h_run, h_to, h, rows, at, units, inside, H: tl.constexpr):
 
 @kernel
 def forward_steps(
-    vx, first_h, first_c, first_h_hat, first_c_hat, h, c, h_hat, c_hat,
+    vx, first_h, first_c, first_h_hat, first_c_hat, h, last_c, h_hat, last_c_hat,
     weight_h, hyper_weight_h, hyper_weight_s, z_weight, z_bias, d_weight, bias, hyper_bias,
     norm_weight, norm_bias, norm_c_weight, norm_c_bias,
     hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias, kept, scale, firsts,
@@ -230,12 +233,12 @@ def forward_steps(
 ):  # fmt: skip
     """Write out and the states of T steps from the products with x, [N, 4H + 4S].
 
-    The first step reads the states [B, *] before it; h, c, h_hat and c_hat are written at every step, and in the end
-    are each row's last. kept [N, H] and scale are of g's mask. Of packed sequences, firsts has the first token of each
+    The first step reads the states [B, *] before it; the last ones are written at every step, and in the end are each
+    row's own. kept [N, H] and scale are of g's mask. Of packed sequences, firsts has the first token of each
     step and the number of all, [T + 1], then the steps of each row, [B]. None without. uh: [u, a] of every token if
-    KEPT, else of one step. Room: the counters, which are 0, then in float32 c_hat of all shares but the first
-    [SHARES, B, S], y [B, 4H], own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN, SN: H
-    and S without what pads them.
+    KEPT, else of one step. Room: the counters, which are 0, then in float32 the cells c [B, H] and
+    c_hat [SHARES, B, S], y [B, 4H], own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN,
+    SN: H and S without what pads them.
     """
     program = tl.program_id(0)
     group, member = program // members, program % members
@@ -243,8 +246,9 @@ def forward_steps(
     D: tl.constexpr = 4 * H + 4 * S
     OWN: tl.constexpr = TILE * (S + 12 * Z)
     groups = (B + ROWS - 1) // ROWS
-    shares = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
-    y = shares + wide(B) * SHARES * S
+    c = room.to(tl.pointer_type(tl.float32)) + groups * COUNTER
+    c_hat = c + wide(B) * H
+    y = c_hat + wide(B) * SHARES * S
     own = y + wide(B) * 4 * H
     parts = own + wide(groups * members) * OWN
     own_h_hat = (own + wide(program) * OWN).to(tl.pointer_type(vx.dtype.element_ty))
@@ -263,7 +267,6 @@ def forward_steps(
         rows = rows.to(tl.int64)
         u_first = token if KEPT else token * 0
         h_before, h_hat_before = tl.where(t > 0, h, first_h), tl.where(t > 0, h_hat, first_h_hat)
-        c_before = tl.where(t > 0, c, first_c)
         for tile in range(member, TILES, members):
             sums(
                 h_before, h_hat_before, weight_h, hyper_weight_h, hyper_weight_s, uh, rows, live, u_first + rows,
@@ -273,12 +276,11 @@ def forward_steps(
         for job in range(member, (ROWS // TILE) * SHARES, members):
             barrier()  # the last job's z is read
             share, first = job % SHARES, start + (job // SHARES) * TILE
-            own_c_hat = tl.where(share > 0, shares + wide(share) * B * S, c_hat)
             hyper_cells(
-                uh, vx, hyper_bias, tl.where(t > 0, own_c_hat, first_c_hat), own_c_hat, own_h_hat,
+                uh, vx, hyper_bias, first_c_hat, c_hat + wide(share) * B * S, last_c_hat, own_h_hat,
                 h_hat, h_hat_to, c_hat_to,
                 hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
-                first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
+                t, first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
             )  # fmt: skip
             barrier()
             some = wide(first) + local
@@ -296,16 +298,16 @@ def forward_steps(
                 barrier()
                 for tile in range(tile0, tiles):
                     cells(
-                        y, c_before, c, kept, scale, h, h_to, c_to, None, None, None, some, going, token + some,
-                        tile * UNITS, B, H, HN, NORM, UNITS,
+                        y, first_c, c, last_c, kept, scale, h, h_to, c_to, None, None, None, t, some, going,
+                        token + some, tile * UNITS, B, H, HN, NORM, UNITS,
                     )  # fmt: skip
         if NORM:
             turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 cells(
-                    y, c_before, c, kept, scale, h, h_to, c_to, parts, norm_weight, norm_bias, some, some < alive,
-                    token + some, (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
+                    y, first_c, c, last_c, kept, scale, h, h_to, c_to, parts, norm_weight, norm_bias, t, some,
+                    some < alive, token + some, (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
                 )  # fmt: skip
             turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):

@@ -67,9 +67,8 @@ def layer(p: LayerParams) -> tuple[Dims, LayerParams]:
 
 
 def states(s: LayerState, d: Dims) -> LayerState:
-    """States [.., F] as the kernels have them, padded and dense; the cells in float32."""
-    h, c, h_hat, c_hat = (dense(wide(q, (*q.shape[:-1], width))) for q, width in zip(s, d.widths, strict=True))
-    return LayerState(h, c.float(), h_hat, c_hat.float())
+    """States [.., F] as the kernels have them, padded and dense."""
+    return LayerState(*(dense(wide(q, (*q.shape[:-1], width))) for q, width in zip(s, d.widths, strict=True)))
 
 
 def wide(q: Tensor, shape: Sequence[int]) -> Tensor:

@@ -170,6 +170,14 @@ def factors(kept, scale, rows, units, inside, F: tl.constexpr):
 
 
 @triton.jit
+def carried(first, run, rows, t, units, inside, F: tl.constexpr):
+    """A tile of cells before step t in float32: as given, [*, F] of any type, or as the step before it left them."""
+    given = (t + tl.zeros(rows.shape, tl.int32) == 0)[:, None]
+    start = tl.load(starts(first, rows, F)[:, None] + units[None, :], mask=inside & given, other=0.0).to(tl.float32)
+    return start + tl.load(starts(run, rows, F)[:, None] + units[None, :], mask=inside & (given == 0), other=0.0)
+
+
+@triton.jit
 def cell(i, f, g, c, m):
     """c_t from the gates, c_{t-1} and the mask m of g, which is None where there is none."""
     remembered, i, g = tl.sigmoid(f) * c, tl.sigmoid(i), tanh(g)
@@ -256,12 +264,8 @@ def vector(p, units, known):
 @triton.jit
 def vector4(p, units, known, F: tl.constexpr):
     """The same of four rows of F."""
-    return (
-        vector(p, units, known),
-        vector(p + F, units, known),
-        vector(p + 2 * F, units, known),
-        vector(p + 3 * F, units, known),
-    )
+    first, second = vector(p, units, known), vector(p + F, units, known)
+    return first, second, vector(p + 2 * F, units, known), vector(p + 3 * F, units, known)
 
 
 #: Whether the kernels are for Triton's interpreter, which is settled when this module is imported.

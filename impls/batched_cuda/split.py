@@ -203,11 +203,10 @@ def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
             yield Split(groups, members, rows, columns, extra, depth, units, shares, job, warps, min(4, stages))
 
 
-def _members(most: int) -> Iterable[int]:
-    """Yield how many members a group may have, if that many programs fit at a time."""
-    yield 1
+def _members(most: int) -> list[int]:
+    """How many members a group may have, if that many programs fit at a time."""
     some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most, most - FREE}
-    yield from sorted(n for n in some if 1 < n <= most)
+    return [1, *sorted(n for n in some if 1 < n <= most)]
 
 
 class _Clock:
