@@ -140,7 +140,6 @@ def _swept(shared: _Pass, s: Stretch) -> _Chunk:
         "uh": _uh(p, shared.saved, s, h_before, h_hat_before), "vx": torch.mm(x, shared.w_x),
         "d_uh": d_uh, "d_vx": d_vx, "dd": dd, "z": z, "stats": state.new_empty(N, 10) if d.NORM else None,
         "d_out": dense(wide(d_out, (*d_out.shape[:-1], H))),
-        "ZS": split.of_z(shared.sizes, cut.depth), "ZN": split.of_z(shared.sizes),
     }  # fmt: skip
     values |= p._asdict() | masks(inputs.mask and inputs.mask._replace(kept=_at(inputs.mask.kept, s)), H)
     values |= d.constants(shared.sizes, cut)

@@ -1,8 +1,5 @@
 """The cells of a step backward, of both LSTMs: from dh and dc to the gradients of the gates."""
 
-# mypy: ignore-errors
-# What a kernel's arguments are is Triton's to say, which has no static types.
-
 import triton
 import triton.language as tl
 
@@ -12,6 +9,7 @@ from .parts import (
     cell_back,
     factors,
     load4,
+    moments,
     norm_back,
     standardised,
     starts,
@@ -26,54 +24,41 @@ from .phases import TILE
 
 
 @triton.jit
-def whole_row(y, to, live, H: tl.constexpr, HN: tl.constexpr, UNITS: tl.constexpr):
-    """Write mean and 1 / std of rows at y, in two passes over their tiles."""
+def whole_row(y, to, live, HN: tl.constexpr, UNITS: tl.constexpr):
+    """Write mean and 1 / std of rows at y, merging the moments of tile after tile."""
     mean, m2 = tl.zeros((TILE,), tl.float32), tl.zeros((TILE,), tl.float32)
     for unit0 in range(0, HN, UNITS):
-        mean += tl.sum(row_tile(y, unit0, live, HN, UNITS), axis=1)
-    mean /= HN
-    for unit0 in range(0, HN, UNITS):
-        real = live[:, None] & (unit0 + tl.arange(0, UNITS) < HN)[None, :]
-        apart = tl.where(real, row_tile(y, unit0, live, HN, UNITS) - mean[:, None], 0.0)
-        m2 += tl.sum(apart * apart, axis=1)
+        units, n = unit0 + tl.arange(0, UNITS), tl.minimum(HN - unit0, UNITS)
+        real = live[:, None] & (units < HN)[None, :]
+        of_tile, more = moments(tl.load(y[:, None] + units[None, :], mask=real, other=0.0).to(tl.float32), real, n)
+        apart, share = of_tile - mean, n / (unit0 + n)
+        mean += apart * share
+        m2 += more + apart * apart * share * unit0
     tl.store(to, mean, mask=live)
     tl.store(to + 1, tl.rsqrt(m2 / HN + EPS), mask=live)
 
 
 @triton.jit
-def row_tile(y, unit0, live, HN: tl.constexpr, UNITS: tl.constexpr):
-    """A tile of rows at y in float32, 0 outside."""
-    units = unit0 + tl.arange(0, UNITS)
-    real = live[:, None] & (units < HN)[None, :]
-    return tl.load(y[:, None] + units[None, :], mask=real, other=0.0).to(tl.float32)
+def normed(p, gate, stats, units, inside, weight, bias, live, H: tl.constexpr, NORM: tl.constexpr):
+    """Numbers at rows p before sigmoid or tanh, their rows standardised, and 1 / std; gate: 0 to 3, of the cell 4.
 
-
-@triton.jit
-def read_y(y, stats, gate, units, inside, weight, bias, live, H: tl.constexpr, NORM: tl.constexpr):
-    """A gate before its sigmoid or tanh, its row standardised, and 1 / std; y points to rows of y."""
-    known = units < H
-    value = tl.load(y[:, None] + gate * H + units[None, :], mask=inside, other=0.0).to(tl.float32)
+    Without NORM they are what is read, twice, and 1.
+    """
+    row = gate % 4 * H
+    value = tl.load(p[:, None] + row + units[None, :], mask=inside, other=0.0).to(tl.float32)
     if not NORM:
         return value, value, 1.0
     else:  # noqa: RET505 - Triton compiles what follows a return, whichever way the constant decides
         mean = tl.load(stats + 2 * gate, mask=live, other=0.0)
         rstd = tl.load(stats + 2 * gate + 1, mask=live, other=0.0)
         x = (value - mean[:, None]) * rstd[:, None]
-        value = x * vector(weight + gate * H, units, known) + vector(bias + gate * H, units, known)
-        return value, x, rstd
+        return x * vector(weight + row, units, units < H) + vector(bias + row, units, units < H), x, rstd
 
 
 @triton.jit
 def through_tanh(c, stats, dh, o, c_weight, c_bias, units, live, inside, H: tl.constexpr, NORM: tl.constexpr):
     """Return tanh of the (normalised) cell, its gradient, the cell standardised, and 1 / std."""
-    x = tl.load(c[:, None] + units[None, :], mask=inside, other=0.0)
-    rstd = 1.0
-    shown = x
-    if NORM:
-        mean = tl.load(stats + 8, mask=live, other=0.0)
-        rstd = tl.load(stats + 9, mask=live, other=0.0)
-        x = (x - mean[:, None]) * rstd[:, None]
-        shown = x * vector(c_weight, units, units < H) + vector(c_bias, units, units < H)
+    shown, x, rstd = normed(c, 4, stats, units, inside, c_weight, c_bias, live, H, NORM)
     tanh_c = tanh(shown)
     return tanh_c, dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c), x, rstd
 
@@ -110,10 +95,10 @@ def cells_back(
         w_i, w_f, w_g, w_o = vector4(n_weight, units, known, H)
         w_c = vector(c_weight, units, known)
     dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
-    i, x_i, _ = read_y(y, own, 0, units, inside, n_weight, n_bias, live, H, NORM)
-    f, x_f, _ = read_y(y, own, 1, units, inside, n_weight, n_bias, live, H, NORM)
-    g, x_g, _ = read_y(y, own, 2, units, inside, n_weight, n_bias, live, H, NORM)
-    o, x_o, _ = read_y(y, own, 3, units, inside, n_weight, n_bias, live, H, NORM)
+    i, x_i, _ = normed(y, 0, own, units, inside, n_weight, n_bias, live, H, NORM)
+    f, x_f, _ = normed(y, 1, own, units, inside, n_weight, n_bias, live, H, NORM)
+    g, x_g, _ = normed(y, 2, own, units, inside, n_weight, n_bias, live, H, NORM)
+    o, x_o, _ = normed(y, 3, own, units, inside, n_weight, n_bias, live, H, NORM)
     carried = starts(dc, rows, H)[:, None] + units[None, :]
     dc_t = tl.load(carried, mask=inside, other=0.0)
     c_prev = tl.load(starts(before, rows, H)[:, None] + units[None, :], mask=inside, other=0.0)
@@ -169,7 +154,7 @@ def cell_norm_sums(
     known = units < HN
     inside, own = live[:, None] & known[None, :], stats + at * 10
     dh = dh_of(parts, d_out, rows, at, units, inside, B, H, S)
-    o, _, _ = read_y(starts(dd, at, 12 * H) + 8 * H, own, 3, units, inside, n_weight, n_bias, live, H, True)
+    o, _, _ = normed(starts(dd, at, 12 * H) + 8 * H, 3, own, units, inside, n_weight, n_bias, live, H, True)
     _, d_c, x_c, _ = through_tanh(starts(c, at, H), own, dh, o, c_weight, c_bias, units, live, inside, H, True)
     d = tl.where(inside, d_c * vector(c_weight, units, known), 0.0)
     sums = row_sums + ((unit0 // UNITS) * B + rows) * 10
@@ -244,10 +229,9 @@ def hyper_back(
         x_c, r_c = standardised(c, inside, SN)
         i, f, g, o, c = x_i * w_i + n_i, x_f * w_f + n_f, x_g * w_g + n_g, x_o * w_o + n_o, x_c * w_c + n_c
     tanh_c = tanh(c)
-    d_c = tl.where(inside, dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c), 0.0)
-    d_raw = norm_back(d_c * w_c, x_c, r_c, SN) if NORM else d_c
+    d_c = dh * tl.sigmoid(o) * (1.0 - tanh_c * tanh_c)
+    d_raw = norm_back(d_c * w_c, x_c, r_c, inside, SN) if NORM else d_c
     di, df, dg, do, dc = cell_back(i, f, g, o, c_prev, None, tanh_c, dh, dc + d_raw)
-    di, df, dg, do = zeroed(di, inside), zeroed(df, inside), zeroed(dg, inside), zeroed(do, inside)
     barrier()  # no thread overwrites what another has still to read
     tl.store(carried, dc, mask=inside)
     if NORM:
@@ -256,15 +240,8 @@ def hyper_back(
         add_rows(totals + S, 4 * S, t_f, s_f, df, x_f, units, known, inside)
         add_rows(totals + 2 * S, 4 * S, t_g, s_g, dg, x_g, units, known, inside)
         add_rows(totals + 3 * S, 4 * S, t_o, s_o, do, x_o, units, known, inside)
-        di, df = norm_back(di * w_i, x_i, r_i, SN), norm_back(df * w_f, x_f, r_f, SN)
-        dg, do = norm_back(dg * w_g, x_g, r_g, SN), norm_back(do * w_o, x_o, r_o, SN)
-        di, df, dg, do = zeroed(di, inside), zeroed(df, inside), zeroed(dg, inside), zeroed(do, inside)
+        di, df = norm_back(di * w_i, x_i, r_i, inside, SN), norm_back(df * w_f, x_f, r_f, inside, SN)
+        dg, do = norm_back(dg * w_g, x_g, r_g, inside, SN), norm_back(do * w_o, x_o, r_o, inside, SN)
     full = live[:, None] & (units < S)[None, :]  # what pads the units becomes 0
     store4(starts(d_uh, token + rows, D)[:, None] + 4 * H + k, di, df, dg, do, full, S)
     store4(starts(d_vx, token + rows, D)[:, None] + 4 * H + k, di, df, dg, do, full, S)
-
-
-@triton.jit
-def zeroed(x, inside):
-    """Return x, but 0 outside."""
-    return tl.where(inside, x, 0.0)

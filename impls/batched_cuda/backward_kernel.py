@@ -10,9 +10,6 @@ moments of y and c. `backward_steps` then goes back over the steps in the groups
                 sums of four parts in a fixed order
 """
 
-# mypy: ignore-errors
-# What a kernel's arguments are is Triton's to say, which has no static types.
-
 import triton
 import triton.language as tl
 
@@ -40,25 +37,20 @@ def rebuild(
     of_z = starts(z, rows, 12 * Z)
     embed(starts(h_hat, rows, S), live, z_weight, z_bias, of_z, S, Z, SPAN, DEPTH, PRECISION)
     barrier()
-    column = tl.arange(0, GATES * UNITS)
     for unit0 in range(0, H, UNITS):
-        unit = unit0 + column % UNITS
-        inside = live[:, None] & (unit < H)[None, :]
         for gate0 in range(0, 4, GATES):
-            k = (gate0 + column // UNITS) * H + unit
-            d_h, d_x, y = scaled_sum(
-                starts(uh, rows, D)[:, None] + k[None, :], starts(vx, rows, D)[:, None] + k[None, :],
-                of_z, live, inside, d_weight, bias, gate0, unit0, H, Z, GATES, UNITS, ZS, PRECISION,
-            )  # fmt: skip
-            tl.store(starts(d_uh, rows, D)[:, None] + k[None, :], d_h, mask=inside)
-            tl.store(starts(d_vx, rows, D)[:, None] + k[None, :], d_x, mask=inside)
-            tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k[None, :], y, mask=inside)
+            k, inside, d_h, d_x, y = scaled_sum(
+                uh, vx, of_z, rows, rows, live, d_weight, bias, gate0, unit0, H, S, Z, GATES, UNITS, ZS, PRECISION
+            )
+            tl.store(starts(d_uh, rows, D)[:, None] + k, d_h, mask=inside)
+            tl.store(starts(d_vx, rows, D)[:, None] + k, d_x, mask=inside)
+            tl.store(starts(dd, rows, 12 * H)[:, None] + 8 * H + k, y, mask=inside)
     if NORM:
         barrier()
         c += wide(lead) * H
         for gate in range(4):
-            whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * 10 + 2 * gate, live, H, HN, UNITS)
-        whole_row(starts(c, rows, H), stats + rows * 10 + 8, live, H, HN, UNITS)
+            whole_row(starts(dd, rows, 12 * H) + 8 * H + gate * H, stats + rows * 10 + 2 * gate, live, HN, UNITS)
+        whole_row(starts(c, rows, H), stats + rows * 10 + 8, live, HN, UNITS)
 
 
 @triton.jit
@@ -216,8 +208,7 @@ def backward_steps(
                     parts, d_out, dd, stats, c_t, row_sums, norm_weight, norm_bias, norm_c_weight, norm_c_bias,
                     some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, UNITS,
                 )  # fmt: skip
-            turn += 1
-            sync(counter, members, turn, ALONE)
+            turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 tile = start // TILE + job // ACROSS
                 some = wide(tile * TILE) + local
@@ -226,8 +217,7 @@ def backward_steps(
                     totals + wide(tile) * 10 * (H + S), norm_weight, norm_bias, norm_c_weight, norm_c_bias,
                     some, token + some, some < alive, (job % ACROSS) * UNITS, B, H, HN, S, NORM, UNITS,
                 )  # fmt: skip
-            turn += 1
-            sync(counter, members, turn, ALONE)
+            turn = sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             share = job % SHARES
             some = wide(start + (job // SHARES) * TILE) + local
@@ -250,8 +240,7 @@ def backward_steps(
             hat = hat_parts + wide(share) * B * S
             embedding_back(own_rows, live, z_weight, hat, some, S, Z, SPAN, DEPTH, PRECISION)
             barrier()  # before the next job's dz
-        turn += 1
-        sync(counter, members, turn, ALONE)
+        turn = sync(counter, members, turn, ALONE)
         for job in range(member, ROWS // SOME, members):
             first = start + job * SOME
             hyper_back(
@@ -260,13 +249,11 @@ def backward_steps(
                 hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
                 first, token, alive, B, H, S, SN, NORM, SHARES, SOME, WHOLE,
             )  # fmt: skip
-        turn += 1
-        sync(counter, members, turn, ALONE)
+        turn = sync(counter, members, turn, ALONE)
         rows = wide(start) + tl.arange(0, ROWS)
         for job in range(member, JOBS, members):
             products_back(
                 d_uh, weight_h, hyper_weight_h, hyper_weight_s, parts, rows, token + rows, rows < alive, job, B,
                 H, S, ROWS, COLUMNS, DEPTH, PRECISION,
             )  # fmt: skip
-        turn += 1
-        sync(counter, members, turn, ALONE)
+        turn = sync(counter, members, turn, ALONE)

@@ -1,6 +1,7 @@
 """The forward pass: one product with x, and one launch for all steps."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -24,19 +25,19 @@ def forward(
     # The kernel writes rows without gaps, and c, h_hat and c_hat only if somebody reads them.
     arrays = (out, *after)
     dense_arrays = [q if q.shape[-1] == F else q.new_empty(len(x), F) for q, F in zip(arrays, d.widths, strict=False)]
-    last = LayerState(*(x.new_empty(B, F) for F in d.widths))
+    first = states(inputs.start, d)
+    last = LayerState(*(torch.empty_like(q) for q in first))
     numbers = B * (5 * d.H + cut.shares * d.S) + cut.programs * split.TILE * (d.S + 12 * d.Z)
     if d.NORM:
         numbers += -(-d.H // cut.units) * B * 10
     values = {
         "vx": torch.mm(x, joined_input_weight(own)),
-        **{f"first_{name}": q for name, q in zip(LayerState._fields, states(inputs.start, d), strict=True)},
+        **{f"first_{name}": q for name, q in first._asdict().items()},
         "h": last.h, "last_c": last.c, "h_hat": last.h_hat, "last_c_hat": last.c_hat,
-        "h_to": None, "c_to": None, "h_hat_to": None, "c_hat_to": None,
-        **dict(zip(("h_to", "c_to", "h_hat_to", "c_hat_to"), dense_arrays, strict=False)),
+        **dict(zip_longest(("h_to", "c_to", "h_hat_to", "c_hat_to"), dense_arrays)),
         "firsts": steps(inputs.batch_sizes, B, x.device), "room": room(cut, numbers, x),
         "uh": x.new_empty(B, 4 * (d.H + d.S)) if residuals is None else residuals, "KEPT": residuals is not None,
-        "T": len(inputs.rows), "B": B, "members": cut.members, "ZS": split.of_z(sizes, cut.depth),
+        "T": len(inputs.rows), "B": B, "members": cut.members,
     }  # fmt: skip
     values |= own._asdict() | masks(inputs.mask, d.H) | d.constants(sizes, cut)
     launching.start(forward_steps, cut.programs, values, x.device, **split.options(cut))

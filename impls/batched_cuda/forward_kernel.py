@@ -11,15 +11,13 @@ for one another where a phase needs what others wrote. A step is two phases, wit
 Every member makes the hyper cell of its rows again: it is pointwise, and a barrier takes longer.
 """
 
-# mypy: ignore-errors
-# What a kernel's arguments are is Triton's to say, which has no static types.
-
 import triton
 import triton.language as tl
 
 from .parts import (
     COUNTER,
     barrier,
+    carried,
     cell,
     dot,
     factors,
@@ -93,8 +91,8 @@ def hyper_weights(w_s, columns, k, H: tl.constexpr, S: tl.constexpr):
 
 @triton.jit
 def hyper_cells(
-    uh, vx, bias, c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to, weight, n_bias, c_weight, c_bias,
-    first, u_first, token, alive, owner,
+    uh, vx, bias, first_c_hat, c_hat, last_c_hat, h_hat, h_hat_run, h_hat_to, c_hat_to,
+    weight, n_bias, c_weight, c_bias, t, first, u_first, token, alive, owner,
     H: tl.constexpr, S: tl.constexpr, SN: tl.constexpr, NORM: tl.constexpr, SOME: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Write h_hat_t of 16 rows from `first` to this program's own h_hat [16, S], and their cells in place.
@@ -114,14 +112,13 @@ def hyper_cells(
         b_i, b_f, b_g, b_o = vector4(bias, units, known, S)
         i, f, g, o = i + x_i + b_i, f + x_f + b_f, g + x_g + b_g, o + x_o + b_o
         real = live[:, None] & (units < SN)[None, :]
-        cells = starts(c_hat, rows, S)[:, None] + units[None, :]
-        c = tl.load(cells, mask=inside, other=0.0)
+        c = carried(first_c_hat, c_hat, rows, t, units, inside, S)
         if NORM:
             w_c, b_c = vector(c_weight, units, known), vector(c_bias, units, known)
             i, f, g, o = norm4(i, f, g, o, real, units, known, weight, n_bias, S, SN)
         c = cell(i, f, g, c, None)
         barrier()  # no thread overwrites what another has still to read
-        tl.store(cells, c, mask=inside)
+        tl.store(starts(c_hat, rows, S)[:, None] + units[None, :], c, mask=inside)
         shown = c
         if NORM:
             shown = norm_tile(c, real, w_c, b_c, SN)
@@ -129,6 +126,7 @@ def hyper_cells(
         tl.store(starts(h_hat, local, S)[:, None] + units[None, :], h, mask=inside)
         own = (rows < only(owner, alive))[:, None] & known[None, :]
         tl.store(starts(h_hat_run, rows, S)[:, None] + units[None, :], h, mask=own)
+        tl.store(starts(last_c_hat, rows, S)[:, None] + units[None, :], c, mask=own)
         if h_hat_to is not None:
             tl.store(starts(h_hat_to, token + rows, S)[:, None] + units[None, :], h, mask=own)
             tl.store(starts(c_hat_to, token + rows, S)[:, None] + units[None, :], c, mask=own)
@@ -141,17 +139,11 @@ def gates(
     UNITS: tl.constexpr, GATES: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write y [B, 4H] of a tile, and with NORM the moments of its rows to parts [tiles, B, 10]."""
-    column = tl.arange(0, GATES * UNITS)
-    unit = unit0 + column % UNITS
-    inside = live[:, None] & (unit < H)[None, :]
-    D: tl.constexpr = 4 * H + 4 * S
     for gate0 in range(0, 4, GATES):
-        k = (gate0 + column // UNITS) * H + unit
-        _d_h, _d_x, value = scaled_sum(
-            starts(uh, u_rows, D)[:, None] + k[None, :], starts(vx, at, D)[:, None] + k[None, :],
-            z, live, inside, w_d, bias, gate0, unit0, H, Z, GATES, UNITS, ZS, PRECISION,
-        )  # fmt: skip
-        tl.store(starts(y, rows, 4 * H)[:, None] + k[None, :], value, mask=inside)
+        k, inside, _d_h, _d_x, value = scaled_sum(
+            uh, vx, z, u_rows, at, live, w_d, bias, gate0, unit0, H, S, Z, GATES, UNITS, ZS, PRECISION
+        )
+        tl.store(starts(y, rows, 4 * H)[:, None] + k, value, mask=inside)
     if NORM:
         barrier()
         units = unit0 + tl.arange(0, UNITS)
@@ -174,7 +166,7 @@ def write_moments(to, y, real, live, n):
 
 @triton.jit
 def cells(
-    y, c_run, kept, scale, h_run, h_to, c_to, parts, weight, n_bias, rows, live, at, unit0, B,
+    y, first_c, c_run, last_c, kept, scale, h_run, h_to, c_to, parts, weight, n_bias, t, rows, live, at, unit0, B,
     H: tl.constexpr, HN: tl.constexpr, NORM: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
     """Write c_t of a tile from y; and h_t, or with NORM the output gate into y and the moments of c to parts."""
@@ -188,11 +180,12 @@ def cells(
         f = norm_part(f, parts + 2, rows, live, B, weight + H, n_bias + H, units, known, HN, UNITS, 10)
         g = norm_part(g, parts + 4, rows, live, B, weight + 2 * H, n_bias + 2 * H, units, known, HN, UNITS, 10)
         o = norm_part(o, parts + 6, rows, live, B, weight + 3 * H, n_bias + 3 * H, units, known, HN, UNITS, 10)
-    own = starts(c_run, rows, H)[:, None] + units[None, :]
+    c = carried(first_c, c_run, rows, t, units, inside, H)
     m = factors(kept, scale, at, units, inside, H) if kept is not None else None
-    c = cell(i, f, g, tl.load(own, mask=inside, other=0.0), m)
+    c = cell(i, f, g, c, m)
     barrier()
-    tl.store(own, c, mask=inside)
+    tl.store(starts(c_run, rows, H)[:, None] + units[None, :], c, mask=inside)
+    tl.store(starts(last_c, rows, H)[:, None] + units[None, :], c, mask=inside)
     if c_to is not None:
         tl.store(starts(c_to, at, H)[:, None] + units[None, :], c, mask=inside)
     if NORM:
@@ -226,32 +219,6 @@ def write_h(h_run, h_to, h, rows, at, units, inside, H: tl.constexpr):
     tl.store(starts(h_to, at, H)[:, None] + units[None, :], h, mask=inside)
 
 
-@triton.jit
-def copied(source, rows, to, live, units, copies, B, F: tl.constexpr):
-    """Copy a tile of rows of F numbers, several times B rows apart."""
-    inside = live[:, None] & (units < F)[None, :]
-    value = tl.load(starts(source, rows, F)[:, None] + units[None, :], mask=inside, other=0.0)
-    for copy in range(copies):
-        tl.store(starts(to, copy * B + rows, F)[:, None] + units[None, :], value, mask=inside)
-
-
-@triton.jit
-def state_copied(
-    h, c, h_hat, c_hat, h_to, c_to, h_hat_to, c_hat_to, start, member, members, B, copies,
-    H: tl.constexpr, S: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-):  # fmt: skip
-    """Copy a member's tiles of the state of a group, with several copies of c_hat; h and h_hat only if not None."""
-    ACROSS: tl.constexpr = ((H if H > S else S) + UNITS - 1) // UNITS
-    for job in range(member, (ROWS // TILE) * ACROSS, members):
-        rows = wide(start + (job // ACROSS) * TILE) + tl.arange(0, TILE)
-        live, units = rows < B, (job % ACROSS) * UNITS + tl.arange(0, UNITS)
-        copied(c, rows, c_to, live, units, 1, B, H)
-        copied(c_hat, rows, c_hat_to, live, units, copies, B, S)
-        if h is not None:
-            copied(h, rows, h_to, live, units, 1, B, H)
-            copied(h_hat, rows, h_hat_to, live, units, 1, B, S)
-
-
 @kernel
 def forward_steps(
     vx, first_h, first_c, first_h_hat, first_c_hat, h, last_c, h_hat, last_c_hat,
@@ -266,12 +233,12 @@ def forward_steps(
 ):  # fmt: skip
     """Write out and the states of T steps from the products with x, [N, 4H + 4S].
 
-    The states before the first step are [B, *]; the last ones are each row's own, of which h and h_hat are written at
-    every step. kept [N, H] and scale are of g's mask. Of packed sequences, firsts has the first token of each step and
-    the number of all, [T + 1], then the steps of each row, [B]. None without. uh: [u, a] of every token if KEPT, else
-    of one step. Room: the counters, which are 0, then in float32 the cells c [B, H] and c_hat [SHARES, B, S], y
-    [B, 4H], own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN, SN: H and S without what
-    pads them.
+    The first step reads the states [B, *] before it; the last ones are written at every step, and in the end are each
+    row's own. kept [N, H] and scale are of g's mask. Of packed sequences, firsts has the first token of each
+    step and the number of all, [T + 1], then the steps of each row, [B]. None without. uh: [u, a] of every token if
+    KEPT, else of one step. Room: the counters, which are 0, then in float32 the cells c [B, H] and
+    c_hat [SHARES, B, S], y [B, 4H], own_h_hat [16, S] and own_z [16, 12Z] of each program, parts [tiles, B, 10]. HN,
+    SN: H and S without what pads them.
     """
     program = tl.program_id(0)
     group, member = program // members, program % members
@@ -292,32 +259,28 @@ def forward_steps(
     ACROSS: tl.constexpr = (H + UNITS - 1) // UNITS  # tiles of units, of which a share has so many
     SHARE: tl.constexpr = (ACROSS + SHARES - 1) // SHARES
     local = tl.arange(0, TILE)
-    steps, turn = steps_of_group(firsts, T, start), 1
-    state_copied(
-        first_h, first_c, first_h_hat, first_c_hat, h, c, h_hat, c_hat, start, member, members, B, SHARES,
-        H, S, ROWS, UNITS,
-    )  # fmt: skip
-    sync(counter, members, turn, ALONE)
+    steps, turn = steps_of_group(firsts, T, start), 0
     for t in tl.range(0, steps, num_stages=1, disable_licm=True):
         token, alive = step_rows(firsts, t, B)
         rows = start + tl.arange(0, ROWS)
         live = rows < alive
         rows = rows.to(tl.int64)
         u_first = token if KEPT else token * 0
+        h_before, h_hat_before = tl.where(t > 0, h, first_h), tl.where(t > 0, h_hat, first_h_hat)
         for tile in range(member, TILES, members):
             sums(
-                h, h_hat, weight_h, hyper_weight_h, hyper_weight_s, uh, rows, live, u_first + rows, tile * WIDE,
-                H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
+                h_before, h_hat_before, weight_h, hyper_weight_h, hyper_weight_s, uh, rows, live, u_first + rows,
+                tile * WIDE, H, S, ROWS, COLUMNS, EXTRA, DEPTH, PRECISION,
             )  # fmt: skip
-        turn += 1
-        sync(counter, members, turn, ALONE)
+        turn = sync(counter, members, turn, ALONE)
         for job in range(member, (ROWS // TILE) * SHARES, members):
             barrier()  # the last job's z is read
             share, first = job % SHARES, start + (job // SHARES) * TILE
             hyper_cells(
-                uh, vx, hyper_bias, c_hat + wide(share) * B * S, own_h_hat, h_hat, h_hat_to, c_hat_to,
+                uh, vx, hyper_bias, first_c_hat, c_hat + wide(share) * B * S, last_c_hat, own_h_hat,
+                h_hat, h_hat_to, c_hat_to,
                 hyper_norm_weight, hyper_norm_bias, hyper_norm_c_weight, hyper_norm_c_bias,
-                first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
+                t, first, u_first, token, alive, share == 0, H, S, SN, NORM, SOME, WHOLE,
             )  # fmt: skip
             barrier()
             some = wide(first) + local
@@ -335,28 +298,22 @@ def forward_steps(
                 barrier()
                 for tile in range(tile0, tiles):
                     cells(
-                        y, c, kept, scale, h, h_to, c_to, None, None, None, some, going, token + some, tile * UNITS, B,
-                        H, HN, NORM, UNITS,
+                        y, first_c, c, last_c, kept, scale, h, h_to, c_to, None, None, None, t, some, going,
+                        token + some, tile * UNITS, B, H, HN, NORM, UNITS,
                     )  # fmt: skip
         if NORM:
-            turn += 1
-            sync(counter, members, turn, ALONE)
+            turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 cells(
-                    y, c, kept, scale, h, h_to, c_to, parts, norm_weight, norm_bias, some, some < alive, token + some,
-                    (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
+                    y, first_c, c, last_c, kept, scale, h, h_to, c_to, parts, norm_weight, norm_bias, t, some,
+                    some < alive, token + some, (job % ACROSS) * UNITS, B, H, HN, NORM, UNITS,
                 )  # fmt: skip
-            turn += 1
-            sync(counter, members, turn, ALONE)
+            turn = sync(counter, members, turn, ALONE)
             for job in range(member, (ROWS // TILE) * ACROSS, members):
                 some = wide(start + (job // ACROSS) * TILE) + local
                 outputs(
                     y, c, h, h_to, parts, norm_c_weight, norm_c_bias, some, some < alive, token + some,
                     (job % ACROSS) * UNITS, B, H, HN, UNITS,
                 )  # fmt: skip
-        turn += 1
-        sync(counter, members, turn, ALONE)
-    state_copied(
-        None, c, None, c_hat, None, last_c, None, last_c_hat, start, member, members, B, 1, H, S, ROWS, UNITS
-    )  # fmt: skip
+        turn = sync(counter, members, turn, ALONE)

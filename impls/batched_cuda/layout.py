@@ -66,9 +66,9 @@ def layer(p: LayerParams) -> tuple[Dims, LayerParams]:
     return d, LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in padded_shapes.items()})
 
 
-def states(s: LayerState, d: Dims) -> list[Tensor]:
+def states(s: LayerState, d: Dims) -> LayerState:
     """States [.., F] as the kernels have them, padded and dense."""
-    return [dense(wide(q, (*q.shape[:-1], width))) for q, width in zip(s, d.widths, strict=True)]
+    return LayerState(*(dense(wide(q, (*q.shape[:-1], width))) for q, width in zip(s, d.widths, strict=True)))
 
 
 def wide(q: Tensor, shape: Sequence[int]) -> Tensor:

@@ -4,9 +4,6 @@ Every function runs inside a kernel. Sizes are compile-time constants, so that t
 its loads are as wide as the size allows; the batch and the steps are not. Offsets that grow with T B are 64 bit.
 """
 
-# mypy: ignore-errors
-# What a kernel's arguments are is Triton's to say, which has no static types.
-
 import inspect
 
 import triton
@@ -39,10 +36,11 @@ def barrier():
 
 @triton.jit
 def sync(counter, members, turn, ALONE: tl.constexpr):
-    """Wait until all members of a group have come to their barrier number `turn`, which counts from 1.
+    """Wait until all members of a group have come here, and return how many times they have, of which `turn` before.
 
     What a member wrote before, every member reads after. The counter only goes up, from 0 at the launch.
     """
+    turn += 1
     barrier()  # without which only one thread's writes would come before the arrival
     if not ALONE:
         tl.atomic_add(counter, 1, sem="release", scope="gpu")
@@ -50,6 +48,7 @@ def sync(counter, members, turn, ALONE: tl.constexpr):
         while tl.atomic_add(counter, 0, sem="acquire", scope="gpu") - turn * members < 0:
             pass
         barrier()
+    return turn
 
 
 @triton.jit
@@ -171,6 +170,14 @@ def factors(kept, scale, rows, units, inside, F: tl.constexpr):
 
 
 @triton.jit
+def carried(first, run, rows, t, units, inside, F: tl.constexpr):
+    """A tile of cells before step t in float32: as given, [*, F] of any type, or as the step before it left them."""
+    given = (t + tl.zeros(rows.shape, tl.int32) == 0)[:, None]
+    start = tl.load(starts(first, rows, F)[:, None] + units[None, :], mask=inside & given, other=0.0).to(tl.float32)
+    return start + tl.load(starts(run, rows, F)[:, None] + units[None, :], mask=inside & (given == 0), other=0.0)
+
+
+@triton.jit
 def cell(i, f, g, c, m):
     """c_t from the gates, c_{t-1} and the mask m of g, which is None where there is none."""
     remembered, i, g = tl.sigmoid(f) * c, tl.sigmoid(i), tanh(g)
@@ -242,10 +249,10 @@ def standardised(y, inside, F: tl.constexpr):
 
 
 @triton.jit
-def norm_back(d, x, rstd, F: tl.constexpr):
-    """The gradient of whole rows before they were standardised to x, given that of x, 0 outside as x is."""
+def norm_back(d, x, rstd, inside, F: tl.constexpr):
+    """The gradient of whole rows before they were standardised to x, given that of x; all are 0 outside."""
     mean, along_x = tl.sum(d, axis=1) / F, tl.sum(d * x, axis=1) / F
-    return (d - mean[:, None] - x * along_x[:, None]) * rstd[:, None]
+    return tl.where(inside, (d - mean[:, None] - x * along_x[:, None]) * rstd[:, None], 0.0)
 
 
 @triton.jit
@@ -257,12 +264,8 @@ def vector(p, units, known):
 @triton.jit
 def vector4(p, units, known, F: tl.constexpr):
     """The same of four rows of F."""
-    return (
-        vector(p, units, known),
-        vector(p + F, units, known),
-        vector(p + 2 * F, units, known),
-        vector(p + 3 * F, units, known),
-    )
+    first, second = vector(p, units, known), vector(p + F, units, known)
+    return first, second, vector(p + 2 * F, units, known), vector(p + 3 * F, units, known)
 
 
 #: Whether the kernels are for Triton's interpreter, which is settled when this module is imported.

@@ -4,9 +4,6 @@ A program works on tiles of 16 rows. What one of its threads writes to memory an
 the program, which its caller makes.
 """
 
-# mypy: ignore-errors
-# What a kernel's arguments are is Triton's to say, which has no static types.
-
 import triton
 import triton.language as tl
 
@@ -48,15 +45,20 @@ def d_columns(
 
 @triton.jit
 def scaled_sum(
-    u, v, z, live, inside, w_d, bias, gate0, unit0, H: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr,
-    UNITS: tl.constexpr, ZS: tl.constexpr, PRECISION: tl.constexpr,
+    uh, vx, z, u_rows, rows, live, w_d, bias, gate0, unit0,
+    H: tl.constexpr, S: tl.constexpr, Z: tl.constexpr, GATES: tl.constexpr, UNITS: tl.constexpr, ZS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """d_h, d_x and y = d_h u + d_x v + b of some gates, side by side; u and v point to [TILE, GATES UNITS].
+    """d_h, d_x and y = d_h u + d_x v + b of some gates, side by side, behind their numbers in [4H] and which are real.
 
-    z points to the starts of rows. All is read before anything is multiplied, so that loads wait together.
+    u are rows of uh, v of vx [*, 4H + 4S]; z points to the starts of rows. All is read before anything is multiplied,
+    so that loads wait together.
     """
+    D: tl.constexpr = 4 * H + 4 * S
     column = tl.arange(0, GATES * UNITS)
     unit = unit0 + column % UNITS
+    inside = live[:, None] & (unit < H)[None, :]
+    own = ((gate0 + column // UNITS) * H + unit)[None, :]
     d_h = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
     d_x = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
     d_b = tl.zeros((TILE, GATES * UNITS), dtype=tl.float32)
@@ -70,10 +72,11 @@ def scaled_sum(
         w_b = d_columns(w_d, 2, gate0, unit0, first, H, Z, GATES, UNITS, ZS)
         if first == 0:
             b = vector(bias, (gate0 + column // UNITS) * H + unit, unit < H)
-            u, v = tl.load(u, mask=inside, other=0.0), tl.load(v, mask=inside, other=0.0)
+            u = tl.load(starts(uh, u_rows, D)[:, None] + own, mask=inside, other=0.0)
+            v = tl.load(starts(vx, rows, D)[:, None] + own, mask=inside, other=0.0)
         d_h, d_x = dot(z_h, w_h, d_h, PRECISION), dot(z_x, w_x, d_x, PRECISION)
         d_b = dot(z_b, w_b, d_b, PRECISION)
-    return d_h, d_x, d_h * u.to(tl.float32) + d_x * v.to(tl.float32) + d_b + b
+    return own, inside, d_h, d_x, d_h * u.to(tl.float32) + d_x * v.to(tl.float32) + d_b + b
 
 
 @triton.jit

@@ -5,7 +5,7 @@ a prediction to hold the first run on a card against.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -182,46 +182,31 @@ def cost(one: Split) -> tuple[float, ...]:
 
 def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
     """Yield splits that fit the card; both_sums: whether the products may have extra columns."""
-    for rows, (columns, extra, warps, fitting), units in product(_ROWS, _tiles(sizes, card, both_sums), _UNITS):
-        groups, across = -(-sizes.B // rows), -(-sizes.H // units)
-        sums, gates = _SUMS // sizes.itemsize, _GATES // sizes.itemsize
-        if not both_sums:
-            sums, gates = sums // 2, _GATES_BACK
-        fits = rows * (columns + extra) <= sums * WARP * warps and units * 4 * TILE <= gates * WARP * warps
-        stages = fitting // (rows + columns + extra)
-        if not fits or stages < 2 or rows >= 2 * max(sizes.B, TILE) or units >= 2 * _power(sizes.H):
-            continue
-        for members in _members(card.multiprocessors // groups):
-            shares = max(1, min(across, members // (rows // TILE)))
-            some = _some(sizes, warps) if both_sums else min(_some(sizes, warps), _power_below(max(1, rows // members)))
-            yield Split(
-                groups, members, rows, columns, extra, _depth(sizes), units, shares, some, warps, min(4, stages)
-            )
-
-
-def _depth(sizes: Sizes) -> int:
-    """The step along a sum: a cache line of each row; half of one in float32, whose own products take registers."""
+    # The step along a sum: a cache line of each row; half of one in float32, whose own products take registers.
     most = {"float32": 16, "tf32": 32}.get(sizes.arithmetic, 64)
-    return min(most, _power(max(sizes.H, sizes.S)))
-
-
-def _some(sizes: Sizes, warps: int) -> int:
-    """Rows of the hyper LSTM that a program takes at a time: as many as its threads hold some twenty arrays of."""
-    return max(1, min(TILE, 4 * WARP * warps // _power(sizes.S)))
-
-
-def _tiles(sizes: Sizes, card: Card, both_sums: bool) -> list[tuple[int, int, int, int]]:
-    """Columns of a tile of the products and more of them, warps, and the rows and columns that fit the card."""
-    most = int((card.shared - SPARE) // (_depth(sizes) * sizes.itemsize))
+    depth = min(most, _power(max(sizes.H, sizes.S)))
     extras = (0, 16, 32) if both_sums else (0,)
-    return [(c, extra, warps, most) for c in _COLUMNS for extra in extras if extra < c for warps in (4, 8)]
+    sums = (_SUMS if both_sums else _SUMS // 2) // sizes.itemsize
+    gates = _GATES // sizes.itemsize if both_sums else _GATES_BACK
+    for rows, columns, extra, warps, units in product(_ROWS, _COLUMNS, extras, (4, 8), _UNITS):
+        threads = WARP * warps
+        fits = rows * (columns + extra) <= sums * threads and units * 4 * TILE <= gates * threads
+        stages = (card.shared - SPARE) // (depth * sizes.itemsize) // (rows + columns + extra)
+        if extra >= columns or not fits or stages < 2 or rows >= 2 * max(sizes.B, TILE) or units >= 2 * _power(sizes.H):
+            continue
+        # Rows of the hyper LSTM at a time: as many as threads hold some twenty arrays of.
+        some = max(1, min(TILE, 4 * threads // _power(sizes.S)))
+        groups = -(-sizes.B // rows)
+        for members in _members(card.multiprocessors // groups):
+            shares = max(1, min(-(-sizes.H // units), members // (rows // TILE)))
+            job = some if both_sums else min(some, 1 << max(1, rows // members).bit_length() - 1)  # one each
+            yield Split(groups, members, rows, columns, extra, depth, units, shares, job, warps, min(4, stages))
 
 
-def _members(most: int) -> Iterable[int]:
-    """Yield how many members a group may have, if that many programs fit at a time."""
-    yield 1
+def _members(most: int) -> list[int]:
+    """How many members a group may have, if that many programs fit at a time."""
     some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most, most - FREE}
-    yield from sorted(n for n in some if 1 < n <= most)
+    return [1, *sorted(n for n in some if 1 < n <= most)]
 
 
 class _Clock:
@@ -229,8 +214,6 @@ class _Clock:
 
     def __init__(self, sizes: Sizes, card: Card, split: Split) -> None:
         self.sizes, self.card, self.split = sizes, card, split
-        # More groups than multiprocessors run one after the other.
-        self.waves = -(-split.programs // card.multiprocessors)
         self.time, self.working, self.jobs = 0.0, 1.0, 0
         rates = card.rates
         self.rate = {"float32": rates.float32, "tf32": rates.tf32}.get(sizes.arithmetic, rates.half)
@@ -239,23 +222,12 @@ class _Clock:
         """Groups of loads of a call of each function."""
         return sum(loads(name, self.sizes.itemsize, self.sizes.layer_norm) for name in functions)
 
-    def phase(self, jobs: int, numbers: float, multiply_adds: float, groups: float, wide: float = 0.0) -> None:
-        """Add jobs that are shared out, each with numbers read in the dtype and wide ones in float32.
-
-        groups: of loads that wait for one another.
-        """
-        self._add(jobs, numbers * self.sizes.itemsize + wide * 4, multiply_adds, groups * LOADS)
-
-    def products(self, jobs: int, numbers: float, multiply_adds: float, turns: int, wide: float = 0.0) -> None:
-        """The same of a loop of so many turns, whose loads run ahead but for the first."""
-        self._add(jobs, numbers * self.sizes.itemsize + wide * 4, multiply_adds, turns * TURN)
-        self.time += -(-jobs // self.split.members) * LOADS
-
-    def _add(self, jobs: int, size: float, multiply_adds: float, waits: float) -> None:
+    def phase(self, jobs: int, size: float, multiply_adds: float, waits: float, first: float = 0.0) -> None:
+        """Add jobs that are shared out, each with bytes read, and waits meanwhile; `first` is before all that."""
         asking = min(min(jobs, self.split.members) * self.split.groups, self.card.multiprocessors)
         l2 = min(_ASKED, self.card.rates.l2 * self.card.multiprocessors / asking)
         clocks = max(size / l2, multiply_adds / self.rate)
-        self.time += -(-jobs // self.split.members) * max(clocks / (self.card.clock * 1e3), waits)
+        self.time += -(-jobs // self.split.members) * (max(clocks / (self.card.clock * 1e3), waits) + first)
         self.jobs = max(self.jobs, jobs)
 
     def sync(self) -> None:
@@ -264,8 +236,9 @@ class _Clock:
         self.working, self.jobs = min(self.working, self.jobs / self.split.members), 0
 
     def done(self) -> Split:
-        """The split with what was added up."""
-        return replace(self.split, microseconds=self.waves * self.time, working=self.working)
+        """The split with what was added up; more groups than multiprocessors run one after the other."""
+        waves = -(-self.split.programs // self.card.multiprocessors)
+        return replace(self.split, microseconds=waves * self.time, working=self.working)
 
 
 def loads(function: str, itemsize: int, norm: bool) -> int:
@@ -276,77 +249,74 @@ def loads(function: str, itemsize: int, norm: bool) -> int:
 
 def forward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     """A split with the model's figures of a step of `forward_steps`."""
-    (B, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
+    (B, H, S, Z, norm, _), item, clock = sizes, sizes.itemsize, _Clock(sizes, card, split)
     rows, tile = min(B, split.rows), min(B, TILE)  # those that are there
     wide, parts = split.columns + split.extra, split.rows // TILE
     jobs, turns = -(-(4 * H + 4 * S) // wide), -(-H // split.depth) + -(-S // split.depth)
-    clock.products(jobs, (rows + wide) * (H + S / 8), split.rows * wide * (H + S / 8), turns)
+    k = H + S / 8
+    clock.phase(jobs, (rows + wide) * k * item, split.rows * wide * k, turns * TURN, LOADS)
     clock.sync()
-    across = -(-H // split.units)
+    across, (gates, of_z) = -(-H // split.units), _of_z(sizes)
     tiles = -(-across // split.shares)
     unit = tiles * split.units
     hyper = tile * 4 * S * 2 + 12 * Z * S + tile * S
     sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
     groups = -(-TILE // split.some) * clock.groups("hyper_cells") + -(-12 * Z // 64)
-    groups += tiles * 4 // _gates(sizes) * -(-_gates(sizes) * Z // of_z(sizes, split.depth)) * clock.groups("gates")
+    groups += tiles * 4 // gates * -(-gates * Z // min(split.depth, of_z)) * clock.groups("gates")
     groups += 0 if norm else tiles * clock.groups("cells")
-    clock.phase(parts * split.shares, hyper + tile * 8 * unit + 12 * Z * unit, sums, groups, tile * 9 * unit)
+    size = (hyper + tile * 8 * unit + 12 * Z * unit) * item + tile * 9 * unit * 4
+    clock.phase(parts * split.shares, size, sums, groups * LOADS)
     if norm:
         for name, of_tile, of_row in (("cells", 6, 8), ("outputs", 3, 2)):
             clock.sync()
-            wide_numbers = tile * (split.units * of_tile + across * of_row)
-            clock.phase(parts * across, 0, 0, clock.groups(name), wide_numbers)
+            size = tile * (split.units * of_tile + across * of_row) * 4
+            clock.phase(parts * across, size, 0, clock.groups(name) * LOADS)
     clock.sync()
     return clock.done()
 
 
 def backward_step(sizes: Sizes, card: Card, split: Split) -> Split:
     """A split with the model's figures of a step of `backward_steps`."""
-    (B, H, S, Z, norm, _), clock = sizes, _Clock(sizes, card, split)
+    (B, H, S, Z, norm, _), item, clock = sizes, sizes.itemsize, _Clock(sizes, card, split)
     rows, tile, job = min(B, split.rows), min(B, TILE), min(B, split.some)  # those that are there
     parts, across = split.rows // TILE, -(-H // split.units)
     tiles = -(-across // split.shares)
     unit = tiles * split.units
     if norm:
         for name, of_tile, of_row in (("cell_norm_sums", 5, 0), ("cells_back", 8, 2)):
-            wide_numbers = tile * (split.units * of_tile + across * of_row)
-            clock.phase(parts * across, tile * split.units * 6, 0, clock.groups(name), wide_numbers)
+            size = tile * split.units * 6 * item + tile * (split.units * of_tile + across * of_row) * 4
+            clock.phase(parts * across, size, 0, clock.groups(name) * LOADS)
             clock.sync()
     sums = TILE * (12 * Z * S + 12 * max(Z, TILE) * unit)
     groups = tiles * clock.groups("cells_back", "scaled") + -(-S // 64)
     if norm:
         groups += (1 + tiles) * clock.groups("norms_back") - tiles * clock.groups("cells_back")
-    of_row = across * 8 if norm else 0
-    clock.phase(
-        parts * split.shares, tile * 30 * unit + 12 * Z * (unit + S), sums, groups, tile * (12 * unit + S + of_row)
-    )
+    size = (tile * 30 * unit + 12 * Z * (unit + S)) * item + tile * (12 * unit + S + across * 8 * norm) * 4
+    clock.phase(parts * split.shares, size, sums, groups * LOADS)
     clock.sync()
-    numbers = job * S * (6 + split.shares)
-    clock.phase(split.rows // split.some, job * 16 * S, 0, clock.groups("hyper_back"), numbers)
+    size = job * 16 * S * item + job * S * (6 + split.shares) * 4
+    clock.phase(split.rows // split.some, size, 0, clock.groups("hyper_back") * LOADS)
     clock.sync()
     of_h, of_s = 4 * -(-H // split.columns), 4 * -(-S // split.columns)
     turns_h, turns_s = -(-H // split.depth) + -(-S // split.depth), -(-S // split.depth)
-    sides, sums = rows + split.columns, split.rows * split.columns
-    clock.products(of_h, sides * (H + S), sums * (H + S), turns_h, rows * split.columns)
+    sides, sums = (rows + split.columns) * item, split.rows * split.columns
+    written = rows * split.columns * 4
+    clock.phase(of_h, sides * (H + S) + written, sums * (H + S), turns_h * TURN, LOADS)
     if of_s > -of_h % split.members:  # more than the members that have none of the last of the others
-        clock.products(of_s, sides * S, sums * S, turns_s, rows * split.columns)
+        clock.phase(of_s, sides * S + written, sums * S, turns_s * TURN, LOADS)
     clock.sync()
     return clock.done()
 
 
-def constants(sizes: Sizes, split: Split) -> dict[str, int]:
+def constants(sizes: Sizes, split: Split) -> dict[str, Any]:
     """The compile-time constants that kernels take of a split, beside the sizes."""
-    return {
+    gates, of_z = _of_z(sizes)
+    return {name.upper(): n for name, n in asdict(split).items()} | {
         "ALONE": split.alone,
-        "ROWS": split.rows,
-        "COLUMNS": split.columns,
-        "EXTRA": split.extra,
-        "DEPTH": split.depth,
-        "UNITS": split.units,
-        "SHARES": split.shares,
-        "GATES": _gates(sizes),
+        "GATES": gates,
+        "ZS": min(split.depth, of_z),
+        "ZN": of_z,
         "SPAN": min(64, max(TILE, _power(12 * sizes.Z))),
-        "SOME": split.some,
         "WHOLE": _power(sizes.S),
     }
 
@@ -356,24 +326,15 @@ def options(split: Split) -> dict[str, Any]:
     return {"num_warps": split.warps, "num_stages": split.stages, "launch_cooperative_grid": not split.alone}
 
 
-def of_z(sizes: Sizes, most: int = 1 << 30) -> int:
-    """The step along gates' numbers of z."""
-    return min(most, _power(_gates(sizes) * sizes.Z))
-
-
-def _gates(sizes: Sizes) -> int:
-    """The number of gates that share one product with z: all four, unless that is mostly zeros."""
-    return 4 if 4 * sizes.Z <= 64 else 1
+def _of_z(sizes: Sizes) -> tuple[int, int]:
+    """The gates that share one product with z, all four unless that is mostly zeros; and the columns of their z."""
+    gates = 4 if 4 * sizes.Z <= 64 else 1
+    return gates, _power(gates * sizes.Z)
 
 
 def _power(n: int) -> int:
     """The power of two from 16 up that holds n columns of a product."""
     return max(TILE, 1 << (n - 1).bit_length())
-
-
-def _power_below(n: int) -> int:
-    """The largest power of two that is at most n."""
-    return 1 << (n.bit_length() - 1)
 
 
 def arithmetic(dtype: torch.dtype) -> str:
