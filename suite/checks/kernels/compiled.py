@@ -5,14 +5,14 @@ instructions are read too (`instructions.py`). `python -m suite.checks.kernels.c
 writes rows to a file, and fails on what does not fit: Triton compiles nothing while its interpreter is on.
 """
 
-import itertools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from impls import why_unavailable
 from impls.batched_cuda import split
@@ -40,27 +39,26 @@ SIZES: dict[str, Case] = {
     "H 513": replace(_BASE, H=513),
     **{f"Z {Z}": replace(_BASE, Z=Z) for Z in (1, 64)},
     **{f"H {H}, S {S}, Z {Z}": replace(_BASE, H=H, S=S, Z=Z) for H, S, Z in ((192, 64, 4), (129, 127, 33))},
+    **{f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")},
 }
-#: Sizes of the kernels that a mask of g changes.
-MASKED = {f"{name}, dropout": replace(WORKLOADS[name], recurrent_dropout=0.1) for name in ("char-ptb", "small")}
 #: By compute capability, ten to the whole number.
 CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
 #: What a thorough verification compiles for: the card with the least shared memory and fewest multiprocessors.
 SOME_CAPABILITIES = (86,)
 
 
-#: (arithmetic, layer norm) that are compiled for every size and card,
-EVERYWHERE = (("bfloat16", False), ("bfloat16", True), ("tf32", False))
-#: and (arithmetic, layer norm, capability) for char-ptb and a size between. float16 takes of a card what bfloat16
-#: takes, so one shows its instructions; float32's own products use no tensor cores, so the card with the fewest
-#: registers to spare shows both.
-ONCE = (("float16", False, 90), ("tf32", True, 80), ("float32", False, 80), ("float32", True, 80))
-#: (size, arithmetic, layer norm) that are compiled for every card under a mask: each dtype.
-UNDER_A_MASK = (
-    *(("char-ptb, dropout", *what) for what in (*EVERYWHERE, ("float16", False))),
-    *(("small, dropout", *what) for what in EVERYWHERE[:2]),
+#: (size, arithmetic, layer norm, capability) of each kernel that `nox -s kernels` compiles: every size for every card;
+#: a mask of g in each dtype; and once what other cards or dtypes show too. float16 takes of a card what bfloat16 takes,
+#: and float32's own products use no tensor cores, so the card with the fewest registers to spare shows both.
+ALL = (
+    *product(SIZES, ("bfloat16",), (False, True), CARDS),
+    *product(SIZES, ("tf32",), (False,), CARDS),
+    *product(("char-ptb, dropout",), ("float16",), (False,), CARDS),
+    *product((_BASE.name, "H 192, S 64, Z 4"), ("float16",), (False,), (90,)),
+    *product((_BASE.name, "H 192, S 64, Z 4"), ("tf32",), (True,), (80,)),
+    *product((_BASE.name, "H 192, S 64, Z 4"), ("float32",), (False, True), (80,)),
 )
-#: (size, arithmetic, layer norm) that it compiles.
+#: (size, arithmetic, layer norm) that a thorough verification compiles.
 SOME = (
     ("char-ptb", "bfloat16", True),
     ("char-ptb", "tf32", False),
@@ -76,7 +74,8 @@ SOME = (
 SPILL, SECONDS, SHARED = 128, 10, 2.5
 #: Group barriers in the instructions of a kernel, without layer norm and with it.
 BARRIERS = {"forward_steps": (2, 4), "rebuild": (0, 0), "backward_steps": (3, 5)}
-#: Columns of the table that is printed.
+#: What a line of the table that is printed is about, and its columns.
+ABOUT = ("kernel", "arithmetic", "norm")
 COLUMNS = ("registers", "stack", "shared", "barriers", "seconds")
 
 
@@ -94,19 +93,12 @@ class Kernel(NamedTuple):
 
 def chosen(extent: str) -> dict[Kernel, str]:
     """Kernels to compile, each once, with the first size that needs it; extent: "some", "cards" or "all"."""
-    wanted = [(size, *what, capability) for size in SIZES for capability in CARDS for what in EVERYWHERE]
-    wanted += [(size, *what) for size in (_BASE.name, "H 192, S 64, Z 4") for what in ONCE]
-    wanted += [(*what, capability) for what in UNDER_A_MASK for capability in CARDS]
-    cards = SOME_CAPABILITIES if extent == "some" else CARDS
-    some = [(*what, capability) for what in SOME for capability in cards]
+    some = [(*what, capability) for what in SOME for capability in (SOME_CAPABILITIES if extent == "some" else CARDS)]
     found: dict[Kernel, str] = {}
-    for size, arithmetic, layer_norm, capability in wanted if extent == "all" else some:
-        case = replace((SIZES | MASKED)[size], layer_norm=layer_norm)
+    for size, arithmetic, layer_norm, capability in ALL if extent == "all" else some:
+        case = replace(SIZES[size], layer_norm=layer_norm)
         for kernel in kernels(case, arithmetic, capability, CARDS[capability]):
-            if (
-                size in SIZES or "float" in dict(kernel.arguments).values()
-            ):  # the one that any takes is the scale of a mask
-                found.setdefault(kernel, size)
+            found.setdefault(kernel, size)
     return found
 
 
@@ -163,7 +155,7 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
     }
 
 
-def _complaints(row: Mapping[str, Any], card: Card, product: bool, ptx: str) -> list[str]:
+def _complaints(row: Mapping[str, Any], card: Card, multiplies: bool, ptx: str) -> list[str]:
     """What of a kernel's row does not fit a card, or the model of its time."""
     wrong = []
     if row["stack"] > SPILL:
@@ -171,9 +163,9 @@ def _complaints(row: Mapping[str, Any], card: Card, product: bool, ptx: str) -> 
     if row["shared"] > card.shared:
         wrong.append(f"shared memory: expected at most {card.shared} bytes a block, got {row['shared']}")
     tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)
-    if product and row["arithmetic"] != "float32" and not tensor_cores:
+    if multiplies and row["arithmetic"] != "float32" and not tensor_cores:
         wrong.append("product: expected a tensor-core instruction in the PTX, got none")
-    if product and row["arithmetic"] == "tf32" and "-8192" not in ptx:  # the mask of what TF32 keeps
+    if multiplies and row["arithmetic"] == "tf32" and "-8192" not in ptx:  # the mask of what TF32 keeps
         wrong.append("tf32 product: expected operands rounded to nearest in the PTX, got none")
     if row["seconds"] > SECONDS * SHARED:
         wrong.append(f"compilation: expected at most {SECONDS} s on a core of its own, got {row['seconds']:.1f} s")
@@ -223,20 +215,13 @@ def _build(kernel: Kernel) -> None:
     build(kernel)  # which stays in the cache; the pool need not bring it back
 
 
-def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table: for each kernel, arithmetic and card the most that one takes, and what is wrong."""
-    table = Table("kernel", "arithmetic", "norm", *COLUMNS, "groups of loads", "kernels", title="Compiled kernels")
-    by = itertools.groupby(sorted(rows, key=_name), _name)
-    for name, each in ((name, list(each)) for name, each in by):
-        most = [f"{max(row[column] for row in each):.0f}" for column in COLUMNS]
-        groups = {what: max(row["groups"].get(what, 0) for row in each) for row in each for what in row["groups"]}
-        shown = ", ".join(f"{what} {n}" for what, n in groups.items() if what in split.GROUPS)
-        table.add_row(*map(str, name), *most, shown, str(len(each)))
-    Console(width=160).print(table)
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print a table: for each kernel, arithmetic and norm the most that one takes, and its groups of loads."""
+    import pandas as pd  # takes half a second, which processes that compile do without
 
-
-def _name(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    return row["kernel"], row["arithmetic"], "on" if row["norm"] else "off"
+    table = pd.json_normalize(rows).rename(columns=lambda column: column.removeprefix("groups."))
+    columns = [column for column in (*COLUMNS, *split.GROUPS) if column in table]
+    print(table.groupby(list(ABOUT))[columns].max().round().to_string())
 
 
 if __name__ == "__main__":
@@ -246,6 +231,6 @@ if __name__ == "__main__":
             rows.append({"size": size, **row})
             append_row(Path(sys.argv[1]), rows[-1])
     show(rows)
-    wrong = [f"{' '.join(_name(row))} at {row['size']} for {row['capability']}: {row['wrong']}"
+    wrong = [f"{[row[key] for key in ABOUT]} at {row['size']} for {row['capability']}: {row['wrong']}"
              for row in rows if row["wrong"]]  # fmt: skip
     sys.exit("\n".join(wrong) or None)

@@ -52,16 +52,12 @@ def read(cubin: bytes) -> tuple[list[Instruction], dict[str, int]]:
 
 
 @cache
-def _functions(file: str) -> list[tuple[int, int, str]]:
-    tree = ast.parse((Path(batched_cuda.__file__).parent / file).read_text(encoding="utf-8"))
-    return [(node.lineno, node.end_lineno or 0, node.name) for node in tree.body if isinstance(node, ast.FunctionDef)]
-
-
 def _function(file: str, line: int) -> str:
     """The function of a line of the sources; a file of Triton's own has none."""
-    if not (Path(batched_cuda.__file__).parent / file).exists():
-        return file
-    return next((name for first, last, name in _functions(file) if first <= line <= last), file)
+    path = Path(batched_cuda.__file__).parent / file
+    tree = ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return next((node.name for node in functions if node.lineno <= line <= (node.end_lineno or 0)), file)
 
 
 def tool(cubin: bytes, name: str, *options: str) -> str:

@@ -5,19 +5,14 @@ shared memory. That shows a group barrier that is missing, early or late, and a 
 a GPU's caches or memory order: `compiled.py` reads those from the instructions around each barrier.
 """
 
-import os
-import signal
-import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
+from multiprocessing import context
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import Tensor
 from triton.runtime import interpreter
@@ -38,8 +33,8 @@ class HangError(RuntimeError):
 def together(members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT) -> Iterator[Trace]:
     """Run and trace launches with group barriers, one process per member, while this is open.
 
-    rows: of a group. package: another one than the project's. limit: seconds, then HangError. RuntimeError has the
-    traceback of the first program that fails.
+    rows: of a group. package: another one than the project's. limit: seconds, then HangError. The error of the first
+    program that fails is raised here.
     """
     launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")
     trace = Trace()
@@ -70,56 +65,35 @@ def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
     return min((step(sizes, card, one) for one in found if (one.members, one.rows) == (members, rows)), key=split.cost)
 
 
+#: The kernel that programs run, the members of a group and the arguments: of a process that was forked for it.
+_launch: list[Any] = []
+
+
 def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any], limit: float) -> list[Accesses]:
-    """Run each program in its own process; return their accesses. At each barrier another member arrives late."""
+    """Run each program in its own process; return their accesses."""
     for q in arguments.values():
         if isinstance(q, Tensor):
             q.share_memory_()
             if q.dtype == torch.int32 and q.count_nonzero():
                 raise ValueError(f"{kernel.__name__}: expected counters of arrivals at 0, got {q.max()}")
-    with tempfile.TemporaryDirectory() as folder:
-        logs = [Path(folder) / f"{program}.npz" for program in range(programs)]
-        running = {_forked(kernel, n, members, arguments, log): log for n, log in enumerate(logs)}
+    _launch[:] = kernel, members, arguments
+    found, end = dict[int, Accesses](), time.monotonic() + limit
+    with context.ForkContext().Pool(programs) as pool:
+        ended = pool.imap_unordered(_program, range(programs))
         try:
-            _wait(kernel.__name__, running, limit)
-        finally:
-            for pid in running:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-        return [_read(log) for log in logs]
+            for _ in range(programs):
+                found.update([ended.next(end - time.monotonic())])
+        except context.TimeoutError:
+            waiting = f"{programs - len(found)} of {programs} programs still wait"
+            raise HangError(f"{kernel.__name__}: {waiting} after {limit:.0f} s") from None
+    return [found[program] for program in range(programs)]
 
 
-def _forked(kernel: Any, program: int, members: int, arguments: Mapping[str, Any], log: Path) -> int:
-    """Start one program and return its process; the log gets its accesses, or a file next to it an error."""
-    if pid := os.fork():
-        return pid
-    try:
-        builder = interpreter.interpreter_builder
-        builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
-        with tracing(0.002, lambda sync: sync % members == program % members) as launch:
-            kernel[(1,)](**arguments)
-        np.savez(log, **launch.accesses(program)._asdict())
-        os._exit(0)
-    except BaseException:
-        log.with_suffix(".txt").write_text(traceback.format_exc())
-        os._exit(1)
-
-
-def _read(log: Path) -> Accesses:
-    with np.load(log) as found:
-        return Accesses(**found)._replace(misaligned=int(found["misaligned"]), unordered=int(found["unordered"]))
-
-
-def _wait(name: str, running: dict[int, Path], limit: float) -> None:
-    """Wait until all have ended, and remove each from `running`; raise if one fails or they take too long."""
-    count, end = len(running), time.monotonic() + limit
-    while running:
-        for pid in list(running):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                said = running.pop(pid).with_suffix(".txt")
-                if status:
-                    raise RuntimeError(f"{name}: a program failed:\n{said.read_text() if said.exists() else status}")
-        if time.monotonic() > end:
-            raise HangError(f"{name}: {len(running)} of {count} programs still wait after {limit:.0f} s")
-        time.sleep(0.01)
+def _program(program: int) -> tuple[int, Accesses]:
+    """Run one program in this process, and return its number and accesses. At each barrier another arrives late."""
+    kernel, members, arguments = _launch
+    builder = interpreter.interpreter_builder
+    builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
+    with tracing(0.002, lambda sync: sync % members == program % members) as programs:
+        kernel[(1,)](**arguments)
+    return program, programs[program, 0, 0].accesses

@@ -97,20 +97,6 @@ def test_auto_never_takes_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve("auto", CPU, torch.float32).name != NAME
 
 
-class Driver:
-    """What Triton starts kernels by."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-
-    @property
-    def active(self) -> Any:
-        """The driver, built at first use."""
-        if self.error is not None:
-            raise self.error
-        return SimpleNamespace(utils=None)
-
-
 def _reason(
     monkeypatch: pytest.MonkeyPatch,
     capability: tuple[int, int] = (8, 0),
@@ -120,7 +106,9 @@ def _reason(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     if find_spec("triton") is not None:
-        monkeypatch.setattr("triton.runtime.driver", Driver(error))
+        driver = mock.MagicMock()
+        type(driver).active = mock.PropertyMock(side_effect=error, return_value=SimpleNamespace(utils=None))
+        monkeypatch.setattr("triton.runtime.driver", driver)
     triton_unavailable.cache_clear()
     try:
         return why_unavailable(name, "cuda")

@@ -18,39 +18,37 @@ CPU = torch.device("cpu")
 #: Two groups, edges of every tile, many z; packed sequences that end in both groups; a mask.
 WIDE = Case(T=3, B=18, I=6, H=40, S=21, Z=3, state="stacked")
 LONG = Case(T=5, B=18, I=4, H=37, S=9, Z=2, lengths=(*(5,) * 3, *(4,) * 7, *(3,) * 6, 2, 1), layer_norm=True)
-PAIRS = [
-    (2, WIDE, torch.float32),
-    (2, replace(WIDE, layer_norm=True), torch.bfloat16),
-    (3, replace(WIDE, T=2, layer_norm=True), torch.float32),
-    (3, LONG, torch.float32),
-    (2, VERIFY_TILES[4], torch.float16),  # Z of 33
-    (3, VERIFY_TILES[6], torch.float32),  # a mask
-    (5, replace(WIDE, B=3, layer_norm=True), torch.float32),
-]
 #: The instructions of a card differ from 64 rows on, and programs then share out the units of a tile of rows.
 TALL = Case(T=2, B=64, I=3, H=40, S=9, Z=2, state="plain")
-FAULTS = tomllib.loads(Path(__file__).with_name("barriers.toml").read_text(encoding="utf-8"))
 #: Shows every fault: both passes, layer norm, more than one step.
 FAULTY = Case(T=2, B=2, I=3, H=40, S=9, Z=2, layer_norm=True)
+#: Members, rows of a group, case and dtype.
+RUNS = [
+    (2, 16, WIDE, torch.float32),
+    (2, 16, replace(WIDE, layer_norm=True), torch.bfloat16),
+    (3, 16, replace(WIDE, T=2, layer_norm=True), torch.float32),
+    (3, 16, LONG, torch.float32),
+    (2, 16, VERIFY_TILES[4], torch.float16),  # Z of 33
+    (3, 16, VERIFY_TILES[6], torch.float32),  # a mask
+    (5, 16, replace(WIDE, B=3, layer_norm=True), torch.float32),
+    (8, 64, TALL, torch.float32),
+    (2, 16, FAULTY, torch.float32),
+]
+FAULTS = tomllib.loads(Path(__file__).with_name("barriers.toml").read_text(encoding="utf-8"))
 #: Seconds after which a fault hangs.
 SOON = 10.0
 
 
 @pytest.mark.parametrize(
-    ("members", "case", "dtype"), PAIRS, ids=[f"{n}-members-{case.id}-{dtype_name(dtype)}" for n, case, dtype in PAIRS]
+    ("members", "rows", "case", "dtype"),
+    RUNS,
+    ids=[f"{n}-members-{case.id}-{dtype_name(dtype)}" for n, _, case, dtype in RUNS],
 )
-def test_several_members_equal_the_oracle(members: int, case: Case, dtype: torch.dtype) -> None:
-    with together(members) as trace:
+def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, dtype: torch.dtype) -> None:
+    with together(members, rows=rows) as trace:
         worst = compare(implementation(NAME), case, dtype, CPU, draws=1)[0]
     assert trace.syncs > case.T * case.L * members
-    assert not trace.wrong
-    assert worst.ratio <= 1, str(worst)
-
-
-def test_64_rows_shared_by_many_members() -> None:
-    with together(8, rows=64) as trace:
-        worst = compare(implementation(NAME), TALL, torch.float32, CPU, draws=1)[0]
-    assert trace.working >= 0.25
+    assert trace.working >= 0.25 or rows < 64
     assert not trace.wrong
     assert worst.ratio <= 1, str(worst)
 
@@ -69,10 +67,3 @@ def test_a_wrong_barrier_is_found(fault: str) -> None:
         else:
             worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)[0]
             assert found in {"wrong" if worst.ratio > 1 else "", *(wrong.split(": ", 1)[1] for wrong in trace.wrong)}
-
-
-def test_without_a_fault_nothing_is_found() -> None:
-    with together(2, limit=SOON) as trace:
-        worst = compare(implementation(NAME), FAULTY, torch.float32, CPU, draws=1)[0]
-    assert not trace.wrong
-    assert worst.ratio <= 1

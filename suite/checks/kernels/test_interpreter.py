@@ -10,8 +10,10 @@ import pytest
 from suite.checks.kernels.interpreted import NAME, why_not
 from suite.shared.process import run
 
-#: Words of the checks of a torch operator.
-AS_AN_OPERATOR = "operator or dispatch or autocast or frozen or fullgraph or export"
+#: Words of the checks of a torch operator, and of the capabilities that need nothing compiled.
+AS_AN_OPERATOR = (
+    "operator or dispatch or autocast or frozen or fullgraph or export or checkpointing or threads or fully_shard"
+)
 #: Seconds after which they are taken to hang; programs that wait for one another have a limit of their own.
 LIMIT = 900
 

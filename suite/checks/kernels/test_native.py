@@ -13,19 +13,19 @@ from unittest import mock
 
 import pytest
 import torch
-from torch import Tensor
 
-from impls import HyperLSTM, why_unavailable
+from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.compiled import precompile
 from suite.checks.kernels.interpreted import NAME, PAIRS
-from suite.conftest import Keep, Record
+from suite.checks.module.capability_checks import given
+from suite.conftest import Keep
 from suite.shared import arithmetic, machine
 from suite.shared.cases import Case
-from suite.shared.compare import compare, implementation, reference
+from suite.shared.compare import assert_bitwise_equal, compare, implementation, reference
 
 
 @contextmanager
@@ -58,7 +58,10 @@ def gpu(device: torch.device) -> torch.device:
 @contextmanager
 def precision(name: str) -> Iterator[None]:
     """Multiply float32 in a precision while open; references follow it."""
-    arithmetic.use("tf32" if name == "tf32" else "float32")
+    if name != "tf32":
+        yield
+        return
+    arithmetic.use(name)
     reference.cache_clear()
     try:
         yield
@@ -70,31 +73,20 @@ def precision(name: str) -> Iterator[None]:
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
 FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-#: A size of which each precision and each split is compared first.
-FIRST = PAIRS[0][0]
-splits = pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
+CASES = list(dict.fromkeys(case for case, _ in PAIRS))
+#: Sizes that are compared first.
+FIRST = CASES[:2]
 
 
-@splits
-@pytest.mark.parametrize(("case", "dtype"), PAIRS, ids=[f"{case.id}-{dtype_name(dtype)}" for case, dtype in PAIRS])
-def test_native_equals_the_oracle(
-    case: Case, dtype: torch.dtype, alone: bool, gpu: torch.device, record: Record
-) -> None:
-    with either_split(alone):
-        worst = interpreted.judged(case, dtype, gpu)
-    if not alone:
-        record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
-    assert worst.ratio <= 1, str(worst)
-
-
-@splits
-@pytest.mark.parametrize("case", list(dict.fromkeys(case for case, _ in PAIRS)), ids=lambda case: case.id)
-def test_native_equals_the_oracle_in_tf32(case: Case, alone: bool, gpu: torch.device, keep: Keep) -> None:
-    with precision("tf32"), either_split(alone):
-        worst = interpreted.judged(case, torch.float32, gpu)
+@pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, keep: Keep) -> None:
+    with precision(name), either_split(alone):
+        worst = interpreted.judged(case, arithmetic.dtype_of(name), gpu)
     verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst), "reason": ""}
     if not alone:
-        keep("verify", implementation=NAME, dtype="tf32", case=case.id, **verdict)
+        keep("verify", implementation=NAME, dtype=name, case=case.id, **verdict)
     assert worst.ratio <= 1, str(worst)
 
 
@@ -106,19 +98,11 @@ def test_full_width_equals_deferred(case: Case, name: str, gpu: torch.device) ->
     assert worst.ratio <= 1, str(worst)
 
 
-@splits
-@pytest.mark.parametrize("name", PRECISIONS)
-def test_either_split_equals_the_oracle(alone: bool, name: str, gpu: torch.device) -> None:
-    with precision(name), either_split(alone):
-        worst = interpreted.judged(FIRST, arithmetic.dtype_of(name), gpu, draws=1)
-    assert worst.ratio <= 1, str(worst)
-
-
 def test_too_many_programs_are_refused(gpu: torch.device) -> None:
     """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
     card = split.Card.of(gpu)
     large = card._replace(multiprocessors=64 * card.multiprocessors)
-    model, x = _model(FULL[0], torch.bfloat16, gpu)
+    model, x, _ = given(NAME, gpu, FULL[0], torch.bfloat16)
     with torch.no_grad():
         expected = model(x)[0]
         crowd = replace(split.forward(_sizes(FULL[0]), card), members=large.multiprocessors)
@@ -156,26 +140,9 @@ bits = pytest.mark.parametrize(
 )
 
 
-def _model(case: Case, dtype: torch.dtype, device: torch.device) -> tuple[HyperLSTM, Tensor]:
-    torch.manual_seed(0)
-    model = implementation(NAME)(case, dtype, device)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model, torch.randn(case.T, case.B, case.I, device=device, dtype=dtype)
-
-
-def _everything(model: HyperLSTM, x: Tensor) -> list[Tensor]:
-    """Out and every gradient of one training step."""
-    model.zero_grad(set_to_none=True)
-    x = x.detach().requires_grad_()
-    out, _ = model(x)
-    out.square().sum().backward()
-    return [out.detach(), *(leaf.grad.clone() for leaf in (x, *model.parameters()) if leaf.grad is not None)]
-
-
 @bits
 def test_a_graph_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
-    model, x = _model(case, dtype, gpu)
+    model, x, _ = given(NAME, gpu, case, dtype)
     expected = model(x)[0].detach()
     captured: Any = torch.cuda.make_graphed_callables(model, (torch.randn_like(x),))
     assert torch.equal(captured(x)[0], expected)
@@ -183,21 +150,21 @@ def test_a_graph_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.
 
 @bits
 def test_a_side_stream_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
-    model, x = _model(case, dtype, gpu)
-    expected, stream = _everything(model, x), torch.cuda.Stream(gpu)
+    one, stream = given(NAME, gpu, case, dtype), torch.cuda.Stream(gpu)
+    expected = one.results()
     stream.wait_stream(torch.cuda.current_stream(gpu))
     with torch.cuda.stream(stream):
-        found = _everything(model, x)
+        found = one.results()
     stream.synchronize()
-    assert all(map(torch.equal, found, expected))
+    assert_bitwise_equal(found, expected)
 
 
 def test_no_host_sync(gpu: torch.device) -> None:
-    model, x = _model(MODELS[1], torch.float32, gpu)
-    _everything(model, x)  # which loads the kernels
+    one = given(NAME, gpu, MODELS[1])
+    one.results()  # which loads the kernels
     torch.cuda.set_sync_debug_mode("error")
     try:
-        _everything(model, x)
+        one.results()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -205,7 +172,7 @@ def test_no_host_sync(gpu: torch.device) -> None:
 #: What `nox -s cuda` runs: words of the names of tests, and what these show.
 FIRST_TESTS = {
     "full_width": "kernels as large as users run them, in each dtype and TF32",
-    "either_split": "both ways to split a pass",
+    FIRST[0].id: "both ways to split a pass",
     "side_stream": "a stream of the caller's",
     "a_graph": "a CUDA graph",
     "host_sync": "no wait for the GPU",
@@ -222,7 +189,7 @@ def main(arguments: list[str]) -> int:
     precompile([(case, name) for case in FULL for name in PRECISIONS], device)
     for alone in (True, False):
         with either_split(alone):
-            precompile([(FIRST, name) for name in PRECISIONS], device)
+            precompile([(case, name) for case in FIRST for name in PRECISIONS], device)
     precompile([(case, dtype_name(dtype)) for case in MODELS for dtype in find(NAME).dtypes], device)
     return int(pytest.main([__file__, "-q", "-p", "no:benchmark", "-k", " or ".join(FIRST_TESTS), *arguments]))
 

@@ -17,6 +17,7 @@ from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
+from suite.checks.module.capability_checks import given, outputs
 from suite.shared.cases import Case
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.shared.files import ROOT
@@ -108,18 +109,14 @@ def test_products_of_several_steps_change_no_bit(
     B: int, split: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", split)
-    model = HyperLSTM(11, 70, 37, 3, 2, layer_norm=True, impl="batched_cpu", dtype=dtype)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    x, state = torch.randn(15, B, 11, dtype=dtype), None
-    out, last = model(x)
-    steps = []
-    for of_step in x.split(1):
-        step, state = model(of_step, state)
-        steps.append(step)
+    case = Case(T=15, B=B, I=11, H=70, S=37, Z=3, L=2, layer_norm=True)
+    model, x, _ = given("batched_cpu", torch.device("cpu"), case, dtype)
+    steps, state = [], None
+    for x_t in x.split(1):
+        out, state = model(x_t, state)
+        steps.append(out)
     assert state is not None
-    found, expected = ((torch.cat(steps), *state), (out, *last))
-    assert_bitwise_equal(dict(zip(OUTPUTS, found, strict=True)), dict(zip(OUTPUTS, expected, strict=True)))
+    assert_bitwise_equal(outputs(torch.cat(steps), state), outputs(*model(x)))
 
 
 def chosen_split(sizes: tuple[int, int, int, int], B: int, threads: int) -> tuple[int, int]:
@@ -157,14 +154,6 @@ def test_the_split_follows_from_sizes_rows_and_threads(
     assert chosen_split(sizes, B, threads) == split
 
 
-def test_wide_vectors_need_more_rows_per_group() -> None:
-    rows = {"AVX2": 16, "AVX512": 32}
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in rows:
-        pytest.skip(f"The fewest rows of a group were measured with {' and '.join(rows)}, not with {capability}.")
-    assert min_rows_large() == rows[capability]
-
-
 @pytest.mark.parametrize(
     ("groups", "threads", "split"), [(1, 2, (1, 2)), (2, 2, (2, 1)), (4, 16, (4, 4)), (3, 8, (2, 4))], ids=str
 )
@@ -192,46 +181,32 @@ def bits(split: tuple[int, int] | None, model: HyperLSTM | None = None) -> str:
     return hashlib.sha256(b"".join(part.numpy().tobytes() for part in found)).hexdigest()
 
 
-def finished(code: str, **environment: str) -> str:
-    """Output of a process, which may take a minute."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import torch\nfrom suite.checks.kernels.test_split import bits\n{code}"],
-        env=os.environ | {"OMP_NUM_THREADS": "2"} | environment,
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-SMALLER = """
-torch.set_num_threads(8)
-print(bits((2, 4)) == bits(None) == bits((1, 1)))
-"""
-
-
-@splits
-def test_a_smaller_team_computes_the_same() -> None:
-    assert finished(SMALLER, OMP_THREAD_LIMIT="3") == "True"
-
-
-FORKS = """
+#: Programs that print True, and the most threads that OpenMP gives them.
+PROGRAMS = {
+    "smaller team": ("torch.set_num_threads(8)\nprint(bits((2, 4)) == bits(None) == bits((1, 1)))", "3"),
+    "fork": (
+        """
 import os
 before = bits(None)
 child = os.fork()
 if child == 0:
     torch.set_num_threads(1)
     os._exit(0 if bits(None) == bits((2, 2)) == before else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
+print(os.waitpid(child, 0)[1] == 0)
+""",
+        "64",
+    ),
+}
 
 
 @splits
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_a_forked_process_computes_the_same() -> None:
-    assert finished(FORKS) == "0"
+@pytest.mark.parametrize(("code", "most"), PROGRAMS.values(), ids=PROGRAMS)
+def test_a_process_with_other_threads_computes_the_same(code: str, most: str) -> None:
+    command = [sys.executable, "-c", f"import torch\nfrom suite.checks.kernels.test_split import bits\n{code}"]
+    threads = {"OMP_NUM_THREADS": "2", "OMP_THREAD_LIMIT": most}
+    done = subprocess.run(command, env=os.environ | threads, cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_one_thread_computes_inside_a_parallel_region() -> None:

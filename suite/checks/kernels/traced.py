@@ -7,7 +7,7 @@ a thread that overwrites what another thread has yet to read.
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -65,64 +65,52 @@ class Trace:
         self.wrong.update({f"{kernel}: {fault}": n for fault, n in faults.items() if n})
 
 
-class Launch:
-    """Notes the accesses of the programs of a launch as they run; a program that waits sleeps."""
+@dataclass
+class Program:
+    """What one program of a launch did so far; if it waits for others, it is in a process of its own."""
 
-    def __init__(self, patience: float, late: Callable[[int], bool]) -> None:
-        self.patience, self.late = patience, late
-        self.arrived, self.passed = list[float](), list[float]()
-        self.programs: dict[tuple[int, ...], list[Integers]] = {}
-        self.barriers: Counter[tuple[int, ...]] = Counter()
-        self.syncs: Counter[tuple[int, ...]] = Counter()
-        self.misaligned: Counter[tuple[int, ...]] = Counter()
-        self.unordered: Counter[tuple[int, ...]] = Counter()
-        self.written: dict[tuple[int, ...], int] = {}  # barriers that a program had passed at its last write
-
-    @property
-    def now(self) -> tuple[int, ...]:
-        """Grid index of the program that runs."""
-        return tuple(interpreter.interpreter_builder.grid_idx)
+    accessed: list[Integers] = field(default_factory=lambda: [np.empty((5, 0), np.int64)])  # rows of `Accesses`
+    barriers: int = 0
+    written: int = -1  # barriers that it had passed at its last write
+    misaligned: int = 0
+    unordered: int = 0
+    arrived: list[float] = field(default_factory=list)
+    passed: list[float] = field(default_factory=list)
 
     def note(self, pointers: Any, mask: Any, writes: bool) -> None:
         at, live = np.broadcast_arrays(pointers.data, np.asarray(mask.data, dtype=bool))
-        accessed = at[live].astype(np.int64)
         if writes:
-            self.written[self.now] = self.barriers[self.now]
-        about = accessed, _size(pointers), writes, self.barriers[self.now], self.syncs[self.now]
-        self.programs.setdefault(self.now, []).append(np.array(np.broadcast_arrays(*about)))
+            self.written = self.barriers
+        about = at[live].astype(np.int64), _size(pointers), writes, self.barriers, len(self.arrived)
+        self.accessed.append(np.array(np.broadcast_arrays(*about)))
 
     def promise(self, pointers: Any, values: Any) -> None:
         """Note where the first of each run of neighbours is less aligned than promised."""
         at = np.ravel(pointers.data).astype(np.int64)
         first = np.diff(at, prepend=at[0]) != _size(pointers)
-        self.misaligned[self.now] += int(np.count_nonzero(at[first] % int(np.ravel(values)[-1])))
+        self.misaligned += int(np.count_nonzero(at[first] % int(np.ravel(values)[-1])))
 
     def barrier(self) -> None:
-        """Note a barrier of the program; the first one after it arrived at a sync is where it goes on."""
-        self.barriers[self.now] += 1
+        """Note a barrier; the first one after the program arrived at a sync is where it goes on."""
+        self.barriers += 1
         if len(self.passed) < len(self.arrived):
             self.passed.append(time.monotonic())
 
-    def atomic(self, value: Any) -> None:
-        """Note that a program arrives at a sync, or only polls it."""
+    def atomic(self, value: Any, patience: float, late: Callable[[int], bool]) -> None:
+        """Note that the program arrives at a sync, or only polls it, after which it sleeps."""
         if np.any(value.data):
-            if self.late(len(self.arrived)):
+            if late(len(self.arrived)):
                 time.sleep(LATE)
-            self.syncs[self.now] += 1
-            self.unordered[self.now] += self.written.get(self.now) == self.barriers[self.now]
+            self.unordered += self.written == self.barriers
             self.arrived.append(time.monotonic())
         else:
-            time.sleep(self.patience)
+            time.sleep(patience)
 
-    def accesses(self, program: int) -> Accesses:
-        """Accesses of one program; program: its number in the order that they ran."""
-        at = list(self.programs)[program] if len(self.programs) > 1 else next(iter(self.programs), self.now)
-        notes = self.programs.get(at, [np.empty((5, 0), np.int64)])
-        address, size, writes, barriers, epoch = np.concatenate(notes, axis=1)
+    @property
+    def accesses(self) -> Accesses:
+        address, size, writes, barriers, epoch = np.concatenate(self.accessed, axis=1)
         times = np.array(self.arrived), np.array(self.passed)
-        return Accesses(
-            address, size, writes.astype(bool), barriers, epoch, *times, self.misaligned[at], self.unordered[at]
-        )
+        return Accesses(address, size, writes.astype(bool), barriers, epoch, *times, self.misaligned, self.unordered)
 
 
 def _size(pointers: Any) -> int:
@@ -218,25 +206,30 @@ def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractCo
 
 
 @contextmanager
-def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: False) -> Iterator[Launch]:
-    """Note the accesses of programs while this is open.
+def tracing(patience: float = 0.0, late: Callable[[int], bool] = lambda sync: False) -> Iterator[dict[Any, Program]]:
+    """Note what programs do, by their index in the grid, while this is open.
 
     patience: seconds between two polls of a sync. late: whether a program arrives late at a sync, given its number.
     """
-    launch = Launch(patience, late)
+    programs = defaultdict[Any, Program](Program)
+
+    def now() -> Program:
+        return programs[tuple(interpreter.interpreter_builder.grid_idx)]
 
     def promise(handle: Any, name: str, values: Any) -> None:
         if name == "tt.divisibility":
-            launch.promise(handle, values)
+            now().promise(handle, values)
 
     with (
-        _before(InterpreterBuilder, "create_masked_load", lambda _, at, mask, *rest: launch.note(at, mask, False)),
-        _before(InterpreterBuilder, "create_masked_store", lambda _, at, x, mask, *rest: launch.note(at, mask, True)),
-        _before(InterpreterBuilder, "create_barrier", lambda _: launch.barrier()),
-        _before(InterpreterBuilder, "create_atomic_rmw", lambda _, op, at, value, *rest: launch.atomic(value)),
+        _before(InterpreterBuilder, "create_masked_load", lambda _, at, mask, *rest: now().note(at, mask, False)),
+        _before(InterpreterBuilder, "create_masked_store", lambda _, at, x, mask, *rest: now().note(at, mask, True)),
+        _before(InterpreterBuilder, "create_barrier", lambda _: now().barrier()),
+        _before(
+            InterpreterBuilder, "create_atomic_rmw", lambda _, op, at, value, *rest: now().atomic(value, patience, late)
+        ),
         _before(TensorHandle, "set_attr", promise),
     ):
-        yield launch
+        yield programs
 
 
 @contextmanager
@@ -245,9 +238,9 @@ def traced() -> Iterator[Trace]:
     trace, start = Trace(), GridExecutor.__call__
 
     def noted_start(self: Any, *given: Any, **constants: Any) -> Any:
-        with tracing() as launch:
+        with tracing() as programs:
             result = start(self, *given, **constants)
-        found = [launch.accesses(n) for n in range(len(launch.programs))]
+        found = [program.accesses for program in programs.values()]
         trace.add(self.fn.__name__, found, between_programs(found, 1), tensors_of((given, constants)))
         return result
 

@@ -24,13 +24,13 @@ from impls.gradient import backward as chunked_backward
 from impls.gradient.chunks import limited
 from impls.gradient.interface import Save
 from impls.registry import IMPLS
+from suite.checks.module.test_module import CASE, model_and_input
 from suite.shared.cases import Case
-from suite.shared.compare import compare, draw, implementation
+from suite.shared.compare import compare, implementation
 from suite.shared.files import ROOT
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 others = pytest.mark.thorough("other lengths of a chunk, and an exported program in another process")
-CASE = Case(T=6, B=3, I=4, H=7, S=5, Z=2, L=2, layer_norm=True, state="stacked")
 
 
 @pytest.fixture(params=HAND_WRITTEN)
@@ -39,16 +39,6 @@ def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     if reason := why_unavailable(request.param, device):
         pytest.skip(reason)
     return str(request.param)
-
-
-def model_and_input(
-    name: str, device: torch.device, dtype: torch.dtype = torch.float32
-) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
-    params, x, state, _ = draw(CASE, 0, dtype, device)
-    model = implementation(name)(CASE, dtype, device)
-    model.load_state_dict(params)
-    assert state is not None
-    return model, x, state
 
 
 def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Tensor]:
@@ -63,24 +53,16 @@ chunks = pytest.mark.parametrize("numbers", [*(pytest.param(n, marks=others) for
 
 @pytest.mark.parametrize("residuals", [False, True], ids=["recomputed", "kept"])
 @chunks
+@pytest.mark.parametrize("case", [CASE, replace(CASE, lengths=(2, 6, 3))], ids=["batch", "packed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_chunks_of_any_length_give_the_same(
-    name: str, device: torch.device, dtype: torch.dtype, numbers: int, residuals: bool
+    name: str, device: torch.device, dtype: torch.dtype, case: Case, numbers: int, residuals: bool
 ) -> None:
     if reason := why_unavailable(name, device, dtype):
         pytest.skip(reason)
     limit = numbers * CASE.B * CASE.H * dtype.itemsize
     with limited(device.type, forward=limit, backward=limit, residuals=residuals):
-        worst = compare(implementation(name), CASE, dtype, device)[0]
-    assert worst.ratio <= 1, worst
-
-
-@pytest.mark.parametrize("residuals", [False, True], ids=["recomputed", "kept"])
-@chunks
-def test_chunks_cut_packed_sequences_anywhere(name: str, device: torch.device, numbers: int, residuals: bool) -> None:
-    limit = numbers * CASE.B * CASE.H * torch.float32.itemsize
-    with limited(device.type, forward=limit, backward=limit, residuals=residuals):
-        worst = compare(implementation(name), replace(CASE, lengths=(2, 6, 3)), torch.float32, device)[0]
+        worst = compare(implementation(name), case, dtype, device)[0]
     assert worst.ratio <= 1, worst
 
 
@@ -110,7 +92,7 @@ def test_a_dispatch_mode_changes_no_bit(name: str, device: torch.device) -> None
     with Seen() as seen:
         watched = gradients(*given)
     assert [seen.called.count(f"hyperlstm::{name}{way}") for way in ("", "_backward")] == [CASE.L, CASE.L]
-    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert all(map(torch.equal, plain, watched))
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
@@ -119,11 +101,6 @@ def test_forward_mode_raises_and_loses_no_tangent(name: str, device: torch.devic
     model.requires_grad_(not frozen)
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode AD; these do: naive"):
         model(forward_ad.make_dual(x, torch.ones_like(x)), state)
-
-
-def jvp(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    tangent: Tensor = torch.func.jvp(call, (x,), (torch.ones_like(x),))[1]
-    return tangent
 
 
 def by_dual_numbers(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -135,8 +112,7 @@ def by_dual_numbers(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = {
     "grad": lambda call, x: torch.func.grad(lambda y: call(y).sum())(x),
     "vmap": lambda call, x: torch.func.vmap(call)(torch.stack([x, 2 * x])),
-    "jacrev": lambda call, x: torch.func.jacrev(call)(x),
-    "jvp": jvp,
+    "jvp": lambda call, x: torch.func.jvp(call, (x,), (torch.ones_like(x),))[1],
     "dual": by_dual_numbers,
 }
 
@@ -169,27 +145,17 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
     torch.library.opcheck(getattr(torch.ops.hyperlstm, name).default, arguments)
 
 
-def test_inference_mode_and_no_grad_change_no_bit(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    expected, _ = model(x, state)
-    with torch.inference_mode():
-        assert torch.equal(model(x, state)[0], expected)
-    with torch.no_grad():
-        out, last = model(x, state)
-    assert torch.equal(out, expected)
-    assert not any(part.requires_grad for part in last)
-
-
-@pytest.mark.parametrize("lengths", [[1, 1, 1], [2, 1, 1], [3, 2, 1], [1, 6, 3]], ids=str)
-def test_no_grad_changes_no_bit_when_packed(name: str, device: torch.device, lengths: list[int]) -> None:
+@pytest.mark.parametrize("lengths", [[6, 6, 6], [1, 1, 1], [2, 1, 1], [3, 2, 1], [1, 6, 3]], ids=str)
+def test_no_grad_changes_no_bit(name: str, device: torch.device, lengths: list[int]) -> None:
     """Without gradients only a few steps of states are kept: more than short sequences have, or fewer."""
     model, x, state = model_and_input(name, device)
-    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-    out, last = model(packed, state)
-    with torch.no_grad():
-        again, ends = model(packed, state)
-    assert torch.equal(again.data, out.data)
-    assert all(torch.equal(a, b) for a, b in zip(ends, last, strict=True))
+    for given in (x, pack_padded_sequence(x, lengths, enforce_sorted=False)):
+        out, last = model(given, state)
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                again, ends = model(given, state)
+            assert not any(part.requires_grad for part in ends)
+            assert all(map(torch.equal, (again.data, *ends), (out.data, *last)))
 
 
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,17 +201,14 @@ def _count_products_of_batched_cuda(made: list[Tensor], monkeypatch: pytest.Monk
     """Count products over all tokens of a chunk that make gradients."""
     from impls.batched_cuda import backward
 
-    gradients, mm, bmm = backward._gradients, torch.mm, torch.bmm
+    gradients = backward._gradients
 
     def counted(product: Callable[..., Tensor], *factors: Tensor) -> Tensor:
         made.append(product(*factors))
         return made[-1]
 
     def counting(*given: Any) -> Any:
-        with (
-            mock.patch.object(torch, "mm", partial(counted, mm)),
-            mock.patch.object(torch, "bmm", partial(counted, bmm)),
-        ):
+        with mock.patch.multiple(torch, mm=partial(counted, torch.mm), bmm=partial(counted, torch.bmm)):
             return gradients(*given)
 
     monkeypatch.setattr(backward, "_gradients", counting)
@@ -257,9 +220,7 @@ def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, devi
     out, last = model(x.requires_grad_(), [part.requires_grad_() for part in state])
     loss = out.sum() + sum(part.sin().sum() for part in last)
     with torch.autocast(device.type, torch.bfloat16):
-        found = torch.autograd.grad(loss, [x, *state, *model.parameters()])
-    for a, b in zip(found, expected, strict=True):
-        assert torch.equal(a, b)
+        assert all(map(torch.equal, torch.autograd.grad(loss, [x, *state, *model.parameters()]), expected))
 
 
 def test_memory_layout_does_not_change_gradients(name: str, device: torch.device) -> None:
@@ -268,8 +229,7 @@ def test_memory_layout_does_not_change_gradients(name: str, device: torch.device
     for p in model.parameters():
         p.data = p.data.movedim(0, -1).contiguous().movedim(-1, 0)
     assert not model.get_parameter("layers.0.weight_h").is_contiguous()
-    for found, contiguous in zip(gradients(model, x, state), expected, strict=True):
-        torch.testing.assert_close(found, contiguous)
+    torch.testing.assert_close(gradients(model, x, state), expected)
 
 
 LOADS = """

@@ -3,21 +3,19 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
-from torch.nn.utils.rnn import pack_padded_sequence
 
-from impls import HyperLSTM, hyperlstm, names
+from impls import HyperLSTM, names
 from impls.calls import masks
-from impls.definition import Mask
 from impls.registry import IMPLS
-from suite.conftest import skip_reason
+from suite.checks.module.test_module import assert_same, model_and_input, named
 from suite.shared.cases import Case
-from suite.shared.compare import STATE_NAMES, Results, draw, implementation, judge
+from suite.shared.compare import Results, assert_bitwise_equal
+from suite.shared.oracle import Output
 
 P = 0.25
 CASE = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=P, recurrent_dropout=P)
@@ -26,35 +24,19 @@ PLAIN = replace(CASE, dropout=0.0, recurrent_dropout=0.0)
 
 
 @pytest.fixture(params=names())
-def name(request: pytest.FixtureRequest, device: torch.device) -> str:
-    """Every implementation that runs here in float32."""
-    if reason := skip_reason(request.param, device):
-        pytest.skip(reason)
+def name(request: pytest.FixtureRequest) -> str:
+    """Every implementation."""
     return str(request.param)
 
 
-def model_and_input(name: str, device: torch.device, case: Case = CASE) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
-    params, x, state, _ = draw(case, 0, torch.float32, device)
-    model = implementation(name)(case, torch.float32, device)
-    model.load_state_dict(params)
-    return model, x, state or ()
-
-
-def seeded(model: Callable[..., Any], *args: object) -> Results:
+def seeded(model: Callable[..., Output], *args: object) -> Results:
     torch.manual_seed(0)
-    out, last = model(*args)
-    return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
-
-
-def assert_same(results: Results, expected: Results) -> None:
-    """By the tolerance rule with `expected` as the oracle, and the floor as the only error allowed."""
-    worst = judge(results, expected, expected, torch.float32)[0]
-    assert worst.ratio <= 1, worst
+    return named(*model(*args))
 
 
 def test_g_is_dropped_by_the_mask(name: str, device: torch.device) -> None:
     """From a zero state c is i m g: nothing else reaches it."""
-    model, x, _ = model_and_input(name, device, ONE_STEP)
+    model, x, _ = model_and_input(name, device, case=ONE_STEP)
     c = seeded(model, x)["c"]
     torch.manual_seed(0)
     mask = masks.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
@@ -69,31 +51,15 @@ def test_g_is_dropped_by_the_mask(name: str, device: torch.device) -> None:
 
 
 def test_a_probability_of_1_drops_everything(name: str, device: torch.device) -> None:
-    model, x, _ = model_and_input(name, device, replace(ONE_STEP, T=3, recurrent_dropout=1.0))
+    model, x, _ = model_and_input(name, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
     assert not bool(seeded(model, x)["c"].any())
 
 
-def test_dropout_is_between_layers(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device, replace(PLAIN, dropout=P))
-    results = seeded(model, x, state)
-    torch.manual_seed(0)
-    mask = masks.draw(P, (CASE.T, CASE.B, CASE.H), device)
-    lasts, y = [], x
-    for l in range(CASE.L):
-        one = HyperLSTM(y.shape[2], CASE.H, CASE.S, CASE.Z, 1, layer_norm=True, impl=name, device=device)
-        one.load_state_dict({k.replace(f".{l}.", ".0."): q for k, q in model.state_dict().items() if f"s.{l}." in k})
-        y, last = one(y if l == 0 or mask is None else y * mask.kept / (1 - P), [part[l] for part in state])
-        lasts.append(last)
-    assert_same(
-        results, {"out": y, **{k: torch.cat(q) for k, q in zip(STATE_NAMES, zip(*lasts, strict=True), strict=True)}}
-    )
-
-
 def test_nothing_is_dropped_in_evaluation_mode(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    plain, _, _ = model_and_input(name, device, PLAIN)
-    results, expected = seeded(model.eval(), x, state), seeded(plain, x, state)
-    assert all(torch.equal(results[key], value) for key, value in expected.items())
+    model, x, state = model_and_input(name, device, case=CASE)
+    plain, _, _ = model_and_input(name, device, case=PLAIN)
+    expected = seeded(plain, x, state)
+    assert_bitwise_equal(seeded(model.eval(), x, state), expected)
     assert not torch.equal(seeded(model.train(), x, state)["out"], expected["out"])
 
 
@@ -114,41 +80,15 @@ def test_the_share_of_zeros_is_p(p: float, device: torch.device) -> None:
 
 
 def test_a_seed_repeats_the_masks(device: torch.device) -> None:
-    model, x, state = model_and_input("batched", device)
-    first, again = seeded(model, x, state), seeded(model, x, state)
-    assert all(torch.equal(first[key], value) for key, value in again.items())
+    model, x, state = model_and_input("batched", device, case=CASE)
+    first = seeded(model, x, state)
+    assert_bitwise_equal(seeded(model, x, state), first)
     assert not torch.equal(model(x, state)[0], first["out"])
 
 
-def test_packed_rows_keep_their_masks(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A packed batch is each sequence alone, under the tokens' own part of the masks."""
-    model, x, state = model_and_input(name, device)
-    lengths = [2, CASE.T, 1]
-    packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-    drawn: list[Mask | None] = []
-
-    def drawing(p: float, shape: torch.Size, on: torch.device) -> Mask | None:
-        drawn.append(masks.draw(p, shape, on))
-        return drawn[-1]
-
-    monkeypatch.setattr(hyperlstm, "draw", drawing)
-    results = seeded(model, packed, state)
-    unpacked, _ = nn.utils.rnn.pad_packed_sequence(results["out"])  # type: ignore[arg-type]
-    starts = torch.cat([torch.zeros(1, dtype=torch.long), packed.batch_sizes.cumsum(0)])
-    for b, length in enumerate(lengths):
-        assert packed.unsorted_indices is not None
-        tokens = starts[:length] + packed.unsorted_indices[b].cpu()
-        given = iter([m if m is None else Mask(m.kept[tokens].unsqueeze(1), m.scale) for m in drawn])
-        monkeypatch.setattr(hyperlstm, "draw", lambda *_, given=given: next(given))
-        out, last = model(x[:length, b : b + 1], [part[:, b : b + 1] for part in state])
-        expected = {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
-        mine = {key: part[:, b : b + 1] for key, part in results.items() if key != "out"}
-        assert_same({"out": unpacked[:length, b : b + 1], **mine}, expected)
-
-
-@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.plain], indirect=True)
+@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.plain])
 def test_vmap_draws_by_its_own_randomness(name: str, device: torch.device) -> None:
-    model, x, _ = model_and_input(name, device, ONE_STEP)
+    model, x, _ = model_and_input(name, device, case=ONE_STEP)
     params = {key: p.detach().expand(2, *p.shape) for key, p in model.named_parameters()}
 
     def c_of(randomness: str) -> Tensor:

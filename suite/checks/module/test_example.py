@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from suite.checks.module.example import Training, collate, words
+from suite.checks.module.example import Training, words
 
 
 def test_it_learns_and_resumes_to_the_bit(tmp_path: Path, device: torch.device) -> None:
@@ -19,10 +19,3 @@ def test_it_learns_and_resumes_to_the_bit(tmp_path: Path, device: torch.device) 
     assert resumed.epoch(data) == second
     for (name, p), q in zip(resumed.model.named_parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(p, q), name
-
-
-def test_batches_are_packed_without_padding() -> None:
-    batch = sorted(words(every=500), key=len)
-    letters, following = collate(batch)
-    assert len(letters.data) == len(following.data) == sum(len(word) - 1 for word in batch)
-    assert torch.equal(letters.batch_sizes, following.batch_sizes)

@@ -10,7 +10,7 @@ from torch import nn
 
 from impls import HyperLSTM, names, why_unavailable
 from impls.registry import IMPLS
-from suite.checks.module import recorded
+from suite.checks.module import saved
 from suite.checks.module.capabilities import not_installed
 from suite.checks.module.capability_checks import KEPT, given
 
@@ -77,10 +77,10 @@ def test_script_and_fx_refuse_in_a_sentence(tool: Callable[[nn.Module], Any]) ->
 
 
 def test_auto_is_traced(device: torch.device) -> None:
-    recorded.traced("auto", device)
+    saved.traced("auto", device)
 
 
 def test_auto_is_exported_to_onnx(device: torch.device) -> None:
-    if (reason := not_installed(recorded.PACKAGES)) is not None:
+    if (reason := not_installed(saved.PACKAGES)) is not None:
         pytest.skip(reason)
-    recorded.onnx("auto", device)
+    saved.onnx("auto", device)

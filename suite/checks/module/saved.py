@@ -1,19 +1,61 @@
-"""Checks of models recorded to run without this package, by `torch.onnx.export` and `torch.jit.trace`."""
+"""Checks of copies of a model, of what is saved of it, and of models recorded to run without this package."""
 
 import copy
 import io
+import pickle
 import warnings
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.checks.module.capability_checks import KEPT, TRACED, Given, each_agrees, given, outputs
-from suite.shared.compare import DRAWS, OUTPUTS, Results, assert_within_rule, draw
+from suite.checks.module.capability_checks import CASE, KEPT, TRACED, Given, each_agrees, given, outputs
+from suite.shared.compare import (
+    DRAWS,
+    OUTPUTS,
+    Results,
+    assert_bitwise_equal,
+    assert_within_rule,
+    draw,
+    implementation,
+)
 
 #: Packages to export to ONNX and to run the result; the dependency group `export` has them.
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.device) -> None:
+    """Check that a copy has the same implementation, parameters of its own, and the same results."""
+    original = given(name, device)
+    again = copies(original.model)
+    if again.impl != name or any(p is q for p, q in zip(original.model.parameters(), again.parameters())):  # noqa: B905
+        raise AssertionError(f"copy: expected impl {name} and parameters of its own, got {again!r}")
+    assert_bitwise_equal(Given(again, original.x, original.cotangents).results(), original.results())
+
+
+def pickled(model: HyperLSTM) -> HyperLSTM:
+    again: HyperLSTM = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    return again
+
+
+def weights_only(model: HyperLSTM) -> HyperLSTM:
+    torch.save(model.state_dict(), file := io.BytesIO())
+    file.seek(0)
+    return _reloaded(torch.load(file, weights_only=True), model)
+
+
+def safetensors(model: HyperLSTM) -> HyperLSTM:
+    from safetensors.torch import load, save
+
+    return _reloaded(load(save(model.state_dict())), model)
+
+
+def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
+    again = implementation(model.impl)(CASE, torch.float32, next(model.parameters()).device)
+    again.load_state_dict(state_dict)
+    return again
 
 
 def onnx(name: str, device: torch.device) -> None:
