@@ -89,7 +89,7 @@ class _Gradients:
         return _addresses([self.by_name.get(name, _NONE) for name in LayerParams._fields])
 
 
-@ALLOCATE
+@ALLOCATE  # type: ignore[untyped-decorator]  # ctypes has no types for it
 def _allocate(gradients: _Gradients, addresses: Any) -> None:
     try:
         for i, number in enumerate(gradients.allocate()):
