@@ -24,7 +24,7 @@ QUICK_BUILD = {build.FLAGS_VARIABLE: "-O0"}
 #: A compiler that copies a finished library instead, slowly: half at a time.
 COMPILER = """#!/bin/sh
 for argument; do [ "$before" = -o ] && output=$argument; before=$argument; done
-head -c 10000 {library} > "$output"; sleep 0.1; cp {library} "$output"
+head -c 10000 {library} > "$output"; sleep 1; cp {library} "$output"
 """
 
 AGREES = """
