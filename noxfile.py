@@ -335,9 +335,9 @@ def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
             session.run("dpkg", "-x", str(package), str(root), external=True, silent=True)
         (root / "lib").symlink_to("usr/lib")
     platform = ("--python-platform", "aarch64-unknown-linux-gnu", "--python-version", PYTHON, "--only-binary", ":all:")
-    wanted = [name for name in needed("suite") if not name.startswith(("triton", "playwright", "pytest-benchmark"))]
+    wheels = [name for name in needed("suite") if not name.startswith(("triton", "playwright", "pytest-benchmark"))]
     session.install("uv")
-    run(session, "-m", "uv", "pip", "install", "-q", *platform, "--target", str(site), *wanted)
+    run(session, "-m", "uv", "pip", "install", "-q", *platform, "--target", str(site), *wheels)
     return root, site
 
 
@@ -362,14 +362,14 @@ def sanitized(
     session: nox.Session, libraries: Sequence[str], flags: str, options: Mapping[str, str], *arguments: str
 ) -> None:
     """Run pytest with batched_cpu built under sanitizers, whose libraries Python is started with."""
-    found = [
+    paths = [
         subprocess.run(["g++", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True).stdout
         for name in libraries
     ]
     scratch = Path(session.create_tmp()) / "-".join(libraries)
     env = {
         "HYPERLSTM_CXXFLAGS": f"-O1 -g -fno-omit-frame-pointer {flags}",
-        "LD_PRELOAD": ":".join(map(str.strip, found)),
+        "LD_PRELOAD": ":".join(map(str.strip, paths)),
         "TORCH_EXTENSIONS_DIR": str(scratch),
         **options,
     }

@@ -146,12 +146,12 @@ def conclude(folder: Path, done: Sequence[Job]) -> bool:
     """Write the pages and show the tables of what was done; return True if anything went wrong."""
     report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
-    here = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
-    print("".join(f"\n{sentence}\n" for sentence in not_run(here)), end="")
-    for title, view in bench_view(here).items():
+    results = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
+    print("".join(f"\n{sentence}\n" for sentence in not_run(results)), end="")
+    for title, view in bench_view(results).items():
         view.show(title)
-    print(f"\nTables: {folder / 'bench.md'}\n{conclusion(here)}")
-    return len(here) > 0 and bool(here["status"].str.startswith(WRONG).any())
+    print(f"\nTables: {folder / 'bench.md'}\n{conclusion(results)}")
+    return len(results) > 0 and bool(results["status"].str.startswith(WRONG).any())
 
 
 def conclusion(rows: pd.DataFrame) -> str:

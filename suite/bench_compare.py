@@ -75,9 +75,9 @@ def load(path: Path) -> pd.DataFrame:
 def floors(rows: pd.DataFrame) -> pd.Series:
     """Noise floor of each row: that of the baseline on its workload, 0 if it was not timed against itself."""
     where, twins = ["dtype", "workload", "T", "B", "pass"], rows[rows["implementation"] == BASELINE]
-    known = twins[where].assign(floor=[noise_floor(figure(row).ratio) for _, row in twins.iterrows()])
-    found: pd.Series = rows[where].merge(known, how="left")["floor"].fillna(0.0).astype(float).set_axis(rows.index)
-    return found
+    baselines = twins[where].assign(floor=[noise_floor(figure(row).ratio) for _, row in twins.iterrows()])
+    floor: pd.Series = rows[where].merge(baselines, how="left")["floor"].fillna(0.0).astype(float).set_axis(rows.index)
+    return floor
 
 
 def baseline_moved(old: pd.DataFrame, new: pd.DataFrame) -> float:
@@ -118,9 +118,9 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
     pairs = [[one / other for one, other in zip(*pair, strict=False)] for pair in visits]
     coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
     usual = variance(pairs)
-    found = [between(each, usual, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
-    differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in found]
-    return judged(both.assign(differs=differs, change=[each.ratio for each in found]), threshold)
+    intervals = [between(each, usual, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
+    differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in intervals]
+    return judged(both.assign(differs=differs, change=[each.ratio for each in intervals]), threshold)
 
 
 def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:

@@ -45,23 +45,23 @@ def index(folders: Sequence[Path], damaged: Mapping[Path, str]) -> list[Part]:
     lines: dict[str, dict[str, Any]] = {}
     columns, links = [], []
     for folder in folders:
-        rows, called = pd.DataFrame() if folder in damaged else TABLES["bench"].read(folder), folder.name
-        called += f", {damaged[folder]}" if folder in damaged else ""
+        rows, label = pd.DataFrame() if folder in damaged else TABLES["bench"].read(folder), folder.name
+        label += f", {damaged[folder]}" if folder in damaged else ""
         if len(rows):
-            called = f"{machine(rows.iloc[0])}, {dates(rows)}"
-            called += f", {rows['cpu_capability'].iloc[0]}" * (called in columns)
+            label = f"{machine(rows.iloc[0])}, {dates(rows)}"
+            label += f", {rows['cpu_capability'].iloc[0]}" * (label in columns)
             for group, row in fastest(without_busy(rows)):
                 if group.layer_norm == "off":
                     figure = ratio(row), row["implementation"]
-                    lines.setdefault(group.title, {"workload": group.title})[called] = figure
-            columns.append(called)
-            called += ", **stale**" * bool(stale(rows).any())
+                    lines.setdefault(group.title, {"workload": group.title})[label] = figure
+            columns.append(label)
+            label += ", **stale**" * bool(stale(rows).any())
         files = [folder / f"{name}.md" for name in pages_of(folder)] or sorted(folder.glob("*.csv"))
-        links.append(f"- {called}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
+        links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     if not links:
         return ["# Results\n\nNone yet.", FOOT]
     lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
-    matrix = Sheet(list(lines.values()), dict.fromkeys(columns, lambda found: f"{two(found[0])} {found[1]}"))
+    matrix = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{two(value[0])} {value[1]}"))
     shown: list[Part] = [lead, matrix] if lines else []
     return ["# Results", *shown, "\n".join(links), FOOT]
 

@@ -43,15 +43,15 @@ def by_default(device: str) -> list[str]:
 
 def jobs(options: argparse.Namespace) -> list[Job]:
     """Jobs to do."""
-    found: list[Job] = []
+    todo: list[Job] = []
     for dtype in (*options.dtype, *["bfloat16"] * options.half):
         answer = fastest(options.device, dtype)
         for case, candidate in product(cases(options), map(find, options.implementation)):
             norms = tuple(norm for norm in candidate.layer_norms if timed(options, candidate, case, dtype, norm))
             twice = candidate.name == answer and dtype in options.dtype
             job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, twice)
-            found += [job] * bool(norms)
-    return found
+            todo += [job] * bool(norms)
+    return todo
 
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:

@@ -42,10 +42,10 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
 
 def products(device: torch.device, dtype: str) -> dict[str, Product]:
     """Products of a square matrix with itself, by name; oneDNN, which computes the LSTM on a CPU, may be faster."""
-    found: dict[str, Product] = {"torch.mm": lambda a: partial(torch.mm, a, a, out=torch.empty_like(a))}
+    by_name: dict[str, Product] = {"torch.mm": lambda a: partial(torch.mm, a, a, out=torch.empty_like(a))}
     if device.type == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
-        found["oneDNN"] = lambda a: partial(torch.nn.functional.linear, a.to_mkldnn(), a.to_mkldnn())
-    return found
+        by_name["oneDNN"] = lambda a: partial(torch.nn.functional.linear, a.to_mkldnn(), a.to_mkldnn())
+    return by_name
 
 
 def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype: str) -> Iterator[dict[str, Any]]:

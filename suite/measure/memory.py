@@ -64,19 +64,19 @@ def _lengths(job: Job, candidate: Candidate) -> Iterator[Row]:
 
     def line() -> tuple[float, float]:
         """Slope and constant of the peak against T, through the last two lengths."""
-        T, peaks = np.array([(row["T"], row["peak_bytes"]) for row in found[-2:]]).T
+        T, peaks = np.array([(row["T"], row["peak_bytes"]) for row in points[-2:]]).T
         slope, constant = np.polyfit(T, peaks, 1)
         return float(slope), float(constant)
 
-    found, T = list[Row](), 2
-    while len(found) < 2 or found[-1]["peak_bytes"] < GROWN * LIMIT:
-        found.append(measured("length", T))
-        yield found[-1]
+    points, T = list[Row](), 2
+    while len(points) < 2 or points[-1]["peak_bytes"] < GROWN * LIMIT:
+        points.append(measured("length", T))
+        yield points[-1]
         T *= 2
     slope, constant = line()
     T = max(1, int(LAST * (LIMIT - constant) / slope))
-    found.append(measured("length", T + (found[-1]["T"] == T)))
-    yield found[-1]
+    points.append(measured("length", T + (points[-1]["T"] == T)))
+    yield points[-1]
     slope, constant = line()
     longest = math.floor((LIMIT - constant) / slope)
     apart = int(MARGIN * longest)

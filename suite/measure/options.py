@@ -39,15 +39,15 @@ def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[C
 
     With layer norm, these are the external ones, as labml's module has no other form, and the fastest implementation.
     """
-    wanted = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
+    names = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
     if layer_norm:
-        wanted = [name for name in wanted if name in (fastest(options.device, dtype), *EXTERNAL)]
-    return able(options, wanted, dtype, layer_norm)
+        names = [name for name in names if name in (fastest(options.device, dtype), *EXTERNAL)]
+    return able(options, names, dtype, layer_norm)
 
 
-def able(options: argparse.Namespace, wanted: Sequence[str], dtype: str, layer_norm: bool) -> list[Candidate]:
+def able(options: argparse.Namespace, names: Sequence[str], dtype: str, layer_norm: bool) -> list[Candidate]:
     """Candidates of these names that run, with layer norm or without."""
     if why_not(dtype, options.device) is not None:
         return []
-    here = [one for one in map(find, wanted) if layer_norm in one.layer_norms]
-    return [one for one in here if one.why_unavailable(options.device, dtype_of(dtype)) is None]
+    matches = [one for one in map(find, names) if layer_norm in one.layer_norms]
+    return [one for one in matches if one.why_unavailable(options.device, dtype_of(dtype)) is None]

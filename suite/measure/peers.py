@@ -31,7 +31,7 @@ VISITS, BUDGET = 3, 0.4
 
 def jobs(options: Namespace) -> list[Job]:
     """One job per Z, with and without layer norm; the first of its candidates is ours."""
-    base, found = WORKLOADS[options.workload], list[Job]()
+    base, todo = WORKLOADS[options.workload], list[Job]()
     for dtype in options.dtype:
         ours = fastest(options.device, dtype)
         for norm in (False, True):
@@ -39,22 +39,22 @@ def jobs(options: Namespace) -> list[Job]:
                 others = options.implementation or [n for n in OTHERS if SIZES_Z[0] == Z or n not in SLOW_TO_COMPILE]
                 names = dict.fromkeys(candidate.name for candidate in able(options, [ours, *others], dtype, norm))
                 case = drawn(replace(base, Z=Z, layer_norm=norm))[0]  # the one that candidates are checked at
-                found += [Job("peers", f"Z{Z}", tuple(names), case, dtype, options.device)] * bool(names)
-    return found
+                todo += [Job("peers", f"Z{Z}", tuple(names), case, dtype, options.device)] * bool(names)
+    return todo
 
 
 def drawn(base: Case) -> list[Case]:
     """Cases with sizes drawn for its Z and layer norm, the same ones each time."""
-    random, found = Random(f"{base.Z} {base.layer_norm}"), list[Case]()
+    random, cases = Random(f"{base.Z} {base.layer_norm}"), list[Case]()
 
     def between(low: float, high: float) -> float:
         return math.exp(random.uniform(math.log(low), math.log(high)))
 
-    while len(found) < POINTS:
+    while len(cases) < POINTS:
         T, B, H = (round(between(*ends)) for ends in RANGES.values())
         case = replace(base, T=T, B=B, H=H, S=round(H * between(*SHARE)))
-        found += [case] * (case.multiply_adds() <= MOST_WORK)
-    return found
+        cases += [case] * (case.multiply_adds() <= MOST_WORK)
+    return cases
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:

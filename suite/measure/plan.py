@@ -45,17 +45,17 @@ def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
     """Rows that were measured with this code in this environment, on whichever day."""
     if rows.empty:
         return rows
-    here = stamp(device, "")
-    alike = [rows[name].astype(str) == str(here[name]) for name in ENVIRONMENT]
+    current = stamp(device, "")
+    alike = [rows[name].astype(str) == str(current[name]) for name in ENVIRONMENT]
     same: pd.DataFrame = rows[np.logical_and.reduce(alike) & ~provenance.stale(rows)]
     return same
 
 
 def earlier(jobs: Sequence[Job], rows: pd.DataFrame) -> dict[Job, list[Row]]:
     """Rows of each job that more visits can be added to, without those of a job of which one went wrong."""
-    columns, found = list(TABLES["bench"].columns), dict[Job, list[Row]]()
+    columns, by_job = list(TABLES["bench"].columns), dict[Job, list[Row]]()
     for job in jobs:
-        here = rows_of(job, rows)
-        if len(here) == len(job.rows("")) and not here["status"].str.startswith(WRONG).any():
-            found[job] = [row.dropna().to_dict() for _, row in here.reindex(columns=columns).iterrows()]
-    return found
+        of_job = rows_of(job, rows)
+        if len(of_job) == len(job.rows("")) and not of_job["status"].str.startswith(WRONG).any():
+            by_job[job] = [row.dropna().to_dict() for _, row in of_job.reindex(columns=columns).iterrows()]
+    return by_job

@@ -31,9 +31,9 @@ def shown(
     with console.status("starting") as line:
         for visit in visits:
             seconds = max(0, round(until - time.time()))
-            left = f"{seconds // 60}:{seconds % 60:02} left"
+            remaining = f"{seconds // 60}:{seconds % 60:02} left"
             if visit.number > number:
-                console.print(f"pass {visit.number}: {left}")
+                console.print(f"pass {visit.number}: {remaining}")
             if visit.job not in seen:
                 figures = {(row["layer_norm"], row["pass"]): figure(row) for row in rows[visit.job]}
                 cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
@@ -41,7 +41,7 @@ def shown(
             number = visit.number
             seen.add(visit.job)
             console.file.flush()
-            line.update(f"pass {number}, job {visit.place} of {visit.of}, {left}")
+            line.update(f"pass {number}, job {visit.place} of {visit.of}, {remaining}")
             yield visit
 
 

@@ -33,22 +33,22 @@ SLOW = 0.5
 
 def jobs(options: Namespace) -> list[Job]:
     """One job per size that varies, with all candidates, so that their rounds alternate."""
-    base, found = replace(WORKLOADS[options.workload], **BASE), list[Job]()
+    base, todo = replace(WORKLOADS[options.workload], **BASE), list[Job]()
     for dtype, norm, axis in product(options.dtype, (False, True), SIZES):
         names = [one.name for one in studied(options, dtype, norm) if axis not in "SZ" or one.name != LSTM.name]
         job = Job("scaling", axis, tuple(names), replace(base, layer_norm=norm), dtype, options.device)
-        found += [job] * bool(names)
-    return found
+        todo += [job] * bool(names)
+    return todo
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield a row for each value of the size and each candidate that is not too slow for it."""
-    going, device = (yield from admitted(job)), job.device
+    names, device = (yield from admitted(job)), job.device
     for n in SIZES[job.part]:
         size: dict[str, Any] = {job.part: n}
         case = replace(job.case, **size)
         x = example(case, job.torch_dtype, device)
-        models = {name: find(name).build(case, job.torch_dtype, device) for name in going}
+        models = {name: find(name).build(case, job.torch_dtype, device) for name in names}
         seconds = {name: median(times) for name, times in interleaved(train, models, x, BUDGET).items()}
         for name, model in models.items():
             figures: Row = {"median_s": seconds[name], "n": n, "slow_s": SLOW}
@@ -56,5 +56,5 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
                 figures |= {"peak_bytes": peak(train, model, x), "multiply_adds": find(name).multiply_adds(case)}
             yield job.row("point", name, case, **figures)
             model.zero_grad(set_to_none=True)
-        if not (going := [name for name in going if seconds[name] < SLOW]):
+        if not (names := [name for name in names if seconds[name] < SLOW]):
             return

@@ -29,7 +29,7 @@ from suite.shared import provenance
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.compare import Verdict
-from suite.shared.examples import CPU, TINY, made, verified
+from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.machine import slug
 from suite.shared.rows import STAMP, TABLES, stamp
 
@@ -76,16 +76,16 @@ def test_an_interrupted_run_keeps_its_rows(
     visits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A server is interrupted after this many visits."""
-    left = iter(range(visits))
+    remaining = iter(range(visits))
 
     def visit(server: Server, one: Job, first: bool = True) -> Iterator[dict[str, Any]]:
         server.ended = "ok"
         if one.table == "hardware":
             yield {"dtype": "float32", "multiply_adds_per_s": 1e9, "bytes_per_s": 1e9}
-        elif next(left, None) is None:
+        elif next(remaining, None) is None:
             raise KeyboardInterrupt
         else:
-            yield from ({c: v for c, v in row.items() if c not in STAMP} for row in made(one.candidate, 0.1))
+            yield from ({c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1))
 
     monkeypatch.setattr(Server, "_start", lambda server, names: None)
     for nothing in ("wait", "end"):
@@ -95,14 +95,14 @@ def test_an_interrupted_run_keeps_its_rows(
     chosen = ["--implementation", "batched", "deferred", BASELINE, *ON_CPU, "--results", str(tmp_path)]
     monkeypatch.setitem(WORKLOADS, "small", TINY)
     assert bench.main(["--workload", "small", *chosen]) == 130
-    rows, said = TABLES["bench"].read(tmp_path / slug(CPU)), capsys.readouterr().out
+    rows, output = TABLES["bench"].read(tmp_path / slug(CPU)), capsys.readouterr().out
     assert len(rows) == 0 or (rows["status"] == "ok").sum() == 2 * visits
     assert bool(len(rows)) == bool(visits)
-    told = ["Interrupted: 1 of 3 jobs have rows; --resume adds to them."]
-    assert [line for line in said.splitlines() if line.startswith("Interrupted")] == (
-        told if visits else ["Interrupted before the first row: nothing was measured."]
+    expected = ["Interrupted: 1 of 3 jobs have rows; --resume adds to them."]
+    assert [line for line in output.splitlines() if line.startswith("Interrupted")] == (
+        expected if visits else ["Interrupted before the first row: nothing was measured."]
     )
-    assert ("No rows" in said, "Tables:" in said) == (False, bool(visits))
+    assert ("No rows" in output, "Tables:" in output) == (False, bool(visits))
 
 
 def test_kernels_of_every_timed_call_are_compiled_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_red_and_stale_are_refused_unless_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_resumes_with_rows_of_this_code(changes: dict[str, str], resumes: bool, tmp_path: Path) -> None:
-    TABLES["bench"].replace(tmp_path, made("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
+    TABLES["bench"].replace(tmp_path, runs("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
     rows = planning.same_code(TABLES["bench"].read(tmp_path), CPU)
     assert (job() in planning.earlier([job()], rows)) == resumes
 
@@ -166,16 +166,16 @@ def test_xla_compiles_for_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["library"].startswith("jax ")
 
 
-@pytest.mark.parametrize(("given", "meant"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
-def test_a_gpu_has_its_number(given: str, meant: str) -> None:
-    assert bench.parser().parse_args(["--device", given]).device == torch.device(meant)
+@pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
+def test_a_gpu_has_its_number(name: str, device: str) -> None:
+    assert bench.parser().parse_args(["--device", name]).device == torch.device(device)
 
 
 @pytest.mark.parametrize("width", [80, 40])
 def test_a_run_shows_a_line_a_job(width: int) -> None:
     console = Console(file=StringIO(), width=width)
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
-    ran = [made("naive", 0) + made("naive", 0.1234, layer_norm=True), made("batched", 2)]
+    ran = [runs("naive", 0) + runs("naive", 0.1234, layer_norm=True), runs("batched", 2)]
     visits = [Visit(number, place, 2, one) for number in (1, 2) for place, one in enumerate(jobs, 1)]
     assert list(shown(visits, dict(zip(jobs, ran, strict=True)), 100.0, console)) == visits
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -187,7 +187,7 @@ def test_a_run_shows_a_line_a_job(width: int) -> None:
 
 
 def busy(cores: float) -> list[dict[str, Any]]:
-    return made("batched", 0.1, taken_cores=0.1) + made("deferred", 0.05, taken_cores=cores)
+    return runs("batched", 0.1, taken_cores=0.1) + runs("deferred", 0.05, taken_cores=cores)
 
 
 def test_the_last_line_answers() -> None:
@@ -195,7 +195,7 @@ def test_the_last_line_answers() -> None:
         "The fastest implementation (deferred) trains in 1.00 times the time of torch.nn.LSTM, with 1.45 times its "
         "multiply-adds."
     )
-    assert bench.conclusion(pd.DataFrame(made("batched", 0))).splitlines() == [
+    assert bench.conclusion(pd.DataFrame(runs("batched", 0))).splitlines() == [
         "2 of 2 rows went wrong; bench.md says how.", "No implementation was timed in training.",
     ]  # fmt: skip
 
@@ -208,5 +208,5 @@ def test_rows_beside_busy_processes_are_marked() -> None:
     text = markdown(PAGE.content(rows))
     assert "(`batched`)" in text
     assert re.search(r"\| deferred \|.*\| busy machine \|", text)
-    late = pd.DataFrame(made("batched", 0, taken_cores=1.5))
+    late = pd.DataFrame(runs("batched", 0, taken_cores=1.5))
     assert "2 of 2 rows were made while other processes took cores" in bench.conclusion(late)

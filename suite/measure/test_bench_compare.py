@@ -10,7 +10,7 @@ import pytest
 from suite import bench_compare
 from suite.measure import revision
 from suite.shared.cases import BASELINE
-from suite.shared.examples import made
+from suite.shared.examples import runs
 from suite.shared.results import ResultsError
 from suite.shared.rows import TABLES
 
@@ -22,29 +22,29 @@ def compare(tmp_path: Path, old: Sequence[Any], new: Sequence[Any], *arguments: 
 
 
 FEW: dict[str, Any] = {"visits": 1, "ratio_low": None, "ratio_high": None}
-OLD, TWIN = made("batched", 0.1), made(BASELINE, 0.05)
+OLD, TWIN = runs("batched", 0.1), runs(BASELINE, 0.05)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "status", "said"),
     [
-        (OLD, made("batched", 0.13), 1, "+30.0%"),
-        (OLD, made("batched", 0.13, spread=0.4), 0, "2 same"),
-        (OLD, made("batched", 0.08), 0, "2 faster"),
-        (OLD + TWIN, made("batched", 0.13) + TWIN, 1, "2 REGRESSION"),
-        (OLD + made(BASELINE, 0.05, spread=0.4), made("batched", 0.13) + TWIN, 0, "2 same"),
-        (TWIN, made(BASELINE, 0.06), 0, "2 A/A run"),
-        (OLD, made("batched", 0.2, **FEW), 0, "2 one visit"),
-        (OLD, made("batched", 0.1, peak=1_200_000), 1, "2 REGRESSION"),
-        (OLD, made("batched", 0, status="out of memory"), 1, "2 LOST"),
-        (OLD, made("batched", 0), 0, "2 no time"),
-        (OLD, made("batched", 0.2, baseline_s=0.06), 0, "torch.nn.LSTM itself took 1.20 times as long"),
-        (OLD, made("batched", 0.2, baseline_s=0.06), 0, "2 other host"),
-        (OLD, made("batched", 0.2, baseline_s=0.06, peak=1_200_000), 1, "2 REGRESSION"),
-        (OLD, made("batched", 0.2, baseline_s=0.055), 1, "2 REGRESSION"),
-        (OLD + made("deferred", 0.1), OLD + made("deferred", 0.3, taken_cores=1.5), 0, "Chance alone makes 0.0 of 2"),
-        (OLD, made("batched", 0.1, processor="another"), 0, "The results also differ in processor."),
-        (OLD + made("naive", 1), OLD, 1, "2 of 4 old rows have no counterpart, which --partial allows."),
+        (OLD, runs("batched", 0.13), 1, "+30.0%"),
+        (OLD, runs("batched", 0.13, spread=0.4), 0, "2 same"),
+        (OLD, runs("batched", 0.08), 0, "2 faster"),
+        (OLD + TWIN, runs("batched", 0.13) + TWIN, 1, "2 REGRESSION"),
+        (OLD + runs(BASELINE, 0.05, spread=0.4), runs("batched", 0.13) + TWIN, 0, "2 same"),
+        (TWIN, runs(BASELINE, 0.06), 0, "2 A/A run"),
+        (OLD, runs("batched", 0.2, **FEW), 0, "2 one visit"),
+        (OLD, runs("batched", 0.1, peak=1_200_000), 1, "2 REGRESSION"),
+        (OLD, runs("batched", 0, status="out of memory"), 1, "2 LOST"),
+        (OLD, runs("batched", 0), 0, "2 no time"),
+        (OLD, runs("batched", 0.2, baseline_s=0.06), 0, "torch.nn.LSTM itself took 1.20 times as long"),
+        (OLD, runs("batched", 0.2, baseline_s=0.06), 0, "2 other host"),
+        (OLD, runs("batched", 0.2, baseline_s=0.06, peak=1_200_000), 1, "2 REGRESSION"),
+        (OLD, runs("batched", 0.2, baseline_s=0.055), 1, "2 REGRESSION"),
+        (OLD + runs("deferred", 0.1), OLD + runs("deferred", 0.3, taken_cores=1.5), 0, "Chance alone makes 0.0 of 2"),
+        (OLD, runs("batched", 0.1, processor="another"), 0, "The results also differ in processor."),
+        (OLD + runs("naive", 1), OLD, 1, "2 of 4 old rows have no counterpart, which --partial allows."),
     ],
 )
 def test_compare_judges_each_row(
@@ -55,12 +55,12 @@ def test_compare_judges_each_row(
 
 
 def test_options_allow_more(tmp_path: Path) -> None:
-    assert compare(tmp_path, OLD, made("batched", 0.13), "--threshold", "40") == 0
-    assert compare(tmp_path, OLD + made("naive", 1), OLD, "--partial") == 0
+    assert compare(tmp_path, OLD, runs("batched", 0.13), "--threshold", "40") == 0
+    assert compare(tmp_path, OLD + runs("naive", 1), OLD, "--partial") == 0
 
 
 def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
-    rows = [row | {"median_s_visits": " ".join(map(str, seconds)), "taken_cores": 0.0} for row in made(name, 0.05)]
+    rows = [row | {"median_s_visits": " ".join(map(str, seconds)), "taken_cores": 0.0} for row in runs(name, 0.05)]
     return pd.DataFrame(rows)
 
 

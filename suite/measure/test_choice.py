@@ -22,9 +22,9 @@ def chosen(*arguments: str) -> list[Job]:
 
 
 def test_a_gpu_runs_whole_workloads() -> None:
-    found = chosen("--device", "cuda:1")
-    assert {job.case for job in found} == {case for case in WORKLOADS.values() if "cuda" in case.by_default}
-    assert len(found) == len({job.label for job in found})
+    jobs = chosen("--device", "cuda:1")
+    assert {job.case for job in jobs} == {case for case in WORKLOADS.values() if "cuda" in case.by_default}
+    assert len(jobs) == len({job.label for job in jobs})
 
 
 def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
@@ -38,22 +38,22 @@ def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
     named = ["--implementation", "batched", "deferred", "labml", BASELINE]
-    found = chosen("--device", "cpu", "--workload", "small-ragged", *(named if asked else []))
+    jobs = chosen("--device", "cpu", "--workload", "small-ragged", *(named if asked else []))
     others = {"batched"} if asked else {"batched_cpu", "batched_cuda"}
-    assert {job.candidate for job in found} == {"deferred", BASELINE, *others}
+    assert {job.candidate for job in jobs} == {"deferred", BASELINE, *others}
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"), [([], {"small", "medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
+    ("asked", "names"), [([], {"small", "medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
 )
-def test_slow_forms_are_timed_on_small_workloads(asked: list[str], found: set[str]) -> None:
-    assert {job.case.name for job in chosen("--device", "cpu", *asked) if job.candidate == "row_scaled"} == found
+def test_slow_forms_are_timed_on_small_workloads(asked: list[str], names: set[str]) -> None:
+    assert {job.case.name for job in chosen("--device", "cpu", *asked) if job.candidate == "row_scaled"} == names
 
 
 def test_compiling_candidates_are_timed_in_few_places() -> None:
     def places(name: str, *arguments: str) -> list[tuple[str, str, tuple[bool, ...]]]:
-        found = chosen("--device", "cpu", "--dtype", "float32", "bfloat16", *arguments)
-        return [(job.dtype, job.case.name, job.layer_norms) for job in found if job.candidate == name]
+        jobs = chosen("--device", "cpu", "--dtype", "float32", "bfloat16", *arguments)
+        return [(job.dtype, job.case.name, job.layer_norms) for job in jobs if job.candidate == name]
 
     usual = choice.by_default("cpu")
     assert places("jax") == [("float32", name, (False, True)) for name in usual if not WORKLOADS[name].lengths]
@@ -66,17 +66,17 @@ def test_compiling_candidates_are_timed_in_few_places() -> None:
 @pytest.mark.parametrize("multiplies", [False, True])
 def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "multiplies_bfloat16", lambda: multiplies)
-    found = [(job.case.name, job.candidate) for job in chosen("--device", "cpu") if job.dtype == "bfloat16"]
+    places = [(job.case.name, job.candidate) for job in chosen("--device", "cpu") if job.dtype == "bfloat16"]
     both = [fastest(CPU, "bfloat16"), BASELINE]
-    assert found == [(name, candidate) for name in ("medium", "char-ptb") for candidate in both] * multiplies
+    assert places == [(name, candidate) for name in ("medium", "char-ptb") for candidate in both] * multiplies
     assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_left_out_is_listed_by_option(device: str) -> None:
     def run(jobs: Sequence[Job], candidate: str, workload: str) -> set[tuple[str, bool]]:
-        here = [job for job in jobs if (job.candidate, job.case.name) == (candidate, workload)]
-        return {(job.dtype, norm) for job in here for norm in job.layer_norms}
+        matches = [job for job in jobs if (job.candidate, job.case.name) == (candidate, workload)]
+        return {(job.dtype, norm) for job in matches for norm in job.layer_norms}
 
     on = ["--device", device, "--dtype", "float32", "bfloat16"]
     options = bench.parser().parse_args(on)
@@ -85,10 +85,10 @@ def test_left_out_is_listed_by_option(device: str) -> None:
     every = chosen(*on, "--implementation", *options.implementation)
     for candidate, workload in product(options.implementation, options.workload):
         named = listed.get(f"--implementation {candidate}", "").split(", ")
-        found, all_of_it = run(usual, candidate, workload), run(every, candidate, workload)
-        assert found <= all_of_it
-        assert (workload in named) == (not found and bool(all_of_it)), (candidate, workload)
-        assert (f"{workload} in part" in named) == (bool(found) and found < all_of_it), (candidate, workload)
+        part, all_of_it = run(usual, candidate, workload), run(every, candidate, workload)
+        assert part <= all_of_it
+        assert (workload in named) == (not part and bool(all_of_it)), (candidate, workload)
+        assert (f"{workload} in part" in named) == (bool(part) and part < all_of_it), (candidate, workload)
     assert {*options.workload, *listed["--workload"].split(", ")} == set(WORKLOADS)
     assert ("--full" in listed) == (device == "cpu")
     asked = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *options.implementation]

@@ -42,13 +42,13 @@ def test_peers_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "BUDGET", 0.0)
     monkeypatch.setattr(peers, "SLOW_TO_COMPILE", ("row_scaled",))
     names = ("deferred", "batched", "row_scaled")  # the first is ours
-    found = merged([], list(peers.rows(job(names), True)))
-    found = merged(merged(found, list(peers.rows(job(names), False))), list(peers.rows(job(names), False)))
+    points = merged([], list(peers.rows(job(names), True)))
+    points = merged(merged(points, list(peers.rows(job(names), False))), list(peers.rows(job(names), False)))
     first, second = peers.drawn(TINY)
-    timed = {(row["T"], row["B"], row["H"], row["implementation"], row["pass"]) for row in found}
+    timed = {(row["T"], row["B"], row["H"], row["implementation"], row["pass"]) for row in points}
     expected = {*product([first], names, PASSES), *product([second], names[:2], PASSES)}
     assert timed == {(case.T, case.B, case.H, name, step) for case, name, step in expected}
-    rows = pd.DataFrame(with_intervals(found))
+    rows = pd.DataFrame(with_intervals(points))
     assert set(rows[rows["ratio"].notna()]["implementation"]) == set(names[1:])
     for _, row in rows[rows["ratio"].notna()].iterrows():
         assert 0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
@@ -63,9 +63,9 @@ def rows_of(ratio: float, name: str = "jax") -> pd.DataFrame:
     own = {"multiply_adds": 1e6, "ours": "batched_cpu", "status": "ok", "library": None}
     row, interval = job(("batched_cpu",)).row, {"ratio": ratio, "ratio_low": 0.9 * ratio, "ratio_high": 1.1 * ratio}
     return pd.DataFrame(
-        own | made
+        own | point
         for step in PASSES
-        for made in (
+        for point in (
             row("point", "batched_cpu") | {"pass": step, "median_s": 0.01},
             row("point", name) | {"pass": step, "median_s": 0.01 / ratio, "library": "jax 1.2"} | interval,
         )

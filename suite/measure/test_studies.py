@@ -40,18 +40,18 @@ def test_a_page_says_which_rows_other_processes_slowed() -> None:
 
 
 def test_the_ledger_counts_parameters_gradients_and_saved_memory() -> None:
-    found = study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
+    row = study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
     numbers = sum(p.numel() for p in find("batched").build(TINY, torch.float32, CPU).parameters())
     # A gradient may be a view of a buffer that is a little larger.
-    assert 4 * numbers == found["parameter_bytes"] <= found["gradient_bytes"] < 4 * numbers + 64 * 20
-    assert found["kept_bytes"] > 4 * TINY.T * TINY.B * TINY.H
-    assert found["peak_bytes"] <= found["kept_bytes"] + found["gradient_bytes"] + found["workspace_bytes"]
+    assert 4 * numbers == row["parameter_bytes"] <= row["gradient_bytes"] < 4 * numbers + 64 * 20
+    assert row["kept_bytes"] > 4 * TINY.T * TINY.B * TINY.H
+    assert row["peak_bytes"] <= row["kept_bytes"] + row["gradient_bytes"] + row["workspace_bytes"]
 
 
 def test_the_ledger_shows_memory_without_residuals() -> None:
     with limited("cpu", forward=1, rows=4):  # chunks that are small beside the sequence
-        found = study_memory.ledger(find("deferred"), replace(TINY, T=60), torch.float32, CPU)
-    assert 0 < found["recomputed_bytes"] < found["peak_bytes"]
+        row = study_memory.ledger(find("deferred"), replace(TINY, T=60), torch.float32, CPU)
+    assert 0 < row["recomputed_bytes"] < row["peak_bytes"]
     assert "recomputed_bytes" not in study_memory.ledger(find("batched"), TINY, torch.float32, CPU)
 
 
@@ -71,8 +71,8 @@ def test_the_longest_sequence_is_confirmed_on_both_sides(
 
 def test_naive_holds_n_z_times_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_memory, "TENSOR_Z", (1, 8, 32))
-    found = study_memory.rows(job("memory", "naive"), True)
-    rows = [row for row, _ in zip(found, range(3), strict=False)]
+    points = study_memory.rows(job("memory", "naive"), True)
+    rows = [row for row, _ in zip(points, range(3), strict=False)]
     assert [(row["kind"], row["Z"]) for row in rows] == [("tensor", Z) for Z in (1, 8, 32)]
     _, few, many = rows
     forward, train = ((many[name] - few[name]) / many["weight_bytes"] / 24 for name in ("forward_bytes", "peak_bytes"))
@@ -103,12 +103,12 @@ def test_threads_are_timed_from_one_to_all() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        found = list(study_threads.rows(job("threads", "deferred", candidates=("deferred", LSTM.name)), True))
+        rows = list(study_threads.rows(job("threads", "deferred", candidates=("deferred", LSTM.name)), True))
     finally:
         torch.set_num_threads(before)
-    points = {(row["implementation"], row["pass"], row["n"]) for row in found}
+    points = {(row["implementation"], row["pass"], row["n"]) for row in rows}
     assert points == set(product(("deferred", LSTM.name), ("forward", "train"), (1, 2)))
-    assert all(row["median_s"] > 0 for row in found)
+    assert all(row["median_s"] > 0 for row in rows)
 
 
 def test_every_study_plans_all_that_runs() -> None:
@@ -124,8 +124,8 @@ def test_every_study_plans_all_that_runs() -> None:
             assert [planned.count(("compiled", norm)) for norm in (False, True)] == [1, 1]
             continue
         assert {("naive", False), ("deferred", False), (LSTM.name, False)} <= set(planned)
-        here = LABML.why_unavailable(CPU, torch.float32) is None
-        assert ((LABML.name, True) in planned) == here
+        has_labml = LABML.why_unavailable(CPU, torch.float32) is None
+        assert ((LABML.name, True) in planned) == has_labml
     with pytest.raises(SystemExit):
         study.parser().parse_args(["speed"])
 

@@ -149,7 +149,7 @@ def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert arithmetic.why_not("tf32", CPU) == "tf32 needs a GPU of compute capability 8.0 or higher."
     assert arithmetic.why_not("float32", CPU) is None
     for capability, has in (((7, 5), False), ((8, 9), True)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, result=capability: result)
         assert (arithmetic.why_not("tf32", torch.device("cuda", 0)) is None) == has
 
 
@@ -207,16 +207,16 @@ def test_the_share_is_of_the_bound_that_holds() -> None:
 
 def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
     def takes(*seconds: float) -> hardware.Product:
-        told = iter(seconds)
-        return lambda a: partial(float, next(told))
+        times = iter(seconds)
+        return lambda a: partial(float, next(times))
 
     ways = {"slow": takes(0.004, 0.06), "fast": takes(0.002, 0.01, 0.2)}
     monkeypatch.setattr(hardware, "COPIED", 1 << 10)
     monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
     monkeypatch.setattr(hardware, "stopwatch", lambda device: Told())
-    (found,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
-    assert (found["product"], found["side"]) == ("fast", 2 * hardware.SMALLEST)
-    assert found["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
+    (row,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
+    assert (row["product"], row["side"]) == ("fast", 2 * hardware.SMALLEST)
+    assert row["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
 
 
 def test_operator_calls_are_those_that_call_no_other() -> None:

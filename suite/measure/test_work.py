@@ -41,8 +41,8 @@ def test_a_ragged_workload_ends_rows_early() -> None:
     assert torch.equal(first.data, packed.data[:2])
     assert torch.equal(again.data, x.data[0].repeat(4, 1))
     model = find("torch.nn.LSTM").build(TINY, torch.float32, CPU)
-    for given in (packed, first, again):
-        work.train(model, given)
+    for batch in (packed, first, again):
+        work.train(model, batch)
 
 
 @pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if case.lengths])

@@ -24,12 +24,12 @@ VISITS, BUDGET = 5, 0.2
 
 def jobs(options: Namespace) -> list[Job]:
     """One job per B: torch.nn.LSTM and the implementations asked for, by default the one that "auto" takes."""
-    case, device, found = WORKLOADS[options.workload], options.device, list[Job]()
+    case, device, todo = WORKLOADS[options.workload], options.device, list[Job]()
     for dtype in options.dtype if device.type == "cpu" else ():
         ours = options.implementation or [fastest(device, dtype)]
         candidates = tuple(dict.fromkeys([*ours, LSTM.name]))
-        found += [Job("threads", f"B{B}", candidates, replace(case, B=B), dtype, options.device) for B in ROWS]
-    return found
+        todo += [Job("threads", f"B{B}", candidates, replace(case, B=B), dtype, options.device) for B in ROWS]
+    return todo
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:

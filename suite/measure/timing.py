@@ -186,8 +186,8 @@ def interleaved(step: Pass, models: Mapping[str, nn.Module], x: Input, budget: f
 
 def clock_columns(clocks: Sequence[int | None]) -> Row:
     """Columns about clocks, read before the first round and after each."""
-    known = [clock for clock in clocks if clock is not None]
-    if len(known) < len(clocks):
+    readings = [clock for clock in clocks if clock is not None]
+    if len(readings) < len(clocks):
         return {"clock_before_mhz": "unknown", "clock_after_mhz": "unknown", "throttled": "unknown"}
-    throttled = sum(clock < THROTTLED * max(known) for clock in known[1:])
-    return {"clock_before_mhz": known[0], "clock_after_mhz": known[-1], "throttled": throttled}
+    throttled = sum(clock < THROTTLED * max(readings) for clock in readings[1:])
+    return {"clock_before_mhz": readings[0], "clock_after_mhz": readings[-1], "throttled": throttled}

@@ -73,10 +73,10 @@ class Group:
 
     def row(self, name: str, step: str) -> pd.Series:
         """Row of a candidate and pass; everything but its status is NaN if it has no figures."""
-        found = self.rows.get((name, step))
-        if found is not None and found["status"] == "ok":
-            return found
-        return pd.Series({"status": NONE if found is None else found["status"]}, index=_COLUMNS)
+        figures = self.rows.get((name, step))
+        if figures is not None and figures["status"] == "ok":
+            return figures
+        return pd.Series({"status": NONE if figures is None else figures["status"]}, index=_COLUMNS)
 
     def noise(self, step: str) -> float:
         """Noise floor: how far the ratios of the baseline to itself are from 1; NaN if not measured."""
@@ -108,10 +108,10 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
         return
     for _, both in rows.groupby(["dtype", "workload", "T", "B"], sort=False):
         title = TITLE.format_map(both.iloc[0])
-        for layer_norm, here in both.groupby("layer_norm"):
+        for layer_norm, subset in both.groupby("layer_norm"):
             cells = both[(both["implementation"] == BASELINE) | (both["layer_norm"] == layer_norm)]
             by = {(row["implementation"], row["pass"]): row for _, row in cells.iterrows()}
-            yield Group(title, str(layer_norm), tuple(here["implementation"].unique()), by)
+            yield Group(title, str(layer_norm), tuple(subset["implementation"].unique()), by)
 
 
 def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
@@ -155,7 +155,7 @@ _FORMATS: dict[str, Format] = {
     **{f"{step}{where} / LSTM": ranged for step in PASSES for where in ("", " in a loop")},
     **dict.fromkeys(("/ row_scaled", "MB / LSTM"), two),
     "train, MB": three,
-    "of roofline": lambda found: f"{percent(found[0])} {found[1]}",
+    "of roofline": lambda value: f"{percent(value[0])} {value[1]}",
 }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from suite.pages.plots import svg
 from suite.pages.sheets import Part, Plot, markdown
-from suite.shared.format import machine, made_on, sizes
+from suite.shared.format import machine, origin, sizes
 from suite.shared.results import write_whole
 from suite.shared.rows import BUSY, STAMP, TABLES
 
@@ -36,11 +36,11 @@ class Page:
         rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
         measured = rows[rows["status"] == "ok"] if self.study else rows
         every = {self.name: rows, **others}
-        origin = made_on(pd.concat(_stamps(shown, TABLES[name].rests_on) for name, shown in every.items()))
+        stamps = origin(pd.concat(_stamps(shown, TABLES[name].rests_on) for name, shown in every.items()))
         lead, *rest = self.parts(measured, others) if len(measured) else ["Nothing was measured."]
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
         end = unfinished(rows) + files if self.study else files
-        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, origin, *rest, end]
+        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, stamps, *rest, end]
 
     def write(self, folder: Path) -> list[Path]:
         """Write the Markdown and the plots into a machine's folder; return the files, none if it has no rows."""
@@ -73,6 +73,6 @@ def unfinished(rows: pd.DataFrame) -> str:
     slowed = rows[rows["taken_cores"] > BUSY] if "taken_cores" in rows else rows[:0]
     parts = ", ".join(dict.fromkeys(slowed["part"]))
     first = f"Not reliable, because other processes used the cores: {parts}.\n" if parts else ""
-    left = rows[~rows["status"].isin(["ok", "out of memory"])]
-    named = map("{part}, {implementation}, layer norm {layer_norm}: {status}".format_map, left.to_dict("records"))
-    return first + (f"Not complete: {'; '.join(named)}.\n" if len(left) else "")
+    failures = rows[~rows["status"].isin(["ok", "out of memory"])]
+    named = map("{part}, {implementation}, layer norm {layer_norm}: {status}".format_map, failures.to_dict("records"))
+    return first + (f"Not complete: {'; '.join(named)}.\n" if len(failures) else "")

@@ -72,8 +72,8 @@ def plot(compared: pd.DataFrame) -> Figure:
     """Ratio against multiply-adds, a panel for each pass; points with layer norm are hollow."""
     figure, axes = panels(1, len(PASSES), width=8.0, height=4.0)
     for panel, (step, title) in zip(axes, PASSES.items(), strict=True):
-        here = compared[compared["pass"] == step]
-        for (name, norm), points in here.groupby(["implementation", "layer_norm"], sort=False):
+        rows = compared[compared["pass"] == step]
+        for (name, norm), points in rows.groupby(["implementation", "layer_norm"], sort=False):
             style = look(name)
             style |= {"markerfacecolor": "none" if norm == "on" else style["color"], "label": label(name, norm)}
             panel.plot(points["multiply_adds"] / 1e6, points["ratio"], linestyle="", **style)

@@ -58,10 +58,10 @@ def in_half(rows: pd.DataFrame) -> str:
     if not {"float32", "bfloat16"} <= {*seconds}:
         return ""
     shares = (seconds["bfloat16"] / seconds["float32"]).dropna()
-    found = " and ".join(f"{two(share)} ({workload})" for workload, share in shares.items())
+    figures = " and ".join(f"{two(share)} ({workload})" for workload, share in shares.items())
     return (
         f"Where bfloat16 is precise enough and the processor multiplies it (AMX or AVX512-BF16), `{HALF}` trains in "
-        f"{found} of its time in float32."
+        f"{figures} of its time in float32."
     )
 
 

@@ -22,8 +22,8 @@ input. Larger sizes are skipped once a step takes {slow} s."""
 def axis_table(rows: pd.DataFrame, axis: str, unit: str) -> Sheet:
     """Time or memory against a size, a line for each implementation."""
     column, size = FIGURES[unit]
-    here = rows[rows["part"] == axis].sort_values("n")
-    table = here.pivot_table(column, ["implementation", "layer_norm"], "n", sort=False) / size
+    subset = rows[rows["part"] == axis].sort_values("n")
+    table = subset.pivot_table(column, ["implementation", "layer_norm"], "n", sort=False) / size
     lines = [
         {f"{unit} per training step": name, "layer norm": norm} | {f"{axis} {n:.0f}": row[n] for n in table}
         for (name, norm), row in table.iterrows()
@@ -42,13 +42,13 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 
 def plot(rows: pd.DataFrame) -> Figure:
     """Time on the left and memory on the right, a row of panels for each size."""
-    here = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(EXTERNAL)]
-    axes = list(here["part"].unique())
+    rows = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(EXTERNAL)]
+    axes = list(rows["part"].unique())
     figure, all_panels = panels(len(axes), 2, width=8.0, height=2.4)
     for at, panel in enumerate(all_panels):
         axis, unit = axes[at // 2], list(FIGURES)[at % 2]
         column, size = FIGURES[unit]
-        along = here[here["part"] == axis]
+        along = rows[rows["part"] == axis]
         for (_, _, norm, name), group in along.sort_values("n").groupby(GROUP, sort=False):
             panel.plot(
                 group["n"], group[column] / size, label=label(name, norm), markersize=5, linewidth=1, **look(name)

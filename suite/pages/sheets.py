@@ -31,8 +31,8 @@ class Sheet:
     @property
     def columns(self) -> list[str]:
         """Columns of all lines, without columns of figures that are empty."""
-        found = dict.fromkeys(column for line in self.lines for column in line)
-        return [c for c in found if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
+        names = dict.fromkeys(column for line in self.lines for column in line)
+        return [c for c in names if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
 
     def only(self, columns: Sequence[str]) -> "Sheet":
         return Sheet([{column: line.get(column) for column in columns} for line in self.lines], self.formats)

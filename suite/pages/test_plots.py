@@ -6,7 +6,7 @@ import pytest
 from suite.pages.bench import training
 from suite.pages.plots import COLOURS, LOOKS, MARKERS, bars, panels, plain
 from suite.shared.cases import BASELINE, ORDER
-from suite.shared.examples import made
+from suite.shared.examples import runs
 
 
 def test_every_name_has_its_own_look() -> None:
@@ -16,7 +16,7 @@ def test_every_name_has_its_own_look() -> None:
 
 def test_training_bars_compare_as_paired_ratios() -> None:
     # The clock was half as fast while `batched` ran, for the baseline beside it too.
-    rows = made("batched", 0.2, ratio=2.0) + made("deferred", 0.15, ratio=3.0) + made(BASELINE, 0.05)
+    rows = runs("batched", 0.2, ratio=2.0) + runs("deferred", 0.15, ratio=3.0) + runs(BASELINE, 0.05)
     figure = training(pd.DataFrame([row for row in rows if row["pass"] == "train"]))
     (axes,) = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]

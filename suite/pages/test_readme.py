@@ -11,12 +11,12 @@ import pytest
 from impls.registry import IMPLS
 from suite.pages import readme
 from suite.shared.cases import BASELINE
-from suite.shared.examples import made
+from suite.shared.examples import runs
 from suite.shared.rows import TABLES
 
 
 def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    medium = [row for name, seconds in (("batched", 0.1), (BASELINE, 0.05)) for row in made(name, seconds)]
+    medium = [row for name, seconds in (("batched", 0.1), (BASELINE, 0.05)) for row in runs(name, seconds)]
     TABLES["bench"].replace(tmp_path / "some-machine", [row | {"workload": "medium"} for row in medium])
     file = tmp_path / "README.md"
     file.write_text(
@@ -39,7 +39,7 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch
 
 
 def test_the_readme_says_when_bfloat16_pays() -> None:
-    rows = [*made(readme.HALF, 0.1), *made(readme.HALF, 0.04, dtype="bfloat16")]
+    rows = [*runs(readme.HALF, 0.1), *runs(readme.HALF, 0.04, dtype="bfloat16")]
     assert readme.in_half(pd.DataFrame(rows[:2])) == ""
     assert f"trains in 0.40 ({rows[0]['workload']}) of its time in float32" in readme.in_half(pd.DataFrame(rows))
 
@@ -52,10 +52,10 @@ def times(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
 def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
-    rows = made("batched", 0.1) + made(name, 0, status="not run: elsewhere.")
-    found = times([row | {"device": device, "loop_s": 0.1, "loop_ratio": 2.0} for row in rows])
-    assert (found["batched"], found[name], found["deferred"]) == ("2.00", f"needs a {word}", "not run")
+    rows = runs("batched", 0.1) + runs(name, 0, status="not run: elsewhere.")
+    cells = times([row | {"device": device, "loop_s": 0.1, "loop_ratio": 2.0} for row in rows])
+    assert (cells["batched"], cells[name], cells["deferred"]) == ("2.00", f"needs a {word}", "not run")
 
 
 def test_the_readme_shows_loop_time_on_gpus() -> None:
-    assert times(made("batched", 0.1, device="cuda", loop_s=0.1, loop_ratio=1.25))["batched"] == "1.25"
+    assert times(runs("batched", 0.1, device="cuda", loop_s=0.1, loop_ratio=1.25))["batched"] == "1.25"

@@ -12,8 +12,8 @@ import pytest
 from suite import report
 from suite.pages.sheets import Sheet, markdown
 from suite.pages.verify import PAGE, verdict
-from suite.shared.examples import HERE, made, verified
-from suite.shared.format import made_on, three
+from suite.shared.examples import HERE, runs, verified
+from suite.shared.format import origin, three
 from suite.shared.provenance import sources
 from suite.shared.results import RESULTS
 from suite.shared.rows import TABLES
@@ -22,15 +22,15 @@ from suite.shared.rows import TABLES
 Elements = list[tuple[str, dict[str, str]]]
 
 
-def made_up(results: Path) -> None:
+def write_results(results: Path) -> None:
     """Put down the rows of a small benchmark and verification."""
     folder = results / "some-machine"
     rows = [
         row
         for name, seconds in (("row_scaled", 0.2), ("batched", 0.1), ("torch.nn.LSTM", 0.05))
-        for row in made(name, seconds)
+        for row in runs(name, seconds)
     ]
-    TABLES["bench"].replace(folder, rows + made("batched", 0.12, layer_norm=True) + made("labml", 0.4, layer_norm=True))
+    TABLES["bench"].replace(folder, rows + runs("batched", 0.12, layer_norm=True) + runs("labml", 0.4, layer_norm=True))
     rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "copied_bytes": 1 << 28}
     TABLES["hardware"].replace(folder, [{"dtype": "float32", "side": 2048, "product": "torch.mm"} | rates | HERE])
     TABLES["verify"].replace(folder, [verified("row_scaled", 0.3), verified("batched", 0.4)])
@@ -41,7 +41,7 @@ def committed(results: Path) -> None:
     shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("raw", "*.svg", "*.html"))
 
 
-@pytest.fixture(scope="module", params=[made_up, committed], ids=["made-up", "committed"])
+@pytest.fixture(scope="module", params=[write_results, committed], ids=["made-up", "committed"])
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return results with every page and plot made of their rows."""
     folder = tmp_path_factory.mktemp("report") / "results"
@@ -104,19 +104,19 @@ def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
         ("c-current", sources("batched"), "cuda"),
         ("d-stale", "others", "cpu"),
     ):
-        rows = [row | {"sources": of, "device": device} for row in made("batched", 0.1)]
+        rows = [row | {"sources": of, "device": device} for row in runs("batched", 0.1)]
         TABLES["bench"].replace(tmp_path / name, rows)
     (tmp_path / "e-verified").mkdir()
-    found = [folder.name[0] for folder in report.machines(tmp_path)]
-    assert "".join(found) == "cbade"
+    order = [folder.name[0] for folder in report.machines(tmp_path)]
+    assert "".join(order) == "cbade"
 
 
 def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
-    made_up(tmp_path)
-    another = [row | {"processor": "AMD EPYC (family 26, model 2)", "threads": 2} for row in made("batched", 0.02)]
+    write_results(tmp_path)
+    another = [row | {"processor": "AMD EPYC (family 26, model 2)", "threads": 2} for row in runs("batched", 0.02)]
     TABLES["bench"].replace(tmp_path / "another", [row | {"date": "2026-01-02"} for row in another])
     report.write_machine(tmp_path / "another")
-    TABLES["bench"].replace(tmp_path / "old", made("batched", 0.1))
+    TABLES["bench"].replace(tmp_path / "old", runs("batched", 0.1))
     old = TABLES["bench"].path(tmp_path / "old")
     pd.read_csv(old).drop(columns="ratio").to_csv(old, index=False)
     report.write_all(tmp_path)
@@ -130,7 +130,7 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
 
 
 def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made_up(tmp_path)
+    write_results(tmp_path)
     another = tmp_path / "another"
     shutil.copytree(tmp_path / "some-machine", another)
     before = {file for file in tmp_path.rglob("*") if file.is_file()}
@@ -191,26 +191,26 @@ SHOWN = [name for page in report.PAGES for name in (page.name, *page.others)]
 def test_every_page_says_which_rows_are_stale(name: str, tmp_path: Path) -> None:
     folder = next(RESULTS.glob(f"*/{name}.csv")).parent
     page = next(page for page in report.PAGES if name in (page.name, *page.others))
-    found = {each: TABLES[each].read(folder) for each in {page.name, name}}
-    for each, rows in found.items():
+    tables = {each: TABLES[each].read(folder) for each in {page.name, name}}
+    for each, rows in tables.items():
         of = rows["implementation"] if "implementation" in rows else pd.Series(TABLES[each].rests_on, rows.index)
-        found[each] = rows.assign(sources=of.map(sources))
-    rows, last = found[name], found[name].index[-1]
-    old = found | {name: rows.assign(sources=rows["sources"].where(rows.index != last, "x"))}
+        tables[each] = rows.assign(sources=of.map(sources))
+    rows, last = tables[name], tables[name].index[-1]
+    old = tables | {name: rows.assign(sources=rows["sources"].where(rows.index != last, "x"))}
 
     def text(shown: dict[str, pd.DataFrame]) -> str:
         return markdown(page.content(shown[page.name], {each: shown[each] for each in shown if each != page.name}))
 
-    assert "**Stale**" not in text(found)
+    assert "**Stale**" not in text(tables)
     assert "**Stale**: 1 of" in text(old)
 
 
 def test_commits_and_days_of_rows_are_named() -> None:
-    here = {"implementation": "batched"} | HERE
-    both = made_on(pd.DataFrame([here | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
+    row = {"implementation": "batched"} | HERE
+    both = origin(pd.DataFrame([row | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
     assert both.endswith(", commits `aaaa` and `bbbb`.")
     assert both.count("Made on") == 1
-    assert made_on(pd.DataFrame([here, here | {"threads": 7}])).count("Made on") == 2
-    days = [here | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")]
-    assert ", 2026-11-30: torch " in made_on(pd.DataFrame(days[:1]))
-    assert ", 2026-11-29 to 2026-12-01: torch " in made_on(pd.DataFrame(days))
+    assert origin(pd.DataFrame([row, row | {"threads": 7}])).count("Made on") == 2
+    days = [row | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")]
+    assert ", 2026-11-30: torch " in origin(pd.DataFrame(days[:1]))
+    assert ", 2026-11-29 to 2026-12-01: torch " in origin(pd.DataFrame(days))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from suite import report
-from suite.pages.test_report import made_up
+from suite.pages.test_report import write_results
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,7 +37,7 @@ SMALL = """least => [...document.querySelectorAll("main *")].filter(element =>
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return where a report of made-up results is."""
     folder = tmp_path_factory.mktemp("page") / "results"
-    made_up(folder)
+    write_results(folder)
     report.write_all(folder)
     return (folder / "report.html").as_uri()
 

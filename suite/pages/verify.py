@@ -15,7 +15,7 @@ from suite.shared.format import count, two
 from suite.shared.rows import MULTIPLIED
 
 #: By what is planted, the verdict that it should have, and its name.
-WANTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("accepted", "equivalent rewrites passed")}
+EXPECTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("accepted", "equivalent rewrites passed")}
 
 ERRORS = """## Errors
 
@@ -79,8 +79,8 @@ def failures(ran: pd.DataFrame) -> str:
 def faults_lead(rows: pd.DataFrame) -> str:
     """How many of the planted faults were found, and how many of the rewrites passed, in a sentence."""
     parts = []
-    for planted, (wanted, what) in WANTED.items():
-        right = (rows["verdict"] == wanted)[rows["planted"] == planted].groupby(rows["edit"]).all()
+    for planted, (verdict, what) in EXPECTED.items():
+        right = (rows["verdict"] == verdict)[rows["planted"] == planted].groupby(rows["edit"]).all()
         parts += [f"{right.sum()} of {len(right)} {what}"] * (len(right) > 0)
     return f"{', '.join(parts)}."
 
@@ -139,8 +139,8 @@ def reached(ran: pd.DataFrame) -> dict[str, str]:
 def ways(rows: pd.DataFrame) -> str:
     """A sentence with the worst error of each way to multiply bfloat16; empty if none was checked."""
     own = rows[rows["case"].isin(MULTIPLIED) & (rows["verdict"] != "skipped")]
-    found = (f"{case.split()[-1]} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True))
-    return WAYS.format(", ".join(found)) if len(own) else ""
+    figures = (f"{case.split()[-1]} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True))
+    return WAYS.format(", ".join(figures)) if len(own) else ""
 
 
 def _steps(errors: pd.DataFrame) -> str:
@@ -150,14 +150,14 @@ def _steps(errors: pd.DataFrame) -> str:
 def faults_table(rows: pd.DataFrame) -> Sheet:
     """Faults that were planted and that were found, by kind."""
     faults = rows[rows["planted"] == "fault"]
-    right = (faults["verdict"] == WANTED["fault"][0]).groupby([faults["kind"], faults["edit"]], sort=False).all()
+    right = (faults["verdict"] == EXPECTED["fault"][0]).groupby([faults["kind"], faults["edit"]], sort=False).all()
     counts = right.groupby(level="kind", sort=False).agg(planted="size", found="sum")
     return Sheet(counts.reset_index().to_dict("records"), {"planted": count, "found": count})
 
 
 def missed(rows: pd.DataFrame) -> str:
     """Faults that survived and rewrites that were rejected, as a list; empty if there are none."""
-    wrong = rows[rows["verdict"] != rows["planted"].map({planted: wanted for planted, (wanted, _) in WANTED.items()})]
+    wrong = rows[rows["verdict"] != rows["planted"].map({key: verdict for key, (verdict, _) in EXPECTED.items()})]
     return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
 
 

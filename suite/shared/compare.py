@@ -121,23 +121,23 @@ def evaluate(
     """
     # Every parameter is drawn below; orthogonal initial values could take a second.
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
-    given: Draw | None = None
+    buffers: Draw | None = None
     results: dict[str, list[Tensor]] = {}
     for seed in range(draws):
         drawn = draw(case, seed, rounded, device)
         drawn = drawn if numbers is None else numbers(drawn)
-        if given is None:
-            given = tree_map_only(Tensor, lambda value: value.to(dtype, copy=True), drawn)
-            given = given._replace(params=dict(model.named_parameters()))
+        if buffers is None:
+            buffers = tree_map_only(Tensor, lambda value: value.to(dtype, copy=True), drawn)
+            buffers = buffers._replace(params=dict(model.named_parameters()))
         before = {name: value.to(dtype) for name, value in named(drawn).items()}
         with torch.no_grad():
-            for name, value in named(given).items():
+            for name, value in named(buffers).items():
                 value.copy_(before[name])
         torch.manual_seed(seed)  # of dropout's masks
         with poisoned():
-            found = run(model, case, given)
-        changed = {MUTATED + n: value for n, value in named(given).items() if not _bits(value).equal(_bits(before[n]))}
-        for name, value in (found | changed).items():
+            returned = run(model, case, buffers)
+        changed = {MUTATED + n: q for n, q in named(buffers).items() if not _bits(q).equal(_bits(before[n]))}
+        for name, value in (returned | changed).items():
             results.setdefault(name, []).append(value.detach())
     return {name: torch.stack(values) for name, values in results.items()}
 

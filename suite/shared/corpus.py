@@ -30,8 +30,8 @@ def ranks() -> tuple["np.ndarray[Any, Any]", str]:
 @cache
 def text(classes: int) -> Text:
     """Text in a number of classes: the most common characters have one each, the others share the last."""
-    found, sha256 = ranks()
-    return Text(torch.from_numpy(found.clip(max=classes - 1)), sha256)
+    values, sha256 = ranks()
+    return Text(torch.from_numpy(values.clip(max=classes - 1)), sha256)
 
 
 def streams(classes: int, T: int, B: int, start: int = 0) -> Tensor:

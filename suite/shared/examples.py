@@ -21,7 +21,7 @@ def verified(implementation: str, ratio: float) -> dict[str, Any]:
     return about | figures | stamp(CPU, implementation)
 
 
-def made(
+def runs(
     candidate: str,
     seconds: float,
     peak: int = 1_000_000,

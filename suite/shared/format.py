@@ -76,7 +76,7 @@ def status(row: Mapping[str, Any] | pd.Series) -> str:
 
 def machine(row: pd.Series) -> str:
     """Name of the machine of a row, such as "two cores of an AMD EPYC (Zen 4)"."""
-    name = re.sub(r"family \d+, model \d+", lambda told: GENERATIONS.get(told[0], told[0]), row["processor"])
+    name = re.sub(r"family \d+, model \d+", lambda match: GENERATIONS.get(match[0], match[0]), row["processor"])
     name = re.sub(r"\((R|TM)\)| Processor", "", name, flags=re.IGNORECASE)
     if row["device"] != "cpu":
         return name
@@ -89,14 +89,14 @@ def dates(rows: pd.DataFrame) -> str:
     return " to ".join(dict.fromkeys([min(rows["date"]), max(rows["date"])]))
 
 
-def made_on(rows: pd.DataFrame) -> str:
+def origin(rows: pd.DataFrame) -> str:
     """Where and when rows were made, a line for each environment, and which depend on code that has changed since."""
     lines = []
-    for _, here in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False):
-        row, commits = here.iloc[0], [f"`{commit}`" for commit in here["commit"].unique()]
+    for _, group in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False):
+        row, commits = group.iloc[0], [f"`{commit}`" for commit in group["commit"].unique()]
         of = f"commit{'s' * (len(commits) > 1)} {' and '.join(commits)}"
         versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
-        lines.append(f"Made on {machine(row)}, {dates(here)}: {versions}, {of}.")
+        lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}, {of}.")
     old = rows[stale(rows)]
     if len(old):
         names = ", ".join(filter(None, old["implementation"].str.split(",").str[0].unique()))

@@ -38,11 +38,11 @@ class JaxHyperLSTM(HyperLSTM):
         """Run all layers over all steps, see `HyperLSTM.forward`; TypeError unless x is a tensor [T, B, I]."""
         if not isinstance(x, Tensor) or x.dim() != 3:
             raise TypeError(f"x: expected a tensor [T, B, I], got {type(x).__name__}")
-        given = [x, *(part.expand(self.n_layers, -1, -1) for part in state or ())]
+        inputs = [x, *(part.expand(self.n_layers, -1, -1) for part in state or ())]
         params, form = list(self.parameters()), (self.n_layers, state is not None)
-        arrays = [*map(_to_jax, given), *self._as_arrays(params)]
+        arrays = [*map(_to_jax, inputs), *self._as_arrays(params)]
         if torch.is_grad_enabled():
-            out, *last = _Differentiable.apply(form, arrays, *given, *params)
+            out, *last = _Differentiable.apply(form, arrays, *inputs, *params)
         else:
             out, *last = map(_to_torch, _called(_forward, form, arrays))
         return out, tuple(last)
@@ -58,7 +58,7 @@ class _Differentiable(torch.autograd.Function):
     """Forward leaves residuals and JAX's function that makes gradients of them, which is backward."""
 
     @staticmethod
-    def forward(ctx: Any, form: tuple[int, bool], arrays: list[Array], *given: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, form: tuple[int, bool], arrays: list[Array], *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.needed = ctx.needs_input_grad[2:]
         results, ctx.vjp = _called(_forward_with_residuals, form, ctx.needed, arrays)
         ctx.mirror = _mirror(sum(residual.nbytes for residual in jax.tree.leaves(ctx.vjp)), arrays[0])
@@ -66,8 +66,8 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        found = iter(_called(_gradient, ctx.vjp, tuple(map(_to_jax, gradients))))
-        return None, None, *(_to_torch(next(found)) if needed else None for needed in ctx.needed)
+        results = iter(_called(_gradient, ctx.vjp, tuple(map(_to_jax, gradients))))
+        return None, None, *(_to_torch(next(results)) if needed else None for needed in ctx.needed)
 
 
 def _to_jax(value: Tensor) -> Array:
@@ -165,8 +165,8 @@ def _norm(y: Array, weight: Array | None, bias: Array | None) -> Array:
 def _vjp(form: tuple[int, bool], needed: tuple[bool, ...], arrays: Sequence[Array]) -> Any:
     """Results, and the function that makes of their gradients those of the needed arrays."""
 
-    def of_needed(given: Sequence[Array]) -> tuple[Array, ...]:
-        varied = iter(given)
+    def of_needed(values: Sequence[Array]) -> tuple[Array, ...]:
+        varied = iter(values)
         return apply(form, [next(varied) if need else array for need, array in zip(needed, arrays, strict=True)])
 
     return jax.vjp(of_needed, [array for need, array in zip(needed, arrays, strict=True) if need])

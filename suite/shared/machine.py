@@ -24,9 +24,9 @@ def name(device: torch.device) -> str:
     """Name of the processor, with family and model if it has no number, such as "AMD EPYC" on a virtual machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    told = cpuinfo.get_cpu_info()
-    brand = str(told.get("brand_raw", platform.machine()))
-    numbers = [f"{column} {told[column]}" for column in ("family", "model") if column in told]
+    info = cpuinfo.get_cpu_info()
+    brand = str(info.get("brand_raw", platform.machine()))
+    numbers = [f"{column} {info[column]}" for column in ("family", "model") if column in info]
     if re.search(r"\d", brand.split("@")[0]) or not numbers:
         return brand
     return f"{brand} ({', '.join(numbers)})"

@@ -108,32 +108,32 @@ def _at(tokens: Tensor | None, mask: Mask | None) -> Mask | None:
 
 
 def plain(
-    model: HyperLSTM, case: Case, given: Draw, *, wanted: Callable[[str], bool] = lambda name: True, call: Call = packed
+    model: HyperLSTM, case: Case, sample: Draw, *, select: Callable[[str], bool] = lambda _: True, call: Call = packed
 ) -> Results:
-    """Output, final states and every gradient of one call; wanted: of the name of what requires a gradient."""
-    leaves = arguments(model, given, wanted)
+    """Output, final states and every gradient of one call; select: whether a name requires a gradient."""
+    leaves = arguments(model, sample, select)
     results = outputs(model, case, leaves, call)
-    torch.autograd.backward(tuple(results.values()), given.cotangents)
+    torch.autograd.backward(tuple(results.values()), sample.cotangents)
     return results | gradients(leaves)
 
 
-def inputs(given: Draw) -> Results:
+def inputs(sample: Draw) -> Results:
     """X and the given states by name."""
-    state = zip((f"state {name}" for name in STATE_NAMES), given.state or (), strict=False)
-    return {"x": given.x, **dict(state)}
+    state = zip((f"state {name}" for name in STATE_NAMES), sample.state or (), strict=False)
+    return {"x": sample.x, **dict(state)}
 
 
-def named(given: Draw) -> Results:
+def named(sample: Draw) -> Results:
     """All numbers of a draw by name."""
-    cotangents = zip((f"grad {name}" for name in OUTPUTS), given.cotangents, strict=True)
-    return {**inputs(given), **given.params, **dict(cotangents)}
+    cotangents = zip((f"grad {name}" for name in OUTPUTS), sample.cotangents, strict=True)
+    return {**inputs(sample), **sample.params, **dict(cotangents)}
 
 
-def arguments(model: HyperLSTM, given: Draw, wanted: Callable[[str], bool] = lambda name: True) -> Results:
-    """Inputs, in the memory of the numbers, and parameters by name; wanted: see `plain`."""
+def arguments(model: HyperLSTM, sample: Draw, select: Callable[[str], bool] = lambda name: True) -> Results:
+    """Inputs, in the memory of the numbers, and parameters by name; select: see `plain`."""
     model.zero_grad(set_to_none=True)
-    leaves = {name: value.detach() for name, value in inputs(given).items()} | dict(model.named_parameters())
-    return {name: leaf.requires_grad_(wanted(name)) for name, leaf in leaves.items()}
+    leaves = {name: value.detach() for name, value in inputs(sample).items()} | dict(model.named_parameters())
+    return {name: leaf.requires_grad_(select(name)) for name, leaf in leaves.items()}
 
 
 def outputs(model: HyperLSTM, case: Case, leaves: Results, call: Call = packed) -> Results:

@@ -47,14 +47,14 @@ def source_files(implementation: str, root: Path = ROOT) -> list[Path]:
     `RULE` and `EXTRA_FILES`. More words may follow a comma.
     """
     name, impls = implementation.split(",")[0], root / "impls"
-    found = set[Path]()
+    files = set[Path]()
     todo = [impls / f"{MODULE}.py", *_own(impls, name)] if name in (MODULE, *names()) else []
     while todo:
-        if (path := todo.pop()) not in found:
-            found.add(path)
+        if (path := todo.pop()) not in files:
+            files.add(path)
             todo += _imported(path) if path.suffix == ".py" else []
-    found.discard(impls / f"{REGISTRY}.py")
-    return [*sorted(found), *(root / path for path in (*EXTRA_FILES.get(name, ()), *RULE))]
+    files.discard(impls / f"{REGISTRY}.py")
+    return [*sorted(files), *(root / path for path in (*EXTRA_FILES.get(name, ()), *RULE))]
 
 
 def _own(impls: Path, name: str) -> list[Path]:
@@ -65,13 +65,13 @@ def _own(impls: Path, name: str) -> list[Path]:
 
 def _imported(path: Path) -> list[Path]:
     """Files that a file of impls/ imports by relative imports, within functions too."""
-    found: list[Path] = []
+    files: list[Path] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             module = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
             own = [module.with_suffix(".py"), module / "__init__.py"] if node.module else []
-            found += filter(Path.exists, [*own, *(module / f"{alias.name}.py" for alias in node.names)])
-    return found
+            files += filter(Path.exists, [*own, *(module / f"{alias.name}.py" for alias in node.names)])
+    return files
 
 
 def stale(rows: pd.DataFrame) -> pd.Series:

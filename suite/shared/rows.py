@@ -66,11 +66,11 @@ class Table:
 
     def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device) -> None:
         """Stamp rows that this process or its child made, and `replace`; ValueError names undeclared columns."""
-        given = [dict(row) for row in rows]
-        unknown = {column for row in given for column in row} - set(self.columns)
+        copies = [dict(row) for row in rows]
+        unknown = {column for row in copies for column in row} - set(self.columns)
         if unknown:
             raise ValueError(f"{self.name}: expected columns declared in suite/shared/rows.toml, got {sorted(unknown)}")
-        self.replace(folder, [row | stamp(device, row.get("implementation", self.rests_on)) for row in given])
+        self.replace(folder, [row | stamp(device, row.get("implementation", self.rests_on)) for row in copies])
 
     def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put rows that have their stamp in place of those with the same key."""
@@ -91,12 +91,12 @@ class Table:
     def _ranks(self, values: pd.Series) -> pd.Series:
         column, words = str(values.name), values.astype(str)
         if column in self.newest_last:
-            known = list(words[::-1].drop_duplicates())[::-1]
+            order = list(words[::-1].drop_duplicates())[::-1]
         elif column not in VALUES and pd.api.types.is_numeric_dtype(values):
             return values
         else:
-            known = list(dict.fromkeys([*VALUES.get(column, ()), *words]))
-        return words.map({value: place for place, value in enumerate(known)})
+            order = list(dict.fromkeys([*VALUES.get(column, ()), *words]))
+        return words.map({value: place for place, value in enumerate(order)})
 
 
 def about(case: Case, implementation: str, dtype: str) -> dict[str, Any]:

@@ -54,20 +54,20 @@ def variance(rows: Iterable[Sequence[float]]) -> float:
     """Variance of the logarithms between visits that is usual in a run: the median over its rows; NaN without any."""
     several = [np.log(ratios) for ratios in rows if len(ratios) >= FEWEST]
     # Each as a share of the median that it has by chance.
-    found = [logs.var(ddof=1) / (1 - 2 / (9 * (len(logs) - 1))) ** 3 for logs in several]
-    return float(np.median(found)) if found else float("nan")
+    variances = [logs.var(ddof=1) / (1 - 2 / (9 * (len(logs) - 1))) ** 3 for logs in several]
+    return float(np.median(variances)) if variances else float("nan")
 
 
 def with_intervals(rows: Iterable[Row]) -> list[Row]:
     """Rows of a run with the intervals of their ratios."""
-    found = list(rows)
+    result = list(rows)
     for name in INTERVALS:
-        ratios = [numbers(row.get(f"{name}_visits")) for row in found]
+        ratios = [numbers(row.get(f"{name}_visits")) for row in result]
         usual = variance(ratios)
-        for row, visits in zip(found, ratios, strict=True):
+        for row, visits in zip(result, ratios, strict=True):
             if visits:
                 _, row[f"{name}_low"], row[f"{name}_high"] = between(visits, usual)
-    return found
+    return result
 
 
 @cache
@@ -86,9 +86,9 @@ def merged(earlier: Sequence[Row], new: Sequence[Row]) -> list[Row]:
     def about(row: Row) -> tuple[str, ...]:
         return tuple(str(row.get(column)) for column in _ABOUT)
 
-    known = {about(row): row for row in earlier}
-    rows = [_merged(known.pop(about(row), {}), row) for row in new]
-    return [*known.values(), *rows]
+    old = {about(row): row for row in earlier}
+    rows = [_merged(old.pop(about(row), {}), row) for row in new]
+    return [*old.values(), *rows]
 
 
 def _merged(earlier: Mapping[str, Any], new: Row) -> Row:

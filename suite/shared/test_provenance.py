@@ -19,7 +19,7 @@ from suite.shared import provenance
 from suite.shared.cases import INTERPRETED, ORDER
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
-from suite.shared.format import made_on
+from suite.shared.format import origin
 from suite.shared.results import RESULTS, read
 from suite.shared.rows import TABLES, stamp
 
@@ -42,8 +42,8 @@ def verified(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], status: str) -> None:
-    found = provenance.verification(pd.DataFrame(rows), "batched", "float32", torch.__version__)
-    assert found.status == status
+    result = provenance.verification(pd.DataFrame(rows), "batched", "float32", torch.__version__)
+    assert result.status == status
 
 
 def test_verification_hash_changes_with_its_rows() -> None:
@@ -97,12 +97,12 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 )
 def test_a_comment_makes_only_dependants_stale(path: str, comment: str, resting: Collection[str], copied: Path) -> None:
     rows = one_each()
-    assert "**Stale**" not in made_on(rows)
+    assert "**Stale**" not in origin(rows)
     with (copied / path).open("a") as file:
         file.write(f"\n{comment} A comment.\n")
     assert list(rows["implementation"][provenance.stale(rows)]) == list(resting)
     said = f"{len(resting)} of {len(rows)} rows (of {', '.join(resting)}) depend on code that has changed since."
-    assert made_on(rows).endswith(said if resting else "`.")
+    assert origin(rows).endswith(said if resting else "`.")
 
 
 def test_a_new_implementation_makes_nothing_stale(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +134,9 @@ def test_imports_within_functions_count(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / "impls" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "impls" / path).write_text(text)
     monkeypatch.setattr(provenance, "names", lambda: ["mine"])
-    found = [path.relative_to(tmp_path).as_posix() for path in provenance.source_files("mine", tmp_path)]
+    files = [path.relative_to(tmp_path).as_posix() for path in provenance.source_files("mine", tmp_path)]
     ours = sorted(f"impls/{path}" for path in texts if path not in ("registry.py", "unrelated.py"))
-    assert found == [*ours, *provenance.RULE]
+    assert files == [*ours, *provenance.RULE]
     assert [path.relative_to(tmp_path).as_posix() for path in provenance.source_files("external", tmp_path)] == [
         *provenance.RULE
     ]

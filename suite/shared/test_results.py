@@ -12,7 +12,7 @@ import torch
 
 from suite import bench, conftest, report
 from suite.shared import machine
-from suite.shared.examples import CPU, made
+from suite.shared.examples import CPU, runs
 from suite.shared.machine import slug
 from suite.shared.results import ResultsError, read, write_whole
 from suite.shared.rows import STAMP, TABLES, VALUES, Table, stamp
@@ -26,10 +26,10 @@ def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
 LETTERS = Table("letters", ("name", "n"), {"name": "A letter.", "n": "A number.", "value": "Another."}, ("name",))
 
 
-def put(folder: Path, *rows: tuple[str, int, int], known: str = "abc") -> None:
-    given = [dict(zip(("name", "n", "value"), row, strict=True)) for row in rows]
-    with mock.patch.dict(VALUES, name=list(known)):
-        LETTERS.put(folder, given, CPU)
+def put(folder: Path, *rows: tuple[str, int, int], letters: str = "abc") -> None:
+    dicts = [dict(zip(("name", "n", "value"), row, strict=True)) for row in rows]
+    with mock.patch.dict(VALUES, name=list(letters)):
+        LETTERS.put(folder, dicts, CPU)
 
 
 def lying(folder: Path) -> list[list[Any]]:
@@ -53,22 +53,22 @@ def test_rows_may_lack_a_key_column(tmp_path: Path) -> None:
 
 def test_rows_of_what_is_no_longer_there_go(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1), ("b", 1, 2))
-    put(tmp_path, ("c", 1, 5), known="bc")
+    put(tmp_path, ("c", 1, 5), letters="bc")
     assert lying(tmp_path) == [["b", 1, 2], ["c", 1, 5]]
 
 
 def test_a_file_is_sorted_by_its_key(tmp_path: Path) -> None:
     put(tmp_path, ("b", 10, 0))
-    put(tmp_path, ("b", 9, 0), ("a", 10, 0), known="ba")
+    put(tmp_path, ("b", 9, 0), ("a", 10, 0), letters="ba")
     assert lying(tmp_path) == [["b", 9, 0], ["b", 10, 0], ["a", 10, 0]]
-    TABLES["bench"].replace(tmp_path, [*made("torch.nn.LSTM", 1), *made("batched_cpu", 1), *made("naive", 1)])
+    TABLES["bench"].replace(tmp_path, [*runs("torch.nn.LSTM", 1), *runs("batched_cpu", 1), *runs("naive", 1)])
     assert list(TABLES["bench"].read(tmp_path)["implementation"][::2]) == ["naive", "batched_cpu", "torch.nn.LSTM"]
 
 
 def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
     put(tmp_path, ("a", 1, 1), ("b", 1, 2))
-    rows, here = LETTERS.read(tmp_path), stamp(CPU, LETTERS.rests_on)
-    assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in here.items()}
+    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, LETTERS.rests_on)
+    assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in stamps.items()}
     for column in ("colour", "commit"):
         with pytest.raises(ValueError, match=rf"letters: expected columns declared in .*{column}"):
             LETTERS.put(tmp_path, [{"name": "a", "n": 1, column: "red"}], CPU)
@@ -84,8 +84,8 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
 )
 def test_folder_has_processor_vector_width_threads(brand: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And family and model where the name has no number."""
-    told = {"brand_raw": brand, "family": 25, "model": 17}
-    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: told)
+    info = {"brand_raw": brand, "family": 25, "model": 17}
+    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: info)
     monkeypatch.setattr(machine, "name", machine.name.__wrapped__)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -125,7 +125,7 @@ def test_a_file_as_results_folder_is_refused(tmp_path: Path) -> None:
 
 def a_file() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        TABLES["bench"].replace(Path(folder), made("batched", 0.1))
+        TABLES["bench"].replace(Path(folder), runs("batched", 0.1))
         return TABLES["bench"].path(Path(folder)).read_bytes()
 
 

@@ -71,11 +71,11 @@ def test_visits_of_a_row_are_merged() -> None:
     rows = merged([], [first])
     for _ in range(2):
         rows = merged(rows, [second])
-    (found,) = with_intervals(rows)
-    assert found["ratio_visits"] == "2 2.2 2.2"
-    assert [found[name] for name in ("visits", "median_s", "ratio", "rounds", "peak_bytes")] == [3, 3.0, 2.2, 11, 7]
-    assert found["taken_cores"] == pytest.approx(0.13, abs=0.01)
-    assert found["ratio_low"] < 2.2 < found["ratio_high"]
+    (result,) = with_intervals(rows)
+    assert result["ratio_visits"] == "2 2.2 2.2"
+    assert [result[name] for name in ("visits", "median_s", "ratio", "rounds", "peak_bytes")] == [3, 3.0, 2.2, 11, 7]
+    assert result["taken_cores"] == pytest.approx(0.13, abs=0.01)
+    assert result["ratio_low"] < 2.2 < result["ratio_high"]
     (crashed,) = merged(rows, [row("crashed: signal 11")])
     assert (crashed["status"], crashed["ratio_visits"]) == ("crashed: signal 11", "2 2.2 2.2")
 
@@ -89,4 +89,4 @@ def test_a_verdict_takes_an_interval_beyond_the_noise() -> None:
         Interval(1.2, 0.9, 1.4): "undecided",
         Interval(1.2, 1.1, 1.3): "slower",
     }
-    assert {found: verdict(found, noise) for found in verdicts} == verdicts
+    assert {interval: verdict(interval, noise) for interval in verdicts} == verdicts

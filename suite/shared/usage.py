@@ -70,27 +70,27 @@ def counting() -> bool:
 def _allocations(device: torch.device) -> Iterator[list[int]]:
     """Collect bytes of allocations and, negative, of releases, in order; on a GPU only sums to the peak and after."""
     global _counting
-    found: list[int] = []
+    sizes: list[int] = []
     _counting = True
     try:
         if device.type == "cuda":
             synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
-            yield found
+            yield sizes
             synchronize(device)
             peak = torch.cuda.max_memory_allocated(device)
-            found += [peak - before, torch.cuda.memory_allocated(device) - peak]
+            sizes += [peak - before, torch.cuda.memory_allocated(device) - peak]
             return
         # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler, which without
         # the operators takes a third of the time.
         torch._C._autograd._enable_record_function(False)
         try:
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-                yield found
+                yield sizes
         finally:
             torch._C._autograd._enable_record_function(True)
         events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-        found.extend(event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()))
+        sizes.extend(event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()))
     finally:
         _counting = False

@@ -37,13 +37,13 @@ def _outputs(results: Results) -> Results:
 # What requires a gradient
 
 
-def _training(name: str, wanted: Callable[[str], bool], parameter: str = "weight_h") -> Use:
+def _training(name: str, select: Callable[[str], bool], parameter: str = "weight_h") -> Use:
     """Only leaves of some names require a gradient."""
 
     def expected(results: Results) -> Results:
-        return {n: v for n, v in results.items() if not n.startswith("grad ") or wanted(n.removeprefix("grad "))}
+        return {n: v for n, v in results.items() if not n.startswith("grad ") or select(n.removeprefix("grad "))}
 
-    return Use(name, partial(plain, wanted=wanted), expected, parameter=parameter)
+    return Use(name, partial(plain, select=select), expected, parameter=parameter)
 
 
 def _frozen() -> Iterator[Use]:
@@ -64,15 +64,15 @@ def _frozen() -> Iterator[Use]:
 # The gradients that arrive
 
 
-def _changed(given: Draw, change: Callable[[Tensor], Tensor]) -> Draw:
-    return given._replace(cotangents=tuple(map(change, given.cotangents)))
+def _changed(sample: Draw, change: Callable[[Tensor], Tensor]) -> Draw:
+    return sample._replace(cotangents=tuple(map(change, sample.cotangents)))
 
 
 def _arriving(name: str, change: Callable[[Tensor], Tensor], factor: float = 1, numbers: Numbers | None = None) -> Use:
     """Each gradient of the outputs is changed, in its layout or by a factor."""
 
-    def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
-        return plain(model, case, _changed(given, change))
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+        return plain(model, case, _changed(sample, change))
 
     return Use(name, run, partial(_times, factor), numbers)
 
@@ -98,14 +98,14 @@ def _inside_a_larger(value: Tensor) -> Tensor:
 def _of(name: str, *some: str, times: int = 1) -> Use:
     """Of the output and the final states only some have a gradient; times: of backward."""
 
-    def numbers(given: Draw) -> Draw:
-        cotangents = zip(OUTPUTS, given.cotangents, strict=True)
-        return given._replace(cotangents=tuple(d if name in some else torch.zeros_like(d) for name, d in cotangents))
+    def numbers(sample: Draw) -> Draw:
+        cotangents = zip(OUTPUTS, sample.cotangents, strict=True)
+        return sample._replace(cotangents=tuple(d if name in some else torch.zeros_like(d) for name, d in cotangents))
 
-    def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
-        leaves = arguments(model, given)
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+        leaves = arguments(model, sample)
         results = outputs(model, case, leaves)
-        of_some = {name: d for name, d in zip(OUTPUTS, given.cotangents, strict=True) if name in some}
+        of_some = {name: d for name, d in zip(OUTPUTS, sample.cotangents, strict=True) if name in some}
         for n in range(times):
             values = [results[name] for name in of_some]
             torch.autograd.backward(values, list(of_some.values()), retain_graph=n + 1 < times)
@@ -117,44 +117,44 @@ def _of(name: str, *some: str, times: int = 1) -> Use:
 # Calls
 
 
-def _batch_first(model: HyperLSTM, case: Case, given: Draw) -> Results:
+def _batch_first(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     model.batch_first = True
-    d_out, *d_last = given.cotangents
-    turned = given._replace(x=given.x.transpose(0, 1).contiguous(), cotangents=(d_out.transpose(0, 1), *d_last))
+    d_out, *d_last = sample.cotangents
+    turned = sample._replace(x=sample.x.transpose(0, 1).contiguous(), cotangents=(d_out.transpose(0, 1), *d_last))
     # The call below does not look at lengths, which a packed sequence brings along.
     results = plain(model, replace(case, lengths=()), turned)
     model.batch_first = False
     return results | {name: results[name].transpose(0, 1) for name in ("out", "grad x")}
 
 
-def _after_other_sizes(model: HyperLSTM, case: Case, given: Draw) -> Results:
+def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     """The call repeated, with calls of other sizes in between, of which one has no gradient."""
-    plain(model, case, given)
+    plain(model, case, sample)
     for rows, steps in ((1, 1), (2, case.T), (case.B, 1)):
-        state = given.state and tuple(part[..., :rows, :] for part in given.state)
-        d_out, *d_last = given.cotangents
+        state = sample.state and tuple(part[..., :rows, :] for part in sample.state)
+        d_out, *d_last = sample.cotangents
         some = d_out[:steps, :rows], *(d[..., :rows, :] for d in d_last)
-        plain(model, replace(case, lengths=()), Draw(given.params, given.x[:steps, :rows], state, some))
+        plain(model, replace(case, lengths=()), Draw(sample.params, sample.x[:steps, :rows], state, some))
         with torch.no_grad():
-            model(given.x[:steps, :rows])
-    return plain(model, case, given)
+            model(sample.x[:steps, :rows])
+    return plain(model, case, sample)
 
 
-def _views(model: HyperLSTM, case: Case, given: Draw) -> Results:
+def _views(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     """X and the states are views of larger tensors."""
-    parameters = arguments(model, given._replace(state=None))
+    parameters = arguments(model, sample._replace(state=None))
     del parameters["x"]
-    wholes = {name: _inside_a_larger(value).requires_grad_() for name, value in inputs(given).items()}
+    wholes = {name: _inside_a_larger(value).requires_grad_() for name, value in inputs(sample).items()}
     results = outputs(model, case, {name: whole[..., EVERY_SECOND] for name, whole in wholes.items()})
-    torch.autograd.backward(tuple(results.values()), given.cotangents)
+    torch.autograd.backward(tuple(results.values()), sample.cotangents)
     of_views = {name: d[..., EVERY_SECOND] for name, d in gradients(wholes).items()}
     return results | gradients(parameters) | of_views
 
 
 def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run:
-    def run(model: HyperLSTM, case: Case, given: Draw) -> Results:
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         with mode():
-            return outputs(model, case, arguments(model, given))
+            return outputs(model, case, arguments(model, sample))
 
     return run
 
