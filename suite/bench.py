@@ -142,11 +142,11 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     )
 
 
-def conclude(folder: Path, done: Sequence[Job]) -> bool:
+def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
     """Write the pages and show the tables of what was done; return True if anything went wrong."""
     report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
-    results = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in done)])
+    results = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in jobs)])
     print("".join(f"\n{sentence}\n" for sentence in not_run(results)), end="")
     for title, view in bench_view(results).items():
         view.show(title)

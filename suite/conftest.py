@@ -199,8 +199,8 @@ class Gathered:
         """Take the failure of a test, the reason why it was skipped, and its rows."""
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            said = (crash.message if crash else report.longreprtext or "nothing").splitlines()[0]  # names the tensor
-            self.failed.append((report.nodeid.split("@")[0], said))
+            message = (crash.message if crash else report.longreprtext or "nothing").splitlines()[0]  # names the tensor
+            self.failed.append((report.nodeid.split("@")[0], message))
         if report.skipped and isinstance(report.longrepr, tuple):
             self.not_run[report.longrepr[2].removeprefix("Skipped: ")] += 1
         if report.when == "teardown":

@@ -62,8 +62,8 @@ def index(folders: Sequence[Path], damaged: Mapping[Path, str]) -> list[Part]:
         return ["# Results\n\nNone yet.", FOOT]
     lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
     matrix = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{two(value[0])} {value[1]}"))
-    shown: list[Part] = [lead, matrix] if lines else []
-    return ["# Results", *shown, "\n".join(links), FOOT]
+    summary: list[Part] = [lead, matrix] if lines else []
+    return ["# Results", *summary, "\n".join(links), FOOT]
 
 
 def pages_of(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ class Others:
     def __init__(self) -> None:
         self.start = _times()
 
-    def taken(self, device: torch.device) -> float | None:
+    def cores(self, device: torch.device) -> float | None:
         """Mean number of cores used by others of those that work on a device needs; None without /proc/stat."""
         if not _STAT.exists():
             return None
@@ -45,9 +45,9 @@ def warn(device: torch.device) -> None:
     """Warn before minutes pass if other processes use cores that work on a device needs."""
     others = Others()
     time.sleep(LOOK)
-    if (taken := others.taken(device)) is not None and taken > BUSY:
+    if (cores := others.cores(device)) is not None and cores > BUSY:
         print(
-            f"Other processes use {taken:.1f} of the cores that this needs, which slows some candidates far more than\n"
+            f"Other processes use {cores:.1f} of the cores that this needs, which slows some candidates far more than\n"
             "others. Rows made now are marked and in no summary, so better wait until they end.",
             flush=True,
         )

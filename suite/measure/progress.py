@@ -26,7 +26,7 @@ def shown(
 
     On a terminal, the last line changes. rows: by job. until: the time at which the run ends, as `time.time` counts.
     """
-    console, number, seen = console or Console(highlight=False), 1, set[Job]()
+    console, number, jobs = console or Console(highlight=False), 1, set[Job]()
     console.print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]))
     with console.status("starting") as line:
         for visit in visits:
@@ -34,12 +34,12 @@ def shown(
             remaining = f"{seconds // 60}:{seconds % 60:02} left"
             if visit.number > number:
                 console.print(f"pass {visit.number}: {remaining}")
-            if visit.job not in seen:
+            if visit.job not in jobs:
                 figures = {(row["layer_norm"], row["pass"]): figure(row) for row in rows[visit.job]}
                 cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
                 console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
             number = visit.number
-            seen.add(visit.job)
+            jobs.add(visit.job)
             console.file.flush()
             line.update(f"pass {number}, job {visit.place} of {visit.of}, {remaining}")
             yield visit

@@ -23,6 +23,6 @@ def checkout(revision: str, scratch: Path) -> Iterator[Path]:
 
 
 def _git(*arguments: str, check: bool = True) -> None:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        raise ResultsError(f"git {' '.join(arguments[:2])}: {done.stderr.strip().splitlines()[-1]}")
+    process = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if check and process.returncode:
+        raise ResultsError(f"git {' '.join(arguments[:2])}: {process.stderr.strip().splitlines()[-1]}")

@@ -109,9 +109,9 @@ class Server:
                 return None
             return self.connection.recv()
         except EOFError:
-            said = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            ending = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise RuntimeError(
-                f"the fork server: expected it to go on, got its end; {self.log} ends with\n{said}"
+                f"the fork server: expected it to go on, got its end; {self.log} ends with\n{ending}"
             ) from None
 
     def end(self) -> None:
@@ -170,7 +170,7 @@ def _run(connection: Connection, job: Job, first: bool) -> NoReturn:
         gc.disable()  # no round should pay for it
         others, counts = Others(), "taken_cores" in TABLES[job.table].columns
         for row in import_module(f"suite.measure.{job.table}").rows(job, first):
-            connection.send(row | ({"taken_cores": others.taken(job.device)} if counts else {}))
+            connection.send(row | ({"taken_cores": others.cores(job.device)} if counts else {}))
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

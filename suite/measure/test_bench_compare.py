@@ -26,7 +26,7 @@ OLD, TWIN = runs("batched", 0.1), runs(BASELINE, 0.05)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "status", "said"),
+    ("old", "new", "status", "output"),
     [
         (OLD, runs("batched", 0.13), 1, "+30.0%"),
         (OLD, runs("batched", 0.13, spread=0.4), 0, "2 same"),
@@ -48,10 +48,10 @@ OLD, TWIN = runs("batched", 0.1), runs(BASELINE, 0.05)
     ],
 )
 def test_compare_judges_each_row(
-    old: list[Any], new: list[Any], status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: list[Any], new: list[Any], status: int, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(tmp_path, old, new) == status
-    assert said in " ".join(capsys.readouterr().out.split())
+    assert output in " ".join(capsys.readouterr().out.split())
 
 
 def test_options_allow_more(tmp_path: Path) -> None:

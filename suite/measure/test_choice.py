@@ -44,10 +44,10 @@ def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "names"), [([], {"small", "medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
+    ("options", "names"), [([], {"small", "medium"}), (["--workload", "stream"], {"stream"})], ids=["default", "asked"]
 )
-def test_slow_forms_are_timed_on_small_workloads(asked: list[str], names: set[str]) -> None:
-    assert {job.case.name for job in chosen("--device", "cpu", *asked) if job.candidate == "row_scaled"} == names
+def test_slow_forms_are_timed_on_small_workloads(options: list[str], names: set[str]) -> None:
+    assert {job.case.name for job in chosen("--device", "cpu", *options) if job.candidate == "row_scaled"} == names
 
 
 def test_compiling_candidates_are_timed_in_few_places() -> None:
@@ -91,8 +91,8 @@ def test_left_out_is_listed_by_option(device: str) -> None:
         assert (f"{workload} in part" in named) == (bool(part) and part < all_of_it), (candidate, workload)
     assert {*options.workload, *listed["--workload"].split(", ")} == set(WORKLOADS)
     assert ("--full" in listed) == (device == "cpu")
-    asked = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *options.implementation]
-    options = bench.parser().parse_args(asked)
+    command = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *options.implementation]
+    options = bench.parser().parse_args(command)
     choice.choose(options)
     assert not choice.left_out(options)
 

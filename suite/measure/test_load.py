@@ -10,7 +10,7 @@ from suite.shared.examples import CPU
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "threads", "busy", "own", "taken"),
+    ("device", "cores", "threads", "busy", "own", "expected"),
     [
         ("cpu", 2, 2, 20.0, 18.0, 0.2),  # 10 s: ours had 1.8 cores of 2, others 0.2
         ("cpu", 2, 2, 20.0, 5.0, 1.5),
@@ -21,19 +21,19 @@ from suite.shared.examples import CPU
     ],
 )
 def test_taken_cores_are_those_of_others(
-    device: str, cores: int, threads: int, busy: float, own: float, taken: float, monkeypatch: pytest.MonkeyPatch
+    device: str, cores: int, threads: int, busy: float, own: float, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([(100.0, 0.0, 0.0), (110.0, busy, own)])
     monkeypatch.setattr(load, "_times", lambda: next(times))
     monkeypatch.setattr(load.os, "cpu_count", lambda: cores)  # type: ignore[attr-defined]
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(load, "_STAT", Path("/"))
-    assert load.Others().taken(torch.device(device)) == pytest.approx(taken)
+    assert load.Others().cores(torch.device(device)) == pytest.approx(expected)
 
 
 def test_where_no_processor_is_counted_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "_STAT", Path("/no such file"))
-    assert load.Others().taken(CPU) is None
+    assert load.Others().cores(CPU) is None
 
 
 @pytest.mark.skipif(not load._STAT.exists(), reason="no /proc/stat")
@@ -45,11 +45,11 @@ def test_processors_work_and_this_process_with_them() -> None:
     assert now[1] > before[1]
 
 
-@pytest.mark.parametrize(("taken", "warns"), [(1.9, True), (0.2, False), (None, False)])
+@pytest.mark.parametrize(("cores", "warns"), [(1.9, True), (0.2, False), (None, False)])
 def test_a_busy_machine_is_reported(
-    taken: float | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cores: float | None, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(load, "LOOK", 0.0)
-    monkeypatch.setattr(load.Others, "taken", lambda *_: taken)
+    monkeypatch.setattr(load.Others, "cores", lambda *_: cores)
     load.warn(CPU)
     assert capsys.readouterr().out.startswith("Other processes use 1.9 of the cores that this needs") == warns

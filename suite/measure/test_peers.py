@@ -84,6 +84,6 @@ def test_a_point_where_another_is_faster_is_named() -> None:
 
 
 def test_the_page_of_peers_says_what_is_missing() -> None:
-    said = lead(rows_of(0.5))
-    assert "Versions: jax 1.2. Not timed: labml." in said
-    assert "`compiled` takes tens of seconds to compile for each size, so it was timed at 0 of them." in said
+    text = lead(rows_of(0.5))
+    assert "Versions: jax 1.2. Not timed: labml." in text
+    assert "`compiled` takes tens of seconds to compile for each size, so it was timed at 0 of them." in text

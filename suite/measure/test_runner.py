@@ -122,8 +122,8 @@ print(*sorted(set(sys.modules) - before))
 @pytest.mark.parametrize("name", ["naive", "batched_cpu", "torch.nn.LSTM"])
 def test_a_child_starts_without_slow_imports(name: str) -> None:
     command = [sys.executable, "-c", START.format(name=name)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    modules = done.stdout.splitlines()[-1].split()
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = process.stdout.splitlines()[-1].split()
     assert len(modules) < 20, modules
     assert not {"sympy", "torch._dynamo"} & set(modules)
 
@@ -185,9 +185,9 @@ def test_a_long_visit_waits_for_the_others(most: int, visits: int) -> None:
 
 def test_a_run_resumes_with_its_rows() -> None:
     _, side = run({"batched": 0.0}, 0)
-    server, again = run({"batched": 0.0}, 0, rows=side.rows)
+    server, second = run({"batched": 0.0}, 0, rows=side.rows)
     assert server.visits == [("batched", False)]
-    assert {row["visits"] for row in again.rows[job()]} == {2}
+    assert {row["visits"] for row in second.rows[job()]} == {2}
 
 
 def test_an_interrupted_visit_keeps_its_rows() -> None:

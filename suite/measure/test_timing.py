@@ -32,21 +32,21 @@ class Told(Stopwatch):
 
 
 def test_a_round_of_short_calls_warms_up() -> None:
-    seen: list[float] = []
+    inputs: list[float] = []
 
     def call(x: Any) -> float:
-        seen.append(x.item())
+        inputs.append(x.item())
         return 0.01
 
     first, second = torch.zeros(1), torch.ones(1)
     side = Repeats(Told(), call, first)
-    seen.clear()
+    inputs.clear()
     assert side.round(second, before=first) == 0.01
-    assert seen == [0, 1, 1]
-    slow = Repeats(Told(), lambda x: seen.append(x[0].item()), first)
-    seen.clear()
+    assert inputs == [0, 1, 1]
+    slow = Repeats(Told(), lambda x: inputs.append(x[0].item()), first)
+    inputs.clear()
     slow.round(second, before=first)
-    assert seen == [1]
+    assert inputs == [1]
 
 
 def test_a_visit_has_two_turns_unless_slow() -> None:
@@ -69,24 +69,24 @@ def test_calls_settle_unless_one_is_slow() -> None:
 
 
 def test_all_forms_of_a_turn_have_its_lengths() -> None:
-    case, seen = replace(TINY, T=16, B=8, lengths=lengths(16, 8)), dict[str, list[Any]]()
+    case, inputs = replace(TINY, T=16, B=8, lengths=lengths(16, 8)), dict[str, list[Any]]()
 
     def batch(draw: int) -> Any:
         return work.example(bench.drawn(case, draw), torch.float32, CPU)
 
     def side(name: str) -> Repeats:
         def call(x: Any) -> None:
-            seen.setdefault(name, []).append(x.batch_sizes.tolist())
+            inputs.setdefault(name, []).append(x.batch_sizes.tolist())
 
         return Repeats(Told(), call, batch(0))
 
     turns = Turns({BASELINE: side("baseline"), case: side("off"), replace(case, layer_norm=True): side("on")}, batch)
-    seen.clear()
+    inputs.clear()
     for _ in range(3):
         turns.take(0.0)
-    assert seen["baseline"] == seen["off"] == seen["on"]
-    assert len({str(sizes) for sizes in seen["off"]}) == 3
-    assert bench.typical(case, 3).tokens == sorted(map(sum, seen["off"]))[1]
+    assert inputs["baseline"] == inputs["off"] == inputs["on"]
+    assert len({str(sizes) for sizes in inputs["off"]}) == 3
+    assert bench.typical(case, 3).tokens == sorted(map(sum, inputs["off"]))[1]
     assert turns.columns(case)["rounds"] == 3
 
 
@@ -249,7 +249,7 @@ class Profile:
 
 
 @pytest.mark.parametrize(
-    ("kernels", "seen"),
+    ("kernels", "note"),
     [
         (["void elemWiseRNNcell<float, float, float, (cudnnRNNMode_t)2>(int, int)"], "a kernel seen"),
         (["void RNN_blockPersist_fp_LSTM_HMMA<__half, __half, float, 1, 128>(int)"], "a kernel seen"),
@@ -262,14 +262,14 @@ class Profile:
     ],
     ids=["steps", "persistent", "older", "torch's own", "none"],
 )
-def test_a_profile_shows_whether_cudnn_ran(kernels: list[str], seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_shows_whether_cudnn_ran(kernels: list[str], note: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(usage, "profile", lambda activities: nullcontext(Profile(*kernels)))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: ran.append(f"synchronize {device}"))
     names = usage.kernels(lambda: ran.append("work"), torch.device("cuda", 1))
     assert (names, ran) == (kernels, ["work", "synchronize cuda:1"])
-    assert usage.cudnn_of(names, 91002) == f"91002, {seen}"
-    assert usage.cudnn_of(names, None) == f"none, {seen}"
+    assert usage.cudnn_of(names, 91002) == f"91002, {note}"
+    assert usage.cudnn_of(names, None) == f"none, {note}"
 
 
 def test_peak_memory_counts_what_is_held_at_once() -> None:

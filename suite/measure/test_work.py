@@ -37,11 +37,11 @@ def test_a_ragged_workload_ends_rows_early() -> None:
     assert isinstance(packed, PackedSequence)
     assert packed.batch_sizes.tolist() == [2, 1, 1]
     assert torch.equal(packed.data, torch.cat([x.data[0], x.data[1:, 0]]))
-    first, again = work.repeated(packed), work.repeated(packed, 4, 2)
+    first, larger = work.repeated(packed), work.repeated(packed, 4, 2)
     assert torch.equal(first.data, packed.data[:2])
-    assert torch.equal(again.data, x.data[0].repeat(4, 1))
+    assert torch.equal(larger.data, x.data[0].repeat(4, 1))
     model = find("torch.nn.LSTM").build(TINY, torch.float32, CPU)
-    for batch in (packed, first, again):
+    for batch in (packed, first, larger):
         work.train(model, batch)
 
 

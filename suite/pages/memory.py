@@ -97,9 +97,9 @@ def peak_plot(rows: pd.DataFrame) -> Figure:
     """Peak against T: lengths measured, hollow if they test the prediction, and the limit."""
     measured = rows[rows["kind"].isin(["length", "under", "over"])]
     figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
-    shown = measured[(measured["layer_norm"] == "off") | measured["implementation"].isin(EXTERNAL)].sort_values("T")
+    subset = measured[(measured["layer_norm"] == "off") | measured["implementation"].isin(EXTERNAL)].sort_values("T")
     for name in measured["implementation"].unique():
-        points, style = shown[shown["implementation"] == name].set_index("T"), look(name)
+        points, style = subset[subset["implementation"] == name].set_index("T"), look(name)
         peaks, length = points["peak_bytes"] / MB, points["kind"] == "length"
         axes.plot(peaks, color=style["color"], linewidth=1.2, marker="")
         axes.plot(peaks[length], linestyle="", label=name, **style)

@@ -36,7 +36,7 @@ class Page:
         rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
         measured = rows[rows["status"] == "ok"] if self.study else rows
         every = {self.name: rows, **others}
-        stamps = origin(pd.concat(_stamps(shown, TABLES[name].rests_on) for name, shown in every.items()))
+        stamps = origin(pd.concat(_stamps(table, TABLES[name].rests_on) for name, table in every.items()))
         lead, *rest = self.parts(measured, others) if len(measured) else ["Nothing was measured."]
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
         end = unfinished(rows) + files if self.study else files

@@ -79,8 +79,8 @@ def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
     """Label a logarithmic axis at these multiples of powers of ten, or like a linear one if fewer than two show."""
     low, high = axis.get_view_interval()
     decades = LogLocator(subs=steps)
-    seen = sum(low <= value <= high for value in decades.tick_values(low, high))
-    axis.set_major_locator(decades if seen > 1 else MaxNLocator(4, steps=[1, 2, 5, 10]))
+    count = sum(low <= value <= high for value in decades.tick_values(low, high))
+    axis.set_major_locator(decades if count > 1 else MaxNLocator(4, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axis.set_minor_formatter(NullFormatter())
 

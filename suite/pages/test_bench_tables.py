@@ -76,9 +76,9 @@ def test_figures_in_a_loop_come_first_on_gpu() -> None:
     assert view.columns[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
 
 
-@pytest.mark.parametrize(("seen", "marks"), [("a kernel seen", "-"), ("no kernel seen", "baseline without cuDNN")])
-def test_a_baseline_that_ran_without_cudnn_is_marked(seen: str, marks: str) -> None:
-    text = markdown(PAGE.content(pd.DataFrame(on_a_gpu("batched", 1.3, cudnn=f"91002, {seen}"))))
+@pytest.mark.parametrize(("kernel", "marks"), [("a kernel seen", "-"), ("no kernel seen", "baseline without cuDNN")])
+def test_a_baseline_that_ran_without_cudnn_is_marked(kernel: str, marks: str) -> None:
+    text = markdown(PAGE.content(pd.DataFrame(on_a_gpu("batched", 1.3, cudnn=f"91002, {kernel}"))))
     assert f"| 25% compute | {marks} |" in text
 
 

@@ -45,5 +45,5 @@ def test_an_axis_has_figures_however_little_it_spans(values: tuple[float, ...], 
     plain(axes.xaxis, (1, 2, 5))
     figure.draw_without_rendering()
     low, high = axes.get_xlim()
-    shown = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
-    assert [label.get_text() for value, label in shown if low <= value <= high] == figures
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    assert [label.get_text() for value, label in ticks if low <= value <= high] == figures

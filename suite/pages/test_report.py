@@ -198,8 +198,8 @@ def test_every_page_says_which_rows_are_stale(name: str, tmp_path: Path) -> None
     rows, last = tables[name], tables[name].index[-1]
     old = tables | {name: rows.assign(sources=rows["sources"].where(rows.index != last, "x"))}
 
-    def text(shown: dict[str, pd.DataFrame]) -> str:
-        return markdown(page.content(shown[page.name], {each: shown[each] for each in shown if each != page.name}))
+    def text(pages: dict[str, pd.DataFrame]) -> str:
+        return markdown(page.content(pages[page.name], {each: pages[each] for each in pages if each != page.name}))
 
     assert "**Stale**" not in text(tables)
     assert "**Stale**: 1 of" in text(old)

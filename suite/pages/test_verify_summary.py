@@ -24,31 +24,31 @@ INTERPRETED_ONE = row("batched_cuda", "float32", 0.375, INTERPRETED)
 SKIPPED_ONE = row("batched_cuda", "float32", None, ON_CUDA)
 
 
-def said(rows: list[dict[str, Any]], failed: int = 0) -> str:
+def sentence(rows: list[dict[str, Any]], failed: int = 0) -> str:
     return answer(pd.DataFrame(rows), failed)
 
 
 def test_the_answer_counts_what_ran() -> None:
-    right = said(RIGHT)
+    right = sentence(RIGHT)
     assert right == (
         "All comparisons with the equation passed: 2 implementations, 3 comparisons, worst error 0.50 of the limit."
     )
-    assert said([*RIGHT, INTERPRETED_ONE]) == (
+    assert sentence([*RIGHT, INTERPRETED_ONE]) == (
         "All comparisons with the equation passed: 3 implementations, 4 comparisons, worst error 0.50 of the limit. "
         "batched_cuda was only interpreted."
     )
-    assert said([*RIGHT, SKIPPED_ONE, INTERPRETED_ONE]) == said([*RIGHT, INTERPRETED_ONE])
+    assert sentence([*RIGHT, SKIPPED_ONE, INTERPRETED_ONE]) == sentence([*RIGHT, INTERPRETED_ONE])
     other = row("batched_cuda", "float64", None, "batched_cuda computes in float32, not in float64.")
-    assert said([*RIGHT, other, SKIPPED_ONE]) == f"{right} batched_cuda was not checked: {ON_CUDA}"
-    assert said([]) == said([SKIPPED_ONE]) == ""
+    assert sentence([*RIGHT, other, SKIPPED_ONE]) == f"{right} batched_cuda was not checked: {ON_CUDA}"
+    assert sentence([]) == sentence([SKIPPED_ONE]) == ""
 
 
 def test_the_answer_says_what_is_wrong() -> None:
-    assert said([*RIGHT, row("batched", "float64", 3.0)], failed=1) == (
+    assert sentence([*RIGHT, row("batched", "float64", 3.0)], failed=1) == (
         "1 test FAILED. Verification failed: batched in float64."
     )
-    assert said(RIGHT, failed=2).startswith("2 tests FAILED. All comparisons with the equation passed: 2 impl")
-    assert said([], failed=2) == "2 tests FAILED."
+    assert sentence(RIGHT, failed=2).startswith("2 tests FAILED. All comparisons with the equation passed: 2 impl")
+    assert sentence([], failed=2) == "2 tests FAILED."
 
 
 def summary(rows: list[dict[str, Any]], failed: list[tuple[str, str]], reasons: dict[str, int]) -> list[str]:
@@ -73,7 +73,7 @@ def test_the_end_fits_on_a_screen() -> None:
     reasons = {ON_CUDA: 2, "No CUDA device here.": 1, "compiled computes in float32, not in float16.": 3}
     reasons |= {"compiled compiles for each size, so 2 cases are checked.": 9} | {f"Reason {n}.": 1 for n in range(20)}
     lines = summary(every, [], reasons)
-    assert len([*lines, "", said(every)]) <= 40 - 18  # those of pytest and of the sentences on faults and reach
+    assert len([*lines, "", sentence(every)]) <= 40 - 18  # those of pytest and of the sentences on faults and reach
     assert max(map(len, lines)) <= 80
     assert lines[lines.index("Tests that did not run:") + 1 :] == [
         "  compiled for few sizes: 9",

@@ -79,8 +79,8 @@ def failures(ran: pd.DataFrame) -> str:
 def faults_lead(rows: pd.DataFrame) -> str:
     """How many of the planted faults were found, and how many of the rewrites passed, in a sentence."""
     parts = []
-    for planted, (verdict, what) in EXPECTED.items():
-        right = (rows["verdict"] == verdict)[rows["planted"] == planted].groupby(rows["edit"]).all()
+    for planted, (expected, what) in EXPECTED.items():
+        right = (rows["verdict"] == expected)[rows["planted"] == planted].groupby(rows["edit"]).all()
         parts += [f"{right.sum()} of {len(right)} {what}"] * (len(right) > 0)
     return f"{', '.join(parts)}."
 
@@ -157,7 +157,7 @@ def faults_table(rows: pd.DataFrame) -> Sheet:
 
 def missed(rows: pd.DataFrame) -> str:
     """Faults that survived and rewrites that were rejected, as a list; empty if there are none."""
-    wrong = rows[rows["verdict"] != rows["planted"].map({key: verdict for key, (verdict, _) in EXPECTED.items()})]
+    wrong = rows[rows["verdict"] != rows["planted"].map({key: expected for key, (expected, _) in EXPECTED.items()})]
     return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
 
 
@@ -236,16 +236,16 @@ def say(
 def answer(verify: pd.DataFrame, failed: int) -> str:
     """Line that says whether the implementations are right; "" if none was compared and nothing failed."""
     ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
-    said = [f"{_some(failed, 'test')} FAILED."] * bool(failed)
+    sentences = [f"{_some(failed, 'test')} FAILED."] * bool(failed)
     if len(ran):
-        said.append(re.sub("[*`]", "", verdict(ran)))
-        said += _compared_up_to(ran)
+        sentences.append(re.sub("[*`]", "", verdict(ran)))
+        sentences += _compared_up_to(ran)
         others = verify[~verify["implementation"].isin(ran["implementation"])]
         # A row of another dtype may say only that the implementation does not compute in it.
         others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
         for _, row in others.drop_duplicates("implementation").iterrows():
-            said.append("{implementation} was not checked: {reason}".format_map(row))
-    return " ".join(said)
+            sentences.append("{implementation} was not checked: {reason}".format_map(row))
+    return " ".join(sentences)
 
 
 def _compared_up_to(ran: pd.DataFrame) -> list[str]:

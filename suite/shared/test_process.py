@@ -33,17 +33,17 @@ def test_rows_come_back_in_order_from_one_thread(scripted: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         ("{}['a']", r"returned non-zero exit status 1\.\n[\s\S]*KeyError: 'a'"),
         ("os.kill(os.getpid(), 11)", "died with <Signals.SIGSEGV: 11>"),
         ("time.sleep(60)", "timed out after"),
     ],
 )
-def test_what_did_not_reach_its_end_says_why(scripted: Path, script: str, said: str) -> None:
+def test_what_did_not_reach_its_end_says_why(scripted: Path, script: str, message: str) -> None:
     with scripted.open("a") as file:
         file.write(script)
-    with pytest.raises(RuntimeError, match=said):
+    with pytest.raises(RuntimeError, match=message):
         process.run("scripted", "rows", limit=5)
 
 
@@ -51,10 +51,10 @@ def test_what_did_not_reach_its_end_says_why(scripted: Path, script: str, said: 
 def test_a_process_ends_if_its_parent_has(monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[int] = []
     monkeypatch.setattr(os, "_exit", ends.append)
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("C", (), {"prctl": lambda *q: asked.append(q[1:])})())
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("C", (), {"prctl": lambda *q: calls.append(q[1:])})())
     process.killed_with(os.getppid())
     assert ends == []
     process.killed_with(os.getppid() + 1)
     assert ends == [1]
-    assert asked == [(1, signal.SIGKILL)] * 2
+    assert calls == [(1, signal.SIGKILL)] * 2

@@ -101,8 +101,8 @@ def test_a_comment_makes_only_dependants_stale(path: str, comment: str, resting:
     with (copied / path).open("a") as file:
         file.write(f"\n{comment} A comment.\n")
     assert list(rows["implementation"][provenance.stale(rows)]) == list(resting)
-    said = f"{len(resting)} of {len(rows)} rows (of {', '.join(resting)}) depend on code that has changed since."
-    assert origin(rows).endswith(said if resting else "`.")
+    note = f"{len(resting)} of {len(rows)} rows (of {', '.join(resting)}) depend on code that has changed since."
+    assert origin(rows).endswith(note if resting else "`.")
 
 
 def test_a_new_implementation_makes_nothing_stale(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.Monk
         assert list(tmp_path.iterdir()) == [path]
 
 
-def said(*arguments: str) -> str:
+def output(*arguments: str) -> str:
     """The sentence that a run of two candidates ends with."""
     command = ["--workload", "small", "--implementation", "batched_cuda", "--device", "cpu", *arguments]
     with pytest.raises(ResultsError) as ended:
@@ -119,7 +119,7 @@ def said(*arguments: str) -> str:
 def test_a_file_as_results_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "results"
     file.write_text("mine")
-    assert re.search(r"expected a folder to write results to, got: Not a directory", said("--results", str(file)))
+    assert re.search(r"expected a folder to write results to, got: Not a directory", output("--results", str(file)))
     assert file.read_text() == "mine"
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, damage: bytes, r
     path = tmp_path / slug(CPU) / "bench.csv"
     path.parent.mkdir()
     path.write_bytes(damage)
-    line = said("--results", str(tmp_path))
+    line = output("--results", str(tmp_path))
     assert re.search(f"{re.escape(str(path))}, {reason}", line)
     assert "move it away" in line
     assert path.read_bytes() == damage

@@ -42,8 +42,8 @@ def kernels(work: Callable[[], object], device: torch.device) -> list[str]:
 
 def cudnn_of(names: Iterable[str], version: int | None) -> str:
     """Version of cuDNN, and whether a kernel of its recurrent layers is among these."""
-    seen = any(_OF_CUDNN.search(name) for name in names)
-    return f"{version or 'none'}, {'a kernel seen' if seen else NO_KERNEL}"
+    kernel_ran = any(_OF_CUDNN.search(name) for name in names)
+    return f"{version or 'none'}, {'a kernel seen' if kernel_ran else NO_KERNEL}"
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
