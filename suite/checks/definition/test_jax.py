@@ -61,17 +61,17 @@ def test_a_fault_is_rejected_by_its_tensor(
 ) -> None:
     jax_lstm = import_module("suite.shared.jax_lstm")
     monkeypatch.setattr(jax_lstm, function, wrong(getattr(jax_lstm, function)))
-    found = {v.tensor for v in compare(jax_as_ours, CASES[0], torch.float32, CPU, draws=1) if not v.ratio <= 1}
-    assert damaged in found
-    assert damaged == "out" or not found & set(OUTPUTS)
+    tensors = {v.tensor for v in compare(jax_as_ours, CASES[0], torch.float32, CPU, draws=1) if not v.ratio <= 1}
+    assert damaged in tensors
+    assert damaged == "out" or not tensors & set(OUTPUTS)
 
 
 @pytest.fixture
 def model() -> HyperLSTM:
     """Give a model in JAX with the weights of a draw."""
-    found = jax_as_ours(CASE, torch.float32, CPU)
-    found.load_state_dict(draw(CASE, 0, torch.float32, CPU).params)
-    return found
+    net = jax_as_ours(CASE, torch.float32, CPU)
+    net.load_state_dict(draw(CASE, 0, torch.float32, CPU).params)
+    return net
 
 
 CASE = Case(T=5, B=3, I=4, H=16, S=8, Z=2)

@@ -30,10 +30,10 @@ class Function:
     """Outputs in float64 as a function of `inputs`, which are changed in place: x, states and parameters."""
 
     def __init__(self, name: str, case: Case, device: torch.device, call: Call = packed) -> None:
-        given = draw(case, 0, torch.float64, device)
+        sample = draw(case, 0, torch.float64, device)
         self.model, self.case, self.call = implementation(name)(case, torch.float64, device), case, call
-        self.model.load_state_dict(given.params)
-        self.leaves = arguments(self.model, given)
+        self.model.load_state_dict(sample.params)
+        self.leaves = arguments(self.model, sample)
         self.inputs = tuple(self.leaves.values())
 
     def __call__(self, *_: Tensor) -> tuple[Tensor, ...]:

@@ -35,8 +35,8 @@ def test_errors_stay_within_the_rule_as_sequences_grow(
         pytest.skip(reason)
     too_large = []
     for case in CASES:
-        wanted = (ORACLE, torch.float64), (ORACLE, dtype), (name, dtype)
-        oracle, naive, results = (reference(n, case, d, device, ROUNDED, DRAWS[case.T]) for n, d in wanted)
+        pairs = (ORACLE, torch.float64), (ORACLE, dtype), (name, dtype)
+        oracle, naive, results = (reference(n, case, d, device, ROUNDED, DRAWS[case.T]) for n, d in pairs)
         worst = judge(results, oracle, naive, dtype)[0]
         own = relative_error(naive[worst.tensor], oracle[worst.tensor])  # 0 in float64
         figures = {"error": worst.error, "naive": own, "allowed": worst.allowed, "multiple": own and worst.error / own}

@@ -108,12 +108,12 @@ CASES = (ROWS, VERIFY_COMPILING[1])
 every_implementation = bits(*FLOOR)
 
 
-def everything(name: str, case: Case, given: Draw, build: Build | None = None) -> Results:
+def everything(name: str, case: Case, sample: Draw, build: Build | None = None) -> Results:
     """Output, final states and every gradient of one call."""
-    dtype, device = given.x.dtype, given.x.device
+    dtype, device = sample.x.dtype, sample.x.device
     model = (build or implementation(name))(case, dtype, device)
-    model.load_state_dict(given.params)
-    return plain(model, case, given)
+    model.load_state_dict(sample.params)
+    return plain(model, case, sample)
 
 
 def of_row(results: Results, row: int) -> Results:
@@ -137,17 +137,17 @@ def test_each_case_of_bits_is_compared_by_value() -> None:
 
 @every_implementation
 def test_two_runs_give_the_same_bits(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
-    given = numbers(name, dtype, case, device)
-    assert_bitwise_equal(everything(name, case, given), everything(name, case, given))
+    sample = numbers(name, dtype, case, device)
+    assert_bitwise_equal(everything(name, case, sample), everything(name, case, sample))
 
 
 @pytest.mark.thorough("other claims about bits")
 @every_implementation
 def test_a_state_of_zeros_equals_no_state(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
-    given = numbers(name, dtype, case, device)
+    sample = numbers(name, dtype, case, device)
     shapes = (case.L, case.B, case.H), (case.L, case.B, case.S)
-    zeros = tuple(given.x.new_zeros(shapes[part > 1]) for part in range(4))
-    absent, present = (everything(name, case, given._replace(state=s)) for s in (None, zeros))
+    zeros = tuple(sample.x.new_zeros(shapes[part > 1]) for part in range(4))
+    absent, present = (everything(name, case, sample._replace(state=s)) for s in (None, zeros))
     assert_bitwise_equal({n: value for n, value in present.items() if not n.startswith("grad state")}, absent)
 
 
@@ -155,25 +155,25 @@ def test_a_state_of_zeros_equals_no_state(name: str, dtype: torch.dtype, case: C
 # Not in float16, whose smallest numbers are too near for halving to be exact.
 @bits(F64, torch.float32)
 def test_scaling_z_by_two_changes_no_bit(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
-    given, build = numbers(name, dtype, case, device), implementation(name)
-    scaled = everything(name, case, given, rewritten(build, with_z_scaled))
-    assert_bitwise_equal(scaled, everything(name, case, given))
+    sample, build = numbers(name, dtype, case, device), implementation(name)
+    scaled = everything(name, case, sample, rewritten(build, with_z_scaled))
+    assert_bitwise_equal(scaled, everything(name, case, sample))
 
 
 @pytest.mark.thorough("other claims about bits")
 @every_implementation
 def test_other_rows_change_no_bit_of_a_row(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> None:
     """In output, states, and the gradients of input and states; sums over rows change, of course."""
-    given, row = numbers(name, dtype, case, device), case.B - 2
+    sample, row = numbers(name, dtype, case, device), case.B - 2
 
     def others(value: Tensor) -> Tensor:
         changed = value.flip(-2) * 3
         changed.select(-2, row).copy_(value.select(-2, row))
         return changed
 
-    state, cotangents = given.state and tuple(map(others, given.state)), tuple(map(others, given.cotangents))
+    state, cotangents = sample.state and tuple(map(others, sample.state)), tuple(map(others, sample.cotangents))
     changed, expected = (
-        everything(name, case, each) for each in (Draw(given.params, others(given.x), state, cotangents), given)
+        everything(name, case, each) for each in (Draw(sample.params, others(sample.x), state, cotangents), sample)
     )
     assert_bitwise_equal(of_row(changed, row), of_row(expected, row))
 
@@ -212,10 +212,10 @@ def test_nan_and_inf_stay_in_their_row(
 ) -> None:
     """And a NaN fills its row from its step on."""
     case = whole(case, dtype, device)
-    given, row, step = numbers(name, dtype, case, device), case.B // 2, case.T // 2
-    x = given.x.clone()
+    sample, row, step = numbers(name, dtype, case, device), case.B // 2, case.T // 2
+    x = sample.x.clone()
     x[step, row, case.I // 2] = value
-    changed, expected = (everything(name, case, given._replace(x=each)) for each in (x, given.x))
+    changed, expected = (everything(name, case, sample._replace(x=each)) for each in (x, sample.x))
     for other in set(range(case.B)) - {row}:
         assert_bitwise_equal(of_row(changed, other), of_row(expected, other))
     assert_bitwise_equal(*({"out": results["out"][:step, row]} for results in (changed, expected)))

@@ -86,8 +86,8 @@ class Edited:
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
             # Packages that do not run need no copy.
-            left = shutil.ignore_patterns("__pycache__", *{"batched_cpu", "batched_cuda"} - {self.runs})
-            shutil.copytree(Path(impls.__file__).parent, package, ignore=left)
+            ignore = shutil.ignore_patterns("__pycache__", *{"batched_cpu", "batched_cuda"} - {self.runs})
+            shutil.copytree(Path(impls.__file__).parent, package, ignore=ignore)
             for edit in self.edits:
                 self._make(edit, package / (edit.file if Path(edit.file).suffix else f"{edit.file}.py"))
             try:
@@ -101,8 +101,8 @@ class Edited:
 
     def _make(self, edit: Edit, path: Path) -> None:
         source = path.read_text(encoding="utf-8")
-        if (found := source.count(edit.right)) != 1:
-            raise LookupError(f"{self.name}: expected {edit.right!r} once in {path.name}, found {found}")
+        if (count := source.count(edit.right)) != 1:
+            raise LookupError(f"{self.name}: expected {edit.right!r} once in {path.name}, found {count}")
         path.write_text(source.replace(edit.right, edit.new), encoding="utf-8")
 
 
@@ -161,17 +161,17 @@ def _read() -> Iterator[Fault]:
         for dtype, faults in by_dtype.items():
             for name, (damages, where, *texts) in faults.items():
                 file, *rewritten = where.split(", ")
-                made = [edit for rewrite in rewritten for edit in right[rewrite]]
-                made += edits(file, *_KEPT * any("_KEPT" in text for text in texts), *texts)
-                about = name, kind, tuple(made), shown_by(file), "", damages, getattr(torch, dtype)
+                all_edits = [edit for rewrite in rewritten for edit in right[rewrite]]
+                all_edits += edits(file, *_KEPT * any("_KEPT" in text for text in texts), *texts)
+                about = name, kind, tuple(all_edits), shown_by(file), "", damages, getattr(torch, dtype)
                 yield Fault(*about, *_cases(name, kind))
 
 
 def _compiled() -> Iterator[Fault]:
     texts = listed("compiled_faults")
-    made = tuple(edit for file, of_file in texts["edits"].items() for edit in edits(file, *of_file))
+    all_edits = tuple(edit for file, of_file in texts["edits"].items() for edit in edits(file, *of_file))
     for letter, (name, kind, damages) in texts["faults"].items():
-        yield Fault(name, kind, made, "batched_cpu", letter, damages, torch.float64, *_cases(name, kind))
+        yield Fault(name, kind, all_edits, "batched_cpu", letter, damages, torch.float64, *_cases(name, kind))
 
 
 FAULTS = (*_read(), *_compiled())

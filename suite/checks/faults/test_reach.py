@@ -22,7 +22,7 @@ def compared(name: str) -> list[Comparison]:
     return sorted(every, key=lambda each: each.case.parameters() + each.case.multiply_adds())
 
 
-def found(name: str, fault: Fault) -> tuple[Comparison, Verdict] | None:
+def first_rejection(name: str, fault: Fault) -> tuple[Comparison, Verdict] | None:
     """The first comparison that rejects an implementation with the fault."""
     build = fault.planted(implementation(name))
     for each in compared(name):
@@ -41,7 +41,7 @@ NAMES = [name for name in names() if not find(name).oracle and not find(name).co
 def test_a_fault_at_some_sizes_is_found(name: str, fault: Fault, keep: Keep) -> None:
     if reason := why_unavailable(name, CPU):
         pytest.skip(reason)
-    where = found(name, fault)
+    where = first_rejection(name, fault)
     if where is None:
         keep("faults", **row(name, fault, dtype_name(EXACT[0]), "", None))
         pytest.fail("no comparison of a default run rejects it")

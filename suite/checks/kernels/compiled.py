@@ -94,12 +94,12 @@ class Kernel(NamedTuple):
 def chosen(extent: str) -> dict[Kernel, str]:
     """Kernels to compile, each once, with the first size that needs it; extent: "some", "cards" or "all"."""
     some = [(*what, capability) for what in SOME for capability in (SOME_CAPABILITIES if extent == "some" else CARDS)]
-    found: dict[Kernel, str] = {}
+    sizes: dict[Kernel, str] = {}
     for size, arithmetic, layer_norm, capability in ALL if extent == "all" else some:
         case = replace(SIZES[size], layer_norm=layer_norm)
         for kernel in kernels(case, arithmetic, capability, CARDS[capability]):
-            found.setdefault(kernel, size)
-    return found
+            sizes.setdefault(kernel, size)
+    return sizes
 
 
 def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterator[Kernel]:
@@ -202,12 +202,12 @@ def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
     os.environ.setdefault("TRITON_CACHE_DIR", triton.knobs.cache.dir)  # which inductor would move for this process
     major, minor = torch.cuda.get_device_capability(device)
     card = Card.of(device)
-    wanted = dict.fromkeys(k for case, arithmetic in pairs for k in kernels(case, arithmetic, 10 * major + minor, card))
+    builds = dict.fromkeys(k for case, arithmetic in pairs for k in kernels(case, arithmetic, 10 * major + minor, card))
     console = Console()
-    console.print(f"batched_cuda: compiling {len(wanted)} kernels for this card; Triton keeps them for later runs.")
+    console.print(f"batched_cuda: compiling {len(builds)} kernels for this card; Triton keeps them for later runs.")
     with pool() as workers:
-        built = workers.map(_build, wanted)
-        for _ in track(built, "", len(wanted), console=console, transient=True, disable=not console.is_terminal):
+        built = workers.map(_build, builds)
+        for _ in track(built, "", len(builds), console=console, transient=True, disable=not console.is_terminal):
             pass
 
 

@@ -45,8 +45,8 @@ def read(cubin: bytes) -> tuple[list[Instruction], dict[str, int]]:
             begins = False
         elif label := re.match(r"\s*(\.L_x_\d+):", line):
             labels[label[1]] = len(instructions)
-        elif found := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", line):
-            instructions.append(Instruction(found[1].strip(), tuple(functions)))
+        elif match := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", line):
+            instructions.append(Instruction(match[1].strip(), tuple(functions)))
             begins = True
     return instructions, labels
 

@@ -87,9 +87,9 @@ def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
     from impls.batched_cuda.layout import room
     from impls.batched_cuda.parts import COUNTER
 
-    made = room(cut, numbers, like)
-    made[cut.groups * COUNTER.value :] = -1  # all bits set
-    return made
+    buffer = room(cut, numbers, like)
+    buffer[cut.groups * COUNTER.value :] = -1  # all bits set
+    return buffer
 
 
 def patch_language_once() -> None:

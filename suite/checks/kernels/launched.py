@@ -56,15 +56,15 @@ def training_step(
     I, H, S, Z, B = case.I, case.H, case.S, case.Z, case.B
     layer = HyperLSTM(I, H, S, Z, 1, layer_norm=case.layer_norm, device=META, dtype=dtype).to_empty(device=device)
     p = LayerParams._make(getattr(layer.layers[0], name) for name in LayerParams._fields)
-    going = [sum(length > t for length in case.lengths) for t in range(case.T)] if case.lengths else []
-    over = (sum(going),) if going else (case.T, B)
+    batch_sizes = [sum(length > t for length in case.lengths) for t in range(case.T)] if case.lengths else []
+    over = (sum(batch_sizes),) if batch_sizes else (case.T, B)
     x, d_out = (torch.zeros(*over, F, device=device, dtype=dtype) for F in (I, H))
     s = LayerState(*(torch.zeros(B, F, device=device, dtype=dtype) for F in (H, H, S, S)))
-    kept = torch.ones(*over, H, device=device, dtype=torch.bool)
-    mask = Mask(kept, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
+    keep_mask = torch.ones(*over, H, device=device, dtype=torch.bool)
+    mask = Mask(keep_mask, 1 / (1 - case.recurrent_dropout)) if case.recurrent_dropout else None
     observed = mock.patch.object(operator, "_observed", return_value=False)
     with counting or nullcontext(), observed, torch.set_grad_enabled(case.training):
-        out, _ = find("batched_cuda").run(p, Inputs(x, s, mask, going))
+        out, _ = find("batched_cuda").run(p, Inputs(x, s, mask, batch_sizes))
         if case.training:
             torch.autograd.grad(out, p.present(), d_out)
 
@@ -73,14 +73,14 @@ def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list
     """Launches of `training_step` on a card, forward first; arithmetic: as in `split.MULTIPLY_ADDS`."""
     from impls.batched_cuda import launching  # imports Triton, which may be missing
 
-    found = list[Launch]()
+    launches = list[Launch]()
 
     def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
-        found.append(Launch(kernel, programs, {name: values[name] for name in kernel.arg_names}, options))
+        launches.append(Launch(kernel, programs, {name: values[name] for name in kernel.arg_names}, options))
 
     with on(card, arithmetic), mock.patch.object(launching, "start", start):
         training_step(case, dtype)
-    return found
+    return launches
 
 
 @contextmanager
@@ -112,8 +112,8 @@ class Driver:
 
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
 
-        def start(x: int, y: int, z: int, stream: int, *given: Any) -> None:
-            tensors = [q for q in given if isinstance(q, Tensor)]
+        def start(x: int, y: int, z: int, stream: int, *arguments: Any) -> None:
+            tensors = [q for q in arguments if isinstance(q, Tensor)]
             counters = [q for q in tensors if q.dtype == torch.int32]
             with _disable_current_modes():  # so that these operators are not counted
                 zero = all(not q.count_nonzero() for q in counters if q.device.type != "meta")

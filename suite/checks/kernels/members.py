@@ -61,8 +61,8 @@ def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
     """Fastest split with these members and rows, by the model."""
     groups = -(-sizes.B // rows)
     card = split.H100._replace(multiprocessors=groups * members)
-    found = split.candidates(sizes, card, step is split.forward_step)
-    return min((step(sizes, card, one) for one in found if (one.members, one.rows) == (members, rows)), key=split.cost)
+    splits = split.candidates(sizes, card, step is split.forward_step)
+    return min((step(sizes, card, one) for one in splits if (one.members, one.rows) == (members, rows)), key=split.cost)
 
 
 #: The kernel that programs run, the members of a group and the arguments: of a process that was forked for it.
@@ -77,16 +77,16 @@ def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any],
             if q.dtype == torch.int32 and q.count_nonzero():
                 raise ValueError(f"{kernel.__name__}: expected counters of arrivals at 0, got {q.max()}")
     _launch[:] = kernel, members, arguments
-    found, end = dict[int, Accesses](), time.monotonic() + limit
+    accesses, end = dict[int, Accesses](), time.monotonic() + limit
     with context.ForkContext().Pool(programs) as pool:
         ended = pool.imap_unordered(_program, range(programs))
         try:
             for _ in range(programs):
-                found.update([ended.next(end - time.monotonic())])
+                accesses.update([ended.next(end - time.monotonic())])
         except context.TimeoutError:
-            waiting = f"{programs - len(found)} of {programs} programs still wait"
+            waiting = f"{programs - len(accesses)} of {programs} programs still wait"
             raise HangError(f"{kernel.__name__}: {waiting} after {limit:.0f} s") from None
-    return [found[program] for program in range(programs)]
+    return [accesses[program] for program in range(programs)]
 
 
 def _program(program: int) -> tuple[int, Accesses]:

@@ -139,8 +139,8 @@ def test_leftovers_of_killed_builds_are_removed(tmp_path: Path) -> None:
 @builds
 @pytest.mark.usefixtures("built")
 def test_it_agrees_on_older_cpus(tmp_path: Path) -> None:
-    here = torch.backends.cpu.get_cpu_capability().lower()
-    older = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in {"avx2", "default"} - {here}]
+    level = torch.backends.cpu.get_cpu_capability().lower()
+    older = [start(AGREES, tmp_path, ATEN_CPU_CAPABILITY=name, **QUICK_BUILD) for name in {"avx2", "default"} - {level}]
     for process in older:
         assert finish(process)[0] == "agrees\n"
 

@@ -29,7 +29,7 @@ def test_chunks_follow_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -
     inputs, lengths = Inputs(x, LayerState(x, x, x, x), None), []
     for total in (24 << 30, 80 << 30):
         properties = SimpleNamespace(total_memory=total)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=properties: found)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, result=properties: result)
         most = limits(torch.device("cuda")).backward
         assert most < total / 100
         lengths.append(len(bounds(most, 40, p, inputs)))

@@ -72,11 +72,11 @@ def test_errors_of_a_way_stay_within_the_rule(case: Case, way: str) -> None:
 @pytest.mark.parametrize("case", [SPLIT, ROWS], ids=lambda case: case.id)
 def test_no_split_changes_a_bit_of_a_way(case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of outputs: rows of a group are multiplied as if they were alone."""
-    threads, given, runs = torch.get_num_threads(), numbers(NAME, BF16, case, CPU), []
+    threads, sample, runs = torch.get_num_threads(), numbers(NAME, BF16, case, CPU), []
     torch.set_num_threads(2)
     for split in ((1, 1), (1, 3), (2, 1), (3, 2)):
         monkeypatch.setattr(batched_cpu, "SPLIT", split)
-        results = everything(NAME, case, given)
+        results = everything(NAME, case, sample)
         runs.append({name: results[name] for name in OUTPUTS})
     torch.set_num_threads(threads)
     for run in runs[1:]:
@@ -84,10 +84,10 @@ def test_no_split_changes_a_bit_of_a_way(case: Case, way: str, monkeypatch: pyte
 
 
 def test_nan_stays_in_its_row_of_a_way(way: str) -> None:
-    given = numbers(NAME, BF16, ROWS, CPU)
-    x = given.x.clone()
+    sample = numbers(NAME, BF16, ROWS, CPU)
+    x = sample.x.clone()
     x[1, 20] = torch.nan
-    changed, expected = (everything(NAME, ROWS, given._replace(x=each)) for each in (x, given.x))
+    changed, expected = (everything(NAME, ROWS, sample._replace(x=each)) for each in (x, sample.x))
     for row in set(range(ROWS.B)) - {20}:
         outputs = ({name: results[name] for name in OUTPUTS} for results in (changed, expected))
         assert_bitwise_equal(*(of_row(each, row) for each in outputs))
@@ -107,11 +107,11 @@ def test_ways_differ_in_bits() -> None:
 
 def test_another_dtype_leaves_the_way_as_it_is(way: str) -> None:
     """A wheel has one library for all dtypes."""
-    given = numbers(NAME, BF16, SPLIT, CPU)
-    expected = everything(NAME, SPLIT, given)
+    sample = numbers(NAME, BF16, SPLIT, CPU)
+    expected = everything(NAME, SPLIT, sample)
     with pytest.raises(AttributeError):  # that of a build has one dtype
         loading.Library(loading.library(BF16).path, torch.float32)
-    assert_bitwise_equal(everything(NAME, SPLIT, given), expected)
+    assert_bitwise_equal(everything(NAME, SPLIT, sample), expected)
 
 
 def test_an_unknown_way_is_refused() -> None:

@@ -55,15 +55,15 @@ def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, d
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_barrier_is_found(fault: str) -> None:
-    found, file, right, new = FAULTS[fault]
+    outcome, file, right, new = FAULTS[fault]
     edited = Edited(fault, "barrier", edits(f"{NAME}/{file}", right, new), NAME)
     with edited.planted() as build, together(2, package=edited.package, limit=SOON) as trace:
-        if found == "hang":
+        if outcome == "hang":
             with pytest.raises(HangError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
-        elif found == "error":
+        elif outcome == "error":
             with pytest.raises(ValueError, match="expected counters of arrivals at 0, got 1"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
         else:
             worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)[0]
-            assert found in {"wrong" if worst.ratio > 1 else "", *(wrong.split(": ", 1)[1] for wrong in trace.wrong)}
+            assert outcome in {"wrong" if worst.ratio > 1 else "", *(wrong.split(": ", 1)[1] for wrong in trace.wrong)}

@@ -46,8 +46,8 @@ def gradients(net: HyperLSTM, x: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss(net, x), list(net.parameters())))
 
 
-def to_the_bit(found: list[Tensor], expected: list[Tensor]) -> None:
-    assert_close(found, expected, rtol=0, atol=0)
+def to_the_bit(results: list[Tensor], expected: list[Tensor]) -> None:
+    assert_close(results, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("use", USES)
@@ -86,8 +86,8 @@ def test_parameters_at_new_addresses_and_not_aligned() -> None:
     assert any(q.data_ptr() % 16 for q in flat.values())
     leaves = {name: q.requires_grad_() for name, q in flat.items()}
     out, last = functional_call(net, leaves, (x,))
-    made = out.square().sum() + torch.stack([part.sin().sum() for part in last]).sum()
-    to_the_bit(list(torch.autograd.grad(made, list(leaves.values()))), expected)
+    loss = out.square().sum() + torch.stack([part.sin().sum() for part in last]).sum()
+    to_the_bit(list(torch.autograd.grad(loss, list(leaves.values()))), expected)
 
 
 @pytest.mark.parametrize("case", [VERIFY[-1], RAGGED[0]], ids=lambda case: case.id)
@@ -105,13 +105,13 @@ def test_tf32_is_as_right_as_float16(layer_norm: bool) -> None:
     before = torch.backends.cuda.matmul.fp32_precision
     try:
         torch.backends.cuda.matmul.fp32_precision = "tf32"  # after which torch.get_float32_matmul_precision() raises
-        found = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
+        results = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
     exact = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
-    assert not torch.equal(found["out"], exact["out"])
+    assert not torch.equal(results["out"], exact["out"])
     oracle, naive = (reference("naive", case, t, CPU, torch.float32, 4) for t in (torch.float64, torch.float16))
-    worst = judge(found, oracle, naive, torch.float16)[0]
+    worst = judge(results, oracle, naive, torch.float16)[0]
     assert worst.ratio <= 1, worst
 
 

@@ -174,19 +174,19 @@ def test_a_card_takes_what_was_compiled(name: str) -> None:
     for card, arithmetic, layer_norm in product(cards, ("float32", "tf32", "bfloat16"), (False, True)):
         sizes = Sizes(case.B, padded(case.H), padded(case.S), case.Z, layer_norm, arithmetic)
         for choose in (split.forward, split.backward):
-            here = choose(sizes, card)
+            result = choose(sizes, card)
             other = choose(sizes, card._replace(clock=2 * card.clock))
-            assert replace(other, microseconds=here.microseconds) == here
-            assert here.working >= 0.25 or min(case.B, here.rows) <= here.members
+            assert replace(other, microseconds=result.microseconds) == result
+            assert result.working >= 0.25 or min(case.B, result.rows) <= result.members
 
 
 def test_a_card_has_the_rates_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     for device, (card, named, major, minor) in enumerate(DEVICES):
         properties = {"multiprocessor_count": card.multiprocessors, "max_shared_mem": card.shared}
-        active = SimpleNamespace(utils=SimpleNamespace(get_device_properties=lambda device, found=properties: found))
+        active = SimpleNamespace(utils=SimpleNamespace(get_device_properties=lambda device, result=properties: result))
         monkeypatch.setattr("triton.runtime.driver", SimpleNamespace(active=active))
         about = SimpleNamespace(name=named, major=major, minor=minor)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=about: found)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, result=about: result)
         assert Card.of(torch.device("cuda", 1000 + device)) == card._replace(clock=split.CLOCK)
 
 
@@ -246,9 +246,9 @@ def test_a_launch_finds_compiled_kernels(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(ahead, "why_unavailable", lambda *what: None)
     monkeypatch.setattr(Card, "of", lambda device: H100)
     ahead.precompile([(PRECOMPILED, "float16")], torch.device("cuda"))
-    made = set(tmp_path.rglob("*.cubin"))
+    files = set(tmp_path.rglob("*.cubin"))
     kernels = set(ahead.kernels(PRECOMPILED, "float16", 90, H100))
-    assert len(made) == len(kernels) > 1
+    assert len(files) == len(kernels) > 1
     for kernel in kernels:
         ahead.build(kernel)
-    assert set(tmp_path.rglob("*.cubin")) == made
+    assert set(tmp_path.rglob("*.cubin")) == files

@@ -21,7 +21,7 @@ from impls.registry import find
 from suite.checks.kernels import interpreted
 from suite.checks.kernels.compiled import precompile
 from suite.checks.kernels.interpreted import NAME, PAIRS
-from suite.checks.module.capability_checks import given
+from suite.checks.module.capability_checks import example
 from suite.conftest import Keep
 from suite.shared import arithmetic, machine
 from suite.shared.cases import Case
@@ -34,8 +34,8 @@ def either_split(alone: bool) -> Iterator[None]:
 
     def fastest(step: split.Step) -> Callable[[split.Sizes, split.Card], split.Split]:
         def cut(sizes: split.Sizes, card: split.Card) -> split.Split:
-            found = [step(sizes, card, one) for one in split.candidates(sizes, card, step is split.forward_step)]
-            return min([one for one in found if one.alone == alone] or found, key=split.cost)
+            splits = [step(sizes, card, one) for one in split.candidates(sizes, card, step is split.forward_step)]
+            return min([one for one in splits if one.alone == alone] or splits, key=split.cost)
 
         return cut
 
@@ -102,7 +102,7 @@ def test_too_many_programs_are_refused(gpu: torch.device) -> None:
     """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
     card = split.Card.of(gpu)
     large = card._replace(multiprocessors=64 * card.multiprocessors)
-    model, x, _ = given(NAME, gpu, FULL[0], torch.bfloat16)
+    model, x, _ = example(NAME, gpu, FULL[0], torch.bfloat16)
     with torch.no_grad():
         expected = model(x)[0]
         crowd = replace(split.forward(_sizes(FULL[0]), card), members=large.multiprocessors)
@@ -142,7 +142,7 @@ bits = pytest.mark.parametrize(
 
 @bits
 def test_a_graph_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
-    model, x, _ = given(NAME, gpu, case, dtype)
+    model, x, _ = example(NAME, gpu, case, dtype)
     expected = model(x)[0].detach()
     captured: Any = torch.cuda.make_graphed_callables(model, (torch.randn_like(x),))
     assert torch.equal(captured(x)[0], expected)
@@ -150,17 +150,17 @@ def test_a_graph_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.
 
 @bits
 def test_a_side_stream_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
-    one, stream = given(NAME, gpu, case, dtype), torch.cuda.Stream(gpu)
+    one, stream = example(NAME, gpu, case, dtype), torch.cuda.Stream(gpu)
     expected = one.results()
     stream.wait_stream(torch.cuda.current_stream(gpu))
     with torch.cuda.stream(stream):
-        found = one.results()
+        results = one.results()
     stream.synchronize()
-    assert_bitwise_equal(found, expected)
+    assert_bitwise_equal(results, expected)
 
 
 def test_no_host_sync(gpu: torch.device) -> None:
-    one = given(NAME, gpu, MODELS[1])
+    one = example(NAME, gpu, MODELS[1])
     one.results()  # which loads the kernels
     torch.cuda.set_sync_debug_mode("error")
     try:

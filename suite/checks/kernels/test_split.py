@@ -17,7 +17,7 @@ from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
-from suite.checks.module.capability_checks import given, outputs
+from suite.checks.module.capability_checks import example, outputs
 from suite.shared.cases import Case
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.shared.files import ROOT
@@ -75,15 +75,15 @@ def test_any_split_keeps_the_rule(
     with limited("cpu", rows=2 * case.B):  # chunks of two steps, and one of one
         for split in many if case in CASES else SPLITS_OF_OTHERS:
             monkeypatch.setattr(batched_cpu, "SPLIT", split)
-            found, again = (
+            results, repeat = (
                 evaluate(implementation("batched_cpu"), case, dtype, cpu, rounded=dtype, draws=1) for _ in range(2)
             )
-            worst = judge(found, oracle, naive, dtype)[0]
+            worst = judge(results, oracle, naive, dtype)[0]
             assert worst.ratio <= 1, (split, worst)
-            assert_bitwise_equal(again, found)
-            runs[split] = found
-    for found in runs.values():  # forward, no sum is split
-        assert_bitwise_equal({name: found[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
+            assert_bitwise_equal(repeat, results)
+            runs[split] = results
+    for results in runs.values():  # forward, no sum is split
+        assert_bitwise_equal({name: results[name] for name in OUTPUTS}, {name: runs[1, 1][name] for name in OUTPUTS})
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=dtype_name)
@@ -110,7 +110,7 @@ def test_products_of_several_steps_change_no_bit(
 ) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", split)
     case = Case(T=15, B=B, I=11, H=70, S=37, Z=3, L=2, layer_norm=True)
-    model, x, _ = given("batched_cpu", torch.device("cpu"), case, dtype)
+    model, x, _ = example("batched_cpu", torch.device("cpu"), case, dtype)
     steps, state = [], None
     for x_t in x.split(1):
         out, state = model(x_t, state)
@@ -161,7 +161,7 @@ def test_groups_of_large_weights_follow_the_rows(groups: int, threads: int, spli
     assert chosen_split((1000, 128, 4, 50), groups * min_rows_large(), threads) == split
 
 
-def made() -> HyperLSTM:
+def new_model() -> HyperLSTM:
     """Model whose batch is split."""
     torch.manual_seed(0)
     model = HyperLSTM(5, 260, 30, 2, 1, layer_norm=True, impl="batched_cpu")
@@ -172,13 +172,13 @@ def made() -> HyperLSTM:
 
 def bits(split: tuple[int, int] | None, model: HyperLSTM | None = None) -> str:
     """Digest of the results of a forward pass with gradients, for a split."""
-    model = model or made()
+    model = model or new_model()
     batched_cpu.SPLIT = split
     torch.manual_seed(1)
     out, state = model(torch.randn(6, 3, 5))
     out.sum().backward()
-    found: list[Tensor] = [out.detach(), *(part.detach() for part in state)]
-    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in found)).hexdigest()
+    results: list[Tensor] = [out.detach(), *(part.detach() for part in state)]
+    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in results)).hexdigest()
 
 
 #: Programs that print True, and the most threads that OpenMP gives them.
@@ -211,17 +211,17 @@ def test_a_process_with_other_threads_computes_the_same(code: str, most: str) ->
 
 def test_one_thread_computes_inside_a_parallel_region() -> None:
     # Made outside: within the region, the QR decomposition of the initial values can wait forever for a second thread.
-    expected, model, found = bits((1, 1)), made(), []
+    expected, model, digests = bits((1, 1)), new_model(), []
     openmp = ctypes.CDLL(torch._C.__file__)  # its dependencies are searched too
     if not hasattr(openmp, "GOMP_parallel"):
         pytest.skip("torch has no OpenMP here")
 
     def body(_: None) -> None:
         if openmp.omp_get_thread_num() == 0:
-            found.append(bits((2, 2), model))
+            digests.append(bits((2, 2), model))
 
     openmp.GOMP_parallel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(body), None, 2, 0)
-    assert found == [expected]
+    assert digests == [expected]
 
 
 def test_threads_sync_and_a_long_wait_sleeps(tmp_path: Path) -> None:

@@ -51,16 +51,16 @@ class Trace:
     working: float = 1.0  # smallest share of a launch's programs that access memory between two syncs
     wrong: Counter[str] = field(default_factory=Counter)
 
-    def add(self, kernel: str, found: list[Accesses], races: dict[str, int], tensors: list[Tensor]) -> None:
+    def add(self, kernel: str, traces: list[Accesses], races: dict[str, int], tensors: list[Tensor]) -> None:
         """Add the accesses of the programs of one launch; races: faults between programs."""
         self.launches += 1
-        self.programs += len(found)
-        self.addresses += sum(one.address.size for one in found)
-        self.syncs += sum(int(one.epoch.max(initial=0)) for one in found)
-        working = np.bincount(np.concatenate([np.unique(one.epoch) for one in found])) / len(found)
+        self.programs += len(traces)
+        self.addresses += sum(one.address.size for one in traces)
+        self.syncs += sum(int(one.epoch.max(initial=0)) for one in traces)
+        working = np.bincount(np.concatenate([np.unique(one.epoch) for one in traces])) / len(traces)
         self.working = min([self.working, *working[: max(1, len(working) - 1)]])  # after the last none has to
         faults = Counter(races)
-        for one in found:
+        for one in traces:
             faults.update(_within_program(one, tensors))
         self.wrong.update({f"{kernel}: {fault}": n for fault, n in faults.items() if n})
 
@@ -117,19 +117,19 @@ def _size(pointers: Any) -> int:
     return int(pointers.get_element_ty().primitive_bitwidth) // 8
 
 
-def tensors_of(given: Any) -> list[Tensor]:
-    return [q for q in tree_leaves(given) if isinstance(q, Tensor) and q.numel()]
+def tensors_of(tree: Any) -> list[Tensor]:
+    return [q for q in tree_leaves(tree) if isinstance(q, Tensor) and q.numel()]
 
 
-def between_programs(found: Sequence[Accesses], members: int) -> dict[str, int]:
+def between_programs(traces: Sequence[Accesses], members: int) -> dict[str, int]:
     """Number of accesses that race: one program writes what another accesses, without a sync in between.
 
     members: of a group. Programs of one group sync between epochs, those of different groups never do.
     """
-    if not any(one.writes.any() for one in found):
+    if not any(one.writes.any() for one in traces):
         return {}
-    program = np.concatenate([np.full(one.address.size, n) for n, one in enumerate(found)])
-    every = {name: np.concatenate([getattr(one, name) for one in found]) for name in ("address", "writes", "epoch")}
+    program = np.concatenate([np.full(one.address.size, n) for n, one in enumerate(traces)])
+    every = {name: np.concatenate([getattr(one, name) for one in traces]) for name in ("address", "writes", "epoch")}
     address, writes, epoch = every.values()
     at_any_time = _numbered(address)
     in_epoch = _numbered(at_any_time * (epoch.max() + 1) + epoch)
@@ -137,7 +137,7 @@ def between_programs(found: Sequence[Accesses], members: int) -> dict[str, int]:
     return {
         "written by two programs": int(np.count_nonzero(raced & writes)),
         "read, and written by another program": int(np.count_nonzero(raced & ~writes)),
-        "went on before all had arrived": sum(_early(found[n : n + members]) for n in range(0, len(found), members)),
+        "went on before all had arrived": sum(_early(traces[n : n + members]) for n in range(0, len(traces), members)),
     }
 
 
@@ -198,9 +198,9 @@ def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractCo
     """Call `note` before each call of a method."""
     call = getattr(owner, method)
 
-    def noted(self: Any, *given: Any, **options: Any) -> Any:
-        note(self, *given)
-        return call(self, *given, **options)
+    def noted(self: Any, *args: Any, **options: Any) -> Any:
+        note(self, *args)
+        return call(self, *args, **options)
 
     return mock.patch.object(owner, method, noted)
 
@@ -237,11 +237,11 @@ def traced() -> Iterator[Trace]:
     """Trace every launch of programs that do not sync, while this is open."""
     trace, start = Trace(), GridExecutor.__call__
 
-    def noted_start(self: Any, *given: Any, **constants: Any) -> Any:
+    def noted_start(self: Any, *args: Any, **constants: Any) -> Any:
         with tracing() as programs:
-            result = start(self, *given, **constants)
-        found = [program.accesses for program in programs.values()]
-        trace.add(self.fn.__name__, found, between_programs(found, 1), tensors_of((given, constants)))
+            result = start(self, *args, **constants)
+        traces = [program.accesses for program in programs.values()]
+        trace.add(self.fn.__name__, traces, between_programs(traces, 1), tensors_of((args, constants)))
         return result
 
     with mock.patch.object(GridExecutor, "__call__", noted_start):

@@ -136,9 +136,9 @@ def _two_ranks(rank: int, path: Path) -> None:
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks.WORLD, timeout=timedelta(seconds=60))
     for capability in (capability for capability in CAPABILITIES if capability.ranks):
         for name in names():
-            found: list[Any] = [None] * ranks.WORLD
-            dist.all_gather_object(found, outcome(capability, name, torch.device("cpu")))
-            word, reason = next((one for one in found if one.word != "pass"), found[0])
+            outcomes: list[Any] = [None] * ranks.WORLD
+            dist.all_gather_object(outcomes, outcome(capability, name, torch.device("cpu")))
+            word, reason = next((one for one in outcomes if one.word != "pass"), outcomes[0])
             if rank == 0:
                 row = {"capability": capability.name, "implementation": name, "outcome": word, "reason": reason}
                 append_row(path, row)

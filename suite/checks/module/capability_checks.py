@@ -48,7 +48,7 @@ Call = Callable[[Tensor], tuple[Tensor, ...]]
 Check = Callable[[str, torch.device], None]
 
 
-class Given(NamedTuple):
+class Example(NamedTuple):
     """A model with random parameters, its input and cotangents."""
 
     model: HyperLSTM
@@ -69,42 +69,42 @@ def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
     return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
 
 
-def given(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Given:
+def example(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Example:
     """Draw 0 of a case."""
     return drawn(implementation(name)(case, dtype, device), case, dtype, device)
 
 
-def drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Given:
+def drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Example:
     params, x, _, cotangents = draw(case, seed, dtype, device)
     model.load_state_dict(params)
-    return Given(model, x, cotangents)
+    return Example(model, x, cotangents)
 
 
-def each_agrees(results: Callable[[Given], Results], model: HyperLSTM, case: Case, device: torch.device) -> None:
+def each_agrees(results: Callable[[Example], Results], model: HyperLSTM, case: Case, device: torch.device) -> None:
     """Compare the results of all draws, stacked, with the oracle by the tolerance rule."""
-    found = []
+    runs = []
     for seed in range(DRAWS):
         one = drawn(model, case, torch.float32, device, seed)
         torch.manual_seed(seed)  # of masks
-        found.append(results(one))
-    assert_close(tree_map(lambda *q: torch.stack(q), *found), case, device, DRAWS)
+        runs.append(results(one))
+    assert_close(tree_map(lambda *q: torch.stack(q), *runs), case, device, DRAWS)
 
 
 def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
     """Check that autocast equals, to the bit, casting parameters and input."""
-    wide = given(name, device)
+    wide = example(name, device)
 
     def cast(x: Tensor) -> Any:
         with torch.autocast(device.type, dtype):
             return wide.model(x)
 
-    found = wide.results(cast)
-    if found["out"].dtype != dtype:
-        raise AssertionError(f"out: expected {dtype}, got {found['out'].dtype}")
-    expected = Given(copy.deepcopy(wide.model).to(dtype), wide.x.to(dtype), wide.cotangents).results()
+    results = wide.results(cast)
+    if results["out"].dtype != dtype:
+        raise AssertionError(f"out: expected {dtype}, got {results['out'].dtype}")
+    expected = Example(copy.deepcopy(wide.model).to(dtype), wide.x.to(dtype), wide.cotangents).results()
     # A gradient has the dtype of its parameter or input.
     assert_bitwise_equal(
-        found, {key: q.to(torch.float32) if key.startswith("grad") else q for key, q in expected.items()}
+        results, {key: q.to(torch.float32) if key.startswith("grad") else q for key, q in expected.items()}
     )
 
 
@@ -113,7 +113,7 @@ def second_derivative(name: str, device: torch.device) -> None:
     dtype = torch.float64 if torch.float64 in find(name).dtypes else torch.float32
 
     def twice(name: str) -> tuple[Tensor, ...]:
-        model, x, _ = given(name, device, TRACED, dtype)
+        model, x, _ = example(name, device, TRACED, dtype)
         leaves = [x.requires_grad_(), *model.parameters()]
         out, last = model(x)
         loss = torch.stack([y.square().sum() for y in (out, *last)]).sum()
@@ -125,14 +125,14 @@ def second_derivative(name: str, device: torch.device) -> None:
 
 def compile_fullgraph(name: str, device: torch.device) -> None:
     """Check forward and backward, with masks, in one graph without a break; aot_eager traces as inductor does."""
-    traced = given(name, device, DROPPED)
+    traced = example(name, device, DROPPED)
     traced.model.compile(backend="aot_eager", fullgraph=True)
-    each_agrees(Given.results, traced.model, DROPPED, device)
+    each_agrees(Example.results, traced.model, DROPPED, device)
 
 
 def export(name: str, device: torch.device) -> None:
     """Check a program exported for any batch size, saved and loaded, on another batch size."""
-    model, x, _ = given(name, device, KEPT)
+    model, x, _ = example(name, device, KEPT)
     batch, B = torch.export.Dim("batch", min=2), TRACED.B
     with torch.no_grad():
         program = torch.export.export(model, (x,), dynamic_shapes=({1: batch},))
@@ -141,7 +141,7 @@ def export(name: str, device: torch.device) -> None:
         file.seek(0)
         loaded = torch.export.load(file).module()
 
-    def results(one: Given, second: bool) -> Results:
+    def results(one: Example, second: bool) -> Results:
         loaded.load_state_dict(one.model.state_dict())
         with torch.no_grad():
             whole = outputs(*loaded(torch.cat([one.x, one.x.flip(1)], dim=1)))
@@ -154,14 +154,14 @@ def export(name: str, device: torch.device) -> None:
 def functional(name: str, device: torch.device) -> None:
     """Check grad of a functional_call with parameters that are not the module's own."""
 
-    def results(one: Given) -> Results:
+    def results(one: Example) -> Results:
         model, x, cotangents = one
         params = {key: p.detach().clone() for key, p in model.named_parameters()}
         model.reset_parameters()
         before = copy.deepcopy(model.state_dict())
-        found = _gradients(model, params, x, cotangents)
+        gradients = _gradients(model, params, x, cotangents)
         assert_bitwise_equal(model.state_dict(), before)
-        return found
+        return gradients
 
     each_agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
 
@@ -180,14 +180,14 @@ def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangent
         products = [(c * y).sum() for c, y in zip(cotangents, (out, *last), strict=True)]
         return torch.stack(products).sum(), outputs(out, last)
 
-    (by_params, by_x), found = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
-    return {**found, "grad x": by_x, **{f"grad {key}": g for key, g in by_params.items()}}
+    (by_params, by_x), results = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    return {**results, "grad x": by_x, **{f"grad {key}": g for key, g in by_params.items()}}
 
 
 def jacobian(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: str, device: torch.device) -> None:
     """Check the Jacobian by x, which contains the gradient for any cotangent."""
 
-    def results(one: Given) -> Results:
+    def results(one: Example) -> Results:
         def call(x: Tensor) -> tuple[Tensor, ...]:
             out, last = one.model(x)
             return (out, *last)
@@ -200,21 +200,21 @@ def jacobian(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: str, d
 
 def shapes_on_meta(name: str, device: torch.device) -> None:
     """Check shapes and dtypes of a model on the meta device, and of the gradients, against those on the device."""
-    real = given(name, device, TRACED)
-    meta = Given(copy.deepcopy(real.model).to("meta"), real.x.to("meta"), tuple(c.to("meta") for c in real.cotangents))
-    found, expected = ({key: (q.shape, q.dtype) for key, q in one.results().items()} for one in (meta, real))
-    if found != expected:
-        raise AssertionError(f"meta: expected {expected}, got {found}")
+    real = example(name, device, TRACED)
+    meta = Example(*tree_map(lambda q: q.to("meta"), (copy.deepcopy(real.model), real.x, real.cotangents)))
+    shapes, expected = ({key: (q.shape, q.dtype) for key, q in one.results().items()} for one in (meta, real))
+    if shapes != expected:
+        raise AssertionError(f"meta: expected {expected}, got {shapes}")
 
 
 def right(case: Case, name: str, device: torch.device) -> None:
-    found = evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32)
-    assert_close(found, case, device, DRAWS)
+    results = evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32)
+    assert_close(results, case, device, DRAWS)
 
 
 def checkpointing(name: str, device: torch.device) -> None:
     """Check that recomputing in the backward pass, with the same masks, changes no bit."""
-    model, x, _ = given(name, device, DROPPED)
+    model, x, _ = example(name, device, DROPPED)
     leaves = {"x": x.requires_grad_(), **dict(model.named_parameters())}
 
     def gradients(call: Callable[[Tensor], Any]) -> Results:
@@ -231,37 +231,37 @@ def checkpointing(name: str, device: torch.device) -> None:
 def cuda_graph(name: str, device: torch.device) -> None:
     """Check a training step captured once and replayed on another input."""
     case = replace(CASE, T=8)
-    model, x, cotangents = given(name, device, case)
-    held = Given(model, x.clone(), cotangents)
+    model, x, cotangents = example(name, device, case)
+    replayed = Example(model, x.clone(), cotangents)
     side = torch.cuda.Stream(device)
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
         for _ in range(3):  # compiles and allocates
-            held.results()
+            replayed.results()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = held.results()
+        results = replayed.results()
     for sign in (1, -1):
-        held.x.copy_(sign * x)
+        replayed.x.copy_(sign * x)
         graph.replay()
         assert_bitwise_equal(
-            {key: value.clone() for key, value in found.items()}, Given(model, sign * x, cotangents).results()
+            {key: value.clone() for key, value in results.items()}, Example(model, sign * x, cotangents).results()
         )
 
 
 def long_sequence(name: str, device: torch.device) -> None:
     """Check that memory of the forward pass grows only by the output, and that it runs 100,000 steps."""
-    model, _, _ = given(name, device, WIDE)
+    model, _, _ = example(name, device, WIDE)
     with torch.no_grad():
         model(_noise(2, device))
         # With short chunks, memory per step shows over a few.
         with limited(device.type, forward=1 << 20):
             peaks = [peak_bytes(partial(model, _noise(T, device)), device) for T in (WIDE.T, 3 * WIDE.T)]
-        held = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
-        if held > 1.1:
+        share = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
+        if share > 1.1:
             raise RuntimeError(
-                f"Per step, the peak holds {held:.1f} times the output, so T of {STEPS:,} was not tried."
+                f"Per step, the peak holds {share:.1f} times the output, so T of {STEPS:,} was not tried."
             )
         out, last = model(_noise(STEPS, device, B=1))
     if not bool(out.isfinite().all()):
@@ -275,11 +275,11 @@ def _noise(T: int, device: torch.device, B: int = WIDE.B) -> Tensor:
 
 def threads(name: str, device: torch.device) -> None:
     """Check that threads which train on one module at once get the same bits as one thread alone."""
-    alone = given(name, device)
+    alone = example(name, device)
     inputs = [alone._replace(x=alone.x * math.cos(n)) for n in range(8)]
     expected = [one.results() for one in inputs]
     # A new thread has the default number of threads for products, whatever was set; bits depend on it.
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         for _ in range(3):
-            for found, right in zip(pool.map(Given.results, inputs), expected, strict=True):
-                assert_bitwise_equal(found, right)
+            for results, reference in zip(pool.map(Example.results, inputs), expected, strict=True):
+                assert_bitwise_equal(results, reference)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import Module
 from torch.utils._pytree import tree_map
 
-from suite.checks.module.capability_checks import CASE, Given, drawn
+from suite.checks.module.capability_checks import CASE, Example, drawn
 from suite.shared.compare import DRAWS, OUTPUTS, assert_bitwise_equal, assert_within_rule, implementation
 
 #: The parameter that the hooks are put on, in every layer.
@@ -28,7 +28,7 @@ def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> Non
         model.eval()  # or each call would change the weight of spectral_norm
         under = one.results()
         model.impl = "naive"
-        oracle = Given(model.double(), one.x.double(), one.cotangents).results()
+        oracle = Example(model.double(), one.x.double(), one.cotangents).results()
         model.float()
         draws.append((under, oracle, one.results()))
         model.impl = name

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
 from impls import HyperLSTM
-from suite.checks.module.capability_checks import CASE, given
+from suite.checks.module.capability_checks import CASE, example
 from suite.shared.compare import assert_close
 
 WORLD = 2
@@ -40,7 +40,7 @@ def sharded(name: str, device: torch.device) -> None:
 
 def _half(name: str, device: torch.device) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
     """The model, and this rank's rows of the input and of the cotangents."""
-    model, *whole = given(name, device, JOINED)
+    model, *whole = example(name, device, JOINED)
     x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], whole)
     return model, x, cotangents
 
@@ -54,9 +54,9 @@ def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: tuple[Tensor, .
     torch.autograd.backward((out, *last), [WORLD * c for c in cotangents])
     halves = [torch.empty_like(out) for _ in range(WORLD)]
     dist.all_gather(halves, out.detach())
-    found = {"out": torch.cat(halves, dim=1)}
+    results = {"out": torch.cat(halves, dim=1)}
     for key, p in model.named_parameters():
         if p.grad is None:
             raise AssertionError(f"grad {key}: expected a gradient, got None")
-        found[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
-    assert_close({key: value[None] for key, value in found.items()}, JOINED, x.device, 1)
+        results[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
+    assert_close({key: value[None] for key, value in results.items()}, JOINED, x.device, 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.checks.module.capability_checks import CASE, KEPT, TRACED, Given, each_agrees, given, outputs
+from suite.checks.module.capability_checks import CASE, KEPT, TRACED, Example, each_agrees, example, outputs
 from suite.shared.compare import (
     DRAWS,
     OUTPUTS,
@@ -28,11 +28,11 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.device) -> None:
     """Check that a copy has the same implementation, parameters of its own, and the same results."""
-    original = given(name, device)
-    again = copies(original.model)
-    if again.impl != name or any(p is q for p, q in zip(original.model.parameters(), again.parameters())):  # noqa: B905
-        raise AssertionError(f"copy: expected impl {name} and parameters of its own, got {again!r}")
-    assert_bitwise_equal(Given(again, original.x, original.cotangents).results(), original.results())
+    original = example(name, device)
+    duplicate = copies(original.model)
+    if duplicate.impl != name or any(p is q for p, q in zip(original.model.parameters(), duplicate.parameters())):  # noqa: B905
+        raise AssertionError(f"copy: expected impl {name} and parameters of its own, got {duplicate!r}")
+    assert_bitwise_equal(Example(duplicate, original.x, original.cotangents).results(), original.results())
 
 
 def pickled(model: HyperLSTM) -> HyperLSTM:
@@ -62,7 +62,7 @@ def onnx(name: str, device: torch.device) -> None:
     """Check a model exported for any batch size under onnxruntime, on another batch size."""
     import onnxruntime
 
-    model, x, _ = given(name, device, KEPT)
+    model, x, _ = example(name, device, KEPT)
     try:
         program = torch.onnx.export(
             model, (x,), dynamo=True, verbose=False, dynamic_shapes=({1: torch.export.Dim("batch", min=2)},)
@@ -72,9 +72,9 @@ def onnx(name: str, device: torch.device) -> None:
     assert program is not None
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     batch = torch.cat([draw(KEPT, seed, torch.float32, torch.device("cpu")).x for seed in range(DRAWS)], dim=1)
-    found = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    arrays = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
     oracle, naive = (_naive(model, batch, dtype) for dtype in (torch.float64, torch.float32))
-    assert_within_rule(dict(zip(OUTPUTS, map(torch.from_numpy, found), strict=True)), oracle, naive)
+    assert_within_rule(dict(zip(OUTPUTS, map(torch.from_numpy, arrays), strict=True)), oracle, naive)
 
 
 def _naive(model: HyperLSTM, x: Tensor, dtype: torch.dtype) -> Results:
@@ -87,14 +87,14 @@ def _naive(model: HyperLSTM, x: Tensor, dtype: torch.dtype) -> Results:
 
 def traced(name: str, device: torch.device) -> None:
     """Check output and gradients of a model that was traced with another batch size, saved and loaded."""
-    model, x, _ = given(name, device, TRACED)
+    model, x, _ = example(name, device, TRACED)
     file = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):  # torch lists the sizes that a trace takes for constant
         torch.jit.save(torch.jit.trace(model, (torch.cat([x, x], dim=1),)), file)
         file.seek(0)
         loaded = torch.jit.load(file)
 
-    def results(one: Given) -> Results:
+    def results(one: Example) -> Results:
         loaded.load_state_dict(one.model.state_dict())
         return one._replace(model=cast(HyperLSTM, loaded)).results()
 

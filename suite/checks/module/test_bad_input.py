@@ -96,14 +96,14 @@ def swap_parameter(name: str, value: Any, message: str) -> Bad:
     )
 
 
-def under_hook(name: str, swapped: Mapping[str, Tensor], made: Tensor | None, message: str) -> Bad:
+def under_hook(name: str, swapped: Mapping[str, Tensor], weight: Tensor | None, message: str) -> Bad:
     """Row of a call of a pruned model with other parameters, or with one that another hook has changed."""
 
     def call(good: Good) -> object:
         model = HyperLSTM(I, H, S, Z, L)
         prune.identity(model.layers[0], "weight_h")
-        if made is not None:
-            model.layers[0].register_forward_pre_hook(lambda layer, _: setattr(layer, "weight_h", made))
+        if weight is not None:
+            model.layers[0].register_forward_pre_hook(lambda layer, _: setattr(layer, "weight_h", weight))
         return functional_call(model, dict(swapped), (good.x,))
 
     return Bad(f"hook-{name}", call, ValueError, f"^layers{message}")

@@ -22,13 +22,13 @@ def _cells(ranks: bool) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("capability", "name"), cells, ids=ids)
 
 
-def _settle(capability: Capability, name: str, found: Outcome, keep: Keep) -> None:
+def _settle(capability: Capability, name: str, result: Outcome, keep: Keep) -> None:
     """Keep the cell, and compare it with what the table expects."""
-    keep("capabilities", capability=capability.name, implementation=name, outcome=found.word, reason=found.reason)
-    if found.word == "not run":
-        pytest.skip(found.reason)
+    keep("capabilities", capability=capability.name, implementation=name, outcome=result.word, reason=result.reason)
+    if result.word == "not run":
+        pytest.skip(result.reason)
     expected = "no" if name in capability.refusals else "pass"
-    assert found.word == expected, found.reason
+    assert result.word == expected, result.reason
 
 
 @_cells(ranks=False)
@@ -82,16 +82,16 @@ def test_only_the_expected_refusal_is_a_no(check: Check, refusals: dict[str, str
 
 def test_a_wrong_number_is_a_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each check of results sees a gradient that is off by a thousandth."""
-    right = capability_checks.Given.results
+    right = capability_checks.Example.results
 
-    def wrong(self: capability_checks.Given, call: object = None) -> dict[str, torch.Tensor]:
-        found = right(self, call)  # type: ignore[arg-type]
-        return found if call is None else {**found, "grad x": 1.001 * found["grad x"]}
+    def wrong(self: capability_checks.Example, call: object = None) -> dict[str, torch.Tensor]:
+        results = right(self, call)  # type: ignore[arg-type]
+        return results if call is None else {**results, "grad x": 1.001 * results["grad x"]}
 
-    monkeypatch.setattr(capability_checks.Given, "results", wrong)
+    monkeypatch.setattr(capability_checks.Example, "results", wrong)
     monkeypatch.setattr(capability_checks, "checkpoint", lambda model, x, **_: (1.001 * model(x)[0],))
-    found = [outcome(one, "batched", CPU).word for one in CAPABILITIES if one.name.startswith(("auto", "gradient"))]
-    assert found == ["FAIL"] * 3
+    words = [outcome(one, "batched", CPU).word for one in CAPABILITIES if one.name.startswith(("auto", "gradient"))]
+    assert words == ["FAIL"] * 3
 
 
 def test_cells_share_numbered_reasons() -> None:

@@ -87,10 +87,10 @@ def test_packed_sequences_take_one_call_of_the_operator(name: str, device: torch
 
 
 def test_a_dispatch_mode_changes_no_bit(name: str, device: torch.device) -> None:
-    given = model_and_input(name, device)
-    plain = gradients(*given)
+    arguments = model_and_input(name, device)
+    plain = gradients(*arguments)
     with Seen() as seen:
-        watched = gradients(*given)
+        watched = gradients(*arguments)
     assert [seen.called.count(f"hyperlstm::{name}{way}") for way in ("", "_backward")] == [CASE.L, CASE.L]
     assert all(map(torch.equal, plain, watched))
 
@@ -125,8 +125,8 @@ def test_auto_is_batched_inside_a_transform(
     model, x, _ = model_and_input("batched", device)
     expected = transform(lambda y: model(y)[0], x)
     model.impl = "auto"
-    found = transform(lambda y: model(y)[0], x)
-    assert torch.equal(found, expected)
+    out = transform(lambda y: model(y)[0], x)
+    assert torch.equal(out, expected)
     if compiled and transform is not by_dual_numbers:  # whose levels torch.compile does not trace
         traced = torch.compile(lambda y: transform(lambda q: model(q)[0], y), backend="eager", fullgraph=True)
         torch.testing.assert_close(traced(x), expected)
@@ -137,11 +137,11 @@ def test_auto_is_batched_inside_a_transform(
 def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device, save: Save, mask: bool) -> None:
     model, x, state = model_and_input(name, device)
     model(x, state)  # registers the operator
-    wanted = save != Save.NONE
-    params = [p.detach().clone().requires_grad_(wanted) for p in model.layers[0].parameters()]
-    start = [part[0].clone().requires_grad_(wanted) for part in state]
+    requires_grad = save != Save.NONE
+    params = [p.detach().clone().requires_grad_(requires_grad) for p in model.layers[0].parameters()]
+    start = [part[0].clone().requires_grad_(requires_grad) for part in state]
     keep = torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5 if mask else None
-    arguments: tuple[Any, ...] = (x.requires_grad_(wanted), start, params, keep, 2.0, [], save.value)
+    arguments: tuple[Any, ...] = (x.requires_grad_(requires_grad), start, params, keep, 2.0, [], save.value)
     torch.library.opcheck(getattr(torch.ops.hyperlstm, name).default, arguments)
 
 
@@ -149,23 +149,23 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
 def test_no_grad_changes_no_bit(name: str, device: torch.device, lengths: list[int]) -> None:
     """Without gradients only a few steps of states are kept: more than short sequences have, or fewer."""
     model, x, state = model_and_input(name, device)
-    for given in (x, pack_padded_sequence(x, lengths, enforce_sorted=False)):
-        out, last = model(given, state)
+    for sequence in (x, pack_padded_sequence(x, lengths, enforce_sorted=False)):
+        out, last = model(sequence, state)
         for mode in (torch.no_grad, torch.inference_mode):
             with mode():
-                again, ends = model(given, state)
+                out_alone, ends = model(sequence, state)
             assert not any(part.requires_grad for part in ends)
-            assert all(map(torch.equal, (again.data, *ends), (out.data, *last)))
+            assert all(map(torch.equal, (out_alone.data, *ends), (out.data, *last)))
 
 
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, state = model_and_input(name, device)
-    made: list[Tensor] = []
+    results: list[Tensor] = []
     add_product = chunked_backward._add_product
     products_of_cells = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
 
     def counted(total: Tensor, d: Tensor, values: Tensor) -> None:
-        made.append(total)
+        results.append(total)
         add_product(total, d, values)
 
     class Counting(batched_cpu._Gradients):
@@ -173,18 +173,18 @@ def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monk
 
         def allocate(self) -> Iterable[int]:
             addresses = super().allocate()
-            made.extend(q for key, q in self.by_name.items() if key in products_of_cells)
+            results.extend(q for key, q in self.by_name.items() if key in products_of_cells)
             return addresses
 
     monkeypatch.setattr(chunked_backward, "_add_product", counted)
     monkeypatch.setattr(batched_cpu, "_Gradients", Counting)
     if find_spec("triton") is not None:
-        _count_products_of_batched_cuda(made, monkeypatch)
+        _count_products_of_batched_cuda(results, monkeypatch)
 
     def products(model: HyperLSTM) -> int:
-        made.clear()
+        results.clear()
         model(x, state)[0].sum().backward()
-        return len(made)
+        return len(results)
 
     all_of_them = products(model)
     model.zero_grad()
@@ -193,23 +193,23 @@ def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monk
         p.requires_grad_(key in trained)
     # One gradient of the two is a product; layer 1 has the loss of layer 0's bias to pass down.
     assert products(model) == 1 < all_of_them
-    found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
-    assert found.keys() == trained
+    gradients = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+    assert gradients.keys() == trained
 
 
-def _count_products_of_batched_cuda(made: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def _count_products_of_batched_cuda(results: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     """Count products over all tokens of a chunk that make gradients."""
     from impls.batched_cuda import backward
 
     gradients = backward._gradients
 
     def counted(product: Callable[..., Tensor], *factors: Tensor) -> Tensor:
-        made.append(product(*factors))
-        return made[-1]
+        results.append(product(*factors))
+        return results[-1]
 
-    def counting(*given: Any) -> Any:
+    def counting(*args: Any) -> Any:
         with mock.patch.multiple(torch, mm=partial(counted, torch.mm), bmm=partial(counted, torch.bmm)):
-            return gradients(*given)
+            return gradients(*args)
 
     monkeypatch.setattr(backward, "_gradients", counting)
 

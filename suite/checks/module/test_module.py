@@ -54,10 +54,10 @@ def test_output_and_state_have_the_promised_shapes(name: str, device: torch.devi
     assert [part.shape for part in state] == [(L, B, H), (L, B, H), (L, B, S), (L, B, S)]
 
 
-@pytest.mark.parametrize("given", ["none", "stacked", "plain"])
-def test_an_unbatched_sequence_is_a_batch_of_one(name: str, device: torch.device, given: str) -> None:
+@pytest.mark.parametrize("form", ["none", "stacked", "plain"])
+def test_an_unbatched_sequence_is_a_batch_of_one(name: str, device: torch.device, form: str) -> None:
     model, x, state = model_and_input(name, device)
-    layers = {"none": None, "stacked": slice(None), "plain": 0}[given]
+    layers = {"none": None, "stacked": slice(None), "plain": 0}[form]
     alone = None if layers is None else [part[layers, ..., 1, :] for part in state]
     batch = None if layers is None else [part[layers, ..., 1:2, :] for part in state]
     for batch_first in (False, True):

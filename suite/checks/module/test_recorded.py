@@ -12,7 +12,7 @@ from impls import HyperLSTM, names, why_unavailable
 from impls.registry import IMPLS
 from suite.checks.module import saved
 from suite.checks.module.capabilities import not_installed
-from suite.checks.module.capability_checks import KEPT, given
+from suite.checks.module.capability_checks import KEPT, example
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 
@@ -25,10 +25,10 @@ def exporting_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def operators(name: str, device: torch.device, *, strict: bool) -> set[str]:
     """Namespaces of the operators in an exported model."""
-    model, x, _ = given(name, device, KEPT)
+    model, x, _ = example(name, device, KEPT)
     graph = torch.export.export(model, (x,), strict=strict).graph
-    found = {node.target for node in graph.nodes if node.op == "call_function"}
-    return {target.namespace for target in found if isinstance(target, torch._ops.OpOverload)}
+    targets = {node.target for node in graph.nodes if node.op == "call_function"}
+    return {target.namespace for target in targets if isinstance(target, torch._ops.OpOverload)}
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["traced", "strict"])
