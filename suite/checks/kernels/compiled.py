@@ -225,9 +225,9 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    wanted, rows = chosen(sys.argv[2]), list[dict[str, Any]]()
+    sizes, rows = chosen(sys.argv[2]), list[dict[str, Any]]()
     with pool() as workers:
-        for size, row in zip(wanted.values(), workers.map(compiled, wanted), strict=True):
+        for size, row in zip(sizes.values(), workers.map(compiled, sizes), strict=True):
             rows.append({"size": size, **row})
             append_row(Path(sys.argv[1]), rows[-1])
     show(rows)

@@ -120,8 +120,8 @@ if __name__ == "__main__":
     for case, dtype in {"few": FEW_PAIRS, "all": PAIRS}.get(sys.argv[2], SOME_PAIRS):
         with traced() as trace:
             worst = judged(case, dtype, torch.device("cpu"), DRAWS if everything else SOME_DRAWS)
-        found = vars(worst) | vars(trace) | {"wrong": _wrong(trace)}
-        append_row(Path(sys.argv[1]), {"case": case.id, "dtype": dtype_name(dtype), **found})
+        results = vars(worst) | vars(trace) | {"wrong": _wrong(trace)}
+        append_row(Path(sys.argv[1]), {"case": case.id, "dtype": dtype_name(dtype), **results})
     for case in WIDE:
         with traced() as trace:
             for fault, worst in with_faults(case, torch.device("cpu")):
