@@ -70,7 +70,7 @@ def training_step(
 
 
 def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list[Launch]:
-    """Launches of `training_step` on a card, forward first; arithmetic: as in `split.MULTIPLY_ADDS`."""
+    """Launches of `training_step` on a card, forward first; arithmetic: that of `split.Sizes`."""
     from impls.batched_cuda import launching  # imports Triton, which may be missing
 
     launches = list[Launch]()

@@ -20,6 +20,17 @@ from suite.shared.files import ROOT
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
+#: Imports what pytest imports to collect the checks of kernels, with an import of Triton that fails.
+IMPORTED = """
+import importlib
+import sys
+from pathlib import Path
+
+sys.modules["triton"] = None
+for path in Path("suite/checks/kernels").glob("test_*.py"):
+    if "interpreted" not in path.name:
+        importlib.import_module(f"suite.checks.kernels.{path.stem}")
+"""
 
 
 def test_chunks_follow_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +151,8 @@ def test_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.MonkeyPatc
     expected = "Triton cannot build its driver, which takes a C compiler and Python.h: Failed to find C compiler."
     assert _reason(monkeypatch, error=error, name=name) == expected
     assert _reason(monkeypatch, name=name) is None
+
+
+def test_the_checks_of_kernels_are_collected_without_triton() -> None:
+    ended = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
