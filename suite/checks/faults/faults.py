@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,7 +24,7 @@ import torch
 
 import impls
 from impls import names
-from impls.registry import ORACLE
+from impls.registry import ORACLE, find
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build, Verdict, implementation
 from suite.shared.wide import AGAINST, WIDE
@@ -147,12 +147,18 @@ REWRITES = tuple(
 _KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
 
 
-def _cases(name: str, kind: str) -> tuple[tuple[Case, ...], str]:
-    """Cases that may catch a fault, and their oracle."""
+def _cases(name: str, kind: str, runs: str) -> tuple[tuple[Case, ...], str]:
+    """Cases that may catch a fault in an implementation, which supports their options; and their oracle."""
     if "sizes" in kind:
         # A mask of more units than a vector has.
-        return tuple(case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0), AGAINST
-    return RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED, ORACLE
+        wide = [case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0]
+        return supported(runs, wide), AGAINST
+    return supported(runs, RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED), ORACLE
+
+
+def supported(runs: str, cases: Iterable[Case]) -> tuple[Case, ...]:
+    """The cases whose options an implementation supports."""
+    return tuple(case for case in cases if find(runs).options.issuperset(case.options))
 
 
 def _read() -> Iterator[Fault]:
@@ -163,15 +169,17 @@ def _read() -> Iterator[Fault]:
                 file, *rewritten = where.split(", ")
                 all_edits = [edit for rewrite in rewritten for edit in right[rewrite]]
                 all_edits += edits(file, *_KEPT * any("_KEPT" in text for text in texts), *texts)
-                about = name, kind, tuple(all_edits), shown_by(file), "", damages, getattr(torch, dtype)
-                yield Fault(*about, *_cases(name, kind))
+                runs = shown_by(file)
+                about = name, kind, tuple(all_edits), runs, "", damages, getattr(torch, dtype)
+                yield Fault(*about, *_cases(name, kind, runs))
 
 
 def _compiled() -> Iterator[Fault]:
     texts = listed("compiled_faults")
     all_edits = tuple(edit for file, of_file in texts["edits"].items() for edit in edits(file, *of_file))
     for letter, (name, kind, damages) in texts["faults"].items():
-        yield Fault(name, kind, all_edits, "batched_cpu", letter, damages, torch.float64, *_cases(name, kind))
+        about = name, kind, all_edits, "batched_cpu", letter, damages, torch.float64
+        yield Fault(*about, *_cases(name, kind, "batched_cpu"))
 
 
 FAULTS = (*_read(), *_compiled())
