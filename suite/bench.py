@@ -90,7 +90,7 @@ def sweep(options: argparse.Namespace) -> int:
     if interrupted:
         print(f"\nInterrupted: {len(rows)} of {len(jobs)} jobs have rows; --resume adds to them.")
     elif not options.resume:
-        same_twice(folder, before, [row for job in rows for row in rows[job]], device)
+        same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
     wrong = conclude(folder, [job for job in planned if job.instead or job in rows])
     return 130 if interrupted else int(wrong)
 

@@ -39,15 +39,24 @@ ON_CPU = ["--device", "cpu"]
 @pytest.mark.thorough("a whole benchmark")
 def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, page = tmp_path / slug(CPU), tmp_path / slug(CPU) / "bench.md"
-    arguments = ["--workload", "small", *ON_CPU, "--results", str(tmp_path), "--implementation", "batched", BASELINE]
+    arguments = [
+        "--workload",
+        "small",
+        *ON_CPU,
+        "--results",
+        str(tmp_path),
+        "--implementation",
+        "batched_cpu",
+        BASELINE,
+    ]
     assert bench.main([*arguments, "batched_cuda", "--minutes", "0.5"]) == 0
     rows = TABLES["bench"].read(folder)
     absent, timed = rows[rows["implementation"] == "batched_cuda"], rows[rows["status"] == "ok"]
     assert list(absent["status"]) == ["not run: batched_cuda runs on cuda, not on cpu."] * 4
     assert list(timed["implementation"] + " " + timed["pass"] + " " + timed["layer_norm"] + " " + timed["verify"]) == [
-        *("batched forward off unverified", "batched train off unverified"),
+        *("batched_cpu forward off unverified", "batched_cpu train off unverified"),
         *("torch.nn.LSTM forward off external", "torch.nn.LSTM train off external"),
-        *("batched forward on unverified", "batched train on unverified"),
+        *("batched_cpu forward on unverified", "batched_cpu train on unverified"),
     ]
     assert timed["ratio"].between(timed["ratio_low"], timed["ratio_high"]).all()
     assert bool((timed[["peak_bytes", "least_bytes", "multiply_adds", "first_s", "share"]] > 0).all(axis=None))
@@ -57,7 +66,7 @@ def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.Captu
     assert not host or not re.search(rf"\b{re.escape(host)}\b", (folder / "bench.csv").read_text())
     text = page.read_text()
     assert "\n\nNot timed: batched_cuda runs on cuda, not on cpu.\n\n" in text
-    assert ("| batched |" in text, "| batched_cuda |" in text, "## The hardware" in text) == (True, False, True)
+    assert ("| batched_cpu |" in text, "| batched_cuda |" in text, "## The hardware" in text) == (True, False, True)
 
     assert bench.main([*arguments, "--minutes", "0.4"]) == 0
     assert re.search(r"The same code twice: \d of 4 rows differ", capsys.readouterr().out)
