@@ -59,8 +59,8 @@ def variance(rows: Iterable[Sequence[float]]) -> float:
 
 
 def with_intervals(rows: Iterable[Row]) -> list[Row]:
-    """Rows of a run with the intervals of their ratios."""
-    result = list(rows)
+    """Copies of the rows of a run, with the intervals of their ratios."""
+    result = [dict(row) for row in rows]
     for name in INTERVALS:
         ratios = [numbers(row.get(f"{name}_visits")) for row in result]
         usual = variance(ratios)

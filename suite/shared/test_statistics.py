@@ -72,6 +72,7 @@ def test_visits_of_a_row_are_merged() -> None:
     for _ in range(2):
         rows = merged(rows, [second])
     (result,) = with_intervals(rows)
+    assert "ratio_low" not in rows[0]
     assert result["ratio_visits"] == "2 2.2 2.2"
     assert [result[name] for name in ("visits", "median_s", "ratio", "rounds", "peak_bytes")] == [3, 3.0, 2.2, 11, 7]
     assert result["taken_cores"] == pytest.approx(0.13, abs=0.01)

@@ -14,7 +14,7 @@ _start, _one_at_a_time = launching.start, threading.Lock()
 
 
 def _locked(*launch: Any, **options: Any) -> None:
-    """Launch a kernel: the interpreter runs one program at a time, whatever the threads of a test."""
+    """Launch a kernel: the interpreter runs one program at a time, also where a test has threads."""
     with _one_at_a_time:
         _start(*launch, **options)
 
