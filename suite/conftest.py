@@ -14,12 +14,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from impls import names, why_unavailable
+from impls import why_unavailable
 from impls.definition import dtype_name
 from impls.registry import find
 from suite import report
 from suite.checks.equality.comparisons import every_id
-from suite.checks.faults import reach
 from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
@@ -36,10 +35,7 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
 VALUES.update(
-    edit=[
-        *(edited.name for edited in (*FAULTS, *REWRITES)),
-        *(reach.edit(name, fault) for name in names() for fault in reach.FAULTS),
-    ],
+    edit=[edited.name for edited in (*FAULTS, *REWRITES)],
     case=[*VALUES["case"], *every_id()],
     capability=[capability.name for capability in CAPABILITIES],
 )

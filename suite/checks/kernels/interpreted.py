@@ -5,7 +5,7 @@ Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTE
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +20,8 @@ from torch.torch_version import TorchVersion
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from impls.registry import find
-from suite.checks.faults.reach import FAULTS, WRONG, Fault
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.compare import Verdict, compare, evaluate, implementation, judge, reference
+from suite.shared.compare import Verdict, compare, implementation
 from suite.shared.process import append_row
 from suite.shared.wide import AGAINST
 
@@ -36,14 +35,12 @@ PAIRS = [(case, dtype) for case in (*VERIFY[:2], *_EDGES) for dtype in _DTYPES]
 SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(_EDGES))]
 #: Of a default run: the smallest sizes, packed sequences and masks.
 FEW_PAIRS = SOME_PAIRS[: 4 * len(_DTYPES)]
-#: Of every run, in float32: wide cases, in which faults that depend on sizes are planted.
+#: Of every run, in float32: wide cases, which meet every condition of `faults/test_reach.py` but those on large sizes.
 WIDE = (
     Case(T=2, B=70, I=97, H=137, S=40, Z=9, layer_norm=True, state="plain", recurrent_dropout=0.3),
     Case(T=3, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(3, 3, 2, 2, 1, 1)),
     Case(T=12, B=2, I=40, H=17, S=20, Z=3, state="stacked"),
 )
-#: The conditions that these do not meet, since it would take minutes.
-TOO_LARGE = ("H of 500 or more", "T B above 256")
 #: The first Triton whose interpreter runs with NumPy 2.4.
 _OF_NUMPY_2_4 = "3.7"
 #: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
@@ -70,16 +67,9 @@ def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DR
         return compare(implementation(NAME), case, dtype, device, draws=draws)[0]
 
 
-def with_faults(case: Case, device: torch.device) -> Iterator[tuple[Fault | None, Verdict]]:
-    """Verdict on a wide case, and on the same results with each fault whose condition the case meets."""
-    dtype = torch.float32
-    oracle, own = (reference(AGAINST, case, each, device, dtype, SOME_DRAWS) for each in (torch.float64, dtype))
-    results = evaluate(implementation(NAME), case, dtype, device, rounded=dtype, draws=SOME_DRAWS)
-    yield None, judge(results, oracle, own, dtype)[0]
-    for fault in FAULTS:
-        if fault.possible(case, ""):
-            wrong = {name: value * WRONG if fault.damages(name) else value for name, value in results.items()}
-            yield fault, judge(wrong, oracle, own, dtype)[0]
+def judged_wide(case: Case, device: torch.device) -> Verdict:
+    """Worst verdict on a wide case, whose oracle is row_scaled."""
+    return compare(implementation(NAME), case, torch.float32, device, against=AGAINST, draws=SOME_DRAWS)[0]
 
 
 def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
@@ -124,6 +114,6 @@ if __name__ == "__main__":
         append_row(Path(sys.argv[1]), {"case": case.id, "dtype": dtype_name(dtype), **results})
     for case in WIDE:
         with traced() as trace:
-            for fault, worst in with_faults(case, torch.device("cpu")):
-                about = {"case": case.id, "dtype": "float32", "fault": fault and fault.name}
-                append_row(Path(sys.argv[1]), about | vars(worst) | vars(trace) | {"wrong": _wrong(trace)})
+            worst = judged_wide(case, torch.device("cpu"))
+        about = {"case": case.id, "dtype": "float32"}
+        append_row(Path(sys.argv[1]), about | vars(worst) | vars(trace) | {"wrong": _wrong(trace)})
