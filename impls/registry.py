@@ -66,9 +66,9 @@ class Impl:
     summary: when to pick it, in Markdown, for the table of the README.
     preference: "auto" takes the available implementation with the highest.
     options: those of `OPTIONS` that it supports.
-    compiles_each_size: every new combination of sizes is compiled first, which takes many seconds.
     packed: it takes packed sequences whole; others run them segment by segment.
-    hand_written: its gradient is hand-written, see `gradient/`.
+    hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
+        autograd differentiates any number of times.
     literal: it is written like the equation, and slow; `oracle`: the one that all are checked against.
     probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
@@ -82,7 +82,6 @@ class Impl:
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     options: frozenset[str] = frozenset({"layer_norm", "recurrent_dropout"})
-    compiles_each_size: bool = False
     packed: bool = False
     hand_written: bool = False
     literal: bool = False
@@ -96,11 +95,6 @@ class Impl:
         """The layer function, imported when first asked for."""
         run: Run = sys.modules[_imported(self.name)].run
         return run
-
-    @property
-    def plain(self) -> bool:
-        """True if it calls torch's own operators one by one, which autograd differentiates any number of times."""
-        return not (self.hand_written or self.compiles_each_size)
 
     def runs_on(self, device: torch.device) -> bool:
         """True on its own kinds of device, and on the meta device, where a call gives shapes alone."""
@@ -138,24 +132,16 @@ IMPLS = (
     Impl("row_scaled", "to read or change the step itself, in few lines", preference=2, literal=True),
     Impl("batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript", preference=3),
     Impl(
-        "compiled",
-        "to see what `torch.compile` makes of `batched`; compiles for each size",
-        preference=4,
-        dtypes=(torch.float32, torch.bfloat16),
-        compiles_each_size=True,
-        probe=True,
-    ),
-    Impl(
         "deferred",
         "to train on a GPU for now, or where there is no C++ compiler; needs little memory",
-        preference=5,
+        preference=4,
         packed=True,
         hand_written=True,
     ),
     Impl(
         "batched_cuda",
         "to train on an NVIDIA GPU of compute capability 8.0 or later",
-        preference=6,
+        preference=5,
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
         packed=True,
@@ -167,7 +153,7 @@ IMPLS = (
     Impl(
         "batched_cpu",
         "to train or run on a CPU; C++, built at first use",
-        preference=7,
+        preference=6,
         devices=("cpu",),
         dtypes=(torch.float64, torch.float32, torch.bfloat16),
         packed=True,
@@ -225,19 +211,22 @@ def triton_unavailable() -> str | None:
     return None
 
 
+def differentiated_by_autograd() -> str:
+    """Names of the implementations without a hand-written gradient, for error messages."""
+    return ", ".join(impl.name for impl in IMPLS if not impl.hand_written)
+
+
 @constant
 def _by_preference() -> list[str]:
     """Names of what "auto" may take, preferred ones first; torch.compile cannot trace a result that is no constant."""
     return [i.name for i in sorted(IMPLS, key=lambda impl: -impl.preference) if not i.experimental]
 
 
-def _limited(name: str, rows: list[Impl], able: Callable[[Impl], bool], error: type[Exception], why: str) -> list[Impl]:
-    """For "auto" the plain rows; else the rows, or an error that lists those which are able if the named one is not."""
-    if name == "auto":
-        return [impl for impl in rows if impl.plain]
-    if not able(rows[0]):
-        others = ", ".join(impl.name for impl in IMPLS if able(impl))
-        raise error(f"impl={name!r} {why}: {others}, and 'auto', which then takes one of them.")
+def _differentiated_by_autograd(name: str, rows: list[Impl], error: type[Exception], why: str) -> list[Impl]:
+    """Drop the rows with a hand-written gradient; raise an error, which lists the others, if the named row is one."""
+    rows = [impl for impl in rows if not impl.hand_written]
+    if not rows:
+        raise error(f"impl={name!r} {why}: {differentiated_by_autograd()}, and 'auto', which then takes one of them.")
     return rows
 
 
@@ -260,10 +249,10 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     rows = [impl for impl in rows if name != "auto" or not impl.interpreted(device)]
     if _recorded():
         why = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
-        rows = _limited(name, rows, lambda impl: not impl.hand_written, RuntimeError, why)
+        rows = _differentiated_by_autograd(name, rows, RuntimeError, why)
     if in_transform():
         why = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
-        rows = _limited(name, rows, lambda impl: impl.plain, NotImplementedError, why)
+        rows = _differentiated_by_autograd(name, rows, NotImplementedError, why)
     reasons: list[str] = []
     lost: list[str] = []
     for impl in rows:

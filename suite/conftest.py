@@ -25,7 +25,7 @@ from suite.checks.module.capabilities import CAPABILITIES
 from suite.checks.progress import Shown, Timed, usual
 from suite.pages import verify
 from suite.shared import arithmetic, machine
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_TILES, Case
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
 from suite.shared.results import RESULTS, ResultsError
 from suite.shared.rows import TABLES, VALUES, folder_of
@@ -103,11 +103,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None) -> str:
     """Reason why an implementation is not checked in a dtype on a case, "" if it is; case: None for other sizes."""
-    if (reason := why_unavailable(name, device, dtype, case.options if case else ())) is not None:
-        return reason
-    if find(name).compiles_each_size and case not in VERIFY_COMPILING:
-        return f"{name} compiles for each size, so {len(VERIFY_COMPILING)} cases are checked."
-    return ""
+    return why_unavailable(name, device, dtype, case.options if case else ()) or ""
 
 
 def skip_unless_checked(

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch._C import _functorch
 
-from ..registry import IMPLS
-
 #: Level of `is_grads_batched`, which nests only around a second derivative.
 _LEVEL = 1
 
@@ -33,18 +31,6 @@ def one_by_one(
         rows.append(gradient(first, others))
     wrap = _wrap_like(next(iter(batched.values())))
     return [wrap(torch.stack(q)) for q in zip(*rows, strict=True)]
-
-
-def refuse_batched(name: str, result: Tensor) -> None:
-    """Have a batch of cotangents of a result raise NotImplementedError, for an implementation that takes none."""
-
-    def refuse(d: Tensor | None) -> None:
-        if _is_batched(d):
-            able = ", ".join(impl.name for impl in IMPLS if not impl.compiles_each_size)
-            raise NotImplementedError(f"{name} takes no batch of gradients (is_grads_batched); these do: {able}")
-
-    if result.requires_grad:
-        result.register_hook(refuse)
 
 
 def _is_batched(d: Tensor | None) -> bool:

@@ -6,13 +6,12 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from ..registry import IMPLS
+from ..registry import differentiated_by_autograd
 
 
 def no_second_derivative(name: str) -> NoReturn:
     """Raise NotImplementedError for an implementation, and name those that have a second derivative."""
-    able = ", ".join(impl.name for impl in IMPLS if impl.plain)
-    raise NotImplementedError(f"{name} has no second derivative; these have: {able}")
+    raise NotImplementedError(f"{name} has no second derivative; these have: {differentiated_by_autograd()}")
 
 
 class _Gradients(torch.autograd.Function):
@@ -34,10 +33,3 @@ def single_backward(name: str, gradients: Sequence[Tensor], depend_on: Iterable[
         return list(gradients)
     others = (q for q in depend_on if q is not None)
     return list(_Gradients.apply(name, len(gradients), *gradients, *others))
-
-
-def once_differentiable(value: Tensor, name: str) -> Tensor:
-    """The value, which requires a gradient; a second derivative through it raises as of `single_backward`."""
-    result = value.view_as(value)
-    result.register_hook(lambda gradient: single_backward(name, [gradient], ())[0])
-    return result

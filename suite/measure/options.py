@@ -10,7 +10,7 @@ from impls.registry import resolve
 from suite.shared import machine
 from suite.shared.arithmetic import ARITHMETICS, dtype_of, why_not
 from suite.shared.candidates import Candidate, candidates, find
-from suite.shared.cases import EXTERNAL
+from suite.shared.cases import ALTERNATIVES
 from suite.shared.results import RESULTS
 
 
@@ -37,11 +37,11 @@ def fastest(device: torch.device, dtype: str) -> str:
 def studied(options: argparse.Namespace, dtype: str, layer_norm: bool) -> list[Candidate]:
     """Candidates of a study that run here, by default without what compiles for each size.
 
-    With layer norm, these are the external ones, as labml's module has no other form, and the fastest implementation.
+    With layer norm, these are the alternatives, as labml's module has no other form, and the fastest implementation.
     """
     names = options.implementation or [one.name for one in candidates() if not one.compiles_each_size]
     if layer_norm:
-        names = [name for name in names if name in (fastest(options.device, dtype), *EXTERNAL)]
+        names = [name for name in names if name in (fastest(options.device, dtype), *ALTERNATIVES)]
     return able(options, names, dtype, layer_norm)
 
 

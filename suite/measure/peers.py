@@ -14,12 +14,12 @@ from suite.measure.options import able, fastest
 from suite.measure.timing import interleaved, ratio
 from suite.measure.work import PASSES, admitted, example
 from suite.shared.candidates import find
-from suite.shared.cases import EXTERNAL, WORKLOADS, Case
+from suite.shared.cases import ALTERNATIVES, WORKLOADS, Case
 from suite.shared.process import Row
 
 #: What ours is compared with by default. What takes tens of seconds to compile for a size is timed only at the first
 #: point of the first Z.
-OTHERS, SLOW_TO_COMPILE = (*EXTERNAL, "batched", "compiled"), ("compiled",)
+OTHERS, SLOW_TO_COMPILE = (*ALTERNATIVES, "batched"), ("compiled",)
 #: Sizes are drawn from these ranges, S as a share of H; all log-uniformly.
 RANGES = {"T": (10, 200), "B": (1, 128), "H": (64, 1024)}
 SHARE = (1 / 8, 1 / 4)

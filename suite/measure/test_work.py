@@ -13,11 +13,20 @@ from suite.shared.cases import WORKLOADS
 from suite.shared.examples import CPU, TINY
 
 
-def test_every_candidate_passes_its_check() -> None:
-    for candidate in map(find, ("naive", "row_scaled", "batched", "deferred")):
-        for layer_norm in (False, True):
-            worst = candidate.check(replace(TINY, layer_norm=layer_norm), torch.float32, CPU)[0]
-            assert worst.ratio <= 1, (candidate.name, worst)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "naive",
+        "row_scaled",
+        "batched",
+        "deferred",
+        pytest.param("compiled", marks=pytest.mark.thorough("torch.compile")),
+    ],
+)
+def test_every_candidate_passes_its_check(name: str) -> None:
+    for layer_norm in (False, True):
+        worst = find(name).check(replace(TINY, layer_norm=layer_norm), torch.float32, CPU)[0]
+        assert worst.ratio <= 1, worst
 
 
 def test_short_workloads_say_what_was_cut() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from impls.registry import IMPLS
 from suite.pages.bench_tables import (
     NOT_RUN,
     TITLE,
@@ -29,7 +28,6 @@ from suite.shared.rows import TABLES, VALUES
 
 #: The workload of the plot and of the README's table, in float32 without layer norm.
 WORKLOAD = "medium"
-COMPILED = {impl.name: f"{impl.name} (torch.compile)" for impl in IMPLS if impl.compiles_each_size}
 
 READ = f"""## How to read this
 
@@ -37,8 +35,8 @@ A time is that of a forward pass without gradient, or of a training step: forwar
 optimiser. It is the median of visits, each in a fresh process, in which rounds of the implementation and of
 `{BASELINE}` with the same I, H, L, T and B alternate. */ LSTM* is the median ratio of the visits, with a 95 %
 confidence interval between them; below 1 is faster than the LSTM, which has neither a hypernetwork nor layer norm.
-*work / LSTM* is the ratio of multiply-adds. */ row_scaled*, */ labml* and */ jax* are ratios of times to theirs;
-labml's module exists only with layer norm.
+*work / LSTM* is the ratio of multiply-adds. */ row_scaled*, */ compiled*, */ labml* and */ jax* are ratios of times to
+theirs; `compiled` is `batched` with its step through `torch.compile`, and labml's module exists only with layer norm.
 
 The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
 verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
@@ -96,7 +94,7 @@ def training(rows: pd.DataFrame) -> Figure:
     times = {name: each.ratio.ratio * lstm for name, each in points.items()} | {BASELINE: lstm}
     names = sorted(times, key=lambda name: times[name])
     figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
-    lengths = {COMPILED.get(name, name): times[name] for name in names}
+    lengths = {name + " (torch.compile)" * (name == "compiled"): times[name] for name in names}
     bars(axes, lengths, [look(name)["color"] for name in names], "ms")
     axes.set(xlabel="ms per training step")
     return figure

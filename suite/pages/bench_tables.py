@@ -10,7 +10,7 @@ import pandas as pd
 
 from impls import names
 from suite.pages.sheets import Format, Sheet
-from suite.shared.cases import BASELINE, EXTERNAL, WORKLOADS
+from suite.shared.cases import ALTERNATIVES, BASELINE, WORKLOADS
 from suite.shared.format import MB, NONE, percent, ranged, status, three, two
 from suite.shared.rows import BUSY, TABLES, VALUES
 from suite.shared.statistics import FEWEST, Interval, noise_floor, verdict
@@ -18,8 +18,6 @@ from suite.shared.usage import NO_KERNEL
 
 PASSES = VALUES["pass"]
 _COLUMNS = [*TABLES["bench"].columns, "device"]
-#: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
-ALTERNATIVES = ("compiled", *EXTERNAL)
 #: Status of what cannot run on a machine, which is no line of a table.
 NOT_RUN = "not run: "
 #: Name of a workload in headings.
@@ -117,8 +115,7 @@ def groups(rows: pd.DataFrame) -> Iterator[Group]:
 def fastest(rows: pd.DataFrame) -> Iterator[tuple[Group, pd.Series]]:
     """Each group with the training row of our fastest implementation, by the ratio that counts."""
     for group in groups(rows):
-        ours = [name for name in names() if name not in ALTERNATIVES]
-        timed = [row for name in ours if (row := group.row(name, "train"))["status"] == "ok"]
+        timed = [row for name in names() if (row := group.row(name, "train"))["status"] == "ok"]
         if timed:
             yield group, min(timed, key=ratio)
 
@@ -192,12 +189,12 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "train, ms": 1e3 * leading(row).seconds,
             "/ LSTM": leading(row).ratio,
             "work / LSTM": row["work"],
-            **{f"/ {name}": ratio(row) / ratio(group.row(name, "train")) for name in ("row_scaled", *EXTERNAL)},
+            **{f"/ {name}": ratio(row) / ratio(group.row(name, "train")) for name in ("row_scaled", *ALTERNATIVES)},
             "MB / LSTM": row["peak_bytes"] / group.row(BASELINE, "train")["peak_bytes"],
         }
         for group, row in fastest(rows)
     ]
-    columns = ("work / LSTM", "/ row_scaled", *(f"/ {name}" for name in EXTERNAL), "MB / LSTM")
+    columns = ("work / LSTM", "/ row_scaled", *(f"/ {name}" for name in ALTERNATIVES), "MB / LSTM")
     return Sheet(lines, {"train, ms": three, "/ LSTM": ranged, **dict.fromkeys(columns, two)})
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from suite.pages.page import Others, Page, about
 from suite.pages.plots import INK, look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
-from suite.shared.cases import EXTERNAL
+from suite.shared.cases import ALTERNATIVES
 from suite.shared.format import GROUP, MB, count, sizes, three, two
 
 #: Parts of a training step, and its peaks, by name; a device without a caching allocator reserves nothing.
@@ -97,7 +97,9 @@ def peak_plot(rows: pd.DataFrame) -> Figure:
     """Peak against T: lengths measured, hollow if they test the prediction, and the limit."""
     measured = rows[rows["kind"].isin(["length", "under", "over"])]
     figure, (axes,) = panels(1, 1, width=5.2, height=4.2)
-    subset = measured[(measured["layer_norm"] == "off") | measured["implementation"].isin(EXTERNAL)].sort_values("T")
+    subset = measured[(measured["layer_norm"] == "off") | measured["implementation"].isin(ALTERNATIVES)].sort_values(
+        "T"
+    )
     for name in measured["implementation"].unique():
         points, style = subset[subset["implementation"] == name].set_index("T"), look(name)
         peaks, length = points["peak_bytes"] / MB, points["kind"] == "length"

@@ -11,7 +11,7 @@ from suite.pages.bench_tables import figure
 from suite.pages.page import Others, Page
 from suite.pages.plots import INK, look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
-from suite.shared.cases import EXTERNAL
+from suite.shared.cases import ALTERNATIVES
 from suite.shared.format import count, label, ranged, sizes, two
 
 PASSES = {"train": "training step", "forward": "forward pass"}
@@ -30,7 +30,7 @@ def lead(rows: pd.DataFrame) -> str:
     few = rows[rows["implementation"] == "compiled"].groupby(SIZES).ngroups
     if few < every:
         text += f"`compiled` takes tens of seconds to compile for each size, so it was timed at {few} of them.\n"
-    missing = [name for name in EXTERNAL if name not in set(rows["implementation"])]
+    missing = [name for name in ALTERNATIVES if name not in set(rows["implementation"])]
     libraries = rows["library"].dropna().unique() if "library" in rows else ()
     words = [f"Versions: {', '.join(libraries)}."] * bool(len(libraries))
     return text + " ".join([*words, f"Not timed: {', '.join(missing)}." * bool(missing)]).rstrip()

@@ -10,7 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from suite.shared.cases import BASELINE, EXTERNAL, ORDER
+from suite.shared.cases import BASELINE, ORDER
 from suite.shared.format import three
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
@@ -22,7 +22,10 @@ COLOURS = (
 )
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
 #: Names that come first, so that each keeps its look when others are added.
-_FIRST = ("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu", BASELINE, *EXTERNAL)
+_FIRST = (
+    *("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu"),
+    *(BASELINE, "labml", "jax"),
+)
 LOOKS = {
     name: {"color": colour, "marker": marker}
     for name, colour, marker in zip(dict.fromkeys((*_FIRST, *ORDER)), COLOURS, MARKERS, strict=False)

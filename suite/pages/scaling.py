@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from suite.pages.page import Others, Page, about
 from suite.pages.plots import look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
-from suite.shared.cases import EXTERNAL
+from suite.shared.cases import ALTERNATIVES
 from suite.shared.format import GROUP, MB, label, three
 
 #: What is shown of each point, by its unit: the column, and its unit in the column's own.
@@ -42,7 +42,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 
 def plot(rows: pd.DataFrame) -> Figure:
     """Time on the left and memory on the right, a row of panels for each size."""
-    rows = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(EXTERNAL)]
+    rows = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(ALTERNATIVES)]
     axes = list(rows["part"].unique())
     figure, all_panels = panels(len(axes), 2, width=8.0, height=2.4)
     for at, panel in enumerate(all_panels):

@@ -70,13 +70,13 @@ def test_failures_come_before_the_worst_errors() -> None:
 
 def test_the_end_fits_on_a_screen() -> None:
     every = [row(name, dtype, 0.5) for name in names() for dtype in ("float64", "float32", "bfloat16", "float16")]
-    reasons = {ON_CUDA: 2, "No CUDA device here.": 1, "compiled computes in float32, not in float16.": 3}
-    reasons |= {"compiled compiles for each size, so 2 cases are checked.": 9} | {f"Reason {n}.": 1 for n in range(20)}
+    reasons = {ON_CUDA: 2, "No CUDA device here.": 1, "batched_cpu computes in float32, not in float16.": 3}
+    reasons |= {"This processor has no AMX.": 9} | {f"Reason {n}.": 1 for n in range(20)}
     lines = summary(every, [], reasons)
     assert len([*lines, "", sentence(every)]) <= 40 - 18  # those of pytest and of the sentences on faults and reach
     assert max(map(len, lines)) <= 80
     assert lines[lines.index("Tests that did not run:") + 1 :] == [
-        "  compiled for few sizes: 9",
+        "  not on this processor: 9",
         "  no GPU: 3",
         "  not in this dtype: 3",
         "  other reasons, which `-rs` lists: 20",

@@ -50,7 +50,6 @@ NOT_RUN = {
     "not on this processor": r"^This processor ",
     "not installed": r"[Nn]ot installed|is not here",
     "not in this dtype": r" computes in .*, not in ",
-    "compiled for few sizes": r" compiles for each size",
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class Candidate:
     #: Whether it takes packed sequences, and whether their cost follows the tokens.
     takes_packed: bool = True
     follows_tokens: bool = True
+    #: Whether every new combination of sizes is compiled first, which takes many seconds.
     compiles_each_size: bool = False
     #: Whether its gradient is code of its own, not recorded by autograd.
     hand_written: bool = True
@@ -77,9 +79,28 @@ def _implementation(name: str) -> Candidate:
         layer_norms=(False, True),
         why_unavailable=why_not,
         follows_tokens=impl.packed,
-        compiles_each_size=impl.compiles_each_size,
         hand_written=impl.hand_written,
     )
+
+
+def compiled_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
+    """`batched` with its step through torch.compile."""
+    from suite.shared.compiled_lstm import CompiledHyperLSTM
+
+    return implementation("batched", CompiledHyperLSTM)(case, dtype, device)
+
+
+def _why_not_compiled(device: torch.device, dtype: torch.dtype) -> str | None:
+    """None if torch.compile can compile for the device, else the reason in a sentence."""
+    if device.type == "cuda":
+        return None if find_spec("triton") else "compiled needs Triton on a GPU; it is not installed."
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:
+        return f"compiled needs a C++ compiler, and torch finds none: {' '.join(str(error).split())}"
+    return None
 
 
 def _labml(case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -148,6 +169,17 @@ LSTM = Candidate(
     multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
     least_numbers=lambda case, train: least_numbers(case, lstm_parameters(case), case.H, train),
 )
+COMPILED = Candidate(
+    "compiled",
+    partial(_drawn, compiled_as_ours),
+    partial(compare, compiled_as_ours, against=AGAINST, draws=DRAWS),
+    layer_norms=(False, True),
+    why_unavailable=_why_not_compiled,
+    takes_packed=False,
+    follows_tokens=False,
+    compiles_each_size=True,
+    hand_written=False,
+)
 LABML = Candidate(
     "labml",
     _labml,
@@ -175,7 +207,7 @@ JAX = Candidate(
 
 def candidates() -> list[Candidate]:
     """All candidates in the order of the tables."""
-    return [*map(_implementation, names()), LSTM, LABML, JAX]
+    return [*map(_implementation, names()), LSTM, COMPILED, LABML, JAX]
 
 
 def find(name: str) -> Candidate:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from impls import names
 from impls.registry import OPTIONS
 
-#: Baseline of each round of a benchmark, and external HyperLSTMs.
+#: Baseline of each round of a benchmark.
 BASELINE = "torch.nn.LSTM"
-EXTERNAL = ("labml", "jax")
+#: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
+ALTERNATIVES = ("compiled", "labml", "jax")
 #: Everything that is measured, in the order of tables and plots.
-ORDER = (*names(), BASELINE, *EXTERNAL)
+ORDER = (*names(), BASELINE, *ALTERNATIVES)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,9 @@ def _both(*cases: Case) -> tuple[Case, ...]:
     return tuple(replace(case, layer_norm=layer_norm) for case in cases for layer_norm in (False, True))
 
 
+#: Two layers, strided input, and one state for both layers.
+TWO_LAYERS = Case(T=7, B=3, I=5, H=16, S=8, Z=4, L=2, strided=True, state="plain")
+
 #: Cases of every dtype. H and S of at least 5: the tolerance rule is a statement about norms of tensors, which says
 #: little of tensors with two elements.
 VERIFY = _both(
@@ -119,7 +123,7 @@ VERIFY = _both(
     Case(T=7, B=3, I=6, H=6, S=6, Z=6),
     Case(T=7, B=3, I=4, H=6, S=11, Z=2, state="stacked"),
     Case(T=7, B=1, I=13, H=17, S=5, Z=4, L=2),
-    Case(T=7, B=3, I=5, H=16, S=8, Z=4, L=2, strided=True, state="plain"),
+    TWO_LAYERS,
     Case(T=7, B=3, I=3, H=10, S=7, Z=3, L=3, state="stacked"),
 )
 
@@ -145,11 +149,8 @@ DROPOUT = (
     Case(T=3, B=2, I=3, H=6, S=5, Z=3, L=2, dropout=0.5, recurrent_dropout=0.5, training=False),
 )
 
-#: Cases of an implementation that compiles for each size.
-VERIFY_COMPILING = tuple(case for case in VERIFY if case.state == "plain")
-
 #: Cases of every implementation and dtype in a default verification.
-VERIFY_FIRST = (*(case for case in VERIFY_COMPILING if case.layer_norm), RAGGED[0], DROPOUT[0])
+VERIFY_FIRST = (replace(TWO_LAYERS, layer_norm=True), RAGGED[0], DROPOUT[0])
 
 #: Sizes below 5, in float64 alone. Layer norm over fewer than three numbers has a gradient that is zero except for eps,
 #: so there the relative error of any implementation says nothing.

@@ -14,8 +14,11 @@ from suite.shared.files import ROOT
 
 #: What every row depends on: the tolerance rule, the draws, and the cases.
 RULE = tuple(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases", "wide"))
-#: Further files of external candidates, by name.
-EXTRA_FILES = {"jax": ("suite/shared/jax_lstm.py",)}
+#: Further files of candidates that are no implementation, by name.
+EXTRA_FILES = {
+    "compiled": ("impls/batched.py", "impls/definition.py", "suite/shared/compiled_lstm.py"),
+    "jax": ("suite/shared/jax_lstm.py",),
+}
 #: The part of impls/ that calls implementations; and their table, on which no row depends as it computes nothing.
 MODULE, REGISTRY = "hyperlstm", "registry"
 _DIGITS = 12

@@ -23,7 +23,7 @@ CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
 #: By layer norm, which takes three units: a second derivative entry by entry takes time with the square of the
 #: parameters.
 CHECKED_TWICE = {False: replace(CHECKED, I=1, Z=1, H=2, S=2), True: replace(CHECKED, I=1, Z=1)}
-TWICE = [impl.name for impl in IMPLS if impl.plain]
+TWICE = [impl.name for impl in IMPLS if not impl.hand_written]
 
 
 class Function:

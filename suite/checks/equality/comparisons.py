@@ -13,9 +13,9 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.checks.equality.uses import USES
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_COMPILING, VERIFY_FIRST, VERIFY_TINY, Case, lengths
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_FIRST, VERIFY_TINY, Case, lengths
 from suite.shared.compare import DRAWS, FLOOR, Build, Verdict, compare
-from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, WIDE_COMPILING, drawn, pairs
+from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, drawn, pairs
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
 #: Cases at which a model is used in many ways.
@@ -93,11 +93,7 @@ def small(name: str) -> list[Comparison]:
     every = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
     every += [(case, F64) for case in VERIFY_TINY + RAGGED[1:] + DROPOUT[1:]]
     impl = find(name)
-    return [
-        Comparison(case, dtype, default=case in VERIFY_FIRST)
-        for case, dtype in every
-        if dtype in impl.dtypes and (not impl.compiles_each_size or case in VERIFY_COMPILING)
-    ]
+    return [Comparison(case, dtype, default=case in VERIFY_FIRST) for case, dtype in every if dtype in impl.dtypes]
 
 
 def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Comparison]:
@@ -111,9 +107,6 @@ def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Compar
     every += [Comparison(case, dtype, wide=True) for n, seed in draws for case in drawn(n, seed) for dtype in ROUNDED]
     if impl.oracle:
         return [Comparison(LITERAL, F64, wide=True)]
-    if impl.compiles_each_size:
-        first = WIDE_COMPILING[0], F32
-        every = [each._replace(default=first == each[:2]) for each in every if each.case in WIDE_COMPILING]
     return [each for each in every if each.dtype in ((F64,) if name == AGAINST else impl.dtypes)]
 
 
@@ -122,8 +115,6 @@ def used(name: str) -> list[Comparison]:
     impl = find(name)
     if impl.oracle:
         return []
-    if impl.compiles_each_size:  # each set of leaves that require a gradient is a graph of its own
-        return [Comparison(LARGE, F32, "gradients", wide=True, default=False)]
     return [
         Comparison(case, dtype, group, wide=True)
         for group, cases in USED.items()

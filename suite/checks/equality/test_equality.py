@@ -1,7 +1,5 @@
 """Every implementation equals the oracle, in every dtype that it supports."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ from impls.registry import IMPLS
 from suite.checks.equality.comparisons import Comparison, small
 from suite.checks.equality.conftest import Check, every
 from suite.conftest import Record, skip_unless_checked
-from suite.shared.cases import LONG, VERIFY_COMPILING
+from suite.shared.cases import LONG
 from suite.shared.compare import compare, implementation
 
 
@@ -27,14 +25,3 @@ def test_a_sum_over_many_rows_stays_accurate(name: str, device: torch.device, re
     worst = compare(implementation(name), LONG, torch.float32, device, against="row_scaled", draws=1)[0]
     record(name, torch.float32, LONG.id, "pass" if worst.ratio <= 1 else "FAIL", worst)
     assert worst.ratio <= 1, str(worst)
-
-
-@pytest.mark.thorough("code compiled for batches of every size")
-@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.compiles_each_size])
-def test_equals_the_oracle_where_the_batch_size_changes(name: str, device: torch.device) -> None:
-    """After two sizes of the batch torch compiles once for all."""
-    case = VERIFY_COMPILING[0]
-    skip_unless_checked(name, device, case=case)
-    for B in (3, 5, 2):
-        worst = compare(implementation(name), replace(case, B=B), torch.float32, device)[0]
-        assert worst.ratio <= 1, f"B {B}, {worst}"

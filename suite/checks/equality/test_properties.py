@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from impls.definition import dtype_name
-from impls.registry import IMPLS, find
+from impls.registry import IMPLS
 from suite.checks.equality.comparisons import small, wide
 from suite.checks.equality.properties import REWRITES, Rewrite, in_chunks, rewritten, with_z_scaled
 from suite.conftest import skip_unless_checked
-from suite.shared.cases import VERIFY_COMPILING, Case
+from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import (
     DRAWS,
     FLOOR,
@@ -34,10 +34,8 @@ F64 = torch.float64
 # Rewritten calls
 
 
-def some_case(name: str, dtype: torch.dtype, chance: random.Random) -> Case:
-    """Sizes that the tolerance rule is for (`suite/shared/cases.py`), T and B maybe 0; few where each is compiled."""
-    if find(name).compiles_each_size:
-        return chance.choice(VERIFY_COMPILING)
+def some_case(dtype: torch.dtype, chance: random.Random) -> Case:
+    """Sizes that the tolerance rule is for (`suite/shared/cases.py`), T and B maybe 0."""
     # With fewer bits rounding decides, which takes many draws, each of them small.
     exact, layer_norm, state = dtype == F64, chance.random() < 0.5, chance.choice(["none", "plain", "stacked"])
     least = 5 if not exact else 3 if layer_norm else 1
@@ -77,10 +75,10 @@ def test_a_rewritten_call_equals_the_oracle(
     rewrite: Rewrite, name: str, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Output, states and every gradient, by the tolerance rule, with its number of draws where rounding matters."""
-    skip_unless_checked(name, device, dtype, VERIFY_COMPILING[0])
+    skip_unless_checked(name, device, dtype)
     chance = random.Random(f"{rewrite.__name__} {name} {dtype}")
     for _ in range(4 if dtype == F64 else 2):
-        case = some_case(name, dtype, chance)
+        case = some_case(dtype, chance)
         build = rewritten(implementation(name), rewrite, chance.randrange(2**32))
         worst = compare(build, case, dtype, device, draws=1 if dtype == F64 else DRAWS)[0]
         assert worst.ratio <= 1, f"{case.id}, {worst}"
@@ -91,20 +89,14 @@ def test_a_rewritten_call_equals_the_oracle(
 
 def bits(*dtypes: torch.dtype) -> pytest.MarkDecorator:
     """Parametrisation by implementation, by those of the dtypes that it supports, and by case."""
-    rows = [
-        (impl.name, dtype, case)
-        for impl in IMPLS
-        for dtype in impl.dtypes
-        for case in ((VERIFY_COMPILING[1],) if impl.compiles_each_size else CASES)
-        if dtype in dtypes
-    ]
+    rows = [(impl.name, dtype, case) for impl in IMPLS for dtype in impl.dtypes for case in CASES if dtype in dtypes]
     return pytest.mark.parametrize(
         ("name", "dtype", "case"), rows, ids=[f"{name}-{dtype_name(dtype)}-H{case.H}" for name, dtype, case in rows]
     )
 
 
 #: Rows, units and embeddings enough for several tiles, threads and panels, with edges; and a small case.
-CASES = (ROWS, VERIFY_COMPILING[1])
+CASES = (ROWS, replace(TWO_LAYERS, layer_norm=True))
 every_implementation = bits(*FLOOR)
 
 
@@ -123,7 +115,7 @@ def of_row(results: Results, row: int) -> Results:
 
 def numbers(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> Draw:
     """Random numbers of a case; skips an implementation that does not run here."""
-    skip_unless_checked(name, device, dtype, VERIFY_COMPILING[0])
+    skip_unless_checked(name, device, dtype)
     return draw(case, 1, dtype, device)
 
 

@@ -40,7 +40,7 @@ USED: dict[str, tuple[str, Callable[[Case], bool]]] = {
     "gradients of other layouts and sizes": ("gradients", lambda case: True),
 }
 #: `naive` would build its weight tensors at large sizes.
-NAMES = [name for name in names() if not find(name).oracle and not find(name).compiles_each_size]
+NAMES = [name for name in names() if not find(name).oracle]
 
 
 @pytest.mark.parametrize("name", NAMES)

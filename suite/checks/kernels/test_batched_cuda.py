@@ -112,7 +112,6 @@ def _reason(
     monkeypatch: pytest.MonkeyPatch,
     capability: tuple[int, int] = (8, 0),
     error: Exception | None = None,
-    name: str = NAME,
 ) -> str | None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
@@ -122,7 +121,7 @@ def _reason(
         monkeypatch.setattr("triton.runtime.driver", driver)
     triton_unavailable.cache_clear()
     try:
-        return why_unavailable(name, "cuda")
+        return why_unavailable(NAME, "cuda")
     finally:
         triton_unavailable.cache_clear()
 
@@ -145,12 +144,11 @@ def test_says_that_the_card_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("name", [NAME, "compiled"])
-def test_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     error = RuntimeError("Failed to find C compiler.")
     expected = "Triton cannot build its driver, which takes a C compiler and Python.h: Failed to find C compiler."
-    assert _reason(monkeypatch, error=error, name=name) == expected
-    assert _reason(monkeypatch, name=name) is None
+    assert _reason(monkeypatch, error=error) == expected
+    assert _reason(monkeypatch) is None
 
 
 def test_the_checks_of_kernels_are_collected_without_triton() -> None:

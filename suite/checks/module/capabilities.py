@@ -83,13 +83,13 @@ def _refusals(able: Callable[[Impl], bool], said: str) -> dict[str, str]:
     return {impl.name: said.format(able=others) for impl in IMPLS if not able(impl)}
 
 
-_NO_SECOND = _refusals(lambda impl: impl.plain, "no second derivative; these have: {able}$")
+_NO_SECOND = _refusals(lambda impl: not impl.hand_written, "no second derivative; these have: {able}$")
 _HALF = ", ".join(impl.name for impl in IMPLS if torch.float16 in impl.dtypes and "cpu" in impl.devices)
 _NOT_IN_HALF = _refusals(lambda impl: torch.float16 in impl.dtypes, rf"computes in .*, not in float16\. .*: {_HALF}")
 _NOT_IN_FUNC = _refusals(
-    lambda impl: impl.plain, "inside a transform of torch.func nor under forward-mode AD; these do: {able}, and 'auto'"
+    lambda impl: not impl.hand_written,
+    "inside a transform of torch.func nor under forward-mode AD; these do: {able}, and 'auto'",
 )
-_NOT_BATCHED = _refusals(lambda impl: not impl.compiles_each_size, "takes no batch of gradients .*; these do: {able}$")
 _NOT_ON_META = _refusals(lambda impl: not impl.experimental, "not on meta.*: {able}")
 _NOT_RECORDED = _refusals(
     lambda impl: not impl.hand_written, "cannot record; these can be recorded: {able}, and 'auto'"
@@ -112,7 +112,7 @@ CAPABILITIES = (
     Capability("torch.func.functional_call, grad", checks.functional, _NOT_IN_FUNC),
     Capability("torch.func.vmap over an ensemble", checks.ensemble, _NOT_IN_FUNC),
     Capability("torch.func.jacrev", partial(checks.jacobian, lambda call, x: jacrev(call)(x)), _NOT_IN_FUNC),
-    Capability("jacobian, vectorize=True", partial(checks.jacobian, partial(jacobian, vectorize=True)), _NOT_BATCHED),
+    Capability("jacobian, vectorize=True", partial(checks.jacobian, partial(jacobian, vectorize=True))),
     Capability("shapes on the meta device", checks.shapes_on_meta, _NOT_ON_META),
     Capability("gradient checkpointing", checks.checkpointing),
     Capability("torch.nn.utils.prune", partial(hooks.hooked, partial(prune.l1_unstructured, amount=0.5), prune.remove)),

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from impls.registry import find
-from suite.shared.cases import VERIFY_COMPILING, Case
+from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import (
     DRAWS,
     STATE_NAMES,
@@ -31,8 +31,7 @@ from suite.shared.compare import (
 )
 from suite.shared.usage import peak_bytes
 
-#: Of the sizes that code is compiled for anyway.
-CASE = replace(VERIFY_COMPILING[1], T=3, state="none", strided=False)
+CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state="none", strided=False)
 #: For graphs, which contain every step of a loop in Python.
 TRACED = replace(CASE, T=2, L=1)
 #: A packed batch that is not sorted by length, and masks, which a seed makes the same everywhere.

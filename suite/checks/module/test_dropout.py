@@ -86,7 +86,7 @@ def test_a_seed_repeats_the_masks(device: torch.device) -> None:
     assert not torch.equal(model(x, state)[0], first["out"])
 
 
-@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.plain])
+@pytest.mark.parametrize("name", [impl.name for impl in IMPLS if not impl.hand_written])
 def test_vmap_draws_by_its_own_randomness(name: str, device: torch.device) -> None:
     model, x, _ = model_and_input(name, device, case=ONE_STEP)
     params = {key: p.detach().expand(2, *p.shape) for key, p in model.named_parameters()}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM, names, registry, why_unavailable
 from suite.conftest import skip_reason
-from suite.shared.cases import VERIFY_COMPILING, Case
+from suite.shared.cases import Case
 from suite.shared.compare import OUTPUTS, Results, assert_bitwise_equal, draw, implementation, judge
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
@@ -179,18 +179,3 @@ def test_parametrised_weights_are_read_afresh(name: str, device: torch.device) -
     with torch.no_grad():
         model.layers[0].parametrizations.weight_h.original.div_(2)
     assert torch.equal(model(x, state)[0], plain)
-
-
-@pytest.mark.thorough("code compiled before, from a cache")
-@pytest.mark.parametrize("name", [impl.name for impl in registry.IMPLS if impl.compiles_each_size])
-def test_backward_runs_twice_with_cached_code(name: str, device: torch.device) -> None:
-    case = VERIFY_COMPILING[0]
-    for _ in range(2):
-        torch._dynamo.reset()  # drops what is in memory, so that the second time reads the disk
-        for retain in (False, True):
-            model, x, state = model_and_input(name, device, case=case)
-            out = model(x, state)[0].sum()
-            out.backward(retain_graph=retain)
-    once = {key: p.grad.clone() for key, p in model.named_parameters()}
-    out.backward()
-    assert all(torch.equal(p.grad, 2 * once[key]) for key, p in model.named_parameters())

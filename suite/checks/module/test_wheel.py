@@ -20,7 +20,7 @@ from hyperlstm import HyperLSTM, names, why_unavailable
 assert importlib.util.find_spec("impls") is None and importlib.util.find_spec("suite") is None
 for name in names():
     if why_unavailable(name, "cpu") is None:
-        model = HyperLSTM(5, 16, 8, 4, 2, layer_norm=True, impl=name)  # for which code is compiled anyway
+        model = HyperLSTM(5, 16, 8, 4, 2, layer_norm=True, impl=name)
         out, state = model(torch.randn(3, 3, 5, requires_grad=True))
         out.sum().backward()
         assert out.shape == (3, 3, 16) and all(p.grad is not None for p in model.parameters())

@@ -1,0 +1,44 @@
+"""`batched` with its step through torch.compile; the loop over steps stays in Python.
+
+To compile the loop as well takes minutes at 50 steps, since torch.compile unrolls it.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM, batched
+from impls.calls.sequences import layout, starts
+from impls.definition import Inputs, LayerParams, LayerState
+
+
+def _step(
+    w: batched.Weights, scale: float | None, v_t: Tensor, a_x_t: Tensor, kept_t: Tensor | None, s: LayerState
+) -> LayerState:
+    return batched.step(w, scale)(v_t, a_x_t, kept_t, s)
+
+
+# With fullgraph, what torch cannot compile is an error and never a quiet return to uncompiled code.
+_compiled = torch.compile(_step, fullgraph=True)
+_run = batched.unrolled(lambda w, scale: partial(_compiled, w, scale))
+#: Graphs of a process: one for each combination of sizes, dtype, layer norm and gradient mode.
+GRAPHS = 256
+
+
+class CompiledHyperLSTM(HyperLSTM):
+    """A HyperLSTM whose steps torch.compile has compiled, for batches without dropout."""
+
+    def forward(self, x: Any, state: Sequence[Tensor] | None = None) -> Any:
+        """Run all layers over all steps, see `HyperLSTM.forward`; TypeError unless x is a tensor."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x: expected a tensor, got {type(x).__name__}")
+        sizes, ends = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size), []
+        begins = starts(layout(x, self.input_size, batch_first=False), state, self.n_layers, sizes)
+        with torch._dynamo.config.patch(recompile_limit=GRAPHS, accumulated_recompile_limit=GRAPHS):
+            for layer, start in zip(self.layers, begins, strict=True):
+                x, end = _run(LayerParams(**dict(layer.named_parameters())), Inputs(x, start))
+                ends.append(end)
+        return x, tuple(map(torch.stack, zip(*ends, strict=True)))
