@@ -13,7 +13,7 @@ A run is passes over all jobs, each visit in a fresh process, until the minutes 
     batched                 38.7         108   4.96 (4.54-5.31)   slower           1.49
     batched_cpu             7.02        24.8   1.37 (1.33-1.40)   slower           0.60
 
-A ratio is the median of the visits', with a 95 % interval between them. suite/shared/rows.toml describes all columns,
+A ratio is the median of the visits', with a 95 % interval between them. suite/shared/tables.toml describes all columns,
 suite/measure/README.md how they are measured. A new workload is a `Case` in suite/shared/cases.py, new external code a
 `Candidate` in suite/shared/candidates.py.
 """
@@ -44,10 +44,10 @@ from suite.measure.work import short
 from suite.pages.bench_tables import answer, bench_view, not_run, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared.cases import WORKLOADS
+from suite.shared.files import make_folder
 from suite.shared.process import Row
-from suite.shared.results import make_folder
-from suite.shared.rows import TABLES, folder_of
 from suite.shared.statistics import with_intervals
+from suite.shared.tables import TABLES, folder_of
 
 #: Rows are written after at least this many seconds, and at the end.
 SAVE = 10.0

@@ -38,11 +38,11 @@ from suite.measure.server import Server
 from suite.pages.bench_tables import figure
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.files import ResultsError, make_folder
 from suite.shared.format import two
 from suite.shared.process import Row
-from suite.shared.results import ResultsError, make_folder
-from suite.shared.rows import BUSY, STAMP, TABLES, folder_of
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, noise_floor, numbers, variance, with_intervals
+from suite.shared.tables import BUSY, STAMP, TABLES, folder_of
 
 #: What two results must have in common for a change to be due to the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")

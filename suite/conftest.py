@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,18 +27,19 @@ from suite.pages import verify
 from suite.shared import arithmetic, machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict
-from suite.shared.results import RESULTS, ResultsError
-from suite.shared.rows import TABLES, VALUES, folder_of
+from suite.shared.files import RESULTS, ResultsError
+from suite.shared.tables import TABLES, VALUES, folder_of
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
 collect_ignore_glob = ["*/test_interpreted_*.py"]
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
-VALUES.update(
-    edit=[edited.name for edited in (*FAULTS, *REWRITES)],
-    case=[*VALUES["case"], *every_id()],
-    capability=[capability.name for capability in CAPABILITIES],
-)
+#: Values of the keys of these tables in order, which only the checks know.
+CHECKED = {
+    "edit": [edited.name for edited in (*FAULTS, *REWRITES)],
+    "case": [*VALUES["case"], *every_id()],
+    "capability": [capability.name for capability in CAPABILITIES],
+}
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 #: The key under which a worker of xdist says how many tests it left out.
@@ -130,7 +131,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def keep(request: pytest.FixtureRequest) -> Keep:
-    """Function that keeps one row of a table of results, see `suite/shared/rows.toml`."""
+    """Function that keeps one row of a table of results, see `suite/shared/tables.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
         # xdist carries plain Python.
@@ -207,7 +208,7 @@ class Gathered:
             for name, rows in self.rows.items():
                 device = torch.device("cpu") if name in ON_CPU else _device(self.config)
                 folder = folder_of(results, device)
-                TABLES[name].put(folder, rows, device)
+                TABLES[name].put(folder, worst(rows) if name == "verify" else rows, device, {**VALUES, **CHECKED})
                 folders[folder] = None
             self.pages = [page for folder in folders for page in report.write_machine(folder)]
         except ResultsError as error:
@@ -227,6 +228,16 @@ class Gathered:
         answer = verify.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
         if answer:
             print(answer)
+
+
+def worst(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the rows of verify.csv with the same key the one that decides: a failure, else the comparison that ran.
+
+    A case that only a GPU runs is skipped without one, but may have run in Triton's interpreter.
+    """
+    severity = {"skipped": 0, "pass": 1, "FAIL": 2}
+    ordered = sorted(rows, key=lambda row: (severity[row["verdict"]], row.get("ratio") or 0.0))
+    return list({tuple(row[column] for column in TABLES["verify"].key): row for row in ordered}.values())
 
 
 def _device(config: pytest.Config) -> torch.device:

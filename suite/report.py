@@ -15,10 +15,10 @@ from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
+from suite.shared.files import RESULTS, ResultsError, write_whole
 from suite.shared.format import dates, machine, two
 from suite.shared.provenance import stale
-from suite.shared.results import RESULTS, ResultsError, write_whole
-from suite.shared.rows import TABLES
+from suite.shared.tables import TABLES
 
 PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads))
 

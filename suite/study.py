@@ -14,7 +14,7 @@
 Each job is visited in fresh processes, as in the benchmark, and prints a line such as `memory medium plain float32
 batched: 12 rows`.
 
-A new study is a table of the groups `study` and `case` in suite/shared/rows.toml, a module of that name in
+A new study is a table of the groups `study` and `case` in suite/shared/tables.toml, a module of that name in
 suite/measure with `jobs(options)`, `rows(job, first)`, which yields rows as they are measured, and VISITS, the number
 of visits of each job, and a page of that name in suite/pages.
 """
@@ -33,9 +33,9 @@ from suite.measure.options import parent
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
 from suite.shared.cases import WORKLOADS
-from suite.shared.results import make_folder
-from suite.shared.rows import TABLES, folder_of
+from suite.shared.files import make_folder
 from suite.shared.statistics import with_intervals
+from suite.shared.tables import TABLES, folder_of
 
 #: By name, which is also that of its table and of its page.
 STUDIES: Mapping[str, ModuleType] = {

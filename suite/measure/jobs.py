@@ -10,7 +10,7 @@ import torch
 from suite.shared import arithmetic
 from suite.shared.cases import Case
 from suite.shared.process import Row
-from suite.shared.rows import PASSES, about, about_pass
+from suite.shared.tables import PASSES, about, about_pass
 
 #: Share of the machine's memory that one process may take, so that only that process fails if there is too little.
 MEMORY_SHARE = 0.6
@@ -23,7 +23,7 @@ class Job:
     table: name of the table of its rows, and of the module in suite/measure that yields them.
     part: its name within a study.
     layer_norms: of the benchmark: layer norm off, on, or both in turns. answer: the benchmark's answer rests on it.
-    verify, verify_rows: its verification, see rows.toml. instead: status of its rows if it does not run.
+    verify, verify_rows: its verification, see tables.toml. instead: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
 

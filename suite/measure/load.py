@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from suite.shared.rows import BUSY
+from suite.shared.tables import BUSY
 
 #: Seconds that `warn` looks for other processes.
 LOOK = 1.0

@@ -11,7 +11,7 @@ from suite.shared import machine
 from suite.shared.arithmetic import ARITHMETICS, dtype_of, why_not
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import ALTERNATIVES
-from suite.shared.results import RESULTS
+from suite.shared.files import RESULTS
 
 
 def parent() -> argparse.ArgumentParser:

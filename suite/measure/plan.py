@@ -13,7 +13,7 @@ from suite.shared import arithmetic, provenance
 from suite.shared.candidates import find
 from suite.shared.format import ENVIRONMENT
 from suite.shared.process import Row
-from suite.shared.rows import TABLES, stamp
+from suite.shared.tables import TABLES, stamp
 
 #: Statuses that mean that something went wrong.
 WRONG = ("crashed", "failed", "refused", "time-out")

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from suite.shared.files import ROOT
-from suite.shared.results import ResultsError
+from suite.shared.files import ROOT, ResultsError
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from suite.shared.candidates import candidates, find
 from suite.shared.files import ROOT
 from suite.shared.machine import default_device
 from suite.shared.process import Row, killed_with
-from suite.shared.rows import TABLES
+from suite.shared.tables import TABLES
 
 #: Seconds after which a visit is ended.
 LIMIT = 900.0

@@ -31,7 +31,7 @@ from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.compare import Verdict
 from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.machine import slug
-from suite.shared.rows import STAMP, TABLES, stamp
+from suite.shared.tables import STAMP, TABLES, stamp
 
 ON_CPU = ["--device", "cpu"]
 

@@ -11,8 +11,8 @@ from suite import bench_compare
 from suite.measure import revision
 from suite.shared.cases import BASELINE
 from suite.shared.examples import runs
-from suite.shared.results import ResultsError
-from suite.shared.rows import TABLES
+from suite.shared.files import ResultsError
+from suite.shared.tables import TABLES
 
 
 def compare(tmp_path: Path, old: Sequence[Any], new: Sequence[Any], *arguments: str) -> int:

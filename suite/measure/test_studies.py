@@ -23,7 +23,7 @@ from suite.shared import examples
 from suite.shared.candidates import LABML, LSTM, find
 from suite.shared.examples import CPU
 from suite.shared.files import ROOT
-from suite.shared.rows import TABLES
+from suite.shared.tables import TABLES
 
 TINY = replace(examples.TINY, H=16, S=8)
 

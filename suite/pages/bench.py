@@ -24,7 +24,7 @@ from suite.pages.plots import INK, bars, look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import BASELINE, ORDER
 from suite.shared.format import count, percent, sizes, three
-from suite.shared.rows import TABLES, VALUES
+from suite.shared.tables import MEANING, PASSES
 
 #: The workload of the plot and of the README's table, in float32 without layer norm.
 WORKLOAD = "medium"
@@ -62,7 +62,7 @@ NOTES = """\
   fell below 0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of
   cuDNN. *busy machine*: other processes took more than a quarter of a core that the pass needs, so the row counts in no
   summary. *one visit*, *two visits*: too few for an interval. *unverified*, *stale*, *red*: see the page *verify*.
-- Operator calls, saved memory, first calls and rates are in bench.csv; suite/shared/rows.toml describes its columns.
+- Operator calls, saved memory, first calls and rates are in bench.csv; suite/shared/tables.toml explains its columns.
 """
 HARDWARE = """## The hardware
 
@@ -175,8 +175,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     without = failed.groupby(["implementation", "status"], sort=False)["workload"].unique()
     reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]
     parts += ["\n".join(["## What has no figures\n", *reasons])] * bool(reasons)
-    columns = TABLES["bench"].columns
-    parts.append(READ + "".join(f"- *{name}*: {columns[of]}\n" for name, of in GLOSSARY.items()) + NOTES)
+    parts.append(READ + "".join(f"- *{name}*: {MEANING[of]}\n" for name, of in GLOSSARY.items()) + NOTES)
     if "twice" in others:
         twice = others["twice"]
         parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]
@@ -188,7 +187,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 def _section(group: Group) -> list[Part]:
     row: Any = group.first
     shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
-    floors = [f"{percent(floor)} ({step})" for step in VALUES["pass"] if pd.notna(floor := group.noise(step))]
+    floors = [f"{percent(floor)} ({step})" for step in PASSES if pd.notna(floor := group.noise(step))]
     noise = f" Noise floor: {', '.join(floors)}." if floors else ""
     tokens = row["T"] * row["B"]
     packed = f" Packed: {count(row['tokens'])} tokens instead of {count(tokens)}." if row["tokens"] < tokens else ""

@@ -12,11 +12,10 @@ from impls import names
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import ALTERNATIVES, BASELINE, WORKLOADS
 from suite.shared.format import MB, NONE, percent, ranged, status, three, two
-from suite.shared.rows import BUSY, TABLES, VALUES
 from suite.shared.statistics import FEWEST, Interval, noise_floor, verdict
+from suite.shared.tables import BUSY, PASSES, TABLES
 from suite.shared.usage import NO_KERNEL
 
-PASSES = VALUES["pass"]
 _COLUMNS = [*TABLES["bench"].columns, "device"]
 #: Status of what cannot run on a machine, which is no line of a table.
 NOT_RUN = "not run: "

@@ -9,9 +9,9 @@ import pandas as pd
 
 from suite.pages.plots import svg
 from suite.pages.sheets import Part, Plot, markdown
+from suite.shared.files import write_whole
 from suite.shared.format import machine, origin, sizes
-from suite.shared.results import write_whole
-from suite.shared.rows import BUSY, STAMP, TABLES
+from suite.shared.tables import BUSY, STAMP, TABLES
 
 #: Rows of other tables that a page shows, by name; only those that the machine has.
 Others = Mapping[str, pd.DataFrame]

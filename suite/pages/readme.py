@@ -10,11 +10,10 @@ from suite.pages.bench import WORKLOAD, headline, training_caption
 from suite.pages.bench_tables import answer, in_a_loop, leading, without_busy
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
-from suite.shared.files import ROOT
+from suite.shared.files import ROOT, ResultsError, write_whole
 from suite.shared.format import dates, machine, status, two
 from suite.shared.provenance import stale
-from suite.shared.results import ResultsError, write_whole
-from suite.shared.rows import TABLES
+from suite.shared.tables import TABLES
 
 README = ROOT / "README.md"
 #: What multiplies bfloat16 as bfloat16.

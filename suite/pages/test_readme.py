@@ -12,7 +12,7 @@ from impls.registry import IMPLS
 from suite.pages import readme
 from suite.shared.cases import BASELINE
 from suite.shared.examples import runs
-from suite.shared.rows import TABLES
+from suite.shared.tables import TABLES
 
 
 def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

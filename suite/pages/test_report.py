@@ -13,10 +13,10 @@ from suite import report
 from suite.pages.sheets import Sheet, markdown
 from suite.pages.verify import PAGE, verdict
 from suite.shared.examples import HERE, runs, verified
+from suite.shared.files import RESULTS
 from suite.shared.format import origin, three
 from suite.shared.provenance import sources
-from suite.shared.results import RESULTS
-from suite.shared.rows import TABLES
+from suite.shared.tables import TABLES
 
 #: Name and attributes of each.
 Elements = list[tuple[str, dict[str, str]]]
@@ -118,7 +118,7 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     report.write_machine(tmp_path / "another")
     TABLES["bench"].replace(tmp_path / "old", runs("batched", 0.1))
     old = TABLES["bench"].path(tmp_path / "old")
-    pd.read_csv(old).drop(columns="ratio").to_csv(old, index=False)
+    pd.read_csv(old).rename(columns={"ratio": "quotient"}).to_csv(old, index=False)
     report.write_all(tmp_path)
     text = (tmp_path / "README.md").read_text()
     (cells,) = re.findall(r"\| small, T 3, B 2, float32 \| (.*) \|\n", text)
@@ -126,7 +126,7 @@ def test_all_machines_are_in_one_table(tmp_path: Path) -> None:
     assert "| two cores of an AMD EPYC (Zen 5), 2026-01-02 |" in text
     assert "- two cores of an AMD EPYC (Zen 5), 2026-01-02, **stale**: [bench](another/bench.md)\n" in text
     assert re.search(r": \[bench\]\(some-machine/bench.md\), \[verify\]\(some-machine/verify.md\)\n", text)
-    assert re.search(r"- old, bench.csv, line 1: expected the column ratio, .*: \[bench\]\(old/bench.csv\)\n", text)
+    assert re.search(r"- old, bench.csv, expected columns .*, got quotient: .*: \[bench\]\(old/bench.csv\)\n", text)
 
 
 def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

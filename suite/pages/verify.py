@@ -10,9 +10,8 @@ from rich.console import Console
 from impls.registry import IMPLS
 from suite.pages.page import Others, Page
 from suite.pages.sheets import Format, Part, Sheet
-from suite.shared.cases import INTERPRETED
+from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.format import count, two
-from suite.shared.rows import MULTIPLIED
 
 #: By what is planted, the verdict that it should have, and its name.
 EXPECTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("accepted", "equivalent rewrites passed")}

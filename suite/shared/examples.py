@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from suite.shared.cases import WORKLOADS
-from suite.shared.rows import PASSES, about_pass, stamp
+from suite.shared.tables import PASSES, about_pass, stamp
 
 TINY = replace(WORKLOADS["small"], T=3, B=2)
 CPU = torch.device("cpu")

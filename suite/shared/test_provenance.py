@@ -18,10 +18,9 @@ from impls.registry import IMPLS, Impl, find
 from suite.shared import provenance
 from suite.shared.cases import INTERPRETED, ORDER
 from suite.shared.examples import CPU
-from suite.shared.files import ROOT
+from suite.shared.files import RESULTS, ROOT
 from suite.shared.format import origin
-from suite.shared.results import RESULTS, read
-from suite.shared.rows import TABLES, stamp
+from suite.shared.tables import TABLES, stamp
 
 
 def verified(**changes: Any) -> dict[str, Any]:
@@ -166,7 +165,7 @@ ON_GPU = replace(find("batched_cuda"), dtypes=(torch.float32, torch.bfloat16), e
 def proven(impl: Impl, results: Path) -> bool:
     """True if rows of one machine are of the right kind of device, of these sources, and green in each dtype."""
     for path in results.glob("*/verify.csv"):
-        rows = read(path)
+        rows = TABLES["verify"].load(path)
         rows = rows[(rows["implementation"] == impl.name) & rows["device"].isin(impl.devices)]
         rows = rows[(rows["verdict"] != "skipped") & (rows["reason"] != INTERPRETED)]
         right = (rows["verdict"] == "pass") & ~provenance.stale(rows)

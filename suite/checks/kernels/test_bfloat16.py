@@ -14,9 +14,8 @@ from suite.checks.equality.test_errors import CASES as LONG
 from suite.checks.equality.test_errors import DRAWS
 from suite.checks.equality.test_properties import everything, numbers, of_row
 from suite.conftest import Record
-from suite.shared.cases import VERIFY_FIRST, Case
+from suite.shared.cases import MULTIPLIED, VERIFY_FIRST, Case
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, compare, implementation
-from suite.shared.rows import MULTIPLIED
 from suite.shared.wide import ROWS, SPLIT, WIDE
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"

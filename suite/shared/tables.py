@@ -1,0 +1,175 @@
+"""The tables of a machine's results, as `tables.toml` declares them: CSV files, read and written by pandas."""
+
+import io
+import platform
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from suite.shared import cases, machine, provenance
+from suite.shared.cases import ORDER, WORKLOADS, Case
+from suite.shared.files import ResultsError, write_whole
+
+#: Names of what is timed.
+PASSES = ("forward", "train")
+#: Rows made while other processes used more cores than this are marked, and in no summary.
+BUSY = 0.25
+_DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+#: Columns that `put` adds to every row: where and when it was made, and with which code.
+STAMP: Sequence[str] = _DECLARED["stamp"]
+#: By column, what a column means whose name does not say it.
+MEANING: Mapping[str, str] = _DECLARED["meaning"]
+#: Columns of hexadecimal digits, which would be read as numbers where all are below ten or one is an e.
+_HASHES = ("commit", "sources", "verify_rows")
+#: By column of a key, its values in order. Rows with other values are of something that no longer exists: they go.
+_CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES, cases.LONG)
+VALUES: Mapping[str, Sequence[str]] = {
+    "implementation": ORDER,
+    "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
+    "layer_norm": ("off", "on"),
+    "pass": PASSES,
+    "case": [cases.TRAINING, *cases.MULTIPLIED, *(case.id for case in _CASES)],
+    "workload": list(WORKLOADS),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A result file of a machine, `<name>.csv`; see `tables.toml` for the fields."""
+
+    name: str
+    key: Sequence[str]
+    columns: Sequence[str]
+    part: Sequence[str] = ()
+    newest_last: Sequence[str] = ()
+    rests_on: str = ""
+
+    def path(self, folder: Path) -> Path:
+        return folder / f"{self.name}.csv"
+
+    def read(self, folder: Path) -> pd.DataFrame:
+        """Rows in a machine's folder, none without a file; ResultsError if it is damaged."""
+        return self.load(self.path(folder))
+
+    def load(self, path: Path) -> pd.DataFrame:
+        """Rows of a file with all columns of the table, none without a file; ResultsError if it is damaged."""
+        if not path.exists():
+            return pd.DataFrame()
+        try:
+            text = path.read_text(encoding="utf-8")
+            rows = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_HASHES, str))
+            columns = [*self.columns, *STAMP]
+            if missing := [column for column in (*self.key, *STAMP) if column not in rows]:
+                raise ValueError(f"expected the column {missing[0]}, got {', '.join(rows) or 'none'}")
+            if unknown := [column for column in rows if column not in columns]:
+                raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
+            # pandas fills rows that are cut off, and takes a surplus first field of all rows for their names.
+            if rows[STAMP[-1]].isna().any() or not isinstance(rows.index, pd.RangeIndex) or text[-1] != "\n":
+                raise ValueError("expected as many fields in each row as there are columns")
+        except (OSError, ValueError) as error:  # errors of decoding and of pandas are ValueErrors
+            reason = " ".join(str(error).split()).rstrip(".")
+            advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"
+            raise ResultsError(f"{path}, {reason}: {advice}.") from error
+        return rows.reindex(columns=columns)
+
+    def put(
+        self,
+        folder: Path,
+        rows: Iterable[Mapping[str, Any]],
+        device: torch.device,
+        values: Mapping[str, Sequence[str]] = VALUES,
+    ) -> None:
+        """Stamp rows that this process or its child made, and `replace`; ValueError names undeclared columns."""
+        copies = [dict(row) for row in rows]
+        if unknown := {column for row in copies for column in row} - {*self.columns}:
+            raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {sorted(unknown)}")
+        stamped = [row | stamp(device, row.get("implementation", self.rests_on)) for row in copies]
+        self.replace(folder, stamped, values)
+
+    def replace(
+        self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Mapping[str, Sequence[str]] = VALUES
+    ) -> None:
+        """Put rows that have their stamp into the file, where they replace those of the same part.
+
+        values: see `VALUES`. ValueError if two rows have the same key.
+        """
+        columns, new, old = [*self.columns, *STAMP], pd.DataFrame(list(rows)), self.read(folder)
+        if new.empty:
+            return
+        new = new.reindex(columns=columns)
+        key = list(self.key)
+        if len(twice := new[new.duplicated(key)]):
+            raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
+        for column in set(values) & set(self.key) if len(old) else ():
+            old = old[old[column].isin(values[column]) | old[column].isna()]  # rows of what did not run may lack it
+        filled = [each.dropna(axis=1, how="all") for each in (old.assign(new=False), new.assign(new=True))]
+        both = pd.concat(filled, ignore_index=True).reindex(columns=[*columns, "new"])
+        newest = both["new"].groupby([both[column] for column in self.part or self.key], dropna=False).transform("max")
+        ranked = both[both["new"] == newest].sort_values(key, key=partial(self._ranks, values=values), kind="stable")
+        written = [column for column in columns if column in self.key or ranked[column].notna().any()]
+        write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
+
+    def _ranks(self, column: pd.Series, values: Mapping[str, Sequence[str]]) -> pd.Series:
+        name = str(column.name)
+        if pd.api.types.is_numeric_dtype(column):
+            return column
+        order = dict.fromkeys(column[::-1] if name in self.newest_last else [*values.get(name, ()), *column])
+        ranks = {value: rank for rank, value in enumerate(order)}
+        return column.map(ranks) * (-1 if name in self.newest_last else 1)
+
+
+def about(case: Case, implementation: str, dtype: str) -> dict[str, Any]:
+    """Columns that describe the case of a row of the benchmark or of a study."""
+    return {
+        "workload": case.name,
+        **{n: getattr(case, n) for n in "TBIHSZL"},
+        "layer_norm": "on" if case.layer_norm else "off",
+        "implementation": implementation,
+        "dtype": dtype,
+    }
+
+
+def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
+    """Columns that describe a row of the benchmark; name: the pass."""
+    paper = WORKLOADS[case.name]
+    cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
+    return about(case, implementation, dtype) | {"shortened": ", ".join(cut), "tokens": case.tokens, "pass": name}
+
+
+def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
+    """Columns that say where and when a row was made, and with which code."""
+    return {
+        "device": device.type,
+        "processor": machine.name(device),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": provenance.commit(),
+        "sources": provenance.sources(implementation),
+    }
+
+
+def folder_of(results: Path, device: torch.device) -> Path:
+    """Folder of this machine's results; ResultsError if one of its files is damaged."""
+    folder = results / machine.slug(device)
+    for each in TABLES.values():
+        each.read(folder)
+    return folder
+
+
+def _table(name: str, declared: dict[str, Any]) -> Table:
+    shared = [column for group in declared.pop("groups", ()) for column in _DECLARED["groups"][group]]
+    return Table(name, **declared | {"columns": [*shared, *declared["columns"]]})
+
+
+#: In the order that their pages are listed in.
+TABLES = {name: _table(name, declared) for name, declared in _DECLARED["tables"].items()}

@@ -1,0 +1,196 @@
+"""Tables are read and written whole, or a sentence says why not; no row takes the place of another."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from suite import bench, conftest, report
+from suite.shared import machine
+from suite.shared.examples import CPU, HERE, runs
+from suite.shared.files import ResultsError, write_whole
+from suite.shared.machine import slug
+from suite.shared.tables import MEANING, STAMP, TABLES, Table, stamp
+
+LETTERS = Table("letters", ("name", "n"), ("name", "n", "value", "verify_rows"))
+#: A study, which replaces all rows of a name together.
+STUDY = Table("study", ("name", "n"), ("name", "n", "value"), part=("name",), newest_last=("name",))
+
+
+def put(folder: Path, text: str, table: Table = LETTERS, letters: str = "abc") -> str:
+    """Put rows such as "a 1 2, b 1 3" (name, n, value) into a table, and return its contents."""
+    rows = [dict(zip(("name", "n", "value"), row.split(), strict=True)) for row in text.split(", ")]
+    table.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU, {"name": list(letters)})
+    lines = table.read(folder)[["name", "n", "value"]].to_numpy().tolist()
+    return ", ".join(" ".join(map(str, line)) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("table", "first", "second", "letters", "expected"),
+    [
+        (LETTERS, "a 1 1, b 1 2", "b 1 3, b 2 4", "abc", "a 1 1, b 1 3, b 2 4"),
+        (LETTERS, "a 1 1, b 1 2", "c 1 5", "bc", "b 1 2, c 1 5"),
+        (LETTERS, "b 10 0", "b 9 0, a 10 0", "ba", "b 9 0, b 10 0, a 10 0"),
+        (STUDY, "a 2 1, a 3 2, b 9 3", "a 5 4, a 1 5", "abc", "b 9 3, a 1 5, a 5 4"),
+    ],
+    ids=["replaces-its-own", "drops-what-is-gone", "sorts", "replaces-a-part"],
+)
+def test_rows_of_a_second_run(
+    tmp_path: Path, table: Table, first: str, second: str, letters: str, expected: str
+) -> None:
+    put(tmp_path, first, table)
+    assert put(tmp_path, second, table, letters) == expected
+
+
+def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
+    put(tmp_path, "a 1 1")
+    for name in "bc":
+        LETTERS.put(tmp_path, [{"name": name, "value": 2}], CPU, {"n": []})
+    assert LETTERS.read(tmp_path)[["name", "value"]].to_numpy().tolist() == [["b", 2], ["c", 2]]
+
+
+def test_candidates_are_in_the_order_of_the_tables(tmp_path: Path) -> None:
+    TABLES["bench"].replace(tmp_path, [*runs("torch.nn.LSTM", 1), *runs("batched_cpu", 1), *runs("naive", 1)])
+    assert list(TABLES["bench"].read(tmp_path)["implementation"][::2]) == ["naive", "batched_cpu", "torch.nn.LSTM"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: str) -> None:
+    """Else one that replaces, or is dropped as a duplicate, takes others with it."""
+    table = TABLES[name]
+    rows = [dict.fromkeys(table.key, "a") | {column: "b"} for column in table.key]
+    table.replace(tmp_path, [HERE | row for row in rows], {})
+    assert len(table.read(tmp_path)) == len(rows)
+    with pytest.raises(ValueError, match=rf"{name}: expected one row of each key, got two of .*'b'"):
+        table.replace(tmp_path, [HERE | row for row in (*rows, rows[0])], {})
+    assert len(table.read(tmp_path)) == len(rows)
+
+
+def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
+    put(tmp_path, "a 1 1, b 1 2")
+    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, LETTERS.rests_on)
+    assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in stamps.items()}
+    for column in ("colour", "commit"):
+        with pytest.raises(ValueError, match=rf"letters: expected columns that tables.toml lists.*{column}"):
+            LETTERS.put(tmp_path, [{"name": "a", "n": 1, column: "red"}], CPU)
+
+
+def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
+    hashes = {"commit": "0411959", "sources": "12e4567890", "verify_rows": "0123"}
+    LETTERS.replace(tmp_path, [HERE | {"name": "a", "n": 1} | hashes], {})
+    assert LETTERS.read(tmp_path)[list(hashes)].iloc[0].to_dict() == hashes
+
+
+def test_only_columns_that_exist_are_explained() -> None:
+    assert set(MEANING) <= {column for table in TABLES.values() for column in (*table.columns, *STAMP)}
+
+
+@pytest.mark.parametrize(
+    ("brand", "folder"),
+    [
+        ("AMD EPYC", "amd-epyc-family-25-model-17-avx2-2-threads"),
+        ("Intel(R) Xeon(R) Processor @ 2.70GHz", "intel-xeon-processor-2-70ghz-family-25-model-17-avx2-2-threads"),
+        ("AMD EPYC 7763 64-Core Processor", "amd-epyc-7763-64-core-processor-avx2-2-threads"),
+    ],
+)
+def test_folder_has_processor_vector_width_threads(brand: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And family and model where the name has no number."""
+    info = {"brand_raw": brand, "family": 25, "model": 17}
+    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: info)
+    monkeypatch.setattr(machine, "name", machine.name.__wrapped__)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert slug(CPU) == folder
+
+
+@pytest.mark.parametrize("step", ["write_text", "replace"])
+def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "table.md"
+    write_whole(path, "old")
+    monkeypatch.setattr(Path, step, fail)
+    with pytest.raises(ResultsError, match=r"table\.md could not be written and is as it was before: No space"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def last_sentence(*arguments: str) -> str:
+    """Return the sentence that a benchmark ends with."""
+    command = ["--workload", "small", "--implementation", "batched_cuda", "--device", "cpu", *arguments]
+    with pytest.raises(ResultsError) as ended:
+        bench.main(command)
+    return str(ended.value)
+
+
+def test_a_file_as_results_folder_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "results"
+    file.write_text("mine")
+    assert "expected a folder to write results to, got: Not a directory" in last_sentence("--results", str(file))
+    assert file.read_text() == "mine"
+
+
+CUT_OFF = "expected as many fields in each row as there are columns"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (rb"(?s).*", b"", "No columns to parse"),
+        (rb"(?s).*", b"\xff\xfe\x00", "'utf-8' codec can't decode"),
+        (rb"(?s).*", b"implementation\nnaive\n", "expected the column dtype, got implementation"),
+        (rb"ratio_low", b"low", "expected columns that tables.toml lists, got low"),
+        (rb"\n$", b"", CUT_OFF),
+        (rb"(?s),[^,]*,[^,]*$", b"\n", CUT_OFF),
+        (rb'(?s)comma"[^"]*$', b"comma", "EOF inside string"),
+        (rb"\nsmall", b"\nx,small", CUT_OFF),
+        (rb"(?s)(.*)\nsmall", rb"\1\nx,small", "Expected .* fields in line 3"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new: bytes, reason: str) -> None:
+    folder = tmp_path / slug(CPU)
+    rows = [row | {"processor": "has a, comma"} for row in runs("batched", 0.1)]
+    TABLES["bench"].replace(folder, rows)
+    path = TABLES["bench"].path(folder)
+    damage = re.sub(old, new, path.read_bytes(), count=0 if new == b"\nx,small" else 1)
+    path.write_bytes(damage)
+    sentence = last_sentence("--results", str(tmp_path))
+    assert re.fullmatch(rf"{re.escape(str(path))}, [^\n]*{reason}[^\n]*: it is damaged .* move it away; .*\.", sentence)
+    assert path.read_bytes() == damage
+    assert list(folder.iterdir()) == [path]
+
+
+def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
+    about: dict[str, Any] = {"implementation": "batched", "dtype": "float32", "case": "T1"}
+    rows = [about | {"verdict": v, "ratio": r} for v, r in (("pass", 0.3), ("FAIL", 2.0), ("skipped", None))]
+    other = about | {"case": "T2", "verdict": "skipped", "ratio": None}
+    assert conftest.worst([*rows, other]) == [rows[1], other]
+    assert conftest.worst([rows[2], rows[0]]) == conftest.worst([rows[0], rows[2]]) == [rows[0]]
+    assert conftest.worst([rows[0], rows[0] | {"ratio": 0.4}, rows[0] | {"ratio": 0.2}])[0]["ratio"] == 0.4
+
+
+def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: dict[str, tuple[str, Path]] = {}
+    written: list[Path] = []
+
+    def note(table: Table, folder: Path, rows: object, device: torch.device, values: object) -> None:
+        put[table.name] = device.type, folder
+
+    def write(folder: Path) -> list[Path]:
+        written.append(folder)
+        return []
+
+    monkeypatch.setattr(Table, "put", note)
+    monkeypatch.setattr(conftest, "_device", lambda config: torch.device("cuda", 0))
+    monkeypatch.setattr(conftest, "folder_of", lambda results, device: results / device.type)
+    monkeypatch.setattr(report, "write_machine", write)
+    gathered = conftest.Gathered(SimpleNamespace(getoption=lambda name: tmp_path))  # type: ignore[arg-type]
+    gathered.rows = {name: [{}] for name in ("capabilities", "faults")}
+    gathered.pytest_sessionfinish()
+    assert put == {"capabilities": ("cuda", tmp_path / "cuda"), "faults": ("cpu", tmp_path / "cpu")}
+    assert written == [tmp_path / "cuda", tmp_path / "cpu"]
