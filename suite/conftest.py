@@ -22,7 +22,6 @@ from suite.checks.equality.comparisons import every_id
 from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.checks.progress import Shown, Timed, usual
 from suite.pages import verify
 from suite.shared import arithmetic, machine
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
@@ -42,6 +41,10 @@ CHECKED = {
 }
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+#: Files that take longest, which come first: a run on several cores ends when the last file does.
+FIRST = ("test_kernels", "test_wide", "test_capabilities", "test_equality", "test_interpreter", "test_faults")
+#: How many of the slowest tests a thorough run lists.
+SLOWEST = 20
 #: The key under which a worker of xdist says how many tests it left out.
 LEFT_OUT = "left_out"
 #: Tables of checks that always run on the CPU.
@@ -75,12 +78,9 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         if config.option.seed is None:
             config.option.seed = secrets.randbelow(10**6)
+        if config.option.durations is None and config.getoption("--thorough"):
+            config.option.durations = SLOWEST
         config.pluginmanager.register(Gathered(config), "gathered")
-        if config.option.verbose <= 0:
-            thorough = config.getoption("--thorough")
-            compares = thorough and _device(config).type == "cpu"
-            config.pluginmanager.register(Shown(thorough=thorough, compares=compares))
-    config.pluginmanager.register(Timed())
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
 
 
@@ -117,9 +117,8 @@ def skip_unless_checked(
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked `thorough`, unless it is asked for; files that take longest come first."""
-    thorough = config.getoption("--thorough")
-    items.sort(key=lambda item: -usual(item.nodeid.split("::")[0], thorough))
-    if not thorough:
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+    if not config.getoption("--thorough"):
         left_out = [item for item in items if item.get_closest_marker("thorough") is not None]
         items[:] = [item for item in items if item.get_closest_marker("thorough") is None]
         config.hook.pytest_deselected(items=left_out)
