@@ -12,8 +12,17 @@ import pandas as pd
 from impls import names
 from suite.shared.files import ROOT
 
-#: What every row depends on: the tolerance rule, the draws, and the cases.
-RULE = tuple(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases", "wide"))
+#: Where it is decided what is compared, and how: the draws, rounding and uses of each case.
+COMPARISONS = "suite/checks/equality"
+#: What every row depends on: the tolerance rule, the draws, the cases, and the modules of `COMPARISONS`.
+RULE = (
+    *(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases", "wide")),
+    *sorted(
+        f"{COMPARISONS}/{path.name}"
+        for path in (ROOT / COMPARISONS).glob("*.py")
+        if not path.name.startswith(("test_", "conftest"))
+    ),
+)
 #: Further files of candidates that are no implementation, by name.
 EXTRA_FILES = {
     "compiled": ("impls/batched.py", "impls/definition.py", "suite/shared/compiled_lstm.py"),

@@ -56,7 +56,7 @@ def test_verification_hash_changes_with_its_rows() -> None:
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a copy of what rows rest on, which is hashed in place of the sources themselves."""
-    for part in ("impls", "suite/shared"):
+    for part in ("impls", "suite/shared", provenance.COMPARISONS):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setattr(provenance, "sources", partial(provenance.sources.__wrapped__, root=tmp_path))
@@ -77,23 +77,20 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 @pytest.mark.parametrize(
     ("path", "comment", "resting"),
     [
-        *((f"impls/{name}.py", "#", [name]) for name in ("naive", "row_scaled", "deferred")),
+        ("impls/deferred.py", "#", ["deferred"]),
         ("impls/batched.py", "#", ["batched", "compiled"]),
-        ("impls/batched_cuda/__init__.py", "#", ["batched_cuda"]),
         ("impls/batched_cpu/build.py", "#", ["batched_cpu"]),
         ("impls/batched_cpu/forward.cpp", "//", ["batched_cpu"]),
         ("impls/batched_cpu/vec.h", "//", ["batched_cpu"]),
         ("impls/gradient/operator.py", "#", HAND_WRITTEN),
         ("impls/gradient/backward.py", "#", HAND_WRITTEN[:1]),
-        ("impls/definition.py", "#", [provenance.MODULE, *names(), "compiled"]),
-        *(
-            (f"impls/{name}.py", "#", [provenance.MODULE, *names()])
-            for name in ("hyperlstm", "calls/arguments", "calls/masks", "calls/sequences")
-        ),
-        *((f"impls/{name}.py", "#", []) for name in ("__init__", "convert", "registry")),
+        ("impls/calls/arguments.py", "#", [provenance.MODULE, *names()]),
+        ("impls/registry.py", "#", []),
         ("suite/shared/compiled_lstm.py", "#", ["compiled"]),
         ("suite/shared/jax_lstm.py", "#", ["jax"]),
-        *((path, "#", EVERYTHING) for path in provenance.RULE),
+        ("suite/shared/compare.py", "#", EVERYTHING),
+        ("suite/checks/equality/uses.py", "#", EVERYTHING),
+        ("suite/shared/tables.py", "#", []),
     ],
 )
 def test_a_comment_makes_only_dependants_stale(path: str, comment: str, resting: Collection[str], copied: Path) -> None:
@@ -158,55 +155,26 @@ def test_the_rule_is_hashed_with_its_files() -> None:
     assert {f"{name.replace('.', '/')}.py" for name in imported} <= set(provenance.RULE)
 
 
-#: A row of the registry that needs a GPU, as it would be if a GPU had proven it.
-ON_GPU = replace(find("batched_cuda"), dtypes=(torch.float32, torch.bfloat16), experimental=False)
-
-
 def proven(impl: Impl, results: Path) -> bool:
-    """True if rows of one machine are of the right kind of device, of these sources, and green in each dtype."""
+    """Whether all comparisons of one GPU passed, of these sources, in each dtype of an implementation."""
     for path in results.glob("*/verify.csv"):
         rows = TABLES["verify"].load(path)
-        rows = rows[(rows["implementation"] == impl.name) & rows["device"].isin(impl.devices)]
-        rows = rows[(rows["verdict"] != "skipped") & (rows["reason"] != INTERPRETED)]
-        right = (rows["verdict"] == "pass") & ~provenance.stale(rows)
-        if right.all() and set(rows["dtype"]) >= set(map(dtype_name, impl.dtypes)):
+        rows = rows[(rows["implementation"] == impl.name) & (rows["device"] == "cuda")]
+        rows = rows[~rows["verdict"].eq("skipped") & ~rows["reason"].eq(INTERPRETED)]
+        passed = rows["verdict"].eq("pass") & ~provenance.stale(rows)
+        if passed.all() and {*rows["dtype"]} >= {*map(dtype_name, impl.dtypes)}:
             return True
     return False
 
 
-def test_unverified_gpu_code_is_experimental() -> None:
-    for impl in IMPLS:
-        assert "cpu" in impl.devices or impl.experimental or proven(impl, RESULTS), impl.name
+DAMAGES = [{"verdict": "FAIL"}, {"sources": "x"}, {"dtype": "float32"}, {"device": "cpu"}, {"reason": INTERPRETED}, {}]
 
 
-def on_gpu(**changes: Any) -> dict[str, Any]:
-    return verified(**{"implementation": ON_GPU.name, "device": "cuda"} | changes)
-
-
-HALF = on_gpu(dtype="bfloat16")
-
-
-@pytest.mark.parametrize(
-    ("folders", "green"),
-    [
-        ([[on_gpu(), HALF]], True),
-        ([[on_gpu(), HALF, on_gpu(dtype="float16", verdict="skipped")]], True),
-        ([[on_gpu(verdict="FAIL")], [on_gpu(), HALF]], True),
-        ([], False),
-        ([[on_gpu()], [HALF]], False),
-        ([[on_gpu(), HALF | {"verdict": "skipped"}]], False),
-        ([[on_gpu(), HALF, on_gpu(case="T1", verdict="FAIL")]], False),
-        ([[on_gpu(), HALF | {"sources": "elsewhere"}]], False),
-        ([[on_gpu(), HALF | {"reason": INTERPRETED}]], False),
-        ([[on_gpu(device="cpu"), HALF | {"device": "cpu"}]], False),
-        ([[row | {"implementation": "deferred"} for row in (on_gpu(), HALF)]], False),
-    ],
-    ids=[
-        "green", "green-where-not-skipped", "green-on-another-card", "no-results", "half-on-each-card",
-        "a-dtype-skipped", "red", "stale", "a-dtype-interpreted", "on-a-cpu", "of-another",
-    ],
-)  # fmt: skip
-def test_a_green_verification_proves_gpu_code(folders: list[list[dict[str, Any]]], green: bool, tmp_path: Path) -> None:
-    for n, rows in enumerate(folders):
-        TABLES["verify"].replace(tmp_path / f"card-{n}", rows)
-    assert proven(ON_GPU, tmp_path) == green
+@pytest.mark.parametrize("changes", DAMAGES, ids=str)
+def test_gpu_code_is_experimental_until_a_gpu_verified_it(changes: dict[str, str], tmp_path: Path) -> None:
+    impl = replace(find("batched_cuda"), dtypes=(torch.float32, torch.bfloat16))
+    of_gpu = {"implementation": impl.name, "device": "cuda"}
+    half = verified(**of_gpu | {"dtype": "bfloat16", "case": "b"} | changes)
+    TABLES["verify"].replace(tmp_path / "card", [verified(**of_gpu), half])
+    assert proven(impl, tmp_path) == (not changes)
+    assert all("cpu" in each.devices or each.experimental or proven(each, RESULTS) for each in IMPLS)
