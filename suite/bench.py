@@ -1,6 +1,6 @@
 """`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
-    nox -s bench                               the defaults: about 5 minutes, or 15 on a GPU
+    nox -s bench                               the defaults: about 5 minutes, or 15 on a GPU, for each --dtype
     nox -s bench -- --list                     what would run, and what the defaults leave out
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     result.set_defaults(dtype=None)
     usual = "default: {}; on a GPU {}".format(*(", ".join(choice.by_default(device)) for device in ("cpu", "cuda")))
     add("--workload", nargs="+", choices=WORKLOADS, help=usual)
-    usual = "default: {cpu:g}, on a GPU {cuda:g}".format_map(choice.MINUTES)
+    usual = "default: {cpu:g} for each dtype, on a GPU {cuda:g}".format_map(choice.MINUTES)
     add("--minutes", type=float, help=f"how long the run may take, once every job was visited; {usual}")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--list", action="store_true", help="show what would run and what is left out, and end")
@@ -106,7 +106,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
     log.unlink(missing_ok=True)
     try:
         compile_kernels(jobs, device)
-        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch)) as server:
+        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
             every = [row for job in hardware.jobs(device, {job.dtype for job in jobs}) for row in server.visit(job)]
             TABLES["hardware"].put(folder, every, device)
             ceilings |= {row["dtype"]: row for row in every}

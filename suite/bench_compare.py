@@ -38,7 +38,7 @@ from suite.measure.server import Server
 from suite.pages.bench_tables import figure
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
-from suite.shared.files import ResultsError, make_folder
+from suite.shared.files import ROOT, ResultsError, make_folder
 from suite.shared.format import two
 from suite.shared.process import Row
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, noise_floor, numbers, variance, with_intervals
@@ -215,7 +215,8 @@ def revisions_compared(options: argparse.Namespace) -> int:
     log.unlink(missing_ok=True)
     interrupted = False
     with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
-        servers = Server(log, scratch / "old", base), Server(log, scratch / "new")
+        folders, device = (("old", base), ("new", ROOT)), options.device.type
+        servers = [Server(log, scratch / name, checkout, device) for name, checkout in folders]
         old, new = map(Side, servers)
         with servers[0], servers[1]:
             try:

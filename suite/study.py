@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warn(options.device)
     log = make_folder(folder / "raw") / "study.txt"
     try:
-        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch)) as server:
+        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=options.device.type) as server:
             failed = [name for name in names if not study(name, options, server)]
     except KeyboardInterrupt:
         print("\nInterrupted: rows of the jobs that were visited are kept.")

@@ -17,7 +17,7 @@ SLOW_FORMS = names()[:2]
 #: By kind of device, what compiles for each size in seconds instead of tens of seconds, so that it is timed on every
 #: workload, with layer norm too.
 COMPILED_SOON = {"cpu": ("jax",), "cuda": ()}
-#: By kind of device, the minutes that a run may take.
+#: By kind of device, the minutes that a run may take for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 15.0}
 
 
@@ -28,7 +28,7 @@ def choose(options: argparse.Namespace) -> None:
     options.every_candidate, options.every_workload = bool(options.implementation), bool(options.workload)
     options.workload = options.workload or by_default(device)
     options.implementation = options.implementation or [candidate.name for candidate in candidates()]
-    options.minutes = MINUTES[device] if options.minutes is None else options.minutes
+    options.minutes = MINUTES[device] * len(options.dtype) if options.minutes is None else options.minutes
 
 
 def multiplies_bfloat16() -> bool:

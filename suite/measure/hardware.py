@@ -52,7 +52,7 @@ def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype:
     """Yield the rate of a product at sides that grow until it takes long."""
     side, seconds = SMALLEST, 0.0
     while seconds < LONG and side <= LARGEST:
-        seconds = best(watch, of(torch.ones(side, side, dtype=dtype_of(dtype), device=device)))
+        seconds = best(watch, of(torch.randn(side, side, device=device).to(dtype_of(dtype))))
         yield {"multiply_adds_per_s": side**3 / seconds, "side": side, "product": name}
         side *= 2
 

@@ -41,8 +41,19 @@ def _times() -> tuple[float, float, float]:
     return time.monotonic(), worked, sum(os.times()[:4])
 
 
+def utilization(device: torch.device) -> int:
+    """Per cent of the last second in which the GPU ran a kernel; 0, which is said, if NVML does not tell."""
+    try:
+        return torch.cuda.utilization(device)
+    except Exception as error:  # NVML's own errors derive from Exception only
+        print(f"Whether other work keeps the GPU busy is unknown: {error}", flush=True)
+        return 0
+
+
 def warn(device: torch.device) -> None:
-    """Warn before minutes pass if other processes use cores that work on a device needs."""
+    """Warn before minutes pass if other processes use cores that work on a device needs, or the GPU itself."""
+    if device.type == "cuda" and (busy := utilization(device)):
+        print(f"Other work keeps the GPU busy {busy} % of the time: do not rely on figures of this run.", flush=True)
     others = Others()
     time.sleep(LOOK)
     if (cores := others.cores(device)) is not None and cores > BUSY:

@@ -26,7 +26,7 @@ def plan(jobs: Sequence[Job], folder: Path, *, unverified: bool = False) -> list
     """
     verify, planned = TABLES["verify"].read(folder), list[Job]()
     for job in jobs:
-        status, rows = provenance.verification(verify, job.candidate, job.dtype, torch.__version__)
+        status, rows = provenance.verification(verify, job.candidate, job.dtype, torch.__version__, job.cases)
         reason = arithmetic.why_not(job.dtype, job.device)
         reason = reason or find(job.candidate).why_unavailable(job.device, job.torch_dtype)
         instead = f"not run: {reason}" if reason else ""

@@ -3,6 +3,7 @@
 That of multiprocessing would also run the command's own module in every child, and imports from one checkout alone.
 """
 
+import faulthandler
 import gc
 import os
 import random
@@ -27,12 +28,13 @@ from suite.measure.work import is_out_of_memory
 from suite.shared import corpus
 from suite.shared.candidates import candidates, find
 from suite.shared.files import ROOT
-from suite.shared.machine import default_device
 from suite.shared.process import Row, killed_with
 from suite.shared.tables import TABLES
 
-#: Seconds after which a visit is ended.
-LIMIT = 900.0
+#: By kind of device, seconds after which a visit prints where it is, and ends.
+LIMIT = {"cpu": 900.0, "cuda": 300.0}
+#: Seconds after which the server is told to end a visit that did not end itself.
+GRACE = 5.0
 
 
 class Server:
@@ -40,10 +42,12 @@ class Server:
 
     log: file that the output of all children goes to. scratch: folder for what compilers cache in a run.
     checkout: folder whose `impls` is imported, by default that of this one.
+    device: kind of device that children measure on. The server must not look for GPUs: if it asked CUDA's runtime, no
+        child could use one.
     """
 
-    def __init__(self, log: Path, scratch: Path, checkout: Path = ROOT) -> None:
-        self.ended, self.log = "", log
+    def __init__(self, log: Path, scratch: Path, checkout: Path = ROOT, device: str = "cpu") -> None:
+        self.ended, self.log, self.device = "", log, device
         path = os.pathsep.join(map(str, dict.fromkeys((checkout, ROOT))))
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
         # NVML counts GPUs without a context, which a forked child could not use.
@@ -61,7 +65,8 @@ class Server:
     def _start(self, names: Collection[str]) -> None:
         self.ready = False
         self.connection, theirs = Pipe()
-        code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()}, {sorted(names)})"
+        packages = sorted(names) if self.device == "cpu" else []
+        code = f"from suite.measure.server import serve; serve({theirs.fileno()}, {os.getpid()}, {packages})"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code],
@@ -73,20 +78,23 @@ class Server:
             )
         theirs.close()
 
-    def visit(self, job: Job, *, first: bool = True, limit: float = LIMIT) -> Iterator[Row]:
+    def visit(self, job: Job, *, first: bool = True, limit: float = 0.0) -> Iterator[Row]:
         """Run a job in a new child and yield its rows as they are measured.
 
-        first: measure what does not vary between visits, too. limit: seconds after which the child is killed.
+        first: measure what does not vary between visits, too. limit: seconds after which the child prints where it is
+        and ends, by default LIMIT; the print is in the log, and shown.
         """
         self.wait()
-        self.connection.send((job, first))
+        limit, printed = limit or LIMIT[job.device.type], self.log.stat().st_size
+        start = time.monotonic()
+        self.connection.send((job, first, limit))
         child, status = self._receive(None), "ok"
         try:
-            until: float | None = time.monotonic() + limit
+            until: float | None = start + limit + GRACE
             while not isinstance(message := self._receive(until), int):
                 if message is None:
                     os.kill(child, signal.SIGKILL)
-                    status, until = f"time-out: {limit:.0f} s", None
+                    until = None
                 elif isinstance(message, str):
                     status = message
                 else:
@@ -96,7 +104,14 @@ class Server:
             self.end()
             raise
         how = f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}" if message else "ok"
+        if message and time.monotonic() - start >= limit:
+            status = f"time-out: {limit:.0f} s"
+            print(f"{job.label} took more than {limit:.0f} s, and was here:\n{self._printed(printed)}", flush=True)
         self.ended = how if status == "ok" else status
+
+    def _printed(self, start: int) -> str:
+        """What children printed from that byte of the log on."""
+        return self.log.read_bytes()[start:].decode(errors="replace")
 
     def wait(self) -> None:
         """Return once it has imported what it is to: no visit should be timed beside that."""
@@ -136,12 +151,12 @@ def serve(descriptor: int, parent: int, names: Collection[str]) -> None:
     connection.send(True)
     while True:
         try:
-            job, first = connection.recv()
+            job, first, limit = connection.recv()
         except EOFError:
             return
         if (child := os.fork()) == 0:
             killed_with(own)
-            _run(connection, job, first)
+            _run(connection, job, first, limit)
         connection.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
@@ -150,9 +165,8 @@ def preload(names: Collection[str]) -> None:
     for name in TABLES:
         if find_spec(module := f"suite.measure.{name}"):
             import_module(module)
-    cpu = torch.device("cpu")
-    for name in names if default_device() == cpu else ():
-        find(name).why_unavailable(cpu, torch.float32)  # which imports its packages
+    for name in names:
+        find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
     corpus.ranks()
 
 
@@ -161,9 +175,11 @@ def scattered() -> list[bytearray]:
     return [bytearray(random.randrange(1, 1 << bits)) for bits in range(8, 22)]
 
 
-def _run(connection: Connection, job: Job, first: bool) -> NoReturn:
+def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoReturn:
     """Run a job in this process, which ends: send its id, its rows, and "ok" or why some are missing."""
     connection.send(os.getpid())
+    # A thread of the interpreter's own, which a wait for a GPU does not stop as it would a signal's handler.
+    faulthandler.dump_traceback_later(limit, exit=True)
     status, _blocks = "ok", scattered()
     try:
         job.apply_limits()

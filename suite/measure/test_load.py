@@ -53,3 +53,23 @@ def test_a_busy_machine_is_reported(
     monkeypatch.setattr(load.Others, "cores", lambda *_: cores)
     load.warn(CPU)
     assert capsys.readouterr().out.startswith("Other processes use 1.9 of the cores that this needs") == warns
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(0, ""), (40, "Other work keeps the GPU busy 40 % "), (RuntimeError("no NVML"), "Whether ")]
+)
+def test_other_work_on_the_gpu_is_reported(
+    answer: int | Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def utilization(device: torch.device) -> int:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(load, "LOOK", 0.0)
+    monkeypatch.setattr(load.Others, "cores", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    load.warn(torch.device("cuda", 0))
+    output = capsys.readouterr().out
+    assert output.startswith(said)
+    assert bool(output) == bool(said)

@@ -1,5 +1,6 @@
 """A fork server ends each visit with its rows and a status, and passes visit every job until the time is up."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -8,14 +9,19 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from suite import bench
+from suite.measure import choice, runner
+from suite.measure import server as server_module
 from suite.measure.examples import job
 from suite.measure.jobs import Job
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
+from suite.shared.candidates import find
 from suite.shared.cases import WORKLOADS
 from suite.shared.examples import CPU, TINY
 from suite.shared.files import ROOT
@@ -76,6 +82,28 @@ def test_a_failure_is_the_status_of_its_rows(code: str, status: str, tmp_path: P
         assert visited(server, job("batched")) == ["ok"] * 2
 
 
+def test_a_hang_prints_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As one in a wait for a GPU, where no signal's handler runs."""
+    wait = "import ctypes; ctypes.PyDLL(None).sleep(60)"  # it holds the interpreter
+    with Server(tmp_path / "log.txt", tmp_path, planted(tmp_path, wait)) as server:
+        server.wait()
+        start = time.monotonic()
+        assert visited(server, job("deferred"), limit=2) == ["time-out: 2 s"] * 2
+        assert time.monotonic() - start < 2 + server_module.GRACE
+        shown = capsys.readouterr().out
+        assert shown.startswith("small float32 deferred took more than 2 s, and was here:\n")
+        assert 'deferred.py", line ' in shown
+        assert visited(server, job("batched")) == ["ok"] * 2
+
+
+def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path) -> None:
+    """A child forked from a process that asked CUDA's runtime could use no GPU."""
+    script = "import torch; torch.cuda.is_available = torch.cuda.device_count = None\n"
+    (tmp_path / "sitecustomize.py").write_text(script)
+    with Server(tmp_path / "log.txt", tmp_path, tmp_path, device="cuda") as server:
+        server.wait()
+
+
 def lives(pid: int) -> bool:
     state = Path(f"/proc/{pid}/stat")
     return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -90,7 +118,7 @@ from suite.measure.server import Server
 folder = Path({str(tmp_path)!r})
 server = Server(folder / "log.txt", folder, folder)
 server.wait()
-server.connection.send((job("deferred"), True))
+server.connection.send((job("deferred"), True, 60.0))
 print(server.process.pid, server._receive(None), flush=True)
 server._receive(None)
 """
@@ -181,6 +209,36 @@ def test_the_first_pass_always_ends() -> None:
 def test_a_long_visit_waits_for_the_others(most: int, visits: int) -> None:
     server, _ = run({"naive": 0.2, "batched": 0.0}, 0.05, most=most)
     assert [server.count(name) for name in server.seconds] == [visits, most]
+
+
+def test_readme_gives_a_card_three_visits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every job of the command that README names, in the minutes that it names."""
+    text = " ".join((ROOT / "README.md").read_text().split())
+    (arguments,) = re.findall(r"`nox -s bench -- (--dtype [^`]*)`", text)
+    (minutes,) = re.findall(r"takes about (\d+) minutes on a GPU for each dtype", text)
+    options = bench.parser().parse_args([*arguments.split(), "--device", "cuda:0"])
+    choice.choose(options)
+    assert options.minutes == int(minutes) * len(options.dtype)
+    jobs, clock = choice.jobs(options), [0.0]
+    monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: clock[0]))
+
+    class OnACard(Scripted):
+        """A visit starts CUDA and loads libraries, which takes most of it; torch.compile and XLA compile at first."""
+
+        def visit(self, one: Job, first: bool) -> Iterator[Row]:
+            compiles = find(one.candidate).compiles_each_size
+            seconds = (100.0 if compiles else 12.0) if first else (40.0 if compiles else 9.0)
+            clock[0] += seconds
+            figures = {"median_s": 1.0, "ratio": 1.0, "rounds": 3, "first_s": 0.2 * seconds}
+            yield from (row | figures for row in one.rows("ok"))
+
+        def restart(self, names: Collection[str]) -> None:
+            clock[0] += 5.0
+
+    side = Side(cast(Server, OnACard({})))
+    list(passes([side], jobs, 60 * options.minutes))
+    assert min(row["visits"] for rows in side.rows.values() for row in rows) >= 3
+    assert 60 * options.minutes - 100 < clock[0] < 60 * options.minutes + 100
 
 
 def test_a_run_resumes_with_its_rows() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from suite.measure import bench, hardware, timing, work
+from suite.measure.examples import job
 from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work, clock_columns
 from suite.shared import arithmetic, usage
 from suite.shared.candidates import LSTM, find
@@ -23,7 +24,7 @@ def test_a_drifting_clock_changes_no_ratio() -> None:
     assert timing.ratio([1.5 * clock for clock in drift], drift) == pytest.approx(1.5)
 
 
-class Told(Stopwatch):
+class FakeStopwatch(Stopwatch):
     """Believes the seconds that a call returns."""
 
     def seconds(self, work: Work) -> float:
@@ -39,11 +40,11 @@ def test_a_round_of_short_calls_warms_up() -> None:
         return 0.01
 
     first, second = torch.zeros(1), torch.ones(1)
-    side = Repeats(Told(), call, first)
+    side = Repeats(FakeStopwatch(), call, first)
     inputs.clear()
     assert side.round(second, before=first) == 0.01
     assert inputs == [0, 1, 1]
-    slow = Repeats(Told(), lambda x: inputs.append(x[0].item()), first)
+    slow = Repeats(FakeStopwatch(), lambda x: inputs.append(x[0].item()), first)
     inputs.clear()
     slow.round(second, before=first)
     assert inputs == [1]
@@ -51,7 +52,7 @@ def test_a_round_of_short_calls_warms_up() -> None:
 
 def test_a_visit_has_two_turns_unless_slow() -> None:
     def count(seconds: float, budget: float, sides: int) -> int:
-        work = Repeats(Told(), lambda x: seconds, torch.zeros(1))
+        work = Repeats(FakeStopwatch(), lambda x: seconds, torch.zeros(1))
         turns = Turns(dict.fromkeys(range(sides), work), lambda _: torch.zeros(1))
         turns.take(budget)
         return len(turns.seconds[0])
@@ -61,11 +62,31 @@ def test_a_visit_has_two_turns_unless_slow() -> None:
     assert count(0.4, 0.3, 1) == 1
 
 
+@pytest.mark.parametrize("first", [0.4, 0.05])
+def test_a_first_call_on_a_gpu_decides_nothing(first: float) -> None:
+    """It loads cuDNN, cuBLAS or Triton."""
+    watch, calls = FakeStopwatch(), list[str]()
+    watch.loads_first = DeviceEvents.loads_first
+
+    def side(name: str) -> Repeats:
+        def call(x: Any) -> float:
+            calls.append(name)
+            return first if calls.count(name) == 1 else 0.0013
+
+        return Repeats(watch, call, torch.zeros(1))
+
+    turns = Turns({name: side(name) for name in ("ours", "lstm")}, lambda _: torch.zeros(1))
+    turns.take(0.5)
+    assert (len(turns.seconds["ours"]), len(turns.seconds["lstm"])) == (11, 11)
+    # Three calls settle, then 16 and an untimed one make a round.
+    assert [calls.count(name) for name in ("ours", "lstm")] == [3 + 11 * 17] * 2
+
+
 def test_calls_settle_unless_one_is_slow() -> None:
     calls = iter([3.0, 0.02, 0.05, 0.04, 0.04])
-    assert timing.warm_up(Told(), lambda: next(calls), compiles=True) == [3.0, 0.02, 0.05, 0.04]
-    assert timing.warm_up(Told(), lambda: 3.0) == [3.0]
-    assert timing.warm_up(Told(), lambda: 0.01) == [0.01, 0.01]
+    assert timing.warm_up(FakeStopwatch(), lambda: next(calls), compiles=True) == [3.0, 0.02, 0.05, 0.04]
+    assert timing.warm_up(FakeStopwatch(), lambda: 3.0) == [3.0]
+    assert timing.warm_up(FakeStopwatch(), lambda: 0.01) == [0.01, 0.01]
 
 
 def test_all_forms_of_a_turn_have_its_lengths() -> None:
@@ -78,7 +99,7 @@ def test_all_forms_of_a_turn_have_its_lengths() -> None:
         def call(x: Any) -> None:
             inputs.setdefault(name, []).append(x.batch_sizes.tolist())
 
-        return Repeats(Told(), call, batch(0))
+        return Repeats(FakeStopwatch(), call, batch(0))
 
     turns = Turns({BASELINE: side("baseline"), case: side("off"), replace(case, layer_norm=True): side("on")}, batch)
     inputs.clear()
@@ -91,7 +112,7 @@ def test_all_forms_of_a_turn_have_its_lengths() -> None:
 
 
 def test_a_round_whose_baseline_was_slow_is_marked() -> None:
-    side = Repeats(Told(), print, torch.zeros(1))
+    side = Repeats(FakeStopwatch(), print, torch.zeros(1))
     turns = Turns({BASELINE: side, TINY: side}, lambda _: torch.zeros(1))
     turns.seconds = {BASELINE: [1, 1, 1, 1.6, 1, 1], TINY: [3.0] * 6}
     assert turns.columns(TINY)["disturbed"] == 1
@@ -213,10 +234,22 @@ def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> Non
     ways = {"slow": takes(0.004, 0.06), "fast": takes(0.002, 0.01, 0.2)}
     monkeypatch.setattr(hardware, "COPIED", 1 << 10)
     monkeypatch.setattr(hardware, "products", lambda device, dtype: ways)
-    monkeypatch.setattr(hardware, "stopwatch", lambda device: Told())
+    monkeypatch.setattr(hardware, "stopwatch", lambda device: FakeStopwatch())
     (row,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
     assert (row["product"], row["side"]) == ("fast", 2 * hardware.SMALLEST)
     assert row["multiply_adds_per_s"] == (2 * hardware.SMALLEST) ** 3 / 0.01
+
+
+def test_the_ceiling_multiplies_random_numbers() -> None:
+    """A card clocks higher on ones than on data."""
+    factors = list[torch.Tensor]()
+
+    def product(a: torch.Tensor) -> Work:
+        factors.append(a)
+        return lambda: 1.0
+
+    list(hardware.rates(FakeStopwatch(), "told", product, CPU, "bfloat16"))
+    assert all(a.dtype == torch.bfloat16 and 0.9 < a.float().std() < 1.1 for a in factors)
 
 
 def test_operator_calls_are_those_that_call_no_other() -> None:
@@ -234,6 +267,60 @@ def test_calls_per_step_show_loops_in_python() -> None:
         calls[name] = bench.calls_per_step(find(name), model, x, work.forward)
     assert calls["row_scaled"] > calls["batched"] > 0
     assert calls["torch.nn.LSTM"] == 0
+
+
+@pytest.mark.parametrize(("name", "rows"), [("deferred", TINY.B + 1), ("batched", 2)])
+def test_calls_are_counted_with_the_kernels_that_are_timed(name: str, rows: int) -> None:
+    """Another batch has other kernels of a hand-written gradient, each of which would be compiled."""
+    batches, case = set[int](), replace(TINY, B=TINY.B + 1)
+    model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
+
+    def step(model: Any, x: Any) -> None:
+        batches.add(x.shape[1])
+        work.forward(model, x)
+
+    bench.calls_per_step(find(name), model, x, step)
+    assert batches == {rows}
+
+
+@pytest.mark.parametrize(("device", "dtype", "flattened"), [
+    ("cuda:1", torch.bfloat16, True), ("cuda:1", torch.float32, False), ("cpu", torch.bfloat16, False),
+])  # fmt: skip
+def test_the_baseline_in_bfloat16_has_its_weights_in_one_buffer(
+    device: str, dtype: torch.dtype, flattened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, lstm = list[Any](), torch.nn.LSTM
+    monkeypatch.setattr(torch.nn, "LSTM", lambda *sizes, dtype, device: lstm(*sizes, dtype=dtype))  # no GPU is here
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", lambda *arguments: calls.append(arguments))
+    built = LSTM.build(replace(TINY, L=2), dtype, torch.device(device))
+    weights = [([*map(id, built.parameters())], 4, TINY.I, 2, TINY.H, 0, 2, False, False)]
+    assert [([*map(id, w)], *sizes) for w, *sizes in calls] == (weights if flattened else [])
+
+
+def test_the_profiler_of_a_gpu_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays attached, and slows what comes after it."""
+    events, gpu = list[str](), torch.device("cuda", 0)
+    monkeypatch.setattr(bench, "stopwatch", lambda device: FakeStopwatch())
+    monkeypatch.setattr(work, "example", lambda *_: torch.zeros(TINY.T, TINY.B, TINY.I))
+    monkeypatch.setattr(bench, "find", lambda name: replace(find(name), build=lambda *_: torch.nn.LSTM(TINY.I, TINY.H)))
+    monkeypatch.setattr(bench, "LSTM", replace(LSTM, build=lambda *_: torch.nn.LSTM(TINY.I, TINY.H)))
+    monkeypatch.setattr(work, "refusal", lambda *_: None)
+
+    def recorded(event: str, function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            events.append(event)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(Turns, "take", recorded("turns", Turns.take))
+    monkeypatch.setattr(bench, "once_measured", recorded("once", lambda *_: {}))
+    monkeypatch.setattr(usage, "kernels", recorded("profile", lambda work, device: ["cudnn"]))
+    rows = list(bench.rows(job(layer_norms=(False, True), device=gpu), True))
+    assert events == [*["turns", "once", "once"] * 2, "profile"]
+    assert [str(row.get("cudnn"))[-13:] for row in rows] == ["None", "None", "a kernel seen", "a kernel seen"]
 
 
 class Profile:

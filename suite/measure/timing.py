@@ -40,6 +40,9 @@ DISTURBED, THROTTLED = 1.5, 0.9
 class Stopwatch:
     """Times calls on a CPU, where a call is done when it returns."""
 
+    #: Whether the first call loads libraries, so that its time says nothing about that of the next.
+    loads_first = False
+
     def seconds(self, work: Work) -> float:
         """Seconds of a call."""
         start = time.perf_counter()
@@ -57,6 +60,8 @@ class Stopwatch:
 
 class DeviceEvents(Stopwatch):
     """Times calls on a GPU."""
+
+    loads_first = True
 
     def __init__(self, device: torch.device, flush: Tensor | None = None) -> None:
         """flush: the buffer that empties the second-level cache, by default twice as large as it."""
@@ -102,10 +107,10 @@ def stopwatch(device: torch.device) -> Stopwatch:
 def warm_up(watch: Stopwatch, work: Work, compiles: bool = False) -> list[float]:
     """Call until two calls in a row agree, as first calls load and allocate; return the seconds of each.
 
-    One call is enough if it took longer than WARM, unless the first one compiles.
+    One call is enough if it took longer than WARM, unless the first one compiles or loads libraries.
     """
     seconds = [watch.seconds(work)]
-    if seconds[0] > WARM and not compiles:
+    if seconds[0] > WARM and not (compiles or watch.loads_first):
         return seconds
     while len(seconds) < MOST and (len(seconds) < 2 or max(seconds[-2:]) > AGREE * min(seconds[-2:])):
         seconds.append(watch.seconds(work))

@@ -17,6 +17,10 @@ from suite.shared.tables import BUSY, PASSES, TABLES
 from suite.shared.usage import NO_KERNEL
 
 _COLUMNS = [*TABLES["bench"].columns, "device"]
+#: Verification statuses that are no reason to doubt a figure.
+RIGHT = ("verified", "checked", "external")
+#: What the answer calls them, in its order.
+CALLED = {"jax": "JAX", "compiled": "torch.compile", "labml": "labml"}
 #: Status of what cannot run on a machine, which is no line of a table.
 NOT_RUN = "not run: "
 #: Name of a workload in headings.
@@ -164,9 +168,7 @@ def notes(rows: Sequence[pd.Series]) -> str:
     words += [f"{throttled} throttled"] * bool(throttled)
     words += ["baseline without cuDNN"] * any(str(row.get("cudnn")).endswith(NO_KERNEL) for row in rows)
     words += ["busy machine"] * any(row.get("taken_cores", 0) > BUSY for row in rows)
-    words += [
-        str(each) for each in dict.fromkeys(row["verify"] for row in rows) if each not in ("verified", "external")
-    ]
+    words += [str(each) for each in dict.fromkeys(row["verify"] for row in rows) if each not in RIGHT]
     return ", ".join(words) or NONE
 
 
@@ -205,15 +207,22 @@ def answer(rows: pd.DataFrame) -> str:
     time, work = _span([ratio(row) for _, row in ours]), _span([row["work"] for _, row in ours])
     counts = Counter(f"`{row['implementation']}`" for _, row in ours).most_common()
     named = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} on {n}" for name, n in counts)
-    others = []
+    others, alternatives = list[float](), set[str]()
     for group, row in ours:
-        timed = [each for name in ALTERNATIVES if (each := group.row(name, "train"))["status"] == "ok"]
-        others += [min(map(ratio, timed)) / ratio(row)] if timed else []
-    best = f", {_span(others)} as fast as the best of JAX, torch.compile and labml" if others else ""
+        timed = {name: each for name in ALTERNATIVES if (each := group.row(name, "train"))["status"] == "ok"}
+        others += [min(map(ratio, timed.values())) / ratio(row)] if timed else []
+        alternatives |= timed.keys()
+    words = [CALLED[name] for name in CALLED if name in alternatives]
+    best = f", {_span(others)} as fast as {_best_of(words)}" if others else ""
     return (
         f"The fastest implementation ({named}) trains in {time} the time of `{BASELINE}`, with {work} its "
         f"multiply-adds{best}."
     )
+
+
+def _best_of(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"the best of {', '.join(others)} and {last}" if others else last
 
 
 def _span(ratios: Sequence[float]) -> str:

@@ -22,6 +22,9 @@ def test_ours_is_compared_with_the_best_alternative() -> None:
         "The fastest implementation (`batched_cpu`) trains in 2.00 to 4.00 times the time of `torch.nn.LSTM`, with "
         "1.45 times its multiply-adds, 2.50 to 5.00 times as fast as the best of JAX, torch.compile and labml."
     )
+    assert answer(pd.DataFrame(plain[:4] + norm)).endswith("5.00 times as fast as labml.")
+    two = answer(pd.DataFrame(plain[:4] + plain[6:] + norm))
+    assert two.endswith("2.50 to 5.00 times as fast as the best of JAX and labml.")
     assert answer(pd.DataFrame(runs("jax", 0.1))) == answer(pd.DataFrame()) == ""
 
 

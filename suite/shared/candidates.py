@@ -159,10 +159,23 @@ def lstm_parameters(case: Case) -> int:
     return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
 
 
+def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
+    """`torch.nn.LSTM` whose weights on a GPU share one buffer, as cuDNN takes them.
+
+    torch makes that buffer itself for float32 and float16; for bfloat16 every call would copy all weights into one.
+    """
+    lstm = nn.LSTM(case.I, case.H, case.L, dtype=dtype, device=device)
+    if device.type == "cuda" and dtype == torch.bfloat16 and torch.backends.cudnn.is_available():
+        mode = torch.backends.cudnn.rnn.get_cudnn_mode(lstm.mode)
+        with torch.no_grad(), torch.cuda.device(device):
+            torch._cudnn_rnn_flatten_weight(list(lstm.parameters()), 4, case.I, mode, case.H, 0, case.L, False, False)
+    return lstm
+
+
 #: The baseline of all rounds. Its own row is the A/A run: the baseline against itself.
 LSTM = Candidate(
     BASELINE,
-    lambda case, dtype, device: nn.LSTM(case.I, case.H, case.L, dtype=dtype, device=device),
+    _lstm,
     lambda *_: [],
     layer_norms=(False,),
     why_unavailable=lambda *_: None,

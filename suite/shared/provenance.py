@@ -2,7 +2,9 @@
 
 import ast
 import hashlib
+import re
 import subprocess
+from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from impls import names
+from suite.shared.cases import Case
 from suite.shared.files import ROOT
 
 #: Where it is decided what is compared, and how: the draws, rounding and uses of each case.
@@ -36,7 +39,7 @@ _DIGITS = 12
 class Verification(NamedTuple):
     """Verification status of an implementation in a dtype, and the hash of the rows that say so."""
 
-    status: str  # verified, unverified, stale, red, or external
+    status: str  # verified, checked, unverified, stale, red, or external
     rows: str
 
 
@@ -105,10 +108,13 @@ def commit() -> str:
     return f"{head} dirty" if changed else head
 
 
-def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str) -> Verification:
-    """Verification status of an implementation in a dtype by the rows of verify.csv.
+def verification(
+    verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str, cases: Sequence[Case]
+) -> Verification:
+    """Verification status of an implementation in a dtype, on cases, by the rows of verify.csv.
 
-    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch.
+    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. Verified: a row
+    covers each of the cases, see `covers`. Checked: rows are of other sizes, so a benchmark checks these itself.
     """
     if implementation not in names():
         return Verification("external", "")
@@ -121,4 +127,19 @@ def verification(verify: pd.DataFrame, implementation: str, dtype: str, torch_ve
     digest = _hash(rows.to_csv(index=False))
     if (rows["verdict"] == "FAIL").any():
         return Verification("red", digest)
-    return Verification("stale" if stale(rows).any() else "verified", digest)
+    if stale(rows).any():
+        return Verification("stale", digest)
+    covered = all(any(covers(row, case) for row in rows["case"]) for case in cases)
+    return Verification("verified" if covered else "checked", digest)
+
+
+def covers(verified: str, case: Case) -> bool:
+    """True if the case of that id runs what a workload runs: the same I, H, S, Z, L and form, and its B or more."""
+    (form, B), (other, other_B) = _form(verified), _form(case.id)
+    return form == other and other_B <= B
+
+
+def _form(case: str) -> tuple[str, int]:
+    """Sizes and form of a case by its id, whatever its T, lengths and initial state; and its B."""
+    match = re.fullmatch(r"T\d+-B(\d+)-(.*)", re.sub(r"-(strided|stacked|plain)\b", "", case))
+    return (re.sub(r"lengths[\d.]+", "lengths", match[2]), int(match[1])) if match else (case, 0)

@@ -16,7 +16,7 @@ from impls import names
 from impls.definition import dtype_name
 from impls.registry import IMPLS, Impl, find
 from suite.shared import provenance
-from suite.shared.cases import INTERPRETED, ORDER
+from suite.shared.cases import INTERPRETED, ORDER, WORKLOADS, Case
 from suite.shared.examples import CPU
 from suite.shared.files import RESULTS, ROOT
 from suite.shared.format import origin
@@ -41,13 +41,51 @@ def verified(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_verification_says_of_an_implementation(rows: list[dict[str, Any]], status: str) -> None:
-    result = provenance.verification(pd.DataFrame(rows), "batched", "float32", torch.__version__)
+    result = provenance.verification(pd.DataFrame(rows), "batched", "float32", torch.__version__, [])
     assert result.status == status
+
+
+CHAR_PTB = WORKLOADS["char-ptb"]
+LARGER = [replace(CHAR_PTB, **{n: getattr(CHAR_PTB, n) + 1}).id for n in "IHSZL"]
+TINY_CASE, AT_SIZES = Case(T=1, B=1, I=5, H=7, S=5, Z=2).id, replace(CHAR_PTB, T=2, state="stacked").id
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "status"),
+    [
+        ("float32", [verified(case=AT_SIZES), verified(case=TINY_CASE)], "verified"),
+        ("float32", [verified(case=TINY_CASE)], "checked"),
+        ("float32", [verified(case=replace(CHAR_PTB, B=129).id)], "verified"),
+        ("float32", [verified(case=replace(CHAR_PTB, B=127).id)], "checked"),
+        ("float32", [verified(case=replace(CHAR_PTB, layer_norm=True).id)], "checked"),
+        ("float32", [verified(case=replace(CHAR_PTB, recurrent_dropout=0.5).id)], "checked"),
+        ("float32", [verified(case=f"{AT_SIZES}-frozen")], "checked"),
+        ("float32", [verified(case=WORKLOADS["char-ptb-ragged"].id)], "checked"),
+        *(("float32", [verified(case=larger)], "checked") for larger in LARGER),
+        ("tf32", [verified(case=AT_SIZES), verified(case=TINY_CASE, dtype="tf32")], "checked"),
+        ("tf32", [verified(case=AT_SIZES)], "unverified"),
+        ("bfloat16", [verified(case=AT_SIZES), verified(case=TINY_CASE, dtype="bfloat16")], "checked"),
+    ],
+)  # fmt: skip
+def test_a_workload_is_verified_at_its_sizes(dtype: str, rows: list[dict[str, Any]], status: str) -> None:
+    result = provenance.verification(pd.DataFrame(rows), "batched", dtype, torch.__version__, [CHAR_PTB])
+    assert result.status == status
+
+
+def test_every_form_of_a_job_is_verified() -> None:
+    norm, ragged = replace(CHAR_PTB, layer_norm=True), WORKLOADS["char-ptb-ragged"]
+    rows = pd.DataFrame([verified(case=AT_SIZES), verified(case=replace(ragged, T=2, lengths=(2,) * 128).id)])
+
+    def status(*cases: Case) -> str:
+        return provenance.verification(rows, "batched", "float32", torch.__version__, cases).status
+
+    assert (status(CHAR_PTB), status(CHAR_PTB, norm), status(norm)) == ("verified", "checked", "checked")
+    assert status(ragged) == "verified"
 
 
 def test_verification_hash_changes_with_its_rows() -> None:
     hashes = {
-        provenance.verification(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__).rows
+        provenance.verification(pd.DataFrame([verified(ratio=ratio)]), "batched", "float32", torch.__version__, []).rows
         for ratio in (0.1, 0.2, 0.1)
     }
     assert len(hashes) == 2
