@@ -3,10 +3,12 @@
 import logging
 import os
 import secrets
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,8 +47,8 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 FIRST = ("test_kernels", "test_wide", "test_capabilities", "test_equality", "test_interpreter", "test_faults")
 #: How many of the slowest tests a thorough run lists.
 SLOWEST = 20
-#: The key under which a worker of xdist says how many tests it left out.
-LEFT_OUT = "left_out"
+#: How many tests were left out without `--thorough`, and the key under which a worker of xdist says so.
+LEFT_OUT, LEFT_OUT_KEY = pytest.StashKey[int](), "left_out"
 #: Tables of checks that always run on the CPU.
 ON_CPU = ("faults",)
 Keep = Callable[..., None]
@@ -63,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of xdist one thread; the process that started them gathers and shows what they find."""
+    """Give each worker of xdist one thread and the seed of the process that started it."""
     lesser = os.environ.get("ATEN_CPU_CAPABILITY")
     if lesser and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # checked first, because the import sets it
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second to import
@@ -80,7 +82,6 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.seed = secrets.randbelow(10**6)
         if config.option.durations is None and config.getoption("--thorough"):
             config.option.durations = SLOWEST
-        config.pluginmanager.register(Gathered(config), "gathered")
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
 
 
@@ -93,7 +94,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.fixture(autouse=True)
 def _as_in_a_new_process() -> None:
     """Forget compiled code: after sizes change, torch compiles for all sizes, slowly."""
-    torch._dynamo.reset()
+    if dynamo := sys.modules.get("torch._dynamo"):  # whose import takes seconds
+        dynamo.reset()
 
 
 @pytest.fixture(scope="session")
@@ -122,10 +124,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("thorough") is not None]
         items[:] = [item for item in items if item.get_closest_marker("thorough") is None]
         config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] = len(left_out)
         if hasattr(config, "workeroutput"):
-            config.workeroutput[LEFT_OUT] = len(left_out)
-        elif gathered := config.pluginmanager.get_plugin("gathered"):
-            gathered.left_out = len(left_out)
+            config.workeroutput[LEFT_OUT_KEY] = len(left_out)
 
 
 @pytest.fixture
@@ -154,79 +155,96 @@ def record(keep: Keep) -> Record:
     return keep_verdict
 
 
-class Gathered:
-    """Plugin that gathers rows and failures of all processes, writes the tables and prints the summary."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Have all workers of xdist draw the same cases."""
+    node.workerinput["seed"] = node.config.option.seed
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.rows: dict[str, list[dict[str, Any]]] = {}
-        self.failed: list[tuple[str, str]] = []
-        self.not_run: Counter[str] = Counter()
-        self.left_out = 0
-        self.pages: list[Path] = []
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Have all workers of xdist draw the same cases."""
-        node.workerinput["seed"] = self.config.option.seed
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take from a worker of xdist how many tests it left out: all leave out the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get(LEFT_OUT_KEY, 0)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take from a worker of xdist how many tests it left out: all leave out the same."""
-        self.left_out = getattr(node, "workeroutput", {}).get(LEFT_OUT, self.left_out)
 
-    def pytest_sessionstart(self) -> None:
-        """Refuse damaged results at once, and compile once what all workers need."""
-        try:
-            folder_of(self.config.getoption("--results"), _device(self.config))
-        except ResultsError as error:
-            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-        cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
-        for dtype in find("batched_cpu").dtypes:
-            why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
-        if not self.config.option.keyword:  # chosen tests compile what they need
-            precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(self.config))
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse damaged results at once, and compile once what all workers need."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    try:
+        folder_of(config.getoption("--results"), _device(config))
+    except ResultsError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
+    for dtype in find("batched_cpu").dtypes:
+        why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
+    if not config.option.keyword:  # chosen tests compile what they need
+        precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(config))
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the failure of a test, the reason why it was skipped, and its rows."""
-        if report.failed:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            message = (crash.message if crash else report.longreprtext or "nothing").splitlines()[0]  # names the tensor
-            self.failed.append((report.nodeid.split("@")[0], message))
-        if report.skipped and isinstance(report.longrepr, tuple):
-            self.not_run[report.longrepr[2].removeprefix("Skipped: ")] += 1
-        if report.when == "teardown":
-            for key, value in report.user_properties:
-                if key == ROW:
-                    name, row = cast(tuple[str, dict[str, Any]], value)
-                    self.rows.setdefault(name, []).append(row)
 
-    def pytest_sessionfinish(self) -> None:
-        results, folders = self.config.getoption("--results"), dict[Path, None]()
-        try:
-            for name, rows in self.rows.items():
-                device = torch.device("cpu") if name in ON_CPU else _device(self.config)
-                folder = folder_of(results, device)
-                TABLES[name].put(folder, worst(rows) if name == "verify" else rows, device, {**VALUES, **CHECKED})
-                folders[folder] = None
-            self.pages = [page for folder in folders for page in report.write_machine(folder)]
-        except ResultsError as error:
-            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what failed, what was compared and what was not run, and write the rows of all tests into the results."""
+    stats, rows = terminalreporter.stats, rows_of_tests(terminalreporter)
+    failed = [(one.nodeid, _message(one)) for one in _failed(stats)]
+    reasons = Counter(
+        one.longrepr[2].removeprefix("Skipped: ") for one in stats.get("skipped", ()) if isinstance(one.longrepr, tuple)
+    )
+    frames = {name: pd.DataFrame(lines) for name, lines in rows.items()}
+    verify.say(Console(), frames, failed, reasons, config.stash.get(LEFT_OUT, 0))
+    if config.getoption("--thorough"):
+        print(f"\nHalf of the random sizes were drawn with --seed {config.option.seed}.")
+    try:
+        pages = write(config.getoption("--results"), _device(config), rows)
+    except ResultsError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    for page in pages:
+        if page.stem == verify.PAGE.name:
+            print(f"\nPage: {page}")
 
-    def pytest_terminal_summary(self) -> None:
-        rows = {name: pd.DataFrame(lines) for name, lines in self.rows.items()}
-        verify.say(Console(), rows, self.failed, self.not_run, self.left_out)
-        if self.config.getoption("--thorough"):
-            print(f"\nHalf of the random sizes were drawn with --seed {self.config.option.seed}.")
-        for page in self.pages:
-            if page.stem == verify.PAGE.name:
-                print(f"\nPage: {page}")
 
-    def pytest_unconfigure(self) -> None:
-        """Print the answer, below pytest's own last line."""
-        answer = verify.answer(pd.DataFrame(self.rows.get("verify", [])), len(self.failed))
-        if answer:
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Print the answer, below pytest's own last line."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")  # workers of xdist have none
+    if reporter is not None:
+        rows = pd.DataFrame(rows_of_tests(reporter).get("verify", []))
+        if answer := verify.answer(rows, len(_failed(reporter.stats))):
             print(answer)
+
+
+def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str, Any]]]:
+    """Rows that tests of all processes kept, by table."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for one in chain.from_iterable(reporter.stats.values()):
+        properties = one.user_properties if getattr(one, "when", None) == "teardown" else ()
+        for name, row in (value for key, value in properties if key == ROW):
+            rows.setdefault(name, []).append(row)
+    return rows
+
+
+def _failed(stats: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Reports of tests that failed, and of files that could not be collected."""
+    return [*stats.get("failed", ()), *stats.get("error", ())]
+
+
+def _message(failed: Any) -> str:
+    """First line of a failure, which names the tensor."""
+    crash = getattr(failed.longrepr, "reprcrash", None)
+    return str(crash.message if crash else failed.longreprtext or "nothing").splitlines()[0]
+
+
+def write(results: Path, device: torch.device, rows: Mapping[str, list[dict[str, Any]]]) -> list[Path]:
+    """Put rows of checks on a device into the tables, and return the pages that were written about them.
+
+    ResultsError says what could not be read or written.
+    """
+    folders = dict[Path, None]()
+    for name, lines in rows.items():
+        ran_on = torch.device("cpu") if name in ON_CPU else device
+        folder = folder_of(results, ran_on)
+        TABLES[name].put(folder, worst(lines) if name == "verify" else lines, ran_on, {**VALUES, **CHECKED})
+        folders[folder] = None
+    return [page for folder in folders for page in report.write_machine(folder)]
 
 
 def worst(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

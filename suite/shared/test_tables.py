@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,11 +185,8 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
         return []
 
     monkeypatch.setattr(Table, "put", note)
-    monkeypatch.setattr(conftest, "_device", lambda config: torch.device("cuda", 0))
     monkeypatch.setattr(conftest, "folder_of", lambda results, device: results / device.type)
     monkeypatch.setattr(report, "write_machine", write)
-    gathered = conftest.Gathered(SimpleNamespace(getoption=lambda name: tmp_path))  # type: ignore[arg-type]
-    gathered.rows = {name: [{}] for name in ("capabilities", "faults")}
-    gathered.pytest_sessionfinish()
+    conftest.write(tmp_path, torch.device("cuda", 0), {"capabilities": [{}], "faults": [{}]})
     assert put == {"capabilities": ("cuda", tmp_path / "cuda"), "faults": ("cpu", tmp_path / "cpu")}
     assert written == [tmp_path / "cuda", tmp_path / "cpu"]
