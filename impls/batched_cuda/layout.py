@@ -15,6 +15,8 @@ from .split import Sizes, Split, arithmetic
 
 #: Rows are padded to a multiple of this many units.
 _ALIGNED = 8
+#: The weights that the kernels multiply with, as the right operands of their products.
+_MULTIPLIED = ("weight_h", "hyper_weight_h", "hyper_weight_s", "z_weight", "d_weight")
 #: Largest F whose offsets in [4, F, F] fit 32 bits.
 _MOST = 23_168
 
@@ -60,10 +62,24 @@ class Dims(NamedTuple):
 
 
 def layer(p: LayerParams) -> tuple[Dims, LayerParams]:
-    """A layer's sizes and parameters; copies only of those that are padded or not dense."""
+    """A layer's sizes and parameters; copies only of those that are padded, not dense or `rounded`."""
     d = Dims.of(p)
     padded_shapes = shapes(p.weight_x.shape[2], d.H, d.S, d.Z, layer_norm=d.NORM)
-    return d, LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in padded_shapes.items()})
+    own = LayerParams(**{name: dense(wide(getattr(p, name), shape)) for name, shape in padded_shapes.items()})
+    return d, rounded(own) if arithmetic(p.bias.dtype) == "tf32" else own
+
+
+def rounded(p: LayerParams) -> LayerParams:
+    """The parameters with the weights of the kernels' products rounded as `parts.tf32` does, once for a pass.
+
+    cuBLAS, which reads them too, would round them itself. They are in one array, so that five operators round them all;
+    in each but the last, 16 bytes divide the size.
+    """
+    weights = [getattr(p, name) for name in _MULTIPLIED]
+    exact = torch.cat([q.flatten() for q in weights])
+    near = exact.view(torch.int32).add(0x1000).bitwise_and_(-0x2000).view(exact.dtype)
+    parts = torch.where(exact == exact, near, exact).split([q.numel() for q in weights])
+    return p._replace(**{name: q.view_as(w) for name, q, w in zip(_MULTIPLIED, parts, weights, strict=True)})
 
 
 def states(s: LayerState, d: Dims) -> LayerState:

@@ -92,11 +92,11 @@ def only(condition, limit):
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr):
-    """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too."""
+    """Return acc + a b, accumulated in float32; "wide" multiplies in float32 too. For TF32 see `layout.rounded`."""
     if PRECISION == "wide":
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     elif PRECISION == "tf32":  # noqa: RET505 - see step_rows
-        return tl.dot(tf32(a), tf32(b), acc, input_precision="tf32")
+        return tl.dot(tf32(a), b, acc, input_precision="tf32")
     else:
         return tl.dot(a, b, acc, input_precision=PRECISION)
 

@@ -55,15 +55,16 @@ class Rates(NamedTuple):
     tf32: int  # the same, on tensor cores
     half: int  # the same of float16 and bfloat16, added up in float32
     l2: int  # bytes, while all multiprocessors ask
+    group_rows: int  # rows from which four warps multiply a tile together; 0 if warps multiply alone
 
 
 #: By compute capability, ten to the whole number.
 RATES = {
-    80: Rates(64, 512, 1024, 24),
-    86: Rates(128, 256, 512, 16),
-    90: Rates(128, 1024, 2048, 24),
-    100: Rates(128, 2048, 4096, 24),
-    120: Rates(128, 256, 512, 16),
+    80: Rates(64, 512, 1024, 24, 0),
+    86: Rates(128, 256, 512, 16, 0),
+    90: Rates(128, 1024, 2048, 24, 64),
+    100: Rates(128, 2048, 4096, 24, 64),
+    120: Rates(128, 256, 512, 16, 0),
 }
 
 
@@ -194,6 +195,8 @@ def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
         stages = (card.shared - SPARE) // (depth * sizes.itemsize) // (rows + columns + extra)
         if extra >= columns or not fits or stages < 2 or rows >= 2 * max(sizes.B, TILE) or units >= 2 * _power(sizes.H):
             continue
+        if extra and sizes.arithmetic != "float32" and rows < (card.rates.group_rows or TILE * warps):
+            continue  # Triton gives each warp other rows where a loop has two products; several would compute the same
         # Rows of the hyper LSTM at a time: as many as threads hold some twenty arrays of.
         some = max(1, min(TILE, 4 * threads // _power(sizes.S)))
         groups = -(-sizes.B // rows)

@@ -149,24 +149,25 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
     }
     return row | {
         "wrong": "; ".join(
-            _complaints(row, CARDS[kernel.capability], ".dot" in binary.asm["ttir"], ptx)
+            _complaints(row, CARDS[kernel.capability], instructions.operands(binary.asm["ttir"]), ptx)
             + instructions.narrow_loads(read, labels, constants, threads, size)
+            + (instructions.repeated(read, labels, constants, options["num_warps"]) if "ROWS" in constants else [])
         )
     }
 
 
-def _complaints(row: Mapping[str, Any], card: Card, multiplies: bool, ptx: str) -> list[str]:
-    """What of a kernel's row does not fit a card, or the model of its time."""
+def _complaints(row: Mapping[str, Any], card: Card, operands: set[tuple[str, ...]], ptx: str) -> list[str]:
+    """What of a kernel's row does not fit a card, or the model of its time; operands: of its products."""
     wrong = []
     if row["stack"] > SPILL:
         wrong.append(f"stack: expected at most {SPILL} bytes a thread, got {row['stack']}")
     if row["shared"] > card.shared:
         wrong.append(f"shared memory: expected at most {card.shared} bytes a block, got {row['shared']}")
     tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)
-    if multiplies and row["arithmetic"] != "float32" and not tensor_cores:
+    if operands and row["arithmetic"] != "float32" and not tensor_cores:
         wrong.append("product: expected a tensor-core instruction in the PTX, got none")
-    if multiplies and row["arithmetic"] == "tf32" and "-8192" not in ptx:  # the mask of what TF32 keeps
-        wrong.append("tf32 product: expected operands rounded to nearest in the PTX, got none")
+    if row["arithmetic"] == "tf32" and operands - {("arith.select", "tt.load")}:  # `parts.tf32` ends with a select
+        wrong.append(f"tf32 products: expected rounded left operands and weights as they are loaded, got {operands}")
     if row["seconds"] > SECONDS * SHARED:
         wrong.append(f"compilation: expected at most {SECONDS} s on a core of its own, got {row['seconds']:.1f} s")
     if row["barriers"] not in (0, BARRIERS[row["kernel"]][row["norm"]]):

@@ -1,15 +1,16 @@
-"""What the instructions of a compiled kernel show: group barriers, widths of loads, loads that wait for one another.
+"""What the instructions of a compiled kernel show: barriers, widths of loads, loads that wait, repeated products.
 
 A load cannot move across a barrier of the program, so loads between two barriers wait together and groups of loads
 wait one after the other. The function that a load belongs to is known from the line numbers of the sources.
 """
 
 import ast
+import math
 import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,10 @@ _LOAD = re.compile(r"(LDG|LDGSTS)\.(?!E\.STRONG)")
 #: Functions that load weights, and those that do so in a loop, ahead of their use.
 WEIGHTS = {"weights", "hyper_weights", "some_columns", "d_columns", "turned"}
 _AHEAD = {"sums", "product"}
+#: The large products, which all warps of a program share.
+_SHARED = {"sums", "products_back"}
+#: Rows and columns of a matrix instruction of one warp, whose name ends with how many numbers it sums over.
+_ROWS, _COLUMNS = 16, 8
 
 
 class Instruction(NamedTuple):
@@ -105,8 +110,8 @@ def loops(instructions: Sequence[Instruction], labels: Mapping[str, int]) -> lis
 
 
 def width(text: str) -> int:
-    """Bytes that a load reads for a thread."""
-    bits = re.search(r"\.(U8|S8|U16|S16|64|128)\b", text)
+    """Bytes that a load reads for a thread; what follows its name is an address."""
+    bits = re.search(r"\.(U8|S8|U16|S16|64|128)\b", text.split()[0])
     return 4 if bits is None else int(bits[1].lstrip("US")) // 8
 
 
@@ -133,11 +138,41 @@ def narrow_loads(
                 wrong[f"{text.split()[0]} in {functions[-1]}"] += 1
     for loop in loops(instructions, labels):
         inside = [instructions[n] for n in loop]
-        stores = any(text.startswith("STG") for text, _ in inside)  # then it is one over tiles, each of one turn
-        for text, functions in inside if not stores else ():
+        for text, functions in () if _stores(inside) else inside:
             if text.startswith("LDG.") and _AHEAD & {*functions} and tile * size >= 4 * threads:
                 wrong[f"{text.split()[0]} in a loop of {functions[1]}, which waits for it"] += 1
     return [f"{n} {what}" for what, n in wrong.items()]
+
+
+def repeated(
+    instructions: Sequence[Instruction], labels: Mapping[str, int], constants: Mapping[str, Any], warps: int
+) -> list[str]:
+    """Loops of a large product in which each warp multiplies more than its share, so that several do the same."""
+    wrong, depth = list[str](), constants["DEPTH"]
+    for loop in loops(instructions, labels):
+        inside = [instructions[n] for n in loop]
+        matches = [re.match(r"HMMA\.168(\d+)", text) for text, functions in inside if _SHARED & {*functions}]
+        summed = sum(int(match[1]) for match in matches if match)
+        tiles = constants["ROWS"] * (constants["COLUMNS"] + constants.get("EXTRA", 0)) / (_ROWS * _COLUMNS)
+        # A loop over tiles has all iterations over H, and over S of one or two products.
+        of_tile = -(-constants["H"] // depth) + 2 * -(-constants["S"] // depth)
+        most = math.ceil(tiles / warps) * depth * (of_tile if _stores(inside) else 1)
+        if summed > most:
+            wrong.append(f"a warp's product: expected sums over at most {most} numbers an iteration, got {summed}")
+    return wrong
+
+
+def _stores(loop: Iterable[Instruction]) -> bool:
+    """Whether a loop is one over tiles, with the iterations of its products unrolled."""
+    return any(text.startswith("STG") for text, _ in loop)
+
+
+def operands(ttir: str) -> set[tuple[str, ...]]:
+    """The operations that make the left and the right operand of each product, in Triton's intermediate code."""
+    return {
+        tuple(re.findall(rf"{re.escape(name)} = (\S+)", ttir[: product.start()])[-1] for name in product.groups())
+        for product in re.finditer(r"tt\.dot (%\w+), (%\w+),", ttir)
+    }
 
 
 def groups(instructions: Sequence[Instruction]) -> dict[str, int]:

@@ -12,7 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
+from impls.batched_cuda import layout
 from impls.batched_cuda.parts import tf32
+from impls.definition import LayerParams
 from suite.checks.kernels.traced import traced
 
 N = 16
@@ -102,10 +104,12 @@ def test_tf32_operands_are_rounded_to_nearest() -> None:
     x[:5] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0])
     # A NaN whose last bits are all set is what a card makes; added to, it would become -0.
     x.view(torch.int32)[5] = 0x7FFFFFFF
-    got = torch.empty_like(x)
-    rounded[(1,)](x, got, len(x))
+    in_kernel, names = torch.empty_like(x), ("weight_h", "hyper_weight_h", "hyper_weight_s", "z_weight", "d_weight")
+    rounded[(1,)](x, in_kernel, len(x))
+    before_it = layout.rounded(LayerParams(**dict.fromkeys(LayerParams._fields) | dict.fromkeys(names, x)))
     fraction, exponent = torch.frexp(x.double())
     steps = 2 ** (24 - DROPPED)
     nearest = torch.ldexp((fraction.abs() * steps + 0.5).floor().copysign(fraction) / steps, exponent).float()
-    bad = ~((got == nearest) | (x.isnan() & got.isnan()))
-    assert not bad.any(), f"expected {nearest[bad][:3].tolist()}, got {got[bad][:3].tolist()}"
+    for got in (in_kernel, *(getattr(before_it, name) for name in names)):
+        bad = ~((got == nearest) | (x.isnan() & got.isnan()))
+        assert not bad.any(), f"expected {nearest[bad][:3].tolist()}, got {got[bad][:3].tolist()}"

@@ -1,12 +1,16 @@
 """Uses of `batched_cuda`, interpreted: those of every implementation, and passes between passes."""
 
+from typing import Any
 from unittest import mock
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.testing import assert_close
+from triton.runtime.interpreter import InterpreterBuilder
 
 from impls import HyperLSTM
 from impls.batched_cuda import launching
@@ -102,12 +106,21 @@ def test_without_residuals(case: Case) -> None:
 def test_tf32_is_as_right_as_float16(layer_norm: bool) -> None:
     """TF32 keeps as many bits of a factor as float16 does."""
     case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state="plain", layer_norm=layer_norm)
-    before = torch.backends.cuda.matmul.fp32_precision
+    before, multiply = torch.backends.cuda.matmul.fp32_precision, InterpreterBuilder.create_dot
+    operands = list[npt.NDArray[np.float32]]()
+
+    def noted(self: Any, a: Any, b: Any, *others: Any) -> Any:
+        operands.extend((a.data, b.data))
+        return multiply(self, a, b, *others)
+
     try:
         torch.backends.cuda.matmul.fp32_precision = "tf32"  # after which torch.get_float32_matmul_precision() raises
-        results = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
+        with mock.patch.object(InterpreterBuilder, "create_dot", noted):
+            results = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
+    assert operands, "no product was noted"
+    assert not any((q.view(np.int32) & 0x1FFF).any() for q in operands), "an operand has bits that TF32 drops"
     exact = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
     assert not torch.equal(results["out"], exact["out"])
     oracle, naive = (reference("naive", case, t, CPU, torch.float32, 4) for t in (torch.float64, torch.float16))

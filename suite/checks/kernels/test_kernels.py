@@ -145,8 +145,29 @@ def test_narrow_and_waiting_loads_are_found() -> None:
 
     assert wrong("LDGSTS.E.BYPASS.128 [R1]") == []
     assert wrong("LDGSTS.E.64 [R1]") == ["2 LDGSTS.E.64 in some_columns"]
+    assert wrong("LDG.E R82, desc[UR16][R26.64]")[0] == "2 LDG.E in some_columns", "the 64 bits are an address"
     assert wrong("LDG.E.U16 R0") == ["2 LDG.E.U16 in some_columns", "2 LDG.E.U16 in a loop of sums, which waits for it"]
     assert instructions.groups(loop("LDG.E.64 R0")) == {"sums": 2}
+
+
+def test_a_product_that_several_warps_repeat_is_found() -> None:
+    """Two products of 32 rows, 64 and 16 columns and 32 numbers of a sum, TF32 on 8 warps: 10 instructions, not 40."""
+    constants = {"DEPTH": 32, "H": 256, "S": 64, "ROWS": 32, "COLUMNS": 64, "EXTRA": 16}
+
+    def wrong(multiplies: int, *others: str) -> list[str]:
+        texts = ["HMMA.1688.F32.TF32 R4, R8, R12, R4"] * multiplies + [*others, "BRA `(.L_x_1)"]
+        loop = [Instruction(text, ("kernel", "sums", "dot")) for text in texts]
+        return instructions.repeated(loop, {".L_x_1": 0}, constants, 8)
+
+    assert not wrong(12)
+    assert wrong(13) == ["a warp's product: expected sums over at most 96 numbers an iteration, got 104"]
+    assert not wrong(12 * 12, "STG.E.64 R4"), "a loop over tiles, its products unrolled"
+    assert wrong(12 * 12 + 1, "STG.E.64 R4")
+
+
+def test_operands_of_products_are_read_from_the_definition_before() -> None:
+    ttir = "%a = tt.load %p\n%b = arith.andi %a\n%c = tt.dot %b, %a, %z\n%a = arith.select %q\n%d = tt.dot %b, %a, %c\n"
+    assert instructions.operands(ttir) == {("arith.andi", "tt.load"), ("arith.andi", "arith.select")}
 
 
 @pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if not case.lengths])
