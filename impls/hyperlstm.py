@@ -1,8 +1,8 @@
 """The module that people import, and its layers: parameters, initial values, and the call of an implementation."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import NoReturn, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,22 @@ from .calls.masks import draw
 from .calls.sequences import Sequences, by_segments, layout, starts
 from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
 from .registry import OPTIONS, constant, find, resolve
+
+
+def _implementation(argument: str, name: Any) -> str:
+    """The name of an implementation; ValueError unless there is one, or it is "auto"."""
+    return name if name == "auto" else find(name).name
+
+
+#: Each attribute of the module that may be set, and its check: (name, value) -> value, or an error that names it.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(("input_size", "hidden_size", "hyper_size", "n_z", "n_layers"), checks.positive),
+    **dict.fromkeys(("layer_norm", "batch_first"), checks.flag),
+    **dict.fromkeys(("dropout", "recurrent_dropout"), checks.probability),
+    "impl": _implementation,
+}
+#: Those that the parameters are made for.
+_FIXED = ("input_size", "hidden_size", "hyper_size", "n_z", "n_layers", "layer_norm")
 
 
 class HyperLSTM(nn.Module):
@@ -33,10 +49,23 @@ class HyperLSTM(nn.Module):
         recurrent_dropout: the same for the main LSTM's candidate g, at every step of every layer (arXiv 1603.05118).
         batch_first: x and out have the batch as their first axis; states do not.
         impl: the implementation's name, or "auto" for the fastest that is available for the parameters' device and
-            dtype and is not experimental; it may be assigned later, on the same parameters.
+            dtype and is not experimental; `repr` shows which one that is.
         device, dtype: of the parameters, as in any torch module.
 
+    All but the sizes, layer_norm, device and dtype may be assigned later, on the same parameters.
+
     """
+
+    input_size: int
+    hidden_size: int
+    hyper_size: int
+    n_z: int
+    n_layers: int
+    layer_norm: bool
+    batch_first: bool
+    dropout: float
+    recurrent_dropout: float
+    impl: str
 
     def __init__(
         self,
@@ -55,21 +84,14 @@ class HyperLSTM(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.input_size = checks.positive("input_size", input_size)
-        self.hidden_size = checks.positive("hidden_size", hidden_size)
-        self.hyper_size = checks.positive("hyper_size", hyper_size)
-        self.n_z = checks.positive("n_z", n_z)
-        self.n_layers = checks.positive("n_layers", n_layers)
-        self.layer_norm = checks.flag("layer_norm", layer_norm)
-        self.batch_first = checks.flag("batch_first", batch_first)
-        self.dropout = checks.probability("dropout", dropout)
-        self.recurrent_dropout = checks.probability("recurrent_dropout", recurrent_dropout)
+        self.input_size, self.hidden_size, self.hyper_size = input_size, hidden_size, hyper_size
+        self.n_z, self.n_layers, self.layer_norm, self.batch_first = n_z, n_layers, layer_norm, batch_first
+        self.dropout, self.recurrent_dropout, self.impl = dropout, recurrent_dropout, impl
         if self.dropout and self.n_layers == 1:
             warnings.warn(
                 f"dropout={dropout} has no effect with n_layers=1: it is on the output of each layer but the last",
                 stacklevel=2,
             )
-        self.impl = impl
         dtype, place = checks.floating(dtype), checks.device(device)
         H, S, Z = self.hidden_size, self.hyper_size, self.n_z
         inputs = [self.input_size] + [H] * (self.n_layers - 1)
@@ -77,16 +99,13 @@ class HyperLSTM(nn.Module):
             Layer(f"layers.{l}.", shapes(I, H, S, Z, layer_norm=layer_norm), place, dtype) for l, I in enumerate(inputs)
         )
 
-    @property
-    def impl(self) -> str:
-        """The implementation's name as it was set; `repr` shows which one "auto" chooses."""
-        return self._impl
-
-    @impl.setter
-    def impl(self, name: str) -> None:
-        if name != "auto":
-            find(name)
-        self._impl = name
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check what is set as the constructor does; AttributeError for what the parameters were made for."""
+        if name in _CHECKS:
+            value = _CHECKS[name](name, value)
+            if name in _FIXED and value != (expected := self.__dict__.get(name, value)):
+                raise AttributeError(f"{name}: expected {expected}, which the parameters were made for, got {value}")
+        super().__setattr__(name, value)
 
     def reset_parameters(self) -> None:
         """Set every parameter to its initial value (paper, A.2.3)."""
@@ -129,7 +148,7 @@ class HyperLSTM(nn.Module):
         for l, start in enumerate(starts(laid_out, state, self.n_layers, sizes)):
             y = masked(y, draw(between if l else 0.0, y.shape, y.device))
             mask = draw(inside, (*y.shape[:-1], self.hidden_size), y.device)
-            y, end = self.layers[l](y, start, self._impl, options, laid_out.batch_sizes, mask)
+            y, end = self.layers[l](y, start, self.impl, options, laid_out.batch_sizes, mask)
             ends.append(end)
         h, c, h_hat, c_hat = (laid_out.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
         return laid_out.out(y), (h, c, h_hat, c_hat)
@@ -145,15 +164,15 @@ class HyperLSTM(nn.Module):
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
         options = {name: getattr(self, name) for name in ("batch_first", "dropout", "recurrent_dropout")}
         changed = "".join(f", {name}={value}" for name, value in options.items() if value)
-        return f"{sizes}, layer_norm={self.layer_norm}{changed}, impl={self._impl}{self._resolved()}"
+        return f"{sizes}, layer_norm={self.layer_norm}{changed}, impl={self.impl}{self._resolved()}"
 
     def _options(self) -> list[str]:
         """The options that the implementation must support."""
         return [name for name in OPTIONS if getattr(self, name)]
 
     def _resolved(self) -> str:
-        if self._impl != "auto":
-            return " (experimental)" if find(self._impl).experimental else ""
+        if self.impl != "auto":
+            return " (experimental)" if find(self.impl).experimental else ""
         weight = next(self.layers.parameters())
         try:
             return f" ({resolve('auto', weight.device, weight.dtype, self._options()).name})"
@@ -203,7 +222,8 @@ class Layer(nn.Module):
         """Raise ValueError for a parameter with a wrong shape, or on another device or in another dtype than the first.
 
         dtype: that of the layer before, or None. Returns the dtype that the next layer should have. Under autocast
-        dtypes may differ, since it casts all to one. p: what hooks and parametrisations put in place of parameters.
+        dtypes other than float64 may differ, since it casts all of them to one.
+        p: the parameters after hooks and parametrisations; by default those that are registered.
         """
         params = self._parameters if p is None else p
         values = [q for q in params.values() if q is not None]
@@ -212,8 +232,7 @@ class Layer(nn.Module):
         dtype, device = dtype or values[0].dtype, values[0].device
         if [q.shape for q in values] != self._shapes or any(q.dtype != dtype or q.device != device for q in values):
             own = {name: q for name, q in params.items() if name in LayerParams._fields}
-            one_dtype = None if _autocasts(device.type) else dtype
-            checks.parameters(own, self.shapes, self.prefix, one_dtype, device)
+            checks.parameters(own, self.shapes, self.prefix, dtype, device, autocasts=_autocasts(device.type))
         return dtype
 
     def forward(

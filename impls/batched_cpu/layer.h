@@ -170,7 +170,8 @@ class Arguments {
   T* array(int64_t n) {
     const int64_t address = number(), bytes = number(), expected = n * int64_t(sizeof(T));
     ++arrays_;
-    if (bytes == expected) return reinterpret_cast<T*>(address);
+    if (bytes == expected && (address != 0 || bytes == 0)) return reinterpret_cast<T*>(address);
+    if (bytes == expected) throw std::invalid_argument("array " + std::to_string(arrays_) + ": it has no memory");
     throw std::invalid_argument(
         "array " + std::to_string(arrays_) + ": expected " + std::to_string(expected) + " bytes, got " +
         std::to_string(bytes));

@@ -126,11 +126,16 @@ def like_parameters(weight: Tensor, x: Tensor, start: LayerState) -> None:
 
 
 def parameters(
-    params: Mapping[str, Tensor | None], shapes: Shapes, prefix: str, dtype: torch.dtype | None, where: torch.device
+    params: Mapping[str, Tensor | None],
+    shapes: Shapes,
+    prefix: str,
+    dtype: torch.dtype,
+    where: torch.device,
+    autocasts: bool,
 ) -> None:
     """Raise ValueError for the first parameter of a layer that is not as it should be.
 
-    shapes: of those that the layer should have, by name. dtype: None if each may have its own.
+    shapes: of those that the layer should have, by name. autocasts: all dtypes but float64 are cast to one.
     """
     for name, q in params.items():
         shape = shapes.get(name)
@@ -138,7 +143,7 @@ def parameters(
             continue
         if q is None:
             raise ValueError(f"{prefix}{name}: expected a parameter of shape {list(shape or ())}, got None")
-        own_dtype = dtype or q.dtype
+        own_dtype = q.dtype if autocasts and torch.float64 not in (dtype, q.dtype) else dtype
         if q.shape != shape or q.device != where or q.dtype != own_dtype:
             expected = "None" if shape is None else f"{list(shape)} in {dtype_name(own_dtype)} on {where}"
             raise ValueError(

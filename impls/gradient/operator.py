@@ -45,7 +45,17 @@ def _layer(
     return LayerParams(*params), Inputs(x, LayerState(*start), mask, batch_sizes)
 
 
+def _in_memory(inputs: Inputs) -> Inputs:
+    """The inputs, copied if one of them is a tensor of zeros without memory, as forward-mode AD makes them."""
+    tensors = inputs.x, *inputs.start
+    if not any(map(Tensor._is_zerotensor, tensors)):
+        return inputs
+    x, *start = map(torch.clone, tensors)
+    return inputs._replace(x=x, start=LayerState._make(start))
+
+
 def _forward(of: HandWritten, p: LayerParams, inputs: Inputs, save: int) -> Results:
+    inputs = _in_memory(inputs)
     out, states, residuals = _allocate(of, p, inputs.x, save)
     last = of.forward(p, inputs, out, states, residuals[0] if residuals else None)
     return out, [in_dtype(part, inputs.x.dtype) for part in last], states, residuals
@@ -72,7 +82,9 @@ def _backward(
     saved: the states after each step, out first, and the residuals if there are any.
     """
     states = LayerState(*saved[:4])
-    d_out = torch.zeros_like(states.h) if d_out is None else d_out
+    inputs = _in_memory(inputs)
+    d_out = torch.zeros_like(states.h) if d_out is None or d_out._is_zerotensor() else d_out
+    d_last = [None if d is None or d._is_zerotensor() else d for d in d_last]
     needed = [name for name, need in zip(NAMES, needs, strict=False) if need]
     past = Saved(states, saved[4] if len(saved) > 4 else None)
     device = inputs.x.device.type
@@ -81,6 +93,20 @@ def _backward(
     with torch.autocast(device, enabled=False) if on else nullcontext():
         gradients = of.backward(p, inputs, past, d_out, d_last, needed)
     return [in_dtype(gradients[name], inputs.x.dtype) for name in needed]
+
+
+def _saved(ctx: Any, name: str) -> tuple[Tensor, ...]:
+    """What the forward pass saved; the error if one of it was changed since says what to do."""
+    try:
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise RuntimeError(
+            f"{name}: x, a parameter or out was changed in place before backward(). Its backward pass reads out again, "
+            f"instead of a copy, so write `out = out * 2` for `out.mul_(2)`, or choose impl='batched': {error}"
+        ) from error
+    return saved
 
 
 class _Eager(torch.autograd.Function):
@@ -100,7 +126,7 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, *d_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        everything = ctx.saved_tensors  # read once, since checkpointing unpacks each tensor once
+        everything = _saved(ctx, ctx.calls.name)  # read once, since checkpointing unpacks each tensor once
         tensors, (keep, *saved) = everything[: ctx.n], everything[ctx.n :]
         p, inputs = _layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
         needs = ctx.needs_input_grad[4:]
@@ -169,7 +195,7 @@ def as_operator(module: str, of: HandWritten) -> Run:
     package, name = module.rsplit(".", 1)
     qualified = f"{_namespace(package, name)}::{name}"
     gradient = _gradient_operator(f"{qualified}_backward", name, of)
-    return _Calls(name, of, _operator(qualified, of, gradient), gradient).run
+    return _Calls(name, of, _operator(qualified, name, of, gradient), gradient).run
 
 
 def _namespace(package: str, name: str) -> str:
@@ -178,7 +204,7 @@ def _namespace(package: str, name: str) -> str:
     return NAMESPACE if free else f"{NAMESPACE}_in_{package.replace('.', '_')}"
 
 
-def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tensor]]) -> Any:
+def _operator(qualified: str, name: str, of: HandWritten, gradient: Callable[..., list[Tensor]]) -> Any:
     def layer(*arguments: Any) -> Results:
         return _forward(of, *_layer(*arguments[:-1]), arguments[-1])
 
@@ -194,7 +220,7 @@ def _operator(qualified: str, of: HandWritten, gradient: Callable[..., list[Tens
         ctx.save_for_backward(x, *start, *params, keep, out, *states, *residuals)
 
     def derivative(ctx: Any, d_out: Tensor | None, d_last: Sequence[Tensor | None], *_: Any) -> tuple[Any, ...]:
-        x, *others = ctx.saved_tensors
+        x, *others = _saved(ctx, name)
         start, params, (keep, *saved) = others[:4], others[4 : 4 + ctx.n], others[4 + ctx.n :]
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
 

@@ -34,7 +34,7 @@ class Good:
     def everything(self) -> tuple[Results, list[object]]:
         """Copies of everything that a call might change."""
         tensors = {"x": self.x, **dict(zip(STATE_NAMES, self.state, strict=True)), **self.model.state_dict()}
-        about: list[object] = [self.model.impl, *((p.requires_grad, p.grad) for p in self.model.parameters())]
+        about: list[object] = [self.model.extra_repr(), *((p.requires_grad, p.grad) for p in self.model.parameters())]
         return {name: value.detach().clone() for name, value in tensors.items()}, about
 
 
@@ -109,6 +109,16 @@ def under_hook(name: str, swapped: Mapping[str, Tensor], weight: Tensor | None, 
     return Bad(f"hook-{name}", call, ValueError, f"^layers{message}")
 
 
+def assign(name: str, value: Any, error: type[Exception], message: str) -> Bad:
+    """Row of an attribute that is set after construction."""
+    return Bad(f"set-{name}-{value}", lambda good: setattr(good.model, name, value), error, f"^{name}: {message}")
+
+
+def mixed_under_autocast(good: Good) -> object:
+    with torch.autocast("cpu", torch.bfloat16):
+        return functional_call(good.model, {"layers.1.bias": torch.zeros(4, H, dtype=torch.float64)}, (good.x,))
+
+
 POSITIVE = ("input_size", "hidden_size", "hyper_size", "n_z", "n_layers")
 AS_PARAMETERS = "expected float32 on cpu as the parameters are, got"
 OF_SIZES = r"\.batch_sizes: expected sizes of 1 or more that never rise and sum to"
@@ -137,7 +147,7 @@ BUILDS = (
     build("device-text", RuntimeError, "^device: expected .* its name, got 'gpu'", device="gpu"),
     build("device-float", TypeError, "^device: expected .* its name, got 0.5", device=0.5),
     build("impl-unknown", ValueError, "^impl: expected 'auto' or one of naive, .*; got 'fast'", impl="fast"),
-    build("impl-none", ValueError, "^impl: expected 'auto' or one of naive, .*; got None", impl=None),
+    build("impl-none", ValueError, "^impl: expected .auto. or one of naive, .*; got None", impl=None),
 )  # fmt: skip
 
 INPUTS = (
@@ -225,6 +235,16 @@ STATES = (
     start_part("c_hat", "4d", lambda v: v[None], ValueError, r"expected shape .*, got \[1, 2, 3, 5\]"),
 )  # fmt: skip
 
+ATTRIBUTES = (
+    assign("dropout", 1.5, ValueError, "expected a probability from 0 to 1, got 1.5"),
+    assign("recurrent_dropout", -0.5, ValueError, "expected a probability from 0 to 1, got -0.5"),
+    assign("batch_first", None, TypeError, "expected True or False, got None"),
+    assign("layer_norm", False, AttributeError, "expected True, which the parameters were made for, got False"),
+    assign("hidden_size", H + 1, AttributeError, f"expected {H}, which the parameters were made for, got {H + 1}"),
+    assign("n_layers", 0, ValueError, "expected a positive integer, got 0"),
+    assign("impl", "fast", ValueError, "expected 'auto' or one of naive, .*; got 'fast'"),
+)
+
 PARAMETERS = (
     swap_parameter("shape", torch.zeros(4, H + 1), r"\[4, 7\] in float32 on cpu"),
     swap_parameter("broadcast", torch.zeros(4, 1), r"\[4, 1\] in float32 on cpu"),
@@ -237,8 +257,8 @@ PARAMETERS = (
     under_hook("float64", {}, torch.zeros(4, H, H).double(), r"\.0\.weight_h: expected .*, got \[4, 6, 6\] in float64"),
     under_hook("meta", {}, torch.zeros(4, H, H, device="meta"), r"\.0\.weight_h: expected .* in float32 on meta"),
     Bad(
-        "impl-unknown", lambda good: setattr(good.model, "impl", "fast"), ValueError,
-        "^impl: expected 'auto' or one of naive, .*; got 'fast'",
+        "parameter-float64-under-autocast", mixed_under_autocast, ValueError,
+        r"^layers\.1\.bias: expected \[4, 6\] in float32 on cpu, got \[4, 6\] in float64",
     ),
     Bad(
         "unavailable-dtype",
@@ -258,7 +278,7 @@ PARAMETERS = (
     Bad("ask-device", lambda good: why_unavailable("naive", "gpu"), RuntimeError, "device type .*: gpu"),
 )  # fmt: skip
 
-BAD = (*BUILDS, *INPUTS, *PACKED, *STATES, *PARAMETERS)
+BAD = (*BUILDS, *INPUTS, *PACKED, *STATES, *ATTRIBUTES, *PARAMETERS)
 
 
 def _no_work(impl: registry.Impl) -> NoReturn:

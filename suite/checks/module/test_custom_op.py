@@ -214,6 +214,30 @@ def _count_products_of_batched_cuda(results: list[Tensor], monkeypatch: pytest.M
     monkeypatch.setattr(backward, "_gradients", counting)
 
 
+def test_tensors_without_memory_are_zeros(name: str, device: torch.device) -> None:
+    """Forward-mode AD makes such tensors; their address is null."""
+    model, x, state = model_and_input(name, device)
+    cotangents = [torch.ones(CASE.T, CASE.B, CASE.H, device=device), *map(torch.ones_like, state)]
+    for k, value in enumerate((x, *state, *cotangents)):
+        results = []
+        for zeros in (torch.zeros_like(value), torch._efficientzerotensor(value.shape, device=device)):
+            arguments = [x, *state, *cotangents]
+            arguments[k] = zeros
+            leaves = [part.detach().requires_grad_() for part in arguments[:5]]
+            out, last = model(leaves[0], leaves[1:])
+            results.append([out, *last, *torch.autograd.grad((out, *last), leaves, arguments[5:])])
+        assert all(map(torch.equal, *results)), k
+
+
+def test_out_changed_in_place_before_backward_raises(name: str, device: torch.device) -> None:
+    """A backward pass reads out as the states of all steps; torch.nn.LSTM takes the edit, since it saves a copy."""
+    model, x, _ = model_and_input(name, device)
+    out, _ = model(x)
+    out.mul_(2)
+    with pytest.raises(RuntimeError, match=rf"{name}: .* changed in place before backward.*write `out = out \* 2`"):
+        out.sum().backward()
+
+
 def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     expected = gradients(model, x, state)
