@@ -44,10 +44,6 @@ def two(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.3f}"
 
 
-def millions(number: float) -> str:
-    return f"{number / 1e6:.2f}"
-
-
 def percent(share: float) -> str:
     """Share in per cent; below 10 % with a decimal."""
     return f"{share:.0%}" if abs(share) >= 0.1 else f"{share:.1%}"
