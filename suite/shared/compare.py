@@ -218,6 +218,7 @@ def compare(
     against: str = "naive",
     draws: int = DRAWS,
     rounded: torch.dtype | None = None,
+    cast_from: torch.dtype | None = None,
     run: Run = plain,
     numbers: Numbers | None = None,
     expected: Callable[[Results], Results] = dict,
@@ -225,13 +226,14 @@ def compare(
     """Compare an implementation with `against` in float64 (the oracle) and in dtype (its own error); worst first.
 
     rounded: dtype that all numbers are rounded to beforehand, if it is not dtype. run, numbers: see `evaluate`.
+    cast_from: dtype of the model and its arguments, if `run` casts them to dtype.
     expected: what `run` should give, from the results of a plain call.
     """
     rounded = rounded or dtype
     oracle, own = (
         expected(reference(against, case, each, device, rounded, draws, numbers)) for each in (torch.float64, dtype)
     )
-    results = evaluate(build, case, dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
+    results = evaluate(build, case, cast_from or dtype, device, rounded=rounded, draws=draws, run=run, numbers=numbers)
     return judge(results, oracle, own, dtype)
 
 

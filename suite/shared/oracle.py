@@ -4,7 +4,7 @@ The oracle takes the latter: layers, packed sequences, states and dropout are pu
 `HyperLSTM` does not agree with itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -113,8 +113,16 @@ def plain(
     """Output, final states and every gradient of one call; select: whether a name requires a gradient."""
     leaves = arguments(model, sample, select)
     results = outputs(model, case, leaves, call)
-    torch.autograd.backward(tuple(results.values()), sample.cotangents)
+    backward(results, sample)
     return results | gradients(leaves)
+
+
+def backward(results: Results, sample: Draw, arriving: Collection[str] = OUTPUTS) -> None:
+    """Give these outputs their gradients, unless they depend on nothing that requires one, as zeros without steps."""
+    cotangents = dict(zip(OUTPUTS, sample.cotangents, strict=True))
+    values = {n: results[n] for n in arriving if results[n].requires_grad}
+    if values:
+        torch.autograd.backward(list(values.values()), [cotangents[n].to(v.dtype) for n, v in values.items()])
 
 
 def inputs(sample: Draw) -> Results:

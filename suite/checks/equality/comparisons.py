@@ -12,7 +12,10 @@ import torch
 
 from impls import names
 from impls.registry import find
-from suite.checks.equality.uses import USES
+from suite.checks.equality.leftovers import watched
+from suite.checks.equality.pairs import PAIRS
+from suite.checks.equality.uses import PLAIN
+from suite.checks.equality.uses import USES as GROUPS
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_FIRST, VERIFY_TINY, Case, lengths
 from suite.shared.compare import DRAWS, FLOOR, Build, Verdict, compare
 from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, drawn, pairs
@@ -46,7 +49,7 @@ NARROW = {32: (DRAWS, 3), 64: (3, 1)}
 
 
 class Comparison(NamedTuple):
-    """A case in a dtype; use: a group of `USES`, "" for a plain call with all gradients."""
+    """A case in a dtype; use: a group of `USES` or a row of `PAIRS`, "" for a plain call with all gradients."""
 
     case: Case
     dtype: torch.dtype
@@ -66,24 +69,28 @@ class Comparison(NamedTuple):
 
     def verdicts(self, build: Build, device: torch.device) -> Iterator[Verdict]:
         """The worst verdict of each use, or of the one plain call."""
-        about = partial(compare, case=self.case, dtype=self.dtype, device=device)
-        wide = partial(about, against=AGAINST, rounded=ROUNDED[self.dtype])
+        model = build(self.case, self.dtype, torch.device("meta"))  # one, which shows what a use leaves to the next
+        names = [name for name, _ in model.named_parameters()]
+        for use in USES.get(self.use, (PLAIN,)):
+            if any(name.endswith(use.parameter) for name in names):
+                how = partial(compare, case=self.case, dtype=self.dtype, device=device, run=watched(use.run))
+                how = partial(how, numbers=use.numbers, expected=use.expected, draws=self._draws())
+                if self.wide:
+                    how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
+                cast_from = torch.float32 if use.autocast else None
+                worst = how(build if cast_from else lambda *_: model, cast_from=cast_from)[0]
+                yield replace(worst, tensor=f"{worst.tensor}, {use.name}") if use.name else worst
+
+    def _draws(self) -> int:
         if not self.wide:
             # In float64 the rule is its floor, which any draw must keep; the second shows what the first left behind.
-            yield about(build, draws=2 if self.dtype == F64 else DRAWS)[0]
-        elif not self.use:
-            units, others = min(self.case.H, self.case.S), self.dtype != F32
-            yield wide(build, draws=next((draws[others] for few, draws in NARROW.items() if units < few), 1))[0]
-        else:
-            model = build(self.case, self.dtype, torch.device("meta"))  # one, which shows what a use leaves to the next
-            names = [name for name, _ in model.named_parameters()]
-            for use in USES[self.use]:
-                if any(name.endswith(use.parameter) for name in names):
-                    how = partial(wide, run=use.run, numbers=use.numbers, expected=use.expected)
-                    worst = how(lambda *_: model, draws=1)[0]
-                    yield replace(worst, tensor=f"{worst.tensor}, {use.name}")
+            return 2 if self.dtype == F64 else DRAWS
+        units, others = min(self.case.H, self.case.S), self.dtype != F32
+        return 1 if self.use else next((draws[others] for few, draws in NARROW.items() if units < few), 1)
 
 
+#: Uses by the name that a comparison has of them.
+USES = GROUPS | {use.name: (use,) for _, use in PAIRS}
 #: (draws, seed) of a default run.
 DEFAULT = ((DRAWN, SEED),)
 
@@ -124,7 +131,14 @@ def used(name: str) -> list[Comparison]:
     ]
 
 
+def paired(name: str) -> list[Comparison]:
+    """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast."""
+    impl = find(name)
+    exact = next(dtype for dtype in (F64, F32) if dtype in impl.dtypes)
+    return [Comparison(case, BF16 if use.autocast else exact, use.name) for case, use in PAIRS]
+
+
 def every_id() -> list[str]:
     """The ids of all cases but those that a thorough run draws."""
-    every = (each.id for name in names() for each in (*small(name), *wide(name), *used(name)))
+    every = (each.id for name in names() for each in (*small(name), *wide(name), *used(name), *paired(name)))
     return list(dict.fromkeys(every))

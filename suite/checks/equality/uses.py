@@ -3,7 +3,7 @@
 The expected results are those of the oracle, which is called in the plain way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -28,6 +28,8 @@ class Use(NamedTuple):
     numbers: Numbers | None = None
     #: A parameter without which there is nothing to check.
     parameter: str = "weight_h"
+    #: Whether the model and its inputs are in float32, which autocast casts to the dtype of the comparison.
+    autocast: bool = False
 
 
 def _outputs(results: Results) -> Results:
@@ -95,23 +97,18 @@ def _inside_a_larger(value: Tensor) -> Tensor:
     return whole
 
 
-def _of(name: str, *some: str, times: int = 1) -> Use:
-    """Of the output and the final states only some have a gradient; times: of backward."""
+def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
+    """Leave some of the outputs' gradients, and make the others zero."""
+    cotangents = zip(OUTPUTS, sample.cotangents, strict=True)
+    return sample._replace(cotangents=tuple(d if n in arriving else torch.zeros_like(d) for n, d in cotangents))
 
-    def numbers(sample: Draw) -> Draw:
-        cotangents = zip(OUTPUTS, sample.cotangents, strict=True)
-        return sample._replace(cotangents=tuple(d if name in some else torch.zeros_like(d) for name, d in cotangents))
 
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-        leaves = arguments(model, sample)
-        results = outputs(model, case, leaves)
-        of_some = {name: d for name, d in zip(OUTPUTS, sample.cotangents, strict=True) if name in some}
-        for n in range(times):
-            values = [results[name] for name in of_some]
-            torch.autograd.backward(values, list(of_some.values()), retain_graph=n + 1 < times)
-        return results | gradients(leaves)
-
-    return Use(name, run, partial(_times, times), numbers)
+def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    leaves = arguments(model, sample)
+    results = outputs(model, case, leaves)
+    for retain_graph in (True, False):
+        torch.autograd.backward(list(results.values()), sample.cotangents, retain_graph=retain_graph)
+    return results | gradients(leaves)
 
 
 # Calls
@@ -159,6 +156,7 @@ def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run
     return run
 
 
+PLAIN = Use("", plain)
 INFERENCE = (
     Use("no_grad", _without_gradient(torch.no_grad), _outputs),
     Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
@@ -172,12 +170,7 @@ USES: dict[str, tuple[Use, ...]] = {
         _arriving("expanded gradients", _expanded, numbers=partial(_changed, change=lambda d: _expanded(d).clone())),
         _arriving("gradients times 1e4", lambda d: 1e4 * d, 1e4),
         _arriving("gradients times 1e-4", lambda d: 1e-4 * d, 1e-4),
-        _of("gradient of out alone", "out"),
-        _of("gradient of the last h alone", "h"),
-        _of("gradient of the last c alone", "c"),
-        _of("gradient of the last h_hat alone", "h_hat"),
-        _of("gradient of the last c_hat alone", "c_hat"),
-        _of("backward twice", *OUTPUTS, times=2),
+        Use("backward twice", _backward_twice, partial(_times, 2)),
     ),
     "calls": (
         Use("batch_first", _batch_first),

@@ -1,0 +1,73 @@
+"""What a call must leave as it was: settings of torch and of ours, the random generator, attributes of the model."""
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from impls import HyperLSTM
+from impls.gradient.chunks import limits
+from suite.shared.cases import Case
+from suite.shared.compare import MUTATED
+from suite.shared.oracle import Draw, Results, Run
+
+#: Numbers so many that torch's threads share them.
+_MANY = 1 << 16
+
+
+def _denormals() -> int:
+    """How many of torch's results are not flushed to zero, in whichever of its threads."""
+    return int((torch.full((_MANY,), 1e-310, dtype=torch.float64) * 1).count_nonzero())
+
+
+#: Of the process, by name.
+SETTINGS: dict[str, Callable[[], object]] = {
+    "grad mode": torch.is_grad_enabled,
+    "inference mode": torch.is_inference_mode_enabled,
+    "anomaly mode": torch.is_anomaly_enabled,
+    "threads": torch.get_num_threads,
+    "denormals": _denormals,
+    "deterministic algorithms": torch.get_deterministic_debug_mode,
+    "uninitialised memory": lambda: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+    "autocast": lambda: [(torch.is_autocast_enabled(t), torch.get_autocast_dtype(t)) for t in ("cpu", "cuda")],
+    "autocast's cache": torch.is_autocast_cache_enabled,
+    "default dtype": torch.get_default_dtype,
+    "default device": torch.get_default_device,
+    "matmul precision": torch.get_float32_matmul_precision,
+    "environment": lambda: dict(os.environ),
+}
+
+
+def settings(model: HyperLSTM) -> dict[str, object]:
+    """Values that a call must leave as they are, by name."""
+    device = next(model.parameters()).device
+    attributes = [(key, value) for key, value in vars(model).items() if not key.startswith("_") or key == "_impl"]
+    return {
+        **{name: get() for name, get in SETTINGS.items()},
+        "limits of a chunk": limits(device),
+        "attributes": attributes,
+        "training": [module.training for module in model.modules()],
+        "names": [list(vars(module)) for module in model.modules()],
+    }
+
+
+def _random(device: torch.device) -> Tensor:
+    """State of torch's generator of a device."""
+    return torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
+
+
+def watched(run: Run) -> Run:
+    """A run that counts what it leaves behind as a changed argument among its results."""
+
+    def watch(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+        device = next(model.parameters()).device
+        before, random = settings(model), _random(device)
+        results = run(model, case, sample)
+        changed = [name for name, value in settings(model).items() if value != before[name]]
+        drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
+        if not drops and not random.equal(_random(device)):
+            changed.append("random generator")
+        return results | {MUTATED + name: torch.zeros(()) for name in changed}
+
+    return watch

@@ -1,0 +1,144 @@
+"""Options in pairs: a covering array, in which any two values of two options occur together in one call."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from covertable import make
+from torch import Tensor, nn
+
+from impls import HyperLSTM
+from impls.gradient.chunks import limited
+from suite.checks.equality.uses import Use, without_others
+from suite.shared.cases import Case
+from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, arguments, backward, gradients, outputs, packed
+
+Row = dict[str, Any]
+
+#: Sequences of a form; those of other forms all have T steps.
+LENGTHS = {"sorted": (3, 2, 1), "unsorted": (2, 3, 1)}
+#: Forms without a number.
+EMPTY = ("no_steps", "no_rows")
+#: Dropout and recurrent dropout.
+MASKS = {"none": (0.0, 0.0), "dropout": (0.25, 0.0), "recurrent": (0.0, 0.4), "both": (0.25, 0.4), "eval": (0.25, 0.4)}
+#: Whether a parameter, x, or a part of the state requires a gradient, by its name.
+TRAINS: dict[str, Callable[[str], bool]] = {
+    "all": lambda name: True,
+    "x": lambda name: name == "x",
+    "parameters": lambda name: name.startswith("layers"),
+    "biases": lambda name: "bias" in name,
+    "state": lambda name: name.startswith("state"),
+    "state_c": lambda name: name == "state c",
+    "state_h_hat": lambda name: name == "state h_hat",
+    "nothing": lambda name: False,
+}
+#: Values of each option, the plainest first. "arriving": the outputs that have a gradient.
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "form": ("batch", "alone", *LENGTHS, *EMPTY),
+    "axes": ("steps_first", "batch_first"),
+    "layers": (1, 2),
+    "layer_norm": (False, True),
+    "state": ("none", "plain", "stacked"),
+    "masks": tuple(MASKS),
+    "precision": ("exact", "autocast", "float64_in_autocast"),
+    "trains": tuple(TRAINS),
+    "arriving": ("all", *OUTPUTS),
+    "chunks": ("whole", "stepwise"),
+    "residuals": ("saved", "recomputed"),
+}
+#: Options that a `Case` does not have; of the forms only one.
+_OF_USE = ("axes", "precision", "trains", "arriving", "chunks", "residuals")
+
+
+def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any, ...]) -> dict[str, Any]:
+    """Constraint that one option has one of these values or another has one of those."""
+    either = ((option, values), (other, others))
+    return {"operator": "or", "conditions": [{"operator": "in", "left": o, "values": list(v)} for o, v in either]}
+
+
+_CONSTRAINTS = [
+    _either("masks", ("none", "recurrent"), "layers", (2,)),  # dropout is between layers
+    _either("trains", ("all", "x", "parameters", "biases", "nothing"), "state", ("plain", "stacked")),
+]
+
+
+def shows_little(row: Row) -> bool:
+    """True for a call that has no number, or no gradient."""
+    return row["form"] in EMPTY or row["trains"] == "nothing"
+
+
+def _array() -> list[Row]:
+    """Rows that cover all pairs, those that do not need a call which shows little without one."""
+    telling = OPTIONS | {"form": OPTIONS["form"][: -len(EMPTY)], "trains": OPTIONS["trains"][:-1]}
+    rows, every = (make(options, salt="0", constraints=_CONSTRAINTS) for options in (telling, OPTIONS))
+    return [*rows, *filter(shows_little, every)]
+
+
+def case_of(row: Row) -> Case:
+    """Sizes of a row, and the options that a case has."""
+    form, (dropout, recurrent_dropout) = row["form"], MASKS[row["masks"]]
+    return Case(
+        T=0 if form == "no_steps" else 3,
+        B={"alone": 1, "no_rows": 0}.get(form, 3),
+        I=4,
+        H=7,
+        S=6,
+        Z=2,
+        L=row["layers"],
+        layer_norm=row["layer_norm"],
+        state=row["state"],
+        lengths=LENGTHS.get(form, ()),
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        training=row["masks"] != "eval",
+    )
+
+
+def use_of(row: Row) -> Use:
+    """The options of a row that a case does not have."""
+    words = ["alone"] if row["form"] == "alone" else []
+    words += [row[option] for option in _OF_USE if row[option] != OPTIONS[option][0]]
+    trains, arriving = TRAINS[row["trains"]], OUTPUTS if row["arriving"] == "all" else (row["arriving"],)
+
+    def expected(results: Results) -> Results:
+        return {n: v for n, v in results.items() if not n.startswith("grad ") or trains(n.removeprefix("grad "))}
+
+    return Use(
+        "pair-" + "-".join(words),
+        partial(_run, row, arriving),
+        expected,
+        partial(without_others, arriving=arriving),
+        autocast=row["precision"] == "autocast",
+    )
+
+
+def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    device, model.batch_first = sample.x.device.type, row["axes"] == "batch_first"
+    short = {"forward": 1, "backward": 1} if row["chunks"] == "stepwise" else {}
+    autocast = torch.autocast(device, torch.bfloat16, enabled=row["precision"] != "exact")
+    with limited(device, residuals=row["residuals"] == "saved", **short), autocast:
+        leaves = arguments(model, sample, TRAINS[row["trains"]])
+        results = outputs(model, case, leaves, partial(_call, row))
+        backward(results, sample, arriving)
+    model.batch_first = False
+    return results | gradients(leaves)
+
+
+def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
+    """Call the model on sequences in the form of a row."""
+    alone = row["form"] == "alone"
+    turned = row["axes"] == "batch_first" and not (alone or case.lengths)
+    if alone:
+        x, state = x[:, 0], state and tuple(part[..., 0, :] for part in state)
+    elif turned:
+        x = x.transpose(0, 1).contiguous()
+    out, last = packed(model, case, x, state)
+    if alone:
+        return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
+    return out.transpose(0, 1) if turned else out, last
+
+
+ROWS = _array()
+#: The case and the use of each row.
+PAIRS = [(case_of(row), use_of(row)) for row in ROWS]
