@@ -1,7 +1,6 @@
 """How a pass is split among the multiprocessors of a card: groups, members and tiles, by a small model of its time.
 
-The model is arithmetic on sizes, not a measurement. It gives the same split for the same sizes and card everywhere, and
-a prediction to hold the first run on a card against.
+The model is arithmetic on sizes, not a measurement. It gives the same split for the same sizes and card everywhere.
 """
 
 from collections.abc import Callable, Iterable
@@ -41,11 +40,8 @@ WARP = 32
 _ROWS, _COLUMNS, _UNITS = (16, 32, 64, 128), (16, 32, 64, 128), (16, 32, 64)
 #: Shared memory that is kept free of loads in flight, for operands that change their layout and for sums of a row.
 SPARE = 24 << 10
-#: Leave FREE multiprocessors to small kernels of other streams if a step gets at most 6 % slower; NCCL's may take more,
-#: and then one delays the other.
-FREE, LONGER = 4, 1.06
-#: GHz at which the fastest split is chosen for every card.
-CLOCK = 1.7
+#: GHz of every card: it weighs what is read against what waits, so that one that varied would vary the split.
+_CLOCK = 1.7
 
 
 class Rates(NamedTuple):
@@ -69,12 +65,11 @@ RATES = {
 
 
 class Card(NamedTuple):
-    """What a split depends on; the clock, of which only a prediction does, is in GHz."""
+    """What a split depends on."""
 
     multiprocessors: int
     shared: int  # bytes of shared memory that a program may take
     rates: Rates
-    clock: float = CLOCK
 
     @classmethod
     def of(cls, device: torch.device) -> "Card":
@@ -99,11 +94,9 @@ def rates_of(capability: int, name: str) -> Rates:
 
 #: One program after the other, as Triton's interpreter runs them.
 ONE = Card(1, 227 << 10, RATES[90])
-A100, A10 = Card(108, 163 << 10, RATES[80], 1.41), Card(72, 99 << 10, RATES[86], 1.69)
-L4 = Card(58, 99 << 10, RATES[86], 1.4)  # of its 2.04 GHz, what 72 W allow
-RTX_4090 = Card(128, 99 << 10, rates_of(89, "GeForce"), 2.52)
-H100, B200 = Card(132, 227 << 10, RATES[90], 1.755), Card(148, 227 << 10, RATES[100], 1.85)
-RTX_5090 = Card(170, 99 << 10, rates_of(120, "GeForce"), 2.41)
+A100, A10, L4 = Card(108, 163 << 10, RATES[80]), Card(72, 99 << 10, RATES[86]), Card(58, 99 << 10, RATES[86])
+H100, B200 = Card(132, 227 << 10, RATES[90]), Card(148, 227 << 10, RATES[100])
+RTX_4090, RTX_5090 = (Card(n, 99 << 10, rates_of(capability, "GeForce")) for n, capability in ((128, 89), (170, 120)))
 
 
 class Sizes(NamedTuple):
@@ -138,7 +131,6 @@ class Split:
     warps: int
     stages: int
     microseconds: float = 0.0  # of a step, by the model
-    working: float = 1.0  # share of the members that have a job, in the phase where fewest do
 
     @property
     def programs(self) -> int:
@@ -161,19 +153,14 @@ def backward(sizes: Sizes, card: Card) -> Split:
     return _split(sizes, card, backward_step)
 
 
-#: The time of one step: (sizes, card, split) -> the split with its microseconds and share of working members.
+#: The time of one step: (sizes, card, split) -> the split with its microseconds.
 Step = Callable[[Sizes, Card, Split], Split]
 
 
 @cache
 def _split(sizes: Sizes, card: Card, step: Step) -> Split:
-    """The fastest split at one clock for all cards, with the time at the card's own; of two as fast the smaller."""
-    alike = card._replace(clock=CLOCK)
-    splits = [step(sizes, alike, one) for one in candidates(sizes, card, step is forward_step)]
-    best = min(splits, key=cost)
-    spared = [one for one in splits if one.programs <= max(1, card.multiprocessors - FREE)]
-    free = min(spared, key=cost, default=best)
-    return step(sizes, card, free if free.microseconds <= LONGER * best.microseconds else best)
+    """The fastest split; of two as fast the smaller."""
+    return min((step(sizes, card, one) for one in candidates(sizes, card, step is forward_step)), key=cost)
 
 
 def cost(one: Split) -> tuple[float, ...]:
@@ -208,7 +195,7 @@ def candidates(sizes: Sizes, card: Card, both_sums: bool) -> Iterable[Split]:
 
 def _members(most: int) -> list[int]:
     """How many members a group may have, if that many programs fit at a time."""
-    some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most, most - FREE}
+    some = {2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, most}
     return [1, *sorted(n for n in some if 1 < n <= most)]
 
 
@@ -217,7 +204,7 @@ class _Clock:
 
     def __init__(self, sizes: Sizes, card: Card, split: Split) -> None:
         self.sizes, self.card, self.split = sizes, card, split
-        self.time, self.working, self.jobs = 0.0, 1.0, 0
+        self.time = 0.0
         rates = card.rates
         self.rate = {"float32": rates.float32, "tf32": rates.tf32}.get(sizes.arithmetic, rates.half)
 
@@ -230,18 +217,16 @@ class _Clock:
         asking = min(min(jobs, self.split.members) * self.split.groups, self.card.multiprocessors)
         l2 = min(_ASKED, self.card.rates.l2 * self.card.multiprocessors / asking)
         clocks = max(size / l2, multiply_adds / self.rate)
-        self.time += -(-jobs // self.split.members) * (max(clocks / (self.card.clock * 1e3), waits) + first)
-        self.jobs = max(self.jobs, jobs)
+        self.time += -(-jobs // self.split.members) * (max(clocks / (_CLOCK * 1e3), waits) + first)
 
     def sync(self) -> None:
         """End a phase by a barrier; where a member is alone, by one of the program."""
         self.time += LOADS if self.split.alone else BARRIER
-        self.working, self.jobs = min(self.working, self.jobs / self.split.members), 0
 
     def done(self) -> Split:
         """The split with what was added up; more groups than multiprocessors run one after the other."""
         waves = -(-self.split.programs // self.card.multiprocessors)
-        return replace(self.split, microseconds=waves * self.time, working=self.working)
+        return replace(self.split, microseconds=waves * self.time)
 
 
 def loads(function: str, itemsize: int, norm: bool) -> int:

@@ -48,7 +48,6 @@ def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, d
     with together(members, rows=rows) as trace:
         worst = compare(implementation(NAME), case, dtype, CPU, draws=1)[0]
     assert trace.syncs > case.T * case.L * members
-    assert trace.working >= 0.25 or rows < 64
     assert not trace.wrong
     assert worst.ratio <= 1, str(worst)
 

@@ -1,7 +1,8 @@
 """What the trace of an interpreted kernel finds, and how operands are rounded: run by `test_interpreter.py`.
 
-Each kernel here has a fault, unless told to have none: a race, an overrun, a promise that does not hold. And TF32
-operands must be rounded to nearest before a product, which a tensor core would cut off instead.
+Each kernel here has a fault, unless told to have none: an overrun, a promise that does not hold, a missing barrier of
+the program; `barriers.toml` has the races between programs. And TF32 operands must be rounded to nearest before a
+product, which a tensor core would cut off instead.
 """
 
 # mypy: ignore-errors
@@ -20,22 +21,6 @@ from suite.checks.kernels.traced import traced
 N = 16
 #: Bits of a float32 that TF32 drops.
 DROPPED = 13
-
-
-@triton.jit
-def shifted(x, to, SHIFT: tl.constexpr, N: tl.constexpr):
-    """Write x to `to`, N numbers per program, from SHIFT on: programs overlap where SHIFT is not 0."""
-    program = tl.program_id(0)
-    k = program * (N - SHIFT) + tl.arange(0, N)
-    tl.store(to + k, tl.load(x + k))
-
-
-@triton.jit
-def neighbours(x, N: tl.constexpr):
-    """Add to N numbers those of the next program, which it changes too."""
-    k = tl.program_id(0) * N + tl.arange(0, N)
-    there = tl.load(x + k + N, mask=k + N < N * tl.num_programs(0), other=0.0)
-    tl.store(x + k, tl.load(x + k) + there)
 
 
 @triton.jit
@@ -74,16 +59,12 @@ def rounded(x, to, N: tl.constexpr):
 
 
 FAULTS = {
-    "shifted: written by two programs": lambda: shifted[(2,)](torch.zeros(2 * N), torch.zeros(2 * N), 1, N),
-    "neighbours: read, and written by another program": lambda: neighbours[(2,)](torch.zeros(2 * N), N),
     "too_far: outside the tensors given": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(2 * N)[: N - 1], N, 16),
     "too_far: less aligned than promised": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(N + 1)[1:], N, 16),
     "turned: read back without a barrier": lambda: turned[(1,)](torch.zeros(2 * N), N, False),
     "turned_in_place: overwritten without a barrier": lambda: turned_in_place[(1,)](torch.zeros(N), N, False),
 }
 RIGHT = {
-    "shifted": lambda: shifted[(2,)](torch.zeros(2 * N), torch.zeros(2 * N), 0, N),
-    "neighbours": lambda: neighbours[(1,)](torch.zeros(N), N),
     "too_far": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(N), N, 16),
     "turned": lambda: turned[(1,)](torch.zeros(2 * N), N, True),
     "turned_in_place": lambda: turned_in_place[(1,)](torch.zeros(N), N, True),

@@ -13,7 +13,6 @@ from torch.testing import assert_close
 from triton.runtime.interpreter import InterpreterBuilder
 
 from impls import HyperLSTM
-from impls.batched_cuda import launching
 from impls.gradient.chunks import limited
 from impls.registry import find
 from suite.checks.equality.comparisons import SMALL, Comparison
@@ -126,14 +125,6 @@ def test_tf32_is_as_right_as_float16(layer_norm: bool) -> None:
     oracle, naive = (reference("naive", case, t, CPU, torch.float32, 4) for t in (torch.float64, torch.float16))
     worst = judge(results, oracle, naive, torch.float16)[0]
     assert worst.ratio <= 1, worst
-
-
-def test_a_chunk_is_two_launches_backward() -> None:
-    net, x, start = model(), draw(T=7), launching.start
-    with limited("cpu", backward=2 * 40 * 3 * H * 4), mock.patch.object(launching, "start", side_effect=start) as noted:
-        gradients(net, x)
-    kernels = [call.args[0].__name__ for call in noted.call_args_list]
-    assert kernels == ["forward_steps", *["rebuild", "backward_steps"] * 4]
 
 
 def test_packed_rows_end_with_their_lengths() -> None:

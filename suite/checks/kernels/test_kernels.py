@@ -5,7 +5,6 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,7 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cuda import split
-from impls.batched_cuda.split import H100, Card, Sizes
+from impls.batched_cuda.split import H100, Card
 from impls.definition import dtype_name
 from suite.checks.faults.test_reach import CONDITIONS
 from suite.checks.kernels import compiled as ahead
@@ -45,7 +44,6 @@ DEVICES = [
     (split.L4, "NVIDIA L4", 8, 9),
     (split.RTX_4090, "NVIDIA GeForce RTX 4090", 8, 9),
 ]
-CARDS = ("A100", "A10", "L4", "RTX_4090", "H100", "B200", "RTX_5090")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -108,17 +106,6 @@ def test_no_argument_multiplies_compilations() -> None:
         assert all(p.is_constexpr or p.do_not_specialize for p in kernel.params), kernel.fn.__name__
 
 
-@pytest.mark.parametrize("name", ["small", "char-ptb"])
-def test_a_mask_changes_no_launch(name: str) -> None:
-    plain, masked = (
-        launched(replace(WORKLOADS[name], recurrent_dropout=p), H100, torch.bfloat16, "bfloat16") for p in (0.0, 0.1)
-    )
-    for with_mask, without in zip(masked, plain, strict=True):
-        assert (with_mask.programs, with_mask.options) == (without.programs, without.options)
-        numbers = [{n: q for n, q in one.values.items() if isinstance(q, int)} for one in (with_mask, without)]
-        assert numbers[0] == numbers[1]
-
-
 def test_a_barrier_in_another_order_is_found() -> None:
     right = ["STG.E", "BAR.SYNC 0x0", "MEMBAR.ALL.GPU", "ERRBAR", "REDG.E.ADD.STRONG.GPU", "BAR.SYNC 0x0"]
     right += ["LDG.E.STRONG.GPU", "CCTL.IVALL", "BAR.SYNC.DEFER_BLOCKING 0x0", "LDG.E.128"]
@@ -170,21 +157,6 @@ def test_operands_of_products_are_read_from_the_definition_before() -> None:
     assert instructions.operands(ttir) == {("arith.andi", "tt.load"), ("arith.andi", "arith.select")}
 
 
-@pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if not case.lengths])
-def test_a_card_takes_what_was_compiled(name: str) -> None:
-    """The clock, which a card does not tell, changes no split; and a quarter of the members work in every phase."""
-    from impls.batched_cuda.layout import padded  # which imports Triton
-
-    case, cards = WORKLOADS[name], [getattr(split, card) for card in CARDS]
-    for card, arithmetic, layer_norm in product(cards, ("float32", "tf32", "bfloat16"), (False, True)):
-        sizes = Sizes(case.B, padded(case.H), padded(case.S), case.Z, layer_norm, arithmetic)
-        for choose in (split.forward, split.backward):
-            result = choose(sizes, card)
-            other = choose(sizes, card._replace(clock=2 * card.clock))
-            assert replace(other, microseconds=result.microseconds) == result
-            assert result.working >= 0.25 or min(case.B, result.rows) <= result.members
-
-
 def test_a_card_has_the_rates_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     for device, (card, named, major, minor) in enumerate(DEVICES):
         properties = {"multiprocessor_count": card.multiprocessors, "max_shared_mem": card.shared}
@@ -192,7 +164,7 @@ def test_a_card_has_the_rates_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr("triton.runtime.driver", SimpleNamespace(active=active))
         about = SimpleNamespace(name=named, major=major, minor=minor)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, result=about: result)
-        assert Card.of(torch.device("cuda", 1000 + device)) == card._replace(clock=split.CLOCK)
+        assert Card.of(torch.device("cuda", 1000 + device)) == card
 
 
 def _started(case: Case, dtype: torch.dtype) -> tuple[list[Started], Counting]:

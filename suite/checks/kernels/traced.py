@@ -48,7 +48,6 @@ class Trace:
     programs: int = 0
     addresses: int = 0
     syncs: int = 0  # of all programs
-    working: float = 1.0  # smallest share of a launch's programs that access memory between two syncs
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, kernel: str, traces: list[Accesses], races: dict[str, int], tensors: list[Tensor]) -> None:
@@ -57,8 +56,6 @@ class Trace:
         self.programs += len(traces)
         self.addresses += sum(one.address.size for one in traces)
         self.syncs += sum(int(one.epoch.max(initial=0)) for one in traces)
-        working = np.bincount(np.concatenate([np.unique(one.epoch) for one in traces])) / len(traces)
-        self.working = min([self.working, *working[: max(1, len(working) - 1)]])  # after the last none has to
         faults = Counter(races)
         for one in traces:
             faults.update(_within_program(one, tensors))
