@@ -136,13 +136,14 @@ def evaluate(
         torch.manual_seed(seed)  # of dropout's masks
         with poisoned():
             returned = run(model, case, buffers)
-        changed = {MUTATED + n: q for n, q in named(buffers).items() if not _bits(q).equal(_bits(before[n]))}
+        changed = {MUTATED + n: q for n, q in named(buffers).items() if not bits(q).equal(bits(before[n]))}
         for name, value in (returned | changed).items():
             results.setdefault(name, []).append(value.detach())
     return {name: torch.stack(values) for name, values in results.items()}
 
 
-def _bits(value: Tensor) -> Tensor:
+def bits(value: Tensor) -> Tensor:
+    """The bytes of a tensor's numbers, which are equal where NaN is, too."""
     return value.detach().contiguous().view(-1).view(torch.uint8)
 
 
@@ -253,5 +254,5 @@ def assert_within_rule(results: Results, oracle: Results, naive: Results) -> Non
 
 def assert_bitwise_equal(results: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise AssertionError, which names a tensor that differs, unless all tensors are equal to the bit."""
-    bits = ({(name, v.dtype, v.shape): _bits(v) for name, v in each.items()} for each in (results, expected))
-    torch.testing.assert_close(*bits, rtol=0, atol=0)
+    both = ({(name, v.dtype, v.shape): bits(v) for name, v in each.items()} for each in (results, expected))
+    torch.testing.assert_close(*both, rtol=0, atol=0)

@@ -12,6 +12,7 @@ import torch
 
 from impls import names
 from impls.registry import find
+from suite.checks.equality.layouts import LAID_OUT
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.pairs import PAIRS
 from suite.checks.equality.uses import PLAIN
@@ -39,6 +40,7 @@ _TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
 USED: dict[str, dict[Case, tuple[torch.dtype, ...]]] = {
     "frozen": _TRAINED,
     "gradients": _TRAINED,
+    "layouts": _TRAINED,
     "calls": {SMALL: (F64,), LARGE: (F32,)},
     "inference": dict.fromkeys(LONG, (F32,)),
 }
@@ -90,7 +92,7 @@ class Comparison(NamedTuple):
 
 
 #: Uses by the name that a comparison has of them.
-USES = GROUPS | {use.name: (use,) for _, use in PAIRS}
+USES = GROUPS | {"layouts": LAID_OUT} | {use.name: (use,) for _, use in PAIRS}
 #: (draws, seed) of a default run.
 DEFAULT = ((DRAWN, SEED),)
 

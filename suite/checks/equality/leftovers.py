@@ -42,7 +42,7 @@ SETTINGS: dict[str, Callable[[], object]] = {
 def settings(model: HyperLSTM) -> dict[str, object]:
     """Values that a call must leave as they are, by name."""
     device = next(model.parameters()).device
-    attributes = [(key, value) for key, value in vars(model).items() if not key.startswith("_") or key == "_impl"]
+    attributes = {name: value for name, value in vars(model).items() if isinstance(value, (bool, int, float, str))}
     return {
         **{name: get() for name, get in SETTINGS.items()},
         "limits of a chunk": limits(device),

@@ -10,12 +10,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from impls import HyperLSTM
 from impls.definition import LayerParams
 from suite.shared.cases import Case
-from suite.shared.oracle import OUTPUTS, Draw, Numbers, Results, Run, arguments, gradients, inputs, outputs, plain
+from suite.shared.oracle import OUTPUTS, Draw, Numbers, Results, Run, arguments, gradients, outputs, plain
 
 
 class Use(NamedTuple):
@@ -66,35 +65,17 @@ def _frozen() -> Iterator[Use]:
 # The gradients that arrive
 
 
-def _changed(sample: Draw, change: Callable[[Tensor], Tensor]) -> Draw:
-    return sample._replace(cotangents=tuple(map(change, sample.cotangents)))
-
-
-def _arriving(name: str, change: Callable[[Tensor], Tensor], factor: float = 1, numbers: Numbers | None = None) -> Use:
-    """Each gradient of the outputs is changed, in its layout or by a factor."""
+def _scaled(factor: float) -> Use:
+    """Each gradient of the outputs is multiplied by a factor."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-        return plain(model, case, _changed(sample, change))
+        return plain(model, case, sample._replace(cotangents=tuple(factor * d for d in sample.cotangents)))
 
-    return Use(name, run, partial(_times, factor), numbers)
+    return Use(f"gradients times {factor:g}", run, partial(_times, factor))
 
 
 def _times(factor: float, results: Results) -> Results:
     return {name: value * factor if name.startswith("grad ") else value for name, value in results.items()}
-
-
-def _expanded(d: Tensor) -> Tensor:
-    return d[:1, :1].expand_as(d)
-
-
-#: The columns of a larger tensor that hold the numbers; the others are NaN.
-EVERY_SECOND = slice(1, -2, 2)
-
-
-def _inside_a_larger(value: Tensor) -> Tensor:
-    whole = value.new_full((*value.shape[:-1], 2 * value.shape[-1] + 3), torch.nan)
-    whole[..., EVERY_SECOND] = value
-    return whole
 
 
 def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
@@ -137,17 +118,6 @@ def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     return plain(model, case, sample)
 
 
-def _views(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-    """X and the states are views of larger tensors."""
-    parameters = arguments(model, sample._replace(state=None))
-    del parameters["x"]
-    wholes = {name: _inside_a_larger(value).requires_grad_() for name, value in inputs(sample).items()}
-    results = outputs(model, case, {name: whole[..., EVERY_SECOND] for name, whole in wholes.items()})
-    torch.autograd.backward(tuple(results.values()), sample.cotangents)
-    of_views = {name: d[..., EVERY_SECOND] for name, d in gradients(wholes).items()}
-    return results | gradients(parameters) | of_views
-
-
 def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run:
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         with mode():
@@ -165,17 +135,13 @@ INFERENCE = (
 USES: dict[str, tuple[Use, ...]] = {
     "frozen": tuple(_frozen()),
     "gradients": (
-        _arriving("gradients with the batch first", lambda d: d.transpose(0, 1).contiguous().transpose(0, 1)),
-        _arriving("gradients in every second column", lambda d: _inside_a_larger(d)[..., EVERY_SECOND]),
-        _arriving("expanded gradients", _expanded, numbers=partial(_changed, change=lambda d: _expanded(d).clone())),
-        _arriving("gradients times 1e4", lambda d: 1e4 * d, 1e4),
-        _arriving("gradients times 1e-4", lambda d: 1e-4 * d, 1e-4),
+        _scaled(1e4),
+        _scaled(1e-4),
         Use("backward twice", _backward_twice, partial(_times, 2)),
     ),
     "calls": (
         Use("batch_first", _batch_first),
         Use("after calls of other sizes", _after_other_sizes),
-        Use("views", _views),
         *INFERENCE,
     ),
     "inference": INFERENCE,

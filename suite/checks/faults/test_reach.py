@@ -37,7 +37,8 @@ USED: dict[str, tuple[str, Callable[[Case], bool]]] = {
     "inference and T of 8 or more": ("inference", lambda case: case.T >= 8),
     "inference and H of 64 or more": ("inference", lambda case: case.H >= 64),
     "frozen parameters and H of 64 or more": ("frozen", lambda case: case.H >= 64),
-    "gradients of other layouts and sizes": ("gradients", lambda case: True),
+    "gradients of other sizes": ("gradients", lambda case: True),
+    "layouts in memory and H of 64 or more": ("layouts", lambda case: case.H >= 64),
 }
 #: `naive` would build its weight tensors at large sizes.
 NAMES = [name for name in names() if not find(name).oracle]

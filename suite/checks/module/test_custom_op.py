@@ -247,15 +247,6 @@ def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, devi
         assert all(map(torch.equal, torch.autograd.grad(loss, [x, *state, *model.parameters()]), expected))
 
 
-def test_memory_layout_does_not_change_gradients(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    expected = gradients(model, x, state)
-    for p in model.parameters():
-        p.data = p.data.movedim(0, -1).contiguous().movedim(-1, 0)
-    assert not model.get_parameter("layers.0.weight_h").is_contiguous()
-    torch.testing.assert_close(gradients(model, x, state), expected)
-
-
 LOADS = """
 import importlib, sys, torch
 program, tensor, *packages = sys.argv[1:]
