@@ -11,7 +11,7 @@ from .calls import arguments as checks
 from .calls.masks import draw
 from .calls.sequences import Sequences, by_segments, layout, starts
 from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
-from .registry import OPTIONS, constant, find, resolve
+from .registry import IMPLS, OPTIONS, constant, find, resolve, why_unproven
 
 
 def _implementation(argument: str, name: Any) -> str:
@@ -174,10 +174,13 @@ class HyperLSTM(nn.Module):
         if self.impl != "auto":
             return " (experimental)" if find(self.impl).experimental else ""
         weight = next(self.layers.parameters())
+        device, dtype = weight.device, weight.dtype
         try:
-            return f" ({resolve('auto', weight.device, weight.dtype, self._options()).name})"
+            chosen = resolve("auto", device, dtype, self._options())
         except RuntimeError:
             return " (none available)"
+        reasons = [why_unproven(i.name, device, dtype) for i in IMPLS if i.experimental and i.runs_on(device)]
+        return f" ({'; '.join([chosen.name, *filter(None, reasons)])})"
 
 
 class Layer(nn.Module):

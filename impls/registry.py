@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.autograd import forward_ad
 
 from .definition import Run, dtype_name
+from .proof import why_unverified
 
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
-def constant(function: Callable[..., T]) -> Callable[..., T]:
+def constant(function: F) -> F:
     """Have torch.compile call the function while it traces, and take the result for a constant.
 
     This is torch.compiler.assume_constant_result without its import of the compiler, which takes seconds.
@@ -39,6 +40,16 @@ def _imported(name: str) -> str:
 def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     """The answer of `why_unavailable` of the implementation's module."""
     reason: str | None = sys.modules[_imported(name)].why_unavailable(device, dtype)
+    return reason
+
+
+@cache
+def why_unproven(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """None if "auto" may take an experimental implementation, else the reason; warns if this GPU could verify it."""
+    if device.type != "cuda":
+        return f"{name} is experimental."
+    if (reason := find(name).why_unavailable(device, dtype)) is None and (reason := why_unverified(name, device)):
+        warnings.warn(f"{reason} Until then impl='auto' takes a slower implementation.", RuntimeWarning, stacklevel=2)
     return reason
 
 
@@ -73,7 +84,8 @@ class Impl:
     probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
-    experimental: "auto" does not choose it; one that needs a GPU is, until a GPU has verified it in each of its dtypes.
+    experimental: "auto" takes it only on a GPU that has verified it, see `proof.py`; one that needs a GPU is, until the
+        results of a GPU in each of its dtypes are part of the project.
     """
 
     name: str
@@ -217,9 +229,11 @@ def differentiated_by_autograd() -> str:
 
 
 @constant
-def _by_preference() -> list[str]:
+def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names of what "auto" may take, preferred ones first; torch.compile cannot trace a result that is no constant."""
-    return [i.name for i in sorted(IMPLS, key=lambda impl: -impl.preference) if not i.experimental]
+    rows = [impl for impl in sorted(IMPLS, key=lambda impl: -impl.preference) if not impl.interpreted(device)]
+    proven = [i.runs_on(device) and not why_unproven(i.name, device, dtype) if i.experimental else True for i in rows]
+    return [impl.name for impl, takes in zip(rows, proven, strict=True) if takes]
 
 
 def _differentiated_by_autograd(name: str, rows: list[Impl], error: type[Exception], why: str) -> list[Impl]:
@@ -238,15 +252,14 @@ def _warn_of_fallback(reason: str, chosen: str) -> None:
 
 
 def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> Impl:
-    """The row to run: that of the name; for "auto" the preferred one that runs natively here and is not experimental.
+    """The row to run: that of the name; for "auto" the preferred one that runs natively here and is proven.
 
     While torch.onnx.export or torch.jit.trace records, and inside a transform of torch.func or under forward-mode AD,
     "auto" is one that calls torch's own operators one by one; NotImplementedError if another is named in there.
     RuntimeError gives the reason when the row, or for "auto" each of them, is unavailable or cannot be recorded, and
     lists those that support such parameters or can be recorded.
     """
-    rows = [find(row) for row in ([name] if name != "auto" else _by_preference())]
-    rows = [impl for impl in rows if name != "auto" or not impl.interpreted(device)]
+    rows = [find(row) for row in ([name] if name != "auto" else _by_preference(device, dtype))]
     if _recorded():
         why = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
         rows = _differentiated_by_autograd(name, rows, RuntimeError, why)

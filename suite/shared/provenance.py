@@ -31,8 +31,9 @@ EXTRA_FILES = {
     "compiled": ("impls/batched.py", "impls/definition.py", "suite/shared/compiled_lstm.py"),
     "jax": ("suite/shared/jax_lstm.py",),
 }
-#: The part of impls/ that calls implementations; and their table, on which no row depends as it computes nothing.
-MODULE, REGISTRY = "hyperlstm", "registry"
+#: The part of impls/ that calls implementations; and what chooses one of them, on which no row depends as it computes
+#: nothing.
+MODULE, CHOICE = "hyperlstm", ("registry", "proof")
 _DIGITS = 12
 
 
@@ -68,7 +69,7 @@ def source_files(implementation: str, root: Path = ROOT) -> list[Path]:
         if (path := todo.pop()) not in files:
             files.add(path)
             todo += _imported(path) if path.suffix == ".py" else []
-    files.discard(impls / f"{REGISTRY}.py")
+    files -= {impls / f"{part}.py" for part in CHOICE}
     return [*sorted(files), *(root / path for path in (*EXTRA_FILES.get(name, ()), *RULE))]
 
 

@@ -68,16 +68,6 @@ def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPat
     assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_auto_on_a_card_is_not_experimental(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(registry, "_probed", lambda *_: None)
-    on_card = [row for row in registry.IMPLS if "cuda" in row.devices and not row.experimental]
-    best = max((row for row in on_card if dtype in row.dtypes), key=lambda row: row.preference)
-    assert registry.resolve("auto", torch.device("cuda"), dtype) == best
-    assert registry.resolve("batched_cuda", torch.device("cuda"), dtype).name == "batched_cuda"
-
-
 def test_names_are_listed_with_reasons() -> None:
     assert names() == [row.name for row in registry.IMPLS]
     assert [row.name for row in registry.IMPLS if row.oracle] == [registry.ORACLE]

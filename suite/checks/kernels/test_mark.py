@@ -1,0 +1,103 @@
+"""`impl="auto"` takes `batched_cuda` on a GPU that has verified it, and nowhere else; a driver is told what to say."""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from impls import HyperLSTM, proof, registry
+from suite.checks.kernels import mark
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """Properties of a GPU that batched_cuda runs on, as the driver tells them, and an empty cache of the user."""
+    properties = SimpleNamespace(name="NVIDIA H100 80GB/HBM3", major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13000, raising=False)
+    monkeypatch.setattr(registry, "_probed", lambda *_: None)
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.9.0"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    registry.why_unproven.cache_clear()
+    yield properties
+    registry.why_unproven.cache_clear()
+
+
+CUDA = torch.device("cuda")
+UNVERIFIED = "batched_cuda has not been verified on this NVIDIA H100 80GB/HBM3: run `nox -s cuda` in a checkout."
+
+
+def on_card(dtype: torch.dtype = torch.float32) -> tuple[str, list[str]]:
+    """What "auto" takes in a new process on a GPU, and the warnings of two calls."""
+    registry.why_unproven.cache_clear()
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        taken = {registry.resolve("auto", CUDA, dtype).name for _ in range(2)}
+    return taken.pop(), [str(each.message) for each in raised]
+
+
+@pytest.mark.usefixtures("card")
+def test_auto_takes_what_this_card_has_verified() -> None:
+    assert on_card() == ("deferred", [f"{UNVERIFIED} Until then impl='auto' takes a slower implementation."])
+    mark.record("batched_cuda", CUDA)
+    assert on_card() == ("batched_cuda", [])
+    assert on_card(torch.bfloat16) == on_card(torch.float16) == ("batched_cuda", [])
+    assert on_card(torch.float64) == ("deferred", [])
+
+
+@pytest.mark.usefixtures("card")
+def test_repr_says_what_auto_takes_on_a_card_and_why() -> None:
+    weight = SimpleNamespace(device=CUDA, dtype=torch.float32)
+    layers = SimpleNamespace(parameters=lambda: iter([weight]))
+    model: Any = SimpleNamespace(impl="auto", layers=layers, _options=list)
+    assert registry.resolve("batched_cuda", CUDA, torch.float32).name == "batched_cuda"
+    with pytest.warns(RuntimeWarning, match="Until then"):
+        assert HyperLSTM._resolved(model) == f" (deferred; {UNVERIFIED})"
+    mark.record("batched_cuda", CUDA)
+    registry.why_unproven.cache_clear()
+    assert HyperLSTM._resolved(model) == " (batched_cuda)"
+
+
+CHANGED: dict[str, Callable[[SimpleNamespace, pytest.MonkeyPatch], object]] = {
+    "card": lambda card, patch: setattr(card, "name", "NVIDIA H100 80GB-HBM3"),
+    "capability": lambda card, patch: setattr(card, "minor", 3),
+    "driver": lambda card, patch: patch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13010),
+    "torch": lambda card, patch: patch.setattr(torch, "__version__", "9.9"),
+    "Triton": lambda card, patch: patch.setattr("triton.__version__", "9.9"),
+    "sources": lambda card, patch: patch.setattr(proof, "__file__", str(Path(__file__).parent / "none")),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_a_mark_of_another_card_or_software_is_none(
+    what: str, card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark.record("batched_cuda", CUDA)
+    CHANGED[what](card, monkeypatch)
+    taken, (warning,) = on_card()
+    assert taken == "deferred"
+    assert warning.startswith(f"batched_cuda has not been verified with this {what}: run `nox -s cuda`")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"card": 1}', "\0\xff"])
+@pytest.mark.usefixtures("card")
+def test_a_damaged_mark_warns(text: str) -> None:
+    mark.record("batched_cuda", CUDA)
+    proof.path("batched_cuda", CUDA).write_bytes(text.encode("latin-1"))
+    taken, (warning,) = on_card()
+    assert taken == "deferred"
+    assert "un `nox -s cuda` in a checkout. Until then" in warning
+
+
+@pytest.mark.usefixtures("card")
+def test_a_mark_that_cannot_be_written_warns(tmp_path: Path) -> None:
+    (tmp_path / "hyperlstm").write_text("a file")
+    with pytest.warns(RuntimeWarning, match="Without this mark 'auto' does not take batched_cuda"):
+        mark.record("batched_cuda", CUDA)
+    assert on_card()[0] == "deferred"
