@@ -16,6 +16,8 @@ nox.options.default_venv_backend = "uv|virtualenv"  # which installs in a third 
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CHECKS = "suite/checks"
+#: cuBLAS warns without it where torch is to be deterministic, which is how memory without a value gets one.
+CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 #: The external implementation. Its own requirements pin much that the module itself does not import.
 LABML = ("labml-nn", "labml", "labml-helpers")
 #: A session that runs in the environment of `environment`, so that torch is installed once for all of these.
@@ -93,16 +95,15 @@ def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", 
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
     workers = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
-    # Where processes share cores, a thread that waits should not keep a core from them. And cuBLAS warns without that
-    # workspace where torch is to be deterministic, which is how memory without a value gets one.
-    env = {"OMP_WAIT_POLICY": "passive", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **env}
+    # Where processes share cores, a thread that waits should not keep a core from them.
+    env = {"OMP_WAIT_POLICY": "passive", **CUBLAS, **env}
     run(session, *start, *workers, *session.posargs, *arguments, **env)
 
 
 @shared
 def cuda(session: nox.Session) -> None:
     """Check on an NVIDIA GPU, in at most 5 minutes, what only a GPU can show; arguments go to pytest."""
-    run(session, "-m", "suite.checks.kernels.test_native", *session.posargs)
+    run(session, "-m", "suite.checks.kernels.test_native", *session.posargs, **CUBLAS)
 
 
 @nox.session

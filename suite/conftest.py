@@ -177,7 +177,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
-    for dtype in find("batched_cpu").dtypes:
+    for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
     if not config.option.keyword:  # chosen tests compile what they need
         precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(config))

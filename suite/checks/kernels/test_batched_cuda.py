@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ from impls import HyperLSTM, why_unavailable
 from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient.chunks import bounds, limits
 from impls.registry import find, resolve, triton_unavailable
+from suite.checks.kernels import test_native
 from suite.checks.kernels.interpreted import NAME
 from suite.shared.cases import Case
 from suite.shared.files import ROOT
@@ -154,3 +156,44 @@ def test_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.MonkeyPatc
 def test_the_checks_of_kernels_are_collected_without_triton() -> None:
     ended = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+#: A test that hangs in C, where no exception reaches it.
+HANGS = "import ctypes\ndef test_hangs():\n    ctypes.CDLL(None).pause()\n"
+
+
+def test_a_hang_names_the_test_and_the_line_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(HANGS)
+    command = [sys.executable, "-m", "pytest", "-p", "no:benchmark", "test_it.py", *test_native.limited(1)]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "test_it.py::test_hangs" in ended.stdout
+    assert 'test_it.py", line 3 in test_hangs' in ended.stderr
+
+
+def _main(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> int:
+    """Exit status of `nox -s cuda` where torch sees no GPU and nvidia-smi is a script."""
+    (tool := folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    return test_native.main([])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="The script is for a shell.")
+def test_a_card_that_torch_does_not_see_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert _main(monkeypatch, tmp_path, "echo NVIDIA H100 80GB HBM3, 570.86.15") == 1
+    sentence = "made for CUDA 13.0, does not see the NVIDIA H100 80GB HBM3 with driver 570.86.15. Not run: kernels as"
+    assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="The script is for a shell.")
+@pytest.mark.parametrize("script", ["exit 9", "true"], ids=["no driver", "no card"])
+def test_without_a_card_nothing_fails(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert _main(monkeypatch, tmp_path, script) == 0
+    assert "batched_cuda runs on cuda, not on cpu. Not run: kernels as" in capsys.readouterr().out

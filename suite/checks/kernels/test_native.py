@@ -4,6 +4,8 @@
 minutes, with kernels compiled in parallel; `nox -s verify` takes all. Without a GPU all are skipped.
 """
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from suite.checks.kernels.interpreted import NAME, PAIRS
 from suite.checks.module.capability_checks import example
 from suite.conftest import Keep
 from suite.shared import arithmetic, machine
-from suite.shared.cases import Case
+from suite.shared.cases import WORKLOADS, Case
 from suite.shared.compare import assert_bitwise_equal, compare, implementation, reference
 
 
@@ -70,9 +72,12 @@ def precision(name: str) -> Iterator[None]:
         reference.cache_clear()
 
 
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
 FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+#: The same with most z, and at the sizes at which TF32 gains most.
+FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"], T=2)) for name in PRECISIONS]
+FULL_PAIRS += [(replace(WORKLOADS["medium"], T=3), "tf32")]
 CASES = list(dict.fromkeys(case for case, _ in PAIRS))
 #: Sizes that are compared first.
 FIRST = CASES[:2]
@@ -90,8 +95,7 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
     assert worst.ratio <= 1, str(worst)
 
 
-@pytest.mark.parametrize("name", PRECISIONS)
-@pytest.mark.parametrize("case", FULL, ids=lambda case: case.id)
+@pytest.mark.parametrize(("case", "name"), FULL_PAIRS, ids=[f"{case.id}-{name}" for case, name in FULL_PAIRS])
 def test_full_width_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
     with precision(name):
         worst = compare(implementation(NAME), case, arithmetic.dtype_of(name), gpu, against="deferred", draws=1)[0]
@@ -169,6 +173,34 @@ def test_no_host_sync(gpu: torch.device) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
+def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
+    """On two streams, each takes most of the card: a launch waits until all of its programs fit, or none runs."""
+    passes = [example(NAME, gpu, replace(FULL[layer_norm], B=B), torch.bfloat16) for B in (128, 96)]
+    expected, results = [one.results() for one in passes], list[Any]()
+    streams = [torch.cuda.Stream(gpu) for _ in passes]
+    torch.cuda.synchronize(gpu)
+    for _ in range(10):
+        for one, stream in zip(passes, streams, strict=True):
+            with torch.cuda.stream(stream):
+                results.append(one.results())
+    torch.cuda.synchronize(gpu)
+    for n, result in enumerate(results):
+        assert_bitwise_equal(result, expected[n % 2])
+
+
+def test_a_pass_beside_another_kernel(gpu: torch.device) -> None:
+    """A kernel of another stream that takes a part of the card for half a second."""
+    one, other = example(NAME, gpu, FULL[0], torch.bfloat16), torch.cuda.Stream(gpu)
+    expected = one.results()
+    torch.cuda.synchronize(gpu)
+    with torch.cuda.stream(other):
+        torch.cuda._sleep(1_000_000_000)  # clocks
+    results = one.results()
+    torch.cuda.synchronize(gpu)
+    assert_bitwise_equal(results, expected)
+
+
 #: What `nox -s cuda` runs: words of the names of tests, and what these show.
 FIRST_TESTS = {
     "full_width": "kernels as large as users run them, in each dtype and TF32",
@@ -177,21 +209,53 @@ FIRST_TESTS = {
     "a_graph": "a CUDA graph",
     "host_sync": "no wait for the GPU",
     "refused": "a refused launch",
+    "at_once": "two passes at once",
+    "beside": "a pass beside another kernel",
 }
+#: Seconds after which a test is taken to hang.
+LIMIT = 120.0
 
 
-def main(arguments: list[str]) -> int:
-    """Run `FIRST_TESTS`, with their kernels compiled in parallel first; without a GPU say what would have run."""
-    device = machine.default_device()
-    if (reason := why_unavailable(NAME, device)) is not None:
-        print(f"{reason} Not run: {', '.join(FIRST_TESTS.values())}.")
-        return 0
-    precompile([(case, name) for case in FULL for name in PRECISIONS], device)
+def unseen_card() -> str | None:
+    """A sentence with versions if nvidia-smi lists a GPU and torch sees none, else None."""
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=LIMIT)
+    if listed.returncode or not listed.stdout.strip():
+        return None
+    name, driver = listed.stdout.splitlines()[0].rsplit(", ", 1)
+    made_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
+    return f"torch {torch.__version__}, made for {made_for}, does not see the {name} with driver {driver}."
+
+
+def limited(seconds: float) -> list[str]:
+    """Options of pytest: print where a test is that takes longer, and end the process, which frees the GPU."""
+    return ["-v", "-o", f"faulthandler_timeout={seconds}", "-o", "faulthandler_exit_on_timeout=true"]
+
+
+def compile_first(device: torch.device) -> None:
+    """Compile the kernels of `FIRST_TESTS` in parallel."""
+    pairs = [(case, dtype_name(dtype)) for case in MODELS for dtype in find(NAME).dtypes]
+    pairs += [(replace(case, B=96), "bfloat16") for case in FULL]
+    precompile([*FULL_PAIRS, *pairs, (replace(FULL[0], training=False), "bfloat16")], device)
     for alone in (True, False):
         with either_split(alone):
             precompile([(case, name) for case in FIRST for name in PRECISIONS], device)
-    precompile([(case, dtype_name(dtype)) for case in MODELS for dtype in find(NAME).dtypes], device)
-    return int(pytest.main([__file__, "-q", "-p", "no:benchmark", "-k", " or ".join(FIRST_TESTS), *arguments]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run `FIRST_TESTS`, with their kernels compiled first; without a GPU say what would have run.
+
+    The status is 0 where there is no GPU, and 1 where there is one that was not checked.
+    """
+    device, unseen = machine.default_device(), unseen_card()
+    if (reason := unseen or why_unavailable(NAME, device)) is not None:
+        print(f"{reason} Not run: {', '.join(FIRST_TESTS.values())}.")
+        return int(unseen is not None or device.type == "cuda")
+    compile_first(device)
+    words = ["-k", " or ".join(FIRST_TESTS)]
+    return int(pytest.main([__file__, "-p", "no:benchmark", *limited(LIMIT), *words, *arguments]))
 
 
 if __name__ == "__main__":
