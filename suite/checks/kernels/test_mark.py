@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from impls import HyperLSTM, proof, registry
-from suite.checks.kernels import mark
+from suite.checks.kernels import mark, test_native
 
 
 @pytest.fixture
@@ -101,3 +101,47 @@ def test_a_mark_that_cannot_be_written_warns(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="Without this mark 'auto' does not take batched_cuda"):
         mark.record("batched_cuda", CUDA)
     assert on_card()[0] == "deferred"
+
+
+#: A test for each word of those that `nox -s cuda` runs.
+TESTS = {f"test_{word}": "passed" for word in test_native.FIRST_TESTS}
+#: Outcomes of the tests, the arguments, and the status of pytest with which the GPU is not marked.
+UNMARKED: dict[str, tuple[dict[str, str], list[str], int]] = {
+    "a failure": (TESTS | {"test_at_once": "failed"}, [], 1),
+    "a skipped test": (TESTS | {"test_more": "skipped"}, [], 0),
+    "nothing ran": ({}, [], 5),
+    "no side stream": ({test: outcome for test, outcome in TESTS.items() if "side_stream" not in test}, [], 0),
+    "chosen tests": (TESTS, ["-k", "host_sync"], 0),
+    "an error at the end": (TESTS, [], 3),
+}
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, tests: dict[str, str], arguments: list[str], status: int) -> bool:
+    """Run `nox -s cuda` on a GPU whose tests end in a way; return True if it is marked."""
+
+    def run(options: list[str], plugins: list[test_native.Outcomes]) -> int:
+        for test, outcome in tests.items():
+            for when in ("setup", "call", "teardown") if outcome != "skipped" else ("setup", "teardown"):
+                ended = outcome if when == ("setup" if outcome == "skipped" else "call") else "passed"
+                report: Any = SimpleNamespace(nodeid=test, when=when, outcome=ended, passed=ended == "passed")
+                plugins[0].pytest_runtest_logreport(report)
+        return status
+
+    monkeypatch.setattr(pytest, "main", run)
+    monkeypatch.setattr(test_native, "why_unavailable", lambda *_: None)
+    monkeypatch.setattr("suite.shared.machine.default_device", lambda: CUDA)
+    monkeypatch.setattr(test_native, "compile_first", lambda device: None)
+    assert test_native.main(arguments) == status
+    return proof.path("batched_cuda", CUDA).exists()
+
+
+@pytest.mark.usefixtures("card")
+def test_a_run_that_passes_marks_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _run(monkeypatch, TESTS, [], 0)
+    assert on_card() == ("batched_cuda", [])
+
+
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize("how", UNMARKED)
+def test_any_other_run_does_not(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not _run(monkeypatch, *UNMARKED[how])

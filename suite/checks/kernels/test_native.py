@@ -20,7 +20,7 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.checks.kernels import interpreted
+from suite.checks.kernels import interpreted, mark
 from suite.checks.kernels.compiled import precompile
 from suite.checks.kernels.interpreted import NAME, PAIRS
 from suite.checks.module.capability_checks import example
@@ -234,6 +234,24 @@ def limited(seconds: float) -> list[str]:
     return ["-v", "-o", f"faulthandler_timeout={seconds}", "-o", "faulthandler_exit_on_timeout=true"]
 
 
+class Outcomes:
+    """Plugin that notes the outcome of each test."""
+
+    def __init__(self) -> None:
+        self.by_test = dict[str, str]()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the outcome of a test, and of what comes before and after it only if it is another one."""
+        if report.when == "call" or not report.passed:
+            self.by_test[report.nodeid] = report.outcome
+
+    @property
+    def complete(self) -> bool:
+        """True if all tests passed, and some did of each word of `FIRST_TESTS`."""
+        passed = {*self.by_test.values()} == {"passed"}
+        return passed and all(any(word in test for test in self.by_test) for word in FIRST_TESTS)
+
+
 def compile_first(device: torch.device) -> None:
     """Compile the kernels of `FIRST_TESTS` in parallel."""
     pairs = [(case, dtype_name(dtype)) for case in MODELS for dtype in find(NAME).dtypes]
@@ -245,17 +263,27 @@ def compile_first(device: torch.device) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `FIRST_TESTS`, with their kernels compiled first; without a GPU say what would have run.
+    """Run `FIRST_TESTS`, with their kernels compiled first, and mark the GPU if all pass; without one say what it is.
 
-    The status is 0 where there is no GPU, and 1 where there is one that was not checked.
+    The status is 0 where there is no GPU, and 1 where there is one that was not checked. arguments: of pytest; with any
+    the GPU is not marked, since they may leave tests out.
     """
     device, unseen = machine.default_device(), unseen_card()
     if (reason := unseen or why_unavailable(NAME, device)) is not None:
         print(f"{reason} Not run: {', '.join(FIRST_TESTS.values())}.")
         return int(unseen is not None or device.type == "cuda")
     compile_first(device)
-    words = ["-k", " or ".join(FIRST_TESTS)]
-    return int(pytest.main([__file__, "-p", "no:benchmark", *limited(LIMIT), *words, *arguments]))
+    words, outcomes = ["-k", " or ".join(FIRST_TESTS)], Outcomes()
+    options = ["-p", "no:benchmark", *limited(LIMIT), *words, *arguments]
+    status = int(pytest.main([__file__, *options], plugins=[outcomes]))
+    if status == 0 and not arguments and outcomes.complete:
+        mark.record(NAME, device)
+        print(
+            f"From now on impl='auto' takes {NAME} on this GPU, as long as its driver, torch and Triton do not change."
+        )
+    else:
+        print(f"The GPU is not marked as one that runs {NAME} right: not all of its tests passed, or not all ran.")
+    return status
 
 
 if __name__ == "__main__":
