@@ -1,4 +1,4 @@
-"""The table of implementations: which there are, and which of them run on a device in a dtype."""
+"""The table of implementations, to which `register` adds: which exist, and which of them run on a device in a dtype."""
 
 import os
 import sys
@@ -72,10 +72,11 @@ def _recorded() -> bool:
 
 @dataclass(frozen=True)
 class Impl:
-    """One implementation: the module `impls/<name>.py` or package `impls/<name>/`, and what it can do.
+    """One implementation and what it can do: the module `impls/<name>.py`, the package `impls/<name>/`, or see `register`.
 
     summary: when to pick it, in Markdown, for the table of the README.
     preference: "auto" takes the available implementation with the highest.
+    devices: types of torch devices. dtypes: of the parameters.
     options: those of `OPTIONS` that it supports.
     packed: it takes packed sequences whole; others run them segment by segment.
     hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
@@ -89,8 +90,8 @@ class Impl:
     """
 
     name: str
-    summary: str
-    preference: int
+    summary: str = ""
+    preference: int = 0
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[torch.dtype, ...] = _FLOATS
     options: frozenset[str] = frozenset({"layer_norm", "recurrent_dropout"})
@@ -105,7 +106,7 @@ class Impl:
     @property
     def run(self) -> Run:
         """The layer function, imported when first asked for."""
-        run: Run = sys.modules[_imported(self.name)].run
+        run: Run = _RUNS[self.name] if self.name in _RUNS else sys.modules[_imported(self.name)].run
         return run
 
     def runs_on(self, device: torch.device) -> bool:
@@ -133,7 +134,7 @@ class Impl:
 
 
 #: In the order of tables, which means nothing else.
-IMPLS = (
+IMPLS = [
     Impl(
         "naive",
         "to read the equation as printed, and as the oracle of the checks; far too slow to train with",
@@ -172,13 +173,43 @@ IMPLS = (
         hand_written=True,
         probe=True,
     ),
-)
+]
+#: Layer functions of registered implementations, by name.
+_RUNS: dict[str, Run] = {}
 
 
 #: Name of the implementation that all are checked against.
 ORACLE = next(impl.name for impl in IMPLS if impl.oracle)
 #: Options of the model that are up to implementations: attributes of `HyperLSTM`, on if they are true.
 OPTIONS = tuple(sorted(frozenset().union(*(impl.options for impl in IMPLS))))
+
+
+def register(impl: Impl, run: Run) -> None:
+    """Add an implementation to this process, so that `HyperLSTM(..., impl=impl.name)` runs it.
+
+    run: the function of one layer: (`LayerParams`, `Inputs`) -> out [T, B, H] and the final `LayerState`. It gets at
+        least one step, and packed sequences as such only with `packed`. For a hand-written gradient, it is what
+        `gradient.as_operator` returns, and `hand_written` is True.
+
+    TypeError if an argument has the wrong type. ValueError if the name exists, or an option, dtype or device does not,
+    or for what only the project's implementations can be: the oracle, probed, or interpreted.
+    """
+    if not isinstance(impl, Impl) or not callable(run):
+        raise TypeError(f"register: expected an Impl and a function, got {impl!r} and {run!r}")
+    if impl.name == "auto" or impl.name in names():
+        raise ValueError(f"impl.name: expected a name other than 'auto', {', '.join(names())}; got {impl.name!r}")
+    if unknown := sorted(set(impl.options) - set(OPTIONS)):
+        raise ValueError(f"impl.options: expected some of {', '.join(OPTIONS)}; got {', '.join(unknown)}")
+    for dtype in impl.dtypes:
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"impl.dtypes: expected floating-point dtypes of torch, got {dtype!r}")
+    for device in impl.devices:
+        if torch.device(device).type != device:
+            raise ValueError(f"impl.devices: expected types of devices such as 'cuda', got {device!r}")
+    if impl.oracle or impl.probe or impl.interpreted_on:
+        raise ValueError("impl: expected no oracle, probe or interpreted_on, which the project's implementations have")
+    _RUNS[impl.name] = run
+    IMPLS.append(impl)
 
 
 def names() -> list[str]:
