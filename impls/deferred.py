@@ -27,8 +27,7 @@ from .definition import (
 )
 from .gradient.backward import BackwardSweep, Chunk, Deltas, Weights, by_chunks
 from .gradient.chunks import NUMBERS, bounds, limits, part, stretches
-from .gradient.interface import HandWritten, allocate_states, in_dtypes
-from .gradient.operator import as_operator
+from .gradient.operator import HandWritten, allocate_states, as_operator, in_dtypes
 
 #: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
 _ForwardSweep = Callable[[Inputs, LayerState, Tensor | None], LayerState]

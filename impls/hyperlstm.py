@@ -7,9 +7,8 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor, nn
 
-from .calls import arguments as checks
-from .calls.masks import draw
-from .calls.sequences import Sequences, by_segments, layout, starts
+from . import calls
+from .calls import Sequences, by_segments, draw, layout, starts
 from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
 from .registry import IMPLS, OPTIONS, constant, find, resolve, why_unproven
 
@@ -21,9 +20,9 @@ def _implementation(argument: str, name: Any) -> str:
 
 #: Each attribute of the module that may be set, and its check: (name, value) -> value, or an error that names it.
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(("input_size", "hidden_size", "hyper_size", "n_z", "n_layers"), checks.positive),
-    **dict.fromkeys(("layer_norm", "batch_first"), checks.flag),
-    **dict.fromkeys(("dropout", "recurrent_dropout"), checks.probability),
+    **dict.fromkeys(("input_size", "hidden_size", "hyper_size", "n_z", "n_layers"), calls.positive),
+    **dict.fromkeys(("layer_norm", "batch_first"), calls.flag),
+    **dict.fromkeys(("dropout", "recurrent_dropout"), calls.probability),
     "impl": _implementation,
 }
 #: Those that the parameters are made for.
@@ -92,7 +91,7 @@ class HyperLSTM(nn.Module):
                 f"dropout={dropout} has no effect with n_layers=1: it is on the output of each layer but the last",
                 stacklevel=2,
             )
-        dtype, place = checks.floating(dtype), checks.device(device)
+        dtype, place = calls.floating(dtype), calls.device(device)
         H, S, Z = self.hidden_size, self.hyper_size, self.n_z
         inputs = [self.input_size] + [H] * (self.n_layers - 1)
         self.layers = nn.ModuleList(
@@ -190,7 +189,7 @@ class Layer(nn.Module):
     """
 
     def __init__(
-        self, prefix: str, sizes: checks.Shapes, device: torch.device | None, dtype: torch.dtype | None
+        self, prefix: str, sizes: calls.Shapes, device: torch.device | None, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
         self.prefix, self.shapes = prefix, sizes
@@ -235,7 +234,7 @@ class Layer(nn.Module):
         dtype, device = dtype or values[0].dtype, values[0].device
         if [q.shape for q in values] != self._shapes or any(q.dtype != dtype or q.device != device for q in values):
             own = {name: q for name, q in params.items() if name in LayerParams._fields}
-            checks.parameters(own, self.shapes, self.prefix, dtype, device, autocasts=_autocasts(device.type))
+            calls.parameters(own, self.shapes, self.prefix, dtype, device, autocasts=_autocasts(device.type))
         return dtype
 
     def forward(
@@ -282,7 +281,7 @@ class Layer(nn.Module):
 def _run(p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str]) -> tuple[Tensor, LayerState]:
     """Choose the implementation by the options and the device and dtype of the parameters, and call it."""
     weight, x, start = p.weight_h, inputs.x, inputs.start
-    checks.like_parameters(weight, x, start)
+    calls.like_parameters(weight, x, start)
     chosen = resolve(impl, weight.device, weight.dtype, options)
     if x.shape[0] == 0:
         # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.

@@ -72,7 +72,7 @@ def _recorded() -> bool:
 
 @dataclass(frozen=True)
 class Impl:
-    """One implementation and what it can do: the module `impls/<name>.py`, the package `impls/<name>/`, or see `register`.
+    """One implementation and what it can do: a module or package of that name in `impls/`, or one that is registered.
 
     summary: when to pick it, in Markdown, for the table of the README.
     preference: "auto" takes the available implementation with the highest.

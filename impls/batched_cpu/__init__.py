@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..definition import Inputs, LayerParams, LayerState, cell_dtype
 from ..gradient.chunks import bounds, limits
-from ..gradient.interface import HandWritten, Saved, in_dtype
-from ..gradient.operator import as_operator
+from ..gradient.operator import HandWritten, Saved, as_operator, in_dtype
 from .loading import ALLOCATE, library, why_unavailable
 
 #: Groups of batch rows, and threads for each, in place of what suits the sizes and the number of threads.

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from ..definition import LayerState
-from ..gradient.interface import HandWritten
-from ..gradient.operator import as_operator
+from ..gradient.operator import HandWritten, as_operator
 from ..registry import triton_unavailable
 
 _TRITON = (3, 6)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..definition import NORM_NAMES, Inputs, LayerParams, LayerState, hidden_weight, shapes, tokens
 from ..gradient.chunks import NUMBERS, Stretch, bounds, limits, stretches
-from ..gradient.interface import Saved
+from ..gradient.operator import Saved
 from . import launching, split
 from .backward_kernel import backward_steps, rebuild
 from .layout import Dims, dense, joined_input_weight, layer, masks, narrow, room, states, steps, wide

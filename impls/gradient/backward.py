@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 from ..definition import NORM_NAMES, Inputs, LayerParams, LayerState, embedding_bias, hidden_weight, input_weight
 from .chunks import NUMBERS, Stretch, bounds, limits, part, stretches
-from .interface import Backward, Saved, in_dtype
+from .operator import Backward, Saved, in_dtype
 
 
 class Weights(NamedTuple):

@@ -1,25 +1,81 @@
-"""The torch operators around a hand-written gradient, and the autograd function that eager calls go through.
+"""What a hand-written gradient plugs into: the interface, and the operators that make a layer function of it.
 
 torch.compile, dispatch modes and tensor subclasses see the operators, with their fakes and their gradient. Eager calls
-bypass them, since `torch.library` takes its arguments apart in Python, which takes longer than a small layer.
+go through an autograd function instead, since `torch.library` takes its arguments apart in Python, which takes longer
+than a small layer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from enum import IntEnum
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from ..definition import Inputs, LayerParams, LayerState, Mask, Run
-from .batched_cotangents import one_by_one
+from ..definition import Inputs, LayerParams, LayerState, Mask, Run, cell_dtype
+from ..registry import differentiated_by_autograd
 from .chunks import limits
-from .interface import NAMES, HandWritten, Save, Saved, allocate_states, in_dtype
-from .single_backward import no_second_derivative, single_backward
 
 #: Of the operators' names; it is that of the package on PyPI.
 NAMESPACE = "hyperlstm"
+
+
+class Saved(NamedTuple):
+    """What the forward pass saves for the backward pass."""
+
+    states: LayerState  # [T, B, *] each: the states after each step, h being the output
+    residuals: Tensor | None  # [T, B, *]: further values, which the backward pass recomputes where they are None
+
+
+class Save(IntEnum):
+    """What a forward pass saves for the backward pass; a number, since an operator's schema has no enumerations."""
+
+    NONE = 0
+    STATES = 1
+    STATES_AND_RESIDUALS = 2
+
+
+#: (parameters, inputs, out, states, residuals) -> final state, in its own memory; the cells may be wider than x.
+#: out: array [T, B, H] to write. states: arrays [T, B, *] to write c, h_hat and c_hat to; empty if they are not saved.
+#: residuals: array to write, or None. Of packed sequences, the last state is each row's own.
+Forward = Callable[[LayerParams, Inputs, Tensor, Sequence[Tensor], Tensor | None], LayerState]
+#: (parameters, inputs, saved, d_out, d_last, needed) -> gradients by name: those needed, and maybe others.
+#: d_last: gradients of the last state, None where there are none. needed: "x", and names of `LayerState` (for the
+#: start) and of `LayerParams`. Gradients are contiguous, and may be wider than what they are of.
+Backward = Callable[
+    [LayerParams, Inputs, Saved, Tensor, Sequence[Tensor | None], Collection[str]], Mapping[str, Tensor]
+]
+#: What a gradient may be of, in the order of an operator's arguments.
+NAMES = ("x", *LayerState._fields, *LayerParams._fields)
+
+
+class HandWritten(NamedTuple):
+    """An implementation with a hand-written gradient."""
+
+    forward: Forward
+    backward: Backward
+    #: (I, H, S) -> the residuals of one row and step.
+    residuals: Callable[[int, int, int], int]
+
+
+def allocate_states(p: LayerParams, x: Tensor, over: Sequence[int]) -> list[Tensor]:
+    """Arrays for c, h_hat and c_hat over some axes; the cells in float32 or wider."""
+    H, S, cell = p.bias.shape[1], p.hyper_bias.shape[1], cell_dtype(x.dtype)
+    return [x.new_empty(*over, F, dtype=dtype) for F, dtype in ((H, cell), (S, x.dtype), (S, cell))]
+
+
+def in_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """`value.to(dtype)`, skipped if it is a no-op: the call alone costs ten times the comparison."""
+    return value if value.dtype == dtype else value.to(dtype)
+
+
+def in_dtypes(values: Sequence[Tensor], like: Sequence[Tensor]) -> LayerState:
+    """A state in the dtypes of another."""
+    return LayerState(*(in_dtype(value, q.dtype) for value, q in zip(values, like, strict=True)))
+
+
 #: out, last state, the states after each step but out, residuals; the last two empty unless `Save` asks for them.
 Results = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
 
@@ -95,6 +151,35 @@ def _backward(
     return [in_dtype(gradients[name], inputs.x.dtype) for name in needed]
 
 
+def _no_second_derivative(name: str) -> NoReturn:
+    raise NotImplementedError(f"{name} has no second derivative; these have: {differentiated_by_autograd()}")
+
+
+class _Gradients(torch.autograd.Function):
+    """The identity on gradients, as a function of all that they depend on, whose own backward raises."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.name = name
+        return tuple(gradient.view_as(gradient) for gradient in tensors[:n])
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> NoReturn:
+        _no_second_derivative(ctx.name)
+
+
+def _refuse_batches(name: str, gradients: Sequence[Tensor | None]) -> None:
+    """Raise NotImplementedError for the batched tensors of `torch.autograd.grad(..., is_grads_batched=True)`."""
+    for d in gradients:
+        try:
+            _ = d is None or d.untyped_storage()
+        except NotImplementedError as error:
+            able = differentiated_by_autograd()
+            raise NotImplementedError(
+                f"{name} takes no batch of gradients (is_grads_batched, vectorize=True); these do: {able}"
+            ) from error
+
+
 def _saved(ctx: Any, name: str) -> tuple[Tensor, ...]:
     """What the forward pass saved; the error if one of it was changed since says what to do."""
     try:
@@ -126,6 +211,7 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, *d_last: Tensor | None) -> tuple[Tensor | None, ...]:
+        _refuse_batches(ctx.calls.name, (d_out, *d_last))
         everything = _saved(ctx, ctx.calls.name)  # read once, since checkpointing unpacks each tensor once
         tensors, (keep, *saved) = everything[: ctx.n], everything[ctx.n :]
         p, inputs = _layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
@@ -152,17 +238,18 @@ class _Calls(NamedTuple):
         needs: Sequence[bool],
     ) -> list[Tensor]:
         """What `_backward` returns, by the operator where somebody observes operators; it has no derivative."""
-
-        def gradient(d_out: Tensor | None, d_last: Sequence[Tensor | None]) -> list[Tensor]:
-            if _observed(tensors):
-                grads = self.gradient_operator(*_flat(p, inputs), list(saved), d_out, list(d_last), list(needs))
-            else:
-                with torch.no_grad():
-                    grads = _backward(self.of, p, inputs, saved, d_out, d_last, needs)
-            return single_backward(self.name, grads, (*tensors, d_out, *d_last))
-
         tensors = inputs.x, *inputs.start, *p.present()
-        return one_by_one(gradient, d_out, d_last)
+        if _observed(tensors):
+            grads: list[Tensor] = self.gradient_operator(
+                *_flat(p, inputs), list(saved), d_out, list(d_last), list(needs)
+            )
+        else:
+            with torch.no_grad():
+                grads = _backward(self.of, p, inputs, saved, d_out, d_last, needs)
+        if torch.is_grad_enabled():  # somebody may ask for a second derivative
+            depend_on = (q for q in (*tensors, d_out, *d_last) if q is not None)
+            grads = list(_Gradients.apply(self.name, len(grads), *grads, *depend_on))
+        return grads
 
     def run(self, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps: see `Run`."""
@@ -189,10 +276,10 @@ def _observed(tensors: Sequence[Tensor]) -> bool:
 def as_operator(module: str, of: HandWritten) -> Run:
     """Layer function with operators `hyperlstm::<name>` and `.._backward`; a second derivative raises.
 
-    module: the `__name__` of the implementation. Another copy of the package in the process has operators of its own,
-    named for it, since its code may differ.
+    module: the `__name__` of the implementation, or its name if it is registered. Outside of this package, and in
+    another copy of it in the process, whose code may differ, the operators are in a namespace of that module.
     """
-    package, name = module.rsplit(".", 1)
+    package, _, name = module.rpartition(".")
     qualified = f"{_namespace(package, name)}::{name}"
     gradient = _gradient_operator(f"{qualified}_backward", name, of)
     return _Calls(name, of, _operator(qualified, name, of, gradient), gradient).run
@@ -201,7 +288,7 @@ def as_operator(module: str, of: HandWritten) -> Run:
 def _namespace(package: str, name: str) -> str:
     """`hyperlstm` under either name that the package is imported by, unless a copy under the other name was first."""
     free = package.rpartition(".")[2] in ("impls", NAMESPACE) and not hasattr(getattr(torch.ops, NAMESPACE), name)
-    return NAMESPACE if free else f"{NAMESPACE}_in_{package.replace('.', '_')}"
+    return NAMESPACE if free else f"{NAMESPACE}_in_{(package or name).replace('.', '_')}"
 
 
 def _operator(qualified: str, name: str, of: HandWritten, gradient: Callable[..., list[Tensor]]) -> Any:
@@ -224,10 +311,7 @@ def _operator(qualified: str, name: str, of: HandWritten, gradient: Callable[...
         start, params, (keep, *saved) = others[:4], others[4 : 4 + ctx.n], others[4 + ctx.n :]
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
 
-        def of_one(d_out: Tensor | None, d_last: Sequence[Tensor | None]) -> list[Tensor]:
-            return gradient(x, start, params, keep, *ctx.rest, saved, d_out, list(d_last), needs)
-
-        grads = iter(one_by_one(of_one, d_out, d_last))
+        grads = iter(gradient(x, start, params, keep, *ctx.rest, saved, d_out, list(d_last), needs))
         d_x, *d_others = (next(grads) if need else None for need in needs)
         # An empty list of ints is taken for a list of tensors.
         return d_x, d_others[:4], d_others[4:], None, None, None if ctx.rest[-1] else [], None
@@ -255,5 +339,5 @@ def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
     schema = f"({_LAYER}, Tensor[] saved, Tensor? d_out, Tensor?[] d_last, bool[] needs) -> Tensor[]"
     operator = torch.library.custom_op(qualified, gradient, mutates_args=(), schema=schema)
     operator.register_fake(fake)
-    operator.register_autograd(lambda *_: no_second_derivative(name))
+    operator.register_autograd(lambda *_: _no_second_derivative(name))
     return operator

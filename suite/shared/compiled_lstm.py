@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM, batched
-from impls.calls.sequences import layout, starts
+from impls.calls import layout, starts
 from impls.definition import Inputs, LayerParams, LayerState
 
 

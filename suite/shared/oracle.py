@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from impls import HyperLSTM
-from impls.calls.masks import draw as draw_mask
+from impls.calls import draw as draw_mask
 from impls.definition import Inputs, LayerParams, LayerState, Mask, masked
 from impls.registry import find
 from suite.shared.cases import Case

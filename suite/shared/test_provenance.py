@@ -122,7 +122,7 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
         ("impls/batched_cpu/vec.h", "//", ["batched_cpu"]),
         ("impls/gradient/operator.py", "#", HAND_WRITTEN),
         ("impls/gradient/backward.py", "#", HAND_WRITTEN[:1]),
-        ("impls/calls/arguments.py", "#", [provenance.MODULE, *names()]),
+        ("impls/calls.py", "#", [provenance.MODULE, *names()]),
         ("impls/registry.py", "#", []),
         ("suite/shared/compiled_lstm.py", "#", ["compiled"]),
         ("suite/shared/jax_lstm.py", "#", ["jax"]),

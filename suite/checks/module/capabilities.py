@@ -90,6 +90,7 @@ _NOT_IN_FUNC = _refusals(
     lambda impl: not impl.hand_written,
     "inside a transform of torch.func nor under forward-mode AD; these do: {able}, and 'auto'",
 )
+_NOT_BATCHED = _refusals(lambda impl: not impl.hand_written, "takes no batch of gradients .*; these do: {able}$")
 _NOT_ON_META = _refusals(lambda impl: not impl.experimental, "not on meta.*: {able}")
 _NOT_RECORDED = _refusals(
     lambda impl: not impl.hand_written, "cannot record; these can be recorded: {able}, and 'auto'"
@@ -112,7 +113,7 @@ CAPABILITIES = (
     Capability("torch.func.functional_call, grad", checks.functional, _NOT_IN_FUNC),
     Capability("torch.func.vmap over an ensemble", checks.ensemble, _NOT_IN_FUNC),
     Capability("torch.func.jacrev", partial(checks.jacobian, lambda call, x: jacrev(call)(x)), _NOT_IN_FUNC),
-    Capability("jacobian, vectorize=True", partial(checks.jacobian, partial(jacobian, vectorize=True))),
+    Capability("jacobian, vectorize=True", partial(checks.jacobian, partial(jacobian, vectorize=True)), _NOT_BATCHED),
     Capability("shapes on the meta device", checks.shapes_on_meta, _NOT_ON_META),
     Capability("gradient checkpointing", checks.checkpointing),
     Capability("torch.nn.utils.prune", partial(hooks.hooked, partial(prune.l1_unstructured, amount=0.5), prune.remove)),

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.gradient import backward as chunked_backward
 from impls.gradient.chunks import limited
-from impls.gradient.interface import Save
+from impls.gradient.operator import Save
 from impls.registry import IMPLS
 from suite.checks.module.test_module import CASE, model_and_input
 from suite.shared.cases import Case

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from impls import HyperLSTM, names
-from impls.calls import masks
+from impls import HyperLSTM, calls, names
 from impls.registry import IMPLS
 from suite.checks.module.test_module import assert_same, model_and_input, named
 from suite.shared.cases import Case
@@ -39,7 +38,7 @@ def test_g_is_dropped_by_the_mask(name: str, device: torch.device) -> None:
     model, x, _ = model_and_input(name, device, case=ONE_STEP)
     c = seeded(model, x)["c"]
     torch.manual_seed(0)
-    mask = masks.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
+    mask = calls.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
     assert mask is not None
     assert bool(mask.kept.any())
     assert not bool(mask.kept.all())
@@ -66,7 +65,7 @@ def test_nothing_is_dropped_in_evaluation_mode(name: str, device: torch.device) 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_the_share_of_zeros_is_p(p: float, device: torch.device) -> None:
     torch.manual_seed(0)
-    mask = masks.draw(p, (100, 50, 201), device)
+    mask = calls.draw(p, (100, 50, 201), device)
     assert mask is not None
     assert (mask.kept.dtype, mask.kept.element_size(), mask.kept.shape) == (torch.bool, 1, (100, 50, 201))
     n = mask.kept.numel()
@@ -76,7 +75,7 @@ def test_the_share_of_zeros_is_p(p: float, device: torch.device) -> None:
         assert float((share - (1 - p)).abs().max()) < 5 * math.sqrt(p * (1 - p) * len(share) / n)
         both = (mask.kept & mask.kept.roll(1, axis)).double().mean()
         assert abs(float(both) - (1 - p) ** 2) < 5 * math.sqrt(p * (1 - p) / n) * 2
-    assert masks.draw(0.0, (2, 3), device) is None
+    assert calls.draw(0.0, (2, 3), device) is None
 
 
 def test_a_seed_repeats_the_masks(device: torch.device) -> None:

@@ -1,0 +1,307 @@
+"""What a call is given: checks of its arguments, the layouts of its sequences, and the masks of its dropout.
+
+Errors name the argument, what was expected and what came. Sequences are a batch, one sequence alone, or a
+PackedSequence, of which consecutive steps with equally many rows are one segment.
+
+Masks are drawn here, so that under one seed every implementation computes the same function. Dropout between layers is
+that of `torch.nn.LSTM`. Recurrent dropout is on the candidate g of the main LSTM alone, c_t = f c_{t-1} + i (m_t g),
+with a mask of its own at each step: what the cell remembers is never dropped (Semeniuta et al. 2016, arXiv 1603.05118).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from .definition import Inputs, LayerParams, LayerState, Mask, Run, dtype_name
+from .registry import in_transform
+
+Sequences = Tensor | PackedSequence
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def positive(name: str, value: Any) -> int:
+    """A size as an int; TypeError or ValueError unless it is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected a positive integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
+    return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """An option; TypeError unless it is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return value
+
+
+def probability(name: str, value: Any) -> float:
+    """A probability as a float; TypeError or ValueError unless it is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    if not 0 <= float(value) <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {value}")
+    return float(value)
+
+
+def floating(dtype: Any) -> torch.dtype | None:
+    """The dtype for parameters; TypeError unless it is None or a floating-point dtype."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype: expected a floating-point torch.dtype, got {dtype!r}")
+    return dtype
+
+
+def device(value: Any) -> torch.device | None:
+    """The device for parameters; an error like torch's own unless it is None, a device or a device's name."""
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise type(error)(f"device: expected a torch.device or its name, got {value!r}: {error}") from error
+
+
+def dense(name: str, value: Any) -> Tensor:
+    """The value; TypeError unless it is a tensor in the dense layout."""
+    if not isinstance(value, Tensor):
+        if isinstance(value, torch.fx.Proxy):
+            raise TypeError(f"{name}: torch.fx.symbolic_trace does not support HyperLSTM: use torch.export")
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")
+    return value
+
+
+def sequence(value: Any, input_size: int, axes: str) -> Tensor:
+    """x; TypeError or ValueError unless it is a tensor [T, B, I], or [T, I].
+
+    axes: the first two of a batch, as an error names them.
+    """
+    x = dense("x", value)
+    if x.dim() not in (2, 3) or x.shape[-1] != input_size:
+        raise ValueError(f"x: expected shape [{axes}, {input_size}] or [T, {input_size}], got {list(x.shape)}")
+    return x
+
+
+def batch_sizes(sequences: PackedSequence, input_size: int) -> list[int]:
+    """The batch sizes; TypeError or ValueError unless the tokens are a tensor [N, I] that these sizes divide."""
+    x = dense("x.data", sequences.data)
+    if x.dim() != 2 or x.shape[1] != input_size:
+        raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
+    sizes: list[int] = _counts("x.batch_sizes", sequences.batch_sizes).tolist()
+    if not sizes or sizes[-1] < 1 or sorted(sizes, reverse=True) != sizes or sum(sizes) != len(x):
+        raise ValueError(f"x.batch_sizes: expected sizes of 1 or more that never rise and sum to {len(x)}, got {sizes}")
+    for name in ("sorted_indices", "unsorted_indices"):
+        order = getattr(sequences, name)
+        if order is not None and _counts(f"x.{name}", order).shape != (sizes[0],):
+            raise ValueError(f"x.{name}: expected shape [{sizes[0]}], got {list(order.shape)}")
+    return sizes
+
+
+def _counts(name: str, value: Any) -> Tensor:
+    counts = dense(name, value)
+    if counts.dim() != 1 or counts.dtype != torch.int64:
+        raise TypeError(f"{name}: expected int64 in one dimension, got {dtype_name(counts.dtype)} {list(counts.shape)}")
+    return counts
+
+
+def state_parts(value: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> list[Tensor]:
+    """h, c, h_hat and c_hat; TypeError or ValueError unless each is [L, *rows, size] or [*rows, size]."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"state: expected None or a tuple (h, c, h_hat, c_hat), got {type(value).__name__}")
+    if len(value) != 4:
+        raise ValueError(f"state: expected 4 tensors (h, c, h_hat, c_hat), got {len(value)}")
+    parts = []
+    for name, part, size in zip(LayerState._fields, value, sizes, strict=True):
+        part = dense(f"state ({name})", part)
+        shapes = (L, *rows, size), (*rows, size)
+        if part.shape not in shapes:
+            stacked, plain = map(list, shapes)
+            raise ValueError(f"state ({name}): expected shape {stacked} or {plain}, got {list(part.shape)}")
+        parts.append(part)
+    return parts
+
+
+def like_parameters(weight: Tensor, x: Tensor, start: LayerState) -> None:
+    """Raise ValueError for x or a state that has another dtype or device than the parameters."""
+    for name, q in zip(("x", *LayerState._fields), (x, *start), strict=True):
+        if q.dtype != weight.dtype or q.device != weight.device:
+            argument = name if name == "x" else f"state ({name})"
+            raise ValueError(
+                f"{argument}: expected {dtype_name(weight.dtype)} on {weight.device} as the parameters are, "
+                f"got {dtype_name(q.dtype)} on {q.device}"
+            )
+
+
+def parameters(
+    params: Mapping[str, Tensor | None],
+    shapes: Shapes,
+    prefix: str,
+    dtype: torch.dtype,
+    where: torch.device,
+    autocasts: bool,
+) -> None:
+    """Raise ValueError for the first parameter of a layer that is not as it should be.
+
+    shapes: of those that the layer should have, by name. autocasts: all dtypes but float64 are cast to one.
+    """
+    for name, q in params.items():
+        shape = shapes.get(name)
+        if q is None and shape is None:
+            continue
+        if q is None:
+            raise ValueError(f"{prefix}{name}: expected a parameter of shape {list(shape or ())}, got None")
+        own_dtype = q.dtype if autocasts and torch.float64 not in (dtype, q.dtype) else dtype
+        if q.shape != shape or q.device != where or q.dtype != own_dtype:
+            expected = "None" if shape is None else f"{list(shape)} in {dtype_name(own_dtype)} on {where}"
+            raise ValueError(
+                f"{prefix}{name}: expected {expected}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
+            )
+
+
+class Layout:
+    """A caller's sequences as the layers read them, and the way back to how the caller wants results.
+
+    x: [T, B, I], or for packed sequences [N, I]: all their tokens, step after step. batch_sizes: of packed sequences,
+    the rows of each step, which never rise. rows: the batch axis of the caller's states, (B,), or () for one sequence
+    alone.
+    """
+
+    def __init__(self, x: Tensor, rows: tuple[int, ...], batch_sizes: Sequence[int] = ()) -> None:
+        self.x, self.rows, self.batch_sizes = x, rows, batch_sizes
+
+    def start(self, part: Tensor) -> Tensor:
+        """A state of the caller's, [L, *rows, F], as the layers read it, [L, B, F]."""
+        return part
+
+    def last(self, part: Tensor) -> Tensor:
+        """A final state, [L, B, F], as the caller's states are laid out, [L, *rows, F]."""
+        return part
+
+    def out(self, out: Tensor) -> Sequences:
+        """The last layer's output laid out as the caller's x."""
+        return out
+
+
+class BatchFirst(Layout):
+    """Sequences of one length: x [B, T, I]; states are as in any batch."""
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__(x.transpose(0, 1), (x.shape[0],))
+
+    def out(self, out: Tensor) -> Tensor:
+        """[B, T, H] of [T, B, H]."""
+        return out.transpose(0, 1)
+
+
+class Alone(Layout):
+    """One sequence without an axis for the batch: x [T, I]."""
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__(x.unsqueeze(1), ())
+
+    def start(self, part: Tensor) -> Tensor:
+        """[L, 1, F] of [L, F]."""
+        return part.unsqueeze(1)
+
+    def last(self, part: Tensor) -> Tensor:
+        """[L, F] of [L, 1, F]."""
+        return part.squeeze(1)
+
+    def out(self, out: Tensor) -> Tensor:
+        """[T, H] of [T, 1, H]."""
+        return out.squeeze(1)
+
+
+class Packed(Layout):
+    """Sequences of any lengths: their tokens step by step, the longest sequence first."""
+
+    def __init__(self, packed: PackedSequence, batch_sizes: list[int]) -> None:
+        super().__init__(packed.data, (batch_sizes[0],), batch_sizes)
+        self._packed = packed
+
+    def start(self, part: Tensor) -> Tensor:
+        """Sort the rows of the caller's state as the tokens are."""
+        order = self._packed.sorted_indices
+        return part if order is None else part.index_select(1, order)
+
+    def out(self, out: Tensor) -> PackedSequence:
+        """Pack the output as x was."""
+        _, batch_sizes, order, back = self._packed
+        return PackedSequence(out, batch_sizes, order, back)
+
+    def last(self, part: Tensor) -> Tensor:
+        """Put the rows of the final state back into the caller's order."""
+        back = self._packed.unsorted_indices
+        return part if back is None else part.index_select(1, back)
+
+
+def layout(x: Any, input_size: int, batch_first: bool) -> Layout:
+    """The layout of x; TypeError or ValueError if it is no valid tensor or PackedSequence."""
+    if isinstance(x, PackedSequence):
+        return Packed(x, batch_sizes(x, input_size))
+    x = sequence(x, input_size, "B, T" if batch_first else "T, B")
+    if x.dim() == 2:
+        return Alone(x)
+    return BatchFirst(x) if batch_first else Layout(x, (x.shape[1],))
+
+
+def starts(layout: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
+    """The state that each layer starts from, [B, *] each; zeros if there is none."""
+    if state is None:
+        B = layout.rows[0] if layout.rows else 1
+        zeros = {size: layout.x.new_zeros(B, size) for size in sizes}  # shared, since they are only read
+        return [LayerState(*(zeros[size] for size in sizes))] * L
+    parts = state_parts(state, L, layout.rows, sizes)
+    stacked = (layout.start(part.expand(L, *layout.rows, size)) for part, size in zip(parts, sizes, strict=True))
+    return [LayerState(*layer) for layer in zip(*(part.unbind() for part in stacked), strict=True)]
+
+
+def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
+    """Run packed sequences, one segment after another, with an implementation that takes batches of one length.
+
+    Each segment runs the rows that have not ended, from the state of the segment before; a row that has ended keeps
+    the state that it ended in.
+    """
+    x, s, mask, batch_sizes = inputs
+    outs, ended, end = [], [], 0
+    for rows, segment in groupby(batch_sizes):
+        steps = len(list(segment))
+        tokens, end = slice(end, end + steps * rows), end + steps * rows
+        ended.append([part[rows:] for part in s])
+        s = LayerState(*(part[:rows] for part in s))
+        part = mask and Mask(mask.kept[tokens].unflatten(0, (steps, rows)), mask.scale)
+        out, s = run(p, Inputs(x[tokens].unflatten(0, (steps, rows)), s, part))
+        outs.append(out.flatten(0, 1))
+    # The shortest sequences end first and come last.
+    last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))
+    return torch.cat(outs), LayerState(*last)
+
+
+#: What 16 bits can tell apart.
+_LEVELS = 1 << 16
+
+
+def draw(p: float, shape: Sequence[int], device: torch.device) -> Mask | None:
+    """A mask that drops with probability p, to the nearest 1/65536, from torch's generator of the device.
+
+    None where p is 0.
+    """
+    if p == 0:
+        return None
+    n = math.prod(shape)
+    # Four numbers from 64 bits: on a CPU, where drawing is a serial loop, a quarter of the time that one each takes.
+    bits = _quarters(torch.randint(-(2**63), 2**63 - 1, (-(-n // 4),), dtype=torch.int64, device=device))[:n]
+    dropped = max(1, round(p * _LEVELS))
+    return Mask((bits > dropped - 1 - _LEVELS // 2).view(shape), 1 / (1 - p) if p < 1 else 0.0)
+
+
+def _quarters(bits: Tensor) -> Tensor:
+    """The four numbers of 16 bits in each of 64, the lowest first."""
+    if in_transform():  # the vmap of torch 2.11 has no rule for a view in another dtype
+        return torch.stack([(bits >> shift).to(torch.int16) for shift in range(0, 64, 16)], dim=-1).flatten(-2)
+    return bits.view(torch.int16)
