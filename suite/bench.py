@@ -1,7 +1,7 @@
 """`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
     nox -s bench                               the defaults: about 5 minutes, or 15 on a GPU, for each --dtype
-    nox -s bench -- --list                     what would run, and what the defaults leave out
+    nox -s bench -- --list                     what would run
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
     nox -s bench -- --resume                   add passes to the last run, after an interruption too
@@ -26,28 +26,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from suite import report
 from suite.bench_compare import same_twice
 from suite.checks.kernels.compiled import precompile
-from suite.measure import choice, hardware
-from suite.measure.jobs import Job
+from suite.measure import hardware
+from suite.measure.choice import MINUTES, by_default, chosen, minutes, parent
+from suite.measure.job import WRONG, Job
 from suite.measure.load import warn
-from suite.measure.options import parent
-from suite.measure.plan import WRONG, earlier, plan, rows_of, same_code
-from suite.measure.progress import shown
-from suite.measure.runner import Side, passes
+from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
 from suite.measure.work import short
 from suite.pages.bench_tables import answer, bench_view, not_run, without_busy
 from suite.pages.sheets import Sheet
+from suite.shared import provenance
 from suite.shared.cases import WORKLOADS
 from suite.shared.files import make_folder
+from suite.shared.format import ENVIRONMENT
 from suite.shared.process import Row
 from suite.shared.statistics import with_intervals
-from suite.shared.tables import TABLES, folder_of
+from suite.shared.tables import TABLES, folder_of, stamp
 
 #: Rows are written after at least this many seconds, and at the end.
 SAVE = 10.0
@@ -58,31 +59,31 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser("nox -s bench --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
     result.set_defaults(dtype=None)
-    usual = "default: {}; on a GPU {}".format(*(", ".join(choice.by_default(device)) for device in ("cpu", "cuda")))
-    add("--workload", nargs="+", choices=WORKLOADS, help=usual)
-    usual = "default: {cpu:g} for each dtype, on a GPU {cuda:g}".format_map(choice.MINUTES)
-    add("--minutes", type=float, help=f"how long the run may take, once every job was visited; {usual}")
+    add("--workload", nargs="+", choices=WORKLOADS, help=f"default: {', '.join(by_default('cpu'))}")
+    default = "default: {cpu:g} for each dtype, on a GPU {cuda:g}".format_map(MINUTES)
+    add("--minutes", type=float, help=f"how long the run may take, once every job was visited; {default}")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
-    add("--list", action="store_true", help="show what would run and what is left out, and end")
+    add("--list", action="store_true", help="show what would run, and end")
     add("--resume", action="store_true", help="add passes to the rows of this code and environment")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
 
 
-def sweep(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Run what is planned, and put the rows into the results as they come; return the exit status."""
-    device, until = options.device, time.time() + 60 * options.minutes
+    device, until = options.device, time.time() + 60 * minutes(options)
     folder = folder_of(options.results, device)
-    planned = plan(choice.jobs(options), folder, unverified=options.unverified)
+    verify = TABLES["verify"].read(folder)
+    planned = [job.planned(verify, unverified=options.unverified) for job in chosen(options).jobs()]
     if options.list:
-        show_plan(planned, choice.left_out(options))
+        show_plan(planned)
         return 0
-    if refused := {job.verify for job in planned if job.instead.startswith("refused")}:
+    if refused := {job.verify for job in planned if job.skip_status.startswith("refused")}:
         print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
-    others, jobs = ([job for job in planned if bool(job.instead) == other] for other in (True, False))
+    skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
     before = same_code(TABLES["bench"].read(folder), device)
-    rows = earlier(jobs, before) if options.resume else {}
-    put(folder, {job: job.rows(job.instead) for job in others}, {})
+    rows = {job: earlier for job in jobs if (earlier := job.resumed(before))} if options.resume else {}
+    put(folder, {job: job.rows(job.skip_status) for job in skipped}, {})
     interrupted = bool(jobs) and measure(jobs, folder, until, rows)
     if interrupted and not rows:
         print("Interrupted before the first row: nothing was measured.")
@@ -91,8 +92,18 @@ def sweep(options: argparse.Namespace) -> int:
         print(f"\nInterrupted: {len(rows)} of {len(jobs)} jobs have rows; --resume adds to them.")
     elif not options.resume:
         same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
-    wrong = conclude(folder, [job for job in planned if job.instead or job in rows])
+    wrong = conclude(folder, [job for job in planned if job.skip_status or job in rows])
     return 130 if interrupted else int(wrong)
+
+
+def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
+    """Rows of the benchmark that this code measured in this environment, on whichever day."""
+    if rows.empty:
+        return rows
+    current = stamp(device, "")
+    unlike = [rows[name].astype(str) != str(current[name]) for name in ENVIRONMENT]
+    same: pd.DataFrame = rows[~np.logical_or.reduce([*unlike, provenance.stale(rows)])]
+    return same
 
 
 def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, list[Row]]) -> bool:
@@ -107,7 +118,9 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
     try:
         compile_kernels(jobs, device)
         with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
-            every = [row for job in hardware.jobs(device, {job.dtype for job in jobs}) for row in server.visit(job)]
+            every = list[Row]()
+            for job in hardware.jobs(device, {job.dtype for job in jobs}):
+                server.visit(job, every)
             TABLES["hardware"].put(folder, every, device)
             ceilings |= {row["dtype"]: row for row in every}
             saved = time.time()
@@ -146,7 +159,7 @@ def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
     """Write the pages and show the tables of what was done; return True if anything went wrong."""
     report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
-    results = pd.concat([pd.DataFrame(), *(rows_of(job, rows) for job in jobs)])
+    results = pd.concat([pd.DataFrame(), *(job.earlier_rows(rows) for job in jobs)])
     print("".join(f"\n{sentence}\n" for sentence in not_run(results)), end="")
     for title, view in bench_view(results).items():
         view.show(title)
@@ -169,28 +182,24 @@ def conclusion(rows: pd.DataFrame) -> str:
     return "\n".join([*lines, answer(counted).replace("`", "") or "No implementation was timed in training."])
 
 
-def show_plan(planned: Sequence[Job], left_out: Sequence[str]) -> None:
-    """Print what would run, and what runs only if it is asked for."""
+def show_plan(planned: Sequence[Job]) -> None:
+    """Print what would run."""
     lines = [
         {
             "job": job.label,
             "layer norm": " and ".join("on" if norm else "off" for norm in job.layer_norms),
-            "note": job.instead or ("twice in each pass" if job.answer else ""),
+            "note": job.skip_status or ("twice in each pass" if job.headline else ""),
         }
         for job in planned
     ]
     if planned:
         Sheet(lines).show("")
-    print(f"\n{sum(not job.instead for job in planned)} of {len(planned)} jobs would run.")
-    if left_out:
-        print("\nNot run unless asked for:", *left_out, sep="\n  ")
+    print(f"\n{sum(not job.skip_status for job in planned)} of {len(planned)} jobs would run.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory is not."""
-    options = parser().parse_args(arguments)
-    choice.choose(options)
-    return sweep(options)
+    return run(parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

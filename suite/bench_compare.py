@@ -5,18 +5,19 @@
     nox -s compare -- --base REV                              times this code and that of a revision, in 5 minutes
     nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
 
-A line is printed for each row that both have, under a heading per workload:
+A line is printed for each row of OLD, under a heading per workload:
 
     implementation   pass    old / LSTM   new / LSTM   time     memory   verdict
-    batched_cpu      train   1.33         1.53         +15.0%   +0.0%    REGRESSION
+    batched_cpu      train   1.33         1.53         +15.0%   +0.0%    regression
 
-Of two results, a time differs if the intervals of the two do not overlap and the ratios to `torch.nn.LSTM` differ by
-more than 20 % and the noise floor of either: a host in another state during the second run changes them by as much. If
-the times of `torch.nn.LSTM` itself moved by more than 15 %, no time is judged. For less, `--base` alternates visits of
-both revisions: a time differs if the interval of the quotients of neighbouring visits excludes 1, with a confidence at
-which 1 of 20 comparisons of equal code has such rows.
-The command exits 1 if there is a regression of time or of peak memory, if NEW lacks rows of OLD, or if it lacks a
-figure for a reason other than a time-out.
+*slower* or *faster*: of two results, the intervals of a time do not overlap, and the ratios to `torch.nn.LSTM` differ
+by more than 20 % and the noise floor of either, since a host in another state during the second run changes them by as
+much. For less, `--base` alternates visits of both revisions: there the interval of the quotients of neighbouring visits
+excludes 1, with a confidence at which 1 of 20 comparisons of equal code has such rows.
+*regression*: slower by more than the threshold, or a peak memory that rose by more.
+*missing*: NEW has no such figure. *not comparable*: the baseline itself, a row without a figure in OLD or with fewer
+than three visits, or any time if those of `torch.nn.LSTM` itself drifted by more than 15 %.
+The command exits 1 if there is a regression, or if a figure is missing for a reason other than a time-out.
 """
 
 import argparse
@@ -24,38 +25,47 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from suite.measure import choice, revision
-from suite.measure.options import fastest, parent
-from suite.measure.progress import shown
-from suite.measure.runner import Side, passes
+from suite.measure import revision
+from suite.measure.choice import chosen, fastest, parent
+from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
 from suite.pages.bench_tables import figure
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
-from suite.shared.files import ROOT, ResultsError, make_folder
+from suite.shared.files import ResultsError, make_folder
 from suite.shared.format import two
 from suite.shared.process import Row
-from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, noise_floor, numbers, variance, with_intervals
+from suite.shared.statistics import (
+    COVERAGE,
+    FEWEST,
+    Interval,
+    between,
+    noise_floor,
+    numbers,
+    pooled_variance,
+    with_intervals,
+)
 from suite.shared.tables import BUSY, STAMP, TABLES, folder_of
 
 #: What two results must have in common for a change to be due to the code.
 SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 #: Columns of a heading.
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
-#: Verdicts that fail the comparison, and those on a time that differs.
-BAD, DIFFERENT = ("REGRESSION", "LOST"), ("REGRESSION", "slower", "faster")
-#: Between two runs of the same code on a shared host, ratios of what runs in Python moved by up to this share: a state
-#: of the host lasts longer than a run, so that no interval within a run has it.
-HOST = 0.2
-#: If the baseline's own times moved by more than this share, the host was in another state during all of a run: ratios
-#: of what runs in Python moved by up to 60 % where those of the baseline moved by 24 %.
-STATE = 0.15
+#: Verdicts on a time that differs.
+DIFFERENT = ("regression", "slower", "faster")
+#: Between two runs of the same code on a shared host, ratios of what runs in Python changed by up to this share: a
+#: state of the host lasts longer than a run, so that no interval within a run has it.
+RUN_TO_RUN = 0.2
+#: If the baseline's own times drifted by more than this share, the host was in another state during all of a run:
+#: ratios of what runs in Python changed by up to 60 % where those of the baseline changed by 24 %.
+MAX_BASELINE_DRIFT = 0.15
 #: Share of rows of the same code whose intervals do not overlap: two of 95 % seldom miss each other.
 CHANCE = 0.005
 
@@ -80,32 +90,32 @@ def floors(rows: pd.DataFrame) -> pd.Series:
     return floor
 
 
-def baseline_moved(old: pd.DataFrame, new: pd.DataFrame) -> float:
+def baseline_drift(old: pd.DataFrame, new: pd.DataFrame) -> float:
     """Quotient of the baseline's times of two results, the median over what both have; 1 if they share nothing."""
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
     quotient = float((both["baseline_s"] / both["baseline_s_old"]).median())
     return quotient if quotient == quotient else 1.0
 
 
-def one_state(moved: float) -> bool:
-    """True if the host was in the same state in both results, by how the baseline's times moved."""
-    return bool(abs(np.log(moved)) <= np.log1p(STATE))
+def in_one_state(drift: float) -> bool:
+    """True if the host was in the same state in both results, by the drift of the baseline's times."""
+    return bool(abs(np.log(drift)) <= np.log1p(MAX_BASELINE_DRIFT))
 
 
-def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float, moved: float = 1.0) -> pd.DataFrame:
-    """A line for each row that both results have, without rows that other processes slowed.
+def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float, drift: float = 1.0) -> pd.DataFrame:
+    """A line for each row of the old result, without rows that other processes slowed.
 
     A change of the peak memory always counts, as it has hardly any noise. Above the threshold, a share, a rise of
-    either is a regression. moved: `baseline_moved` of the two.
+    either is a regression. drift: `baseline_drift` of the two.
     """
     both = new.assign(floor=floors(new)).merge(
-        old.assign(floor=floors(old)), on=list(TABLES["bench"].key), suffixes=("", "_old")
+        old.assign(floor=floors(old)), how="right", on=list(TABLES["bench"].key), suffixes=("", "_old")
     )
     apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
-    floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=HOST)
+    floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=RUN_TO_RUN)
     beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(floor)
     both = both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"])
-    return judged(both, threshold, times=one_state(moved))
+    return judged(both, threshold, times=in_one_state(drift))
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -113,12 +123,12 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
 
     The change is of the quotients of neighbouring visits' times, which vary less than those of their ratios.
     """
-    both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
+    both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
     visits = both[["median_s_visits", "median_s_visits_old"]].map(numbers).to_numpy()
-    pairs = [[one / other for one, other in zip(*pair, strict=False)] for pair in visits]
+    pairs = [[new_s / old_s for new_s, old_s in zip(*pair, strict=False)] for pair in visits]
     coverage = 1 - (1 - COVERAGE) / max(1, sum(len(quotients) >= FEWEST for quotients in pairs))
-    usual = variance(pairs)
-    intervals = [between(each, usual, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
+    pooled = pooled_variance(pairs)
+    intervals = [between(each, pooled, coverage) if each else Interval(*[np.nan] * 3) for each in pairs]
     differs = [interval.ratio_low > 1 or interval.ratio_high < 1 for interval in intervals]
     return judged(both.assign(differs=differs, change=[each.ratio for each in intervals]), threshold)
 
@@ -126,27 +136,31 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
 def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:
     """Lines of rows of two results; differs: whether the time does; change: of it, a quotient. times: judge them."""
     both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
-    was, is_, twin = both["status_old"] == "ok", both["status"] == "ok", both["implementation"] == BASELINE
-    time_ = both["change"].where(was & is_)
-    memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(was & is_ & (both["peak_bytes_old"] > 0))
+    both = both.assign(status=both["status"].fillna("absent"))
+    had, has = both["status_old"] == "ok", both["status"] == "ok"
+    time_ = both["change"].where(had & has)
+    memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(had & has & (both["peak_bytes_old"] > 0))
+    judges = times & both[["ratio_low", "ratio_low_old"]].notna().all(axis=1) & (both["implementation"] != BASELINE)
+    differs = judges & both["differs"]
     verdicts = {  # the first that holds
-        "no time": was & both["status"].str.startswith("time-out"),
-        "LOST": was & ~is_,
-        "REGRESSION": (memory > 1 + threshold) | (times & both["differs"] & (time_ > 1 + threshold) & ~twin),
-        "gained": is_ & ~was,
-        "A/A run": was & is_ & twin,
-        "no figure": ~was & ~is_,
-        "one visit": both[["ratio_low", "ratio_low_old"]].isna().any(axis=1),
-        "other host": pd.Series(not times, both.index),
-        "slower": both["differs"] & (time_ > 1),
-        "faster": both["differs"] & (time_ < 1),
+        "missing": had & ~has,
+        "regression": (memory > 1 + threshold) | (differs & (time_ > 1 + threshold)),
+        "not comparable": ~had | ~judges,
+        "slower": differs & (time_ > 1),
+        "faster": differs & (time_ < 1),
     }
     lines: pd.DataFrame = both[[*PLACE, "implementation", "pass"]].copy()
-    lines["old / LSTM"] = both["ratio_old"].astype(object).where(was, both["status_old"].str.split(":").str[0])
-    lines["new / LSTM"] = both["ratio"].astype(object).where(is_, both["status"].str.split(":").str[0])
+    lines["old / LSTM"] = both["ratio_old"].astype(object).where(had, both["status_old"].str.split(":").str[0])
+    lines["new / LSTM"] = both["ratio"].astype(object).where(has, both["status"].str.split(":").str[0])
     lines["time"], lines["memory"] = time_ - 1, memory - 1
     lines["verdict"] = np.select(list(verdicts.values()), list(verdicts), "same")
     return lines
+
+
+def failed(changes: pd.DataFrame) -> bool:
+    """True if a row got worse, or lacks its figure for a reason other than a time-out."""
+    missing = (changes["verdict"] == "missing") & (changes["new / LSTM"] != "time-out")
+    return bool((missing | (changes["verdict"] == "regression")).any())
 
 
 def show(changes: pd.DataFrame) -> None:
@@ -161,28 +175,23 @@ def verdicts(changes: pd.DataFrame) -> str:
 
 
 def results_compared(options: argparse.Namespace) -> int:
-    """Show how two results differ; return 1 on a regression, or on a figure or row that the new one lacks."""
+    """Show how two results differ; return 1 on a regression, or on a figure that the new one lacks."""
     old, new = load(options.old), load(options.new)
-    moved = baseline_moved(old, new)
-    changes = compared(old, new, options.threshold / 100, moved)
-    if changes.empty:
+    key, drift = list(TABLES["bench"].key), baseline_drift(old, new)
+    shared = old.merge(new[key], on=key)
+    if shared.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
+    changes = compared(shared if options.partial else old, new, options.threshold / 100, drift)
     show(changes)
     if unlike := [column for column in SAME if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
-    if not one_state(moved):
+    if not in_one_state(drift):
         print(
-            f"{BASELINE} itself took {moved:.2f} times as long: the host was in another state, or is another, "
+            f"{BASELINE} itself took {drift:.2f} times as long: the host was in another state, or is another, "
             "and no time is judged. --base REV times both in one."
         )
-    key = list(TABLES["bench"].key)
-    lost = len(old) - len(old.merge(new[key], on=key))
-    if lost:
-        print(
-            f"{lost} of {len(old)} old rows have no counterpart{'' if options.partial else ', which --partial allows'}."
-        )
     print(f"{verdicts(changes)}. Chance alone makes {CHANCE * len(changes):.1f} of {len(changes)} rows differ.")
-    return int(changes["verdict"].isin(BAD).any() or (lost > 0 and not options.partial))
+    return int(failed(changes))
 
 
 def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torch.device) -> None:
@@ -191,8 +200,8 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
         return
     rows = pd.DataFrame(new).reindex(columns=[*TABLES["bench"].columns, *STAMP])
     before = old.reindex(columns=rows.columns)
-    if not one_state(moved := baseline_moved(before, rows)):
-        print(f"\nThe same code before: not compared, as {BASELINE} itself takes {moved:.2f} times as long now.")
+    if not in_one_state(drift := baseline_drift(before, rows)):
+        print(f"\nThe same code before: not compared, as {BASELINE} itself takes {drift:.2f} times as long now.")
         return
     changes = compared(before, rows, threshold=np.inf)
     changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
@@ -207,16 +216,13 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
 
 def revisions_compared(options: argparse.Namespace) -> int:
     """Time a revision and this one in alternating visits, and show how they differ; return 1 on a regression."""
-    choice.choose(options)
-    named = options.implementation if options.every_candidate else [fastest(options.device, options.dtype[0])]
-    options.implementation, options.every_candidate = named, True
-    jobs, until = choice.jobs(options), time.time() + 60 * options.minutes
-    log = make_folder(folder_of(options.results, options.device) / "raw") / "compare.txt"
+    device = options.device
+    choice = replace(chosen(options), implementations=options.implementation or [fastest(device, options.dtype[0])])
+    jobs, until, interrupted = choice.jobs(), time.time() + 60 * options.minutes, False
+    log = make_folder(folder_of(options.results, device) / "raw") / "compare.txt"
     log.unlink(missing_ok=True)
-    interrupted = False
     with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
-        folders, device = (("old", base), ("new", ROOT)), options.device.type
-        servers = [Server(log, scratch / name, checkout, device) for name, checkout in folders]
+        servers = [Server(log, scratch / name, where, device.type) for name, where in (("old", base), ("new", None))]
         old, new = map(Side, servers)
         with servers[0], servers[1]:
             try:
@@ -232,7 +238,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
     changes = alternated(every[0], every[1], options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")
-    return 130 if interrupted else int(changes["verdict"].isin(BAD).any())
+    return 130 if interrupted else int(failed(changes))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from suite.pages import bench, memory, peers, readme, scaling, threads, verify
+from suite.pages import bench, readme, sweep, verify
 from suite.pages.bench_tables import fastest, ratio, without_busy
 from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet, markdown
@@ -20,7 +20,7 @@ from suite.shared.format import dates, machine, two
 from suite.shared.provenance import stale
 from suite.shared.tables import TABLES
 
-PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, peers, memory, scaling, threads))
+PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, sweep))
 
 
 FOOT = (

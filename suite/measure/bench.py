@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from suite.measure import work
-from suite.measure.jobs import Job
+from suite.measure.job import Job
 from suite.measure.timing import Input, Pass, Repeats, Turns, stopwatch
 from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
@@ -77,11 +77,12 @@ def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str,
     x, step, training = turns.inputs[0], work.PASSES[name], name == "train"
     device = x.data.device
     case = typical(case, len(turns.inputs) - 1)
-    return {
-        "peak_bytes": work.peak(step, model, x),
-        "kept_bytes": usage.saved_bytes(lambda: model(x), device) if training else None,
+    row: Row = {}
+    if candidate.of_torch:
+        row |= {"peak_bytes": work.peak(step, model, x), "calls_per_step": calls_per_step(candidate, model, x, step)}
+        row["kept_bytes"] = usage.saved_bytes(lambda: model(x), device) if training else None
+    return row | {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "calls_per_step": calls_per_step(candidate, model, x, step) if candidate.of_torch else None,
         "library": candidate.library,
         "multiply_adds": candidate.multiply_adds(case) * (3 if training else 1),
         "work": candidate.multiply_adds(case) / LSTM.multiply_adds(case),

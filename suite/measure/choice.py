@@ -1,19 +1,21 @@
-"""What a run of the benchmark times by default and with options, and which option asks for the rest."""
+"""What a run times, by default and with options."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import torch
 
-from impls import names
-from suite.measure.jobs import Job
-from suite.measure.options import fastest
+from impls import registry
+from suite.measure.job import Job
+from suite.shared import machine
+from suite.shared.arithmetic import ARITHMETICS, dtype_of
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, WORKLOADS, Case
+from suite.shared.files import RESULTS
 
-#: naive and row_scaled take longest and say the same on any workload, so each `Case` has where they are timed.
-SLOW_FORMS = names()[:2]
 #: By kind of device, what compiles for each size in seconds instead of tens of seconds, so that it is timed on every
 #: workload, with layer norm too.
 COMPILED_SOON = {"cpu": ("jax",), "cuda": ()}
@@ -21,14 +23,25 @@ COMPILED_SOON = {"cpu": ("jax",), "cuda": ()}
 MINUTES = {"cpu": 5.0, "cuda": 15.0}
 
 
-def choose(options: argparse.Namespace) -> None:
-    device = options.device.type
-    options.half = options.dtype is None and device == "cpu" and multiplies_bfloat16()
-    options.dtype = options.dtype or ["float32"]
-    options.every_candidate, options.every_workload = bool(options.implementation), bool(options.workload)
-    options.workload = options.workload or by_default(device)
-    options.implementation = options.implementation or [candidate.name for candidate in candidates()]
-    options.minutes = MINUTES[device] * len(options.dtype) if options.minutes is None else options.minutes
+def parent() -> argparse.ArgumentParser:
+    """Options of every command that measures."""
+    result = argparse.ArgumentParser(add_help=False)
+    add = result.add_argument
+    names = [candidate.name for candidate in candidates()]
+    add("--implementation", nargs="+", choices=names, help="default: all, what is slow in few places")
+    add("--dtype", nargs="+", choices=ARITHMETICS, default=["float32"], help="default: float32")
+    device = machine.default_device()
+    add("--device", type=machine.device_of, default=device, help="default: CUDA if there is one, else the CPU")
+    add("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
+    return result
+
+
+def fastest(device: torch.device, dtype: str) -> str:
+    """The implementation that "auto" takes; "" if none runs."""
+    try:
+        return registry.resolve("auto", device, dtype_of(dtype)).name
+    except RuntimeError:
+        return ""
 
 
 def multiplies_bfloat16() -> bool:
@@ -41,64 +54,72 @@ def by_default(device: str) -> list[str]:
     return [name for name, case in WORKLOADS.items() if device in case.by_default]
 
 
-def jobs(options: argparse.Namespace) -> list[Job]:
-    """Jobs to do."""
-    todo: list[Job] = []
-    for dtype in (*options.dtype, *["bfloat16"] * options.half):
-        answer = fastest(options.device, dtype)
-        for case, candidate in product(cases(options), map(find, options.implementation)):
-            norms = tuple(norm for norm in candidate.layer_norms if timed(options, candidate, case, dtype, norm))
-            twice = candidate.name == answer and dtype in options.dtype
-            job = Job("bench", candidate.name, (candidate.name,), case, dtype, options.device, norms, twice)
-            todo += [job] * bool(norms)
-    return todo
+@dataclass(frozen=True)
+class Choice:
+    """What a run of the benchmark times; a tuple is empty where nothing was asked for, and has the defaults.
+
+    add_bfloat16: what `auto` takes is timed in bfloat16, too, on the workloads that say so.
+    """
+
+    device: torch.device
+    dtypes: Sequence[str]
+    implementations: Sequence[str]
+    workloads: Sequence[str]
+    full: bool
+    add_bfloat16: bool
+
+    def jobs(self) -> list[Job]:
+        """Jobs to do."""
+        todo = list[Job]()
+        named = self.implementations or [candidate.name for candidate in candidates()]
+        for dtype in (*self.dtypes, "bfloat16") if self.add_bfloat16 else self.dtypes:
+            auto = fastest(self.device, dtype)
+            for case, candidate in product(self.cases(), map(find, named)):
+                norms = tuple(norm for norm in candidate.layer_norms if self.times(candidate, case, dtype, norm))
+                headline = candidate.name == auto and dtype in self.dtypes
+                if norms:
+                    todo.append(Job("bench", (candidate.name,), case, dtype, self.device, norms, headline))
+        return todo
+
+    def cases(self) -> list[Case]:
+        """The workloads, with the paper's T and B on a GPU or if `full`."""
+        cases = [WORKLOADS[name] for name in self.workloads or by_default(self.device.type)]
+        return cases if self.full or self.device.type == "cuda" else [case.shortened for case in cases]
+
+    def times(self, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
+        """True if a candidate is timed on a case."""
+        if dtype not in self.dtypes:  # bfloat16, which the processor multiplies
+            return case.time_bfloat16 and candidate.name in (BASELINE, fastest(self.device, dtype))
+        if case.lengths and not candidate.takes_packed:
+            return False
+        if self.implementations:
+            return True
+        if candidate.compiles_each_size:
+            soon = candidate.name in COMPILED_SOON[self.device.type]
+            return dtype == "float32" and (soon or (case.time_compiled and not layer_norm))
+        if case.lengths and not candidate.follows_tokens:
+            return False
+        if candidate.literal and not self.workloads and (self.device.type, layer_norm) not in case.time_reference_forms:
+            return False
+        # A GPU times the forms that autograd differentiates in the first dtype alone.
+        return self.device.type == "cpu" or candidate.hand_written or dtype == self.dtypes[0]
 
 
-def cases(options: argparse.Namespace) -> Iterator[Case]:
-    """Yield the workloads asked for, shortened if there is no GPU."""
-    for case in map(WORKLOADS.__getitem__, options.workload):
-        yield case.shortened if shortens(options) else case
-
-
-def shortens(options: argparse.Namespace) -> bool:
-    """True if T and B are less than the paper's, since there is no GPU."""
-    return not options.full and options.device.type == "cpu"
-
-
-def timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype: str, layer_norm: bool) -> bool:
-    """True if a candidate is timed on a case."""
+def chosen(options: argparse.Namespace) -> Choice:
+    """What the options of a command ask for, and the defaults for the rest."""
     device = options.device
-    if dtype not in options.dtype:  # bfloat16, which the processor multiplies
-        return case.half and candidate.name in (BASELINE, fastest(device, dtype))
-    if case.lengths and not candidate.takes_packed:
-        return False
-    if options.every_candidate:
-        return True
-    if candidate.compiles_each_size:
-        soon = candidate.name in COMPILED_SOON[device.type]
-        return dtype == "float32" and (soon or (case.compiles and not layer_norm))
-    if case.lengths and not candidate.follows_tokens:
-        return False
-    on = options.every_workload or (device.type, layer_norm) in case.slow_forms
-    if candidate.name in SLOW_FORMS and not on:
-        return False
-    # A GPU times the forms that autograd differentiates in the first dtype alone.
-    return device.type == "cpu" or candidate.hand_written or dtype == options.dtype[0]
+    return Choice(
+        device,
+        options.dtype or ["float32"],
+        options.implementation or (),
+        options.workload or (),
+        options.full,
+        add_bfloat16=options.dtype is None and device.type == "cpu" and multiplies_bfloat16(),
+    )
 
 
-def left_out(options: argparse.Namespace) -> list[str]:
-    """What the defaults leave out, in a line for each option that asks for it."""
-    lines: list[str] = []
-    for candidate in () if options.every_candidate else map(find, options.implementation):
-        out: list[str] = []
-        for case in cases(options):
-            if case.lengths and not candidate.takes_packed:
-                continue
-            forms = product(options.dtype, candidate.layer_norms)
-            runs = [timed(options, candidate, case, dtype, norm) for dtype, norm in forms]
-            out += [f"{case.name}{' in part' * any(runs)}"] * (not all(runs))
-        lines += [f"--implementation {candidate.name}: {', '.join(out)}"] * bool(out)
-    others = [name for name in WORKLOADS if name not in options.workload and not options.every_workload]
-    cut = [name for name in options.workload if shortens(options) and WORKLOADS[name].short]
-    lines += [f"--workload: {', '.join(others)}"] * bool(others)
-    return lines + [f"--full: {', '.join(cut)} at the paper's T and B"] * bool(cut)
+def minutes(options: argparse.Namespace) -> float:
+    """Minutes that a run of the benchmark may take."""
+    return (
+        MINUTES[options.device.type] * len(options.dtype or ["float32"]) if options.minutes is None else options.minutes
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suite.measure.jobs import Job
+from suite.measure.job import Job
 from suite.measure.timing import Stopwatch, Work, stopwatch
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import BASELINE, WORKLOADS
@@ -26,7 +26,7 @@ Product = Callable[[Tensor], Work]
 
 def jobs(device: torch.device, dtypes: Iterable[str]) -> list[Job]:
     """One job per dtype."""
-    return [Job("hardware", dtype, (BASELINE,), next(iter(WORKLOADS.values())), dtype, device) for dtype in dtypes]
+    return [Job("hardware", (BASELINE,), next(iter(WORKLOADS.values())), dtype, device) for dtype in dtypes]
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
@@ -60,7 +60,7 @@ def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype:
 def best(watch: Stopwatch, work: Work) -> float:
     """Shortest of some rounds, in seconds."""
     watch.seconds(work)
-    rounds: list[float] = []
+    rounds = list[float]()
     while len(rounds) < LEAST or sum(rounds) < SECONDS:
         rounds.append(watch.seconds(work))
     return min(rounds)

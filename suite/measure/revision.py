@@ -1,27 +1,34 @@
-"""The implementations of another revision, to be measured by the suite of this checkout."""
+"""The implementations of another revision, to be timed by the suite of this checkout."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from suite.shared.candidates import BASE
 from suite.shared.files import ROOT, ResultsError
+
+#: All that is used of a revision.
+USED = "from suite.shared.candidates import timed_package; timed_package().HyperLSTM"
 
 
 @contextmanager
 def checkout(revision: str, scratch: Path) -> Iterator[Path]:
-    """A folder whose `impls` is that of a revision, and nothing else in it; ResultsError if git does not know it."""
-    tree, folder = scratch / "worktree", scratch / "checkout"
+    """A checkout of a revision; ResultsError if git does not know it, or if its HyperLSTM cannot be imported."""
+    tree = scratch / "worktree"
     try:
-        _git("worktree", "add", "--detach", str(tree), revision)
-        folder.mkdir()
-        (folder / "impls").symlink_to(tree / "impls", target_is_directory=True)
-        yield folder
+        _run("git", "worktree", "add", "--detach", str(tree), revision)
+        _run(sys.executable, "-c", USED, base=tree)
+        yield tree
     finally:
-        _git("worktree", "remove", "--force", str(tree), check=False)
+        subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, capture_output=True, check=False)
 
 
-def _git(*arguments: str, check: bool = True) -> None:
-    process = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if check and process.returncode:
-        raise ResultsError(f"git {' '.join(arguments[:2])}: {process.stderr.strip().splitlines()[-1]}")
+def _run(*command: str, base: Path | None = None) -> None:
+    environment = os.environ | ({BASE: str(base)} if base else {})
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        what = "its HyperLSTM cannot be imported" if base else " ".join(command[:3])
+        raise ResultsError(f"--base: {what}: {process.stderr.strip().splitlines()[-1]}")

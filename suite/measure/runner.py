@@ -2,20 +2,27 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from suite.measure.jobs import Job
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
+
+from suite.measure.job import Job
 from suite.measure.server import Server
+from suite.shared.format import status, three
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST, merged
 
 #: A job whose first visit takes more than this share of the time, first calls apart, waits until all others have an
 #: interval. What a first call compiles, later visits find compiled.
 LONG = 1 / 30
-#: Fewest and most visits in a pass of a job that is part of the answer.
-ANSWER = 2, 3
+#: Fewest and most visits in a pass of a job that the headline is about.
+HEADLINE_VISITS = 2, 3
+#: Columns of the lines that a run shows, by layer norm and pass, and characters of a line's name and of each figure.
+COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
+NAME, FIGURE = 41, 9
 
 
 @dataclass
@@ -30,15 +37,15 @@ class Side:
         earlier, new = self.rows.get(job, []), list[Row]()
         measured = [row for row in earlier if "visits" in row or row["status"] == "out of memory"]
         try:
-            new += self.server.visit(job, first=not earlier or len(measured) < len(earlier))
-            new += job.missing(new, self.server.ended)
+            ended = self.server.visit(job, new, first=not earlier or len(measured) < len(earlier))
+            new += job.missing(new, ended)
         finally:
             if new:
                 self.rows[job] = merged(earlier, new)
 
 
 class Visit(NamedTuple):
-    """A visit that has ended, of every side; number: of its pass. place: in the order of the pass, of so many."""
+    """A visit of every side that has ended: the number of its pass, its place in it, the visits of the pass."""
 
     number: int
     place: int
@@ -51,19 +58,19 @@ def passes(
 ) -> Iterator[Visit]:
     """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes.
 
-    After the first, a job that is part of the answer is visited twice in a pass; after FEWEST passes, three times if it
-    is shorter than others, since its time varies more.
+    After the first, a job of the headline is visited twice in a pass; after FEWEST passes, three times if it is shorter
+    than others, since its time varies more.
     """
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):
         waits = late if number <= FEWEST and len(late) < len(jobs) else set()
-        answer = {job: seconds[job] for job in jobs if job.answer and number > 1}
-        longest, limit = max(answer.values(), default=0.0), ANSWER[number > FEWEST]
-        repeats = {job: min(round(ANSWER[0] * longest / one), limit) for job, one in answer.items()}
+        headline = {job: seconds[job] for job in jobs if job.headline and number > 1}
+        longest, limit = max(headline.values(), default=0.0), HEADLINE_VISITS[number > FEWEST]
+        repeats = {job: min(round(HEADLINE_VISITS[0] * longest / own), limit) for job, own in headline.items()}
         order = [job for job in jobs for _ in range(repeats.get(job, 1)) if job not in waits]
         random.shuffle(order)
         for side in sides if number > 1 else ():
-            side.server.restart({job.candidate for job in order})
+            side.server.restart({name for job in order for name in job.candidates})
         for side in sides:
             side.server.wait()
         visited = 0
@@ -81,3 +88,35 @@ def passes(
             yield Visit(number, place, len(order), job)
         if not visited:
             return
+
+
+def shown(
+    visits: Iterable[Visit], rows: Mapping[Job, Sequence[Row]], until: float, console: Console | None = None
+) -> Iterator[Visit]:
+    """Yield visits, and show which pass this is; print the milliseconds of each job's first, and when a pass begins.
+
+    rows: by job. until: the time at which the run ends, as `time.time` counts.
+    """
+    console = console or Console(highlight=False)
+    console.print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]))
+    columns = TextColumn("pass {task.fields[number]}, job"), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
+    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as progress:
+        task, number, jobs = progress.add_task("", total=None, number=1, left=""), 1, set[Job]()
+        for visit in visits:
+            seconds = max(0, round(until - time.time()))
+            left = f"{seconds // 60}:{seconds % 60:02} left"
+            if visit.number > number:
+                console.print(f"pass {visit.number}: {left}")
+            if visit.job not in jobs:
+                figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows[visit.job]}
+                cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
+                console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
+            number = visit.number
+            jobs.add(visit.job)
+            console.file.flush()
+            progress.update(task, completed=visit.place, total=visit.of, number=number, left=left)
+            yield visit
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    return three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row).replace("out of ", "no ")

@@ -12,9 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Collection, Iterator
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Callable, Collection, Iterator, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,15 +20,22 @@ from typing import Any, NoReturn
 
 import torch
 
-from suite.measure.jobs import Job
+from suite.measure import bench, hardware, sweep
+from suite.measure.job import Job
 from suite.measure.load import Others
 from suite.measure.work import is_out_of_memory
 from suite.shared import corpus
-from suite.shared.candidates import candidates, find
+from suite.shared.candidates import BASE, candidates, find
 from suite.shared.files import ROOT
 from suite.shared.process import Row, killed_with
 from suite.shared.tables import TABLES
 
+#: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
+MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {
+    "bench": bench.rows,
+    "hardware": hardware.rows,
+    "sweep": sweep.rows,
+}
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {"cpu": 900.0, "cuda": 300.0}
 #: Seconds after which the server is told to end a visit that did not end itself.
@@ -38,20 +43,21 @@ GRACE = 5.0
 
 
 class Server:
-    """A fork server, running; `ended` says how the last visit did: "ok" or the status of the rows that are missing.
+    """A fork server, running.
 
     log: file that the output of all children goes to. scratch: folder for what compilers cache in a run.
-    checkout: folder whose `impls` is imported, by default that of this one.
+    base: folder whose `impls` is timed instead of this checkout's.
     device: kind of device that children measure on. The server must not look for GPUs: if it asked CUDA's runtime, no
         child could use one.
     """
 
-    def __init__(self, log: Path, scratch: Path, checkout: Path = ROOT, device: str = "cpu") -> None:
-        self.ended, self.log, self.device = "", log, device
-        path = os.pathsep.join(map(str, dict.fromkeys((checkout, ROOT))))
+    def __init__(self, log: Path, scratch: Path, base: Path | None = None, device: str = "cpu") -> None:
+        self.log, self.device = log, device
         caches = {"TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor", "JAX_COMPILATION_CACHE_DIR": f"{scratch}/jax"}
         # NVML counts GPUs without a context, which a forked child could not use.
-        self.environment = {"PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
+        self.environment = {"PYTHONPATH": str(ROOT), "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **caches}
+        if base is not None:
+            self.environment[BASE] = str(base)
         self._start([candidate.name for candidate in candidates()])  # the first visits need most of their packages
 
     def restart(self, names: Collection[str]) -> None:
@@ -78,8 +84,8 @@ class Server:
             )
         theirs.close()
 
-    def visit(self, job: Job, *, first: bool = True, limit: float = 0.0) -> Iterator[Row]:
-        """Run a job in a new child and yield its rows as they are measured.
+    def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> str:
+        """Run a job in a new child, add its rows as they are measured, and return "ok" or the status of missing ones.
 
         first: measure what does not vary between visits, too. limit: seconds after which the child prints where it is
         and ends, by default LIMIT; the print is in the log, and shown.
@@ -98,16 +104,17 @@ class Server:
                 elif isinstance(message, str):
                     status = message
                 else:
-                    yield message
-        except BaseException:  # an interrupt, or a caller that wants no more rows
+                    rows.append(message)
+        except BaseException:  # an interrupt
             os.kill(child, signal.SIGKILL)
             self.end()
             raise
-        how = f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}" if message else "ok"
         if message and time.monotonic() - start >= limit:
-            status = f"time-out: {limit:.0f} s"
             print(f"{job.label} took more than {limit:.0f} s, and was here:\n{self._printed(printed)}", flush=True)
-        self.ended = how if status == "ok" else status
+            return f"time-out: {limit:.0f} s"
+        if message and status == "ok":
+            return f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}"
+        return status
 
     def _printed(self, start: int) -> str:
         """What children printed from that byte of the log on."""
@@ -162,9 +169,6 @@ def serve(descriptor: int, parent: int, names: Collection[str]) -> None:
 
 def preload(names: Collection[str]) -> None:
     """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
-    for name in TABLES:
-        if find_spec(module := f"suite.measure.{name}"):
-            import_module(module)
     for name in names:
         find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
     corpus.ranks()
@@ -185,7 +189,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
         job.apply_limits()
         gc.disable()  # no round should pay for it
         others, counts = Others(), "taken_cores" in TABLES[job.table].columns
-        for row in import_module(f"suite.measure.{job.table}").rows(job, first):
+        for row in MEASURES[job.table](job, first):
             connection.send(row | ({"taken_cores": others.cores(job.device)} if counts else {}))
     except Exception as error:
         traceback.print_exc()

@@ -2,7 +2,6 @@
 
 import platform
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -16,12 +15,10 @@ from torch import nn
 
 from suite import bench
 from suite.measure import bench as visit
-from suite.measure import plan as planning
 from suite.measure import work
 from suite.measure.examples import job
-from suite.measure.jobs import Job
-from suite.measure.progress import shown
-from suite.measure.runner import Visit
+from suite.measure.job import Job
+from suite.measure.runner import Visit, shown
 from suite.measure.server import Server
 from suite.pages.bench import PAGE
 from suite.pages.sheets import markdown
@@ -87,14 +84,14 @@ def test_an_interrupted_run_keeps_its_rows(
     """A server is interrupted after this many visits."""
     remaining = iter(range(visits))
 
-    def visit(server: Server, one: Job, first: bool = True) -> Iterator[dict[str, Any]]:
-        server.ended = "ok"
+    def visit(server: Server, one: Job, rows: list[dict[str, Any]], first: bool = True) -> str:
         if one.table == "hardware":
-            yield {"dtype": "float32", "multiply_adds_per_s": 1e9, "bytes_per_s": 1e9}
+            rows.append({"dtype": "float32", "multiply_adds_per_s": 1e9, "bytes_per_s": 1e9})
         elif next(remaining, None) is None:
             raise KeyboardInterrupt
         else:
-            yield from ({c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1))
+            rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1)]
+        return "ok"
 
     monkeypatch.setattr(Server, "_start", lambda server, names: None)
     for nothing in ("wait", "end"):
@@ -127,7 +124,8 @@ def test_kernels_of_every_timed_call_are_compiled_beforehand(monkeypatch: pytest
 
 
 def planned(tmp_path: Path, *names: str, **options: bool) -> list[str]:
-    return [each.instead for each in planning.plan([job(name) for name in names], tmp_path, **options)]
+    verify = TABLES["verify"].read(tmp_path)
+    return [job(name).planned(verify, **options).skip_status for name in names]
 
 
 def test_red_and_stale_are_refused_unless_asked_for(tmp_path: Path) -> None:
@@ -149,8 +147,8 @@ def test_red_and_stale_are_refused_unless_asked_for(tmp_path: Path) -> None:
 )
 def test_a_run_resumes_with_rows_of_this_code(changes: dict[str, str], resumes: bool, tmp_path: Path) -> None:
     TABLES["bench"].replace(tmp_path, runs("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
-    rows = planning.same_code(TABLES["bench"].read(tmp_path), CPU)
-    assert (job() in planning.earlier([job()], rows)) == resumes
+    rows = bench.same_code(TABLES["bench"].read(tmp_path), CPU)
+    assert bool(job().resumed(rows)) == resumes
 
 
 def test_a_wrong_candidate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +169,7 @@ def test_xla_compiles_for_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(work.PASSES, "forward", forward)
     monkeypatch.setattr(work, "refusal", lambda *_: None)
     row, _ = visit.rows(job("jax"), True)
-    assert (lengths, row["status"], row["calls_per_step"]) == ({TINY.T}, "ok", None)
+    assert (lengths, row["status"], "peak_bytes" in row, "calls_per_step" in row) == ({TINY.T}, "ok", False, False)
     assert row["library"].startswith("jax ")
 
 

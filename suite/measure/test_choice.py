@@ -1,24 +1,20 @@
-"""The benchmark times the right rows where it is told nothing, and says what it leaves out."""
+"""The benchmark times the right rows where it is told nothing."""
 
 import re
-from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 import pytest
 
 from suite import bench
 from suite.measure import choice
-from suite.measure.jobs import Job
-from suite.measure.options import fastest
+from suite.measure.choice import fastest
+from suite.measure.job import Job
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.examples import CPU
 
 
 def chosen(*arguments: str) -> list[Job]:
-    options = bench.parser().parse_args(arguments)
-    choice.choose(options)
-    return choice.jobs(options)
+    return choice.chosen(bench.parser().parse_args(arguments)).jobs()
 
 
 def test_a_gpu_runs_whole_workloads() -> None:
@@ -72,36 +68,10 @@ def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, m
     assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_left_out_is_listed_by_option(device: str) -> None:
-    def run(jobs: Sequence[Job], candidate: str, workload: str) -> set[tuple[str, bool]]:
-        matches = [job for job in jobs if (job.candidate, job.case.name) == (candidate, workload)]
-        return {(job.dtype, norm) for job in matches for norm in job.layer_norms}
-
-    on = ["--device", device, "--dtype", "float32", "bfloat16"]
-    options = bench.parser().parse_args(on)
-    choice.choose(options)
-    usual, listed = choice.jobs(options), dict(line.split(": ") for line in choice.left_out(options))
-    every = chosen(*on, "--implementation", *options.implementation)
-    for candidate, workload in product(options.implementation, options.workload):
-        named = listed.get(f"--implementation {candidate}", "").split(", ")
-        part, all_of_it = run(usual, candidate, workload), run(every, candidate, workload)
-        assert part <= all_of_it
-        assert (workload in named) == (not part and bool(all_of_it)), (candidate, workload)
-        assert (f"{workload} in part" in named) == (bool(part) and part < all_of_it), (candidate, workload)
-    assert {*options.workload, *listed["--workload"].split(", ")} == set(WORKLOADS)
-    assert ("--full" in listed) == (device == "cpu")
-    command = [*on, "--full", "--workload", *WORKLOADS, "--implementation", *options.implementation]
-    options = bench.parser().parse_args(command)
-    choice.choose(options)
-    assert not choice.left_out(options)
-
-
-def test_the_list_says_what_would_run_and_what_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--device", "cpu", "--list", "--results", str(tmp_path)]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "small float32 batched_cpu off and on twice in each pass" in text
     assert "off and on not run: batched_cuda" in text
-    assert re.search(r" \d+ of \d+ jobs would run\. Not run unless asked for:", text)
-    assert "--implementation compiled: small, medium in part, char-ptb, stream" in text
+    assert re.search(r" \d+ of \d+ jobs would run\.", text)
     assert not list(tmp_path.iterdir())

@@ -18,12 +18,12 @@ from suite import bench
 from suite.measure import choice, runner
 from suite.measure import server as server_module
 from suite.measure.examples import job
-from suite.measure.jobs import Job
+from suite.measure.job import Job
 from suite.measure.runner import Side, passes
 from suite.measure.server import Server
 from suite.shared.candidates import find
 from suite.shared.cases import WORKLOADS
-from suite.shared.examples import CPU, TINY
+from suite.shared.examples import TINY
 from suite.shared.files import ROOT
 from suite.shared.process import Row
 
@@ -43,27 +43,32 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def visited(server: Server, one: Job, **options: Any) -> list[str]:
-    rows = list(server.visit(one, **options))
-    return [row["status"] for row in [*rows, *one.missing(rows, server.ended)]]
+def visited(server: Server, one: Job, **options: Any) -> list[Row]:
+    rows = list[Row]()
+    ended = server.visit(one, rows, **options)
+    return [*rows, *one.missing(rows, ended)]
+
+
+def statuses(server: Server, one: Job, **options: Any) -> list[str]:
+    return [row["status"] for row in visited(server, one, **options)]
 
 
 def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
-    rows = list(server.visit(job(layer_norms=(False, True))))
+    rows = visited(server, job(layer_norms=(False, True)))
     assert [(row["pass"], row["layer_norm"], row["status"]) for row in rows] == [
         ("forward", "off", "ok"), ("forward", "on", "ok"), ("train", "off", "ok"), ("train", "on", "ok"),
     ]  # fmt: skip
     assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
-    later = list(server.visit(job(), first=False))
+    later = visited(server, job(), first=False)
     assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
 
 
 def test_running_out_of_memory_is_reported(server: Server) -> None:
     huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
-    assert visited(server, job("naive", case=huge, memory_limit=2 << 30))[1] == "out of memory"
-    study = Job("memory", "batched", ("batched",), replace(TINY, T=20_000, B=256), "float32", CPU, memory_limit=1 << 30)
-    assert visited(server, study) == ["out of memory"]
-    assert visited(server, job()) == ["ok"] * 2
+    assert statuses(server, job("naive", case=huge, memory_limit=2 << 30))[1] == "out of memory"
+    study = job(table="sweep", varied="length", case=replace(TINY, B=1 << 16), memory_limit=1 << 30)
+    assert statuses(server, study)[-1] == "out of memory"
+    assert statuses(server, job()) == ["ok"] * 2
 
 
 @pytest.mark.parametrize(
@@ -78,8 +83,8 @@ def test_running_out_of_memory_is_reported(server: Server) -> None:
 )
 def test_a_failure_is_the_status_of_its_rows(code: str, status: str, tmp_path: Path) -> None:
     with Server(tmp_path / "log.txt", tmp_path, planted(tmp_path, code)) as server:
-        assert visited(server, job("deferred"), limit=5) == [status] * 2
-        assert visited(server, job("batched")) == ["ok"] * 2
+        assert statuses(server, job("deferred"), limit=5) == [status] * 2
+        assert statuses(server, job("batched")) == ["ok"] * 2
 
 
 def test_a_hang_prints_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,12 +93,12 @@ def test_a_hang_prints_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixtur
     with Server(tmp_path / "log.txt", tmp_path, planted(tmp_path, wait)) as server:
         server.wait()
         start = time.monotonic()
-        assert visited(server, job("deferred"), limit=2) == ["time-out: 2 s"] * 2
+        assert statuses(server, job("deferred"), limit=2) == ["time-out: 2 s"] * 2
         assert time.monotonic() - start < 2 + server_module.GRACE
         shown = capsys.readouterr().out
         assert shown.startswith("small float32 deferred took more than 2 s, and was here:\n")
         assert 'deferred.py", line ' in shown
-        assert visited(server, job("batched")) == ["ok"] * 2
+        assert statuses(server, job("batched")) == ["ok"] * 2
 
 
 def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path) -> None:
@@ -160,13 +165,13 @@ class Scripted:
     """A server whose visits take some seconds."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds, self.ended, self.visits, self.starts = seconds, "ok", list[tuple[str, bool]](), 1
+        self.seconds, self.visits, self.starts = seconds, list[tuple[str, bool]](), 1
 
-    def visit(self, one: Job, first: bool) -> Iterator[Row]:
+    def visit(self, one: Job, rows: list[Row], first: bool) -> str:
         self.visits.append((one.candidate, first))
         time.sleep(self.seconds[one.candidate])
-        for row in one.rows("ok"):
-            yield row | {"median_s": self.seconds[one.candidate], "ratio": 1.0, "rounds": 3}
+        rows += [row | {"median_s": self.seconds[one.candidate], "ratio": 1.0, "rounds": 3} for row in one.rows("ok")]
+        return "ok"
 
     def restart(self, names: Collection[str]) -> None:
         assert set(names) <= self.seconds.keys()
@@ -182,12 +187,12 @@ class Scripted:
 def run(seconds: dict[str, float], minutes: float, **options: Any) -> tuple[Scripted, Side]:
     server = Scripted(seconds)
     side = Side(cast(Server, server), options.pop("rows", {}))
-    jobs = [job(name, answer=name == "batched_cpu") for name in seconds]
+    jobs = [job(name, headline=name == "batched_cpu") for name in seconds]
     list(passes([side], jobs, time.time() + 60 * minutes, **options))
     return server, side
 
 
-def test_the_answer_is_visited_twice_in_a_pass() -> None:
+def test_the_headline_is_visited_twice_in_a_pass() -> None:
     server, side = run({"batched_cpu": 0.0, "batched": 0.0, "deferred": 0.0}, 1, most=4)
     assert [server.count(name) for name in server.seconds] == [7, 4, 4]
     assert server.starts == 4
@@ -217,30 +222,30 @@ def test_readme_gives_a_card_three_visits(monkeypatch: pytest.MonkeyPatch) -> No
     (arguments,) = re.findall(r"`nox -s bench -- (--dtype [^`]*)`", text)
     (minutes,) = re.findall(r"takes about (\d+) minutes on a GPU for each dtype", text)
     options = bench.parser().parse_args([*arguments.split(), "--device", "cuda:0"])
-    choice.choose(options)
-    assert options.minutes == int(minutes) * len(options.dtype)
+    assert choice.minutes(options) == int(minutes) * len(options.dtype)
     monkeypatch.setattr(choice, "fastest", lambda device, dtype: "deferred")  # which no GPU here tells
-    jobs, clock = [job for job in choice.jobs(options) if job.candidate != "batched_cpu"], [0.0]
-    assert sum(job.answer for job in jobs) == len({(job.case, job.dtype) for job in jobs})
+    jobs, clock = [job for job in choice.chosen(options).jobs() if job.candidate != "batched_cpu"], [0.0]
+    assert sum(job.headline for job in jobs) == len({(job.case, job.dtype) for job in jobs})
     monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: clock[0]))
 
     class OnACard(Scripted):
         """A visit starts CUDA and loads libraries, which takes most of it; torch.compile and XLA compile at first."""
 
-        def visit(self, one: Job, first: bool) -> Iterator[Row]:
+        def visit(self, one: Job, rows: list[Row], first: bool) -> str:
             compiles = find(one.candidate).compiles_each_size
             seconds = (100.0 if compiles else 12.0) if first else (40.0 if compiles else 9.0)
             clock[0] += seconds
             figures = {"median_s": 1.0, "ratio": 1.0, "rounds": 3, "first_s": 0.2 * seconds}
-            yield from (row | figures for row in one.rows("ok"))
+            rows += [row | figures for row in one.rows("ok")]
+            return "ok"
 
         def restart(self, names: Collection[str]) -> None:
             clock[0] += 5.0
 
     side = Side(cast(Server, OnACard({})))
-    list(passes([side], jobs, 60 * options.minutes))
+    list(passes([side], jobs, 60 * choice.minutes(options)))
     assert min(row["visits"] for rows in side.rows.values() for row in rows) >= 3
-    assert 60 * options.minutes - 100 < clock[0] < 60 * options.minutes + 100
+    assert 60 * choice.minutes(options) - 100 < clock[0] < 60 * choice.minutes(options) + 100
 
 
 def test_a_run_resumes_with_its_rows() -> None:
@@ -252,8 +257,8 @@ def test_a_run_resumes_with_its_rows() -> None:
 
 def test_an_interrupted_visit_keeps_its_rows() -> None:
     class Interrupted(Scripted):
-        def visit(self, one: Job, first: bool) -> Iterator[Row]:
-            yield one.rows("ok")[0] | {"median_s": 1.0}
+        def visit(self, one: Job, rows: list[Row], first: bool) -> str:
+            rows.append(one.rows("ok")[0] | {"median_s": 1.0})
             raise KeyboardInterrupt
 
     side = Side(cast(Server, Interrupted({})))

@@ -1,5 +1,6 @@
 """Paired rounds see through a drifting clock, and what is measured beside them is what it says."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -8,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from pytest_benchmark.stats import Stats
 
 from suite.measure import bench, hardware, timing, work
 from suite.measure.examples import job
-from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work, clock_columns
+from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
 from suite.shared import arithmetic, usage
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import BASELINE, Case, lengths
@@ -21,7 +23,13 @@ from suite.shared.examples import CPU, TINY
 
 def test_a_drifting_clock_changes_no_ratio() -> None:
     drift = [1 + 0.2 * k for k in range(20)]
-    assert timing.ratio([1.5 * clock for clock in drift], drift) == pytest.approx(1.5)
+    assert timing.ratio(stats([1.5 * clock for clock in drift]), stats(drift)) == pytest.approx(1.5)
+
+
+def stats(seconds: Sequence[float]) -> Stats:
+    result = Stats()
+    result.data += seconds
+    return result
 
 
 class FakeStopwatch(Stopwatch):
@@ -55,7 +63,7 @@ def test_a_visit_has_two_turns_unless_slow() -> None:
         work = Repeats(FakeStopwatch(), lambda x: seconds, torch.zeros(1))
         turns = Turns(dict.fromkeys(range(sides), work), lambda _: torch.zeros(1))
         turns.take(budget)
-        return len(turns.seconds[0])
+        return len(turns.rounds[0].data)
 
     assert count(0.001, 0.3, 2) == 7
     assert count(0.05, 0.1, 1) == 2
@@ -77,7 +85,7 @@ def test_a_first_call_on_a_gpu_decides_nothing(first: float) -> None:
 
     turns = Turns({name: side(name) for name in ("ours", "lstm")}, lambda _: torch.zeros(1))
     turns.take(0.5)
-    assert (len(turns.seconds["ours"]), len(turns.seconds["lstm"])) == (11, 11)
+    assert [len(rounds.data) for rounds in turns.rounds.values()] == [11, 11]
     # Three calls settle, then 16 and an untimed one make a round.
     assert [calls.count(name) for name in ("ours", "lstm")] == [3 + 11 * 17] * 2
 
@@ -114,7 +122,7 @@ def test_all_forms_of_a_turn_have_its_lengths() -> None:
 def test_a_round_whose_baseline_was_slow_is_marked() -> None:
     side = Repeats(FakeStopwatch(), print, torch.zeros(1))
     turns = Turns({BASELINE: side, TINY: side}, lambda _: torch.zeros(1))
-    turns.seconds = {BASELINE: [1, 1, 1, 1.6, 1, 1], TINY: [3.0] * 6}
+    turns.rounds = {BASELINE: stats([1, 1, 1, 1.6, 1, 1]), TINY: stats([3.0] * 6)}
     assert turns.columns(TINY)["disturbed"] == 1
 
 
@@ -147,7 +155,7 @@ def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log == ["synchronize", record, "work", "work", record, "synchronize"]
     assert not flush.any()
     log.clear()
-    assert watch.in_a_loop(lambda: log.append("work"), 4) == 5 / 4
+    assert watch.async_seconds(lambda: log.append("work"), 4) == 5 / 4
     assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
 
 
@@ -172,25 +180,6 @@ def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for capability, has in (((7, 5), False), ((8, 9), True)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, result=capability: result)
         assert (arithmetic.why_not("tf32", torch.device("cuda", 0)) is None) == has
-
-
-def test_an_unreadable_clock_ends_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = DeviceEvents(torch.device("cuda", 0), torch.ones(8))
-    monkeypatch.setattr(torch.cuda, "clock_rate", lambda device: 1980)
-    assert watch.clock() == 1980
-
-    def refuse(device: torch.device) -> int:
-        raise Exception("NVML's errors are no RuntimeError")
-
-    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
-    assert watch.clock() is None
-
-
-def test_a_throttled_round_is_marked() -> None:
-    assert clock_columns([1400, 1980, 1700, 1900]) == {
-        "clock_before_mhz": 1400, "clock_after_mhz": 1900, "throttled": 1,
-    }  # fmt: skip
-    assert set(clock_columns([1980, None]).values()) == {"unknown"}
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])

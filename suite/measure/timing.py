@@ -6,13 +6,14 @@ A round is some calls of one model, a turn a round of the baseline and then one 
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 import torch
+from pytest_benchmark.stats import Stats
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -32,9 +33,8 @@ AGREE, MOST = 2.0, 12
 BURST, WARM = 0.02, 0.1
 #: Least number of turns of a pass in a visit, unless one takes more seconds than LONG: then it is the only one.
 LEAST, LONG = 2, 0.3
-#: A round is disturbed if its baseline took this multiple of the median, and throttled if the clock after it is below
-#: this share of the fastest clock read.
-DISTURBED, THROTTLED = 1.5, 0.9
+#: A round is disturbed if its baseline took this multiple of the median.
+DISTURBED = 1.5
 
 
 class Stopwatch:
@@ -49,12 +49,8 @@ class Stopwatch:
         work()
         return time.perf_counter() - start
 
-    def in_a_loop(self, work: Work, calls: int) -> float | None:
+    def async_seconds(self, work: Work, calls: int) -> float | None:
         """Seconds of a call when the next does not wait for it; None if a call is done when it returns."""
-        return None
-
-    def clock(self) -> int | None:
-        """Clock of the processor in MHz; None if it cannot be read, as a CPU's that differs by core."""
         return None
 
 
@@ -75,7 +71,7 @@ class DeviceEvents(Stopwatch):
         self.flush.zero_()
         return self._between_events(work)
 
-    def in_a_loop(self, work: Work, calls: int) -> float:
+    def async_seconds(self, work: Work, calls: int) -> float:
         """Mean seconds of calls in a row, none of which waits for the one before, as in a training loop."""
         return self._between_events(work, calls) / calls
 
@@ -89,15 +85,6 @@ class DeviceEvents(Stopwatch):
         end.record(stream)
         torch.cuda.synchronize(self.device)
         return float(start.elapsed_time(end)) / 1e3
-
-    def clock(self) -> int | None:
-        """Clock of the multiprocessors in MHz; None if it cannot be read."""
-        try:
-            return torch.cuda.clock_rate(self.device)
-        # Its module is missing, or NVML refuses, as it does in containers and on virtual GPUs; NVML's own errors derive
-        # from Exception only.
-        except Exception:
-            return None
 
 
 def stopwatch(device: torch.device) -> Stopwatch:
@@ -145,8 +132,7 @@ class Turns:
         self.sides, self.make = sides, inputs
         self.watch = next(iter(sides.values())).watch
         self.inputs = [inputs(0)]
-        self.seconds: dict[Any, list[float]] = {name: [] for name in sides}
-        self.clocks = [self.watch.clock()]
+        self.rounds = {name: Stats() for name in sides}
 
     def take(self, budget: float) -> None:
         """Take turns for a budget of seconds: at least LEAST, but one if it takes longer than LONG."""
@@ -156,43 +142,33 @@ class Turns:
             before, x = self.inputs[-2:]
             names = list(self.sides)
             for name in names if random.random() < 0.5 else names[::-1]:
-                self.seconds[name].append(self.sides[name].round(x, before))
-            self.clocks.append(self.watch.clock())
+                self.rounds[name].update(self.sides[name].round(x, before))
 
-    def in_a_loop(self, side: Repeats) -> float | None:
-        """Seconds of a call among others that do not wait for it, see `Stopwatch.in_a_loop`."""
+    def async_seconds(self, side: Repeats) -> float | None:
+        """Seconds of a call among others that do not wait for it, see `Stopwatch.async_seconds`."""
         inputs = cycle(self.inputs[1:])
-        return self.watch.in_a_loop(lambda: side.work(next(inputs)), 2 * side.calls + 1)
+        return self.watch.async_seconds(lambda: side.work(next(inputs)), 2 * side.calls + 1)
 
     def columns(self, case: Case) -> Row:
         """Columns of a form that its rounds give."""
-        mine, theirs = self.seconds[case], self.seconds[BASELINE]
-        usual = float(np.median(theirs))
-        row = {"median_s": float(np.median(mine)), "baseline_s": usual, "ratio": ratio(mine, theirs)}
-        row |= {"rounds": len(theirs), "disturbed": sum(each > DISTURBED * usual for each in theirs)}
-        loops = self.in_a_loop(self.sides[case]), self.in_a_loop(self.sides[BASELINE])
+        mine, theirs = self.rounds[case], self.rounds[BASELINE]
+        disturbed = sum(seconds > DISTURBED * theirs.median for seconds in theirs.data)
+        row = {"median_s": mine.median, "baseline_s": theirs.median, "ratio": ratio(mine, theirs)}
+        row |= {"rounds": theirs.rounds, "disturbed": disturbed}
+        loops = self.async_seconds(self.sides[case]), self.async_seconds(self.sides[BASELINE])
         if loops[0] is not None and loops[1] is not None:
             row |= {"loop_s": loops[0], "loop_ratio": loops[0] / loops[1]}
-        return row | clock_columns(self.clocks)
+        return row
 
 
-def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
+def ratio(mine: Stats, theirs: Stats) -> float:
     """Median ratio of rounds that took turns."""
-    return float(np.median(np.asarray(mine) / np.asarray(theirs)))
+    return float(np.median(np.divide(mine.data, theirs.data)))
 
 
-def interleaved(step: Pass, models: Mapping[str, nn.Module], x: Input, budget: float) -> dict[str, list[float]]:
+def interleaved(step: Pass, models: Mapping[str, nn.Module], x: Input, budget: float) -> dict[str, Stats]:
     """Time rounds of several models in turns; return the seconds of a call, by name. budget: see `Turns`."""
     watch = stopwatch(x.data.device)
     turns = Turns({name: Repeats(watch, partial(step, model), x) for name, model in models.items()}, lambda _: x)
     turns.take(budget)
-    return turns.seconds
-
-
-def clock_columns(clocks: Sequence[int | None]) -> Row:
-    """Columns about clocks, read before the first round and after each."""
-    readings = [clock for clock in clocks if clock is not None]
-    if len(readings) < len(clocks):
-        return {"clock_before_mhz": "unknown", "clock_after_mhz": "unknown", "throttled": "unknown"}
-    throttled = sum(clock < THROTTLED * max(readings) for clock in readings[1:])
-    return {"clock_before_mhz": readings[0], "clock_after_mhz": readings[-1], "throttled": throttled}
+    return turns.rounds

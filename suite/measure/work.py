@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from suite.measure.jobs import Job
+from suite.measure.job import Job
 from suite.measure.timing import Input, Pass, stopwatch, warm_up
 from suite.shared import usage
 from suite.shared.candidates import Candidate, find
@@ -66,11 +66,11 @@ def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.
 
 
 def admitted(job: Job) -> Generator[Row, None, list[str]]:
-    """Yield a row for each candidate of a study that is refused; return the others."""
+    """Yield a row for each candidate of a sweep that is refused; return the others."""
     refused = {name: refusal(find(name), job.case, job.torch_dtype, job.device) for name in job.candidates}
     for name, reason in refused.items():
         if reason:
-            yield job.row("end", name, status=f"refused: {reason}")
+            yield job.row(name, 0, status=f"refused: {reason}")
     return [name for name, reason in refused.items() if not reason]
 
 

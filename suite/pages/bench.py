@@ -58,8 +58,8 @@ are timed on them.
 #: Columns of the tables, by the columns of bench.csv that they are made of.
 GLOSSARY = {"train, MB": "peak_bytes", "of roofline": "share"}
 NOTES = """\
-- *notes*: a round is *disturbed* if its baseline took 1.5 times the median of the visit, *throttled* if the GPU's clock
-  fell below 0.9 of its highest. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of
+- *notes*: a round is *disturbed* if its baseline took 1.5 times the median of the visit.
+  *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of
   cuDNN. *busy machine*: other processes took more than a quarter of a core that the pass needs, so the row counts in no
   summary. *one visit*, *two visits*: too few for an interval. *unverified*, *stale*, *red*: see the page *verify*.
 - Operator calls, saved memory, first calls and rates are in bench.csv; suite/shared/tables.toml explains its columns.

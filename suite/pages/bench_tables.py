@@ -36,7 +36,7 @@ class Figure(NamedTuple):
 
 def in_a_loop(row: pd.Series) -> bool:
     """True if the figure in a loop is the one that counts."""
-    return bool(row["device"] == "cuda" and row["workload"] in WORKLOADS and WORKLOADS[row["workload"]].in_a_loop)
+    return bool(row["device"] == "cuda" and row["workload"] in WORKLOADS and WORKLOADS[row["workload"]].time_async)
 
 
 def figure(row: pd.Series, loop: bool = False) -> Figure:
@@ -160,12 +160,10 @@ _FORMATS: dict[str, Format] = {
 
 
 def notes(rows: Sequence[pd.Series]) -> str:
-    """Reasons to doubt figures: few visits, disturbed or throttled rounds, other processes, no verification."""
+    """Reasons to doubt figures: few visits, disturbed rounds, other processes, no verification."""
     disturbed = int(sum(row["disturbed"] for row in rows))
-    throttled = sum(int(row["throttled"]) for row in rows if str(row["throttled"]) != "unknown")
     visits = int(min((row["visits"] for row in rows if row["visits"] < FEWEST), default=FEWEST))
     words = ["one visit", "two visits"][visits - 1 : visits] + [f"{disturbed} disturbed"] * bool(disturbed)
-    words += [f"{throttled} throttled"] * bool(throttled)
     words += ["baseline without cuDNN"] * any(str(row.get("cudnn")).endswith(NO_KERNEL) for row in rows)
     words += ["busy machine"] * any(row.get("taken_cores", 0) > BUSY for row in rows)
     words += [str(each) for each in dict.fromkeys(row["verify"] for row in rows) if each not in RIGHT]

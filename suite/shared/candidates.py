@@ -1,21 +1,28 @@
 """What the benchmark times: every implementation, and what people use today."""
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from impls import HyperLSTM, names, registry, why_unavailable
+import impls
+from impls import HyperLSTM, names, registry
 from impls.convert import to_labml
 from impls.definition import dtype_name
 from suite.shared.cases import BASELINE, Case, least_numbers
 from suite.shared.compare import Build, Verdict, compare, draw, implementation
 
+#: Environment variable with a folder whose `impls` is timed instead of this checkout's.
+BASE = "HYPERLSTM_BASE"
 #: Implementations are compared with this one before they are timed, as the oracle of verification is too slow at the
 #: sizes of a workload.
 AGAINST = "row_scaled"
@@ -37,6 +44,8 @@ class Candidate:
     follows_tokens: bool = True
     #: Whether every new combination of sizes is compiled first, which takes many seconds.
     compiles_each_size: bool = False
+    #: Whether it is a reference form, which is written like the equation, and slow.
+    literal: bool = False
     #: Whether its gradient is code of its own, not recorded by autograd.
     hand_written: bool = True
     #: Whether torch computes it. Other operators are not counted, and other threads have a process to themselves.
@@ -59,26 +68,42 @@ def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -
     return model
 
 
+@cache
+def timed_package() -> ModuleType:
+    """The package whose implementations are timed: `impls`, or that of the folder that BASE names."""
+    if (folder := os.environ.get(BASE)) is None:
+        return impls
+    spec = spec_from_file_location("impls_of_base", Path(folder) / "impls" / "__init__.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder}: expected a folder with impls")
+    package = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(package)
+    return package
+
+
 def _implementation(name: str) -> Candidate:
     def check(case: Case, dtype: torch.dtype, device: torch.device) -> list[Verdict]:
         # The full tensor's gradient sums H times as many products, so at these sizes it rounds worse than row_scaled;
         # float64 shows that it computes the same function.
         dtype = torch.float64 if name == registry.ORACLE else dtype
-        return compare(implementation(name), case, dtype, device, against=AGAINST, draws=DRAWS)
+        return compare(build, case, dtype, device, against=AGAINST, draws=DRAWS)
 
     def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
         if impl.interpreted(device):
             return f"{name} would run in Triton's interpreter, whose speed says nothing."
-        return why_unavailable(name, device, dtype)
+        # Of another revision only HyperLSTM is used: what cannot run there fails.
+        return impls.why_unavailable(name, device, dtype) if package is impls else None
 
-    impl = registry.find(name)
+    impl, package = registry.find(name), timed_package()
+    build = implementation(name, package.HyperLSTM)
     return Candidate(
         name,
-        partial(_drawn, implementation(name)),
+        partial(_drawn, build),
         check,
         layer_norms=(False, True),
         why_unavailable=why_not,
         follows_tokens=impl.packed,
+        literal=impl.literal,
         hand_written=impl.hand_written,
     )
 

@@ -35,13 +35,11 @@ class Case:
     # Of a workload of the benchmark alone:
     name: str = ""
     by_default: tuple[str, ...] = ()  # kinds of device on which it is timed by default
-    slow_forms: tuple[
-        tuple[str, bool], ...
-    ] = ()  # and those, with layer norm or not, on which naive and row_scaled are
-    half: bool = False  # bfloat16 is timed by default, too, where the processor multiplies it
-    compiles: bool = False  # what compiles for tens of seconds is timed by default, without layer norm
+    time_reference_forms: tuple[tuple[str, bool], ...] = ()  # and those, with layer norm or not, for naive, row_scaled
+    time_bfloat16: bool = False  # by default, too, where the processor multiplies it
+    time_compiled: bool = False  # by default what compiles for tens of seconds, too, without layer norm
     short: tuple[int, ...] = ()  # T and B without a GPU, if they are less
-    in_a_loop: bool = False  # a call on an idle GPU waits for the host, as in no training loop: there the loop counts
+    time_async: bool = False  # a call on an idle GPU waits for the host, as in no training loop: there the loop counts
     text: bool = True  # x is one-hot characters of a text, otherwise random numbers
 
     @property
@@ -192,28 +190,28 @@ def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
 
 #: Without a GPU, and on one.
 BOTH = ("cpu", "cuda")
-_SMALL = Case(100, 8, 32, 64, 16, 4, in_a_loop=True)
-_MEDIUM = Case(50, 32, 50, 256, 64, 4, in_a_loop=True)
+_SMALL = Case(100, 8, 32, 64, 16, 4, time_async=True)
+_MEDIUM = Case(50, 32, 50, 256, 64, 4, time_async=True)
 _CHAR_PTB = Case(100, 128, 50, 1000, 128, 4, short=(20, 64))
 
 #: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
 #: Those with lengths are packed.
 _WORKLOADS = (
-    replace(_SMALL, name="small", by_default=BOTH, slow_forms=(("cpu", False),)),
+    replace(_SMALL, name="small", by_default=BOTH, time_reference_forms=(("cpu", False),)),
     replace(
         _MEDIUM,
         name="medium",
         by_default=BOTH,
-        slow_forms=(("cpu", False), ("cuda", False), ("cuda", True)),
-        half=True,
-        compiles=True,
+        time_reference_forms=(("cpu", False), ("cuda", False), ("cuda", True)),
+        time_bfloat16=True,
+        time_compiled=True,
     ),
-    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH, half=True),
+    replace(_CHAR_PTB, name="char-ptb", by_default=BOTH, time_bfloat16=True),
     Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
-    Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1), in_a_loop=True),
+    Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1), time_async=True),
     Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32), text=False),
-    replace(_SMALL, name="small-ragged", lengths=lengths(100, 8), in_a_loop=False),
-    replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",), in_a_loop=False),
+    replace(_SMALL, name="small-ragged", lengths=lengths(100, 8), time_async=False),
+    replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",), time_async=False),
     replace(_CHAR_PTB, name="char-ptb-ragged", lengths=lengths(100, 128), by_default=("cuda",)),
 )
 WORKLOADS = {case.name: case for case in _WORKLOADS}

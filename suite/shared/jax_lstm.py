@@ -17,7 +17,6 @@ from torch.utils.dlpack import from_dlpack
 
 from impls import HyperLSTM
 from impls.definition import EPS, LayerParams, LayerState
-from suite.shared import usage
 
 #: An array of JAX, whose types are not known where it is not installed.
 Array = Any
@@ -61,7 +60,6 @@ class _Differentiable(torch.autograd.Function):
     def forward(ctx: Any, form: tuple[int, bool], arrays: list[Array], *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.needed = ctx.needs_input_grad[2:]
         results, ctx.vjp = _called(_forward_with_residuals, form, ctx.needed, arrays)
-        ctx.mirror = _mirror(sum(residual.nbytes for residual in jax.tree.leaves(ctx.vjp)), arrays[0])
         return tuple(map(_to_torch, results))
 
     @staticmethod
@@ -75,26 +73,12 @@ def _to_jax(value: Tensor) -> Array:
 
 
 def _to_torch(array: Array) -> Tensor:
-    value = from_dlpack(array)
-    return value.clone() if usage.counting() else value
+    return from_dlpack(array)
 
 
 def _called(jitted: Any, *arguments: Any) -> Any:
     """Results of a jitted function, once they are there."""
-    if not usage.counting():
-        return jax.block_until_ready(jitted(*arguments))
-    memory = jitted.lower(*arguments).compile().memory_analysis()  # of what is compiled already
-    mirror = _mirror(memory.temp_size_in_bytes + memory.output_size_in_bytes, jax.tree.leaves(arguments)[-1])
-    results = jax.block_until_ready(jitted(*arguments))
-    del mirror
-    return results
-
-
-def _mirror(size: int, array: Array) -> Tensor | None:
-    """As many bytes of torch's as XLA holds on the array's device, while torch's allocator counts what is held."""
-    if not usage.counting():
-        return None
-    return torch.empty(size, dtype=torch.uint8, device=from_dlpack(array).device)
+    return jax.block_until_ready(jitted(*arguments))
 
 
 def apply(form: tuple[int, bool], arrays: Sequence[Array]) -> tuple[Array, ...]:

@@ -11,15 +11,15 @@ import numpy as np
 
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
 COVERAGE, FEWEST = 0.95, 3
-#: Number of visits that the usual variance of a run counts like.
-PRIOR = 4
+#: Degrees of freedom that the pooled variance of a run counts as.
+PRIOR_DOF = 4
 #: Figures of a visit, and the columns with an interval: `ratio` has `ratio_low` and `ratio_high`. The figure of each
 #: visit is kept in a column of its own, such as `ratio_visits`.
 FIGURES, INTERVALS = ("median_s", "baseline_s", "ratio", "loop_s", "loop_ratio"), ("ratio", "loop_ratio")
 #: Columns that are added up over visits, and those averaged.
-COUNTS, MEANS = ("rounds", "disturbed", "throttled"), ("taken_cores",)
+COUNTS, MEANS = ("rounds", "disturbed"), ("taken_cores",)
 #: Columns that say what a row is about; a visit has one row of each.
-_ABOUT = (*("part", "kind", "workload"), *"TBIHSZL", *("layer_norm", "implementation", "dtype", "pass", "n"))
+_ABOUT = (*("varied", "workload"), *"TBIHSZL", *("layer_norm", "implementation", "dtype", "pass", "n"))
 
 Row = dict[str, Any]
 
@@ -32,26 +32,26 @@ class Interval(NamedTuple):
     ratio_high: float
 
 
-def between(ratios: Sequence[float], usual: float = float("nan"), coverage: float = COVERAGE) -> Interval:
+def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: float = COVERAGE) -> Interval:
     """Median of the ratios of visits, with Student's interval of their logarithms; NaN for it with less than FEWEST.
 
-    usual: variance of the logarithms between visits of other rows of the run, see `variance`, which counts like that of
-    PRIOR visits: the few visits of one row may all have met one state of the host, those of all rows did not.
+    pooled: the run's `pooled_variance`, toward which the variance of these few visits is shrunk: all of them may have
+    met one state of the host, those of all rows did not.
     """
     middle, n = float(np.median(ratios)), len(ratios)
     if n < FEWEST:
         return Interval(middle, float("nan"), float("nan"))
     logs, freedom = np.log(ratios), n - 1
     spread = float(logs.var(ddof=1))
-    if usual == usual:
-        spread, freedom = (freedom * spread + PRIOR * usual) / (freedom + PRIOR), freedom + PRIOR
+    if pooled == pooled:
+        spread, freedom = (freedom * spread + PRIOR_DOF * pooled) / (freedom + PRIOR_DOF), freedom + PRIOR_DOF
     half = student(freedom, coverage) * (spread / n) ** 0.5
     low, high = (float(np.exp(logs.mean() + side * half)) for side in (-1, 1))
     return Interval(middle, min(low, middle), max(high, middle))
 
 
-def variance(rows: Iterable[Sequence[float]]) -> float:
-    """Variance of the logarithms between visits that is usual in a run: the median over its rows; NaN without any."""
+def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
+    """Variance of the logarithms between visits, the median over the rows of a run; NaN without any."""
     several = [np.log(ratios) for ratios in rows if len(ratios) >= FEWEST]
     # Each as a share of the median that it has by chance.
     variances = [logs.var(ddof=1) / (1 - 2 / (9 * (len(logs) - 1))) ** 3 for logs in several]
@@ -63,10 +63,10 @@ def with_intervals(rows: Iterable[Row]) -> list[Row]:
     result = [dict(row) for row in rows]
     for name in INTERVALS:
         ratios = [numbers(row.get(f"{name}_visits")) for row in result]
-        usual = variance(ratios)
+        pooled = pooled_variance(ratios)
         for row, visits in zip(result, ratios, strict=True):
             if visits:
-                _, row[f"{name}_low"], row[f"{name}_high"] = between(visits, usual)
+                _, row[f"{name}_low"], row[f"{name}_high"] = between(visits, pooled)
     return result
 
 

@@ -7,7 +7,16 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from suite.shared.statistics import Interval, between, merged, noise_floor, student, variance, verdict, with_intervals
+from suite.shared.statistics import (
+    Interval,
+    between,
+    merged,
+    noise_floor,
+    pooled_variance,
+    student,
+    verdict,
+    with_intervals,
+)
 
 
 @pytest.mark.parametrize(("freedom", "coverage", "quantile"), [(2, 0.95, 4.303), (9, 0.95, 2.262), (9, 0.99, 3.250)])
@@ -34,8 +43,8 @@ def test_intervals_cover_the_ratio_with_two_states(visits: int, slow: float) -> 
             seconds = [int((k + draw.random()) * 300 / visits) for k in range(visits)]  # passes, each in a drawn order
             rows.append([math.exp(draw.gauss(suffers * host[second], 0.03)) for second in seconds])
             true.append(math.exp(suffers * slow))
-        usual = variance(rows)
-        intervals = [between(row, usual) for row in rows]
+        pooled = pooled_variance(rows)
+        intervals = [between(row, pooled) for row in rows]
         covered += [each.ratio_low <= one <= each.ratio_high for each, one in zip(intervals, true, strict=True)]
     assert sum(covered) / len(covered) >= 0.9
 
@@ -46,8 +55,8 @@ def test_rows_of_the_same_code_seldom_differ(visits: int) -> None:
 
     def run() -> list[Interval]:
         rows = [[math.exp(draw.gauss(0, 0.05)) for _ in range(visits)] for _ in range(1000)]
-        usual = variance(rows)
-        return [between(row, usual) for row in rows]
+        pooled = pooled_variance(rows)
+        return [between(row, pooled) for row in rows]
 
     pairs = zip(run(), run(), strict=True)
     apart = sum(one.ratio_low > other.ratio_high or one.ratio_high < other.ratio_low for one, other in pairs)

@@ -12,7 +12,6 @@ from torch.profiler import ProfilerActivity, profile
 NO_KERNEL = "no kernel seen"
 #: Kernels of cuDNN's recurrent layers name cuDNN or their layer in capitals; torch's, such as `lstm_cell_forward`, not.
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
-_counting = False
 
 
 def synchronize(device: torch.device) -> None:
@@ -61,36 +60,26 @@ def saved_bytes(work: Callable[[], object], device: torch.device) -> int:
     return sum(sizes)
 
 
-def counting() -> bool:
-    """True while `peak_bytes` or `saved_bytes` count, which see only memory of torch's allocator."""
-    return _counting
-
-
 @contextmanager
 def _allocations(device: torch.device) -> Iterator[list[int]]:
     """Collect bytes of allocations and, negative, of releases, in order; on a GPU only sums to the peak and after."""
-    global _counting
     sizes: list[int] = []
-    _counting = True
+    if device.type == "cuda":
+        synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield sizes
+        synchronize(device)
+        peak = torch.cuda.max_memory_allocated(device)
+        sizes += [peak - before, torch.cuda.memory_allocated(device) - peak]
+        return
+    # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler, which without the
+    # operators takes a third of the time.
+    torch._C._autograd._enable_record_function(False)
     try:
-        if device.type == "cuda":
-            synchronize(device)
-            torch.cuda.reset_peak_memory_stats(device)
-            before = torch.cuda.memory_allocated(device)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             yield sizes
-            synchronize(device)
-            peak = torch.cuda.max_memory_allocated(device)
-            sizes += [peak - before, torch.cuda.memory_allocated(device) - peak]
-            return
-        # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler, which without
-        # the operators takes a third of the time.
-        torch._C._autograd._enable_record_function(False)
-        try:
-            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-                yield sizes
-        finally:
-            torch._C._autograd._enable_record_function(True)
-        events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-        sizes.extend(event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()))
     finally:
-        _counting = False
+        torch._C._autograd._enable_record_function(True)
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    sizes.extend(event.nbytes() for event in sorted(events, key=lambda e: e.start_ns()))

@@ -1,0 +1,126 @@
+"""Job: what a child of the fork server measures in a visit, whether it runs, and the columns that describe its rows."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+
+from suite.shared import arithmetic, provenance
+from suite.shared.candidates import find
+from suite.shared.cases import Case
+from suite.shared.process import Row
+from suite.shared.tables import PASSES, TABLES, about, about_pass
+
+#: Share of the machine's memory that one process may take, so that only that process fails if there is too little.
+MEMORY_SHARE = 0.6
+#: Statuses that mean that something went wrong.
+WRONG = ("crashed", "failed", "refused", "time-out")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A candidate on a workload of the benchmark, or candidates at the sizes of a sweep.
+
+    table: name of the table of its rows: `bench`, `hardware` or `sweep`; `server.MEASURES` has what measures it.
+    varied: what a sweep varies.
+    layer_norms: of the benchmark: layer norm off, on, or both in turns. headline: the headline's figures are of it.
+    verify, verify_rows: its verification, see tables.toml. skip_status: status of its rows if it does not run.
+    memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
+    """
+
+    table: str
+    candidates: tuple[str, ...]
+    case: Case
+    dtype: str
+    device: torch.device
+    layer_norms: tuple[bool, ...] = ()
+    headline: bool = False
+    varied: str = ""
+    verify: str = ""
+    verify_rows: str = ""
+    skip_status: str = ""
+    memory_limit: int = 0
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return arithmetic.dtype_of(self.dtype)
+
+    @property
+    def verified(self) -> bool:
+        """True if a verification of this code compared it at its sizes, so that a visit need not."""
+        return self.verify == "verified"
+
+    @property
+    def candidate(self) -> str:
+        """The first candidate, which is the only one in the benchmark."""
+        return self.candidates[0]
+
+    @property
+    def cases(self) -> list[Case]:
+        """The workload once for each of `layer_norms`."""
+        return [replace(self.case, layer_norm=layer_norm) for layer_norm in self.layer_norms]
+
+    @property
+    def label(self) -> str:
+        if self.table == "bench":
+            full = " full" if self.case.short else ""
+            return f"{self.case.name}{full} {self.dtype} {self.candidate}"
+        norm = "norm" if self.case.layer_norm else "plain"
+        return f"{self.varied} {self.case.name} B{self.case.B} {norm} {self.dtype}"
+
+    def planned(self, verify: pd.DataFrame, *, unverified: bool = False) -> "Job":
+        """Job of the benchmark with its verification and, if it does not run here, the reason.
+
+        verify: rows of verify.csv of this machine. unverified: run what these call red or stale too.
+        """
+        status, rows = provenance.verification(verify, self.candidate, self.dtype, torch.__version__, self.cases)
+        reason = arithmetic.why_not(self.dtype, self.device)
+        reason = reason or find(self.candidate).why_unavailable(self.device, self.torch_dtype)
+        skip = f"not run: {reason}" if reason else ""
+        if not reason and status in ("red", "stale") and not unverified:
+            skip = f"refused: verify.csv is {status} for {self.candidate} in {self.dtype}"
+        return replace(self, verify=status, verify_rows=rows, skip_status=skip)
+
+    def columns(self, case: Case, name: str) -> Row:
+        """Columns that describe a row of the benchmark; name: the pass."""
+        return about_pass(case, self.candidate, self.dtype, name)
+
+    def rows(self, status: str) -> list[Row]:
+        """Rows of the benchmark without figures, in the order that a visit yields them."""
+        return [self.columns(case, name) | {"status": status} for name in PASSES for case in self.cases]
+
+    def row(self, implementation: str, n: int, case: Case | None = None, **figures: object) -> Row:
+        """Row of a sweep about a candidate at a value of what varies, by default on the job's case."""
+        about_case = about(case or self.case, implementation, self.dtype)
+        return {"varied": self.varied, "n": n} | about_case | {"status": "ok"} | figures
+
+    def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
+        """Rows that a visit did not get to; ended: how it did."""
+        if ended == "ok":
+            return []
+        return self.rows(ended)[len(rows) :] if self.table == "bench" else [self.row(self.candidate, 0, status=ended)]
+
+    def earlier_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the benchmark that this job would replace."""
+        return rows.merge(pd.DataFrame(self.rows(""))[list(TABLES["bench"].key)]) if len(rows) else rows
+
+    def resumed(self, rows: pd.DataFrame) -> list[Row]:
+        """Rows that more visits can be added to: none if some are missing, or if a visit went wrong."""
+        earlier = self.earlier_rows(rows)
+        if len(earlier) < len(self.rows("")) or earlier["status"].str.startswith(WRONG).any():
+            return []
+        columns = list(TABLES["bench"].columns)
+        return [row.dropna().to_dict() for _, row in earlier.reindex(columns=columns).iterrows()]
+
+    def apply_limits(self) -> None:
+        """Limit the memory of this process, on Linux, and set the arithmetic of its products."""
+        if sys.platform == "linux" and self.device.type == "cpu":
+            import resource
+
+            machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            limit = self.memory_limit or int(MEMORY_SHARE * machine)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        arithmetic.use(self.dtype)

@@ -1,0 +1,160 @@
+"""Sweeps: time, memory and the ratio to what `auto` takes, against a size, the threads, or at random sizes."""
+
+import math
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from random import Random
+from typing import Any
+
+import torch
+
+from impls.gradient.chunks import limited
+from suite.measure.choice import fastest
+from suite.measure.job import Job
+from suite.measure.timing import interleaved, ratio
+from suite.measure.work import PASSES, admitted, example, peak, train
+from suite.shared.arithmetic import dtype_of, why_not
+from suite.shared.candidates import LSTM, find
+from suite.shared.candidates import candidates as all_candidates
+from suite.shared.cases import ALTERNATIVES, WORKLOADS, Case
+from suite.shared.process import Row
+
+#: T and B of the workload that all sizes start from: every candidate takes well under a second for a step of it.
+BASE: dict[str, Any] = {"T": 16, "B": 16}
+#: By size, its values.
+SIZES = {
+    "T": (4, 8, 16, 24, 32, 64),
+    "B": (4, 8, 16, 24, 32, 64),
+    "H": (64, 128, 256, 384, 512, 768),
+    "S": (16, 32, 64, 96, 128, 192),
+    "Z": (1, 4, 8, 16, 32, 64),
+}
+#: Seconds of a step above which a candidate is not timed at larger sizes.
+SLOW = 0.5
+#: Batches on 1 to all threads: one sequence alone, fewer rows than most machines have cores, and many.
+BATCHES = (1, 4, 32)
+#: Lengths double until a training step holds this many bytes.
+LIMIT = 1 << 28
+#: At random, sizes are drawn log-uniformly from these ranges, S as a share of H; POINTS for each Z, with and without
+#: layer norm, each with at most so many multiply-adds of a forward pass.
+RANGES = {"T": (10, 200), "B": (1, 128), "H": (64, 1024)}
+SHARE = (1 / 8, 1 / 4)
+RANDOM_Z, POINTS, MOST_WORK = (4, 16), 5, 2.5e9
+#: What takes tens of seconds to compile for a size is timed only at the first random point.
+SLOW_TO_COMPILE = ("compiled",)
+#: What varies, with the number of visits of each job: memory does not vary between visits.
+VARIED = {**dict.fromkeys(SIZES, 3), "threads": 5, "random": 3, "length": 1}
+#: Seconds of a pass at a point in a visit.
+BUDGET = 0.3
+
+
+def jobs(varied: str, options: Namespace) -> list[Job]:
+    """Jobs of a sweep; the first candidate of each is the implementation that `auto` takes, if it runs."""
+    base, device, todo = WORKLOADS[options.workload], options.device, list[Job]()
+    plain = [one.name for one in all_candidates() if not one.compiles_each_size]
+    for dtype, norm in product(options.dtype, (False, True)):
+        auto = fastest(device, dtype)
+        case, names = replace(base, layer_norm=norm), [auto, *(options.implementation or plain)]
+        if norm and not options.implementation:  # labml's module has no other form
+            names = [auto, *(name for name in ALTERNATIVES if name in plain)]
+        cases = [replace(case, **BASE)]
+        if varied == "threads":
+            names = [auto, *(options.implementation or ()), LSTM.name]
+            cases = [] if norm or device.type != "cpu" else [replace(case, B=B) for B in BATCHES]
+        elif varied == "random":
+            names = [auto, *(options.implementation or (*ALTERNATIVES, "batched"))]
+            cases = [replace(case, Z=Z) for Z in RANDOM_Z]
+        elif varied == "length":
+            cases, names = [case], [name for name in names if name and find(name).of_torch]
+        elif varied in "SZ":
+            names = [name for name in names if name != LSTM.name]
+        runs = able(names, dtype, device, layer_norm=norm)
+        # Memory is measured for one candidate after another, so each has a job, whose process may run out of it.
+        groups = [(name,) for name in runs] if varied == "length" else [tuple(runs)] if runs else []
+        todo += [Job("sweep", group, one, dtype, device, varied=varied) for one in cases for group in groups]
+    return todo
+
+
+def able(names: Sequence[str], dtype: str, device: torch.device, *, layer_norm: bool) -> list[str]:
+    """The candidates of these names that run, with layer norm or without."""
+    if why_not(dtype, device) is not None:
+        return []
+    matches = [find(name) for name in dict.fromkeys(names) if name]
+    matches = [one for one in matches if layer_norm in one.layer_norms]
+    return [one.name for one in matches if one.why_unavailable(device, dtype_of(dtype)) is None]
+
+
+def rows(job: Job, first: bool) -> Iterator[Row]:
+    """Yield a row for each value of what varies, candidate and pass."""
+    names = yield from admitted(job)
+    if job.varied == "threads":
+        for n in range(1, torch.get_num_threads() + 1):
+            torch.set_num_threads(n)
+            yield from timed(job, names, n, job.case, PASSES)
+    elif job.varied == "random":
+        for n, case in enumerate(drawn(job.case)):
+            torch._dynamo.reset()  # otherwise torch.compile would compile for all sizes at the second point, slowly
+            yield from timed(job, [one for one in names if n == 0 or one not in SLOW_TO_COMPILE], n, case, PASSES)
+    elif job.varied == "length":
+        for name in names:
+            yield from lengths(job, name)
+    else:
+        for n in SIZES[job.varied]:
+            size: dict[str, Any] = {job.varied: n}
+            case = replace(job.case, **size)
+            points = list(timed(job, names, n, case, ["train"], memory=first))
+            yield from points
+            names = [row["implementation"] for row in points if row["median_s"] < SLOW]
+
+
+def timed(
+    job: Job, names: Sequence[str], n: int, case: Case, passes: Iterable[str], *, memory: bool = False
+) -> Iterator[Row]:
+    """Yield a row for each pass and candidate, of rounds in turns; memory: measure the peak of a training step, too."""
+    x = example(case, job.torch_dtype, job.device)
+    models = {name: find(name).build(case, job.torch_dtype, job.device) for name in names}
+    for step in passes if models else ():
+        rounds = interleaved(PASSES[step], models, x, BUDGET)
+        for name, model in models.items():
+            figures: Row = {"pass": step, "median_s": rounds[name].median, "library": find(name).library}
+            figures["multiply_adds"] = find(name).multiply_adds(case)
+            if job.candidate in rounds and name != job.candidate:
+                figures["ratio"] = ratio(rounds[job.candidate], rounds[name])
+            if memory and find(name).of_torch:
+                figures["peak_bytes"] = peak(train, model, x)
+                model.zero_grad(set_to_none=True)
+            yield job.row(name, n, case, **figures)
+
+
+def lengths(job: Job, name: str) -> Iterator[Row]:
+    """Yield the peak of a training step for lengths that double, up to the first that exceeds the limit.
+
+    Of a hand-written gradient also the peak if the forward pass saves only states.
+    """
+    candidate, T, bytes_ = find(name), 2, 0
+    while bytes_ < LIMIT:
+        case = replace(job.case, T=T)
+        model, x = candidate.build(case, job.torch_dtype, job.device), example(case, job.torch_dtype, job.device)
+        row: Row = {"pass": "train", "peak_bytes": (bytes_ := peak(train, model, x))}
+        if candidate.hand_written and name != LSTM.name:
+            with limited(job.device.type, residuals=False):
+                row["recomputed_bytes"] = peak(train, model, x)
+        yield job.row(name, T, case, **row)
+        T *= 2
+
+
+def drawn(base: Case) -> list[Case]:
+    """Cases with sizes drawn for its Z and layer norm, the same ones each time."""
+    random, cases = Random(f"{base.Z} {base.layer_norm}"), list[Case]()
+
+    def between(low: float, high: float) -> float:
+        return math.exp(random.uniform(math.log(low), math.log(high)))
+
+    while len(cases) < POINTS:
+        T, B, H = (round(between(*ends)) for ends in RANGES.values())
+        case = replace(base, T=T, B=B, H=H, S=round(H * between(*SHARE)))
+        if case.multiply_adds() <= MOST_WORK:
+            cases.append(case)
+    return cases

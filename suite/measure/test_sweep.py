@@ -1,0 +1,194 @@
+"""Sweeps keep every row, drop what is slow, and their page names what other processes slowed and who is faster."""
+
+import math
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from impls import registry
+from impls.gradient.chunks import limited
+from suite import study
+from suite.measure import examples, sweep, work
+from suite.measure.job import Job
+from suite.measure.work import PASSES
+from suite.pages.page import unfinished
+from suite.pages.sheets import markdown
+from suite.pages.sweep import PAGE, longest, random_table, slower
+from suite.shared.candidates import LABML, LSTM, find
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.examples import CPU
+from suite.shared.process import Row
+from suite.shared.statistics import merged, with_intervals
+from suite.shared.tables import TABLES
+
+TINY = replace(WORKLOADS["small"], T=3, B=2, H=16, S=8)
+
+
+def job(varied: str, *candidates: str) -> Job:
+    return examples.job(table="sweep", varied=varied, candidates=candidates, case=TINY)
+
+
+def test_sizes_grow_until_a_candidate_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "SIZES", {"T": (2, 4, 6)})
+    monkeypatch.setattr(sweep, "BUDGET", 0.0)
+    monkeypatch.setattr(sweep, "SLOW", math.inf)
+    both = job("T", "batched", LSTM.name)
+    rows = list(sweep.rows(both, True))
+    assert [(row["T"], row["n"]) for row in rows] == [(n, n) for n in (2, 4, 6) for _ in range(2)]
+    assert all(row["median_s"] > 0 and row["peak_bytes"] > 0 for row in rows)
+    assert [row.get("ratio", 0) > 0 for row in rows] == [False, True] * 3
+    assert not any("peak_bytes" in row for row in sweep.rows(both, False))
+    monkeypatch.setattr(sweep, "SLOW", 0.0)
+    assert [row["T"] for row in sweep.rows(both, True)] == [2, 2]
+
+
+def test_threads_are_timed_from_one_to_all() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rows = list(sweep.rows(job("threads", "deferred", LSTM.name), True))
+    finally:
+        torch.set_num_threads(before)
+    points = [(row["implementation"], row["pass"], row["n"]) for row in rows]
+    assert sorted(points) == sorted(product(("deferred", LSTM.name), ("forward", "train"), (1, 2)))
+
+
+def test_lengths_double_to_the_first_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "LIMIT", 200_000)
+    with limited("cpu", forward=1, rows=4):  # chunks that are small beside the sequence
+        rows = list(sweep.rows(job("length", "deferred"), True))
+    peaks, lengths = [row["peak_bytes"] for row in rows], [row["T"] for row in rows]
+    assert lengths == [row["n"] for row in rows] == [2**k for k in range(1, len(rows) + 1)]
+    assert peaks[-2] < 200_000 <= peaks[-1]
+    assert rows[-1]["recomputed_bytes"] < peaks[-1]
+    assert not any("recomputed_bytes" in row for row in sweep.rows(job("length", LSTM.name), True))
+
+
+def test_what_is_refused_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = replace(find("batched"), why_unavailable=lambda *_: "is not here today")
+    monkeypatch.setattr(work, "find", lambda name: absent)
+    (row,) = sweep.rows(job("length", "batched"), True)
+    assert row["status"] == "refused: is not here today"
+
+
+def draws() -> list[Case]:
+    forms = product(sweep.RANDOM_Z, (False, True))
+    return [case for Z, norm in forms for case in sweep.drawn(replace(TINY, Z=Z, layer_norm=norm))]
+
+
+def test_random_sizes_are_within_bounds() -> None:
+    cases = draws()
+    assert cases == draws()
+    assert len({case.id for case in cases}) == len(cases) == 20
+    for case in cases:
+        for n, (low, high) in sweep.RANGES.items():
+            assert low <= getattr(case, n) <= high
+        assert case.H // 8 <= case.S <= case.H / 4 + 1
+        assert case.multiply_adds() <= sweep.MOST_WORK
+
+
+def test_a_sweep_at_random_sizes_keeps_every_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sweep, "RANGES", {"T": (2, 4), "B": (1, 3), "H": (16, 32)})
+    monkeypatch.setattr(sweep, "POINTS", 2)
+    monkeypatch.setattr(sweep, "BUDGET", 0.0)
+    monkeypatch.setattr(sweep, "SLOW_TO_COMPILE", ("row_scaled",))
+    names, points = ("deferred", "batched", "row_scaled"), list[Row]()  # the first is what auto takes
+    for first in (True, False, False):
+        points = merged(points, list(sweep.rows(job("random", *names), first)))
+    TABLES["sweep"].put(tmp_path, with_intervals(points), CPU)
+    rows = TABLES["sweep"].read(tmp_path)
+    timed = [(row["n"], row["implementation"], row["pass"]) for _, row in rows.iterrows()]
+    assert sorted(timed) == sorted([*product([0], names, PASSES), *product([1], names[:2], PASSES)])
+    assert (rows["visits"] == 3).all()
+    assert set(rows[rows["ratio"].notna()]["implementation"]) == set(names[1:])
+    compared = rows[rows["ratio"].notna()]
+    assert compared["ratio"].between(compared["ratio_low"], compared["ratio_high"]).all()
+    lines = {line["pass"]: line for line in random_table(compared).lines if line["compared with"] == "batched"}
+    assert [lines[step]["points"] for step in ("training step", "forward pass")] == [2, 2]
+
+
+def test_every_sweep_plans_all_that_runs() -> None:
+    options = study.parser().parse_args(["--device", "cpu"])
+    ours, has_labml = (
+        registry.resolve("auto", CPU, torch.float32).name,
+        LABML.why_unavailable(CPU, torch.float32) is None,
+    )
+    for varied in sweep.VARIED:
+        jobs = sweep.jobs(varied, options)
+        planned = [(candidate, job.case.layer_norm) for job in jobs for candidate in job.candidates]
+        assert {(ours, False)} <= set(planned)
+        if varied == "threads":
+            assert (set(planned), [job.case.B for job in jobs]) == ({(ours, False), (LSTM.name, False)}, [1, 4, 32])
+            continue
+        assert ((LABML.name, True) in planned) == has_labml
+        assert ((LSTM.name, False) in planned) == (varied not in ("S", "Z", "random"))
+        assert (("naive", False) in planned) == (varied != "random")
+        assert (("compiled", False) in planned) <= (varied == "random")
+        if varied != "length":
+            assert {job.candidate for job in jobs} == {ours}
+    with pytest.raises(SystemExit):
+        study.parser().parse_args(["speed"])
+
+
+def at_random(ratio: float, name: str = "jax") -> pd.DataFrame:
+    """Rows of a point at which what auto takes needs this multiple of another's time."""
+    figures: dict[str, Any] = {"multiply_adds": 1e6, "status": "ok", "visits": 3}
+    interval = {"ratio": ratio, "ratio_low": 0.9 * ratio, "ratio_high": 1.1 * ratio, "library": "jax 1.2"}
+    row = job("random", "batched_cpu").row
+    return pd.DataFrame(
+        point | figures
+        for step in PASSES
+        for point in (
+            row("batched_cpu", 0) | {"pass": step, "median_s": 0.01},
+            row(name, 0) | {"pass": step, "median_s": 0.01 / ratio} | interval,
+        )
+    )
+
+
+def test_a_point_where_another_is_faster_is_named() -> None:
+    assert slower(at_random(1.5)).splitlines()[2:] == [
+        f"- `jax`, {step}, T 3, B 2, H 16, S 8, Z 4, layer norm off: 1.50 (1.35-1.65)"
+        for step in ("forward pass", "training step")
+    ]
+    assert slower(at_random(0.5)) == "No other is faster at any point."
+    for ratio, faster in ((1.5, 0), (0.5, 1)):
+        assert [line["faster at"] for line in random_table(at_random(ratio).dropna(subset="ratio")).lines] == [
+            faster
+        ] * 2
+
+
+def test_the_longest_sequence_is_between_its_neighbours() -> None:
+    peaks = pd.Series([50e6, 200e6, 300e6])
+    assert longest(pd.Series([2, 4, 8]), peaks) == 6
+    assert math.isnan(longest(pd.Series([2, 4]), peaks[:2]))
+
+
+def test_a_page_says_which_rows_other_processes_slowed() -> None:
+    rows = [job(varied, "batched").row("batched", 1, median_s=1) for varied in ("T", "B")]
+    page = pd.DataFrame([rows[0] | {"taken_cores": 0.9}, rows[1] | {"taken_cores": 0.1}])
+    assert unfinished(page) == "Not reliable, because other processes used the cores: T.\n"
+    assert unfinished(pd.DataFrame(rows)) == ""
+
+
+def test_the_page_has_every_sweep(tmp_path: Path) -> None:
+    rows = [
+        job(varied, "batched").row("batched", n, replace(TINY, T=n), **{
+            "pass": "train", "median_s": 0.01 * n, "peak_bytes": n * 100e6, "multiply_adds": 1e6, "ratio": 0.5,
+        })
+        for varied in sweep.VARIED
+        for n in (1, 2, 4)
+    ]  # fmt: skip
+    TABLES["sweep"].put(tmp_path, rows, CPU)
+    text = markdown(PAGE.content(TABLES["sweep"].read(tmp_path)))
+    for expected in (
+        "## Against T\n", "| T 1 | T 2 | T 4 |", "| batched | off | 10.0 | 20.0 | 40.0 |",
+        "| batched | off | 100 | 200 | 400 |",
+        "| implementation | layer norm | longest T |", "| training step | 2 | batched | 4 | 40.0 | 0.25 |",
+        "| batched | training step | 3 | 3 | 0.50 | 0.50 | 0.50 |", "## At random sizes",
+    ):  # fmt: skip
+        assert expected in text, text

@@ -1,0 +1,189 @@
+"""The page of sweeps: time, memory and ratios against a size, the threads, or at random sizes."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from suite.pages.bench_tables import figure
+from suite.pages.page import Others, Page, about
+from suite.pages.plots import INK, look, panels, plain
+from suite.pages.sheets import Part, Plot, Sheet
+from suite.shared.cases import ALTERNATIVES
+from suite.shared.format import MB, count, label, ranged, sizes, three, two
+
+PASSES = {"train": "training step", "forward": "forward pass"}
+SIZES = ("T", "B", "H", "S", "Z")
+#: What is shown of each point, by its unit: the column, and its unit in the column's own.
+FIGURES = {"ms": ("median_s", 1e-3), "MB": ("peak_bytes", MB)}
+#: Megabytes that the longest sequence is to fit in.
+LIMIT_MB = 250
+
+LEAD = """Time is the median of visits to fresh processes, in each of which rounds of the implementations alternate;
+memory is the peak of torch's allocator in a training step, above parameters and input."""
+SIZE = """A training step of {about}, with {varied} varied. Larger sizes are skipped once a step takes half a second."""
+LENGTH = """## The longest sequence that trains in {limit} MB
+
+{about}: a training step at lengths that double. The longest T lies between the last length below {limit} MB and the
+first above it, and is interpolated. *without residuals*: the forward pass saves only states.
+"""
+THREADS = """## Threads
+
+{about}: with 1 thread up to {threads}, the number that torch uses by default. A speedup is the time with one thread
+over that with more.
+"""
+RANDOM = """## At random sizes
+
+The implementation that `auto` takes against what a user would pick instead, at {points} points with sizes drawn
+log-uniformly from a fixed seed. A ratio is its time over that of the other, the median of visits (in brackets a 95 %
+interval between them), so below 1 it is faster. labml's module exists only with layer norm, which half of the points
+have. First calls, which compile, are excluded; what takes tens of seconds to compile is timed at few points.
+"""
+
+
+def groups(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Rows by their values in columns, in order of appearance."""
+    for values, own in rows.groupby(list(columns), sort=False):
+        yield cast(tuple[Any, ...], values), own
+
+
+def size_table(rows: pd.DataFrame, unit: str) -> Sheet:
+    """Time or memory against a size, a line for each implementation."""
+    (column, size), varied = FIGURES[unit], rows["varied"].iloc[0]
+    table = rows.pivot_table(column, ["implementation", "layer_norm"], "n", sort=False) / size
+    lines = [
+        {f"{unit} per training step": name, "layer norm": norm} | {f"{varied} {n:.0f}": row[n] for n in sorted(table)}
+        for (name, norm), (_, row) in zip(table.index.to_list(), table.iterrows(), strict=True)
+    ]
+    return Sheet(lines, {f"{varied} {n:.0f}": three for n in table})
+
+
+def length_table(rows: pd.DataFrame) -> Sheet:
+    """Longest T that fits, a line for each implementation."""
+    lines = [
+        {
+            "implementation": name,
+            "layer norm": norm,
+            "longest T": longest(own["n"], own["peak_bytes"]),
+            "longest T without residuals": longest(own["n"], own["recomputed_bytes"]),
+        }
+        for (name, norm), own in groups(rows, "implementation", "layer_norm")
+    ]
+    return Sheet(lines, dict.fromkeys(("longest T", "longest T without residuals"), count))
+
+
+def longest(lengths: pd.Series, peaks: pd.Series) -> float:
+    """Length at which the peak reaches the limit, interpolated; NaN if no peak exceeds it."""
+    limit = LIMIT_MB * MB
+    return float(np.interp(limit, peaks, lengths)) if peaks.max() >= limit else float("nan")
+
+
+def threads_table(rows: pd.DataFrame) -> Sheet:
+    """Times and speedups, a line for each pass, B, implementation and number of threads."""
+    lines = []
+    for (step, B, name), own in groups(rows, "pass", "B", "implementation"):
+        one = own.set_index("n")["median_s"].get(1, float("nan"))
+        lines += [
+            {"pass": PASSES[step], "B": B, "implementation": name, "threads": row["n"], "ms": 1e3 * row["median_s"]}
+            | {"speedup": one / row["median_s"]}
+            for _, row in own.sort_values("n").iterrows()
+        ]
+    return Sheet(lines, {"B": count, "threads": count, "ms": three, "speedup": two})
+
+
+def random_table(rows: pd.DataFrame) -> Sheet:
+    """How often what `auto` takes is faster than each other, and the range of the ratios."""
+    lines = [
+        {
+            "compared with": name,
+            "pass": PASSES[step],
+            "points": len(own),
+            "faster at": (own["ratio"] < 1).sum(),
+            "lowest ratio": own["ratio"].min(),
+            "geometric mean": np.exp(np.log(own["ratio"]).mean()),
+            "highest ratio": own["ratio"].max(),
+        }
+        for (name, step), own in groups(rows, "implementation", "pass")
+    ]
+    ratios = dict.fromkeys(("lowest ratio", "geometric mean", "highest ratio"), two)
+    return Sheet(lines, {"points": count, "faster at": count, **ratios})
+
+
+def slower(rows: pd.DataFrame) -> str:
+    """List of the points at which another is faster than what `auto` takes."""
+    ahead = rows[rows["ratio"] > 1].sort_values("ratio", ascending=False)
+    lines = [
+        f"- `{row['implementation']}`, {PASSES[row['pass']]}, {sizes(row, 'TBHSZ')}, layer norm {row['layer_norm']}: "
+        f"{ranged(figure(row).ratio)}"
+        for _, row in ahead.iterrows()
+    ]
+    return (
+        "\n".join(["Another is faster at these points:", "", *lines]) if lines else "No other is faster at any point."
+    )
+
+
+def plot(rows: pd.DataFrame) -> Figure:
+    """Time on the left and memory on the right, a row of panels for each size."""
+    rows = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(ALTERNATIVES)]
+    sizes_varied = list(rows["varied"].unique())
+    drawn, axes = panels(len(sizes_varied), 2, width=8.0, height=2.4)
+    for at, panel in enumerate(axes):
+        varied, unit = sizes_varied[at // 2], list(FIGURES)[at % 2]
+        (column, size), along = FIGURES[unit], rows[rows["varied"] == sizes_varied[at // 2]].sort_values("n")
+        for (name, norm), own in groups(along, "implementation", "layer_norm"):
+            text = label(name, norm)
+            panel.plot(own["n"], own[column] / size, label=text, markersize=5, linewidth=1, **look(name))
+        panel.set(xscale="log", yscale="log", xlabel=varied, ylabel=f"training step, {unit}")
+        ticks = sorted(along["n"].unique())
+        panel.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
+        panel.minorticks_off()
+        plain(panel.yaxis)
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    return drawn
+
+
+def random_plot(rows: pd.DataFrame) -> Figure:
+    """Ratio against multiply-adds, a panel for each pass; points with layer norm are hollow."""
+    drawn, axes = panels(1, len(PASSES), width=8.0, height=4.0)
+    for panel, (step, title) in zip(axes, PASSES.items(), strict=True):
+        for (name, norm), own in groups(rows[rows["pass"] == step], "implementation", "layer_norm"):
+            style = look(name)
+            style |= {"markerfacecolor": "none" if norm == "on" else style["color"], "label": label(name, norm)}
+            panel.plot(own["multiply_adds"] / 1e6, own["ratio"], linestyle="", **style)
+        panel.axhline(1, color=INK, linewidth=1, linestyle=":")
+        panel.set(xscale="log", yscale="log", title=title, xlabel="million multiply-adds of a forward pass")
+        plain(panel.xaxis)
+        plain(panel.yaxis, (1, 2, 5))
+    axes[0].set_ylabel("time of what auto takes / time of the other")
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    return drawn
+
+
+def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+    varied = {str(name): own for name, own in rows.groupby("varied", sort=False)}
+    parts, of_sizes = list[Part]([LEAD]), rows[rows["varied"].isin(SIZES)]
+    if len(of_sizes):
+        parts.append(Plot("sweep", "Time and memory of a training step against each size", partial(plot, of_sizes)))
+    for name in SIZES:
+        if name in varied:
+            text = SIZE.format(about=about(varied[name].iloc[0], "TBIHSZL".replace(name, "")), varied=name)
+            parts += [f"## Against {name}\n\n{text}", *(size_table(varied[name], unit) for unit in FIGURES)]
+    if "length" in varied:
+        text = LENGTH.format(about=about(varied["length"].iloc[0], "BIHSZL"), limit=LIMIT_MB)
+        parts += [text, length_table(varied["length"])]
+    if "threads" in varied:
+        row = varied["threads"].iloc[0]
+        parts += [THREADS.format(about=about(row, "TIHSZL"), threads=row["threads"]), threads_table(varied["threads"])]
+    if "random" in varied:
+        points = varied["random"].groupby(["n", "Z", "layer_norm"]).ngroups
+        compared = varied["random"].dropna(subset="ratio")
+        parts += [RANDOM.format(points=points), random_table(compared), slower(compared)]
+        if len(compared):
+            parts.append(Plot("random", "Ratios against multiply-adds", partial(random_plot, compared)))
+    return parts
+
+
+PAGE = Page("sweep", "Sweeps", _parts, study=True)
