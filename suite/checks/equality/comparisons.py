@@ -12,11 +12,13 @@ import torch
 
 from impls import names
 from impls.registry import find
+from suite.checks.equality.changes import CHANGES
 from suite.checks.equality.layouts import LAID_OUT
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.pairs import PAIRS
 from suite.checks.equality.uses import PLAIN
 from suite.checks.equality.uses import USES as GROUPS
+from suite.checks.equality.values import VALUES
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_FIRST, VERIFY_TINY, Case, lengths
 from suite.shared.compare import DRAWS, FLOOR, Build, Verdict, compare
 from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, drawn, pairs
@@ -26,6 +28,8 @@ F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
 SMALL = Case(T=4, B=3, I=6, H=9, S=7, Z=3, layer_norm=True, state="stacked")
 LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state="stacked")
 PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state="plain", recurrent_dropout=0.3)
+DROPPED = Case(T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=0.25, recurrent_dropout=0.4)
+WIDER = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state="stacked", dropout=0.25, recurrent_dropout=0.3)
 #: Without a gradient; the second also in chunks of the forward pass.
 LONG = (
     Case(T=1, B=66, I=97, H=72, S=33, Z=4),
@@ -41,6 +45,9 @@ USED: dict[str, dict[Case, tuple[torch.dtype, ...]]] = {
     "frozen": _TRAINED,
     "gradients": _TRAINED,
     "layouts": _TRAINED,
+    "changes": {DROPPED: (F64,), WIDER: (F32,)},
+    "means far from 0": {replace(LARGE, S=120): (F32,)},
+    "saturated": {replace(LARGE, layer_norm=False): (F64, F32)},
     "calls": {SMALL: (F64,), LARGE: (F32,)},
     "inference": dict.fromkeys(LONG, (F32,)),
 }
@@ -92,7 +99,7 @@ class Comparison(NamedTuple):
 
 
 #: Uses by the name that a comparison has of them.
-USES = GROUPS | {"layouts": LAID_OUT} | {use.name: (use,) for _, use in PAIRS}
+USES = GROUPS | {"layouts": LAID_OUT, "changes": CHANGES} | VALUES | {use.name: (use,) for _, use in PAIRS}
 #: (draws, seed) of a default run.
 DEFAULT = ((DRAWN, SEED),)
 

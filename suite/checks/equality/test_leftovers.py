@@ -1,0 +1,103 @@
+"""What calls leave behind, beyond what is checked around every comparison: after an exception, many steps, a copy."""
+
+import copy
+import gc
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from impls import HyperLSTM, names
+from impls.gradient.chunks import limited
+from impls.registry import ORACLE, Impl, find
+from suite.checks.equality.comparisons import DROPPED, F32
+from suite.checks.equality.leftovers import settings
+from suite.checks.equality.test_properties import numbers
+from suite.shared.compare import assert_bitwise_equal, implementation
+from suite.shared.oracle import Draw, arguments, outputs, plain
+from suite.shared.usage import saved_bytes
+
+
+@pytest.fixture(params=names())
+def name(request: pytest.FixtureRequest) -> str:
+    """Every implementation."""
+    return str(request.param)
+
+
+def model_of(name: str, device: torch.device) -> tuple[HyperLSTM, Draw]:
+    """A model in evaluation mode, with dropout, and numbers for it."""
+    sample, model = numbers(name, F32, DROPPED, device), implementation(name)(DROPPED, F32, device)
+    model.load_state_dict(sample.params)
+    return model.eval(), sample
+
+
+def _fails(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_an_exception_changes_no_setting(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sample = model_of(name, device)
+    expected, before = plain(model, DROPPED, sample), settings(model)
+    with pytest.raises(ZeroDivisionError), limited(device.type, forward=8):
+        _fails()
+    with monkeypatch.context() as changed, torch.autocast(device.type, torch.bfloat16):
+        changed.setattr(Impl, "run", property(lambda impl: _fails))
+        with pytest.raises(ZeroDivisionError):
+            model(sample.x, sample.state)
+    if find(name).hand_written:
+        out, _ = model(sample.x, sample.state)
+        with limited(device.type, backward=None), torch.autocast(device.type, torch.bfloat16), pytest.raises(TypeError):
+            out.sum().backward()  # None is no number of bytes
+    assert settings(model) == before
+    assert_bitwise_equal(plain(model, DROPPED, sample), expected)
+
+
+def test_many_steps_hold_no_memory(name: str, device: torch.device) -> None:
+    model, sample = model_of(name, device)
+
+    def train() -> None:
+        for _ in range(3):
+            plain(model, DROPPED, sample)
+            with torch.no_grad():
+                model(sample.x, sample.state)
+        model.zero_grad(set_to_none=True)
+
+    train()
+    gc.collect()
+    assert saved_bytes(train, device) == 0
+
+
+def test_autograd_grad_changes_no_grad(name: str, device: torch.device) -> None:
+    model, sample = model_of(name, device)
+    leaves = arguments(model, sample)
+    for before in (None, torch.ones(())):
+        for leaf in leaves.values():
+            leaf.grad = before if before is None else before.expand_as(leaf)
+        results = tuple(outputs(model, DROPPED, leaves).values())
+        torch.autograd.grad(results, list(leaves.values()), sample.cotangents)
+        for leaf in leaves.values():
+            assert leaf.grad is None if before is None else torch.equal(leaf.grad, torch.ones_like(leaf))  # type: ignore[arg-type]
+
+
+def pickled(model: HyperLSTM) -> HyperLSTM:
+    other: HyperLSTM = pickle.loads(pickle.dumps(model))
+    return other
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_copy_keeps_its_options_and_shares_none(
+    copied: Callable[[HyperLSTM], HyperLSTM], device: torch.device
+) -> None:
+    model, sample = model_of(ORACLE, device)
+    other = copied(model)
+    before = settings(model)
+    assert settings(other) == before
+    results = []
+    for each in (other.train(), model.train()):
+        torch.manual_seed(0)
+        results.append(plain(each, DROPPED, sample))
+    assert_bitwise_equal(*results)
+    model.eval()
+    other.dropout, other.recurrent_dropout, other.batch_first = 0.5, 0.5, True
+    assert settings(model) == before
