@@ -40,7 +40,7 @@ from suite.measure.load import warn
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
 from suite.measure.work import short
-from suite.pages.bench_tables import answer, bench_view, not_run, without_busy
+from suite.pages.bench_tables import bench_view, headline, not_run, without_busy
 from suite.pages.sheets import Sheet
 from suite.shared import provenance
 from suite.shared.cases import WORKLOADS
@@ -179,7 +179,8 @@ def conclusion(rows: pd.DataFrame) -> str:
         ).sum(),
     }
     lines = [f"{n} of {len(rows)} rows {what}" for what, n in numbers.items() if n]
-    return "\n".join([*lines, answer(counted).replace("`", "") or "No implementation was timed in training."])
+    sentences = [sentence.replace("`", "") for sentence in headline(counted)]
+    return "\n".join([*lines, *(sentences or ["No implementation was timed in training."])])
 
 
 def show_plan(planned: Sequence[Job]) -> None:

@@ -36,17 +36,17 @@ from suite.measure import revision
 from suite.measure.choice import chosen, fastest, parent
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
-from suite.pages.bench_tables import figure
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError, make_folder
-from suite.shared.format import two
+from suite.shared.format import ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import (
     COVERAGE,
     FEWEST,
     Interval,
     between,
+    interval,
     noise_floor,
     numbers,
     pooled_variance,
@@ -69,7 +69,7 @@ MAX_BASELINE_DRIFT = 0.15
 #: Share of rows of the same code whose intervals do not overlap: two of 95 % seldom miss each other.
 CHANCE = 0.005
 
-FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), two) | dict.fromkeys(
+FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), ratio_text) | dict.fromkeys(
     ("time", "memory"), "{:+.1%}".format
 )
 
@@ -85,7 +85,7 @@ def load(path: Path) -> pd.DataFrame:
 def floors(rows: pd.DataFrame) -> pd.Series:
     """Noise floor of each row: that of the baseline on its workload, 0 if it was not timed against itself."""
     where, twins = ["dtype", "workload", "T", "B", "pass"], rows[rows["implementation"] == BASELINE]
-    baselines = twins[where].assign(floor=[noise_floor(figure(row).ratio) for _, row in twins.iterrows()])
+    baselines = twins[where].assign(floor=[noise_floor(interval(row)) for _, row in twins.iterrows()])
     floor: pd.Series = rows[where].merge(baselines, how="left")["floor"].fillna(0.0).astype(float).set_axis(rows.index)
     return floor
 

@@ -190,8 +190,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     reasons = Counter(
         one.longrepr[2].removeprefix("Skipped: ") for one in stats.get("skipped", ()) if isinstance(one.longrepr, tuple)
     )
-    frames = {name: pd.DataFrame(lines) for name, lines in rows.items()}
-    verify.say(Console(), frames, failed, reasons, config.stash.get(LEFT_OUT, 0))
+    verify.print_summary(Console(), _frames(rows), failed, reasons, config.stash.get(LEFT_OUT, 0))
     if config.getoption("--thorough"):
         print(f"\nHalf of the random sizes were drawn with --seed {config.option.seed}.")
     try:
@@ -204,12 +203,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Print the answer, below pytest's own last line."""
+    """Print whether the implementations are right, below pytest's own last line."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")  # workers of xdist have none
     if reporter is not None:
-        rows = pd.DataFrame(rows_of_tests(reporter).get("verify", []))
-        if answer := verify.answer(rows, len(_failed(reporter.stats))):
-            print(answer)
+        line = verify.last_line(_frames(rows_of_tests(reporter)), len(_failed(reporter.stats)))
+        if line:
+            print(line)
 
 
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str, Any]]]:
@@ -219,7 +218,13 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str,
         properties = one.user_properties if getattr(one, "when", None) == "teardown" else ()
         for name, row in (value for key, value in properties if key == ROW):
             rows.setdefault(name, []).append(row)
+    if "verify" in rows:
+        rows["verify"] = worst(rows["verify"])
     return rows
+
+
+def _frames(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame(lines) for name, lines in rows.items()}
 
 
 def _failed(stats: Mapping[str, Sequence[Any]]) -> list[Any]:
@@ -242,7 +247,7 @@ def write(results: Path, device: torch.device, rows: Mapping[str, list[dict[str,
     for name, lines in rows.items():
         ran_on = torch.device("cpu") if name in ON_CPU else device
         folder = folder_of(results, ran_on)
-        TABLES[name].put(folder, worst(lines) if name == "verify" else lines, ran_on, {**VALUES, **CHECKED})
+        TABLES[name].put(folder, lines, ran_on, {**VALUES, **CHECKED})
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]
 
@@ -252,9 +257,15 @@ def worst(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     A case that only a GPU runs is skipped without one, but may have run in Triton's interpreter.
     """
-    severity = {"skipped": 0, "pass": 1, "FAIL": 2}
-    ordered = sorted(rows, key=lambda row: (severity[row["verdict"]], row.get("ratio") or 0.0))
-    return list({tuple(row[column] for column in TABLES["verify"].key): row for row in ordered}.values())
+
+    def severity(row: dict[str, Any]) -> tuple[int, float]:
+        return ("skipped", "pass", "FAIL").index(row["verdict"]), row.get("ratio") or 0.0
+
+    by_key: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row[column] for column in TABLES["verify"].key)
+        by_key[key] = max(by_key.get(key, row), row, key=severity)
+    return list(by_key.values())
 
 
 def _device(config: pytest.Config) -> torch.device:

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from suite.pages import bench, readme, sweep, verify
-from suite.pages.bench_tables import fastest, ratio, without_busy
+from suite.pages.bench_tables import TITLE, compared, fastest, without_busy
 from suite.pages.page import Page
 from suite.pages.sheets import Part, Sheet, markdown
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
 from suite.shared.files import RESULTS, ResultsError, write_whole
-from suite.shared.format import dates, machine, two
+from suite.shared.format import dates, machine, ratio_text
 from suite.shared.provenance import stale
 from suite.shared.tables import TABLES
 
@@ -26,7 +26,7 @@ PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, sweep))
 FOOT = (
     "Each folder has the results of one machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. "
     "`nox -s report` writes this page and all others again from the CSV files, and `report.html`: all pages in one, "
-    "with sortable tables. *stale*: code that some rows depend on has changed since they were made."
+    "with all plots and sortable tables. *stale*: code that some rows depend on has changed since they were made."
 )
 
 
@@ -34,7 +34,7 @@ def machines(results: Path) -> list[Path]:
     """Folders of the machines with results, those whose benchmark is of these sources first."""
     if not results.is_dir():
         raise ResultsError(f"{results}: expected a folder of results, got nothing of the kind.")
-    return sorted((path for path in results.iterdir() if path.is_dir()), key=readme.precedence)
+    return sorted((path for path in results.iterdir() if any(path.glob("*.csv"))), key=readme.precedence)
 
 
 def index(folders: Sequence[Path], damaged: Mapping[Path, str]) -> list[Part]:
@@ -46,23 +46,26 @@ def index(folders: Sequence[Path], damaged: Mapping[Path, str]) -> list[Part]:
     columns, links = [], []
     for folder in folders:
         rows, label = pd.DataFrame() if folder in damaged else TABLES["bench"].read(folder), folder.name
-        label += f", {damaged[folder]}" if folder in damaged else ""
+        if folder in damaged:
+            label += f", {damaged[folder]}"
         if len(rows):
             label = f"{machine(rows.iloc[0])}, {dates(rows)}"
-            label += f", {rows['cpu_capability'].iloc[0]}" * (label in columns)
-            for group, row in fastest(without_busy(rows)):
-                if group.layer_norm == "off":
-                    figure = ratio(row), row["implementation"]
-                    lines.setdefault(group.title, {"workload": group.title})[label] = figure
+            if label in columns:
+                label += f", {rows['cpu_capability'].iloc[0]}"
+            for _, row in fastest(compared(without_busy(rows))).iterrows():
+                if row["layer_norm"] == "off":
+                    line = lines.setdefault(TITLE.format_map(row), {"workload": TITLE.format_map(row)})
+                    line[label] = row["relative"], row["implementation"]
             columns.append(label)
-            label += ", **stale**" * bool(stale(rows).any())
+            if stale(rows).any():
+                label += ", **stale**"
         files = [folder / f"{name}.md" for name in pages_of(folder)] or sorted(folder.glob("*.csv"))
         links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     if not links:
         return ["# Results\n\nNone yet.", FOOT]
     lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
-    matrix = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{two(value[0])} {value[1]}"))
-    summary: list[Part] = [lead, matrix] if lines else []
+    table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{ratio_text(value[0])} {value[1]}"))
+    summary: list[Part] = [lead, table] if lines else []
     return ["# Results", *summary, "\n".join(links), FOOT]
 
 
@@ -72,8 +75,8 @@ def pages_of(folder: Path) -> list[str]:
 
 
 def write_machine(folder: Path) -> list[Path]:
-    """Write the pages and plots of one machine from its CSV files, and nothing else; return the files."""
-    return [file for page in PAGES for file in page.write(folder)]
+    """Write the pages of one machine from its CSV files, and nothing else; return the files."""
+    return [file for page in PAGES for file in page.write(folder, page.read(folder))]
 
 
 def write_all(results: Path) -> tuple[list[Path], list[str]]:
@@ -82,16 +85,20 @@ def write_all(results: Path) -> tuple[list[Path], list[str]]:
     Return the files, and what is wrong with the CSV files of a machine, whose pages stay as they are. Of a machine
     without pages whose rows are of other sources only the index tells.
     """
-    folders = [folder for folder in machines(results) if any(folder.glob("*.csv"))]
-    files, damaged = list[Path](), dict[Path, str]()
+    folders, damaged = machines(results), dict[Path, str]()
+    files, sections = list[Path](), dict[Path, list[Part]]()
     for folder in folders:
         try:
-            files += write_machine(folder) if pages_of(folder) or _current(folder) else []
+            written = {page: page.read(folder) for page in PAGES} if pages_of(folder) or _current(folder) else {}
         except ResultsError as error:
             damaged[folder] = str(error).replace(f"{folder}{os.sep}", "")
-    overview, whole = results / "README.md", results / "report.html"
-    write_whole(overview, markdown(index(folders, damaged)))
-    write_whole(whole, report_html(results, {folder: pages_of(folder) for folder in folders}))
+            sections |= {(path := folder / f"{name}.md"): [path.read_text("utf-8")] for name in pages_of(folder)}
+            continue
+        files += [file for page, parts in written.items() for file in page.write(folder, parts)]
+        sections |= {folder / f"{page.name}.md": parts for page, parts in written.items() if parts}
+    overview, whole, parts = results / "README.md", results / "report.html", index(folders, damaged)
+    write_whole(overview, markdown(parts))
+    write_whole(whole, report_html(parts, sections))
     files += [overview, whole]
     if results == RESULTS:
         readme.write_readme(results)
@@ -111,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files, damaged = write_all(parser.parse_args(arguments).results)
     for file in files:
         print(f"Wrote {os.path.relpath(file)}")
-    print("".join(f"\n{what}\n" for what in damaged), end="")
+    for sentence in damaged:
+        print(f"\n{sentence}")
     return int(bool(damaged))
 
 

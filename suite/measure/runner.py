@@ -11,7 +11,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from suite.measure.job import Job
 from suite.measure.server import Server
-from suite.shared.format import status, three
+from suite.shared.format import reason, significant3
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST, merged
 
@@ -119,4 +119,4 @@ def shown(
 
 
 def _figure(row: Mapping[str, Any]) -> str:
-    return three(1e3 * row["median_s"]) if row["status"] == "ok" else status(row).replace("out of ", "no ")
+    return significant3(1e3 * row["median_s"]) if row["status"] == "ok" else reason(row).replace("out of ", "no ")

@@ -199,8 +199,8 @@ def busy(cores: float) -> list[dict[str, Any]]:
 
 def test_the_last_line_answers() -> None:
     assert bench.conclusion(pd.DataFrame(busy(0.2))) == (
-        "The fastest implementation (deferred) trains in 1.00 times the time of torch.nn.LSTM, with 1.45 times its "
-        "multiply-adds."
+        "small (T 3, B 2, float32): a training step of deferred takes 1.00 times as long as one of torch.nn.LSTM, "
+        "and no alternative was timed."
     )
     assert bench.conclusion(pd.DataFrame(runs("batched", 0))).splitlines() == [
         "2 of 2 rows went wrong; bench.md says how.", "No implementation was timed in training.",
@@ -211,9 +211,9 @@ def test_rows_beside_busy_processes_are_marked() -> None:
     rows = pd.DataFrame(busy(1.5))
     marked, fastest = bench.conclusion(rows).splitlines()
     assert marked == "2 of 4 rows were made while other processes took cores: marked, and in no summary."
-    assert "(batched)" in fastest
+    assert "training step of batched takes" in fastest
     text = markdown(PAGE.content(rows))
-    assert "(`batched`)" in text
+    assert "training step of `batched` takes" in text
     assert re.search(r"\| deferred \|.*\| busy machine \|", text)
     late = pd.DataFrame(runs("batched", 0, taken_cores=1.5))
     assert "2 of 2 rows were made while other processes took cores" in bench.conclusion(late)

@@ -1,30 +1,27 @@
 """The page of the benchmark: how long everything takes compared with an LSTM, and what explains it."""
 
 from functools import partial
-from statistics import median
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.bench_tables import (
     NOT_RUN,
+    PLACE,
     TITLE,
-    Group,
-    answer,
     bench_summary,
-    groups,
-    leading,
+    compared,
+    headline,
     not_run,
     time_table,
     without_busy,
 )
 from suite.pages.page import Others, Page
-from suite.pages.plots import INK, bars, look, panels, plain
+from suite.pages.plots import bar_plot
 from suite.pages.sheets import Part, Plot, Sheet
-from suite.shared.cases import BASELINE, ORDER
-from suite.shared.format import count, percent, sizes, three
-from suite.shared.tables import MEANING, PASSES
+from suite.shared.cases import BASELINE
+from suite.shared.format import count, percent, significant3, sizes
+from suite.shared.tables import MEANING
 
 #: The workload of the plot and of the README's table, in float32 without layer norm.
 WORKLOAD = "medium"
@@ -52,7 +49,7 @@ float32 is IEEE float32 for all, cuDNN included; *tf32* is float32 with products
 
 *Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. The lengths differ from round to round, and
 are the same for both sides of a round and in every visit. Only implementations whose time follows the number of tokens
-are timed on them.
+are timed on them. `{BASELINE}` is given the packed sequences too, with which it may take longer than with padded ones.
 
 """
 #: Columns of the tables, by the columns of bench.csv that they are made of.
@@ -76,28 +73,23 @@ intervals do not overlap, and the ratios differ by more than 20 % and the noise 
 """
 
 
-def headline(rows: pd.DataFrame) -> pd.DataFrame:
-    """Training steps of `WORKLOAD` in float32 without layer norm that count, those without a figure included."""
-    cells = without_busy(rows)
-    cells = cells[(cells["workload"] == WORKLOAD) & (cells["dtype"] == "float32") & (cells["layer_norm"] == "off")]
-    training: pd.DataFrame = cells[cells["pass"] == "train"]
+def readme_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Training rows of `WORKLOAD` in float32 without layer norm, as `compared` gives them."""
+    every = compared(without_busy(rows))
+    every = every[(every["workload"] == WORKLOAD) & (every["dtype"] == "float32") & (every["layer_norm"] == "off")]
+    training: pd.DataFrame = every[every["pass"] == "train"]
     return training
 
 
 def training(rows: pd.DataFrame) -> Figure:
-    """Milliseconds per training step, a bar for each candidate; rows: those of `headline` with figures.
+    """Milliseconds per training step, a bar for each candidate; rows: those of `readme_rows` with figures.
 
     A bar is the ratio times the baseline's median over all rows, so that bars compare as ratios do.
     """
-    points = {row["implementation"]: leading(row) for _, row in rows.iterrows()}
-    lstm = 1e3 * median(each.seconds / each.ratio.ratio for each in points.values())
-    times = {name: each.ratio.ratio * lstm for name, each in points.items()} | {BASELINE: lstm}
-    names = sorted(times, key=lambda name: times[name])
-    figure, (axes,) = panels(1, 1, width=6.4, height=0.9 + 0.34 * len(names))
-    lengths = {name + " (torch.compile)" * (name == "compiled"): times[name] for name in names}
-    bars(axes, lengths, [look(name)["color"] for name in names], "ms")
-    axes.set(xlabel="ms per training step")
-    return figure
+    ratios = dict(zip(rows["implementation"], rows["relative"], strict=True)) | {BASELINE: 1.0}
+    lstm = 1e3 * (rows["seconds"] / rows["relative"]).median()
+    bars = {name: lstm * ratios[name] for name in sorted(ratios, key=lambda name: ratios[name])}
+    return bar_plot({"": bars}, " ms", "ms per training step")
 
 
 def training_caption(row: pd.Series) -> str:
@@ -105,30 +97,14 @@ def training_caption(row: pd.Series) -> str:
 
 
 def speed(rows: pd.DataFrame) -> Figure:
-    """Every time as a multiple of the LSTM's, a panel for each workload."""
-    timed = without_busy(rows)
-    timed = timed[timed["status"] == "ok"]
-    workloads = [group for _, group in timed.groupby(["dtype", "workload", "T", "B"], sort=False)]
-    order = [[name for name in ORDER if (group["implementation"] == name).any()] for group in workloads]
-    heights = [0.75 + 0.24 * len(names) + 0.9 / len(workloads) for names in order]
-    figure, axes = panels(len(workloads), 1, width=5.2, height=heights)
-    for panel, group, names in zip(axes, workloads, order, strict=True):
-        for _, row in group.iterrows():
-            style, train, norm = look(row["implementation"]), row["pass"] == "train", row["layer_norm"] == "on"
-            style |= {"markersize": 6} if train else {"marker": "|", "markersize": 9}
-            y = names.index(row["implementation"]) + (0.18 if norm else -0.18)
-            face = "none" if norm else style["color"]
-            panel.plot(leading(row).ratio.ratio, y, linestyle="", markerfacecolor=face, **style)
-        panel.axvline(1, color=INK, linewidth=1, linestyle=":")
-        panel.set_yticks(range(len(names)), names)
-        panel.set_ylim(len(names) - 0.5, -0.5)
-        panel.set(xscale="log", title=TITLE.format_map(group.iloc[0]))
-        plain(panel.xaxis, (1, 2, 5))
-    axes[-1].set_xlabel(f"time / {BASELINE}")
-    for marker, face, called in (("o", INK, "train"), ("o", "none", "train, layer norm"), ("|", INK, "forward")):
-        axes[0].plot([], [], marker=marker, linestyle="", color=INK, markerfacecolor=face, label=called)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
-    return figure
+    """Times of the pass that counts as multiples of the LSTM's, a panel for each place; rows: of `compared`."""
+    counts = rows[rows["relative"].notna() & ((rows["B"] == 1) == (rows["pass"] == "forward"))]
+    bars = {}
+    for _, place in counts.groupby(PLACE, sort=False):
+        row = place.iloc[0]
+        title = f"{TITLE.format_map(row)}, layer norm {row['layer_norm']}, {row['pass']}"
+        bars[title] = dict(zip(place["implementation"], place["relative"], strict=True))
+    return bar_plot(bars, "", f"time / {BASELINE}")
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
@@ -142,7 +118,7 @@ def hardware_table(rows: pd.DataFrame) -> Sheet:
         }
         for _, row in rows.iterrows()
     ]
-    return Sheet(lines, {"matrix product, GFLOP/s": count, "side": count, "copy, GB/s": three})
+    return Sheet(lines, {"matrix product, GFLOP/s": count, "side": count, "copy, GB/s": significant3})
 
 
 def twice_table(rows: pd.DataFrame) -> Sheet:
@@ -159,22 +135,25 @@ def twice_table(rows: pd.DataFrame) -> Sheet:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    counted, parts = without_busy(rows), list[Part]()
-    parts.append(f"**{sentence}**" if (sentence := answer(counted)) else "No implementation was timed.")
-    if len(summary := bench_summary(counted)):
+    every, parts = compared(without_busy(rows)), list[Part]()
+    sentences = headline(without_busy(rows))
+    parts.append("\n\n".join(f"**{each}**" for each in sentences) or "No implementation was timed.")
+    if len(summary := bench_summary(without_busy(rows))):
         parts += ["## The fastest to train", summary]
-    timed = headline(rows)
-    if len(timed := timed[timed["status"] == "ok"]):
+    timed = readme_rows(rows).dropna(subset="relative")
+    if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}"
-        parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed)))
-    if (counted["status"] == "ok").any():
-        parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, rows)))
+        parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), committed=True))
+    if every["relative"].notna().any():
+        parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, every)))
     parts += not_run(rows)
-    parts += [part for group in groups(rows) for part in _section(group)]
+    for _, place in compared(rows).groupby(PLACE, sort=False):
+        parts += [_heading(place), time_table(place)]
     failed = rows[(rows["status"] != "ok") & ~rows["status"].str.startswith(NOT_RUN)]
     without = failed.groupby(["implementation", "status"], sort=False)["workload"].unique()
-    reasons = [f"- `{name}` on {', '.join(where)}: {reason}" for (name, reason), where in without.items()]
-    parts += ["\n".join(["## What has no figures\n", *reasons])] * bool(reasons)
+    if len(without):
+        lines = [f"- `{name}` on {', '.join(where)}: {status}" for (name, status), where in without.items()]
+        parts.append("\n".join(["## What has no figures\n", *lines]))
     parts.append(READ + "".join(f"- *{name}*: {MEANING[of]}\n" for name, of in GLOSSARY.items()) + NOTES)
     if "twice" in others:
         twice = others["twice"]
@@ -184,15 +163,19 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     return parts
 
 
-def _section(group: Group) -> list[Part]:
-    row: Any = group.first
-    shortened = f" Shortened: {row['shortened']}." if isinstance(row["shortened"], str) and row["shortened"] else ""
-    floors = [f"{percent(floor)} ({step})" for step in PASSES if pd.notna(floor := group.noise(step))]
-    noise = f" Noise floor: {', '.join(floors)}." if floors else ""
-    tokens = row["T"] * row["B"]
-    packed = f" Packed: {count(row['tokens'])} tokens instead of {count(tokens)}." if row["tokens"] < tokens else ""
-    heading = f"## {group.title}, layer norm {group.layer_norm}\n\n{sizes(row, 'IHSZL')}.{packed}{shortened}{noise}"
-    return [heading, time_table(group)]
+def _heading(place: pd.DataFrame) -> str:
+    """Title of the section of a place, its sizes and its noise floor."""
+    row, tokens = place.iloc[0], place["T"].iloc[0] * place["B"].iloc[0]
+    sentences = [f"{sizes(row, 'IHSZL')}."]
+    if row["tokens"] < tokens:
+        sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
+    if pd.notna(row["shortened"]) and row["shortened"]:
+        sentences.append(f"Shortened: {row['shortened']}.")
+    floors = place.dropna(subset="floor").drop_duplicates("pass")
+    if len(floors):
+        each = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]
+        sentences.append(f"Noise floor: {', '.join(each)}.")
+    return f"## {TITLE.format_map(row)}, layer norm {row['layer_norm']}\n\n{' '.join(sentences)}"
 
 
 PAGE = Page("bench", "Benchmark", _parts, others=("hardware", "twice"))

@@ -1,6 +1,6 @@
 """A page of a machine's results: text, tables and plots made of the rows of its CSV files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ Others = Mapping[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Page:
-    """One page: `<name>.md` and its plots, made of `<name>.csv`.
+    """One page, `<name>.md`, made of `<name>.csv`.
 
     parts: the first is the lead, which comes before the line on where and when the rows were made.
     others: further tables that the page shows.
@@ -42,15 +42,19 @@ class Page:
         end = unfinished(rows) + files if self.study else files
         return [f"# {self.title}: {machine(rows.iloc[0])}", lead, stamps, *rest, end]
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write the Markdown and the plots into a machine's folder; return the files, none if it has no rows."""
+    def read(self, folder: Path) -> list[Part]:
+        """Parts of the page of a machine's folder, none if it has no rows; ResultsError if a file is damaged."""
         rows = TABLES[self.name].read(folder)
         if rows.empty:
             return []
-        others = {name: others for name in self.others if len(others := TABLES[name].read(folder))}
-        parts = self.content(rows, others)
-        texts = {f"{part.name}.svg": svg(part.draw()) for part in parts if isinstance(part, Plot)}
-        texts[f"{self.name}.md"] = markdown(parts)
+        return self.content(rows, {name: others for name in self.others if len(others := TABLES[name].read(folder))})
+
+    def write(self, folder: Path, parts: Sequence[Part]) -> list[Path]:
+        """Write the Markdown and the committed plots of parts, if there are any, into a folder; return the files."""
+        plots = [part for part in parts if isinstance(part, Plot) and part.committed]
+        texts = {f"{plot.name}.svg": svg(plot.draw()) for plot in plots}
+        if parts:
+            texts[f"{self.name}.md"] = markdown(parts)
         for name, text in texts.items():
             write_whole(folder / name, text)
         return [folder / name for name in texts]

@@ -2,16 +2,18 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from suite.shared.cases import BASELINE, ORDER
-from suite.shared.format import three
+from suite.shared.cases import ORDER
+from suite.shared.format import significant3
 
 #: Colour of text, axes and ticks: a grey that is legible on white and on near-black.
 INK = "#7d8590"
@@ -21,15 +23,11 @@ COLOURS = (
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
-#: Names that come first, so that each keeps its look when others are added.
-_FIRST = (
-    *("naive", "row_scaled", "batched", "compiled", "deferred", "batched_cuda", "batched_cpu"),
-    *(BASELINE, "labml", "jax"),
-)
 LOOKS = {
-    name: {"color": colour, "marker": marker}
-    for name, colour, marker in zip(dict.fromkeys((*_FIRST, *ORDER)), COLOURS, MARKERS, strict=False)
+    name: {"color": colour, "marker": marker} for name, colour, marker in zip(ORDER, COLOURS, MARKERS, strict=False)
 }
+#: What a bar is called whose name does not say what it is.
+SHOWN = {"compiled": "compiled (torch.compile)"}
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
     "svg.fonttype": "none",
@@ -58,20 +56,59 @@ def panels(
     return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
-def bars(axes: Axes, lengths: Mapping[str, float], colours: Sequence[str], unit: str) -> None:
-    """Draw horizontal bars from the top, labelled, each with its length at its end; the longest may be cut off."""
-    longest = sorted(lengths.values())[-2:]
-    end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
-    axes.barh(range(len(lengths)), list(lengths.values()), color=colours, height=0.7)
-    axes.set_xlim(0, end)
-    for at, length in enumerate(lengths.values()):
-        text, where = f"{three(length)} {unit}", dict[str, Any](xytext=(4, 0), color=INK)
-        if length > end:
-            text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": "#0d1117", "ha": "right"}
-        axes.annotate(text, (min(length, end), at), textcoords="offset points", va="center", fontsize=9, **where)
-    axes.set_yticks(range(len(lengths)), list(lengths))
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
+def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str) -> Figure:
+    """Horizontal bars with their lengths at the end, a panel for each title; bars: by title, lengths by name.
+
+    A bar that is more than 4 times as long as the others of its panel is cut off. unit: behind each length.
+    """
+    heights = [0.9 + 0.34 * len(lengths) for lengths in bars.values()]
+    figure, axes = panels(len(bars), 1, width=6.4, height=heights)
+    for panel, (title, lengths) in zip(axes, bars.items(), strict=True):
+        longest = sorted(lengths.values())[-2:]
+        end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
+        panel.barh(range(len(lengths)), list(lengths.values()), color=[look(n)["color"] for n in lengths], height=0.7)
+        panel.set_xlim(0, end)
+        for at, length in enumerate(lengths.values()):
+            text, where = f"{significant3(length)}{unit}", dict[str, Any](xytext=(4, 0), color=INK)
+            if length > end:
+                text, where = f"{text} (cut off)", {"xytext": (-4, 0), "color": "#0d1117", "ha": "right"}
+            panel.annotate(text, (min(length, end), at), textcoords="offset points", va="center", fontsize=9, **where)
+        panel.set_yticks(range(len(lengths)), [SHOWN.get(name, name) for name in lengths])
+        panel.invert_yaxis()
+        panel.grid(visible=False, axis="y")
+        panel.set_title(title)
+    axes[-1].set_xlabel(axis)
+    return figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel of `line_plot`: lines by name, each a series of y by x; the axes' labels."""
+
+    lines: Mapping[str, pd.Series]
+    x: str
+    y: str
+
+
+def line_plot(content: Sequence[Panel], columns: int = 2) -> Figure:
+    """Measured points joined by lines, on logarithmic axes that are labelled at the points.
+
+    A name may have more words after a comma, such as "batched, norm": it has the look of what is before.
+    """
+    figure, axes = panels(-(-len(content) // columns), columns, width=4.0 * columns, height=2.6)
+    for axis, panel in zip(axes, content, strict=False):
+        for name, line in panel.lines.items():
+            style = look(name.split(",")[0]) | ({"markerfacecolor": "none"} if "," in name else {})
+            axis.plot(line.index, line, label=name, markersize=5, linewidth=1, **style)
+        axis.set(xscale="log", yscale="log", xlabel=panel.x, ylabel=panel.y)
+        ticks = sorted({x for line in panel.lines.values() for x in line.index})
+        axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axis.minorticks_off()
+        plain(axis.yaxis, (1, 2, 5))
+    for axis in axes[len(content) :]:
+        axis.set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    return figure
 
 
 def look(implementation: str) -> dict[str, Any]:

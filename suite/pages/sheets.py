@@ -77,11 +77,15 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: the name of its file without `.svg`, its caption, and the function that draws it."""
+    """A plot: the name of its file without `.svg`, its caption, and the function that draws it.
+
+    committed: it is a file beside the Markdown, which shows it. Others are in the report alone.
+    """
 
     name: str
     caption: str
     draw: Callable[[], Figure]
+    committed: bool = False
 
     def markdown(self) -> str:
         return f"![{self.caption}]({self.name}.svg)"
@@ -91,8 +95,9 @@ class Plot:
 Part = str | Sheet | Plot
 
 
-def markdown(parts: Sequence[Part]) -> str:
-    return "\n\n".join(part.strip() if isinstance(part, str) else part.markdown() for part in parts) + "\n"
+def markdown(parts: Sequence[Part], *, every_plot: bool = False) -> str:
+    shown = [part for part in parts if every_plot or not isinstance(part, Plot) or part.committed]
+    return "\n\n".join(part.strip() if isinstance(part, str) else part.markdown() for part in shown) + "\n"
 
 
 def _none(value: Any) -> bool:

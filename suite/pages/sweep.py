@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.bench_tables import figure
 from suite.pages.page import Others, Page, about
 from suite.pages.plots import INK, look, panels, plain
 from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import ALTERNATIVES
-from suite.shared.format import MB, count, label, ranged, sizes, three, two
+from suite.shared.format import MB, count, label, ratio_text, significant3, sizes, with_interval
+from suite.shared.statistics import interval
 
 PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = ("T", "B", "H", "S", "Z")
@@ -58,7 +58,7 @@ def size_table(rows: pd.DataFrame, unit: str) -> Sheet:
         {f"{unit} per training step": name, "layer norm": norm} | {f"{varied} {n:.0f}": row[n] for n in sorted(table)}
         for (name, norm), (_, row) in zip(table.index.to_list(), table.iterrows(), strict=True)
     ]
-    return Sheet(lines, {f"{varied} {n:.0f}": three for n in table})
+    return Sheet(lines, {f"{varied} {n:.0f}": significant3 for n in table})
 
 
 def length_table(rows: pd.DataFrame) -> Sheet:
@@ -91,7 +91,7 @@ def threads_table(rows: pd.DataFrame) -> Sheet:
             | {"speedup": one / row["median_s"]}
             for _, row in own.sort_values("n").iterrows()
         ]
-    return Sheet(lines, {"B": count, "threads": count, "ms": three, "speedup": two})
+    return Sheet(lines, {"B": count, "threads": count, "ms": significant3, "speedup": ratio_text})
 
 
 def random_table(rows: pd.DataFrame) -> Sheet:
@@ -108,7 +108,7 @@ def random_table(rows: pd.DataFrame) -> Sheet:
         }
         for (name, step), own in groups(rows, "implementation", "pass")
     ]
-    ratios = dict.fromkeys(("lowest ratio", "geometric mean", "highest ratio"), two)
+    ratios = dict.fromkeys(("lowest ratio", "geometric mean", "highest ratio"), ratio_text)
     return Sheet(lines, {"points": count, "faster at": count, **ratios})
 
 
@@ -117,7 +117,7 @@ def slower(rows: pd.DataFrame) -> str:
     ahead = rows[rows["ratio"] > 1].sort_values("ratio", ascending=False)
     lines = [
         f"- `{row['implementation']}`, {PASSES[row['pass']]}, {sizes(row, 'TBHSZ')}, layer norm {row['layer_norm']}: "
-        f"{ranged(figure(row).ratio)}"
+        f"{with_interval(interval(row))}"
         for _, row in ahead.iterrows()
     ]
     return (

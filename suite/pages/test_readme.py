@@ -15,9 +15,15 @@ from suite.shared.examples import runs
 from suite.shared.tables import TABLES
 
 
+def medium(*rows: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row | {"workload": "medium"} for row in rows]
+
+
 def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    medium = [row for name, seconds in (("batched", 0.1), (BASELINE, 0.05)) for row in runs(name, seconds)]
-    TABLES["bench"].replace(tmp_path / "some-machine", [row | {"workload": "medium"} for row in medium])
+    TABLES["bench"].replace(tmp_path / "a-machine-without-medium", runs("batched", 0.1))
+    TABLES["bench"].replace(
+        tmp_path / "some-machine", medium(*runs("batched", 0.1), *runs(BASELINE, 0.05), *runs("batched_cpu", 0.4))
+    )
     file = tmp_path / "README.md"
     file.write_text(
         "before\n<!-- figure -->\nold\n<!-- end of figure -->\n"
@@ -29,8 +35,10 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch
     assert "old" not in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "some-machine/training-medium.svg)" in text
-    assert re.search(r"\| \[`batched`\]\(\S+\) \| .* \| 2\.00 \| 1\.00 \|\n", text)
+    assert "some-machine/training-medium.svg)\n\n- medium (T 3, B 2, float32): a training step of `batched` " in text
+    assert "medians of visits to fresh processes" in text
+    assert re.search(r"\| \[`batched`\]\(impls/batched.py\) \| .* \| 2\.00 \| 1\.00 \|\n", text)
+    assert "](impls/batched_cpu) |" in text
     marked = re.findall(r"\| \[`(\w+)`\]\(\S+\), \*experimental\* \|", text)
     assert marked == [impl.name for impl in IMPLS if impl.experimental]
     file.write_text("no marks")
@@ -38,23 +46,25 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch
         readme.write_readme(tmp_path)
 
 
-def test_the_readme_says_when_bfloat16_pays() -> None:
-    rows = [*runs(readme.HALF, 0.1), *runs(readme.HALF, 0.04, dtype="bfloat16")]
-    assert readme.in_half(pd.DataFrame(rows[:2])) == ""
-    assert f"trains in 0.40 ({rows[0]['workload']}) of its time in float32" in readme.in_half(pd.DataFrame(rows))
+def test_without_the_workload_the_readme_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "README", tmp_path / "none")
+    TABLES["bench"].replace(tmp_path / "some-machine", runs("batched", 0.1) + medium(*runs("batched", 0)))
+    readme.write_readme(tmp_path)
+    assert not readme.README.exists()
 
 
 def times(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the training times that the README's table shows, by implementation."""
-    lines = readme.implementations(pd.DataFrame([row | {"workload": "medium"} for row in rows])).words()
+    lines = readme.implementations(pd.DataFrame(medium(*rows))).words()
     return {impl.name: line[readme.TIME] for impl, line in zip(IMPLS, lines, strict=True)}
 
 
 @pytest.mark.parametrize(("device", "name", "word"), [("cpu", "batched_cuda", "GPU"), ("cuda", "batched_cpu", "CPU")])
 def test_the_readme_says_what_needs_another_device(device: str, name: str, word: str) -> None:
-    rows = runs("batched", 0.1) + runs(name, 0, status="not run: elsewhere.")
+    rows = runs("batched", 0.1) + runs("naive", 0) + runs(name, 0, status="not run: elsewhere.")
     cells = times([row | {"device": device, "loop_s": 0.1, "loop_ratio": 2.0} for row in rows])
-    assert (cells["batched"], cells[name], cells["deferred"]) == ("2.00", f"needs a {word}", "not run")
+    assert (cells["batched"], cells["naive"]) == ("2.00", "time-out")
+    assert (cells[name], cells["deferred"]) == (f"needs a {word}", "not run")
 
 
 def test_the_readme_shows_loop_time_on_gpus() -> None:

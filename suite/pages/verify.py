@@ -9,9 +9,9 @@ from rich.console import Console
 
 from impls.registry import IMPLS
 from suite.pages.page import Others, Page
-from suite.pages.sheets import Format, Part, Sheet
+from suite.pages.sheets import Part, Sheet
 from suite.shared.cases import INTERPRETED, MULTIPLIED
-from suite.shared.format import count, two
+from suite.shared.format import count, ratio_text
 
 #: By what is planted, the verdict that it should have, and its name.
 EXPECTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("accepted", "equivalent rewrites passed")}
@@ -25,7 +25,6 @@ passes if its relative error is at most twice the naive form's own error in the 
 *tensor* where it occurred.
 """
 WAYS = "Worst errors of batched_cpu by its ways to multiply bfloat16: {}.\n"
-LONGER = "*worst, T {steps}* is the same over sequences of {steps} steps, and *at T* where it occurred.\n"
 FAULTS = """## Planted faults
 
 A fault is a small edit that makes a correct implementation wrong. It is *found* if the comparison rejects the tensor
@@ -52,65 +51,55 @@ NOT_RUN = {
 }
 
 
-def verdict(rows: pd.DataFrame) -> str:
-    """Whether every comparison passed, and which implementations were only interpreted."""
-    ran = rows[rows["verdict"] != "skipped"]
-    if failed := failures(ran):
-        return f"**Verification failed**: {failed}."
-    every, native = (each["implementation"].unique() for each in (ran, ran[ran["reason"] != INTERPRETED]))
-    compared = f"{_some(len(every), 'implementation')}, {_some(len(ran), 'comparison')}"
-    only = "".join(f" `{name}` was only interpreted." for name in every if name not in native)
-    worst = ran["ratio"].max()
-    return f"All comparisons with the equation passed: {compared}, worst error {worst:.2f} of the limit.{only}"
+def verdict(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Whether all comparisons passed, which implementations were only interpreted, and which faults were found."""
+    verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
+    ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
+    if len(ran):
+        failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
+        every, native = (each["implementation"].unique() for each in (ran, ran[ran["reason"] != INTERPRETED]))
+        if len(failed):
+            named = ", ".join(failed["implementation"] + " in " + failed["dtype"])
+            sentences.append(f"**Verification failed**: {named}.")
+        else:
+            compared = f"{_some(len(every), 'implementation')}, {_some(len(ran), 'comparison')}"
+            worst = f"worst error {ran['ratio'].max():.2f} of the limit"
+            sentences.append(f"All comparisons with the equation passed: {compared}, {worst}.")
+        sentences += [f"`{name}` was only interpreted." for name in every if name not in native]
+    if "faults" in tables:
+        sentences.append(faults_found(tables["faults"]))
+    return " ".join(sentences)
 
 
 def _some(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def failures(ran: pd.DataFrame) -> str:
-    """Names of implementations that failed, with the dtype; empty if none did."""
-    failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
-    return ", ".join(failed["implementation"] + " in " + failed["dtype"])
-
-
-def faults_lead(rows: pd.DataFrame) -> str:
+def faults_found(rows: pd.DataFrame) -> str:
     """How many of the planted faults were found, and how many of the rewrites passed, in a sentence."""
     parts = []
     for planted, (expected, what) in EXPECTED.items():
         right = (rows["verdict"] == expected)[rows["planted"] == planted].groupby(rows["edit"]).all()
-        parts += [f"{right.sum()} of {len(right)} {what}"] * (len(right) > 0)
+        if len(right):
+            parts.append(f"{right.sum()} of {len(right)} {what}")
     return f"{', '.join(parts)}."
 
 
-def errors_table(rows: pd.DataFrame, errors: pd.DataFrame | None = None) -> Sheet:
-    """Worst error of each implementation in each dtype; errors: those of longer sequences, by T."""
-    formats: dict[str, Format] = {"cases": count, "worst": two}
-    if errors is not None:
-        errors = errors[errors["verdict"] != "not run"]
-        errors = errors.assign(worst=errors["error"] / errors["allowed"]).sort_values("worst")
-        formats |= {f"worst, T {_steps(errors)}": two, "at T": count}
+def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dtype")) -> Sheet:
+    """The worst error of each implementation in each dtype, or of each implementation in all of them."""
     lines = []
-    for _, group in rows.groupby(["implementation", "dtype"], sort=False):
-        name, dtype = group[["implementation", "dtype"]].iloc[0]
-        ran = group[group["verdict"] != "skipped"]
-        worst = ran.sort_values("ratio").dropna(subset="ratio")[-1:]
-        line = {"implementation": name, "dtype": dtype, "cases": len(ran), "worst": worst["ratio"].max()}
-        line["tensor"] = (worst["tensor"] if len(worst) else group["reason"]).iloc[0]
-        if errors is not None:
-            own = errors[(errors["implementation"] == name) & (errors["dtype"] == dtype)]
-            line |= {f"worst, T {_steps(errors)}": own["worst"].max(), "at T": own["T"][-1:].max()}
-            ran = pd.concat([ran, own])
-        lines.append(line | {"verdict": _verdict(ran)})
-    return Sheet(lines, formats)
-
-
-def _verdict(ran: pd.DataFrame) -> str:
-    if ran.empty:
-        return "skipped"
-    failed = int((ran["verdict"] == "FAIL").sum())
-    word = f"{failed} FAILED" if failed else "pass"
-    return f"{word}, interpreted" if (ran["reason"] == INTERPRETED).all() else word
+    for _, group in rows.groupby(list(by), sort=False):
+        ran = group[group["verdict"] != "skipped"].sort_values("ratio", na_position="first")
+        worst = (ran if len(ran) else group).iloc[-1]
+        line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(ran)}
+        line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["reason"], "verdict": "skipped"}
+        if len(ran):
+            failed = int((ran["verdict"] == "FAIL").sum())
+            line["verdict"] = f"{failed} FAILED" if failed else "pass"
+            if (ran["reason"] == INTERPRETED).all():
+                line["verdict"] += ", interpreted"
+        lines.append(line)
+    return Sheet(lines, {"cases": count, "worst": ratio_text})
 
 
 def reach_table(rows: pd.DataFrame) -> Sheet:
@@ -141,10 +130,6 @@ def ways(rows: pd.DataFrame) -> str:
     return WAYS.format(", ".join(figures)) if len(own) else ""
 
 
-def _steps(errors: pd.DataFrame) -> str:
-    return f"{count(errors['T'].min())} to {count(errors['T'].max())}"
-
-
 def faults_table(rows: pd.DataFrame) -> Sheet:
     """Faults that were planted and that were found, by kind."""
     faults = rows[rows["planted"] == "fault"]
@@ -173,29 +158,16 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    errors, faults, can = (others.get(name) for name in ("errors", "faults", "capabilities"))
-    lead = verdict(rows) if faults is None else f"{verdict(rows)} {faults_lead(faults)}"
-    longer = "" if errors is None else LONGER.format(steps=_steps(errors))
-    parts: list[Part] = [lead, ERRORS + longer, errors_table(rows, errors)]
-    parts += [ways(rows), REACH, reach_table(rows)]
-    if faults is not None:
-        parts += [FAULTS, faults_table(faults), missed(faults)]
-    if can is not None:
-        parts += [CAPABILITIES, *matrix(can)]
+    parts: list[Part] = [verdict({"verify": rows, **others}), ERRORS, worst_errors(rows), ways(rows)]
+    parts += [REACH, reach_table(rows)]
+    if "faults" in others:
+        parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]
+    if "capabilities" in others:
+        parts += [CAPABILITIES, *matrix(others["capabilities"])]
     return [part for part in parts if part]
 
 
-PAGE = Page("verify", "Verification", _parts, others=("errors", "faults", "capabilities"))
-
-
-def worst_table(ran: pd.DataFrame) -> Sheet:
-    """Worst error of each implementation over all dtypes, and the dtype that it is in."""
-    lines = []
-    for name, group in ran.groupby("implementation", sort=False):
-        worst = group.sort_values("ratio", na_position="first").iloc[-1]
-        line = {"implementation": name, "dtypes": group["dtype"].nunique(), "cases": len(group)}
-        lines.append(line | {"worst": worst["ratio"], "in": worst["dtype"], "verdict": _verdict(group)})
-    return Sheet(lines, {"dtypes": count, "cases": count, "worst": two})
+PAGE = Page("verify", "Verification", _parts, others=("faults", "capabilities"))
 
 
 def not_run(reasons: Mapping[str, int], left_out: int) -> list[str]:
@@ -206,42 +178,46 @@ def not_run(reasons: Mapping[str, int], left_out: int) -> list[str]:
     common = kinds.most_common()
     if len(common) > 4:
         common[3:] = [("other reasons, which `-rs` lists", sum(n for _, n in common[3:]))]
-    lines = [f"{reason}: {n:,}" for reason, n in common]
-    return lines + [f"more with --thorough: {left_out:,}"] * (left_out > 0)
+    if left_out:
+        common.append(("more with --thorough", left_out))
+    return [f"{kind}: {n:,}" for kind, n in common]
 
 
-def say(
+def print_summary(
     console: Console,
-    rows: Mapping[str, pd.DataFrame],
+    tables: Mapping[str, pd.DataFrame],
     failed: Sequence[tuple[str, str]],
     reasons: Mapping[str, int],
     left_out: int = 0,
 ) -> None:
-    """Print all of it except the answer, on a screen of 40 lines if nothing failed; failed: (test, its message)."""
+    """Print the end of a verification but for its last line; failed: (test, its message)."""
     for test, message in failed:
         console.print(f"FAILED {test}\n    {message}", soft_wrap=True, markup=False, highlight=False)
-    verify = rows.get("verify", pd.DataFrame())
+    verify = tables.get("verify", pd.DataFrame())
     if len(verify) and len(ran := verify[verify["verdict"] != "skipped"]):
-        worst_table(ran).show("Worst error against the equation, as a multiple of what is allowed", console)
-    if "faults" in rows:
-        console.print(f"\n{faults_lead(rows['faults'])}", highlight=False)
+        columns = ["implementation", "cases", "worst", "dtype", "verdict"]
+        title = "Worst error against the equation, as a multiple of what is allowed"
+        worst_errors(ran, by=["implementation"]).only(columns).show(title, console)
     if lines := not_run(reasons, left_out):
         console.print("\nTests that did not run:", highlight=False)
         for line in lines:
             console.print(f"  {line}", no_wrap=True, overflow="ellipsis", markup=False, highlight=False)
 
 
-def answer(verify: pd.DataFrame, failed: int) -> str:
-    """Line that says whether the implementations are right; "" if none was compared and nothing failed."""
-    ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
-    sentences = [f"{_some(failed, 'test')} FAILED."] * bool(failed)
-    if len(ran):
-        sentences.append(re.sub("[*`]", "", verdict(ran)))
+def last_line(tables: Mapping[str, pd.DataFrame], failed: int) -> str:
+    """Whether the implementations are right, in one line; "" if nothing was compared and nothing failed."""
+    verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
+    if failed:
+        sentences.append(f"{_some(failed, 'test')} FAILED.")
+    if said := verdict(tables):
+        sentences.append(re.sub("[*`]", "", said))
+    if len(verify):
+        ran = verify[verify["verdict"] != "skipped"]
         sentences += _compared_up_to(ran)
         others = verify[~verify["implementation"].isin(ran["implementation"])]
         # A row of another dtype may say only that the implementation does not compute in it.
         others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
-        for _, row in others.drop_duplicates("implementation").iterrows():
+        for _, row in others.drop_duplicates("implementation").iterrows() if len(ran) else ():
             sentences.append("{implementation} was not checked: {reason}".format_map(row))
     return " ".join(sentences)
 

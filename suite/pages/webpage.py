@@ -11,7 +11,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 
-from suite.pages.plots import INK
+from suite.pages.plots import INK, svg
+from suite.pages.sheets import Part, Plot, markdown
 
 #: A browser that obeys it loads nothing that is not in the file.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
@@ -27,12 +28,11 @@ CALL = """for (const table of document.querySelectorAll("table")) {
 }"""
 
 
-def report_html(results: Path, pages: Mapping[Path, Sequence[str]]) -> str:
-    """HTML of the report: results/README.md, and the pages of each machine's folder."""
+def report_html(index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> str:
+    """HTML of the report: the index, and the pages by their paths `<machine>/<page>.md`, with all of their plots."""
     sections = [
-        f'<section id="{folder.name}-{name}">\n{html(folder / f"{name}.md", f"{folder.name}/")}</section>'
-        for folder, names in pages.items()
-        for name in names
+        f'<section id="{path.parent.name}-{path.stem}">\n{html(parts, path.parent)}</section>'
+        for path, parts in pages.items()
     ]
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -47,7 +47,7 @@ def report_html(results: Path, pages: Mapping[Path, Sequence[str]]) -> str:
 </head>
 <body>
 <main>
-{html(results / "README.md", "")}
+{html(index)}
 {"".join(sections)}
 </main>
 {script()}
@@ -56,10 +56,11 @@ def report_html(results: Path, pages: Mapping[Path, Sequence[str]]) -> str:
 """
 
 
-def html(page: Path, base: str) -> str:
-    """HTML of a page: tables in boxes that scroll, plots inline; base: the folder that its links are relative to."""
-    markdown = MarkdownIt("commonmark", renderer_cls=_Renderer).enable("table")
-    text: str = markdown.render(page.read_text(encoding="utf-8"), {"folder": page.parent, "base": base})
+def html(parts: Sequence[Part], folder: Path | None = None) -> str:
+    """HTML of a page: tables in boxes that scroll, plots inline; folder: of the machine, if it is one's."""
+    renderer = MarkdownIt("commonmark", renderer_cls=_Renderer).enable("table")
+    plots = {f"{part.name}.svg": svg(part.draw()) for part in parts if isinstance(part, Plot)}
+    text: str = renderer.render(markdown(parts, every_plot=True), {"plots": plots, "folder": folder})
     return text
 
 
@@ -67,11 +68,13 @@ class _Renderer(RendererHTML):
     """Its methods are called by the kind of token."""
 
     def image(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        return inline_svg(env["folder"] / tokens[at].attrs["src"], tokens[at].content)
+        name = tokens[at].attrs["src"]
+        drawn = env["plots"].get(name) or (env["folder"] / name).read_text(encoding="utf-8")
+        return inline_svg(drawn, f"{env['folder'].name}-{name.removesuffix('.svg')}", tokens[at].content)
 
     def link_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         target = tokens[at].attrs["href"]
-        target = target if "://" in target else env["base"] + target
+        target = target if "://" in target or env["folder"] is None else f"{env['folder'].name}/{target}"
         # Pages are sections of this file.
         page = re.fullmatch(r"([^/:]+)/(\w+)\.md", target)
         return f'<a href="{escape(f"#{page[1]}-{page[2]}" if page else target)}">'
@@ -83,11 +86,10 @@ class _Renderer(RendererHTML):
         return "</table>\n</div>\n"
 
 
-def inline_svg(path: Path, caption: str) -> str:
-    """SVG of a plot as part of a page: its grey becomes the page's colour of text, and its ids become unique."""
-    text = path.read_text(encoding="utf-8")
+def inline_svg(text: str, prefix: str, caption: str) -> str:
+    """SVG of a plot as part of a page: its grey becomes the page's colour of text, and its ids begin with a prefix."""
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{path.parent.name}-{path.stem}-", text)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
     text = text.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
     drawn = re.search(r'width="([\d.]+pt)"', text)
     style = f' style="--drawn: {drawn[1]}"' if drawn else ""

@@ -11,15 +11,6 @@ from suite.shared.statistics import Interval
 
 #: Columns that say where rows were measured; the rows of a page are grouped by them.
 ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "python")
-#: Generations of processors that virtual machines name by family and model alone.
-GENERATIONS = {
-    "family 25, model 1": "Zen 3",
-    "family 25, model 17": "Zen 4",
-    "family 26, model 2": "Zen 5",
-    "family 6, model 143": "Sapphire Rapids",
-    "family 6, model 207": "Emerald Rapids",
-}
-
 #: Shown where there is no figure.
 NONE = "-"
 MB = 1e6
@@ -27,7 +18,7 @@ MB = 1e6
 GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 
 
-def three(value: float) -> str:
+def significant3(value: float) -> str:
     """Figure with three digits, or all digits of its whole part."""
     return f"{value:#.3g}" if 0 < abs(value) < 99.95 else count(value)
 
@@ -37,7 +28,7 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def two(ratio: float) -> str:
+def ratio_text(ratio: float) -> str:
     """Ratio with two decimals; with three below 0.1, with one from 10, with none from 100."""
     if ratio >= 10:
         return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
@@ -49,11 +40,11 @@ def percent(share: float) -> str:
     return f"{share:.0%}" if abs(share) >= 0.1 else f"{share:.1%}"
 
 
-def ranged(interval: Interval) -> str:
+def with_interval(interval: Interval) -> str:
     """Ratio, with its interval if there is one."""
     if pd.isna(interval.ratio_low):
-        return two(interval.ratio)
-    return f"{two(interval.ratio)} ({two(interval.ratio_low)}-{two(interval.ratio_high)})"
+        return ratio_text(interval.ratio)
+    return f"{ratio_text(interval.ratio)} ({ratio_text(interval.ratio_low)}-{ratio_text(interval.ratio_high)})"
 
 
 def label(implementation: str, layer_norm: str) -> str:
@@ -65,15 +56,14 @@ def sizes(row: pd.Series, dims: str) -> str:
     return ", ".join(f"{n} {row[n]:.0f}" for n in dims)
 
 
-def status(row: Mapping[str, Any] | pd.Series) -> str:
+def reason(row: Mapping[str, Any] | pd.Series) -> str:
     """Reason, in a word or two, why a row has no figures."""
     return str(row["status"]).split(":")[0]
 
 
 def machine(row: pd.Series) -> str:
     """Name of the machine of a row, such as "two cores of an AMD EPYC (Zen 4)"."""
-    name = re.sub(r"family \d+, model \d+", lambda match: GENERATIONS.get(match[0], match[0]), row["processor"])
-    name = re.sub(r"\((R|TM)\)| Processor", "", name, flags=re.IGNORECASE)
+    name = re.sub(r"\((R|TM)\)| Processor", "", row["processor"], flags=re.IGNORECASE)
     if row["device"] != "cpu":
         return name
     cores = {1: "one core", 2: "two cores"}.get(row["threads"], f"{row['threads']} cores")

@@ -7,6 +7,9 @@ from functools import cache
 import cpuinfo
 import torch
 
+#: By name, the flags of instruction sets that multiply bfloat16: those of x86-64, and that of aarch64.
+INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
+
 
 def default_device() -> torch.device:
     """First CUDA device if there is one, else the CPU."""
@@ -21,19 +24,20 @@ def device_of(text: str) -> torch.device:
 
 @cache
 def name(device: torch.device) -> str:
-    """Name of the processor, with family and model if it has no number, such as "AMD EPYC" on a virtual machine."""
+    """Name of the processor, with the instructions that decide how fast it multiplies.
+
+    Virtual machines mask the number of the model, so that two of one name may differ in these.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = cpuinfo.get_cpu_info()
-    brand = str(info.get("brand_raw", platform.machine()))
-    numbers = [f"{column} {info[column]}" for column in ("family", "model") if column in info]
-    if re.search(r"\d", brand.split("@")[0]) or not numbers:
-        return brand
-    return f"{brand} ({', '.join(numbers)})"
+    brand = str(info.get("brand_raw", platform.machine())).split("@")[0].strip()
+    sets = [instructions for instructions, flag in INSTRUCTIONS.items() if flag in info.get("flags", ())]
+    return f"{brand} ({', '.join(sets)})" if sets else brand
 
 
 def slug(device: torch.device) -> str:
-    """Folder name for results: the GPU's name, or the CPU's, its vector instructions and threads."""
+    """Folder name for results: the GPU's name, or the CPU's, the instructions that torch uses, and its threads."""
     words = name(device)
     if device.type != "cuda":
         words += f" {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"

@@ -32,6 +32,11 @@ class Interval(NamedTuple):
     ratio_high: float
 
 
+def interval(row: Any, name: str = "ratio") -> Interval:
+    """A ratio of a row (a mapping or a series), and its interval, NaN where there were too few visits."""
+    return Interval(*(row.get(column, float("nan")) for column in (name, f"{name}_low", f"{name}_high")))
+
+
 def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: float = COVERAGE) -> Interval:
     """Median of the ratios of visits, with Student's interval of their logarithms; NaN for it with less than FEWEST.
 

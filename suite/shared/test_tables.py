@@ -88,16 +88,19 @@ def test_only_columns_that_exist_are_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("brand", "folder"),
+    ("brand", "flags", "folder"),
     [
-        ("AMD EPYC", "amd-epyc-family-25-model-17-avx2-2-threads"),
-        ("Intel(R) Xeon(R) Processor @ 2.70GHz", "intel-xeon-processor-2-70ghz-family-25-model-17-avx2-2-threads"),
-        ("AMD EPYC 7763 64-Core Processor", "amd-epyc-7763-64-core-processor-avx2-2-threads"),
+        ("AMD EPYC", "avx2 avx512f avx512_bf16", "amd-epyc-avx512-bf16-avx2-2-threads"),
+        ("Intel(R) Xeon(R) @ 2.70GHz", "avx512_bf16 amx_bf16", "intel-xeon-amx-avx512-bf16-avx2-2-threads"),
+        ("AMD EPYC 7763", "avx2", "amd-epyc-7763-avx2-2-threads"),
+        ("Neoverse-V2", "asimd bf16", "neoverse-v2-bf16-avx2-2-threads"),
     ],
 )
-def test_folder_has_processor_vector_width_threads(brand: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And family and model where the name has no number."""
-    info = {"brand_raw": brand, "family": 25, "model": 17}
+def test_folder_has_processor_instructions_and_threads(
+    brand: str, flags: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model's number is masked in virtual machines, and the name may have none."""
+    info = {"brand_raw": brand, "flags": flags.split(), "family": 25, "model": 17}
     monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: info)
     monkeypatch.setattr(machine, "name", machine.name.__wrapped__)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")

@@ -1,0 +1,199 @@
+"""A verification says what failed, what was checked, what was not and why, whichever row it is in."""
+
+import io
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from impls import names
+from suite.pages.sheets import markdown
+from suite.pages.verify import PAGE, last_line, print_summary, reach_table, verdict, worst_errors
+from suite.shared.cases import INTERPRETED, MULTIPLIED
+from suite.shared.examples import HERE
+
+ON_CUDA = "batched_cuda runs on cuda, not on cpu."
+Rows = list[dict[str, Any]]
+
+
+def row(
+    implementation: str, dtype: str, ratio: float | None, reason: str = "", case: str = "training"
+) -> dict[str, Any]:
+    outcome = "skipped" if ratio is None else "pass" if ratio <= 1 else "FAIL"
+    about = {"implementation": implementation, "dtype": dtype, "case": case, "verdict": outcome, "reason": reason}
+    return HERE | about | {"ratio": ratio, "tensor": "" if ratio is None else f"out {ratio}"}
+
+
+RIGHT = [row("naive", "float64", 0.25), row("naive", "float32", 0.5), row("batched", "float32", 0.125)]
+INTERPRETED_ONE = row("batched_cuda", "float32", 0.375, INTERPRETED)
+SKIPPED_ONE = row("batched_cuda", "float32", None, ON_CUDA)
+CRASHED = row("batched", "float32", 9.0, "RuntimeError: no") | {"ratio": None, "tensor": None}
+PASSED = "All comparisons with the equation passed: {}, worst error {} of the limit."
+
+
+def faults(*verdicts: str) -> pd.DataFrame:
+    """Return a table of planted edits with these verdicts."""
+    about = {"kind": "step", "implementation": "batched", "dtype": "float32"} | HERE
+    planted = {"rejected": "fault", "SURVIVED": "fault", "accepted": "rewrite", "REJECTED": "rewrite"}
+    rows = [{"edit": f"edit {n}", "planted": planted[v], "verdict": v} for n, v in enumerate(verdicts)]
+    return pd.DataFrame([about | each for each in rows])
+
+
+@pytest.mark.parametrize(
+    ("rows", "failed", "line"),
+    [
+        (RIGHT, 0, PASSED.format("2 implementations, 3 comparisons", "0.50")),
+        (RIGHT[:1], 0, PASSED.format("1 implementation, 1 comparison", "0.25")),
+        ([*RIGHT, INTERPRETED_ONE], 0,
+         PASSED.format("3 implementations, 4 comparisons", "0.50") + " batched_cuda was only interpreted."),
+        ([SKIPPED_ONE, *RIGHT, INTERPRETED_ONE], 0,
+         PASSED.format("3 implementations, 4 comparisons", "0.50") + " batched_cuda was only interpreted."),
+        ([*RIGHT, INTERPRETED_ONE, row("batched_cuda", "float32", 0.1)], 0,
+         PASSED.format("3 implementations, 5 comparisons", "0.50")),
+        ([*RIGHT, row("batched_cuda", "float64", None, "no float64."), SKIPPED_ONE], 0,
+         PASSED.format("2 implementations, 3 comparisons", "0.50") + f" batched_cuda was not checked: {ON_CUDA}"),
+        # The failure is neither the first row of its dtype nor the largest of its implementation.
+        ([*RIGHT, row("batched", "float64", 0.1), row("batched", "float64", 9.0)], 1,
+         "1 test FAILED. Verification failed: batched in float64."),
+        ([row("batched", "float32", 0.1), CRASHED, *RIGHT], 1,
+         "1 test FAILED. Verification failed: batched in float32."),
+        ([row("naive", "float32", 2.0), row("naive", "float32", 3.0), *RIGHT, row("batched", "bfloat16", 1.5)], 3,
+         "3 tests FAILED. Verification failed: naive in float32, batched in bfloat16."),
+        (RIGHT, 2, "2 tests FAILED. " + PASSED.format("2 implementations, 3 comparisons", "0.50")),
+        ([], 2, "2 tests FAILED."),
+        ([SKIPPED_ONE], 0, ""),
+        ([], 0, ""),
+    ],
+)  # fmt: skip
+def test_the_last_line_says_whether_all_is_right(rows: Rows, failed: int, line: str) -> None:
+    assert last_line({"verify": pd.DataFrame(rows)} if rows else {}, failed) == line
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "sentence"),
+    [
+        (["rejected", "rejected", "accepted"], "2 of 2 planted faults were found, 1 of 1 equivalent rewrites passed."),
+        (["rejected", "SURVIVED"], "1 of 2 planted faults were found."),
+        (["accepted", "REJECTED"], "1 of 2 equivalent rewrites passed."),
+    ],
+)
+def test_the_verdict_counts_faults(verdicts: list[str], sentence: str) -> None:
+    tables = {"verify": pd.DataFrame(RIGHT[:1]), "faults": faults(*verdicts)}
+    assert verdict(tables) == PASSED.format("1 implementation, 1 comparison", "0.25") + f" {sentence}"
+    assert last_line({"faults": tables["faults"]}, 0) == sentence
+
+
+def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
+    table = faults("rejected", "rejected")
+    both = pd.concat([table, table[:1].assign(dtype="float64", verdict="SURVIVED")], ignore_index=True)
+    text = markdown(PAGE.content(pd.DataFrame(RIGHT), {"faults": both}))
+    assert "1 of 2 planted faults were found." in text
+    assert "| step | 2 | 1 |" in text
+    assert "- edit 0, in batched, float64: SURVIVED" in text
+    assert "edit 1, in" not in text
+
+
+SIZES = "T{}-B3-I5-H{}-S8-Z4-L2"
+
+
+def test_the_largest_sizes_are_those_that_passed() -> None:
+    cases = [(SIZES.format(7, 16), 0.5), (SIZES.format(3, 40), 0.5), (SIZES.format(90, 9), 2.0), ("training", 0.5)]
+    rows = [row("batched_cpu", "float32", ratio, case=case) for case, ratio in cases]
+    rows += [row("batched_cpu", "float32", 0.5, case=SIZES.format(*case) + "-inference") for case in ((200, 9), (5, 5))]
+    rows += [
+        row("batched_cpu", "float32", None, "why", SIZES.format(99, 99)),
+        row("naive", "float64", 0.1, case=SIZES.format(400, 8)),
+    ]
+    assert reach_table(pd.DataFrame(rows)).words() == [
+        {
+            "implementation": "batched_cpu",
+            "dtype": "float32",
+            "T": "7 (200)",
+            "B": "3",
+            "I": "5",
+            "H": "40",
+            "S": "8",
+            "Z": "4",
+        },
+        {"implementation": "naive", "dtype": "float64", "T": "400", "B": "3", "I": "5", "H": "8", "S": "8", "Z": "4"},
+    ]
+    line = last_line({"verify": pd.DataFrame([*rows, *RIGHT])}, 0)
+    assert line.endswith(" batched_cpu was compared up to T 7 (200), B 3, I 5, H 40, S 8, Z 4.")
+    interpreted = [each | {"reason": INTERPRETED} for each in rows]
+    assert "compared up to" not in last_line({"verify": pd.DataFrame(interpreted)}, 0)
+
+
+def test_the_worst_of_several_is_shown() -> None:
+    rows = [row("naive", "float32", 0.2), row("naive", "float32", 0.9), row("naive", "float32", 0.3)]
+    rows += [row("naive", "float64", 0.1), row("batched", "float32", 0.4), CRASHED, SKIPPED_ONE]
+    rows += [INTERPRETED_ONE | {"dtype": "bfloat16"}, row("batched_cuda", "bfloat16", 3.0, INTERPRETED)]
+    lines = [" | ".join(line.values()) for line in worst_errors(pd.DataFrame(rows)).words()]
+    assert lines == [
+        "naive | float32 | 3 | 0.90 | out 0.9 | pass",
+        "naive | float64 | 1 | 0.10 | out 0.1 | pass",
+        "batched | float32 | 2 | 0.40 | out 0.4 | 1 FAILED",
+        f"batched_cuda | float32 | 0 | - | {ON_CUDA} | skipped",
+        "batched_cuda | bfloat16 | 2 | 3.00 | out 3.0 | 1 FAILED, interpreted",
+    ]
+    (line,) = worst_errors(pd.DataFrame([CRASHED])).words()
+    assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")
+    text = markdown(PAGE.content(pd.DataFrame(rows)))
+    assert "**Verification failed**: batched in float32, batched_cuda in bfloat16." in text
+    assert "## Planted faults" not in text
+
+
+def test_ways_to_multiply_bfloat16_are_those_checked() -> None:
+    rows = [
+        row("batched_cpu", "bfloat16", ratio, case=case)
+        for case, ratio in zip(MULTIPLIED, (0.5, None, 0.25), strict=True)
+    ]
+    assert "bfloat16: float32 0.50, amx 0.25.\n" in markdown(PAGE.content(pd.DataFrame(rows)))
+    assert "multiply bfloat16" not in markdown(PAGE.content(pd.DataFrame(rows[1:2] + RIGHT)))
+
+
+def test_capabilities_number_their_reasons() -> None:
+    can = [("vmap", "naive", "pass", None), ("vmap", "batched", "no", "It *refuses*.")]
+    can += [("export", "naive", "no", "Why."), ("export", "batched", "FAIL", "It *refuses*.")]
+    columns = ("capability", "implementation", "outcome", "reason")
+    table = pd.DataFrame([HERE | dict(zip(columns, each, strict=True)) for each in can])
+    text = markdown(PAGE.content(pd.DataFrame(RIGHT), {"capabilities": table}))
+    assert "|  | `naive` | `batched` |" in text
+    assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
+    assert "1. It ·refuses·.\n2. Why." in text
+
+
+def summary(rows: Rows, failed: list[tuple[str, str]], reasons: dict[str, int]) -> list[str]:
+    """Lines of the end of a run at 80 columns."""
+    out = io.StringIO()
+    print_summary(Console(file=out, width=80), {"verify": pd.DataFrame(rows)}, failed, reasons, left_out=1277)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_failures_come_before_the_worst_errors() -> None:
+    failed = [("suite/test_a.py::test_b[batched]", "AssertionError: grad x: relative error 2.00e-03, allowed 1.00e-03")]
+    lines = summary(
+        [*RIGHT, row("batched", "float64", 3.0), INTERPRETED_ONE, row("deferred", "float64", None)], failed, {}
+    )
+    assert lines[:2] == ["FAILED suite/test_a.py::test_b[batched]", f"    {failed[0][1]}"]
+    cells = [" ".join(line.split()) for line in lines]
+    assert "naive 2 0.50 float32 pass" in cells
+    assert "batched 2 3.00 float64 1 FAILED" in cells
+    assert "batched_cuda 1 0.38 float32 pass, interpreted" in cells
+    assert not any("deferred" in cell for cell in cells)
+
+
+def test_the_end_fits_on_a_screen() -> None:
+    every = [row(name, dtype, 0.5) for name in names() for dtype in ("float64", "float32", "bfloat16", "float16")]
+    reasons = {ON_CUDA: 2, "No CUDA device here.": 1, "batched_cpu computes in float32, not in float16.": 3}
+    reasons |= {"This processor has no AMX.": 9} | {f"Reason {n}.": 1 for n in range(20)}
+    lines = summary(every, [], reasons)
+    assert len([*lines, "", last_line({"verify": pd.DataFrame(every)}, 0)]) <= 40 - 18  # those of pytest and of faults
+    assert max(map(len, lines)) <= 80
+    assert lines[lines.index("Tests that did not run:") + 1 :] == [
+        "  not on this processor: 9",
+        "  no GPU: 3",
+        "  not in this dtype: 3",
+        "  other reasons, which `-rs` lists: 20",
+        "  more with --thorough: 1,277",
+    ]
