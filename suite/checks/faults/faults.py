@@ -1,8 +1,8 @@
 """Edits of correct implementations: faults, which the comparison must reject, and rewrites, which it must accept.
 
 An edit changes lines in a copy of the package. A fault in `faults.toml` names the tensor that it damages, without its
-layer: "grad bias" is that of any layer. The C++ faults in `compiled_faults.toml` share one copy, which is built once;
-an environment variable selects the active one. A rewrite in `rewrites.toml` is the same function, written differently.
+layer: "grad bias" is that of any layer. Faults in C++ share one copy, which is built once; an environment variable
+selects the active one. A rewrite in `rewrites.toml` is the same function, written differently.
 """
 
 import os
@@ -11,9 +11,9 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -24,18 +24,21 @@ import torch
 
 import impls
 from impls import names
-from impls.registry import ORACLE, find
+from impls.registry import find
+from suite.checks.equality.comparisons import USED, Comparison, used
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build, Verdict, implementation
-from suite.shared.wide import AGAINST, WIDE
+from suite.shared.wide import WIDE
 
-#: The letter of the active fault, as the C++ reads it.
+#: The number of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"
 #: The simplest first.
 VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 #: Rewrites that round worse than the original in bfloat16.
 _NOT_IN_BFLOAT16 = ("layer norm by its formula",)
+#: Suffix of files that are compiled.
+_COMPILED = ".h"
 
 
 class Edit(NamedTuple):
@@ -44,6 +47,15 @@ class Edit(NamedTuple):
     file: str
     right: str  # occurs in it once
     new: str
+
+    @property
+    def path(self) -> Path:
+        """The file in the package."""
+        return Path(self.file if Path(self.file).suffix else f"{self.file}.py")
+
+
+class StaleEditError(Exception):
+    """The code that an edit replaces has changed, so the edit has to follow: this says nothing about the code."""
 
 
 def edits(file: str, *texts: str) -> tuple[Edit, ...]:
@@ -65,45 +77,58 @@ def shown_by(file: str) -> str:
 class Edited:
     """Edits of the package, and the implementation that runs them.
 
-    letter: of a fault in C++, which is active if `VARIABLE` is that letter.
+    active: the value of `VARIABLE` that selects a fault in C++.
     """
 
     name: str
     kind: str
     edits: tuple[Edit, ...]
     runs: str
-    letter: str = ""
+    active: str = ""
 
     @property
     def package(self) -> str:
         """Name of the copy; operators are registered under it."""
         return f"{impls.__name__}_with_" + re.sub(r"\W+", "_", self.name)
 
+    def sources(self) -> dict[Path, str]:
+        """The edited files of the package and their text; StaleEditError names a file that lacks a text to replace."""
+        sources: dict[Path, str] = {}
+        for file, right, new in self.edits:
+            path = Edit(file, right, new).path
+            source = sources.get(path) or (Path(impls.__file__).parent / path).read_text(encoding="utf-8")
+            if (count := source.count(right)) != 1:
+                raise StaleEditError(f"impls/{path}: {self.name!r} replaces {right!r}, which is in it {count} times")
+            sources[path] = source.replace(right, new)
+        return sources
+
+    def stale(self) -> str:
+        """A sentence if an edit does not apply, because the code changed; "" if all do."""
+        try:
+            self.sources()
+        except StaleEditError as error:
+            return f"{error}, not once: write the edit for the code as it is."
+        return ""
+
     @contextmanager
     def planted(self) -> Iterator[Build]:
-        """Builder of HyperLSTMs from a copy of the package with the edits; LookupError if a text is not in it once."""
-        name = self.package
+        """Builder of HyperLSTMs from a copy of the package with the edits; StaleEditError if one does not apply."""
+        name, sources = self.package, self.sources()
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
             # Packages that do not run need no copy.
             ignore = shutil.ignore_patterns("__pycache__", *{"batched_cpu", "batched_cuda"} - {self.runs})
             shutil.copytree(Path(impls.__file__).parent, package, ignore=ignore)
-            for edit in self.edits:
-                self._make(edit, package / (edit.file if Path(edit.file).suffix else f"{edit.file}.py"))
+            for path, source in sources.items():
+                (package / path).write_text(source, encoding="utf-8")
             try:
                 with mock.patch.object(sys, "path", [folder, *sys.path]):
                     import_module(f"{name}.{self.runs}")
-                with mock.patch.dict(os.environ, {VARIABLE: self.letter}):
+                with mock.patch.dict(os.environ, {VARIABLE: self.active}):
                     yield implementation(self.runs, sys.modules[name].HyperLSTM)
             finally:
                 for module in [module for module in sys.modules if module.split(".")[0] == name]:
                     del sys.modules[module]
-
-    def _make(self, edit: Edit, path: Path) -> None:
-        source = path.read_text(encoding="utf-8")
-        if (count := source.count(edit.right)) != 1:
-            raise LookupError(f"{self.name}: expected {edit.right!r} once in {path.name}, found {count}")
-        path.write_text(source.replace(edit.right, edit.new), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -115,16 +140,14 @@ class Rewrite(Edited):
 
 @dataclass(frozen=True)
 class Fault(Edited):
-    """A wrong implementation, and the tensor that it damages."""
+    """A wrong implementation, the tensor that it damages, and the comparisons that may show it."""
 
     damages: str = "out"
-    dtype: torch.dtype = torch.float64
-    cases: tuple[Case, ...] = VERIFIED
-    against: str = ORACLE
+    comparisons: tuple[Comparison, ...] = ()
 
     def blamed(self, tensor: str) -> bool:
-        """True if a tensor of the results is the damaged one."""
-        return re.sub(r"layers\.\d+\.", "", tensor) == self.damages
+        """True if a tensor of the results, or of a use's, is the damaged one."""
+        return re.sub(r"layers\.\d+\.", "", tensor).split(", ")[0] == self.damages
 
 
 def row(
@@ -147,13 +170,16 @@ REWRITES = tuple(
 _KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
 
 
-def _cases(name: str, kind: str, runs: str) -> tuple[tuple[Case, ...], str]:
-    """Cases that may catch a fault in an implementation, which supports their options; and their oracle."""
-    if "sizes" in kind:
-        # A mask of more units than a vector has.
-        wide = [case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0]
-        return supported(runs, wide), AGAINST
-    return supported(runs, RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED), ORACLE
+def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
+    """Comparisons that may show a fault in an implementation, which supports their options."""
+    if kind in USED:
+        return tuple(one for one in used(runs) if one.use == kind and one.dtype == dtype)
+    wide = "sizes" in kind
+    if wide:  # a mask has to have more units than a vector
+        cases = [case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0]
+    else:
+        cases = list(RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
+    return tuple(Comparison(case, dtype, wide=wide) for case in supported(runs, cases))
 
 
 def supported(runs: str, cases: Iterable[Case]) -> tuple[Case, ...]:
@@ -161,25 +187,47 @@ def supported(runs: str, cases: Iterable[Case]) -> tuple[Case, ...]:
     return tuple(case for case in cases if find(runs).options.issuperset(case.options))
 
 
-def _read() -> Iterator[Fault]:
+def _listed_faults() -> Iterator[Fault]:
     right = {rewrite.name: rewrite.edits for rewrite in REWRITES}
     for kind, by_dtype in listed("faults").items():
         for dtype, faults in by_dtype.items():
             for name, (damages, where, *texts) in faults.items():
                 file, *rewritten = where.split(", ")
                 all_edits = [edit for rewrite in rewritten for edit in right[rewrite]]
-                all_edits += edits(file, *_KEPT * any("_KEPT" in text for text in texts), *texts)
+                all_edits += edits(file, *(_KEPT if any("_KEPT" in text for text in texts) else ()), *texts)
                 runs = shown_by(file)
-                about = name, kind, tuple(all_edits), runs, "", damages, getattr(torch, dtype)
-                yield Fault(*about, *_cases(name, kind, runs))
+                comparisons = _comparisons(name, kind, runs, getattr(torch, dtype))
+                yield Fault(name, kind, tuple(all_edits), runs, damages=damages, comparisons=comparisons)
 
 
-def _compiled() -> Iterator[Fault]:
-    texts = listed("compiled_faults")
-    all_edits = tuple(edit for file, of_file in texts["edits"].items() for edit in edits(file, *of_file))
-    for letter, (name, kind, damages) in texts["faults"].items():
-        about = name, kind, all_edits, "batched_cpu", letter, damages, torch.float64
-        yield Fault(*about, *_cases(name, kind, "batched_cpu"))
+#: Compile quickly, and to the same code on every processor; and a function that is true of the active fault.
+_ALL_COMPILED = (
+    *edits("batched_cpu/sets", "torch.backends.cpu.get_cpu_capability().lower()", '"baseline"'),
+    *edits("batched_cpu/build", "-O3 ", "-O0 "),
+    *edits(
+        "batched_cpu/cell.h",
+        "constexpr int kGroup = 4;",
+        "constexpr int kGroup = 4;\n"
+        "inline bool fault(int number) {\n"
+        f'  const char* const active = std::getenv("{VARIABLE}");\n'
+        "  return active != nullptr && std::atoi(active) == number;\n}",
+    ),
+)
 
 
-FAULTS = (*_read(), *_compiled())
+def _in_one_copy(faults: Sequence[Fault]) -> Iterator[Fault]:
+    """The faults, where those in C++ replace expressions, each if it is the active one of a common copy."""
+    compiled = [fault for fault in faults if fault.edits[-1].path.suffix == _COMPILED and not fault.stale()]
+    all_edits = list(_ALL_COMPILED)
+    for number, fault in enumerate(compiled, 1):
+        for file, right, wrong in fault.edits:
+            all_edits.append(Edit(file, right, f"(fault({number}) ? {wrong} : {right})"))
+    for fault in faults:
+        if fault in compiled:
+            number = compiled.index(fault) + 1
+            yield replace(fault, edits=tuple(all_edits), active=str(number))
+        else:
+            yield fault
+
+
+FAULTS = tuple(_in_one_copy(tuple(_listed_faults())))

@@ -1,16 +1,17 @@
 """The comparison finds every planted fault, by the tensor that it damages, and accepts equivalent rewrites."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
-from suite.checks.faults.faults import FAULTS, REWRITES, Fault, Rewrite, edits, row, supported
+from impls.registry import ORACLE
+from suite.checks.equality.comparisons import Comparison
+from suite.checks.faults.faults import FAULTS, REWRITES, Edited, Fault, Rewrite, row, supported
 from suite.conftest import Keep
-from suite.shared.cases import VERIFY, Case
-from suite.shared.compare import OUTPUTS, Verdict, compare
+from suite.shared.cases import VERIFY
+from suite.shared.compare import OUTPUTS, Build, Verdict, compare
+from suite.shared.wide import AGAINST
 
 CPU = torch.device("cpu")
 #: A fault is no rounding error: any draw shows it. State that is kept between runs shows in the second.
@@ -20,28 +21,49 @@ REWRITE_DRAWS = 4
 REWRITE_CASES = [case for case in VERIFY if case.state == "plain"]
 
 
-def caught(fault: Fault) -> Iterator[tuple[Case, Verdict, list[Verdict]]]:
-    """Each case that catches a fault: the verdict on the tensor that it damages, and all verdicts that are wrong."""
+def skip_unless_applicable(edited: Edited, dtype: torch.dtype) -> None:
+    """Skip a test whose edit is stale, which `test_edits.py` reports, or whose implementation does not run here."""
+    if reason := edited.stale() or why_unavailable(edited.runs, CPU, dtype):
+        pytest.skip(reason)
+
+
+def verdicts(comparison: Comparison, build: Build) -> list[Verdict]:
+    """Verdicts on all tensors of a plain call, or on the worst of each use."""
+    if comparison.use:
+        return list(comparison.verdicts(build, CPU))
+    against = AGAINST if comparison.wide else ORACLE
+    return compare(build, comparison.case, comparison.dtype, CPU, against=against, draws=DRAWS)
+
+
+def caught(fault: Fault) -> tuple[Comparison | None, Verdict | None, list[Verdict]]:
+    """The first comparison that catches a fault, its verdict on the damaged tensor, and all that are wrong.
+
+    If none does, no comparison and no verdict, and all that are wrong in any of them.
+    """
+    others: list[Verdict] = []
     with fault.planted() as build:
-        for case in fault.cases:
-            verdicts = compare(build, case, fault.dtype, CPU, against=fault.against, draws=DRAWS)
-            wrong = [verdict for verdict in verdicts if not verdict.ratio <= 1]
+        for comparison in fault.comparisons:
+            wrong = [verdict for verdict in verdicts(comparison, build) if not verdict.ratio <= 1]
             blamed = [verdict for verdict in wrong if fault.blamed(verdict.tensor)]
             if blamed:
-                yield case, blamed[0], wrong
+                return comparison, blamed[0], wrong
+            others += wrong
+    return None, None, others
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
-    reason = why_unavailable(fault.runs, CPU, fault.dtype)
-    if reason is not None:
-        pytest.skip(reason)
-    case, worst, wrong = next(caught(fault), (None, None, []))
-    about = fault.name, fault.kind, fault.runs, dtype_name(fault.dtype)
-    keep("faults", **row("fault", *about, case.id if case else "", worst, len(wrong)))
-    assert worst is not None, f"survived every case: {fault.damages} passes"
-    if fault.kind.startswith("gradient"):
-        assert not {verdict.tensor for verdict in wrong} & set(OUTPUTS), "the output is right, but fails"
+    dtype = fault.comparisons[0].dtype
+    skip_unless_applicable(fault, dtype)
+    comparison, worst, wrong = caught(fault)
+    tensors = {verdict.tensor for verdict in wrong}
+    about = fault.name, fault.kind, fault.runs, dtype_name(dtype)
+    if comparison is None or worst is None:
+        keep("faults", **row("fault", *about, "", None, 0))
+        pytest.fail(f"survived: {fault.damages} passes in every comparison; wrong: {sorted(tensors) or 'nothing'}")
+    keep("faults", **row("fault", *about, comparison.id, worst, len(wrong)))
+    if fault.damages.startswith("grad "):
+        assert not tensors & set(OUTPUTS), "the output is right, but fails"
 
 
 #: The rewrites of a default run: the first of each kind, in dtypes that alternate.
@@ -57,7 +79,7 @@ CHOSEN = [
         pytest.param(
             rewrite,
             dtype,
-            marks=[pytest.mark.thorough("other equivalent rewrites")] * ((rewrite, dtype) not in CHOSEN),
+            marks=() if (rewrite, dtype) in CHOSEN else pytest.mark.thorough("other equivalent rewrites"),
             id=f"{rewrite.name.replace(' ', '-')}-{dtype_name(dtype)}",
         )
         for rewrite in REWRITES
@@ -65,6 +87,7 @@ CHOSEN = [
     ],
 )
 def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: torch.dtype, keep: Keep) -> None:
+    skip_unless_applicable(rewrite, dtype)
     with rewrite.planted() as build:
         worst = {
             case: compare(build, case, dtype, CPU, draws=REWRITE_DRAWS)[0]
@@ -74,14 +97,3 @@ def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: to
     about = rewrite.name, rewrite.kind, rewrite.runs, dtype_name(dtype)
     keep("faults", **row("rewrite", *about, case.id, most, int(not most.ratio <= 1)))
     assert most.ratio <= 1, most
-
-
-def test_every_edit_has_a_name_of_its_own() -> None:
-    names = [edited.name for edited in (*FAULTS, *REWRITES)]
-    assert len(set(names)) == len(names)
-
-
-def test_an_edit_that_does_not_apply_raises() -> None:
-    stale = Fault("stale", "step", edits("row_scaled", "no such line", ""), "row_scaled")
-    with pytest.raises(LookupError, match=r"expected 'no such line' once in row_scaled\.py, found 0"), stale.planted():
-        pass
