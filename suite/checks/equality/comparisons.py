@@ -74,10 +74,10 @@ class Comparison(NamedTuple):
 
     def worst(self, build: Build, device: torch.device) -> Verdict:
         """The worst verdict on any tensor."""
-        return max(self.verdicts(build, device), key=lambda verdict: verdict.ratio)
+        return max((worst for worst, *_ in self.verdicts(build, device)), key=lambda verdict: verdict.ratio)
 
-    def verdicts(self, build: Build, device: torch.device) -> Iterator[Verdict]:
-        """The worst verdict of each use, or of the one plain call."""
+    def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
+        """Verdicts on all tensors of each use, or of the one plain call, worst first."""
         model = build(self.case, self.dtype, torch.device("meta"))  # one, which shows what a use leaves to the next
         names = [name for name, _ in model.named_parameters()]
         for use in USES.get(self.use, (PLAIN,)):
@@ -87,8 +87,8 @@ class Comparison(NamedTuple):
                 if self.wide:
                     how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
                 cast_from = torch.float32 if use.autocast else None
-                worst = how(build if cast_from else lambda *_: model, cast_from=cast_from)[0]
-                yield replace(worst, tensor=f"{worst.tensor}, {use.name}") if use.name else worst
+                every = how(build if cast_from else lambda *_: model, cast_from=cast_from)
+                yield [replace(one, tensor=f"{one.tensor}, {use.name}") if use.name else one for one in every]
 
     def _draws(self) -> int:
         if not self.wide:

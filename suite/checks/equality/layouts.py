@@ -32,6 +32,11 @@ def _transposed(value: Tensor) -> tuple[Tensor, Tensor]:
     return whole.movedim(-1, 0), whole
 
 
+def _columns_first(value: Tensor) -> tuple[Tensor, Tensor]:
+    whole = value.movedim(-1, 0).contiguous()
+    return whole.movedim(0, -1), whole
+
+
 def _unaligned(value: Tensor) -> tuple[Tensor, Tensor]:
     """At an address that is a multiple of the size of one number and of nothing larger."""
     whole = value.new_full((value.numel() + 1,), torch.nan)
@@ -51,6 +56,7 @@ LAYOUTS: dict[str, Layout] = {
     "padded": _padded,
     "every second column": _every_second,
     "transposed": _transposed,
+    "columns first": _columns_first,
     "not aligned": _unaligned,
 }
 #: What begins the names of tensors, and the axes over which these may be equal: those of a batch, of the gates, and all

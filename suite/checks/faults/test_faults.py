@@ -1,38 +1,38 @@
 """The comparison finds every planted fault, by the tensor that it damages, and accepts equivalent rewrites."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from impls import why_unavailable
 from impls.definition import dtype_name
-from impls.registry import ORACLE
 from suite.checks.equality.comparisons import Comparison
 from suite.checks.faults.faults import FAULTS, REWRITES, Edited, Fault, Rewrite, row, supported
 from suite.conftest import Keep
+from suite.shared import arithmetic
 from suite.shared.cases import VERIFY
-from suite.shared.compare import OUTPUTS, Build, Verdict, compare
-from suite.shared.wide import AGAINST
+from suite.shared.compare import OUTPUTS, Verdict, compare
 
 CPU = torch.device("cpu")
-#: A fault is no rounding error: any draw shows it. State that is kept between runs shows in the second.
-DRAWS = 2
 #: Cases of a rewrite: two layers, given states, strided input, layer norm off and on; and their draws.
 REWRITE_DRAWS = 4
 REWRITE_CASES = [case for case in VERIFY if case.state == "plain"]
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    """Undo what faults leave behind."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    arithmetic.use("float32")
 
 
 def skip_unless_applicable(edited: Edited, dtype: torch.dtype) -> None:
     """Skip a test whose edit is stale, which `test_edits.py` reports, or whose implementation does not run here."""
     if reason := edited.stale() or why_unavailable(edited.runs, CPU, dtype):
         pytest.skip(reason)
-
-
-def verdicts(comparison: Comparison, build: Build) -> list[Verdict]:
-    """Verdicts on all tensors of a plain call, or on the worst of each use."""
-    if comparison.use:
-        return list(comparison.verdicts(build, CPU))
-    against = AGAINST if comparison.wide else ORACLE
-    return compare(build, comparison.case, comparison.dtype, CPU, against=against, draws=DRAWS)
 
 
 def caught(fault: Fault) -> tuple[Comparison | None, Verdict | None, list[Verdict]]:
@@ -43,11 +43,12 @@ def caught(fault: Fault) -> tuple[Comparison | None, Verdict | None, list[Verdic
     others: list[Verdict] = []
     with fault.planted() as build:
         for comparison in fault.comparisons:
-            wrong = [verdict for verdict in verdicts(comparison, build) if not verdict.ratio <= 1]
-            blamed = [verdict for verdict in wrong if fault.blamed(verdict.tensor)]
-            if blamed:
-                return comparison, blamed[0], wrong
-            others += wrong
+            for verdicts in comparison.verdicts(build, CPU):
+                wrong = [verdict for verdict in verdicts if not verdict.ratio <= 1]
+                blamed = [verdict for verdict in wrong if fault.blamed(verdict.tensor)]
+                if blamed:
+                    return comparison, blamed[0], wrong
+                others += wrong
     return None, None, others
 
 
@@ -56,7 +57,7 @@ def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
     dtype = fault.comparisons[0].dtype
     skip_unless_applicable(fault, dtype)
     comparison, worst, wrong = caught(fault)
-    tensors = {verdict.tensor for verdict in wrong}
+    tensors = {verdict.tensor.split(", ")[0] for verdict in wrong}
     about = fault.name, fault.kind, fault.runs, dtype_name(dtype)
     if comparison is None or worst is None:
         keep("faults", **row("fault", *about, "", None, 0))
