@@ -1,12 +1,10 @@
-"""Sweeps keep every row, drop what is slow, and their page names what other processes slowed and who is faster."""
+"""Sweeps keep every row and drop what is slow."""
 
 import math
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
@@ -16,9 +14,6 @@ from suite import study
 from suite.measure import examples, sweep, work
 from suite.measure.job import Job
 from suite.measure.work import PASSES
-from suite.pages.page import unfinished
-from suite.pages.sheets import markdown
-from suite.pages.sweep import PAGE, longest, random_table, slower
 from suite.shared.candidates import LABML, LSTM, find
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.examples import CPU
@@ -108,8 +103,6 @@ def test_a_sweep_at_random_sizes_keeps_every_row(monkeypatch: pytest.MonkeyPatch
     assert set(rows[rows["ratio"].notna()]["implementation"]) == set(names[1:])
     compared = rows[rows["ratio"].notna()]
     assert compared["ratio"].between(compared["ratio_low"], compared["ratio_high"]).all()
-    lines = {line["pass"]: line for line in random_table(compared).lines if line["compared with"] == "batched"}
-    assert [lines[step]["points"] for step in ("training step", "forward pass")] == [2, 2]
 
 
 def test_every_sweep_plans_all_that_runs() -> None:
@@ -133,62 +126,3 @@ def test_every_sweep_plans_all_that_runs() -> None:
             assert {job.candidate for job in jobs} == {ours}
     with pytest.raises(SystemExit):
         study.parser().parse_args(["speed"])
-
-
-def at_random(ratio: float, name: str = "jax") -> pd.DataFrame:
-    """Rows of a point at which what auto takes needs this multiple of another's time."""
-    figures: dict[str, Any] = {"multiply_adds": 1e6, "status": "ok", "visits": 3}
-    interval = {"ratio": ratio, "ratio_low": 0.9 * ratio, "ratio_high": 1.1 * ratio, "library": "jax 1.2"}
-    row = job("random", "batched_cpu").row
-    return pd.DataFrame(
-        point | figures
-        for step in PASSES
-        for point in (
-            row("batched_cpu", 0) | {"pass": step, "median_s": 0.01},
-            row(name, 0) | {"pass": step, "median_s": 0.01 / ratio} | interval,
-        )
-    )
-
-
-def test_a_point_where_another_is_faster_is_named() -> None:
-    assert slower(at_random(1.5)).splitlines()[2:] == [
-        f"- `jax`, {step}, T 3, B 2, H 16, S 8, Z 4, layer norm off: 1.50 (1.35-1.65)"
-        for step in ("forward pass", "training step")
-    ]
-    assert slower(at_random(0.5)) == "No other is faster at any point."
-    for ratio, faster in ((1.5, 0), (0.5, 1)):
-        assert [line["faster at"] for line in random_table(at_random(ratio).dropna(subset="ratio")).lines] == [
-            faster
-        ] * 2
-
-
-def test_the_longest_sequence_is_between_its_neighbours() -> None:
-    peaks = pd.Series([50e6, 200e6, 300e6])
-    assert longest(pd.Series([2, 4, 8]), peaks) == 6
-    assert math.isnan(longest(pd.Series([2, 4]), peaks[:2]))
-
-
-def test_a_page_says_which_rows_other_processes_slowed() -> None:
-    rows = [job(varied, "batched").row("batched", 1, median_s=1) for varied in ("T", "B")]
-    page = pd.DataFrame([rows[0] | {"taken_cores": 0.9}, rows[1] | {"taken_cores": 0.1}])
-    assert unfinished(page) == "Not reliable, because other processes used the cores: T.\n"
-    assert unfinished(pd.DataFrame(rows)) == ""
-
-
-def test_the_page_has_every_sweep(tmp_path: Path) -> None:
-    rows = [
-        job(varied, "batched").row("batched", n, replace(TINY, T=n), **{
-            "pass": "train", "median_s": 0.01 * n, "peak_bytes": n * 100e6, "multiply_adds": 1e6, "ratio": 0.5,
-        })
-        for varied in sweep.VARIED
-        for n in (1, 2, 4)
-    ]  # fmt: skip
-    TABLES["sweep"].put(tmp_path, rows, CPU)
-    text = markdown(PAGE.content(TABLES["sweep"].read(tmp_path)))
-    for expected in (
-        "## Against T\n", "| T 1 | T 2 | T 4 |", "| batched | off | 10.0 | 20.0 | 40.0 |",
-        "| batched | off | 100 | 200 | 400 |",
-        "| implementation | layer norm | longest T |", "| training step | 2 | batched | 4 | 40.0 | 0.25 |",
-        "| batched | training step | 3 | 3 | 0.50 | 0.50 | 0.50 |", "## At random sizes",
-    ):  # fmt: skip
-        assert expected in text, text

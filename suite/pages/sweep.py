@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.page import Others, Page, about
-from suite.pages.plots import INK, look, panels, plain
+from suite.pages.plots import Panel, line_plot
 from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import ALTERNATIVES
 from suite.shared.format import MB, count, label, ratio_text, significant3, sizes, with_interval
@@ -127,39 +127,16 @@ def slower(rows: pd.DataFrame) -> str:
 
 def plot(rows: pd.DataFrame) -> Figure:
     """Time on the left and memory on the right, a row of panels for each size."""
-    rows = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(ALTERNATIVES)]
-    sizes_varied = list(rows["varied"].unique())
-    drawn, axes = panels(len(sizes_varied), 2, width=8.0, height=2.4)
-    for at, panel in enumerate(axes):
-        varied, unit = sizes_varied[at // 2], list(FIGURES)[at % 2]
-        (column, size), along = FIGURES[unit], rows[rows["varied"] == sizes_varied[at // 2]].sort_values("n")
-        for (name, norm), own in groups(along, "implementation", "layer_norm"):
-            text = label(name, norm)
-            panel.plot(own["n"], own[column] / size, label=text, markersize=5, linewidth=1, **look(name))
-        panel.set(xscale="log", yscale="log", xlabel=varied, ylabel=f"training step, {unit}")
-        ticks = sorted(along["n"].unique())
-        panel.set_xticks(ticks, [f"{n:.0f}" for n in ticks])
-        panel.minorticks_off()
-        plain(panel.yaxis)
-    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
-    return drawn
-
-
-def random_plot(rows: pd.DataFrame) -> Figure:
-    """Ratio against multiply-adds, a panel for each pass; points with layer norm are hollow."""
-    drawn, axes = panels(1, len(PASSES), width=8.0, height=4.0)
-    for panel, (step, title) in zip(axes, PASSES.items(), strict=True):
-        for (name, norm), own in groups(rows[rows["pass"] == step], "implementation", "layer_norm"):
-            style = look(name)
-            style |= {"markerfacecolor": "none" if norm == "on" else style["color"], "label": label(name, norm)}
-            panel.plot(own["multiply_adds"] / 1e6, own["ratio"], linestyle="", **style)
-        panel.axhline(1, color=INK, linewidth=1, linestyle=":")
-        panel.set(xscale="log", yscale="log", title=title, xlabel="million multiply-adds of a forward pass")
-        plain(panel.xaxis)
-        plain(panel.yaxis, (1, 2, 5))
-    axes[0].set_ylabel("time of what auto takes / time of the other")
-    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
-    return drawn
+    rows = rows[(rows["layer_norm"] == "off") | rows["implementation"].isin(ALTERNATIVES)].sort_values("n")
+    content = []
+    for (varied,), along in groups(rows, "varied"):
+        for unit, (column, size) in FIGURES.items():
+            lines = {
+                label(name, norm): own.set_index("n")[column] / size
+                for (name, norm), own in groups(along, "implementation", "layer_norm")
+            }
+            content.append(Panel(lines, varied, f"training step, {unit}"))
+    return line_plot(content)
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
@@ -181,8 +158,6 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         points = varied["random"].groupby(["n", "Z", "layer_norm"]).ngroups
         compared = varied["random"].dropna(subset="ratio")
         parts += [RANDOM.format(points=points), random_table(compared), slower(compared)]
-        if len(compared):
-            parts.append(Plot("random", "Ratios against multiply-adds", partial(random_plot, compared)))
     return parts
 
 
