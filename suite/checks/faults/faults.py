@@ -94,12 +94,14 @@ class Edited:
     def sources(self) -> dict[Path, str]:
         """The edited files of the package and their text; StaleEditError names a file that lacks a text to replace."""
         sources: dict[Path, str] = {}
-        for file, right, new in self.edits:
-            path = Edit(file, right, new).path
-            source = sources.get(path) or (Path(impls.__file__).parent / path).read_text(encoding="utf-8")
-            if (count := source.count(right)) != 1:
-                raise StaleEditError(f"impls/{path}: {self.name!r} replaces {right!r}, which is in it {count} times")
-            sources[path] = source.replace(right, new)
+        for edit in self.edits:
+            path, whole = edit.path, Path(impls.__file__).parent / edit.path
+            source = sources.get(path) or (whole.read_text(encoding="utf-8") if whole.exists() else "")
+            if (count := source.count(edit.right)) != 1:
+                raise StaleEditError(
+                    f"impls/{path}: {self.name!r} replaces {edit.right!r}, which is in it {count} times"
+                )
+            sources[path] = source.replace(edit.right, edit.new)
         return sources
 
     def stale(self) -> str:
