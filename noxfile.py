@@ -132,7 +132,7 @@ def bench(session: nox.Session) -> None:
 
 @shared
 def study(session: nox.Session) -> None:
-    """Study memory, scaling, threads and peers: `-- memory threads`, say; all by default."""
+    """Sweep sizes, lengths and threads, and compare at random sizes: `-- T threads`, say; all by default."""
     run(session, "-m", "suite.study", *session.posargs)
 
 

@@ -15,8 +15,8 @@ by more than 20 % and the noise floor of either, since a host in another state d
 much. For less, `--base` alternates visits of both revisions: there the interval of the quotients of neighbouring visits
 excludes 1, with a confidence at which 1 of 20 comparisons of equal code has such rows.
 *regression*: slower by more than the threshold, or a peak memory that rose by more.
-*missing*: NEW has no such figure. *not comparable*: the baseline itself, a row without a figure in OLD or with fewer
-than three visits, or any time if those of `torch.nn.LSTM` itself drifted by more than 15 %.
+*missing*: NEW has no such figure. *not comparable*: the baseline itself, a row without a figure in OLD, with fewer than
+three visits or slowed by other processes, or any time if those of `torch.nn.LSTM` itself drifted by more than 15 %.
 The command exits 1 if there is a regression, or if a figure is missing for a reason other than a time-out.
 """
 
@@ -103,7 +103,7 @@ def in_one_state(drift: float) -> bool:
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float, drift: float = 1.0) -> pd.DataFrame:
-    """A line for each row of the old result, without rows that other processes slowed.
+    """A line for each row of the old result.
 
     A change of the peak memory always counts, as it has hardly any noise. Above the threshold, a share, a rise of
     either is a regression. drift: `baseline_drift` of the two.
@@ -135,12 +135,14 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
 
 def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:
     """Lines of rows of two results; differs: whether the time does; change: of it, a quotient. times: judge them."""
-    both = both[~(both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)]
+    busy = (both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)
     both = both.assign(status=both["status"].fillna("absent"))
     had, has = both["status_old"] == "ok", both["status"] == "ok"
     time_ = both["change"].where(had & has)
     memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(had & has & (both["peak_bytes_old"] > 0))
-    judges = times & both[["ratio_low", "ratio_low_old"]].notna().all(axis=1) & (both["implementation"] != BASELINE)
+    judges = (
+        times & ~busy & both[["ratio_low", "ratio_low_old"]].notna().all(axis=1) & (both["implementation"] != BASELINE)
+    )
     differs = judges & both["differs"]
     verdicts = {  # the first that holds
         "missing": had & ~has,

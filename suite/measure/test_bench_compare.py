@@ -42,7 +42,7 @@ OLD, TWIN = runs("batched", 0.1), runs(BASELINE, 0.05)
         (OLD, runs("batched", 0.2, baseline_s=0.06), 0, "2 not comparable"),
         (OLD, runs("batched", 0.2, baseline_s=0.06, peak=1_200_000), 1, "2 regression"),
         (OLD, runs("batched", 0.2, baseline_s=0.055), 1, "2 regression"),
-        (OLD + runs("deferred", 0.1), OLD + runs("deferred", 0.3, taken_cores=1.5), 0, "Chance alone makes 0.0 of 2"),
+        (OLD + runs("deferred", 0.1), OLD + runs("deferred", 0.3, taken_cores=1.5), 0, "2 same, 2 not comparable."),
         (OLD, runs("batched", 0.1, processor="another"), 0, "The results also differ in processor."),
         (OLD + runs("naive", 1), OLD, 1, "2 missing"),
     ],
@@ -52,6 +52,45 @@ def test_compare_judges_each_row(
 ) -> None:
     assert compare(tmp_path, old, new) == status
     assert output in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict"),
+    [
+        (runs("batched", 0.119), "same"),  # RUN_TO_RUN
+        (runs("batched", 0.123), "regression"),
+        (runs("batched", 0.084), "same"),
+        (runs("batched", 0.082), "faster"),
+        (runs("batched", 0.1, peak=1_090_000), "same"),  # --threshold
+        (runs("batched", 0.1, peak=1_110_000), "regression"),
+        (runs("batched", 0.2, baseline_s=0.0573), "regression"),  # MAX_BASELINE_DRIFT
+        (runs("batched", 0.2, baseline_s=0.0577), "not comparable"),
+        (runs("batched", 0.2, baseline_s=0.0437), "regression"),
+        (runs("batched", 0.2, baseline_s=0.0433), "not comparable"),
+        (runs("batched", 0.2, taken_cores=0.24), "regression"),  # BUSY
+        (runs("batched", 0.2, taken_cores=0.26), "not comparable"),
+        (runs("batched", 0.13, spread=0.11), "regression"),  # 1.99 and 2.60: intervals of 1 % and 11 %
+        (runs("batched", 0.13, spread=0.24), "same"),
+        ([], "missing"),
+    ],
+)
+def test_thresholds_hold_on_both_sides(new: list[Any], verdict: str, tmp_path: Path, capsys: Any) -> None:
+    compare(tmp_path, OLD, [*new, *runs("deferred", 0.3)] if new else runs("naive", 1) + OLD[:1])
+    assert f" {verdict}" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.15, "regression"), (0.5, "same")])
+def test_the_noise_floor_of_either_side_counts(spread: float, verdict: str, tmp_path: Path, capsys: Any) -> None:
+    noisy = runs(BASELINE, 0.05, spread=spread)
+    for old, new in ((noisy, TWIN), (TWIN, noisy)):
+        compare(tmp_path, OLD + old, runs("batched", 0.15) + new)
+        assert f"2 {verdict}" in capsys.readouterr().out
+
+
+def test_slower_than_the_same_is_no_regression_below_the_threshold(tmp_path: Path, capsys: Any) -> None:
+    assert compare(tmp_path, OLD, runs("batched", 0.13), "--threshold", "31") == 0
+    assert "2 slower" in capsys.readouterr().out
+    assert compare(tmp_path, OLD, runs("batched", 0.13), "--threshold", "29") == 1
 
 
 def test_options_allow_more(tmp_path: Path) -> None:

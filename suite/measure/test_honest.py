@@ -1,0 +1,315 @@
+"""What is timed is what rows say: models that record their calls, and a clock that they move, show each slip."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import cycle, product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.stats import Stats
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from suite import bench, study
+from suite.measure import bench as visit
+from suite.measure import choice, hardware, runner, server, sweep, timing, work
+from suite.measure.examples import job
+from suite.measure.job import Job
+from suite.measure.server import Server
+from suite.shared.candidates import LSTM, find
+from suite.shared.cases import BASELINE, Case, lengths
+from suite.shared.examples import CPU, TINY, verified
+from suite.shared.machine import slug
+from suite.shared.process import Row
+from suite.shared.statistics import with_intervals
+from suite.shared.tables import TABLES
+
+PACKED = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
+#: Seconds of a call of each model, and of its first call.
+SECONDS, FIRST = {"ours": 0.03, "norm": 0.06, BASELINE: 0.01}, 0.09
+
+
+@dataclass
+class Recorded:
+    """Calls of models, which move the clock."""
+
+    clock: float = 0.0
+    calls: list[SimpleNamespace] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.clock
+
+    def of(self, name: str, step: str) -> list[SimpleNamespace]:
+        return [call for call in self.calls if (call.name, call.step) == (name, step)]
+
+
+class Model(nn.Module):
+    """A model that records its calls."""
+
+    def __init__(self, name: str, recorded: Recorded) -> None:
+        super().__init__()
+        self.name, self.recorded = name, recorded
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Any) -> tuple[Tensor]:
+        step = "train" if torch.is_grad_enabled() else "forward"
+        first = not self.recorded.of(self.name, step)
+        clean, threads = self.weight.grad is None, torch.get_num_threads()
+        called = SimpleNamespace(name=self.name, step=step, x=x, clean=clean, threads=threads)
+        self.recorded.calls.append(called)
+        self.recorded.clock += FIRST if first else SECONDS[self.name]
+        return ((x.data * self.weight).sum()[None],)
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    """Let visits build models that record, and time them by the clock that these move."""
+    record = Recorded()
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=record.now))  # wall time alone
+    monkeypatch.setattr(visit.gc, "collect", lambda: None)  # type: ignore[attr-defined]
+
+    def build(case: Case, *_: Any) -> Model:
+        return Model("norm" if case.layer_norm else "ours", record)
+
+    def found(name: str) -> Any:
+        baseline = name == BASELINE
+        return replace(find(name), build=(lambda *_: Model(BASELINE, record)) if baseline else build)
+
+    monkeypatch.setattr(visit, "LSTM", found(BASELINE))
+    monkeypatch.setattr(visit, "find", found)
+    monkeypatch.setattr(sweep, "find", found)
+    return record
+
+
+def rows_of(case: Case = PACKED) -> list[Row]:
+    return list(visit.rows(job("deferred", case=case, layer_norms=(False, True)), False))
+
+
+def test_a_visit_times_steady_calls_by_the_wall(recorded: Recorded) -> None:
+    rows = rows_of()
+    assert [row["median_s"] for row in rows] == pytest.approx([0.03, 0.06] * 2)
+    assert [row["baseline_s"] for row in rows] == pytest.approx([0.01] * 4)
+    assert [row["ratio"] for row in rows] == pytest.approx([3, 6] * 2)
+    assert [row["first_s"] for row in rows] == pytest.approx([FIRST] * 4)
+
+
+def test_forward_has_no_graph_and_training_new_gradients(recorded: Recorded) -> None:
+    rows_of()
+    half = len(recorded.calls) // 2
+    assert {call.step for call in recorded.calls[: half - 5]} == {"forward"}
+    assert {call.step for call in recorded.calls[half + 5 :]} == {"train"}
+    assert all(call.clean for call in recorded.calls)
+    model = Model("ours", recorded)
+    work.train(model, torch.ones(2, 3, 4))
+    assert model.weight.grad is not None
+
+
+def test_both_sides_of_a_turn_have_inputs_of_their_own_turn(recorded: Recorded) -> None:
+    rows = rows_of()
+    turns = rows[0]["rounds"]
+    for step in ("forward", "train"):
+        inputs = [
+            list(dict.fromkeys(tuple(call.x.batch_sizes.tolist()) for call in recorded.of(name, step)))
+            for name in SECONDS
+        ]
+        assert inputs[0] == inputs[1] == inputs[2]
+        assert len(inputs[0]) == turns + 1  # and the one that it is warmed up with
+
+
+def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    coins = cycle([0.1, 0.9, 0.9])
+    monkeypatch.setattr(timing, "random", SimpleNamespace(random=lambda: next(coins)))
+    order = list[str]()
+    round_ = timing.Repeats.round
+
+    def noted(side: timing.Repeats, x: Any, before: Any) -> float:
+        order.append(side.work.args[0].name)  # type: ignore[attr-defined]
+        return round_(side, x, before)
+
+    monkeypatch.setattr(timing.Repeats, "round", noted)
+    monkeypatch.setattr(visit, "BUDGET", {"cpu": 1.3})
+    rows_of()
+    names = [BASELINE, "ours", "norm"]
+    assert order[:9] == [*names, *names[::-1], *names[::-1]]
+
+
+def test_only_rounds_count(recorded: Recorded) -> None:
+    """An untimed call of the turn before comes first, and may take long."""
+    before, x = torch.zeros(1), torch.ones(1)
+
+    def call(x: Any) -> None:
+        recorded.clock += 0.0125 if x.any() else 5.0
+
+    side = timing.Repeats(timing.Stopwatch(), call, x)
+    clock = recorded.clock
+    assert side.round(x, before) == pytest.approx(0.0125)
+    assert recorded.clock == pytest.approx(clock + 5.0 + 2 * 0.0125)
+
+
+def test_a_ratio_is_the_median_of_ratios() -> None:
+    """A drift that is not the same for both sides tells it from the ratio of medians."""
+    mine, theirs = Stats(), Stats()
+    mine.data, theirs.data = [1.0, 10.0, 6.0], [1.0, 1.0, 3.0]
+    assert timing.ratio(mine, theirs) == 2
+
+
+def test_an_interval_has_the_variance_of_the_run() -> None:
+    """Visits of one row that agree by chance do not make it certain."""
+    varied = {"status": "ok", "ratio_visits": "1.0 1.1 0.9 1.05"}
+    rows = with_intervals([{"status": "ok", "ratio_visits": "2.0 2.0 2.0"}, varied, varied])
+    assert rows[0]["ratio_low"] < 1.95 < 2.05 < rows[0]["ratio_high"]
+    (alone,) = with_intervals([{"status": "ok", "ratio_visits": "2.0 2.0 2.0"}])
+    assert alone["ratio_low"] == pytest.approx(2) == alone["ratio_high"]
+
+
+def test_threads_are_set_before_the_rounds(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "refusal", lambda *_: None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rows = list(sweep.rows(job(table="sweep", varied="threads", candidates=("deferred", BASELINE)), True))
+    finally:
+        torch.set_num_threads(before)
+    threads = [call.threads for call in recorded.calls]
+    assert threads == sorted(threads)
+    assert set(threads) == {1, 2}
+    assert [row["n"] for row in rows] == [1] * 4 + [2] * 4
+    assert [row["ratio"] for row in rows if "ratio" in row] == pytest.approx([3.0] * 4)
+
+
+class Visited:
+    """A server that only notes what it visits."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.names = list[str]()
+
+    def visit(self, one: Job, rows: list[Row], first: bool = True) -> str:
+        self.names.append(one.candidate)
+        rows += one.rows("ok")
+        return "ok"
+
+    def restart(self, names: Any) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_pass_draws_the_order_of_jobs_and_sides(flip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shuffle(order: list[Any]) -> None:
+        order.reverse()
+
+    chance = SimpleNamespace(shuffle=shuffle, random=lambda: 0.9 if flip else 0.1)
+    monkeypatch.setattr(runner, "random", chance)
+    order, servers = list[tuple[int, str]](), [Visited(), Visited()]
+    for number, one in enumerate(servers):
+        monkeypatch.setattr(one, "visit", _noted(one.visit, order, number))
+    jobs = [job(name) for name in ("naive", "batched", "deferred")]
+    list(runner.passes([runner.Side(each) for each in servers], jobs, most=2))  # type: ignore[arg-type]
+    sides = (1, 0) if flip else (0, 1)
+    assert order == [(side, name) for name in ("deferred", "batched", "naive") for side in sides] * 2
+
+
+def _noted(function: Callable[..., str], order: list[tuple[int, str]], number: int) -> Callable[..., str]:
+    def call(one: Job, rows: list[Row], first: bool = True) -> str:
+        order.append((number, one.candidate))
+        return function(one, rows, first)
+
+    return call
+
+
+def test_what_is_red_or_stale_is_never_visited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    visited = list[str]()
+
+    def visit_one(server: Server, one: Job, rows: list[Row], first: bool = True) -> str:
+        visited.append(one.candidate)
+        return "failed: not tried"
+
+    monkeypatch.setattr(Server, "_start", lambda server, names: None)
+    for nothing in ("wait", "end"):
+        monkeypatch.setattr(Server, nothing, lambda server: None)
+    monkeypatch.setattr(Server, "visit", visit_one)
+    monkeypatch.setattr(bench, "warn", lambda device: None)
+    rows = [verified("batched", 0.5), verified("deferred", 2), verified("row_scaled", 0.5) | {"sources": "old"}]
+    TABLES["verify"].replace(tmp_path / slug(CPU), rows)
+    names = ["batched", "deferred", "row_scaled"]
+    arguments = ["--workload", "small", "--implementation", *names, "--device", "cpu", "--results", str(tmp_path)]
+    assert bench.main([*arguments, "--minutes", "0"]) == 1
+    assert set(visited) == {BASELINE, "batched"}  # the baseline measures the hardware
+    kept = TABLES["bench"].read(tmp_path / slug(CPU))
+    assert set(kept["status"][kept["implementation"] != "batched"].str.split(":").str[0]) == {"refused"}
+
+
+def test_a_study_keeps_the_rows_of_every_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Points(Visited):
+        def visit(self, one: Job, rows: list[Row], first: bool = True) -> str:
+            steps = product(one.candidates, (1, 2), ("forward", "train"))
+            rows += [one.row(name, n) | {"pass": step, "median_s": 0.1} for name, n, step in steps]
+            return "ok"
+
+    options = study.parser().parse_args(["--device", "cpu", "--results", str(tmp_path)])
+    assert study.study("threads", options, Points())  # type: ignore[arg-type]
+    rows = TABLES["sweep"].read(tmp_path / slug(CPU))
+    planned = sweep.jobs("threads", options)
+    assert len(rows) == sum(4 * len(one.candidates) for one in planned)
+    assert set(rows["B"]) == set(sweep.BATCHES)
+    assert (rows["visits"] == sweep.VARIED["threads"]).all()
+
+
+@pytest.mark.parametrize("L", [1, 2])
+@pytest.mark.parametrize("name", ["row_scaled", BASELINE])
+def test_multiply_adds_are_those_that_torch_counts(name: str, L: int) -> None:
+    for case in (replace(TINY, L=L), replace(PACKED, L=L)):
+        model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
+        # oneDNN's fused LSTM is one operator, without it there are products.
+        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+            work.forward(model, x)
+        assert counter.get_total_flops() == 2 * find(name).multiply_adds(case)
+
+
+def test_the_bandwidth_counts_bytes_read_and_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Copies(timing.Stopwatch):
+        def seconds(self, work: timing.Work) -> float:
+            work()
+            return 0.5
+
+    monkeypatch.setattr(hardware, "COPIED", 1 << 10)
+    monkeypatch.setattr(hardware, "LARGEST", 64)
+    monkeypatch.setattr(hardware, "SMALLEST", 64)
+    monkeypatch.setattr(hardware, "stopwatch", lambda device: Copies())
+    (row,) = hardware.rows(hardware.jobs(CPU, ["float32"])[0], True)
+    assert (row["bytes_per_s"], row["copied_bytes"]) == (2 * 1024 / 0.5, 1024)
+    assert row["multiply_adds_per_s"] == 64**3 / 0.5
+
+
+@pytest.mark.parametrize("name", ["batched_cpu", "deferred", "batched", BASELINE])
+def test_peak_memory_counts_new_gradients_and_residuals(name: str) -> None:
+    if reason := find(name).why_unavailable(CPU, torch.float32):
+        pytest.skip(reason)
+    case = replace(TINY, T=12, B=16)
+    model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
+    gradients = 4 * sum(p.numel() for p in model.parameters())
+    work.train(model, x)  # gradients of another step are not those of this
+    peak = work.peak(work.train, model, x)
+    assert peak >= gradients
+    longer = work.peak(work.train, model, work.example(replace(case, T=24), torch.float32, CPU))
+    cells = 4 * case.T * case.B * (case.H if name == BASELINE else case.H + case.S)
+    assert longer - peak >= cells  # what C++ allocates is counted, too
+
+
+def test_one_table_measures_every_job() -> None:
+    assert dict(server.MEASURES) == {"bench": visit.rows, "hardware": hardware.rows, "sweep": sweep.rows}
+
+
+def _chosen() -> Iterator[Job]:
+    options = bench.parser().parse_args(["--device", "cpu"])
+    yield from choice.chosen(options).jobs()
+
+
+def test_the_baseline_is_timed_against_itself_on_every_workload() -> None:
+    places = {(one.case, one.dtype) for one in _chosen()}
+    assert places == {(one.case, one.dtype) for one in _chosen() if one.candidate == LSTM.name}
