@@ -39,7 +39,7 @@ ROW = "row"
 CHECKED = {
     "edit": [edited.name for edited in (*FAULTS, *REWRITES)],
     "case": [*VALUES["case"], *every_id()],
-    "capability": [capability.name for capability in CAPABILITIES],
+    "capability": [*CAPABILITIES],
 }
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

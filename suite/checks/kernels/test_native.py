@@ -23,7 +23,7 @@ from impls.registry import find
 from suite.checks.kernels import interpreted, mark
 from suite.checks.kernels.compiled import precompile
 from suite.checks.kernels.interpreted import NAME, PAIRS
-from suite.checks.module.capability_checks import example
+from suite.checks.module.runs import example
 from suite.conftest import Keep
 from suite.shared import arithmetic, machine
 from suite.shared.cases import WORKLOADS, Case

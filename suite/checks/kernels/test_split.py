@@ -17,7 +17,7 @@ from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
-from suite.checks.module.capability_checks import example, outputs
+from suite.checks.module.runs import example, outputs
 from suite.shared.cases import Case
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, evaluate, implementation, judge, reference
 from suite.shared.files import ROOT

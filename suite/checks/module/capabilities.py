@@ -1,157 +1,340 @@
-"""Uses of a torch module beyond calling it, as a table: each capability is a check that runs.
+"""Uses of a torch module beyond calling it, as a table: a check of each, and who refuses it with which error."""
 
-`python -m suite.checks.module.capabilities FILE` runs those of two ranks in two processes, which write a row for each
-capability and implementation.
-"""
-
-import os
-import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+import copy
+import io
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
-import torch.distributed as dist
+from torch import Tensor
 from torch.autograd.functional import jacobian
-from torch.func import jacrev
-from torch.multiprocessing.spawn import start_processes
+from torch.func import functional_call, grad, jacrev, vmap
+from torch.nn import Module
 from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
+from torch.utils._pytree import tree_map
+from torch.utils.checkpoint import checkpoint
 
-from impls import names, why_unavailable
-from impls.registry import IMPLS, Impl
-from suite.checks.module import capability_checks as checks
-from suite.checks.module import hooks, ranks, saved
-from suite.checks.module.capability_checks import STEPS, Check
-from suite.shared.process import append_row, killed_with
+from impls import HyperLSTM
+from impls.gradient.chunks import limited
+from impls.registry import IMPLS, Impl, find
+from suite.checks.module import ranks, saved
+from suite.checks.module.runs import CASE, DROPPED, KEPT, PACKED, TRACED, Example, drawn, each_agrees, example, outputs
+from suite.shared.cases import Case
+from suite.shared.compare import (
+    DRAWS,
+    OUTPUTS,
+    Results,
+    assert_bitwise_equal,
+    assert_close,
+    assert_within_rule,
+    draw,
+    evaluate,
+    implementation,
+)
+from suite.shared.usage import peak_bytes
+
+#: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
+WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
+STEPS = 100_000
+#: The parameter that hooks are put on, in every layer.
+HOOKED = "weight_h"
+
+Call = Callable[[Tensor], tuple[Tensor, ...]]
+Hook = Callable[[Module, str], object]
+#: Raises, or skips the test, unless an implementation does it right.
+Check = Callable[[str, torch.device], None]
 
 
-@dataclass(frozen=True)
-class Capability:
-    """One line of the matrix.
+def right(case: Case, name: str, device: torch.device) -> None:
+    """Check output, states and every gradient against the oracle."""
+    results = evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32)
+    assert_close(results, case, device, DRAWS)
 
-    refusals: by implementation that cannot, a pattern of its error, or of the check's about what it measured.
-    packages: packages that the check needs and a verification does not install; without them it is not run.
-    devices: device types that it applies to; on others it is not run.
-    ranks: True if it runs in each of two processes, see `suite/checks/module/ranks.py`.
-    """
 
-    name: str
+def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
+    """Check that autocast equals, to the bit, casting parameters and input."""
+    wide = example(name, device)
+
+    def cast(x: Tensor) -> Any:
+        with torch.autocast(device.type, dtype):
+            return wide.model(x)
+
+    results = wide.results(cast)
+    if results["out"].dtype != dtype:
+        raise AssertionError(f"out: expected {dtype}, got {results['out'].dtype}")
+    expected = Example(copy.deepcopy(wide.model).to(dtype), wide.x.to(dtype), wide.cotangents).results()
+    # A gradient has the dtype of its parameter or input.
+    assert_bitwise_equal(
+        results, {key: q.to(torch.float32) if key.startswith("grad") else q for key, q in expected.items()}
+    )
+
+
+def second_derivative(name: str, device: torch.device) -> None:
+    """Check the gradient of the gradient against that of naive, which `test_oracle.py` checks numerically."""
+    dtype = torch.float64 if torch.float64 in find(name).dtypes else torch.float32
+
+    def twice(name: str) -> tuple[Tensor, ...]:
+        model, x, _ = example(name, device, TRACED, dtype)
+        leaves = [x.requires_grad_(), *model.parameters()]
+        out, last = model(x)
+        loss = torch.stack([y.square().sum() for y in (out, *last)]).sum()
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        return torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), leaves)
+
+    torch.testing.assert_close(twice(name), twice("naive"))
+
+
+def compile_fullgraph(name: str, device: torch.device) -> None:
+    """Check forward and backward, with masks, in one graph without a break; aot_eager traces as inductor does."""
+    traced = example(name, device, DROPPED)
+    traced.model.compile(backend="aot_eager", fullgraph=True)
+    each_agrees(Example.results, traced.model, DROPPED, device)
+
+
+def export(name: str, device: torch.device) -> None:
+    """Check a program exported for any batch size, saved and loaded, on another batch size."""
+    model, x, _ = example(name, device, KEPT)
+    batch, B = torch.export.Dim("batch", min=2), TRACED.B
+    with torch.no_grad():
+        program = torch.export.export(model, (x,), dynamic_shapes=({1: batch},))
+        file = io.BytesIO()
+        torch.export.save(program, file)
+        file.seek(0)
+        loaded = torch.export.load(file).module()
+
+    def results(one: Example, second: bool) -> Results:
+        loaded.load_state_dict(one.model.state_dict())
+        with torch.no_grad():
+            whole = outputs(*loaded(torch.cat([one.x, one.x.flip(1)], dim=1)))
+        return {key: value[:, B:].flip(1) if second else value[:, :B] for key, value in whole.items()}
+
+    for second in (False, True):
+        each_agrees(partial(results, second=second), model, KEPT, device)
+
+
+def functional(name: str, device: torch.device) -> None:
+    """Check grad of a functional_call with parameters that are not the module's own."""
+
+    def results(one: Example) -> Results:
+        model, x, cotangents = one
+        params = {key: p.detach().clone() for key, p in model.named_parameters()}
+        model.reset_parameters()
+        before = copy.deepcopy(model.state_dict())
+        gradients = _gradients(model, params, x, cotangents)
+        assert_bitwise_equal(model.state_dict(), before)
+        return gradients
+
+    each_agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
+
+
+def ensemble(name: str, device: torch.device) -> None:
+    """Check vmap over several models' parameters, of forward and gradient."""
+    model = implementation(name)(CASE, torch.float32, device)
+    draws = [draw(CASE, seed, torch.float32, device) for seed in range(DRAWS)]
+    stacked = tree_map(lambda *q: torch.stack(q), *((one.params, one.x, one.cotangents) for one in draws))
+    assert_close(vmap(lambda *q: _gradients(model, *q))(*stacked), CASE, device, DRAWS)
+
+
+def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
+    def loss(params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Results]:
+        out, last = functional_call(model, params, (x,))
+        products = [(c * y).sum() for c, y in zip(cotangents, (out, *last), strict=True)]
+        return torch.stack(products).sum(), outputs(out, last)
+
+    (by_params, by_x), results = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    return {**results, "grad x": by_x, **{f"grad {key}": g for key, g in by_params.items()}}
+
+
+def jacobian_by_x(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: str, device: torch.device) -> None:
+    """Check the Jacobian by x, which contains the gradient for any cotangent."""
+
+    def results(one: Example) -> Results:
+        def call(x: Tensor) -> tuple[Tensor, ...]:
+            out, last = one.model(x)
+            return (out, *last)
+
+        parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(one.cotangents, compute(call, one.x), strict=True)]
+        return {"grad x": torch.stack(parts).sum(0)}
+
+    each_agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
+
+
+def shapes_on_meta(name: str, device: torch.device) -> None:
+    """Check shapes and dtypes of a model on the meta device, and of the gradients, against those on the device."""
+    real = example(name, device, TRACED)
+    meta = Example(*tree_map(lambda q: q.to("meta"), (copy.deepcopy(real.model), real.x, real.cotangents)))
+    shapes, expected = ({key: (q.shape, q.dtype) for key, q in one.results().items()} for one in (meta, real))
+    if shapes != expected:
+        raise AssertionError(f"meta: expected {expected}, got {shapes}")
+
+
+def checkpointing(name: str, device: torch.device) -> None:
+    """Check that recomputing in the backward pass, with the same masks, changes no bit."""
+    model, x, _ = example(name, device, DROPPED)
+    leaves = {"x": x.requires_grad_(), **dict(model.named_parameters())}
+
+    def gradients(call: Callable[[Tensor], Any]) -> Results:
+        torch.manual_seed(0)
+        for leaf in leaves.values():
+            leaf.grad = None
+        call(x)[0].square().sum().backward()  # with a reentrant checkpoint nothing else is supported
+        return {key: leaf.grad for key, leaf in leaves.items() if leaf.grad is not None}
+
+    for reentrant in (False, True):
+        assert_bitwise_equal(gradients(partial(checkpoint, model, use_reentrant=reentrant)), gradients(model))
+
+
+def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> None:
+    """Check a model after a training step under a hook against naive, and without it against one without hooks."""
+    draws = []
+    for seed in range(DRAWS):
+        one = drawn(implementation(name)(CASE, torch.float32, device), CASE, torch.float32, device, seed)
+        model = one.model
+        for layer in model.layers:
+            put_on(layer, HOOKED)
+        out, last = model(one.x)
+        torch.autograd.backward((out, *last), one.cotangents)
+        torch.optim.SGD(model.parameters(), lr=0.01).step()
+        model.eval()  # or each call would change the weight of spectral_norm
+        under = one.results()
+        model.impl = "naive"
+        oracle = Example(model.double(), one.x.double(), one.cotangents).results()
+        model.float()
+        draws.append((under, oracle, one.results()))
+        model.impl = name
+        for layer in model.layers:
+            take_off(layer, HOOKED)
+        without = implementation(name)(CASE, torch.float32, device)
+        without.load_state_dict(model.state_dict())
+        expected = one._replace(model=without).results()
+        assert_bitwise_equal(one.results(), expected)
+        assert_bitwise_equal({key: under[key] for key in OUTPUTS}, {key: expected[key] for key in OUTPUTS})
+    assert_within_rule(*tree_map(lambda *q: torch.stack(q), *draws))
+
+
+def cuda_graph(name: str, device: torch.device) -> None:
+    """Check a training step captured once and replayed on another input."""
+    if device.type != "cuda":
+        pytest.skip("No CUDA device here.")
+    case = replace(CASE, T=8)
+    model, x, cotangents = example(name, device, case)
+    replayed = Example(model, x.clone(), cotangents)
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        for _ in range(3):  # compiles and allocates
+            replayed.results()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = replayed.results()
+    for sign in (1, -1):
+        replayed.x.copy_(sign * x)
+        graph.replay()
+        assert_bitwise_equal(
+            {key: value.clone() for key, value in results.items()}, Example(model, sign * x, cotangents).results()
+        )
+
+
+def long_sequence(name: str, device: torch.device) -> None:
+    """Check that memory of the forward pass grows only by the output, and that it runs 100,000 steps."""
+    model, _, _ = example(name, device, WIDE)
+    with torch.no_grad():
+        model(_noise(2, device))
+        # With short chunks, memory per step shows over a few.
+        with limited(device.type, forward=1 << 20):
+            peaks = [peak_bytes(partial(model, _noise(T, device)), device) for T in (WIDE.T, 3 * WIDE.T)]
+        share = (peaks[1] - peaks[0]) / (4 * WIDE.B * WIDE.H * 2 * WIDE.T)
+        if share > 1.1:
+            raise RuntimeError(
+                f"Per step, the peak holds {share:.1f} times the output, so T of {STEPS:,} was not tried."
+            )
+        out, last = model(_noise(STEPS, device, B=1))
+    if not bool(out.isfinite().all()):
+        raise AssertionError(f"out: expected finite numbers over {STEPS:,} steps")
+    assert_bitwise_equal({"h": last[0][-1]}, {"h": out[-1]})
+
+
+def _noise(T: int, device: torch.device, B: int = WIDE.B) -> Tensor:
+    return torch.randn(T, B, WIDE.I, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def threads(name: str, device: torch.device) -> None:
+    """Check that threads which train on one module at once get the same bits as one thread alone."""
+    alone = example(name, device)
+    inputs = [alone._replace(x=alone.x * math.cos(n)) for n in range(8)]
+    expected = [one.results() for one in inputs]
+    # A new thread has the default number of threads for products, whatever was set; bits depend on it.
+    with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
+        for _ in range(3):
+            for results, reference in zip(pool.map(Example.results, inputs), expected, strict=True):
+                assert_bitwise_equal(results, reference)
+
+
+class Capability(NamedTuple):
+    """A check, who passes it, and a pattern of the error of the others, in which {able} names those who pass."""
+
     check: Check
-    refusals: Mapping[str, str] = field(default_factory=dict)
-    packages: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ("cpu", "cuda")
-    ranks: bool = False
+    able: Callable[[Impl], bool] = lambda impl: True
+    refusal: str = ""
+
+    def marks(self, impl: Impl) -> list[pytest.MarkDecorator]:
+        """What pytest expects of an implementation."""
+        if self.able(impl):
+            return []
+        pattern = self.refusal.format(able=", ".join(each.name for each in IMPLS if self.able(each)))
+        return [pytest.mark.xfail(raises=pytest.RaisesExc((NotImplementedError, RuntimeError), match=pattern))]
 
 
-class Outcome(NamedTuple):
-    """Outcome of a check: "pass", "no", "FAIL" or "not run", and why."""
-
-    word: str
-    reason: str = ""
+def _by_autograd(impl: Impl) -> bool:
+    return not impl.hand_written
 
 
-def not_installed(packages: Sequence[str]) -> str | None:
-    """None if the packages are installed, else a sentence that names those which are not."""
-    missing = [package for package in packages if find_spec(package) is None]
-    return f"Not installed: {', '.join(missing)}; `nox -s export` has them." if missing else None
-
-
-def outcome(capability: Capability, name: str, device: torch.device) -> Outcome:
-    """Run one check; a refusal counts as "no" only if it is the one that the table expects."""
-    if device.type not in capability.devices:
-        return Outcome("not run", f"No {' or '.join(capability.devices).upper()} device here.")
-    if reason := why_unavailable(name, device) or not_installed(capability.packages):
-        return Outcome("not run", reason)
-    expected = capability.refusals.get(name)
-    try:
-        capability.check(name, device)
-    except Exception as error:
-        if isinstance(error, (NotImplementedError, RuntimeError)) and expected and re.search(expected, str(error)):
-            return Outcome("no", str(error).splitlines()[0])
-        return Outcome("FAIL", f"{type(error).__name__}: {' '.join(str(error).split())}")
-    return Outcome("pass") if expected is None else Outcome("FAIL", f"Expected {expected!r}, but it passes.")
-
-
-def _refusals(able: Callable[[Impl], bool], said: str) -> dict[str, str]:
-    """Pattern of the refusal of each implementation that is not able; {able} in it becomes the names of the others."""
-    others = ", ".join(impl.name for impl in IMPLS if able(impl))
-    return {impl.name: said.format(able=others) for impl in IMPLS if not able(impl)}
-
-
-_NO_SECOND = _refusals(lambda impl: not impl.hand_written, "no second derivative; these have: {able}$")
-_HALF = ", ".join(impl.name for impl in IMPLS if torch.float16 in impl.dtypes and "cpu" in impl.devices)
-_NOT_IN_HALF = _refusals(lambda impl: torch.float16 in impl.dtypes, rf"computes in .*, not in float16\. .*: {_HALF}")
-_NOT_IN_FUNC = _refusals(
-    lambda impl: not impl.hand_written,
-    "inside a transform of torch.func nor under forward-mode AD; these do: {able}, and 'auto'",
-)
-_NOT_BATCHED = _refusals(lambda impl: not impl.hand_written, "takes no batch of gradients .*; these do: {able}$")
-_NOT_ON_META = _refusals(lambda impl: not impl.experimental, "not on meta.*: {able}")
-_NOT_RECORDED = _refusals(
-    lambda impl: not impl.hand_written, "cannot record; these can be recorded: {able}, and 'auto'"
-)
-# For one launch of all steps, what runs on a GPU alone makes the products with x of all of them at once.
-_HOLDS = _refusals(
-    lambda impl: impl.hand_written and "cpu" in impl.devices, r"Per step, the peak holds \d+\.\d times the output"
-)
-
-CAPABILITIES = (
-    Capability("packed sequences", partial(checks.right, checks.PACKED)),
-    Capability("recurrent dropout", partial(checks.right, checks.DROPPED)),
-    Capability("autocast to bfloat16", partial(checks.autocast, torch.bfloat16)),
-    Capability("autocast to float16", partial(checks.autocast, torch.float16), _NOT_IN_HALF),
-    Capability("second derivative", checks.second_derivative, _NO_SECOND),
-    Capability("torch.compile, fullgraph", checks.compile_fullgraph),
-    Capability("torch.export and a reload, any batch", checks.export),
-    Capability("torch.onnx.export, any batch", saved.onnx, _NOT_RECORDED, packages=saved.PACKAGES),
-    Capability("torch.jit.trace and a reload, any batch", saved.traced, _NOT_RECORDED),
-    Capability("torch.func.functional_call, grad", checks.functional, _NOT_IN_FUNC),
-    Capability("torch.func.vmap over an ensemble", checks.ensemble, _NOT_IN_FUNC),
-    Capability("torch.func.jacrev", partial(checks.jacobian, lambda call, x: jacrev(call)(x)), _NOT_IN_FUNC),
-    Capability("jacobian, vectorize=True", partial(checks.jacobian, partial(jacobian, vectorize=True)), _NOT_BATCHED),
-    Capability("shapes on the meta device", checks.shapes_on_meta, _NOT_ON_META),
-    Capability("gradient checkpointing", checks.checkpointing),
-    Capability("torch.nn.utils.prune", partial(hooks.hooked, partial(prune.l1_unstructured, amount=0.5), prune.remove)),
-    Capability("torch.nn.utils.weight_norm", partial(hooks.hooked, weight_norm, remove_weight_norm)),
-    Capability("torch.nn.utils.spectral_norm", partial(hooks.hooked, spectral_norm, remove_spectral_norm)),
-    Capability("CUDA graph capture", checks.cuda_graph, devices=("cuda",)),
-    Capability("deepcopy and pickle", partial(saved.copied, saved.pickled)),
-    Capability("torch.load, weights_only", partial(saved.copied, saved.weights_only)),
-    Capability("safetensors", partial(saved.copied, saved.safetensors)),
-    Capability(f"T of {STEPS:,}, memory for the output alone", checks.long_sequence, _HOLDS),
-    Capability("threads", checks.threads),
-    Capability("DistributedDataParallel", ranks.data_parallel, ranks=True),
-    Capability("fully_shard", ranks.sharded, ranks=True),
-)
-
-
-def _two_ranks(rank: int, path: Path) -> None:
-    """Run every check of two ranks with every implementation, on the CPU over gloo; rank 0 writes the rows."""
-    killed_with(os.getppid())
-    store = f"file://{path.with_suffix('.store')}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks.WORLD, timeout=timedelta(seconds=60))
-    for capability in (capability for capability in CAPABILITIES if capability.ranks):
-        for name in names():
-            outcomes: list[Any] = [None] * ranks.WORLD
-            dist.all_gather_object(outcomes, outcome(capability, name, torch.device("cpu")))
-            word, reason = next((one for one in outcomes if one.word != "pass"), outcomes[0])
-            if rank == 0:
-                row = {"capability": capability.name, "implementation": name, "outcome": word, "reason": reason}
-                append_row(path, row)
-    dist.barrier()
-    dist.destroy_process_group()
-    # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    import torch.distributed.fsdp  # once for both processes
-
-    # A fork has torch imported already; other systems have to spawn.
-    start = "fork" if sys.platform == "linux" else "spawn"
-    start_processes(_two_ranks, (Path(sys.argv[1]),), nprocs=ranks.WORLD, start_method=start)
+_IN_FUNC = "inside a transform of torch.func nor under forward-mode AD; these do: {able}, and 'auto'"
+_RECORDED = "cannot record; these can be recorded: {able}, and 'auto'"
+CAPABILITIES = {
+    "packed sequences": Capability(partial(right, PACKED)),
+    "recurrent dropout": Capability(partial(right, DROPPED)),
+    "autocast to bfloat16": Capability(partial(autocast, torch.bfloat16)),
+    "autocast to float16": Capability(
+        partial(autocast, torch.float16), lambda impl: torch.float16 in impl.dtypes, r"computes in .*, not in float16\."
+    ),
+    "second derivative": Capability(second_derivative, _by_autograd, "no second derivative; these have: {able}$"),
+    "torch.compile, fullgraph": Capability(compile_fullgraph),
+    "torch.export and a reload, any batch": Capability(export),
+    "torch.onnx.export, any batch": Capability(saved.onnx, _by_autograd, _RECORDED),
+    "torch.jit.trace and a reload, any batch": Capability(saved.traced, _by_autograd, _RECORDED),
+    "torch.func.functional_call, grad": Capability(functional, _by_autograd, _IN_FUNC),
+    "torch.func.vmap over an ensemble": Capability(ensemble, _by_autograd, _IN_FUNC),
+    "torch.func.jacrev": Capability(partial(jacobian_by_x, lambda call, x: jacrev(call)(x)), _by_autograd, _IN_FUNC),
+    "jacobian, vectorize=True": Capability(
+        partial(jacobian_by_x, partial(jacobian, vectorize=True)),
+        _by_autograd,
+        "takes no batch of gradients .*; these do: {able}$",
+    ),
+    "shapes on the meta device": Capability(
+        shapes_on_meta, lambda impl: not impl.experimental, "not on meta.*: {able}"
+    ),
+    "gradient checkpointing": Capability(checkpointing),
+    "torch.nn.utils.prune": Capability(partial(hooked, partial(prune.l1_unstructured, amount=0.5), prune.remove)),
+    "torch.nn.utils.weight_norm": Capability(partial(hooked, weight_norm, remove_weight_norm)),
+    "torch.nn.utils.spectral_norm": Capability(partial(hooked, spectral_norm, remove_spectral_norm)),
+    "CUDA graph capture": Capability(cuda_graph),
+    "deepcopy and pickle": Capability(partial(saved.copied, saved.pickled)),
+    "torch.load, weights_only": Capability(partial(saved.copied, saved.weights_only)),
+    "safetensors": Capability(partial(saved.copied, saved.safetensors)),
+    # For one launch of all steps, what runs on a GPU alone makes the products with x of all of them at once.
+    f"T of {STEPS:,}, memory for the output alone": Capability(
+        long_sequence,
+        lambda impl: impl.hand_written and "cpu" in impl.devices,
+        r"Per step, the peak holds \d+\.\d times the output",
+    ),
+    "threads": Capability(threads),
+    "DistributedDataParallel": Capability(partial(ranks.halves, "data_parallel")),
+    "fully_shard": Capability(partial(ranks.halves, "sharded")),
+}

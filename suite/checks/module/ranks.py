@@ -1,21 +1,33 @@
-"""Checks in two processes, each with half of a batch: together they must equal one process with all of it."""
+"""Checks in two processes, each with half of a batch: together they must equal one process with all of it.
 
+`python -m suite.checks.module.ranks FILE` writes a row for each check and implementation.
+"""
+
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
 
+import pandas as pd
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
+from torch.multiprocessing.spawn import start_processes
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
-from impls import HyperLSTM
-from suite.checks.module.capability_checks import CASE, example
+from impls import HyperLSTM, names, why_unavailable
+from suite.checks.module.runs import CASE, example
 from suite.shared.compare import assert_close
+from suite.shared.process import append_row, killed_with, rows_of
 
 WORLD = 2
-#: Half of it has the size of the other capabilities, so that compiled code is shared.
+CPU = torch.device("cpu")
 JOINED = replace(CASE, B=CASE.B * WORLD)
 
 
@@ -60,3 +72,51 @@ def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: tuple[Tensor, .
             raise AssertionError(f"grad {key}: expected a gradient, got None")
         results[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
     assert_close({key: value[None] for key, value in results.items()}, JOINED, x.device, 1)
+
+
+@cache
+def _errors() -> pd.Series:
+    """What went wrong in two processes, by check and implementation; "" if nothing did."""
+    rows: pd.Series = rows_of("suite.checks.module.ranks").fillna("").set_index(["check", "implementation"])["error"]
+    return rows
+
+
+def halves(check: str, name: str, device: torch.device) -> None:
+    """Check an implementation in two processes, on the CPU even if the rest runs on a GPU."""
+    if error := _errors()[check, name]:
+        raise AssertionError(error)
+
+
+def _error(check: Callable[[str, torch.device], None], name: str) -> str:
+    if why_unavailable(name, CPU) is not None:
+        return ""
+    try:
+        check(name, CPU)
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ""
+
+
+def _run(rank: int, path: Path) -> None:
+    """Run every check with every implementation, over gloo; rank 0 writes the rows."""
+    killed_with(os.getppid())
+    store = f"file://{path.with_suffix('.store')}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
+    for check in (data_parallel, sharded):
+        for name in names():
+            errors: list[str] = [""] * WORLD
+            dist.all_gather_object(errors, _error(check, name))
+            if rank == 0:
+                append_row(path, {"check": check.__name__, "implementation": name, "error": " ".join(errors).strip()})
+    dist.barrier()
+    dist.destroy_process_group()
+    # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    import torch.distributed.fsdp  # once for both processes
+
+    # A fork has torch imported already; other systems have to spawn.
+    start = "fork" if sys.platform == "linux" else "spawn"
+    start_processes(_run, (Path(sys.argv[1]),), nprocs=WORLD, start_method=start)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.checks.module.capability_checks import CASE, KEPT, TRACED, Example, each_agrees, example, outputs
+from suite.checks.module.runs import CASE, KEPT, TRACED, Example, each_agrees, example, outputs, skip_without
 from suite.shared.compare import (
     DRAWS,
     OUTPUTS,
@@ -21,9 +21,6 @@ from suite.shared.compare import (
     draw,
     implementation,
 )
-
-#: Packages to export to ONNX and to run the result; the dependency group `export` has them.
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.device) -> None:
@@ -60,6 +57,7 @@ def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
 
 def onnx(name: str, device: torch.device) -> None:
     """Check a model exported for any batch size under onnxruntime, on another batch size."""
+    skip_without("onnx", "onnxscript", "onnxruntime")
     import onnxruntime
 
     model, x, _ = example(name, device, KEPT)

@@ -11,8 +11,7 @@ from torch import nn
 from impls import HyperLSTM, names, why_unavailable
 from impls.registry import IMPLS
 from suite.checks.module import saved
-from suite.checks.module.capabilities import not_installed
-from suite.checks.module.capability_checks import KEPT, example
+from suite.checks.module.runs import KEPT, example
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 
@@ -81,6 +80,4 @@ def test_auto_is_traced(device: torch.device) -> None:
 
 
 def test_auto_is_exported_to_onnx(device: torch.device) -> None:
-    if (reason := not_installed(saved.PACKAGES)) is not None:
-        pytest.skip(reason)
     saved.onnx("auto", device)

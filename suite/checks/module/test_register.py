@@ -13,7 +13,7 @@ import torch
 
 from impls import HyperLSTM, Impl, names, register, registry, why_unavailable
 from impls.definition import Inputs
-from suite.checks.module.capability_checks import CASE, DROPPED, PACKED, Example, each_agrees, example
+from suite.checks.module.runs import CASE, DROPPED, PACKED, Example, each_agrees, example
 from suite.shared.compare import assert_bitwise_equal, compare, implementation
 from suite.shared.files import ROOT
 
