@@ -88,23 +88,26 @@ def training(rows: pd.DataFrame) -> Figure:
     """
     ratios = dict(zip(rows["implementation"], rows["relative"], strict=True)) | {BASELINE: 1.0}
     lstm = 1e3 * (rows["seconds"] / rows["relative"]).median()
-    bars = {name: lstm * ratios[name] for name in sorted(ratios, key=lambda name: ratios[name])}
-    return bar_plot({"": bars}, " ms", "ms per training step")
+    return bar_plot({"": {name: lstm * ratio for name, ratio in ratios.items()}}, " ms", "ms per training step")
 
 
 def training_caption(row: pd.Series) -> str:
     return f"Milliseconds per training step: {WORKLOAD} ({sizes(row, 'TBIHSZL')}), float32, without layer norm"
 
 
-def speed(rows: pd.DataFrame) -> Figure:
-    """Times of the pass that counts as multiples of the LSTM's, a panel for each place; rows: of `compared`."""
+def speed_bars(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Times of the pass that counts as multiples of the LSTM's, by place and candidate; rows: of `compared`.
+
+    Without the forms that are there to be read, beside which all others would be short.
+    """
     counts = rows[rows["relative"].notna() & ((rows["B"] == 1) == (rows["pass"] == "forward"))]
     bars = {}
-    for _, place in counts.groupby(PLACE, sort=False):
+    for _, place in counts[~counts["implementation"].isin(["naive", "row_scaled"])].groupby(PLACE, sort=False):
         row = place.iloc[0]
-        title = f"{TITLE.format_map(row)}, layer norm {row['layer_norm']}, {row['pass']}"
+        norm = ", norm" if row["layer_norm"] == "on" else ""
+        title = f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, 'TB')}"
         bars[title] = dict(zip(place["implementation"], place["relative"], strict=True))
-    return bar_plot(bars, "", f"time / {BASELINE}")
+    return bars
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
@@ -144,8 +147,9 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), committed=True))
-    if every["relative"].notna().any():
-        parts.append(Plot("speed", f"Time as a multiple of that of {BASELINE}", partial(speed, every)))
+    if bars := speed_bars(every):
+        caption = f"Time as a multiple of that of {BASELINE}"
+        parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
     parts += not_run(rows)
     for _, place in compared(rows).groupby(PLACE, sort=False):
         parts += [_heading(place), time_table(place)]

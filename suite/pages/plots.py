@@ -56,14 +56,16 @@ def panels(
     return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
-def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str) -> Figure:
+def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, columns: int = 1) -> Figure:
     """Horizontal bars with their lengths at the end, a panel for each title; bars: by title, lengths by name.
 
-    A bar that is more than 4 times as long as the others of its panel is cut off. unit: behind each length.
+    The shortest bar comes first. One that is more than 4 times as long as the others of its panel is cut off.
+    unit: behind each length. axis: what is below the panels.
     """
-    heights = [0.9 + 0.34 * len(lengths) for lengths in bars.values()]
-    figure, axes = panels(len(bars), 1, width=6.4, height=heights)
-    for panel, (title, lengths) in zip(axes, bars.items(), strict=True):
+    most = [max(map(len, list(bars.values())[k : k + columns])) for k in range(0, len(bars), columns)]
+    figure, axes = panels(len(most), columns, width=2.4 + 4.0 * columns, height=[0.9 + 0.34 * n for n in most])
+    for panel, (title, unordered) in zip(axes, bars.items(), strict=False):
+        lengths = dict(sorted(unordered.items(), key=lambda bar: bar[1]))
         longest = sorted(lengths.values())[-2:]
         end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
         panel.barh(range(len(lengths)), list(lengths.values()), color=[look(n)["color"] for n in lengths], height=0.7)
@@ -77,7 +79,9 @@ def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str) -> F
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")
         panel.set_title(title)
-    axes[-1].set_xlabel(axis)
+    for panel in axes[len(bars) :]:
+        panel.set_visible(False)
+    figure.supxlabel(axis, fontsize=11)
     return figure
 
 

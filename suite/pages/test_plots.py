@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite.pages.bench import readme_rows, speed, training
+from suite.pages.bench import readme_rows, speed_bars, training
 from suite.pages.bench_tables import compared
 from suite.pages.plots import COLOURS, LOOKS, MARKERS, Panel, bar_plot, line_plot, panels, plain, svg
 from suite.shared.cases import BASELINE, ORDER
@@ -40,25 +40,30 @@ def test_training_bars_compare_as_paired_ratios() -> None:
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     rows = runs("batched", 0.1, B=1)[:1] + runs("batched", 0.4, B=1)[1:] + runs("compiled", 0.2, layer_norm=True)
-    rows += runs(BASELINE, 0.05) + runs("naive", 0)
-    figure = speed(compared(pd.DataFrame(rows)))
-    assert [axes.get_title() for axes in figure.axes] == [
-        "small, T 3, B 1, float32, layer norm off, forward",
-        "small, T 3, B 2, float32, layer norm on, train",
-        "small, T 3, B 2, float32, layer norm off, train",
-    ]
-    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["2.00"], ["4.00", "1.00"], ["1.00"]]
-    assert list(lengths(figure.axes[1])) == ["compiled (torch.compile)", BASELINE]
+    rows += runs(BASELINE, 0.05) + runs("naive", 0.3) + runs("jax", 0)
+    bars = speed_bars(compared(pd.DataFrame(rows)))
+    assert bars == {
+        "small, float32, forward\nT 3, B 1": {"batched": 2.0},
+        "small, float32, norm, train\nT 3, B 2": {"compiled": 4.0, BASELINE: 1.0},
+        "small, float32, train\nT 3, B 2": {BASELINE: 1.0},
+    }
+    figure = bar_plot(bars, "x", "time", columns=2)
+    assert [axes.get_title() for axes in figure.axes] == [*bars, ""]
+    assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
+    assert list(lengths(figure.axes[1])) == [BASELINE, "compiled (torch.compile)"]
+    assert [text.get_text() for text in figure.axes[1].texts] == ["1.00x", "4.00x"]
+    heights = [axes.get_position().height for axes in figure.axes]
+    assert heights[0] == pytest.approx(heights[1])
+    assert heights[0] > heights[2]
 
 
 @pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (41.0, 13.0), (39.0, 50.7)], ids=str)
 def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
-    figure = bar_plot({"": {"naive": longest, "batched": 10.0, "jax": 1.0}}, " ms", "ms")
+    figure = bar_plot({"": {"jax": 1.0, "naive": longest, "batched": 10.0}}, " ms", "ms")
     (axes,) = figure.axes
     assert axes.get_xlim()[1] == pytest.approx(end)
-    assert axes.texts[0].get_text() == f"{longest:#.3g} ms".replace(".", "." * (longest < 99)) + " (cut off)" * (
-        end < longest
-    )
+    text = f"{longest:.3g}{'.0' if longest < 99 else ''} ms{' (cut off)' if end < longest else ''}"
+    assert axes.texts[-1].get_text() == text
 
 
 def test_lines_go_through_the_points_in_the_look_of_their_name() -> None:
