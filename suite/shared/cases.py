@@ -159,9 +159,6 @@ VERIFY_TINY = (
     Case(T=2, B=3, I=3, H=2, S=4, Z=1, state="stacked"),
 )
 
-#: Many rows to sum the gradient of a weight over.
-LONG = Case(T=1000, B=8, I=5, H=7, S=5, Z=2)
-
 #: Sizes for which a kernel needs several tiles, with edges: of rows, of units, of z, and rows of a norm that span
 #: tiles; these under a mask too.
 VERIFY_TILES = (

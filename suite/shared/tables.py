@@ -29,7 +29,7 @@ MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: Columns of hexadecimal digits, which would be read as numbers where all are below ten or one is an e.
 _HASHES = ("commit", "sources", "verify_rows")
 #: By column of a key, its values in order. Rows with other values are of something that no longer exists: they go.
-_CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES, cases.LONG)
+_CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES)
 VALUES: Mapping[str, Sequence[str]] = {
     "implementation": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
