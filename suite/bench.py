@@ -32,7 +32,7 @@ import torch
 
 from suite import report
 from suite.bench_compare import same_twice
-from suite.checks.kernels.compiled import precompile
+from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import hardware
 from suite.measure.choice import MINUTES, by_default, chosen, minutes, parent
 from suite.measure.job import WRONG, Job
@@ -151,7 +151,7 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     timed = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
     steps = [(each, dtype) for case, dtype in timed for each in (case, short(case, case.B))]
     precompile(
-        [(replace(case, training=training), dtype) for case, dtype in steps for training in (True, False)], device
+        [Way(replace(case, training=training), dtype) for case, dtype in steps for training in (True, False)], device
     )
 
 

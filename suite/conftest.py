@@ -22,11 +22,12 @@ from impls.registry import find
 from suite import report
 from suite.checks.equality.comparisons import every_id
 from suite.checks.faults.faults import FAULTS, REWRITES
+from suite.checks.kernels import ahead
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
+from suite.shared.cases import Case
 from suite.shared.compare import Verdict
 from suite.shared.files import RESULTS, ResultsError
 from suite.shared.tables import TABLES, VALUES, folder_of
@@ -176,11 +177,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         folder_of(config.getoption("--results"), _device(config))
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-    cases, dtypes = (*VERIFY, *VERIFY_TILES, *RAGGED, *DROPOUT), find("batched_cuda").dtypes
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
     if not config.option.keyword:  # chosen tests compile what they need
-        precompile([(case, dtype_name(dtype)) for case in cases for dtype in dtypes], _device(config))
+        precompile(ahead.of_checks(config.getoption("--thorough"), config.option.seed), _device(config))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

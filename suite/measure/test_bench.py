@@ -113,11 +113,11 @@ def test_an_interrupted_run_keeps_its_rows(
 
 def test_kernels_of_every_timed_call_are_compiled_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training steps and forward passes without gradient, at the sizes of the workload and at those of its check."""
-    requests = list[tuple[Any, str]]()
-    monkeypatch.setattr(bench, "precompile", lambda pairs, device: requests.extend(pairs))
+    requests = list[tuple[Any, ...]]()
+    monkeypatch.setattr(bench, "precompile", lambda ways, device: requests.extend(ways))
     bench.compile_kernels([job("batched"), job("batched_cuda")], CPU)
     assert requests == [
-        (replace(case, training=training), "float32")
+        (replace(case, training=training), "float32", True, None)
         for case in (TINY, work.short(TINY, TINY.B))
         for training in (True, False)
     ]

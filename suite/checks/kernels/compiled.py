@@ -5,6 +5,7 @@ instructions are read too (`instructions.py`). `python -m suite.checks.kernels.c
 writes rows to a file, and fails on what does not fit: Triton compiles nothing while its interpreter is on.
 """
 
+import inspect
 import os
 import re
 import sys
@@ -26,7 +27,7 @@ from impls.batched_cuda import split
 from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.definition import dtype_name
 from suite.checks.kernels import instructions
-from suite.checks.kernels.launched import launched, stand_in
+from suite.checks.kernels.launched import Launch, launched, stand_in
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.process import append_row, cpu_seconds, killed_with
@@ -102,15 +103,23 @@ def chosen(extent: str) -> dict[Kernel, str]:
     return sizes
 
 
-def kernels(case: Case, arithmetic: str, capability: int, card: Card) -> Iterator[Kernel]:
-    """Kernels that `training_step` starts at a case's sizes on a card."""
-    for launch in launched(case, card, dtype_of(arithmetic), arithmetic):
-        described = arithmetic, capability, launch.kernel.fn.__module__, launch.kernel.fn.__name__
-        constants = {p.name for p in launch.kernel.params if p.is_constexpr}
-        arguments = {name: q for name, q in launch.values.items() if name not in constants}
-        kinds = {n: dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for n, q in arguments.items()}
-        fixed = {name: q for name, q in launch.values.items() if name in constants}
-        yield Kernel(*described, *(tuple(each.items()) for each in (kinds, fixed, launch.options)))
+def kernels(
+    case: Case, arithmetic: str, capability: int, card: Card, residuals: bool = True, alone: bool | None = None
+) -> Iterator[Kernel]:
+    """Kernels that `training_step` starts at a case's sizes on a card, see `launched`."""
+    for launch in launched(case, card, dtype_of(arithmetic), arithmetic, residuals, alone):
+        yield described(launch, arithmetic, capability)
+
+
+def described(launch: Launch, arithmetic: str, capability: int) -> Kernel:
+    """The kernel of a launch."""
+    function = launch.kernel.fn
+    constants = {name for name, p in inspect.signature(function).parameters.items() if p.annotation is not p.empty}
+    arguments = {name: q for name, q in launch.values.items() if name not in constants}
+    kinds = {n: dtype_name(q.dtype) if hasattr(q, "dtype") else type(q).__name__ for n, q in arguments.items()}
+    fixed = {name: q for name, q in launch.values.items() if name in constants}
+    about = arithmetic, capability, function.__module__, function.__name__
+    return Kernel(*about, *(tuple(each.items()) for each in (kinds, fixed, launch.options)))
 
 
 def build(kernel: Kernel) -> Any:
@@ -194,8 +203,21 @@ def pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(min(16, cores), get_context("spawn"), killed_with, (os.getpid(),))
 
 
-def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
-    """Compile the kernels of `batched_cuda` for cases, each in an arithmetic, in parallel, into Triton's cache."""
+class Way(NamedTuple):
+    """A case of a pass, its arithmetic, whether residuals are saved, and how it is split: see `launched`."""
+
+    case: Case
+    arithmetic: str
+    residuals: bool = True
+    alone: bool | None = None
+
+    def kernels(self, capability: int, card: Card) -> Iterator[Kernel]:
+        """Kernels that a card starts."""
+        return kernels(self.case, self.arithmetic, capability, card, self.residuals, self.alone)
+
+
+def precompile(ways: Iterable[Way], device: torch.device) -> None:
+    """Compile the kernels of `batched_cuda` for passes, in parallel, into Triton's cache."""
     if device.type != "cuda" or why_unavailable("batched_cuda", device) is not None:
         return
     import triton
@@ -203,7 +225,7 @@ def precompile(pairs: Iterable[tuple[Case, str]], device: torch.device) -> None:
     os.environ.setdefault("TRITON_CACHE_DIR", triton.knobs.cache.dir)  # which inductor would move for this process
     major, minor = torch.cuda.get_device_capability(device)
     card = Card.of(device)
-    builds = dict.fromkeys(k for case, arithmetic in pairs for k in kernels(case, arithmetic, 10 * major + minor, card))
+    builds = dict.fromkeys(kernel for way in ways for kernel in way.kernels(10 * major + minor, card))
     console = Console()
     console.print(f"batched_cuda: compiling {len(builds)} kernels for this card; Triton keeps them for later runs.")
     with pool() as workers:

@@ -4,8 +4,9 @@
 starts nothing, so that Triton's own launch code runs and shows what a GPU would get.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 from unittest import mock
@@ -69,8 +70,13 @@ def training_step(
             torch.autograd.grad(out, p.present(), d_out)
 
 
-def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list[Launch]:
-    """Launches of `training_step` on a card, forward first; arithmetic: that of `split.Sizes`."""
+def launched(
+    case: Case, card: Any, dtype: torch.dtype, arithmetic: str, residuals: bool = True, alone: bool | None = None
+) -> list[Launch]:
+    """Launches of `training_step` on a card, forward first.
+
+    arithmetic: that of `split.Sizes`. residuals: whether they are saved. alone: as `either_split`; the fastest if None.
+    """
     from impls.batched_cuda import launching  # imports Triton, which may be missing
 
     launches = list[Launch]()
@@ -78,13 +84,14 @@ def launched(case: Case, card: Any, dtype: torch.dtype, arithmetic: str) -> list
     def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
         launches.append(Launch(kernel, programs, {name: values[name] for name in kernel.arg_names}, options))
 
-    with on(card, arithmetic), mock.patch.object(launching, "start", start):
+    splits = nullcontext() if alone is None else either_split(alone)
+    with on(card, arithmetic, residuals), splits, mock.patch.object(launching, "start", start):
         training_step(case, dtype)
     return launches
 
 
 @contextmanager
-def on(card: Any, arithmetic: str) -> Iterator[None]:
+def on(card: Any, arithmetic: str, residuals: bool = True) -> Iterator[None]:
     """Have every device taken for a card that multiplies in an arithmetic, while this is open."""
     from impls.batched_cuda import layout
     from impls.batched_cuda.split import Card
@@ -92,7 +99,26 @@ def on(card: Any, arithmetic: str) -> Iterator[None]:
     with (
         mock.patch.object(Card, "of", return_value=card),
         mock.patch.object(layout, "arithmetic", return_value=arithmetic),
-        mock.patch.dict(chunks._LIMITS, dict.fromkeys(("meta", "cpu"), WHOLE)),
+        mock.patch.dict(chunks._LIMITS, dict.fromkeys(("meta", "cpu"), replace(WHOLE, residuals=residuals))),
+    ):
+        yield
+
+
+@contextmanager
+def either_split(alone: bool) -> Iterator[None]:
+    """Split passes into groups of one member, or of several where the card has so many multiprocessors, while open."""
+    from impls.batched_cuda import split
+
+    def fastest(step: split.Step) -> Callable[[split.Sizes, split.Card], split.Split]:
+        def cut(sizes: split.Sizes, card: split.Card) -> split.Split:
+            splits = [step(sizes, card, one) for one in split.candidates(sizes, card, step is split.forward_step)]
+            return min([one for one in splits if one.alone == alone] or splits, key=split.cost)
+
+        return cut
+
+    with (
+        mock.patch.object(split, "forward", fastest(split.forward_step)),
+        mock.patch.object(split, "backward", fastest(split.backward_step)),
     ):
         yield
 

@@ -130,7 +130,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, tests: dict[str, str], arguments: list
     monkeypatch.setattr(pytest, "main", run)
     monkeypatch.setattr(test_native, "why_unavailable", lambda *_: None)
     monkeypatch.setattr("suite.shared.machine.default_device", lambda: CUDA)
-    monkeypatch.setattr(test_native, "compile_first", lambda device: None)
+    monkeypatch.setattr(test_native, "precompile", lambda ways, device: None)
     assert test_native.main(arguments) == status
     return proof.path("batched_cuda", CUDA).exists()
 

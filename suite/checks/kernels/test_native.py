@@ -7,7 +7,7 @@ minutes, with kernels compiled in parallel; `nox -s verify` takes all. Without a
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,32 +20,16 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.checks.kernels import interpreted, mark
+from suite.checks.kernels import ahead, interpreted, mark
+from suite.checks.kernels.ahead import CASES, FIRST, FULL, FULL_PAIRS, LONG_NARROW_WIDE, MODELS, PRECISIONS, ROWS
 from suite.checks.kernels.compiled import precompile
-from suite.checks.kernels.interpreted import NAME, PAIRS
+from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels.launched import either_split
 from suite.checks.module.runs import example
 from suite.conftest import Keep
 from suite.shared import arithmetic, machine
-from suite.shared.cases import WORKLOADS, Case
+from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, compare, implementation, reference
-
-
-@contextmanager
-def either_split(alone: bool) -> Iterator[None]:
-    """Split passes into groups of one member, or of several where the card has so many multiprocessors, while open."""
-
-    def fastest(step: split.Step) -> Callable[[split.Sizes, split.Card], split.Split]:
-        def cut(sizes: split.Sizes, card: split.Card) -> split.Split:
-            splits = [step(sizes, card, one) for one in split.candidates(sizes, card, step is split.forward_step)]
-            return min([one for one in splits if one.alone == alone] or splits, key=split.cost)
-
-        return cut
-
-    with (
-        mock.patch.object(split, "forward", fastest(split.forward_step)),
-        mock.patch.object(split, "backward", fastest(split.backward_step)),
-    ):
-        yield
 
 
 @pytest.fixture
@@ -70,17 +54,6 @@ def precision(name: str) -> Iterator[None]:
     finally:
         arithmetic.use("float32")
         reference.cache_clear()
-
-
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-#: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
-FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
-#: The same with most z, and at the sizes at which TF32 gains most.
-FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"], T=2)) for name in PRECISIONS]
-FULL_PAIRS += [(replace(WORKLOADS["medium"], T=3), "tf32")]
-CASES = list(dict.fromkeys(case for case, _ in PAIRS))
-#: Sizes that are compared first.
-FIRST = CASES[:2]
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["one member", "several"])
@@ -119,24 +92,12 @@ def _sizes(case: Case) -> split.Sizes:
     return split.Sizes(case.B, case.H, case.S, case.Z, case.layer_norm, "bfloat16")
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case(T=10_000, B=2, I=4, H=32, S=16, Z=4),
-        Case(T=3, B=1, I=50, H=256, S=64, Z=4, layer_norm=True),
-        Case(T=3, B=4096, I=4, H=40, S=16, Z=3),
-    ],
-    ids=lambda case: case.id,
-)
+@pytest.mark.parametrize("case", LONG_NARROW_WIDE, ids=lambda case: case.id)
 def test_long_narrow_and_wide(case: Case, gpu: torch.device) -> None:
     worst = compare(implementation(NAME), case, torch.float32, gpu, against="deferred", draws=1)[0]
     assert worst.ratio <= 1, str(worst)
 
 
-#: What a GPU is asked for bits of.
-MODELS = [
-    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
-]
 bits = pytest.mark.parametrize(
     ("case", "dtype"),
     [(case, dtype) for case in MODELS for dtype in find(NAME).dtypes],
@@ -176,7 +137,7 @@ def test_no_host_sync(gpu: torch.device) -> None:
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
 def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
     """On two streams, each takes most of the card: a launch waits until all of its programs fit, or none runs."""
-    passes = [example(NAME, gpu, replace(FULL[layer_norm], B=B), torch.bfloat16) for B in (128, 96)]
+    passes = [example(NAME, gpu, replace(FULL[layer_norm], B=B), torch.bfloat16) for B in (128, ROWS)]
     expected, results = [one.results() for one in passes], list[Any]()
     streams = [torch.cuda.Stream(gpu) for _ in passes]
     torch.cuda.synchronize(gpu)
@@ -252,16 +213,6 @@ class Outcomes:
         return passed and all(any(word in test for test in self.by_test) for word in FIRST_TESTS)
 
 
-def compile_first(device: torch.device) -> None:
-    """Compile the kernels of `FIRST_TESTS` in parallel."""
-    pairs = [(case, dtype_name(dtype)) for case in MODELS for dtype in find(NAME).dtypes]
-    pairs += [(replace(case, B=96), "bfloat16") for case in FULL]
-    precompile([*FULL_PAIRS, *pairs, (replace(FULL[0], training=False), "bfloat16")], device)
-    for alone in (True, False):
-        with either_split(alone):
-            precompile([(case, name) for case in FIRST for name in PRECISIONS], device)
-
-
 def main(arguments: list[str]) -> int:
     """Run `FIRST_TESTS`, with their kernels compiled first, and mark the GPU if all pass; without one say what it is.
 
@@ -272,7 +223,7 @@ def main(arguments: list[str]) -> int:
     if (reason := unseen or why_unavailable(NAME, device)) is not None:
         print(f"{reason} Not run: {', '.join(FIRST_TESTS.values())}.")
         return int(unseen is not None or device.type == "cuda")
-    compile_first(device)
+    precompile(ahead.of_cuda(), device)
     words, outcomes = ["-k", " or ".join(FIRST_TESTS)], Outcomes()
     options = ["-p", "no:benchmark", *limited(LIMIT), *words, *arguments]
     status = int(pytest.main([__file__, *options], plugins=[outcomes]))

@@ -1,0 +1,87 @@
+"""Passes of `batched_cuda` in the checks of a GPU, whose kernels are compiled before the first test, on all cores."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, product
+
+from impls.definition import dtype_name
+from impls.registry import find
+from suite.checks.equality.comparisons import DEFAULT, paired, small, used, wide
+from suite.checks.kernels.compiled import Way
+from suite.checks.kernels.interpreted import NAME, PAIRS
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.wide import DRAWN_THOROUGH, SEED
+
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+#: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
+FULL = [Case(T=3, B=128, I=50, H=1000, S=128, Z=4, layer_norm=layer_norm) for layer_norm in (False, True)]
+#: The same with most z, and at the sizes at which TF32 gains most.
+FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"], T=2)) for name in PRECISIONS]
+FULL_PAIRS += [(replace(WORKLOADS["medium"], T=3), "tf32")]
+#: Of two passes at once, the rows of the second.
+ROWS = 96
+CASES = list(dict.fromkeys(case for case, _ in PAIRS))
+#: Sizes that are compared first.
+FIRST = CASES[:2]
+LONG_NARROW_WIDE = (
+    Case(T=10_000, B=2, I=4, H=32, S=16, Z=4),
+    Case(T=3, B=1, I=50, H=256, S=64, Z=4, layer_norm=True),
+    Case(T=3, B=4096, I=4, H=40, S=16, Z=3),
+)
+#: What a GPU is asked for bits of.
+MODELS = [
+    Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
+]
+#: Sizes at which the module is called in many ways, and their arithmetics.
+CALLED = [
+    (Case(T=3, B=3, I=5, H=16, S=8, Z=4, layer_norm=True), ("float32",)),
+    (Case(T=6, B=3, I=4, H=6, S=5, Z=2, layer_norm=True), ("float32", "bfloat16", "float16")),
+    (Case(T=4, B=3, I=4, H=16, S=6, Z=2, layer_norm=True), ("float32",)),
+    (Case(T=50, B=256, I=4, H=16, S=8, Z=2), ("float32",)),
+]
+#: Sizes at which activations are checked.
+VALUES = Case(T=1, B=1, I=1, H=100, S=1, Z=1)
+
+
+def of_cuda() -> list[Way]:
+    """Passes of the tests that `nox -s cuda` runs."""
+    pairs = [*FULL_PAIRS, *((case, dtype_name(dtype)) for case in MODELS for dtype in find(NAME).dtypes)]
+    pairs += [(replace(case, B=ROWS), "bfloat16") for case in FULL]
+    pairs += [(replace(FULL[0], training=False), "bfloat16")]
+    return [*(Way(*pair) for pair in pairs), *_either(FIRST)]
+
+
+def of_checks(thorough: bool, seed: int) -> Iterator[Way]:
+    """Passes of a verification: of all comparisons, of uses of the module, and of the tests that only a GPU runs.
+
+    seed: of half of the cases that a thorough run draws.
+    """
+    yield from chain(of_cuda(), _either(CASES), (Way(case, "float32") for case in LONG_NARROW_WIDE))
+    half = DRAWN_THOROUGH // 2
+    draws = ((half, SEED), (half, seed)) if thorough else DEFAULT
+    for one in (*small(NAME), *wide(NAME, draws)):
+        if one.default or thorough:
+            yield Way(trained(one.case), dtype_name(one.dtype))
+    for one in (*used(NAME), *paired(NAME)):
+        arithmetic = "bfloat16" if "autocast" in one.use else dtype_name(one.dtype)
+        yield Way(trained(one.case), arithmetic, "recomputed" not in one.use)
+        yield Way(replace(one.case, training=False), arithmetic)
+    for case, arithmetics in CALLED:
+        yield from (way for arithmetic in arithmetics for way in any_way(case, arithmetic))
+    yield from (Way(VALUES, dtype_name(dtype)) for dtype in find(NAME).dtypes)
+
+
+def trained(case: Case) -> Case:
+    """A case whose pass has a gradient; in evaluation mode it has no masks."""
+    return case if case.training else replace(case, training=True, dropout=0.0, recurrent_dropout=0.0)
+
+
+def any_way(case: Case, arithmetic: str) -> Iterator[Way]:
+    """A case with and without a mask, packed or not: with residuals, without them, and without a gradient."""
+    for mask, lengths in product((0.0, 0.5), ((), (case.T,) * case.B)):
+        one = replace(case, recurrent_dropout=mask, lengths=lengths)
+        yield from (Way(one, arithmetic), Way(one, arithmetic, False), Way(replace(one, training=False), arithmetic))
+
+
+def _either(cases: list[Case]) -> list[Way]:
+    return [Way(case, name, True, alone) for case in cases for name in PRECISIONS for alone in (True, False)]
