@@ -24,6 +24,10 @@ LABML = ("labml-nn", "labml", "labml-helpers")
 shared = nox.session(venv_backend="none", requires=["environment"])
 
 
+#: Options of pytest: one process per core, and the tests of a file in one, which share what it makes.
+WORKERS = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
+
+
 def install(session: nox.Session, group: str, *options: str) -> None:
     """Install what the module and the group need; the project itself runs from the checkout."""
     session.install(*options, *needed(group))
@@ -68,6 +72,14 @@ def selftest(session: nox.Session) -> None:
     pytest(session, "suite/shared", "suite/measure", "suite/pages")
 
 
+@nox.session(requires=["environment"])
+def mutate(session: nox.Session) -> None:
+    """Score tests by mutants: `-- --seed 7 --n 40 suite/measure`, or of suite/pages, suite/shared or impls."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "mutate"))
+    python = session.cache_dir.parent / "environment" / "bin" / "python"
+    session.run("python", "-m", "suite.mutate", f"{python.absolute()} -m pytest {' '.join(WORKERS)}", *session.posargs)
+
+
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Verify with the lowest versions that pyproject.toml allows; arguments go to pytest."""
@@ -86,7 +98,7 @@ def export(session: nox.Session) -> None:
 
 
 def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", "pytest"), **env: str) -> None:
-    """Run tests in one process per core; those of a file in one, which share what it makes.
+    """Run tests, see WORKERS.
 
     arguments: what is run, unless the command line names other folders or files of suite/, and options, which win over
         those of the command line since they come last.
@@ -94,10 +106,9 @@ def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", 
     """
     if any(argument.startswith("suite") for argument in session.posargs):
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
-    workers = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
     # Where processes share cores, a thread that waits should not keep a core from them.
     env = {"OMP_WAIT_POLICY": "passive", **CUBLAS, **env}
-    run(session, *start, *workers, *session.posargs, *arguments, **env)
+    run(session, *start, *WORKERS, *session.posargs, *arguments, **env)
 
 
 @shared

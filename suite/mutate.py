@@ -1,0 +1,74 @@
+"""Whether tests notice slips: mutants that Cosmic Ray makes of a place, drawn at random, in a copy of the checkout."""
+
+import argparse
+import ast
+import os
+import random
+import re
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.plugins import get_operator, operator_names
+from cosmic_ray.testing import run_tests
+from cosmic_ray.work_item import MutationSpec, TestOutcome
+
+#: By place, the tests of it in a default run.
+TESTS = dict.fromkeys(("suite/measure", "suite/pages", "suite/shared"), "suite/shared suite/measure suite/pages")
+TESTS["impls"] = "suite/checks/equality suite/checks/module suite/checks/definition"
+#: Files that are not mutated: tests, and what takes a GPU or a build.
+LEFT_OUT = re.compile(r"/(test_\w+|__init__|proof)\.py|batched_c")
+#: Lines whose numbers only take time.
+ONLY_TIME = re.compile(r"timeout|sleep|limit=|seconds? *=|SECONDS|LIMIT", re.IGNORECASE)
+
+
+def mutants(file: Path) -> list[list[MutationSpec]]:
+    """Mutants of a file by kind of edit, such as another comparison; annotations stay as they are."""
+    source, kinds = file.read_text(encoding="utf-8"), defaultdict[str, list[MutationSpec]](list)
+    nodes = [vars(node).get(name) for node in ast.walk(ast.parse(source)) for name in ("annotation", "returns")]
+    spans = [(n.lineno, n.col_offset, n.end_lineno, n.end_col_offset) for n in nodes if isinstance(n, ast.expr)]
+    for name in operator_names():
+        if (operator := get_operator(name)).arguments():  # a variable to replace
+            continue
+        places = [place for node in ast_nodes(get_ast(source)) for place in operator().mutation_positions(node)]
+        for n, (begin, end) in enumerate(places):
+            only_time = "Number" in name and ONLY_TIME.search(source.splitlines()[begin[0] - 1])
+            if not only_time and not any(span[:2] <= begin < span[2:] for span in spans):
+                kinds[name.split("_")[0]].append(MutationSpec(file, name, n, begin, end))
+    return list(kinds.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="nox -s mutate --", description=__doc__)
+    parser.add_argument("pytest", help="command that runs tests")
+    parser.add_argument("place", choices=TESTS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n", type=int, default=40, help="number of mutants, one for a file and kind of edit")
+    options = parser.parse_args()
+    files = [file for file in sorted(Path(options.place).rglob("*.py")) if not LEFT_OUT.search(str(file))]
+    chance, survivors = random.Random(options.seed), []
+    every = [chance.choice(of_kind) for file in files for of_kind in mutants(file)]
+    chosen = chance.sample(every, min(options.n, len(every)))
+    with tempfile.TemporaryDirectory() as scratch:
+        ignored = shutil.ignore_patterns(".nox", ".*_cache", "__pycache__")
+        os.chdir(shutil.copytree(".", Path(scratch) / "copy", symlinks=True, ignore=ignored))
+        command, begin = f"{options.pytest} -x --results {scratch}/results {TESTS[options.place]}", time.monotonic()
+        outcome, output = run_tests(command, None)
+        if outcome is not TestOutcome.SURVIVED:
+            raise SystemExit(f"{output}\nThese tests fail without a mutant.")
+        limit = 60 + 2 * (time.monotonic() - begin)
+        for mutant in chosen:
+            result = mutate_and_test([mutant], command, limit)
+            changed = re.findall(r"^([-+]) *([^-+ ].*)", result.diff, re.MULTILINE)
+            edit = f"{mutant.module_path}:{mutant.start_pos[0]}: " + "  ".join(map(" ".join, changed))
+            print(result.test_outcome.value, edit, flush=True)
+            survivors += [edit] if result.test_outcome is TestOutcome.SURVIVED else []
+    print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants were killed. Survivors:", *survivors, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
