@@ -13,7 +13,7 @@ from suite import report
 from suite.pages.sheets import Sheet, markdown
 from suite.shared.examples import HERE, runs, verified
 from suite.shared.files import RESULTS
-from suite.shared.format import origin, significant3
+from suite.shared.format import significant3
 from suite.shared.provenance import sources
 from suite.shared.tables import TABLES
 
@@ -189,14 +189,3 @@ def test_every_page_says_which_rows_are_stale(name: str, tmp_path: Path) -> None
 
     assert "**Stale**" not in text(tables)
     assert "**Stale**: 1 of" in text(old)
-
-
-def test_commits_and_days_of_rows_are_named() -> None:
-    row = {"implementation": "batched"} | HERE
-    both = origin(pd.DataFrame([row | {"commit": commit} for commit in ("aaaa", "bbbb", "aaaa")]))
-    assert both.endswith(", commits `aaaa` and `bbbb`.")
-    assert both.count("Made on") == 1
-    assert origin(pd.DataFrame([row, row | {"threads": 7}])).count("Made on") == 2
-    days = [row | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")]
-    assert ", 2026-11-30: torch " in origin(pd.DataFrame(days[:1]))
-    assert ", 2026-11-29 to 2026-12-01: torch " in origin(pd.DataFrame(days))

@@ -46,12 +46,16 @@ class Case:
     def id(self) -> str:
         """Name of the case in test ids and tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
         parts = [f"{size}{getattr(self, size)}" for size in "TBIHSZL"]
-        parts += ["lengths" + ".".join(map(str, self.lengths))] * bool(self.lengths)
-        parts += [f"dropout{self.dropout:g}"] * (self.dropout > 0)
-        parts += [f"recurrent_dropout{self.recurrent_dropout:g}"] * (self.recurrent_dropout > 0)
-        parts += ["eval"] * (not self.training)
-        parts += ["strided"] * self.strided + [self.state] * (self.state != "none") + ["norm"] * self.layer_norm
-        return "-".join(parts)
+        forms = {
+            "lengths" + ".".join(map(str, self.lengths)): bool(self.lengths),
+            f"dropout{self.dropout:g}": self.dropout > 0,
+            f"recurrent_dropout{self.recurrent_dropout:g}": self.recurrent_dropout > 0,
+            "eval": not self.training,
+            "strided": self.strided,
+            self.state: self.state != "none",
+            "norm": self.layer_norm,
+        }
+        return "-".join([*parts, *(form for form, applies in forms.items() if applies)])
 
     @property
     def options(self) -> list[str]:

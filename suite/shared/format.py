@@ -80,12 +80,12 @@ def origin(rows: pd.DataFrame) -> str:
     lines = []
     for _, group in rows.groupby(list(ENVIRONMENT), sort=False, dropna=False):
         row, commits = group.iloc[0], [f"`{commit}`" for commit in group["commit"].unique()]
-        of = f"commit{'s' * (len(commits) > 1)} {' and '.join(commits)}"
+        of = f"{'commit' if len(commits) == 1 else 'commits'} {' and '.join(commits)}"
         versions = "torch {torch}, Python {python}, CPU instructions {cpu_capability}".format_map(row)
         lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}, {of}.")
     old = rows[stale(rows)]
     if len(old):
         names = ", ".join(filter(None, old["implementation"].str.split(",").str[0].unique()))
-        which = f"{len(old)} of {len(rows)} rows{f' (of {names})' * bool(names)}"
-        lines.append(f"**Stale**: {which} depend on code that has changed since.")
+        which = f" (of {names})" if names else ""
+        lines.append(f"**Stale**: {len(old)} of {len(rows)} rows{which} depend on code that has changed since.")
     return "\n".join(lines)

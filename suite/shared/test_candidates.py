@@ -1,0 +1,36 @@
+"""What is timed is right, has random weights, and says why it is not timed."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from suite.shared.candidates import candidates, find
+from suite.shared.cases import Case
+from suite.shared.examples import CPU
+
+F32 = torch.float32
+TIMED = [one.name for one in candidates() if not one.compiles_each_size and one.name != "batched_cuda"]
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_a_candidate_is_checked_and_built(name: str) -> None:
+    one, case = find(name), Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=name == "labml")
+    if reason := one.why_unavailable(CPU, F32):
+        pytest.skip(reason)
+    assert all(verdict.ratio <= 1 for verdict in one.check(case, F32, CPU))
+    model, again = (one.build(case, F32, CPU) for _ in range(2))
+    out: Any = model(torch.ones(3, 2, 5))[0]
+    assert out.shape == (3, 2, 9)
+    assert out.equal(again(torch.ones(3, 2, 5))[0]) == (name != "torch.nn.LSTM")
+    assert (one.library is None) == (name != "labml")
+    assert one.multiply_adds(case) >= 6 * 4 * 9 * (9 + 5)
+    assert one.least_numbers(case, True) > one.least_numbers(case, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "reason"),
+    [("jax", torch.bfloat16, "jax is compared in float32, not in bfloat16."), ("batched_cuda", F32, "cuda")],
+)
+def test_a_candidate_says_why_it_is_not_timed(name: str, dtype: torch.dtype, reason: str) -> None:
+    assert reason in str(find(name).why_unavailable(CPU, dtype))

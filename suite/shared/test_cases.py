@@ -1,0 +1,104 @@
+"""Cases cost what their models do, and those that are drawn are the same each time."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from impls.definition import dtype_name
+from suite.shared import arithmetic, corpus, wide
+from suite.shared.candidates import find, lstm_parameters
+from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, least_numbers, lengths
+from suite.shared.compare import implementation
+from suite.shared.examples import CPU
+
+F32 = torch.float32
+
+
+@pytest.mark.parametrize(("L", "layer_norm"), [(1, False), (3, True)])
+def test_costs_of_a_case_are_those_of_its_model(L: int, layer_norm: bool) -> None:
+    case = Case(T=3, B=2, I=5, H=7, S=11, Z=13, L=L, layer_norm=layer_norm)
+    model = implementation("naive")(case, F32, torch.device("meta"))
+    assert case.parameters() == sum(p.numel() for p in model.parameters())
+    of_lstm = find("torch.nn.LSTM").build(case, F32, CPU)
+    assert lstm_parameters(case) == sum(p.numel() for p in of_lstm.parameters())
+    steps = [4 * 7 * (7 + I) + 4 * 11 * (7 + I + 11) + 12 * 13 * (11 + 7) for I in (5, 7, 7)[:L]]
+    assert case.multiply_adds() == 6 * sum(steps)
+    assert replace(case, lengths=(3, 1)).multiply_adds() == 4 * sum(steps)
+    x, h = 6 * sum((5, 7, 7)[:L]), 6 * 7 * L
+    assert least_numbers(case, 100, 9, train=False) == x + h + 100
+    assert least_numbers(case, 100, 9, train=True) == 2 * x + 3 * h + 2 * 6 * 9 * L + 300
+    assert case.least_numbers(True) == least_numbers(case, case.parameters(), 7 + 22, True)
+
+
+def test_ids_name_what_a_case_needs() -> None:
+    assert DROPOUT[2].id == "T4-B3-I4-H7-S5-Z2-L2-lengths2.4.1-dropout0.25-recurrent_dropout0.4"
+    assert DROPOUT[4].id == "T3-B2-I3-H6-S5-Z3-L2-dropout0.5-recurrent_dropout0.5-eval"
+    assert replace(TWO_LAYERS, layer_norm=True).id == "T7-B3-I5-H16-S8-Z4-L2-strided-plain-norm"
+    assert set(DROPOUT[0].options) == {"layer_norm", "recurrent_dropout"}
+    workload = WORKLOADS["char-ptb-ragged"]
+    assert (workload.shortened.T, workload.shortened.B) == (20, 64)
+    assert workload.shortened.lengths == lengths(20, 64)
+    assert WORKLOADS["medium"].shortened == WORKLOADS["medium"]
+
+
+@pytest.mark.parametrize(("T", "B"), [(20, 64), (9, 1), (4, 3)])
+def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int) -> None:
+    drawn = lengths(T, B)
+    assert drawn == lengths(T, B) == tuple(sorted(drawn, reverse=True))
+    assert (len(drawn), drawn[0]) == (B, T)
+    assert min(drawn) >= T // 4
+    assert B < 9 or (min(drawn) == T // 4 and drawn != lengths(T, B, draw=1))
+
+
+def test_random_cases_are_the_same_each_time_and_within_their_ranges() -> None:
+    cases = wide.drawn(300, 0)
+    assert cases[:12] == wide.drawn(12, 0) != wide.drawn(12, 1)
+    ranges = {"T": (1, 30), "B": (1, 160), "I": (1, 200), "H": (5, 600), "S": (5, 160), "Z": (2, 17), "L": (1, 2)}
+    for name, (least, most) in ranges.items():
+        sizes = [getattr(case, name) for case in cases]
+        assert least <= min(sizes) <= least + 1
+        assert 0.9 * most <= max(sizes) <= most
+    assert all(4 * c.T * c.B * c.L * c.H**2 <= 5e8 or c.H == 5 for c in cases)
+    assert all((len(c.lengths), max(c.lengths)) == (c.B, c.T) for c in cases if c.lengths)
+    assert not any(c.dropout for c in cases if c.L == 1)
+    for share, of in ((0.3, "strided"), (0.5, "layer_norm"), (1 / 3, "recurrent_dropout")):
+        assert sum(bool(getattr(case, of)) for case in cases) / 300 == pytest.approx(share, abs=0.1)
+    assert {case.state for case in cases} == {"none", "plain", "stacked"}
+
+
+def test_every_workload_is_compared_in_every_dtype() -> None:
+    pairs, cases = list(wide.pairs()), (*wide.TIMED, *wide.WIDE, wide.SPLIT, wide.ROWS)
+    assert all({dtype for one, dtype, _ in pairs if one == case} == set(wide.ROUNDED) for case in cases)
+    first = [(case, dtype) for case, dtype, default in pairs if default and case in wide.TIMED]
+    by_default = [(case.name, case.layer_norm, dtype_name(dtype)) for case, dtype in first]
+    assert {("medium", True, d) for d in ("float64", "float32", "bfloat16", "float16")} <= set(by_default)
+    assert ("medium", False, "bfloat16") not in by_default
+    assert [each for each in by_default if each[0] == "enwik8"] == [
+        ("enwik8", False, "float32"), ("enwik8", True, "float64"), ("enwik8", True, "float32"),
+    ]  # fmt: skip
+    assert {(c.T, len(c.lengths)) for c in wide.TIMED} >= {(3, 0), (4, 32), (4, 64)}
+
+
+def test_streams_are_places_in_one_text() -> None:
+    text = corpus.text(50)
+    counts = text.classes.bincount()
+    assert (int(text.classes.min()), int(text.classes.max())) == (0, 49)
+    assert counts[:40].equal(counts[:40].sort(descending=True).values)
+    apart = len(text.classes) // 3
+    streams = corpus.streams(50, 4, 3, start=7)
+    assert streams.tolist() == [[int(text.classes[t + 7 + b * apart]) for b in range(3)] for t in range(4)]
+    assert corpus.streams(50, 4, 3, start=len(text.classes) + 7).equal(streams)
+    assert text.sha256 == corpus.text(20).sha256
+
+
+def test_arithmetic_is_set_and_refused() -> None:
+    states = []
+    for name in ("tf32", "float32"):
+        arithmetic.use(name)
+        states.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+    assert states == [("high", True), ("highest", False)]
+    assert [arithmetic.dtype_of(name) for name in ("tf32", "bfloat16")] == [F32, torch.bfloat16]
+    assert arithmetic.why_not("tf32", CPU) == "tf32 needs a GPU of compute capability 8.0 or higher."
+    assert arithmetic.why_not("float32", CPU) is None
+    assert arithmetic.eps(F32, CPU) == torch.finfo(F32).eps
