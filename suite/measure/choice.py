@@ -90,7 +90,7 @@ class Choice:
         """True if a candidate is timed on a case."""
         if dtype not in self.dtypes:  # bfloat16, which the processor multiplies
             return case.time_bfloat16 and candidate.name in (BASELINE, fastest(self.device, dtype))
-        if case.lengths and not candidate.takes_packed:
+        if not candidate.takes_packed if case.lengths else candidate.packed_only:
             return False
         if self.implementations:
             return True

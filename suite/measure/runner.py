@@ -22,7 +22,7 @@ LONG = 1 / 30
 HEADLINE_VISITS = 2, 3
 #: Columns of the lines that a run shows, by layer norm and pass, and characters of a line's name and of each figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
-NAME, FIGURE = 41, 9
+NAME, FIGURE = 43, 9
 
 
 @dataclass

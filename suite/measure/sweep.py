@@ -53,7 +53,7 @@ BUDGET = 0.3
 def jobs(varied: str, options: Namespace) -> list[Job]:
     """Jobs of a sweep; the first candidate of each is the implementation that `auto` takes, if it runs."""
     base, device, todo = WORKLOADS[options.workload], options.device, list[Job]()
-    plain = [one.name for one in all_candidates() if not one.compiles_each_size]
+    plain = [one.name for one in all_candidates() if not (one.compiles_each_size or one.packed_only)]
     for dtype, norm in product(options.dtype, (False, True)):
         auto = fastest(device, dtype)
         case, names = replace(base, layer_norm=norm), [auto, *(options.implementation or plain)]
@@ -82,7 +82,7 @@ def able(names: Sequence[str], dtype: str, device: torch.device, *, layer_norm: 
     if why_not(dtype, device) is not None:
         return []
     matches = [find(name) for name in dict.fromkeys(names) if name]
-    matches = [one for one in matches if layer_norm in one.layer_norms]
+    matches = [one for one in matches if layer_norm in one.layer_norms and not one.packed_only]
     return [one.name for one in matches if one.why_unavailable(device, dtype_of(dtype)) is None]
 
 

@@ -9,7 +9,7 @@ from suite import bench
 from suite.measure import choice
 from suite.measure.choice import fastest
 from suite.measure.job import Job
-from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.cases import BASELINE, PADDED, WORKLOADS
 from suite.shared.examples import CPU
 
 
@@ -35,8 +35,9 @@ def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
 def test_packed_sequences_are_timed_of_what_takes_them(asked: bool) -> None:
     named = ["--implementation", "batched", "deferred", "labml", BASELINE]
     jobs = chosen("--device", "cpu", "--workload", "small-ragged", *(named if asked else []))
-    others = {"batched"} if asked else {"batched_cpu", "batched_cuda"}
+    others = {"batched"} if asked else {"batched_cpu", "batched_cuda", PADDED}
     assert {job.candidate for job in jobs} == {"deferred", BASELINE, *others}
+    assert PADDED not in {job.candidate for job in chosen("--device", "cpu", "--workload", "small")}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import PackedSequence
 from suite.measure import work
 from suite.measure.examples import job
 from suite.shared.candidates import find
-from suite.shared.cases import WORKLOADS
+from suite.shared.cases import PADDED, WORKLOADS
 from suite.shared.examples import CPU, TINY
 
 
@@ -52,6 +52,17 @@ def test_a_ragged_workload_ends_rows_early() -> None:
     model = find("torch.nn.LSTM").build(TINY, torch.float32, CPU)
     for batch in (packed, first, larger):
         work.train(model, batch)
+
+
+def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
+    case = replace(TINY, B=3, lengths=(3, 2, 1))
+    x, padded, packed = work.example(case, torch.float32, CPU), find(PADDED), find("torch.nn.LSTM")
+    model, lstm = padded.build(case, torch.float32, CPU), packed.build(case, torch.float32, CPU)
+    lstm.load_state_dict(model.state_dict())
+    out, _ = model(x)
+    assert out.shape == (3, 3, TINY.H)
+    torch.testing.assert_close(out[0], lstm(x)[0].data[:3])
+    assert 6 * padded.multiply_adds(case) == 9 * packed.multiply_adds(case)
 
 
 @pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if case.lengths])

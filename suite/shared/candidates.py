@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 import impls
 from impls import HyperLSTM, names, registry
 from impls.convert import to_labml
 from impls.definition import dtype_name
-from suite.shared.cases import BASELINE, Case, least_numbers
+from suite.shared.cases import BASELINE, PADDED, Case, least_numbers
 from suite.shared.compare import Build, Verdict, compare, draw, implementation
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
@@ -42,6 +43,8 @@ class Candidate:
     #: Whether it takes packed sequences, and whether their cost follows the tokens.
     takes_packed: bool = True
     follows_tokens: bool = True
+    #: Whether it is timed on packed sequences alone.
+    packed_only: bool = False
     #: Whether every new combination of sizes is compiled first, which takes many seconds.
     compiles_each_size: bool = False
     #: Whether it is a reference form, which is written like the equation, and slow.
@@ -218,6 +221,25 @@ COMPILED = Candidate(
     compiles_each_size=True,
     hand_written=False,
 )
+
+
+class PaddedLSTM(nn.LSTM):
+    """An LSTM that pads packed sequences, which can be faster than steps of ever fewer rows."""
+
+    def forward(self, x: PackedSequence) -> Any:  # type: ignore[override]
+        """Run all steps of all rows, see `torch.nn.LSTM.forward`."""
+        return super().forward(pad_packed_sequence(x)[0])
+
+
+#: Timed where the baseline takes packed sequences: a user would pick the faster of the two.
+PADDED_LSTM = replace(
+    LSTM,
+    name=PADDED,
+    build=lambda case, dtype, device: PaddedLSTM(case.I, case.H, case.L, dtype=dtype, device=device),
+    packed_only=True,
+    multiply_adds=lambda case: LSTM.multiply_adds(replace(case, lengths=())),
+    least_numbers=lambda case, train: LSTM.least_numbers(replace(case, lengths=()), train),
+)
 LABML = Candidate(
     "labml",
     _labml,
@@ -245,7 +267,7 @@ JAX = Candidate(
 
 def candidates() -> list[Candidate]:
     """All candidates in the order of the tables."""
-    return [*map(_implementation, names()), LSTM, COMPILED, LABML, JAX]
+    return [*map(_implementation, names()), LSTM, PADDED_LSTM, COMPILED, LABML, JAX]
 
 
 def find(name: str) -> Candidate:

@@ -8,10 +8,12 @@ from impls.registry import OPTIONS
 
 #: Baseline of each round of a benchmark.
 BASELINE = "torch.nn.LSTM"
+#: The baseline on a padded batch, which a user of packed sequences could take instead.
+PADDED = f"{BASELINE} padded"
 #: What a user would pick instead of ours: torch.compile, and HyperLSTMs of others.
 ALTERNATIVES = ("compiled", "labml", "jax")
 #: Everything that is measured, in the order of tables and plots.
-ORDER = (*names(), BASELINE, *ALTERNATIVES)
+ORDER = (*names(), BASELINE, PADDED, *ALTERNATIVES)
 
 
 @dataclass(frozen=True)
