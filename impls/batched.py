@@ -91,7 +91,7 @@ def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
 
     def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps; returns out [T, B, H] and the last state."""
-        x, s, mask, _ = inputs
+        x, s, mask = inputs[:3]
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
         scale, kept = of_steps(mask, len(x))
         take, w_x, b_a = step(prepare(p), scale), input_weight(p), p.hyper_bias.flatten()

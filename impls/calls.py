@@ -267,7 +267,7 @@ def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, Layer
     Each segment runs the rows that have not ended, from the state of the segment before; a row that has ended keeps
     the state that it ended in.
     """
-    x, s, mask, batch_sizes = inputs
+    x, s, mask, batch_sizes = inputs[:4]
     outs, ended, end = [], [], 0
     for rows, segment in groupby(batch_sizes):
         steps = len(list(segment))
@@ -275,7 +275,7 @@ def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, Layer
         ended.append([part[rows:] for part in s])
         s = LayerState(*(part[:rows] for part in s))
         part = mask and Mask(mask.kept[tokens].unflatten(0, (steps, rows)), mask.scale)
-        out, s = run(p, Inputs(x[tokens].unflatten(0, (steps, rows)), s, part))
+        out, s = run(p, inputs._replace(x=x[tokens].unflatten(0, (steps, rows)), start=s, mask=part, batch_sizes=()))
         outs.append(out.flatten(0, 1))
     # The shortest sequences end first and come last.
     last = (torch.cat(parts) for parts in zip(s, *reversed(ended), strict=True))

@@ -15,7 +15,7 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
 
     Returns out [T, B, H] and the last state.
     """
-    x, (h, c, h_hat, c_hat), mask, _ = inputs
+    x, (h, c, h_hat, c_hat), mask = inputs[:3]
     T = len(x)
     gates = range(4)
     scale, kept = of_steps(mask, T)

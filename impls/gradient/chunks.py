@@ -98,4 +98,4 @@ def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch
 def part(inputs: Inputs, chunk: Stretch, start: LayerState) -> Inputs:
     """Inputs of some steps, which start from a state."""
     mask = inputs.mask and Mask(inputs.mask.kept[chunk.at], inputs.mask.scale)
-    return Inputs(inputs.x[chunk.at], start, mask, chunk.batch_sizes)
+    return inputs._replace(x=inputs.x[chunk.at], start=start, mask=mask, batch_sizes=chunk.batch_sizes)

@@ -1,9 +1,11 @@
 """The cases of verification and the workloads of the benchmark, as data."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from inspect import signature
+from typing import Any
 
-from impls import names
+from impls import HyperLSTM, names
 from impls.registry import OPTIONS
 
 #: Baseline of each round of a benchmark.
@@ -14,6 +16,9 @@ PADDED = f"{BASELINE} padded"
 ALTERNATIVES = ("compiled", "labml", "jax")
 #: Everything that is measured, in the order of tables and plots.
 ORDER = (*names(), BASELINE, PADDED, *ALTERNATIVES)
+
+
+_ARGUMENTS = signature(HyperLSTM).parameters
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,21 @@ class Case:
     def id(self) -> str:
         """Name of the case in test ids and tables, such as `T7-B3-I5-H16-S8-Z4-L2-strided-stacked-norm`."""
         parts = [f"{size}{getattr(self, size)}" for size in "TBIHSZL"]
+        options = {name: value for name, value in self.arguments.items() if value and name != "layer_norm"}
         forms = {
             "lengths" + ".".join(map(str, self.lengths)): bool(self.lengths),
-            f"dropout{self.dropout:g}": self.dropout > 0,
-            f"recurrent_dropout{self.recurrent_dropout:g}": self.recurrent_dropout > 0,
+            **{name if value is True else f"{name}{value:g}": True for name, value in options.items()},
             "eval": not self.training,
             "strided": self.strided,
             self.state: self.state != "none",
             "norm": self.layer_norm,
         }
         return "-".join([*parts, *(form for form, applies in forms.items() if applies)])
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options of the model, as arguments of `HyperLSTM`: the fields that both have."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name in _ARGUMENTS}
 
     @property
     def options(self) -> list[str]:

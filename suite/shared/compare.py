@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,8 +37,7 @@ def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
     """A builder of a case's HyperLSTM, of that class and with that implementation."""
 
     def build(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
-        options: dict[str, Any] = {name: getattr(case, name) for name in ("layer_norm", "dropout", "recurrent_dropout")}
-        model = cls(case.I, case.H, case.S, case.Z, case.L, **options, impl=name, dtype=dtype, device=device)
+        model = cls(case.I, case.H, case.S, case.Z, case.L, **case.arguments, impl=name, dtype=dtype, device=device)
         return model.train(case.training)
 
     return build
