@@ -56,12 +56,12 @@ def test_ships_impls_alone_under_its_import_name(wheel: Path) -> None:
     assert "py.typed" in expected
 
 
-def test_has_licence_classifiers_and_three_requirements(wheel: Path) -> None:
+def test_has_licence_classifiers_and_two_requirements(wheel: Path) -> None:
     files = zipfile.ZipFile(wheel)
     (described,) = (name for name in files.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = message_from_bytes(files.read(described))
     required = {line.split(">")[0] for line in metadata.get_all("Requires-Dist", [])}
-    assert required == {"numpy", "torch", "triton"}
+    assert required == {"torch", "triton"}
     assert "Programming Language :: Python :: 3.11" in metadata.get_all("Classifier", [])
     licence = f"{Path(described).parent}/licenses/{metadata['License-File']}"
     assert files.read(licence).startswith(b"MIT License")
