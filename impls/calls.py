@@ -9,10 +9,10 @@ with a mask of its own at each step: what the cell remembers is never dropped (S
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,14 +57,6 @@ def floating(dtype: Any) -> torch.dtype | None:
     return dtype
 
 
-def device(value: Any) -> torch.device | None:
-    """The device for parameters; an error like torch's own unless it is None, a device or a device's name."""
-    try:
-        return None if value is None else torch.device(value)
-    except (RuntimeError, TypeError) as error:
-        raise type(error)(f"device: expected a torch.device or its name, got {value!r}: {error}") from error
-
-
 def dense(name: str, value: Any) -> Tensor:
     """The value; TypeError unless it is a tensor in the dense layout."""
     if not isinstance(value, Tensor):
@@ -92,21 +84,10 @@ def batch_sizes(sequences: PackedSequence, input_size: int) -> list[int]:
     x = dense("x.data", sequences.data)
     if x.dim() != 2 or x.shape[1] != input_size:
         raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
-    sizes: list[int] = _counts("x.batch_sizes", sequences.batch_sizes).tolist()
+    sizes: list[int] = sequences.batch_sizes.tolist()
     if not sizes or sizes[-1] < 1 or sorted(sizes, reverse=True) != sizes or sum(sizes) != len(x):
         raise ValueError(f"x.batch_sizes: expected sizes of 1 or more that never rise and sum to {len(x)}, got {sizes}")
-    for name in ("sorted_indices", "unsorted_indices"):
-        order = getattr(sequences, name)
-        if order is not None and _counts(f"x.{name}", order).shape != (sizes[0],):
-            raise ValueError(f"x.{name}: expected shape [{sizes[0]}], got {list(order.shape)}")
     return sizes
-
-
-def _counts(name: str, value: Any) -> Tensor:
-    counts = dense(name, value)
-    if counts.dim() != 1 or counts.dtype != torch.int64:
-        raise TypeError(f"{name}: expected int64 in one dimension, got {dtype_name(counts.dtype)} {list(counts.shape)}")
-    return counts
 
 
 def state_parts(value: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int]) -> list[Tensor]:
@@ -163,91 +144,47 @@ def parameters(
             )
 
 
-class Layout:
-    """A caller's sequences as the layers read them, and the way back to how the caller wants results.
+class Layout(NamedTuple):
+    """A caller's sequences as the layers read them, and the way back to how the caller wants results."""
 
-    x: [T, B, I], or for packed sequences [N, I]: all their tokens, step after step. batch_sizes: of packed sequences,
-    the rows of each step, which never rise. rows: the batch axis of the caller's states, (B,), or () for one sequence
-    alone.
-    """
-
-    def __init__(self, x: Tensor, rows: tuple[int, ...], batch_sizes: Sequence[int] = ()) -> None:
-        self.x, self.rows, self.batch_sizes = x, rows, batch_sizes
-
-    def start(self, part: Tensor) -> Tensor:
-        """A state of the caller's, [L, *rows, F], as the layers read it, [L, B, F]."""
-        return part
-
-    def last(self, part: Tensor) -> Tensor:
-        """A final state, [L, B, F], as the caller's states are laid out, [L, *rows, F]."""
-        return part
-
-    def out(self, out: Tensor) -> Sequences:
-        """The last layer's output laid out as the caller's x."""
-        return out
-
-
-class BatchFirst(Layout):
-    """Sequences of one length: x [B, T, I]; states are as in any batch."""
-
-    def __init__(self, x: Tensor) -> None:
-        super().__init__(x.transpose(0, 1), (x.shape[0],))
-
-    def out(self, out: Tensor) -> Tensor:
-        """[B, T, H] of [T, B, H]."""
-        return out.transpose(0, 1)
-
-
-class Alone(Layout):
-    """One sequence without an axis for the batch: x [T, I]."""
-
-    def __init__(self, x: Tensor) -> None:
-        super().__init__(x.unsqueeze(1), ())
-
-    def start(self, part: Tensor) -> Tensor:
-        """[L, 1, F] of [L, F]."""
-        return part.unsqueeze(1)
-
-    def last(self, part: Tensor) -> Tensor:
-        """[L, F] of [L, 1, F]."""
-        return part.squeeze(1)
-
-    def out(self, out: Tensor) -> Tensor:
-        """[T, H] of [T, 1, H]."""
-        return out.squeeze(1)
-
-
-class Packed(Layout):
-    """Sequences of any lengths: their tokens step by step, the longest sequence first."""
-
-    def __init__(self, packed: PackedSequence, batch_sizes: list[int]) -> None:
-        super().__init__(packed.data, (batch_sizes[0],), batch_sizes)
-        self._packed = packed
-
-    def start(self, part: Tensor) -> Tensor:
-        """Sort the rows of the caller's state as the tokens are."""
-        order = self._packed.sorted_indices
-        return part if order is None else part.index_select(1, order)
-
-    def out(self, out: Tensor) -> PackedSequence:
-        """Pack the output as x was."""
-        _, batch_sizes, order, back = self._packed
-        return PackedSequence(out, batch_sizes, order, back)
-
-    def last(self, part: Tensor) -> Tensor:
-        """Put the rows of the final state back into the caller's order."""
-        back = self._packed.unsorted_indices
-        return part if back is None else part.index_select(1, back)
+    x: Tensor  # [T, B, I], or for packed sequences [N, I]: all their tokens, step after step
+    rows: tuple[int, ...]  # the batch axis of the caller's states: (B,), or () for one sequence alone
+    batch_sizes: Sequence[int] = ()  # of packed sequences: the rows of each step, which never rise
+    #: A state of the caller's, [L, *rows, F], as the layers read it, [L, B, F].
+    start: Callable[[Tensor], Tensor] = lambda part: part
+    #: A final state, [L, B, F], as the caller's states are laid out, [L, *rows, F].
+    last: Callable[[Tensor], Tensor] = lambda part: part
+    #: The last layer's output, laid out as the caller's x.
+    out: Callable[[Tensor], Sequences] = lambda out: out
 
 
 def layout(x: Any, input_size: int, batch_first: bool) -> Layout:
     """The layout of x; TypeError or ValueError if it is no valid tensor or PackedSequence."""
     if isinstance(x, PackedSequence):
-        return Packed(x, batch_sizes(x, input_size))
+        return _packed(x, batch_sizes(x, input_size))
     x = sequence(x, input_size, "B, T" if batch_first else "T, B")
     if x.dim() == 2:
-        return Alone(x)
-    return BatchFirst(x) if batch_first else Layout(x, (x.shape[1],))
+
+        def alone(part: Tensor) -> Tensor:
+            return part.squeeze(1)
+
+        return Layout(x.unsqueeze(1), (), start=lambda part: part.unsqueeze(1), last=alone, out=alone)
+    if batch_first:
+        return Layout(x.transpose(0, 1), (x.shape[0],), out=lambda out: out.transpose(0, 1))
+    return Layout(x, (x.shape[1],))
+
+
+def _packed(x: PackedSequence, sizes: list[int]) -> Layout:
+    """The layout of packed sequences; rows of states are sorted as the tokens are, and back."""
+    data, batch_sizes, order, back = x
+    return Layout(
+        data,
+        (sizes[0],),
+        sizes,
+        start=lambda part: part if order is None else part.index_select(1, order),
+        last=lambda part: part if back is None else part.index_select(1, back),
+        out=lambda out: PackedSequence(out, batch_sizes, order, back),
+    )
 
 
 def starts(layout: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:

@@ -91,11 +91,12 @@ class HyperLSTM(nn.Module):
                 f"dropout={dropout} has no effect with n_layers=1: it is on the output of each layer but the last",
                 stacklevel=2,
             )
-        dtype, place = calls.floating(dtype), calls.device(device)
+        dtype = calls.floating(dtype)
         H, S, Z = self.hidden_size, self.hyper_size, self.n_z
         inputs = [self.input_size] + [H] * (self.n_layers - 1)
         self.layers = nn.ModuleList(
-            Layer(f"layers.{l}.", shapes(I, H, S, Z, layer_norm=layer_norm), place, dtype) for l, I in enumerate(inputs)
+            Layer(f"layers.{l}.", shapes(I, H, S, Z, layer_norm=layer_norm), device, dtype)
+            for l, I in enumerate(inputs)
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -189,7 +190,7 @@ class Layer(nn.Module):
     """
 
     def __init__(
-        self, prefix: str, sizes: calls.Shapes, device: torch.device | None, dtype: torch.dtype | None
+        self, prefix: str, sizes: calls.Shapes, device: torch.device | str | int | None, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
         self.prefix, self.shapes = prefix, sizes

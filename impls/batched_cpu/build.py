@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,6 @@ _FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=h
 FOLDER = Path(__file__).parent
 #: The library of a wheel; builds have the same name, each in a folder of its own. Its digest is beside it.
 LIBRARY = "library.so"
-_DAY = 24 * 60 * 60
 
 
 def sources() -> str:
@@ -64,7 +62,6 @@ def intact(path: Path) -> bool:
 def build(folder: Path, dtype: torch.dtype) -> None:
     """Build for a dtype in a temporary folder, then rename it, so that no process sees an incomplete build."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder.parent)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as own:
         what = f"its C++ source for {dtype_name(dtype)}"
@@ -83,13 +80,6 @@ def build(folder: Path, dtype: torch.dtype) -> None:
             if not intact(folder / LIBRARY):  # another process may have finished the same build first
                 raise
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-
-
-def _remove_leftovers(builds: Path) -> None:
-    """Remove what builds that were killed a day ago or earlier have left."""
-    for path in builds.glob("hyperlstm_*.*"):
-        if time.time() - path.stat().st_mtime > _DAY:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def compile_library(

@@ -7,7 +7,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,17 +122,6 @@ def test_a_damaged_build_is_built_again(compiler: str, cache: Path, damage: str)
     assert out == "agrees\n"
     assert err.startswith("batched_cpu: compiling")
     assert finish(start(AGREES, cache, CXX=compiler)) == ("agrees\n", "")
-
-
-@builds
-@pytest.mark.usefixtures("built")
-def test_leftovers_of_killed_builds_are_removed(tmp_path: Path) -> None:
-    old, recent = tmp_path / "hyperlstm_0.a", tmp_path / "hyperlstm_0.b"
-    for leftover in (old, recent):
-        (leftover / "new").mkdir(parents=True)
-    os.utime(old, (time.time() - 100_000,) * 2)
-    finish(start(FALLS_BACK, tmp_path, CXX="false"))
-    assert list(tmp_path.iterdir()) == [recent]
 
 
 @builds
