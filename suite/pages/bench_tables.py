@@ -9,7 +9,7 @@ from impls import names
 from suite.pages.sheets import Format, Sheet
 from suite.shared.cases import ALTERNATIVES, BASELINE, WORKLOADS
 from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
-from suite.shared.statistics import Interval, interval, noise_floor, verdict
+from suite.shared.statistics import Interval, compared_with_baseline, interval, noise_floor
 from suite.shared.tables import BUSY, PASSES, STAMP, TABLES
 from suite.shared.usage import NO_KERNEL
 
@@ -73,7 +73,7 @@ def _verdict(row: pd.Series) -> str:
         return NONE
     if pd.isna(row["relative_low"]):
         return "few visits"
-    return "no A/A run" if pd.isna(row["floor"]) else verdict(interval(row, "relative"), row["floor"])
+    return "no A/A run" if pd.isna(row["floor"]) else compared_with_baseline(interval(row, "relative"), row["floor"])
 
 
 def fastest(rows: pd.DataFrame) -> pd.DataFrame:

@@ -56,7 +56,7 @@ class Sheet:
     def show(self, title: str, console: Console | None = None) -> None:
         console = console or Console()
         console.print()
-        if title:  # on a line of its own, since rich would wrap it to the table's width
+        if title:  # on a separate line, since rich would wrap it to the table's width
             console.print(title, style="italic")
         words = self.words()
         cells = {column: [column, *(line[column] for line in words)] for column in self.columns}

@@ -2,12 +2,14 @@
 
 import re
 import shutil
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from suite import report
 from suite.pages.sheets import Sheet, markdown
@@ -103,18 +105,19 @@ def test_pages_show_the_plots_that_are_files(results: Path) -> None:
 
 
 def test_machines_with_current_benchmarks_come_first(tmp_path: Path) -> None:
-    for name, of, device in (
-        ("a-stale", "others", "cuda"),
-        ("b-current", sources("batched"), "cpu"),
-        ("c-current", sources("batched"), "cuda"),
-        ("d-stale", "others", "cpu"),
+    for name, of, device, date in (
+        ("a-stale", "others", "cuda", "2026-01-01"),
+        ("b-current", sources("batched"), "cpu", "2026-01-01"),
+        ("c-current", sources("batched"), "cuda", "2026-01-01"),
+        ("d-stale", "others", "cpu", "2026-01-02"),
+        ("f-stale", "others", "cpu", "2026-01-10"),
     ):
-        rows = [row | {"sources": of, "device": device} for row in runs("batched", 0.1)]
+        rows = [row | {"sources": of, "device": device, "date": date} for row in runs("batched", 0.1)]
         TABLES["bench"].replace(tmp_path / name, rows)
     TABLES["verify"].replace(tmp_path / "e-verified", [verified("batched", 0.4)])
     (tmp_path / "no-results").mkdir()
     order = [folder.name[0] for folder in report.machines(tmp_path)]
-    assert "".join(order) == "cbade"
+    assert "".join(order) == "cbafde"
     report.write_all(tmp_path)
     assert {page.parent.name[0] for page in tmp_path.glob("*/*.md")} == {"b", "c", "e"}
 
@@ -167,6 +170,18 @@ def test_a_table_shows_figures_reasons_and_dashes() -> None:
     assert sheet.columns == ["name", "time", "run"]
     assert [line["time"] for line in sheet.words()] == ["1,234", "time-out", "-", "-"]
     assert "| --- | ---: | ---: |" in sheet.markdown()
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(17, False), (16, True)])
+def test_a_table_that_would_be_cut_is_shown_in_blocks(width: int, blocks: bool) -> None:
+    """Widths of words are 4, 4 and 3, each with two spaces."""
+    console = Console(file=StringIO(), width=width)
+    Sheet([{"name": "a", "time": 1234, "run": "b"}, {"name": "c", "time": None, "run": "d"}], {"time": str}).show(
+        "", console
+    )
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("name: a\ntime: 1234\nrun: b\n\nname: c\nrun: d\n" in text) == blocks
+    assert max(map(len, text.splitlines())) <= width
 
 
 #: A new table has rows from its first verification on.

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from impls import names
 from suite.pages.sheets import markdown
-from suite.pages.verify import PAGE, last_line, print_summary, reach_table, verdict, worst_errors
+from suite.pages.verify import PAGE, conclusion, last_line, print_summary, reach_table, worst_errors
 from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.examples import HERE
 
@@ -80,7 +80,7 @@ def test_the_last_line_says_whether_all_is_right(rows: Rows, failed: int, line: 
 )
 def test_the_verdict_counts_faults(verdicts: list[str], sentence: str) -> None:
     tables = {"verify": pd.DataFrame(RIGHT[:1]), "faults": faults(*verdicts)}
-    assert verdict(tables) == PASSED.format("1 implementation, 1 comparison", "0.25") + f" {sentence}"
+    assert conclusion(tables) == PASSED.format("1 implementation, 1 comparison", "0.25") + f" {sentence}"
     assert last_line({"faults": tables["faults"]}, 0) == sentence
 
 

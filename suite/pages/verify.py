@@ -39,7 +39,7 @@ with the naive form and with numerical derivatives at H 128.
 """
 CAPABILITIES = """## Capabilities
 
-Each cell is a check that ran: `pass`; `no` if the implementation refuses with an error of its own, or needs too much
+Each cell is a check that ran: `pass`; `no` if the implementation refuses with a sentence, or needs too much
 memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
 """
 #: Reasons why a test did not run, as the end of a run sums them up, and what each of its words is in.
@@ -51,7 +51,7 @@ NOT_RUN = {
 }
 
 
-def verdict(tables: Mapping[str, pd.DataFrame]) -> str:
+def conclusion(tables: Mapping[str, pd.DataFrame]) -> str:
     """Whether all comparisons passed, which implementations were only interpreted, and which faults were found."""
     verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
     ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
@@ -158,7 +158,7 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    parts: list[Part] = [verdict({"verify": rows, **others}), ERRORS, worst_errors(rows), ways(rows)]
+    parts: list[Part] = [conclusion({"verify": rows, **others}), ERRORS, worst_errors(rows), ways(rows)]
     parts += [REACH, reach_table(rows)]
     if "faults" in others:
         parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]
@@ -209,8 +209,8 @@ def last_line(tables: Mapping[str, pd.DataFrame], failed: int) -> str:
     verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
     if failed:
         sentences.append(f"{_some(failed, 'test')} FAILED.")
-    if said := verdict(tables):
-        sentences.append(re.sub("[*`]", "", said))
+    if text := conclusion(tables):
+        sentences.append(re.sub("[*`]", "", text))
     if len(verify):
         ran = verify[verify["verdict"] != "skipped"]
         sentences += _compared_up_to(ran)

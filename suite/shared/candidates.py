@@ -49,7 +49,7 @@ class Candidate:
     compiles_each_size: bool = False
     #: Whether it is a reference form, which is written like the equation, and slow.
     literal: bool = False
-    #: Whether its gradient is code of its own, not recorded by autograd.
+    #: Whether its gradient is written by hand, not recorded by autograd.
     hand_written: bool = True
     #: Whether torch computes it. Other operators are not counted, and other threads have a process to themselves.
     of_torch: bool = True

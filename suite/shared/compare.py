@@ -20,8 +20,8 @@ from suite.shared.oracle import Results as Results
 
 #: Number of draws of a case; their results are stacked, so that the rule is about norms over enough numbers.
 DRAWS = 8
-#: Most references in memory.
-KEPT = 64
+#: Number of references that stay in memory.
+REFERENCES = 64
 #: An implementation may err by this multiple of the naive form's own error in the same dtype,
 TIMES = 2.0
 #: plus this many eps of the dtype.
@@ -44,7 +44,7 @@ def implementation(name: str, cls: type[HyperLSTM] = HyperLSTM) -> Build:
 
 
 def draw(case: Case, seed: int, dtype: torch.dtype, device: torch.device) -> Draw:
-    """Draw number `seed` of a case, rounded to dtype, in memory of its own: the same numbers on every device."""
+    """Draw number `seed` of a case, rounded to dtype, in new memory; the same numbers on every device."""
     drawn: Draw = tree_map_only(Tensor, lambda value: value.to(device, dtype, copy=True), _draw(case, seed))
     return drawn
 
@@ -114,8 +114,8 @@ def evaluate(
     dtype: to compute in. rounded: dtype that the drawn numbers are rounded to, so that an oracle in a wider dtype
     sees the same numbers as the implementation. numbers: changes each draw.
 
-    State that one run leaves to the next shows: all draws go through one model, the arguments of each have the
-    addresses of the draw before, and no result is copied before the last draw.
+    All draws go through one model, the arguments of each have the addresses of the draw before, and no result is copied
+    before the last draw: so a run that leaves state to the next one gives wrong results.
     """
     # Every parameter is drawn below; orthogonal initial values could take a second.
     model = build(case, dtype, torch.device("meta")).to_empty(device=device)
@@ -145,7 +145,7 @@ def bits(value: Tensor) -> Tensor:
     return value.detach().contiguous().view(-1).view(torch.uint8)
 
 
-@lru_cache(KEPT)
+@lru_cache(REFERENCES)
 def reference(
     name: str,
     case: Case,

@@ -141,6 +141,6 @@ def covers(verified: str, case: Case) -> bool:
 
 
 def _form(case: str) -> tuple[str, int]:
-    """Sizes and form of a case by its id, whatever its T, lengths and initial state; and its B."""
+    """Sizes and form of a case by its id, without T, lengths and initial state; and its B."""
     match = re.fullmatch(r"T\d+-B(\d+)-(.*)", re.sub(r"-(strided|stacked|plain)\b", "", case))
     return (re.sub(r"lengths[\d.]+", "lengths", match[2]), int(match[1])) if match else (case, 0)

@@ -14,7 +14,7 @@ COVERAGE, FEWEST = 0.95, 3
 #: Degrees of freedom that the pooled variance of a run counts as.
 PRIOR_DOF = 4
 #: Figures of a visit, and the columns with an interval: `ratio` has `ratio_low` and `ratio_high`. The figure of each
-#: visit is kept in a column of its own, such as `ratio_visits`.
+#: visit is in a further column, such as `ratio_visits`.
 FIGURES, INTERVALS = ("median_s", "baseline_s", "ratio", "loop_s", "loop_ratio"), ("ratio", "loop_ratio")
 #: Columns that are added up over visits, and those averaged.
 COUNTS, MEANS = ("rounds", "disturbed"), ("taken_cores",)
@@ -127,8 +127,8 @@ def noise_floor(twin: Interval) -> float:
     return max(twin.ratio_high, 1 / twin.ratio_low) - 1
 
 
-def verdict(interval: Interval, noise: float) -> str:
-    """Faster or slower than the baseline if the whole interval is beyond the noise, else undecided."""
+def compared_with_baseline(interval: Interval, noise: float) -> str:
+    """`faster` or `slower` than the baseline if the whole interval is beyond the noise floor, else `undecided`."""
     if interval.ratio_high < 1 / (1 + noise):
         return "faster"
     return "slower" if interval.ratio_low > 1 + noise else "undecided"

@@ -10,11 +10,11 @@ import pytest
 from suite.shared.statistics import (
     Interval,
     between,
+    compared_with_baseline,
     merged,
     noise_floor,
     pooled_variance,
     student,
-    verdict,
     with_intervals,
 )
 
@@ -99,4 +99,4 @@ def test_a_verdict_takes_an_interval_beyond_the_noise() -> None:
         Interval(1.2, 0.9, 1.4): "undecided",
         Interval(1.2, 1.1, 1.3): "slower",
     }
-    assert {interval: verdict(interval, noise) for interval in verdicts} == verdicts
+    assert {interval: compared_with_baseline(interval, noise) for interval in verdicts} == verdicts
