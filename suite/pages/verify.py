@@ -19,15 +19,14 @@ EXPECTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("acc
 ERRORS = """## Errors
 
 Each implementation is compared with the naive form in float64, in each of its dtypes, on the same rounded numbers and
-with random parameters: output, final states, and the gradients of all parameters, inputs and given states. A tensor
-passes if its relative error is at most twice the naive form's own error in the same dtype, plus 64 eps in float64 and
-4 eps in the other dtypes (the eps of TF32 is 2^-10). *worst* is the largest error as a multiple of that limit, and
-*tensor* where it occurred.
+with random parameters: output, final states, and the gradients of all parameters, inputs and given states. *worst* is
+the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows,
+and *tensor* where it occurred.
 """
 WAYS = "Worst errors of batched_cpu by its ways to multiply bfloat16: {}.\n"
 FAULTS = """## Planted faults
 
-A fault is a small edit that makes a correct implementation wrong. It is *found* if the comparison rejects the tensor
+A fault is an edit of the code that makes a correct implementation wrong. It is *found* if the comparison rejects the tensor
 that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not the
 function, and must pass.
 """
