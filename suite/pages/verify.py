@@ -20,15 +20,15 @@ ERRORS = """## Errors
 
 Each implementation is compared with the naive form in float64, in each of its dtypes, on the same rounded numbers and
 with random parameters: output, final states, and the gradients of all parameters, inputs and given states. *worst* is
-the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows,
-and *tensor* where it occurred.
+the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows, and *tensor* where it
+occurred.
 """
 WAYS = "Worst errors of batched_cpu by its ways to multiply bfloat16: {}.\n"
 FAULTS = """## Planted faults
 
-A fault is an edit of the code that makes a correct implementation wrong. It is *found* if the comparison rejects the tensor
-that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not the
-function, and must pass.
+A fault is an edit of the code that makes a correct implementation wrong. It is *found* if the comparison rejects the
+tensor that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not
+the function, and must pass.
 """
 REACH = """## Compared up to
 
