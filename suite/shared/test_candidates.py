@@ -10,7 +10,11 @@ from suite.shared.cases import Case
 from suite.shared.examples import CPU
 
 F32 = torch.float32
-TIMED = [one.name for one in candidates() if not one.compiles_each_size and one.name != "batched_cuda"]
+TIMED = [
+    one.name
+    for one in candidates()
+    if not one.compiles_each_size and not one.packed_only and one.name != "batched_cuda"
+]
 
 
 @pytest.mark.parametrize("name", TIMED)
