@@ -5,7 +5,6 @@ leaves become weight gradients. No array of a whole sequence is allocated but th
 """
 
 from collections.abc import Callable, Collection, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -26,37 +25,27 @@ class Weights(NamedTuple):
     z_bias: Tensor  # [12Z]
 
 
-class Chunk:
-    """K consecutive steps as the backward sweep sees them; products that it asks for are recomputed if not saved.
+class Chunk(NamedTuple):
+    """K consecutive steps as the backward sweep sees them.
 
     Of packed sequences, arrays are [N, *] with the tokens of these steps in place of [K, B, *].
     """
 
-    def __init__(self, inputs: Inputs, saved: Saved, steps: Stretch, weights: Weights) -> None:
-        at = steps.at
-        #: The states that each step started from and ended in, [K, B, *] each.
-        self.before = before(inputs, saved, steps)
-        self.after = LayerState(*(q[at] for q in saved.states))
-        self.inputs = part(inputs, steps, self.before)
-        self.x = self.inputs.x
-        self._weights = weights
-        self._residuals = None if saved.residuals is None else saved.residuals[at]
+    inputs: Inputs
+    before: LayerState  # the states that each step started from, [K, B, *] each
+    after: LayerState  # and ended in
+    uh: Tensor  # the products with h_{t-1}, [K, B, 4H + 4S]: u, then the hyper LSTM's part; the residuals
+    vx: Tensor  # those with x_t: v, then the hyper LSTM's part
+    z: Tensor  # the embeddings of the step's h_hat, [K, B, 12, Z]
 
-    @cached_property
-    def vx(self) -> Tensor:
-        """The products with x_t, [K, B, 4H + 4S]: v, then the hyper LSTM's part."""
-        return linear(self.x, self._weights.x)
 
-    @cached_property
-    def uh(self) -> Tensor:
-        """The products with h_{t-1}, [K, B, 4H + 4S]: u, then the hyper LSTM's part; the residuals."""
-        return linear(self.before.h, self._weights.h) if self._residuals is None else self._residuals
-
-    @cached_property
-    def z(self) -> Tensor:
-        """The embeddings z of the step's h_hat, [K, B, 12, Z]."""
-        z: Tensor = linear(self.after.h_hat, self._weights.z, self._weights.z_bias).unflatten(-1, (12, -1))
-        return z
+def _chunk(inputs: Inputs, saved: Saved, steps: Stretch, weights: Weights) -> Chunk:
+    """The chunk of some steps, with the products that were not saved."""
+    start, after = before(inputs, saved, steps), LayerState(*(q[steps.at] for q in saved.states))
+    uh = linear(start.h, weights.h) if saved.residuals is None else saved.residuals[steps.at]
+    z = linear(after.h_hat, weights.z, weights.z_bias).unflatten(-1, (12, -1))
+    own = part(inputs, steps, start)
+    return Chunk(own, start, after, uh, linear(own.x, weights.x), z)
 
 
 class Deltas(NamedTuple):
@@ -102,12 +91,13 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
         d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
         cut = bounds(most.backward, NUMBERS, p, inputs, most.rows)
         for steps in reversed(stretches(cut, inputs.batch_sizes)):
-            chunk = Chunk(inputs, saved, steps, weights)
+            chunk = _chunk(inputs, saved, steps, weights)
             deltas, d_state = sweep(chunk, d_out[steps.at], d_state)
             _add_weight_gradients(totals, chunk, deltas)
             if d_x is not None:
                 da = deltas.d_uh[..., deltas.dv.shape[-1] :]
-                d_x[steps.at] = (torch.cat([deltas.dv, da], dim=-1) @ weights.x).view_as(chunk.x)
+                d_x[steps.at] = (torch.cat([deltas.dv, da], dim=-1) @ weights.x).view_as(chunk.inputs.x)
+            del chunk, deltas  # before the next chunk's take as much memory
         return totals | d_state._asdict() | ({} if d_x is None else {"x": d_x})
 
     return backward
@@ -140,7 +130,7 @@ def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Del
     dy, dz = (d.flatten(0, -3) for d in deltas[2:4])
     du, da = d_uh[:, : dv.shape[1]], d_uh[:, dv.shape[1] :]
     x, h, h_hat_before, h_hat = (
-        y.flatten(0, -2) for y in (chunk.x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
+        y.flatten(0, -2) for y in (chunk.inputs.x, chunk.before.h, chunk.before.h_hat, chunk.after.h_hat)
     )
     products = {
         "weight_x": (dv, x),
