@@ -12,6 +12,7 @@ from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from suite.checks.equality.uses import Use, without_others
 from suite.shared.cases import Case
+from suite.shared.compare import MUTATED
 from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, arguments, backward, gradients, outputs, packed
 
 Row = dict[str, Any]
@@ -78,8 +79,9 @@ def _array() -> list[Row]:
 def case_of(row: Row) -> Case:
     """Sizes of a row, and the options that a case has."""
     form, (dropout, recurrent_dropout) = row["form"], MASKS[row["masks"]]
+    one_step = form == "alone" and row["axes"] == "batch_first"  # an axis to lose by mistake
     return Case(
-        T=0 if form == "no_steps" else 3,
+        T=0 if form == "no_steps" else 1 if one_step else 3,
         B={"alone": 1, "no_rows": 0}.get(form, 3),
         I=4,
         H=7,
@@ -122,7 +124,10 @@ def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, samp
         results = outputs(model, case, leaves, partial(_call, row))
         backward(results, sample, arriving)
     model.batch_first = False
-    return results | gradients(leaves)
+    # Without steps out is no function of the state.
+    trained = any(leaf.requires_grad for name, leaf in leaves.items() if case.T or not name.startswith("state"))
+    wrong = {f"{MUTATED}graph of out": torch.zeros(())} if results["out"].requires_grad != trained else {}
+    return results | gradients(leaves) | wrong
 
 
 def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:

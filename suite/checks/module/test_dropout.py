@@ -19,7 +19,6 @@ from suite.shared.oracle import Output
 P = 0.25
 CASE = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=P, recurrent_dropout=P)
 ONE_STEP = replace(CASE, T=1, L=1, dropout=0.0, state="none")
-PLAIN = replace(CASE, dropout=0.0, recurrent_dropout=0.0)
 
 
 @pytest.fixture(params=names())
@@ -52,14 +51,6 @@ def test_g_is_dropped_by_the_mask(name: str, device: torch.device) -> None:
 def test_a_probability_of_1_drops_everything(name: str, device: torch.device) -> None:
     model, x, _ = model_and_input(name, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
     assert not bool(seeded(model, x)["c"].any())
-
-
-def test_nothing_is_dropped_in_evaluation_mode(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device, case=CASE)
-    plain, _, _ = model_and_input(name, device, case=PLAIN)
-    expected = seeded(plain, x, state)
-    assert_bitwise_equal(seeded(model.eval(), x, state), expected)
-    assert not torch.equal(seeded(model.train(), x, state)["out"], expected["out"])
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

@@ -46,30 +46,6 @@ def assert_same(a: Results, b: Results, dtype: torch.dtype = torch.float32) -> N
     assert worst.ratio <= 1, worst
 
 
-def test_output_and_state_have_the_promised_shapes(name: str, device: torch.device) -> None:
-    model, x, _ = model_and_input(name, device)
-    out, state = model(x)
-    assert out.shape == (T, B, H)
-    assert type(state) is tuple
-    assert [part.shape for part in state] == [(L, B, H), (L, B, H), (L, B, S), (L, B, S)]
-
-
-@pytest.mark.parametrize("form", ["none", "stacked", "plain"])
-def test_an_unbatched_sequence_is_a_batch_of_one(name: str, device: torch.device, form: str) -> None:
-    model, x, state = model_and_input(name, device)
-    layers = {"none": None, "stacked": slice(None), "plain": 0}[form]
-    alone = None if layers is None else [part[layers, ..., 1, :] for part in state]
-    batch = None if layers is None else [part[layers, ..., 1:2, :] for part in state]
-    for batch_first in (False, True):
-        model.batch_first = batch_first
-        out, last = model(x[:, 1], alone)
-        assert out.shape == (T, H)
-        assert [part.shape for part in last] == [(L, H), (L, H), (L, S), (L, S)]
-        model.batch_first = False
-        expected, ends = model(x[:, 1:2], batch)
-        assert_same(named(out, last), named(expected[:, 0], tuple(part[:, 0] for part in ends)))
-
-
 def test_habits_of_torchs_lstm_work(name: str, device: torch.device) -> None:
     """Code written for `torch.nn.LSTM` works, with a packed batch too."""
     model, x, _ = model_and_input(name, device)
@@ -82,24 +58,6 @@ def test_habits_of_torchs_lstm_work(name: str, device: torch.device) -> None:
     padded, lengths = nn.utils.rnn.pad_packed_sequence(out)
     assert lengths.tolist() == [2, T, 4]
     assert torch.equal(h[-1], padded[lengths - 1, torch.arange(B)])
-
-
-def test_no_steps_return_the_given_state(name: str, device: torch.device) -> None:
-    model, x, state = model_and_input(name, device)
-    out, last = model(x[:0], state)
-    assert out.shape == (0, B, H)
-    assert all(torch.equal(a, b) for a, b in zip(last, state, strict=True))
-    _, last = model(x[:0], [part[0] for part in state])
-    assert all(torch.equal(a, b[:1].expand_as(b)) for a, b in zip(last, state, strict=True))
-
-
-def test_an_empty_batch_works_forward_and_backward(name: str, device: torch.device) -> None:
-    model, x, _ = model_and_input(name, device)
-    out, state = model(x[:, :0])
-    assert out.shape == (T, 0, H)
-    assert state[2].shape == (L, 0, S)
-    out.sum().backward()
-    assert all(p.grad is not None and bool((p.grad == 0).all()) for p in model.parameters())
 
 
 def test_switching_the_implementation_keeps_the_parameters(name: str, device: torch.device) -> None:
