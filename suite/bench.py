@@ -118,11 +118,11 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
     try:
         compile_kernels(jobs, device)
         with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
-            every = list[Row]()
+            rates = list[Row]()
             for job in hardware.jobs(device, {job.dtype for job in jobs}):
-                server.visit(job, every)
-            TABLES["hardware"].put(folder, every, device)
-            ceilings |= {row["dtype"]: row for row in every}
+                server.visit(job, rates)
+            TABLES["hardware"].put(folder, rates, device)
+            ceilings |= {row["dtype"]: row for row in rates}
             saved = time.time()
             for _ in shown(passes([Side(server, rows)], jobs, until), rows, until):
                 if time.time() > saved + SAVE:
@@ -149,9 +149,9 @@ def put(folder: Path, rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
     """Compile kernels ahead of time, on all cores."""
     timed = [(case, job.dtype) for job in jobs if job.candidate == "batched_cuda" for case in job.cases]
-    steps = [(each, dtype) for case, dtype in timed for each in (case, short(case, case.B))]
+    cases = [(size, dtype) for case, dtype in timed for size in (case, short(case, case.B))]
     precompile(
-        [Way(replace(case, training=training), dtype) for case, dtype in steps for training in (True, False)], device
+        [Way(replace(case, training=training), dtype) for case, dtype in cases for training in (True, False)], device
     )
 
 

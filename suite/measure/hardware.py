@@ -35,8 +35,8 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     source = torch.ones(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = best(watch, lambda: target.copy_(source))
-    every = [rate for way in products(device, dtype).items() for rate in rates(watch, *way, device, dtype)]
-    fastest = max(every, key=lambda rate: rate["multiply_adds_per_s"])
+    reached = [rate for product in products(device, dtype).items() for rate in rates(watch, *product, device, dtype)]
+    fastest = max(reached, key=lambda rate: rate["multiply_adds_per_s"])
     yield {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | fastest
 
 

@@ -53,12 +53,14 @@ BUDGET = 0.3
 def jobs(varied: str, options: Namespace) -> list[Job]:
     """Jobs of a sweep; the first candidate of each is the implementation that `auto` takes, if it runs."""
     base, device, todo = WORKLOADS[options.workload], options.device, list[Job]()
-    plain = [one.name for one in all_candidates() if not (one.compiles_each_size or one.packed_only)]
+    steady = [
+        candidate.name for candidate in all_candidates() if not (candidate.compiles_each_size or candidate.packed_only)
+    ]
     for dtype, norm in product(options.dtype, (False, True)):
         auto = fastest(device, dtype)
-        case, names = replace(base, layer_norm=norm), [auto, *(options.implementation or plain)]
+        case, names = replace(base, layer_norm=norm), [auto, *(options.implementation or steady)]
         if norm and not options.implementation:  # labml's module has no other form
-            names = [auto, *(name for name in ALTERNATIVES if name in plain)]
+            names = [auto, *(name for name in ALTERNATIVES if name in steady)]
         cases = [replace(case, **BASE)]
         if varied == "threads":
             names = [auto, *(options.implementation or ()), LSTM.name]
@@ -70,20 +72,20 @@ def jobs(varied: str, options: Namespace) -> list[Job]:
             cases, names = [case], [name for name in names if name and find(name).of_torch]
         elif varied in "SZ":
             names = [name for name in names if name != LSTM.name]
-        runs = able(names, dtype, device, layer_norm=norm)
+        runs = available(names, dtype, device, layer_norm=norm)
         # Memory is measured for one candidate after another, so each has a job, whose process may run out of it.
         groups = [(name,) for name in runs] if varied == "length" else [tuple(runs)] if runs else []
-        todo += [Job("sweep", group, one, dtype, device, varied=varied) for one in cases for group in groups]
+        todo += [Job("sweep", group, case, dtype, device, varied=varied) for case in cases for group in groups]
     return todo
 
 
-def able(names: Sequence[str], dtype: str, device: torch.device, *, layer_norm: bool) -> list[str]:
+def available(names: Sequence[str], dtype: str, device: torch.device, *, layer_norm: bool) -> list[str]:
     """The candidates of these names that run, with layer norm or without."""
     if why_not(dtype, device) is not None:
         return []
-    matches = [find(name) for name in dict.fromkeys(names) if name]
-    matches = [one for one in matches if layer_norm in one.layer_norms and not one.packed_only]
-    return [one.name for one in matches if one.why_unavailable(device, dtype_of(dtype)) is None]
+    named = [find(name) for name in dict.fromkeys(names) if name]
+    able = [candidate for candidate in named if layer_norm in candidate.layer_norms and not candidate.packed_only]
+    return [candidate.name for candidate in able if candidate.why_unavailable(device, dtype_of(dtype)) is None]
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
@@ -96,7 +98,8 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     elif job.varied == "random":
         for n, case in enumerate(drawn(job.case)):
             torch._dynamo.reset()  # otherwise torch.compile would compile for all sizes at the second point, slowly
-            yield from timed(job, [one for one in names if n == 0 or one not in SLOW_TO_COMPILE], n, case, PASSES)
+            timed_here = [name for name in names if n == 0 or name not in SLOW_TO_COMPILE]
+            yield from timed(job, timed_here, n, case, PASSES)
     elif job.varied == "length":
         for name in names:
             yield from lengths(job, name)

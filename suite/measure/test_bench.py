@@ -4,6 +4,7 @@ import platform
 import re
 from dataclasses import replace
 from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from suite import bench
+from suite.checks.kernels.compiled import CARDS, Way
 from suite.measure import bench as visit
 from suite.measure import work
 from suite.measure.examples import job
@@ -121,6 +123,18 @@ def test_kernels_of_every_timed_call_are_compiled_beforehand(monkeypatch: pytest
         for case in (TINY, work.short(TINY, TINY.B))
         for training in (True, False)
     ]
+
+
+@pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
+def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does counting its operator calls, or the next draw of its lengths."""
+    ways, case = list[Way](), WORKLOADS[name]
+    monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
+    bench.compile_kernels([job("batched_cuda", case=case)], CPU)
+    compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
+    counted = [replace(case, T=T, lengths=(T,) * case.B if case.lengths else ()) for T in visit.LENGTHS]
+    for called, training in product([*counted, visit.drawn(case, 1)], (False, True)):
+        assert compiled >= {*Way(replace(called, training=training), "float32").kernels(90, CARDS[90])}
 
 
 def planned(tmp_path: Path, *names: str, **options: bool) -> list[str]:
