@@ -38,3 +38,12 @@ def test_a_candidate_is_checked_and_built(name: str) -> None:
 )
 def test_a_candidate_says_why_it_is_not_timed(name: str, dtype: torch.dtype, reason: str) -> None:
     assert reason in str(find(name).why_unavailable(CPU, dtype))
+
+
+@pytest.mark.parametrize(("backend", "able"), [("cpu", False), ("gpu", True), ("tpu", False)])
+def test_jax_runs_on_the_device_that_it_sees(backend: str, able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax")
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    reason = find("jax").why_unavailable(torch.device("cuda"), F32)
+    assert reason == (None if able else "jax sees no GPU: it is installed for the CPU alone.")
+    assert find("jax").why_unavailable(CPU, F32) is None

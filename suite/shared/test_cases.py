@@ -92,13 +92,34 @@ def test_streams_are_places_in_one_text() -> None:
     assert text.sha256 == corpus.text(20).sha256
 
 
-def test_arithmetic_is_set_and_refused() -> None:
+GPU = torch.device("cuda")
+
+
+def test_arithmetic_is_set_for_products_of_all_libraries() -> None:
     states = []
     for name in ("tf32", "float32"):
         arithmetic.use(name)
-        states.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
-    assert states == [("high", True), ("highest", False)]
+        eps = [arithmetic.eps(dtype, GPU) for dtype in (F32, torch.bfloat16)]
+        states.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, eps))
+        assert arithmetic.eps(F32, CPU) == torch.finfo(F32).eps
+    coarse, fine, half = (torch.finfo(dtype).eps for dtype in (torch.float16, F32, torch.bfloat16))
+    assert states == [("high", True, [coarse, half]), ("highest", False, [fine, half])]
     assert [arithmetic.dtype_of(name) for name in ("tf32", "bfloat16")] == [F32, torch.bfloat16]
-    assert arithmetic.why_not("tf32", CPU) == "tf32 needs a GPU of compute capability 8.0 or higher."
-    assert arithmetic.why_not("float32", CPU) is None
-    assert arithmetic.eps(F32, CPU) == torch.finfo(F32).eps
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "capability", "able"),
+    [
+        ("tf32", CPU, (9, 0), False),
+        ("tf32", GPU, (7, 5), False),
+        ("tf32", GPU, (8, 0), True),
+        ("float32", GPU, (7, 5), True),
+        ("float32", CPU, (0, 0), True),
+    ],
+)
+def test_tf32_needs_a_gpu_that_has_it(
+    name: str, device: torch.device, capability: tuple[int, int], able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    reason = None if able else "tf32 needs a GPU of compute capability 8.0 or higher."
+    assert arithmetic.why_not(name, device) == reason
