@@ -36,11 +36,15 @@ MODELS = [
 CALLED = [
     (Case(T=3, B=3, I=5, H=16, S=8, Z=4, layer_norm=True), ("float32",)),
     (Case(T=6, B=3, I=4, H=6, S=5, Z=2, layer_norm=True), ("float32", "bfloat16", "float16")),
-    (Case(T=4, B=3, I=4, H=16, S=6, Z=2, layer_norm=True), ("float32",)),
+    *((Case(T=4, B=3, I=4, H=H, S=6, Z=2, layer_norm=True), ("float32",)) for H in (8, 16)),
     (Case(T=50, B=256, I=4, H=16, S=8, Z=2), ("float32",)),
 ]
-#: Sizes at which activations are checked.
-VALUES = Case(T=1, B=1, I=1, H=100, S=1, Z=1)
+#: Sizes at which activations are checked, and those at which sums in half precision are.
+ACTIVATED = Case(T=1, B=1, I=1, H=100, S=1, Z=1)
+SUMMED = [
+    Case(T=3, B=1, I=5, H=8, S=8, Z=1),
+    *(Case(T=3, B=1, I=5, H=24, S=16, Z=3, layer_norm=layer_norm) for layer_norm in (False, True)),
+]
 
 
 def of_cuda() -> list[Way]:
@@ -65,10 +69,12 @@ def of_checks(thorough: bool, seed: int) -> Iterator[Way]:
     for one in (*used(NAME), *paired(NAME)):
         arithmetic = "bfloat16" if "autocast" in one.use else dtype_name(one.dtype)
         yield Way(trained(one.case), arithmetic, "recomputed" not in one.use)
+        yield Way(trained(replace(one.case, training=False)), arithmetic)
         yield Way(replace(one.case, training=False), arithmetic)
     for case, arithmetics in CALLED:
         yield from (way for arithmetic in arithmetics for way in any_way(case, arithmetic))
-    yield from (Way(VALUES, dtype_name(dtype)) for dtype in find(NAME).dtypes)
+    yield from (Way(ACTIVATED, dtype_name(dtype)) for dtype in find(NAME).dtypes)
+    yield from (Way(case, "bfloat16") for case in SUMMED)
 
 
 def trained(case: Case) -> Case:

@@ -221,7 +221,7 @@ def test_a_pass_reads_nothing_back() -> None:
 @for_a_card
 def test_every_kernel_of_a_verification_is_compiled_before_it(tmp_path: Path) -> None:
     """Those that tests of a default run start on an H100, but what only a GPU runs; the plugin starts none."""
-    chosen = ("-k", f"{NAME} and not nan_and_inf", "--device", "cpu", "--results", str(tmp_path / "results"))
+    chosen = ("-k", f"{NAME} and not not_finite", "--device", "cpu", "--results", str(tmp_path / "results"))
     folders = [f"suite/checks/{name}" for name in ("equality", "module")]
     plugins = ("-p", "suite.checks.kernels.noted", "-p", "no:benchmark", "-p", "no:cacheprovider")
     noted = str(tmp_path / "noted")
