@@ -18,8 +18,8 @@ from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 #: By place, the tests of it in a default run, its own first.
-SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
-TESTS = {place: " ".join([place, *(other for other in SELFTEST if other != place)]) for place in SELFTEST}
+SELFTEST = "suite/measure suite/pages suite/shared"
+TESTS = {place: f"{place} {SELFTEST}" for place in SELFTEST.split()}
 TESTS["impls"] = "suite/checks/equality suite/checks/module suite/checks/definition"
 #: Files that are not mutated: tests, and what takes a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|__init__|proof)\.py|batched_c")
@@ -58,9 +58,8 @@ def main() -> None:
         ignored = shutil.ignore_patterns(".nox", ".*_cache", "__pycache__")
         os.chdir(shutil.copytree(".", Path(scratch) / "copy", symlinks=True, ignore=ignored))
         command, begin = f"{options.pytest} -x --results {scratch}/results {TESTS[options.place]}", time.monotonic()
-        outcome, output = run_tests(command, None)
-        if outcome is not TestOutcome.SURVIVED:
-            raise SystemExit(f"{output}\nThese tests fail without a mutant.")
+        if run_tests(command, None)[0] is not TestOutcome.SURVIVED:
+            raise SystemExit(f"These tests fail without a mutant: {command}")
         limit = 60 + 2 * (time.monotonic() - begin)
         for mutant in chosen:
             result = mutate_and_test([mutant], command, limit)
