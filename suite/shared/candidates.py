@@ -21,12 +21,10 @@ from impls.convert import to_labml
 from impls.definition import dtype_name
 from suite.shared.cases import BASELINE, PADDED, Case, least_numbers
 from suite.shared.compare import Build, Verdict, compare, draw, implementation
+from suite.shared.wide import AGAINST
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
 BASE = "HYPERLSTM_BASE"
-#: Implementations are compared with this one before they are timed, as the oracle of verification is too slow at the
-#: sizes of a workload.
-AGAINST = "row_scaled"
 #: The tensors of a workload are so large that one draw suffices.
 DRAWS = 1
 
@@ -210,17 +208,6 @@ LSTM = Candidate(
     multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
     least_numbers=lambda case, train: least_numbers(case, lstm_parameters(case), case.H, train),
 )
-COMPILED = Candidate(
-    "compiled",
-    partial(_drawn, compiled_as_ours),
-    partial(compare, compiled_as_ours, against=AGAINST, draws=DRAWS),
-    layer_norms=(False, True),
-    why_unavailable=_why_not_compiled,
-    takes_packed=False,
-    follows_tokens=False,
-    compiles_each_size=True,
-    hand_written=False,
-)
 
 
 class PaddedLSTM(nn.LSTM):
@@ -240,25 +227,31 @@ PADDED_LSTM = replace(
     multiply_adds=lambda case: LSTM.multiply_adds(replace(case, lengths=())),
     least_numbers=lambda case, train: LSTM.least_numbers(replace(case, lengths=()), train),
 )
-LABML = Candidate(
+
+
+def _alternative(name: str, as_ours: Build, **options: Any) -> Candidate:
+    """What a user would pick instead of ours, for batches of one length; as_ours: it, with the module's calls."""
+    checked = partial(compare, as_ours, against=AGAINST, draws=DRAWS)
+    usual = {"build": partial(_drawn, as_ours), "check": checked, "layer_norms": (False, True)}
+    return Candidate(name, **{**usual, **options}, takes_packed=False, follows_tokens=False)
+
+
+COMPILED = _alternative(
+    "compiled", compiled_as_ours, why_unavailable=_why_not_compiled, compiles_each_size=True, hand_written=False
+)
+LABML = _alternative(
     "labml",
-    _labml,
-    partial(compare, labml_as_ours, against=AGAINST, draws=DRAWS),
+    labml_as_ours,
+    build=_labml,
     layer_norms=(True,),
     why_unavailable=_why_no_labml,
-    takes_packed=False,
-    follows_tokens=False,
     hand_written=False,
     distribution="labml-nn",
 )
-JAX = Candidate(
+JAX = _alternative(
     "jax",
-    partial(_drawn, jax_as_ours),
-    partial(compare, jax_as_ours, against=AGAINST, draws=DRAWS),
-    layer_norms=(False, True),
+    jax_as_ours,
     why_unavailable=_why_no_jax,
-    takes_packed=False,
-    follows_tokens=False,
     compiles_each_size=True,
     of_torch=False,
     distribution="jax",

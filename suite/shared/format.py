@@ -14,8 +14,6 @@ ENVIRONMENT = ("device", "processor", "cpu_capability", "threads", "torch", "pyt
 #: Shown where there is no figure.
 NONE = "-"
 MB = 1e6
-#: The columns that tell the lines of a study's plots apart.
-GROUP = ["workload", "dtype", "layer_norm", "implementation"]
 
 
 def significant3(value: float) -> str:
