@@ -25,7 +25,7 @@ import torch
 import impls
 from impls import names
 from impls.registry import find
-from suite.checks.equality.comparisons import USED, Comparison, paired, used
+from suite.checks.equality.comparisons import USED, Comparison, paired
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
 from suite.shared.compare import Build, Verdict, implementation
 from suite.shared.wide import WIDE
@@ -174,9 +174,10 @@ _KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
 
 def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
     """Comparisons that may show a fault in an implementation, which supports their options."""
-    if kind in USED or kind == "pairs":
-        uses = paired(runs) if kind == "pairs" else [one for one in used(runs) if one.use == kind]
-        return tuple(one for one in uses if one.dtype == dtype)
+    if kind == "pairs":
+        return tuple(one for one in paired(runs) if one.dtype == dtype)
+    if kind in USED:  # in float64 too where a verification has them in float32: faults in C++ are built for one dtype
+        return tuple(Comparison(case, dtype, kind, wide=True) for case in USED[kind])
     wide = "sizes" in kind
     if wide:  # a mask has to have more units than a vector
         cases = [case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0]
