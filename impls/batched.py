@@ -24,7 +24,7 @@ from .definition import (
 
 
 class Weights(NamedTuple):
-    """A layer's parameters as the step multiplies them, prepared once a sequence."""
+    """A layer's parameters as the step multiplies them, prepared once per sequence."""
 
     w_h: Tensor  # [H, 4H + 4S]: both LSTMs read h
     w_s: Tensor  # [S, 4S]
@@ -50,14 +50,14 @@ def prepare(p: LayerParams) -> Weights:
     )
 
 
-#: (v_t [B, 4, H], hyper LSTM's part of the product with x_t [B, 4S], which of g are kept [B, H], state) -> state
+#: (v_t [B, 4, H], the hyper LSTM's part of the product with x_t [B, 4S], mask of g [B, H], state) -> next state
 Step = Callable[[Tensor, Tensor, Tensor | None, LayerState], LayerState]
 
 
 def step(w: Weights, scale: float | None) -> Step:
     """The step of one layer: three products, and d from z without a [12H, S] matrix.
 
-    scale: of the numbers of g that dropout keeps; None without dropout.
+    scale: factor of the elements of g that dropout keeps; None without dropout.
     """
     m = masking(scale)
     H, S, Z = w.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]
@@ -75,7 +75,7 @@ def step(w: Weights, scale: float | None) -> Step:
         h_hat = torch.sigmoid(o) * torch.tanh(n_hyper_c(c_hat))
 
         z = torch.addmm(w.b_z, h_hat, w.w_z).unflatten(-1, (12, Z))
-        # Each of the 12 scales is Z multiply-adds a unit; one [S, 12H] matrix from h_hat would make it S.
+        # Each of the 12 scales takes Z multiply-adds per unit; one [S, 12H] matrix from h_hat would take S.
         d_h, d_x, d_b = torch.bmm(z.transpose(0, 1), w.w_d).view(3, 4, B, H).transpose(1, 2)  # [B, 4, H] each
         y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v_t + (d_b + w.bias))
         i, f, g, o = y.unbind(1)
@@ -87,7 +87,7 @@ def step(w: Weights, scale: float | None) -> Step:
 
 
 def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
-    """An implementation that takes such steps in a loop, with products with x of many steps at a time."""
+    """An implementation that loops over steps and computes the products with x for many steps at a time."""
 
     def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps; returns out [T, B, H] and the last state."""
@@ -96,13 +96,13 @@ def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
         scale, kept = of_steps(mask, len(x))
         take, w_x, b_a = step(prepare(p), scale), input_weight(p), p.hyper_bias.flatten()
         out = []
-        # In blocks of steps, since the gradient of w_x sums over all rows of a product.
-        # While a graph is traced the batch may be a symbol, on which this would be a condition.
+        # In blocks of steps, since the gradient of w_x sums over all rows of a product; in one block while a graph is
+        # traced, where the batch size may be symbolic and the block length would depend on it.
         whole = torch.compiler.is_compiling() or x.is_meta
         block = len(x) if whole else max(1, SUMMED[x.device.type] // max(1, x.shape[1]))
         for first in range(0, len(x), block):
             steps = slice(first, first + block)
-            # The hoist is sound because d_x scales the rows of W x after the product.
+            # This can precede the loop because d_x scales the rows of W x after the product.
             v, a_x = F.linear(x[steps], w_x).split([4 * H, 4 * S], dim=-1)
             for v_t, a_x_t, kept_t in zip(v.unflatten(-1, (4, H)), a_x + b_a, kept[steps], strict=True):
                 s = take(v_t, a_x_t, kept_t, s)

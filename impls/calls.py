@@ -1,11 +1,12 @@
-"""What a call is given: checks of its arguments, the layouts of its sequences, and the masks of its dropout.
+"""Arguments of a call: their checks, the layouts of sequences, and dropout masks.
 
 Errors name the argument, what was expected and what came. Sequences are a batch, one sequence alone, or a
-PackedSequence, of which consecutive steps with equally many rows are one segment.
+PackedSequence; in the latter, consecutive steps with the same number of rows form a segment.
 
-Masks are drawn here, so that under one seed every implementation computes the same function. Dropout between layers is
-that of `torch.nn.LSTM`. Recurrent dropout is on the candidate g of the main LSTM alone, c_t = f c_{t-1} + i (m_t g),
-with a mask of its own at each step: what the cell remembers is never dropped (Semeniuta et al. 2016, arXiv 1603.05118).
+The masks are drawn here, so that all implementations compute the same function under one seed. Dropout between layers
+works as in `torch.nn.LSTM`. Recurrent dropout multiplies only the candidate g of the main LSTM,
+c_t = f c_{t-1} + i (m_t g), by a new mask at each step; it never drops what the cell remembers (Semeniuta et al. 2016,
+arXiv 1603.05118).
 """
 
 import math
@@ -26,7 +27,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def positive(name: str, value: Any) -> int:
-    """A size as an int; TypeError or ValueError unless it is a positive integer."""
+    """The value as an int; TypeError or ValueError unless it is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if value < 1:
@@ -35,14 +36,14 @@ def positive(name: str, value: Any) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """An option; TypeError unless it is True or False."""
+    """The value; TypeError unless it is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return value
 
 
 def probability(name: str, value: Any) -> float:
-    """A probability as a float; TypeError or ValueError unless it is a number from 0 to 1."""
+    """The value as a float; TypeError or ValueError unless it is a number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a probability from 0 to 1, got {value!r}")
     if not 0 <= float(value) <= 1:
@@ -51,7 +52,7 @@ def probability(name: str, value: Any) -> float:
 
 
 def floating(dtype: Any) -> torch.dtype | None:
-    """The dtype for parameters; TypeError unless it is None or a floating-point dtype."""
+    """The dtype; TypeError unless it is None or a floating-point dtype."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise TypeError(f"dtype: expected a floating-point torch.dtype, got {dtype!r}")
     return dtype
@@ -71,7 +72,7 @@ def dense(name: str, value: Any) -> Tensor:
 def sequence(value: Any, input_size: int, axes: str) -> Tensor:
     """x; TypeError or ValueError unless it is a tensor [T, B, I], or [T, I].
 
-    axes: the first two of a batch, as an error names them.
+    axes: names of the first two axes of a batch, for errors.
     """
     x = dense("x", value)
     if x.dim() not in (2, 3) or x.shape[-1] != input_size:
@@ -80,7 +81,7 @@ def sequence(value: Any, input_size: int, axes: str) -> Tensor:
 
 
 def batch_sizes(sequences: PackedSequence, input_size: int) -> list[int]:
-    """The batch sizes; TypeError or ValueError unless the tokens are a tensor [N, I] that these sizes divide."""
+    """Rows of each step; TypeError or ValueError unless the data is a tensor [N, I] that these sizes sum to."""
     x = dense("x.data", sequences.data)
     if x.dim() != 2 or x.shape[1] != input_size:
         raise ValueError(f"x.data: expected shape [N, {input_size}], got {list(x.shape)}")
@@ -108,7 +109,7 @@ def state_parts(value: Any, L: int, rows: tuple[int, ...], sizes: Sequence[int])
 
 
 def like_parameters(weight: Tensor, x: Tensor, start: LayerState) -> None:
-    """Raise ValueError for x or a state that has another dtype or device than the parameters."""
+    """Raise ValueError if x or a state differs from the parameters in dtype or device."""
     for name, q in zip(("x", *LayerState._fields), (x, *start), strict=True):
         if q.dtype != weight.dtype or q.device != weight.device:
             argument = name if name == "x" else f"state ({name})"
@@ -126,9 +127,9 @@ def parameters(
     where: torch.device,
     autocasts: bool,
 ) -> None:
-    """Raise ValueError for the first parameter of a layer that is not as it should be.
+    """Raise ValueError for the first parameter of a layer with a wrong shape, dtype or device.
 
-    shapes: of those that the layer should have, by name. autocasts: all dtypes but float64 are cast to one.
+    shapes: expected shape of each parameter, by name. autocasts: dtypes other than float64 may differ.
     """
     for name, q in params.items():
         shape = shapes.get(name)
@@ -145,16 +146,16 @@ def parameters(
 
 
 class Layout(NamedTuple):
-    """A caller's sequences as the layers read them, and the way back to how the caller wants results."""
+    """A caller's sequences as the layers read them, and functions that convert states and results."""
 
     x: Tensor  # [T, B, I], or for packed sequences [N, I]: all their tokens, step after step
-    rows: tuple[int, ...]  # the batch axis of the caller's states: (B,), or () for one sequence alone
-    batch_sizes: Sequence[int] = ()  # of packed sequences: the rows of each step, which never rise
-    #: A state of the caller's, [L, *rows, F], as the layers read it, [L, B, F].
+    rows: tuple[int, ...]  # batch axis of the caller's states: (B,), or () for one sequence alone
+    batch_sizes: Sequence[int] = ()  # with packed sequences: rows of each step, which never rise
+    #: Converts a state of the caller's, [L, *rows, F], to [L, B, F].
     start: Callable[[Tensor], Tensor] = lambda part: part
-    #: A final state, [L, B, F], as the caller's states are laid out, [L, *rows, F].
+    #: Converts a final state, [L, B, F], to [L, *rows, F].
     last: Callable[[Tensor], Tensor] = lambda part: part
-    #: The last layer's output, laid out as the caller's x.
+    #: Converts the last layer's output to the layout of the caller's x.
     out: Callable[[Tensor], Sequences] = lambda out: out
 
 
@@ -175,7 +176,7 @@ def layout(x: Any, input_size: int, batch_first: bool) -> Layout:
 
 
 def _packed(x: PackedSequence, sizes: list[int]) -> Layout:
-    """The layout of packed sequences; rows of states are sorted as the tokens are, and back."""
+    """The layout of packed sequences: rows of states are sorted as the tokens are, and final states are sorted back."""
     data, batch_sizes, order, back = x
     return Layout(
         data,
@@ -188,7 +189,7 @@ def _packed(x: PackedSequence, sizes: list[int]) -> Layout:
 
 
 def starts(layout: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[int, ...]) -> list[LayerState]:
-    """The state that each layer starts from, [B, *] each; zeros if there is none."""
+    """The initial state of each layer, [B, *] each; zeros if the caller has none."""
     if state is None:
         B = layout.rows[0] if layout.rows else 1
         zeros = {size: layout.x.new_zeros(B, size) for size in sizes}  # shared, since they are only read
@@ -199,10 +200,10 @@ def starts(layout: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[
 
 
 def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
-    """Run packed sequences, one segment after another, with an implementation that takes batches of one length.
+    """Run packed sequences, segment by segment, with an implementation that takes batches of one length.
 
-    Each segment runs the rows that have not ended, from the state of the segment before; a row that has ended keeps
-    the state that it ended in.
+    A segment runs the rows that have not ended, from the state after the previous segment; a row that has ended keeps
+    its last state.
     """
     x, s, mask, batch_sizes = inputs[:4]
     outs, ended, end = [], [], 0
@@ -219,26 +220,23 @@ def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, Layer
     return torch.cat(outs), LayerState(*last)
 
 
-#: What 16 bits can tell apart.
+#: Number of values of 16 bits.
 _LEVELS = 1 << 16
 
 
 def draw(p: float, shape: Sequence[int], device: torch.device) -> Mask | None:
-    """A mask that drops with probability p, to the nearest 1/65536, from torch's generator of the device.
-
-    None where p is 0.
-    """
+    """A mask that drops with probability p, rounded to 1/65536, from torch's generator; None if p is 0."""
     if p == 0:
         return None
     n = math.prod(shape)
-    # Four numbers from 64 bits: on a CPU, where drawing is a serial loop, a quarter of the time that one each takes.
+    # Four values from each 64 bits: on a CPU, drawing is a serial loop, so this takes a quarter of the time.
     bits = _quarters(torch.randint(-(2**63), 2**63 - 1, (-(-n // 4),), dtype=torch.int64, device=device))[:n]
     dropped = max(1, round(p * _LEVELS))
     return Mask((bits > dropped - 1 - _LEVELS // 2).view(shape), 1 / (1 - p) if p < 1 else 0.0)
 
 
 def _quarters(bits: Tensor) -> Tensor:
-    """The four numbers of 16 bits in each of 64, the lowest first."""
+    """Split each int64 into four int16, the lowest bits first."""
     if in_transform():  # the vmap of torch 2.11 has no rule for a view in another dtype
         return torch.stack([(bits >> shift).to(torch.int16) for shift in range(0, 64, 16)], dim=-1).flatten(-2)
     return bits.view(torch.int16)

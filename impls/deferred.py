@@ -1,4 +1,4 @@
-"""A hand-written gradient: the loop over steps does only what must be in order, weight gradients come after it."""
+"""A hand-written gradient: the loop over steps computes only what must be sequential; weight gradients follow it."""
 
 from collections.abc import Callable, Sequence
 
@@ -39,7 +39,7 @@ def forward(
     """Run over a sequence chunk by chunk, so that the products with x stay in the cache."""
     chunks = stretches(bounds(limits(out.device).forward, NUMBERS, p, inputs), inputs.batch_sizes)
     sweep, length = _forward_sweep(p), max(chunk.at.stop - chunk.at.start for chunk in chunks)
-    # Unless states are saved, each chunk overwrites those of the one before.
+    # Unless states are saved, each chunk overwrites the states of the previous chunk.
     arrays = states or allocate_states(p, out, (length, *out.shape[1:-1]))
     s = in_dtypes(inputs.start, (out, *arrays))
     for chunk in chunks:
@@ -51,7 +51,7 @@ def forward(
 
 
 def _forward_sweep(p: LayerParams) -> _ForwardSweep:
-    """The sweep over a chunk's steps in plain torch operations, in place where that saves a pass over memory."""
+    """The sweep over a chunk's steps in torch operations, in place where that saves a pass over memory."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     n, n_hyper = norm(p.norm_weight, p.norm_bias), norm(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
@@ -107,7 +107,7 @@ def _cell(
 
 
 def _backward_sweep(p: LayerParams, weights: Weights) -> BackwardSweep:
-    """The sweep back over a chunk's steps (impls/README.md, Gradient); sums over steps are left to others."""
+    """The backward sweep over a chunk's steps (impls/README.md, Gradient), without the sums over steps."""
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     w_h, w_s, w_z = weights.h, p.hyper_weight_s.flatten(0, 1), weights.z
     w_d = p.d_weight.flatten(0, 1)
@@ -161,7 +161,7 @@ def joined(d: Sequence[Tensor], d_last: LayerState, rows: int) -> list[Tensor]:
 
 
 class CellGradient:
-    """The gradient of one LSTM cell over a chunk: all that does not depend on later steps is computed at once."""
+    """The gradient of one LSTM cell over a chunk; everything that does not depend on later steps is computed first."""
 
     def __init__(
         self, y: Tensor, before: Tensor, after: Tensor, norms: CellNorms, mask: Mask | None, dy: Tensor
@@ -179,12 +179,15 @@ class CellGradient:
             dim=1,
         )
         self.f, self.ones = f, torch.ones_like(f[:1])
-        self.forget = self.ones  # the factor from the gradient of c after a step to that before it
+        self.forget = self.ones  # factor from the gradient of c after a step to the gradient before it
         self.into_cell, self.into_gates = self.cell_norm.scale(self.to_cell), self.gates_norm.scale(self.to_gates)
         self.dy, self.dh, self.dc = dy, y.new_empty(after.shape), torch.empty_like(after)
 
     def step(self, t: slice, dc: Tensor) -> Tensor:
-        """Write the gradient of y at a step's tokens, given dh[t] and that of the next cell; return that of this."""
+        """Write the gradient of y at a step's tokens from dh[t] and the gradient dc of the cell at the next step.
+
+        Returns dc at this step.
+        """
         dh, into, dy = self.dh[t], self.into_gates[t], self.dy[t]
         d_gates = self.gates_norm.buffer(dy)
         d_cell: Tensor = self.cell_norm.back(t, dh * self.into_cell[t])
@@ -211,7 +214,7 @@ class CellGradient:
 
 
 class NormGradient:
-    """Layer norm of y [N, ..., F] over its last axis, with its backward step by step; the identity without a weight."""
+    """Layer norm of y [N, ..., F] over its last axis, with a backward pass by steps; the identity without a weight."""
 
     def __init__(self, y: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
         self.y, self.weight, self.value = y, weight, y
@@ -228,7 +231,7 @@ class NormGradient:
         return dy if self.weight is None else torch.empty_like(dy)
 
     def back(self, t: slice, d: Tensor) -> Tensor:
-        """The gradient of y_t from that of its norm, the norm's weight multiplied in."""
+        """The gradient of y_t from that of the norm's output, already multiplied by the norm's weight."""
         if self.weight is None:
             return d
         F = self.y.shape[-1:]
@@ -243,7 +246,7 @@ class NormGradient:
             dy.copy_(self.back(t, d))
 
     def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
-        """The gradients of weight and bias from that of the norm over all steps."""
+        """The gradients of weight and bias from the gradient of the norm's output over all steps."""
         if self.weight is None:
             return []
         rows = d()

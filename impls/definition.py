@@ -1,4 +1,4 @@
-"""The definition that all implementations share: the letters, a layer's parameters and state, its layer norm.
+"""What all implementations share: dimensions, the parameters, state and inputs of a layer, and its layer norm.
 
 Dims legend, valid in every file of this project:
 
@@ -6,8 +6,8 @@ Dims legend, valid in every file of this project:
     H  hidden_size                 S  hyper_size            Z  n_z
     L  n_layers
 
-Axes of length 4 run over the gates in the order i, f, g, o (that of `torch.nn.LSTM`); axes of length 3 run over what
-the hypernetwork scales or makes: the product with h, the product with x, the bias, in this order.
+Axes of length 4 run over the gates in the order i, f, g, o of `torch.nn.LSTM`; axes of length 3 run over what the
+hypernetwork scales or generates: the product with h, the product with x, the bias.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,22 +21,22 @@ from torch import Tensor
 #: Added to the variance in every layer norm.
 EPS = 1e-5
 
-#: Most rows summed in one product, by type of device; partial sums are then added, to limit rounding error, which grows
-#: with the length of a sum or its root. A GPU splits such sums itself.
+#: Most rows summed in one product, by device type; the partial sums are then added. This limits rounding error, which
+#: grows with the length of a sum. A GPU splits such sums itself.
 SUMMED = {"cpu": 256, "cuda": 1 << 62}
 
 
 class CellNorms(NamedTuple):
-    """The layer norms of one of the two LSTMs, of F units; None without layer norm."""
+    """The layer norms of one of the two LSTMs, with F units; None without layer norm."""
 
-    weight: Tensor | None  # [4, F], of the gates
+    weight: Tensor | None  # [4, F], for the gates
     bias: Tensor | None  # [4, F]
-    c_weight: Tensor | None  # [F], of the cell, where the output reads it
+    c_weight: Tensor | None  # [F], for the cell inside the output's tanh
     c_bias: Tensor | None  # [F]
 
 
 class LayerParams(NamedTuple):
-    """The parameters of one layer. The norms come last: all eight, or none with `layer_norm=False`."""
+    """The parameters of one layer. The norms come last: all eight, or none of them with `layer_norm=False`."""
 
     weight_x: Tensor  # [4, H, I]
     weight_h: Tensor  # [4, H, H]
@@ -72,7 +72,7 @@ class LayerParams(NamedTuple):
         return CellNorms(self.hyper_norm_weight, self.hyper_norm_bias, self.hyper_norm_c_weight, self.hyper_norm_c_bias)
 
 
-#: The names of the eight norm parameters, in the order of `LayerParams`.
+#: Names of the eight norm parameters, in the order of `LayerParams`.
 NORM_NAMES = tuple(name for name in LayerParams._fields if "norm" in name)
 
 
@@ -98,7 +98,7 @@ def shapes(I: int, H: int, S: int, Z: int, *, layer_norm: bool) -> dict[str, tup
 
 
 class LayerState(NamedTuple):
-    """The state between two steps of a layer; the cells c and c_hat are raw, never normalised."""
+    """The state between two steps of a layer; the cells c and c_hat are not normalised."""
 
     h: Tensor  # [B, H]
     c: Tensor  # [B, H]
@@ -107,9 +107,9 @@ class LayerState(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """The factors m of some numbers: `scale` where they are kept, 0 elsewhere."""
+    """Factors m: `scale` where an element is kept, 0 elsewhere."""
 
-    kept: Tensor  # bool, one byte per number
+    kept: Tensor  # bool, one byte per element
     scale: float  # 1 / (1 - p)
 
 
@@ -121,22 +121,21 @@ def cell_dtype(dtype: torch.dtype) -> torch.dtype:
 class Inputs(NamedTuple):
     """What a layer reads in addition to its parameters.
 
-    Of packed sequences, arrays over all steps are [N, *], the tokens of all steps, in place of [T, B, *].
+    With packed sequences, arrays over all steps are [N, *], the tokens of all steps, instead of [T, B, *].
     """
 
     x: Tensor  # [T, B, I]
     start: LayerState  # [B, *] each
-    mask: Mask | None = None  # of g, [T, B, H]: c_t = f c_{t-1} + i (m_t g)
-    batch_sizes: Sequence[int] = ()  # of packed sequences: the rows of each step, which never rise
+    mask: Mask | None = None  # for g, [T, B, H]: c_t = f c_{t-1} + i (m_t g)
+    batch_sizes: Sequence[int] = ()  # with packed sequences: rows of each step, which never rise
 
     @property
     def rows(self) -> list[int]:
-        """How many rows of the batch each step has."""
+        """Number of rows of each step."""
         return list(self.batch_sizes) or [self.x.shape[1]] * len(self.x)
 
 
-#: An implementation: one layer over all steps -> out [T, B, H] and the final state, of each row after its own last
-#: step. There is at least one step.
+#: An implementation: runs one layer over all steps, at least one -> out [T, B, H] and the final state of each row.
 Run = Callable[[LayerParams, Inputs], tuple[Tensor, LayerState]]
 
 
@@ -151,7 +150,7 @@ def hidden_weight(p: LayerParams) -> Tensor:
 
 
 def embedding_bias(p: LayerParams) -> Tensor:
-    """The bias of all twelve z, [12Z]: z_b has none."""
+    """The bias of all twelve z, [12Z]; zero for z_b."""
     return torch.cat([p.z_bias.flatten(), torch.zeros_like(p.z_bias[0]).flatten()])
 
 
@@ -159,7 +158,7 @@ Norm = Callable[[Tensor], Tensor]
 
 
 def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
-    """N, the layer norm over the last axis (paper, A.2.2), or the identity where there is no weight.
+    """N, the layer norm over the last axis (paper, A.2.2), or the identity if weight is None.
 
     weight, bias: [*, F], broadcast against the normalised [..., F].
     """
@@ -169,7 +168,7 @@ def norm(weight: Tensor | None, bias: Tensor | None) -> Norm:
 
 
 def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
-    """N_k for each gate k from the rows of weight, bias [4, F]."""
+    """N_k for each gate k, with the rows of weight and bias [4, F]."""
     if weight is None or bias is None:
         return [norm(None, None)] * 4
     return [norm(weight[k], bias[k]) for k in range(4)]
@@ -180,17 +179,17 @@ def masked(x: Tensor, mask: Mask | None) -> Tensor:
     return x if mask is None else x * mask.kept * mask.scale
 
 
-#: (g [B, H] of a step, which of it are kept) -> m g
+#: (g [B, H] of a step, the mask's `kept` of that step) -> m g
 Masking = Callable[[Tensor, Any], Tensor]
 
 
 def masking(scale: float | None) -> Masking:
-    """The function that multiplies g by m, or the identity where there is no mask."""
+    """The function that multiplies g by m, or the identity without a mask."""
     return (lambda g, kept: g) if scale is None else lambda g, kept: g * kept * scale
 
 
 def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
-    """The scale of a mask over T steps and what each step keeps; all None where there is no mask."""
+    """The scale of a mask over T steps and `kept` of each step; all None without a mask."""
     return (None, [None] * T) if mask is None else (mask.scale, mask.kept.unbind())
 
 
@@ -200,12 +199,12 @@ def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequenc
 
 
 def steps_of(rows: Sequence[int]) -> list[slice]:
-    """The slice of each step's tokens among all; rows: those of each step."""
+    """Slices of the tokens of each step; rows: number of rows of each step."""
     return [slice(*ends) for ends in pairwise(accumulate(rows, initial=0))]
 
 
 def tokens(y: Tensor) -> Tensor:
-    """One array over all tokens, [N, F], of y [T, B, F] or of packed sequences [N, F]."""
+    """Flatten y [T, B, F], or with packed sequences [N, F], to one array over all tokens [N, F]."""
     return y.flatten(0, -2)
 
 

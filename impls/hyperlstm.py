@@ -1,4 +1,4 @@
-"""The module that people import, and its layers: parameters, initial values, and the call of an implementation."""
+"""The `HyperLSTM` module and its layers, which own the parameters and call an implementation."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ def _implementation(argument: str, name: Any) -> str:
     return name if name == "auto" else find(name).name
 
 
-#: Each attribute of the module that may be set, and its check: (name, value) -> value, or an error that names it.
+#: Checks of the module's attributes: (name, value) -> value; TypeError or ValueError names the attribute.
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("input_size", "hidden_size", "hyper_size", "n_z", "n_layers"), calls.positive),
     **dict.fromkeys(("layer_norm", "batch_first"), calls.flag),
     **dict.fromkeys(("dropout", "recurrent_dropout"), calls.probability),
     "impl": _implementation,
 }
-#: Those that the parameters are made for.
+#: Attributes that cannot change, because the parameters have their shapes.
 _FIXED = ("input_size", "hidden_size", "hyper_size", "n_z", "n_layers", "layer_norm")
 
 
@@ -43,28 +43,17 @@ class HyperLSTM(nn.Module):
         n_z: size of the embeddings z, Z.
         n_layers: number of layers, L; each after the first reads the one below.
         layer_norm: normalise every gate and the cell's output, in both LSTMs.
-        dropout: probability with which, in training mode, each number of the output of each layer but the last is
-            dropped; the others are scaled by 1 / (1 - dropout), as in `torch.nn.LSTM`.
+        dropout: probability of zeroing, in training mode, an element of the output of each layer but the last; the
+            other elements are scaled by 1 / (1 - dropout), as in `torch.nn.LSTM`.
         recurrent_dropout: the same for the main LSTM's candidate g, at every step of every layer (arXiv 1603.05118).
         batch_first: x and out have the batch as their first axis; states do not.
-        impl: the implementation's name, or "auto" for the fastest that is available for the parameters' device and
+        impl: name of the implementation, or "auto" for the fastest one that is available for the parameters' device and
             dtype and is not experimental; `repr` shows which one that is.
         device, dtype: of the parameters, as in any torch module.
 
-    All but the sizes, layer_norm, device and dtype may be assigned later, on the same parameters.
+    batch_first, dropout, recurrent_dropout and impl can be changed later.
 
     """
-
-    input_size: int
-    hidden_size: int
-    hyper_size: int
-    n_z: int
-    n_layers: int
-    layer_norm: bool
-    batch_first: bool
-    dropout: float
-    recurrent_dropout: float
-    impl: str
 
     def __init__(
         self,
@@ -100,11 +89,11 @@ class HyperLSTM(nn.Module):
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Check what is set as the constructor does; AttributeError for what the parameters were made for."""
+        """Check the value; AttributeError if it does not fit the parameters."""
         if name in _CHECKS:
             value = _CHECKS[name](name, value)
             if name in _FIXED and value != (expected := self.__dict__.get(name, value)):
-                raise AttributeError(f"{name}: expected {expected}, which the parameters were made for, got {value}")
+                raise AttributeError(f"{name}: expected {expected}, which the parameters have, got {value}")
         super().__setattr__(name, value)
 
     def reset_parameters(self) -> None:
@@ -113,7 +102,7 @@ class HyperLSTM(nn.Module):
             cast(Layer, layer).reset_parameters()
 
     def flatten_parameters(self) -> None:
-        """Do nothing: a method of `torch.nn.LSTM`, whose parameters may have to be moved."""
+        """Do nothing; code written for `torch.nn.LSTM` may call this."""
 
     def forward(
         self, x: Sequences, state: Sequence[Tensor] | None = None
@@ -154,13 +143,13 @@ class HyperLSTM(nn.Module):
         return laid_out.out(y), (h, c, h_hat, c_hat)
 
     def __prepare_scriptable__(self) -> NoReturn:
-        """Refuse `torch.jit.script`, which asks for this."""
+        """Refuse `torch.jit.script`, which calls this."""
         raise NotImplementedError(
             "torch.jit.script does not support HyperLSTM: use torch.export, torch.compile, or torch.jit.trace"
         )
 
     def extra_repr(self) -> str:
-        """The sizes and the implementation: which one "auto" chooses now, or whether it is experimental."""
+        """The sizes, the options that are on, and the implementation, with what "auto" chooses now and why."""
         sizes = f"{self.input_size}, {self.hidden_size}, {self.hyper_size}, {self.n_z}, {self.n_layers}"
         options = {name: getattr(self, name) for name in ("batch_first", "dropout", "recurrent_dropout")}
         changed = "".join(f", {name}={value}" for name, value in options.items() if value)
@@ -184,9 +173,9 @@ class HyperLSTM(nn.Module):
 
 
 class Layer(nn.Module):
-    """One layer: owns its parameters and reads them afresh at every call, so that hooks and parametrisations work.
+    """One layer, which owns its parameters and reads them at every call, so that hooks and parametrisations work.
 
-    prefix: of its parameters' names in the model, for errors. sizes: the shape of each parameter that it has, by name.
+    prefix: prefix of its parameters' names in the model, for errors. sizes: shape of each of its parameters by name.
     """
 
     def __init__(
@@ -204,7 +193,7 @@ class Layer(nn.Module):
     def reset_parameters(self) -> None:
         """Set every parameter to its initial value (paper, A.2.3)."""
         p = self._params()
-        if p.weight_h.is_meta:  # there are no values, and the first random draw on meta imports SymPy, for seconds
+        if p.weight_h.is_meta:  # it has no values, and the first random draw on meta imports SymPy, for seconds
             return
         with torch.no_grad():
             for weight in (p.weight_x, p.weight_h, p.hyper_weight_x, p.hyper_weight_h, p.hyper_weight_s):
@@ -222,11 +211,11 @@ class Layer(nn.Module):
                     value.fill_(1.0 if name.endswith("weight") else 0.0)
 
     def check(self, dtype: torch.dtype | None, p: Mapping[str, Tensor | None] | None = None) -> torch.dtype | None:
-        """Raise ValueError for a parameter with a wrong shape, or on another device or in another dtype than the first.
+        """Raise ValueError for a parameter with a wrong shape, or with another device or dtype than the first one.
 
-        dtype: that of the layer before, or None. Returns the dtype that the next layer should have. Under autocast
-        dtypes other than float64 may differ, since it casts all of them to one.
-        p: the parameters after hooks and parametrisations; by default those that are registered.
+        dtype: dtype of the previous layer, or None. Returns the dtype that the next layer should have. Under autocast
+        dtypes other than float64 may differ, since autocast casts all of them to one.
+        p: the parameters after hooks and parametrisations; by default the registered ones.
         """
         params = self._parameters if p is None else p
         values = [q for q in params.values() if q is not None]
@@ -249,7 +238,7 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """Run this layer over all steps: x [T, B, I] -> out [T, B, H] and the last state; see `Inputs`.
 
-        options: those of `OPTIONS` that the implementation must support.
+        options: names in `OPTIONS` that the implementation must support.
         """
         p = self._params()
         if self._forward_pre_hooks or not self._has_all():
@@ -270,7 +259,7 @@ class Layer(nn.Module):
         return LayerParams._make(getattr(self, name) for name in LayerParams._fields)
 
     def _has_all(self) -> bool:
-        """True if each parameter is registered under its own name, and nothing else is."""
+        """True if the layer has every parameter under its own name, and no others."""
         return tuple(self._parameters) == LayerParams._fields
 
     def extra_repr(self) -> str:
@@ -285,7 +274,7 @@ def _run(p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str]) -> t
     calls.like_parameters(weight, x, start)
     chosen = resolve(impl, weight.device, weight.dtype, options)
     if x.shape[0] == 0:
-        # No numbers, but still a function of x and the parameters, so that backward() works and leaves zeros.
+        # An empty result that still depends on x and the parameters, so that backward() works and leaves zeros.
         zero = sum(q.sum() for q in (x, *p.present()))
         return x.new_empty(0, x.shape[1], weight.shape[1]) * zero, start
     if inputs.batch_sizes and not chosen.packed:
@@ -303,5 +292,5 @@ def _has_autocast(device_type: str) -> bool:
 
 
 def _autocast(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast as autocast does: any floating dtype but float64."""
+    """Cast as autocast does: every floating dtype but float64."""
     return value.to(dtype) if value.is_floating_point() and value.dtype != torch.float64 else value

@@ -22,7 +22,7 @@ def conditions(device: torch.device) -> dict[str, str]:
     card, digest = torch.cuda.get_device_properties(device), hashlib.sha256()
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
-    module = Path("/proc/driver/nvidia/version")  # the driver's own version; torch tells that of its interface
+    module = Path("/proc/driver/nvidia/version")  # torch only knows the version of CUDA
     driver = module.read_text() if module.exists() else str(torch._C._cuda_getDriverVersion())  # type: ignore[attr-defined]
     versions = {"driver": driver, "torch": torch.__version__, "Triton": triton.__version__}
     return {"card": card.name, "capability": f"{card.major}.{card.minor}", **versions, "sources": digest.hexdigest()}

@@ -20,9 +20,9 @@ _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def constant(function: F) -> F:
-    """Have torch.compile call the function while it traces, and take the result for a constant.
+    """Have torch.compile call the function while it traces, and treat the result as a constant.
 
-    This is torch.compiler.assume_constant_result without its import of the compiler, which takes seconds.
+    This is torch.compiler.assume_constant_result without importing the compiler, which takes seconds.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -38,7 +38,7 @@ def _imported(name: str) -> str:
 
 @constant
 def _probed(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
-    """The answer of `why_unavailable` of the implementation's module."""
+    """Result of `why_unavailable` in the implementation's module."""
     reason: str | None = sys.modules[_imported(name)].why_unavailable(device, dtype)
     return reason
 
@@ -60,12 +60,12 @@ def _exports_onnx() -> bool:
 
 @constant
 def in_transform() -> bool:
-    """True inside a transform of torch.func, or where forward-mode AD may have tangents."""
+    """True inside a transform of torch.func or a level of forward-mode AD."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _recorded() -> bool:
-    """True if torch.onnx.export or torch.jit.trace records the call; neither can take an operator from here."""
+    """True if torch.onnx.export or torch.jit.trace records the call; neither can record our operators."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return tracing or (torch.compiler.is_exporting() and _exports_onnx())
 
@@ -75,14 +75,14 @@ class Impl:
     """One implementation and what it can do: a module or package of that name in `impls/`, or one that is registered.
 
     summary: when to pick it, in Markdown, for the table of the README.
-    preference: "auto" takes the available implementation with the highest.
-    devices: types of torch devices. dtypes: of the parameters.
-    options: those of `OPTIONS` that it supports.
-    packed: it takes packed sequences whole; others run them segment by segment.
+    preference: "auto" takes the available implementation with the highest preference.
+    devices: types of torch devices. dtypes: dtypes of the parameters.
+    options: names in `OPTIONS` that it supports.
+    packed: it runs packed sequences in one call; the others run them segment by segment.
     hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
         autograd differentiates any number of times.
-    literal: it is written like the equation, and slow; `oracle`: the one that all are checked against.
-    probe: its module has a `why_unavailable(device, dtype)`, which is asked if devices and dtypes allow a run.
+    literal: it is written like the equation and is slow. oracle: all others are checked against it.
+    probe: its module has a function `why_unavailable(device, dtype)`, called if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
     experimental: "auto" takes it only on a GPU that has verified it, see `proof.py`; one that needs a GPU is, until the
@@ -105,12 +105,12 @@ class Impl:
 
     @property
     def run(self) -> Run:
-        """The layer function, imported when first asked for."""
+        """The layer function, imported at first use."""
         run: Run = _RUNS[self.name] if self.name in _RUNS else sys.modules[_imported(self.name)].run
         return run
 
     def runs_on(self, device: torch.device) -> bool:
-        """True on its own kinds of device, and on the meta device, where a call gives shapes alone."""
+        """True on its types of device, and on the meta device, where a call only returns shapes."""
         return device.type in self.devices or (device.type == "meta" and not self.experimental)
 
     def interpreted(self, device: torch.device) -> bool:
@@ -133,7 +133,7 @@ class Impl:
         return None
 
 
-#: In the order of tables, which means nothing else.
+#: In the order of tables, which has no other meaning.
 IMPLS = [
     Impl(
         "naive",
@@ -178,21 +178,21 @@ IMPLS = [
 _RUNS: dict[str, Run] = {}
 
 
-#: Name of the implementation that all are checked against.
+#: Name of the implementation that all others are checked against.
 ORACLE = next(impl.name for impl in IMPLS if impl.oracle)
-#: Options of the model that are up to implementations: attributes of `HyperLSTM`, on if they are true.
+#: Options of the model that an implementation may lack: attributes of `HyperLSTM`, on if they are true.
 OPTIONS = tuple(sorted(frozenset().union(*(impl.options for impl in IMPLS))))
 
 
 def register(impl: Impl, run: Run) -> None:
     """Add an implementation to this process, so that `HyperLSTM(..., impl=impl.name)` runs it.
 
-    run: the function of one layer: (`LayerParams`, `Inputs`) -> out [T, B, H] and the final `LayerState`. It gets at
-        least one step, and packed sequences as such only with `packed`. For a hand-written gradient, it is what
-        `gradient.as_operator` returns, and `hand_written` is True.
+    run: function of one layer, (`LayerParams`, `Inputs`) -> out [T, B, H] and the final `LayerState`. It gets at least
+        one step, and packed sequences only if `impl.packed`. With a hand-written gradient (`impl.hand_written`) it is
+        the result of `gradient.as_operator`.
 
-    TypeError if an argument has the wrong type. ValueError if the name exists, or an option, dtype or device does not,
-    or for what only the project's implementations can be: the oracle, probed, or interpreted.
+    TypeError if an argument has the wrong type. ValueError if the name exists, if an option, dtype or device does not,
+    or if impl is an oracle, probed or interpreted, as only the project's own implementations can be.
     """
     if not isinstance(impl, Impl) or not callable(run):
         raise TypeError(f"register: expected an Impl and a function, got {impl!r} and {run!r}")
@@ -213,12 +213,12 @@ def register(impl: Impl, run: Run) -> None:
 
 
 def names() -> list[str]:
-    """Names of all implementations in the order of tables, available here or not."""
+    """Names of all implementations, whether available here or not, in the order of tables."""
     return [impl.name for impl in IMPLS]
 
 
 def find(name: str) -> Impl:
-    """The row of that name; ValueError lists the names that exist."""
+    """The row with that name; ValueError lists the names that exist."""
     for impl in IMPLS:
         if impl.name == name:
             return impl
@@ -230,7 +230,8 @@ def why_unavailable(
 ) -> str | None:
     """None if the implementation runs on device in dtype with options such as "layer_norm", else the reason.
 
-    ValueError if there is no implementation or option of that name, TypeError if dtype is none.
+    An experimental implementation runs if it is named; `repr` of a model says why "auto" does not take it.
+    ValueError if the name or an option is unknown, TypeError if dtype is not a dtype.
     """
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype: expected a torch.dtype, got {dtype!r}")
@@ -241,15 +242,15 @@ def why_unavailable(
 
 @cache
 def triton_unavailable() -> str | None:
-    """None if Triton's driver is there or can be built, else the reason in a sentence.
+    """None if Triton's driver is installed or can be built, else the reason in a sentence.
 
-    Triton builds it in C at first use, and machines that were made to run programs often lack what that takes.
+    Triton builds it in C at first use, and production machines often have no C compiler.
     """
     from triton.runtime import driver
 
     try:
         _ = driver.active.utils
-    except Exception as error:  # a compiler, a header, a linker or a loader: each fails in a way of its own
+    except Exception as error:  # a missing compiler, header, linker or loader each raises another type
         return f"Triton cannot build its driver, which takes a C compiler and Python.h: {' '.join(str(error).split())}"
     return None
 
@@ -261,7 +262,7 @@ def differentiated_by_autograd() -> str:
 
 @constant
 def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
-    """Names of what "auto" may take, preferred ones first; torch.compile cannot trace a result that is no constant."""
+    """Names that "auto" may take, preferred ones first; strings, since torch.compile cannot treat rows as constants."""
     rows = [impl for impl in sorted(IMPLS, key=lambda impl: -impl.preference) if not impl.interpreted(device)]
     proven = [i.runs_on(device) and not why_unproven(i.name, device, dtype) if i.experimental else True for i in rows]
     return [impl.name for impl, takes in zip(rows, proven, strict=True) if takes]
@@ -283,12 +284,12 @@ def _warn_of_fallback(reason: str, chosen: str) -> None:
 
 
 def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> Impl:
-    """The row to run: that of the name; for "auto" the preferred one that runs natively here and is proven.
+    """The row with that name; for "auto" the preferred one that runs natively here and is not experimental.
 
-    While torch.onnx.export or torch.jit.trace records, and inside a transform of torch.func or under forward-mode AD,
-    "auto" is one that calls torch's own operators one by one; NotImplementedError if another is named in there.
-    RuntimeError gives the reason when the row, or for "auto" each of them, is unavailable or cannot be recorded, and
-    lists those that support such parameters or can be recorded.
+    While torch.onnx.export or torch.jit.trace records, inside a transform of torch.func, and under forward-mode AD,
+    "auto" takes a row without a hand-written gradient. To name another one then raises RuntimeError (recording) or
+    NotImplementedError. RuntimeError also gives the reasons if the named row, or for "auto" every row, is unavailable,
+    and lists the rows that support such parameters.
     """
     rows = [find(row) for row in ([name] if name != "auto" else _by_preference(device, dtype))]
     if _recorded():

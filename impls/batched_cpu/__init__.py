@@ -1,4 +1,4 @@
-"""The loops over steps in compiled code: groups of threads take rows through all steps, one fused pass a phase."""
+"""The loops over steps in C++: groups of threads take rows through all steps, in one fused pass per phase."""
 
 import struct
 from collections.abc import Collection, Iterable, Sequence
@@ -14,12 +14,12 @@ from ..gradient.chunks import bounds, limits
 from ..gradient.operator import HandWritten, Saved, as_operator, in_dtype
 from .loading import ALLOCATE, library, why_unavailable
 
-#: Groups of batch rows, and threads for each, in place of what suits the sizes and the number of threads.
+#: Overrides the number of groups of batch rows, and of threads per group, for tests.
 SPLIT: tuple[int, int] | None = None
 
 #: Smallest I for which v = weight_x x is saved for the backward pass.
 KEEPS_V_FROM = 96
-#: In place of a tensor that there is not: its address and bytes are 0.
+#: Stands for a missing tensor: null pointer, zero bytes.
 _NONE = torch.empty(0)
 _bytes = attrgetter("nbytes")
 
@@ -29,7 +29,7 @@ __all__ = ["run", "why_unavailable"]
 def forward(
     p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
 ) -> LayerState:
-    """Run over a sequence in one call."""
+    """Run over a sequence in one call of the library."""
     arguments, read = _layer(p, inputs)
     last = LayerState(*map(torch.empty_like, read[-5:-1]))
     arguments += _addresses((out, *(states or (_NONE,) * 3), *last, _NONE if residuals is None else residuals))
@@ -45,7 +45,7 @@ def backward(
     d_last: Sequence[Tensor | None],
     needed: Collection[str],
 ) -> dict[str, Tensor]:
-    """Go back over a sequence; a chunk of steps has its arrays in memory at a time."""
+    """Run backward over a sequence, with the arrays of one chunk of steps in memory at a time."""
     most, cell, whole = limits(inputs.x.device), cell_dtype(inputs.x.dtype), torch.contiguous_format
     residuals = _NONE if saved.residuals is None else saved.residuals
     chunks = bounds(most.backward, 20 if residuals is _NONE else 10, p, inputs, most.rows)
@@ -73,7 +73,7 @@ def backward(
 
 
 class _Gradients:
-    """Gradients of the parameters, allocated when the C++ asks for them: once it has freed most of its own memory."""
+    """Gradients of the parameters, allocated when the C++ asks for them, after it has freed most of its memory."""
 
     def __init__(self, p: LayerParams, needed: Collection[str], dtype: torch.dtype) -> None:
         self.p, self.needed, self.dtype = p, needed, dtype
@@ -93,12 +93,12 @@ def _allocate(gradients: _Gradients, addresses: Any) -> None:
     try:
         for i, number in enumerate(gradients.allocate()):
             addresses[i] = number
-    except BaseException as error:  # which cannot pass through the C++
+    except BaseException as error:  # exceptions cannot pass through the C++
         gradients.error = error
 
 
 def _layer(p: LayerParams, inputs: Inputs) -> tuple[list[int], list[Tensor]]:
-    """Arguments that both passes begin with, see Layer in layer.h, and the tensors that they are addresses of."""
+    """The first arguments of both passes, see Layer in layer.h, and the tensors whose addresses they contain."""
     cell = cell_dtype(dtype := inputs.x.dtype)
     start = map(in_dtype, inputs.start, (dtype, cell, dtype, cell))
     (_, H, I), S, Z = p.weight_x.shape, p.hyper_bias.shape[1], p.z_bias.shape[2]
@@ -124,7 +124,7 @@ def _check(error: bytes | None) -> None:
 
 
 def _residuals(I: int, H: int, S: int) -> int:
-    """U and the hyper LSTM's gates, and v where to recompute it takes longer than to write and read it."""
+    """U and the hyper LSTM's gates, and v where recomputing it takes longer than writing and reading it."""
     return 4 * (H + S) + (4 * H if I >= KEEPS_V_FROM else 0)
 
 

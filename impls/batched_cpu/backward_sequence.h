@@ -1,4 +1,4 @@
-// A sequence backwards: for each chunk of steps the sweep, then the products that sum over its rows.
+// The backward pass of a sequence: for each chunk of steps the sweep, then the products that sum over its rows.
 #pragma once
 
 #include <functional>
@@ -15,7 +15,7 @@ struct BackwardArrays {
   States<T> states;        // after each step
   Residuals<T> residuals;  // null if the forward pass saved none
   const T* d_out;
-  States<A> d_state;  // [B, *]: on entry the gradients of each row's last state, on return those of its start
+  States<A> d_state;  // [B, *]: in: gradients of each row's last state; out: gradients of its initial state
   T* d_x;             // written, unless null
 };
 
@@ -68,7 +68,7 @@ class SequenceBackward {
     return numbers;
   }
 
-  // The states before each of some steps, from those before the first step and after each.
+  // The states before each of some steps, from the state before the first step and the states after each step.
   States<T> before(Range range, Scratch& scratch, Jobs& jobs) const {
     const auto of_one = [&]<class X>(X* first, X* after, int64_t F) {
       const Steps& steps = layer_.steps;

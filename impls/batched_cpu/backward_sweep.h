@@ -1,4 +1,4 @@
-// The steps of a chunk backwards (impls/README.md, Gradient).
+// The backward pass of the steps of a chunk (impls/README.md, Gradient).
 #pragma once
 
 #include "inputs.h"
@@ -27,7 +27,7 @@ struct DeltaArrays {
 template <class T, class A = Acc<T>>
 class BackwardSweep {
  public:
-  // d_state [B, *]: on entry the gradients of the state after the chunk, on return those of that before it.
+  // d_state [B, *]: in: gradients of the state after the chunk; out: gradients of the state before it.
   BackwardSweep(
       const Panels<T>& p, const Steps& steps, int64_t B, ChunkArrays<T> chunk, DeltaArrays<T> to, States<A> d_state)
       : p_(p), size_(p.size), steps_(steps), B_(B), chunk_(chunk), to_(to), d_state_(d_state) {}

@@ -17,17 +17,17 @@ import torch
 from ..definition import EPS, dtype_name
 from .sets import flags_of, parts
 
-#: Extra compiler and linker flags, part of the key, such as `-fsanitize=address,undefined`.
+#: Environment variable with extra compiler and linker flags, such as `-fsanitize=address,undefined`.
 FLAGS_VARIABLE = "HYPERLSTM_CXXFLAGS"
 
 _FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden"
 FOLDER = Path(__file__).parent
-#: The library of a wheel; builds have the same name, each in a folder of its own. Its digest is beside it.
+#: File name of the library, in the wheel and in the folder of each build, next to a file with its digest.
 LIBRARY = "library.so"
 
 
 def sources() -> str:
-    """Digest of the sources and of what is compiled into them."""
+    """Digest of the sources and of the constants that are compiled in."""
     digest = hashlib.sha256(f"{EPS!r} {_FLAGS}".encode())
     for source in sorted((*FOLDER.glob("*.h"), *FOLDER.glob("*.cpp"))):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
@@ -52,7 +52,7 @@ def _digest(path: Path) -> Path:
 
 
 def intact(path: Path) -> bool:
-    """True if a library has the digest that was written beside it; loading one that was cut would end the process."""
+    """True if a library has the digest in the file next to it; loading a truncated one would crash the process."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == _digest(path).read_text()
     except FileNotFoundError:
@@ -89,10 +89,10 @@ def compile_library(
     flags: Sequence[str],
     path: Path,
 ) -> None:
-    """Compile the library, one process a core, and write its digest beside it.
+    """Compile the library, with one process per core, and write its digest.
 
-    command: of a C++ compiler. parts: of `every`, in its order. flags: of both compiling and linking.
-    CalledProcessError has the output in `output`.
+    command: C++ compiler. parts: pairs of `every`, in its order. flags: for compiling and linking.
+    CalledProcessError has the compiler's output in `output`.
     """
     objects, jobs = list[str](), []
     common = [*command, *_FLAGS.split(), *flags, f"-DHYPERLSTM_EPS={EPS!r}", f'-DHYPERLSTM_SOURCES="{sources()}"', "-c"]
@@ -101,8 +101,8 @@ def compile_library(
         objects.append(str(path.with_name(f"{source}-{suffix}.o")))
         jobs.append([*common, *own, str(FOLDER / f"{source}.cpp"), "-o", objects[-1]])
 
-    # Where two objects have the same function of the standard library, the linker takes the first one's. So the lesser
-    # sets come first: no function of a set is called by another that has it too.
+    # Link the least set first: the linker keeps the first copy of an inline function, and an AVX-512 copy must not run
+    # on a processor with AVX2.
     for name, dtype in parts:
         own = [*flags_of(architecture, name), f"-DHYPERLSTM_SET={name}"]
         for source in ("backward", "forward"):
@@ -117,7 +117,7 @@ def compile_library(
 
 
 def write_digest(path: Path) -> None:
-    """Write a library's digest beside it."""
+    """Write a library's digest to the file next to it."""
     _digest(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
 
 
@@ -126,7 +126,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 def extra_flags() -> list[str]:
-    """Compiler and linker flags from the environment, see `FLAGS_VARIABLE`."""
+    """Flags in `FLAGS_VARIABLE`."""
     return shlex.split(os.environ.get(FLAGS_VARIABLE, ""))
 
 

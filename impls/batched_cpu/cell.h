@@ -77,10 +77,10 @@ inline void cells(const Cell<T>& cell, int64_t rows, A* tile, int64_t m) {
   }
 }
 
-// The rest of the file is the same step backwards.
+// The rest of the file is the backward pass of the same step.
 
-// The arrays of a step, [F] per row, from some row and unit on: dh is the gradient of h, dc on entry that of c from
-// later steps, on return that of c_before.
+// The arrays of a step, [F] per row, from some row and unit on. dh: gradient of h. dc: in: gradient of c from later
+// steps; out: gradient of c_before.
 template <class A>
 struct CellBackward {
   Mask<A> mask;
@@ -109,7 +109,7 @@ struct Gates {
   }
 };
 
-// The gates from argument(k), that of gate k's activation.
+// The gates from argument(k), the argument of gate k's activation.
 template <class A, class Argument>
 ALWAYS_INLINE Gates<A> activated(const Argument& argument) {
   const Vec<A> one(A(1)), two(A(2)), e_g = tanh_expm1<A>(argument(2));

@@ -1,4 +1,4 @@
-// The steps of a chunk forwards.
+// The forward pass of the steps of a chunk.
 #pragma once
 
 #include "inputs.h"

@@ -47,7 +47,7 @@ struct Split {
   int64_t threads() const { return groups * members; }
 };
 
-// The parameters in the order of LayerParams; those of the norms come last.
+// The parameters in the order of LayerParams; the norms come last.
 enum Param {
   kWeightX,
   kWeightH,

@@ -1,4 +1,4 @@
-"""Loads the compiled library: the wheel's, or one built on this machine, which is built if there is none."""
+"""Loads the compiled library: the wheel's, or one built on this machine at first use."""
 
 import ctypes
 import functools
@@ -39,7 +39,7 @@ class Failure:
 
 
 class Library:
-    """Functions of a loaded library for a dtype, in the instruction set that torch's own kernels use."""
+    """Functions of a loaded library for a dtype, for the instruction set of `sets.instruction_set`."""
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
         self.path, self.dtype = path, dtype
@@ -47,14 +47,14 @@ class Library:
         self._library.hyperlstm_sources.restype = ctypes.c_char_p
         if self._library.hyperlstm_sources().decode() != build.sources():
             raise OSError("it was compiled from other sources")
-        # Its dependencies are searched too: torch's C++ library, and the OpenMP that this loads.
+        # The lookup includes its dependencies: torch's C++ library, and the OpenMP library that this loads.
         torch_library = ctypes.CDLL(torch._C.__file__)
         functions = [getattr(torch_library, name, None) for name in (*_FUNCTIONS, *_OPENMP)]
         addresses = [function and ctypes.cast(function, ctypes.c_void_p).value for function in functions]
         self._library.hyperlstm_start((ctypes.c_void_p * len(addresses))(*addresses))
-        if dtype == torch.bfloat16:  # that of a wheel serves other dtypes, too, which must not change the way
+        if dtype == torch.bfloat16:  # a wheel's library also has other dtypes, which must not change the way
             self._choose_way()
-        passed = ctypes.c_char_p, ctypes.c_double  # arguments, scale of the mask
+        passed = ctypes.c_char_p, ctypes.c_double  # the packed arguments, and the scale of the mask
         #: The functions of forward.cpp and backward.cpp; each returns the message of an error, or None.
         self.forward = self.function("forward", *passed)
         self.backward = self.function("backward", *passed, ALLOCATE, ctypes.py_object)
@@ -67,14 +67,14 @@ class Library:
             raise sets.WayError(f"batched_cpu: the system does not let this process use AMX. {helps}.")
 
     def function(self, name: str, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
-        """The exported function of that name; types: of its arguments."""
+        """The exported function of that name; types: types of its arguments."""
         function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{sets.instruction_set(self.dtype)}"]
         function.restype, function.argtypes = result, types
         return function
 
 
 def library(dtype: torch.dtype) -> Library:
-    """Library for a dtype, built at the first call; RuntimeError with the reason if there is none."""
+    """Library for a dtype, built at the first call; RuntimeError with the reason if that fails."""
     result = _result(dtype)
     if isinstance(result, Failure):
         raise RuntimeError(f"{result.reason}\n{result.output}")

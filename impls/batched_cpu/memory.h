@@ -57,7 +57,7 @@ class Scratch {
   }
 
  private:
-#ifdef HYPERLSTM_POISON  // an array of its own, so that the address sanitizer sees where it ends
+#ifdef HYPERLSTM_POISON  // separate arrays, so that the address sanitizer sees where they end
   static constexpr int64_t kSmall = 0, kBlock = 0;
 #else
   static constexpr int64_t kSmall = 1 << 13, kBlock = 1 << 14;

@@ -1,4 +1,4 @@
-"""Instruction sets of the library: those of an architecture, the one that a dtype runs in, and how bfloat16 does."""
+"""Instruction sets of the library: those of each architecture, and the one that each dtype uses on this processor."""
 
 import os
 import platform
@@ -9,9 +9,9 @@ import torch
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 _AVX512 = "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mf16c"
-#: The set that multiplies bfloat16, and has no other dtype, by either of the last two of WAYS.
+#: The set for bfloat16 alone, which multiplies in either of the last two of WAYS.
 _BFLOAT16 = "avx512_bf16"
-#: Instruction sets by architecture, with the flags of GCC and clang, from the least on, which is all others' too.
+#: Instruction sets by architecture, the least first, with the flags of GCC and clang; a set includes those before it.
 _SETS = {
     "x86_64": {
         "baseline": "",
@@ -22,13 +22,13 @@ _SETS = {
 }
 #: Ways to multiply bfloat16, the fastest last: as float32, by AVX512-BF16, and by AMX.
 WAYS = ("float32", _BFLOAT16, "amx")
-#: The way in place of the fastest that the processor has.
+#: Environment variable that overrides the bfloat16 method; by default the fastest one of the processor.
 WAY_VARIABLE = "HYPERLSTM_BFLOAT16"
 _BASELINE = {"baseline": ""}  # with NEON on ARM
 
 
 def every(architecture: str) -> list[tuple[str, torch.dtype]]:
-    """The instruction sets of an architecture, the least first, each with the dtypes that it has."""
+    """Pairs of instruction set and dtype that a library for an architecture contains, the least set first."""
     sets = _SETS.get(architecture, _BASELINE)
     return [(name, dtype) for name, dtype in product(sets, DTYPES) if name != _BFLOAT16 or dtype == torch.bfloat16]
 
@@ -39,7 +39,7 @@ def flags_of(architecture: str, name: str) -> list[str]:
 
 
 def instruction_set(dtype: torch.dtype) -> str:
-    """The one of torch's own kernels, which ATEN_CPU_CAPABILITY can lower; for bfloat16 that of `way`."""
+    """The set that torch's own kernels use, which ATEN_CPU_CAPABILITY can lower; for bfloat16 the set of `way`."""
     return _BFLOAT16 if dtype == torch.bfloat16 and way() != WAYS[0] else _of_torch()
 
 
@@ -49,11 +49,11 @@ def _of_torch() -> str:
 
 
 class WayError(ValueError):
-    """Bfloat16 cannot be multiplied in the way that is asked for; the message is a sentence."""
+    """The requested way to multiply bfloat16 is not available; the message is a sentence."""
 
 
 def ways() -> list[str]:
-    """The ways to multiply bfloat16 that there are here, see WAYS."""
+    """The ways to multiply bfloat16 on this processor, see WAYS."""
     if _of_torch() != "avx512":
         return [WAYS[0]]
     has = torch.cpu.get_capabilities()
@@ -70,6 +70,6 @@ def way() -> str:
 
 
 def parts(dtype: torch.dtype) -> list[tuple[str, torch.dtype]]:
-    """The parts of `every` that this machine uses in a dtype: of bfloat16 all its ways, so that each can be chosen."""
+    """The pairs of `every` that this machine uses for a dtype; for bfloat16 both sets, for any way."""
     sets = [_of_torch(), *[_BFLOAT16] * (dtype == torch.bfloat16 and len(ways()) > 1)]
     return [(name, dtype) for name in sets]

@@ -11,9 +11,8 @@ namespace hyperlstm::inline HYPERLSTM_SET {
 
 // With fewer weights, a step of one row takes less time than a barrier.
 constexpr int64_t kMinWeightsToSync = 1 << 17;
-// The fewest rows that are worth a group of their own. Each group reads all weights at every step, which takes longer
-// where they exceed a thread's own cache, at kLargeWeights numbers, and matters more the wider the vectors that
-// multiply them. Measured on two threads at H 256, 900 and 1000, with AVX2 and with AVX-512.
+// The fewest rows that justify another group. Each group reads all weights at every step, which takes longer where they
+// exceed the thread's own cache, at kLargeWeights elements, and matters more with wider vectors. Measured on two threads at H 256, 900 and 1000, with AVX2 and with AVX-512.
 constexpr int64_t kMinRows = 4, kMinRowsLarge = 2 * kLanes<float>;
 constexpr int64_t kLargeWeights = 1 << 20;
 // The fewest units of a member: the columns of a panel in the backward pass.
@@ -32,7 +31,7 @@ inline Split choose_split(const Sizes& size, int64_t B, int64_t threads) {
     const Split split{groups, std::min(threads / groups, divup(H, kMinUnits))};
     if (split.threads() >= best.threads()) best = split;
   }
-  // Threads for which there are no units take rows.
+  // Leftover threads form more groups.
   return {std::max(best.groups, std::min(B, threads / best.members)), best.members};
 }
 
@@ -62,7 +61,7 @@ struct Member {
   Range part(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
 };
 
-// The split that was requested or, of zeros, that of `choose_split`.
+// The requested split or, if it is zero, the result of `choose_split`.
 struct SplitChoice {
   Split requested;
 
@@ -107,7 +106,7 @@ struct SplitChoice {
   }
 
  private:
-  // Of the threads that are present, since a team can be smaller than requested.
+  // The split of the threads that are present; a team can be smaller than requested.
   Split of_team(const Sizes& size, int64_t B, int64_t present) const {
     if (requested.threads() == 0) return choose_split(size, B, present);
     const int64_t groups = std::clamp<int64_t>(requested.groups, 1, std::min(B, present));

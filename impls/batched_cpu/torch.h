@@ -1,5 +1,5 @@
-// What the library takes of torch and of the OpenMP that torch loads: functions of stable C interfaces, by their
-// address, so that one library runs with every torch and Python.
+// Functions of torch, and of the OpenMP library that torch loads, by their addresses. All are in stable C interfaces, so
+// one library works with every version of torch and Python.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Vectors of the accumulation type, whatever dtype the tensors have, and the activations on them, by the vector types
+// Vectors of the accumulation type, for every dtype of the tensors, and the activations on them, by the vector types
 // of GCC and clang. Code is compiled once for each instruction set of a library, HYPERLSTM_SET, in a namespace of its
 // own.
 #pragma once

@@ -1,7 +1,7 @@
-"""A backward pass made of a sweep back over one chunk of steps, with the large products before and after it.
+"""A backward pass over chunks of steps: large products, a backward sweep over the steps, and large products again.
 
-Before the sweep the products with x and h are recomputed where nothing saved them; after it the gradients that it
-leaves become weight gradients. No array of a whole sequence is allocated but the gradient of x.
+Before the sweep, products with x and h that were not saved are recomputed; after it, its results become weight
+gradients. The only array over the whole sequence that it allocates is the gradient of x.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -28,7 +28,7 @@ class Weights(NamedTuple):
 class Chunk(NamedTuple):
     """K consecutive steps as the backward sweep sees them.
 
-    Of packed sequences, arrays are [N, *] with the tokens of these steps in place of [K, B, *].
+    With packed sequences, arrays are [N, *], over the tokens of these steps, instead of [K, B, *].
     """
 
     inputs: Inputs
@@ -49,7 +49,7 @@ def _chunk(inputs: Inputs, saved: Saved, steps: Stretch, weights: Weights) -> Ch
 
 
 class Deltas(NamedTuple):
-    """What one chunk's backward sweep leaves for the large products, over steps and rows, or over tokens."""
+    """Results of the backward sweep over a chunk, for the large products; over steps and rows, or over tokens."""
 
     d_uh: Tensor  # [K, B, 4H + 4S] or [N, ..]: du, then da, the gradient of the hyper LSTM's gates before their norm
     dv: Tensor  # [.., 4H]
@@ -63,7 +63,7 @@ BackwardSweep = Callable[[Chunk, Tensor, LayerState], tuple[Deltas, LayerState]]
 
 
 def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backward:
-    """Make a backward pass of a sweep over one chunk; prepare is called once per sequence."""
+    """Make a backward pass from a sweep over one chunk; prepare is called once per sequence."""
 
     def backward(
         p: LayerParams,
@@ -80,7 +80,7 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
                 for d, q, like in zip(d_last, inputs.start, saved.states, strict=True)
             )
         )
-        # Contiguous, whatever the parameter is: sums are added to views of it.
+        # Contiguous even if the parameter is not, since sums are added to views.
         totals = {
             name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)
             for name, q in p._asdict().items()
@@ -97,14 +97,14 @@ def by_chunks(prepare: Callable[[LayerParams, Weights], BackwardSweep]) -> Backw
             if d_x is not None:
                 da = deltas.d_uh[..., deltas.dv.shape[-1] :]
                 d_x[steps.at] = (torch.cat([deltas.dv, da], dim=-1) @ weights.x).view_as(chunk.inputs.x)
-            del chunk, deltas  # before the next chunk's take as much memory
+            del chunk, deltas  # to free their memory before the next chunk
         return totals | d_state._asdict() | ({} if d_x is None else {"x": d_x})
 
     return backward
 
 
 def before(inputs: Inputs, saved: Saved, chunk: Stretch) -> LayerState:
-    """The states that these steps started from: those after the step before, of the rows that go on."""
+    """The states before each of these steps: after the previous step, without the rows that ended there."""
     at = _one_step_earlier(inputs.batch_sizes, chunk)
     earlier = [q[at] for q in saved.states]
     if chunk.steps.start:
@@ -114,7 +114,7 @@ def before(inputs: Inputs, saved: Saved, chunk: Stretch) -> LayerState:
 
 
 def _one_step_earlier(batch_sizes: Sequence[int], chunk: Stretch) -> slice | Tensor:
-    """Where the steps before these are in arrays over all steps, or tokens; none is before the first."""
+    """Index of the previous steps in arrays over all steps or tokens; the first step has none."""
     begin, end = max(chunk.steps.start, 1), chunk.steps.stop
     if not batch_sizes:
         return slice(begin - 1, end - 1)
@@ -156,7 +156,7 @@ def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Del
 
 def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
     """Add d^T values to total [F, G], of d [N, F] and values [N, G]."""
-    # Not by addmm_, which may add row after row to the total: over all chunks one long sum.
+    # addmm_ may add row after row to the total, which would be one long sum over all chunks.
     total += d.T @ values
 
 

@@ -1,4 +1,4 @@
-"""How many steps of a sequence have their arrays in memory at a time, by device."""
+"""Cuts sequences into chunks of steps, so that temporary arrays fit into a limit that depends on the device."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -14,22 +14,22 @@ from ..definition import SUMMED, Inputs, LayerParams, LayerState, Mask
 
 @dataclass(frozen=True)
 class Limits:
-    """Memory of a pass, in addition to what it saves; a chunk is at least one step, whatever that takes."""
+    """Limits on temporary memory of a pass; a chunk has at least one step, even if that exceeds them."""
 
-    #: Bytes of a chunk's arrays in the forward pass, which sums nothing over steps: they should stay in the cache.
+    #: Bytes of a chunk's arrays in the forward pass, which should stay in the cache.
     forward: int
-    #: The same in the backward pass: small beside the states of a long sequence, large enough for the products over a
-    #: chunk to run at full speed.
+    #: Bytes of a chunk's arrays in the backward pass: small compared with the states of a long sequence, but large
+    #: enough for the products over a chunk to run at full speed.
     backward: int
-    #: Rows, steps times batch, that the backward pass sums over at once, see SUMMED. What a chunk leaves should also be
-    #: in the cache when it is summed.
+    #: Most rows (steps times batch) that the backward pass sums over at once, see SUMMED; the results of a chunk should
+    #: also be in the cache when they are summed.
     rows: int
-    #: Whether residuals are saved; else the backward pass recomputes them, in half the memory and a sixth to a third
-    #: more time.
+    #: Whether residuals are saved. If not, the backward pass recomputes them, which halves the memory and takes a sixth
+    #: to a third more time.
     residuals: bool = True
 
 
-#: Array elements of a chunk per element of out, where every phase of a step has its own.
+#: Array elements of a chunk per element of out, if each phase of a step has its own array.
 NUMBERS = 40
 _LIMITS = dict.fromkeys(("cpu", "meta"), Limits(forward=16 << 20, backward=32 << 20, rows=SUMMED["cpu"]))
 #: The part of a GPU's memory that a chunk's arrays may take.
@@ -37,7 +37,7 @@ _SHARE = 1 / 128
 
 
 def limits(device: torch.device) -> Limits:
-    """Limits of a device; those of a GPU are a share of its memory."""
+    """Limits of a device; for a GPU they are a share of its memory."""
     if device.type in _LIMITS:
         return _LIMITS[device.type]
     most = int(_SHARE * torch.cuda.get_device_properties(device).total_memory)
@@ -46,7 +46,7 @@ def limits(device: torch.device) -> Limits:
 
 @contextmanager
 def limited(device_type: str, **changed: Any) -> Iterator[None]:
-    """Change some of a device type's `Limits`, by name, in all threads while the context is open.
+    """Change some `Limits` of a device type, by name and in all threads, while the context is open.
 
     `limited("cpu", residuals=False)` around the forward pass trains in less memory.
     """
@@ -60,13 +60,13 @@ def limited(device_type: str, **changed: Any) -> Iterator[None]:
 
 
 def bounds(most: int, numbers: int, p: LayerParams, inputs: Inputs, rows: int = 1 << 62) -> list[int]:
-    """Steps at which a sequence is cut into chunks of nearly equal length: 0, the first of each further chunk, T.
+    """Boundaries of chunks of nearly equal length: 0, the first step of each further chunk, T.
 
-    Packed sequences are cut into chunks of nearly as many tokens.
+    Chunks of packed sequences have nearly equal numbers of tokens.
 
-    most: bytes of a chunk's arrays.
+    most: limit on the bytes of a chunk's arrays.
     numbers: array elements per element of out.
-    rows: the most steps times batch rows of a chunk.
+    rows: limit on steps times batch rows of a chunk.
     """
     row = numbers * p.bias.shape[1] * p.bias.element_size()
     if inputs.batch_sizes:
@@ -82,7 +82,7 @@ class Stretch(NamedTuple):
     """Consecutive steps."""
 
     steps: slice
-    at: slice  # of arrays over all steps; of packed sequences, over all tokens
+    at: slice  # into arrays over all steps, or with packed sequences over all tokens
     batch_sizes: Sequence[int] = ()
 
 
@@ -96,6 +96,6 @@ def stretches(bounds: Sequence[int], batch_sizes: Sequence[int]) -> list[Stretch
 
 
 def part(inputs: Inputs, chunk: Stretch, start: LayerState) -> Inputs:
-    """Inputs of some steps, which start from a state."""
+    """Inputs of some steps, with their initial state."""
     mask = inputs.mask and Mask(inputs.mask.kept[chunk.at], inputs.mask.scale)
     return inputs._replace(x=inputs.x[chunk.at], start=start, mask=mask, batch_sizes=chunk.batch_sizes)

@@ -18,36 +18,36 @@ from ..definition import Inputs, LayerParams, LayerState, Mask, Run, cell_dtype
 from ..registry import differentiated_by_autograd
 from .chunks import limits
 
-#: Of the operators' names; it is that of the package on PyPI.
+#: Namespace of the operators; the name of the package on PyPI.
 NAMESPACE = "hyperlstm"
 
 
 class Saved(NamedTuple):
     """What the forward pass saves for the backward pass."""
 
-    states: LayerState  # [T, B, *] each: the states after each step, h being the output
-    residuals: Tensor | None  # [T, B, *]: further values, which the backward pass recomputes where they are None
+    states: LayerState  # [T, B, *] each: the states after each step; h is the output
+    residuals: Tensor | None  # [T, B, *]: further values; None if the backward pass should recompute them
 
 
 class Save(IntEnum):
-    """What a forward pass saves for the backward pass; a number, since an operator's schema has no enumerations."""
+    """What a forward pass saves for the backward pass; an integer, since operator schemas have no enumerations."""
 
     NONE = 0
     STATES = 1
     STATES_AND_RESIDUALS = 2
 
 
-#: (parameters, inputs, out, states, residuals) -> final state, in its own memory; the cells may be wider than x.
+#: (parameters, inputs, out, states, residuals) -> final state in new memory; the cells may be in a wider dtype than x.
 #: out: array [T, B, H] to write. states: arrays [T, B, *] to write c, h_hat and c_hat to; empty if they are not saved.
-#: residuals: array to write, or None. Of packed sequences, the last state is each row's own.
+#: residuals: array to write, or None. With packed sequences, the final state of a row is that after its last step.
 Forward = Callable[[LayerParams, Inputs, Tensor, Sequence[Tensor], Tensor | None], LayerState]
-#: (parameters, inputs, saved, d_out, d_last, needed) -> gradients by name: those needed, and maybe others.
-#: d_last: gradients of the last state, None where there are none. needed: "x", and names of `LayerState` (for the
-#: start) and of `LayerParams`. Gradients are contiguous, and may be wider than what they are of.
+#: (parameters, inputs, saved, d_out, d_last, needed) -> gradients by name: at least the needed ones.
+#: d_last: gradients of the final state, None if zero. needed: "x", names in `LayerState` (for the initial state) and
+#: names in `LayerParams`. Gradients are contiguous; their dtype may be wider.
 Backward = Callable[
     [LayerParams, Inputs, Saved, Tensor, Sequence[Tensor | None], Collection[str]], Mapping[str, Tensor]
 ]
-#: What a gradient may be of, in the order of an operator's arguments.
+#: Names of all gradients, in the order of an operator's arguments.
 NAMES = ("x", *LayerState._fields, *LayerParams._fields)
 
 
@@ -56,7 +56,7 @@ class HandWritten(NamedTuple):
 
     forward: Forward
     backward: Backward
-    #: (I, H, S) -> the residuals of one row and step.
+    #: (I, H, S) -> number of residuals per row and step.
     residuals: Callable[[int, int, int], int]
 
 
@@ -76,7 +76,7 @@ def in_dtypes(values: Sequence[Tensor], like: Sequence[Tensor]) -> LayerState:
     return LayerState(*(in_dtype(value, q.dtype) for value, q in zip(values, like, strict=True)))
 
 
-#: out, last state, the states after each step but out, residuals; the last two empty unless `Save` asks for them.
+#: out, final state, the other states after each step, residuals; the last two are empty unless `Save` asks for them.
 Results = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
 
 #: A layer's parameters and inputs as operators take them: flat, tensors first.
@@ -102,7 +102,7 @@ def _layer(
 
 
 def _in_memory(inputs: Inputs) -> Inputs:
-    """The inputs, copied if one of them is a tensor of zeros without memory, as forward-mode AD makes them."""
+    """The inputs; copied if one of them is a tensor of zeros without memory, which forward-mode AD creates."""
     tensors = inputs.x, *inputs.start
     if not any(map(Tensor._is_zerotensor, tensors)):
         return inputs
@@ -118,7 +118,7 @@ def _forward(of: HandWritten, p: LayerParams, inputs: Inputs, save: int) -> Resu
 
 
 def _allocate(of: HandWritten, p: LayerParams, x: Tensor, save: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Memory for out, the other states and the residuals; the cells in float32 or wider."""
+    """Allocate out, the other states and the residuals; the cells in float32 or wider."""
     (*over, I), H, S = x.shape, p.bias.shape[1], p.hyper_bias.shape[1]
     residuals = [x.new_empty(*over, of.residuals(I, H, S))] if save == Save.STATES_AND_RESIDUALS else []
     return x.new_empty(*over, H), allocate_states(p, x, over) if save else [], residuals
@@ -133,9 +133,9 @@ def _backward(
     d_last: Sequence[Tensor | None],
     needs: Sequence[bool],
 ) -> list[Tensor]:
-    """Gradients of those of x, the start and the parameters that need one, in this order.
+    """Gradients of x, the initial state and the parameters, in this order, where `needs` is true.
 
-    saved: the states after each step, out first, and the residuals if there are any.
+    saved: the states after each step, out first, and the residuals if they were saved.
     """
     states = LayerState(*saved[:4])
     inputs = _in_memory(inputs)
@@ -145,7 +145,7 @@ def _backward(
     past = Saved(states, saved[4] if len(saved) > 4 else None)
     device = inputs.x.device.type
     on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    # It was off in the forward pass, for which the module casts.
+    # The module casts, so autocast was off in the forward pass too.
     with torch.autocast(device, enabled=False) if on else nullcontext():
         gradients = of.backward(p, inputs, past, d_out, d_last, needed)
     return [in_dtype(gradients[name], inputs.x.dtype) for name in needed]
@@ -156,7 +156,7 @@ def _no_second_derivative(name: str) -> NoReturn:
 
 
 class _Gradients(torch.autograd.Function):
-    """The identity on gradients, as a function of all that they depend on, whose own backward raises."""
+    """Identity on gradients, as a function of everything that they depend on; its backward pass raises."""
 
     @staticmethod
     def forward(ctx: Any, name: str, n: int, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -169,7 +169,7 @@ class _Gradients(torch.autograd.Function):
 
 
 def _refuse_batches(name: str, gradients: Sequence[Tensor | None]) -> None:
-    """Raise NotImplementedError for the batched tensors of `torch.autograd.grad(..., is_grads_batched=True)`."""
+    """Raise NotImplementedError if `torch.autograd.grad(..., is_grads_batched=True)` passes batched tensors."""
     for d in gradients:
         try:
             _ = d is None or d.untyped_storage()
@@ -181,27 +181,27 @@ def _refuse_batches(name: str, gradients: Sequence[Tensor | None]) -> None:
 
 
 def _saved(ctx: Any, name: str) -> tuple[Tensor, ...]:
-    """What the forward pass saved; the error if one of it was changed since says what to do."""
+    """The saved tensors; if one was changed in place since, the error says what to do."""
     try:
         saved: tuple[Tensor, ...] = ctx.saved_tensors
     except RuntimeError as error:
         if "modified by an inplace operation" not in str(error):
             raise
         raise RuntimeError(
-            f"{name}: x, a parameter or out was changed in place before backward(). Its backward pass reads out again, "
-            f"instead of a copy, so write `out = out * 2` for `out.mul_(2)`, or choose impl='batched': {error}"
+            f"{name}: x, a parameter or out was changed in place before backward(). The backward pass reads out again, "
+            f"so write `out = out * 2` instead of `out.mul_(2)`, or choose impl='batched': {error}"
         ) from error
     return saved
 
 
 class _Eager(torch.autograd.Function):
-    """A layer outside of torch.compile, with its gradient."""
+    """A layer with its gradient, for eager calls."""
 
     @staticmethod
     def forward(
         ctx: Any, calls: "_Calls", p: LayerParams, inputs: Inputs, save: int, *tensors: Tensor
     ) -> tuple[Tensor, ...]:
-        """Run the layer; tensors: x, the start and the parameters, which autograd records."""
+        """Run the layer; tensors: x, the initial state and the parameters, which autograd records."""
         out, last, states, residuals = _forward(calls.of, p, inputs, save)
         *_, keep, scale, batch_sizes = _flat(p, inputs)
         ctx.calls, ctx.n, ctx.rest = calls, len(tensors), (scale, batch_sizes)
@@ -212,7 +212,7 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, *d_last: Tensor | None) -> tuple[Tensor | None, ...]:
         _refuse_batches(ctx.calls.name, (d_out, *d_last))
-        everything = _saved(ctx, ctx.calls.name)  # read once, since checkpointing unpacks each tensor once
+        everything = _saved(ctx, ctx.calls.name)  # read only once, since checkpointing unpacks each tensor once
         tensors, (keep, *saved) = everything[: ctx.n], everything[ctx.n :]
         p, inputs = _layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
         needs = ctx.needs_input_grad[4:]
@@ -237,7 +237,7 @@ class _Calls(NamedTuple):
         d_last: Sequence[Tensor | None],
         needs: Sequence[bool],
     ) -> list[Tensor]:
-        """What `_backward` returns, by the operator where somebody observes operators; it has no derivative."""
+        """Result of `_backward`, called as an operator if something observes operators; it has no derivative."""
         tensors = inputs.x, *inputs.start, *p.present()
         if _observed(tensors):
             grads: list[Tensor] = self.gradient_operator(
@@ -246,7 +246,7 @@ class _Calls(NamedTuple):
         else:
             with torch.no_grad():
                 grads = _backward(self.of, p, inputs, saved, d_out, d_last, needs)
-        if torch.is_grad_enabled():  # somebody may ask for a second derivative
+        if torch.is_grad_enabled():  # the caller may ask for a second derivative
             depend_on = (q for q in (*tensors, d_out, *d_last) if q is not None)
             grads = list(_Gradients.apply(self.name, len(grads), *grads, *depend_on))
         return grads
@@ -267,17 +267,17 @@ class _Calls(NamedTuple):
 
 
 def _observed(tensors: Sequence[Tensor]) -> bool:
-    """True if the call must be an operator: for a dispatch mode, a tensor subclass, or shapes on the meta device."""
+    """True if the call must be an operator: under a dispatch mode, for a tensor subclass, or on the meta device."""
     if torch._C._len_torch_dispatch_stack() > 0 or tensors[0].is_meta:
         return True
     return any(type(q) not in (Tensor, Parameter) for q in tensors)
 
 
 def as_operator(module: str, of: HandWritten) -> Run:
-    """Layer function with operators `hyperlstm::<name>` and `.._backward`; a second derivative raises.
+    """A layer function with the operators `hyperlstm::<name>` and `.._backward`; a second derivative raises.
 
-    module: the `__name__` of the implementation, or its name if it is registered. Outside of this package, and in
-    another copy of it in the process, whose code may differ, the operators are in a namespace of that module.
+    module: `__name__` of the implementation's module, or the name under which it is registered. Operators of other
+    packages, and of a second copy of this package in the process, have a namespace of that module.
     """
     package, _, name = module.rpartition(".")
     qualified = f"{_namespace(package, name)}::{name}"
@@ -286,7 +286,7 @@ def as_operator(module: str, of: HandWritten) -> Run:
 
 
 def _namespace(package: str, name: str) -> str:
-    """`hyperlstm` under either name that the package is imported by, unless a copy under the other name was first."""
+    """`hyperlstm` for both import names of the package, unless a copy under the other name was imported first."""
     free = package.rpartition(".")[2] in ("impls", NAMESPACE) and not hasattr(getattr(torch.ops, NAMESPACE), name)
     return NAMESPACE if free else f"{NAMESPACE}_in_{(package or name).replace('.', '_')}"
 
@@ -328,7 +328,7 @@ def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
         results, seen = list[Tensor](), set[int]()
         for q in _backward(of, *_layer(*arguments[:6]), *arguments[6:]):
             memory = q.untyped_storage()._cdata
-            # Results of an operator may not share memory, as views of one product do.
+            # Results of an operator must not share memory, as views of one product do.
             results.append(q.clone() if memory in seen else q)
             seen.add(memory)
         return results

@@ -235,8 +235,8 @@ ATTRIBUTES = (
     assign("dropout", 1.5, ValueError, "expected a probability from 0 to 1, got 1.5"),
     assign("recurrent_dropout", -0.5, ValueError, "expected a probability from 0 to 1, got -0.5"),
     assign("batch_first", None, TypeError, "expected True or False, got None"),
-    assign("layer_norm", False, AttributeError, "expected True, which the parameters were made for, got False"),
-    assign("hidden_size", H + 1, AttributeError, f"expected {H}, which the parameters were made for, got {H + 1}"),
+    assign("layer_norm", False, AttributeError, "expected True, which the parameters have, got False"),
+    assign("hidden_size", H + 1, AttributeError, f"expected {H}, which the parameters have, got {H + 1}"),
     assign("n_layers", 0, ValueError, "expected a positive integer, got 0"),
     assign("impl", "fast", ValueError, "expected 'auto' or one of naive, .*; got 'fast'"),
 )
