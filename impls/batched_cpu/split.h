@@ -12,7 +12,8 @@ namespace hyperlstm::inline HYPERLSTM_SET {
 // With fewer weights, a step of one row takes less time than a barrier.
 constexpr int64_t kMinWeightsToSync = 1 << 17;
 // The fewest rows that justify another group. Each group reads all weights at every step, which takes longer where they
-// exceed the thread's own cache, at kLargeWeights elements, and matters more with wider vectors. Measured on two threads at H 256, 900 and 1000, with AVX2 and with AVX-512.
+// exceed the thread's own cache, at kLargeWeights elements, and matters more with wider vectors. Measured on two
+// threads at H 256, 900 and 1000, with AVX2 and with AVX-512.
 constexpr int64_t kMinRows = 4, kMinRowsLarge = 2 * kLanes<float>;
 constexpr int64_t kLargeWeights = 1 << 20;
 // The fewest units of a member: the columns of a panel in the backward pass.

@@ -1,5 +1,5 @@
-// Functions of torch, and of the OpenMP library that torch loads, by their addresses. All are in stable C interfaces, so
-// one library works with every version of torch and Python.
+// Functions of torch, and of the OpenMP library that torch loads, by their addresses. All are in stable C interfaces,
+// so one library works with every version of torch and Python.
 #pragma once
 
 #include <cstdint>
