@@ -6,11 +6,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
+from impls import HyperLSTM
 from suite import bench_compare
 from suite.measure import revision
+from suite.shared import candidates
 from suite.shared.cases import BASELINE
-from suite.shared.examples import runs
+from suite.shared.examples import CPU, TINY, runs
 from suite.shared.files import ResultsError
 from suite.shared.tables import TABLES
 
@@ -125,6 +128,26 @@ def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
         revision.checkout("no-such", tmp_path),
     ):
         pass
+
+
+def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "impls").mkdir()
+    (tmp_path / "impls" / "__init__.py").write_text("from .theirs import HyperLSTM")
+    (tmp_path / "impls" / "theirs.py").write_text("from impls import HyperLSTM as ours\nclass HyperLSTM(ours): pass")
+    monkeypatch.setenv(candidates.BASE, str(tmp_path))
+    package = candidates.timed_package.__wrapped__()
+    monkeypatch.setattr(candidates, "timed_package", lambda: package)
+    model = candidates.find("batched").build(TINY, torch.float32, CPU)
+    assert (type(model).__module__, type(model).__bases__) == ("impls_of_base.theirs", (HyperLSTM,))
+    assert candidates.find("batched").check(TINY, torch.float32, CPU)[0].ratio <= 1
+
+
+def test_a_revision_that_cannot_be_imported_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revision, "USED", "from suite.shared.candidates import no_such")
+    message = "--base: its HyperLSTM cannot be imported: ImportError: .*no_such"
+    with pytest.raises(ResultsError, match=message), revision.checkout("HEAD", tmp_path):
+        pass
+    assert not (tmp_path / "worktree").exists()
 
 
 @pytest.mark.thorough("a whole benchmark")
