@@ -17,24 +17,16 @@ from suite.shared.oracle import OUTPUTS, STATE_NAMES, Draw, Output, Results, Sta
 Layout = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def _padded(value: Tensor) -> tuple[Tensor, Tensor]:
-    whole = value.new_full((*value.shape[:-1], value.shape[-1] + 3), torch.nan)
-    return whole[..., 2:-1].copy_(value), whole
+def _spread(step: int, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Every `step`th column of rows that are longer than that."""
+    end = step * value.shape[-1]
+    whole = value.new_full((*value.shape[:-1], end + 3), torch.nan)
+    return whole[..., 2 : end + 2 : step].copy_(value), whole
 
 
-def _every_second(value: Tensor) -> tuple[Tensor, Tensor]:
-    whole = value.new_full((*value.shape[:-1], 2 * value.shape[-1] + 3), torch.nan)
-    return whole[..., 1:-2:2].copy_(value), whole
-
-
-def _transposed(value: Tensor) -> tuple[Tensor, Tensor]:
-    whole = value.movedim(0, -1).contiguous()
-    return whole.movedim(-1, 0), whole
-
-
-def _columns_first(value: Tensor) -> tuple[Tensor, Tensor]:
-    whole = value.movedim(-1, 0).contiguous()
-    return whole.movedim(0, -1), whole
+def _moved(axis: int, to: int, value: Tensor) -> tuple[Tensor, Tensor]:
+    whole = value.movedim(axis, to).contiguous()
+    return whole.movedim(to, axis), whole
 
 
 def _unaligned(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,10 +45,10 @@ def _expanded(value: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "padded": _padded,
-    "every second column": _every_second,
-    "transposed": _transposed,
-    "columns first": _columns_first,
+    "padded": partial(_spread, 1),
+    "every second column": partial(_spread, 2),
+    "transposed": partial(_moved, 0, -1),
+    "columns first": partial(_moved, -1, 0),
     "not aligned": _unaligned,
 }
 #: What begins the names of tensors, and the axes over which these may be equal: those of a batch, of the gates, and all
