@@ -44,8 +44,11 @@ CHECKED = {
 }
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-#: Files that take longest, which come first: a run on several cores ends when the last file does.
-FIRST = ("test_kernels", "test_wide", "test_capabilities", "test_equality", "test_interpreter", "test_faults")
+#: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
+FIRST = (
+    *("test_edits", "test_kernels", "test_wide", "test_capabilities", "test_uses", "test_faults", "test_equality"),
+    *("test_interpreter", "test_pairs", "test_properties"),
+)
 #: How many of the slowest tests a thorough run lists.
 SLOWEST = 20
 #: How many tests were left out without `--thorough`, and the key under which a worker of xdist says so.

@@ -178,11 +178,12 @@ def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[C
         return tuple(one for one in paired(runs) if one.dtype == dtype)
     if kind in USED:  # in float64 too where a verification has them in float32: faults in C++ are built for one dtype
         return tuple(Comparison(case, dtype, kind, wide=True) for case in USED[kind])
-    wide = "sizes" in kind
+    wide, normed = "sizes" in kind, "norm" in f"{kind}, {name}"
     if wide:  # a mask has to have more units than a vector
         cases = [case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0]
     else:
         cases = list(RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
+    cases.sort(key=lambda case: case.layer_norm != normed)  # the likely ones first
     return tuple(Comparison(case, dtype, wide=wide) for case in supported(runs, cases))
 
 
