@@ -86,7 +86,7 @@ class Comparison(NamedTuple):
                 how = partial(how, numbers=use.numbers, expected=use.expected, draws=self._draws())
                 if self.wide:
                     how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
-                cast_from = torch.float32 if use.autocast else None
+                cast_from = torch.float32 if self.dtype == BF16 and "autocast" in use.name else None
                 every = how(build if cast_from else lambda *_: model, cast_from=cast_from)
                 yield [replace(one, tensor=f"{one.tensor}, {use.name}") if use.name else one for one in every]
 
@@ -144,7 +144,11 @@ def paired(name: str) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast."""
     impl = find(name)
     exact = next(dtype for dtype in (F64, F32) if dtype in impl.dtypes)
-    return [Comparison(case, BF16 if use.autocast else exact, use.name) for case, use in PAIRS]
+    # What has no float64 runs in float32, which autocast casts.
+    cast = [use.autocast or (exact != F64 and "autocast" in use.name) for _, use in PAIRS]
+    return [
+        Comparison(case, BF16 if casts else exact, use.name) for (case, use), casts in zip(PAIRS, cast, strict=True)
+    ]
 
 
 def every_id() -> list[str]:
