@@ -28,7 +28,7 @@ def lengths(axes: Axes) -> dict[str, float]:
 
 def test_training_bars_compare_as_paired_ratios() -> None:
     # The clock was half as fast while `batched` ran, for the baseline beside it too.
-    rows = runs("deferred", 0.15, ratio=3.0) + runs("batched", 0.2, ratio=2.0) + runs(BASELINE, 0.05)
+    rows = runs("batched", 0.2, ratio=2.0) + runs("deferred", 0.15, ratio=3.0) + runs(BASELINE, 0.05)
     rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
     medium = pd.DataFrame([row | {"workload": "medium"} for row in rows] + runs("labml", 0.1))
     figure = training(readme_rows(medium).dropna(subset="relative"))

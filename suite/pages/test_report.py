@@ -162,7 +162,7 @@ def test_a_table_shows_figures_reasons_and_dashes() -> None:
     lines: list[dict[str, Any]] = [
         {"name": "a|b", "time": 1234.5, "run": (3, "fine")},
         {"name": "c", "time": "time-out"},
-        {"name": "d"},
+        {"name": "d", "run": (None, "lost")},
     ]
     sheet = Sheet(
         [*lines, {"name": "e", "time": float("nan"), "none": None}], {"time": significant3, "run": str, "none": str}

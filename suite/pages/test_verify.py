@@ -197,3 +197,5 @@ def test_the_end_fits_on_a_screen() -> None:
         "  other reasons, which `-rs` lists: 20",
         "  more with --thorough: 1,277",
     ]
+    few = summary(every, [], {"Reason 1.": 2, "Reason 2.": 1})
+    assert few[-3:] == ["  Reason 1: 2", "  Reason 2: 1", "  more with --thorough: 1,277"]

@@ -60,6 +60,7 @@ def test_random_cases_are_the_same_each_time_and_within_their_ranges() -> None:
         assert least <= min(sizes) <= least + 1
         assert 0.9 * most <= max(sizes) <= most
     assert all(4 * c.T * c.B * c.L * c.H**2 <= 5e8 or c.H == 5 for c in cases)
+    assert max(c.H for c in cases if c.T > 15) > 300
     assert all((len(c.lengths), max(c.lengths)) == (c.B, c.T) for c in cases if c.lengths)
     assert not any(c.dropout for c in cases if c.L == 1)
     for share, of in ((0.3, "strided"), (0.5, "layer_norm"), (1 / 3, "recurrent_dropout")):

@@ -13,6 +13,7 @@ from suite.shared.statistics import (
     compared_with_baseline,
     merged,
     noise_floor,
+    numbers,
     pooled_variance,
     student,
     with_intervals,
@@ -82,6 +83,8 @@ def test_visits_of_a_row_are_merged() -> None:
         rows = merged(rows, [second])
     (result,) = with_intervals(rows)
     assert "ratio_low" not in rows[0]
+    assert numbers(None) == numbers(math.nan) == []
+    assert numbers("2 2.5") == [2.0, 2.5]
     assert result["ratio_visits"] == "2 2.2 2.2"
     assert [result[name] for name in ("visits", "median_s", "ratio", "rounds", "peak_bytes")] == [3, 3.0, 2.2, 11, 7]
     assert result["taken_cores"] == pytest.approx(0.13, abs=0.01)
