@@ -2,6 +2,7 @@
 
 import platform
 import re
+import time
 from dataclasses import replace
 from io import StringIO
 from itertools import product
@@ -198,12 +199,12 @@ def test_a_run_shows_a_line_a_job(width: int) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     ran = [runs("naive", 0) + runs("naive", 0.1234, layer_norm=True), runs("batched", 2)]
     visits = [Visit(number, place, 2, one) for number in (1, 2) for place, one in enumerate(jobs, 1)]
-    assert list(shown(visits, dict(zip(jobs, ran, strict=True)), 100.0, console)) == visits
+    assert list(shown(visits, dict(zip(jobs, ran, strict=True)), time.time() + 125, console)) == visits
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(map(len, lines)) <= width
     assert " ".join(" ".join(lines).split()) == (
         "ms forward train norm norm small float32 naive time-out time-out 123 123 small float32 batched 2,000 2,000 "
-        "pass 2: 0:00 left"
+        "pass 2: 2:05 left"
     )
 
 
