@@ -101,6 +101,7 @@ def test_the_rule_at_both_sides_of_its_edge(dtype: torch.dtype, own: float) -> N
     [
         (ORACLE, ORACLE, 0),
         (off(0.25), ORACLE, 0.25),
+        (off(0.25) / 100, ORACLE / 100, 0.25),
         (NONE["out"], ORACLE, 1),
         (NONE["out"], NONE["out"], 0),
         (ORACLE * 1e-30, NONE["out"], math.inf),

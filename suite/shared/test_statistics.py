@@ -66,6 +66,7 @@ def test_rows_of_the_same_code_seldom_differ(visits: int) -> None:
 
 def test_fewer_than_three_visits_have_no_interval() -> None:
     assert between([2.0, 2.2])[0] == 2.1
+    assert between([1.0, 1.5, 9.0])[0] == 1.5
     assert math.isnan(between([2.0, 2.2]).ratio_low)
     three = between([2.0, 2.1, 2.2])
     assert three.ratio_low < 2.0 < 2.2 < three.ratio_high
