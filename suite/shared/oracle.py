@@ -108,12 +108,21 @@ def _at(tokens: Tensor | None, mask: Mask | None) -> Mask | None:
 
 
 def plain(
-    model: HyperLSTM, case: Case, sample: Draw, *, select: Callable[[str], bool] = lambda _: True, call: Call = packed
+    model: HyperLSTM,
+    case: Case,
+    sample: Draw,
+    *,
+    select: Callable[[str], bool] = lambda _: True,
+    arriving: Collection[str] = OUTPUTS,
+    call: Call = packed,
 ) -> Results:
-    """Output, final states and every gradient of one call; select: whether a name requires a gradient."""
+    """Output, final states and every gradient of one call.
+
+    select: whether a name requires a gradient. arriving: the outputs that have one.
+    """
     leaves = arguments(model, sample, select)
     results = outputs(model, case, leaves, call)
-    backward(results, sample)
+    backward(results, sample, arriving)
     return results | gradients(leaves)
 
 

@@ -1,6 +1,6 @@
 """Layouts in memory of x, states, gradients and parameters, whose numbers stay the same: none changes a result."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from impls import HyperLSTM
-from suite.checks.equality.uses import Use
+from suite.checks.equality.uses import Use, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, bits
 from suite.shared.oracle import OUTPUTS, STATE_NAMES, Draw, Output, Results, State, named, packed, plain
@@ -64,7 +64,9 @@ def _changed(sample: Draw, what: str, change: Callable[[Tensor], Tensor]) -> Dra
     return Draw({name: new[name] for name in sample.params}, new["x"], state, cotangents)
 
 
-def _run(what: str, layout: Layout, model: HyperLSTM, case: Case, sample: Draw) -> Results:
+def _run(
+    what: str, layout: Layout, model: HyperLSTM, case: Case, sample: Draw, arriving: Collection[str] = OUTPUTS
+) -> Results:
     memory = list[tuple[Tensor, Tensor]]()
 
     def lay_out(value: Tensor) -> Tensor:
@@ -76,7 +78,8 @@ def _run(what: str, layout: Layout, model: HyperLSTM, case: Case, sample: Draw) 
     for name, p in model.named_parameters():
         p.data = laid_out.params[name].data
     of_tokens = case.lengths and what == "x" and layout in LAYOUTS.values()
-    results = plain(model, case, laid_out, call=partial(_packed, layout) if of_tokens else packed)
+    call = partial(_packed, layout) if of_tokens else packed
+    results = plain(model, case, laid_out, arriving=arriving, call=call)
     for name, p in model.named_parameters():
         p.data = usual[name]
     if not all(torch.equal(*map(bits, both)) for both in memory):
@@ -100,4 +103,12 @@ def _uses(what: str, axes: tuple[tuple[int, ...], ...]) -> Iterator[Use]:
         yield Use(f"{what} expanded over {over}", partial(_run, what, layout), numbers=numbers)
 
 
-LAID_OUT = tuple(use for what, axes in EXPANDED.items() for use in _uses(what, axes))
+LAID_OUT = (
+    *(use for what, axes in EXPANDED.items() for use in _uses(what, axes)),
+    # Where a final state has no gradient, zeros like the given state would have its layout.
+    Use(
+        "state columns first, gradient of out alone",
+        partial(_run, "state", LAYOUTS["columns first"], arriving=("out",)),
+        numbers=partial(without_others, arriving=("out",)),
+    ),
+)

@@ -18,7 +18,7 @@ from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, arguments
 Row = dict[str, Any]
 
 #: Sequences of a form; those of other forms all have T steps.
-LENGTHS = {"sorted": (3, 2, 1), "unsorted": (2, 3, 1)}
+LENGTHS = {"sorted": (3, 2, 1), "unsorted": (1, 3, 2)}  # not its own inverse
 #: Forms without a number.
 EMPTY = ("no_steps", "no_rows")
 #: Dropout and recurrent dropout.
