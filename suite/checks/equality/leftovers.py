@@ -42,11 +42,10 @@ SETTINGS: dict[str, Callable[[], object]] = {
 def settings(model: HyperLSTM) -> dict[str, object]:
     """Values that a call must leave as they are, by name."""
     device = next(model.parameters()).device
-    attributes = {name: value for name, value in vars(model).items() if isinstance(value, (bool, int, float, str))}
     return {
         **{name: get() for name, get in SETTINGS.items()},
         "limits of a chunk": limits(device),
-        "attributes": attributes,
+        "options": model.extra_repr(),
         "training": [module.training for module in model.modules()],
         "names": [list(vars(module)) for module in model.modules()],
     }

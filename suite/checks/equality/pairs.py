@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
+from suite.checks.equality.leftovers import watched
 from suite.checks.equality.uses import Use, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED
@@ -120,10 +121,15 @@ def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, samp
     short = {"forward": 1, "backward": 1} if row["chunks"] == "stepwise" else {}
     autocast = torch.autocast(device, torch.bfloat16, enabled=row["precision"] != "exact")
     with limited(device, residuals=row["residuals"] == "saved", **short), autocast:
-        leaves = arguments(model, sample, TRAINS[row["trains"]])
-        results = outputs(model, case, leaves, partial(_call, row))
-        backward(results, sample, arriving)
+        results = watched(partial(_train, row, arriving))(model, case, sample)
     model.batch_first = False
+    return results
+
+
+def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    leaves = arguments(model, sample, TRAINS[row["trains"]])
+    results = outputs(model, case, leaves, partial(_call, row))
+    backward(results, sample, arriving)
     # Without steps out is no function of the state.
     trained = any(leaf.requires_grad for name, leaf in leaves.items() if case.T or not name.startswith("state"))
     wrong = {f"{MUTATED}graph of out": torch.zeros(())} if results["out"].requires_grad != trained else {}
