@@ -30,7 +30,7 @@ LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state="stacked
 PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state="plain", recurrent_dropout=0.3)
 DROPPED = Case(T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=0.25, recurrent_dropout=0.4)
 WIDER = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state="stacked", dropout=0.25, recurrent_dropout=0.3)
-#: Without a gradient; the second also in chunks of the forward pass.
+#: Without a gradient.
 LONG = (
     Case(T=1, B=66, I=97, H=72, S=33, Z=4),
     Case(T=200, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state="stacked"),

@@ -13,6 +13,7 @@ import torch
 
 from impls import HyperLSTM
 from impls.definition import LayerParams
+from impls.gradient.chunks import NUMBERS, limited
 from suite.shared.cases import Case
 from suite.shared.oracle import OUTPUTS, Draw, Numbers, Results, Run, arguments, gradients, outputs, plain
 
@@ -126,10 +127,18 @@ def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run
     return run
 
 
+def _in_chunks(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    """Without a gradient, in chunks of two and three steps, the shorter ones first."""
+    three_steps = 3 * NUMBERS * case.B * case.H * sample.x.element_size()
+    with limited(sample.x.device.type, forward=three_steps), torch.no_grad():
+        return outputs(model, case, arguments(model, sample))
+
+
 PLAIN = Use("", plain)
 INFERENCE = (
     Use("no_grad", _without_gradient(torch.no_grad), _outputs),
     Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
+    Use("no_grad in chunks", _in_chunks, _outputs),
 )
 #: By group; a group is one test.
 USES: dict[str, tuple[Use, ...]] = {
