@@ -38,6 +38,15 @@ def needed(group: str) -> list[str]:
     return [*PYPROJECT["project"]["dependencies"], *nox.project.dependency_groups(PYPROJECT, group)]
 
 
+def arguments_of(session: nox.Session) -> list[str]:
+    """Arguments of the command line; a file after `--impl` is relative to where nox was called."""
+    arguments: list[str] = []
+    for argument in session.posargs:
+        after_impl = arguments[-1:] == ["--impl"]
+        arguments.append(str(Path(session.invoked_from) / argument) if after_impl else argument)
+    return arguments
+
+
 def bin_of(session: nox.Session) -> Path:
     """Folder of the session's executables, or of the shared ones."""
     if session.venv_backend != "none":
@@ -63,7 +72,8 @@ def environment(session: nox.Session) -> None:
 @shared
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
-    pytest(session, CHECKS)
+    # Tests of one file share nothing, so each process takes the next.
+    pytest(session, CHECKS, *(["--dist=worksteal"] if "--impl" in " ".join(session.posargs) else []))
 
 
 @shared
@@ -108,7 +118,7 @@ def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", 
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
     # Where processes share cores, a thread that waits should not keep a core from them.
     env = {"OMP_WAIT_POLICY": "passive", **CUBLAS, **env}
-    run(session, *start, *WORKERS, *session.posargs, *arguments, **env)
+    run(session, *start, *WORKERS, *arguments_of(session), *arguments, **env)
 
 
 @shared
@@ -138,7 +148,7 @@ def kernels(session: nox.Session, triton: str) -> None:
 @shared
 def bench(session: nox.Session) -> None:
     """Time the implementations; `-- --help` shows what can be chosen."""
-    run(session, "-m", "suite.bench", *session.posargs)
+    run(session, "-m", "suite.bench", *arguments_of(session))
 
 
 @shared

@@ -5,6 +5,7 @@
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
     nox -s bench -- --resume                   add passes to the last run, after an interruption too
+    nox -s bench -- --impl mine.py             an implementation in a file, for 2 minutes; its results are beside it
 
 A run is passes over all jobs, each visit in a fresh process, until the minutes are over. Tables come last, such as
 
@@ -39,6 +40,7 @@ from suite.measure.job import WRONG, Job
 from suite.measure.load import warn
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
+from suite.measure.submitted import keep_previous, registered
 from suite.measure.work import short
 from suite.pages.bench_tables import bench_view, headline, not_run, without_busy
 from suite.pages.sheets import Sheet
@@ -65,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--list", action="store_true", help="show what would run, and end")
     add("--resume", action="store_true", help="add passes to the rows of this code and environment")
+    add("--impl", type=Path, action="append", default=[], help="time the implementation in a file; may be repeated")
     add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
 
@@ -83,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
     skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
     before = same_code(TABLES["bench"].read(folder), device)
     rows = {job: earlier for job in jobs if (earlier := job.resumed(before))} if options.resume else {}
+    how_to_compare = keep_previous(folder)
     put(folder, {job: job.rows(job.skip_status) for job in skipped}, {})
     interrupted = bool(jobs) and measure(jobs, folder, until, rows)
     if interrupted and not rows:
@@ -93,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     elif not options.resume:
         same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
     wrong = conclude(folder, [job for job in planned if job.skip_status or job in rows])
+    if how_to_compare:
+        print(how_to_compare)
     return 130 if interrupted else int(wrong)
 
 
@@ -200,7 +206,8 @@ def show_plan(planned: Sequence[Job]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory is not."""
-    return run(parser().parse_args(arguments))
+    options = parser().parse_args(arguments)
+    return run(registered(options) if options.impl else options)
 
 
 if __name__ == "__main__":

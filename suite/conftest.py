@@ -25,8 +25,9 @@ from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels import ahead
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
+from suite.checks.submitted import Submitted
 from suite.pages import verify
-from suite.shared import arithmetic, machine
+from suite.shared import arithmetic, machine, submission
 from suite.shared.cases import Case
 from suite.shared.compare import Verdict
 from suite.shared.files import RESULTS, ResultsError
@@ -53,6 +54,8 @@ FIRST = (
 SLOWEST = 20
 #: How many tests were left out without `--thorough`, and the key under which a worker of xdist says so.
 LEFT_OUT, LEFT_OUT_KEY = pytest.StashKey[int](), "left_out"
+#: Name of the plugin that checks implementations of files.
+SUBMITTED = "submitted"
 #: Tables of checks that always run on the CPU.
 ON_CPU = ("faults",)
 Keep = Callable[..., None]
@@ -65,6 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
     group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too")
     group.addoption("--seed", type=int, help="of half of the cases that a thorough run draws; a new one by default")
+    group.addoption("--impl", type=Path, action="append", default=[], help="check the implementation in a file, alone")
     group.addoption("--kernels", choices=("all",), help="interpret every case of batched_cuda in every dtype")
 
 
@@ -87,6 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.option.durations is None and config.getoption("--thorough"):
             config.option.durations = SLOWEST
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
+    if files := [path.resolve() for path in config.getoption("--impl")]:
+        config.pluginmanager.register(Submitted(config, files, _device(config)), SUBMITTED)
+        if config.option.results == RESULTS:
+            config.option.results = submission.results_of(files[0])
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -180,6 +188,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         folder_of(config.getoption("--results"), _device(config))
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    if config.pluginmanager.has_plugin(SUBMITTED):
+        return
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
     if not config.option.keyword:  # chosen tests compile what they need
@@ -188,6 +198,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what failed, what was compared and what was not run, and write the rows of all tests into the results."""
+    if hasattr(config, "workerinput"):  # its rows are in the reports of the process that started it
+        return
     stats, rows = terminalreporter.stats, rows_of_tests(terminalreporter)
     failed = [(one.nodeid, _message(one)) for one in _failed(stats)]
     reasons = Counter(
@@ -207,8 +219,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Print whether the implementations are right, below pytest's own last line."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")  # workers of xdist have none
-    if reporter is not None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
         line = verify.last_line(_frames(rows_of_tests(reporter)), len(_failed(reporter.stats)))
         if line:
             print(line)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 
-from suite.shared import arithmetic, provenance
+from suite.shared import arithmetic, provenance, submission
 from suite.shared.candidates import find
 from suite.shared.cases import Case
 from suite.shared.process import Row
@@ -80,7 +80,9 @@ class Job:
         reason = arithmetic.why_not(self.dtype, self.device)
         reason = reason or find(self.candidate).why_unavailable(self.device, self.torch_dtype)
         skip = f"not run: {reason}" if reason else ""
-        if not reason and status in ("red", "stale") and not unverified:
+        # A file is edited often; what is stale is then checked in its first visit.
+        refused = ("red",) if self.candidate in submission.files() else ("red", "stale")
+        if not reason and status in refused and not unverified:
             skip = f"refused: verify.csv is {status} for {self.candidate} in {self.dtype}"
         return replace(self, verify=status, verify_rows=rows, skip_status=skip)
 

@@ -2,16 +2,17 @@
 
 import os
 import time
-from pathlib import Path
 
+import psutil
 import torch
 
 from suite.shared.tables import BUSY
 
 #: Seconds that `warn` looks for other processes.
 LOOK = 1.0
-
-_STAT = Path("/proc/stat")
+#: Of a processor's times, those in which it works; time stolen by other virtual machines counts. Not all systems have
+#: all of them.
+BUSY_TIMES = ("user", "nice", "system", "irq", "softirq", "interrupt", "dpc", "steal")
 
 
 class Others:
@@ -20,25 +21,17 @@ class Others:
     def __init__(self) -> None:
         self.start = _times()
 
-    def cores(self, device: torch.device) -> float | None:
-        """Mean number of cores used by others of those that work on a device needs; None without /proc/stat."""
-        if not _STAT.exists():
-            return None
+    def cores(self, device: torch.device) -> float:
+        """Mean number of cores used by others of those that work on a device needs."""
         seconds, worked, had = (now - then for now, then in zip(_times(), self.start, strict=True))
         needed = torch.get_num_threads() if device.type == "cpu" else 1
         return round(max(0.0, max(0.0, (worked - had) / seconds) + needed - (os.cpu_count() or 1)), 2)
 
 
 def _times() -> tuple[float, float, float]:
-    """Seconds of the clock, busy seconds of all processors, and seconds of this process and its ended children.
-
-    Time stolen by other virtual machines counts as busy.
-    """
-    worked = 0.0
-    if _STAT.exists():
-        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, _STAT.read_text().split("\n", 1)[0].split()[1:])
-        worked = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return time.monotonic(), worked, sum(os.times()[:4])
+    """Seconds of the clock, busy seconds of all processors, and seconds of this process and its ended children."""
+    times = psutil.cpu_times()
+    return time.monotonic(), sum(getattr(times, name, 0.0) for name in BUSY_TIMES), sum(os.times()[:4])
 
 
 def utilization(device: torch.device) -> int:
@@ -56,7 +49,7 @@ def warn(device: torch.device) -> None:
         print(f"Other work keeps the GPU busy {busy} % of the time: do not rely on figures of this run.", flush=True)
     others = Others()
     time.sleep(LOOK)
-    if (cores := others.cores(device)) is not None and cores > BUSY:
+    if (cores := others.cores(device)) > BUSY:
         print(
             f"Other processes use {cores:.1f} of the cores that this needs, which slows some candidates far more than\n"
             "others. Rows made now are marked and in no summary, so better wait until they end.",

@@ -24,7 +24,7 @@ from suite.measure import bench, hardware, sweep
 from suite.measure.job import Job
 from suite.measure.load import Others
 from suite.measure.work import is_out_of_memory
-from suite.shared import corpus
+from suite.shared import corpus, submission
 from suite.shared.candidates import BASE, candidates, find
 from suite.shared.files import ROOT
 from suite.shared.process import Row, killed_with
@@ -169,7 +169,7 @@ def serve(descriptor: int, parent: int, names: Collection[str]) -> None:
 
 def preload(names: Collection[str]) -> None:
     """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
-    for name in names:
+    for name in set(names).difference(submission.files()):  # a child imports these, since they may run operators
         find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
     corpus.ranks()
 
@@ -186,6 +186,7 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
     faulthandler.dump_traceback_later(limit, exit=True)
     status, _blocks = "ok", scattered()
     try:
+        submission.inherit()
         job.apply_limits()
         gc.disable()  # no round should pay for it
         others, counts = Others(), "taken_cores" in TABLES[job.table].columns

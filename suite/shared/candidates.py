@@ -101,7 +101,7 @@ def _implementation(name: str) -> Candidate:
         name,
         partial(_drawn, build),
         check,
-        layer_norms=(False, True),
+        layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
         why_unavailable=why_not,
         follows_tokens=impl.packed,
         literal=impl.literal,

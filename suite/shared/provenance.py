@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from impls import names
+from suite.shared import submission
 from suite.shared.cases import Case
 from suite.shared.files import ROOT
 
@@ -53,7 +54,11 @@ def sources(implementation: str, root: Path = ROOT) -> str:
     """Hash of the files that rows of an implementation depend on, see `source_files`."""
     files = source_files(implementation, root)
     # Reading as text makes line ends, which differ between checkouts, the same.
-    return _hash("\0".join(path.relative_to(root).as_posix() + path.read_text(encoding="utf-8") for path in files))
+    return _hash("\0".join(_name(path, root) + path.read_text(encoding="utf-8") for path in files))
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def source_files(implementation: str, root: Path = ROOT) -> list[Path]:
@@ -74,7 +79,9 @@ def source_files(implementation: str, root: Path = ROOT) -> list[Path]:
 
 
 def _own(impls: Path, name: str) -> list[Path]:
-    """Files of the implementation `impls/<name>.py` or `impls/<name>/`."""
+    """Files of the implementation `impls/<name>.py`, `impls/<name>/` or of `--impl`."""
+    if name in submission.files():
+        return [submission.files()[name], *(impls / "gradient").glob("*.py")]  # it may import these by another name
     module = impls / f"{name}.py"
     return [module] if module.exists() else [p for p in (impls / name).rglob("*") if p.suffix in {".py", ".h", ".cpp"}]
 

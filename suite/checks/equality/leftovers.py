@@ -35,7 +35,8 @@ SETTINGS: dict[str, Callable[[], object]] = {
     "default dtype": torch.get_default_dtype,
     "default device": torch.get_default_device,
     "matmul precision": torch.get_float32_matmul_precision,
-    "environment": lambda: dict(os.environ),
+    # Torch sets variables of its own when it imports its compiler.
+    "environment": lambda: {name: value for name, value in os.environ.items() if not name.startswith("TORCH")},
 }
 
 

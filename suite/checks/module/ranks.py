@@ -25,6 +25,7 @@ from impls import HyperLSTM, names, why_unavailable
 from suite.checks.module.runs import CASE, example
 from suite.shared.compare import assert_close
 from suite.shared.process import append_row, killed_with, rows_of
+from suite.shared.submission import inherit
 
 WORLD = 2
 CPU = torch.device("cpu")
@@ -98,12 +99,13 @@ def _error(check: Callable[[str, torch.device], None], name: str) -> str:
 
 
 def _run(rank: int, path: Path) -> None:
-    """Run every check with every implementation, over gloo; rank 0 writes the rows."""
+    """Run every check with every implementation, or those of files, over gloo; rank 0 writes the rows."""
+    checked = inherit() or names()
     killed_with(os.getppid())
     store = f"file://{path.with_suffix('.store')}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
     for check in (data_parallel, sharded):
-        for name in names():
+        for name in checked:
             errors: list[str] = [""] * WORLD
             dist.all_gather_object(errors, _error(check, name))
             if rank == 0:

@@ -29,7 +29,9 @@ def _registered() -> Iterator[None]:
         for part in ("", ".definition", ".gradient", ".row_scaled"):  # which the wheel calls by another name
             patch.setitem(sys.modules, f"hyperlstm{part}", import_module(f"impls{part}"))
         code = (ROOT / "impls" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-        exec(compile(code, "impls/README.md", "exec"), {})
+        module: dict[str, Any] = {"__name__": "mine"}
+        exec(compile(code, "impls/README.md", "exec"), module)
+        register(module["IMPL"], module["run"])
     register(Impl("plain", options=frozenset()), registry.find("row_scaled").run)
     yield
     for impl in registry.IMPLS[before:]:
