@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from covertable import make
+from covertable.main import make
 from torch import Tensor, nn
 
 from impls import HyperLSTM
