@@ -48,7 +48,7 @@ def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Te
 
 
 #: How long a chunk may be; an implementation takes 2 to 40 numbers a step.
-chunks = pytest.mark.parametrize("numbers", [*(pytest.param(n, marks=others) for n in (4, 80)), 40, 160])
+chunks = pytest.mark.parametrize("numbers", [*(pytest.param(n, marks=others) for n in (4, 80)), 15, 40, 160])
 
 
 @pytest.mark.parametrize("residuals", [False, True], ids=["recomputed", "kept"])
