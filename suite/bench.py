@@ -1,6 +1,6 @@
 """`nox -s bench`: time the implementations against `torch.nn.LSTM`, within minutes.
 
-    nox -s bench                               the defaults: about 5 minutes, or 15 on a GPU, for each --dtype
+    nox -s bench                               the defaults: about 5 minutes, or 16 on a GPU, for each --dtype
     nox -s bench -- --list                     what would run
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
