@@ -108,6 +108,11 @@ def everything(name: str, case: Case, sample: Draw, build: Build | None = None) 
     return plain(model, case, sample)
 
 
+def of_rows(results: Results, rows: Tensor) -> Results:
+    """Results of some rows of the batch, without the gradients of parameters."""
+    return {n: value.index_select(-2, rows) for n, value in results.items() if not n.startswith("grad layers")}
+
+
 def of_row(results: Results, row: int) -> Results:
     """Results of one row of the batch, without the gradients of parameters."""
     return {n: value.select(-2, row) for n, value in results.items() if not n.startswith("grad layers")}
@@ -203,19 +208,20 @@ def test_numbers_that_are_not_finite_stay_in_their_row(
     name: str, dtype: torch.dtype, case: Case, value: float | str, device: torch.device
 ) -> None:
     """Nor does a number leave it whose square is not finite. In its row as much is finite as in the naive form."""
-    case, number = whole(case, dtype, device), torch.finfo(dtype).max ** 0.8 if isinstance(value, str) else value
+    small, number = case is CASES[1], torch.finfo(dtype).max ** 0.8 if isinstance(value, str) else value
+    case = whole(case, dtype, device)
     sample, row, step = numbers(name, dtype, case, device), case.B // 2, case.T // 2
     clean = everything(name, case, sample)
-    for place in inputs(sample) if value != -torch.inf else ("x",):
+    others = torch.tensor([other for other in range(case.B) if other != row], device=device)
+    for place in inputs(sample) if small and value != -torch.inf else ("x",):
         tensors = {key: tensor.clone() for key, tensor in inputs(sample).items()}
         x, *state = tensors.values()
         begin, at = (step, (step, row, 1)) if place == "x" else (0, (..., row, 1))
         tensors[place][at] = number
         changed = everything(name, case, edited := sample._replace(x=x, state=tuple(state)))
-        for other in set(range(case.B)) - {row}:
-            assert_bitwise_equal(of_row(changed, other), of_row(clean, other))
+        assert_bitwise_equal(of_rows(changed, others), of_rows(clean, others))
         assert_bitwise_equal(*({"out": results["out"][:begin, row]} for results in (changed, clean)))
-        if dtype in (F64, torch.float32):
+        if small and dtype in (F64, torch.float32):
             for key, expected in of_row(everything(ORACLE, case, edited), row).items():
                 finite, finite_expected = of_row(changed, row)[key].isfinite(), expected.isfinite()
                 # Of a variance that overflows torch's own layer norm is NaN at some widths, and 0 at others.
