@@ -22,7 +22,7 @@ GROUPS = {
     "outputs": (1, 1, 0),
     "cell_norm_sums": (1, 1, 0),
     "cells_back": (1, 1, 7),
-    "norms_back": (4, 4, 0),
+    "norms_back": (7, 4, 0),
     "scaled": (4, 6, 0),
     "hyper_back": (1, 1, 0),
 }
