@@ -19,9 +19,8 @@ import impls
 from impls import HyperLSTM, names, registry
 from impls.convert import to_labml
 from impls.definition import dtype_name
-from suite.shared.cases import BASELINE, PADDED, Case, least_numbers
+from suite.shared.cases import AGAINST, BASELINE, PADDED, Case, least_numbers
 from suite.shared.compare import Build, Verdict, compare, draw, implementation
-from suite.shared.wide import AGAINST
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
 BASE = "HYPERLSTM_BASE"

@@ -20,7 +20,7 @@ from suite.shared.files import ROOT
 COMPARISONS = "suite/checks/equality"
 #: What every row depends on: the tolerance rule, the draws, the cases, and the modules of `COMPARISONS`.
 RULE = (
-    *(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases", "wide")),
+    *(f"suite/shared/{name}.py" for name in ("compare", "arithmetic", "oracle", "cases")),
     *sorted(
         f"{COMPARISONS}/{path.name}"
         for path in (ROOT / COMPARISONS).glob("*.py")

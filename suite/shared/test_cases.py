@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from impls.definition import dtype_name
-from suite.shared import arithmetic, corpus, wide
+from suite.shared import arithmetic, cases, corpus
 from suite.shared.candidates import find, lstm_parameters
 from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, least_numbers, lengths
 from suite.shared.compare import implementation
@@ -52,33 +52,33 @@ def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int
 
 
 def test_random_cases_are_the_same_each_time_and_within_their_ranges() -> None:
-    cases = wide.drawn(300, 0)
-    assert cases[:12] == wide.drawn(12, 0) != wide.drawn(12, 1)
+    many = cases.drawn(300, 0)
+    assert many[:12] == cases.drawn(12, 0) != cases.drawn(12, 1)
     ranges = {"T": (1, 30), "B": (1, 160), "I": (1, 200), "H": (5, 600), "S": (5, 160), "Z": (2, 17), "L": (1, 2)}
     for name, (least, most) in ranges.items():
-        sizes = [getattr(case, name) for case in cases]
+        sizes = [getattr(case, name) for case in many]
         assert least <= min(sizes) <= least + 1
         assert 0.9 * most <= max(sizes) <= most
-    assert all(4 * c.T * c.B * c.L * c.H**2 <= 5e8 or c.H == 5 for c in cases)
-    assert max(c.H for c in cases if c.T > 15) > 300
-    assert all((len(c.lengths), max(c.lengths)) == (c.B, c.T) for c in cases if c.lengths)
-    assert not any(c.dropout for c in cases if c.L == 1)
+    assert all(4 * c.T * c.B * c.L * c.H**2 <= 5e8 or c.H == 5 for c in many)
+    assert max(c.H for c in many if c.T > 15) > 300
+    assert all((len(c.lengths), max(c.lengths)) == (c.B, c.T) for c in many if c.lengths)
+    assert not any(c.dropout for c in many if c.L == 1)
     for share, of in ((0.3, "strided"), (0.5, "layer_norm"), (1 / 3, "recurrent_dropout")):
-        assert sum(bool(getattr(case, of)) for case in cases) / 300 == pytest.approx(share, abs=0.1)
-    assert {case.state for case in cases} == {"none", "plain", "stacked"}
+        assert sum(bool(getattr(case, of)) for case in many) / 300 == pytest.approx(share, abs=0.1)
+    assert {case.state for case in many} == {"none", "plain", "stacked"}
 
 
 def test_every_workload_is_compared_in_every_dtype() -> None:
-    pairs, cases = list(wide.pairs()), (*wide.TIMED, *wide.WIDE, wide.SPLIT, wide.ROWS)
-    assert all({dtype for one, dtype, _ in pairs if one == case} == set(wide.ROUNDED) for case in cases)
-    first = [(case, dtype) for case, dtype, default in pairs if default and case in wide.TIMED]
+    pairs, every = list(cases.pairs()), (*cases.TIMED, *cases.WIDE, cases.SPLIT, cases.ROWS)
+    assert all({dtype for one, dtype, _ in pairs if one == case} == set(cases.ROUNDED) for case in every)
+    first = [(case, dtype) for case, dtype, default in pairs if default and case in cases.TIMED]
     by_default = [(case.name, case.layer_norm, dtype_name(dtype)) for case, dtype in first]
     assert {("medium", True, d) for d in ("float64", "float32", "bfloat16", "float16")} <= set(by_default)
     assert ("medium", False, "bfloat16") not in by_default
     assert [each for each in by_default if each[0] == "enwik8"] == [
         ("enwik8", False, "float32"), ("enwik8", True, "float64"), ("enwik8", True, "float32"),
     ]  # fmt: skip
-    assert {(c.T, len(c.lengths)) for c in wide.TIMED} >= {(3, 0), (4, 32), (4, 64)}
+    assert {(c.T, len(c.lengths)) for c in cases.TIMED} >= {(3, 0), (4, 32), (4, 64)}
 
 
 def test_streams_are_places_in_one_text() -> None:

@@ -14,10 +14,9 @@ from impls.definition import LayerParams
 from impls.registry import IMPLS, ORACLE
 from suite.checks.equality.comparisons import LITERAL
 from suite.conftest import skip_unless_checked
-from suite.shared.cases import Case
+from suite.shared.cases import AGAINST, Case
 from suite.shared.compare import draw, implementation, judge
 from suite.shared.oracle import Call, arguments, outputs, packed, without_module
-from suite.shared.wide import AGAINST
 
 CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
 #: By layer norm, which takes three units: a second derivative entry by entry takes time with the square of the

@@ -19,9 +19,22 @@ from suite.checks.equality.pairs import PAIRS
 from suite.checks.equality.uses import PLAIN
 from suite.checks.equality.uses import USES as GROUPS
 from suite.checks.equality.values import VALUES
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_FIRST, VERIFY_TINY, Case, lengths
+from suite.shared.cases import (
+    AGAINST,
+    DRAWN,
+    DROPOUT,
+    RAGGED,
+    ROUNDED,
+    SEED,
+    VERIFY,
+    VERIFY_FIRST,
+    VERIFY_TINY,
+    Case,
+    drawn,
+    lengths,
+    pairs,
+)
 from suite.shared.compare import DRAWS, FLOOR, Build, Verdict, compare
-from suite.shared.wide import AGAINST, DRAWN, ROUNDED, SEED, drawn, pairs
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
 #: Cases at which a model is used in many ways.

@@ -13,7 +13,7 @@ from impls.registry import IMPLS, ORACLE
 from suite.checks.equality.comparisons import small, wide
 from suite.checks.equality.properties import REWRITES, Rewrite, in_chunks, rewritten, with_z_scaled
 from suite.conftest import skip_unless_checked
-from suite.shared.cases import TWO_LAYERS, Case
+from suite.shared.cases import ROWS, TWO_LAYERS, Case
 from suite.shared.compare import (
     DRAWS,
     FLOOR,
@@ -26,7 +26,6 @@ from suite.shared.compare import (
     implementation,
 )
 from suite.shared.oracle import Draw, inputs, plain
-from suite.shared.wide import ROWS
 
 F64 = torch.float64
 

@@ -15,10 +15,9 @@ from impls.gradient.chunks import limited
 from impls.registry import IMPLS
 from suite.checks.equality.comparisons import BF16
 from suite.checks.equality.test_properties import everything, numbers
-from suite.shared.cases import Case
+from suite.shared.cases import AGAINST, Case
 from suite.shared.compare import Results, relative_error
 from suite.shared.oracle import Draw
-from suite.shared.wide import AGAINST
 
 CASE = Case(T=340, B=1, I=5, H=8, S=8, Z=1, state="stacked")
 #: Added to 1 in bfloat16 it is lost.

@@ -5,7 +5,7 @@ import pytest
 from impls import names
 from suite.checks.equality.comparisons import DEFAULT, Comparison, wide
 from suite.checks.equality.conftest import Check, every
-from suite.shared.wide import DRAWN_THOROUGH, SEED
+from suite.shared.cases import DRAWN_THOROUGH, SEED
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

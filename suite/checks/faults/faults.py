@@ -26,9 +26,8 @@ import impls
 from impls import names
 from impls.registry import find
 from suite.checks.equality.comparisons import USED, Comparison, paired
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, Case
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, WIDE, Case
 from suite.shared.compare import Build, Verdict, implementation
-from suite.shared.wide import WIDE
 
 #: The number of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"

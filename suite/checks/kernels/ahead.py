@@ -9,8 +9,7 @@ from impls.registry import find
 from suite.checks.equality.comparisons import DEFAULT, paired, small, used, wide
 from suite.checks.kernels.compiled import Way
 from suite.checks.kernels.interpreted import NAME, PAIRS
-from suite.shared.cases import WORKLOADS, Case
-from suite.shared.wide import DRAWN_THOROUGH, SEED
+from suite.shared.cases import DRAWN_THOROUGH, SEED, WORKLOADS, Case
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.

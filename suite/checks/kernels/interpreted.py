@@ -20,10 +20,9 @@ from torch.torch_version import TorchVersion
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from impls.registry import find
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
+from suite.shared.cases import AGAINST, DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict, compare, implementation
 from suite.shared.process import append_row
-from suite.shared.wide import AGAINST
 
 NAME = "batched_cuda"
 _DTYPES = find(NAME).dtypes

@@ -12,9 +12,8 @@ from impls.batched_cpu import loading, sets
 from suite.checks.equality.comparisons import BF16, Comparison, used, wide
 from suite.checks.equality.test_properties import everything, numbers, of_row
 from suite.conftest import Record
-from suite.shared.cases import MULTIPLIED, VERIFY_FIRST, Case
+from suite.shared.cases import MULTIPLIED, ROWS, SPLIT, VERIFY_FIRST, WIDE, Case
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation
-from suite.shared.wide import ROWS, SPLIT, WIDE
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
 pytestmark = pytest.mark.skipif(why_unavailable(NAME, CPU) is not None, reason=f"{why_unavailable(NAME, CPU)}")
