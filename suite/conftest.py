@@ -2,9 +2,9 @@
 
 import logging
 import os
+import re
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rich.console import Console
 
 from impls import why_unavailable
 from impls.definition import dtype_name
@@ -52,8 +51,6 @@ FIRST = (
 )
 #: How many of the slowest tests a thorough run lists.
 SLOWEST = 20
-#: How many tests were left out without `--thorough`, and the key under which a worker of xdist says so.
-LEFT_OUT, LEFT_OUT_KEY = pytest.StashKey[int](), "left_out"
 #: Name of the plugin that checks implementations of files.
 SUBMITTED = "submitted"
 #: Tables of checks that always run on the CPU.
@@ -136,9 +133,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("thorough") is not None]
         items[:] = [item for item in items if item.get_closest_marker("thorough") is None]
         config.hook.pytest_deselected(items=left_out)
-        config.stash[LEFT_OUT] = len(left_out)
-        if hasattr(config, "workeroutput"):
-            config.workeroutput[LEFT_OUT_KEY] = len(left_out)
 
 
 @pytest.fixture
@@ -173,12 +167,6 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["seed"] = node.config.option.seed
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Take from a worker of xdist how many tests it left out: all leave out the same."""
-    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get(LEFT_OUT_KEY, 0)
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse damaged results at once, and compile once what all workers need."""
     config = session.config
@@ -197,15 +185,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what failed, what was compared and what was not run, and write the rows of all tests into the results."""
+    """Print the worst errors of this run, and write the rows of all tests into the results."""
     if hasattr(config, "workerinput"):  # its rows are in the reports of the process that started it
         return
-    stats, rows = terminalreporter.stats, rows_of_tests(terminalreporter)
-    failed = [(one.nodeid, _message(one)) for one in _failed(stats)]
-    reasons = Counter(
-        one.longrepr[2].removeprefix("Skipped: ") for one in stats.get("skipped", ()) if isinstance(one.longrepr, tuple)
-    )
-    verify.print_summary(Console(), _frames(rows), failed, reasons, config.stash.get(LEFT_OUT, 0))
+    rows = rows_of_tests(terminalreporter)
+    if compared := [row for row in rows.get("verify", ()) if row["verdict"] != "skipped"]:
+        errors = verify.worst_errors(pd.DataFrame(compared), by=["implementation"])
+        columns = ["implementation", "cases", "worst", "dtype", "verdict"]
+        errors.only(columns).show("Worst error against the equation, as a multiple of what is allowed")
     if config.getoption("--thorough"):
         print(f"\nHalf of the random sizes were drawn with --seed {config.option.seed}.")
     try:
@@ -221,9 +208,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Print whether the implementations are right, below pytest's own last line."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not hasattr(config, "workerinput"):
-        line = verify.last_line(_frames(rows_of_tests(reporter)), len(_failed(reporter.stats)))
-        if line:
-            print(line)
+        tables = {name: pd.DataFrame(rows) for name, rows in rows_of_tests(reporter).items()}
+        failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
+        if line := verify.conclusion(tables, failed):
+            print(re.sub("[*`]", "", line))
 
 
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str, Any]]]:
@@ -236,21 +224,6 @@ def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str,
     if "verify" in rows:
         rows["verify"] = worst(rows["verify"])
     return rows
-
-
-def _frames(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, pd.DataFrame]:
-    return {name: pd.DataFrame(lines) for name, lines in rows.items()}
-
-
-def _failed(stats: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """Reports of tests that failed, and of files that could not be collected."""
-    return [*stats.get("failed", ()), *stats.get("error", ())]
-
-
-def _message(failed: Any) -> str:
-    """First line of a failure, which names the tensor."""
-    crash = getattr(failed.longrepr, "reprcrash", None)
-    return str(crash.message if crash else failed.longreprtext or "nothing").splitlines()[0]
 
 
 def write(results: Path, device: torch.device, rows: Mapping[str, list[dict[str, Any]]]) -> list[Path]:

@@ -1,15 +1,12 @@
 """A verification says what failed, what was checked, what was not and why, whichever row it is in."""
 
-import io
 from typing import Any
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
-from impls import names
 from suite.pages.sheets import markdown
-from suite.pages.verify import PAGE, conclusion, last_line, print_summary, reach_table, worst_errors
+from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
 from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.examples import HERE
 
@@ -40,48 +37,42 @@ def faults(*verdicts: str) -> pd.DataFrame:
     return pd.DataFrame([about | each for each in rows])
 
 
+ALL_FIVE = PASSED.format("3 implementations, 5 comparisons", "0.50")
+ALL_FOUR = PASSED.format("3 implementations, 4 comparisons", "0.50")
+ALL_THREE = PASSED.format("2 implementations, 3 comparisons", "0.50")
+ONE = PASSED.format("1 implementation, 1 comparison", "0.25")
+
+
 @pytest.mark.parametrize(
-    ("rows", "failed", "line"),
+    ("rows", "verdicts", "failed", "sentences"),
     [
-        (RIGHT, 0, PASSED.format("2 implementations, 3 comparisons", "0.50")),
-        (RIGHT[:1], 0, PASSED.format("1 implementation, 1 comparison", "0.25")),
-        ([*RIGHT, INTERPRETED_ONE], 0,
-         PASSED.format("3 implementations, 4 comparisons", "0.50") + " batched_cuda was only interpreted."),
-        ([SKIPPED_ONE, *RIGHT, INTERPRETED_ONE], 0,
-         PASSED.format("3 implementations, 4 comparisons", "0.50") + " batched_cuda was only interpreted."),
-        ([*RIGHT, INTERPRETED_ONE, row("batched_cuda", "float32", 0.1)], 0,
-         PASSED.format("3 implementations, 5 comparisons", "0.50")),
-        ([*RIGHT, row("batched_cuda", "float64", None, "no float64."), SKIPPED_ONE], 0,
-         PASSED.format("2 implementations, 3 comparisons", "0.50") + f" batched_cuda was not checked: {ON_CUDA}"),
+        (RIGHT, [], 0, ALL_THREE),
+        (RIGHT[:1], [], 0, ONE),
+        ([*RIGHT, INTERPRETED_ONE], [], 0, f"{ALL_FOUR} `batched_cuda` was only interpreted."),
+        ([SKIPPED_ONE, *RIGHT, INTERPRETED_ONE], [], 0, f"{ALL_FOUR} `batched_cuda` was only interpreted."),
+        ([*RIGHT, INTERPRETED_ONE, row("batched_cuda", "float32", 0.1)], [], 0, ALL_FIVE),
+        ([*RIGHT, row("batched_cuda", "float64", None, "no float64."), SKIPPED_ONE], [], 0,
+         f"{ALL_THREE} `batched_cuda` was not checked: {ON_CUDA}"),
         # The failure is neither the first row of its dtype nor the largest of its implementation.
-        ([*RIGHT, row("batched", "float64", 0.1), row("batched", "float64", 9.0)], 1,
-         "1 test FAILED. Verification failed: batched in float64."),
-        ([row("batched", "float32", 0.1), CRASHED, *RIGHT], 1,
-         "1 test FAILED. Verification failed: batched in float32."),
-        ([row("naive", "float32", 2.0), row("naive", "float32", 3.0), *RIGHT, row("batched", "bfloat16", 1.5)], 3,
-         "3 tests FAILED. Verification failed: naive in float32, batched in bfloat16."),
-        (RIGHT, 2, "2 tests FAILED. " + PASSED.format("2 implementations, 3 comparisons", "0.50")),
-        ([], 2, "2 tests FAILED."),
-        ([SKIPPED_ONE], 0, ""),
-        ([], 0, ""),
+        ([*RIGHT, row("batched", "float64", 0.1), row("batched", "float64", 9.0)], [], 1,
+         "1 test FAILED. **Verification failed**: batched in float64."),
+        ([row("batched", "float32", 0.1), CRASHED, *RIGHT], [], 1,
+         "1 test FAILED. **Verification failed**: batched in float32."),
+        ([row("naive", "float32", 2.0), row("naive", "float32", 3.0), *RIGHT, row("batched", "bfloat16", 1.5)], [], 3,
+         "3 tests FAILED. **Verification failed**: naive in float32, batched in bfloat16."),
+        (RIGHT, [], 2, f"2 tests FAILED. {ALL_THREE}"),
+        ([], [], 2, "2 tests FAILED."),
+        ([SKIPPED_ONE], [], 0, ""),
+        ([], [], 0, ""),
+        (RIGHT[:1], ["rejected", "rejected", "accepted"], 0,
+         f"{ONE} 2 of 2 planted faults were found, 1 of 1 equivalent rewrites passed."),
+        ([], ["rejected", "SURVIVED"], 0, "1 of 2 planted faults were found."),
+        ([], ["accepted", "REJECTED"], 0, "1 of 2 equivalent rewrites passed."),
     ],
 )  # fmt: skip
-def test_the_last_line_says_whether_all_is_right(rows: Rows, failed: int, line: str) -> None:
-    assert last_line({"verify": pd.DataFrame(rows)} if rows else {}, failed) == line
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "sentence"),
-    [
-        (["rejected", "rejected", "accepted"], "2 of 2 planted faults were found, 1 of 1 equivalent rewrites passed."),
-        (["rejected", "SURVIVED"], "1 of 2 planted faults were found."),
-        (["accepted", "REJECTED"], "1 of 2 equivalent rewrites passed."),
-    ],
-)
-def test_the_verdict_counts_faults(verdicts: list[str], sentence: str) -> None:
-    tables = {"verify": pd.DataFrame(RIGHT[:1]), "faults": faults(*verdicts)}
-    assert conclusion(tables) == PASSED.format("1 implementation, 1 comparison", "0.25") + f" {sentence}"
-    assert last_line({"faults": tables["faults"]}, 0) == sentence
+def test_the_conclusion_says_whether_all_is_right(rows: Rows, verdicts: list[str], failed: int, sentences: str) -> None:
+    tables = {"verify": pd.DataFrame(rows), "faults": faults(*verdicts)}
+    assert conclusion({name: table for name, table in tables.items() if len(table)}, failed) == sentences
 
 
 def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
@@ -105,23 +96,12 @@ def test_the_largest_sizes_are_those_that_passed() -> None:
         row("batched_cpu", "float32", None, "why", SIZES.format(99, 99)),
         row("naive", "float64", 0.1, case=SIZES.format(400, 8)),
     ]
-    assert reach_table(pd.DataFrame(rows)).words() == [
-        {
-            "implementation": "batched_cpu",
-            "dtype": "float32",
-            "T": "7 (200)",
-            "B": "3",
-            "I": "5",
-            "H": "40",
-            "S": "8",
-            "Z": "4",
-        },
-        {"implementation": "naive", "dtype": "float64", "T": "400", "B": "3", "I": "5", "H": "8", "S": "8", "Z": "4"},
+    assert reach_table(pd.DataFrame(rows)).markdown().splitlines() == [
+        "| implementation | dtype | T | B | I | H | S | Z |",
+        f"|{' --- |' * 8}",
+        "| batched_cpu | float32 | 7 (200) | 3 | 5 | 40 | 8 | 4 |",
+        "| naive | float64 | 400 | 3 | 5 | 8 | 8 | 4 |",
     ]
-    line = last_line({"verify": pd.DataFrame([*rows, *RIGHT])}, 0)
-    assert line.endswith(" batched_cpu was compared up to T 7 (200), B 3, I 5, H 40, S 8, Z 4.")
-    interpreted = [each | {"reason": INTERPRETED} for each in rows]
-    assert "compared up to" not in last_line({"verify": pd.DataFrame(interpreted)}, 0)
 
 
 def test_the_worst_of_several_is_shown() -> None:
@@ -138,6 +118,7 @@ def test_the_worst_of_several_is_shown() -> None:
     ]
     (line,) = worst_errors(pd.DataFrame([CRASHED])).words()
     assert (line["tensor"], line["verdict"]) == ("RuntimeError: no", "1 FAILED")
+    assert len(worst_errors(pd.DataFrame(rows), by=["implementation"])) == 3
     text = markdown(PAGE.content(pd.DataFrame(rows)))
     assert "**Verification failed**: batched in float32, batched_cuda in bfloat16." in text
     assert "## Planted faults" not in text
@@ -161,41 +142,3 @@ def test_capabilities_number_their_reasons() -> None:
     assert "|  | `naive` | `batched` |" in text
     assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
     assert "1. It ·refuses·.\n2. Why." in text
-
-
-def summary(rows: Rows, failed: list[tuple[str, str]], reasons: dict[str, int]) -> list[str]:
-    """Lines of the end of a run at 80 columns."""
-    out = io.StringIO()
-    print_summary(Console(file=out, width=80), {"verify": pd.DataFrame(rows)}, failed, reasons, left_out=1277)
-    return [line.rstrip() for line in out.getvalue().splitlines()]
-
-
-def test_failures_come_before_the_worst_errors() -> None:
-    failed = [("suite/test_a.py::test_b[batched]", "AssertionError: grad x: relative error 2.00e-03, allowed 1.00e-03")]
-    lines = summary(
-        [*RIGHT, row("batched", "float64", 3.0), INTERPRETED_ONE, row("deferred", "float64", None)], failed, {}
-    )
-    assert lines[:2] == ["FAILED suite/test_a.py::test_b[batched]", f"    {failed[0][1]}"]
-    cells = [" ".join(line.split()) for line in lines]
-    assert "naive 2 0.50 float32 pass" in cells
-    assert "batched 2 3.00 float64 1 FAILED" in cells
-    assert "batched_cuda 1 0.38 float32 pass, interpreted" in cells
-    assert not any("deferred" in cell for cell in cells)
-
-
-def test_the_end_fits_on_a_screen() -> None:
-    every = [row(name, dtype, 0.5) for name in names() for dtype in ("float64", "float32", "bfloat16", "float16")]
-    reasons = {ON_CUDA: 2, "No CUDA device here.": 1, "batched_cpu computes in float32, not in float16.": 3}
-    reasons |= {"This processor has no AMX.": 9} | {f"Reason {n}.": 1 for n in range(20)}
-    lines = summary(every, [], reasons)
-    assert len([*lines, "", last_line({"verify": pd.DataFrame(every)}, 0)]) <= 40 - 18  # those of pytest and of faults
-    assert max(map(len, lines)) <= 80
-    assert lines[lines.index("Tests that did not run:") + 1 :] == [
-        "  not on this processor: 9",
-        "  no GPU: 3",
-        "  not in this dtype: 3",
-        "  other reasons, which `-rs` lists: 20",
-        "  more with --thorough: 1,277",
-    ]
-    few = summary(every, [], {"Reason 1.": 2, "Reason 2.": 1})
-    assert few[-3:] == ["  Reason 1: 2", "  Reason 2: 1", "  more with --thorough: 1,277"]

@@ -1,29 +1,26 @@
-"""The page of verification, and its summary in a terminal: are the implementations right, would wrong ones be found."""
+"""The page of verification and its conclusion: whether the implementations are right, and faults would be found."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from rich.console import Console
 
-from impls.registry import IMPLS
 from suite.pages.page import Others, Page
 from suite.pages.sheets import Part, Sheet
 from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.format import count, ratio_text
 
-#: By what is planted, the verdict that it should have, and its name.
-EXPECTED = {"fault": ("rejected", "planted faults were found"), "rewrite": ("accepted", "equivalent rewrites passed")}
+#: By what is planted: the verdict that it should get, and what to say of edits that got it.
+EXPECTED = {"fault": "rejected", "rewrite": "accepted"}
+FOUND = {"fault": "planted faults were found", "rewrite": "equivalent rewrites passed"}
 
 ERRORS = """## Errors
 
 Each implementation is compared with the naive form in float64, in each of its dtypes, on the same rounded numbers and
-with random parameters: output, final states, and the gradients of all parameters, inputs and given states. *worst* is
-the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows, and *tensor* where it
-occurred.
+with random parameters: output, final states, and the gradients of all parameters, inputs and initial states. *worst*
+is the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows; *tensor* names the
+tensor with that error.
 """
-WAYS = "Worst errors of batched_cpu by its ways to multiply bfloat16: {}.\n"
+WAYS = "Worst errors of batched_cpu by how it multiplies bfloat16: {}.\n"
 FAULTS = """## Planted faults
 
 A fault is an edit of the code that makes a correct implementation wrong. It is *found* if the comparison rejects the
@@ -32,39 +29,42 @@ the function, and must pass.
 """
 REACH = """## Compared up to
 
-The largest of each size at which an implementation was compared, output, states and all gradients; in parentheses if
-larger, of the forward pass alone. The oracle of wide cases, from H 31 on, is row_scaled in float64, which is compared
-with the naive form and with numerical derivatives at H 128.
+For each size, the largest at which output, states and all gradients were compared; in parentheses, a larger one at
+which only the forward pass was. From H 31 on, the oracle is row_scaled in float64, which itself is compared with the
+naive form and with numerical derivatives at H 128.
 """
 CAPABILITIES = """## Capabilities
 
 Each cell is a check that ran: `pass`; `no` if the implementation refuses with a sentence, or needs too much
 memory; `FAIL` for any other error or a wrong number; `not run` with the reason.
 """
-#: Reasons why a test did not run, as the end of a run sums them up, and what each of its words is in.
-NOT_RUN = {
-    "no GPU": r"on cuda, not on cpu|\bCUDA device|\bGPU\b",
-    "not on this processor": r"^This processor ",
-    "not installed": r"[Nn]ot installed|is not here",
-    "not in this dtype": r" computes in .*, not in ",
-}
 
 
-def conclusion(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Whether all comparisons passed, which implementations were only interpreted, and which faults were found."""
+def conclusion(tables: Mapping[str, pd.DataFrame], failed: int = 0) -> str:
+    """Whether all comparisons passed, what was only interpreted or not checked, and which faults were found.
+
+    failed: number of tests that failed. "" if nothing was compared and nothing failed.
+    """
     verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
     ran = verify[verify["verdict"] != "skipped"] if len(verify) else verify
+    if failed:
+        sentences.append(f"{_some(failed, 'test')} FAILED.")
     if len(ran):
-        failed = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
+        wrong = ran[ran["verdict"] == "FAIL"].drop_duplicates(["implementation", "dtype"])
         every, native = (each["implementation"].unique() for each in (ran, ran[ran["reason"] != INTERPRETED]))
-        if len(failed):
-            named = ", ".join(failed["implementation"] + " in " + failed["dtype"])
+        if len(wrong):
+            named = ", ".join(wrong["implementation"] + " in " + wrong["dtype"])
             sentences.append(f"**Verification failed**: {named}.")
         else:
             compared = f"{_some(len(every), 'implementation')}, {_some(len(ran), 'comparison')}"
             worst = f"worst error {ran['ratio'].max():.2f} of the limit"
             sentences.append(f"All comparisons with the equation passed: {compared}, {worst}.")
         sentences += [f"`{name}` was only interpreted." for name in every if name not in native]
+        others = verify[~verify["implementation"].isin(every)]
+        # A row of another dtype may say only that the implementation does not compute in it.
+        others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
+        for _, row in others.drop_duplicates("implementation").iterrows():
+            sentences.append("`{implementation}` was not checked: {reason}".format_map(row))
     if "faults" in tables:
         sentences.append(faults_found(tables["faults"]))
     return " ".join(sentences)
@@ -76,12 +76,32 @@ def _some(n: int, what: str) -> str:
 
 def faults_found(rows: pd.DataFrame) -> str:
     """How many of the planted faults were found, and how many of the rewrites passed, in a sentence."""
-    parts = []
-    for planted, (expected, what) in EXPECTED.items():
-        right = (rows["verdict"] == expected)[rows["planted"] == planted].groupby(rows["edit"]).all()
-        if len(right):
-            parts.append(f"{right.sum()} of {len(right)} {what}")
+    right, parts = _right(rows).groupby([rows["planted"], rows["edit"]]).all(), []
+    for planted, words in FOUND.items():
+        own = right[right.index.get_level_values("planted") == planted]
+        if len(own):
+            parts.append(f"{own.sum()} of {len(own)} {words}")
     return f"{', '.join(parts)}."
+
+
+def _right(rows: pd.DataFrame) -> pd.Series:
+    """Whether each row of faults.csv has the verdict that it should have."""
+    right: pd.Series = rows["verdict"] == rows["planted"].map(EXPECTED)
+    return right
+
+
+def faults_table(rows: pd.DataFrame) -> Sheet:
+    """How many faults were planted and found, by kind."""
+    faults = rows[rows["planted"] == "fault"]
+    right = _right(faults).groupby([faults["kind"], faults["edit"]], sort=False).all()
+    counts = right.groupby(level="kind", sort=False).agg(planted="size", found="sum")
+    return Sheet(counts.reset_index().to_dict("records"), {"planted": count, "found": count})
+
+
+def missed(rows: pd.DataFrame) -> str:
+    """Faults that survived and rewrites that were rejected, as a list; empty if there are none."""
+    wrong = rows[~_right(rows)]
+    return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
 
 
 def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dtype")) -> Sheet:
@@ -93,8 +113,8 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
         line = {"implementation": worst["implementation"], "dtype": worst["dtype"], "cases": len(ran)}
         line |= {"worst": worst["ratio"], "tensor": worst["tensor"] or worst["reason"], "verdict": "skipped"}
         if len(ran):
-            failed = int((ran["verdict"] == "FAIL").sum())
-            line["verdict"] = f"{failed} FAILED" if failed else "pass"
+            wrong = int((ran["verdict"] == "FAIL").sum())
+            line["verdict"] = f"{wrong} FAILED" if wrong else "pass"
             if (ran["reason"] == INTERPRETED).all():
                 line["verdict"] += ", interpreted"
         lines.append(line)
@@ -102,24 +122,15 @@ def worst_errors(rows: pd.DataFrame, by: Sequence[str] = ("implementation", "dty
 
 
 def reach_table(rows: pd.DataFrame) -> Sheet:
-    """The largest sizes that each implementation passed in each dtype."""
+    """The largest sizes that each implementation passed in each dtype, in parentheses if only the forward pass did."""
     ran = rows[(rows["verdict"] == "pass") & rows["case"].str.match("T[0-9]")]
-    lines = [
-        {"implementation": name, "dtype": dtype} | reached(group)
-        for (name, dtype), group in ran.groupby(["implementation", "dtype"], sort=False)
-    ]
-    return Sheet(lines)
-
-
-def reached(ran: pd.DataFrame) -> dict[str, str]:
-    """The largest of each size among cases that passed, and in parentheses that of the forward pass if it is larger."""
-    sizes = ran["case"].str.extract("".join(f"{letter}(?P<{letter}>[0-9]+)-?" for letter in "TBIHSZ")).astype(int)
-    forward = ran["case"].str.endswith("-inference")
-    largest = {}
-    for letter in sizes:
-        both, alone = (sizes[letter][chosen].max() for chosen in (~forward, forward))
-        largest[letter] = f"{both} ({alone})" if alone > both else f"{both}"
-    return largest
+    sizes = ran["case"].str.extract("".join(f"{size}(?P<{size}>[0-9]+)-?" for size in "TBIHSZ")).astype(int)
+    trained = sizes.mask(ran["case"].str.endswith("-inference"), 0)
+    of = [ran["implementation"], ran["dtype"]]
+    largest, with_gradients = (each.groupby(of, sort=False).max() for each in (sizes, trained))
+    forward_alone = (" (" + largest.astype(str) + ")").where(largest > with_gradients, "")
+    cells = with_gradients.astype(str) + forward_alone
+    return Sheet(cells.reset_index().to_dict("records"))
 
 
 def ways(rows: pd.DataFrame) -> str:
@@ -127,20 +138,6 @@ def ways(rows: pd.DataFrame) -> str:
     own = rows[rows["case"].isin(MULTIPLIED) & (rows["verdict"] != "skipped")]
     figures = (f"{case.split()[-1]} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True))
     return WAYS.format(", ".join(figures)) if len(own) else ""
-
-
-def faults_table(rows: pd.DataFrame) -> Sheet:
-    """Faults that were planted and that were found, by kind."""
-    faults = rows[rows["planted"] == "fault"]
-    right = (faults["verdict"] == EXPECTED["fault"][0]).groupby([faults["kind"], faults["edit"]], sort=False).all()
-    counts = right.groupby(level="kind", sort=False).agg(planted="size", found="sum")
-    return Sheet(counts.reset_index().to_dict("records"), {"planted": count, "found": count})
-
-
-def missed(rows: pd.DataFrame) -> str:
-    """Faults that survived and rewrites that were rejected, as a list; empty if there are none."""
-    wrong = rows[rows["verdict"] != rows["planted"].map({key: expected for key, (expected, _) in EXPECTED.items()})]
-    return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
 
 
 def matrix(rows: pd.DataFrame) -> list[Part]:
@@ -167,66 +164,3 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
 
 
 PAGE = Page("verify", "Verification", _parts, others=("faults", "capabilities"))
-
-
-def not_run(reasons: Mapping[str, int], left_out: int) -> list[str]:
-    """At most five lines: how many tests did not run, by kind of reason; left_out: of a run without `--thorough`."""
-    kinds = Counter[str]()
-    for reason, n in reasons.items():
-        kinds[next((kind for kind, text in NOT_RUN.items() if re.search(text, reason)), reason.rstrip("."))] += n
-    common = kinds.most_common()
-    if len(common) > 4:
-        common[3:] = [("other reasons, which `-rs` lists", sum(n for _, n in common[3:]))]
-    if left_out:
-        common.append(("more with --thorough", left_out))
-    return [f"{kind}: {n:,}" for kind, n in common]
-
-
-def print_summary(
-    console: Console,
-    tables: Mapping[str, pd.DataFrame],
-    failed: Sequence[tuple[str, str]],
-    reasons: Mapping[str, int],
-    left_out: int = 0,
-) -> None:
-    """Print the end of a verification but for its last line; failed: (test, its message)."""
-    for test, message in failed:
-        console.print(f"FAILED {test}\n    {message}", soft_wrap=True, markup=False, highlight=False)
-    verify = tables.get("verify", pd.DataFrame())
-    if len(verify) and len(ran := verify[verify["verdict"] != "skipped"]):
-        columns = ["implementation", "cases", "worst", "dtype", "verdict"]
-        title = "Worst error against the equation, as a multiple of what is allowed"
-        worst_errors(ran, by=["implementation"]).only(columns).show(title, console)
-    if lines := not_run(reasons, left_out):
-        console.print("\nTests that did not run:", highlight=False)
-        for line in lines:
-            console.print(f"  {line}", no_wrap=True, overflow="ellipsis", markup=False, highlight=False)
-
-
-def last_line(tables: Mapping[str, pd.DataFrame], failed: int) -> str:
-    """Whether the implementations are right, in one line; "" if nothing was compared and nothing failed."""
-    verify, sentences = tables.get("verify", pd.DataFrame()), list[str]()
-    if failed:
-        sentences.append(f"{_some(failed, 'test')} FAILED.")
-    if text := conclusion(tables):
-        sentences.append(re.sub("[*`]", "", text))
-    if len(verify):
-        ran = verify[verify["verdict"] != "skipped"]
-        sentences += _compared_up_to(ran)
-        others = verify[~verify["implementation"].isin(ran["implementation"])]
-        # A row of another dtype may say only that the implementation does not compute in it.
-        others = others.sort_values("dtype", key=lambda dtype: dtype != "float32", kind="stable")
-        for _, row in others.drop_duplicates("implementation").iterrows() if len(ran) else ():
-            sentences.append("{implementation} was not checked: {reason}".format_map(row))
-    return " ".join(sentences)
-
-
-def _compared_up_to(ran: pd.DataFrame) -> list[str]:
-    """The sizes to which the implementation that "auto" prefers was compared, in a sentence."""
-    passed = ran[(ran["verdict"] == "pass") & ran["case"].str.match("T[0-9]") & (ran["reason"] != INTERPRETED)]
-    compared = [impl for impl in IMPLS if not impl.experimental and impl.name in set(passed["implementation"])]
-    if not compared:
-        return []
-    name = max(compared, key=lambda impl: impl.preference).name
-    sizes = reached(passed[passed["implementation"] == name])
-    return [f"{name} was compared up to {', '.join(f'{letter} {most}' for letter, most in sizes.items())}."]
