@@ -43,7 +43,7 @@ from suite.measure.server import Server
 from suite.measure.submitted import keep_previous, registered
 from suite.measure.work import short
 from suite.pages.bench_tables import bench_view, headline, not_run, without_busy
-from suite.pages.sheets import Sheet
+from suite.pages.page import Sheet
 from suite.shared import provenance
 from suite.shared.cases import WORKLOADS
 from suite.shared.files import make_folder

@@ -36,7 +36,7 @@ from suite.measure import revision
 from suite.measure.choice import chosen, fastest, parent
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
-from suite.pages.sheets import Format, Sheet
+from suite.pages.page import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError, make_folder
 from suite.shared.format import ratio_text

@@ -11,8 +11,7 @@ import pandas as pd
 
 from suite.pages import bench, readme, sweep, verify
 from suite.pages.bench_tables import TITLE, compared, fastest, without_busy
-from suite.pages.page import Page
-from suite.pages.sheets import Part, Sheet, markdown
+from suite.pages.page import Page, Part, Sheet, markdown
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
 from suite.shared.files import RESULTS, ResultsError, write_whole

@@ -24,7 +24,7 @@ from suite.measure.job import Job
 from suite.measure.runner import Visit, shown
 from suite.measure.server import Server
 from suite.pages.bench import PAGE
-from suite.pages.sheets import markdown
+from suite.pages.page import markdown
 from suite.shared import provenance
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, WORKLOADS

@@ -16,9 +16,8 @@ from suite.pages.bench_tables import (
     time_table,
     without_busy,
 )
-from suite.pages.page import Others, Page
+from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import bar_plot
-from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import BASELINE, PADDED
 from suite.shared.format import count, percent, significant3, sizes
 from suite.shared.tables import MEANING
@@ -29,37 +28,30 @@ WORKLOAD = "medium"
 READ = f"""## How to read this
 
 A time is that of a forward pass without gradient, or of a training step: forward, mean square, backward, without an
-optimiser. It is the median of visits, each in a fresh process, in which rounds of the implementation and of
-`{BASELINE}` with the same I, H, L, T and B alternate. */ LSTM* is the median ratio of the visits, with a 95 %
-confidence interval between them; below 1 is faster than the LSTM, which has neither a hypernetwork nor layer norm.
-*work / LSTM* is the ratio of multiply-adds. */ row_scaled*, */ compiled*, */ labml* and */ jax* are ratios of times to
-theirs; `compiled` is `batched` with its step through `torch.compile`, and labml's module exists only with layer norm.
+optimiser. */ LSTM* is its ratio to `{BASELINE}` with the same I, H, L, T and B, which has neither a hypernetwork nor
+layer norm: the median of visits to fresh processes, with a 95 % confidence interval between them. Below 1 is faster.
+*work / LSTM* is the ratio of multiply-adds, and */ compiled*, */ labml* and */ jax* are ratios of times to theirs;
+`compiled` is `batched` with its step through `torch.compile`, and labml's module exists only with layer norm.
 
 The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
 verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
-interval is beyond the noise floor; otherwise it is *undecided*.
+interval is beyond the noise floor; otherwise it is *undecided*. Times include the input projection and any per-call
+packing or allocation, of the baseline too, but not building, compiling and loading.
 
-Every timing includes the input projection and any per-call packing or allocation; so does the baseline's. Building,
-compiling and loading are excluded. An implementation is *refused* if its verification on this machine failed or is
-stale, or if it fails a check at the sizes of the workload in the first visit.
+*Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. `{PADDED}` runs all steps of all rows, which
+can take less time than `{BASELINE}` on packed ones. *tf32* is float32 with products in TF32; float32 itself is IEEE for
+all, cuDNN included. On a GPU, a call starts on an idle device with an empty cache; *in a loop* it is one of many that
+do not wait for one another, as in training. On small, medium and stream that figure comes first and counts.
 
-On a GPU, each call starts on an idle device with an empty cache. *in a loop* is a call among others that do not wait
-for one another, as in training. On small, medium and stream this figure comes first and is the one that counts.
-float32 is IEEE float32 for all, cuDNN included; *tf32* is float32 with products in TF32, for all.
+- *train, MB*: {MEANING["peak_bytes"]}
+- *of roofline*: {MEANING["share"]}
+- *refused*: the verification on this machine failed or is stale, or a check at the sizes of the workload failed.
+- *disturbed*: in so many rounds the baseline took 1.5 times its median. *one visit*, *two visits*: too few for an
+  interval. *busy machine*: other processes took more than a quarter of a core that the pass needs, so no summary counts
+  the row. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *unverified*,
+  *stale*, *red*: see the page *verify*.
 
-*Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. The lengths differ from round to round, and
-are the same for both sides of a round and in every visit. Only implementations whose time follows the number of tokens
-are timed on them. `{PADDED}` runs all steps of all rows, which can take less time than `{BASELINE}` on packed ones.
-
-"""
-#: Columns of the tables, by the columns of bench.csv that they are made of.
-GLOSSARY = {"train, MB": "peak_bytes", "of roofline": "share"}
-NOTES = """\
-- *notes*: a round is *disturbed* if its baseline took 1.5 times the median of the visit.
-  *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of
-  cuDNN. *busy machine*: other processes took more than a quarter of a core that the pass needs, so the row counts in no
-  summary. *one visit*, *two visits*: too few for an interval. *unverified*, *stale*, *red*: see the page *verify*.
-- Operator calls, saved memory, first calls and rates are in bench.csv; suite/shared/tables.toml explains its columns.
+suite/measure/README.md says how it is measured, suite/shared/tables.toml what further columns bench.csv has.
 """
 HARDWARE = """## The hardware
 
@@ -69,16 +61,15 @@ whose bytes are read and written; each the best of some rounds.
 TWICE = """## The same code twice
 
 Of two runs of the same code, one after the other, {differ} of {rows} rows differ as `nox -s compare` sees it: their
-intervals do not overlap, and the ratios differ by more than 20 % and the noise floor.
+intervals do not overlap, and the ratios differ by more than 20 % and the noise floor. *largest* is the largest change
+of a ratio.
 """
 
 
 def readme_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Training rows of `WORKLOAD` in float32 without layer norm, as `compared` gives them."""
-    every = compared(without_busy(rows))
-    every = every[(every["workload"] == WORKLOAD) & (every["dtype"] == "float32") & (every["layer_norm"] == "off")]
-    training: pd.DataFrame = every[every["pass"] == "train"]
-    return training
+    place = {"workload": WORKLOAD, "dtype": "float32", "layer_norm": "off", "pass": "train"}
+    return compared(without_busy(rows)).merge(pd.DataFrame([place]))
 
 
 def training(rows: pd.DataFrame) -> Figure:
@@ -111,30 +102,18 @@ def speed_bars(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def hardware_table(rows: pd.DataFrame) -> Sheet:
-    lines = [
-        {
-            "dtype": row["dtype"],
-            "matrix product, GFLOP/s": 2e-9 * row["multiply_adds_per_s"],
-            "by": row["product"],
-            "side": row["side"],
-            "copy, GB/s": row["bytes_per_s"] / 1e9,
-        }
-        for _, row in rows.iterrows()
-    ]
-    return Sheet(lines, {"matrix product, GFLOP/s": count, "side": count, "copy, GB/s": significant3})
+    product, copy = "matrix product, GFLOP/s", "copy, GB/s"
+    figures = {product: 2e-9 * rows["multiply_adds_per_s"], copy: 1e-9 * rows["bytes_per_s"], "by": rows["product"]}
+    lines = rows.assign(**figures)[["dtype", product, "by", "side", copy]].to_dict("records")
+    return Sheet(lines, {product: count, "side": count, copy: significant3})
 
 
 def twice_table(rows: pd.DataFrame) -> Sheet:
     lines = [
-        {
-            "workload": TITLE.format_map(row),
-            "rows": row["rows"],
-            "differ": row["differ"],
-            "largest change of a ratio": row["largest"],
-        }
+        {"workload": TITLE.format_map(row), "rows": row["rows"], "differ": row["differ"], "largest": row["largest"]}
         for _, row in rows.iterrows()
     ]
-    return Sheet(lines, {"rows": count, "differ": count, "largest change of a ratio": percent})
+    return Sheet(lines, {"rows": count, "differ": count, "largest": percent})
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
@@ -158,7 +137,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     if len(without):
         lines = [f"- `{name}` on {', '.join(where)}: {status}" for (name, status), where in without.items()]
         parts.append("\n".join(["## What has no figures\n", *lines]))
-    parts.append(READ + "".join(f"- *{name}*: {MEANING[of]}\n" for name, of in GLOSSARY.items()) + NOTES)
+    parts.append(READ)
     if "twice" in others:
         twice = others["twice"]
         parts += [TWICE.format(differ=twice["differ"].sum(), rows=twice["rows"].sum()), twice_table(twice)]

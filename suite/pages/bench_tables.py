@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from impls import names
-from suite.pages.sheets import Format, Sheet
+from suite.pages.page import Format, Sheet
 from suite.shared.cases import ALTERNATIVES, BASELINE, WORKLOADS
 from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
 from suite.shared.statistics import Interval, compared_with_baseline, interval, noise_floor
@@ -20,9 +20,8 @@ TITLE = "{workload}, T {T}, B {B}, {dtype}"
 NOT_RUN = "not run: "
 #: Verification statuses that are no reason to doubt a figure.
 RIGHT = ("verified", "checked", "external")
-#: What the headline quotes, in float32 without layer norm.
+#: Workloads that the headline quotes, in float32 without layer norm, and its names for the alternatives.
 QUOTED = ("medium", "char-ptb")
-#: What it calls the alternatives.
 CALLED = {"compiled": "torch.compile", "labml": "labml", "jax": "JAX"}
 _IN_A_LOOP = [name for name, case in WORKLOADS.items() if case.time_async]
 _FIGURES = [
@@ -38,7 +37,8 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
 
     where: " in a loop" if the figure in a loop is the one that counts. seconds, relative, relative_low, relative_high:
     the time that counts, its ratio to torch.nn.LSTM and the interval of that. floor: the noise floor, NaN if it was not
-    measured. verdict: whether it is faster or slower than torch.nn.LSTM. "/ NAME", "MB / LSTM": ratios to others.
+    measured. verdict: whether it is faster or slower than torch.nn.LSTM. "/ NAME": ratios of times to the alternatives.
+    "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
     """
     rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
     rows = rows[~rows["status"].astype(str).str.startswith(NOT_RUN)]
@@ -54,14 +54,14 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     ends = zip(*(_beside(rows, BASELINE, f"relative_{end}") for end in ("low", "high")), strict=True)
     rows["floor"] = [noise_floor(Interval(np.nan, *each)) for each in ends]
     rows["verdict"] = [_verdict(row) for _, row in rows.iterrows()]
-    for name in ("row_scaled", *ALTERNATIVES):
+    for name in ALTERNATIVES:
         rows[f"/ {name}"] = rows["relative"] / _beside(rows, name, "relative")
     rows["MB / LSTM"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
     return rows
 
 
 def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
-    """Value of a column, for each row, in the row of another candidate at the same place and of the same pass."""
+    """For each row, the value of a column in the row of another candidate at the same place and of the same pass."""
     where = [*PLACE, "pass"]
     values = rows[rows["implementation"] == name].set_index(where)[column]
     beside: pd.Series = values.reindex(pd.MultiIndex.from_frame(rows[where])).set_axis(rows.index)
@@ -77,7 +77,7 @@ def _verdict(row: pd.Series) -> str:
 
 
 def fastest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the rows of `compared`, at each place the training row of our fastest implementation."""
+    """The training row of our fastest implementation at each place; rows: of `compared`."""
     ours = rows[(rows["pass"] == "train") & rows["implementation"].isin(names()) & rows["relative"].notna()]
     first: pd.DataFrame = ours.loc[ours.groupby(PLACE, sort=False)["relative"].idxmin()]
     return first
@@ -90,7 +90,7 @@ def not_run(rows: pd.DataFrame) -> list[str]:
 
 
 def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows, with another status for figures and time-outs of rows made while other processes used the cores."""
+    """The rows; those measured while other processes used the cores get the status `busy` instead of their figures."""
     if "taken_cores" not in rows:
         return rows
     busy = rows["status"].str.match("ok|time-out") & (rows["taken_cores"] > BUSY)
@@ -110,7 +110,6 @@ def time_table(place: pd.DataFrame) -> Sheet:
                 line[f"{step}{where}, ms"] = 1e3 * row[seconds] if row["status"] == "ok" else reason(row)
                 line[f"{step}{where} / LSTM"] = interval(row, ratio)
         line["verdict"] = rows[lead]["verdict"]
-        line["/ row_scaled"] = rows[lead]["/ row_scaled"]
         line |= {"train, MB": rows["train"]["peak_bytes"] / MB, "MB / LSTM": rows["train"]["MB / LSTM"]}
         line["of roofline"] = rows[lead]["share"], rows[lead]["bound"]
         lines.append(line | {"notes": notes(own)})
@@ -120,8 +119,8 @@ def time_table(place: pd.DataFrame) -> Sheet:
 _FORMATS: dict[str, Format] = {
     **{f"{step}{where}, ms": significant3 for step in PASSES for where in ("", " in a loop")},
     **{f"{step}{where} / LSTM": with_interval for step in PASSES for where in ("", " in a loop")},
-    **dict.fromkeys(("/ row_scaled", "MB / LSTM"), ratio_text),
     "train, MB": significant3,
+    "MB / LSTM": ratio_text,
     "of roofline": lambda value: f"{percent(value[0])} {value[1]}",
 }
 
@@ -143,7 +142,7 @@ def notes(own: pd.DataFrame) -> str:
 
 def bench_summary(rows: pd.DataFrame) -> Sheet:
     """Table of the implementations that train fastest, by workload."""
-    ratios = ["work / LSTM", *(f"/ {name}" for name in ("row_scaled", *ALTERNATIVES)), "MB / LSTM"]
+    ratios = ["work / LSTM", *(f"/ {name}" for name in ALTERNATIVES), "MB / LSTM"]
     lines = [
         {
             "workload": TITLE.format_map(row),
@@ -159,9 +158,9 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
 
 
 def headline(rows: pd.DataFrame) -> list[str]:
-    """Training time beside the LSTM and speedup over the fastest alternative that was timed, a sentence per workload.
+    """Training time relative to the LSTM and speedup over the fastest alternative timed, a sentence for each workload.
 
-    Of `QUOTED` in float32 without layer norm; if none of these was timed, of all workloads.
+    Covers `QUOTED` in float32 without layer norm; if none of these was timed, all workloads.
     """
     ours = fastest(compared(rows))
     quoted = ours[ours["workload"].isin(QUOTED) & (ours["dtype"] == "float32") & (ours["layer_norm"] == "off")]

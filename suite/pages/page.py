@@ -1,20 +1,110 @@
-"""A page of a machine's results: text, tables and plots made of the rows of its CSV files."""
+"""A page of a machine's results: text, tables and plots, which show rows of its CSV files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from suite.pages.plots import svg
-from suite.pages.sheets import Part, Plot, markdown
 from suite.shared.files import write_whole
-from suite.shared.format import machine, origin, sizes
+from suite.shared.format import NONE, machine, origin, sizes
 from suite.shared.tables import BUSY, STAMP, TABLES
 
-#: Rows of other tables that a page shows, by name; only those that the machine has.
+Format = Callable[[Any], str]
+#: Rows of other tables that a page shows, by name; only tables that the machine has.
 Others = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: lines of values by column, and a format for each column of figures.
+
+    A figure is a number or a tuple of numbers, or a string that says why there is none; None and NaN show as a dash.
+    """
+
+    lines: Sequence[Mapping[str, Any]]
+    formats: Mapping[str, Format] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def only(self, columns: Sequence[str]) -> "Sheet":
+        return Sheet([{column: line.get(column) for column in columns} for line in self.lines], self.formats)
+
+    def words(self) -> list[dict[str, str]]:
+        """The lines as text, without columns of figures that are empty."""
+        names = dict.fromkeys(column for line in self.lines for column in line)
+        shown = [c for c in names if c not in self.formats or any(not _none(line.get(c)) for line in self.lines)]
+        return [{column: self._text(line, column) for column in shown} for line in self.lines]
+
+    def _text(self, line: Mapping[str, Any], column: str) -> str:
+        value = line.get(column)
+        if _none(value):
+            return NONE
+        return value if isinstance(value, str) else self.formats.get(column, str)(value)
+
+    def markdown(self) -> str:
+        """Markdown of the table, with figures aligned to the right."""
+        words = self.words()
+        rule = ["---:" if column in self.formats else "---" for column in words[0]]
+        rows = [words[0].keys(), rule, *(line.values() for line in words)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def show(self, title: str = "", console: Console | None = None) -> None:
+        """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
+        console, words = console or Console(), self.words()
+        console.print()
+        if title:  # on a separate line, since rich would wrap it to the table's width
+            console.print(title, style="italic")
+        longest = {c: max(len(word) for line in words for word in f"{c} {line[c]}".split()) for c in words[0]}
+        least = sum(longest.values()) + 2 * len(longest)
+        view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for column, width in longest.items():
+            most = width if least > console.width else None
+            view.add_column(
+                column, justify="right" if column in self.formats else "left", min_width=width, max_width=most
+            )
+        for line in words:
+            view.add_row(*line.values())
+        console.width = max(console.width, least)
+        console.print(view)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot: the name of its file without `.svg`, its caption, and the function that draws it.
+
+    committed: it is a file beside the Markdown, which shows it. Others are in the report alone.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+    committed: bool = False
+
+    def markdown(self) -> str:
+        return f"![{self.caption}]({self.name}.svg)"
+
+
+#: What pages are made of; text is Markdown.
+Part = str | Sheet | Plot
+
+
+def markdown(parts: Sequence[Part], *, every_plot: bool = False) -> str:
+    shown = [part for part in parts if part and (every_plot or not isinstance(part, Plot) or part.committed)]
+    return "\n\n".join(part.strip() if isinstance(part, str) else part.markdown() for part in shown) + "\n"
+
+
+def _none(value: Any) -> bool:
+    value = value[0] if isinstance(value, tuple) else value
+    return value is None or (isinstance(value, float) and pd.isna(value))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from impls.registry import IMPLS, Impl
 from suite.pages.bench import WORKLOAD, readme_rows, training_caption
 from suite.pages.bench_tables import headline, without_busy
-from suite.pages.sheets import Part, Sheet, markdown
+from suite.pages.page import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT, ResultsError, write_whole
 from suite.shared.format import dates, machine, ratio_text, reason

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.page import Others, Page, about
+from suite.pages.page import Others, Page, Part, Plot, Sheet, about
 from suite.pages.plots import Panel, line_plot
-from suite.pages.sheets import Part, Plot, Sheet
 from suite.shared.cases import ALTERNATIVES
 from suite.shared.format import MB, count, label, ratio_text, significant3, sizes, with_interval
 from suite.shared.statistics import interval

@@ -2,17 +2,15 @@
 
 import re
 import shutil
-from io import StringIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from suite import report
-from suite.pages.sheets import Sheet, markdown
+from suite.pages.page import Sheet, markdown
 from suite.shared.examples import HERE, runs, verified
 from suite.shared.files import RESULTS
 from suite.shared.format import significant3
@@ -161,28 +159,17 @@ def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.Captur
 
 def test_a_table_shows_figures_reasons_and_dashes() -> None:
     lines: list[dict[str, Any]] = [
-        {"name": "a|b", "time": 1234.5, "run": (3, "fine")},
+        {"name": "a", "time": 1234.5, "run": (3, "fine")},
         {"name": "c", "time": "time-out"},
         {"name": "d", "run": (None, "lost")},
     ]
     sheet = Sheet(
         [*lines, {"name": "e", "time": float("nan"), "none": None}], {"time": significant3, "run": str, "none": str}
     )
-    assert sheet.columns == ["name", "time", "run"]
-    assert [line["time"] for line in sheet.words()] == ["1,234", "time-out", "-", "-"]
-    assert "| --- | ---: | ---: |" in sheet.markdown()
-
-
-@pytest.mark.parametrize(("width", "blocks"), [(17, False), (16, True)])
-def test_a_table_that_would_be_cut_is_shown_in_blocks(width: int, blocks: bool) -> None:
-    """Widths of words are 4, 4 and 3, each with two spaces."""
-    console = Console(file=StringIO(), width=width)
-    Sheet([{"name": "a", "time": 1234, "run": "b"}, {"name": "c", "time": None, "run": "d"}], {"time": str}).show(
-        "", console
-    )
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert ("name: a\ntime: 1234\nrun: b\n\nname: c\nrun: d\n" in text) == blocks
-    assert max(map(len, text.splitlines())) <= width
+    assert sheet.markdown().splitlines() == [
+        "| name | time | run |", "| --- | ---: | ---: |",
+        "| a | 1,234 | (3, 'fine') |", "| c | time-out | - |", "| d | - | - |", "| e | - | - |",
+    ]  # fmt: skip
 
 
 #: A new table has rows from its first verification on.

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from suite.pages.sheets import markdown
+from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
 from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.examples import HERE

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from suite.pages.page import Others, Page
-from suite.pages.sheets import Part, Sheet
+from suite.pages.page import Others, Page, Part, Sheet
 from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.format import count, ratio_text
 
@@ -160,7 +159,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]
     if "capabilities" in others:
         parts += [CAPABILITIES, *matrix(others["capabilities"])]
-    return [part for part in parts if part]
+    return parts
 
 
 PAGE = Page("verify", "Verification", _parts, others=("faults", "capabilities"))

@@ -11,8 +11,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 
+from suite.pages.page import Part, Plot, markdown
 from suite.pages.plots import INK, svg
-from suite.pages.sheets import Part, Plot, markdown
 
 #: A browser that obeys it loads nothing that is not in the file.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
