@@ -34,8 +34,8 @@ import torch
 from suite import report
 from suite.bench_compare import same_twice
 from suite.checks.kernels.compiled import Way, precompile
-from suite.measure import hardware
-from suite.measure.choice import MINUTES, by_default, chosen, minutes, parent
+from suite.measure import choice, hardware
+from suite.measure.choice import MINUTES, by_default, minutes, parent
 from suite.measure.job import WRONG, Job
 from suite.measure.load import warn
 from suite.measure.runner import Side, passes, shown
@@ -51,9 +51,6 @@ from suite.shared.format import ENVIRONMENT
 from suite.shared.process import Row
 from suite.shared.statistics import with_intervals
 from suite.shared.tables import TABLES, folder_of, stamp
-
-#: Rows are written after at least this many seconds, and at the end.
-SAVE = 10.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     device, until = options.device, time.time() + 60 * minutes(options)
     folder = folder_of(options.results, device)
     verify = TABLES["verify"].read(folder)
-    planned = [job.planned(verify, unverified=options.unverified) for job in chosen(options).jobs()]
+    planned = [job.planned(verify, unverified=options.unverified) for job in choice.jobs(options)]
     if options.list:
         show_plan(planned)
         return 0
@@ -129,11 +126,9 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
                 server.visit(job, rates)
             TABLES["hardware"].put(folder, rates, device)
             ceilings |= {row["dtype"]: row for row in rates}
-            saved = time.time()
-            for _ in shown(passes([Side(server, rows)], jobs, until), rows, until):
-                if time.time() > saved + SAVE:
+            for visit in shown(passes([Side(server, rows)], jobs, until), rows, until):
+                if visit.place == visit.of:  # the end of a pass
                     put(folder, rows, ceilings)
-                    saved = time.time()
     except KeyboardInterrupt:
         return True
     finally:

@@ -25,15 +25,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from suite.measure import revision
-from suite.measure.choice import chosen, fastest, parent
+from suite.measure import choice, revision
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
 from suite.pages.page import Format, Sheet
@@ -102,11 +100,11 @@ def in_one_state(drift: float) -> bool:
     return bool(abs(np.log(drift)) <= np.log1p(MAX_BASELINE_DRIFT))
 
 
-def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float, drift: float = 1.0) -> pd.DataFrame:
+def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """A line for each row of the old result.
 
     A change of the peak memory always counts, as it has hardly any noise. Above the threshold, a share, a rise of
-    either is a regression. drift: `baseline_drift` of the two.
+    either is a regression.
     """
     both = new.assign(floor=floors(new)).merge(
         old.assign(floor=floors(old)), how="right", on=list(TABLES["bench"].key), suffixes=("", "_old")
@@ -115,7 +113,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float, drift: floa
     floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=RUN_TO_RUN)
     beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(floor)
     both = both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"])
-    return judged(both, threshold, times=in_one_state(drift))
+    return judged(both, threshold, times=in_one_state(baseline_drift(old, new)))
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -183,7 +181,7 @@ def results_compared(options: argparse.Namespace) -> int:
     shared = old.merge(new[key], on=key)
     if shared.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
-    changes = compared(shared if options.partial else old, new, options.threshold / 100, drift)
+    changes = compared(shared if options.partial else old, new, options.threshold / 100)
     show(changes)
     if unlike := [column for column in SAME if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
@@ -219,8 +217,9 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
 def revisions_compared(options: argparse.Namespace) -> int:
     """Time a revision and this one in alternating visits, and show how they differ; return 1 on a regression."""
     device = options.device
-    choice = replace(chosen(options), implementations=options.implementation or [fastest(device, options.dtype[0])])
-    jobs, until, interrupted = choice.jobs(), time.time() + 60 * options.minutes, False
+    names = options.implementation or [choice.fastest(device, options.dtype[0])]
+    jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
+    until, interrupted = time.time() + 60 * options.minutes, False
     log = make_folder(folder_of(options.results, device) / "raw") / "compare.txt"
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
@@ -245,7 +244,9 @@ def revisions_compared(options: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    result = argparse.ArgumentParser("nox -s compare --", description=__doc__, formatter_class=raw, parents=[parent()])
+    result = argparse.ArgumentParser(
+        "nox -s compare --", description=__doc__, formatter_class=raw, parents=[choice.parent()]
+    )
     add = result.add_argument
     add("old", type=Path, nargs="?", help="bench.csv, or a folder with one")
     add("new", type=Path, nargs="?", help="bench.csv, or a folder with one")

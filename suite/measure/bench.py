@@ -19,6 +19,7 @@ from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.process import Row
+from suite.shared.tables import about_pass
 
 #: By kind of device, seconds of the turns of a pass.
 BUDGET = {"cpu": 0.2, "cuda": 0.5}
@@ -52,9 +53,9 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
         gc.collect()
         timed = list[Row]()
         for case, model in models.items():
-            row = {"status": "ok", "first_s": forms[case].first_s} | turns.columns(case)
-            row |= once_measured(candidate, model, case, name, turns) if first else {}
-            timed.append(job.columns(case, name) | row)
+            row = about_pass(case, candidate.name, job.dtype, name) | {"status": "ok", "first_s": forms[case].first_s}
+            row |= turns.columns(case) | (once_measured(candidate, model, case, name, turns) if first else {})
+            timed.append(row)
         if first and job.device.type == "cuda" and name == last_pass:
             # The last thing of a visit: this profiler stays attached to the GPU, and slows what comes after it.
             kernels = usage.kernels(partial(step, lstm, x), job.device)

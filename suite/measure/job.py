@@ -1,11 +1,11 @@
 """Job: what a child of the fork server measures in a visit, whether it runs, and the columns that describe its rows."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
+import psutil
 import torch
 
 from suite.shared import arithmetic, provenance, submission
@@ -86,13 +86,10 @@ class Job:
             skip = f"refused: verify.csv is {status} for {self.candidate} in {self.dtype}"
         return replace(self, verify=status, verify_rows=rows, skip_status=skip)
 
-    def columns(self, case: Case, name: str) -> Row:
-        """Columns that describe a row of the benchmark; name: the pass."""
-        return about_pass(case, self.candidate, self.dtype, name)
-
     def rows(self, status: str) -> list[Row]:
         """Rows of the benchmark without figures, in the order that a visit yields them."""
-        return [self.columns(case, name) | {"status": status} for name in PASSES for case in self.cases]
+        about_rows = (about_pass(case, self.candidate, self.dtype, name) for name in PASSES for case in self.cases)
+        return [row | {"status": status} for row in about_rows]
 
     def row(self, implementation: str, n: int, case: Case | None = None, **figures: object) -> Row:
         """Row of a sweep about a candidate at a value of what varies, by default on the job's case."""
@@ -122,7 +119,6 @@ class Job:
         if sys.platform == "linux" and self.device.type == "cpu":
             import resource
 
-            machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            limit = self.memory_limit or int(MEMORY_SHARE * machine)
+            limit = self.memory_limit or int(MEMORY_SHARE * psutil.virtual_memory().total)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         arithmetic.use(self.dtype)

@@ -18,8 +18,8 @@ from suite.shared.statistics import FEWEST, merged
 #: A job whose first visit takes more than this share of the time, first calls apart, waits until all others have an
 #: interval. What a first call compiles, later visits find compiled.
 LONG = 1 / 30
-#: Fewest and most visits in a pass of a job that the headline is about.
-HEADLINE_VISITS = 2, 3
+#: Visits in a pass, after the first, of a job that the headline is about.
+HEADLINE_VISITS = 2
 #: Columns of the lines that a run shows, by layer norm and pass, and characters of a line's name and of each figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 NAME, FIGURE = 43, 9
@@ -56,18 +56,12 @@ class Visit(NamedTuple):
 def passes(
     sides: Sequence[Side], jobs: Sequence[Job], until: float = float("inf"), most: int = 1_000_000
 ) -> Iterator[Visit]:
-    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes.
-
-    After the first, a job of the headline is visited twice in a pass; after FEWEST passes, three times if it is shorter
-    than others, since its time varies more.
-    """
+    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes."""
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):
         waits = late if number <= FEWEST and len(late) < len(jobs) else set()
-        headline = {job: seconds[job] for job in jobs if job.headline and number > 1}
-        longest, limit = max(headline.values(), default=0.0), HEADLINE_VISITS[number > FEWEST]
-        repeats = {job: min(round(HEADLINE_VISITS[0] * longest / own), limit) for job, own in headline.items()}
-        order = [job for job in jobs for _ in range(repeats.get(job, 1)) if job not in waits]
+        due = [job for job in jobs if job not in waits]
+        order = [job for job in due for _ in range(HEADLINE_VISITS if job.headline and number > 1 else 1)]
         random.shuffle(order)
         for side in sides if number > 1 else ():
             side.server.restart({name for job in order for name in job.candidates})

@@ -14,7 +14,7 @@ from suite.shared.examples import CPU
 
 
 def chosen(*arguments: str) -> list[Job]:
-    return choice.chosen(bench.parser().parse_args(arguments)).jobs()
+    return choice.jobs(bench.parser().parse_args(arguments))
 
 
 def test_a_gpu_runs_whole_workloads() -> None:

@@ -310,7 +310,7 @@ def test_one_table_measures_every_job() -> None:
 
 def _chosen() -> Iterator[Job]:
     options = bench.parser().parse_args(["--device", "cpu"])
-    yield from choice.chosen(options).jobs()
+    yield from choice.jobs(options)
 
 
 def test_the_baseline_is_timed_against_itself_on_every_workload() -> None:

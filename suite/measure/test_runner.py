@@ -224,7 +224,7 @@ def test_readme_gives_a_card_three_visits(monkeypatch: pytest.MonkeyPatch) -> No
     options = bench.parser().parse_args([*arguments.split(), "--device", "cuda:0"])
     assert choice.minutes(options) == int(minutes) * len(options.dtype)
     monkeypatch.setattr(choice, "fastest", lambda device, dtype: "deferred")  # which no GPU here tells
-    jobs, clock = [job for job in choice.chosen(options).jobs() if job.candidate != "batched_cpu"], [0.0]
+    jobs, clock = [job for job in choice.jobs(options) if job.candidate != "batched_cpu"], [0.0]
     assert sum(job.headline for job in jobs) == len({(job.case, job.dtype) for job in jobs})
     monkeypatch.setattr(runner, "time", SimpleNamespace(time=lambda: clock[0]))
 
