@@ -3,6 +3,7 @@
 import platform
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from itertools import product
@@ -19,12 +20,9 @@ from suite import bench
 from suite.checks.kernels.compiled import CARDS, Way
 from suite.measure import bench as visit
 from suite.measure import work
-from suite.measure.examples import job
+from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
 from suite.measure.runner import Visit, shown
-from suite.measure.server import Server
-from suite.pages.bench import PAGE
-from suite.pages.page import markdown
 from suite.shared import provenance
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, WORKLOADS
@@ -34,6 +32,7 @@ from suite.shared.machine import slug
 from suite.shared.tables import STAMP, TABLES, stamp
 
 ON_CPU = ["--device", "cpu"]
+Measure = Callable[[Job, list[dict[str, Any]], bool], str]
 
 
 @pytest.mark.thorough("a whole benchmark")
@@ -80,14 +79,21 @@ def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.Captu
     assert before[["peak_bytes", "first_s"]].equals(after[["peak_bytes", "first_s"]])
 
 
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
+    """Return a function that sets what a visit of a benchmark does in place of measuring."""
+    monkeypatch.setattr(bench, "warn", lambda device: None)
+    return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
+
+
 @pytest.mark.parametrize("visits", [0, 1])
 def test_an_interrupted_run_keeps_its_rows(
-    visits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    visits: int, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A server is interrupted after this many visits."""
     remaining = iter(range(visits))
 
-    def visit(server: Server, one: Job, rows: list[dict[str, Any]], first: bool = True) -> str:
+    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
         if one.table == "hardware":
             rows.append({"dtype": "float32", "multiply_adds_per_s": 1e9, "bytes_per_s": 1e9})
         elif next(remaining, None) is None:
@@ -96,58 +102,57 @@ def test_an_interrupted_run_keeps_its_rows(
             rows += [{c: v for c, v in row.items() if c not in STAMP} for row in runs(one.candidate, 0.1)]
         return "ok"
 
-    monkeypatch.setattr(Server, "_start", lambda server, names: None)
-    for nothing in ("wait", "end"):
-        monkeypatch.setattr(Server, nothing, lambda server: None)
-    monkeypatch.setattr(Server, "visit", visit)
-    monkeypatch.setattr(bench, "warn", lambda device: None)
-    chosen = ["--implementation", "batched", "deferred", BASELINE, *ON_CPU, "--results", str(tmp_path)]
+    serve(measure)
     monkeypatch.setitem(WORKLOADS, "small", TINY)
-    assert bench.main(["--workload", "small", *chosen]) == 130
+    names = ["--implementation", "batched", "deferred", BASELINE]
+    assert bench.main(["--workload", "small", *names, *ON_CPU, "--results", str(tmp_path)]) == 130
     rows, output = TABLES["bench"].read(tmp_path / slug(CPU)), capsys.readouterr().out
-    assert len(rows) == 0 or (rows["status"] == "ok").sum() == 2 * visits
-    assert bool(len(rows)) == bool(visits)
-    expected = ["Interrupted: 1 of 3 jobs have rows; --resume adds to them."]
-    assert [line for line in output.splitlines() if line.startswith("Interrupted")] == (
-        expected if visits else ["Interrupted before the first row: nothing was measured."]
-    )
+    assert (len(rows) and (rows["status"] == "ok").sum()) == 2 * visits
+    assert [line for line in output.splitlines() if line.startswith("Interrupted")] == [
+        "Interrupted: 1 of 3 jobs have rows; --resume adds to them."
+        if visits
+        else "Interrupted before the first row: nothing was measured."
+    ]
     assert ("No rows" in output, "Tables:" in output) == (False, bool(visits))
 
 
-def test_kernels_of_every_timed_call_are_compiled_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training steps and forward passes without gradient, at the sizes of the workload and at those of its check."""
-    requests = list[tuple[Any, ...]]()
-    monkeypatch.setattr(bench, "precompile", lambda ways, device: requests.extend(ways))
-    bench.compile_kernels([job("batched"), job("batched_cuda")], CPU)
-    assert requests == [
-        (replace(case, training=training), "float32", True, None)
-        for case in (TINY, work.short(TINY, TINY.B))
-        for training in (True, False)
-    ]
+@pytest.mark.parametrize(
+    ("asked", "visited"),
+    [([], {BASELINE, "batched"}), (["--unverified"], {BASELINE, "batched", "deferred", "row_scaled"})],
+    ids=["refused", "unverified"],
+)
+def test_what_is_red_or_stale_is_visited_only_if_asked(
+    asked: list[str], visited: set[str], tmp_path: Path, serve: Any
+) -> None:
+    seen = list[str]()
+
+    def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
+        seen.append(one.candidate)
+        return "failed: not tried"
+
+    serve(measure)
+    rows = [verified("batched", 0.5), verified("deferred", 2), verified("row_scaled", 0.5) | {"sources": "old"}]
+    TABLES["verify"].replace(tmp_path / slug(CPU), rows)
+    names = ["--implementation", "batched", "deferred", "row_scaled"]
+    arguments = ["--workload", "small", *names, *ON_CPU, "--results", str(tmp_path), "--minutes", "0", *asked]
+    assert bench.main(arguments) == 1
+    assert set(seen) == visited  # the baseline measures the hardware
+    rows_by_name = TABLES["bench"].read(tmp_path / slug(CPU)).groupby("implementation")["status"]
+    refused = {name for name, status in rows_by_name if status.str.startswith("refused: verify.csv is").all()}
+    assert refused == {"batched", "deferred", "row_scaled"} - visited
 
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does counting its operator calls, or the next draw of its lengths."""
+    """Nor does checking it, counting its operator calls, or the next draw of its lengths."""
     ways, case = list[Way](), WORKLOADS[name]
     monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
-    bench.compile_kernels([job("batched_cuda", case=case)], CPU)
+    bench.compile_kernels([job("batched", case=case), job("batched_cuda", case=case)], CPU)
     compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
     counted = [replace(case, T=T, lengths=(T,) * case.B if case.lengths else ()) for T in visit.LENGTHS]
-    for called, training in product([*counted, visit.drawn(case, 1)], (False, True)):
+    assert len(ways) == 4
+    for called, training in product([*counted, visit.drawn(case, 1), work.short(case, case.B)], (False, True)):
         assert compiled >= {*Way(replace(called, training=training), "float32").kernels(90, CARDS[90])}
-
-
-def planned(tmp_path: Path, *names: str, **options: bool) -> list[str]:
-    verify = TABLES["verify"].read(tmp_path)
-    return [job(name).planned(verify, **options).skip_status for name in names]
-
-
-def test_red_and_stale_are_refused_unless_asked_for(tmp_path: Path) -> None:
-    TABLES["verify"].replace(tmp_path, [verified("batched", 0.5), verified("deferred", 2)])
-    names = ("batched", "deferred", BASELINE)
-    assert planned(tmp_path, *names) == ["", "refused: verify.csv is red for deferred in float32", ""]
-    assert planned(tmp_path, *names, unverified=True) == [""] * 3
 
 
 @pytest.mark.parametrize(
@@ -208,27 +213,28 @@ def test_a_run_shows_a_line_a_job(width: int) -> None:
     )
 
 
-def busy(cores: float) -> list[dict[str, Any]]:
-    return runs("batched", 0.1, taken_cores=0.1) + runs("deferred", 0.05, taken_cores=cores)
-
-
-def test_the_last_line_answers() -> None:
-    assert bench.conclusion(pd.DataFrame(busy(0.2))) == (
-        "small (T 3, B 2, float32): a training step of deferred takes 1.00 times as long as one of torch.nn.LSTM, "
-        "and no alternative was timed."
-    )
-    assert bench.conclusion(pd.DataFrame(runs("batched", 0))).splitlines() == [
-        "2 of 2 rows went wrong; bench.md says how.", "No implementation was timed in training.",
-    ]  # fmt: skip
-
-
-def test_rows_beside_busy_processes_are_marked() -> None:
-    rows = pd.DataFrame(busy(1.5))
-    marked, fastest = bench.conclusion(rows).splitlines()
-    assert marked == "2 of 4 rows were made while other processes took cores: marked, and in no summary."
-    assert "training step of batched takes" in fastest
-    text = markdown(PAGE.content(rows))
-    assert "training step of `batched` takes" in text
-    assert re.search(r"\| deferred \|.*\| busy machine \|", text)
-    late = pd.DataFrame(runs("batched", 0, taken_cores=1.5))
-    assert "2 of 2 rows were made while other processes took cores" in bench.conclusion(late)
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ([], ["No rows."]),
+        (
+            runs("batched", 0.1) + runs("deferred", 0.05, taken_cores=0.2),
+            ["small (T 3, B 2, float32): a training step of deferred takes 1.00 times as long as one of torch.nn.LSTM, "
+             "and no alternative was timed."],
+        ),
+        (
+            runs("batched", 0),
+            ["2 of 2 rows went wrong; bench.md says how.", "No implementation was timed in training."],
+        ),
+        (
+            runs("batched", 0.1, taken_cores=0.1) + runs("deferred", 0, taken_cores=1.5),
+            ["2 of 4 rows went wrong; bench.md says how.",
+             "2 of 4 rows were made while other processes took cores: marked, and in no summary.",
+             "small (T 3, B 2, float32): a training step of batched takes 2.00 times as long as one of torch.nn.LSTM, "
+             "and no alternative was timed."],
+        ),
+    ],
+    ids=["none", "fastest", "wrong", "busy"],
+)  # fmt: skip
+def test_the_last_lines_answer(rows: list[dict[str, Any]], lines: list[str]) -> None:
+    assert bench.conclusion(pd.DataFrame(rows)).splitlines() == lines

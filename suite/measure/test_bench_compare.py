@@ -15,108 +15,97 @@ from suite.shared import candidates
 from suite.shared.cases import BASELINE
 from suite.shared.examples import CPU, TINY, runs
 from suite.shared.files import ResultsError
+from suite.shared.statistics import FEWEST
 from suite.shared.tables import TABLES
 
-
-def compare(tmp_path: Path, old: Sequence[Any], new: Sequence[Any], *arguments: str) -> int:
-    for name, rows in (("old", old), ("new", new)):
-        TABLES["bench"].replace(tmp_path / name, rows)
-    return bench_compare.main([str(tmp_path / "old"), str(tmp_path / "new" / "bench.csv"), *arguments])
-
-
-FEW: dict[str, Any] = {"visits": 1, "ratio_low": None, "ratio_high": None}
-OLD, TWIN = runs("batched", 0.1), runs(BASELINE, 0.05)
+OLD, TWIN, NAIVE = runs("batched", 0.1), runs(BASELINE, 0.05), runs("naive", 1)
+NOISY, WILD = runs(BASELINE, 0.05, spread=0.15), runs(BASELINE, 0.05, spread=0.5)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "status", "output"),
+    ("old", "new", "arguments", "status", "output"),
     [
-        (OLD, runs("batched", 0.13), 1, "+30.0%"),
-        (OLD, runs("batched", 0.13, spread=0.4), 0, "2 same"),
-        (OLD, runs("batched", 0.08), 0, "2 faster"),
-        (OLD + TWIN, runs("batched", 0.13) + TWIN, 1, "2 regression"),
-        (OLD + runs(BASELINE, 0.05, spread=0.4), runs("batched", 0.13) + TWIN, 0, "2 same"),
-        (TWIN, runs(BASELINE, 0.06), 0, "2 not comparable"),
-        (OLD, runs("batched", 0.2, **FEW), 0, "2 not comparable"),
-        (OLD, runs("batched", 0.1, peak=1_200_000), 1, "2 regression"),
-        (OLD, runs("batched", 0, status="out of memory"), 1, "2 missing"),
-        (OLD, runs("batched", 0), 0, "2 missing"),
-        (OLD, runs("batched", 0.2, baseline_s=0.06), 0, "torch.nn.LSTM itself took 1.20 times as long"),
-        (OLD, runs("batched", 0.2, baseline_s=0.06), 0, "2 not comparable"),
-        (OLD, runs("batched", 0.2, baseline_s=0.06, peak=1_200_000), 1, "2 regression"),
-        (OLD, runs("batched", 0.2, baseline_s=0.055), 1, "2 regression"),
-        (OLD + runs("deferred", 0.1), OLD + runs("deferred", 0.3, taken_cores=1.5), 0, "2 same, 2 not comparable."),
-        (OLD, runs("batched", 0.1, processor="another"), 0, "The results also differ in processor."),
-        (OLD + runs("naive", 1), OLD, 1, "2 missing"),
+        # Both sides of RUN_TO_RUN, of the threshold, of the drift of the baseline, and of other processes.
+        (OLD, runs("batched", 0.119), "", 0, "2 same"),
+        (OLD, runs("batched", 0.123), "", 1, "+23.0%"),
+        (OLD, runs("batched", 0.084), "", 0, "2 same"),
+        (OLD, runs("batched", 0.082), "", 0, "2 faster"),
+        (OLD, runs("batched", 0.13), "--threshold 31", 0, "2 slower"),
+        (OLD, runs("batched", 0.13), "--threshold 29", 1, "2 regression"),
+        (OLD, runs("batched", 0.1, peak=1_090_000), "", 0, "2 same"),
+        (OLD, runs("batched", 0.1, peak=1_110_000), "", 1, "2 regression"),
+        (OLD, runs("batched", 0.2, baseline_s=0.0573), "", 1, "2 regression"),
+        (OLD, runs("batched", 0.2, baseline_s=0.0577), "", 0, "2 not comparable"),
+        (OLD, runs("batched", 0.2, baseline_s=0.0437), "", 1, "2 regression"),
+        (OLD, runs("batched", 0.2, baseline_s=0.0433), "", 0, "torch.nn.LSTM itself took 0.87 times as long"),
+        (OLD, runs("batched", 0.2, baseline_s=0.06, peak=1_200_000), "", 1, "2 regression"),
+        (OLD, runs("batched", 0.2, taken_cores=0.24), "", 1, "2 regression"),
+        (
+            OLD + runs("deferred", 0.1),
+            OLD + runs("deferred", 0.3, taken_cores=0.26),
+            "",
+            0,
+            "2 same, 2 not comparable.",
+        ),
+        # Intervals of 1 % and of 11 or 24 %, and the noise floor of either side.
+        (OLD, runs("batched", 0.13, spread=0.11), "", 1, "2 regression"),
+        (OLD, runs("batched", 0.13, spread=0.24), "", 0, "2 same"),
+        (OLD + NOISY, runs("batched", 0.15) + TWIN, "", 1, "2 regression"),
+        (OLD + TWIN, runs("batched", 0.15) + NOISY, "", 1, "2 regression"),
+        (OLD + WILD, runs("batched", 0.15) + TWIN, "", 0, "2 same"),
+        (OLD + TWIN, runs("batched", 0.15) + WILD, "", 0, "2 same"),
+        # Rows without a figure or an interval, and the baseline.
+        (TWIN, runs(BASELINE, 0.06), "", 0, "2 not comparable"),
+        (OLD, runs("batched", 0.2, visits=1, ratio_low=None, ratio_high=None), "", 0, "2 not comparable"),
+        (runs("batched", 0), OLD, "", 0, "2 not comparable"),
+        (OLD, runs("batched", 0, status="out of memory"), "", 1, "2 missing"),
+        (OLD, runs("batched", 0), "", 0, "2 missing"),
+        (OLD + NAIVE, OLD, "", 1, "2 missing"),
+        (OLD + NAIVE, OLD, "--partial", 0, "2 same"),
+        (OLD, runs("batched", 0.1, processor="another"), "", 0, "The results also differ in processor."),
     ],
 )
 def test_compare_judges_each_row(
-    old: list[Any], new: list[Any], status: int, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: list[Any], new: list[Any], arguments: str, status: int, output: str, tmp_path: Path, capsys: Any
 ) -> None:
-    assert compare(tmp_path, old, new) == status
+    for name, rows in (("old", old), ("new", new)):
+        TABLES["bench"].replace(tmp_path / name, rows)
+    folders = [str(tmp_path / "old"), str(tmp_path / "new" / "bench.csv")]
+    assert bench_compare.main([*folders, *arguments.split()]) == status
     assert output in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
-    ("new", "verdict"),
-    [
-        (runs("batched", 0.119), "same"),  # RUN_TO_RUN
-        (runs("batched", 0.123), "regression"),
-        (runs("batched", 0.084), "same"),
-        (runs("batched", 0.082), "faster"),
-        (runs("batched", 0.1, peak=1_090_000), "same"),  # --threshold
-        (runs("batched", 0.1, peak=1_110_000), "regression"),
-        (runs("batched", 0.2, baseline_s=0.0573), "regression"),  # MAX_BASELINE_DRIFT
-        (runs("batched", 0.2, baseline_s=0.0577), "not comparable"),
-        (runs("batched", 0.2, baseline_s=0.0437), "regression"),
-        (runs("batched", 0.2, baseline_s=0.0433), "not comparable"),
-        (runs("batched", 0.2, taken_cores=0.24), "regression"),  # BUSY
-        (runs("batched", 0.2, taken_cores=0.26), "not comparable"),
-        (runs("batched", 0.13, spread=0.11), "regression"),  # 1.99 and 2.60: intervals of 1 % and 11 %
-        (runs("batched", 0.13, spread=0.24), "same"),
-        ([], "missing"),
-    ],
+    ("arguments", "message"), [(["none", "none"], "got no rows"), (["old", "new"], "have no row in common")]
 )
-def test_thresholds_hold_on_both_sides(new: list[Any], verdict: str, tmp_path: Path, capsys: Any) -> None:
-    compare(tmp_path, OLD, [*new, *runs("deferred", 0.3)] if new else runs("naive", 1) + OLD[:1])
-    assert f" {verdict}" in capsys.readouterr().out.splitlines()[-1]
-
-
-@pytest.mark.parametrize(("spread", "verdict"), [(0.15, "regression"), (0.5, "same")])
-def test_the_noise_floor_of_either_side_counts(spread: float, verdict: str, tmp_path: Path, capsys: Any) -> None:
-    noisy = runs(BASELINE, 0.05, spread=spread)
-    for old, new in ((noisy, TWIN), (TWIN, noisy)):
-        compare(tmp_path, OLD + old, runs("batched", 0.15) + new)
-        assert f"2 {verdict}" in capsys.readouterr().out
-
-
-def test_slower_than_the_same_is_no_regression_below_the_threshold(tmp_path: Path, capsys: Any) -> None:
-    assert compare(tmp_path, OLD, runs("batched", 0.13), "--threshold", "31") == 0
-    assert "2 slower" in capsys.readouterr().out
-    assert compare(tmp_path, OLD, runs("batched", 0.13), "--threshold", "29") == 1
-
-
-def test_options_allow_more(tmp_path: Path) -> None:
-    assert compare(tmp_path, OLD, runs("batched", 0.13), "--threshold", "40") == 0
-    assert compare(tmp_path, OLD + runs("naive", 1), OLD, "--partial") == 0
+def test_what_cannot_be_compared_is_named(arguments: list[str], message: str, tmp_path: Path) -> None:
+    for name, rows in (("old", OLD), ("new", NAIVE)):
+        TABLES["bench"].replace(tmp_path / name, rows)
+    with pytest.raises(ResultsError, match=message):
+        bench_compare.main([str(tmp_path / name) for name in arguments])
 
 
 def visits(name: str, seconds: Sequence[float]) -> pd.DataFrame:
-    rows = [row | {"median_s_visits": " ".join(map(str, seconds)), "taken_cores": 0.0} for row in runs(name, 0.05)]
+    few: dict[str, Any] = {} if len(seconds) >= FEWEST else {"ratio_low": None, "ratio_high": None}
+    rows = runs(name, 0.05, median_s_visits=" ".join(map(str, seconds)), taken_cores=0.0, **few)
     return pd.DataFrame(rows)
 
 
-def test_revisions_differ_where_neighbouring_visits_do() -> None:
-    host = [1.0, 1.4, 1.4, 1.0, 1.1, 1.0]  # whose states hit both
-
-    def verdict(*changes: float) -> set[str]:
-        slower = [state * change for state, change in zip(host, changes, strict=True)]
-        return set(bench_compare.alternated(visits("batched", host), visits("batched", slower), 0.1)["verdict"])
-
-    assert verdict(1.08, 1.07, 1.09, 1.08, 1.08, 1.07) == {"slower"}
-    assert verdict(1.25, 1.24, 1.26, 1.25, 1.25, 1.25) == {"regression"}
-    assert verdict(0.92, 0.91, 0.93, 0.92, 0.92, 0.92) == {"faster"}
-    assert verdict(1.01, 0.99, 1.03, 0.98, 1.0, 0.97) == {"same"}
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ((1.08, 1.07, 1.09, 1.08, 1.08, 1.07), "slower"),
+        ((1.25, 1.24, 1.26, 1.25, 1.25, 1.25), "regression"),
+        ((0.92, 0.91, 0.93, 0.92, 0.92, 0.92), "faster"),
+        ((1.01, 0.99, 1.03, 0.98, 1.00, 0.97), "same"),
+        ((1.25, 1.24), "not comparable"),
+    ],
+)
+def test_revisions_differ_where_neighbouring_visits_do(changes: Sequence[float], verdict: str) -> None:
+    old = [1.0, 1.4, 1.4, 1.0, 1.1, 1.0][: len(changes)]  # states of the host, which hit both
+    new = [state * change for state, change in zip(old, changes, strict=True)]
+    lines = bench_compare.alternated(visits("batched", old), visits("batched", new), 0.1)
+    assert set(lines["verdict"]) == {verdict}
 
 
 def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
@@ -155,8 +144,3 @@ def test_a_revision_is_timed_against_this_one(tmp_path: Path, capsys: Any) -> No
     chosen = ["--workload", "small", "--implementation", "batched", "--minutes", "0.3", "--device", "cpu"]
     assert bench_compare.main(["--base", "HEAD", *chosen, "--results", str(tmp_path)]) == 0
     assert "HEAD is old, this checkout is new. 4 " in capsys.readouterr().out
-
-
-def test_a_path_without_results_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match=r"none: expected a bench\.csv or a folder with one"):
-        bench_compare.main([str(tmp_path / "none"), str(tmp_path)])

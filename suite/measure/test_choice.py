@@ -69,6 +69,11 @@ def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, m
     assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
 
 
+def test_the_baseline_is_timed_against_itself_on_every_workload() -> None:
+    jobs = {(job.candidate, job.case, job.dtype) for job in chosen("--device", "cpu")}
+    assert {(BASELINE, case, dtype) for _, case, dtype in jobs} <= jobs
+
+
 def test_the_list_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--device", "cpu", "--list", "--results", str(tmp_path)]) == 0
     text = " ".join(capsys.readouterr().out.split())

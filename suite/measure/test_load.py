@@ -1,10 +1,11 @@
 """Other processes are seen by the cores that they keep from what is measured; our own, and free cores, are not."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from suite.measure import load
-from suite.shared.examples import CPU
 
 
 @pytest.mark.parametrize(
@@ -36,31 +37,22 @@ def test_processors_work_and_this_process_with_them() -> None:
     assert now[1] > before[1]
 
 
-@pytest.mark.parametrize(("cores", "warns"), [(1.9, True), (0.2, False)])
+@pytest.mark.parametrize(
+    ("device", "cores", "gpu", "start"),
+    [
+        ("cpu", 0.26, 40, "Other processes use 0.3 of the cores that this needs"),
+        ("cpu", 0.25, 40, ""),
+        ("cuda:0", 0.0, 40, "Other work keeps the GPU busy 40 % "),
+        ("cuda:0", 0.0, 0, ""),
+        ("cuda:0", 0.0, None, "Whether "),  # NVML does not tell
+    ],
+)
 def test_a_busy_machine_is_reported(
-    cores: float, warns: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    device: str, cores: float, gpu: Any, start: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(load, "LOOK", 0.0)
     monkeypatch.setattr(load.Others, "cores", lambda *_: cores)
-    load.warn(CPU)
-    assert capsys.readouterr().out.startswith("Other processes use 1.9 of the cores that this needs") == warns
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"), [(0, ""), (40, "Other work keeps the GPU busy 40 % "), (RuntimeError("no NVML"), "Whether ")]
-)
-def test_other_work_on_the_gpu_is_reported(
-    answer: int | Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def utilization(device: torch.device) -> int:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(load, "LOOK", 0.0)
-    monkeypatch.setattr(load.Others, "cores", lambda *_: 0.0)
-    monkeypatch.setattr(torch.cuda, "utilization", utilization)
-    load.warn(torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 1 / 0 if gpu is None else gpu)
+    load.warn(torch.device(device))
     output = capsys.readouterr().out
-    assert output.startswith(said)
-    assert bool(output) == bool(said)
+    assert (output.startswith(start), bool(output)) == (True, bool(start))

@@ -42,17 +42,6 @@ def test_sizes_grow_until_a_candidate_is_slow(monkeypatch: pytest.MonkeyPatch) -
     assert [row["T"] for row in sweep.rows(both, True)] == [2, 2]
 
 
-def test_threads_are_timed_from_one_to_all() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        rows = list(sweep.rows(job("threads", "deferred", LSTM.name), True))
-    finally:
-        torch.set_num_threads(before)
-    points = [(row["implementation"], row["pass"], row["n"]) for row in rows]
-    assert sorted(points) == sorted(product(("deferred", LSTM.name), ("forward", "train"), (1, 2)))
-
-
 def test_lengths_double_to_the_first_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "LIMIT", 200_000)
     with limited("cpu", forward=1, rows=4):  # chunks that are small beside the sequence

@@ -1,0 +1,148 @@
+"""A fork server ends each visit with its rows and a status, and no process outlives it."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suite.measure import server as server_module
+from suite.measure.examples import job
+from suite.measure.job import Job
+from suite.measure.server import Server
+from suite.shared.cases import WORKLOADS
+from suite.shared.examples import TINY
+from suite.shared.files import ROOT
+from suite.shared.process import Row
+
+
+def planted(folder: Path, code: str) -> Path:
+    """Folder whose `impls` has a line of code more in `deferred`."""
+    shutil.copytree(ROOT / "impls", folder / "impls", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "impls" / "deferred.py").open("a") as file:
+        file.write(f"\n{code}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with Server(folder / "log.txt", folder) as running:
+        yield running
+
+
+def visited(server: Server, one: Job, **options: Any) -> list[Row]:
+    rows = list[Row]()
+    ended = server.visit(one, rows, **options)
+    return [*rows, *one.missing(rows, ended)]
+
+
+def statuses(server: Server, one: Job, **options: Any) -> list[str]:
+    return [row["status"] for row in visited(server, one, **options)]
+
+
+def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
+    rows = visited(server, job(layer_norms=(False, True)))
+    assert [(row["pass"], row["layer_norm"], row["status"]) for row in rows] == [
+        ("forward", "off", "ok"), ("forward", "on", "ok"), ("train", "off", "ok"), ("train", "on", "ok"),
+    ]  # fmt: skip
+    assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
+    later = visited(server, job(), first=False)
+    assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
+
+
+def test_running_out_of_memory_is_reported(server: Server) -> None:
+    huge = replace(WORKLOADS["char-ptb"], T=2, B=64)
+    assert statuses(server, job("naive", case=huge, memory_limit=2 << 30))[1] == "out of memory"
+    study = job(table="sweep", varied="length", case=replace(TINY, B=1 << 16), memory_limit=1 << 30)
+    assert statuses(server, study)[-1] == "out of memory"
+    assert statuses(server, job()) == ["ok"] * 2
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "crashed: signal 11"),
+        ("import os; os._exit(3)", "failed: exit 3"),
+        ("raise RuntimeError('a new\\nline')", "failed: RuntimeError: a new line"),
+        # As a wait for a GPU, it holds the interpreter, so that no signal's handler runs.
+        ("import ctypes; ctypes.PyDLL(None).sleep(60)", "time-out: 4 s"),
+    ],
+    ids=["crash", "exit", "error", "hang"],
+)
+def test_a_failure_is_the_status_of_its_rows(code: str, status: str, tmp_path: Path, capsys: Any) -> None:
+    with Server(tmp_path / "log.txt", tmp_path, planted(tmp_path, code)) as server:
+        server.wait()
+        start = time.monotonic()
+        assert statuses(server, job("deferred"), limit=4) == [status] * 2
+        assert time.monotonic() - start < 4 + server_module.GRACE
+        shown = capsys.readouterr().out
+        assert shown.startswith("small float32 deferred took more than 4 s, and was here:\n") == ("time" in status)
+        assert ('deferred.py", line ' in shown) == ("time" in status)
+        assert statuses(server, job("batched")) == ["ok"] * 2
+
+
+def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path) -> None:
+    """A child forked from a process that asked CUDA's runtime could use no GPU."""
+    script = "import torch; torch.cuda.is_available = torch.cuda.device_count = None\n"
+    (tmp_path / "sitecustomize.py").write_text(script)
+    with Server(tmp_path / "log.txt", tmp_path, tmp_path, device="cuda") as server:
+        server.wait()
+
+
+def lives(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_process_outlives_a_killed_run(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from suite.measure.examples import job
+from suite.measure.server import Server
+folder = Path({str(tmp_path)!r})
+server = Server(folder / "log.txt", folder, folder)
+server.wait()
+server.connection.send((job("deferred"), True, 60.0))
+print(server.process.pid, server._receive(None), flush=True)
+server._receive(None)
+"""
+    planted(tmp_path, "import time; time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert all(map(lives, pids))
+        parent.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 10
+    while any(map(lives, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(lives, pids))
+
+
+#: What takes the time of a start is imports; this prints those after the fork.
+START = """
+import sys, torch
+from suite.measure.examples import job
+from suite.measure.server import preload
+from suite.measure import bench
+preload([{name!r}])
+before = set(sys.modules)
+list(bench.rows(job({name!r}), False))
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("name", ["naive", "batched_cpu", "torch.nn.LSTM"])
+def test_a_child_starts_without_slow_imports(name: str) -> None:
+    command = [sys.executable, "-c", START.format(name=name)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = process.stdout.splitlines()[-1].split()
+    assert len(modules) < 20, modules
+    assert not {"sympy", "torch._dynamo"} & set(modules)
