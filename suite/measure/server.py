@@ -1,6 +1,6 @@
 """A fork server: one process imports torch and the suite, and forks a child for each job, which starts in 0.03 s.
 
-That of multiprocessing would also run the command's own module in every child, and imports from one checkout alone.
+The one of multiprocessing runs the command's own module in every child, and imports from one checkout alone.
 """
 
 import faulthandler
@@ -38,14 +38,12 @@ MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {
 }
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {"cpu": 900.0, "cuda": 300.0}
-#: Seconds after which the server is told to end a visit that did not end itself.
-GRACE = 5.0
 
 
 class Server:
-    """A fork server, running.
+    """A running fork server, which ends its children with itself.
 
-    log: file that the output of all children goes to. scratch: folder for what compilers cache in a run.
+    log: file for the output of all children. scratch: folder for what compilers cache in a run.
     base: folder whose `impls` is timed instead of this checkout's.
     device: kind of device that children measure on. The server must not look for GPUs: if it asked CUDA's runtime, no
         child could use one.
@@ -61,7 +59,7 @@ class Server:
         self._start([candidate.name for candidate in candidates()])  # the first visits need most of their packages
 
     def restart(self, names: Collection[str]) -> None:
-        """End it and start it again: all its children have the memory layout that one start happened to get.
+        """End the server and start it again, since all its children share the memory layout of one start.
 
         names: candidates whose packages it imports, so that no child has to.
         """
@@ -87,53 +85,38 @@ class Server:
     def visit(self, job: Job, rows: list[Row], *, first: bool = True, limit: float = 0.0) -> str:
         """Run a job in a new child, add its rows as they are measured, and return "ok" or the status of missing ones.
 
-        first: measure what does not vary between visits, too. limit: seconds after which the child prints where it is
-        and ends, by default LIMIT; the print is in the log, and shown.
+        first: also measure what does not vary between visits. limit: seconds after which the child prints where it is,
+        into the log and here, and ends; by default LIMIT.
         """
         self.wait()
-        limit, printed = limit or LIMIT[job.device.type], self.log.stat().st_size
-        start = time.monotonic()
+        limit, status = limit or LIMIT[job.device.type], "ok"
+        start, printed = time.monotonic(), self.log.stat().st_size
         self.connection.send((job, first, limit))
-        child, status = self._receive(None), "ok"
-        try:
-            until: float | None = start + limit + GRACE
-            while not isinstance(message := self._receive(until), int):
-                if message is None:
-                    os.kill(child, signal.SIGKILL)
-                    until = None
-                elif isinstance(message, str):
-                    status = message
-                else:
-                    rows.append(message)
-        except BaseException:  # an interrupt
-            os.kill(child, signal.SIGKILL)
-            self.end()
-            raise
+        while not isinstance(message := self._receive(), int):  # the exit code, which comes last
+            if isinstance(message, str):
+                status = message
+            else:
+                rows.append(message)
         if message and time.monotonic() - start >= limit:
-            print(f"{job.label} took more than {limit:.0f} s, and was here:\n{self._printed(printed)}", flush=True)
+            where = self.log.read_bytes()[printed:].decode(errors="replace")
+            print(f"{job.label} took more than {limit:.0f} s, and was here:\n{where}", flush=True)
             return f"time-out: {limit:.0f} s"
         if message and status == "ok":
             return f"crashed: signal {-message}" if message < 0 else f"failed: exit {message}"
         return status
 
-    def _printed(self, start: int) -> str:
-        """What children printed from that byte of the log on."""
-        return self.log.read_bytes()[start:].decode(errors="replace")
-
     def wait(self) -> None:
-        """Return once it has imported what it is to: no visit should be timed beside that."""
-        self.ready = self.ready or self._receive(None)
+        """Return once its imports are done, beside which no visit should be timed."""
+        self.ready = self.ready or self._receive()
 
-    def _receive(self, until: float | None) -> Any:
-        """Next message, None if there is none until that time; RuntimeError if the server has ended."""
+    def _receive(self) -> Any:
+        """Next message; RuntimeError if the server has ended."""
         try:
-            if until is not None and not self.connection.poll(max(0.0, until - time.monotonic())):
-                return None
             return self.connection.recv()
         except EOFError:
             ending = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
             raise RuntimeError(
-                f"the fork server: expected it to go on, got its end; {self.log} ends with\n{ending}"
+                f"the fork server: expected a message, got its end; {self.log} ends with\n{ending}"
             ) from None
 
     def end(self) -> None:
@@ -169,7 +152,7 @@ def serve(descriptor: int, parent: int, names: Collection[str]) -> None:
 
 def preload(names: Collection[str]) -> None:
     """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
-    for name in set(names).difference(submission.files()):  # a child imports these, since they may run operators
+    for name in set(names).difference(submission.files()):  # which may run operators, so only children import them
         find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
     corpus.ranks()
 
@@ -180,9 +163,8 @@ def scattered() -> list[bytearray]:
 
 
 def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoReturn:
-    """Run a job in this process, which ends: send its id, its rows, and "ok" or why some are missing."""
-    connection.send(os.getpid())
-    # A thread of the interpreter's own, which a wait for a GPU does not stop as it would a signal's handler.
+    """Run a job in this process, which ends: send its rows, and "ok" or why some are missing."""
+    # In a thread of the interpreter, because a signal's handler would not run during a wait for a GPU.
     faulthandler.dump_traceback_later(limit, exit=True)
     status, _blocks = "ok", scattered()
     try:
@@ -198,4 +180,4 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
         status = "out of memory" if is_out_of_memory(error) else f"failed: {reason}"[:200]
     connection.send(status)
     sys.stdout.flush()
-    os._exit(0)  # what the server registered to be done at its exit is not done here
+    os._exit(0)  # without the server's exit handlers

@@ -1,5 +1,6 @@
 """A fork server ends each visit with its rows and a status, and no process outlives it."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from suite.measure import hardware
@@ -86,7 +88,7 @@ def test_a_failure_is_the_status_of_its_rows(
     (folder / "planted").write_text(code)
     start = time.monotonic()
     assert statuses(server, job("deferred"), limit=4) == [status] * 2
-    assert time.monotonic() - start < 4 + server_module.GRACE
+    assert time.monotonic() - start < 9
     if status.startswith("time-out"):
         shown = capsys.readouterr().out
         assert shown.startswith("small float32 deferred took more than 4 s, and was here:\n")
@@ -94,42 +96,48 @@ def test_a_failure_is_the_status_of_its_rows(
     assert statuses(server, job()) == ["ok"] * 2
 
 
-def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path) -> None:
+def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child forked from a process that asked CUDA's runtime could use no GPU."""
     script = "import torch; torch.cuda.is_available = torch.cuda.device_count = None\n"
     (tmp_path / "sitecustomize.py").write_text(script)
-    with Server(tmp_path / "log.txt", tmp_path, tmp_path, device="cuda") as server:
+    monkeypatch.setattr(server_module, "ROOT", f"{tmp_path}{os.pathsep}{ROOT}")
+    with Server(tmp_path / "log.txt", tmp_path, device="cuda") as server:
         server.wait()
 
 
-def lives(pid: int) -> bool:
-    state = Path(f"/proc/{pid}/stat")
-    return state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a visit goes on to its end")
 def test_no_process_outlives_a_killed_run(folder: Path) -> None:
     script = f"""
+import time
 from pathlib import Path
+import psutil
 from suite.measure.examples import job
 from suite.measure.server import Server
 folder = Path({str(folder)!r})
-server = Server(folder / "log.txt", folder, folder)
+server = Server(folder / "log.txt", folder, folder, device="cuda")  # which starts soonest
 server.wait()
 server.connection.send((job("deferred"), True, 60.0))
-print(server.process.pid, server._receive(None), flush=True)
-server._receive(None)
+while not (children := psutil.Process(server.process.pid).children()):
+    time.sleep(0.05)
+print(server.process.pid, children[0].pid, flush=True)
+server._receive()
 """
     (folder / "planted").write_text("import time; time.sleep(60)")
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        pids = [int(pid) for pid in parent.stdout.readline().split()]
-        assert all(map(lives, pids))
+        processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
         parent.send_signal(signal.SIGKILL)
     until = time.monotonic() + 10
-    while any(map(lives, pids)) and time.monotonic() < until:
+    while any(map(lives, processes)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not any(map(lives, pids))
+    assert [lives(one) for one in processes] == [False, False]
 
 
 #: What takes the time of a start is imports; this prints those after the fork.
