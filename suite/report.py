@@ -30,9 +30,9 @@ FOOT = (
 
 
 def machines(results: Path) -> list[Path]:
-    """Folders of the machines with results, those whose benchmark is of these sources first."""
+    """Folders of machines with results; those whose benchmark is current come first."""
     if not results.is_dir():
-        raise ResultsError(f"{results}: expected a folder of results, got nothing of the kind.")
+        raise ResultsError(f"{results}: expected a folder of results, but there is none.")
     return sorted((path for path in results.iterdir() if any(path.glob("*.csv"))), key=readme.precedence)
 
 
@@ -81,8 +81,8 @@ def write_machine(folder: Path) -> list[Path]:
 def write_all(results: Path) -> tuple[list[Path], list[str]]:
     """Write every page from the CSV files under results/, their index, the report, and README.md.
 
-    Return the files, and what is wrong with the CSV files of a machine, whose pages stay as they are. Of a machine
-    without pages whose rows are of other sources only the index tells.
+    Return the files, and what is wrong with the CSV files of a machine, whose pages stay as they are. A machine without
+    pages whose rows are stale is in the index alone.
     """
     folders, damaged = machines(results), dict[Path, str]()
     files, sections = list[Path](), dict[Path, list[Part]]()
@@ -106,7 +106,7 @@ def write_all(results: Path) -> tuple[list[Path], list[str]]:
 
 
 def _current(folder: Path) -> bool:
-    """True if a benchmark or verification of the machine is of these sources."""
+    """True if a benchmark or a verification of the machine is not stale."""
     return any(len(rows := TABLES[name].read(folder)) and not stale(rows).any() for name in ("bench", "verify"))
 
 

@@ -35,8 +35,9 @@ layer norm: the median of visits to fresh processes, with a 95 % confidence inte
 
 The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
 verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
-interval is beyond the noise floor; otherwise it is *undecided*. Times include the input projection and any per-call
-packing or allocation, of the baseline too, but not building, compiling and loading.
+interval is beyond the noise floor; otherwise it is *undecided*. An interval takes three visits, more than *few visits*.
+Times include the input projection and any per-call packing or allocation, of the baseline too, but not building,
+compiling and loading.
 
 *Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. `{PADDED}` runs all steps of all rows, which
 can take less time than `{BASELINE}` on packed ones. *tf32* is float32 with products in TF32; float32 itself is IEEE for
@@ -46,10 +47,9 @@ do not wait for one another, as in training. On small, medium and stream that fi
 - *train, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}
 - *refused*: the verification on this machine failed or is stale, or a check at the sizes of the workload failed.
-- *disturbed*: in so many rounds the baseline took 1.5 times its median. *one visit*, *two visits*: too few for an
-  interval. *busy machine*: other processes took more than a quarter of a core that the pass needs, so no summary counts
-  the row. *baseline without cuDNN*: a profiled pass of the baseline on a GPU ran no kernel of cuDNN. *unverified*,
-  *stale*, *red*: see the page *verify*.
+- *2 disturbed*: in 2 rounds the baseline took 1.5 times its median. *busy machine*: other processes took more than a
+  quarter of a core that the pass needs, so no summary counts the row. *baseline without cuDNN*: a profiled pass of the
+  baseline on a GPU ran no kernel of cuDNN. *unverified*, *stale*, *red*: see the page *verify*.
 
 suite/measure/README.md says how it is measured, suite/shared/tables.toml what further columns bench.csv has.
 """
@@ -87,9 +87,9 @@ def training_caption(row: pd.Series) -> str:
 
 
 def speed_bars(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Times of the pass that counts as multiples of the LSTM's, by place and candidate; rows: of `compared`.
+    """Times of the pass that counts relative to the LSTM's, by place and candidate; rows: of `compared`.
 
-    Without the forms that are there to be read, beside which all others would be short.
+    Leaves out the reference forms, beside which all other bars would be short.
     """
     counts = rows[rows["relative"].notna() & ((rows["B"] == 1) == (rows["pass"] == "forward"))]
     bars = {}

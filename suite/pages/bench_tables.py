@@ -13,10 +13,10 @@ from suite.shared.statistics import Interval, compared_with_baseline, interval, 
 from suite.shared.tables import BUSY, PASSES, STAMP, TABLES
 from suite.shared.usage import NO_KERNEL
 
-#: Columns of the place at which candidates are compared, and its name in headings.
+#: Columns that make a place, at which candidates are compared; and its title.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
 TITLE = "{workload}, T {T}, B {B}, {dtype}"
-#: Status of what cannot run on a machine, which is no line of a table.
+#: How the status of what cannot run on a machine begins; tables leave it out.
 NOT_RUN = "not run: "
 #: Verification statuses that are no reason to doubt a figure.
 RIGHT = ("verified", "checked", "external")
@@ -130,8 +130,6 @@ def notes(own: pd.DataFrame) -> str:
     timed = own[own["status"] == "ok"]
     disturbed = int(timed["disturbed"].sum())
     marks = {
-        "one visit": (timed["visits"] == 1).any(),
-        "two visits": (timed["visits"] == 2).any(),
         f"{disturbed} disturbed": disturbed > 0,
         "baseline without cuDNN": timed["cudnn"].astype(str).str.endswith(NO_KERNEL).any(),
         "busy machine": (timed["taken_cores"] > BUSY).any(),
@@ -183,10 +181,9 @@ def headline(rows: pd.DataFrame) -> list[str]:
 def bench_view(rows: pd.DataFrame) -> dict[str, Sheet]:
     """Tables of a run with the columns that fit a terminal of 80 columns."""
     columns = ["implementation", "forward{0}, ms", "train{0}, ms", "train{0} / LSTM", "verdict", "MB / LSTM"]
-    shorter = rows.assign(status=rows["status"].replace("out of memory", "no memory")) if len(rows) else rows
     return {
         f"{TITLE.format_map(place.iloc[0])}, layer norm {place['layer_norm'].iloc[0]}": time_table(place).only(
             [column.format(place["where"].iloc[0]) for column in columns]
         )
-        for _, place in compared(shorter).groupby(PLACE, sort=False)
+        for _, place in compared(rows).groupby(PLACE, sort=False)
     }

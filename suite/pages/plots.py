@@ -26,7 +26,7 @@ MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star w
 LOOKS = {
     name: {"color": colour, "marker": marker} for name, colour, marker in zip(ORDER, COLOURS, MARKERS, strict=False)
 }
-#: What a bar is called whose name does not say what it is.
+#: Labels of bars whose name alone is not clear.
 SHOWN = {"compiled": "compiled (torch.compile)"}
 _STYLE: Any = {
     "svg.hashsalt": "hyperlstm",  # the same figure gives the same file
@@ -57,10 +57,10 @@ def panels(
 
 
 def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, columns: int = 1) -> Figure:
-    """Horizontal bars with their lengths at the end, a panel for each title; bars: by title, lengths by name.
+    """Draw horizontal bars labelled with their lengths, a panel for each title.
 
-    The shortest bar comes first. One that is more than 4 times as long as the others of its panel is cut off.
-    unit: behind each length. axis: what is below the panels.
+    bars: by title, lengths by name; the shortest comes first, and one more than 4 times as long as the next is cut off.
+    unit: follows each length. axis: label below the panels.
     """
     most = [max(map(len, list(bars.values())[k : k + columns])) for k in range(0, len(bars), columns)]
     figure, axes = panels(len(most), columns, width=2.4 + 4.0 * columns, height=[0.9 + 0.34 * n for n in most])
@@ -95,9 +95,9 @@ class Panel:
 
 
 def line_plot(content: Sequence[Panel], columns: int = 2) -> Figure:
-    """Measured points joined by lines, on logarithmic axes that are labelled at the points.
+    """Draw measured points joined by lines, on logarithmic axes that are labelled at the points.
 
-    A name may have more words after a comma, such as "batched, norm": it has the look of what is before.
+    A line named "batched, norm" has the colour and marker of "batched", and hollow markers.
     """
     figure, axes = panels(-(-len(content) // columns), columns, width=4.0 * columns, height=2.6)
     for axis, panel in zip(axes, content, strict=False):
@@ -120,7 +120,7 @@ def look(implementation: str) -> dict[str, Any]:
 
 
 def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
-    """Label a logarithmic axis at these multiples of powers of ten, or like a linear one if fewer than two show."""
+    """Label a logarithmic axis at multiples of powers of ten, or like a linear one if fewer than two are visible."""
     low, high = axis.get_view_interval()
     decades = LogLocator(subs=steps)
     count = sum(low <= value <= high for value in decades.tick_values(low, high))

@@ -57,7 +57,7 @@ def precedence(folder: Path) -> tuple[bool, bool, int, str]:
 
 
 def parts(results: Path) -> dict[str, list[Part]]:
-    """Parts of README.md, by the name of the marks around them; nothing if no machine has timed `WORKLOAD`."""
+    """Parts of README.md by the name of the markers around them; none if no machine has timed `WORKLOAD`."""
     for folder in sorted((path.parent for path in results.glob("*/bench.csv")), key=precedence):
         rows, where = TABLES["bench"].read(folder), f"{results.name}/{folder.name}"
         timed = readme_rows(rows).dropna(subset="relative")
@@ -77,7 +77,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
 
 
 def write_readme(results: Path) -> None:
-    """Put each part between the two marks of its name; ValueError if these are not in README.md once each."""
+    """Write each part between the two markers of its name; ValueError unless README.md has each of them once."""
     for name, content in parts(results).items():
         text = README.read_text(encoding="utf-8")
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"

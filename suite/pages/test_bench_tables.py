@@ -154,8 +154,6 @@ def test_figures_in_a_loop_come_first_on_gpu() -> None:
     ("forward", "train", "note"),
     [  # whichever of the two rows of a candidate it is that has it
         ({}, {}, "-"),
-        ({}, {"visits": 1}, "one visit"),
-        ({"visits": 2}, {}, "two visits"),
         ({"disturbed": 1}, {"disturbed": 2}, "3 disturbed"),
         ({}, {"cudnn": "91002, no kernel seen"}, "baseline without cuDNN"),
         ({"cudnn": "91002, a kernel seen"}, {}, "-"),
@@ -163,7 +161,7 @@ def test_figures_in_a_loop_come_first_on_gpu() -> None:
         ({"taken_cores": 0.25}, {}, "-"),
         ({"verify": "verified"}, {"verify": "stale"}, "stale"),
         ({"verify": "external"}, {"verify": "checked"}, "-"),
-        ({"visits": 1, "status": "crashed"}, {}, "-"),
+        ({"disturbed": 1, "status": "crashed"}, {}, "-"),
         ({"disturbed": 1}, {"verify": "unverified"}, "1 disturbed, unverified"),
     ],
 )  # fmt: skip

@@ -14,10 +14,10 @@ from markdown_it.renderer import RendererHTML
 from suite.pages.page import Part, Plot, markdown
 from suite.pages.plots import INK, svg
 
-#: A browser that obeys it loads nothing that is not in the file.
+#: Content security policy: the browser loads nothing from outside the file.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
 STYLE = Path(__file__).with_name("report.css")
-#: Sorts a table by a column; columns of figures by number, with cells that have none last.
+#: Makes tables sortable: columns of figures by number, with cells that have none last.
 CALL = """for (const table of document.querySelectorAll("table")) {
   const figures = [...table.tHead.rows[0].cells].map(head => head.style.textAlign === "right");
   for (const cell of table.querySelectorAll("td")) if (figures[cell.cellIndex]) {
@@ -57,7 +57,7 @@ def report_html(index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> 
 
 
 def html(parts: Sequence[Part], folder: Path | None = None) -> str:
-    """HTML of a page: tables in boxes that scroll, plots inline; folder: of the machine, if it is one's."""
+    """HTML of a page: tables in boxes that scroll, plots inline; folder: that of the machine, None for the index."""
     renderer = MarkdownIt("commonmark", renderer_cls=_Renderer).enable("table")
     plots = {f"{part.name}.svg": svg(part.draw()) for part in parts if isinstance(part, Plot)}
     text: str = renderer.render(markdown(parts, every_plot=True), {"plots": plots, "folder": folder})
@@ -65,7 +65,7 @@ def html(parts: Sequence[Part], folder: Path | None = None) -> str:
 
 
 class _Renderer(RendererHTML):
-    """Its methods are called by the kind of token."""
+    """markdown-it calls the method with the name of each kind of token."""
 
     def image(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         name = tokens[at].attrs["src"]
