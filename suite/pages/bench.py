@@ -73,7 +73,7 @@ def readme_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def training(rows: pd.DataFrame) -> Figure:
-    """Milliseconds per training step, a bar for each candidate; rows: those of `readme_rows` with figures.
+    """Milliseconds per training step, a bar for each candidate; rows: of `readme_rows`, with figures.
 
     A bar is the ratio times the baseline's median over all rows, so that bars compare as ratios do.
     """

@@ -1,4 +1,4 @@
-"""In a plot no two names look alike, bars are ratios, and every axis has figures."""
+"""In a plot every name has its own look, bars are ratios, and every axis has figures."""
 
 import math
 

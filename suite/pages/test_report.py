@@ -36,7 +36,7 @@ def write_results(results: Path) -> None:
 
 
 def committed(results: Path) -> None:
-    """Copy the rows of the committed results, whatever machines there are."""
+    """Copy the rows of all committed results."""
     shutil.copytree(RESULTS, results, ignore=shutil.ignore_patterns("raw", "*.svg", "*.html"))
 
 

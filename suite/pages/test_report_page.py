@@ -19,7 +19,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 #: What a reader can do without zooming: no sideways scrolling of the page, and no text smaller than this, in pixels.
 SMALLEST = 11
 FIGURES = 'th[style*="right"]'
-#: How many of them are sorted: all are made alike.
+#: How many of them are sorted: one script makes all sortable.
 SORTED = 3
 #: Whether a table's column, as the page shows it, rises (sign 1) or falls (sign -1).
 ORDERED = """([table, column, sign]) => {

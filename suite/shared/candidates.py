@@ -48,7 +48,7 @@ class Candidate:
     literal: bool = False
     #: Whether its gradient is written by hand, not recorded by autograd.
     hand_written: bool = True
-    #: Whether torch computes it. Other operators are not counted, and other threads have a process to themselves.
+    #: Whether torch computes it. Otherwise its operators are not counted, and it gets a process without torch's threads.
     of_torch: bool = True
     #: Name of the package, if it is external.
     distribution: str | None = None
@@ -229,7 +229,7 @@ PADDED_LSTM = replace(
 
 
 def _alternative(name: str, as_ours: Build, **options: Any) -> Candidate:
-    """What a user would pick instead of ours, for batches of one length; as_ours: it, with the module's calls."""
+    """An alternative to ours, for batches of one length; as_ours: builds it with the interface of `HyperLSTM`."""
     checked = partial(compare, as_ours, against=AGAINST, draws=DRAWS)
     usual = {"build": partial(_drawn, as_ours), "check": checked, "layer_norms": (False, True)}
     return Candidate(name, **{**usual, **options}, takes_packed=False, follows_tokens=False)

@@ -46,11 +46,11 @@ class Case:
     # Of a workload of the benchmark alone:
     name: str = ""
     by_default: tuple[str, ...] = ()  # kinds of device on which it is timed by default
-    time_reference_forms: tuple[tuple[str, bool], ...] = ()  # and those, with layer norm or not, for naive, row_scaled
-    time_bfloat16: bool = False  # by default, too, where the processor multiplies it
-    time_compiled: bool = False  # by default what compiles for tens of seconds, too, without layer norm
-    short: tuple[int, ...] = ()  # T and B without a GPU, if they are less
-    time_async: bool = False  # a call on an idle GPU waits for the host, as in no training loop: there the loop counts
+    time_reference_forms: tuple[tuple[str, bool], ...] = ()  # devices for naive and row_scaled, and with layer norm?
+    time_bfloat16: bool = False  # by default also in bfloat16, if the processor multiplies it
+    time_compiled: bool = False  # by default also what compiles for tens of seconds, without layer norm
+    short: tuple[int, ...] = ()  # T and B without a GPU, if they are smaller
+    time_async: bool = False  # on a GPU the time in a loop counts: a single call waits for the host
     text: bool = True  # x is one-hot characters of a text, otherwise random numbers
 
     @property

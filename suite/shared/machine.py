@@ -7,7 +7,7 @@ from functools import cache
 import cpuinfo
 import torch
 
-#: By name, the flags of instruction sets that multiply bfloat16: those of x86-64, and that of aarch64.
+#: Processor flags of the instruction sets that multiply bfloat16, by name: two of x86-64, one of aarch64.
 INSTRUCTIONS = {"AMX": "amx_bf16", "AVX512-BF16": "avx512_bf16", "BF16": "bf16"}
 
 

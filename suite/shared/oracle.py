@@ -68,9 +68,9 @@ def without_module(model: nn.Module, case: Case, x: Tensor, state: State | None)
         g_dropped = draw_mask(inside, (*over, case.H), x.device)
         out, ends = x.new_zeros(case.T, case.B, case.H), []
         for rows, steps, tokens in parts:
-            y, kept = x[:steps, rows], _at(tokens, dropped)
-            if kept is not None:
-                y = torch.where(kept.kept, y / (1 - between), 0)
+            y, mask = x[:steps, rows], _at(tokens, dropped)
+            if mask is not None:
+                y = torch.where(mask.kept, y / (1 - between), 0)
             start = LayerState(*(part[rows] for part in starts[l]))
             part, end = _run(str(model.impl), p, Inputs(y, start, _at(tokens, g_dropped)))
             out = out.index_put((torch.arange(steps)[:, None], rows), part)

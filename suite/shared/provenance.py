@@ -98,7 +98,7 @@ def _imported(path: Path) -> list[Path]:
 
 
 def stale(rows: pd.DataFrame) -> pd.Series:
-    """True for each row that was made with other sources than those here."""
+    """True for each row whose sources have changed since it was made."""
     others: pd.Series = rows["sources"] != rows["implementation"].map(sources)
     return others
 

@@ -1,6 +1,6 @@
-"""Statistics of visits: a figure is the median of those of visits to fresh processes, its interval is between them.
+"""Statistics of visits to fresh processes: a figure is the median of the visits', its interval is taken between them.
 
-A visit itself times a candidate and its baseline in turns, so that a drift hits both.
+A visit times a candidate and its baseline in turns, so that drift affects both.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,10 +38,10 @@ def interval(row: Any, name: str = "ratio") -> Interval:
 
 
 def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: float = COVERAGE) -> Interval:
-    """Median of the ratios of visits, with Student's interval of their logarithms; NaN for it with less than FEWEST.
+    """Median of the visits' ratios, with Student's interval of their logarithms, which is NaN for fewer than FEWEST.
 
-    pooled: the run's `pooled_variance`, toward which the variance of these few visits is shrunk: all of them may have
-    met one state of the host, those of all rows did not.
+    pooled: the run's `pooled_variance`, toward which the variance of these visits is shrunk: a few visits may all have
+    met one state of the host, but the visits of all rows met several.
     """
     middle, n = float(np.median(ratios)), len(ratios)
     if n < FEWEST:
@@ -58,7 +58,7 @@ def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: flo
 def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
     """Variance of the logarithms between visits, the median over the rows of a run; NaN without any."""
     several = [np.log(ratios) for ratios in rows if len(ratios) >= FEWEST]
-    # Each as a share of the median that it has by chance.
+    # A sample variance is skewed: the divisor is its median as a share of the true variance (Wilson and Hilferty).
     variances = [logs.var(ddof=1) / (1 - 2 / (9 * (len(logs) - 1))) ** 3 for logs in several]
     return float(np.median(variances)) if variances else float("nan")
 
@@ -86,7 +86,7 @@ def student(freedom: int, coverage: float) -> float:
 
 
 def merged(earlier: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Rows of one more visit of a job, with those of earlier ones."""
+    """Rows of one more visit of a job, merged with the rows of earlier visits."""
 
     def about(row: Row) -> tuple[str, ...]:
         return tuple(str(row.get(column)) for column in _ABOUT)
@@ -116,7 +116,7 @@ def _merged(earlier: Mapping[str, Any], new: Row) -> Row:
 
 
 def numbers(visits: object) -> list[float]:
-    """Figures of visits in a column of theirs."""
+    """Figures of visits from a column such as `ratio_visits`, none without a value."""
     if visits is None or visits != visits:  # NaN: there is no such column
         return []
     return [float(each) for each in str(visits).split()]

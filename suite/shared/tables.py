@@ -28,7 +28,7 @@ STAMP: Sequence[str] = _DECLARED["stamp"]
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: Columns of hexadecimal digits, which would be read as numbers where all are below ten or one is an e.
 _HASHES = ("commit", "sources", "verify_rows")
-#: By column of a key, its values in order. Rows with other values are of something that no longer exists: they go.
+#: By column of a key, its values in order. Rows with other values are about what no longer exists, and are dropped.
 _CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES)
 VALUES: Mapping[str, Sequence[str]] = {
     "implementation": ORDER,
@@ -96,7 +96,7 @@ class Table:
     def replace(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Mapping[str, Sequence[str]] = VALUES
     ) -> None:
-        """Put rows that have their stamp into the file, where they replace those of the same part.
+        """Put stamped rows into the file, in which they replace the rows of the same part.
 
         values: see `VALUES`. ValueError if two rows have the same key.
         """

@@ -71,7 +71,7 @@ def test_what_verification_says_of_an_implementation(
 
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of what rows rest on, which is hashed in place of the sources themselves."""
+    """Return a copy of what rows rest on, which is hashed instead of the sources."""
     for part in ("impls", "suite/shared", provenance.COMPARISONS):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
