@@ -27,6 +27,9 @@ shared = nox.session(venv_backend="none", requires=["environment"])
 #: Options of pytest: one process per core, and the tests of a file in one, which share what it makes.
 WORKERS = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
 
+#: With `--impl`: tests of one file share nothing, so each process takes the next; one whose test hangs is ended.
+SUBMITTED = ("--dist=worksteal", "-o", "faulthandler_timeout=120", "-o", "faulthandler_exit_on_timeout=true")
+
 
 def install(session: nox.Session, group: str, *options: str) -> None:
     """Install what the module and the group need; the project itself runs from the checkout."""
@@ -72,8 +75,7 @@ def environment(session: nox.Session) -> None:
 @shared
 def verify(session: nox.Session) -> None:
     """Check every implementation that runs here; `-- --thorough` adds slow and internal checks."""
-    # Tests of one file share nothing, so each process takes the next.
-    pytest(session, CHECKS, *(["--dist=worksteal"] if "--impl" in " ".join(session.posargs) else []))
+    pytest(session, CHECKS, *(SUBMITTED if "--impl" in " ".join(session.posargs) else ()))
 
 
 @shared

@@ -35,18 +35,17 @@ from suite import report
 from suite.bench_compare import same_twice
 from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
-from suite.measure.choice import MINUTES, by_default, minutes, parent
+from suite.measure.choice import MINUTES, by_default, minutes, parent, with_submitted
 from suite.measure.job import WRONG, Job
 from suite.measure.load import warn
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
-from suite.measure.submitted import keep_previous, registered
 from suite.measure.work import short
 from suite.pages.bench_tables import bench_view, headline, not_run, without_busy
 from suite.pages.page import Sheet
-from suite.shared import provenance
+from suite.shared import provenance, submission
 from suite.shared.cases import WORKLOADS
-from suite.shared.files import make_folder
+from suite.shared.files import make_folder, write_whole
 from suite.shared.format import ENVIRONMENT
 from suite.shared.process import Row
 from suite.shared.statistics import with_intervals
@@ -97,6 +96,16 @@ def run(options: argparse.Namespace) -> int:
     if how_to_compare:
         print(how_to_compare)
     return 130 if interrupted else int(wrong)
+
+
+def keep_previous(folder: Path) -> str:
+    """Copy the benchmark in a folder if it timed other code of a file; return how to compare the two, or ""."""
+    rows, previous = TABLES["bench"].read(folder), folder / "previous"
+    own = rows[rows["implementation"].isin(list(submission.files()))] if len(rows) else rows
+    if own.empty or not provenance.stale(own).any():
+        return ""
+    write_whole(previous / "bench.csv", (folder / "bench.csv").read_text(encoding="utf-8"))
+    return f"Compare with the code before: nox -s compare -- {previous} {folder}"
 
 
 def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
@@ -202,7 +211,7 @@ def show_plan(planned: Sequence[Job]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory is not."""
     options = parser().parse_args(arguments)
-    return run(registered(options) if options.impl else options)
+    return run(with_submitted(options) if options.impl else options)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from impls import why_unavailable
+from impls import registry, why_unavailable
 from impls.definition import dtype_name
 from impls.registry import find
 from suite import report
@@ -105,6 +105,14 @@ def _as_in_a_new_process() -> None:
     """Forget compiled code: after sizes change, torch compiles for all sizes, slowly."""
     if dynamo := sys.modules.get("torch._dynamo"):  # whose import takes seconds
         dynamo.reset()
+
+
+@pytest.fixture
+def _withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Withdraw after a test the implementations that it registers."""
+    monkeypatch.setattr(registry, "IMPLS", [*registry.IMPLS])
+    monkeypatch.setattr(registry, "_RUNS", {**registry._RUNS})
+    monkeypatch.setenv(submission.VARIABLE, os.environ.get(submission.VARIABLE, ""))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import torch
 
 from impls import registry
 from suite.measure.job import Job
-from suite.shared import machine
+from suite.shared import machine, submission
 from suite.shared.arithmetic import ARITHMETICS, dtype_of
 from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, WORKLOADS, Case
@@ -18,6 +18,10 @@ from suite.shared.files import RESULTS
 COMPILED_SOON = {"cpu": ("jax",), "cuda": ()}
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
+#: Minutes that a run with `--impl` may take.
+IMPL_MINUTES = 2.0
+#: By kind of device, the alternatives that were the fastest so far; none was timed on a GPU yet.
+FAST_ALTERNATIVES = {"cpu": ("jax",), "cuda": ("jax", "compiled")}
 
 
 def parent() -> argparse.ArgumentParser:
@@ -39,6 +43,24 @@ def fastest(device: torch.device, dtype: str) -> str:
         return registry.resolve("auto", device, dtype_of(dtype)).name
     except RuntimeError:
         return ""
+
+
+def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
+    """Register the implementations of `--impl`, and return options that time them beside the fastest of the others.
+
+    SubmissionError says what is wrong with a file.
+    """
+    files, dtypes = [path.resolve() for path in options.impl], options.dtype or ["float32"]
+    submission.try_all(files, options.device)
+    ours = {fastest(options.device, dtype): None for dtype in dtypes}
+    names = [*(submission.load(file).name for file in files), BASELINE, *filter(None, ours)]
+    defaults = {
+        "implementation": options.implementation or [*names, *FAST_ALTERNATIVES[options.device.type]],
+        "dtype": dtypes,
+        "minutes": IMPL_MINUTES if options.minutes is None else options.minutes,
+        "results": submission.results_of(files[0]) if options.results == RESULTS else options.results,
+    }
+    return argparse.Namespace(**vars(options) | defaults)
 
 
 def multiplies_bfloat16() -> bool:

@@ -1,6 +1,7 @@
 """Faults that the author of a file lists beside it, `mine.toml`, are found in a copy of the file."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,29 @@ from suite.checks.equality.comparisons import small
 from suite.shared import submission
 from suite.shared.compare import implementation
 
-PLANTED = [(name, fault) for name, path in submission.files().items() for fault in submission.faults(path)]
+#: By file and name of a fault: the damaged tensor, a text of the file, and its replacement.
+FAULTS = {
+    (file, name): fault
+    for file in submission.files().values()
+    if file.with_suffix(".toml").exists()
+    for name, fault in tomllib.loads(file.with_suffix(".toml").read_text(encoding="utf-8")).items()
+}
 
 
-@pytest.mark.parametrize(("name", "fault"), PLANTED)
-def test_a_fault_of_a_file_is_found(name: str, fault: str, device: torch.device, tmp_path: Path) -> None:
-    path = submission.files()[name]
-    damages, right, wrong = submission.faults(path)[fault]
-    source = path.read_text(encoding="utf-8")
-    assert source.count(right) == 1, f"{path}: {fault!r} replaces {right!r}, which is in it {source.count(right)} times"
-    copy = tmp_path / f"{name}_with_{PLANTED.index((name, fault))}.py"
+@pytest.mark.parametrize(("name", "file", "fault"), [(file.stem, file, fault) for file, fault in FAULTS])
+@pytest.mark.usefixtures("_withdrawn")
+def test_a_fault_of_a_file_is_found(name: str, file: Path, fault: str, device: torch.device, tmp_path: Path) -> None:
+    damages, right, wrong = FAULTS[file, fault]
+    source = file.read_text(encoding="utf-8")
+    assert source.count(right) == 1, f"{file}: {fault!r} replaces {right!r}, which is in it {source.count(right)} times"
+    copy = tmp_path / f"faulty_{file.name}"
     copy.write_text(source.replace(right, wrong), encoding="utf-8")
-    with submission.withdrawn():
-        impl = submission.load(copy)
-        wrong_tensors = set[str]()
-        for comparison in small(impl.name):
-            if impl.options.issuperset(comparison.case.options):
-                verdicts = next(comparison.verdicts(implementation(impl.name), device))
-                wrong_tensors |= {re.sub(r"layers\.\d+\.", "", one.tensor) for one in verdicts if not one.ratio <= 1}
-            if damages in wrong_tensors:
-                return
-    pytest.fail(f"{path.name}: {fault!r} passes in {damages}; wrong: {sorted(wrong_tensors) or 'nothing'}")
+    impl = submission.load(copy)
+    wrong_tensors = set[str]()
+    for comparison in small(impl.name):
+        if impl.options.issuperset(comparison.case.options):
+            verdicts = next(comparison.verdicts(implementation(impl.name), device))
+            wrong_tensors |= {re.sub(r"layers\.\d+\.", "", one.tensor) for one in verdicts if not one.ratio <= 1}
+        if damages in wrong_tensors:
+            return
+    pytest.fail(f"{file.name}: {fault!r} passes in {damages}; wrong: {sorted(wrong_tensors) or 'nothing'}")

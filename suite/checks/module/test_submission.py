@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,107 +14,98 @@ from suite.shared.files import ROOT
 from suite.shared.submission import SubmissionError
 
 CPU = torch.device("cpu")
-EXAMPLE = Path(__file__).with_name("mine.py")
-RUN = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n    {}\n"
-RETURN = "return out, last"
-#: What is in a file, and what is said about it.
+EXAMPLE = Path(__file__).with_name("mine.py").read_text(encoding="utf-8")
+BY_HAND = (ROOT / "impls" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+IMPL = "from hyperlstm import Impl\nIMPL = Impl('mine', {})\n" + EXAMPLE
+
+
+def wrapped(line: str) -> str:
+    """A file whose `run` executes a line after a right call."""
+    right = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n"
+    return f"{right}    {line}\n"
+
+
+#: A file's name, what is in it, and what is said about it.
 WRONG = {
-    "import": ("import nothing_of_that_name\n" + RUN.format(RETURN), r'mine\.py", line 1[^$]*it cannot be imported'),
-    "no-run": ("x = 1\n", r"expected a function run\(p, inputs\), got None"),
-    "impl": ("IMPL = 'mine'\n" + RUN.format(RETURN), "expected IMPL to be a hyperlstm.Impl, got 'mine'"),
-    "option": (
-        "from hyperlstm import Impl\nIMPL = Impl('mine', options=frozenset({'zoneout'}))\n" + RUN.format(RETURN),
-        "expected some of layer_norm, recurrent_dropout; got zoneout",
+    "no-file": ("mine.py", None, r"expected a Python file, got no such file\.$"),
+    "no-python": ("mine.txt", "", r"expected a Python file, got mine\.txt\.$"),
+    "import": (
+        "mine.py",
+        "import nothing_of_that_name",
+        r'^Traceback.*\n  File ".*mine\.py", line 1[^$]*cannot be',
     ),
-    "dtype": (
-        "from hyperlstm import Impl\nIMPL = Impl('mine', dtypes=('float32',))\n" + RUN.format(RETURN),
-        "expected floating-point dtypes of torch, got 'float32'",
+    "no-run": ("mine.py", "x = 1", r"expected a function run\(p, inputs\), .*, got None and Impl"),
+    "impl": (
+        "mine.py",
+        f"IMPL = 'mine'\n{EXAMPLE}",
+        r"expected .* IMPL, .* to be a hyperlstm\.Impl, .* and 'mine'",
     ),
-    "number": (RUN.format("return out"), r"expected out and \(h, c, h_hat, c_hat\), got"),
-    "shape": (RUN.format("return out[:1], last"), r"in float64: expected out \[3, 2, 7\] .*, got \[1, 2, 7\]"),
-    "result-dtype": (RUN.format("return out.float(), last"), "expected out .* in float64 on cpu, got .* in float32"),
-    "changed": (RUN.format("inputs.x.data.zero_(); return out, last"), "x was changed"),
-    "no-gradient": (RUN.format("return out.detach(), last"), "expected out to have a gradient"),
-    "raises": (RUN.format("raise OSError('no driver')"), "OSError: no driver[^$]*raised this error"),
+    "name": ("batched.py", EXAMPLE, "expected a name other than 'auto', naive, .*; got 'batched'"),
+    "option": ("mine.py", IMPL.format("options={'zoneout'}"), "expected some of layer_norm, .*; got zoneout"),
+    "dtype": ("mine.py", IMPL.format("dtypes=('float32',)"), "expected floating-point dtypes of torch, got 'float32'"),
+    "number": ("mine.py", wrapped("return out"), r"expected out and \(h, c, h_hat, c_hat\), got"),
+    "none": ("mine.py", wrapped("return None"), r"expected out and \(h, c, h_hat, c_hat\), got None"),
+    "states": ("mine.py", wrapped("return out, last[:2]"), r"expected out and \(h, c, h_hat, c_hat\), got"),
+    "list": ("mine.py", wrapped("return out.tolist(), last"), r"expected out \[3, 2, 7\] in float64 on cpu, got list"),
+    "shape": ("mine.py", wrapped("return out[:1], last"), r"expected out \[3, 2, 7\] in .*, got \[1, 2, 7\]"),
+    "result-dtype": ("mine.py", wrapped("return out.float(), last"), "expected out .* float64 on cpu, got .* float32"),
+    "device": ("mine.py", wrapped("return out.to('meta'), last"), "expected out .* on cpu, got .* on meta"),
+    "changed": ("mine.py", wrapped("inputs.x.zero_(); return out, last"), "in float64: x changed, which only"),
+    "raises": ("mine.py", wrapped("raise OSError('no driver')"), r"OSError: no driver[^$]*raised this error"),
 }
 
 
-@pytest.fixture(autouse=True)
-def _withdrawn() -> Iterator[None]:
-    with submission.withdrawn():
-        yield
-
-
-@pytest.mark.parametrize(("source", "message"), WRONG.values(), ids=WRONG)
-def test_says_what_is_wrong(source: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(source)
-    assert submission.main("cpu", str(file)) == submission.WRONG
-    said = capsys.readouterr().out
-    assert re.search(message, said), said
-
-
-@pytest.mark.parametrize("path", ["nothing.py", "", "notes.txt"])
-def test_says_that_there_is_no_such_file(path: str, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(SubmissionError, match=r"expected a Python file, got (no such file|a folder|notes\.txt)\."):
-        submission.load(tmp_path / path)
-
-
-def test_says_that_a_name_exists(tmp_path: Path) -> None:
-    file = tmp_path / "batched.py"
-    file.write_text(EXAMPLE.read_text())
-    with pytest.raises(SubmissionError, match=r"expected a name other than 'auto', naive, .*; got 'batched'"):
-        submission.load(file)
-
-
-@pytest.mark.parametrize(
-    ("work", "limit", "message"),
-    [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", 120.0, "its first calls ended by SIGSEGV"),
-        ("import time; time.sleep(600)", 10.0, "the first calls did not end within 10 s"),
-    ],
-    ids=["crash", "hang"],
-)
-def test_a_crash_or_a_hang_ends_its_own_process(
-    work: str, limit: float, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(RUN.format(f"{work}; {RETURN}"))
-    monkeypatch.setattr(submission, "LIMIT", limit)
+@pytest.mark.parametrize(("name", "source", "message"), WRONG.values(), ids=WRONG)
+@pytest.mark.usefixtures("_withdrawn")
+def test_says_what_is_wrong(name: str, source: str | None, message: str, tmp_path: Path) -> None:
+    if source is not None:
+        (tmp_path / name).write_text(source)
     with pytest.raises(SubmissionError, match=message):
+        submission.try_out(tmp_path / name, CPU)
+
+
+def test_a_crash_or_a_hang_ends_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    with pytest.raises(SubmissionError, match=r"mine\.py: its first calls died with .*SIGSEGV"):
+        submission.try_all([file], CPU)
+    monkeypatch.setattr(submission, "LIMIT", 0.5)
+    with pytest.raises(SubmissionError, match=r"mine\.py: its first calls took more than 0\.5 s"):
         submission.try_all([file], CPU)
 
 
-def verify(file: Path, *selected: str) -> subprocess.CompletedProcess[str]:
-    """Verify a file from its own folder, by small cases alone."""
-    options = ["-q", "-p", "no:benchmark", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
-    tests = "equality/test_equality.py", "faults/test_submitted_faults.py"
-    paths = [str(ROOT / "suite" / "checks" / test) for test in tests]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", *options, "-c", str(ROOT / "pyproject.toml"), "--impl", file.name]
-    return subprocess.run(
-        [*command, *paths, *selected], cwd=file.parent, env=environment, capture_output=True, text=True, check=False
+def test_files_are_verified_beside_them(tmp_path: Path) -> None:
+    """That of README with a fault of its own, that of impls/README.md, and one that ignores the mask."""
+    sources = {"plain": EXAMPLE, "by_hand": BY_HAND, "maskless": EXAMPLE.replace("torch.tanh(g) * m", "torch.tanh(g)")}
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    (tmp_path / "plain.toml").write_text('"no forget gate" = ["out", "torch.sigmoid(f) * c +", "c +"]')
+    options = [
+        "-rA",
+        "-p",
+        "no:benchmark",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(ROOT),
+        "-c",
+        f"{ROOT}/pyproject.toml",
+    ]
+    options += [argument for name in sources for argument in ("--impl", f"{name}.py")]
+    options += ["-k", "test_a_fault_of_a_file or (float64 and recurrent_dropout)"]
+    files = "equality/test_equality.py", "faults/test_submitted_faults.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *(ROOT / "suite" / "checks" / file for file in files)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-
-
-def test_the_examples_are_verified_beside_their_files(tmp_path: Path) -> None:
-    """That of README with a fault of its own, and that of impls/README.md, which has a gradient by hand."""
-    plain, by_hand = tmp_path / "mine.py", tmp_path / "rebuilt.py"
-    plain.write_text(EXAMPLE.read_text())
-    plain.with_suffix(".toml").write_text('"no forget gate" = ["out", "torch.sigmoid(f) * c +", "c +"]')
-    by_hand.write_text((ROOT / "impls" / "README.md").read_text().split("```python\n")[1].split("```")[0])
-    for file in (plain, by_hand):
-        done = verify(file, "-k", "faults or (float32 and L1 and T1)")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "All comparisons with the equation passed: 1 implementation" in done.stdout
-        assert (tmp_path / f"{file.stem}-results" / ".gitignore").read_text() == "*\n"
-
-
-def test_a_wrong_file_fails_with_the_tensor_and_the_case(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text(EXAMPLE.read_text().replace("torch.tanh(g) * m", "torch.tanh(g)"))
-    done = verify(file, "-k", "recurrent_dropout and float32")
-    assert done.returncode == 1, done.stdout
-    assert "recurrent_dropout" in done.stdout
-    assert "Verification failed: mine in" in done.stdout.replace("**", "")
+    assert done.returncode == 1, done.stdout + done.stderr
+    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)-(.*)\]", done.stdout, re.MULTILINE)
+    assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand"}
+    assert ("PASSED", "plain", "no forget gate") in [(o, n, what.split("-")[-1]) for o, n, what in outcomes]
+    assert {name for outcome, name, _ in outcomes if outcome != "PASSED"} == {"maskless"}
+    assert "Verification failed: maskless in float64" in done.stdout.replace("**", "")
+    assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"
