@@ -13,13 +13,13 @@ from .definition import (
     Inputs,
     LayerParams,
     LayerState,
+    Mask,
     Run,
     embedding_bias,
     hidden_weight,
     input_weight,
-    masking,
+    masked,
     norm,
-    of_steps,
 )
 
 
@@ -50,51 +50,45 @@ def prepare(p: LayerParams) -> Weights:
     )
 
 
-#: (v_t [B, 4, H], the hyper LSTM's part of the product with x_t [B, 4S], mask of g [B, H], state) -> next state
-Step = Callable[[Tensor, Tensor, Tensor | None, LayerState], LayerState]
+def step(w: Weights, v_t: Tensor, a_x_t: Tensor, mask: Mask | None, s: LayerState) -> LayerState:
+    """Compute the next state in three products, and d from z without a [12H, S] matrix.
 
-
-def step(w: Weights, scale: float | None) -> Step:
-    """The step of one layer: three products, and d from z without a [12H, S] matrix.
-
-    scale: factor of the elements of g that dropout keeps; None without dropout.
+    v_t: [B, 4, H]. a_x_t: the hyper LSTM's part of the product with x_t, [B, 4S]. mask: of g, [B, H].
     """
-    m = masking(scale)
-    H, S, Z = w.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]
+    h, c, h_hat, c_hat = s
+    B, H, S, Z = h.shape[0], w.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]
     n, n_c = norm(w.norms.weight, w.norms.bias), norm(w.norms.c_weight, w.norms.c_bias)
     n_hyper = norm(w.hyper_norms.weight, w.hyper_norms.bias)
     n_hyper_c = norm(w.hyper_norms.c_weight, w.hyper_norms.c_bias)
 
-    def take(v_t: Tensor, a_x_t: Tensor, kept_t: Tensor | None, s: LayerState) -> LayerState:
-        h, c, h_hat, c_hat = s
-        B = h.shape[0]
-        u, a_h = (h @ w.w_h).split([4 * H, 4 * S], dim=-1)
-        a = n_hyper(torch.addmm(a_x_t + a_h, h_hat, w.w_s).unflatten(-1, (4, S)))
-        i, f, g, o = a.unbind(1)
-        c_hat = torch.sigmoid(f) * c_hat + torch.sigmoid(i) * torch.tanh(g)
-        h_hat = torch.sigmoid(o) * torch.tanh(n_hyper_c(c_hat))
+    u, a_h = (h @ w.w_h).split([4 * H, 4 * S], dim=-1)
+    a = n_hyper(torch.addmm(a_x_t + a_h, h_hat, w.w_s).unflatten(-1, (4, S)))
+    i, f, g, o = a.unbind(1)
+    c_hat = torch.sigmoid(f) * c_hat + torch.sigmoid(i) * torch.tanh(g)
+    h_hat = torch.sigmoid(o) * torch.tanh(n_hyper_c(c_hat))
 
-        z = torch.addmm(w.b_z, h_hat, w.w_z).unflatten(-1, (12, Z))
-        # Each of the 12 scales takes Z multiply-adds per unit; one [S, 12H] matrix from h_hat would take S.
-        d_h, d_x, d_b = torch.bmm(z.transpose(0, 1), w.w_d).view(3, 4, B, H).transpose(1, 2)  # [B, 4, H] each
-        y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v_t + (d_b + w.bias))
-        i, f, g, o = y.unbind(1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * m(torch.tanh(g), kept_t)
-        h = torch.sigmoid(o) * torch.tanh(n_c(c))
-        return LayerState(h, c, h_hat, c_hat)
-
-    return take
+    z = torch.addmm(w.b_z, h_hat, w.w_z).unflatten(-1, (12, Z))
+    # Each of the 12 scales takes Z multiply-adds per unit; one [S, 12H] matrix from h_hat would take S.
+    d_h, d_x, d_b = torch.bmm(z.transpose(0, 1), w.w_d).view(3, 4, B, H).transpose(1, 2)  # [B, 4, H] each
+    y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v_t + (d_b + w.bias))
+    i, f, g, o = y.unbind(1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * masked(torch.tanh(g), mask)
+    h = torch.sigmoid(o) * torch.tanh(n_c(c))
+    return LayerState(h, c, h_hat, c_hat)
 
 
-def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
+#: What `step` is.
+Step = Callable[[Weights, Tensor, Tensor, Mask | None, LayerState], LayerState]
+
+
+def unrolled(step: Step) -> Run:
     """An implementation that loops over steps and computes the products with x for many steps at a time."""
 
     def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
         """Run one layer over all steps; returns out [T, B, H] and the last state."""
-        x, s, mask = inputs[:3]
+        x, s = inputs[:2]
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
-        scale, kept = of_steps(mask, len(x))
-        take, w_x, b_a = step(prepare(p), scale), input_weight(p), p.hyper_bias.flatten()
+        w, w_x, b_a, masks = prepare(p), input_weight(p), p.hyper_bias.flatten(), inputs.masks
         out = []
         # In blocks of steps, since the gradient of w_x sums over all rows of a product; in one block while a graph is
         # traced, where the batch size may be symbolic and the block length would depend on it.
@@ -104,8 +98,8 @@ def unrolled(step: Callable[[Weights, float | None], Step]) -> Run:
             steps = slice(first, first + block)
             # This can precede the loop because d_x scales the rows of W x after the product.
             v, a_x = F.linear(x[steps], w_x).split([4 * H, 4 * S], dim=-1)
-            for v_t, a_x_t, kept_t in zip(v.unflatten(-1, (4, H)), a_x + b_a, kept[steps], strict=True):
-                s = take(v_t, a_x_t, kept_t, s)
+            for v_t, a_x_t, mask in zip(v.unflatten(-1, (4, H)), a_x + b_a, masks[steps], strict=True):
+                s = step(w, v_t, a_x_t, mask, s)
                 out.append(s.h)
         return torch.stack(out), s
 

@@ -1,33 +1,35 @@
-"""A hand-written gradient: the loop over steps computes only what must be sequential; weight gradients follow it."""
+"""A hand-written gradient: loops over steps compute only what must be sequential.
 
-from collections.abc import Callable, Sequence
+Forward and backward pass run over chunks of steps. Backward, products with x and h that were not saved are recomputed
+before the loop over a chunk's steps; after it, its results become weight gradients. The only array over the whole
+sequence that it allocates is the gradient of x.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from .definition import (
-    EPS,
-    CellNorms,
+    NORM_NAMES,
     Inputs,
     LayerParams,
     LayerState,
     Mask,
-    Masking,
     Norm,
     embedding_bias,
     hidden_weight,
     input_weight,
     masked,
-    masking,
     norm,
-    of_tokens,
     steps_of,
     tokens,
 )
-from .gradient.backward import BackwardSweep, Chunk, Deltas, Weights, by_chunks
-from .gradient.chunks import NUMBERS, bounds, limits, part, stretches
-from .gradient.operator import HandWritten, allocate_states, as_operator, in_dtypes
+from .gradient.cell import CellGradient
+from .gradient.chunks import NUMBERS, Stretch, bounds, limits, part, stretches
+from .gradient.operator import HandWritten, Saved, allocate_states, as_operator, in_dtype, in_dtypes
 
 #: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
 _ForwardSweep = Callable[[Inputs, LayerState, Tensor | None], LayerState]
@@ -46,7 +48,6 @@ def forward(
         at = chunk.at if states else slice(chunk.at.stop - chunk.at.start)
         into = LayerState(out[chunk.at], *(q[at] for q in arrays))
         s = sweep(part(inputs, chunk, s), into, None if residuals is None else residuals[chunk.at])
-        s = LayerState(*(q.clone() for q in s))
     return s
 
 
@@ -57,7 +58,6 @@ def _forward_sweep(p: LayerParams) -> _ForwardSweep:
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
     w_x, w_h = input_weight(p), hidden_weight(p).T
     w_s, w_z = p.hyper_weight_s.flatten(0, 1).T, p.z_weight.flatten(0, 2).T
-    all_of_g = masking(None)
     b_z, w_d, b_d = embedding_bias(p), p.d_weight.flatten(0, 1).mT, _scale_bias(p)
 
     def sweep(inputs: Inputs, into: LayerState, residuals: Tensor | None) -> LayerState:
@@ -67,24 +67,22 @@ def _forward_sweep(p: LayerParams) -> _ForwardSweep:
         a_x = vx[:, 4 * H :] + p.hyper_bias.flatten()
         h, c, h_hat, c_hat = inputs.start
         y = v.new_empty(len(h), 4, H)
-        scale, kept = of_tokens(inputs.mask, rows)
-        m = masking(scale)
         u, a_h = uh[:, : 4 * H].unflatten(1, (4, H)), uh[:, 4 * H :]
         arrays = (v, a_x, uh, u, a_h, *map(tokens, into))
-        steps = zip(rows, kept, *(part.split(rows) for part in arrays), strict=True)
+        steps = zip(rows, inputs.masks, *(part.split(rows) for part in arrays), strict=True)
         ended: list[list[Tensor]] = []
-        for B, kept_t, v_t, a_x_t, uh_t, u_t, a_h_t, to_h, to_c, to_h_hat, to_c_hat in steps:
+        for B, mask, v_t, a_x_t, uh_t, u_t, a_h_t, to_h, to_c, to_h_hat, to_c_hat in steps:
             if len(h) > B:
                 ended.append([part[B:] for part in (h, c, h_hat, c_hat)])
                 h, c, h_hat, c_hat, y = (part[:B] for part in (h, c, h_hat, c_hat, y))
             torch.mm(h, w_h, out=uh_t)
             a = torch.addmm(a_x_t, h_hat, w_s).add_(a_h_t)
-            h_hat, c_hat = _cell(n_hyper(a.view(B, 4, S)), c_hat, n_hyper_c, all_of_g, None, to_h_hat, to_c_hat)
+            h_hat, c_hat = _cell(n_hyper(a.view(B, 4, S)), c_hat, n_hyper_c, None, to_h_hat, to_c_hat)
             z = torch.addmm(b_z, h_hat, w_z).view(B, 12, Z)
             d_h, d_x, b = torch.baddbmm(b_d, z.transpose(0, 1), w_d).view(3, 4, B, H).transpose(1, 2)
             torch.mul(d_h, u_t, out=y)
             y.addcmul_(d_x, v_t).add_(b)
-            h, c = _cell(n(y), c, n_c, m, kept_t, to_h, to_c)
+            h, c = _cell(n(y), c, n_c, mask, to_h, to_c)
         return LayerState(*map(torch.cat, zip((h, c, h_hat, c_hat), *reversed(ended), strict=True)))
 
     return sweep
@@ -95,64 +93,201 @@ def _scale_bias(p: LayerParams) -> Tensor:
     return torch.cat([torch.zeros_like(p.bias), torch.zeros_like(p.bias), p.bias]).unsqueeze(1)
 
 
-def _cell(
-    y: Tensor, c: Tensor, n_c: Norm, m: Masking, kept: Tensor | None, to_h: Tensor, to_c: Tensor
-) -> tuple[Tensor, Tensor]:
+def _cell(y: Tensor, c: Tensor, n_c: Norm, mask: Mask | None, to_h: Tensor, to_c: Tensor) -> tuple[Tensor, Tensor]:
     """Write h and c after one step of an LSTM cell with gates y [B, 4, F] and return them."""
     i, f = torch.sigmoid(y[:, :2]).unbind(1)
-    g, o = m(torch.tanh(y[:, 2]), kept), torch.sigmoid(y[:, 3])
+    g, o = masked(torch.tanh(y[:, 2]), mask), torch.sigmoid(y[:, 3])
     torch.addcmul(f * c, i, g, out=to_c)
     torch.mul(o, torch.tanh(n_c(to_c)), out=to_h)
     return to_h, to_c
 
 
-def _backward_sweep(p: LayerParams, weights: Weights) -> BackwardSweep:
-    """The backward sweep over a chunk's steps (impls/README.md, Gradient), without the sums over steps."""
+class Weights(NamedTuple):
+    """The matrices of products over whole chunks, concatenated once per sequence."""
+
+    x: Tensor  # [4H + 4S, I]
+    h: Tensor  # [4H + 4S, H]
+    z: Tensor  # [12Z, S]
+    z_bias: Tensor  # [12Z]
+
+
+class Chunk(NamedTuple):
+    """Consecutive steps as the backward pass reads them, with arrays over their N tokens."""
+
+    rows: list[int]  # of each step
+    x: Tensor  # [N, I]
+    mask: Mask | None
+    before: LayerState  # the states that each step started from, [N, *] each
+    after: LayerState  # and ended in
+    uh: Tensor  # the products with h_{t-1}, [N, 4H + 4S]: u, then the hyper LSTM's part; the residuals
+    vx: Tensor  # those with x_t: v, then the hyper LSTM's part
+    z: Tensor  # the embeddings of the step's h_hat, [N, 12, Z]
+
+
+class Deltas(NamedTuple):
+    """Results of the loop back over a chunk, for the products over its N tokens."""
+
+    du: Tensor  # [N, 4H]
+    da: Tensor  # [N, 4S], of the hyper LSTM's gates before their norm
+    dv: Tensor  # [N, 4H]
+    dy: Tensor  # [N, 4, H], before the norm
+    dz: Tensor  # [N, 12, Z]
+    d_norms: Sequence[Tensor]  # of the norms in the order of LayerParams, summed over the chunk
+
+
+def backward(
+    p: LayerParams,
+    inputs: Inputs,
+    saved: Saved,
+    d_out: Tensor,
+    d_last: Sequence[Tensor | None],
+    needed: Collection[str],
+) -> dict[str, Tensor]:
+    """Run back over a sequence, from the last chunk to the first."""
+    cell = saved.states.c.dtype
+    d_state = LayerState(
+        *(
+            torch.zeros_like(q, dtype=like.dtype) if d is None else in_dtype(d, like.dtype)
+            for d, q, like in zip(d_last, inputs.start, saved.states, strict=True)
+        )
+    )
+    # Contiguous even if the parameter is not, since sums are added to views.
+    totals = {
+        name: torch.zeros_like(q, dtype=cell, memory_format=torch.contiguous_format)
+        for name, q in p._asdict().items()
+        if name in needed
+    }
+    weights = Weights(input_weight(p), hidden_weight(p), p.z_weight.flatten(0, 2), embedding_bias(p))
+    most = limits(inputs.x.device)
+    d_x = inputs.x.new_empty(inputs.x.shape) if "x" in needed else None
+    cut = bounds(most.backward, NUMBERS, p, inputs, most.rows)
+    for steps in reversed(stretches(cut, inputs.batch_sizes)):
+        chunk = _chunk(inputs, saved, steps, weights)
+        deltas, d_state = _loop_back(p, weights, chunk, tokens(d_out[steps.at]), d_state)
+        _add_weight_gradients(totals, chunk, deltas)
+        if d_x is not None:
+            d_vx = torch.cat([deltas.dv, deltas.da], dim=1)
+            d_x[steps.at] = (d_vx @ weights.x).view_as(d_x[steps.at])
+        del chunk, deltas  # to free their memory before the next chunk
+    return totals | d_state._asdict() | ({} if d_x is None else {"x": d_x})
+
+
+def _chunk(inputs: Inputs, saved: Saved, steps: Stretch, weights: Weights) -> Chunk:
+    """The chunk of some steps, with the products that were not saved."""
+    own = part(inputs, steps, before(inputs, saved, steps))
+    start, after = (LayerState(*map(tokens, q)) for q in (own.start, [q[steps.at] for q in saved.states]))
+    uh = linear(start.h, weights.h) if saved.residuals is None else tokens(saved.residuals[steps.at])
+    z = linear(after.h_hat, weights.z, weights.z_bias).unflatten(1, (12, -1))
+    x, mask = tokens(own.x), own.mask and Mask(tokens(own.mask.kept), own.mask.scale)
+    return Chunk(own.rows, x, mask, start, after, uh, linear(x, weights.x), z)
+
+
+def before(inputs: Inputs, saved: Saved, chunk: Stretch) -> LayerState:
+    """The states before each of these steps: after the previous step, without the rows that ended there."""
+    at = _one_step_earlier(inputs.batch_sizes, chunk)
+    earlier = [q[at] for q in saved.states]
+    if chunk.steps.start:
+        return LayerState(*earlier)
+    start = (q if chunk.batch_sizes else q.unsqueeze(0) for q in inputs.start)
+    return LayerState(*(torch.cat([first.to(q.dtype), q]) for first, q in zip(start, earlier, strict=True)))
+
+
+def _one_step_earlier(batch_sizes: Sequence[int], chunk: Stretch) -> slice | Tensor:
+    """Index of the previous steps in arrays over all steps or tokens; the first step has none."""
+    begin, end = max(chunk.steps.start, 1), chunk.steps.stop
+    if not batch_sizes:
+        return slice(begin - 1, end - 1)
+    rows = torch.tensor(batch_sizes[begin - 1 : end])
+    tokens = torch.arange(chunk.at.stop - int(rows[1:].sum()), chunk.at.stop)
+    return tokens - rows[:-1].repeat_interleave(rows[1:])
+
+
+def _add_weight_gradients(d_params: dict[str, Tensor], chunk: Chunk, deltas: Deltas) -> None:
+    """Add one chunk's part to the gradient of each parameter that needs one: a product over all rows of the chunk."""
+    cell = chunk.before.c.dtype
+    du, da, dv, dy, dz, d_norms = deltas
+    products = {
+        "weight_x": (dv, chunk.x),
+        "weight_h": (du, chunk.before.h),
+        "hyper_weight_x": (da, chunk.x),
+        "hyper_weight_h": (da, chunk.before.h),
+        "hyper_weight_s": (da, chunk.before.h_hat),
+        "z_weight": (dz.flatten(1), chunk.after.h_hat),
+    }
+    sums: dict[str, Callable[[], Tensor]] = {
+        "hyper_bias": lambda: da.sum(0, dtype=cell),
+        "z_bias": lambda: dz[:, :8].sum(0, dtype=cell),
+        "bias": lambda: dy.sum(0, dtype=cell),
+        "d_weight": lambda: _d_weight_gradient(chunk, dy),
+    }
+    norms = dict(zip(NORM_NAMES, d_norms, strict=False))
+    for name, total in d_params.items():
+        if name in products:
+            _add_product(total.flatten(0, -2), *products[name])
+        else:
+            total += (norms[name] if name in norms else sums[name]()).view_as(total)
+
+
+def _add_product(total: Tensor, d: Tensor, values: Tensor) -> None:
+    """Add d^T values to total [F, G], of d [N, F] and values [N, G]."""
+    # addmm_ may add row after row to the total, which would be one long sum over all chunks.
+    total += d.T @ values
+
+
+def _d_weight_gradient(chunk: Chunk, dy: Tensor) -> Tensor:
+    """The gradient of d_weight [3, 4, H, Z] from that of y, dy [N, 4, H]."""
+    u, v = (y[:, : 4 * dy.shape[2]].unflatten(1, (4, -1)) for y in (chunk.uh, chunk.vx))
+    z = chunk.z.unflatten(1, (3, 4))
+    sources = ((dy * u, 0), (dy * v, 1), (dy, 2))
+    return torch.stack([torch.bmm(d.permute(1, 2, 0), z[:, s].transpose(0, 1)) for d, s in sources])
+
+
+def _loop_back(
+    p: LayerParams, weights: Weights, chunk: Chunk, d_out: Tensor, d_last: LayerState
+) -> tuple[Deltas, LayerState]:
+    """Loop back over a chunk's steps (impls/README.md, Gradient), without the sums over steps.
+
+    d_last: gradient of the state after the chunk. Returns the deltas, and the gradient of the state before it.
+    """
     H, S, Z = p.bias.shape[1], p.hyper_bias.shape[1], p.z_bias.shape[2]
     w_h, w_s, w_z = weights.h, p.hyper_weight_s.flatten(0, 1), weights.z
     w_d = p.d_weight.flatten(0, 1)
-
-    def sweep(chunk: Chunk, d_out: Tensor, d_last: LayerState) -> tuple[Deltas, LayerState]:
-        rows, mask = chunk.inputs.rows, chunk.inputs.mask
-        before, after = (LayerState(*map(tokens, s)) for s in (chunk.before, chunk.after))
-        uh, vx, z, d_out = tokens(chunk.uh), tokens(chunk.vx), chunk.z.flatten(0, -3), tokens(d_out)
-        mask, N = mask and Mask(tokens(mask.kept), mask.scale), len(uh)
-        u, a_h = uh.split([4 * H, 4 * S], dim=1)
-        v, a_x = vx.split([4 * H, 4 * S], dim=1)
-        a = (before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())
-        z = z.transpose(0, 1)  # [12, N, Z]
-        d_h, d_x = torch.bmm(z[:8], w_d[:8].mT).view(2, 4, N, H).transpose(1, 2)  # [N, 4, H] each
-        b = torch.baddbmm(p.bias.unsqueeze(1), z[8:], w_d[8:].mT).transpose(0, 1)
-        u, v = u.unflatten(1, (4, H)), v.unflatten(1, (4, H))
-        d_uh = uh.new_empty(N, 4 * H + 4 * S)
-        du, da = d_uh[:, : 4 * H].unflatten(1, (4, H)), d_uh[:, 4 * H :].unflatten(1, (4, S))
-        dy, dz = d_uh.new_empty(N, 4, H), d_uh.new_empty(N, 12, Z)
-        y = torch.mul(d_h, u, out=d_uh.new_empty(N, 4, H)).addcmul_(d_x, v).add_(b)
-        del b
-        main = CellGradient(y, before.c, after.c, p.norms, mask, dy)
-        hyper = CellGradient(a.view(N, 4, S), before.c_hat, after.c_hat, p.hyper_norms, None, da)
-        widest = d_uh.new_empty(8, rows[0], H)
-        dh, dc, dh_hat, dc_hat = (d[: rows[-1]] for d in d_last)
-        for B, t in reversed(list(zip(rows, steps_of(rows), strict=True))):
-            if len(dh) < B:
-                so_far = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
-                dh, dc, dh_hat, dc_hat = joined(so_far, d_last, B)
-            scaled = widest[:, :B]
-            torch.add(d_out[t], dh, out=main.dh[t])
-            dc = main.step(t, dc)
-            torch.mul(dy[t], d_h[t], out=du[t])
-            torch.mul(dy[t], u[t], out=scaled[:4].transpose(0, 1))
-            torch.mul(dy[t], v[t], out=scaled[4:].transpose(0, 1))
-            dz[t, :8] = torch.bmm(scaled, w_d[:8]).transpose(0, 1)
-            dz[t, 8:] = torch.bmm(dy[t].transpose(0, 1), w_d[8:]).transpose(0, 1)
-            torch.addmm(dh_hat, dz[t].view(B, 12 * Z), w_z, out=hyper.dh[t])
-            dc_hat = hyper.step(t, dc_hat)
-            dh, dh_hat = d_uh[t] @ w_h, d_uh[t, 4 * H :] @ w_s
-        deltas = Deltas(d_uh, (dy * d_x).flatten(1), dy, dz, (*main.norms(), *hyper.norms()))
-        first = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
-        return deltas, LayerState(*joined(first, d_last, len(d_last.h)))
-
-    return sweep
+    rows, before, after, N = chunk.rows, chunk.before, chunk.after, len(chunk.x)
+    u, a_h = chunk.uh.split([4 * H, 4 * S], dim=1)
+    v, a_x = chunk.vx.split([4 * H, 4 * S], dim=1)
+    a = (before.h_hat @ w_s.T).add_(a_h).add_(a_x).add_(p.hyper_bias.flatten())
+    z = chunk.z.transpose(0, 1)  # [12, N, Z]
+    d_h, d_x = torch.bmm(z[:8], w_d[:8].mT).view(2, 4, N, H).transpose(1, 2)  # [N, 4, H] each
+    b = torch.baddbmm(p.bias.unsqueeze(1), z[8:], w_d[8:].mT).transpose(0, 1)
+    u, v = u.unflatten(1, (4, H)), v.unflatten(1, (4, H))
+    d_uh = u.new_empty(N, 4 * H + 4 * S)
+    du, da = d_uh[:, : 4 * H].unflatten(1, (4, H)), d_uh[:, 4 * H :].unflatten(1, (4, S))
+    dy, dz = d_uh.new_empty(N, 4, H), d_uh.new_empty(N, 12, Z)
+    y = torch.mul(d_h, u, out=d_uh.new_empty(N, 4, H)).addcmul_(d_x, v).add_(b)
+    del b
+    main = CellGradient(y, before.c, after.c, p.norms, chunk.mask, dy)
+    hyper = CellGradient(a.view(N, 4, S), before.c_hat, after.c_hat, p.hyper_norms, None, da)
+    widest = d_uh.new_empty(8, rows[0], H)
+    dh, dc, dh_hat, dc_hat = (d[: rows[-1]] for d in d_last)
+    for B, t in reversed(list(zip(rows, steps_of(rows), strict=True))):
+        if len(dh) < B:
+            so_far = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
+            dh, dc, dh_hat, dc_hat = joined(so_far, d_last, B)
+        scaled = widest[:, :B]
+        torch.add(d_out[t], dh, out=main.dh[t])
+        dc = main.step(t, dc)
+        torch.mul(dy[t], d_h[t], out=du[t])
+        torch.mul(dy[t], u[t], out=scaled[:4].transpose(0, 1))
+        torch.mul(dy[t], v[t], out=scaled[4:].transpose(0, 1))
+        dz[t, :8] = torch.bmm(scaled, w_d[:8]).transpose(0, 1)
+        dz[t, 8:] = torch.bmm(dy[t].transpose(0, 1), w_d[8:]).transpose(0, 1)
+        torch.addmm(dh_hat, dz[t].view(B, 12 * Z), w_z, out=hyper.dh[t])
+        dc_hat = hyper.step(t, dc_hat)
+        dh, dh_hat = d_uh[t] @ w_h, d_uh[t, 4 * H :] @ w_s
+    dv, d_norms = (dy * d_x).flatten(1), (*main.norms(), *hyper.norms())
+    deltas = Deltas(du.flatten(1), da.flatten(1), dv, dy, dz, d_norms)
+    first = dh, main.last(dc), dh_hat, hyper.last(dc_hat)
+    return deltas, LayerState(*joined(first, d_last, len(d_last.h)))
 
 
 def joined(d: Sequence[Tensor], d_last: LayerState, rows: int) -> list[Tensor]:
@@ -160,98 +295,4 @@ def joined(d: Sequence[Tensor], d_last: LayerState, rows: int) -> list[Tensor]:
     return [torch.cat([part, q[len(part) : rows]]) for part, q in zip(d, d_last, strict=True)]
 
 
-class CellGradient:
-    """The gradient of one LSTM cell over a chunk; everything that does not depend on later steps is computed first."""
-
-    def __init__(
-        self, y: Tensor, before: Tensor, after: Tensor, norms: CellNorms, mask: Mask | None, dy: Tensor
-    ) -> None:
-        """Take gates y [N, 4, F] before their norm, raw cells [N, F], g's mask, and the buffer of dy."""
-        weight, bias, c_weight, c_bias = norms
-        self.gates_norm, self.cell_norm = NormGradient(y, weight, bias), NormGradient(after, c_weight, c_bias)
-        value = self.gates_norm.value
-        i, f = torch.sigmoid(value[:, :2]).unbind(1)
-        g, o = torch.tanh(value[:, 2]), torch.sigmoid(value[:, 3])
-        tanh_c = torch.tanh(self.cell_norm.value)
-        self.to_cell = o * (1 - tanh_c * tanh_c)  # [N, F], from dh to the cell after its norm
-        self.to_gates = torch.stack(  # [N, 4, F], from dc to i, f, g and from dh to o, after their norm
-            [masked(g, mask) * i * (1 - i), before * f * (1 - f), masked(i * (1 - g * g), mask), tanh_c * o * (1 - o)],
-            dim=1,
-        )
-        self.f, self.ones = f, torch.ones_like(f[:1])
-        self.forget = self.ones  # factor from the gradient of c after a step to the gradient before it
-        self.into_cell, self.into_gates = self.cell_norm.scale(self.to_cell), self.gates_norm.scale(self.to_gates)
-        self.dy, self.dh, self.dc = dy, y.new_empty(after.shape), torch.empty_like(after)
-
-    def step(self, t: slice, dc: Tensor) -> Tensor:
-        """Write the gradient of y at a step's tokens from dh[t] and the gradient dc of the cell at the next step.
-
-        Returns dc at this step.
-        """
-        dh, into, dy = self.dh[t], self.into_gates[t], self.dy[t]
-        d_gates = self.gates_norm.buffer(dy)
-        d_cell: Tensor = self.cell_norm.back(t, dh * self.into_cell[t])
-        dc = torch.addcmul(d_cell, dc, self.forget, out=self.dc[t])
-        self.forget = self.f[t]
-        torch.mul(into[:, :3], dc.unsqueeze(1), out=d_gates[:, :3])
-        torch.mul(into[:, 3], dh, out=d_gates[:, 3])
-        self.gates_norm.finish(t, d_gates, dy)
-        return dc
-
-    def last(self, dc: Tensor) -> Tensor:
-        """The gradient of c before the first step processed so far."""
-        before: Tensor = dc * self.forget
-        self.forget = self.ones
-        return before
-
-    def norms(self) -> list[Tensor]:
-        """The gradients of the four norm parameters, summed over the chunk; none without layer norm."""
-        gates, cell = self.gates_norm, self.cell_norm
-        return [
-            *gates.sums(lambda: self.to_gates * torch.stack([self.dc] * 3 + [self.dh], dim=1)),
-            *cell.sums(lambda: self.to_cell * self.dh),
-        ]
-
-
-class NormGradient:
-    """Layer norm of y [N, ..., F] over its last axis, with a backward pass by steps; the identity without a weight."""
-
-    def __init__(self, y: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
-        self.y, self.weight, self.value = y, weight, y
-        if weight is not None and bias is not None:
-            normalised, self.mean, self.rstd = torch.native_layer_norm(y, y.shape[-1:], None, None, EPS)
-            self.value = torch.addcmul(bias, normalised, weight)
-
-    def scale(self, d: Tensor) -> Tensor:
-        """Multiply d by the norm's weight."""
-        return d if self.weight is None else (d * self.weight).to(d.dtype)
-
-    def buffer(self, dy: Tensor) -> Tensor:
-        """Buffer for the gradient of the norm's output; dy itself without a norm."""
-        return dy if self.weight is None else torch.empty_like(dy)
-
-    def back(self, t: slice, d: Tensor) -> Tensor:
-        """The gradient of y_t from that of the norm's output, already multiplied by the norm's weight."""
-        if self.weight is None:
-            return d
-        F = self.y.shape[-1:]
-        dy: Tensor = torch.ops.aten.native_layer_norm_backward(
-            d, self.y[t], F, self.mean[t], self.rstd[t], None, None, [True, False, False]
-        )[0]
-        return dy
-
-    def finish(self, t: slice, d: Tensor, dy: Tensor) -> None:
-        """Write the gradient of y_t to dy."""
-        if self.weight is not None:
-            dy.copy_(self.back(t, d))
-
-    def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
-        """The gradients of weight and bias from the gradient of the norm's output over all steps."""
-        if self.weight is None:
-            return []
-        rows = d()
-        normalised = (self.y - self.mean).mul_(self.rstd)
-        return [normalised.mul_(rows).sum(0), rows.sum(0)]
-
-
-run = as_operator(__name__, HandWritten(forward, by_chunks(_backward_sweep), residuals=lambda I, H, S: 4 * (H + S)))
+run = as_operator(__name__, HandWritten(forward, backward, residuals=lambda I, H, S: 4 * (H + S)))

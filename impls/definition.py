@@ -12,7 +12,7 @@ hypernetwork scales or generates: the product with h, the product with x, the bi
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -134,6 +134,13 @@ class Inputs(NamedTuple):
         """Number of rows of each step."""
         return list(self.batch_sizes) or [self.x.shape[1]] * len(self.x)
 
+    @property
+    def masks(self) -> Sequence[Mask | None]:
+        """The mask of each step, [B, H]; None without a mask."""
+        if self.mask is None:
+            return [None] * len(self.rows)
+        return [Mask(kept, self.mask.scale) for kept in tokens(self.mask.kept).split(self.rows)]
+
 
 #: An implementation: runs one layer over all steps, at least one -> out [T, B, H] and the final state of each row.
 Run = Callable[[LayerParams, Inputs], tuple[Tensor, LayerState]]
@@ -177,25 +184,6 @@ def gate_norms(weight: Tensor | None, bias: Tensor | None) -> list[Norm]:
 def masked(x: Tensor, mask: Mask | None) -> Tensor:
     """The product m x; x itself without a mask."""
     return x if mask is None else x * mask.kept * mask.scale
-
-
-#: (g [B, H] of a step, the mask's `kept` of that step) -> m g
-Masking = Callable[[Tensor, Any], Tensor]
-
-
-def masking(scale: float | None) -> Masking:
-    """The function that multiplies g by m, or the identity without a mask."""
-    return (lambda g, kept: g) if scale is None else lambda g, kept: g * kept * scale
-
-
-def of_steps(mask: Mask | None, T: int) -> tuple[float | None, Sequence[Any]]:
-    """The scale of a mask over T steps and `kept` of each step; all None without a mask."""
-    return (None, [None] * T) if mask is None else (mask.scale, mask.kept.unbind())
-
-
-def of_tokens(mask: Mask | None, rows: list[int]) -> tuple[float | None, Sequence[Any]]:
-    """Like `of_steps`, for steps with different numbers of rows; a mask is [T, B, H], or [N, H] of packed sequences."""
-    return (None, [None] * len(rows)) if mask is None else (mask.scale, mask.kept.flatten(0, -2).split(rows))
 
 
 def steps_of(rows: Sequence[int]) -> list[slice]:

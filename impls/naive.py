@@ -7,7 +7,7 @@ built, and at every step each sample's [H, H] and [H, I] matrices are built from
 import torch
 from torch import Tensor
 
-from .definition import Inputs, LayerParams, LayerState, gate_norms, masking, norm, of_steps
+from .definition import Inputs, LayerParams, LayerState, gate_norms, masked, norm
 
 
 def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
@@ -15,11 +15,8 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
 
     Returns out [T, B, H] and the last state.
     """
-    x, (h, c, h_hat, c_hat), mask = inputs[:3]
-    T = len(x)
-    gates = range(4)
-    scale, kept = of_steps(mask, T)
-    m = masking(scale)
+    x, (h, c, h_hat, c_hat) = inputs[:2]
+    gates, masks = range(4), inputs.masks
     n, n_hyper = gate_norms(p.norm_weight, p.norm_bias), gate_norms(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
 
@@ -28,7 +25,7 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
     w_xz = [torch.einsum("in,ij->ijn", p.d_weight[1, k], p.weight_x[k]) for k in gates]  # [H, I, Z] each
 
     out = []
-    for t in range(T):
+    for t in range(len(x)):
         a = [
             n_hyper[k](
                 x[t] @ p.hyper_weight_x[k].T
@@ -50,7 +47,7 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
             w_x = torch.einsum("ijn,bn->bij", w_xz[k], z_x)  # [B, H, I]
             b = z_b @ p.d_weight[2, k].T + p.bias[k]
             y.append(n[k](torch.einsum("bij,bj->bi", w_h, h) + torch.einsum("bij,bj->bi", w_x, x[t]) + b))
-        c = torch.sigmoid(y[1]) * c + torch.sigmoid(y[0]) * m(torch.tanh(y[2]), kept[t])
+        c = torch.sigmoid(y[1]) * c + torch.sigmoid(y[0]) * masked(torch.tanh(y[2]), masks[t])
         h = torch.sigmoid(y[3]) * torch.tanh(n_c(c))
         out.append(h)
     return torch.stack(out), LayerState(h, c, h_hat, c_hat)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .definition import Inputs, LayerParams, LayerState, gate_norms, masking, norm, of_steps
+from .definition import Inputs, LayerParams, LayerState, gate_norms, masked, norm
 
 
 def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
@@ -11,16 +11,13 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
 
     Returns out [T, B, H] and the last state.
     """
-    x, (h, c, h_hat, c_hat), mask = inputs[:3]
-    T = len(x)
-    gates = range(4)
-    scale, kept = of_steps(mask, T)
-    m = masking(scale)
+    x, (h, c, h_hat, c_hat) = inputs[:2]
+    gates, masks = range(4), inputs.masks
     n, n_hyper = gate_norms(p.norm_weight, p.norm_bias), gate_norms(p.hyper_norm_weight, p.hyper_norm_bias)
     n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
 
     out = []
-    for t in range(T):
+    for t in range(len(x)):
         a_i, a_f, a_g, a_o = (
             n_hyper[k](
                 x[t] @ p.hyper_weight_x[k].T
@@ -43,7 +40,7 @@ def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
             b = z_b @ p.d_weight[2, k].T + p.bias[k]
             y.append(n[k](d_h * (h @ p.weight_h[k].T) + d_x * (x[t] @ p.weight_x[k].T) + b))
         y_i, y_f, y_g, y_o = y
-        c = torch.sigmoid(y_f) * c + torch.sigmoid(y_i) * m(torch.tanh(y_g), kept[t])
+        c = torch.sigmoid(y_f) * c + torch.sigmoid(y_i) * masked(torch.tanh(y_g), masks[t])
         h = torch.sigmoid(y_o) * torch.tanh(n_c(c))
         out.append(h)
     return torch.stack(out), LayerState(h, c, h_hat, c_hat)

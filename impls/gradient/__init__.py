@@ -1,4 +1,4 @@
-"""What a hand-written gradient plugs into: the interface, the operator, and the backward pass over chunks of steps."""
+"""What a hand-written gradient plugs into: the interface, the operator, chunks of steps, and the gradient of a cell."""
 
 from .operator import HandWritten, Saved, as_operator
 

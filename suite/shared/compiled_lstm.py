@@ -4,7 +4,6 @@ To compile the loop as well takes minutes at 50 steps, since torch.compile unrol
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,18 +11,10 @@ from torch import Tensor
 
 from impls import HyperLSTM, batched
 from impls.calls import layout, starts
-from impls.definition import Inputs, LayerParams, LayerState
-
-
-def _step(
-    w: batched.Weights, scale: float | None, v_t: Tensor, a_x_t: Tensor, kept_t: Tensor | None, s: LayerState
-) -> LayerState:
-    return batched.step(w, scale)(v_t, a_x_t, kept_t, s)
-
+from impls.definition import Inputs, LayerParams
 
 # With fullgraph, what torch cannot compile is an error and never a quiet return to uncompiled code.
-_compiled = torch.compile(_step, fullgraph=True)
-_run = batched.unrolled(lambda w, scale: partial(_compiled, w, scale))
+_run = batched.unrolled(torch.compile(batched.step, fullgraph=True))
 #: Graphs of a process: one for each combination of sizes, dtype, layer norm and gradient mode.
 GRAPHS = 256
 

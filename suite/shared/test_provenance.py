@@ -99,7 +99,7 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
         ("impls/batched_cpu/forward.cpp", "//", ["batched_cpu"]),
         ("impls/batched_cpu/vec.h", "//", ["batched_cpu"]),
         ("impls/gradient/operator.py", "#", HAND_WRITTEN),
-        ("impls/gradient/backward.py", "#", HAND_WRITTEN[:1]),
+        ("impls/gradient/cell.py", "#", HAND_WRITTEN[:1]),
         ("impls/calls.py", "#", [provenance.MODULE, *names()]),
         ("impls/registry.py", "#", []),
         ("suite/shared/compiled_lstm.py", "#", ["compiled"]),

@@ -19,8 +19,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from impls import HyperLSTM, batched_cpu, why_unavailable
-from impls.gradient import backward as chunked_backward
+from impls import HyperLSTM, batched_cpu, deferred, why_unavailable
 from impls.gradient.chunks import limited
 from impls.gradient.operator import Save
 from impls.registry import IMPLS
@@ -161,7 +160,7 @@ def test_no_grad_changes_no_bit(name: str, device: torch.device, lengths: list[i
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, state = model_and_input(name, device)
     results: list[Tensor] = []
-    add_product = chunked_backward._add_product
+    add_product = deferred._add_product
     products_of_cells = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
 
     def counted(total: Tensor, d: Tensor, values: Tensor) -> None:
@@ -176,7 +175,7 @@ def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monk
             results.extend(q for key, q in self.by_name.items() if key in products_of_cells)
             return addresses
 
-    monkeypatch.setattr(chunked_backward, "_add_product", counted)
+    monkeypatch.setattr(deferred, "_add_product", counted)
     monkeypatch.setattr(batched_cpu, "_Gradients", Counting)
     if find_spec("triton") is not None:
         _count_products_of_batched_cuda(results, monkeypatch)
