@@ -132,17 +132,16 @@ def parameters(
     shapes: expected shape of each parameter, by name. autocasts: dtypes other than float64 may differ.
     """
     for name, q in params.items():
-        shape = shapes.get(name)
-        if q is None and shape is None:
-            continue
-        if q is None:
-            raise ValueError(f"{prefix}{name}: expected a parameter of shape {list(shape or ())}, got None")
-        own_dtype = q.dtype if autocasts and torch.float64 not in (dtype, q.dtype) else dtype
-        if q.shape != shape or q.device != where or q.dtype != own_dtype:
-            expected = "None" if shape is None else f"{list(shape)} in {dtype_name(own_dtype)} on {where}"
-            raise ValueError(
-                f"{prefix}{name}: expected {expected}, got {list(q.shape)} in {dtype_name(q.dtype)} on {q.device}"
-            )
+        own_dtype = dtype if q is None or not autocasts or torch.float64 in (dtype, q.dtype) else q.dtype
+        expected = _about(shapes.get(name), own_dtype, where)
+        actual = "None" if q is None else _about(q.shape, q.dtype, q.device)
+        if actual != expected:
+            raise ValueError(f"{prefix}{name}: expected {expected}, got {actual}")
+
+
+def _about(shape: Sequence[int] | None, dtype: torch.dtype, device: torch.device) -> str:
+    """A tensor's shape, dtype and device in words."""
+    return "None" if shape is None else f"{list(shape)} in {dtype_name(dtype)} on {device}"
 
 
 class Layout(NamedTuple):

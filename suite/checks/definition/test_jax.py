@@ -1,22 +1,20 @@
 """The HyperLSTM in JAX computes what the definition says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
 from impls import HyperLSTM
 from suite.shared.candidates import JAX, jax_as_ours
-from suite.shared.cases import VERIFY, Case
+from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import compare, draw, implementation
 
 CPU = torch.device("cpu")
-#: Few, since each is compiled: one layer and two, given states, strided input, layer norm off and on.
-CASES = [
-    case
-    for case in VERIFY
-    if case.T > 2 and case.state != "none" and case.L < 3 and set(case.options) <= {"layer_norm"}
-]
-MORE = pytest.mark.thorough("more cases of JAX")
+#: One layer and two, given states, layer norm off and on; each is compiled.
+CASES = [replace(TWO_LAYERS, layer_norm=True, state="plain"), Case(T=3, B=2, I=4, H=9, S=5, Z=2, state="stacked")]
+CASE = Case(T=5, B=3, I=4, H=16, S=8, Z=2)
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +24,7 @@ def _installed() -> None:
         pytest.skip(reason)
 
 
-@pytest.mark.parametrize(
-    "case", [*(pytest.param(c, marks=MORE, id=c.id) for c in CASES[:-1]), CASES[-1]], ids=lambda c: c.id
-)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_same_output_states_and_every_gradient(case: Case) -> None:
     verdicts = compare(jax_as_ours, case, torch.float32, CPU)
     assert {f"grad {name}" for name in draw(case, 0, torch.float32, CPU).params} <= {v.tensor for v in verdicts}
@@ -41,9 +37,6 @@ def model() -> HyperLSTM:
     net = jax_as_ours(CASE, torch.float32, CPU)
     net.load_state_dict(draw(CASE, 0, torch.float32, CPU).params)
     return net
-
-
-CASE = Case(T=5, B=3, I=4, H=16, S=8, Z=2)
 
 
 def test_parameters_are_read_where_they_are(model: HyperLSTM) -> None:

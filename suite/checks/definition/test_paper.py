@@ -32,39 +32,17 @@ MODELS = {
 OURS = {"char-PTB Layer Norm HyperLSTM, large embedding": 5.09, "enwik8 Layer Norm HyperLSTM": 18.73}
 
 
-def counts(name: str) -> dict[str, float]:
-    """Parameters of a model in millions, as the paper prints them, by our way to count and by others."""
-    I, H, S, Z, L, outputs, _ = MODELS[name]
+@pytest.mark.parametrize("name", MODELS)
+def test_parameter_counts_are_the_papers(name: str) -> None:
+    """In millions, as the paper prints them, with an output layer."""
+    I, H, S, Z, L, outputs, published = MODELS[name]
     layer_norm = "Norm" in name
     with torch.device("meta"):
         model = HyperLSTM(I, H, S, Z, L, layer_norm=layer_norm) if S else nn.LSTM(I, H, L)
-    sizes = {q: p.numel() for q, p in model.named_parameters()}
-    if not S:  # one bias for each gate; a norm for each gate and one for the cell, as in A.2.2
-        sizes = {q: n for q, n in sizes.items() if "bias_hh" not in q} | {"norms": 10 * H * L * layer_norm}
-    ours = sum(sizes.values()) + (H + 1) * outputs
-    numbers = {
-        "ours": ours,
-        "without biases of the output layer": ours - outputs,
-        "without the output layer": ours - (H + 1) * outputs,
-        "without the norms": ours - sum(n for q, n in sizes.items() if "norm" in q),
-        "without the weights from h_hat to z": ours - sum(n for q, n in sizes.items() if q.endswith("z_weight")),
-        "with the second biases of torch.nn.LSTM": ours + (0 if S else 4 * H * L),
-        "with an embedding of the input's classes": ours + (0 if "handwriting" in name else I * outputs),
-    }
-    return {way: round(n / 1e6, 2) for way, n in numbers.items()}
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_parameter_counts_are_the_papers(name: str) -> None:
-    assert counts(name)["ours"] == OURS.get(name, MODELS[name][-1])
-
-
-def test_no_other_count_matches_more_rows() -> None:
-    matches = {way: sum(counts(name)[way] == MODELS[name][-1] for name in MODELS) for way in counts("char-PTB LSTM")}
-    best = [way for way, n in matches.items() if n == max(matches.values())]
-    # The biases of the output layer are too few to show in the paper's digits.
-    assert best == ["ours", "without biases of the output layer"]
-    assert matches["ours"] == len(MODELS) - len(OURS)
+    n = sum(p.numel() for p in model.parameters()) + (H + 1) * outputs
+    if not S:  # one bias for each gate, not two; a norm for each gate and one for the cell, as in A.2.2
+        n += (10 * layer_norm - 4) * H * L
+    assert round(n / 1e6, 2) == OURS.get(name, published)
 
 
 def assert_orthogonal(gate: Tensor) -> None:

@@ -24,6 +24,7 @@ import torch
 
 import impls
 from impls import names
+from impls.gradient import chunks
 from impls.registry import find
 from suite.checks.equality.comparisons import USED, Comparison, paired
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, WIDE, Case
@@ -125,6 +126,8 @@ class Edited:
             try:
                 with mock.patch.object(sys, "path", [folder, *sys.path]):
                     import_module(f"{name}.{self.runs}")
+                if (copied := sys.modules.get(f"{name}.gradient.chunks")) and Path("gradient/chunks.py") not in sources:
+                    copied._LIMITS = chunks._LIMITS  # so that `limited` changes them for the copy too
                 with mock.patch.dict(os.environ, {VARIABLE: self.active}):
                     yield implementation(self.runs, sys.modules[name].HyperLSTM)
             finally:

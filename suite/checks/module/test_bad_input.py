@@ -109,6 +109,17 @@ def under_hook(name: str, swapped: Mapping[str, Tensor], weight: Tensor | None, 
     return Bad(f"hook-{name}", call, ValueError, f"^layers{message}")
 
 
+def keep_parameter(layer: int, name: str, value: nn.Parameter | None, message: str) -> Bad:
+    """Row of a call after a layer of a model without layer norm was given a parameter, or has lost one."""
+
+    def call(good: Good) -> object:
+        model = HyperLSTM(I, H, S, Z, L)
+        setattr(model.layers[layer], name, value)
+        return model(good.x)
+
+    return Bad(f"parameter-{name}-of-{layer}", call, ValueError, rf"^layers\.{layer}\.{name}: expected {message}$")
+
+
 def assign(name: str, value: Any, error: type[Exception], message: str) -> Bad:
     """Row of an attribute that is set after construction."""
     return Bad(f"set-{name}-{value}", lambda good: setattr(good.model, name, value), error, f"^{name}: {message}")
@@ -246,6 +257,8 @@ PARAMETERS = (
     swap_parameter("broadcast", torch.zeros(4, 1), r"\[4, 1\] in float32 on cpu"),
     swap_parameter("float64", torch.zeros(4, H, dtype=torch.float64), r"\[4, 6\] in float64 on cpu"),
     swap_parameter("meta", torch.zeros(4, H, device="meta"), r"\[4, 6\] in float32 on meta"),
+    keep_parameter(1, "bias", None, r"\[4, 6\] in float32 on cpu, got None"),
+    keep_parameter(0, "norm_c_bias", nn.Parameter(torch.zeros(H)), r"None, got \[6\] in float32 on cpu"),
     under_hook(
         "other-layer", {"layers.1.bias": torch.zeros(H)}, None, r"\.1\.bias: expected \[4, 6\] .*, got \[6\] in float32"
     ),

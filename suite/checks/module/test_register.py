@@ -52,6 +52,7 @@ def test_says_what_it_can() -> None:
     assert why_unavailable("mine", "cpu", torch.bfloat16) == "mine computes in float64, float32, not in bfloat16."
     assert why_unavailable("plain", "cpu", options=["layer_norm"]) == "plain does not support layer_norm."
     assert registry.resolve("auto", CPU, F32).name not in ("mine", "plain")
+    assert hasattr(torch.ops.hyperlstm_in_mine, "mine")  # a name that no operator of ours can have
 
 
 def test_compiles() -> None:
@@ -96,6 +97,8 @@ def run(p: object, inputs: Inputs) -> Any:
         (replace(GOOD, dtypes=("float32",)), run, ValueError, "^impl.dtypes: expected floating.*got 'float32'"),  # type: ignore[arg-type]
         (replace(GOOD, devices=("cuda:0",)), run, ValueError, "^impl.devices: expected types .*got 'cuda:0'"),
         (replace(GOOD, oracle=True), run, ValueError, "^impl: expected no oracle"),
+        (replace(GOOD, probe=True), run, ValueError, "^impl: expected no oracle, probe"),
+        (replace(GOOD, interpreted_on=("cpu",)), run, ValueError, "^impl: expected no .* or interpreted_on"),
         (GOOD, None, TypeError, "^register: expected an Impl and a function, got .* and None"),
         ("other", run, TypeError, "^register: expected an Impl and a function, got 'other'"),
     ],
