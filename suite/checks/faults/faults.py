@@ -127,7 +127,7 @@ class Edited:
                 with mock.patch.object(sys, "path", [folder, *sys.path]):
                     import_module(f"{name}.{self.runs}")
                 if (copied := sys.modules.get(f"{name}.gradient.chunks")) and Path("gradient/chunks.py") not in sources:
-                    copied._LIMITS = chunks._LIMITS  # so that `limited` changes them for the copy too
+                    vars(copied)["_LIMITS"] = chunks._LIMITS  # so that `limited` changes them for the copy too
                 with mock.patch.dict(os.environ, {VARIABLE: self.active}):
                     yield implementation(self.runs, sys.modules[name].HyperLSTM)
             finally:
