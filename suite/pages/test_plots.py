@@ -55,6 +55,11 @@ def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:
     heights = [axes.get_position().height for axes in figure.axes]
     assert heights[0] == pytest.approx(heights[1])
     assert heights[0] > heights[2]
+    figure.draw_without_rendering()
+    upper, lower = (axes.get_tightbbox() for axes in figure.axes[::2])
+    assert upper is not None
+    assert lower is not None
+    assert not upper.overlaps(lower)
 
 
 @pytest.mark.parametrize(("longest", "end"), [(100.0, 13.0), (41.0, 13.0), (39.0, 50.7)], ids=str)
@@ -75,6 +80,7 @@ def test_lines_go_through_the_points_in_the_look_of_their_name() -> None:
     assert [line.get_color() for line in first.lines] == [LOOKS[name]["color"] for name in ("batched", "jax")]
     assert [line.get_markerfacecolor() for line in first.lines] == [LOOKS["batched"]["color"], "none"]
     assert [label.get_text() for label in first.get_xticklabels()] == ["4", "8", "16"]
+    assert first.get_xgridlines()[0].get_visible()
     assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
     assert [axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes[:3]] == ["Tms", "BMB", "BMB"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["batched", "jax, norm"]

@@ -86,6 +86,7 @@ def test_the_report_shows_every_page_and_plot(results: Path, elements: Elements)
     assert tags.count("table") == sum(len(re.findall(r"^\| -", text, re.MULTILINE)) for text in texts)
     labels = values(elements, "aria-label")
     assert tags.count("svg") == len(labels) >= sum(text.count("![") for text in texts)
+    assert sum("--drawn: " in style for style in values(elements, "style")) == len(labels)
     benches = sum(page.stem == "bench" for page in pages)
     assert labels.count("Time as a multiple of that of torch.nn.LSTM") == benches
 

@@ -31,9 +31,12 @@ PASSED = "All comparisons with the equation passed: {}, worst error {} of the li
 
 def faults(*verdicts: str) -> pd.DataFrame:
     """Return a table of planted edits with these verdicts."""
-    about = {"kind": "step", "implementation": "batched", "dtype": "float32"} | HERE
+    about = {"implementation": "batched", "dtype": "float32"} | HERE
     planted = {"rejected": "fault", "SURVIVED": "fault", "accepted": "rewrite", "REJECTED": "rewrite"}
-    rows = [{"edit": f"edit {n}", "planted": planted[v], "verdict": v} for n, v in enumerate(verdicts)]
+    rows = [
+        {"edit": f"edit {n}", "kind": "step" if n == 0 else "norm", "planted": planted[v], "verdict": v}
+        for n, v in enumerate(verdicts)
+    ]
     return pd.DataFrame([about | each for each in rows])
 
 
@@ -80,7 +83,7 @@ def test_a_fault_is_found_in_every_dtype_or_not_at_all() -> None:
     both = pd.concat([table, table[:1].assign(dtype="float64", verdict="SURVIVED")], ignore_index=True)
     text = markdown(PAGE.content(pd.DataFrame(RIGHT), {"faults": both}))
     assert "1 of 2 planted faults were found." in text
-    assert "| step | 2 | 1 |" in text
+    assert "| step | 1 | 0 |\n| norm | 1 | 1 |" in text
     assert "- edit 0, in batched, float64: SURVIVED" in text
     assert "edit 1, in" not in text
 

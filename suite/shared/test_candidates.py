@@ -40,6 +40,15 @@ def test_a_candidate_says_why_it_is_not_timed(name: str, dtype: torch.dtype, rea
     assert reason in str(find(name).why_unavailable(CPU, dtype))
 
 
+def test_compiled_takes_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("no\n compiler")
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", fail)
+    reason = find("compiled").why_unavailable(CPU, F32)
+    assert reason == "compiled needs a C++ compiler, and torch finds none: no compiler"
+
+
 @pytest.mark.parametrize(("backend", "able"), [("cpu", False), ("gpu", True), ("tpu", False)])
 def test_jax_runs_on_the_device_that_it_sees(backend: str, able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     jax = pytest.importorskip("jax")

@@ -1,6 +1,7 @@
 """Cases cost what their models do, and those that are drawn are the same each time."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -79,6 +80,8 @@ def test_every_workload_is_compared_in_every_dtype() -> None:
         ("enwik8", False, "float32"), ("enwik8", True, "float64"), ("enwik8", True, "float32"),
     ]  # fmt: skip
     assert {(c.T, len(c.lengths)) for c in cases.TIMED} >= {(3, 0), (4, 32), (4, 64)}
+    assert {(c.strided, c.layer_norm) for c in cases.WIDE} == set(product((False, True), repeat=2))
+    assert {sorted(c.lengths, reverse=True) == list(c.lengths) for c in cases.WIDE if c.lengths} == {False, True}
 
 
 def test_streams_are_places_in_one_text() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
@@ -155,7 +156,18 @@ def test_sources_ignore_line_endings(copied: Path) -> None:
     before, path = provenance.sources("naive"), copied / "impls" / "naive.py"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert provenance.sources("naive") == before
-    assert provenance.commit.__wrapped__() == "unknown"
+
+
+def test_a_commit_is_dirty_if_code_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    commits = [provenance.commit.__wrapped__()]
+    for command in ("init -q", "-c user.name=a -c user.email=a@b commit -q --allow-empty -m first"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    (tmp_path / "results.md").touch()
+    commits.append(provenance.commit.__wrapped__())
+    (tmp_path / "noxfile.py").touch()
+    commits.append(provenance.commit.__wrapped__())
+    assert re.fullmatch(r"unknown, ([0-9a-f]{10}), \1 dirty", ", ".join(commits))
 
 
 def test_the_rule_is_hashed_with_its_files() -> None:
