@@ -2,12 +2,9 @@
 
 import argparse
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from suite.pages import bench, readme, sweep, verify
 from suite.pages.bench_tables import TITLE, compared, fastest, without_busy
@@ -36,17 +33,12 @@ def machines(results: Path) -> list[Path]:
     return sorted((path for path in results.iterdir() if any(path.glob("*.csv"))), key=readme.precedence)
 
 
-def index(folders: Sequence[Path], damaged: Mapping[Path, str]) -> list[Part]:
-    """Parts of results/README.md: one table of all machines, and links to the pages of each folder.
-
-    damaged: what is wrong with a folder's files.
-    """
+def index(folders: Sequence[Path]) -> list[Part]:
+    """Parts of results/README.md: one table of all machines, and links to the pages of each folder."""
     lines: dict[str, dict[str, Any]] = {}
     columns, links = [], []
     for folder in folders:
-        rows, label = pd.DataFrame() if folder in damaged else TABLES["bench"].read(folder), folder.name
-        if folder in damaged:
-            label += f", {damaged[folder]}"
+        rows, label = TABLES["bench"].read(folder), folder.name
         if len(rows):
             label = f"{machine(rows.iloc[0])}, {dates(rows)}"
             if label in columns:
@@ -78,31 +70,25 @@ def write_machine(folder: Path) -> list[Path]:
     return [file for page in PAGES for file in page.write(folder, page.read(folder))]
 
 
-def write_all(results: Path) -> tuple[list[Path], list[str]]:
-    """Write every page from the CSV files under results/, their index, the report, and README.md.
+def write_all(results: Path) -> list[Path]:
+    """Write every page from the CSV files under results/, their index, the report, and README.md; return the files.
 
-    Return the files, and what is wrong with the CSV files of a machine, whose pages stay as they are. A machine without
-    pages whose rows are stale is in the index alone.
+    A machine without pages whose rows are stale is in the index alone. ResultsError names a damaged file.
     """
-    folders, damaged = machines(results), dict[Path, str]()
-    files, sections = list[Path](), dict[Path, list[Part]]()
+    folders, files, sections = machines(results), list[Path](), dict[Path, list[Part]]()
     for folder in folders:
-        try:
-            written = {page: page.read(folder) for page in PAGES} if pages_of(folder) or _current(folder) else {}
-        except ResultsError as error:
-            damaged[folder] = str(error).replace(f"{folder}{os.sep}", "")
-            sections |= {(path := folder / f"{name}.md"): [path.read_text("utf-8")] for name in pages_of(folder)}
-            continue
-        files += [file for page, parts in written.items() for file in page.write(folder, parts)]
-        sections |= {folder / f"{page.name}.md": parts for page, parts in written.items() if parts}
-    overview, whole, parts = results / "README.md", results / "report.html", index(folders, damaged)
+        if pages_of(folder) or _current(folder):
+            written = {page: parts for page in PAGES if (parts := page.read(folder))}
+            files += [file for page, parts in written.items() for file in page.write(folder, parts)]
+            sections |= {folder / f"{page.name}.md": parts for page, parts in written.items()}
+    overview, whole, parts = results / "README.md", results / "report.html", index(folders)
     write_whole(overview, markdown(parts))
     write_whole(whole, report_html(parts, sections))
     files += [overview, whole]
     if results == RESULTS:
         readme.write_readme(results)
         files.append(readme.README)
-    return files, [f"{folder}: {what}" for folder, what in damaged.items()]
+    return files
 
 
 def _current(folder: Path) -> bool:
@@ -110,17 +96,13 @@ def _current(folder: Path) -> bool:
     return any(len(rows := TABLES[name].read(folder)) and not stale(rows).any() for name in ("bench", "verify"))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run `python -m suite.report`."""
     parser = argparse.ArgumentParser(prog="nox -s report --", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with a folder for each machine")
-    files, damaged = write_all(parser.parse_args(arguments).results)
-    for file in files:
+    for file in write_all(parser.parse_args(arguments).results):
         print(f"Wrote {os.path.relpath(file)}")
-    for sentence in damaged:
-        print(f"\n{sentence}")
-    return int(bool(damaged))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

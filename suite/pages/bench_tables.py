@@ -9,7 +9,7 @@ from impls import names
 from suite.pages.page import Format, Sheet
 from suite.shared.cases import ALTERNATIVES, BASELINE, WORKLOADS
 from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
-from suite.shared.statistics import Interval, compared_with_baseline, interval, noise_floor
+from suite.shared.statistics import Interval, interval, noise_floor
 from suite.shared.tables import BUSY, PASSES, STAMP, TABLES
 from suite.shared.usage import NO_KERNEL
 
@@ -69,11 +69,16 @@ def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
 
 
 def _verdict(row: pd.Series) -> str:
+    """`faster` or `slower` than the baseline if the whole interval is beyond the noise floor."""
     if pd.isna(row["relative"]):
         return NONE
     if pd.isna(row["relative_low"]):
         return "few visits"
-    return "no A/A run" if pd.isna(row["floor"]) else compared_with_baseline(interval(row, "relative"), row["floor"])
+    if pd.isna(row["floor"]):
+        return "no A/A run"
+    if row["relative_high"] < 1 / (1 + row["floor"]):
+        return "faster"
+    return "slower" if row["relative_low"] > 1 + row["floor"] else "undecided"
 
 
 def fastest(rows: pd.DataFrame) -> pd.DataFrame:

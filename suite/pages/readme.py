@@ -10,7 +10,7 @@ from suite.pages.bench import WORKLOAD, readme_rows, training_caption
 from suite.pages.bench_tables import headline, without_busy
 from suite.pages.page import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
-from suite.shared.files import ROOT, ResultsError, write_whole
+from suite.shared.files import ROOT, write_whole
 from suite.shared.format import dates, machine, ratio_text, reason
 from suite.shared.provenance import stale
 from suite.shared.tables import TABLES
@@ -45,11 +45,8 @@ def why_not(impl: Impl, row: pd.Series | None, devices: set[str]) -> str:
 
 
 def precedence(folder: Path) -> tuple[bool, bool, int, str]:
-    """Sort key of machines: benchmarks of these sources first, then GPUs, then the newest; damaged ones come last."""
-    try:
-        rows = TABLES["bench"].read(folder)
-    except ResultsError:
-        rows = pd.DataFrame()
+    """Sort key of machines: benchmarks that are not stale first, then GPUs, then the newest."""
+    rows = TABLES["bench"].read(folder)
     if rows.empty:
         return True, True, 0, folder.name
     newest = int(max(rows["date"]).replace("-", ""))

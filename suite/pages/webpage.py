@@ -69,8 +69,8 @@ class _Renderer(RendererHTML):
 
     def image(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         name = tokens[at].attrs["src"]
-        drawn = env["plots"].get(name) or (env["folder"] / name).read_text(encoding="utf-8")
-        return inline_svg(drawn, f"{env['folder'].name}-{name.removesuffix('.svg')}", tokens[at].content)
+        prefix = f"{env['folder'].name}-{name.removesuffix('.svg')}"
+        return inline_svg(env["plots"][name], prefix, tokens[at].content)
 
     def link_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         target = tokens[at].attrs["href"]

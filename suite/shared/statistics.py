@@ -125,10 +125,3 @@ def numbers(visits: object) -> list[float]:
 def noise_floor(twin: Interval) -> float:
     """Distance from 1 that a ratio can have by chance, from the baseline against itself (A/A run)."""
     return max(twin.ratio_high, 1 / twin.ratio_low) - 1
-
-
-def compared_with_baseline(interval: Interval, noise: float) -> str:
-    """`faster` or `slower` than the baseline if the whole interval is beyond the noise floor, else `undecided`."""
-    if interval.ratio_high < 1 / (1 + noise):
-        return "faster"
-    return "slower" if interval.ratio_low > 1 + noise else "undecided"
