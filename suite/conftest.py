@@ -107,12 +107,16 @@ def _as_in_a_new_process() -> None:
         dynamo.reset()
 
 
+def withdraw_with(patch: pytest.MonkeyPatch) -> None:
+    """Have a patch withdraw, when it ends, the implementations that are registered from now on."""
+    patch.setattr(registry, "IMPLS", [*registry.IMPLS])
+    patch.setattr(registry, "_RUNS", {**registry._RUNS})
+    patch.setenv(submission.VARIABLE, os.environ.get(submission.VARIABLE, ""))
+
+
 @pytest.fixture
 def _withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Withdraw after a test the implementations that it registers."""
-    monkeypatch.setattr(registry, "IMPLS", [*registry.IMPLS])
-    monkeypatch.setattr(registry, "_RUNS", {**registry._RUNS})
-    monkeypatch.setenv(submission.VARIABLE, os.environ.get(submission.VARIABLE, ""))
+    withdraw_with(monkeypatch)
 
 
 @pytest.fixture(scope="session")

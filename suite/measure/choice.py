@@ -46,16 +46,16 @@ def fastest(device: torch.device, dtype: str) -> str:
 
 
 def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
-    """Register the implementations of `--impl`, and return options that time them beside the fastest of the others.
+    """Register the implementations of `--impl`, and return options that time them, by default beside the fastest.
 
     SubmissionError says what is wrong with a file.
     """
     files, dtypes = [path.resolve() for path in options.impl], options.dtype or ["float32"]
     submission.try_all(files, options.device)
-    ours = {fastest(options.device, dtype): None for dtype in dtypes}
-    names = [*(submission.load(file).name for file in files), BASELINE, *filter(None, ours)]
+    ours = dict.fromkeys(fastest(options.device, dtype) for dtype in dtypes)
+    beside = options.implementation or [BASELINE, *filter(None, ours), *FAST_ALTERNATIVES[options.device.type]]
     defaults = {
-        "implementation": options.implementation or [*names, *FAST_ALTERNATIVES[options.device.type]],
+        "implementation": [*(submission.load(file).name for file in files), *beside],
         "dtype": dtypes,
         "minutes": IMPL_MINUTES if options.minutes is None else options.minutes,
         "results": submission.results_of(files[0]) if options.results == RESULTS else options.results,

@@ -19,9 +19,9 @@ from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm, spec
 from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM
+from impls import HyperLSTM, registry
 from impls.gradient.chunks import limited
-from impls.registry import IMPLS, Impl, find
+from impls.registry import Impl, find
 from suite.checks.module import ranks, saved
 from suite.checks.module.runs import CASE, DROPPED, KEPT, PACKED, TRACED, Example, drawn, each_agrees, example, outputs
 from suite.shared.cases import Case
@@ -298,8 +298,12 @@ class Capability(NamedTuple):
         """What pytest expects of an implementation."""
         if self.able(impl):
             return []
-        pattern = self.refusal.format(able=", ".join(each.name for each in IMPLS if self.able(each)))
-        return [pytest.mark.xfail(raises=pytest.RaisesExc((NotImplementedError, RuntimeError), match=pattern))]
+        return [pytest.mark.xfail(raises=pytest.RaisesExc((NotImplementedError, RuntimeError), match=self.pattern))]
+
+    @property
+    def pattern(self) -> str:
+        """Pattern of the error of those who do not pass it."""
+        return self.refusal.format(able=", ".join(each.name for each in registry.IMPLS if self.able(each)))
 
 
 def _by_autograd(impl: Impl) -> bool:

@@ -1,20 +1,19 @@
 """A registered implementation works as ours do: that of impls/README.md, with a gradient by hand, and a plain one."""
 
-import copy
-import pickle
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
 
-from impls import HyperLSTM, Impl, names, register, registry, why_unavailable
+from impls import Impl, names, register, registry, why_unavailable
 from impls.definition import Inputs
-from suite.checks.module.runs import CASE, DROPPED, PACKED, Example, each_agrees, example
-from suite.shared.compare import assert_bitwise_equal, compare, implementation
+from suite.checks.module.capabilities import CAPABILITIES
+from suite.checks.module.runs import CASE
+from suite.conftest import withdraw_with
+from suite.shared import submission
+from suite.shared.compare import implementation
 from suite.shared.files import ROOT
 
 CPU = torch.device("cpu")
@@ -22,27 +21,15 @@ F32 = torch.float32
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _registered() -> Iterator[None]:
+def _registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Register the example of impls/README.md as `mine`, and a plain function as `plain`."""
-    before = len(registry.IMPLS)
     with pytest.MonkeyPatch.context() as patch:
-        for part in ("", ".definition", ".gradient", ".row_scaled"):  # which the wheel calls by another name
-            patch.setitem(sys.modules, f"hyperlstm{part}", import_module(f"impls{part}"))
-        code = (ROOT / "impls" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-        module: dict[str, Any] = {"__name__": "mine"}
-        exec(compile(code, "impls/README.md", "exec"), module)
-        register(module["IMPL"], module["run"])
-    register(Impl("plain", options=frozenset()), registry.find("row_scaled").run)
-    yield
-    for impl in registry.IMPLS[before:]:
-        del registry._RUNS[impl.name]
-    del registry.IMPLS[before:]
-
-
-def test_equals_the_oracle() -> None:
-    for case in (CASE, DROPPED, PACKED):
-        worst = compare(implementation("mine"), case, F32, CPU)[0]
-        assert worst.ratio <= 1, worst
+        withdraw_with(patch)
+        file = tmp_path_factory.mktemp("file") / "mine.py"
+        file.write_text((ROOT / "impls" / "README.md").read_text().split("```python\n")[1].split("```")[0])
+        submission.load(file)
+        register(Impl("plain", options=frozenset()), registry.find("row_scaled").run)
+        yield
 
 
 def test_says_what_it_can() -> None:
@@ -55,28 +42,19 @@ def test_says_what_it_can() -> None:
     assert hasattr(torch.ops.hyperlstm_in_mine, "mine")  # a name that no operator of ours can have
 
 
-def test_compiles() -> None:
-    model = example("mine", CPU, DROPPED).model
-    model.compile(backend="aot_eager", fullgraph=True)
-    each_agrees(Example.results, model, DROPPED, CPU)
+CAPABLE = ("packed sequences", "recurrent dropout", "torch.compile, fullgraph", "deepcopy and pickle")
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_copies(copied: Callable[[HyperLSTM], HyperLSTM]) -> None:
-    one = example("mine", CPU)
-    duplicate = copied(one.model)
-    assert duplicate.impl == "mine"
-    duplicate.load_state_dict(one.model.state_dict())
-    assert_bitwise_equal(one._replace(model=duplicate).results(), one.results())
+@pytest.mark.parametrize("capability", CAPABLE)
+def test_has_the_capabilities_of_ours(capability: str) -> None:
+    CAPABILITIES[capability].check("mine", CPU)
 
 
-def test_a_hand_written_gradient_refuses_what_it_cannot() -> None:
-    model, x, _ = example("mine", CPU)
-    (d_x,) = torch.autograd.grad(model(x.requires_grad_())[0].sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="mine has no second derivative; these have: naive"):
-        d_x.sum().backward()
-    with pytest.raises(NotImplementedError, match=r"mine takes no batch of gradients .*; these do: .*batched"):
-        torch.autograd.functional.jacobian(lambda y: model(y)[0], x, vectorize=True)
+@pytest.mark.parametrize("capability", ["second derivative", "jacobian, vectorize=True"])
+def test_a_hand_written_gradient_refuses_what_it_cannot(capability: str) -> None:
+    one = CAPABILITIES[capability]
+    with pytest.raises(NotImplementedError, match=f"mine .*{one.pattern}"):
+        one.check("mine", CPU)
 
 
 GOOD = Impl("other")
