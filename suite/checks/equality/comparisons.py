@@ -3,7 +3,7 @@
 Small cases have `naive` as their oracle, wide ones row_scaled. Faults are planted in what a default run compares.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -13,10 +13,10 @@ import torch
 from impls import names
 from impls.registry import find
 from suite.checks.equality.changes import CHANGES
-from suite.checks.equality.layouts import LAID_OUT
+from suite.checks.equality.layouts import AT_ONCE, LAID_OUT
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.pairs import PAIRS
-from suite.checks.equality.uses import PLAIN
+from suite.checks.equality.pairs import OF_A_LAYER, PAIRS
+from suite.checks.equality.uses import PLAIN, Use
 from suite.checks.equality.uses import USES as GROUPS
 from suite.checks.equality.values import VALUES
 from suite.shared.cases import (
@@ -112,7 +112,12 @@ class Comparison(NamedTuple):
 
 
 #: Uses by the name that a comparison has of them.
-USES = GROUPS | {"layouts": LAID_OUT, "changes": CHANGES} | VALUES | {use.name: (use,) for _, use in PAIRS}
+USES = (
+    GROUPS
+    | {"layouts": LAID_OUT, "layouts at once": AT_ONCE, "changes": CHANGES}
+    | VALUES
+    | {use.name: (use,) for _, use in (*PAIRS, *OF_A_LAYER)}
+)
 #: (draws, seed) of a default run.
 DEFAULT = ((DRAWN, SEED),)
 
@@ -153,14 +158,14 @@ def used(name: str) -> list[Comparison]:
     ]
 
 
-def paired(name: str) -> list[Comparison]:
+def paired(name: str, pairs: Sequence[tuple[Case, Use]] = PAIRS) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast."""
     impl = find(name)
     exact = next(dtype for dtype in (F64, F32) if dtype in impl.dtypes)
     # What has no float64 runs in float32, which autocast casts.
-    cast = [use.autocast or (exact != F64 and "autocast" in use.name) for _, use in PAIRS]
+    cast = [use.autocast or (exact != F64 and "autocast" in use.name) for _, use in pairs]
     return [
-        Comparison(case, BF16 if casts else exact, use.name) for (case, use), casts in zip(PAIRS, cast, strict=True)
+        Comparison(case, BF16 if casts else exact, use.name) for (case, use), casts in zip(pairs, cast, strict=True)
     ]
 
 

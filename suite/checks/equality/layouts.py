@@ -18,10 +18,10 @@ Layout = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def _spread(step: int, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Every `step`th column of rows that are longer than that."""
-    end = step * value.shape[-1]
-    whole = value.new_full((*value.shape[:-1], end + 3), torch.nan)
-    return whole[..., 2 : end + 2 : step].copy_(value), whole
+    """Every `step`th column of rows that are longer than that, from an address that is a multiple of 16 bytes."""
+    end = step * value.shape[-1] + 8
+    whole = value.new_full((*value.shape[:-1], end + 1), torch.nan)
+    return whole[..., 8:end:step].copy_(value), whole
 
 
 def _moved(axis: int, to: int, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,3 +112,6 @@ LAID_OUT = (
         numbers=partial(without_others, arriving=("out",)),
     ),
 )
+
+#: Each layout of all tensors at once, for an implementation whose calls take long.
+AT_ONCE = (*_uses("", ()), *(use for use in LAID_OUT if "grad expanded" in use.name or "alone" in use.name))

@@ -49,6 +49,16 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "chunks": ("whole", "stepwise"),
     "residuals": ("saved", "recomputed"),
 }
+#: The values that one layer sees: the module turns the others into these, and runs what is between layers.
+LAYER_OPTIONS = OPTIONS | {
+    "form": ("batch", "unsorted", *EMPTY),
+    "axes": ("steps_first",),
+    "layers": (1,),
+    "state": ("none", "plain"),
+    "masks": ("none", "recurrent"),
+    "precision": ("exact", "autocast"),
+    "trains": ("all", "biases", "state_c", "state_h_hat", "nothing"),
+}
 #: Options that a `Case` does not have; of the forms only one.
 _OF_USE = ("axes", "precision", "trains", "arriving", "chunks", "residuals")
 
@@ -70,10 +80,10 @@ def shows_little(row: Row) -> bool:
     return row["form"] in EMPTY or row["trains"] == "nothing"
 
 
-def _array() -> list[Row]:
+def array(options: dict[str, tuple[Any, ...]]) -> list[Row]:
     """Rows that cover all pairs, those that do not need a call which shows little without one."""
-    telling = OPTIONS | {"form": OPTIONS["form"][: -len(EMPTY)], "trains": OPTIONS["trains"][:-1]}
-    rows, every = (make(options, salt="0", constraints=_CONSTRAINTS) for options in (telling, OPTIONS))
+    telling = options | {"form": options["form"][: -len(EMPTY)], "trains": options["trains"][:-1]}
+    rows, every = (make(some, salt="0", constraints=_CONSTRAINTS) for some in (telling, options))
     return [*rows, *filter(shows_little, every)]
 
 
@@ -150,6 +160,6 @@ def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None
     return out.transpose(0, 1) if turned else out, last
 
 
-ROWS = _array()
-#: The case and the use of each row.
-PAIRS = [(case_of(row), use_of(row)) for row in ROWS]
+ROWS = array(OPTIONS)
+#: The case and the use of each row, and of those for a layer alone, where calls take long.
+PAIRS, OF_A_LAYER = ([(case_of(row), use_of(row)) for row in rows] for rows in (ROWS, array(LAYER_OPTIONS)))

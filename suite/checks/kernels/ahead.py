@@ -1,6 +1,6 @@
 """Passes of `batched_cuda` in the checks of a GPU, whose kernels are compiled before the first test, on all cores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, product
 
@@ -8,7 +8,7 @@ from impls.definition import dtype_name
 from impls.registry import find
 from suite.checks.equality.comparisons import DEFAULT, paired, small, used, wide
 from suite.checks.kernels.compiled import Way
-from suite.checks.kernels.interpreted import NAME, PAIRS
+from suite.checks.kernels.interpreted import CASES, NAME
 from suite.shared.cases import DRAWN_THOROUGH, SEED, WORKLOADS, Case
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
@@ -19,7 +19,6 @@ FULL_PAIRS = [(case, name) for case in (*FULL, replace(WORKLOADS["enwik8"], T=2)
 FULL_PAIRS += [(replace(WORKLOADS["medium"], T=3), "tf32")]
 #: Of two passes at once, the rows of the second.
 ROWS = 96
-CASES = list(dict.fromkeys(case for case, _ in PAIRS))
 #: Sizes that are compared first.
 FIRST = CASES[:2]
 LONG_NARROW_WIDE = (
@@ -89,5 +88,5 @@ def any_way(case: Case, arithmetic: str) -> Iterator[Way]:
         yield from (Way(one, arithmetic), Way(one, arithmetic, False), Way(replace(one, training=False), arithmetic))
 
 
-def _either(cases: list[Case]) -> list[Way]:
+def _either(cases: Sequence[Case]) -> list[Way]:
     return [Way(case, name, True, alone) for case in cases for name in PRECISIONS for alone in (True, False)]

@@ -5,8 +5,11 @@ Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTE
 """
 
 import sys
+import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,32 +21,72 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from impls.definition import dtype_name
-from impls.gradient.chunks import limited
+from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import find
-from suite.shared.cases import AGAINST, DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.compare import Verdict, compare, implementation
+from suite.checks.equality.comparisons import Comparison, paired
+from suite.checks.equality.pairs import OF_A_LAYER
+from suite.checks.faults.faults import Fault, edits
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
+from suite.shared.compare import Verdict, implementation
 from suite.shared.process import append_row
 
 NAME = "batched_cuda"
+F32 = torch.float32
 _DTYPES = find(NAME).dtypes
 _EDGES = (*RAGGED[:3], *DROPOUT[:3], *VERIFY_TILES, *(case for case in VERIFY if case.state == "plain"))
 #: The smallest of the sizes that every implementation is checked at, packed sequences, masks of g, all that have edges
 #: between tiles, and a sequence of several chunks.
-PAIRS = [(case, dtype) for case in (*VERIFY[:2], *_EDGES) for dtype in _DTYPES]
-#: Of a thorough run: each of the other cases in one dtype.
-SOME_PAIRS = [*PAIRS[: 2 * len(_DTYPES)], *((case, _DTYPES[i % len(_DTYPES)]) for i, case in enumerate(_EDGES))]
+CASES = (*VERIFY[:2], *_EDGES)
+#: In float32: wide cases, which meet every condition of `faults/test_reach.py` but those on large sizes.
+WIDE = [
+    Comparison(case, F32, wide=True)
+    for case in (
+        Case(T=2, B=66, I=5, H=33, S=9, Z=2, layer_norm=True, state="plain", recurrent_dropout=0.3),
+        Case(T=2, B=3, I=97, H=137, S=40, Z=9, layer_norm=True, state="stacked"),
+        Case(T=2, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(2, 2, 2, 1, 1, 1)),
+        Case(T=11, B=2, I=40, H=17, S=20, Z=3, state="stacked"),
+    )
+]
+#: Sizes that are padded, and some that are not, so that kernels read a caller's own tensors.
+SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state="stacked")
+OWN = replace(SMALLEST, H=8, S=8)
+
+
+def _two_steps(one: Comparison) -> Comparison:
+    lengths = tuple(min(steps, 2) for steps in one.case.lengths)
+    return one._replace(case=replace(one.case, T=min(one.case.T, 2), lengths=lengths))
+
+
+#: Options in pairs, each gradient of an output alone among them; layouts in memory, addresses that are not aligned.
+CALLS = [
+    *map(_two_steps, paired(NAME, OF_A_LAYER)),
+    Comparison(OWN, F32, "layouts at once", wide=True),
+    Comparison(SMALLEST, F32, "gradients", wide=True),
+    Comparison(replace(SMALLEST, layer_norm=False), F32, "calls", wide=True),
+]
+_TINY = [Comparison(case, dtype) for case in VERIFY[:2] for dtype in _DTYPES]
 #: Of a default run: the smallest sizes, packed sequences and masks.
-FEW_PAIRS = SOME_PAIRS[: 4 * len(_DTYPES)]
-#: Of every run, in float32: wide cases, which meet every condition of `faults/test_reach.py` but those on large sizes.
-WIDE = (
-    Case(T=2, B=70, I=97, H=137, S=40, Z=9, layer_norm=True, state="plain", recurrent_dropout=0.3),
-    Case(T=3, B=6, I=20, H=64, S=33, Z=2, L=2, lengths=(3, 3, 2, 2, 1, 1)),
-    Case(T=12, B=2, I=40, H=17, S=20, Z=3, state="stacked"),
-)
+FEW = [*_TINY, *(Comparison(case, F32) for case in (RAGGED[0], DROPOUT[0])), *WIDE, *CALLS]
+#: Of a thorough run: each of the other cases in one dtype, and parameters of which one alone is trained.
+SOME = [
+    *FEW,
+    *(Comparison(case, _DTYPES[n % len(_DTYPES)]) for n, case in enumerate(_EDGES)),
+    Comparison(SMALLEST, F32, "frozen", wide=True),
+]
+#: By extent of a run.
+COMPARISONS = {
+    extent: list(dict.fromkeys(every))
+    for extent, every in {
+        "few": FEW,
+        "some": SOME,
+        "all": [*SOME, *(Comparison(case, dtype) for case in CASES for dtype in _DTYPES)],
+    }.items()
+}
+#: Faults of the implementation: by name the tensor that one damages, what one of `CALLS` that shows it is named, and
+#: an edit.
+FAULTS = tomllib.loads(Path(__file__).with_name("calls.toml").read_text(encoding="utf-8"))
 #: The first Triton whose interpreter runs with NumPy 2.4.
 _OF_NUMPY_2_4 = "3.7"
-#: Draws of a case. A card's `exp` and division err at random, so that one draw could decide; the interpreter's do not.
-DRAWS, SOME_DRAWS = 8, 1
 
 
 def why_not() -> str | None:
@@ -57,18 +100,18 @@ def why_not() -> str | None:
     return None
 
 
-def judged(case: Case, dtype: torch.dtype, device: torch.device, draws: int = DRAWS) -> Verdict:
-    """Worst verdict on a case, in chunks of two steps: a chunk's first and last step are special."""
+def judged(one: Comparison, device: torch.device) -> Verdict:
+    """Worst verdict of a comparison, if it is not wide in chunks of two steps: a chunk's first and last are special."""
     from impls.batched_cuda import backward, forward  # import Triton, which may be missing
 
-    two_steps = limited(device.type, backward=2 * 40 * case.B * case.H * dtype.itemsize)
-    with two_steps, patch.object(forward, "room", _poisoned), patch.object(backward, "room", _poisoned):
-        return compare(implementation(NAME), case, dtype, device, draws=draws)[0]
-
-
-def judged_wide(case: Case, device: torch.device) -> Verdict:
-    """Worst verdict on a wide case, whose oracle is row_scaled."""
-    return compare(implementation(NAME), case, torch.float32, device, against=AGAINST, draws=SOME_DRAWS)[0]
+    two_steps = 2 * NUMBERS * one.case.B * one.case.H * one.dtype.itemsize
+    chunks = {} if one.wide else {"backward": two_steps}
+    with (
+        limited(device.type, **chunks),
+        patch.object(forward, "room", _poisoned),
+        patch.object(backward, "room", _poisoned),
+    ):
+        return one.worst(implementation(NAME), device)
 
 
 def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
@@ -97,22 +140,35 @@ def patch_language_once() -> None:
     interpreter._patch_lang = once
 
 
-def _wrong(trace: Any) -> str:
-    return ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
+def caught(name: str) -> bool:
+    """True if a call shows a fault by the tensor that it damages or, if it damages none, by an address."""
+    from suite.checks.kernels.traced import traced
+
+    damages, word, file, right, new = FAULTS[name]
+    fault = Fault(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=damages)
+    with fault.planted() as build, traced() as trace:
+        calls = (one.verdicts(build, torch.device("cpu")) for one in CALLS if word in one.use)
+        verdicts = chain.from_iterable(chain.from_iterable(calls))
+        return any(
+            (fault.blamed(one.tensor) and not one.ratio <= 1) or (not damages and trace.wrong) for one in verdicts
+        )
+
+
+def main(path: Path, extent: str) -> None:
+    """Append a row for each comparison of an extent, on one draw, and for each fault."""
+    from suite.checks.kernels.traced import traced
+
+    patch_language_once()
+    with patch.object(Comparison, "_draws", return_value=1):
+        for one in COMPARISONS[extent]:
+            with traced() as trace:
+                worst = judged(one, torch.device("cpu"))
+            wrong = ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
+            about = {"case": one.id, "dtype": dtype_name(one.dtype)}
+            append_row(path, about | vars(worst) | vars(trace) | {"wrong": wrong})
+        for name in FAULTS:
+            append_row(path, {"fault": name, "caught": caught(name)})
 
 
 if __name__ == "__main__":
-    from suite.checks.kernels.traced import traced
-
-    everything = sys.argv[2] == "all"
-    patch_language_once()
-    for case, dtype in {"few": FEW_PAIRS, "all": PAIRS}.get(sys.argv[2], SOME_PAIRS):
-        with traced() as trace:
-            worst = judged(case, dtype, torch.device("cpu"), DRAWS if everything else SOME_DRAWS)
-        results = vars(worst) | vars(trace) | {"wrong": _wrong(trace)}
-        append_row(Path(sys.argv[1]), {"case": case.id, "dtype": dtype_name(dtype), **results})
-    for case in WIDE:
-        with traced() as trace:
-            worst = judged_wide(case, torch.device("cpu"))
-        about = {"case": case.id, "dtype": "float32"}
-        append_row(Path(sys.argv[1]), about | vars(worst) | vars(trace) | {"wrong": _wrong(trace)})
+    main(Path(sys.argv[1]), sys.argv[2])

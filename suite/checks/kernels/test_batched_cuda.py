@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,47 +111,40 @@ def test_auto_never_takes_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve("auto", CPU, torch.float32).name != NAME
 
 
-def _reason(
-    monkeypatch: pytest.MonkeyPatch,
-    capability: tuple[int, int] = (8, 0),
-    error: Exception | None = None,
-) -> str | None:
+def _no_driver(patch: pytest.MonkeyPatch) -> None:
+    driver = mock.MagicMock()
+    type(driver).active = mock.PropertyMock(side_effect=RuntimeError("Failed to find C compiler."))
+    patch.setattr("triton.runtime.driver", driver)
+
+
+#: What a driver says of a card, or what is installed; and what of it is why the implementation does not run.
+REASONS: dict[str | None, Callable[[pytest.MonkeyPatch], object]] = {
+    "batched_cuda needs Triton 3.6 or newer, which is not installed.": lambda patch: patch.setattr(
+        "impls.batched_cuda.find_spec", lambda name: None
+    ),
+    "batched_cuda needs Triton 3.6 or newer; 3.5.1 is installed.": lambda patch: patch.setattr(
+        "triton.__version__", "3.5.1"
+    ),
+    "batched_cuda needs compute capability 8.0 or higher; this card has 7.5.": lambda patch: patch.setattr(
+        torch.cuda, "get_device_capability", lambda device: (7, 5)
+    ),
+    "Triton cannot build its driver, which takes a C compiler and Python.h: Failed to find C compiler.": _no_driver,
+    None: lambda patch: None,
+}
+
+
+@needs_triton
+@pytest.mark.parametrize("reason", REASONS)
+def test_says_why_a_card_does_not_run_it(reason: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    if find_spec("triton") is not None:
-        driver = mock.MagicMock()
-        type(driver).active = mock.PropertyMock(side_effect=error, return_value=SimpleNamespace(utils=None))
-        monkeypatch.setattr("triton.runtime.driver", driver)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr("triton.runtime.driver", SimpleNamespace(active=SimpleNamespace(utils=None)))
+    REASONS[reason](monkeypatch)
     triton_unavailable.cache_clear()
     try:
-        return why_unavailable(NAME, "cuda")
+        assert why_unavailable(NAME, "cuda") == reason
     finally:
         triton_unavailable.cache_clear()
-
-
-def test_says_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impls.batched_cuda.find_spec", lambda name: None)
-    assert _reason(monkeypatch) == "batched_cuda needs Triton 3.6 or newer, which is not installed."
-
-
-@needs_triton
-def test_says_that_triton_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triton.__version__", "3.5.1")
-    assert _reason(monkeypatch) == "batched_cuda needs Triton 3.6 or newer; 3.5.1 is installed."
-
-
-@needs_triton
-def test_says_that_the_card_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _reason(monkeypatch, (7, 5)) == "batched_cuda needs compute capability 8.0 or higher; this card has 7.5."
-    assert _reason(monkeypatch, (8, 0)) is None
-
-
-@needs_triton
-def test_says_that_triton_cannot_build_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = RuntimeError("Failed to find C compiler.")
-    expected = "Triton cannot build its driver, which takes a C compiler and Python.h: Failed to find C compiler."
-    assert _reason(monkeypatch, error=error) == expected
-    assert _reason(monkeypatch) is None
 
 
 def test_the_checks_of_kernels_are_collected_without_triton() -> None:
@@ -171,29 +165,25 @@ def test_a_hang_names_the_test_and_the_line_and_ends(tmp_path: Path) -> None:
     assert 'test_it.py", line 3 in test_hangs' in ended.stderr
 
 
-def _main(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> int:
-    """Exit status of `nox -s cuda` where torch sees no GPU and nvidia-smi is a script."""
-    (tool := folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+#: What nvidia-smi does where torch sees no GPU; the status of `nox -s cuda`, and what it says.
+UNSEEN = {
+    "a card": ("echo NVIDIA H100 80GB HBM3, 570.86.15", 1, "made for CUDA 13.0, does not see the NVIDIA H100 80GB HBM3 "
+               "with driver 570.86.15."),
+    "no driver": ("exit 9", 0, "batched_cuda runs on cuda, not on cpu."),
+    "no card": ("true", 0, "batched_cuda runs on cuda, not on cpu."),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="The script is for a shell.")
+@pytest.mark.parametrize("what", UNSEEN)
+def test_a_card_that_torch_does_not_see_is_a_failure(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    script, status, sentence = UNSEEN[what]
+    (tool := tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    return test_native.main([])
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="The script is for a shell.")
-def test_a_card_that_torch_does_not_see_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    assert _main(monkeypatch, tmp_path, "echo NVIDIA H100 80GB HBM3, 570.86.15") == 1
-    sentence = "made for CUDA 13.0, does not see the NVIDIA H100 80GB HBM3 with driver 570.86.15. Not run: kernels as"
-    assert sentence in capsys.readouterr().out
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="The script is for a shell.")
-@pytest.mark.parametrize("script", ["exit 9", "true"], ids=["no driver", "no card"])
-def test_without_a_card_nothing_fails(
-    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    assert _main(monkeypatch, tmp_path, script) == 0
-    assert "batched_cuda runs on cuda, not on cpu. Not run: kernels as" in capsys.readouterr().out
+    assert test_native.main([]) == status
+    assert f"{sentence} Not run: kernels as" in capsys.readouterr().out

@@ -42,10 +42,10 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def compared(thorough: bool) -> list[Comparison]:
-    """Small cases, wide ones on both sides of the sizes of tiles, and every use."""
+    """Small cases, wide ones on both sides of the sizes of tiles, and in a thorough run every use."""
     some = [Comparison(case, BF16) for case in VERIFY_FIRST]
-    every = [each for each in wide(NAME) if each.dtype == BF16 and (thorough or each.case in WIDE[::3])]
-    return some + every + [each for each in used(NAME) if each.dtype == BF16]
+    every = [one for one in (*wide(NAME), *used(NAME)) if one.dtype == BF16]
+    return some + (every if thorough else [one for one in every if not one.use and one.case in WIDE[::3]])
 
 
 def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: Record) -> None:

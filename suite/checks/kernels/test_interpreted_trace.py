@@ -2,22 +2,31 @@
 
 Each kernel here has a fault, unless told to have none: an overrun, a promise that does not hold, a missing barrier of
 the program; `barriers.toml` has the races between programs. And TF32 operands must be rounded to nearest before a
-product, which a tensor core would cut off instead.
+product, which a tensor core would cut off instead. The trace also shows what packed sequences save.
 """
 
 # mypy: ignore-errors
 # What a kernel's arguments are is Triton's to say, which has no static types.
 
+from unittest import mock
+
+import numpy as np
 import pytest
 import torch
 import triton
 import triton.language as tl
+from triton.runtime.interpreter import InterpreterBuilder
 
 from impls.batched_cuda import layout
 from impls.batched_cuda.parts import tf32
 from impls.definition import LayerParams
+from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.traced import traced
+from suite.checks.module.runs import example
+from suite.shared.cases import Case
+from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
 
+CPU = torch.device("cpu")
 N = 16
 #: Bits of a float32 that TF32 drops.
 DROPPED = 13
@@ -94,3 +103,41 @@ def test_tf32_operands_are_rounded_to_nearest() -> None:
     for got in (in_kernel, *(getattr(before_it, name) for name in names)):
         bad = ~((got == nearest) | (x.isnan() & got.isnan()))
         assert not bad.any(), f"expected {nearest[bad][:3].tolist()}, got {got[bad][:3].tolist()}"
+
+
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
+def test_tf32_is_as_right_as_float16(layer_norm):
+    """TF32 keeps as many bits of a factor as float16 does."""
+    case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state="plain", layer_norm=layer_norm)
+    before, multiply, operands = torch.backends.cuda.matmul.fp32_precision, InterpreterBuilder.create_dot, []
+
+    def noted(self, a, b, *others):
+        operands.extend((a.data, b.data))
+        return multiply(self, a, b, *others)
+
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"  # after which torch.get_float32_matmul_precision() raises
+        with mock.patch.object(InterpreterBuilder, "create_dot", noted):
+            results = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+    assert operands, "no product was noted"
+    assert not any((q.view(np.int32) & 0x1FFF).any() for q in operands), "an operand has bits that TF32 drops"
+    exact = evaluate(implementation(NAME), case, torch.float32, CPU, rounded=torch.float32, draws=4)
+    assert not torch.equal(results["out"], exact["out"])
+    oracle, naive = (reference("naive", case, t, CPU, torch.float32, 4) for t in (torch.float64, torch.float16))
+    worst = judge(results, oracle, naive, torch.float16)[0]
+    assert worst.ratio <= 1, worst
+
+
+def test_packed_rows_end_with_their_lengths():
+    """Steps that no row of a group has are not computed, and the end of one row changes no other row."""
+    model, x, _ = example(NAME, CPU, Case(T=6, B=18, I=3, H=7, S=5, Z=2))
+    with traced() as long, torch.no_grad():
+        model(x)
+    with traced() as short, torch.no_grad():
+        out, _ = model(torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 5] + [1] * 16)))
+        alone, _ = model(x[:, :1])
+    assert short.addresses < long.addresses
+    padded, _ = torch.nn.utils.rnn.pad_packed_sequence(out)
+    assert_bitwise_equal({"out": padded[:, 0]}, {"out": alone[:, 0]})

@@ -18,26 +18,17 @@ AS_AN_OPERATOR = (
 LIMIT = 900
 
 
-def test_calls_with_the_interpreter_on() -> None:
-    """Autocast, whose casts torch makes, is left to a thorough run."""
-    _run(_file("calls"), "--noconftest", "-k", "equal and not autocast")
-
-
-@pytest.mark.thorough("batched_cuda interpreted: groups of several members, uses, faults")
-@pytest.mark.parametrize("file", ["calls", "members", "trace", "uses"])
+@pytest.mark.thorough("batched_cuda interpreted: groups of several members, the trace")
+@pytest.mark.parametrize("file", ["members", "trace"])
 def test_with_the_interpreter_on(file: str) -> None:
-    _run(_file(file), "--noconftest")
+    _run(str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
 
 
-@pytest.mark.thorough("batched_cuda interpreted: groups of several members, uses, faults")
+@pytest.mark.thorough("batched_cuda interpreted: groups of several members, the trace")
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:
     """A GPU runs these checks, and all others, natively; interpreted, all take ten minutes."""
     checks, results = str(Path(__file__).parents[1] / "module"), str(tmp_path / "results")
     _run(checks, "--device", "cpu", "--results", results, "-k", f"{NAME} and ({AS_AN_OPERATOR})")
-
-
-def _file(name: str) -> str:
-    return str(Path(__file__).with_name(f"test_interpreted_{name}.py"))
 
 
 def _run(*arguments: str) -> None:

@@ -18,6 +18,7 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.batched_cuda.split import H100, Card
 from impls.definition import dtype_name
+from suite.checks.equality.comparisons import Comparison
 from suite.checks.faults.test_reach import CONDITIONS
 from suite.checks.kernels import compiled as ahead
 from suite.checks.kernels import instructions, interpreted
@@ -38,8 +39,9 @@ PRECOMPILED = VERIFY[0]
 #: four of them to line up the states before the first step; packed sequences and layer norm have up to 12 more.
 OPERATORS = 72
 STREAM = 77
-#: The operator that makes a tensor of what Python has.
+#: The operator that makes a tensor of what Python has, and those that wait for the GPU.
 FROM_HOST = "lift_fresh"
+WAITING = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "_to_cpu", "equal"}
 #: A card of `split.py`, and the name and capability by which a device is known for it.
 DEVICES = [
     (split.H100, "NVIDIA H100 80GB HBM3", 9, 0),
@@ -50,31 +52,23 @@ DEVICES = [
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Choose cases."""
-    extent = _extent(metafunc.config)
-    if "case" in metafunc.fixturenames:
-        pairs = interpreted.PAIRS if extent == "all" else interpreted.SOME_PAIRS
-        wide = [(case, torch.float32) for case in interpreted.WIDE]
-        few, more = (*interpreted.FEW_PAIRS, *wide), pytest.mark.thorough("other cases of batched_cuda, interpreted")
-        params = [
-            pytest.param(*pair, marks=[more] * (pair not in few), id=f"{pair[0].id}-{dtype_name(pair[1])}")
-            for pair in (*pairs, *wide)
-        ]
-        metafunc.parametrize(("case", "dtype"), params)
-
-
-def _extent(config: pytest.Config) -> str:
-    return config.getoption("--kernels") or ("some" if config.getoption("--thorough") else "few")
+    """Choose comparisons; a default run leaves out what is marked."""
+    if "comparison" in metafunc.fixturenames:
+        every = interpreted.COMPARISONS["all" if metafunc.config.getoption("--kernels") else "some"]
+        more = pytest.mark.thorough("other cases of batched_cuda, interpreted")
+        marked = [(one, () if one in interpreted.FEW else more) for one in every]
+        params = [pytest.param(one, marks=marks, id=f"{one.id}-{dtype_name(one.dtype)}") for one, marks in marked]
+        metafunc.parametrize("comparison", params)
 
 
 @pytest.fixture(scope="module")
-def verdicts(request: pytest.FixtureRequest) -> pd.DataFrame:
-    """Verdicts on interpreted runs, and what their trace found, by case and dtype."""
+def rows(request: pytest.FixtureRequest) -> pd.DataFrame:
+    """Verdicts on interpreted comparisons, and what their trace found; and which faults were caught."""
     if reason := interpreted.why_not():
         pytest.skip(reason)
-    rows = rows_of("suite.checks.kernels.interpreted", _extent(request.config), TRITON_INTERPRET="1")
-    filled: pd.DataFrame = rows.fillna({"wrong": ""}).set_index(["case", "dtype"])
-    return filled
+    thorough = "some" if request.config.getoption("--thorough") else "few"
+    extent = request.config.getoption("--kernels") or thorough
+    return rows_of("suite.checks.kernels.interpreted", extent, TRITON_INTERPRET="1")
 
 
 @for_a_card
@@ -84,19 +78,26 @@ def test_compiled_kernels_fit_their_card() -> None:
 
 
 def test_interpreted_equals_the_oracle_without_a_race(
-    case: Case, dtype: torch.dtype, verdicts: pd.DataFrame, device: torch.device, record: Record
+    comparison: Comparison, rows: pd.DataFrame, device: torch.device, record: Record
 ) -> None:
-    one = verdicts.loc[(case.id, dtype_name(dtype))]
+    case, dtype = comparison.case, comparison.dtype
+    one = rows[(rows["case"] == comparison.id) & (rows["dtype"] == dtype_name(dtype))].iloc[0]
     worst = Verdict(one["tensor"], one["error"], one["allowed"])
-    if why_unavailable(NAME, device) is not None:  # else the row is that of a run on the card
+    if not comparison.use and why_unavailable(NAME, device) is not None:  # else the row is that of a run on the card
         record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
     assert worst.ratio <= 1, str(worst)
-    assert one["addresses"] > one["programs"] >= one["launches"] > 0
     assert not one["wrong"]
+    if case.T and case.B:
+        assert one["addresses"] > one["programs"] >= one["launches"] > 0
+
+
+@pytest.mark.parametrize("fault", interpreted.FAULTS)
+def test_a_fault_of_a_call_is_caught(fault: str, rows: pd.DataFrame) -> None:
+    assert rows.loc[rows["fault"] == fault, "caught"].item()
 
 
 def test_an_interpreted_case_meets_each_condition() -> None:
-    unmet = {what for what, holds in CONDITIONS.items() if not any(map(holds, interpreted.WIDE))}
+    unmet = {what for what, holds in CONDITIONS.items() if not any(holds(one.case) for one in interpreted.WIDE)}
     assert unmet == {"H of 500 or more", "T B above 256"}, "which take minutes"
 
 
@@ -190,12 +191,17 @@ def _started(case: Case, dtype: torch.dtype) -> tuple[list[Started], Counting]:
     ids=["small-float32", "small-bfloat16-norm", "medium-float32-norm", "char-ptb-bfloat16"],
 )
 def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) -> None:
-    """Through Triton's own launch code, at any length: one kernel forward, two backward, and few operators."""
+    """Through Triton's own launch code, at any length: one kernel forward, two backward, and few operators.
+
+    None of these copies to the host or waits, as a capture demands; packed sequences copy a small array from the host
+    forward, and two backward.
+    """
     case = replace(WORKLOADS[name], layer_norm=layer_norm)
     lengths = [(3, *[1] * (case.B - 1)), (5, *[4] * (case.B - 1))]
     cases = [replace(case, T=2), replace(case, T=5), *(replace(case, T=one[0], lengths=one) for one in lengths)]
     cases += [replace(one, recurrent_dropout=0.1) for one in cases[1:3]]
-    for launches, counting in (_started(one, dtype) for one in cases):
+    for one_case in cases:
+        launches, counting = _started(one_case, dtype)
         assert [one.name for one in launches] == ["forward_steps", "rebuild", "backward_steps"]
         for one in launches:
             assert one.stream == STREAM
@@ -204,18 +210,8 @@ def test_what_reaches_a_driver(name: str, dtype: torch.dtype, layer_norm: bool) 
                 assert one.grid[0] <= H100.multiprocessors
                 assert one.cooperative == (one.grid[0] > -(-case.B // 16))
         assert len(counting.called) <= OPERATORS
-
-
-@for_a_card
-def test_a_pass_reads_nothing_back() -> None:
-    """No operator copies to the host and none waits, as a capture demands; packed sequences copy from the host."""
-    case = replace(WORKLOADS["small"], T=3)
-    _, counting = _started(case, torch.bfloat16)
-    waiting = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "_to_cpu", "equal"}
-    assert not waiting & {*counting.called}
-    assert FROM_HOST not in counting.called, "a batch copies nothing from the host"
-    _, counting = _started(replace(case, lengths=(3, *[2] * (case.B - 1))), torch.bfloat16)
-    assert counting.called.count(FROM_HOST) == 3, "packed sequences copy a small array forward, and two backward"
+        assert not WAITING & {*counting.called}
+        assert counting.called.count(FROM_HOST) == (3 if one_case.lengths else 0), "small arrays of packed sequences"
 
 
 @for_a_card

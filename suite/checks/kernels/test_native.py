@@ -20,10 +20,11 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.definition import dtype_name
 from impls.registry import find
+from suite.checks.equality.comparisons import Comparison
 from suite.checks.kernels import ahead, interpreted, mark
-from suite.checks.kernels.ahead import CASES, FIRST, FULL, FULL_PAIRS, LONG_NARROW_WIDE, MODELS, PRECISIONS, ROWS
+from suite.checks.kernels.ahead import FIRST, FULL, FULL_PAIRS, LONG_NARROW_WIDE, MODELS, PRECISIONS, ROWS
 from suite.checks.kernels.compiled import precompile
-from suite.checks.kernels.interpreted import NAME
+from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.kernels.launched import either_split
 from suite.checks.module.runs import example
 from suite.conftest import Keep
@@ -61,7 +62,7 @@ def precision(name: str) -> Iterator[None]:
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, keep: Keep) -> None:
     with precision(name), either_split(alone):
-        worst = interpreted.judged(case, arithmetic.dtype_of(name), gpu)
+        worst = interpreted.judged(Comparison(case, arithmetic.dtype_of(name)), gpu)
     verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst), "reason": ""}
     if not alone:
         keep("verify", implementation=NAME, dtype=name, case=case.id, **verdict)
