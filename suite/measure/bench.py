@@ -80,7 +80,7 @@ def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str,
     case = typical(case, len(turns.inputs) - 1)
     row: Row = {}
     if candidate.of_torch:
-        row |= {"peak_bytes": work.peak(step, model, x), "calls_per_step": calls_per_step(candidate, model, x, step)}
+        row |= {"peak_bytes": work.peak(step, model, x), "calls_per_step": calls_per_step(model, x, step)}
         row["kept_bytes"] = usage.saved_bytes(lambda: model(x), device) if training else None
     return row | {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -91,13 +91,11 @@ def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str,
     }
 
 
-def calls_per_step(candidate: Candidate, model: nn.Module, x: Input, step: Pass) -> float:
+def calls_per_step(model: nn.Module, x: Input, step: Pass) -> float:
     """Extra operator calls per extra time step."""
-    # Two rows say as much as all, except where another batch has other kernels, which would be compiled.
-    rows = None if candidate.compiles_each_size or candidate.hand_written else 2
 
     def calls(T: int) -> int:
-        steps = work.repeated(x, T, rows)
+        steps = work.repeated(x, T)
         step(model, steps)  # the first call on a length may compile
         return usage.operator_calls(lambda: step(model, steps))
 

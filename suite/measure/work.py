@@ -24,11 +24,11 @@ def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
 
 
-def repeated(x: Input, T: int = 1, rows: int | None = None) -> Input:
-    """First step of an input T times; rows: the most that are taken, all by default."""
+def repeated(x: Input, T: int) -> Input:
+    """First step of an input, T times."""
     if isinstance(x, Tensor):
-        return x[:1, :rows].repeat(T, 1, 1)
-    first = x.data[: int(x.batch_sizes[0])][:rows]
+        return x[:1].repeat(T, 1, 1)
+    first = x.data[: int(x.batch_sizes[0])]
     return PackedSequence(first.repeat(T, 1), torch.full((T,), len(first)))
 
 
