@@ -7,14 +7,14 @@
     nox -s bench -- --resume                   add passes to the last run, after an interruption too
     nox -s bench -- --impl mine.py             an implementation in a file, for 2 minutes; its results are beside it
 
-A run is passes over all jobs, each visit in a fresh process, until the minutes are over. Tables come last, such as
+A run makes passes over all jobs, each visit in a fresh process, until the minutes are over. It ends with tables such as
 
     medium, T 50, B 32, float32, layer norm off
     implementation   forward, ms   train, ms   train / LSTM       verdict     MB / LSTM
     batched                 38.7         108   4.96 (4.54-5.31)   slower           1.49
     batched_cpu             7.02        24.8   1.37 (1.33-1.40)   slower           0.60
 
-A ratio is the median of the visits', with a 95 % interval between them. suite/shared/tables.toml describes all columns,
+A ratio is the median over visits, with a 95 % confidence interval. suite/shared/tables.toml describes all columns, and
 suite/measure/README.md how they are measured. A new workload is a `Case` in suite/shared/cases.py, new external code a
 `Candidate` in suite/shared/candidates.py.
 """
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is planned, and put the rows into the results as they come; return the exit status."""
+    """Run the benchmark, and put its rows into the results; return the exit status."""
     device, until = options.device, time.time() + 60 * minutes(options)
     folder = folder_of(options.results, device)
     verify = TABLES["verify"].read(folder)
@@ -109,7 +109,7 @@ def keep_previous(folder: Path) -> str:
 
 
 def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
-    """Rows of the benchmark that this code measured in this environment, on whichever day."""
+    """Rows of the benchmark that this code measured in this environment, on any day."""
     if rows.empty:
         return rows
     current = stamp(device, "")
@@ -119,9 +119,9 @@ def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
 
 
 def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, list[Row]]) -> bool:
-    """Visit jobs until the time is up, and put their rows into the results; return True if it was interrupted.
+    """Visit jobs until the time is up, and put their rows into the results; return True if interrupted.
 
-    rows: by job, those of earlier visits, to which the new ones are added.
+    rows: rows of earlier visits by job, to which the new ones are added.
     """
     device, ceilings = jobs[0].device, dict[str, Row]()
     warn(device)
@@ -146,7 +146,7 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
 
 
 def put(folder: Path, rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]) -> None:
-    """Put the rows of jobs into the results, with their intervals and with what they rest on."""
+    """Put the rows of jobs into the results, with intervals, verification status and share of the roofline."""
     every = with_intervals(
         row | {"verify": job.verify, "verify_rows": job.verify_rows} | hardware.share(row, ceilings)
         for job, own in rows.items()
@@ -166,7 +166,7 @@ def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
 
 
 def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
-    """Write the pages and show the tables of what was done; return True if anything went wrong."""
+    """Write the pages and show the tables of these jobs; return True if anything went wrong."""
     report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
     results = pd.concat([pd.DataFrame(), *(job.earlier_rows(rows) for job in jobs)])
@@ -181,20 +181,17 @@ def conclusion(rows: pd.DataFrame) -> str:
     """Last lines of a run: what went wrong, what other processes slowed, and the summary."""
     if rows.empty:
         return "No rows."
-    counted = without_busy(rows)
-    numbers = {
-        "went wrong; bench.md says how.": rows["status"].str.startswith(WRONG).sum(),
-        "were made while other processes took cores: marked, and in no summary.": (
-            counted["status"] != rows["status"]
-        ).sum(),
-    }
-    lines = [f"{n} of {len(rows)} rows {what}" for what, n in numbers.items() if n]
-    sentences = [sentence.replace("`", "") for sentence in headline(counted)]
-    return "\n".join([*lines, *(sentences or ["No implementation was timed in training."])])
+    counted, lines = without_busy(rows), list[str]()
+    if wrong := rows["status"].str.startswith(WRONG).sum():
+        lines.append(f"{wrong} of {len(rows)} rows went wrong; bench.md says how.")
+    if slowed := (counted["status"] != rows["status"]).sum():
+        lines.append(f"{slowed} of {len(rows)} rows are marked and in no summary, as other processes took cores.")
+    summary = [sentence.replace("`", "") for sentence in headline(counted)]
+    return "\n".join([*lines, *(summary or ["No implementation was timed in training."])])
 
 
 def show_plan(planned: Sequence[Job]) -> None:
-    """Print what would run."""
+    """Print the jobs, and why some would not run."""
     lines = [
         {
             "job": job.label,
@@ -209,7 +206,7 @@ def show_plan(planned: Sequence[Job]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; exit 1 if anything was refused or failed, which running out of memory is not."""
+    """Run the benchmark; exit 1 if anything was refused or failed, other than by running out of memory."""
     options = parser().parse_args(arguments)
     return run(with_submitted(options) if options.impl else options)
 

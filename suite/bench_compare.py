@@ -1,23 +1,22 @@
-"""`nox -s compare`: what is slower or faster, beyond what the same code shows from run to run.
+"""`nox -s compare`: what is slower or faster, by more than the same code differs from run to run.
 
     nox -s compare -- results/<machine> other/<machine>       two results: folders, or files bench.csv
     nox -s compare -- OLD NEW --threshold 5 --partial         more than 5 % slower is a regression; NEW may lack rows
-    nox -s compare -- --base REV                              times this code and that of a revision, in 5 minutes
+    nox -s compare -- --base REV                              times this code and a revision, in 5 minutes
     nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
 
-A line is printed for each row of OLD, under a heading per workload:
+It prints a line for each row of OLD:
 
     implementation   pass    old / LSTM   new / LSTM   time     memory   verdict
     batched_cpu      train   1.33         1.53         +15.0%   +0.0%    regression
 
-*slower* or *faster*: of two results, the intervals of a time do not overlap, and the ratios to `torch.nn.LSTM` differ
-by more than 20 % and the noise floor of either, since a host in another state during the second run changes them by as
-much. For less, `--base` alternates visits of both revisions: there the interval of the quotients of neighbouring visits
-excludes 1, with a confidence at which 1 of 20 comparisons of equal code has such rows.
-*regression*: slower by more than the threshold, or a peak memory that rose by more.
-*missing*: NEW has no such figure. *not comparable*: the baseline itself, a row without a figure in OLD, with fewer than
-three visits or slowed by other processes, or any time if those of `torch.nn.LSTM` itself drifted by more than 15 %.
-The command exits 1 if there is a regression, or if a figure is missing for a reason other than a time-out.
+*slower*, *faster*: the intervals of two results do not overlap, and their ratios to `torch.nn.LSTM` differ by more than
+20 % and by more than either noise floor. With `--base`, visits of the two revisions alternate, which shows smaller
+changes: the interval of the quotients of neighbouring visits excludes 1, and 1 of 20 comparisons of equal code has such
+a row. *regression*: slower by more than the threshold, or a peak memory that rose by more. *missing*: NEW lacks the
+figure. *not comparable*: the baseline, a row without a figure in OLD, with fewer than three visits or slowed by other
+processes, or any time if `torch.nn.LSTM` itself drifted by more than 15 %.
+The command exits 1 on a regression, or if a figure is missing for a reason other than a time-out.
 """
 
 import argparse
@@ -58,14 +57,12 @@ SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts on a time that differs.
 DIFFERENT = ("regression", "slower", "faster")
-#: Between two runs of the same code on a shared host, ratios of what runs in Python changed by up to this share: a
-#: state of the host lasts longer than a run, so that no interval within a run has it.
+#: Ratios of candidates in Python change by up to this share between two runs of the same code on a shared host, whose
+#: state lasts longer than a run, so that no interval within a run shows it.
 RUN_TO_RUN = 0.2
-#: If the baseline's own times drifted by more than this share, the host was in another state during all of a run:
-#: ratios of what runs in Python changed by up to 60 % where those of the baseline changed by 24 %.
+#: If the baseline's own times drifted by more than this share, the host was in another state during a whole run: with a
+#: drift of 24 %, ratios of candidates in Python changed by up to 60 %.
 MAX_BASELINE_DRIFT = 0.15
-#: Share of rows of the same code whose intervals do not overlap: two of 95 % seldom miss each other.
-CHANCE = 0.005
 
 FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), ratio_text) | dict.fromkeys(
     ("time", "memory"), "{:+.1%}".format
@@ -81,7 +78,7 @@ def load(path: Path) -> pd.DataFrame:
 
 
 def floors(rows: pd.DataFrame) -> pd.Series:
-    """Noise floor of each row: that of the baseline on its workload, 0 if it was not timed against itself."""
+    """Noise floor of each row, from the baseline on its workload; 0 if that was not timed against itself."""
     where, twins = ["dtype", "workload", "T", "B", "pass"], rows[rows["implementation"] == BASELINE]
     baselines = twins[where].assign(floor=[noise_floor(interval(row)) for _, row in twins.iterrows()])
     floor: pd.Series = rows[where].merge(baselines, how="left")["floor"].fillna(0.0).astype(float).set_axis(rows.index)
@@ -89,7 +86,7 @@ def floors(rows: pd.DataFrame) -> pd.Series:
 
 
 def baseline_drift(old: pd.DataFrame, new: pd.DataFrame) -> float:
-    """Quotient of the baseline's times of two results, the median over what both have; 1 if they share nothing."""
+    """Quotient of the baseline's times in two results, the median over the rows of both; 1 if they share none."""
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
     quotient = float((both["baseline_s"] / both["baseline_s_old"]).median())
     return quotient if quotient == quotient else 1.0
@@ -132,7 +129,7 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
 
 
 def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:
-    """Lines of rows of two results; differs: whether the time does; change: of it, a quotient. times: judge them."""
+    """Lines of rows of two results. times: judge times, by the columns `differs` and `change` (a quotient)."""
     busy = (both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)
     both = both.assign(status=both["status"].fillna("absent"))
     had, has = both["status_old"] == "ok", both["status"] == "ok"
@@ -187,15 +184,15 @@ def results_compared(options: argparse.Namespace) -> int:
         print(f"The results also differ in {', '.join(unlike)}.")
     if not in_one_state(drift):
         print(
-            f"{BASELINE} itself took {drift:.2f} times as long: the host was in another state, or is another, "
-            "and no time is judged. --base REV times both in one."
+            f"{BASELINE} itself took {drift:.2f} times as long: the host or its state is another, "
+            "so no time is judged. --base REV times both in one run."
         )
-    print(f"{verdicts(changes)}. Chance alone makes {CHANCE * len(changes):.1f} of {len(changes)} rows differ.")
+    print(f"{verdicts(changes)}.")
     return int(failed(changes))
 
 
 def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torch.device) -> None:
-    """Compare rows of a run with those that the same code left before, and keep how many differ, by workload."""
+    """Compare a run with earlier rows of the same code, and put the number that differ into the results."""
     if old.empty or not new:
         return
     rows = pd.DataFrame(new).reindex(columns=[*TABLES["bench"].columns, *STAMP])

@@ -1,4 +1,4 @@
-"""Whether tests notice slips: mutants that Cosmic Ray makes of a place, drawn at random, in a copy of the checkout."""
+"""Score tests by mutants: random edits by Cosmic Ray in a copy of the checkout, each of which a test should notice."""
 
 import argparse
 import ast
@@ -17,13 +17,13 @@ from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
-#: By place, the tests of it in a default run: those of the place, and those that run for what survives them.
+#: By place, its tests in a default run, and further tests, which run if a mutant survives its own.
 SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
 TESTS = {place: (place, " ".join(other for other in SELFTEST if other != place)) for place in SELFTEST}
 TESTS["impls"] = ("suite/checks/equality suite/checks/module", "suite/checks/definition")
-#: Files that are not mutated: tests, and what takes a GPU or a build.
+#: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|__init__|proof)\.py|batched_c")
-#: Lines whose numbers only take time.
+#: Lines whose numbers only change how long something takes.
 ONLY_TIME = re.compile(r"timeout|sleep|limit=|seconds? *=|SECONDS|LIMIT", re.IGNORECASE)
 
 

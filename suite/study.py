@@ -1,7 +1,7 @@
 """`nox -s study`: how time and memory change beyond the workloads of the benchmark.
 
-    nox -s study                          all sweeps: each some three minutes on two cores, random up to eight
-    nox -s study -- threads random        these alone
+    nox -s study                          all sweeps, about three minutes each on two cores, random up to eight
+    nox -s study -- threads random        only these
     nox -s study -- T B --workload small --implementation batched batched_cpu --dtype bfloat16
 
 | sweep | what it measures |
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     result = argparse.ArgumentParser("nox -s study --", description=__doc__, formatter_class=raw, parents=[parent()])
     add = result.add_argument
-    # argparse checks the empty default, too.
+    # argparse also checks the empty default.
     add("varied", nargs="*", choices=[*VARIED, []], metavar="SWEEP", help=f"{', '.join(VARIED)}; default: all")
     of_one_length = [name for name, case in WORKLOADS.items() if not case.lengths]
     add("--workload", choices=of_one_length, default="medium", help="default: medium")
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def study(varied: str, options: argparse.Namespace, server: Server) -> bool:
-    """Do a sweep and put its rows into the results; return whether every job reached its end."""
+    """Run a sweep and put its rows into the results; return True if no job failed."""
     folder, side, whole = folder_of(options.results, options.device), Side(server), True
     for visit in passes([side], jobs(varied, options), most=VARIED[varied]):
         every = with_intervals(row for rows in side.rows.values() for row in rows)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=options.device.type) as server:
             failed = [varied for varied in options.varied or VARIED if not study(varied, options, server)]
     except KeyboardInterrupt:
-        print("\nInterrupted: rows of the jobs that were visited are kept.")
+        print("\nInterrupted: the results have the rows of the jobs that were visited.")
         return 130
     report.write_machine(folder)
     print(f"Tables: {folder / 'sweep.md'}")

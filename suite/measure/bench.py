@@ -1,6 +1,6 @@
-"""A visit of the benchmark: both passes of a candidate, without layer norm and with it, in turns with the baseline.
+"""A visit of the benchmark: both passes of a candidate, without layer norm and with it, alternate with the baseline.
 
-The first visit of a job also measures memory and operator calls, and checks what the candidate computes, unless a
+The first visit of a job also measures memory and operator calls, and checks the candidate's results, unless a
 verification did at these sizes.
 """
 
@@ -23,7 +23,7 @@ from suite.shared.tables import about_pass
 
 #: By kind of device, seconds of the turns of a pass.
 BUDGET = {"cpu": 0.2, "cuda": 0.5}
-#: Lengths at which operator calls are counted; the difference is what each step adds.
+#: Lengths at which operator calls are counted; the difference gives the calls per step.
 LENGTHS = 2, 4
 
 
@@ -57,24 +57,24 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
             row |= turns.columns(case) | (once_measured(candidate, model, case, name, turns) if first else {})
             timed.append(row)
         if first and job.device.type == "cuda" and name == last_pass:
-            # The last thing of a visit: this profiler stays attached to the GPU, and slows what comes after it.
+            # At the end of a visit, because this profiler stays attached to the GPU and slows later calls.
             kernels = usage.kernels(partial(step, lstm, x), job.device)
             timed = [row | {"cudnn": usage.cudnn_of(kernels, torch.backends.cudnn.version())} for row in timed]
         yield from timed
 
 
 def drawn(case: Case, draw: int) -> Case:
-    """A workload; if it is packed, each draw has other lengths."""
+    """A workload; if it is packed, with the lengths of a draw."""
     return replace(case, lengths=lengths(case.T, case.B, draw)) if draw and case.lengths else case
 
 
 def typical(case: Case, turns: int) -> Case:
-    """A workload with the median number of tokens in this many turns, which the median time is about."""
+    """A workload with the median number of tokens of these turns, to which the median time belongs."""
     return sorted((drawn(case, draw + 1) for draw in range(turns)), key=lambda each: each.tokens)[(turns - 1) // 2]
 
 
 def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, turns: Turns) -> Row:
-    """Columns of memory, operator calls and the like, from calls that are not rounds, and of costs by formula."""
+    """Columns that do not vary between visits: memory, operator calls, and costs by formula."""
     x, step, training = turns.inputs[0], work.PASSES[name], name == "train"
     device = x.data.device
     case = typical(case, len(turns.inputs) - 1)

@@ -1,4 +1,4 @@
-"""Rates that the hardware reaches, and how near a row comes to the one that limits it."""
+"""Highest rates of this hardware, and the share of the limiting one that a row reaches."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -17,7 +17,7 @@ from suite.shared.process import Row
 SMALLEST, LARGEST, LONG = 512, 8192, 0.05
 #: Bytes copied, far more than a cache holds.
 COPIED = 256 << 20
-#: A rate is the best of rounds for SECONDS, and of at least LEAST.
+#: A rate is the best of at least LEAST calls, repeated for SECONDS.
 SECONDS, LEAST = 0.2, 3
 
 #: Makes the product of a matrix with itself.
@@ -58,7 +58,7 @@ def rates(watch: Stopwatch, name: str, of: Product, device: torch.device, dtype:
 
 
 def best(watch: Stopwatch, work: Work) -> float:
-    """Shortest of some rounds, in seconds."""
+    """Shortest of several calls, in seconds."""
     watch.seconds(work)
     rounds = list[float]()
     while len(rounds) < LEAST or sum(rounds) < SECONDS:

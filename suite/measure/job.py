@@ -1,4 +1,4 @@
-"""Job: what a child of the fork server measures in a visit, whether it runs, and the columns that describe its rows."""
+"""Job: what a visit measures, whether it runs here, and the columns that describe its rows."""
 
 import sys
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from suite.shared.cases import Case
 from suite.shared.process import Row
 from suite.shared.tables import PASSES, TABLES, about, about_pass
 
-#: Share of the machine's memory that one process may take, so that only that process fails if there is too little.
+#: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
-#: Statuses that mean that something went wrong.
+#: First words of statuses that are errors.
 WRONG = ("crashed", "failed", "refused", "time-out")
 
 
@@ -26,7 +26,7 @@ class Job:
 
     table: name of the table of its rows: `bench`, `hardware` or `sweep`; `server.MEASURES` has what measures it.
     varied: what a sweep varies.
-    layer_norms: of the benchmark: layer norm off, on, or both in turns. headline: the headline's figures are of it.
+    layer_norms: in the benchmark: layer norm off, on, or both in turns. headline: it is about what `auto` takes.
     verify, verify_rows: its verification, see tables.toml. skip_status: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def verified(self) -> bool:
-        """True if a verification of this code compared it at its sizes, so that a visit need not."""
+        """True if a verification of this code compared the candidate at these sizes, so that a visit need not."""
         return self.verify == "verified"
 
     @property
@@ -97,7 +97,7 @@ class Job:
         return {"varied": self.varied, "n": n} | about_case | {"status": "ok"} | figures
 
     def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
-        """Rows that a visit did not get to; ended: how it did."""
+        """Rows that a visit did not reach; ended: the status with which it ended."""
         if ended == "ok":
             return []
         return self.rows(ended)[len(rows) :] if self.table == "bench" else [self.row(self.candidate, 0, status=ended)]

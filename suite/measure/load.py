@@ -1,4 +1,4 @@
-"""Cores that other processes use during a measurement, which spoil its figures."""
+"""Other processes that slow a measurement: the cores that they take, and their use of the GPU."""
 
 import os
 import time
@@ -10,8 +10,7 @@ from suite.shared.tables import BUSY
 
 #: Seconds that `warn` looks for other processes.
 LOOK = 1.0
-#: Of a processor's times, those in which it works; time stolen by other virtual machines counts. Not all systems have
-#: all of them.
+#: Times of psutil in which a processor works, or works for another virtual machine; not all systems have all of them.
 BUSY_TIMES = ("user", "nice", "system", "irq", "softirq", "interrupt", "dpc", "steal")
 
 
@@ -22,7 +21,7 @@ class Others:
         self.start = _times()
 
     def cores(self, device: torch.device) -> float:
-        """Mean number of cores used by others of those that work on a device needs."""
+        """Mean number of cores that others took from the ones that work on a device needs."""
         seconds, worked, had = (now - then for now, then in zip(_times(), self.start, strict=True))
         needed = torch.get_num_threads() if device.type == "cpu" else 1
         return round(max(0.0, max(0.0, (worked - had) / seconds) + needed - (os.cpu_count() or 1)), 2)
@@ -35,7 +34,7 @@ def _times() -> tuple[float, float, float]:
 
 
 def utilization(device: torch.device) -> int:
-    """Per cent of the last second in which the GPU ran a kernel; 0, which is said, if NVML does not tell."""
+    """Per cent of the last second in which the GPU ran a kernel; 0, with a message, if NVML fails."""
     try:
         return torch.cuda.utilization(device)
     except Exception as error:  # NVML's own errors derive from Exception only
@@ -44,14 +43,14 @@ def utilization(device: torch.device) -> int:
 
 
 def warn(device: torch.device) -> None:
-    """Warn before minutes pass if other processes use cores that work on a device needs, or the GPU itself."""
+    """Warn if other processes use the GPU, or cores that work on a device needs."""
     if device.type == "cuda" and (busy := utilization(device)):
         print(f"Other work keeps the GPU busy {busy} % of the time: do not rely on figures of this run.", flush=True)
     others = Others()
     time.sleep(LOOK)
     if (cores := others.cores(device)) > BUSY:
         print(
-            f"Other processes use {cores:.1f} of the cores that this needs, which slows some candidates far more than\n"
-            "others. Rows made now are marked and in no summary, so better wait until they end.",
+            f"Other processes use {cores:.1f} of the cores that this needs, and slow some candidates most.\n"
+            "Rows made now are marked and in no summary, so better wait until those processes end.",
             flush=True,
         )

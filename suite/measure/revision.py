@@ -10,7 +10,7 @@ from pathlib import Path
 from suite.shared.candidates import BASE
 from suite.shared.files import ROOT, ResultsError
 
-#: All that is used of a revision.
+#: What a revision must have; nothing else of it is used.
 USED = "from suite.shared.candidates import timed_package; timed_package().HyperLSTM"
 
 

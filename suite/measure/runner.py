@@ -1,4 +1,4 @@
-"""Passes: every job is visited in each, in an order and by servers of its own, and intervals are between visits."""
+"""Passes: each visits every job, in a random order and with a new fork server."""
 
 import random
 import time
@@ -15,12 +15,12 @@ from suite.shared.format import reason, significant3
 from suite.shared.process import Row
 from suite.shared.statistics import FEWEST, merged
 
-#: A job whose first visit takes more than this share of the time, first calls apart, waits until all others have an
-#: interval. What a first call compiles, later visits find compiled.
+#: A job whose first visit takes more than this share of the time waits until all others have an interval. First calls
+#: do not count, since later visits reuse what they compile.
 LONG = 1 / 30
 #: Visits in a pass, after the first, of a job that the headline is about.
 HEADLINE_VISITS = 2
-#: Columns of the lines that a run shows, by layer norm and pass, and characters of a line's name and of each figure.
+#: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 NAME, FIGURE = 43, 9
 
@@ -33,7 +33,7 @@ class Side:
     rows: dict[Job, list[Row]] = field(default_factory=dict)
 
     def visit(self, job: Job) -> None:
-        """Visit a job, and merge its rows with those of earlier visits, also where the visit is interrupted."""
+        """Visit a job, and merge its rows with the rows of earlier visits, even if the visit is interrupted."""
         earlier, new = self.rows.get(job, []), list[Row]()
         measured = [row for row in earlier if "visits" in row or row["status"] == "out of memory"]
         try:
@@ -45,7 +45,7 @@ class Side:
 
 
 class Visit(NamedTuple):
-    """A visit of every side that has ended: the number of its pass, its place in it, the visits of the pass."""
+    """A visit of every side that has ended: the number of its pass, its place in the pass, visits in the pass."""
 
     number: int
     place: int
@@ -87,7 +87,7 @@ def passes(
 def shown(
     visits: Iterable[Visit], rows: Mapping[Job, Sequence[Row]], until: float, console: Console | None = None
 ) -> Iterator[Visit]:
-    """Yield visits, and show which pass this is; print the milliseconds of each job's first, and when a pass begins.
+    """Yield visits; show the progress, and print the milliseconds of each first visit and the begin of each pass.
 
     rows: by job. until: the time at which the run ends, as `time.time` counts.
     """

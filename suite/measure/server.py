@@ -158,7 +158,7 @@ def preload(names: Collection[str]) -> None:
 
 
 def scattered() -> list[bytearray]:
-    """Blocks of random sizes that move what is allocated after them: memory of forked children is laid out alike."""
+    """Blocks of random sizes that move what is allocated after them: forked children would share one layout."""
     return [bytearray(random.randrange(1, 1 << bits)) for bits in range(8, 22)]
 
 

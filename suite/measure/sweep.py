@@ -21,7 +21,7 @@ from suite.shared.candidates import candidates as all_candidates
 from suite.shared.cases import ALTERNATIVES, WORKLOADS, Case
 from suite.shared.process import Row
 
-#: T and B of the workload that all sizes start from: every candidate takes well under a second for a step of it.
+#: T and B that all sizes start from: at these, every candidate takes well under a second for a step.
 BASE: dict[str, Any] = {"T": 16, "B": 16}
 #: By size, its values.
 SIZES = {
@@ -33,18 +33,18 @@ SIZES = {
 }
 #: Seconds of a step above which a candidate is not timed at larger sizes.
 SLOW = 0.5
-#: Batches on 1 to all threads: one sequence alone, fewer rows than most machines have cores, and many.
+#: Batches of the sweep over threads: one sequence, fewer rows than most machines have cores, and many.
 BATCHES = (1, 4, 32)
 #: Lengths double until a training step holds this many bytes.
 LIMIT = 1 << 28
-#: At random, sizes are drawn log-uniformly from these ranges, S as a share of H; POINTS for each Z, with and without
-#: layer norm, each with at most so many multiply-adds of a forward pass.
+#: Ranges of random sizes, which are drawn log-uniformly; S is a share of H. There are POINTS for each Z and form (with
+#: and without layer norm), each with at most MOST_WORK multiply-adds in a forward pass.
 RANGES = {"T": (10, 200), "B": (1, 128), "H": (64, 1024)}
 SHARE = (1 / 8, 1 / 4)
 RANDOM_Z, POINTS, MOST_WORK = (4, 16), 5, 2.5e9
-#: What takes tens of seconds to compile for a size is timed only at the first random point.
+#: Timed only at the first random point, because each size takes tens of seconds to compile.
 SLOW_TO_COMPILE = ("compiled",)
-#: What varies, with the number of visits of each job: memory does not vary between visits.
+#: Visits of each job, by what varies; memory, which `length` measures, is the same in every visit.
 VARIED = {**dict.fromkeys(SIZES, 3), "threads": 5, "random": 3, "length": 1}
 #: Seconds of a pass at a point in a visit.
 BUDGET = 0.3
@@ -80,7 +80,7 @@ def jobs(varied: str, options: Namespace) -> list[Job]:
 
 
 def available(names: Sequence[str], dtype: str, device: torch.device, *, layer_norm: bool) -> list[str]:
-    """The candidates of these names that run, with layer norm or without."""
+    """Names of the candidates that run, with layer norm or without."""
     if why_not(dtype, device) is not None:
         return []
     named = [find(name) for name in dict.fromkeys(names) if name]
@@ -115,7 +115,7 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
 def timed(
     job: Job, names: Sequence[str], n: int, case: Case, passes: Iterable[str], *, memory: bool = False
 ) -> Iterator[Row]:
-    """Yield a row for each pass and candidate, of rounds in turns; memory: measure the peak of a training step, too."""
+    """Yield a row for each pass and candidate, of rounds in turns; memory: also measure the peak of a step."""
     x = example(case, job.torch_dtype, job.device)
     models = {name: find(name).build(case, job.torch_dtype, job.device) for name in names}
     for step in passes if models else ():
@@ -132,9 +132,9 @@ def timed(
 
 
 def lengths(job: Job, name: str) -> Iterator[Row]:
-    """Yield the peak of a training step for lengths that double, up to the first that exceeds the limit.
+    """Yield the peak memory of a training step at lengths that double, up to the first above the limit.
 
-    Of a hand-written gradient also the peak if the forward pass saves only states.
+    A hand-written gradient also has the peak of a forward pass that saves only states.
     """
     candidate, T, bytes_ = find(name), 2, 0
     while bytes_ < LIMIT:

@@ -1,4 +1,4 @@
-"""The benchmark keeps what it measured, says what went wrong, and shows what it found."""
+"""The benchmark keeps its rows, says what went wrong, and ends with a summary."""
 
 import platform
 import re
@@ -81,7 +81,7 @@ def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
-    """Return a function that sets what a visit of a benchmark does in place of measuring."""
+    """Return a function that replaces what a visit of a benchmark does."""
     monkeypatch.setattr(bench, "warn", lambda device: None)
     return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
 
@@ -229,7 +229,7 @@ def test_a_run_shows_a_line_a_job(width: int) -> None:
         (
             runs("batched", 0.1, taken_cores=0.1) + runs("deferred", 0, taken_cores=1.5),
             ["2 of 4 rows went wrong; bench.md says how.",
-             "2 of 4 rows were made while other processes took cores: marked, and in no summary.",
+             "2 of 4 rows are marked and in no summary, as other processes took cores.",
              "small (T 3, B 2, float32): a training step of batched takes 2.00 times as long as one of torch.nn.LSTM, "
              "and no alternative was timed."],
         ),

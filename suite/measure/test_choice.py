@@ -1,4 +1,4 @@
-"""The benchmark times the right rows where it is told nothing."""
+"""By default, the benchmark times the right candidates on the right workloads."""
 
 import re
 from pathlib import Path

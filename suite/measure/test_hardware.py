@@ -1,4 +1,4 @@
-"""Rates of the hardware are the best of honest products and copies, and rows are compared with the one that limits."""
+"""Rates of the hardware are the best of several products and copies, and a row is compared with the limiting one."""
 
 from dataclasses import replace
 from functools import partial
@@ -102,5 +102,5 @@ def test_the_ceiling_multiplies_random_numbers() -> None:
         factors.append(a)
         return lambda: 1.0
 
-    list(hardware.rates(FakeStopwatch(), "told", product, CPU, "bfloat16"))
+    list(hardware.rates(FakeStopwatch(), "fake", product, CPU, "bfloat16"))
     assert all(a.dtype == torch.bfloat16 and 0.9 < a.float().std() < 1.1 for a in factors)

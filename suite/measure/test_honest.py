@@ -67,13 +67,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     def build(case: Case, *_: Any) -> Model:
         return Model("norm" if case.layer_norm else "ours", record)
 
-    def found(name: str) -> Any:
+    def recording(name: str) -> Any:
         baseline = name == BASELINE
         return replace(find(name), build=(lambda *_: Model(BASELINE, record)) if baseline else build)
 
-    monkeypatch.setattr(visit, "LSTM", found(BASELINE))
-    monkeypatch.setattr(visit, "find", found)
-    monkeypatch.setattr(sweep, "find", found)
+    monkeypatch.setattr(visit, "LSTM", recording(BASELINE))
+    monkeypatch.setattr(visit, "find", recording)
+    monkeypatch.setattr(sweep, "find", recording)
     return record
 
 
@@ -186,12 +186,12 @@ def test_peak_memory_counts_new_gradients_and_residuals(name: str) -> None:
     case = replace(TINY, T=12, B=16)
     model, x = find(name).build(case, torch.float32, CPU), work.example(case, torch.float32, CPU)
     gradients = 4 * sum(p.numel() for p in model.parameters())
-    work.peak(work.train, model, x)  # what is made once and stays
+    work.peak(work.train, model, x)  # allocates what stays
     model.zero_grad(set_to_none=True)
     fresh = work.peak(work.train, model, x)
     work.train(model, x)
     peak = work.peak(work.train, model, x)
-    assert peak == fresh >= gradients  # gradients of the step before are not held, those of this one are new
+    assert peak == fresh >= gradients  # earlier gradients are freed, and new ones allocated
     longer = work.peak(work.train, model, work.example(replace(case, T=24), torch.float32, CPU))
     cells = 4 * case.T * case.B * (case.H if name == BASELINE else case.H + case.S)
-    assert longer - peak >= cells  # what C++ allocates is counted, too
+    assert longer - peak >= cells  # allocations in C++ count

@@ -1,6 +1,6 @@
-"""Times calls: by the clock on a CPU; on a GPU by events on the device, which is idle and has an emptied cache.
+"""Times calls: by the clock on a CPU; on a GPU by events, on an idle device with an empty cache.
 
-A round is some calls of one model, a turn a round of the baseline and then one of each form of a candidate.
+A round is several calls of one model. A turn is a round of each model: the baseline and all forms of a candidate.
 """
 
 import math
@@ -28,10 +28,10 @@ Pass = Callable[[nn.Module, Input], None]
 
 #: Two calls agree if neither takes more than AGREE times as long as the other; at most MOST calls are tried.
 AGREE, MOST = 2.0, 12
-#: A round has as many calls as take BURST seconds, so that the time of a shorter call is a mean. What takes less than
-#: WARM runs once untimed before each round, to take caches, memory and sleeping threads back from the other side.
+#: The calls of a round take at least BURST seconds, and its time is their mean. A call shorter than WARM runs once
+#: untimed before each round, to take caches, memory and sleeping threads back from the other side.
 BURST, WARM = 0.02, 0.1
-#: Least number of turns of a pass in a visit, unless one takes more seconds than LONG: then it is the only one.
+#: Least number of turns in a visit, unless one turn takes more than LONG seconds: then it is the only one.
 LEAST, LONG = 2, 0.3
 #: A round is disturbed if its baseline took this multiple of the median.
 DISTURBED = 1.5
@@ -40,7 +40,7 @@ DISTURBED = 1.5
 class Stopwatch:
     """Times calls on a CPU, where a call is done when it returns."""
 
-    #: Whether the first call loads libraries, so that its time says nothing about that of the next.
+    #: Whether the first call loads libraries, so that its time does not predict the next call's.
     loads_first = False
 
     def seconds(self, work: Work) -> float:
@@ -92,9 +92,9 @@ def stopwatch(device: torch.device) -> Stopwatch:
 
 
 def warm_up(watch: Stopwatch, work: Work, compiles: bool = False) -> list[float]:
-    """Call until two calls in a row agree, as first calls load and allocate; return the seconds of each.
+    """Call until two calls in a row agree, as first calls load and allocate; return the seconds of each call.
 
-    One call is enough if it took longer than WARM, unless the first one compiles or loads libraries.
+    One call is enough if it took longer than WARM, unless the first call compiles or loads libraries.
     """
     seconds = [watch.seconds(work)]
     if seconds[0] > WARM and not (compiles or watch.loads_first):
@@ -116,16 +116,16 @@ class Repeats:
         self.round_s = once * (self.calls + self.warms)
 
     def round(self, x: Input, before: Input) -> float:
-        """Time a round; return the mean seconds of its calls. before: input of the untimed call."""
+        """Time a round; return the mean seconds of a call. before: input of the untimed call."""
         if self.warms:
             self.work(before)
         return sum(self.watch.seconds(partial(self.work, x)) for _ in range(self.calls)) / self.calls
 
 
 class Turns:
-    """Turns of several models in one pass, so that a drift hits all.
+    """Rounds of several models in turns, so that a drift of the machine affects all of them.
 
-    sides: by name or case; the rows of the benchmark take one named BASELINE. inputs: makes that of a turn, by number.
+    sides: by name or case; `columns` needs one named BASELINE. inputs: returns the input of a turn, by its number.
     """
 
     def __init__(self, sides: Mapping[Any, Repeats], inputs: Callable[[int], Input]) -> None:
@@ -150,7 +150,7 @@ class Turns:
         return self.watch.async_seconds(lambda: side.work(next(inputs)), 2 * side.calls + 1)
 
     def columns(self, case: Case) -> Row:
-        """Columns of a form that its rounds give."""
+        """Columns of times, for a form."""
         mine, theirs = self.rounds[case], self.rounds[BASELINE]
         disturbed = sum(seconds > DISTURBED * theirs.median for seconds in theirs.data)
         row = {"median_s": mine.median, "baseline_s": theirs.median, "ratio": ratio(mine, theirs)}
@@ -167,7 +167,7 @@ def ratio(mine: Stats, theirs: Stats) -> float:
 
 
 def interleaved(step: Pass, models: Mapping[str, nn.Module], x: Input, budget: float) -> dict[str, Stats]:
-    """Time rounds of several models in turns; return the seconds of a call, by name. budget: see `Turns`."""
+    """Time rounds of several models in turns; return the seconds of a call, by name. budget: see `Turns.take`."""
     watch = stopwatch(x.data.device)
     turns = Turns({name: Repeats(watch, partial(step, model), x) for name, model in models.items()}, lambda _: x)
     turns.take(budget)

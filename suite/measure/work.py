@@ -1,4 +1,4 @@
-"""Inputs and passes that are measured, and checks that their figures mean something."""
+"""Inputs and passes that are measured, and the check that a candidate's results are right."""
 
 from collections.abc import Generator
 from dataclasses import replace
@@ -54,10 +54,10 @@ def short(case: Case, B: int) -> Case:
 
 
 def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Reason why a candidate is not measured at these sizes: it cannot run, or its results are wrong; None if it is."""
+    """Reason not to measure a candidate at these sizes: it cannot run, or its results are wrong; None if it may be."""
     if (reason := candidate.why_unavailable(device, dtype)) is not None:
         return reason
-    # Two sequences would take other kernels than those that are timed; what autograd differentiates has no kernels.
+    # Two sequences could run other kernels than the timed ones; forms that autograd differentiates have no kernels.
     whole = candidate.hand_written or candidate.compiles_each_size
     worst = candidate.check(short(case, case.B if whole else 2), dtype, device)[:1]
     if worst and not worst[0].ratio <= 1:

@@ -16,13 +16,13 @@ from suite.shared.statistics import interval
 
 PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = ("T", "B", "H", "S", "Z")
-#: What is shown of each point, by its unit: the column, and its unit in the column's own.
+#: Figures of each point, by their unit: the column, and the size of the unit.
 FIGURES = {"ms": ("median_s", 1e-3), "MB": ("peak_bytes", MB)}
 #: Megabytes that the longest sequence is to fit in.
 LIMIT_MB = 250
 
-LEAD = """Time is the median of visits to fresh processes, in each of which rounds of the implementations alternate;
-memory is the peak of torch's allocator in a training step, above parameters and input."""
+LEAD = """Time is the median of visits to fresh processes; in each visit, rounds of the implementations alternate. Memory
+is the peak of torch's allocator in a training step, above parameters and input."""
 SIZE = """A training step of {about}, with {varied} varied. Larger sizes are skipped once a step takes half a second."""
 LENGTH = """## The longest sequence that trains in {limit} MB
 
@@ -36,10 +36,10 @@ over that with more.
 """
 RANDOM = """## At random sizes
 
-The implementation that `auto` takes against what a user would pick instead, at {points} points with sizes drawn
-log-uniformly from a fixed seed. A ratio is its time over that of the other, the median of visits (in brackets a 95 %
-interval between them), so below 1 it is faster. labml's module exists only with layer norm, which half of the points
-have. First calls, which compile, are excluded; what takes tens of seconds to compile is timed at few points.
+The implementation that `auto` takes against its alternatives, at {points} points with sizes drawn log-uniformly from a
+fixed seed. A ratio is its time over the alternative's, so below 1 it is faster: the median of visits, in brackets the
+95 % interval between them. labml's module exists only with layer norm, which half of the points have. First calls, which
+compile, are excluded; alternatives that compile for tens of seconds are timed at few points.
 """
 
 
@@ -94,7 +94,7 @@ def threads_table(rows: pd.DataFrame) -> Sheet:
 
 
 def random_table(rows: pd.DataFrame) -> Sheet:
-    """How often what `auto` takes is faster than each other, and the range of the ratios."""
+    """How often the implementation that `auto` takes is faster than each alternative, and the range of the ratios."""
     lines = [
         {
             "compared with": name,
@@ -112,7 +112,7 @@ def random_table(rows: pd.DataFrame) -> Sheet:
 
 
 def slower(rows: pd.DataFrame) -> str:
-    """List of the points at which another is faster than what `auto` takes."""
+    """List of the points at which an alternative is faster than the implementation that `auto` takes."""
     ahead = rows[rows["ratio"] > 1].sort_values("ratio", ascending=False)
     lines = [
         f"- `{row['implementation']}`, {PASSES[row['pass']]}, {sizes(row, 'TBHSZ')}, layer norm {row['layer_norm']}: "

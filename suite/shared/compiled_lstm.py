@@ -1,6 +1,6 @@
 """`batched` with its step through torch.compile; the loop over steps stays in Python.
 
-To compile the loop as well takes minutes at 50 steps, since torch.compile unrolls it.
+Compiling the loop as well takes minutes at 50 steps, since torch.compile unrolls it.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from impls import HyperLSTM, batched
 from impls.calls import layout, starts
 from impls.definition import Inputs, LayerParams
 
-# With fullgraph, what torch cannot compile is an error and never a quiet return to uncompiled code.
+# With fullgraph, code that torch cannot compile raises an error and does not run uncompiled.
 _run = batched.unrolled(torch.compile(batched.step, fullgraph=True))
 #: Graphs of a process: one for each combination of sizes, dtype, layer norm and gradient mode.
 GRAPHS = 256

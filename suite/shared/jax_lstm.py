@@ -47,14 +47,14 @@ class JaxHyperLSTM(HyperLSTM):
         return out, tuple(last)
 
     def _as_arrays(self, params: Sequence[Tensor]) -> list[Array]:
-        """Parameters as arrays in the same memory, made once: to make all takes as long as a small forward pass."""
+        """Parameters as arrays in the same memory, cached: converting all takes as long as a small forward pass."""
         if [array.unsafe_buffer_pointer() for array in self._arrays] != [p.data_ptr() for p in params]:
             self._arrays = list(map(_to_jax, params))
         return self._arrays
 
 
 class _Differentiable(torch.autograd.Function):
-    """Forward leaves residuals and JAX's function that makes gradients of them, which is backward."""
+    """Forward keeps JAX's VJP function with its residuals, and backward calls it."""
 
     @staticmethod
     def forward(ctx: Any, form: tuple[int, bool], arrays: list[Array], *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -77,7 +77,7 @@ def _to_torch(array: Array) -> Tensor:
 
 
 def _called(jitted: Any, *arguments: Any) -> Any:
-    """Results of a jitted function, once they are there."""
+    """Results of a jitted function, once they are computed."""
     return jax.block_until_ready(jitted(*arguments))
 
 
@@ -88,10 +88,10 @@ def apply(form: tuple[int, bool], arrays: Sequence[Array]) -> tuple[Array, ...]:
     """
     (n_layers, has_state), (x, *rest) = form, arrays
     state, params = (rest[:4], rest[4:]) if has_state else ((), rest)
-    each = len(params) // n_layers
+    n = len(params) // n_layers
     ends = []
     for l in range(n_layers):
-        p = LayerParams(*params[l * each : (l + 1) * each])
+        p = LayerParams(*params[l * n : (l + 1) * n])
         H, S = p.bias.shape[1], p.hyper_bias.shape[1]
         zeros = [jnp.zeros((x.shape[1], F), x.dtype) for F in (H, H, S, S)]
         x, end = layer(p, x, LayerState(*[part[l] for part in state] or zeros))
@@ -123,7 +123,7 @@ def layer(p: Any, x: Array, start: LayerState) -> tuple[Array, LayerState]:
 
 
 def _joined(*weights: Array) -> Array:
-    """Weights [..., F] of one factor side by side, [F, rows of all]."""
+    """Weights [..., F] that multiply the same factor, side by side: [F, all rows]."""
     return jnp.concatenate([weight.reshape(-1, weight.shape[-1]) for weight in weights]).T
 
 
@@ -147,7 +147,7 @@ def _norm(y: Array, weight: Array | None, bias: Array | None) -> Array:
 
 
 def _vjp(form: tuple[int, bool], needed: tuple[bool, ...], arrays: Sequence[Array]) -> Any:
-    """Results, and the function that makes of their gradients those of the needed arrays."""
+    """Results, and the function from their gradients to the gradients of the needed arrays."""
 
     def of_needed(values: Sequence[Array]) -> tuple[Array, ...]:
         varied = iter(values)

@@ -59,7 +59,7 @@ def run(module: str, *arguments: str, limit: float | None = None, **environment:
 
 def rows_of(module: str, *arguments: str, **environment: str | None) -> "pd.DataFrame":
     """Run `python -m <module> FILE <arguments>`, see `run`, on one thread and return the rows that it appends."""
-    import pandas as pd  # takes half a second, which processes that leave rows do without
+    import pandas as pd  # takes half a second, which the processes that append rows do not need
 
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     with tempfile.TemporaryDirectory() as folder:
@@ -77,11 +77,11 @@ def killed_with(parent: int) -> None:
     """Have Linux kill this process when the process that started it ends; does nothing on other systems."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before it could be asked for
+        if os.getppid() != parent:  # it ended before the call above
             os._exit(1)
 
 
 if __name__ == "__main__":
     killed_with(int(sys.argv[1]))
-    del sys.argv[:2]  # runpy puts the module's file in place of its name
+    del sys.argv[:2]  # runpy replaces the module's name by its file
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

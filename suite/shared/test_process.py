@@ -1,4 +1,4 @@
-"""A process of its own leaves its rows, ends in time, and ends with the one that started it."""
+"""A process returns its rows, ends in time, and ends with the process that started it."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Peak memory, operator calls and synchronisation, the same way on any device."""
+"""Memory, operator calls and kernels of a pass, on any device."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -8,9 +8,9 @@ from itertools import accumulate
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-#: What a row says of a baseline that ran without cuDNN.
+#: In a row whose baseline ran without cuDNN.
 NO_KERNEL = "no kernel seen"
-#: Kernels of cuDNN's recurrent layers name cuDNN or their layer in capitals; torch's, such as `lstm_cell_forward`, not.
+#: Kernels of cuDNN's recurrent layers name cuDNN, or their layer in capitals, unlike torch's `lstm_cell_forward`.
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 
 
@@ -20,14 +20,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def operator_calls(work: Callable[[], object]) -> int:
-    """Number of operators that are called, without those that only call others."""
+    """Number of operator calls, not counting operators that only call others."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         work()
     # Autograd's own events are named like operators, and hold them.
     events = [e for e in profiler.profiler.kineto_results.events() if "::" in e.name() and "autograd" not in e.name()]
     spans = sorted((e.start_thread_id(), e.start_ns(), -e.duration_ns()) for e in events)
     ends = [(thread, start - duration) for thread, start, duration in spans]
-    # Sorted so, an operator that another called comes right after it, and starts before it ends.
+    # In this order, an operator that another one calls comes right after it, and starts before it ends.
     return len(spans) - sum(following[:2] < end for following, end in zip(spans[1:], ends, strict=False))
 
 
@@ -40,7 +40,7 @@ def kernels(work: Callable[[], object], device: torch.device) -> list[str]:
 
 
 def cudnn_of(names: Iterable[str], version: int | None) -> str:
-    """Version of cuDNN, and whether a kernel of its recurrent layers is among these."""
+    """Version of cuDNN, and whether one of the kernels belongs to its recurrent layers."""
     kernel_ran = any(_OF_CUDNN.search(name) for name in names)
     return f"{version or 'none'}, {'a kernel seen' if kernel_ran else NO_KERNEL}"
 
@@ -73,8 +73,8 @@ def _allocations(device: torch.device) -> Iterator[list[int]]:
         peak = torch.cuda.max_memory_allocated(device)
         sizes += [peak - before, torch.cuda.memory_allocated(device) - peak]
         return
-    # The CPU allocator keeps no statistics, but reports every allocation and release to the profiler, which without the
-    # operators takes a third of the time.
+    # The CPU allocator has no statistics, but reports each allocation and release to the profiler, which takes a third
+    # of the time if it does not record operators.
     torch._C._autograd._enable_record_function(False)
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
