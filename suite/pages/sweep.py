@@ -21,8 +21,8 @@ FIGURES = {"ms": ("median_s", 1e-3), "MB": ("peak_bytes", MB)}
 #: Megabytes that the longest sequence is to fit in.
 LIMIT_MB = 250
 
-LEAD = """Time is the median of visits to fresh processes; in each visit, rounds of the implementations alternate. Memory
-is the peak of torch's allocator in a training step, above parameters and input."""
+LEAD = """Time is the median of visits to fresh processes; in each visit, rounds of the implementations alternate.
+Memory is the peak of torch's allocator in a training step, above parameters and input."""
 SIZE = """A training step of {about}, with {varied} varied. Larger sizes are skipped once a step takes half a second."""
 LENGTH = """## The longest sequence that trains in {limit} MB
 
@@ -38,8 +38,8 @@ RANDOM = """## At random sizes
 
 The implementation that `auto` takes against its alternatives, at {points} points with sizes drawn log-uniformly from a
 fixed seed. A ratio is its time over the alternative's, so below 1 it is faster: the median of visits, in brackets the
-95 % interval between them. labml's module exists only with layer norm, which half of the points have. First calls, which
-compile, are excluded; alternatives that compile for tens of seconds are timed at few points.
+95 % interval between them. labml's module exists only with layer norm, which half of the points have. First calls,
+which compile, are excluded; alternatives that compile for tens of seconds are timed at few points.
 """
 
 
