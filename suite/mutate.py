@@ -22,7 +22,7 @@ SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
 TESTS = {place: (place, " ".join(other for other in SELFTEST if other != place)) for place in SELFTEST}
 TESTS["impls"] = ("suite/checks/equality suite/checks/module", "suite/checks/definition")
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
-LEFT_OUT = re.compile(r"/(test_\w+|__init__|proof)\.py|batched_c")
+LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.
 ONLY_TIME = re.compile(r"timeout|sleep|limit=|seconds? *=|SECONDS|LIMIT", re.IGNORECASE)
 

@@ -38,19 +38,18 @@ def utilization(device: torch.device) -> int:
     try:
         return torch.cuda.utilization(device)
     except Exception as error:  # NVML's own errors derive from Exception only
-        print(f"Whether other work keeps the GPU busy is unknown: {error}", flush=True)
+        print(f"Whether other work keeps the GPU busy is unknown: {error}")
         return 0
 
 
 def warn(device: torch.device) -> None:
     """Warn if other processes use the GPU, or cores that work on a device needs."""
     if device.type == "cuda" and (busy := utilization(device)):
-        print(f"Other work keeps the GPU busy {busy} % of the time: do not rely on figures of this run.", flush=True)
+        print(f"Other work keeps the GPU busy {busy} % of the time: do not rely on figures of this run.")
     others = Others()
     time.sleep(LOOK)
     if (cores := others.cores(device)) > BUSY:
         print(
             f"Other processes use {cores:.1f} of the cores that this needs, and slow some candidates most.\n"
-            "Rows made now are marked and in no summary, so better wait until those processes end.",
-            flush=True,
+            "Rows made now are marked and in no summary, so better wait until those processes end."
         )

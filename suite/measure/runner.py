@@ -1,6 +1,7 @@
 """Passes: each visits every job, in a random order and with a new fork server."""
 
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Visit(NamedTuple):
 
 
 def passes(
-    sides: Sequence[Side], jobs: Sequence[Job], until: float = float("inf"), most: int = 1_000_000
+    sides: Sequence[Side], jobs: Sequence[Job], until: float = float("inf"), most: int = sys.maxsize
 ) -> Iterator[Visit]:
     """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes."""
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()

@@ -131,8 +131,8 @@ class Server:
         self.end()
 
 
-def serve(descriptor: int, parent: int, names: Collection[str]) -> None:
-    """Fork a child for each job received, until the parent ends, and send its exit code after its own messages."""
+def serve(descriptor: int, parent: int, names: Collection[str]) -> NoReturn:
+    """Fork a child for each job received, and send its exit code after its own messages."""
     killed_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its server
     connection, own = Connection(descriptor), os.getpid()
@@ -140,10 +140,7 @@ def serve(descriptor: int, parent: int, names: Collection[str]) -> None:
     gc.freeze()  # a child's collections look at its own objects alone
     connection.send(True)
     while True:
-        try:
-            job, first, limit = connection.recv()
-        except EOFError:
-            return
+        job, first, limit = connection.recv()
         if (child := os.fork()) == 0:
             killed_with(own)
             _run(connection, job, first, limit)

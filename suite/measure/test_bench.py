@@ -25,7 +25,7 @@ from suite.measure.job import Job
 from suite.measure.runner import Visit, shown
 from suite.shared import provenance
 from suite.shared.candidates import find
-from suite.shared.cases import BASELINE, WORKLOADS
+from suite.shared.cases import BASELINE, WORKLOADS, Case
 from suite.shared.compare import Verdict
 from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.machine import slug
@@ -171,11 +171,32 @@ def test_a_run_resumes_with_rows_of_this_code(changes: dict[str, str], resumes: 
     assert bool(job().resumed(rows)) == resumes
 
 
-def test_a_wrong_candidate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = replace(find("batched"), check=lambda *_: [Verdict("grad x", 2e-3, 1e-6)])
+@pytest.mark.parametrize(("name", "B"), [("batched", 2), ("deferred", 5), ("jax", 5)])
+def test_a_wrong_candidate_is_refused(name: str, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B: the batch that is checked, which is whole where kernels depend on it."""
+    batches = list[int]()
+
+    def check(case: Case, *_: Any) -> list[Verdict]:
+        batches.append(case.B)
+        return [Verdict("grad x", 2e-3, 1e-6)]
+
+    wrong = replace(find(name), check=check, build=find("batched").build, why_unavailable=lambda *_: None)
     monkeypatch.setattr(visit, "find", lambda name: wrong)
-    rows = list(visit.rows(job(), True))
+    rows = list(visit.rows(job(name, case=replace(TINY, B=5)), True))
     assert [row["status"] for row in rows] == ["refused: grad x is off by 2.0e-03, allowed 1.0e-06"] * 2
+    assert batches == [B]
+
+
+@pytest.mark.parametrize("name", ["deferred", BASELINE])
+def test_a_first_visit_has_costs_by_formula(name: str) -> None:
+    rows, one = list(visit.rows(job(name, verify="verified"), True)), find(name)
+    adds, numbers = one.multiply_adds(TINY), [one.least_numbers(TINY, train) for train in (False, True)]
+    assert [row["multiply_adds"] for row in rows] == [adds, 3 * adds]
+    assert [row["work"] for row in rows] == [adds / find(BASELINE).multiply_adds(TINY)] * 2
+    assert [row["least_bytes"] for row in rows] == [4 * least for least in numbers]
+    assert [bool(row["kept_bytes"]) for row in rows] == [False, True]
+    parameters = one.build(TINY, torch.float32, CPU).parameters()
+    assert rows[0]["parameters"] == rows[1]["parameters"] == sum(p.numel() for p in parameters)
 
 
 def test_xla_compiles_for_one_length(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     record = Recorded()
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=record.now))  # wall time alone
     monkeypatch.setattr(visit.gc, "collect", lambda: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(work, "refusal", lambda *_: "checked again")
 
     def build(case: Case, *_: Any) -> Model:
         return Model("norm" if case.layer_norm else "ours", record)

@@ -105,6 +105,13 @@ def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pyte
         server.wait()
 
 
+def test_the_end_of_a_server_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "ROOT", tmp_path)
+    message = r"expected a message, got its end; .*log\.txt ends with\n[\s\S]*No module named 'suite'"
+    with Server(tmp_path / "log.txt", tmp_path) as server, pytest.raises(RuntimeError, match=message):
+        server.wait()
+
+
 def lives(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)

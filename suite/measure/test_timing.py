@@ -117,13 +117,39 @@ def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
 
 
-def test_calls_per_step_show_loops_in_python() -> None:
-    calls = {}
-    for name in ("row_scaled", "batched", "torch.nn.LSTM"):
-        model, x = find(name).build(TINY, torch.float32, CPU), work.example(TINY, torch.float32, CPU)
-        calls[name] = bench.calls_per_step(model, x, work.forward)
-    assert calls["row_scaled"] > calls["batched"] > 0
-    assert calls["torch.nn.LSTM"] == 0
+def test_calls_per_step_are_those_of_a_step_more() -> None:
+    def step(model: Any, x: Any) -> None:
+        torch.cos(x)
+        for _ in range(3 * len(x)):
+            torch.sin(x)
+
+    x = work.example(TINY, torch.float32, CPU)
+    assert bench.calls_per_step(torch.nn.Identity(), x, step) == 3
+
+
+def test_a_loop_takes_the_inputs_of_the_turns() -> None:
+    """Its time is the mean of calls that do not wait, for the form and for the baseline."""
+    inputs = list[float]()
+
+    class Loop(FakeStopwatch):
+        def async_seconds(self, work: Work, calls: int) -> float:
+            for _ in range(calls):
+                work()
+            return float(calls)
+
+    def side(seconds: float) -> Repeats:
+        def call(x: Any) -> float:
+            inputs.append(x.item())
+            return seconds
+
+        return Repeats(Loop(), call, torch.tensor(0.0))
+
+    turns = Turns({BASELINE: side(0.02), TINY: side(0.01)}, lambda number: torch.tensor(float(number)))
+    turns.take(0.1)
+    inputs.clear()
+    columns = turns.columns(TINY)
+    assert (columns["loop_s"], columns["loop_ratio"]) == (5.0, 5 / 3)
+    assert inputs == [1, 2, 1, 2, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize(("device", "dtype", "flattened"), [

@@ -53,6 +53,11 @@ def test_a_ragged_workload_ends_rows_early() -> None:
         work.train(model, batch)
 
 
+def test_a_check_of_packed_sequences_has_two_lengths() -> None:
+    assert work.short(replace(TINY, B=3, lengths=(3, 2, 1)), 3).lengths == (2, 2, 1)
+    assert work.short(replace(TINY, B=3), 5) == replace(TINY, T=2, B=5)
+
+
 def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
     case = replace(TINY, B=3, lengths=(3, 2, 1))
     x, padded, packed = work.example(case, torch.float32, CPU), find(PADDED), find("torch.nn.LSTM")
