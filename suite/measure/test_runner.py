@@ -14,7 +14,7 @@ from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
 from suite.measure.runner import Side, passes
 from suite.shared.candidates import find
-from suite.shared.files import ROOT
+from suite.shared.files import RESULTS, ROOT
 from suite.shared.process import Row
 from suite.shared.tables import TABLES, folder_of
 
@@ -51,11 +51,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_the_headline_is_visited_twice_in_a_pass(clock: Clock) -> None:
-    server, side = clock.run({"batched_cpu": 0.0, "batched": 0.0, "deferred": 0.0}, 60, most=4)
+    server, side = clock.run({"batched_cpu": 0.0, "batched": 0.5, "deferred": 0.0}, 60, most=4)
     assert [server.count(name) for name in ("batched_cpu", "batched", "deferred")] == [7, 4, 4]
     assert server.starts == 4
     assert [name for name, first in server.visits if first].count("batched") == 1
     assert {row["visits"] for row in side.rows[job()]} == {4}
+    assert {row["visit_s"] for row in side.rows[job()]} == {0.5}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,20 @@ def test_a_study_keeps_the_rows_of_every_job(tmp_path: Path) -> None:
     assert (rows["visits"] == sweep.VARIED["threads"]).all()
 
 
+#: Assumed seconds of the first visit of a job to a card and of later ones, by whether it compiles. Most of a visit is
+#: the start of CUDA and the loading of libraries; torch.compile and XLA compile in the first.
+ASSUMED = {False: (12.0, 9.0), True: (100.0, 40.0)}
+
+
+@pytest.mark.parametrize("folder", [path.parent for path in RESULTS.glob("*/bench.csv")], ids=lambda path: path.name)
+def test_first_visits_take_less_than_is_assumed(folder: Path) -> None:
+    rows = TABLES["bench"].read(folder).dropna(subset="visit_s")
+    if rows.empty:
+        pytest.skip("rows from before first visits were timed")
+    compiles = rows["implementation"].map(lambda name: find(name).compiles_each_size)
+    assert (rows["visit_s"] <= compiles.map(lambda value: ASSUMED[value][0])).all()
+
+
 def test_readme_gives_a_card_three_visits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every job of the command that README names, in the minutes that it names."""
     text = " ".join((ROOT / "README.md").read_text().split())
@@ -138,9 +153,7 @@ def test_readme_gives_a_card_three_visits(clock: Clock, monkeypatch: pytest.Monk
     assert sum(job.headline for job in jobs) == len({(job.case, job.dtype) for job in jobs})
 
     def measure(one: Job, rows: list[Row], first: bool) -> str:
-        """Starting CUDA and loading libraries takes most of a visit; torch.compile and XLA compile in the first."""
-        compiles = find(one.candidate).compiles_each_size
-        seconds = (100.0 if compiles else 12.0) if first else (40.0 if compiles else 9.0)
+        seconds = ASSUMED[find(one.candidate).compiles_each_size][not first]
         clock.now += seconds
         figures = {"median_s": 1.0, "ratio": 1.0, "rounds": 3, "first_s": 0.2 * seconds}
         rows += [row | figures for row in one.rows("ok")]
