@@ -38,8 +38,11 @@ def parent() -> argparse.ArgumentParser:
 
 
 def fastest(device: torch.device, dtype: str) -> str:
-    """The implementation that `auto` takes."""
-    return registry.resolve("auto", device, dtype_of(dtype)).name
+    """The implementation that `auto` takes; "" if none runs, as without a GPU on "cuda"."""
+    try:
+        return registry.resolve("auto", device, dtype_of(dtype)).name
+    except RuntimeError:
+        return ""
 
 
 def with_submitted(options: argparse.Namespace) -> argparse.Namespace:

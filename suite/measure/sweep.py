@@ -51,7 +51,7 @@ BUDGET = 0.3
 
 
 def jobs(varied: str, options: Namespace) -> list[Job]:
-    """Jobs of a sweep; the first candidate of each is the implementation that `auto` takes."""
+    """Jobs of a sweep; the first candidate of each is the implementation that `auto` takes, if it runs."""
     base, device, todo = WORKLOADS[options.workload], options.device, list[Job]()
     steady = [
         candidate.name for candidate in all_candidates() if not (candidate.compiles_each_size or candidate.packed_only)
@@ -69,7 +69,7 @@ def jobs(varied: str, options: Namespace) -> list[Job]:
             names = [auto, *(options.implementation or (*ALTERNATIVES, "batched"))]
             cases = [replace(case, Z=Z) for Z in RANDOM_Z]
         elif varied == "length":
-            cases, names = [case], [name for name in names if find(name).of_torch]
+            cases, names = [case], [name for name in names if name and find(name).of_torch]
         elif varied in "SZ":
             names = [name for name in names if name != LSTM.name]
         runs = available(names, dtype, device, layer_norm=norm)
@@ -83,7 +83,7 @@ def available(names: Sequence[str], dtype: str, device: torch.device, *, layer_n
     """Names of the candidates that run, with layer norm or without."""
     if why_not(dtype, device) is not None:
         return []
-    named = [find(name) for name in dict.fromkeys(names)]
+    named = [find(name) for name in dict.fromkeys(names) if name]
     able = [candidate for candidate in named if layer_norm in candidate.layer_norms and not candidate.packed_only]
     return [candidate.name for candidate in able if candidate.why_unavailable(device, dtype_of(dtype)) is None]
 
