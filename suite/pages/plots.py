@@ -51,8 +51,7 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """Figure and its panels in reading order; width of the figure and height of each row, in inches."""
     heights = [height] * rows if isinstance(height, float) else list(height)
-    figure = Figure(figsize=(width, sum(heights)))
-    figure.set_layout_engine("constrained", hspace=0.06)  # otherwise titles overlap the ticks above
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
 
 
