@@ -35,14 +35,14 @@ layer norm: the median of visits to fresh processes, with a 95 % confidence inte
 
 The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
 verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
-interval is beyond the noise floor; otherwise it is *undecided*. An interval takes three visits, more than *few visits*.
-Times include the input projection and any per-call packing or allocation, of the baseline too, but not building,
+interval is beyond the noise floor; otherwise it is *undecided*. *few visits* are fewer than the three that an interval
+takes. Times include the input projection and any per-call packing or allocation, of the baseline too, but not building,
 compiling and loading.
 
 *Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. `{PADDED}` runs all steps of all rows, which
 can take less time than `{BASELINE}` on packed ones. *tf32* is float32 with products in TF32; float32 itself is IEEE for
 all, cuDNN included. On a GPU, a call starts on an idle device with an empty cache; *in a loop* it is one of many that
-do not wait for one another, as in training. On small, medium and stream that figure comes first and counts.
+do not wait for one another, as in training. On small, medium and stream the figure in a loop comes first and decides.
 
 - *train, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}

@@ -81,6 +81,7 @@ def test_lines_go_through_the_points_in_the_look_of_their_name() -> None:
     assert [line.get_markerfacecolor() for line in first.lines] == [LOOKS["batched"]["color"], "none"]
     assert [label.get_text() for label in first.get_xticklabels()] == ["4", "8", "16"]
     assert first.get_xgridlines()[0].get_visible()
+    assert not figure.legends[0].get_frame_on()
     assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
     assert [axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes[:3]] == ["Tms", "BMB", "BMB"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["batched", "jax, norm"]
