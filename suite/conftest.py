@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -27,7 +26,6 @@ from suite.checks.module.capabilities import CAPABILITIES
 from suite.checks.submitted import Submitted
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
-from suite.shared.cases import Case
 from suite.shared.compare import Verdict
 from suite.shared.files import RESULTS, ResultsError
 from suite.shared.tables import TABLES, VALUES, folder_of
@@ -125,16 +123,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return _device(request.config)
 
 
-def skip_reason(name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None) -> str:
-    """Reason why an implementation is not checked in a dtype on a case, "" if it is; case: None for other sizes."""
-    return why_unavailable(name, device, dtype, case.options if case else ()) or ""
-
-
-def skip_unless_checked(
-    name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case | None = None
-) -> None:
-    """Skip a test for the reason, see `skip_reason`."""
-    if reason := skip_reason(name, device, dtype, case):
+def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    """Skip a test of an implementation that does not run on a device in a dtype."""
+    if reason := why_unavailable(name, device, dtype):
         pytest.skip(reason)
 
 
@@ -152,9 +143,7 @@ def keep(request: pytest.FixtureRequest) -> Keep:
     """Function that keeps one row of a table of results, see `suite/shared/tables.toml`."""
 
     def keep_row(name: str, **row: Any) -> None:
-        # xdist carries plain Python.
-        plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
-        request.node.user_properties.append((ROW, (TABLES[name].name, plain)))
+        request.node.user_properties.append((ROW, (TABLES[name].name, row)))
 
     return keep_row
 
@@ -261,11 +250,8 @@ def worst(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     def severity(row: dict[str, Any]) -> tuple[int, float]:
         return ("skipped", "pass", "FAIL").index(row["verdict"]), row.get("ratio") or 0.0
 
-    by_key: dict[tuple[str, ...], dict[str, Any]] = {}
-    for row in rows:
-        key = tuple(row[column] for column in TABLES["verify"].key)
-        by_key[key] = max(by_key.get(key, row), row, key=severity)
-    return list(by_key.values())
+    columns = TABLES["verify"].key
+    return list({tuple(row[column] for column in columns): row for row in sorted(rows, key=severity)}.values())
 
 
 def _device(config: pytest.Config) -> torch.device:

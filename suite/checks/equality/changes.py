@@ -1,68 +1,16 @@
-"""What changes between calls, or between a call and its backward pass: no call reads anything but what is there now."""
+"""What changes between calls, or between a call and its backward pass: each call reads what is there at that moment."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
 
 from impls import HyperLSTM
-from impls.definition import LayerParams
 from impls.registry import ORACLE
 from suite.checks.equality.uses import Use
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED
 from suite.shared.oracle import OUTPUTS, STATE_NAMES, Draw, Results, arguments, backward, gradients, outputs, plain
-
-#: Context in which a model differs from what it is after it.
-Change = Callable[[HyperLSTM], AbstractContextManager[None]]
-
-
-@contextmanager
-def _assigned(name: str, model: HyperLSTM) -> Iterator[None]:
-    """A parameter of the last layer is assigned."""
-    layer = model.layers[-1]
-    right = getattr(layer, name).detach()
-    setattr(layer, name, nn.Parameter(2 * right))
-    yield
-    setattr(layer, name, nn.Parameter(right.clone()))
-
-
-@contextmanager
-def _data_assigned(model: HyperLSTM) -> Iterator[None]:
-    usual = [p.data for p in model.parameters()]
-    for p in model.parameters():
-        p.data = 2 * p.data
-    yield
-    for p, right in zip(model.parameters(), usual, strict=True):
-        p.data = right.clone()
-
-
-@contextmanager
-def _data_changed(model: HyperLSTM) -> Iterator[None]:
-    """Without a trace in a version: by an optimizer of one's own, say."""
-    for p in model.parameters():
-        p.data.mul_(2)
-    yield
-    for p in model.parameters():
-        p.data.mul_(0.5)
-
-
-@contextmanager
-def _loaded(model: HyperLSTM) -> Iterator[None]:
-    right = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict({name: 2 * value for name, value in right.items()}, assign=True)
-    yield
-    model.load_state_dict(right, assign=True)
-
-
-@contextmanager
-def _set(name: str, value: object, model: HyperLSTM) -> Iterator[None]:
-    right = getattr(model, name)
-    setattr(model, name, value)
-    yield
-    setattr(model, name, right)
 
 
 def _seeded(model: HyperLSTM, case: Case, sample: Draw) -> Results:
@@ -71,13 +19,64 @@ def _seeded(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     return plain(model, case, sample)
 
 
-def _after(change: Change, model: HyperLSTM, case: Case, sample: Draw) -> Results:
-    """A call after one while something is different, which must not give the same."""
+def _data_assigned(model: HyperLSTM, values: Results) -> None:
+    for name, p in model.named_parameters():
+        p.data = values[name]
+
+
+def _data_changed(model: HyperLSTM, values: Results) -> None:
+    """Without a new version of the parameter: by an optimizer that a user wrote, say."""
+    for name, p in model.named_parameters():
+        p.data.copy_(values[name])
+
+
+#: How parameters get other values: as new objects, in new memory, or in the same memory.
+CHANGED: dict[str, Callable[[HyperLSTM, Results], object]] = {
+    "parameters loaded by assignment": partial(HyperLSTM.load_state_dict, assign=True),
+    "data assigned": _data_assigned,
+    "data changed in place": _data_changed,
+}
+#: Values that options have before.
+OPTIONS = (
+    ("dropout", 0.9),
+    ("recurrent_dropout", 0.0),
+    ("recurrent_dropout", 0.9),
+    ("training", False),
+    ("impl", ORACLE),
+)
+#: What is changed between a call and its backward pass.
+EDITED = (*OUTPUTS, "x", *(f"state {part}" for part in STATE_NAMES), "layers.0.weight_h", "layers.0.bias")
+
+
+def _after_other_parameters(how: str, model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    """A call after one with twice the parameters."""
+    parameters = dict(model.named_parameters())
+    values = {name: p.detach().clone() for name, p in parameters.items()}
+    _double(model)
+    _seeded(model, case, sample)
+    CHANGED[how](model, {name: value.clone() for name, value in values.items()})
+    results = _seeded(model, case, sample)
+    _double(model)  # what a later use would read if it kept this memory
+    for name, p in parameters.items():
+        p.data = values[name]
+    return results
+
+
+def _double(model: HyperLSTM) -> None:
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(2)
+
+
+def _after_other_option(name: str, other: object, model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    """A call after one with another option, which must not give the same."""
+    value = getattr(model, name)
+    setattr(model, name, other)
     before = _seeded(model, case, sample)
-    with change(model):
-        different = _seeded(model, case, sample)
-    same = all(value.equal(different[name]) for name, value in before.items())
-    return _seeded(model, case, sample) | ({f"{MUTATED}nothing by the change": torch.zeros(())} if same else {})
+    setattr(model, name, value)
+    results = _seeded(model, case, sample)
+    same = all(value.equal(before[name]) for name, value in results.items())
+    return results | ({f"{MUTATED}nothing by the change": torch.zeros(())} if same else {})
 
 
 def _edited(name: str, model: HyperLSTM, case: Case, sample: Draw) -> Results:
@@ -111,23 +110,8 @@ def _doubled(model: HyperLSTM, case: Case, sample: Draw) -> Results:
 
 
 CHANGES = (
-    *(Use(f"{q} assigned", partial(_after, partial(_assigned, q)), parameter=q) for q in LayerParams._fields),
-    Use("data assigned", partial(_after, _data_assigned)),
-    Use("data changed in place", partial(_after, _data_changed)),
-    Use("parameters loaded by assignment", partial(_after, _loaded)),
-    *(
-        Use(f"{name} {value} before", partial(_after, partial(_set, name, value)))
-        for name, value in (
-            ("dropout", 0.9),
-            ("recurrent_dropout", 0.0),
-            ("recurrent_dropout", 0.9),
-            ("training", False),
-            ("impl", ORACLE),
-        )
-    ),
-    *(
-        Use(f"{name} changed before backward", partial(_edited, name))
-        for name in (*OUTPUTS, "x", *(f"state {part}" for part in STATE_NAMES), "layers.0.weight_h", "layers.0.bias")
-    ),
+    *(Use(how, partial(_after_other_parameters, how)) for how in CHANGED),
+    *(Use(f"{name} {other} before", partial(_after_other_option, name, other)) for name, other in OPTIONS),
+    *(Use(f"{name} changed before backward", partial(_edited, name)) for name in EDITED),
     Use("results doubled in place", _doubled),
 )

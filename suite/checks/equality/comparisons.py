@@ -16,9 +16,8 @@ from suite.checks.equality.changes import CHANGES
 from suite.checks.equality.layouts import AT_ONCE, LAID_OUT
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.pairs import OF_A_LAYER, PAIRS
-from suite.checks.equality.uses import PLAIN, Use
+from suite.checks.equality.uses import PLAIN, VALUES, Use
 from suite.checks.equality.uses import USES as GROUPS
-from suite.checks.equality.values import VALUES
 from suite.shared.cases import (
     AGAINST,
     DRAWN,
@@ -26,6 +25,7 @@ from suite.shared.cases import (
     RAGGED,
     ROUNDED,
     SEED,
+    TIMED,
     VERIFY,
     VERIFY_FIRST,
     VERIFY_TINY,
@@ -46,7 +46,7 @@ WIDER = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state="stacked", dropout=0.25
 #: Without a gradient.
 LONG = (
     Case(T=1, B=66, I=97, H=72, S=33, Z=4),
-    Case(T=200, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state="stacked"),
+    Case(T=100, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state="stacked"),
     Case(T=50, B=36, I=97, H=65, S=20, Z=9, recurrent_dropout=0.3),
     Case(T=20, B=9, I=33, H=40, S=17, Z=2, lengths=lengths(20, 9), state="stacked"),
 )
@@ -137,11 +137,16 @@ def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Compar
     tensors would be too large, has one case.
     """
     impl = find(name)
-    every = [Comparison(case, dtype, wide=True, default=default) for case, dtype, default in pairs()]
-    every += [Comparison(case, dtype, wide=True) for n, seed in draws for case in drawn(n, seed) for dtype in ROUNDED]
     if impl.oracle:
         return [Comparison(LITERAL, F64, wide=True)]
-    return [each for each in every if each.dtype in ((F64,) if name == AGAINST else impl.dtypes)]
+    # Only what runs on a GPU alone treats float16 in another way than bfloat16.
+    always = {F64, F32, BF16} if "cpu" in impl.devices else set(ROUNDED)
+    every = [*pairs(), *((case, dtype, False) for n, seed in draws for case in drawn(n, seed) for dtype in ROUNDED)]
+    return [
+        Comparison(case, dtype, wide=True, default=default or (case not in TIMED and dtype in always))
+        for case, dtype, default in every
+        if dtype in ((F64,) if name == AGAINST else impl.dtypes)
+    ]
 
 
 def used(name: str) -> list[Comparison]:
@@ -160,13 +165,10 @@ def used(name: str) -> list[Comparison]:
 
 def paired(name: str, pairs: Sequence[tuple[Case, Use]] = PAIRS) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast."""
-    impl = find(name)
-    exact = next(dtype for dtype in (F64, F32) if dtype in impl.dtypes)
+    exact = find(name).dtypes[0]
     # What has no float64 runs in float32, which autocast casts.
-    cast = [use.autocast or (exact != F64 and "autocast" in use.name) for _, use in pairs]
-    return [
-        Comparison(case, BF16 if casts else exact, use.name) for (case, use), casts in zip(pairs, cast, strict=True)
-    ]
+    casts = [use.autocast or (exact != F64 and "autocast" in use.name) for _, use in pairs]
+    return [Comparison(case, BF16 if cast else exact, use.name) for (case, use), cast in zip(pairs, casts, strict=True)]
 
 
 def every_id() -> list[str]:

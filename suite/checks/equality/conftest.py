@@ -1,4 +1,4 @@
-"""What tests of equality share: their parameters, and the fixture that compares and keeps the verdict."""
+"""What tests of equality share: their parameters, a fixture that compares and records the verdict, and plain calls."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,8 +8,10 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
-from suite.conftest import Record
-from suite.shared.compare import implementation
+from suite.conftest import Record, skip_unless_checked
+from suite.shared.cases import Case
+from suite.shared.compare import Results, draw, implementation
+from suite.shared.oracle import Draw, plain
 
 Check = Callable[[str, Comparison], None]
 
@@ -42,3 +44,16 @@ def check(device: torch.device, record: Record) -> Check:
         assert worst.ratio <= 1, str(worst)
 
     return compare_and_record
+
+
+def numbers(name: str, dtype: torch.dtype, case: Case, device: torch.device) -> Draw:
+    """Random numbers of a case; skips an implementation that does not run here."""
+    skip_unless_checked(name, device, dtype)
+    return draw(case, 1, dtype, device)
+
+
+def everything(name: str, case: Case, sample: Draw) -> Results:
+    """Output, final states and every gradient of one call."""
+    model = implementation(name)(case, sample.x.dtype, sample.x.device)
+    model.load_state_dict(sample.params)
+    return plain(model, case, sample)

@@ -1,6 +1,6 @@
 """Layouts in memory of x, states, gradients and parameters, whose numbers stay the same: none changes a result."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
@@ -8,110 +8,114 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from impls import HyperLSTM
-from suite.checks.equality.uses import Use, without_others
+from suite.checks.equality.uses import Use, changed, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, bits
-from suite.shared.oracle import OUTPUTS, STATE_NAMES, Draw, Output, Results, State, named, packed, plain
+from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, named, packed, plain
 
-#: A tensor of these numbers in another layout, and the memory that it is a view of.
-Layout = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: Function that returns a tensor of the same numbers in another layout.
+Layout = Callable[[Tensor], Tensor]
+#: The layout of tensors whose names begin with a word.
+Layouts = Mapping[str, Layout]
 
 
-def _spread(step: int, value: Tensor) -> tuple[Tensor, Tensor]:
+def _spread(step: int, value: Tensor) -> Tensor:
     """Every `step`th column of rows that are longer than that, from an address that is a multiple of 16 bytes."""
     end = step * value.shape[-1] + 8
-    whole = value.new_full((*value.shape[:-1], end + 1), torch.nan)
-    return whole[..., 8:end:step].copy_(value), whole
+    rows = value.new_full((*value.shape[:-1], end + 1), torch.nan)
+    return rows[..., 8:end:step].copy_(value)
 
 
-def _moved(axis: int, to: int, value: Tensor) -> tuple[Tensor, Tensor]:
-    whole = value.movedim(axis, to).contiguous()
-    return whole.movedim(to, axis), whole
+def _moved(axis: int, to: int, value: Tensor) -> Tensor:
+    return value.movedim(axis, to).contiguous().movedim(to, axis)
 
 
-def _unaligned(value: Tensor) -> tuple[Tensor, Tensor]:
+def _unaligned(value: Tensor) -> Tensor:
     """At an address that is a multiple of the size of one number and of nothing larger."""
-    whole = value.new_full((value.numel() + 1,), torch.nan)
-    return whole[1:].view(value.shape).copy_(value), whole
+    return value.new_empty(value.numel() + 1)[1:].view(value.shape).copy_(value)
 
 
-def _expanded(value: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     """The first number of each axis, repeated with a stride of 0."""
-    whole = value
+    first = value
     for axis in axes:
-        whole = whole.narrow(axis, 0, 1)
-    whole = whole.clone()
-    return whole.expand_as(value), whole
+        first = first.narrow(axis, 0, 1)
+    return first.clone().expand_as(value)
 
 
-LAYOUTS: dict[str, Layout] = {
-    "padded": partial(_spread, 1),
-    "every second column": partial(_spread, 2),
-    "transposed": partial(_moved, 0, -1),
-    "columns first": partial(_moved, -1, 0),
-    "not aligned": _unaligned,
+KINDS = ("x", "state", "layers", "grad")
+PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0)
+#: All tensors in each layout, and those of one kind while the others are contiguous.
+LAYOUTS: dict[str, Layouts] = {
+    **{f"{kind} padded": {kind: PADDED} for kind in KINDS},
+    "padded": dict.fromkeys(KINDS, PADDED),
+    "every second column": dict.fromkeys(KINDS, partial(_spread, 2)),
+    "transposed": dict.fromkeys(KINDS, partial(_moved, 0, -1)),
+    "columns first": dict.fromkeys(KINDS, COLUMNS_FIRST),
+    "not aligned": dict.fromkeys(KINDS, _unaligned),
 }
-#: What begins the names of tensors, and the axes over which these may be equal: those of a batch, of the gates, and all
-#: of a gradient, as that of a sum is.
-EXPANDED = {"x": ((-2,),), "state": ((-2,),), "layers": ((0,),), "grad": ((-2,), (0, 1, 2))}
+#: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
+OVER_BATCH = partial(_expanded, (-2,))
+EXPANDED: dict[str, Layouts] = {
+    "x and gradients expanded over the batch": {"x": OVER_BATCH, "grad": OVER_BATCH},
+    "states expanded over the batch, parameters over gates": {"state": OVER_BATCH, "layers": partial(_expanded, (0,))},
+    "gradients expanded": {"grad": partial(_expanded, (0, 1, 2))},
+}
 
 
-def _changed(sample: Draw, what: str, change: Callable[[Tensor], Tensor]) -> Draw:
-    """Change the tensors whose names begin so."""
-    new = {name: change(value) if name.startswith(what) else value for name, value in named(sample).items()}
-    state = sample.state and tuple(new[f"state {name}"] for name in STATE_NAMES)
-    cotangents = tuple(new[f"grad {name}"] for name in OUTPUTS)
-    return Draw({name: new[name] for name in sample.params}, new["x"], state, cotangents)
+def _laid_out(layouts: Layouts, sample: Draw) -> Draw:
+    def lay_out(name: str, value: Tensor) -> Tensor:
+        layout = layouts.get(name.split()[0].split(".")[0])
+        return layout(value.detach()) if layout else value
+
+    return changed(sample, lay_out)
+
+
+def _equal_over_axes(layouts: Layouts, sample: Draw) -> Draw:
+    return changed(_laid_out(layouts, sample), lambda _, value: value.clone())
 
 
 def _run(
-    what: str, layout: Layout, model: HyperLSTM, case: Case, sample: Draw, arriving: Collection[str] = OUTPUTS
+    layouts: Layouts,
+    model: HyperLSTM,
+    case: Case,
+    sample: Draw,
+    *,
+    of_tokens: Layout | None = None,
+    arriving: Collection[str] = OUTPUTS,
 ) -> Results:
-    memory = list[tuple[Tensor, Tensor]]()
-
-    def lay_out(value: Tensor) -> Tensor:
-        laid_out, whole = layout(value.detach())
-        memory.append((whole, whole.clone()))
-        return laid_out
-
-    laid_out, usual = _changed(sample, what, lay_out), {name: p.data for name, p in model.named_parameters()}
+    """A call on numbers in these layouts; of_tokens: that of packed sequences."""
+    laid_out, contiguous = _laid_out(layouts, sample), {name: p.data for name, p in model.named_parameters()}
     for name, p in model.named_parameters():
         p.data = laid_out.params[name].data
-    of_tokens = case.lengths and what == "x" and layout in LAYOUTS.values()
-    call = partial(_packed, layout) if of_tokens else packed
+    call = partial(_packed, of_tokens) if case.lengths and of_tokens else packed
     results = plain(model, case, laid_out, arriving=arriving, call=call)
     for name, p in model.named_parameters():
-        p.data = usual[name]
-    if not all(torch.equal(*map(bits, both)) for both in memory):
-        results[f"{MUTATED}{what} in memory"] = torch.zeros(())
-    return results
+        p.data = contiguous[name]
+    after = named(laid_out)
+    mutated = [name for name, value in named(sample).items() if not bits(value).equal(bits(after[name]))]
+    return results | {f"{MUTATED}{name}": torch.zeros(()) for name in mutated}
 
 
 def _packed(layout: Layout, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
     """Call the model on packed sequences whose tokens have the layout."""
     tokens, *order = pack_padded_sequence(x, list(case.lengths), enforce_sorted=False)
-    out, last = model(PackedSequence(layout(tokens)[0], *order), state)
+    out, last = model(PackedSequence(layout(tokens), *order), state)
     return pad_packed_sequence(out, total_length=case.T)[0], last
 
 
-def _uses(what: str, axes: tuple[tuple[int, ...], ...]) -> Iterator[Use]:
-    for name, layout in LAYOUTS.items():
-        yield Use(f"{what} {name}", partial(_run, what, layout))
-    for over in axes:
-        layout = partial(_expanded, axes=over)
-        numbers = partial(_changed, what=what, change=lambda value, layout=layout: layout(value)[0].clone())  # type: ignore[misc]
-        yield Use(f"{what} expanded over {over}", partial(_run, what, layout), numbers=numbers)
-
-
 LAID_OUT = (
-    *(use for what, axes in EXPANDED.items() for use in _uses(what, axes)),
+    *(Use(name, partial(_run, layouts, of_tokens=layouts.get("x"))) for name, layouts in LAYOUTS.items()),
+    *(
+        Use(name, partial(_run, layouts), numbers=partial(_equal_over_axes, layouts))
+        for name, layouts in EXPANDED.items()
+    ),
     # Where a final state has no gradient, zeros like the given state would have its layout.
     Use(
-        "state columns first, gradient of out alone",
-        partial(_run, "state", LAYOUTS["columns first"], arriving=("out",)),
+        "states with columns first, gradient of out alone",
+        partial(_run, {"state": COLUMNS_FIRST}, arriving=("out",)),
         numbers=partial(without_others, arriving=("out",)),
     ),
 )
-
-#: Each layout of all tensors at once, for an implementation whose calls take long.
-AT_ONCE = (*_uses("", ()), *(use for use in LAID_OUT if "grad expanded" in use.name or "alone" in use.name))
+#: Without the layouts of one kind of tensor alone, for an implementation whose calls take long.
+AT_ONCE = tuple(use for use in LAID_OUT if " padded" not in use.name)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.uses import Use, without_others
+from suite.checks.equality.uses import Use, of_trained, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED
 from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, arguments, backward, gradients, outputs, packed
@@ -113,14 +113,10 @@ def use_of(row: Row) -> Use:
     words = ["alone"] if row["form"] == "alone" else []
     words += [row[option] for option in _OF_USE if row[option] != OPTIONS[option][0]]
     trains, arriving = TRAINS[row["trains"]], OUTPUTS if row["arriving"] == "all" else (row["arriving"],)
-
-    def expected(results: Results) -> Results:
-        return {n: v for n, v in results.items() if not n.startswith("grad ") or trains(n.removeprefix("grad "))}
-
     return Use(
         "pair-" + "-".join(words),
         partial(_run, row, arriving),
-        expected,
+        partial(of_trained, trains),
         partial(without_others, arriving=arriving),
         autocast=row["precision"] == "autocast",
     )

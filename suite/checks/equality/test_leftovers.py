@@ -12,8 +12,8 @@ from impls import HyperLSTM, names
 from impls.gradient.chunks import limited
 from impls.registry import ORACLE, Impl, find
 from suite.checks.equality.comparisons import DROPPED, F32
+from suite.checks.equality.conftest import numbers
 from suite.checks.equality.leftovers import settings
-from suite.checks.equality.test_properties import numbers
 from suite.shared.compare import assert_bitwise_equal, implementation
 from suite.shared.oracle import Draw, arguments, outputs, plain
 from suite.shared.usage import saved_bytes

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from impls import HyperLSTM, names
-from impls.registry import ORACLE
-from suite.conftest import Record, skip_reason
+from impls import HyperLSTM, names, why_unavailable
+from impls.registry import ORACLE, find
+from suite.conftest import Record
 from suite.shared.cases import TRAINING
 from suite.shared.compare import Verdict
 from suite.shared.corpus import streams, text
 
-#: In nats per character, float64, after STEPS steps.
+#: In nats per character, float64, over STEPS steps. In float32 rounding changes a curve by tenths.
 CURVES_AGREE_TO = 1e-8
 I, H, S, Z, T, B, STEPS = 30, 24, 8, 3, 10, 4, 30
 
@@ -28,9 +28,9 @@ def losses(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, 
     optimiser = torch.optim.Adam([*model.parameters(), *softmax.parameters()], lr=1e-2)
     curve, state = [], None
     for step in range(STEPS):
-        ids = streams(I, T + 1, B, start=step * T)
-        out, last = model(nn.functional.one_hot(ids[:-1], I).to(device, dtype), state)
-        loss = nn.functional.cross_entropy(softmax(out).flatten(0, 1), ids[1:].flatten().to(device))
+        ids = streams(I, T + 1, B, start=step * T).to(device)
+        out, last = model(nn.functional.one_hot(ids[:-1], I).to(dtype), state)
+        loss = nn.functional.cross_entropy(softmax(out).flatten(0, 1), ids[1:].flatten())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -39,25 +39,20 @@ def losses(name: str, dtype: torch.dtype, device: torch.device) -> tuple[float, 
     return tuple(curve)
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [torch.float64, pytest.param(torch.float32, marks=pytest.mark.thorough("training in float32"))],
-    ids=["float64", "float32"],
-)
 @pytest.mark.parametrize("name", names())
-def test_trains_on_english_text(name: str, dtype: torch.dtype, device: torch.device, record: Record) -> None:
-    if reason := skip_reason(name, device, dtype):
+def test_trains_on_english_text(name: str, device: torch.device, record: Record) -> None:
+    """In its most precise dtype."""
+    dtype = find(name).dtypes[0]
+    if reason := why_unavailable(name, device, dtype):
         record(name, dtype, TRAINING, "skipped", reason=reason)
         pytest.skip(reason)
-    curve = losses(name, dtype, device)
-    falls = sum(curve[-5:]) < 0.95 * sum(curve[:5])
+    curve, oracle = losses(name, dtype, device), losses(ORACLE, torch.float64, device)
+    assert sum(curve[-5:]) < 0.95 * sum(curve[:5]), curve
     worst = None
     if dtype == torch.float64:
-        oracle = losses(ORACLE, dtype, device)
         worst = Verdict("loss curve", max(abs(a - b) for a, b in zip(curve, oracle, strict=True)), CURVES_AGREE_TO)
     agrees = worst is None or worst.ratio <= 1
-    record(name, dtype, TRAINING, "pass" if falls and agrees else "FAIL", worst, reason=f"text {text(I).sha256}")
-    assert falls, curve
+    record(name, dtype, TRAINING, "pass" if agrees else "FAIL", worst, reason=f"text {text(I).sha256}")
     assert agrees, worst
 
 

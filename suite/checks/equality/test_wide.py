@@ -16,7 +16,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = {(name, one) for name in names() for one in wide(name, draws)}
     # Implementations one after the other on each case, so that its references are in memory.
     in_order = sorted(pairs, key=lambda pair: (pair[1].id, str(pair[1].dtype), pair[0]))
-    parameters = every(in_order, "large workloads in half precision, and what compiles for each size")
+    parameters = every(in_order, "large workloads, and wide cases in float16")
     metafunc.parametrize(*parameters.args)
 
 

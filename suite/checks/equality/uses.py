@@ -10,12 +10,26 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from impls import HyperLSTM
 from impls.definition import LayerParams
 from impls.gradient.chunks import NUMBERS, limited
 from suite.shared.cases import Case
-from suite.shared.oracle import OUTPUTS, Draw, Numbers, Results, Run, arguments, gradients, outputs, plain
+from suite.shared.oracle import (
+    OUTPUTS,
+    STATE_NAMES,
+    Draw,
+    Numbers,
+    Results,
+    Run,
+    arguments,
+    backward,
+    gradients,
+    named,
+    outputs,
+    plain,
+)
 
 
 class Use(NamedTuple):
@@ -32,6 +46,14 @@ class Use(NamedTuple):
     autocast: bool = False
 
 
+def changed(sample: Draw, change: Callable[[str, Tensor], Tensor]) -> Draw:
+    """Change the numbers of a draw by name: `x`, `state h`, `layers.0.bias`, or `grad h` of an output."""
+    new = {name: change(name, value) for name, value in named(sample).items()}
+    state = sample.state and tuple(new[f"state {name}"] for name in STATE_NAMES)
+    cotangents = tuple(new[f"grad {name}"] for name in OUTPUTS)
+    return Draw({name: new[name] for name in sample.params}, new["x"], state, cotangents)
+
+
 def _outputs(results: Results) -> Results:
     return {name: results[name] for name in OUTPUTS}
 
@@ -39,27 +61,21 @@ def _outputs(results: Results) -> Results:
 # What requires a gradient
 
 
-def _training(name: str, select: Callable[[str], bool], parameter: str = "weight_h") -> Use:
-    """Only leaves of some names require a gradient."""
+def of_trained(trains: Callable[[str], bool], results: Results) -> Results:
+    """Results without the gradients of leaves that do not require one; trains: by the name of a leaf."""
+    return {n: v for n, v in results.items() if not n.startswith("grad ") or trains(n.removeprefix("grad "))}
 
-    def expected(results: Results) -> Results:
-        return {n: v for n, v in results.items() if not n.startswith("grad ") or select(n.removeprefix("grad "))}
 
-    return Use(name, partial(plain, select=select), expected, parameter=parameter)
+def _training(name: str, trains: Callable[[str], bool], parameter: str = "weight_h") -> Use:
+    return Use(name, partial(plain, select=trains), partial(of_trained, trains), parameter=parameter)
 
 
 def _frozen() -> Iterator[Use]:
-    def named(leaf: str) -> str:
-        return leaf.rsplit(".", 1)[-1]
-
+    """A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations."""
     for q in LayerParams._fields:
-        yield _training(f"{q} frozen", lambda leaf, q=q: named(leaf) != q, q)  # type: ignore[misc]
-        yield _training(f"{q} alone", lambda leaf, q=q: named(leaf) == q, q)  # type: ignore[misc]
-    yield _training("hypernetwork alone", lambda leaf: named(leaf).startswith(("hyper", "z_", "d_")))
-    yield _training("biases and norms alone", lambda leaf: "bias" in leaf or "norm" in leaf)
+        yield _training(f"{q} alone", lambda leaf, q=q: leaf.endswith(f".{q}"), q)  # type: ignore[misc]
     yield _training("parameters alone", lambda leaf: leaf.startswith("layers"))
     yield _training("x alone", lambda leaf: leaf == "x")
-    yield _training("states alone", lambda leaf: leaf.startswith("state"))
     yield _training("h alone", lambda leaf: leaf == "state h")
 
 
@@ -70,7 +86,7 @@ def _scaled(factor: float) -> Use:
     """Each gradient of the outputs is multiplied by a factor."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-        return plain(model, case, sample._replace(cotangents=tuple(factor * d for d in sample.cotangents)))
+        return plain(model, case, changed(sample, lambda name, d: factor * d if name.startswith("grad ") else d))
 
     return Use(f"gradients times {factor:g}", run, partial(_times, factor))
 
@@ -81,8 +97,8 @@ def _times(factor: float, results: Results) -> Results:
 
 def without_others(sample: Draw, arriving: Collection[str]) -> Draw:
     """Leave some of the outputs' gradients, and make the others zero."""
-    cotangents = zip(OUTPUTS, sample.cotangents, strict=True)
-    return sample._replace(cotangents=tuple(d if n in arriving else torch.zeros_like(d) for n, d in cotangents))
+    absent = {f"grad {name}" for name in OUTPUTS} - {f"grad {name}" for name in arriving}
+    return changed(sample, lambda name, value: torch.zeros_like(value) if name in absent else value)
 
 
 def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
@@ -96,14 +112,16 @@ def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
 # Calls
 
 
-def _batch_first(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-    model.batch_first = True
-    d_out, *d_last = sample.cotangents
-    turned = sample._replace(x=sample.x.transpose(0, 1).contiguous(), cotangents=(d_out.transpose(0, 1), *d_last))
-    # The call below does not look at lengths, which a packed sequence brings along.
-    results = plain(model, replace(case, lengths=()), turned)
-    model.batch_first = False
-    return results | {name: results[name].transpose(0, 1) for name in ("out", "grad x")}
+def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    """The steps in several calls, two of them without a step, which pass on the state before any goes backward."""
+    leaves = arguments(model, sample)
+    state, outs = tuple(leaf for name, leaf in leaves.items() if name.startswith("state")) or None, list[Tensor]()
+    for steps in leaves["x"].split([0, 1, 0, case.T // 2, case.T - 1 - case.T // 2]):
+        out, state = model(steps, state)
+        outs.append(out)
+    results = dict(zip(OUTPUTS, (torch.cat(outs), *(state or ())), strict=True))
+    backward(results, sample)
+    return results | gradients(leaves)
 
 
 def _after_other_sizes(model: HyperLSTM, case: Case, sample: Draw) -> Results:
@@ -134,6 +152,32 @@ def _in_chunks(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         return outputs(model, case, arguments(model, sample))
 
 
+# Values at which a formula that is right elsewhere overflows or loses its digits
+
+
+def _shifted(sample: Draw) -> Draw:
+    """Under layer norm, the means of gates and cells are many deviations from 0; an open forget gate keeps them."""
+
+    def change(name: str, value: Tensor) -> Tensor:
+        if name.endswith((".bias", "hyper_bias")):
+            return value + 30
+        if name.endswith(("norm_bias", "hyper_norm_bias")):
+            return value + value.new_tensor([0.0, 10.0, 0.0, 0.0])[:, None]
+        return value + 100 if name in ("state c", "state c_hat") else value
+
+    return changed(sample, change)
+
+
+def _saturated(sample: Draw) -> Draw:
+    """Without layer norm, most of the exponentials of a sigmoid or tanh overflow, even in float64."""
+
+    def change(name: str, value: Tensor) -> Tensor:
+        magnified = name.endswith((".bias", "hyper_bias")) or name in ("state c", "state c_hat")
+        return value.where(value.abs() < 1, 1000 * value) if magnified else value
+
+    return changed(sample, change)
+
+
 PLAIN = Use("", plain)
 INFERENCE = (
     Use("no_grad", _without_gradient(torch.no_grad), _outputs),
@@ -149,9 +193,13 @@ USES: dict[str, tuple[Use, ...]] = {
         Use("backward twice", _backward_twice, partial(_times, 2)),
     ),
     "calls": (
-        Use("batch_first", _batch_first),
+        Use("in pieces", _in_pieces),
         Use("after calls of other sizes", _after_other_sizes),
         *INFERENCE,
     ),
     "inference": INFERENCE,
+}
+VALUES = {
+    "means far from 0": (Use("means far from 0", plain, numbers=_shifted),),
+    "saturated": (Use("saturated", plain, numbers=_saturated),),
 }

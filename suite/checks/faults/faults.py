@@ -11,13 +11,13 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import torch
@@ -28,15 +28,12 @@ from impls.gradient import chunks
 from impls.registry import find
 from suite.checks.equality.comparisons import USED, Comparison, paired
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, WIDE, Case
-from suite.shared.compare import Build, Verdict, implementation
+from suite.shared.compare import Build, implementation
 
 #: The number of the active fault, as the C++ reads it.
 VARIABLE = "HYPERLSTM_FAULT"
 #: The simplest first.
 VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
-_DTYPES = (torch.float64, torch.float32, torch.bfloat16)
-#: Rewrites that round worse than the original in bfloat16.
-_NOT_IN_BFLOAT16 = ("layer norm by its formula",)
 #: Suffix of files that are compiled.
 _COMPILED = ".h"
 
@@ -54,28 +51,14 @@ class Edit(NamedTuple):
         return Path(self.file if Path(self.file).suffix else f"{self.file}.py")
 
 
-class StaleEditError(Exception):
-    """The code that an edit replaces has changed, so the edit has to follow: this says nothing about the code."""
-
-
 def edits(file: str, *texts: str) -> tuple[Edit, ...]:
     """Edits of one file; texts: alternately a text that occurs in it once, and its replacement."""
     return tuple(Edit(file, *change) for change in zip(texts[::2], texts[1::2], strict=True))
 
 
-def listed(name: str) -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text(encoding="utf-8"))
-
-
-def shown_by(file: str) -> str:
-    """Name of the implementation that runs an edited file."""
-    own = file.split("/")[0]
-    return own if own in names() else "deferred" if own == "gradient" else "row_scaled"
-
-
 @dataclass(frozen=True)
 class Edited:
-    """Edits of the package, and the implementation that runs them.
+    """Edits of the package, the implementation that runs them, and the dtype in which it is compared.
 
     active: the value of `VARIABLE` that selects a fault in C++.
     """
@@ -84,6 +67,7 @@ class Edited:
     kind: str
     edits: tuple[Edit, ...]
     runs: str
+    dtype: torch.dtype = torch.float64
     active: str = ""
 
     @property
@@ -92,14 +76,15 @@ class Edited:
         return f"{impls.__name__}_with_" + re.sub(r"\W+", "_", self.name)
 
     def sources(self) -> dict[Path, str]:
-        """The edited files of the package and their text; StaleEditError names a file that lacks a text to replace."""
+        """The edited files of the package and their text; ValueError names a file that lacks a text to replace."""
         sources: dict[Path, str] = {}
         for edit in self.edits:
             path, whole = edit.path, Path(impls.__file__).parent / edit.path
             source = sources.get(path) or (whole.read_text(encoding="utf-8") if whole.exists() else "")
             if (count := source.count(edit.right)) != 1:
-                raise StaleEditError(
-                    f"impls/{path}: {self.name!r} replaces {edit.right!r}, which is in it {count} times"
+                raise ValueError(
+                    f"impls/{path}: {self.name!r} replaces {edit.right!r}, which is in it {count} times, not once: "
+                    "write the edit for the code as it is."
                 )
             sources[path] = source.replace(edit.right, edit.new)
         return sources
@@ -108,13 +93,13 @@ class Edited:
         """A sentence if an edit does not apply, because the code changed; "" if all do."""
         try:
             self.sources()
-        except StaleEditError as error:
-            return f"{error}, not once: write the edit for the code as it is."
+        except ValueError as error:
+            return str(error)
         return ""
 
     @contextmanager
     def planted(self) -> Iterator[Build]:
-        """Builder of HyperLSTMs from a copy of the package with the edits; StaleEditError if one does not apply."""
+        """Builder of HyperLSTMs from a copy of the package with the edits; ValueError if one does not apply."""
         name, sources = self.package, self.sources()
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
@@ -136,13 +121,6 @@ class Edited:
 
 
 @dataclass(frozen=True)
-class Rewrite(Edited):
-    """An equivalent implementation, and the dtypes in which it rounds no worse than the original."""
-
-    dtypes: tuple[torch.dtype, ...] = ()
-
-
-@dataclass(frozen=True)
 class Fault(Edited):
     """A wrong implementation, the tensor that it damages, and the comparisons that may show it."""
 
@@ -154,20 +132,28 @@ class Fault(Edited):
         return re.sub(r"layers\.\d+\.", "", tensor).split(", ")[0] == self.damages
 
 
-def row(
-    planted: str, edit: str, kind: str, runs: str, dtype: str, case: str, worst: Verdict | None, wrong: int
-) -> dict[str, Any]:
-    """Row of the table of faults, for what is planted, a fault or a rewrite; wrong: the number of wrong tensors."""
-    about = {"planted": planted, "edit": edit, "kind": kind, "implementation": runs, "dtype": dtype, "case": case}
-    verdict = {"fault": ("SURVIVED", "rejected"), "rewrite": ("accepted", "REJECTED")}[planted][wrong > 0]
-    figures = {"tensor": worst.tensor, "error": worst.error, "ratio": worst.ratio} if worst else {"tensor": ""}
-    return about | figures | {"verdict": verdict, "wrong": wrong}
+def supported(runs: str, cases: Iterable[Case]) -> tuple[Case, ...]:
+    """The cases whose options an implementation supports."""
+    return tuple(case for case in cases if find(runs).options.issuperset(case.options))
+
+
+def _listed(file: str) -> Iterator[tuple[str, str, torch.dtype, list[str]]]:
+    """Name, kind, dtype and texts of each edit in a file."""
+    kinds = tomllib.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    for kind, by_dtype in kinds.items():
+        for dtype, by_name in by_dtype.items():
+            yield from ((name, kind, getattr(torch, dtype), texts) for name, texts in by_name.items())
+
+
+def _shown_by(file: str) -> str:
+    """Name of the implementation that runs an edited file."""
+    own = file.split("/")[0]
+    return own if own in names() else "deferred" if own == "gradient" else "row_scaled"
 
 
 REWRITES = tuple(
-    Rewrite(name, kind, edits(file, *texts), shown_by(file), dtypes=_DTYPES[: 2 if name in _NOT_IN_BFLOAT16 else None])
-    for kind, rewrites in listed("rewrites").items()
-    for name, (file, *texts) in rewrites.items()
+    Edited(name, kind, edits(file, *texts), _shown_by(file), dtype)
+    for name, kind, dtype, (file, *texts) in _listed("rewrites.toml")
 )
 
 #: For what is kept from one run, or one layer, to the next.
@@ -181,30 +167,19 @@ def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[C
     if kind in USED:  # in float64 too where a verification has them in float32: faults in C++ are built for one dtype
         return tuple(Comparison(case, dtype, kind, wide=True) for case in USED[kind])
     wide, normed = "sizes" in kind, "norm" in f"{kind}, {name}"
-    if wide:  # a mask has to have more units than a vector
-        cases = [case for case in WIDE if "mask" not in name or case.recurrent_dropout > 0]
-    else:
-        cases = list(RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
+    cases = list(WIDE if wide else RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
+    if wide and "mask" in name:  # a mask has to have more units than a vector
+        cases = [case for case in WIDE if case.recurrent_dropout > 0]
     cases.sort(key=lambda case: case.layer_norm != normed)  # the likely ones first
     return tuple(Comparison(case, dtype, wide=wide) for case in supported(runs, cases))
 
 
-def supported(runs: str, cases: Iterable[Case]) -> tuple[Case, ...]:
-    """The cases whose options an implementation supports."""
-    return tuple(case for case in cases if find(runs).options.issuperset(case.options))
-
-
-def _listed_faults() -> Iterator[Fault]:
-    right = {rewrite.name: rewrite.edits for rewrite in REWRITES}
-    for kind, by_dtype in listed("faults").items():
-        for dtype, faults in by_dtype.items():
-            for name, (damages, where, *texts) in faults.items():
-                file, *rewritten = where.split(", ")
-                all_edits = [edit for rewrite in rewritten for edit in right[rewrite]]
-                all_edits += edits(file, *(_KEPT if any("_KEPT" in text for text in texts) else ()), *texts)
-                runs = shown_by(file)
-                comparisons = _comparisons(name, kind, runs, getattr(torch, dtype))
-                yield Fault(name, kind, tuple(all_edits), runs, damages=damages, comparisons=comparisons)
+def _fault(name: str, kind: str, dtype: torch.dtype, damages: str, where: str, *texts: str) -> Fault:
+    file, *before = where.split(", ")
+    all_edits = [edit for rewrite in REWRITES if rewrite.name in before for edit in rewrite.edits]
+    all_edits += edits(file, *(_KEPT if any("_KEPT" in text for text in texts) else ()), *texts)
+    runs = _shown_by(file)
+    return Fault(name, kind, tuple(all_edits), runs, dtype, "", damages, _comparisons(name, kind, runs, dtype))
 
 
 #: Compile quickly, and to the same code on every processor; and a function that is true of the active fault.
@@ -222,19 +197,15 @@ _ALL_COMPILED = (
 )
 
 
-def _in_one_copy(faults: Sequence[Fault]) -> Iterator[Fault]:
-    """The faults, where those in C++ replace expressions, each if it is the active one of a common copy."""
+def _in_one_copy(faults: Iterable[Fault]) -> Iterator[Fault]:
+    """The faults, of which those in C++ replace expressions in a common copy, each where it is the active one."""
     compiled = [fault for fault in faults if fault.edits[-1].path.suffix == _COMPILED and not fault.stale()]
     all_edits = list(_ALL_COMPILED)
     for number, fault in enumerate(compiled, 1):
-        for file, right, wrong in fault.edits:
-            all_edits.append(Edit(file, right, f"(fault({number}) ? {wrong} : {right})"))
+        all_edits += [Edit(*edit[:2], f"(fault({number}) ? {edit.new} : {edit.right})") for edit in fault.edits]
     for fault in faults:
-        if fault in compiled:
-            number = compiled.index(fault) + 1
-            yield replace(fault, edits=tuple(all_edits), active=str(number))
-        else:
-            yield fault
+        number = compiled.index(fault) + 1 if fault in compiled else 0
+        yield replace(fault, edits=tuple(all_edits), active=str(number)) if number else fault
 
 
-FAULTS = tuple(_in_one_copy(tuple(_listed_faults())))
+FAULTS = tuple(_in_one_copy([_fault(name, kind, dtype, *texts) for name, kind, dtype, texts in _listed("faults.toml")]))

@@ -8,14 +8,14 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
-from suite.checks.faults.faults import FAULTS, REWRITES, Edited, Fault, Rewrite, row, supported
+from suite.checks.faults.faults import FAULTS, REWRITES, Edited, Fault, supported
 from suite.conftest import Keep
 from suite.shared import arithmetic
 from suite.shared.cases import VERIFY
 from suite.shared.compare import OUTPUTS, Verdict, compare
 
 CPU = torch.device("cpu")
-#: Cases of a rewrite: two layers, given states, strided input, layer norm off and on; and their draws.
+#: Draws of a rewrite, and its cases: two layers, given states, strided input, layer norm off and on.
 REWRITE_DRAWS = 4
 REWRITE_CASES = [case for case in VERIFY if case.state == "plain"]
 
@@ -29,9 +29,18 @@ def _settings() -> Iterator[None]:
     arithmetic.use("float32")
 
 
-def skip_unless_applicable(edited: Edited, dtype: torch.dtype) -> None:
+def keep_row(
+    keep: Keep, planted: str, edited: Edited, verdict: str, case: str = "", worst: Verdict | None = None, wrong: int = 0
+) -> None:
+    """Keep a row of the table of faults; planted: fault or rewrite. wrong: number of wrong tensors."""
+    about = {"edit": edited.name, "kind": edited.kind, "implementation": edited.runs, "dtype": dtype_name(edited.dtype)}
+    figures = {"tensor": worst.tensor, "error": worst.error, "ratio": worst.ratio} if worst else {"tensor": ""}
+    keep("faults", planted=planted, **about, case=case, **figures, verdict=verdict, wrong=wrong)
+
+
+def skip_unless_applicable(edited: Edited) -> None:
     """Skip a test whose edit is stale, which `test_edits.py` reports, or whose implementation does not run here."""
-    if reason := edited.stale() or why_unavailable(edited.runs, CPU, dtype):
+    if reason := edited.stale() or why_unavailable(edited.runs, CPU, edited.dtype):
         pytest.skip(reason)
 
 
@@ -54,47 +63,26 @@ def caught(fault: Fault) -> tuple[Comparison | None, Verdict | None, list[Verdic
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
-    dtype = fault.comparisons[0].dtype
-    skip_unless_applicable(fault, dtype)
+    skip_unless_applicable(fault)
     comparison, worst, wrong = caught(fault)
     tensors = {verdict.tensor.split(", ")[0] for verdict in wrong}
-    about = fault.name, fault.kind, fault.runs, dtype_name(dtype)
-    if comparison is None or worst is None:
-        keep("faults", **row("fault", *about, "", None, 0))
+    if comparison is None:
+        keep_row(keep, "fault", fault, "SURVIVED")
         pytest.fail(f"survived: {fault.damages} passes in every comparison; wrong: {sorted(tensors) or 'nothing'}")
-    keep("faults", **row("fault", *about, comparison.id, worst, len(wrong)))
+    keep_row(keep, "fault", fault, "rejected", comparison.id, worst, len(wrong))
     if fault.damages.startswith("grad "):
         assert not tensors & set(OUTPUTS), "the output is right, but fails"
 
 
-#: The rewrites of a default run: the first of each kind, in dtypes that alternate.
-CHOSEN = [
-    (rewrite, rewrite.dtypes[n % len(rewrite.dtypes)])
-    for n, rewrite in enumerate({rewrite.kind: rewrite for rewrite in reversed(REWRITES)}.values())
-]
-
-
-@pytest.mark.parametrize(
-    ("rewrite", "dtype"),
-    [
-        pytest.param(
-            rewrite,
-            dtype,
-            marks=() if (rewrite, dtype) in CHOSEN else pytest.mark.thorough("other equivalent rewrites"),
-            id=f"{rewrite.name.replace(' ', '-')}-{dtype_name(dtype)}",
-        )
-        for rewrite in REWRITES
-        for dtype in rewrite.dtypes
-    ],
-)
-def test_accepts_the_same_function_written_otherwise(rewrite: Rewrite, dtype: torch.dtype, keep: Keep) -> None:
-    skip_unless_applicable(rewrite, dtype)
+@pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.name.replace(" ", "-"))
+def test_accepts_the_same_function_written_otherwise(rewrite: Edited, keep: Keep) -> None:
+    skip_unless_applicable(rewrite)
     with rewrite.planted() as build:
         worst = {
-            case: compare(build, case, dtype, CPU, draws=REWRITE_DRAWS)[0]
+            case: compare(build, case, rewrite.dtype, CPU, draws=REWRITE_DRAWS)[0]
             for case in supported(rewrite.runs, REWRITE_CASES)
         }
     case, most = max(worst.items(), key=lambda item: item[1].ratio)
-    about = rewrite.name, rewrite.kind, rewrite.runs, dtype_name(dtype)
-    keep("faults", **row("rewrite", *about, case.id, most, int(not most.ratio <= 1)))
-    assert most.ratio <= 1, most
+    right = most.ratio <= 1
+    keep_row(keep, "rewrite", rewrite, "accepted" if right else "REJECTED", case.id, most, int(not right))
+    assert right, most

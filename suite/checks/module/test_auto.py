@@ -8,7 +8,6 @@ import torch
 
 from impls import HyperLSTM, names, registry, why_unavailable
 from suite.checks.module.test_module import CASE, B, H, I, L, S, T, Z
-from suite.conftest import skip_reason
 
 
 def preferred(device: torch.device) -> str:
@@ -53,8 +52,8 @@ def test_a_case_is_skipped_for_a_missing_option(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, row))
     dropout = replace(CASE, recurrent_dropout=0.5)
     cases = {"no_dropout": (CASE, dropout), "batched": (dropout,)}
-    reasons = [skip_reason(name, torch.device("cpu"), case=case) for name in cases for case in cases[name]]
-    assert reasons == ["", "no_dropout does not support recurrent_dropout.", ""]
+    reasons = [why_unavailable(name, "cpu", options=case.options) for name in cases for case in cases[name]]
+    assert reasons == [None, "no_dropout does not support recurrent_dropout.", None]
     with pytest.raises(ValueError, match=f"options: expected some of {', '.join(registry.OPTIONS)}; got proj_size"):
         why_unavailable("batched", "cpu", options=["proj_size"])
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from impls import HyperLSTM, names, registry, why_unavailable
-from suite.conftest import skip_reason
 from suite.shared.cases import Case
 from suite.shared.compare import OUTPUTS, Results, draw, implementation, judge
 
@@ -28,7 +27,7 @@ def model_and_input(
     name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case = CASE
 ) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
     """Draw 0 of a case, without a state an empty one; skips an implementation that does not run here."""
-    if reason := skip_reason(name, device, dtype, case):
+    if reason := why_unavailable(name, device, dtype, case.options):
         pytest.skip(reason)
     params, x, state, _ = draw(case, 0, dtype, device)
     model = implementation(name)(case, dtype, device)
