@@ -47,12 +47,6 @@ FIRST = (
     *("test_edits", "test_kernels", "test_wide", "test_capabilities", "test_uses", "test_faults", "test_equality"),
     *("test_interpreter", "test_pairs", "test_properties"),
 )
-#: How many of the slowest tests a thorough run lists.
-SLOWEST = 20
-#: Name of the plugin that checks implementations of files.
-SUBMITTED = "submitted"
-#: Tables of checks that always run on the CPU.
-ON_CPU = ("faults",)
 Keep = Callable[..., None]
 Record = Callable[..., None]
 
@@ -84,10 +78,10 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.option.seed is None:
             config.option.seed = secrets.randbelow(10**6)
         if config.option.durations is None and config.getoption("--thorough"):
-            config.option.durations = SLOWEST
+            config.option.durations = 20
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
     if files := [path.resolve() for path in config.getoption("--impl")]:
-        config.pluginmanager.register(Submitted(config, files, _device(config)), SUBMITTED)
+        config.pluginmanager.register(Submitted(config, files, _device(config)))
         if config.option.results == RESULTS:
             config.option.results = submission.results_of(files[0])
 
@@ -177,7 +171,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         folder_of(config.getoption("--results"), _device(config))
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-    if config.pluginmanager.has_plugin(SUBMITTED):
+    if config.getoption("--impl"):
         return
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
@@ -234,7 +228,7 @@ def write(results: Path, device: torch.device, rows: Mapping[str, list[dict[str,
     """
     folders = dict[Path, None]()
     for name, lines in rows.items():
-        ran_on = torch.device("cpu") if name in ON_CPU else device
+        ran_on = torch.device("cpu") if name == "faults" else device
         folder = folder_of(results, ran_on)
         TABLES[name].put(folder, lines, ran_on, {**VALUES, **CHECKED})
         folders[folder] = None
