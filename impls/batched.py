@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .definition import (
     SUMMED,
-    CellNorms,
     Inputs,
     LayerParams,
     LayerState,
@@ -24,29 +23,25 @@ from .definition import (
 
 
 class Weights(NamedTuple):
-    """A layer's parameters as the step multiplies them, prepared once per sequence."""
+    """A layer's parameters, and matrices of them as the step multiplies them, prepared once per sequence."""
 
+    p: LayerParams
     w_h: Tensor  # [H, 4H + 4S]: both LSTMs read h
     w_s: Tensor  # [S, 4S]
     w_z: Tensor  # [S, 12Z]
     b_z: Tensor  # [12Z]; z_b has no bias
     w_d: Tensor  # [12, Z, H]
-    bias: Tensor  # [4, H]
-    norms: CellNorms
-    hyper_norms: CellNorms
 
 
 def prepare(p: LayerParams) -> Weights:
     """The weights of the step."""
     return Weights(
+        p,
         hidden_weight(p).T,
         p.hyper_weight_s.flatten(0, 1).T,
         p.z_weight.flatten(0, 2).T,
         embedding_bias(p),
         p.d_weight.flatten(0, 1).mT,
-        p.bias,
-        p.norms,
-        p.hyper_norms,
     )
 
 
@@ -56,10 +51,9 @@ def step(w: Weights, v_t: Tensor, a_x_t: Tensor, mask: Mask | None, s: LayerStat
     v_t: [B, 4, H]. a_x_t: the hyper LSTM's part of the product with x_t, [B, 4S]. mask: of g, [B, H].
     """
     h, c, h_hat, c_hat = s
-    B, H, S, Z = h.shape[0], w.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]
-    n, n_c = norm(w.norms.weight, w.norms.bias), norm(w.norms.c_weight, w.norms.c_bias)
-    n_hyper = norm(w.hyper_norms.weight, w.hyper_norms.bias)
-    n_hyper_c = norm(w.hyper_norms.c_weight, w.hyper_norms.c_bias)
+    p, B, H, S, Z = w.p, h.shape[0], w.p.bias.shape[1], w.w_s.shape[0], w.w_d.shape[1]
+    n, n_hyper = norm(p.norm_weight, p.norm_bias), norm(p.hyper_norm_weight, p.hyper_norm_bias)
+    n_c, n_hyper_c = norm(p.norm_c_weight, p.norm_c_bias), norm(p.hyper_norm_c_weight, p.hyper_norm_c_bias)
 
     u, a_h = (h @ w.w_h).split([4 * H, 4 * S], dim=-1)
     a = n_hyper(torch.addmm(a_x_t + a_h, h_hat, w.w_s).unflatten(-1, (4, S)))
@@ -70,18 +64,14 @@ def step(w: Weights, v_t: Tensor, a_x_t: Tensor, mask: Mask | None, s: LayerStat
     z = torch.addmm(w.b_z, h_hat, w.w_z).unflatten(-1, (12, Z))
     # Each of the 12 scales takes Z multiply-adds per unit; one [S, 12H] matrix from h_hat would take S.
     d_h, d_x, d_b = torch.bmm(z.transpose(0, 1), w.w_d).view(3, 4, B, H).transpose(1, 2)  # [B, 4, H] each
-    y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v_t + (d_b + w.bias))
+    y = n(d_h * u.unflatten(-1, (4, H)) + d_x * v_t + (d_b + p.bias))
     i, f, g, o = y.unbind(1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * masked(torch.tanh(g), mask)
     h = torch.sigmoid(o) * torch.tanh(n_c(c))
     return LayerState(h, c, h_hat, c_hat)
 
 
-#: What `step` is.
-Step = Callable[[Weights, Tensor, Tensor, Mask | None, LayerState], LayerState]
-
-
-def unrolled(step: Step) -> Run:
+def unrolled(step: Callable[[Weights, Tensor, Tensor, Mask | None, LayerState], LayerState]) -> Run:
     """An implementation that loops over steps and computes the products with x for many steps at a time."""
 
     def run(p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:

@@ -3,10 +3,7 @@
 Errors name the argument, what was expected and what came. Sequences are a batch, one sequence alone, or a
 PackedSequence; in the latter, consecutive steps with the same number of rows form a segment.
 
-The masks are drawn here, so that all implementations compute the same function under one seed. Dropout between layers
-works as in `torch.nn.LSTM`. Recurrent dropout multiplies only the candidate g of the main LSTM,
-c_t = f c_{t-1} + i (m_t g), by a new mask at each step; it never drops what the cell remembers (Semeniuta et al. 2016,
-arXiv 1603.05118).
+Masks are drawn here, so that all implementations compute the same function under one seed (README.md, Dropout).
 """
 
 import math

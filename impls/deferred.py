@@ -29,7 +29,7 @@ from .definition import (
 )
 from .gradient.cell import CellGradient
 from .gradient.chunks import NUMBERS, Stretch, bounds, limits, part, stretches
-from .gradient.operator import HandWritten, Saved, allocate_states, as_operator, in_dtype, in_dtypes
+from .gradient.operator import HandWritten, Saved, allocate_states, as_operator, in_dtype
 
 #: (inputs of some steps, arrays for the states after each, array for uh or None) -> last state
 _ForwardSweep = Callable[[Inputs, LayerState, Tensor | None], LayerState]
@@ -43,7 +43,7 @@ def forward(
     sweep, length = _forward_sweep(p), max(chunk.at.stop - chunk.at.start for chunk in chunks)
     # Unless states are saved, each chunk overwrites the states of the previous chunk.
     arrays = states or allocate_states(p, out, (length, *out.shape[1:-1]))
-    s = in_dtypes(inputs.start, (out, *arrays))
+    s = LayerState(*map(in_dtype, inputs.start, (q.dtype for q in (out, *arrays))))
     for chunk in chunks:
         at = chunk.at if states else slice(chunk.at.stop - chunk.at.start)
         into = LayerState(out[chunk.at], *(q[at] for q in arrays))

@@ -263,9 +263,12 @@ def differentiated_by_autograd() -> str:
 @constant
 def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names that "auto" may take, preferred ones first; strings, since torch.compile cannot treat rows as constants."""
-    rows = [impl for impl in sorted(IMPLS, key=lambda impl: -impl.preference) if not impl.interpreted(device)]
-    proven = [i.runs_on(device) and not why_unproven(i.name, device, dtype) if i.experimental else True for i in rows]
-    return [impl.name for impl, takes in zip(rows, proven, strict=True) if takes]
+
+    def takes(impl: Impl) -> bool:
+        proven = not impl.experimental or (impl.runs_on(device) and not why_unproven(impl.name, device, dtype))
+        return proven and not impl.interpreted(device)
+
+    return [impl.name for impl in sorted(IMPLS, key=lambda impl: -impl.preference) if takes(impl)]
 
 
 def _differentiated_by_autograd(name: str, rows: list[Impl], error: type[Exception], why: str) -> list[Impl]:

@@ -37,13 +37,14 @@ class CellGradient:
         Returns dc at this step.
         """
         dh, into, dy = self.dh[t], self.into_gates[t], self.dy[t]
-        d_gates = self.gates_norm.buffer(dy)
+        d_gates = dy if self.gates_norm.weight is None else torch.empty_like(dy)
         d_cell: Tensor = self.cell_norm.back(t, dh * self.into_cell[t])
         dc = torch.addcmul(d_cell, dc, self.forget, out=self.dc[t])
         self.forget = self.f[t]
         torch.mul(into[:, :3], dc.unsqueeze(1), out=d_gates[:, :3])
         torch.mul(into[:, 3], dh, out=d_gates[:, 3])
-        self.gates_norm.finish(t, d_gates, dy)
+        if d_gates is not dy:
+            dy.copy_(self.gates_norm.back(t, d_gates))
         return dc
 
     def last(self, dc: Tensor) -> Tensor:
@@ -74,10 +75,6 @@ class NormGradient:
         """Multiply d by the norm's weight."""
         return d if self.weight is None else (d * self.weight).to(d.dtype)
 
-    def buffer(self, dy: Tensor) -> Tensor:
-        """Buffer for the gradient of the norm's output; dy itself without a norm."""
-        return dy if self.weight is None else torch.empty_like(dy)
-
     def back(self, t: slice, d: Tensor) -> Tensor:
         """The gradient of y_t from that of the norm's output, already multiplied by the norm's weight."""
         if self.weight is None:
@@ -87,11 +84,6 @@ class NormGradient:
             d, self.y[t], F, self.mean[t], self.rstd[t], None, None, [True, False, False]
         )[0]
         return dy
-
-    def finish(self, t: slice, d: Tensor, dy: Tensor) -> None:
-        """Write the gradient of y_t to dy."""
-        if self.weight is not None:
-            dy.copy_(self.back(t, d))
 
     def sums(self, d: Callable[[], Tensor]) -> list[Tensor]:
         """The gradients of weight and bias from the gradient of the norm's output over all steps."""

@@ -71,11 +71,6 @@ def in_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value if value.dtype == dtype else value.to(dtype)
 
 
-def in_dtypes(values: Sequence[Tensor], like: Sequence[Tensor]) -> LayerState:
-    """A state in the dtypes of another."""
-    return LayerState(*(in_dtype(value, q.dtype) for value, q in zip(values, like, strict=True)))
-
-
 #: out, final state, the other states after each step, residuals; the last two are empty unless `Save` asks for them.
 Results = tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]
 

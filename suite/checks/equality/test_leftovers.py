@@ -38,7 +38,7 @@ def _fails(*_: object) -> None:
 
 def test_an_exception_changes_no_setting(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sample = model_of(name, device)
-    expected, before = plain(model, DROPPED, sample), settings(model)
+    before, expected = settings(model), plain(model, DROPPED, sample)
     with pytest.raises(ZeroDivisionError), limited(device.type, forward=8):
         _fails()
     with monkeypatch.context() as changed, torch.autocast(device.type, torch.bfloat16):

@@ -297,3 +297,11 @@ def test_raises_before_any_work_and_changes_nothing(
     after, about_after = good.everything()
     assert_bitwise_equal(after, tensors)
     assert about_after == about
+
+
+def test_each_call_checks_the_parameters() -> None:
+    model, x = HyperLSTM(I, H, S, Z, L, impl="row_scaled"), torch.zeros(T, B, I)
+    model(x)
+    setattr(model.layers[1], "bias", nn.Parameter(torch.zeros(4, 1)))  # noqa: B010 - a layer to torch is any module
+    with pytest.raises(ValueError, match=r"^layers\.1\.bias: expected \[4, 6\] .*, got \[4, 1\]"):
+        model(x)

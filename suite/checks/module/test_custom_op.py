@@ -20,7 +20,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from impls import HyperLSTM, batched_cpu, deferred, why_unavailable
-from impls.gradient.chunks import limited
+from impls.definition import Inputs, LayerParams, LayerState
+from impls.gradient.chunks import bounds, limited
 from impls.gradient.operator import Save
 from impls.registry import IMPLS
 from suite.checks.module.test_module import CASE, model_and_input
@@ -63,6 +64,26 @@ def test_chunks_of_any_length_give_the_same(
     with limited(device.type, forward=limit, backward=limit, residuals=residuals):
         worst = compare(implementation(name), case, dtype, device)[0]
     assert worst.ratio <= 1, worst
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tokens", "limits", "expected"),
+    [
+        ((), 8, (), [0, 3, 6, 10]),  # bytes of so many tokens, which are four steps of two rows
+        ((), 100, (), [0, 10]),
+        ((), 1, (), [*range(11)]),
+        ((), 100, (4,), [0, 2, 4, 6, 8, 10]),
+        ((3, 2, 2, 1, 1, 1), 4, (), [0, 1, 3, 6]),
+        ((3, 2, 2, 1, 1, 1), 100, (), [0, 6]),
+        ((3, 2, 2, 1, 1, 1), 100, (5,), [0, 2, 6]),
+    ],
+)
+def test_chunks_are_few_and_equal(
+    sizes: tuple[int, ...], tokens: int, limits: tuple[int, ...], expected: list[int]
+) -> None:
+    p = LayerParams(*(torch.empty(4, 3, device="meta") for _ in LayerParams._fields))
+    x = torch.empty((sum(sizes), 1) if sizes else (10, 2, 1), device="meta")
+    assert bounds(tokens * 7 * 3 * 4, 7, p, Inputs(x, LayerState(x, x, x, x), None, sizes), *limits) == expected
 
 
 class Seen(TorchDispatchMode):
