@@ -249,6 +249,15 @@ def test_tensors_without_memory_are_zeros(name: str, device: torch.device) -> No
         assert all(map(torch.equal, *results)), k
 
 
+def test_out_changed_in_place_before_backward_raises(name: str, device: torch.device) -> None:
+    """A backward pass reads out as the states of all steps; torch.nn.LSTM takes the edit, since it saves a copy."""
+    model, x, _ = model_and_input(name, device)
+    out, _ = model(x)
+    out.mul_(2)
+    with pytest.raises(RuntimeError, match=rf"{name}: .* changed in place before backward.*write `out = out \* 2`"):
+        out.sum().backward()
+
+
 def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
     expected = gradients(model, x, state)
