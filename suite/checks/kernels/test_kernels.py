@@ -82,7 +82,7 @@ def test_interpreted_equals_the_oracle_without_a_race(
 ) -> None:
     case, dtype = comparison.case, comparison.dtype
     one = rows[(rows["case"] == comparison.id) & (rows["dtype"] == dtype_name(dtype))].iloc[0]
-    worst = Verdict(one["tensor"], one["error"], one["allowed"])
+    worst = Verdict(one["tensor"], float(one["error"]), float(one["allowed"]))
     if not comparison.use and why_unavailable(NAME, device) is not None:  # else the row is that of a run on the card
         record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
     assert worst.ratio <= 1, str(worst)
