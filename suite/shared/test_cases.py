@@ -55,13 +55,13 @@ def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int
 def test_random_cases_are_the_same_each_time_and_within_their_ranges() -> None:
     many = cases.drawn(300, 0)
     assert many[:12] == cases.drawn(12, 0) != cases.drawn(12, 1)
-    ranges = {"T": (1, 30), "B": (1, 160), "I": (1, 200), "H": (5, 600), "S": (5, 160), "Z": (2, 17), "L": (1, 2)}
+    ranges = {"T": (1, 16), "B": (1, 160), "I": (1, 200), "H": (32, 600), "S": (32, 160), "Z": (2, 17), "L": (1, 2)}
     for name, (least, most) in ranges.items():
         sizes = [getattr(case, name) for case in many]
         assert least <= min(sizes) <= least + 1
         assert 0.9 * most <= max(sizes) <= most
-    assert all(4 * c.T * c.B * c.L * c.H**2 <= 5e8 or c.H == 5 for c in many)
-    assert max(c.H for c in many if c.T > 15) > 300
+    assert all(4 * c.T * c.B * c.L * c.H**2 <= 5e8 or c.H == 32 for c in many)
+    assert max(c.H for c in many if c.T > 8) > 300
     assert all((len(c.lengths), max(c.lengths)) == (c.B, c.T) for c in many if c.lengths)
     assert not any(c.dropout for c in many if c.L == 1)
     for share, of in ((0.3, "strided"), (0.5, "layer_norm"), (1 / 3, "recurrent_dropout")):
@@ -74,11 +74,9 @@ def test_every_workload_is_compared_in_every_dtype() -> None:
     assert all({dtype for one, dtype, _ in pairs if one == case} == set(cases.ROUNDED) for case in every)
     first = [(case, dtype) for case, dtype, default in pairs if default and case in cases.TIMED]
     by_default = [(case.name, case.layer_norm, dtype_name(dtype)) for case, dtype in first]
-    assert {("medium", True, d) for d in ("float64", "float32", "bfloat16", "float16")} <= set(by_default)
+    assert {("medium", True, d) for d in ("float64", "float32", "bfloat16")} <= set(by_default)
     assert ("medium", False, "bfloat16") not in by_default
-    assert [each for each in by_default if each[0] == "enwik8"] == [
-        ("enwik8", False, "float32"), ("enwik8", True, "float64"), ("enwik8", True, "float32"),
-    ]  # fmt: skip
+    assert [each for each in by_default if each[0] == "enwik8"] == [("enwik8", True, "float32")]
     assert {(c.T, len(c.lengths)) for c in cases.TIMED} >= {(3, 0), (4, 32), (4, 64)}
     assert {(c.strided, c.layer_norm) for c in cases.WIDE} == set(product((False, True), repeat=2))
     assert {sorted(c.lengths, reverse=True) == list(c.lengths) for c in cases.WIDE if c.lengths} == {False, True}
