@@ -9,6 +9,7 @@ from suite import bench
 from suite.measure import choice
 from suite.measure.choice import fastest
 from suite.measure.job import Job
+from suite.shared import submission
 from suite.shared.cases import BASELINE, PADDED, WORKLOADS
 from suite.shared.examples import CPU
 
@@ -81,3 +82,9 @@ def test_the_list_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "off and on not run: batched_cuda" in text
     assert re.search(r" \d+ of \d+ jobs would run\.", text)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_outside_the_project_is_visited_as_often_as_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(submission.VARIABLE, "elsewhere/batched.py")
+    often = {job.candidate for job in chosen("--device", "cpu", "--workload", "small") if job.headline}
+    assert often == {"batched", fastest(CPU, "float32")}
