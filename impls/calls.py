@@ -3,7 +3,8 @@
 Errors name the argument, what was expected and what came. Sequences are a batch, one sequence alone, or a
 PackedSequence; in the latter, consecutive steps with the same number of rows form a segment.
 
-Masks are drawn here, so that all implementations compute the same function under one seed (README.md, Dropout).
+Masks are drawn here, so that all implementations compute the same function under one seed (README.md, Dropout and
+packed sequences).
 """
 
 import math
@@ -129,16 +130,20 @@ def parameters(
     shapes: expected shape of each parameter, by name. autocasts: dtypes other than float64 may differ.
     """
     for name, q in params.items():
+        shape = shapes.get(name)
         own_dtype = dtype if q is None or not autocasts or torch.float64 in (dtype, q.dtype) else q.dtype
-        expected = _about(shapes.get(name), own_dtype, where)
-        actual = "None" if q is None else _about(q.shape, q.dtype, q.device)
-        if actual != expected:
-            raise ValueError(f"{prefix}{name}: expected {expected}, got {actual}")
+        expected = None if shape is None else (shape, own_dtype, where)
+        actual = None if q is None else (q.shape, q.dtype, q.device)
+        if actual != expected:  # words only for an error: each call checks all parameters
+            raise ValueError(f"{prefix}{name}: expected {_in_words(expected)}, got {_in_words(actual)}")
 
 
-def _about(shape: Sequence[int] | None, dtype: torch.dtype, device: torch.device) -> str:
-    """A tensor's shape, dtype and device in words."""
-    return "None" if shape is None else f"{list(shape)} in {dtype_name(dtype)} on {device}"
+def _in_words(about: tuple[Sequence[int], torch.dtype, torch.device] | None) -> str:
+    """A tensor's shape, dtype and device; None if there is no tensor."""
+    if about is None:
+        return "None"
+    shape, dtype, device = about
+    return f"{list(shape)} in {dtype_name(dtype)} on {device}"
 
 
 class Layout(NamedTuple):

@@ -45,7 +45,7 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
 
 KINDS = ("x", "state", "layers", "grad")
 PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0)
-#: All tensors in each layout, and those of one kind while the others are contiguous.
+#: All tensors in each layout, and tensors of one kind while the others are contiguous.
 LAYOUTS: dict[str, Layouts] = {
     **{f"{kind} padded": {kind: PADDED} for kind in KINDS},
     "padded": dict.fromkeys(KINDS, PADDED),

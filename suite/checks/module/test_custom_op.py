@@ -69,7 +69,7 @@ def test_chunks_of_any_length_give_the_same(
 @pytest.mark.parametrize(
     ("sizes", "tokens", "limits", "expected"),
     [
-        ((), 8, (), [0, 3, 6, 10]),  # bytes of so many tokens, which are four steps of two rows
+        ((), 8, (), [0, 3, 6, 10]),  # bytes of eight tokens, which are four steps of two rows
         ((), 100, (), [0, 10]),
         ((), 1, (), [*range(11)]),
         ((), 100, (4,), [0, 2, 4, 6, 8, 10]),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from suite.checks.submitted import Submitted
 from suite.shared import submission
 from suite.shared.files import ROOT
 from suite.shared.submission import SubmissionError
@@ -75,22 +76,13 @@ def test_a_crash_or_a_hang_ends_its_own_process(tmp_path: Path, monkeypatch: pyt
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
-    """That of README with a fault of its own, that of impls/README.md, and one that ignores the mask."""
+    """The file in README with a fault to plant, the one in impls/README.md, and a file that ignores the mask."""
     sources = {"plain": EXAMPLE, "by_hand": BY_HAND, "maskless": EXAMPLE.replace("torch.tanh(g) * m", "torch.tanh(g)")}
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     (tmp_path / "plain.toml").write_text('"no forget gate" = ["out", "torch.sigmoid(f) * c +", "c +"]')
-    options = [
-        "-rA",
-        "-p",
-        "no:benchmark",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(ROOT),
-        "-c",
-        f"{ROOT}/pyproject.toml",
-    ]
+    options = ["-rA", "-p", "no:benchmark", "-p", "no:cacheprovider"]
+    options += ["--rootdir", str(ROOT), "-c", f"{ROOT}/pyproject.toml"]
     options += [argument for name in sources for argument in ("--impl", f"{name}.py")]
     options += ["-k", "test_a_fault_of_a_file or (float64 and recurrent_dropout)"]
     files = "equality/test_equality.py", "faults/test_submitted_faults.py"
@@ -109,3 +101,14 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     assert {name for outcome, name, _ in outcomes if outcome != "PASSED"} == {"maskless"}
     assert "Verification failed: maskless in float64" in done.stdout.replace("**", "")
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_test_is_skipped_for_an_option_that_a_file_does_not_declare() -> None:
+    plugin = object.__new__(Submitted)
+    plugin.names = {"deferred"}
+    for option, outcome in (("zoneout", pytest.skip.Exception), ("layer_norm", ValueError)):
+        call = plugin.pytest_runtest_call()
+        next(call)
+        with pytest.raises(BaseException) as raised:  # noqa: PT011, of which a skip is one
+            call.throw(ValueError(f"deferred does not support {option}."))
+        assert raised.type is outcome
