@@ -1,7 +1,7 @@
 """A visit of the benchmark: both passes of a candidate, without layer norm and with it, alternate with the baseline.
 
-The first visit of a job also measures memory and operator calls, and checks the candidate's results, unless a
-verification did at these sizes.
+The first visit of a job also measures memory, and checks the candidate's results, unless a verification did at these
+sizes.
 """
 
 import gc
@@ -14,7 +14,7 @@ from torch import nn
 
 from suite.measure import work
 from suite.measure.job import Job
-from suite.measure.timing import Input, Pass, Repeats, Turns, stopwatch
+from suite.measure.timing import Input, Repeats, Turns, stopwatch
 from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import BASELINE, Case, lengths
@@ -23,8 +23,6 @@ from suite.shared.tables import about_pass
 
 #: By kind of device, seconds of the turns of a pass.
 BUDGET = {"cpu": 0.2, "cuda": 0.5}
-#: Lengths at which operator calls are counted; the difference gives the calls per step.
-LENGTHS = 2, 4
 
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
@@ -74,30 +72,13 @@ def typical(case: Case, turns: int) -> Case:
 
 
 def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, turns: Turns) -> Row:
-    """Columns that do not vary between visits: memory, operator calls, and costs by formula."""
-    x, step, training = turns.inputs[0], work.PASSES[name], name == "train"
-    device = x.data.device
+    """Columns that do not vary between visits: memory, and costs by formula."""
+    x, training = turns.inputs[0], name == "train"
     case = typical(case, len(turns.inputs) - 1)
-    row: Row = {}
-    if candidate.of_torch:
-        row |= {"peak_bytes": work.peak(step, model, x), "calls_per_step": calls_per_step(model, x, step)}
-        row["kept_bytes"] = usage.saved_bytes(lambda: model(x), device) if training else None
-    return row | {
-        "parameters": sum(p.numel() for p in model.parameters()),
+    return {
+        "peak_bytes": work.peak(work.PASSES[name], model, x) if candidate.of_torch else None,
         "library": candidate.library,
         "multiply_adds": candidate.multiply_adds(case) * (3 if training else 1),
         "work": candidate.multiply_adds(case) / LSTM.multiply_adds(case),
         "least_bytes": candidate.least_numbers(case, training) * x.data.element_size(),
     }
-
-
-def calls_per_step(model: nn.Module, x: Input, step: Pass) -> float:
-    """Extra operator calls per extra time step."""
-
-    def calls(T: int) -> int:
-        steps = work.repeated(x, T)
-        step(model, steps)  # the first call on a length may compile
-        return usage.operator_calls(lambda: step(model, steps))
-
-    short, long = LENGTHS
-    return (calls(long) - calls(short)) / (long - short)

@@ -144,14 +144,13 @@ def test_what_is_red_or_stale_is_visited_only_if_asked(
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does checking it, counting its operator calls, or the next draw of its lengths."""
+    """Nor does checking it, or the next draw of its lengths."""
     ways, case = list[Way](), WORKLOADS[name]
     monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
     bench.compile_kernels([job("batched", case=case), job("batched_cuda", case=case)], CPU)
     compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
-    counted = [replace(case, T=T, lengths=(T,) * case.B if case.lengths else ()) for T in visit.LENGTHS]
     assert len(ways) == 4
-    for called, training in product([*counted, visit.drawn(case, 1), work.short(case, case.B)], (False, True)):
+    for called, training in product([visit.drawn(case, 1), work.short(case, case.B)], (False, True)):
         assert compiled >= {*Way(replace(called, training=training), "float32").kernels(90, CARDS[90])}
 
 
@@ -194,9 +193,6 @@ def test_a_first_visit_has_costs_by_formula(name: str) -> None:
     assert [row["multiply_adds"] for row in rows] == [adds, 3 * adds]
     assert [row["work"] for row in rows] == [adds / find(BASELINE).multiply_adds(TINY)] * 2
     assert [row["least_bytes"] for row in rows] == [4 * least for least in numbers]
-    assert [bool(row["kept_bytes"]) for row in rows] == [False, True]
-    parameters = one.build(TINY, torch.float32, CPU).parameters()
-    assert rows[0]["parameters"] == rows[1]["parameters"] == sum(p.numel() for p in parameters)
 
 
 def test_xla_compiles_for_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +206,7 @@ def test_xla_compiles_for_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(work.PASSES, "forward", forward)
     monkeypatch.setattr(work, "refusal", lambda *_: None)
     row, _ = visit.rows(job("jax"), True)
-    assert (lengths, row["status"], "peak_bytes" in row, "calls_per_step" in row) == ({TINY.T}, "ok", False, False)
+    assert (lengths, row["status"], row["peak_bytes"]) == ({TINY.T}, "ok", None)
     assert row["library"].startswith("jax ")
 
 

@@ -15,7 +15,7 @@ from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
 from suite.shared import usage
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import BASELINE, lengths
-from suite.shared.examples import CPU, TINY
+from suite.shared.examples import TINY
 
 
 def stats(seconds: Sequence[float]) -> Stats:
@@ -115,16 +115,6 @@ def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     log.clear()
     assert watch.async_seconds(lambda: log.append("work"), 4) == 5 / 4
     assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
-
-
-def test_calls_per_step_are_those_of_a_step_more() -> None:
-    def step(model: Any, x: Any) -> None:
-        torch.cos(x)
-        for _ in range(3 * len(x)):
-            torch.sin(x)
-
-    x = work.example(TINY, torch.float32, CPU)
-    assert bench.calls_per_step(torch.nn.Identity(), x, step) == 3
 
 
 def test_a_loop_takes_the_inputs_of_the_turns() -> None:

@@ -46,11 +46,7 @@ def test_a_ragged_workload_ends_rows_early() -> None:
     assert isinstance(packed, PackedSequence)
     assert packed.batch_sizes.tolist() == [2, 1, 1]
     assert torch.equal(packed.data, torch.cat([x.data[0], x.data[1:, 0]]))
-    for batch in (x, packed):
-        assert torch.equal(work.repeated(batch, 4).data.view(8, -1), x.data[0].repeat(4, 1))
-    model = find("torch.nn.LSTM").build(TINY, torch.float32, CPU)
-    for batch in (packed, work.repeated(packed, 4)):
-        work.train(model, batch)
+    work.train(find("torch.nn.LSTM").build(TINY, torch.float32, CPU), packed)
 
 
 def test_a_check_of_packed_sequences_has_two_lengths() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from suite.measure.job import Job
 from suite.measure.timing import Input, Pass, stopwatch, warm_up
@@ -22,14 +22,6 @@ def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
         return torch.randn(case.T, case.B, case.I, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     x = nn.functional.one_hot(streams(case.I, case.T, case.B), case.I).to(device, dtype)
     return pack_padded_sequence(x, list(case.lengths)) if case.lengths else x
-
-
-def repeated(x: Input, T: int) -> Input:
-    """First step of an input, T times."""
-    if isinstance(x, Tensor):
-        return x[:1].repeat(T, 1, 1)
-    first = x.data[: int(x.batch_sizes[0])]
-    return PackedSequence(first.repeat(T, 1), torch.full((T,), len(first)))
 
 
 def forward(model: nn.Module, x: Input) -> None:

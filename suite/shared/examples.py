@@ -37,9 +37,8 @@ def runs(
     ratio = seconds / 0.05
     figures = {
         "status": "ok", "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
-        "ratio_high": ratio * (1 + spread), "first_s": 9.0, "peak_bytes": peak, "kept_bytes": 60, "work": 1.45,
-        "multiply_adds": 1e6, "least_bytes": 1e5, "calls_per_step": 7.0, "share": 0.25, "bound": "compute",
-        "disturbed": 0, "visits": 5,
+        "ratio_high": ratio * (1 + spread), "first_s": 9.0, "peak_bytes": peak, "work": 1.45,
+        "multiply_adds": 1e6, "least_bytes": 1e5, "share": 0.25, "bound": "compute", "disturbed": 0, "visits": 5,
     }  # fmt: skip
     labelled: dict[str, Any] = {"status": "time-out: 9 s"}
     return [

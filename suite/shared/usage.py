@@ -1,4 +1,4 @@
-"""Memory, operator calls and kernels of a pass, on any device."""
+"""Memory and kernels of a pass, on any device."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,18 +17,6 @@ _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def operator_calls(work: Callable[[], object]) -> int:
-    """Number of operator calls, not counting operators that only call others."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        work()
-    # Autograd's own events are named like operators, and hold them.
-    events = [e for e in profiler.profiler.kineto_results.events() if "::" in e.name() and "autograd" not in e.name()]
-    spans = sorted((e.start_thread_id(), e.start_ns(), -e.duration_ns()) for e in events)
-    ends = [(thread, start - duration) for thread, start, duration in spans]
-    # In this order, an operator that another one calls comes right after it, and starts before it ends.
-    return len(spans) - sum(following[:2] < end for following, end in zip(spans[1:], ends, strict=False))
 
 
 def kernels(work: Callable[[], object], device: torch.device) -> list[str]:
