@@ -158,7 +158,11 @@ def arguments(model: HyperLSTM, sample: Draw, select: Callable[[str], bool] = la
 def outputs(model: HyperLSTM, case: Case, leaves: Results, call: Call = packed) -> Results:
     """Output and final states of a call with these arguments."""
     state = tuple(leaf for name, leaf in leaves.items() if name.startswith("state"))
-    out, last = call(model, case, leaves["x"], state or None)
+    return by_name(*call(model, case, leaves["x"], state or None))
+
+
+def by_name(out: Tensor, last: Sequence[Tensor]) -> Results:
+    """What a model returns, by name."""
     return dict(zip(OUTPUTS, (out, *last), strict=True))
 
 

@@ -12,9 +12,9 @@ from impls import HyperLSTM, names
 from impls.gradient.chunks import limited
 from impls.registry import ORACLE, Impl, find
 from suite.checks.equality.comparisons import DROPPED, F32
-from suite.checks.equality.conftest import numbers
 from suite.checks.equality.leftovers import settings
-from suite.shared.compare import assert_bitwise_equal, implementation
+from suite.conftest import skip_unless_checked
+from suite.shared.compare import assert_bitwise_equal, model_and_draw
 from suite.shared.oracle import Draw, arguments, outputs, plain
 from suite.shared.usage import saved_bytes
 
@@ -27,8 +27,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def model_of(name: str, device: torch.device) -> tuple[HyperLSTM, Draw]:
     """A model in evaluation mode, with dropout, and numbers for it."""
-    sample, model = numbers(name, F32, DROPPED, device), implementation(name)(DROPPED, F32, device)
-    model.load_state_dict(sample.params)
+    skip_unless_checked(name, device)
+    model, sample = model_and_draw(name, DROPPED, F32, device)
     return model.eval(), sample
 
 

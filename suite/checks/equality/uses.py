@@ -25,6 +25,7 @@ from suite.shared.oracle import (
     Run,
     arguments,
     backward,
+    by_name,
     gradients,
     named,
     outputs,
@@ -119,7 +120,7 @@ def _in_pieces(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     for steps in leaves["x"].split([0, 1, 0, case.T // 2, case.T - 1 - case.T // 2]):
         out, state = model(steps, state)
         outs.append(out)
-    results = dict(zip(OUTPUTS, (torch.cat(outs), *(state or ())), strict=True))
+    results = by_name(torch.cat(outs), state or ())
     backward(results, sample)
     return results | gradients(leaves)
 

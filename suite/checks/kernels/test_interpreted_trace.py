@@ -22,9 +22,8 @@ from impls.batched_cuda.parts import tf32
 from impls.definition import LayerParams
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.traced import traced
-from suite.checks.module.runs import example
 from suite.shared.cases import Case
-from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, reference
+from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, model_and_draw, reference
 
 CPU = torch.device("cpu")
 N = 16
@@ -132,7 +131,7 @@ def test_tf32_is_as_right_as_float16(layer_norm):
 
 def test_packed_rows_end_with_their_lengths():
     """Steps that no row of a group has are not computed, and the end of one row changes no other row."""
-    model, x, _ = example(NAME, CPU, Case(T=6, B=18, I=3, H=7, S=5, Z=2))
+    model, (_, x, *_) = model_and_draw(NAME, Case(T=6, B=18, I=3, H=7, S=5, Z=2), torch.float32, CPU)
     with traced() as long, torch.no_grad():
         model(x)
     with traced() as short, torch.no_grad():

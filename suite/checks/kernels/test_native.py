@@ -26,11 +26,11 @@ from suite.checks.kernels.ahead import FIRST, FULL, FULL_PAIRS, LONG_NARROW_WIDE
 from suite.checks.kernels.compiled import precompile
 from suite.checks.kernels.interpreted import CASES, NAME
 from suite.checks.kernels.launched import either_split
-from suite.checks.module.runs import example
+from suite.checks.module.runs import by_grad
 from suite.conftest import Keep
 from suite.shared import arithmetic, machine
 from suite.shared.cases import Case
-from suite.shared.compare import assert_bitwise_equal, compare, implementation, reference
+from suite.shared.compare import assert_bitwise_equal, compare, implementation, model_and_draw, reference
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_too_many_programs_are_refused(gpu: torch.device) -> None:
     """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
     card = split.Card.of(gpu)
     large = card._replace(multiprocessors=64 * card.multiprocessors)
-    model, x, _ = example(NAME, gpu, FULL[0], torch.bfloat16)
+    model, (_, x, *_) = model_and_draw(NAME, FULL[0], torch.bfloat16, gpu)
     with torch.no_grad():
         expected = model(x)[0]
         crowd = replace(split.forward(_sizes(FULL[0]), card), members=large.multiprocessors)
@@ -108,7 +108,7 @@ bits = pytest.mark.parametrize(
 
 @bits
 def test_a_graph_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
-    model, x, _ = example(NAME, gpu, case, dtype)
+    model, (_, x, *_) = model_and_draw(NAME, case, dtype, gpu)
     expected = model(x)[0].detach()
     captured: Any = torch.cuda.make_graphed_callables(model, (torch.randn_like(x),))
     assert torch.equal(captured(x)[0], expected)
@@ -116,21 +116,21 @@ def test_a_graph_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.
 
 @bits
 def test_a_side_stream_gives_the_same_bits(case: Case, dtype: torch.dtype, gpu: torch.device) -> None:
-    one, stream = example(NAME, gpu, case, dtype), torch.cuda.Stream(gpu)
-    expected = one.results()
+    one, stream = model_and_draw(NAME, case, dtype, gpu), torch.cuda.Stream(gpu)
+    expected = by_grad(*one)
     stream.wait_stream(torch.cuda.current_stream(gpu))
     with torch.cuda.stream(stream):
-        results = one.results()
+        results = by_grad(*one)
     stream.synchronize()
     assert_bitwise_equal(results, expected)
 
 
 def test_no_host_sync(gpu: torch.device) -> None:
-    one = example(NAME, gpu, MODELS[1])
-    one.results()  # which loads the kernels
+    one = model_and_draw(NAME, MODELS[1], torch.float32, gpu)
+    by_grad(*one)  # which loads the kernels
     torch.cuda.set_sync_debug_mode("error")
     try:
-        one.results()
+        by_grad(*one)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -138,14 +138,14 @@ def test_no_host_sync(gpu: torch.device) -> None:
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
 def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
     """On two streams, each takes most of the card: a launch waits until all of its programs fit, or none runs."""
-    passes = [example(NAME, gpu, replace(FULL[layer_norm], B=B), torch.bfloat16) for B in (128, ROWS)]
-    expected, results = [one.results() for one in passes], list[Any]()
+    passes = [model_and_draw(NAME, replace(FULL[layer_norm], B=B), torch.bfloat16, gpu) for B in (128, ROWS)]
+    expected, results = [by_grad(*one) for one in passes], list[Any]()
     streams = [torch.cuda.Stream(gpu) for _ in passes]
     torch.cuda.synchronize(gpu)
     for _ in range(10):
         for one, stream in zip(passes, streams, strict=True):
             with torch.cuda.stream(stream):
-                results.append(one.results())
+                results.append(by_grad(*one))
     torch.cuda.synchronize(gpu)
     for n, result in enumerate(results):
         assert_bitwise_equal(result, expected[n % 2])
@@ -153,12 +153,12 @@ def test_two_passes_at_once(layer_norm: bool, gpu: torch.device) -> None:
 
 def test_a_pass_beside_another_kernel(gpu: torch.device) -> None:
     """A kernel of another stream that takes a part of the card for half a second."""
-    one, other = example(NAME, gpu, FULL[0], torch.bfloat16), torch.cuda.Stream(gpu)
-    expected = one.results()
+    one, other = model_and_draw(NAME, FULL[0], torch.bfloat16, gpu), torch.cuda.Stream(gpu)
+    expected = by_grad(*one)
     torch.cuda.synchronize(gpu)
     with torch.cuda.stream(other):
         torch.cuda._sleep(1_000_000_000)  # clocks
-    results = one.results()
+    results = by_grad(*one)
     torch.cuda.synchronize(gpu)
     assert_bitwise_equal(results, expected)
 

@@ -17,10 +17,10 @@ from impls import HyperLSTM, batched_cpu, why_unavailable
 from impls.batched_cpu import build, loading
 from impls.definition import dtype_name
 from impls.gradient.chunks import limited
-from suite.checks.module.runs import example, outputs
 from suite.shared.cases import Case
-from suite.shared.compare import OUTPUTS, assert_bitwise_equal, evaluate, implementation, judge, reference
+from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, model_and_draw, reference
 from suite.shared.files import ROOT
+from suite.shared.oracle import OUTPUTS, by_name
 
 #: Several panels of units in each LSTM, with edges, on any CPU; rows for groups of different sizes.
 CASES = [Case(T=5, B=5, I=4, H=150, S=70, Z=2, layer_norm=norm, state="stacked") for norm in (False, True)]
@@ -110,13 +110,13 @@ def test_products_of_several_steps_change_no_bit(
 ) -> None:
     monkeypatch.setattr(batched_cpu, "SPLIT", split)
     case = Case(T=15, B=B, I=11, H=70, S=37, Z=3, L=2, layer_norm=True)
-    model, x, _ = example("batched_cpu", torch.device("cpu"), case, dtype)
+    model, sample = model_and_draw("batched_cpu", case, dtype, torch.device("cpu"))
     steps, state = [], None
-    for x_t in x.split(1):
+    for x_t in sample.x.split(1):
         out, state = model(x_t, state)
         steps.append(out)
     assert state is not None
-    assert_bitwise_equal(outputs(torch.cat(steps), state), outputs(*model(x)))
+    assert_bitwise_equal(by_name(torch.cat(steps), state), by_name(*model(sample.x)))
 
 
 def chosen_split(sizes: tuple[int, int, int, int], B: int, threads: int) -> tuple[int, int]:

@@ -16,27 +16,17 @@ from torch.autograd.functional import jacobian
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn import Module
 from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM, registry
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.checks.module import ranks, saved
-from suite.checks.module.runs import CASE, DROPPED, KEPT, PACKED, TRACED, Example, drawn, each_agrees, example, outputs
+from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, agrees, by_grad
 from suite.shared.cases import Case
-from suite.shared.compare import (
-    DRAWS,
-    OUTPUTS,
-    Results,
-    assert_bitwise_equal,
-    assert_close,
-    assert_within_rule,
-    draw,
-    evaluate,
-    implementation,
-)
-from suite.shared.oracle import Output, State, plain
+from suite.shared.compare import DRAWS, assert_bitwise_equal, assert_close, draw, implementation, model_and_draw
+from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, arguments, by_name, outputs, packed, plain
 from suite.shared.usage import peak_bytes
 
 #: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
@@ -53,99 +43,87 @@ Check = Callable[[str, torch.device], None]
 
 def right(case: Case, name: str, device: torch.device) -> None:
     """Check output, states and every gradient against the oracle."""
-    results = evaluate(implementation(name), case, torch.float32, device, rounded=torch.float32)
-    assert_close(results, case, device, DRAWS)
+    agrees(implementation(name), case, device)
 
 
 def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
     """Check that autocast equals, to the bit, casting parameters and input."""
-    wide = example(name, device)
 
-    def cast(x: Tensor) -> Any:
+    def cast(model: Module, case: Case, x: Tensor, state: State | None) -> Output:
         with torch.autocast(device.type, dtype):
-            return wide.model(x)
+            return packed(model, case, x, state)
 
-    results = wide.results(cast)
+    model, sample = model_and_draw(name, CASE, F32, device)
+    results = plain(model, CASE, sample, call=cast)
     if results["out"].dtype != dtype:
         raise AssertionError(f"out: expected {dtype}, got {results['out'].dtype}")
-    expected = Example(copy.deepcopy(wide.model).to(dtype), wide.x.to(dtype), wide.cotangents).results()
+    narrow: Draw = tree_map_only(Tensor, lambda q: q.to(dtype), sample)
+    expected = plain(copy.deepcopy(model).to(dtype), CASE, narrow)
     # A gradient has the dtype of its parameter or input.
-    assert_bitwise_equal(
-        results, {key: q.to(torch.float32) if key.startswith("grad") else q for key, q in expected.items()}
-    )
+    assert_bitwise_equal(results, {key: q.to(F32) if key.startswith("grad") else q for key, q in expected.items()})
 
 
 def second_derivative(name: str, device: torch.device) -> None:
     """Check the gradient of the gradient against that of naive, which `test_oracle.py` checks numerically."""
-    dtype = torch.float64 if torch.float64 in find(name).dtypes else torch.float32
 
-    def twice(name: str) -> tuple[Tensor, ...]:
-        model, x, _ = example(name, device, TRACED, dtype)
-        leaves = [x.requires_grad_(), *model.parameters()]
-        out, last = model(x)
-        loss = torch.stack([y.square().sum() for y in (out, *last)]).sum()
-        first = torch.autograd.grad(loss, leaves, create_graph=True)
-        return torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), leaves)
+    def twice(name: str, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        model, sample = model_and_draw(name, TRACED, dtype, device)
+        leaves = arguments(model, sample)
+        loss = torch.stack([y.square().sum() for y in outputs(model, TRACED, leaves).values()]).sum()
+        first = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+        return torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), list(leaves.values()))
 
-    torch.testing.assert_close(twice(name), twice("naive"))
+    torch.testing.assert_close(*(twice(each, find(name).dtypes[0]) for each in (name, "naive")))
 
 
 def compile_fullgraph(name: str, device: torch.device) -> None:
     """Check forward and backward, with masks, in one graph without a break; aot_eager traces as inductor does."""
-    traced = example(name, device, DROPPED)
-    traced.model.compile(backend="aot_eager", fullgraph=True)
-    each_agrees(Example.results, traced.model, DROPPED, device)
+    model = implementation(name)(DROPPED, F32, device)
+    model.compile(backend="aot_eager", fullgraph=True)
+    agrees(lambda *_: model, DROPPED, device)
 
 
 def export(name: str, device: torch.device) -> None:
-    """Check a program exported for any batch size, saved and loaded, on another batch size."""
-    model, x, _ = example(name, device, KEPT)
-    batch, B = torch.export.Dim("batch", min=2), TRACED.B
+    """Check a program exported for any batch size, with another one than it is called with, saved and loaded."""
+    model, sample = model_and_draw(name, KEPT, F32, device)
+    batch = torch.export.Dim("batch", min=2)
     with torch.no_grad():
-        program = torch.export.export(model, (x,), dynamic_shapes=({1: batch},))
-        file = io.BytesIO()
-        torch.export.save(program, file)
-        file.seek(0)
-        loaded = torch.export.load(file).module()
+        program = torch.export.export(model, (torch.cat([sample.x, sample.x], 1),), dynamic_shapes=({1: batch},))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    loaded: Any = torch.export.load(file).module()
 
-    def results(one: Example, second: bool) -> Results:
-        loaded.load_state_dict(one.model.state_dict())
+    def results(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         with torch.no_grad():
-            whole = outputs(*loaded(torch.cat([one.x, one.x.flip(1)], dim=1)))
-        return {key: value[:, B:].flip(1) if second else value[:, :B] for key, value in whole.items()}
+            return by_name(*model(sample.x))
 
-    for second in (False, True):
-        each_agrees(partial(results, second=second), model, KEPT, device)
+    agrees(lambda *_: loaded, KEPT, device, results)
 
 
 def functional(name: str, device: torch.device) -> None:
     """Check grad of a functional_call with parameters that are not the module's own."""
+    other = implementation(name)(CASE, F32, device)
 
-    def results(one: Example) -> Results:
-        model, x, cotangents = one
-        params = {key: p.detach().clone() for key, p in model.named_parameters()}
-        model.reset_parameters()
-        before = copy.deepcopy(model.state_dict())
-        gradients = _gradients(model, params, x, cotangents)
-        assert_bitwise_equal(model.state_dict(), before)
-        return gradients
+    def results(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+        return _gradients(other, sample.params, sample.x, sample.cotangents)
 
-    each_agrees(results, implementation(name)(CASE, torch.float32, device), CASE, device)
+    agrees(implementation(name), CASE, device, results)
 
 
 def ensemble(name: str, device: torch.device) -> None:
     """Check vmap over several models' parameters, of forward and gradient."""
-    model = implementation(name)(CASE, torch.float32, device)
-    draws = [draw(CASE, seed, torch.float32, device) for seed in range(DRAWS)]
+    model = implementation(name)(CASE, F32, device)
+    draws = [draw(CASE, seed, F32, device) for seed in range(DRAWS)]
     stacked = tree_map(lambda *q: torch.stack(q), *((one.params, one.x, one.cotangents) for one in draws))
-    assert_close(vmap(lambda *q: _gradients(model, *q))(*stacked), CASE, device, DRAWS)
+    assert_close(vmap(partial(_gradients, model))(*stacked), CASE, device, DRAWS)
 
 
 def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangents: tuple[Tensor, ...]) -> Results:
     def loss(params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Results]:
-        out, last = functional_call(model, params, (x,))
-        products = [(c * y).sum() for c, y in zip(cotangents, (out, *last), strict=True)]
-        return torch.stack(products).sum(), outputs(out, last)
+        results = by_name(*functional_call(model, params, (x,)))
+        products = [(c * y).sum() for c, y in zip(cotangents, results.values(), strict=True)]
+        return torch.stack(products).sum(), results
 
     (by_params, by_x), results = grad(loss, argnums=(0, 1), has_aux=True)(params, x)
     return {**results, "grad x": by_x, **{f"grad {key}": g for key, g in by_params.items()}}
@@ -154,22 +132,21 @@ def _gradients(model: HyperLSTM, params: dict[str, Tensor], x: Tensor, cotangent
 def jacobian_by_x(compute: Callable[[Call, Tensor], tuple[Tensor, ...]], name: str, device: torch.device) -> None:
     """Check the Jacobian by x, which contains the gradient for any cotangent."""
 
-    def results(one: Example) -> Results:
-        def call(x: Tensor) -> tuple[Tensor, ...]:
-            out, last = one.model(x)
-            return (out, *last)
-
-        parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(one.cotangents, compute(call, one.x), strict=True)]
+    def results(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+        jacobians = compute(lambda x: tuple(by_name(*model(x)).values()), sample.x)
+        parts = [torch.tensordot(c, J, c.dim()) for c, J in zip(sample.cotangents, jacobians, strict=True)]
         return {"grad x": torch.stack(parts).sum(0)}
 
-    each_agrees(results, implementation(name)(TRACED, torch.float32, device), TRACED, device)
+    agrees(implementation(name), TRACED, device, results)
 
 
 def shapes_on_meta(name: str, device: torch.device) -> None:
     """Check shapes and dtypes of a model on the meta device, and of the gradients, against those on the device."""
-    real = example(name, device, TRACED)
-    meta = Example(*tree_map(lambda q: q.to("meta"), (copy.deepcopy(real.model), real.x, real.cotangents)))
-    shapes, expected = ({key: (q.shape, q.dtype) for key, q in one.results().items()} for one in (meta, real))
+    real = model_and_draw(name, TRACED, F32, device)
+    meta = copy.deepcopy(real[0]).to("meta"), tree_map_only(Tensor, lambda q: q.to("meta"), real[1])
+    shapes, expected = (
+        {key: (q.shape, q.dtype) for key, q in plain(model, TRACED, sample).items()} for model, sample in (meta, real)
+    )
     if shapes != expected:
         raise AssertionError(f"meta: expected {expected}, got {shapes}")
 
@@ -180,21 +157,13 @@ def checkpointing(name: str, device: torch.device) -> None:
     A reentrant checkpoint has no graph at first, where `torch.matmul` may choose another product: bits may differ.
     """
     for reentrant in (False, True):
-        results = evaluate(
-            implementation(name),
-            DROPPED,
-            torch.float32,
-            device,
-            rounded=torch.float32,
-            run=partial(plain, call=partial(_checkpointed, reentrant)),
-        )
-        assert_close(results, DROPPED, device, DRAWS)
+        call = partial(_checkpointed, reentrant)
+        agrees(implementation(name), DROPPED, device, partial(plain, call=call))
 
 
 def _checkpointed(reentrant: bool, model: Module, case: Case, x: Tensor, state: State | None) -> Output:
     def flat(x: Tensor) -> tuple[Tensor, ...]:  # tensors of a tuple in a tuple would have no gradient
-        out, last = model(x, state)
-        return (out, *last)
+        return tuple(by_name(*model(x, state)).values())
 
     out, *last = checkpoint(flat, x, use_reentrant=reentrant)
     return out, tuple(last)
@@ -202,30 +171,25 @@ def _checkpointed(reentrant: bool, model: Module, case: Case, x: Tensor, state: 
 
 def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> None:
     """Check a model after a training step under a hook against naive, and without it against one without hooks."""
-    draws = []
-    for seed in range(DRAWS):
-        one = drawn(implementation(name)(CASE, torch.float32, device), CASE, torch.float32, device, seed)
-        model = one.model
-        for layer in model.layers:
-            put_on(layer, HOOKED)
-        out, last = model(one.x)
-        torch.autograd.backward((out, *last), one.cotangents)
-        torch.optim.SGD(model.parameters(), lr=0.01).step()
-        model.eval()  # or each call would change the weight of spectral_norm
-        under = one.results()
-        model.impl = "naive"
-        oracle = Example(model.double(), one.x.double(), one.cotangents).results()
-        model.float()
-        draws.append((under, oracle, one.results()))
-        model.impl = name
-        for layer in model.layers:
-            take_off(layer, HOOKED)
-        without = implementation(name)(CASE, torch.float32, device)
-        without.load_state_dict(model.state_dict())
-        expected = one._replace(model=without).results()
-        assert_bitwise_equal(one.results(), expected)
-        assert_bitwise_equal({key: under[key] for key in OUTPUTS}, {key: expected[key] for key in OUTPUTS})
-    assert_within_rule(*tree_map(lambda *q: torch.stack(q), *draws))
+    dtype = find(name).dtypes[0]
+    model, sample = model_and_draw(name, CASE, dtype, device)
+    for layer in model.layers:
+        put_on(layer, HOOKED)
+    plain(model, CASE, sample)
+    torch.optim.SGD(model.parameters(), lr=0.01).step()
+    model.eval()  # or each call would change the weight of spectral_norm
+    under = plain(model, CASE, sample)
+    model.impl = "naive"
+    tolerance = torch.finfo(dtype).eps ** 0.5
+    torch.testing.assert_close(under, plain(model, CASE, sample), rtol=tolerance, atol=tolerance)
+    model.impl = name
+    for layer in model.layers:
+        take_off(layer, HOOKED)
+    without = implementation(name)(CASE, dtype, device)
+    without.load_state_dict(model.state_dict())
+    expected = plain(without, CASE, sample)
+    assert_bitwise_equal(plain(model, CASE, sample), expected)
+    assert_bitwise_equal({key: under[key] for key in OUTPUTS}, {key: expected[key] for key in OUTPUTS})
 
 
 def cuda_graph(name: str, device: torch.device) -> None:
@@ -233,28 +197,27 @@ def cuda_graph(name: str, device: torch.device) -> None:
     if device.type != "cuda":
         pytest.skip("No CUDA device here.")
     case = replace(CASE, T=8)
-    model, x, cotangents = example(name, device, case)
-    replayed = Example(model, x.clone(), cotangents)
+    model, sample = model_and_draw(name, case, F32, device)
+    replayed = sample._replace(x=sample.x.clone())
     side = torch.cuda.Stream(device)
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
         for _ in range(3):  # compiles and allocates
-            replayed.results()
+            by_grad(model, replayed)
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        results = replayed.results()
+        results = by_grad(model, replayed)
     for sign in (1, -1):
-        replayed.x.copy_(sign * x)
+        replayed.x.copy_(sign * sample.x)
         graph.replay()
-        assert_bitwise_equal(
-            {key: value.clone() for key, value in results.items()}, Example(model, sign * x, cotangents).results()
-        )
+        expected = by_grad(model, sample._replace(x=sign * sample.x))
+        assert_bitwise_equal({key: value.clone() for key, value in results.items()}, expected)
 
 
 def long_sequence(name: str, device: torch.device) -> None:
     """Check that memory of the forward pass grows only by the output, and that it runs 100,000 steps."""
-    model, _, _ = example(name, device, WIDE)
+    model, _ = model_and_draw(name, WIDE, F32, device)
     with torch.no_grad():
         model(_noise(2, device))
         # With short chunks, memory per step shows over a few.
@@ -277,13 +240,13 @@ def _noise(T: int, device: torch.device, B: int = WIDE.B) -> Tensor:
 
 def threads(name: str, device: torch.device) -> None:
     """Check that threads which train on one module at once get the same bits as one thread alone."""
-    alone = example(name, device)
-    inputs = [alone._replace(x=alone.x * math.cos(n)) for n in range(8)]
-    expected = [one.results() for one in inputs]
+    model, sample = model_and_draw(name, CASE, F32, device)
+    samples = [sample._replace(x=sample.x * math.cos(n)) for n in range(8)]
+    expected = [by_grad(model, one) for one in samples]
     # A new thread has the default number of threads for products, whatever was set; bits depend on it.
     with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as pool:
         for _ in range(3):
-            for results, reference in zip(pool.map(Example.results, inputs), expected, strict=True):
+            for results, reference in zip(pool.map(partial(by_grad, model), samples), expected, strict=True):
                 assert_bitwise_equal(results, reference)
 
 

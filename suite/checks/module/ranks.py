@@ -22,8 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_map
 
 from impls import HyperLSTM, names, why_unavailable
-from suite.checks.module.runs import CASE, example
-from suite.shared.compare import assert_close
+from suite.checks.module.runs import CASE
+from suite.shared.compare import assert_close, model_and_draw
 from suite.shared.process import append_row, killed_with, rows_of
 from suite.shared.submission import inherit
 
@@ -53,8 +53,8 @@ def sharded(name: str, device: torch.device) -> None:
 
 def _half(name: str, device: torch.device) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
     """The model, and this rank's rows of the input and of the cotangents."""
-    model, *whole = example(name, device, JOINED)
-    x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], whole)
+    model, sample = model_and_draw(name, JOINED, torch.float32, device)
+    x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], (sample.x, sample.cotangents))
     return model, x, cotangents
 
 

@@ -1,19 +1,17 @@
-"""A model with random parameters, its input and cotangents, and what its calls give."""
+"""Cases at which the module is used in many ways, and how the results are compared."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from impls import HyperLSTM
 from suite.shared.cases import TWO_LAYERS, Case
-from suite.shared.compare import DRAWS, STATE_NAMES, Results, assert_close, draw, implementation
+from suite.shared.compare import DRAWS, Build, assert_close, evaluate
+from suite.shared.oracle import Draw, Results, Run, by_name, plain
 
+F32 = torch.float32
 CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state="none", strided=False)
 #: For graphs, which contain every step of a loop in Python.
 TRACED = replace(CASE, T=2, L=1)
@@ -23,46 +21,17 @@ PACKED, DROPPED = replace(TRACED, lengths=(1, 2, 1)), replace(TRACED, recurrent_
 KEPT = replace(DROPPED, training=False)
 
 
-class Example(NamedTuple):
-    """A model with random parameters, its input and cotangents."""
-
-    model: HyperLSTM
-    x: Tensor
-    cotangents: tuple[Tensor, ...]  # of out and of the four final states
-
-    def results(self, call: Callable[[Tensor], Any] | None = None) -> Results:
-        """out, final states and every gradient; call: what to call in place of the model."""
-        x = self.x.detach().requires_grad_()
-        out, last = (call or self.model)(x)
-        leaves = {"x": x, **dict(self.model.named_parameters())}
-        cotangents = [c.to(out.dtype) for c in self.cotangents]
-        grads = torch.autograd.grad((out, *last), list(leaves.values()), cotangents)
-        return outputs(out, last) | {f"grad {key}": g for key, g in zip(leaves, grads, strict=True)}
+def agrees(build: Build, case: Case, device: torch.device, run: Run = plain) -> None:
+    """Compare the results of a run in float32 with the oracle by the tolerance rule."""
+    assert_close(evaluate(build, case, F32, device, rounded=F32, run=run), case, device, DRAWS)
 
 
-def outputs(out: Tensor, last: tuple[Tensor, ...]) -> Results:
-    return {"out": out, **dict(zip(STATE_NAMES, last, strict=True))}
-
-
-def example(name: str, device: torch.device, case: Case = CASE, dtype: torch.dtype = torch.float32) -> Example:
-    """Draw 0 of a case."""
-    return drawn(implementation(name)(case, dtype, device), case, dtype, device)
-
-
-def drawn(model: HyperLSTM, case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Example:
-    params, x, _, cotangents = draw(case, seed, dtype, device)
-    model.load_state_dict(params)
-    return Example(model, x, cotangents)
-
-
-def each_agrees(results: Callable[[Example], Results], model: HyperLSTM, case: Case, device: torch.device) -> None:
-    """Compare the results of all draws, stacked, with the oracle by the tolerance rule."""
-    runs = []
-    for seed in range(DRAWS):
-        one = drawn(model, case, torch.float32, device, seed)
-        torch.manual_seed(seed)  # of masks
-        runs.append(results(one))
-    assert_close(tree_map(lambda *q: torch.stack(q), *runs), case, device, DRAWS)
+def by_grad(model: HyperLSTM, sample: Draw) -> Results:
+    """out, final states and every gradient, by torch.autograd.grad: of calls that share a model none writes to it."""
+    x = sample.x.detach().requires_grad_()
+    results, leaves = by_name(*model(x)), {"x": x, **dict(model.named_parameters())}
+    gradients = torch.autograd.grad(list(results.values()), list(leaves.values()), sample.cotangents)
+    return results | {f"grad {name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
 
 
 def skip_without(*packages: str) -> None:

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls import HyperLSTM, registry, why_unavailable
 from suite.shared.cases import Case
-from suite.shared.compare import STATE_NAMES, Results, assert_bitwise_equal, draw, implementation
+from suite.shared.compare import STATE_NAMES, Results, assert_bitwise_equal, model_and_draw
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
@@ -286,9 +286,8 @@ def _no_work(impl: registry.Impl) -> NoReturn:
 def test_raises_before_any_work_and_changes_nothing(
     call: Callable[[Good], object], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params, x, state, _ = draw(CASE, 0, torch.float32, CPU)
-    good = Good(implementation("auto")(CASE, torch.float32, CPU), x, state or ())
-    good.model.load_state_dict(params)
+    model, sample = model_and_draw("auto", CASE, torch.float32, CPU)
+    good = Good(model, sample.x, sample.state or ())
     tensors, about = good.everything()
     monkeypatch.setattr(registry.Impl, "run", property(_no_work))
     with pytest.raises(error, match=message) as raised:

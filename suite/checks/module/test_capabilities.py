@@ -1,18 +1,18 @@
 """Each implementation has a capability, or refuses it with an error of its own."""
 
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from impls.registry import IMPLS
 from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.checks.module.runs import Example
 from suite.conftest import skip_unless_checked
-from suite.shared.compare import Results
+from suite.shared.cases import Case
+from suite.shared.oracle import Output, State, packed
 
 CELLS = [
     pytest.param(title, impl.name, marks=one.marks(impl), id=f"{title.replace(' ', '-')}-{impl.name}")
@@ -28,15 +28,13 @@ def test_capability(capability: str, implementation: str, device: torch.device) 
 
 
 def test_a_wrong_number_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each check of results sees a gradient that is off by a thousandth."""
-    right = Example.results
+    """Each check of results sees an output that is off by a hundredth, or other masks when a call is repeated."""
 
-    def wrong(self: Example, call: Any = None) -> Results:
-        results = right(self, call)
-        return results if call is None else {**results, "grad x": 1.001 * results["grad x"]}
+    def wrong(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
+        out, last = packed(model, case, x, state)
+        return 1.01 * out, last
 
-    monkeypatch.setattr(Example, "results", wrong)
-    # Other masks when the call is repeated.
+    monkeypatch.setattr(capabilities, "packed", wrong)
     monkeypatch.setattr(capabilities, "checkpoint", partial(checkpoint, preserve_rng_state=False))
     for capability in ("autocast to bfloat16", "autocast to float16", "gradient checkpointing"):
         with pytest.raises(AssertionError):

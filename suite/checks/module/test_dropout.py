@@ -11,10 +11,10 @@ from torch.func import functional_call, vmap
 
 from impls import HyperLSTM, calls, names
 from impls.registry import IMPLS
-from suite.checks.module.test_module import assert_same, model_and_input, named
+from suite.checks.module.test_module import assert_same, model_and_input
 from suite.shared.cases import Case
 from suite.shared.compare import Results, assert_bitwise_equal
-from suite.shared.oracle import Output
+from suite.shared.oracle import Output, by_name
 
 P = 0.25
 CASE = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=P, recurrent_dropout=P)
@@ -29,7 +29,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def seeded(model: Callable[..., Output], *args: object) -> Results:
     torch.manual_seed(0)
-    return named(*model(*args))
+    return by_name(*model(*args))
 
 
 def test_g_is_dropped_by_the_mask(name: str, device: torch.device) -> None:

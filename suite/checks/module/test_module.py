@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM, names, registry, why_unavailable
 from suite.shared.cases import Case
-from suite.shared.compare import OUTPUTS, Results, draw, implementation, judge
+from suite.shared.compare import Results, judge, model_and_draw
 
 L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
@@ -29,14 +29,8 @@ def model_and_input(
     """Draw 0 of a case, without a state an empty one; skips an implementation that does not run here."""
     if reason := why_unavailable(name, device, dtype, case.options):
         pytest.skip(reason)
-    params, x, state, _ = draw(case, 0, dtype, device)
-    model = implementation(name)(case, dtype, device)
-    model.load_state_dict(params)
-    return model, x, state or ()
-
-
-def named(out: Tensor, state: tuple[Tensor, ...]) -> Results:
-    return dict(zip(OUTPUTS, (out, *state), strict=True))
+    model, sample = model_and_draw(name, case, dtype, device)
+    return model, sample.x, sample.state or ()
 
 
 def assert_same(a: Results, b: Results, dtype: torch.dtype = torch.float32) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 from impls import HyperLSTM, names, why_unavailable
 from impls.registry import IMPLS
 from suite.checks.module import saved
-from suite.checks.module.runs import KEPT, example
+from suite.checks.module.runs import KEPT
+from suite.shared.compare import model_and_draw
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 
@@ -24,8 +25,8 @@ def exporting_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def operators(name: str, device: torch.device, *, strict: bool) -> set[str]:
     """Namespaces of the operators in an exported model."""
-    model, x, _ = example(name, device, KEPT)
-    graph = torch.export.export(model, (x,), strict=strict).graph
+    model, sample = model_and_draw(name, KEPT, torch.float32, device)
+    graph = torch.export.export(model, (sample.x,), strict=strict).graph
     targets = {node.target for node in graph.nodes if node.op == "call_function"}
     return {target.namespace for target in targets if isinstance(target, torch._ops.OpOverload)}
 
