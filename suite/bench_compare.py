@@ -71,7 +71,7 @@ FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), rati
 
 def load(path: Path) -> pd.DataFrame:
     """Benchmark rows of a file, or of the bench.csv in a folder; ResultsError if there are none."""
-    rows = TABLES["bench"].load(path / "bench.csv" if path.is_dir() else path)
+    rows = TABLES["bench"].read(path)
     if rows.empty:
         raise ResultsError(f"{path}: expected a bench.csv or a folder with one, got no rows.")
     return rows

@@ -126,7 +126,8 @@ class Page:
         rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
         measured = rows[rows["status"] == "ok"] if self.study else rows
         every = {self.name: rows, **others}
-        stamps = origin(pd.concat(_stamps(table, TABLES[name].rests_on) for name, table in every.items()))
+        columns = [*STAMP, "implementation"]  # which some tables lack
+        stamps = origin(pd.concat(table.reindex(columns=columns, fill_value="") for table in every.values()))
         lead, *rest = self.parts(measured, others) if len(measured) else ["Nothing was measured."]
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
         end = unfinished(rows) + files if self.study else files
@@ -148,13 +149,6 @@ class Page:
         for name, text in texts.items():
             write_whole(folder / name, text)
         return [folder / name for name in texts]
-
-
-def _stamps(rows: pd.DataFrame, rests_on: str) -> pd.DataFrame:
-    """Where and when rows were made, and the sources that they depend on."""
-    rows = rows if "implementation" in rows else rows.assign(implementation=rests_on)
-    stamps: pd.DataFrame = rows[[*STAMP, "implementation"]]
-    return stamps
 
 
 def about(row: pd.Series, dims: str = "TBIHSZL") -> str:

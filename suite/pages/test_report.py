@@ -180,7 +180,7 @@ def test_every_page_says_which_rows_are_stale(name: str, tmp_path: Path) -> None
     page = next(page for page in report.PAGES if name in (page.name, *page.others))
     tables = {each: TABLES[each].read(folder) for each in {page.name, name}}
     for each, rows in tables.items():
-        of = rows["implementation"] if "implementation" in rows else pd.Series(TABLES[each].rests_on, rows.index)
+        of = rows["implementation"] if "implementation" in rows else pd.Series("", rows.index)
         tables[each] = rows.assign(sources=of.map(sources))
     rows, last = tables[name], tables[name].index[-1]
     old = tables | {name: rows.assign(sources=rows["sources"].where(rows.index != last, "x"))}

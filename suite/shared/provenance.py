@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
@@ -32,50 +31,40 @@ EXTRA_FILES = {
     "compiled": ("impls/batched.py", "impls/definition.py", "suite/shared/compiled_lstm.py"),
     "jax": ("suite/shared/jax_lstm.py",),
 }
-#: The part of impls/ that calls implementations; and what chooses one of them, on which no row depends as it computes
-#: nothing.
-MODULE, CHOICE = "hyperlstm", ("registry", "proof")
-_DIGITS = 12
-
-
-class Verification(NamedTuple):
-    """Verification status of an implementation in a dtype, and the hash of the rows that say so."""
-
-    status: str  # verified, checked, unverified, stale, red, or external
-    rows: str
+#: What chooses an implementation, on which no row depends as it computes nothing.
+CHOICE = ("impls/registry.py", "impls/proof.py")
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @cache
-def sources(implementation: str, root: Path = ROOT) -> str:
+def sources(implementation: str) -> str:
     """Hash of the files that rows of an implementation depend on, see `source_files`."""
-    files = source_files(implementation, root)
     # Reading as text makes line ends, which differ between checkouts, the same.
-    return _hash("\0".join(_name(path, root) + path.read_text(encoding="utf-8") for path in files))
+    return _hash("\0".join(_name(path) + path.read_text(encoding="utf-8") for path in source_files(implementation)))
 
 
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
-def source_files(implementation: str, root: Path = ROOT) -> list[Path]:
+def source_files(implementation: str) -> list[Path]:
     """Files that rows of an implementation depend on: its own, those that it and the module import, and `RULE`.
 
-    implementation: a name of the registry, `MODULE` for what all have in common, or an external name, which depends on
-    `RULE` and `EXTRA_FILES`. More words may follow a comma.
+    implementation: a name of the registry, or an external name, which depends on `RULE` and `EXTRA_FILES`. More words
+    may follow a comma.
     """
-    name, impls = implementation.split(",")[0], root / "impls"
+    name, impls = implementation.split(",")[0], ROOT / "impls"
     files = set[Path]()
-    todo = [impls / f"{MODULE}.py", *_own(impls, name)] if name in (MODULE, *names()) else []
+    todo = [impls / "hyperlstm.py", *_own(impls, name)] if name in names() else []
     while todo:
         if (path := todo.pop()) not in files:
             files.add(path)
             todo += _imported(path) if path.suffix == ".py" else []
-    files -= {impls / f"{part}.py" for part in CHOICE}
-    return [*sorted(files), *(root / path for path in (*EXTRA_FILES.get(name, ()), *RULE))]
+    files -= {ROOT / path for path in CHOICE}
+    return [*sorted(files), *(ROOT / path for path in (*EXTRA_FILES.get(name, ()), *RULE))]
 
 
 def _own(impls: Path, name: str) -> list[Path]:
@@ -118,27 +107,27 @@ def commit() -> str:
 
 def verification(
     verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str, cases: Sequence[Case]
-) -> Verification:
-    """Verification status of an implementation in a dtype, on cases, by the rows of verify.csv.
+) -> tuple[str, str]:
+    """Verification status of an implementation in a dtype, on cases, by the rows of verify.csv; and their hash.
 
     Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. Verified: a row
     covers each of the cases, see `covers`. Checked: rows are of other sizes, so a benchmark checks these itself.
     """
     if implementation not in names():
-        return Verification("external", "")
+        return "external", ""
     rows = verify
     if len(rows):
         rows = rows[(rows["implementation"] == implementation) & (rows["dtype"] == dtype)]
         rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch_version)].sort_values("case")
     if rows.empty:
-        return Verification("unverified", "")
+        return "unverified", ""
     digest = _hash(rows.to_csv(index=False))
     if (rows["verdict"] == "FAIL").any():
-        return Verification("red", digest)
+        return "red", digest
     if stale(rows).any():
-        return Verification("stale", digest)
+        return "stale", digest
     covered = all(any(covers(row, case) for row in rows["case"]) for case in cases)
-    return Verification("verified" if covered else "checked", digest)
+    return "verified" if covered else "checked", digest
 
 
 def covers(verified: str, case: Case) -> bool:

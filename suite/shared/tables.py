@@ -48,18 +48,13 @@ class Table:
     key: Sequence[str]
     columns: Sequence[str]
     part: Sequence[str] = ()
-    newest_last: Sequence[str] = ()
-    rests_on: str = ""
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
 
-    def read(self, folder: Path) -> pd.DataFrame:
-        """Rows in a machine's folder, none without a file; ResultsError if it is damaged."""
-        return self.load(self.path(folder))
-
-    def load(self, path: Path) -> pd.DataFrame:
-        """Rows of a file with all columns of the table, none without a file; ResultsError if it is damaged."""
+    def read(self, where: Path) -> pd.DataFrame:
+        """Rows of a file, or of a machine's folder, none without a file; ResultsError if it is damaged."""
+        path = where if where.is_file() else self.path(where)
         if not path.exists():
             return pd.DataFrame()
         try:
@@ -90,7 +85,7 @@ class Table:
         copies = [dict(row) for row in rows]
         if unknown := {column for row in copies for column in row} - {*self.columns}:
             raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {sorted(unknown)}")
-        stamped = [row | stamp(device, row.get("implementation", self.rests_on)) for row in copies]
+        stamped = [row | stamp(device, row.get("implementation", "")) for row in copies]
         self.replace(folder, stamped, values)
 
     def replace(
@@ -112,17 +107,18 @@ class Table:
         filled = [each.dropna(axis=1, how="all") for each in (old.assign(new=False), new.assign(new=True))]
         both = pd.concat(filled, ignore_index=True).reindex(columns=[*columns, "new"])
         newest = both["new"].groupby([both[column] for column in self.part or self.key], dropna=False).transform("max")
-        ranked = both[both["new"] == newest].sort_values(key, key=partial(self._ranks, values=values), kind="stable")
+        by = ["new", *key] if self.part else key
+        ranked = both[both["new"] == newest].sort_values(by, key=partial(_ranks, values=values), kind="stable")
         written = [column for column in columns if column in self.key or ranked[column].notna().any()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
 
-    def _ranks(self, column: pd.Series, values: Mapping[str, Sequence[str]]) -> pd.Series:
-        name = str(column.name)
-        if pd.api.types.is_numeric_dtype(column):
-            return column
-        order = dict.fromkeys(column[::-1] if name in self.newest_last else [*values.get(name, ()), *column])
-        ranks = {value: rank for rank, value in enumerate(order)}
-        return column.map(ranks) * (-1 if name in self.newest_last else 1)
+
+def _ranks(column: pd.Series, values: Mapping[str, Sequence[str]]) -> pd.Series:
+    """Numbers to sort a column by: its own, or the places of its values, of which those without one come last."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    order = dict.fromkeys([*values.get(str(column.name), ()), *column])
+    return column.map({value: rank for rank, value in enumerate(order)})
 
 
 def about(case: Case, implementation: str, dtype: str) -> dict[str, Any]:
@@ -166,10 +162,5 @@ def folder_of(results: Path, device: torch.device) -> Path:
     return folder
 
 
-def _table(name: str, declared: dict[str, Any]) -> Table:
-    shared = [column for group in declared.pop("groups", ()) for column in _DECLARED["groups"][group]]
-    return Table(name, **declared | {"columns": [*shared, *declared["columns"]]})
-
-
 #: In the order that their pages are listed in.
-TABLES = {name: _table(name, declared) for name, declared in _DECLARED["tables"].items()}
+TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}

@@ -16,7 +16,7 @@ from suite.shared.tables import MEANING, STAMP, TABLES, Table, stamp
 
 LETTERS = Table("letters", ("name", "n"), ("name", "n", "value", "verify_rows"))
 #: A study, which replaces all rows of a name together.
-STUDY = Table("study", ("name", "n"), ("name", "n", "value"), part=("name",), newest_last=("name",))
+STUDY = Table("study", ("name", "n"), ("name", "n", "value"), part=("name",))
 
 
 def put(folder: Path, text: str, table: Table = LETTERS, letters: str = "abc") -> str:
@@ -65,7 +65,7 @@ def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: str) -> None:
 
 def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None:
     put(tmp_path, "a 1 1, b 1 2")
-    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, LETTERS.rests_on)
+    rows, stamps = LETTERS.read(tmp_path), stamp(CPU, "")
     assert {column: set(rows[column]) for column in STAMP} == {name: {value} for name, value in stamps.items()}
     for column in ("colour", "commit"):
         with pytest.raises(ValueError, match=rf"letters: expected columns that tables.toml lists.*{column}"):
