@@ -74,11 +74,12 @@ def typical(case: Case, turns: int) -> Case:
 def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, turns: Turns) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula."""
     x, training = turns.inputs[0], name == "train"
-    case = typical(case, len(turns.inputs) - 1)
+    case, parameters = typical(case, len(turns.inputs) - 1), sum(p.numel() for p in model.parameters())
+    computed = replace(case, lengths=()) if candidate.pads else case
     return {
         "peak_bytes": work.peak(work.PASSES[name], model, x) if candidate.of_torch else None,
         "library": candidate.library,
-        "multiply_adds": candidate.multiply_adds(case) * (3 if training else 1),
-        "work": candidate.multiply_adds(case) / LSTM.multiply_adds(case),
-        "least_bytes": candidate.least_numbers(case, training) * x.data.element_size(),
+        "multiply_adds": candidate.multiply_adds(computed) * (3 if training else 1),
+        "work": candidate.multiply_adds(computed) / LSTM.multiply_adds(case),
+        "least_bytes": computed.least_numbers(parameters, candidate.saved(case), training) * x.data.element_size(),
     }

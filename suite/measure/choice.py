@@ -97,7 +97,7 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     device = options.device.type
     if options.dtype is None and dtype != "float32":  # bfloat16, which the processor multiplies
         return case.time_bfloat16 and candidate.name in (BASELINE, fastest(options.device, dtype))
-    if not candidate.takes_packed if case.lengths else candidate.packed_only:
+    if not candidate.takes_packed if case.lengths else candidate.pads:
         return False
     if options.implementation:
         return True

@@ -53,9 +53,7 @@ BUDGET = 0.3
 def jobs(varied: str, options: Namespace) -> list[Job]:
     """Jobs of a sweep; the first candidate of each is the implementation that `auto` takes, if it runs."""
     base, device, todo = WORKLOADS[options.workload], options.device, list[Job]()
-    steady = [
-        candidate.name for candidate in all_candidates() if not (candidate.compiles_each_size or candidate.packed_only)
-    ]
+    steady = [candidate.name for candidate in all_candidates() if not (candidate.compiles_each_size or candidate.pads)]
     for dtype, norm in product(options.dtype, (False, True)):
         auto = fastest(device, dtype)
         case, names = replace(base, layer_norm=norm), [auto, *(options.implementation or steady)]
@@ -84,7 +82,7 @@ def available(names: Sequence[str], dtype: str, device: torch.device, *, layer_n
     if why_not(dtype, device) is not None:
         return []
     named = [find(name) for name in dict.fromkeys(names) if name]
-    able = [candidate for candidate in named if layer_norm in candidate.layer_norms and not candidate.packed_only]
+    able = [candidate for candidate in named if layer_norm in candidate.layer_norms and not candidate.pads]
     return [candidate.name for candidate in able if candidate.why_unavailable(device, dtype_of(dtype)) is None]
 
 

@@ -25,13 +25,14 @@ from suite.measure.job import Job
 from suite.measure.runner import Visit, shown
 from suite.shared import provenance
 from suite.shared.candidates import find
-from suite.shared.cases import BASELINE, WORKLOADS, Case
+from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case
 from suite.shared.compare import Verdict
 from suite.shared.examples import CPU, TINY, runs, verified
 from suite.shared.machine import slug
 from suite.shared.tables import STAMP, TABLES, stamp
 
 ON_CPU = ["--device", "cpu"]
+RAGGED = replace(TINY, lengths=(3, 1))
 Measure = Callable[[Job, list[dict[str, Any]], bool], str]
 
 
@@ -186,12 +187,16 @@ def test_a_wrong_candidate_is_refused(name: str, B: int, monkeypatch: pytest.Mon
     assert batches == [B]
 
 
-@pytest.mark.parametrize("name", ["deferred", BASELINE])
-def test_a_first_visit_has_costs_by_formula(name: str) -> None:
-    rows, one = list(visit.rows(job(name, verify="verified"), True)), find(name)
-    adds, numbers = one.multiply_adds(TINY), [one.least_numbers(TINY, train) for train in (False, True)]
+@pytest.mark.parametrize(("name", "computed"), [("deferred", RAGGED), (BASELINE, RAGGED), (PADDED, TINY)])
+def test_a_first_visit_has_costs_by_formula(name: str, computed: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = find(name)
+    monkeypatch.setattr(visit, "lengths", lambda *_: RAGGED.lengths)
+    rows = list(visit.rows(job(name, case=RAGGED, verify="verified"), True))
+    parameters = sum(p.numel() for p in one.build(TINY, torch.float32, CPU).parameters())
+    adds = one.multiply_adds(computed)
+    numbers = [computed.least_numbers(parameters, one.saved(TINY), train) for train in (False, True)]
     assert [row["multiply_adds"] for row in rows] == [adds, 3 * adds]
-    assert [row["work"] for row in rows] == [adds / find(BASELINE).multiply_adds(TINY)] * 2
+    assert [row["work"] for row in rows] == [adds / find(BASELINE).multiply_adds(RAGGED)] * 2
     assert [row["least_bytes"] for row in rows] == [4 * least for least in numbers]
 
 

@@ -1,6 +1,5 @@
 """Rates of the hardware are the best of several products and copies, and a row is compared with the limiting one."""
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -8,11 +7,7 @@ import torch
 
 from suite.measure import hardware
 from suite.measure.timing import Stopwatch, Work
-from suite.shared import arithmetic
-from suite.shared.candidates import LSTM
-from suite.shared.cases import Case
-from suite.shared.compare import implementation
-from suite.shared.examples import CPU, TINY
+from suite.shared.examples import CPU
 
 
 class FakeStopwatch(Stopwatch):
@@ -21,51 +16,6 @@ class FakeStopwatch(Stopwatch):
     def seconds(self, work: Work) -> float:
         seconds = work()
         return seconds if isinstance(seconds, float) else 0.5
-
-
-def test_products_and_cudnn_compute_in_one_arithmetic() -> None:
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    try:
-        for name, tf32 in (("tf32", True), ("float32", False), ("bfloat16", False)):
-            arithmetic.use(name)
-            assert (torch.backends.cuda.matmul.fp32_precision == "tf32") == tf32
-            assert arithmetic.eps(torch.float32, torch.device("cuda")) == (2**-10 if tf32 else 2**-23)
-            assert arithmetic.eps(torch.float32, CPU) == 2**-23
-            assert (getattr(torch.backends.cudnn.rnn, "fp32_precision") == "tf32") == tf32  # noqa: B009
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
-
-
-def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert arithmetic.dtype_of("tf32") == torch.float32
-    assert arithmetic.why_not("tf32", CPU) == "tf32 needs a GPU of compute capability 8.0 or higher."
-    assert arithmetic.why_not("float32", CPU) is None
-    for capability, has in (((7, 5), False), ((8, 9), True)):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, result=capability: result)
-        assert (arithmetic.why_not("tf32", torch.device("cuda", 0)) is None) == has
-
-
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_formulas_count_the_parameters_that_are_there(layer_norm: bool) -> None:
-    case = replace(TINY, L=2, layer_norm=layer_norm)
-    model = implementation("naive")(case, torch.float32, torch.device("meta"))
-    assert case.parameters() == sum(p.numel() for p in model.parameters())
-
-
-def test_least_bytes_are_what_must_move_once() -> None:
-    case = Case(T=2, B=3, I=5, H=7, S=4, Z=2)
-    x, h, cells = 2 * 3 * 5, 2 * 3 * 7, 2 * 3 * (7 + 2 * 4)
-    assert case.least_numbers(train=False) == x + h + case.parameters()
-    assert case.least_numbers(train=True) == 2 * x + 3 * h + 3 * case.parameters() + 2 * cells
-    ragged = replace(case, lengths=(2, 1, 1))
-    assert ragged.least_numbers(train=False) - case.parameters() == (x + h) * 4 // 6
-    assert (6 * ragged.multiply_adds(), 6 * LSTM.multiply_adds(ragged)) == (
-        4 * case.multiply_adds(),
-        4 * LSTM.multiply_adds(case),
-    )
-    lstm = sum(p.numel() for p in LSTM.build(case, torch.float32, CPU).parameters())
-    assert LSTM.least_numbers(case, False) == x + h + lstm
 
 
 def test_the_share_is_of_the_bound_that_holds() -> None:

@@ -62,7 +62,6 @@ def test_the_padded_baseline_runs_all_steps_of_all_rows() -> None:
     out, _ = model(x)
     assert out.shape == (3, 3, TINY.H)
     torch.testing.assert_close(out[0], lstm(x)[0].data[:3])
-    assert 6 * padded.multiply_adds(case) == 9 * packed.multiply_adds(case)
 
 
 @pytest.mark.parametrize("name", [name for name, case in WORKLOADS.items() if case.lengths])

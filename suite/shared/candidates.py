@@ -19,7 +19,7 @@ import impls
 from impls import HyperLSTM, names, registry
 from impls.convert import to_labml
 from impls.definition import dtype_name
-from suite.shared.cases import AGAINST, BASELINE, PADDED, Case, least_numbers
+from suite.shared.cases import AGAINST, BASELINE, PADDED, Case
 from suite.shared.compare import Build, Verdict, compare, draw, implementation
 
 #: Environment variable with a folder whose `impls` is timed instead of this checkout's.
@@ -40,8 +40,8 @@ class Candidate:
     #: Whether it takes packed sequences, and whether their cost follows the tokens.
     takes_packed: bool = True
     follows_tokens: bool = True
-    #: Whether it is timed on packed sequences alone.
-    packed_only: bool = False
+    #: Whether it pads packed sequences, and is timed on these alone.
+    pads: bool = False
     #: Whether every new combination of sizes is compiled first, which takes many seconds.
     compiles_each_size: bool = False
     #: Whether it is a reference form, which is written like the equation, and slow.
@@ -53,7 +53,8 @@ class Candidate:
     #: Name of the package, if it is external.
     distribution: str | None = None
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
-    least_numbers: Callable[[Case, bool], int] = Case.least_numbers
+    #: Numbers per token and layer that a backward pass needs beside x and h: c, and h and c of the hyper LSTM.
+    saved: Callable[[Case], int] = lambda case: case.H + 2 * case.S
 
     @property
     def library(self) -> str | None:
@@ -179,11 +180,6 @@ def _why_no_jax(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def lstm_parameters(case: Case) -> int:
-    """Number of parameters of `torch.nn.LSTM`, which has two biases."""
-    return sum(4 * case.H * (case.H + I + 2) for I in case.inputs)
-
-
 def _lstm(case: Case, dtype: torch.dtype, device: torch.device) -> nn.LSTM:
     """`torch.nn.LSTM` whose weights on a GPU share one buffer, as cuDNN takes them.
 
@@ -205,7 +201,7 @@ LSTM = Candidate(
     layer_norms=(False,),
     why_unavailable=lambda *_: None,
     multiply_adds=lambda case: case.tokens * sum(4 * case.H * (case.H + I) for I in case.inputs),
-    least_numbers=lambda case, train: least_numbers(case, lstm_parameters(case), case.H, train),
+    saved=lambda case: case.H,
 )
 
 
@@ -222,9 +218,7 @@ PADDED_LSTM = replace(
     LSTM,
     name=PADDED,
     build=lambda case, dtype, device: PaddedLSTM(case.I, case.H, case.L, dtype=dtype, device=device),
-    packed_only=True,
-    multiply_adds=lambda case: LSTM.multiply_adds(replace(case, lengths=())),
-    least_numbers=lambda case, train: LSTM.least_numbers(replace(case, lengths=()), train),
+    pads=True,
 )
 
 

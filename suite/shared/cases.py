@@ -100,28 +100,16 @@ class Case:
         steps = [4 * H * (H + I) + 4 * S * (H + I + S) + 12 * Z * S + 12 * H * Z for I in self.inputs]
         return self.tokens * sum(steps)
 
-    def parameters(self) -> int:
-        """Number of parameters (impls/README.md, Parameters)."""
-        H, S, Z = self.H, self.S, self.Z
-        norms = 10 * H + 10 * S if self.layer_norm else 0
-        scales = 12 * Z * S + 8 * Z + 12 * H * Z
-        return sum(4 * H * (I + H + 1) + 4 * S * (I + H + S + 1) + scales + norms for I in self.inputs)
+    def least_numbers(self, parameters: int, saved: int, train: bool) -> int:
+        """Least numbers that a pass moves between memory and processor, if the cache holds everything else.
 
-    def least_numbers(self, train: bool) -> int:
-        """Least numbers that a pass over the whole input moves, see `least_numbers`."""
-        return least_numbers(self, self.parameters(), self.H + 2 * self.S, train)
-
-
-def least_numbers(case: Case, parameters: int, saved: int, train: bool) -> int:
-    """Least numbers that a pass moves between memory and processor, if the cache holds everything else.
-
-    Forward: x in, each layer's h out, the parameters in. A training step adds for its backward pass: x, h, the gradient
-    of h and the parameters in; `saved`, the other numbers per token and layer that it needs (the main cell, and h and c
-    of the hyper LSTM), out and in; the gradients of the parameters out.
-    """
-    x, h = case.tokens * sum(case.inputs), case.tokens * case.H * case.L
-    forward = x + h + parameters
-    return forward + x + 2 * h + 2 * case.tokens * saved * case.L + 2 * parameters if train else forward
+        Forward: x in, each layer's h out, the parameters in. A training step adds for its backward pass: x, h, the
+        gradient of h and the parameters in; `saved`, the other numbers per token and layer that it needs, out and in;
+        the gradients of the parameters out.
+        """
+        x, h = self.tokens * sum(self.inputs), self.tokens * self.H * self.L
+        forward = x + h + parameters
+        return forward + x + 2 * h + 2 * self.tokens * saved * self.L + 2 * parameters if train else forward
 
 
 def _both(*cases: Case) -> tuple[Case, ...]:

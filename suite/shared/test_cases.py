@@ -8,9 +8,8 @@ import torch
 
 from impls.definition import dtype_name
 from suite.shared import arithmetic, cases, corpus
-from suite.shared.candidates import find, lstm_parameters
-from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, least_numbers, lengths
-from suite.shared.compare import implementation
+from suite.shared.candidates import LSTM, find
+from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, lengths
 from suite.shared.examples import CPU
 
 F32 = torch.float32
@@ -19,17 +18,15 @@ F32 = torch.float32
 @pytest.mark.parametrize(("L", "layer_norm"), [(1, False), (3, True)])
 def test_costs_of_a_case_are_those_of_its_model(L: int, layer_norm: bool) -> None:
     case = Case(T=3, B=2, I=5, H=7, S=11, Z=13, L=L, layer_norm=layer_norm)
-    model = implementation("naive")(case, F32, torch.device("meta"))
-    assert case.parameters() == sum(p.numel() for p in model.parameters())
-    of_lstm = find("torch.nn.LSTM").build(case, F32, CPU)
-    assert lstm_parameters(case) == sum(p.numel() for p in of_lstm.parameters())
     steps = [4 * 7 * (7 + I) + 4 * 11 * (7 + I + 11) + 12 * 13 * (11 + 7) for I in (5, 7, 7)[:L]]
     assert case.multiply_adds() == 6 * sum(steps)
-    assert replace(case, lengths=(3, 1)).multiply_adds() == 4 * sum(steps)
-    x, h = 6 * sum((5, 7, 7)[:L]), 6 * 7 * L
-    assert least_numbers(case, 100, 9, train=False) == x + h + 100
-    assert least_numbers(case, 100, 9, train=True) == 2 * x + 3 * h + 2 * 6 * 9 * L + 300
-    assert case.least_numbers(True) == least_numbers(case, case.parameters(), 7 + 22, True)
+    ragged, x, h = replace(case, lengths=(3, 1)), 6 * sum((5, 7, 7)[:L]), 6 * 7 * L
+    assert ragged.multiply_adds() == 4 * sum(steps)
+    assert LSTM.multiply_adds(ragged) == 4 * sum(4 * 7 * (7 + I) for I in (5, 7, 7)[:L])
+    assert case.least_numbers(100, 9, train=False) == x + h + 100
+    assert case.least_numbers(100, 9, train=True) == 2 * x + 3 * h + 2 * 6 * 9 * L + 300
+    assert ragged.least_numbers(0, 9, train=True) == 4 / 6 * (2 * x + 3 * h + 2 * 6 * 9 * L)
+    assert [find(name).saved(case) for name in ("batched", "jax", "torch.nn.LSTM")] == [7 + 22, 7 + 22, 7]
 
 
 def test_ids_name_what_a_case_needs() -> None:
@@ -99,13 +96,13 @@ GPU = torch.device("cuda")
 
 def test_arithmetic_is_set_for_products_of_all_libraries() -> None:
     states = []
-    for name in ("tf32", "float32"):
+    for name in ("tf32", "bfloat16", "float32"):
         arithmetic.use(name)
         eps = [arithmetic.eps(dtype, GPU) for dtype in (F32, torch.bfloat16)]
         states.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, eps))
         assert arithmetic.eps(F32, CPU) == torch.finfo(F32).eps
     coarse, fine, half = (torch.finfo(dtype).eps for dtype in (torch.float16, F32, torch.bfloat16))
-    assert states == [("high", True, [coarse, half]), ("highest", False, [fine, half])]
+    assert states == [("high", True, [coarse, half]), *[("highest", False, [fine, half])] * 2]
     assert [arithmetic.dtype_of(name) for name in ("tf32", "bfloat16")] == [F32, torch.bfloat16]
 
 
