@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import impls
 from impls.definition import dtype_name
 from suite.checks.faults.faults import Edited, edits
 from suite.checks.kernels.interpreted import NAME
-from suite.checks.kernels.members import HangError, together
+from suite.checks.kernels.members import LIMIT, HangError, together
 from suite.shared.cases import VERIFY_TILES, Case
 from suite.shared.compare import compare, implementation
 
@@ -34,7 +35,21 @@ RUNS = [
     (8, 64, TALL, torch.float32),
     (2, 16, FAULTY, torch.float32),
 ]
-FAULTS = tomllib.loads(Path(__file__).with_name("barriers.toml").read_text(encoding="utf-8"))
+SYNC = "turn = sync(counter, members, turn, ALONE)"
+
+
+def without_sync(file: str, n: int) -> list[str]:
+    """A kernel without its n-th sync, as a row of `barriers.toml`."""
+    source = (Path(impls.__file__).parent / NAME / f"{file}.py").read_text(encoding="utf-8")
+    parts = source.split(SYNC)
+    return ["read, and written by another program", file, source, SYNC.join(parts[:n]) + SYNC.join(parts[n:])]
+
+
+FAULTS = {
+    **{f"forward: no sync {n}": without_sync("forward_kernel", n) for n in range(1, 5)},
+    **{f"backward: no sync {n}": without_sync("backward_kernel", n) for n in range(1, 6)},
+    **tomllib.loads(Path(__file__).with_name("barriers.toml").read_text(encoding="utf-8")),
+}
 #: Seconds after which a fault hangs.
 SOON = 10.0
 
@@ -56,7 +71,8 @@ def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, d
 def test_a_wrong_barrier_is_found(fault: str) -> None:
     outcome, file, right, new = FAULTS[fault]
     edited = Edited(fault, "barrier", edits(f"{NAME}/{file}", right, new), NAME)
-    with edited.planted() as build, together(2, package=edited.package, limit=SOON) as trace:
+    limit = SOON if outcome == "hang" else LIMIT
+    with edited.planted() as build, together(2, package=edited.package, limit=limit) as trace:
         if outcome == "hang":
             with pytest.raises(HangError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
