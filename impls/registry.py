@@ -5,14 +5,15 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
-from .definition import Run, dtype_name
+from .definition import Inputs, LayerParams, LayerState, Run, dtype_name
 from .proof import why_unverified
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -189,7 +190,8 @@ def register(impl: Impl, run: Run) -> None:
 
     run: function of one layer, (`LayerParams`, `Inputs`) -> out [T, B, H] and the final `LayerState`. It gets at least
         one step, and packed sequences only if `impl.packed`. With a hand-written gradient (`impl.hand_written`) it is
-        the result of `gradient.as_operator`.
+        the result of `gradient.as_operator`. Each call checks that its results are tensors with the right shapes,
+        dtype and device.
 
     TypeError if an argument has the wrong type. ValueError if the name exists, if an option, dtype or device does not,
     or if impl is an oracle, probed or interpreted, as only the project's own implementations can be.
@@ -208,8 +210,25 @@ def register(impl: Impl, run: Run) -> None:
             raise ValueError(f"impl.devices: expected types of devices such as 'cuda', got {device!r}")
     if impl.oracle or impl.probe or impl.interpreted_on:
         raise ValueError("impl: expected no oracle, probe or interpreted_on, which the project's implementations have")
-    _RUNS[impl.name] = run
+    _RUNS[impl.name] = partial(_checked, run)
     IMPLS.append(impl)
+
+
+def _checked(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:
+    """Results of a registered function; TypeError or ValueError if the next layer could not take them for its own."""
+    results: Any = run(p, inputs)
+    if not (isinstance(results, tuple) and len(results) == 2 and isinstance(results[1], tuple)):
+        raise TypeError(f"run(p, inputs): expected (out, (h, c, h_hat, c_hat)), got {results!r:.100}")
+    x, start, values = inputs.x, inputs.start, (results[0], *results[1])
+    expected = [(*x.shape[:-1], start.h.shape[-1]), *(tuple(part.shape) for part in start)]
+    shapes = [tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__ for value in values]
+    if shapes != expected:
+        raise ValueError(f"run(p, inputs): expected shapes {expected}, got {shapes}")
+    for value in values:
+        if value.dtype != x.dtype or value.device != x.device:
+            got = f"{dtype_name(value.dtype)} on {value.device}"
+            raise ValueError(f"run(p, inputs): expected {dtype_name(x.dtype)} on {x.device} as x is, got {got}")
+    return results[0], LayerState(*results[1])
 
 
 def names() -> list[str]:

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from suite.checks.faults.faults import FAULTS, REWRITES
 from suite.checks.kernels import ahead
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
-from suite.checks.submitted import Submitted
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
 from suite.shared.compare import Verdict
@@ -81,7 +80,10 @@ def pytest_configure(config: pytest.Config) -> None:
             config.option.durations = 20
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
     if files := [path.resolve() for path in config.getoption("--impl")]:
-        config.pluginmanager.register(Submitted(config, files, _device(config)))
+        try:  # workers get what their parent has tried
+            _ = submission.inherit() or submission.load_all(files, _device(config))
+        except submission.SubmissionError as error:
+            raise pytest.UsageError(str(error)) from error
         if config.option.results == RESULTS:
             config.option.results = submission.results_of(files[0])
 
@@ -124,12 +126,28 @@ def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = to
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `thorough`, unless it is asked for; files that take longest come first."""
+    """Leave out what is not asked for: `thorough` tests, or all but those of `--impl`; long files come first."""
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
-    if not config.getoption("--thorough"):
-        left_out = [item for item in items if item.get_closest_marker("thorough") is not None]
-        items[:] = [item for item in items if item.get_closest_marker("thorough") is None]
-        config.hook.pytest_deselected(items=left_out)
+    thorough, files = config.getoption("--thorough"), {path.stem for path in config.getoption("--impl")}
+
+    def asked_for(item: pytest.Item) -> bool:
+        about = {*map(str, item.callspec.params.values())} if hasattr(item, "callspec") else set[str]()
+        return (thorough or item.get_closest_marker("thorough") is None) and (not files or not files.isdisjoint(about))
+
+    config.hook.pytest_deselected(items=[item for item in items if not asked_for(item)])
+    items[:] = filter(asked_for, items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Skip a test of a file outside the project which takes an option that the file does not declare."""
+    try:
+        return (yield)
+    except Exception as error:
+        missing = re.search(r"(\w+) does not support (\w+)\.", str(error))
+        if missing and missing[1] in submission.files() and missing[2] not in find(missing[1]).options:
+            pytest.skip(missing[0])
+        raise
 
 
 @pytest.fixture

@@ -50,17 +50,16 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
 
     SubmissionError says what is wrong with a file.
     """
-    files, dtypes = [path.resolve() for path in options.impl], options.dtype or ["float32"]
-    submission.try_all(files, options.device)
-    ours = dict.fromkeys(fastest(options.device, dtype) for dtype in dtypes)
-    beside = options.implementation or [BASELINE, *filter(None, ours), *FAST_ALTERNATIVES[options.device.type]]
-    defaults = {
-        "implementation": [*(submission.load(file).name for file in files), *beside],
-        "dtype": dtypes,
+    files, device = [path.resolve() for path in options.impl], options.device
+    fast = [fastest(device, dtype) for dtype in options.dtype or ["float32"]]
+    beside = options.implementation or [BASELINE, *filter(None, fast), *FAST_ALTERNATIVES[device.type]]
+    changed = {
+        "implementation": [*dict.fromkeys((*submission.load_all(files, device), *beside))],
+        "dtype": options.dtype or ["float32"],
         "minutes": IMPL_MINUTES if options.minutes is None else options.minutes,
         "results": submission.results_of(files[0]) if options.results == RESULTS else options.results,
     }
-    return argparse.Namespace(**vars(options) | defaults)
+    return argparse.Namespace(**vars(options) | changed)
 
 
 def multiplies_bfloat16() -> bool:
