@@ -44,7 +44,7 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 #: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
 FIRST = (
     *("test_edits", "test_kernels", "test_wide", "test_capabilities", "test_uses", "test_faults", "test_equality"),
-    *("test_interpreter", "test_pairs", "test_properties"),
+    *("test_interpreter", "test_properties"),
 )
 Keep = Callable[..., None]
 Record = Callable[..., None]

@@ -16,8 +16,7 @@ from suite.checks.equality.changes import CHANGES
 from suite.checks.equality.layouts import AT_ONCE, LAID_OUT
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.pairs import OF_A_LAYER, PAIRS
-from suite.checks.equality.uses import PLAIN, VALUES, Use
-from suite.checks.equality.uses import USES as GROUPS
+from suite.checks.equality.uses import CALLS, FROZEN, GRADIENTS, INFERENCE, MEANS_FAR_FROM_0, SATURATED, Use
 from suite.shared.cases import (
     AGAINST,
     DRAWN,
@@ -35,6 +34,7 @@ from suite.shared.cases import (
     pairs,
 )
 from suite.shared.compare import DRAWS, FLOOR, Build, Verdict, compare
+from suite.shared.oracle import plain
 
 F64, F32, BF16 = torch.float64, torch.float32, torch.bfloat16
 #: Cases at which a model is used in many ways.
@@ -52,17 +52,24 @@ LONG = (
 )
 #: Of `naive`.
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state="stacked")
-#: By group of uses, the cases and their dtypes.
 _TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
-USED: dict[str, dict[Case, tuple[torch.dtype, ...]]] = {
-    "frozen": _TRAINED,
-    "gradients": _TRAINED,
-    "layouts": _TRAINED,
-    "changes": {DROPPED: (F64,), WIDER: (F32,)},
-    "means far from 0": {replace(LARGE, S=120): (F32,)},
-    "saturated": {replace(LARGE, layer_norm=False): (F64, F32)},
-    "calls": {SMALL: (F64,), LARGE: (F32,)},
-    "inference": dict.fromkeys(LONG, (F32,)),
+#: By group of uses: the uses, and the cases and their dtypes.
+USED: dict[str, tuple[tuple[Use, ...], dict[Case, tuple[torch.dtype, ...]]]] = {
+    "frozen": (FROZEN, _TRAINED),
+    "gradients": (GRADIENTS, _TRAINED),
+    "layouts": (LAID_OUT, _TRAINED),
+    "changes": (CHANGES, {DROPPED: (F64,), WIDER: (F32,)}),
+    "means far from 0": ((MEANS_FAR_FROM_0,), {replace(LARGE, S=120): (F32,)}),
+    "saturated": ((SATURATED,), {replace(LARGE, layer_norm=False): (F64, F32)}),
+    "calls": (CALLS, {SMALL: (F64,), LARGE: (F32,)}),
+    "inference": (INFERENCE, dict.fromkeys(LONG, (F32,))),
+}
+#: Uses by the name that a comparison has of them.
+USES = {
+    "": (Use("", plain),),
+    "layouts at once": AT_ONCE,
+    **{group: uses for group, (uses, _) in USED.items()},
+    **{use.name: (use,) for _, use in (*PAIRS, *OF_A_LAYER)},
 }
 #: Draws of a wide case whose narrower layer has fewer units than that, in float32 and in another dtype. The rule is
 #: about norms over many numbers: the gradient of a bias of few units may nearly cancel, and its relative error is then
@@ -92,16 +99,14 @@ class Comparison(NamedTuple):
     def verdicts(self, build: Build, device: torch.device) -> Iterator[list[Verdict]]:
         """Verdicts on all tensors of each use, or of the one plain call, worst first."""
         model = build(self.case, self.dtype, torch.device("meta"))  # one, which shows what a use leaves to the next
-        names = [name for name, _ in model.named_parameters()]
-        for use in USES.get(self.use, (PLAIN,)):
-            if any(name.endswith(use.parameter) for name in names):
-                how = partial(compare, case=self.case, dtype=self.dtype, device=device, run=watched(use.run))
-                how = partial(how, numbers=use.numbers, expected=use.expected, draws=self._draws())
-                if self.wide:
-                    how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
-                cast_from = torch.float32 if self.dtype == BF16 and "autocast" in use.name else None
-                every = how(build if cast_from else lambda *_: model, cast_from=cast_from)
-                yield [replace(one, tensor=f"{one.tensor}, {use.name}") if use.name else one for one in every]
+        for use in USES[self.use]:
+            how = partial(compare, case=self.case, dtype=self.dtype, device=device, run=watched(use.run))
+            how = partial(how, numbers=use.numbers, expected=use.expected, draws=self._draws())
+            if self.wide:
+                how = partial(how, against=AGAINST, rounded=ROUNDED[self.dtype])
+            cast_from = F32 if self.dtype == BF16 and "autocast" in use.name else None
+            every = how(build if cast_from else lambda *_: model, cast_from=cast_from)
+            yield [replace(one, tensor=f"{one.tensor}, {use.name}") if use.name else one for one in every]
 
     def _draws(self) -> int:
         if not self.wide:
@@ -111,13 +116,6 @@ class Comparison(NamedTuple):
         return 1 if self.use else next((draws[others] for few, draws in NARROW.items() if units < few), 1)
 
 
-#: Uses by the name that a comparison has of them.
-USES = (
-    GROUPS
-    | {"layouts": LAID_OUT, "layouts at once": AT_ONCE, "changes": CHANGES}
-    | VALUES
-    | {use.name: (use,) for _, use in (*PAIRS, *OF_A_LAYER)}
-)
 #: (draws, seed) of a default run.
 DEFAULT = ((DRAWN, SEED),)
 
@@ -156,7 +154,7 @@ def used(name: str) -> list[Comparison]:
         return []
     return [
         Comparison(case, dtype, group, wide=True)
-        for group, cases in USED.items()
+        for group, (_, cases) in USED.items()
         for case, dtypes in cases.items()
         for dtype in ((F64,) if name == AGAINST else dtypes)
         if dtype in impl.dtypes
@@ -166,9 +164,12 @@ def used(name: str) -> list[Comparison]:
 def paired(name: str, pairs: Sequence[tuple[Case, Use]] = PAIRS) -> list[Comparison]:
     """Options of an implementation in pairs, in the most precise dtype that it has, or under autocast."""
     exact = find(name).dtypes[0]
-    # What has no float64 runs in float32, which autocast casts.
-    casts = [use.autocast or (exact != F64 and "autocast" in use.name) for _, use in pairs]
-    return [Comparison(case, BF16 if cast else exact, use.name) for (case, use), cast in zip(pairs, casts, strict=True)]
+
+    def dtype(use: Use) -> torch.dtype:
+        kept = exact == F64 and "float64_in_autocast" in use.name
+        return BF16 if "autocast" in use.name and not kept else exact
+
+    return [Comparison(case, dtype(use), use.name) for case, use in pairs]
 
 
 def every_id() -> list[str]:

@@ -52,6 +52,11 @@ def settings(model: HyperLSTM) -> dict[str, object]:
     }
 
 
+def altered(model: HyperLSTM, before: dict[str, object]) -> dict[str, object]:
+    """Settings that are not as they were before."""
+    return {name: value for name, value in settings(model).items() if value != before[name]}
+
+
 def _random(device: torch.device) -> Tensor:
     """State of torch's generator of a device."""
     return torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
@@ -64,7 +69,7 @@ def watched(run: Run) -> Run:
         device = next(model.parameters()).device
         before, random = settings(model), _random(device)
         results = run(model, case, sample)
-        changed = [name for name, value in settings(model).items() if value != before[name]]
+        changed = list(altered(model, before))
         drops = case.training and (case.dropout > 0 or case.recurrent_dropout > 0)
         if not drops and not random.equal(_random(device)):
             changed.append("random generator")

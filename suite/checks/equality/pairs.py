@@ -14,7 +14,7 @@ from suite.checks.equality.leftovers import watched
 from suite.checks.equality.uses import Use, of_trained, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED
-from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, arguments, backward, gradients, outputs, packed
+from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, inputs, packed, plain
 
 Row = dict[str, Any]
 
@@ -118,7 +118,6 @@ def use_of(row: Row) -> Use:
         partial(_run, row, arriving),
         partial(of_trained, trains),
         partial(without_others, arriving=arriving),
-        autocast=row["precision"] == "autocast",
     )
 
 
@@ -133,13 +132,12 @@ def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, samp
 
 
 def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
-    leaves = arguments(model, sample, TRAINS[row["trains"]])
-    results = outputs(model, case, leaves, partial(_call, row))
-    backward(results, sample, arriving)
+    select = TRAINS[row["trains"]]
+    results = plain(model, case, sample, select=select, arriving=arriving, call=partial(_call, row))
     # Without steps out is no function of the state.
-    trained = any(leaf.requires_grad for name, leaf in leaves.items() if case.T or not name.startswith("state"))
+    trained = any(select(name) for name in (*inputs(sample), *sample.params) if case.T or not name.startswith("state"))
     wrong = {f"{MUTATED}graph of out": torch.zeros(())} if results["out"].requires_grad != trained else {}
-    return results | gradients(leaves) | wrong
+    return results | wrong
 
 
 def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:

@@ -1,16 +1,13 @@
-"""What calls leave behind, beyond what is checked around every comparison: after an exception, many steps, a copy."""
+"""What calls leave behind, beyond what is checked around every comparison: after an exception, and many steps."""
 
-import copy
 import gc
-import pickle
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from impls import HyperLSTM, names
 from impls.gradient.chunks import limited
-from impls.registry import ORACLE, Impl, find
+from impls.registry import Impl, find
 from suite.checks.equality.comparisons import DROPPED, F32
 from suite.checks.equality.leftovers import settings
 from suite.conftest import skip_unless_checked
@@ -78,26 +75,3 @@ def test_autograd_grad_changes_no_grad(name: str, device: torch.device) -> None:
         torch.autograd.grad(results, list(leaves.values()), sample.cotangents)
         for leaf in leaves.values():
             assert leaf.grad is None if before is None else torch.equal(leaf.grad, torch.ones_like(leaf))  # type: ignore[arg-type]
-
-
-def pickled(model: HyperLSTM) -> HyperLSTM:
-    other: HyperLSTM = pickle.loads(pickle.dumps(model))
-    return other
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
-def test_a_copy_keeps_its_options_and_shares_none(
-    copied: Callable[[HyperLSTM], HyperLSTM], device: torch.device
-) -> None:
-    model, sample = model_of(ORACLE, device)
-    other = copied(model)
-    before = settings(model)
-    assert settings(other) == before
-    results = []
-    for each in (other.train(), model.train()):
-        torch.manual_seed(0)
-        results.append(plain(each, DROPPED, sample))
-    assert_bitwise_equal(*results)
-    model.eval()
-    other.dropout, other.recurrent_dropout, other.batch_first = 0.5, 0.5, True
-    assert settings(model) == before

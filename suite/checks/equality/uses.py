@@ -3,7 +3,7 @@
 The expected results are those of the oracle, which is called in the plain way.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -41,10 +41,6 @@ class Use(NamedTuple):
     #: What they should be, from the results of a plain call on `numbers`.
     expected: Callable[[Results], Results] = dict
     numbers: Numbers | None = None
-    #: A parameter without which there is nothing to check.
-    parameter: str = "weight_h"
-    #: Whether the model and its inputs are in float32, which autocast casts to the dtype of the comparison.
-    autocast: bool = False
 
 
 def changed(sample: Draw, change: Callable[[str, Tensor], Tensor]) -> Draw:
@@ -67,17 +63,17 @@ def of_trained(trains: Callable[[str], bool], results: Results) -> Results:
     return {n: v for n, v in results.items() if not n.startswith("grad ") or trains(n.removeprefix("grad "))}
 
 
-def _training(name: str, trains: Callable[[str], bool], parameter: str = "weight_h") -> Use:
-    return Use(name, partial(plain, select=trains), partial(of_trained, trains), parameter=parameter)
+def _training(name: str, trains: Callable[[str], bool]) -> Use:
+    return Use(name, partial(plain, select=trains), partial(of_trained, trains))
 
 
-def _frozen() -> Iterator[Use]:
-    """A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations."""
-    for q in LayerParams._fields:
-        yield _training(f"{q} alone", lambda leaf, q=q: leaf.endswith(f".{q}"), q)  # type: ignore[misc]
-    yield _training("parameters alone", lambda leaf: leaf.startswith("layers"))
-    yield _training("x alone", lambda leaf: leaf == "x")
-    yield _training("h alone", lambda leaf: leaf == "state h")
+#: A parameter alone shows all that its gradient depends on; `pairs.py` has other combinations.
+FROZEN = (
+    *(_training(f"{q} alone", lambda leaf, q=q: leaf.endswith(f".{q}")) for q in LayerParams._fields),  # type: ignore[misc]
+    _training("parameters alone", lambda leaf: leaf.startswith("layers")),
+    _training("x alone", lambda leaf: leaf == "x"),
+    _training("h alone", lambda leaf: leaf == "state h"),
+)
 
 
 # The gradients that arrive
@@ -108,6 +104,9 @@ def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     for retain_graph in (True, False):
         torch.autograd.backward(list(results.values()), sample.cotangents, retain_graph=retain_graph)
     return results | gradients(leaves)
+
+
+GRADIENTS = (_scaled(1e4), _scaled(1e-4), Use("backward twice", _backward_twice, partial(_times, 2)))
 
 
 # Calls
@@ -153,6 +152,14 @@ def _in_chunks(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         return outputs(model, case, arguments(model, sample))
 
 
+INFERENCE = (
+    Use("no_grad", _without_gradient(torch.no_grad), _outputs),
+    Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
+    Use("no_grad in chunks", _in_chunks, _outputs),
+)
+CALLS = (Use("in pieces", _in_pieces), Use("after calls of other sizes", _after_other_sizes), *INFERENCE)
+
+
 # Values at which a formula that is right elsewhere overflows or loses its digits
 
 
@@ -179,28 +186,5 @@ def _saturated(sample: Draw) -> Draw:
     return changed(sample, change)
 
 
-PLAIN = Use("", plain)
-INFERENCE = (
-    Use("no_grad", _without_gradient(torch.no_grad), _outputs),
-    Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
-    Use("no_grad in chunks", _in_chunks, _outputs),
-)
-#: By group; a group is one test.
-USES: dict[str, tuple[Use, ...]] = {
-    "frozen": tuple(_frozen()),
-    "gradients": (
-        _scaled(1e4),
-        _scaled(1e-4),
-        Use("backward twice", _backward_twice, partial(_times, 2)),
-    ),
-    "calls": (
-        Use("in pieces", _in_pieces),
-        Use("after calls of other sizes", _after_other_sizes),
-        *INFERENCE,
-    ),
-    "inference": INFERENCE,
-}
-VALUES = {
-    "means far from 0": (Use("means far from 0", plain, numbers=_shifted),),
-    "saturated": (Use("saturated", plain, numbers=_saturated),),
-}
+MEANS_FAR_FROM_0 = Use("means far from 0", plain, numbers=_shifted)
+SATURATED = Use("saturated", plain, numbers=_saturated)

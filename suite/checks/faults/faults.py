@@ -165,7 +165,7 @@ def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[C
     if kind == "pairs":
         return tuple(one for one in paired(runs) if one.dtype == dtype)
     if kind in USED:  # in float64 too where a verification has them in float32: faults in C++ are built for one dtype
-        return tuple(Comparison(case, dtype, kind, wide=True) for case in USED[kind])
+        return tuple(Comparison(case, dtype, kind, wide=True) for case in USED[kind][1])
     wide, normed = "sizes" in kind, "norm" in f"{kind}, {name}"
     cases = list(WIDE if wide else RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
     if wide and "mask" in name:  # a mask has to have more units than a vector

@@ -11,19 +11,33 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
+from suite.checks.equality.leftovers import altered, settings
 from suite.checks.module.runs import CASE, F32, KEPT, TRACED, agrees, by_grad, skip_without
 from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, assert_close, draw, implementation, model_and_draw
 from suite.shared.oracle import OUTPUTS, Draw, Results, plain
 
+#: In evaluation mode, with all options.
+COPIED = replace(CASE, dropout=0.25, recurrent_dropout=0.5, training=False)
+
 
 def copied(copies: Callable[[HyperLSTM], HyperLSTM], name: str, device: torch.device) -> None:
-    """Check that a copy has the same implementation, parameters of its own, and the same results."""
-    model, sample = model_and_draw(name, CASE, F32, device)
-    duplicate = copies(model)
-    if duplicate.impl != name or any(p is q for p, q in zip(model.parameters(), duplicate.parameters())):  # noqa: B905
-        raise AssertionError(f"copy: expected impl {name} and parameters of its own, got {duplicate!r}")
-    assert_bitwise_equal(plain(duplicate, CASE, sample), plain(model, CASE, sample))
+    """Check that a copy has the same options and results, and that it shares no option or parameter."""
+    model, sample = model_and_draw(name, COPIED, F32, device)
+    duplicate, before = copies(model), settings(model)
+    shared = [name for name, p in model.named_parameters() if p is duplicate.get_parameter(name)]
+    if shared or altered(duplicate, before):
+        raise AssertionError(
+            f"copy: expected its own {shared}, and options as before, got {altered(duplicate, before)}"
+        )
+    results = []
+    for one in (model, duplicate):
+        torch.manual_seed(0)
+        results.append(plain(one.train(), COPIED, sample))
+    assert_bitwise_equal(*results)
+    duplicate.dropout, duplicate.recurrent_dropout, duplicate.batch_first = 0.1, 0.1, True
+    if changed := altered(model.eval(), before):
+        raise AssertionError(f"model: expected no change by its copy, got {changed}")
 
 
 def pickled(model: HyperLSTM) -> HyperLSTM:
@@ -44,7 +58,7 @@ def safetensors(model: HyperLSTM) -> HyperLSTM:
 
 
 def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
-    again = implementation(model.impl)(CASE, F32, next(model.parameters()).device)
+    again = implementation(model.impl)(COPIED, F32, next(model.parameters()).device)
     again.load_state_dict(state_dict)
     return again
 
