@@ -37,6 +37,7 @@ def test_ids_name_what_a_case_needs() -> None:
     workload = WORKLOADS["char-ptb-ragged"]
     assert (workload.shortened.T, workload.shortened.B) == (20, 64)
     assert workload.shortened.lengths == lengths(20, 64)
+    assert all(case.lengths == lengths(case.T, case.B) for case in WORKLOADS.values() if case.lengths)
     assert WORKLOADS["medium"].shortened == WORKLOADS["medium"]
 
 
@@ -46,6 +47,7 @@ def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int
     assert drawn == lengths(T, B) == tuple(sorted(drawn, reverse=True))
     assert (len(drawn), drawn[0]) == (B, T)
     assert min(drawn) >= T // 4
+    assert B < 9 or 0.5 < sum(drawn) / (T * B) < 0.75
     assert B < 9 or (min(drawn) == T // 4 and drawn != lengths(T, B, draw=1))
 
 
