@@ -50,11 +50,6 @@ class Job:
         return arithmetic.dtype_of(self.dtype)
 
     @property
-    def verified(self) -> bool:
-        """True if a verification of this code compared the candidate at these sizes, so that a visit need not."""
-        return self.verify == "verified"
-
-    @property
     def candidate(self) -> str:
         """The first candidate, which is the only one in the benchmark."""
         return self.candidates[0]

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +24,6 @@ import torch
 from suite.measure import bench, hardware, sweep
 from suite.measure.job import Job
 from suite.measure.load import Others
-from suite.measure.work import is_out_of_memory
 from suite.shared import corpus, submission
 from suite.shared.candidates import BASE, candidates, find
 from suite.shared.files import ROOT
@@ -40,7 +40,7 @@ MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {
 LIMIT = {"cpu": 900.0, "cuda": 300.0}
 
 
-class Server:
+class Server(AbstractContextManager["Server"]):
     """A running fork server, which ends its children with itself.
 
     log: file for the output of all children. scratch: folder for what compilers cache in a run.
@@ -124,9 +124,6 @@ class Server:
         self.process.wait()
         self.connection.close()
 
-    def __enter__(self) -> "Server":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.end()
 
@@ -174,7 +171,8 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        status = "out of memory" if is_out_of_memory(error) else f"failed: {reason}"[:200]
+        no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in reason
+        status = "out of memory" if no_memory else f"failed: {reason}"[:200]
     connection.send(status)
     sys.stdout.flush()
     os._exit(0)  # without the server's exit handlers

@@ -4,6 +4,7 @@ import math
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from random import Random
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from impls.gradient.chunks import limited
 from suite.measure.choice import fastest
 from suite.measure.job import Job
-from suite.measure.timing import interleaved, ratio
-from suite.measure.work import PASSES, admitted, example, peak, train
+from suite.measure.timing import Repeats, Turns, ratio, stopwatch
+from suite.measure.work import PASSES, example, peak, refusal, train
 from suite.shared.arithmetic import dtype_of, why_not
 from suite.shared.candidates import LSTM, find
 from suite.shared.candidates import candidates as all_candidates
@@ -88,7 +89,11 @@ def available(names: Sequence[str], dtype: str, device: torch.device, *, layer_n
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield a row for each value of what varies, candidate and pass."""
-    names = yield from admitted(job)
+    refused = {name: refusal(find(name), job.case, job.torch_dtype, job.device) for name in job.candidates}
+    for name, reason in refused.items():
+        if reason:
+            yield job.row(name, 0, status=f"refused: {reason}")
+    names = [name for name, reason in refused.items() if not reason]
     if job.varied == "threads":
         for n in range(1, torch.get_num_threads() + 1):
             torch.set_num_threads(n)
@@ -114,15 +119,17 @@ def timed(
     job: Job, names: Sequence[str], n: int, case: Case, passes: Iterable[str], *, memory: bool = False
 ) -> Iterator[Row]:
     """Yield a row for each pass and candidate, of rounds in turns; memory: also measure the peak of a step."""
-    x = example(case, job.torch_dtype, job.device)
+    x, watch = example(case, job.torch_dtype, job.device), stopwatch(job.device)
     models = {name: find(name).build(case, job.torch_dtype, job.device) for name in names}
     for step in passes if models else ():
-        rounds = interleaved(PASSES[step], models, x, BUDGET)
+        sides = {name: Repeats(watch, partial(PASSES[step], model), x) for name, model in models.items()}
+        turns = Turns(sides, lambda _: x)
+        turns.take(BUDGET)
         for name, model in models.items():
-            figures: Row = {"pass": step, "median_s": rounds[name].median, "library": find(name).library}
+            figures: Row = {"pass": step, "median_s": turns.rounds[name].median, "library": find(name).library}
             figures["multiply_adds"] = find(name).multiply_adds(case)
-            if job.candidate in rounds and name != job.candidate:
-                figures["ratio"] = ratio(rounds[job.candidate], rounds[name])
+            if job.candidate in sides and name != job.candidate:
+                figures["ratio"] = ratio(turns.rounds[job.candidate], turns.rounds[name])
             if memory and find(name).of_torch:
                 figures["peak_bytes"] = peak(train, model, x)
                 model.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ import torch
 from impls import registry
 from impls.gradient.chunks import limited
 from suite import study
-from suite.measure import examples, sweep, work
+from suite.measure import examples, sweep
 from suite.measure.job import Job
 from suite.measure.work import PASSES
 from suite.shared.candidates import LABML, LSTM, find
@@ -55,7 +55,7 @@ def test_lengths_double_to_the_first_above_the_limit(monkeypatch: pytest.MonkeyP
 
 def test_what_is_refused_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = replace(find("batched"), why_unavailable=lambda *_: "is not here today")
-    monkeypatch.setattr(work, "find", lambda name: absent)
+    monkeypatch.setattr(sweep, "find", lambda name: absent)
     (row,) = sweep.rows(job("length", "batched"), True)
     assert row["status"] == "refused: is not here today"
 

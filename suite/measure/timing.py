@@ -164,11 +164,3 @@ class Turns:
 def ratio(mine: Stats, theirs: Stats) -> float:
     """Median ratio of rounds that took turns."""
     return float(np.median(np.divide(mine.data, theirs.data)))
-
-
-def interleaved(step: Pass, models: Mapping[str, nn.Module], x: Input, budget: float) -> dict[str, Stats]:
-    """Time rounds of several models in turns; return the seconds of a call, by name. budget: see `Turns.take`."""
-    watch = stopwatch(x.data.device)
-    turns = Turns({name: Repeats(watch, partial(step, model), x) for name, model in models.items()}, lambda _: x)
-    turns.take(budget)
-    return turns.rounds

@@ -1,19 +1,16 @@
 """Inputs and passes that are measured, and the check that a candidate's results are right."""
 
-from collections.abc import Generator
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from suite.measure.job import Job
 from suite.measure.timing import Input, Pass, stopwatch, warm_up
 from suite.shared import usage
-from suite.shared.candidates import Candidate, find
+from suite.shared.candidates import Candidate
 from suite.shared.cases import Case
 from suite.shared.corpus import streams
-from suite.shared.process import Row
 
 
 def example(case: Case, dtype: torch.dtype, device: torch.device) -> Input:
@@ -57,15 +54,6 @@ def refusal(candidate: Candidate, case: Case, dtype: torch.dtype, device: torch.
     return None
 
 
-def admitted(job: Job) -> Generator[Row, None, list[str]]:
-    """Yield a row for each candidate of a sweep that is refused; return the others."""
-    refused = {name: refusal(find(name), job.case, job.torch_dtype, job.device) for name in job.candidates}
-    for name, reason in refused.items():
-        if reason:
-            yield job.row(name, 0, status=f"refused: {reason}")
-    return [name for name, reason in refused.items() if not reason]
-
-
 def peak(step: Pass, model: nn.Module, x: Input) -> int:
     """Peak memory of a pass, on a GPU of one that is not the first, in bytes, above parameters and input."""
     device = x.data.device
@@ -74,7 +62,3 @@ def peak(step: Pass, model: nn.Module, x: Input) -> int:
     model.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()  # does nothing if CUDA was not used
     return usage.peak_bytes(lambda: step(model, x), device)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

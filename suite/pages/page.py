@@ -14,8 +14,8 @@ from rich.table import Table
 
 from suite.pages.plots import svg
 from suite.shared.files import write_whole
-from suite.shared.format import NONE, machine, origin, sizes
-from suite.shared.tables import BUSY, STAMP, TABLES
+from suite.shared.format import NONE, machine, origin
+from suite.shared.tables import STAMP, TABLES
 
 Format = Callable[[Any], str]
 #: Rows of other tables that a page shows, by name; only tables that the machine has.
@@ -113,25 +113,20 @@ class Page:
 
     parts: the first is the lead, which comes before the line on where and when the rows were made.
     others: further tables that the page shows.
-    study: the page shows the workload and dtype that were studied last: the rows that have figures, and which do not.
     """
 
     name: str
     title: str
     parts: Callable[[pd.DataFrame, Others], list[Part]]
     others: tuple[str, ...] = ()
-    study: bool = False
 
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
-        rows = rows.merge(rows[["workload", "dtype"]].tail(1)) if self.study else rows
-        measured = rows[rows["status"] == "ok"] if self.study else rows
         every = {self.name: rows, **others}
         columns = [*STAMP, "implementation"]  # which some tables lack
         stamps = origin(pd.concat(table.reindex(columns=columns, fill_value="") for table in every.values()))
-        lead, *rest = self.parts(measured, others) if len(measured) else ["Nothing was measured."]
+        lead, *rest = self.parts(rows, others)
         files = f"All rows: {', '.join(f'[{name}.csv]({name}.csv)' for name in every)}."
-        end = unfinished(rows) + files if self.study else files
-        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, stamps, *rest, end]
+        return [f"# {self.title}: {machine(rows.iloc[0])}", lead, stamps, *rest, files]
 
     def read(self, folder: Path) -> list[Part]:
         """Parts of the page of a machine's folder, none if it has no rows; ResultsError if a file is damaged."""
@@ -149,18 +144,3 @@ class Page:
         for name, text in texts.items():
             write_whole(folder / name, text)
         return [folder / name for name in texts]
-
-
-def about(row: pd.Series, dims: str = "TBIHSZL") -> str:
-    """Workload of a row, with its sizes and dtype."""
-    return f"{row['workload']} ({sizes(row, dims)}), {row['dtype']}"
-
-
-def unfinished(rows: pd.DataFrame) -> str:
-    """Rows of a study that were slowed by other processes or did not finish, in sentences; empty if there are none."""
-    slowed = rows[rows["taken_cores"] > BUSY] if "taken_cores" in rows else rows[:0]
-    parts = ", ".join(dict.fromkeys(slowed["varied"]))
-    first = f"Not reliable, because other processes used the cores: {parts}.\n" if parts else ""
-    failures = rows[~rows["status"].isin(["ok", "out of memory"])]
-    named = map("{varied}, {implementation}, layer norm {layer_norm}: {status}".format_map, failures.to_dict("records"))
-    return first + (f"Not complete: {'; '.join(named)}.\n" if len(failures) else "")

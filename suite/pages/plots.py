@@ -23,7 +23,7 @@ COLOURS = (
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
 MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     name: {"color": colour, "marker": marker} for name, colour, marker in zip(ORDER, COLOURS, MARKERS, strict=False)
 }
 #: Labels of bars whose name alone is not clear.
@@ -46,13 +46,13 @@ _STYLE: Any = {
 mpl.rcParams.update(_STYLE)
 
 
-def panels(
-    rows: int, columns: int, width: float = 8.0, height: float | Sequence[float] = 3.2
-) -> tuple[Figure, list[Axes]]:
-    """Figure and its panels in reading order; width of the figure and height of each row, in inches."""
-    heights = [height] * rows if isinstance(height, float) else list(height)
+def panels(n: int, columns: int, width: float, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """Figure and its n panels in reading order; width of the figure and height of each row, in inches."""
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, height_ratios=heights).flat)
+    axes = list(figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flat)
+    for unused in axes[n:]:
+        unused.set_visible(False)
+    return figure, axes[:n]
 
 
 def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, columns: int = 1) -> Figure:
@@ -62,12 +62,12 @@ def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, colu
     unit: follows each length. axis: label below the panels.
     """
     most = [max(map(len, list(bars.values())[k : k + columns])) for k in range(0, len(bars), columns)]
-    figure, axes = panels(len(most), columns, width=2.4 + 4.0 * columns, height=[0.9 + 0.34 * n for n in most])
-    for panel, (title, unordered) in zip(axes, bars.items(), strict=False):
+    figure, axes = panels(len(bars), columns, 2.4 + 4.0 * columns, [0.9 + 0.34 * n for n in most])
+    for panel, (title, unordered) in zip(axes, bars.items(), strict=True):
         lengths = dict(sorted(unordered.items(), key=lambda bar: bar[1]))
         longest = sorted(lengths.values())[-2:]
         end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
-        panel.barh(range(len(lengths)), list(lengths.values()), color=[look(n)["color"] for n in lengths], height=0.7)
+        panel.barh(range(len(lengths)), list(lengths.values()), color=[LOOKS[n]["color"] for n in lengths], height=0.7)
         panel.set_xlim(0, end)
         for at, length in enumerate(lengths.values()):
             text, where = f"{significant3(length)}{unit}", dict[str, Any](xytext=(4, 0), color=INK)
@@ -78,8 +78,6 @@ def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, colu
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")
         panel.set_title(title)
-    for panel in axes[len(bars) :]:
-        panel.set_visible(False)
     figure.supxlabel(axis, fontsize=11)
     return figure
 
@@ -98,30 +96,24 @@ def line_plot(content: Sequence[Panel], columns: int = 2) -> Figure:
 
     A line named "batched, norm" has the colour and marker of "batched", and hollow markers.
     """
-    figure, axes = panels(-(-len(content) // columns), columns, width=4.0 * columns, height=2.6)
-    for axis, panel in zip(axes, content, strict=False):
+    figure, axes = panels(len(content), columns, 4.0 * columns, [2.6] * -(-len(content) // columns))
+    for axis, panel in zip(axes, content, strict=True):
         for name, line in panel.lines.items():
-            style = look(name.split(",")[0]) | ({"markerfacecolor": "none"} if "," in name else {})
+            style = LOOKS[name.split(",")[0]] | ({"markerfacecolor": "none"} if "," in name else {})
             axis.plot(line.index, line, label=name, markersize=5, linewidth=1, **style)
         axis.set(xscale="log", yscale="log", xlabel=panel.x, ylabel=panel.y)
         ticks = sorted({x for line in panel.lines.values() for x in line.index})
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axis.minorticks_off()
-        plain(axis.yaxis, (1, 2, 5))
-    for axis in axes[len(content) :]:
-        axis.set_visible(False)
+        plain(axis.yaxis)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
     return figure
 
 
-def look(implementation: str) -> dict[str, Any]:
-    return dict(LOOKS[implementation])
-
-
-def plain(axis: Axis, steps: tuple[int, ...] = (1,)) -> None:
-    """Label a logarithmic axis at multiples of powers of ten, or like a linear one if fewer than two are visible."""
+def plain(axis: Axis) -> None:
+    """Label a logarithmic axis at 1, 2, 5, 10, 20 and so on, or like a linear one if fewer than two are visible."""
     low, high = axis.get_view_interval()
-    decades = LogLocator(subs=steps)
+    decades = LogLocator(subs=(1, 2, 5))
     count = sum(low <= value <= high for value in decades.tick_values(low, high))
     axis.set_major_locator(decades if count > 1 else MaxNLocator(4, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(lambda value, _: f"{value:,.10g}")

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from suite.pages.page import Others, Page, Part, Plot, Sheet, about
+from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Panel, line_plot
 from suite.shared.cases import ALTERNATIVES
 from suite.shared.format import MB, count, label, ratio_text, significant3, sizes, with_interval
 from suite.shared.statistics import interval
+from suite.shared.tables import BUSY
 
 PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = ("T", "B", "H", "S", "Z")
@@ -138,7 +139,27 @@ def plot(rows: pd.DataFrame) -> Figure:
     return line_plot(content)
 
 
-def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
+def about(row: pd.Series, dims: str) -> str:
+    """Workload of a row, with its sizes and dtype."""
+    return f"{row['workload']} ({sizes(row, dims)}), {row['dtype']}"
+
+
+def unfinished(rows: pd.DataFrame) -> str:
+    """Rows of a study that were slowed by other processes or did not finish, in sentences; empty if there are none."""
+    slowed = rows[rows["taken_cores"] > BUSY] if "taken_cores" in rows else rows[:0]
+    parts = ", ".join(dict.fromkeys(slowed["varied"]))
+    first = f"Not reliable, because other processes used the cores: {parts}.\n" if parts else ""
+    failures = rows[~rows["status"].isin(["ok", "out of memory"])]
+    named = map("{varied}, {implementation}, layer norm {layer_norm}: {status}".format_map, failures.to_dict("records"))
+    return first + (f"Not complete: {'; '.join(named)}.\n" if len(failures) else "")
+
+
+def _parts(every: pd.DataFrame, others: Others) -> list[Part]:
+    """Parts about the workload and dtype that were studied last."""
+    last = every.merge(every[["workload", "dtype"]].tail(1))
+    rows = last[last["status"] == "ok"]
+    if rows.empty:
+        return ["Nothing was measured.", unfinished(last)]
     varied = {str(name): own for name, own in rows.groupby("varied", sort=False)}
     parts, of_sizes = list[Part]([LEAD]), rows[rows["varied"].isin(SIZES)]
     if len(of_sizes):
@@ -157,7 +178,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
         points = varied["random"].groupby(["n", "Z", "layer_norm"]).ngroups
         compared = varied["random"].dropna(subset="ratio")
         parts += [RANDOM.format(points=points), random_table(compared), slower(compared)]
-    return parts
+    return [*parts, unfinished(last)]
 
 
-PAGE = Page("sweep", "Sweeps", _parts, study=True)
+PAGE = Page("sweep", "Sweeps", _parts)

@@ -1,7 +1,5 @@
 """In a plot every name has its own look, bars are ratios, and every axis has figures."""
 
-import math
-
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
@@ -91,10 +89,10 @@ def test_lines_go_through_the_points_in_the_look_of_their_name() -> None:
     ("values", "figures"), [((0.98, 1.24), ["1", "1.1", "1.2"]), ((0.8, 30), ["1", "2", "5", "10", "20"])], ids=str
 )
 def test_an_axis_has_figures_however_little_it_spans(values: tuple[float, ...], figures: list[str]) -> None:
-    figure, (axes,) = panels(1, 1)
+    figure, (axes,) = panels(1, 1, 8.0, [3.2])
     axes.plot(values, values)
     axes.set(xscale="log")
-    plain(axes.xaxis, (1, 2, 5))
+    plain(axes.xaxis)
     figure.draw_without_rendering()
     low, high = axes.get_xlim()
     ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
@@ -109,4 +107,3 @@ def test_a_plot_is_the_same_svg_each_time_without_a_background() -> None:
     assert text == svg(drawn())
     assert not any(colour in text for colour in ("#ffffff", "#000000"))
     assert drawn().get_size_inches()[1] == pytest.approx(0.9 + 0.34)
-    assert math.isclose(panels(2, 1, height=[1.0, 2.0])[0].get_size_inches()[1], 3)

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from suite.pages.page import markdown, unfinished
-from suite.pages.sweep import PAGE, length_table, longest, plot, random_table, slower, threads_table
+from suite.pages.page import markdown
+from suite.pages.sweep import PAGE, length_table, longest, plot, random_table, slower, threads_table, unfinished
 from suite.shared.examples import HERE, TINY
 from suite.shared.tables import STAMP, TABLES, about
 
