@@ -19,7 +19,7 @@ from triton.runtime import interpreter
 
 from impls.batched_cuda import split
 from impls.batched_cuda.split import Card, Sizes, Split, Step
-from suite.checks.kernels.traced import Accesses, Trace, between_programs, tensors_of, tracing
+from suite.checks.kernels.traced import Program, Trace, tracing
 
 #: Seconds after which programs that still wait are taken for ones that wait for ever.
 LIMIT = 120.0
@@ -43,8 +43,7 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
         cooperative = options["launch_cooperative_grid"]
         assert cooperative == (members > 1) or kernel.__name__ == "rebuild"
         group, arguments = members if cooperative else 1, {name: values[name] for name in kernel.arg_names}
-        accesses = _run(kernel, programs, group, arguments, limit)
-        trace.add(kernel.__name__, accesses, between_programs(accesses, group), tensors_of(arguments))
+        trace.add(kernel.__name__, _run(kernel, programs, group, arguments, limit), group, arguments)
 
     def forced(step: Step) -> Callable[[Sizes, Card], Split]:
         return lambda sizes, card: _forced(sizes, members, rows, step)
@@ -69,31 +68,31 @@ def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
 _launch: list[Any] = []
 
 
-def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any], limit: float) -> list[Accesses]:
-    """Run each program in its own process; return their accesses."""
+def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any], limit: float) -> list[Program]:
+    """Run each program in its own process; return what they did."""
     for q in arguments.values():
         if isinstance(q, Tensor):
             q.share_memory_()
             if q.dtype == torch.int32 and q.count_nonzero():
                 raise ValueError(f"{kernel.__name__}: expected counters of arrivals at 0, got {q.max()}")
     _launch[:] = kernel, members, arguments
-    accesses, end = dict[int, Accesses](), time.monotonic() + limit
+    done, end = dict[int, Program](), time.monotonic() + limit
     with context.ForkContext().Pool(programs) as pool:
         ended = pool.imap_unordered(_program, range(programs))
         try:
             for _ in range(programs):
-                accesses.update([ended.next(end - time.monotonic())])
+                done.update([ended.next(end - time.monotonic())])
         except context.TimeoutError:
-            waiting = f"{programs - len(accesses)} of {programs} programs still wait"
+            waiting = f"{programs - len(done)} of {programs} programs still wait"
             raise HangError(f"{kernel.__name__}: {waiting} after {limit:.0f} s") from None
-    return [accesses[program] for program in range(programs)]
+    return [done[program] for program in range(programs)]
 
 
-def _program(program: int) -> tuple[int, Accesses]:
-    """Run one program in this process, and return its number and accesses. At each barrier another arrives late."""
+def _program(program: int) -> tuple[int, Program]:
+    """Run one program in this process, and return its number and what it did. At each barrier another arrives late."""
     kernel, members, arguments = _launch
     builder = interpreter.interpreter_builder
     builder.set_grid_idx = lambda *_: setattr(builder, "grid_idx", (program, 0, 0))
     with tracing(0.002, lambda sync: sync % members == program % members) as programs:
         kernel[(1,)](**arguments)
-    return program, programs[program, 0, 0].accesses
+    return program, programs[program, 0, 0]

@@ -11,53 +11,40 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from triton.runtime import interpreter
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
-Integers = npt.NDArray[np.int64]
+#: What is noted of each access: its address, the bytes of an element, whether it writes, how many barriers the program
+#: has passed, and how many syncs of its group.
+COLUMNS = ("address", "size", "writes", "barriers", "epoch")
 #: Seconds by which a program is late.
 LATE = 0.01
-
-
-class Accesses(NamedTuple):
-    """Accesses of one program of a launch in its order, one row per element."""
-
-    address: Integers
-    size: Integers  # of an element, in bytes
-    writes: npt.NDArray[np.bool_]
-    barriers: Integers  # that the program has passed
-    epoch: Integers  # syncs of its group that it has passed
-    arrived: npt.NDArray[np.float64]  # at each sync, and when it went on, in seconds
-    passed: npt.NDArray[np.float64]
-    misaligned: int  # starts of runs of neighbours that are less aligned than promised
-    unordered: int  # arrivals at a sync after a write, with no barrier of the program in between
 
 
 @dataclass
 class Trace:
     """Size of what was traced, and how many addresses were wrong, by kernel and fault."""
 
-    launches: int = 0
-    programs: int = 0
     addresses: int = 0
     syncs: int = 0  # of all programs
     wrong: Counter[str] = field(default_factory=Counter)
 
-    def add(self, kernel: str, traces: list[Accesses], races: dict[str, int], tensors: list[Tensor]) -> None:
-        """Add the accesses of the programs of one launch; races: faults between programs."""
-        self.launches += 1
-        self.programs += len(traces)
-        self.addresses += sum(one.address.size for one in traces)
-        self.syncs += sum(int(one.epoch.max(initial=0)) for one in traces)
-        faults = Counter(races)
-        for one in traces:
+    def add(self, kernel: str, programs: Sequence["Program"], members: int, arguments: Any) -> None:
+        """Add what the programs of one launch did; members: of a group. arguments: of the kernel."""
+        tensors = [q for q in tree_leaves(arguments) if isinstance(q, Tensor) and q.numel()]
+        self.addresses += sum(len(one.accesses) for one in programs)
+        self.syncs += sum(len(one.arrived) for one in programs)
+        faults = Counter(between_programs(programs, members))
+        for one in programs:
             faults.update(_within_program(one, tensors))
         self.wrong.update({f"{kernel}: {fault}": n for fault, n in faults.items() if n})
 
@@ -66,13 +53,19 @@ class Trace:
 class Program:
     """What one program of a launch did so far; if it waits for others, it is in a process of its own."""
 
-    accessed: list[Integers] = field(default_factory=lambda: [np.empty((5, 0), np.int64)])  # rows of `Accesses`
+    accessed: list[npt.NDArray[np.int64]] = field(default_factory=lambda: [np.empty((len(COLUMNS), 0), np.int64)])
     barriers: int = 0
     written: int = -1  # barriers that it had passed at its last write
-    misaligned: int = 0
-    unordered: int = 0
-    arrived: list[float] = field(default_factory=list)
+    misaligned: int = 0  # starts of runs of neighbours that are less aligned than promised
+    unordered: int = 0  # arrivals at a sync after a write, with no barrier of the program in between
+    arrived: list[float] = field(default_factory=list)  # at each sync, and when it went on, in seconds
     passed: list[float] = field(default_factory=list)
+
+    @cached_property
+    def accesses(self) -> pd.DataFrame:
+        """All accesses in their order, one row per element, when the program has ended."""
+        accesses = pd.DataFrame(np.concatenate(self.accessed, axis=1).T, columns=COLUMNS)
+        return accesses.astype({"writes": bool})
 
     def note(self, pointers: Any, mask: Any, writes: bool) -> None:
         at, live = np.broadcast_arrays(pointers.data, np.asarray(mask.data, dtype=bool))
@@ -103,92 +96,65 @@ class Program:
         else:
             time.sleep(patience)
 
-    @property
-    def accesses(self) -> Accesses:
-        address, size, writes, barriers, epoch = np.concatenate(self.accessed, axis=1)
-        times = np.array(self.arrived), np.array(self.passed)
-        return Accesses(address, size, writes.astype(bool), barriers, epoch, *times, self.misaligned, self.unordered)
-
 
 def _size(pointers: Any) -> int:
     return int(pointers.get_element_ty().primitive_bitwidth) // 8
 
 
-def tensors_of(tree: Any) -> list[Tensor]:
-    return [q for q in tree_leaves(tree) if isinstance(q, Tensor) and q.numel()]
-
-
-def between_programs(traces: Sequence[Accesses], members: int) -> dict[str, int]:
+def between_programs(programs: Sequence[Program], members: int) -> dict[str, int]:
     """Number of accesses that race: one program writes what another accesses, without a sync in between.
 
     members: of a group. Programs of one group sync between epochs, those of different groups never do.
     """
-    if not any(one.writes.any() for one in traces):
-        return {}
-    program = np.concatenate([np.full(one.address.size, n) for n, one in enumerate(traces)])
-    every = {name: np.concatenate([getattr(one, name) for one in traces]) for name in ("address", "writes", "epoch")}
-    address, writes, epoch = every.values()
-    at_any_time = _numbered(address)
-    in_epoch = _numbered(at_any_time * (epoch.max() + 1) + epoch)
-    raced = _by_another(in_epoch, program, writes) | _by_another(at_any_time, program // members, writes)
+    each = [one.accesses.assign(program=n, group=n // members) for n, one in enumerate(programs)]
+    every = pd.concat(each, ignore_index=True)
+    raced = _by_another(every, "program", ["address", "epoch"]) | _by_another(every, "group", ["address"])
     return {
-        "written by two programs": int(np.count_nonzero(raced & writes)),
-        "read, and written by another program": int(np.count_nonzero(raced & ~writes)),
-        "went on before all had arrived": sum(_early(traces[n : n + members]) for n in range(0, len(traces), members)),
+        "written by two programs": int((raced & every["writes"]).sum()),
+        "read, and written by another program": int((raced & ~every["writes"]).sum()),
+        "went on before all had arrived": sum(
+            _early(programs[n : n + members]) for n in range(0, len(programs), members)
+        ),
     }
 
 
-def _early(group: Sequence[Accesses]) -> int:
+def _by_another(accesses: pd.DataFrame, who: str, place: list[str]) -> pd.Series:
+    """Mask of the accesses at a place that another program, or group, writes."""
+    writers = accesses[who].where(accesses["writes"]).groupby([accesses[column] for column in place])
+    raced: pd.Series = (writers.transform("min") < accesses[who]) | (writers.transform("max") > accesses[who])
+    return raced
+
+
+def _early(group: Sequence[Program]) -> int:
     """Number of times that a member left a sync before all had arrived."""
     counts = {len(one.arrived) for one in group} | {len(one.passed) for one in group}
     if len(counts) > 1:
         return max(counts) - min(counts)
-    arrived, passed = (np.stack([one[k] for one in group]) for k in map(Accesses._fields.index, ("arrived", "passed")))
-    return int(np.count_nonzero(passed < arrived.max(axis=0)))
+    last_arrival = np.max([one.arrived for one in group], axis=0)
+    return int(np.count_nonzero([one.passed for one in group] < last_arrival))
 
 
-def _numbered(values: Integers) -> Integers:
-    """Numbers from 0 that are equal where the values are."""
-    return np.unique(values, return_inverse=True)[1].ravel().astype(np.int64)
-
-
-def _by_another(place: Integers, who: Integers, writes: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Mask of the accesses at a place that another writes; place: numbered from 0."""
-    least, most = np.full(place.max() + 1, who.max() + 1), np.full(place.max() + 1, -1)
-    np.minimum.at(least, place[writes], who[writes])
-    np.maximum.at(most, place[writes], who[writes])
-    by_others = (least[place] != who) | (most[place] != who)
-    raced: npt.NDArray[np.bool_] = (most[place] >= 0) & by_others
-    return raced
-
-
-def _within_program(one: Accesses, tensors: list[Tensor]) -> dict[str, int]:
+def _within_program(one: Program, tensors: list[Tensor]) -> dict[str, int]:
     """Number of wrong accesses within one program, by fault."""
-    inside = np.zeros(one.address.shape, dtype=bool)
+    first, last = one.accesses["address"], one.accesses["address"] + one.accesses["size"]
+    inside = np.zeros(len(first), dtype=bool)
     for q in tensors:
-        last = sum((n - 1) * s for n, s in zip(q.shape, q.stride(), strict=True))
-        end = q.data_ptr() + (last + 1) * q.itemsize
-        inside |= (one.address >= q.data_ptr()) & (one.address + one.size <= end)
-    has_barriers = bool(one.barriers.any())
+        numbers = 1 + sum((n - 1) * s for n, s in zip(q.shape, q.stride(), strict=True))
+        inside |= (first >= q.data_ptr()) & (last <= q.data_ptr() + numbers * q.itemsize)
     return {
         "less aligned than promised": one.misaligned,
         "arrived without a barrier after a write": one.unordered,
         "outside the tensors given": int(np.count_nonzero(~inside)),
-        "read back without a barrier": _without_a_barrier(one, False),
-        "overwritten without a barrier": _without_a_barrier(one, True) if has_barriers else 0,
+        "read back without a barrier": _without_a_barrier(one.accesses, False),
+        "overwritten without a barrier": _without_a_barrier(one.accesses, True) if one.barriers else 0,
     }
 
 
-def _without_a_barrier(one: Accesses, writes: bool) -> int:
+def _without_a_barrier(accesses: pd.DataFrame, writes: bool) -> int:
     """Number of reads (writes) after a write (read) of the same address with no barrier in between."""
-    if not one.address.size:
-        return 0
-    place = _numbered(_numbered(one.address) * (one.barriers.max() + 1) + one.barriers)
-    first = np.full(place.max() + 1, place.size)
-    other = np.flatnonzero(one.writes != writes)
-    np.minimum.at(first, place[other], other)
-    of_kind = np.flatnonzero(one.writes == writes)
-    return int(np.count_nonzero(first[place[of_kind]] < of_kind))
+    number, of_kind = pd.Series(range(len(accesses))), accesses["writes"] == writes
+    first_other = number.mask(of_kind).groupby([accesses["address"], accesses["barriers"]]).transform("min")
+    return int((of_kind & (first_other < number)).sum())
 
 
 def _before(owner: type, method: str, note: Callable[..., object]) -> AbstractContextManager[object]:
@@ -237,8 +203,7 @@ def traced() -> Iterator[Trace]:
     def noted_start(self: Any, *args: Any, **constants: Any) -> Any:
         with tracing() as programs:
             result = start(self, *args, **constants)
-        traces = [program.accesses for program in programs.values()]
-        trace.add(self.fn.__name__, traces, between_programs(traces, 1), tensors_of((args, constants)))
+        trace.add(self.fn.__name__, list(programs.values()), 1, (args, constants))
         return result
 
     with mock.patch.object(GridExecutor, "__call__", noted_start):
