@@ -16,7 +16,9 @@ from importlib import import_module
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 from rich.console import Console
@@ -27,8 +29,7 @@ from impls.batched_cuda import split
 from impls.batched_cuda.split import A10, A100, B200, H100, L4, RTX_5090, Card
 from impls.definition import dtype_name
 from suite.checks.kernels import instructions
-from suite.checks.kernels.launched import Launch, launched, stand_in
-from suite.shared.arithmetic import dtype_of
+from suite.checks.kernels.launched import Launch, recorded
 from suite.shared.cases import WORKLOADS, Case
 from suite.shared.process import append_row, cpu_seconds, killed_with
 
@@ -98,17 +99,9 @@ def chosen(extent: str) -> dict[Kernel, str]:
     sizes: dict[Kernel, str] = {}
     for size, arithmetic, layer_norm, capability in ALL if extent == "all" else some:
         case = replace(SIZES[size], layer_norm=layer_norm)
-        for kernel in kernels(case, arithmetic, capability, CARDS[capability]):
+        for kernel in Way(case, arithmetic).kernels(capability, CARDS[capability]):
             sizes.setdefault(kernel, size)
     return sizes
-
-
-def kernels(
-    case: Case, arithmetic: str, capability: int, card: Card, residuals: bool = True, alone: bool | None = None
-) -> Iterator[Kernel]:
-    """Kernels that `training_step` starts at a case's sizes on a card, see `launched`."""
-    for launch in launched(case, card, dtype_of(arithmetic), arithmetic, residuals, alone):
-        yield described(launch, arithmetic, capability)
 
 
 def described(launch: Launch, arithmetic: str, capability: int) -> Kernel:
@@ -124,13 +117,18 @@ def described(launch: Launch, arithmetic: str, capability: int) -> Kernel:
 
 def build(kernel: Kernel) -> Any:
     """Compile one kernel as a launch on the card does, through Triton's cache, and return it."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
     from impls.batched_cuda import launching
 
     function = getattr(import_module(kernel.module), kernel.name)
     values: dict[str, Any] = {"NoneType": None, "int": 1, "float": 1.0}
     arguments = [values[kind] if kind in values else getattr(torch, kind) for _, kind in kernel.arguments]
     options = launching.OPTIONS | dict(kernel.options)
-    with stand_in(kernel.capability):
+    target = GPUTarget("cuda", kernel.capability, split.WARP)
+    driver = SimpleNamespace(get_current_target=lambda: target, get_current_device=lambda: kernel.capability)
+    with mock.patch.object(triton.runtime.driver, "_active", driver):
         return function.warmup(*arguments, grid=(1,), **dict(kernel.constants), **options)
 
 
@@ -204,7 +202,7 @@ def pool() -> ProcessPoolExecutor:
 
 
 class Way(NamedTuple):
-    """A case of a pass, its arithmetic, whether residuals are saved, and how it is split: see `launched`."""
+    """A case of a pass, its arithmetic, whether residuals are saved, and how it is split: see `recorded`."""
 
     case: Case
     arithmetic: str
@@ -213,7 +211,8 @@ class Way(NamedTuple):
 
     def kernels(self, capability: int, card: Card) -> Iterator[Kernel]:
         """Kernels that a card starts."""
-        return kernels(self.case, self.arithmetic, capability, card, self.residuals, self.alone)
+        launches, _ = recorded(self.case, card, self.arithmetic, self.residuals, self.alone)
+        return (described(launch, self.arithmetic, capability) for launch in launches)
 
 
 def precompile(ways: Iterable[Way], device: torch.device) -> None:

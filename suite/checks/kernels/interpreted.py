@@ -8,17 +8,14 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.torch_version import TorchVersion
 
 from impls.definition import dtype_name
 from impls.gradient.chunks import NUMBERS, limited
@@ -85,19 +82,6 @@ COMPARISONS = {
 #: Faults of the implementation: by name the tensor that one damages, what one of `CALLS` that shows it is named, and
 #: an edit.
 FAULTS = tomllib.loads(Path(__file__).with_name("calls.toml").read_text(encoding="utf-8"))
-#: The first Triton whose interpreter runs with NumPy 2.4.
-_OF_NUMPY_2_4 = "3.7"
-
-
-def why_not() -> str | None:
-    """None if Triton's interpreter runs here, else the reason in a sentence."""
-    if find_spec("triton") is None:
-        return "Triton is not installed."
-    import triton
-
-    if TorchVersion(triton.__version__) < _OF_NUMPY_2_4 and TorchVersion(np.__version__) >= "2.4":
-        return f"The interpreter of Triton {triton.__version__} does not run with NumPy {np.__version__}, only to 2.3."
-    return None
 
 
 def judged(one: Comparison, device: torch.device) -> Verdict:

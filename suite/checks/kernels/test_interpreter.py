@@ -3,13 +3,18 @@
 One file alone: `TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.interpreter_on FILE`.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from suite.checks.kernels.interpreted import NAME, why_not
+from suite.checks.kernels.interpreted import NAME
 from suite.shared.process import run
 
+pytestmark = [
+    pytest.mark.thorough("batched_cuda interpreted: groups of several members, the trace"),
+    pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
+]
 #: Words of the checks of a torch operator, and of the capabilities that need nothing compiled.
 AS_AN_OPERATOR = (
     "operator or dispatch or autocast or frozen or fullgraph or export or checkpointing or threads or fully_shard"
@@ -18,13 +23,11 @@ AS_AN_OPERATOR = (
 LIMIT = 900
 
 
-@pytest.mark.thorough("batched_cuda interpreted: groups of several members, the trace")
 @pytest.mark.parametrize("file", ["members", "trace"])
 def test_with_the_interpreter_on(file: str) -> None:
     _run(str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
 
 
-@pytest.mark.thorough("batched_cuda interpreted: groups of several members, the trace")
 def test_it_is_a_torch_operator(tmp_path: Path) -> None:
     """A GPU runs these checks, and all others, natively; interpreted, all take ten minutes."""
     checks, results = str(Path(__file__).parents[1] / "module"), str(tmp_path / "results")
@@ -32,8 +35,6 @@ def test_it_is_a_torch_operator(tmp_path: Path) -> None:
 
 
 def _run(*arguments: str) -> None:
-    if reason := why_not():
-        pytest.skip(reason)
     options = ("-q", "-p", "suite.checks.kernels.interpreter_on", "-p", "no:cacheprovider", "-p", "no:benchmark")
     environment = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_XDIST_WORKER": None}
     run("pytest", *arguments, *options, limit=LIMIT, **environment)
