@@ -36,7 +36,7 @@ from suite.measure.server import Server
 from suite.pages.page import Format, Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError, make_folder
-from suite.shared.format import ratio_text
+from suite.shared.format import ENVIRONMENT, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import (
     COVERAGE,
@@ -51,8 +51,6 @@ from suite.shared.statistics import (
 )
 from suite.shared.tables import BUSY, STAMP, TABLES, folder_of
 
-#: What two results must have in common for a change to be due to the code.
-SAME = ("device", "processor", "cpu_capability", "threads", "torch")
 #: Columns of a heading.
 PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts on a time that differs.
@@ -180,7 +178,7 @@ def results_compared(options: argparse.Namespace) -> int:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
     changes = compared(shared if options.partial else old, new, options.threshold / 100)
     show(changes)
-    if unlike := [column for column in SAME if {*old[column].astype(str)} != {*new[column].astype(str)}]:
+    if unlike := [column for column in ENVIRONMENT if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
     if not in_one_state(drift):
         print(

@@ -14,16 +14,11 @@ NO_KERNEL = "no kernel seen"
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 
 
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def kernels(work: Callable[[], object], device: torch.device) -> list[str]:
     """Names of the kernels that run on a GPU."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         work()
-        synchronize(device)
+        torch.cuda.synchronize(device)
     return [e.name() for e in profiler.profiler.kineto_results.events() if e.device_type().name == "CUDA"]
 
 
@@ -53,11 +48,11 @@ def _allocations(device: torch.device) -> Iterator[list[int]]:
     """Collect bytes of allocations and, negative, of releases, in order; on a GPU only sums to the peak and after."""
     sizes: list[int] = []
     if device.type == "cuda":
-        synchronize(device)
+        torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         yield sizes
-        synchronize(device)
+        torch.cuda.synchronize(device)
         peak = torch.cuda.max_memory_allocated(device)
         sizes += [peak - before, torch.cuda.memory_allocated(device) - peak]
         return
