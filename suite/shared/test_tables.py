@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from suite import bench, conftest, report
+from suite import conftest
 from suite.shared import machine
-from suite.shared.examples import CPU, HERE, runs
+from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
-from suite.shared.tables import MEANING, STAMP, TABLES, Table, stamp
+from suite.shared.tables import MEANING, STAMP, TABLES, Table, folder_of, stamp
 
 LETTERS = Table("letters", ("name", "n"), ("name", "n", "value", "verify_rows"))
 #: A study, which replaces all rows of a name together.
@@ -117,18 +117,11 @@ def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == [path]
 
 
-def last_sentence(*arguments: str) -> str:
-    """Return the sentence that a benchmark ends with."""
-    command = ["--workload", "small", "--implementation", "batched_cuda", "--device", "cpu", *arguments]
-    with pytest.raises(ResultsError) as ended:
-        bench.main(command)
-    return str(ended.value)
-
-
 def test_a_file_as_results_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "results"
     file.write_text("mine")
-    assert "expected a folder to write results to, got: Not a directory" in last_sentence("--results", str(file))
+    with pytest.raises(ResultsError, match="expected a folder to write results to, got: Not a directory"):
+        write_whole(file / "machine" / "bench.csv", "new")
     assert file.read_text() == "mine"
 
 
@@ -158,8 +151,10 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new:
     path = TABLES["bench"].path(folder)
     damage = re.sub(old, new, path.read_bytes(), count=0 if new == b"\nx,small" else 1)
     path.write_bytes(damage)
-    sentence = last_sentence("--results", str(tmp_path))
-    assert re.fullmatch(rf"{re.escape(str(path))}, [^\n]*{reason}[^\n]*: it is damaged .* move it away; .*\.", sentence)
+    with pytest.raises(ResultsError) as error:
+        folder_of(tmp_path, CPU)
+    sentence = rf"{re.escape(str(path))}, [^\n]*{reason}[^\n]*: it is damaged .* move it away; .*\."
+    assert re.fullmatch(sentence, str(error.value))
     assert path.read_bytes() == damage
     assert list(folder.iterdir()) == [path]
 
@@ -174,19 +169,10 @@ def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
 
 
 def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put: dict[str, tuple[str, Path]] = {}
-    written: list[Path] = []
-
-    def note(table: Table, folder: Path, rows: object, device: torch.device, values: object) -> None:
-        put[table.name] = device.type, folder
-
-    def write(folder: Path) -> list[Path]:
-        written.append(folder)
-        return []
-
-    monkeypatch.setattr(Table, "put", note)
-    monkeypatch.setattr(conftest, "folder_of", lambda results, device: results / device.type)
-    monkeypatch.setattr(report, "write_machine", write)
-    conftest.write(tmp_path, torch.device("cuda", 0), {"capabilities": [{}], "faults": [{}]})
-    assert put == {"capabilities": ("cuda", tmp_path / "cuda"), "faults": ("cpu", tmp_path / "cpu")}
-    assert written == [tmp_path / "cuda", tmp_path / "cpu"]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
+    rows = {"verify": [row], "faults": [{"edit": conftest.CHECKED["edit"][0]}]}
+    pages = conftest.write(tmp_path, torch.device("cuda", 0), rows)
+    for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
+        assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]
+    assert pages == [tmp_path / "nvidia-h100" / "verify.md"]
