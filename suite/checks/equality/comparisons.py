@@ -49,6 +49,8 @@ LONG = (
     Case(T=100, B=5, I=33, H=64, S=32, Z=3, layer_norm=True, state="stacked"),
     Case(T=50, B=36, I=97, H=65, S=20, Z=9, recurrent_dropout=0.3),
     Case(T=20, B=9, I=33, H=40, S=17, Z=2, lengths=lengths(20, 9), state="stacked"),
+    Case(T=2, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 2, 1), state="stacked"),  # fewer steps than slots
+    Case(T=1, B=3, I=33, H=40, S=33, Z=2, L=2, lengths=(1, 1, 1), state="stacked"),
 )
 #: Of `naive`.
 LITERAL = Case(T=2, B=8, I=97, H=128, S=33, Z=9, layer_norm=True, state="stacked")

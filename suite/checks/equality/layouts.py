@@ -15,7 +15,7 @@ from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, named, pa
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
-#: The layout of tensors whose names begin with a word.
+#: The layout of a tensor, or of all whose names begin with a word.
 Layouts = Mapping[str, Layout]
 
 
@@ -43,11 +43,15 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     return first.clone().expand_as(value)
 
 
+def _without_memory(value: Tensor) -> Tensor:
+    """Zeros at the address null, which forward-mode AD makes."""
+    return torch._efficientzerotensor(value.shape, dtype=value.dtype, device=value.device)
+
+
 KINDS = ("x", "state", "layers", "grad")
 PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0)
-#: All tensors in each layout, and tensors of one kind while the others are contiguous.
+#: All tensors in each layout.
 LAYOUTS: dict[str, Layouts] = {
-    **{f"{kind} padded": {kind: PADDED} for kind in KINDS},
     "padded": dict.fromkeys(KINDS, PADDED),
     "every second column": dict.fromkeys(KINDS, partial(_spread, 2)),
     "transposed": dict.fromkeys(KINDS, partial(_moved, 0, -1)),
@@ -65,7 +69,7 @@ EXPANDED: dict[str, Layouts] = {
 
 def _laid_out(layouts: Layouts, sample: Draw) -> Draw:
     def lay_out(name: str, value: Tensor) -> Tensor:
-        layout = layouts.get(name.split()[0].split(".")[0])
+        layout = layouts.get(name) or layouts.get(name.split()[0].split(".")[0])
         return layout(value.detach()) if layout else value
 
     return changed(sample, lay_out)
@@ -104,12 +108,18 @@ def _packed(layout: Layout, model: nn.Module, case: Case, x: Tensor, state: Stat
     return pad_packed_sequence(out, total_length=case.T)[0], last
 
 
-LAID_OUT = (
-    *(Use(name, partial(_run, layouts, of_tokens=layouts.get("x"))) for name, layouts in LAYOUTS.items()),
-    *(
-        Use(name, partial(_run, layouts), numbers=partial(_equal_over_axes, layouts))
-        for name, layouts in EXPANDED.items()
-    ),
+def _use(name: str, layouts: Layouts) -> Use:
+    return Use(name, partial(_run, layouts, of_tokens=layouts.get("x")))
+
+
+def _use_of_equal(name: str, layouts: Layouts) -> Use:
+    return Use(name, partial(_run, layouts), numbers=partial(_equal_over_axes, layouts))
+
+
+#: All tensors at once, for an implementation whose calls take long.
+AT_ONCE = (
+    *(_use(name, layouts) for name, layouts in LAYOUTS.items()),
+    *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
     # Where a final state has no gradient, zeros like the given state would have its layout.
     Use(
         "states with columns first, gradient of out alone",
@@ -117,5 +127,12 @@ LAID_OUT = (
         numbers=partial(without_others, arriving=("out",)),
     ),
 )
-#: Without the layouts of one kind of tensor alone, for an implementation whose calls take long.
-AT_ONCE = tuple(use for use in LAID_OUT if " padded" not in use.name)
+#: And tensors of one kind while the others are contiguous.
+LAID_OUT = (
+    *AT_ONCE,
+    *(_use(f"{kind} padded", {kind: PADDED}) for kind in KINDS),
+    *(
+        _use_of_equal(f"{name} without memory", {name: _without_memory})
+        for name in ("x", "state h", "state c_hat", "grad out", "grad c")
+    ),
+)

@@ -165,19 +165,6 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
     torch.library.opcheck(getattr(torch.ops.hyperlstm, name).default, arguments)
 
 
-@pytest.mark.parametrize("lengths", [[6, 6, 6], [1, 1, 1], [2, 1, 1], [3, 2, 1], [1, 6, 3]], ids=str)
-def test_no_grad_changes_no_bit(name: str, device: torch.device, lengths: list[int]) -> None:
-    """Without gradients only a few steps of states are kept: more than short sequences have, or fewer."""
-    model, x, state = model_and_input(name, device)
-    for sequence in (x, pack_padded_sequence(x, lengths, enforce_sorted=False)):
-        out, last = model(sequence, state)
-        for mode in (torch.no_grad, torch.inference_mode):
-            with mode():
-                out_alone, ends = model(sequence, state)
-            assert not any(part.requires_grad for part in ends)
-            assert all(map(torch.equal, (out_alone.data, *ends), (out.data, *last)))
-
-
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, state = model_and_input(name, device)
     results: list[Tensor] = []
@@ -232,21 +219,6 @@ def _count_products_of_batched_cuda(results: list[Tensor], monkeypatch: pytest.M
             return gradients(*args)
 
     monkeypatch.setattr(backward, "_gradients", counting)
-
-
-def test_tensors_without_memory_are_zeros(name: str, device: torch.device) -> None:
-    """Forward-mode AD makes such tensors; their address is null."""
-    model, x, state = model_and_input(name, device)
-    cotangents = [torch.ones(CASE.T, CASE.B, CASE.H, device=device), *map(torch.ones_like, state)]
-    for k, value in enumerate((x, *state, *cotangents)):
-        results = []
-        for zeros in (torch.zeros_like(value), torch._efficientzerotensor(value.shape, device=device)):
-            arguments = [x, *state, *cotangents]
-            arguments[k] = zeros
-            leaves = [part.detach().requires_grad_() for part in arguments[:5]]
-            out, last = model(leaves[0], leaves[1:])
-            results.append([out, *last, *torch.autograd.grad((out, *last), leaves, arguments[5:])])
-        assert all(map(torch.equal, *results)), k
 
 
 def test_out_changed_in_place_before_backward_raises(name: str, device: torch.device) -> None:
