@@ -17,10 +17,11 @@ from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
-#: By place, its tests in a default run, and further tests, which run if a mutant survives its own.
+#: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
 TESTS = {place: (place, " ".join(other for other in SELFTEST if other != place)) for place in SELFTEST}
-TESTS["impls"] = ("suite/checks/equality suite/checks/module", "suite/checks/definition")
+EQUALITY = "suite/checks/equality"
+TESTS["impls"] = (f"{EQUALITY}/test_uses.py", "suite/checks/module", f"{EQUALITY} suite/checks/definition")
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.
