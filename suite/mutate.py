@@ -19,7 +19,7 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 #: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
-TESTS = {place: (place, " ".join(other for other in SELFTEST if other != place)) for place in SELFTEST}
+TESTS: dict[str, tuple[str, ...]] = {one: (one, " ".join({*SELFTEST} - {one})) for one in SELFTEST}
 EQUALITY = "suite/checks/equality"
 TESTS["impls"] = (f"{EQUALITY}/test_uses.py", "suite/checks/module", f"{EQUALITY} suite/checks/definition")
 #: Files that are not mutated: tests, and code that needs a GPU or a build.

@@ -1,15 +1,12 @@
 """`--impl FILE` says what is wrong with a file before any work, and checks what is right."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from suite.shared import submission
+from suite.shared import process, submission
 from suite.shared.files import ROOT
 
 CPU = torch.device("cpu")
@@ -71,25 +68,23 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     (tmp_path / "plain.toml").write_text('"no forget gate" = ["out", "torch.sigmoid(f) * c +", "c +"]')
-    options = ["-rA", "-p", "no:benchmark", "-p", "no:cacheprovider"]
-    options += ["--rootdir", str(ROOT), "-c", f"{ROOT}/pyproject.toml"]
-    options += [argument for name in sources for argument in ("--impl", f"{name}.py")]
-    options += ["-k", "test_a_fault_of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped"]
+    options = [
+        "-rA",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped",
+    ]
+    options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
     files = "equality/test_equality.py", "faults/test_submitted_faults.py", "module/test_dropout.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *(ROOT / "suite" / "checks" / file for file in files)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", done.stdout, re.MULTILINE)
+    with pytest.raises(RuntimeError, match="non-zero exit status 1") as failed:
+        process.run("pytest", *options, *(f"suite/checks/{file}" for file in files))
+    output = str(failed.value)
+    outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", output, re.MULTILINE)
     assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand"}
     assert ("PASSED", "plain", "no forget gate]") in [(o, n, what.split("-")[-1]) for o, n, what in outcomes]
     assert {name for outcome, name, _ in outcomes if outcome != "PASSED"} == {"maskless"}
-    assert "ValueError: maskless does not support recurrent_dropout." in done.stdout
-    assert "undeclared does not support recurrent_dropout." in done.stdout
-    assert "Verification failed: maskless in float64" in done.stdout.replace("**", "")
+    assert "ValueError: maskless does not support recurrent_dropout." in output
+    assert "undeclared does not support recurrent_dropout." in output
+    assert "Verification failed: maskless in float64" in output.replace("**", "")
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"
