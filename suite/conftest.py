@@ -51,13 +51,13 @@ Record = Callable[..., None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("hyperlstm")
-    group.addoption("--device", help="device to check on; the default is CUDA if there is one, else the CPU")
-    group.addoption("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
-    group.addoption("--thorough", action="store_true", help="run what is marked `thorough` too")
-    group.addoption("--seed", type=int, help="of half of the cases that a thorough run draws; a new one by default")
-    group.addoption("--impl", type=Path, action="append", default=[], help="check the implementation in a file, alone")
-    group.addoption("--kernels", choices=("all",), help="interpret every case of batched_cuda in every dtype")
+    add, device = parser.getgroup("hyperlstm").addoption, machine.default_device()
+    add("--device", type=machine.device_of, default=device, help="device to check on; default: CUDA if there is one")
+    add("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
+    add("--thorough", action="store_true", help="run what is marked `thorough` too")
+    add("--seed", type=int, help="of half of the cases that a thorough run draws; a new one by default")
+    add("--impl", type=Path, action="append", default=[], help="check the implementation in a file, alone")
+    add("--kernels", choices=("all",), help="interpret every case of batched_cuda in every dtype")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
     if files := [path.resolve() for path in config.getoption("--impl")]:
         try:  # workers get what their parent has tried
-            _ = submission.inherit() or submission.load_all(files, _device(config))
+            _ = submission.inherit() or submission.load_all(files, config.getoption("--device"))
         except submission.SubmissionError as error:
             raise pytest.UsageError(str(error)) from error
         if config.option.results == RESULTS:
@@ -91,7 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One worker per core, and at most four on a GPU, where each takes half a gigabyte of memory."""
-    return min(torch.get_num_threads(), 16 if _device(config).type == "cpu" else 4)
+    return min(torch.get_num_threads(), 16 if config.getoption("--device").type == "cpu" else 4)
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,8 @@ def _withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device that everything is checked on."""
-    return _device(request.config)
+    chosen: torch.device = request.config.getoption("--device")
+    return chosen
 
 
 def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
@@ -186,7 +187,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if hasattr(config, "workerinput"):
         return
     try:
-        folder_of(config.getoption("--results"), _device(config))
+        folder_of(config.getoption("--results"), config.getoption("--device"))
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     if config.getoption("--impl"):
@@ -194,37 +195,35 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
     if not config.option.keyword:  # chosen tests compile what they need
-        precompile(ahead.of_checks(config.getoption("--thorough"), config.option.seed), _device(config))
+        precompile(ahead.of_checks(config.getoption("--thorough"), config.option.seed), config.getoption("--device"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the worst errors of this run, and write the rows of all tests into the results."""
-    if hasattr(config, "workerinput"):  # its rows are in the reports of the process that started it
-        return
-    rows = rows_of_tests(terminalreporter)
-    if compared := [row for row in rows.get("verify", ()) if row["verdict"] != "skipped"]:
-        errors = verify.worst_errors(pd.DataFrame(compared), by=["implementation"])
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Print below pytest's own last line whether the implementations are right, and write the rows of all tests."""
+    result, config = (yield), session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker, whose rows are in the reports of the process that started it
+        return result
+    rows = rows_of_tests(reporter)
+    tables = {name: pd.DataFrame(lines) for name, lines in rows.items()}
+    if "verify" in tables and len(compared := tables["verify"].query("verdict != 'skipped'")):
         columns = ["implementation", "cases", "worst", "dtype", "verdict"]
-        errors.only(columns).show("Worst error against the equation, as a multiple of what is allowed")
+        errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
+        errors.show("Worst error against the equation, as a multiple of what is allowed")
     if config.getoption("--thorough"):
         print(f"\nHalf of the random sizes were drawn with --seed {config.option.seed}.")
     try:
-        pages = write(config.getoption("--results"), _device(config), rows)
+        pages = write(config.getoption("--results"), config.getoption("--device"), rows)
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     for page in pages:
         if page.stem == verify.PAGE.name:
             print(f"\nPage: {page}")
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Print whether the implementations are right, below pytest's own last line."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and not hasattr(config, "workerinput"):
-        tables = {name: pd.DataFrame(rows) for name, rows in rows_of_tests(reporter).items()}
-        failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
-        if line := verify.conclusion(tables, failed):
-            print(re.sub("[*`]", "", line))
+    failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
+    if line := verify.conclusion(tables, failed):
+        print(re.sub("[*`]", "", line))
+    return result
 
 
 def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str, Any]]]:
@@ -264,8 +263,3 @@ def worst(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     columns = TABLES["verify"].key
     return list({tuple(row[column] for column in columns): row for row in sorted(rows, key=severity)}.values())
-
-
-def _device(config: pytest.Config) -> torch.device:
-    name = config.getoption("--device")
-    return machine.device_of(name) if name else machine.default_device()
