@@ -127,7 +127,11 @@ def build(kernel: Kernel) -> Any:
     arguments = [values[kind] if kind in values else getattr(torch, kind) for _, kind in kernel.arguments]
     options = launching.OPTIONS | dict(kernel.options)
     target = GPUTarget("cuda", kernel.capability, split.WARP)
-    driver = SimpleNamespace(get_current_target=lambda: target, get_current_device=lambda: kernel.capability)
+    driver = SimpleNamespace(
+        get_current_target=lambda: target,
+        get_current_device=lambda: kernel.capability,
+        get_current_stream=lambda device: 0,
+    )
     with mock.patch.object(triton.runtime.driver, "_active", driver):
         return function.warmup(*arguments, grid=(1,), **dict(kernel.constants), **options)
 
