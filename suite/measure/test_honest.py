@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from suite.measure import bench as visit
 from suite.measure import sweep, timing, work
 from suite.measure.examples import job
+from suite.shared import usage
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.examples import CPU, TINY
@@ -167,6 +168,24 @@ def test_threads_are_set_before_the_rounds(recorded: Recorded, monkeypatch: pyte
     assert set(threads) == {1, 2}
     assert [row["n"] for row in rows] == [1] * 4 + [2] * 4
     assert [row["ratio"] for row in rows if "ratio" in row] == pytest.approx([3.0] * 4)
+
+
+def test_the_profiler_of_a_gpu_comes_last(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays attached, and slows what comes after it."""
+    profiled, x = list[int](), work.example(TINY, torch.float32, CPU)
+
+    def kernels(*_: object) -> list[str]:
+        profiled.append(len(recorded.calls))
+        return ["cudnn"]
+
+    monkeypatch.setattr(visit, "stopwatch", lambda device: timing.Stopwatch())
+    monkeypatch.setattr(work, "example", lambda *_: x)
+    monkeypatch.setattr(work, "refusal", lambda *_: None)
+    monkeypatch.setattr(visit, "once_measured", lambda candidate, model, *_: {"peak_bytes": len(model(x))})
+    monkeypatch.setattr(usage, "kernels", kernels)
+    rows = list(visit.rows(job("deferred", layer_norms=(False, True), device=torch.device("cuda", 0)), True))
+    assert profiled == [len(recorded.calls)]
+    assert [str(row.get("cudnn"))[-13:] for row in rows] == ["None", "None", "a kernel seen", "a kernel seen"]
 
 
 @pytest.mark.parametrize("L", [1, 2])

@@ -9,11 +9,9 @@ import pytest
 import torch
 from pytest_benchmark.stats import Stats
 
-from suite.measure import bench, timing, work
-from suite.measure.examples import job
+from suite.measure import bench, timing
 from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
-from suite.shared import usage
-from suite.shared.candidates import LSTM, find
+from suite.shared.candidates import LSTM
 from suite.shared.cases import BASELINE, lengths
 from suite.shared.examples import TINY
 
@@ -43,31 +41,14 @@ def test_a_visit_has_two_turns_unless_slow(seconds: float, sides: int, rounds: i
     assert len(turns.rounds[0].data) == rounds
 
 
-@pytest.mark.parametrize("first", [0.4, 0.05])
-def test_a_first_call_on_a_gpu_decides_nothing(first: float) -> None:
-    """It loads cuDNN, cuBLAS or Triton."""
-    watch, calls = FakeStopwatch(), list[str]()
-    watch.loads_first = DeviceEvents.loads_first
-
-    def side(name: str) -> Repeats:
-        def call(x: Any) -> float:
-            calls.append(name)
-            return first if calls.count(name) == 1 else 0.0013
-
-        return Repeats(watch, call, torch.zeros(1))
-
-    turns = Turns({name: side(name) for name in ("ours", "lstm")}, lambda _: torch.zeros(1))
-    turns.take(0.5)
-    assert [len(rounds.data) for rounds in turns.rounds.values()] == [11, 11]
-    # Three calls settle, then 16 and an untimed one make a round.
-    assert [calls.count(name) for name in ("ours", "lstm")] == [3 + 11 * 17] * 2
-
-
 def test_calls_settle_unless_one_is_slow() -> None:
     calls = iter([3.0, 0.02, 0.05, 0.04, 0.04])
     assert timing.warm_up(FakeStopwatch(), lambda: next(calls), compiles=True) == [3.0, 0.02, 0.05, 0.04]
     assert timing.warm_up(FakeStopwatch(), lambda: 3.0) == [3.0]
     assert timing.warm_up(FakeStopwatch(), lambda: 0.01) == [0.01, 0.01]
+    on_gpu, calls = FakeStopwatch(), iter([0.4, 0.0013, 0.0013])
+    on_gpu.loads_first = DeviceEvents.loads_first  # cuDNN, cuBLAS or Triton: the first call decides nothing
+    assert timing.warm_up(on_gpu, lambda: next(calls)) == [0.4, 0.0013, 0.0013]
 
 
 def test_the_typical_draw_has_the_median_number_of_tokens() -> None:
@@ -156,27 +137,3 @@ def test_the_baseline_in_bfloat16_has_its_weights_in_one_buffer(
     built = LSTM.build(replace(TINY, L=2), dtype, torch.device(device))
     weights = [([*map(id, built.parameters())], 4, TINY.I, 2, TINY.H, 0, 2, False, False)]
     assert [([*map(id, w)], *sizes) for w, *sizes in calls] == (weights if flattened else [])
-
-
-def test_the_profiler_of_a_gpu_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays attached, and slows what comes after it."""
-    events, gpu = list[str](), torch.device("cuda", 0)
-    monkeypatch.setattr(bench, "stopwatch", lambda device: FakeStopwatch())
-    monkeypatch.setattr(work, "example", lambda *_: torch.zeros(TINY.T, TINY.B, TINY.I))
-    monkeypatch.setattr(bench, "find", lambda name: replace(find(name), build=lambda *_: torch.nn.LSTM(TINY.I, TINY.H)))
-    monkeypatch.setattr(bench, "LSTM", replace(LSTM, build=lambda *_: torch.nn.LSTM(TINY.I, TINY.H)))
-    monkeypatch.setattr(work, "refusal", lambda *_: None)
-
-    def recorded(event: str, function: Any) -> Any:
-        def call(*arguments: Any) -> Any:
-            events.append(event)
-            return function(*arguments)
-
-        return call
-
-    monkeypatch.setattr(Turns, "take", recorded("turns", Turns.take))
-    monkeypatch.setattr(bench, "once_measured", recorded("once", lambda *_: {}))
-    monkeypatch.setattr(usage, "kernels", recorded("profile", lambda work, device: ["cudnn"]))
-    rows = list(bench.rows(job(layer_norms=(False, True), device=gpu), True))
-    assert events == [*["turns", "once", "once"] * 2, "profile"]
-    assert [str(row.get("cudnn"))[-13:] for row in rows] == ["None", "None", "a kernel seen", "a kernel seen"]
