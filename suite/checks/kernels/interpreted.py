@@ -79,8 +79,6 @@ COMPARISONS = {
         "all": [*SOME, *(Comparison(case, dtype) for case in CASES for dtype in _DTYPES)],
     }.items()
 }
-#: Faults of the implementation: by name the tensor that one damages, what one of `CALLS` that shows it is named, and
-#: an edit.
 FAULTS = tomllib.loads(Path(__file__).with_name("calls.toml").read_text(encoding="utf-8"))
 
 
@@ -125,16 +123,16 @@ def patch_language_once() -> None:
 
 
 def caught(name: str) -> bool:
-    """True if a call shows a fault by the tensor that it damages or, if it damages none, by an address."""
+    """True if a call shows a fault by the tensor that it damages, or by a line of the trace."""
     from suite.checks.kernels.traced import traced
 
-    damages, word, file, right, new = FAULTS[name]
-    fault = Fault(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=damages)
+    shown_by, word, file, right, new = FAULTS[name]
+    fault = Fault(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=shown_by)
     with fault.planted() as build, traced() as trace:
         calls = (one.verdicts(build, torch.device("cpu")) for one in CALLS if word in one.use)
-        verdicts = chain.from_iterable(chain.from_iterable(calls))
         return any(
-            (fault.blamed(one.tensor) and not one.ratio <= 1) or (not damages and trace.wrong) for one in verdicts
+            (fault.blamed(one.tensor) and not one.ratio <= 1) or any(line.endswith(shown_by) for line in trace.wrong)
+            for one in chain.from_iterable(chain.from_iterable(calls))
         )
 
 

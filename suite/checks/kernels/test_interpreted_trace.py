@@ -1,8 +1,6 @@
-"""What the trace of an interpreted kernel finds, and how operands are rounded: run by `test_interpreter.py`.
+"""How operands are rounded, and what packed sequences save, in the interpreter: run by `test_interpreter.py`.
 
-Each kernel here has a fault, unless told to have none: an overrun, a promise that does not hold, a missing barrier of
-the program; `barriers.toml` has the races between programs. And TF32 operands must be rounded to nearest before a
-product, which a tensor core would cut off instead. The trace also shows what packed sequences save.
+TF32 operands must be rounded to nearest before a product, which a tensor core would cut off instead.
 """
 
 # mypy: ignore-errors
@@ -26,37 +24,8 @@ from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, evaluate, implementation, judge, model_and_draw, reference
 
 CPU = torch.device("cpu")
-N = 16
 #: Bits of a float32 that TF32 drops.
 DROPPED = 13
-
-
-@triton.jit
-def too_far(x, to, N: tl.constexpr, ALIGN: tl.constexpr):
-    """Write N numbers, promised to be aligned, whether or not there is room."""
-    k = tl.arange(0, N)
-    tl.store(tl.multiple_of(to + k, ALIGN), tl.load(x + k))
-
-
-@triton.jit
-def turned(x, N: tl.constexpr, BARRIER: tl.constexpr):
-    """Write N numbers and read them back in the other order."""
-    k = tl.arange(0, N)
-    tl.store(x + k, k.to(tl.float32))
-    if BARRIER:
-        tl.debug_barrier()
-    tl.store(x + N + k, tl.load(x + N - 1 - k))
-
-
-@triton.jit
-def turned_in_place(x, N: tl.constexpr, BARRIER: tl.constexpr):
-    """Read N numbers and write them back in the other order; after a barrier, so that the program has one."""
-    k = tl.arange(0, N)
-    tl.debug_barrier()
-    value = tl.load(x + N - 1 - k)
-    if BARRIER:
-        tl.debug_barrier()
-    tl.store(x + k, value)
 
 
 @triton.jit
@@ -64,27 +33,6 @@ def rounded(x, to, N: tl.constexpr):
     """Write N numbers as a product would take them."""
     k = tl.arange(0, N)
     tl.store(to + k, tf32(tl.load(x + k)))
-
-
-FAULTS = {
-    "too_far: outside the tensors given": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(2 * N)[: N - 1], N, 16),
-    "too_far: less aligned than promised": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(N + 1)[1:], N, 16),
-    "turned: read back without a barrier": lambda: turned[(1,)](torch.zeros(2 * N), N, False),
-    "turned_in_place: overwritten without a barrier": lambda: turned_in_place[(1,)](torch.zeros(N), N, False),
-}
-RIGHT = {
-    "too_far": lambda: too_far[(1,)](torch.zeros(N), torch.zeros(N), N, 16),
-    "turned": lambda: turned[(1,)](torch.zeros(2 * N), N, True),
-    "turned_in_place": lambda: turned_in_place[(1,)](torch.zeros(N), N, True),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS | RIGHT)
-def test_a_planted_fault_is_found_and_nothing_else(name: str) -> None:
-    with traced() as trace:
-        (FAULTS | RIGHT)[name]()
-    assert trace.addresses > 0
-    assert list(trace.wrong) == [name] * (name in FAULTS)
 
 
 def test_tf32_operands_are_rounded_to_nearest() -> None:
