@@ -142,9 +142,9 @@ def kernels(session: nox.Session, triton: str) -> None:
     scratch, extent = session.create_tmp(), "all" if triton == "newest" else "cards"
     rows = str(Path(scratch) / "kernels.jsonl")
     run(session, "-m", "suite.checks.kernels.compiled", rows, "some" if session.posargs else extent)
-    traced = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[trace]"
+    rounding = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[rounding]"
     interpret = ("--thorough", *(["--kernels=all"] if triton == "newest" else []), "--results", scratch)
-    pytest(session, "suite/checks/kernels/test_kernels.py", traced, *(() if session.posargs else interpret))
+    pytest(session, "suite/checks/kernels/test_kernels.py", rounding, *(() if session.posargs else interpret))
 
 
 @shared

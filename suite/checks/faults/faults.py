@@ -60,7 +60,8 @@ def edits(file: str, *texts: str) -> tuple[Edit, ...]:
 class Edited:
     """Edits of the package, the implementation that runs them, and the dtype in which it is compared.
 
-    active: the value of `VARIABLE` that selects a fault in C++.
+    active: the value of `VARIABLE` that selects a fault in C++. damages: the tensor that a fault damages. comparisons:
+    those that may show it.
     """
 
     name: str
@@ -69,6 +70,8 @@ class Edited:
     runs: str
     dtype: torch.dtype = torch.float64
     active: str = ""
+    damages: str = ""
+    comparisons: tuple[Comparison, ...] = ()
 
     @property
     def package(self) -> str:
@@ -97,6 +100,10 @@ class Edited:
             return str(error)
         return ""
 
+    def blamed(self, tensor: str) -> bool:
+        """True if a tensor of the results, or of a use's, is the damaged one."""
+        return re.sub(r"layers\.\d+\.", "", tensor).split(", ")[0] == self.damages
+
     @contextmanager
     def planted(self) -> Iterator[Build]:
         """Builder of HyperLSTMs from a copy of the package with the edits; ValueError if one does not apply."""
@@ -118,18 +125,6 @@ class Edited:
             finally:
                 for module in [module for module in sys.modules if module.split(".")[0] == name]:
                     del sys.modules[module]
-
-
-@dataclass(frozen=True)
-class Fault(Edited):
-    """A wrong implementation, the tensor that it damages, and the comparisons that may show it."""
-
-    damages: str = "out"
-    comparisons: tuple[Comparison, ...] = ()
-
-    def blamed(self, tensor: str) -> bool:
-        """True if a tensor of the results, or of a use's, is the damaged one."""
-        return re.sub(r"layers\.\d+\.", "", tensor).split(", ")[0] == self.damages
 
 
 def supported(runs: str, cases: Iterable[Case]) -> tuple[Case, ...]:
@@ -174,12 +169,12 @@ def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[C
     return tuple(Comparison(case, dtype, wide=wide) for case in supported(runs, cases))
 
 
-def _fault(name: str, kind: str, dtype: torch.dtype, damages: str, where: str, *texts: str) -> Fault:
+def _fault(name: str, kind: str, dtype: torch.dtype, damages: str, where: str, *texts: str) -> Edited:
     file, *before = where.split(", ")
     all_edits = [edit for rewrite in REWRITES if rewrite.name in before for edit in rewrite.edits]
     all_edits += edits(file, *(_KEPT if any("_KEPT" in text for text in texts) else ()), *texts)
     runs = _shown_by(file)
-    return Fault(name, kind, tuple(all_edits), runs, dtype, "", damages, _comparisons(name, kind, runs, dtype))
+    return Edited(name, kind, tuple(all_edits), runs, dtype, "", damages, _comparisons(name, kind, runs, dtype))
 
 
 #: Compile quickly, and to the same code on every processor; and a function that is true of the active fault.
@@ -197,7 +192,7 @@ _ALL_COMPILED = (
 )
 
 
-def _in_one_copy(faults: Iterable[Fault]) -> Iterator[Fault]:
+def _in_one_copy(faults: Iterable[Edited]) -> Iterator[Edited]:
     """The faults, of which those in C++ replace expressions in a common copy, each where it is the active one."""
     compiled = [fault for fault in faults if fault.edits[-1].path.suffix == _COMPILED and not fault.stale()]
     all_edits = list(_ALL_COMPILED)

@@ -8,7 +8,7 @@ import torch
 from impls import why_unavailable
 from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
-from suite.checks.faults.faults import FAULTS, REWRITES, Edited, Fault, supported
+from suite.checks.faults.faults import FAULTS, REWRITES, Edited, supported
 from suite.conftest import Keep
 from suite.shared import arithmetic
 from suite.shared.cases import VERIFY
@@ -44,7 +44,7 @@ def skip_unless_applicable(edited: Edited) -> None:
         pytest.skip(reason)
 
 
-def caught(fault: Fault) -> tuple[Comparison | None, Verdict | None, list[Verdict]]:
+def caught(fault: Edited) -> tuple[Comparison | None, Verdict | None, list[Verdict]]:
     """The first comparison that catches a fault, its verdict on the damaged tensor, and all that are wrong.
 
     If none does, no comparison and no verdict, and all that are wrong in any of them.
@@ -62,7 +62,7 @@ def caught(fault: Fault) -> tuple[Comparison | None, Verdict | None, list[Verdic
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
-def test_rejects_and_names_what_is_damaged(fault: Fault, keep: Keep) -> None:
+def test_rejects_and_names_what_is_damaged(fault: Edited, keep: Keep) -> None:
     skip_unless_applicable(fault)
     comparison, worst, wrong = caught(fault)
     tensors = {verdict.tensor.split(", ")[0] for verdict in wrong}

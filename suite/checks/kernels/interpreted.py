@@ -22,7 +22,7 @@ from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import find
 from suite.checks.equality.comparisons import Comparison, paired
 from suite.checks.equality.pairs import OF_A_LAYER
-from suite.checks.faults.faults import Fault, edits
+from suite.checks.faults.faults import Edited, edits
 from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict, implementation
 from suite.shared.process import append_row
@@ -127,7 +127,7 @@ def caught(name: str) -> bool:
     from suite.checks.kernels.traced import traced
 
     shown_by, word, file, right, new = FAULTS[name]
-    fault = Fault(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=shown_by)
+    fault = Edited(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=shown_by)
     with fault.planted() as build, traced() as trace:
         calls = (one.verdicts(build, torch.device("cpu")) for one in CALLS if word in one.use)
         return any(

@@ -12,7 +12,7 @@ from suite.checks.kernels.interpreted import NAME
 from suite.shared.process import run
 
 pytestmark = [
-    pytest.mark.thorough("batched_cuda interpreted: groups of several members, the trace"),
+    pytest.mark.thorough("batched_cuda interpreted: groups of several members, rounding"),
     pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed."),
 ]
 #: Words of the checks of a torch operator, and of the capabilities that need nothing compiled.
@@ -23,7 +23,7 @@ AS_AN_OPERATOR = (
 LIMIT = 900
 
 
-@pytest.mark.parametrize("file", ["members", "trace"])
+@pytest.mark.parametrize("file", ["members", "rounding"])
 def test_with_the_interpreter_on(file: str) -> None:
     _run(str(Path(__file__).with_name(f"test_interpreted_{file}.py")), "--noconftest")
 
