@@ -106,7 +106,23 @@ def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     return results | gradients(leaves)
 
 
-GRADIENTS = (_scaled(1e4), _scaled(1e-4), Use("backward twice", _backward_twice, partial(_times, 2)))
+def _chunked(numbers: int, residuals: bool) -> Use:
+    """Chunks of so many numbers per number of out, of which an implementation takes 10 to 40 a step."""
+
+    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+        limit = numbers * case.B * case.H * sample.x.element_size()
+        with limited(sample.x.device.type, forward=limit, backward=limit, residuals=residuals):
+            return plain(model, case, sample)
+
+    return Use(f"chunks of {numbers} numbers, residuals {residuals}", run)
+
+
+GRADIENTS = (
+    _scaled(1e4),
+    _scaled(1e-4),
+    Use("backward twice", _backward_twice, partial(_times, 2)),
+    *(_chunked(numbers, residuals) for numbers, residuals in ((20, True), (40, False), (80, True), (80, False))),
+)
 
 
 # Calls

@@ -53,7 +53,6 @@ BUILDS: Rows = {
     **{f"{size}-bool": ({size: True}, TypeError, f"^{size}: {INTEGER} True") for size in SIZES},
     "negative-size": ({"n_z": -1}, ValueError, f"^n_z: {INTEGER} -1"),
     "float-size": ({"hidden_size": 2.0}, TypeError, f"^hidden_size: {INTEGER} 2.0"),
-    "text-size": ({"n_z": "4"}, TypeError, f"^n_z: {INTEGER} '4'"),
     **{
         f"{name}-{value}": ({name: value}, error, f"^{name}: {PROBABILITY} {value!r}")
         for name in ("dropout", "recurrent_dropout")
@@ -64,23 +63,16 @@ BUILDS: Rows = {
     "layer-norm": ({"layer_norm": 1}, TypeError, "^layer_norm: expected True or False, got 1"),
     "dtype-int": ({"dtype": torch.int32}, TypeError, f"^dtype: {FLOATING} torch.int32"),
     "dtype-text": ({"dtype": "float32"}, TypeError, f"^dtype: {FLOATING} 'float32'"),
-    "device-text": ({"device": "gpu"}, RuntimeError, "device type at start of device string: gpu"),
-    "device-float": ({"device": 0.5}, TypeError, "device.*float"),
     "impl-unknown": ({"impl": "fast"}, ValueError, "^impl: expected 'auto' or one of naive, .*; got 'fast'"),
-    "impl-none": ({"impl": None}, ValueError, "^impl: expected 'auto' or one of naive, .*; got None"),
 }
 #: Functions of x.
 INPUTS: Rows = {
     "none": (lambda x: None, TypeError, "expected a tensor, got NoneType"),
-    "numpy": (lambda x: x.numpy(), TypeError, "expected a tensor, got ndarray"),
     "coo": (lambda x: x.to_sparse(), TypeError, "expected a dense tensor, got .* torch.sparse_coo"),
-    "scalar": (lambda x: x.sum(), ValueError, rf"{SHAPE} \[\]"),
     "1d": (lambda x: x[0, 0], ValueError, rf"{SHAPE} \[4\]"),
     "4d": (lambda x: x[None], ValueError, rf"{SHAPE} \[1, 6, 3, 4\]"),
     "features": (lambda x: x[..., :3], ValueError, rf"{SHAPE} \[6, 3, 3\]"),
-    "float64": (lambda x: x.double(), ValueError, f"{AS_PARAMETERS} float64 on cpu"),
     "bfloat16": (lambda x: x.bfloat16(), ValueError, f"{AS_PARAMETERS} bfloat16 on cpu"),
-    "integer": (lambda x: x.long(), ValueError, f"{AS_PARAMETERS} int64 on cpu"),
     "meta": (lambda x: x.to("meta"), ValueError, f"{AS_PARAMETERS} float32 on meta"),
 }
 #: Fields of a PackedSequence.
@@ -98,7 +90,6 @@ PACKED: Rows = {
 STATES: Rows = {
     "tensor": (lambda s: torch.stack(s[:2]), TypeError, ": expected None or a tuple .*, got Tensor"),
     "dict": (lambda s: dict(enumerate(s)), TypeError, ": expected None or a tuple .*, got dict"),
-    "empty": (lambda s: (), ValueError, f"{FOUR} 0"),
     "of-an-lstm": (lambda s: s[:2], ValueError, f"{FOUR} 2"),
     "too-many": (lambda s: (*s, s[0]), ValueError, f"{FOUR} 5"),
     "swapped": (lambda s: s[2:] + s[:2], ValueError, r" \(h\): expected shape .*, got \[2, 3, 5\]"),
@@ -121,27 +112,15 @@ def parts(F: int) -> Rows:
 #: Attributes of a model.
 ATTRIBUTES: Rows = {
     "dropout": (1.5, ValueError, f"{PROBABILITY} 1.5"),
-    "recurrent_dropout": (-0.5, ValueError, f"{PROBABILITY} -0.5"),
-    "batch_first": (None, TypeError, "expected True or False, got None"),
     "layer_norm": (False, AttributeError, "expected True, which the parameters have, got False"),
     "hidden_size": (H + 1, AttributeError, f"expected {H}, which the parameters have, got {H + 1}"),
     "n_layers": (0, ValueError, f"{INTEGER} 0"),
-    "impl": ("fast", ValueError, "expected 'auto' or one of naive, .*; got 'fast'"),
 }
 #: Parameters of another layer than the one under a hook, and what a hook gives that layer.
 BIASES: Rows = {
-    "shape": (
-        torch.zeros(4, H + 1),
-        ValueError,
-        r"expected \[4, 6\] in float32 on cpu, got \[4, 7\] in float32 on cpu",
-    ),
-    "broadcast": (
-        torch.zeros(4, 1),
-        ValueError,
-        r"expected \[4, 6\] in float32 on cpu, got \[4, 1\] in float32 on cpu",
-    ),
-    "float64": (torch.zeros(4, H).double(), ValueError, r"expected .* float32 on cpu, got \[4, 6\] in float64 on cpu"),
-    "meta": (torch.zeros(4, H, device="meta"), ValueError, r"expected .* in float32 on cpu, got .* in float32 on meta"),
+    "shape": (torch.zeros(4, H + 1), ValueError, r"\[4, 7\] in float32 on cpu"),
+    "float64": (torch.zeros(4, H).double(), ValueError, r"\[4, 6\] in float64 on cpu"),
+    "meta": (torch.zeros(4, H, device="meta"), ValueError, r"\[4, 6\] in float32 on meta"),
 }
 HOOKED: Rows = {
     "shape": (torch.zeros(4, H, 1), ValueError, r"expected \[4, 6, 6\] .*, got \[4, 6, 1\]"),
@@ -202,7 +181,6 @@ def in_part(k: int, change: Callable[[Tensor], Any], good: Good) -> object:
 
 
 OTHERS: dict[str, Bad] = {
-    "x-missing": (lambda good: good.model(), TypeError, "missing 1 required positional argument: 'x'"),
     "x-without-batch": (
         lambda good: good.model(good.x[:, 0], good.state),
         ValueError,
@@ -212,11 +190,6 @@ OTHERS: dict[str, Bad] = {
         lambda good: HyperLSTM(I, H, S, Z, L, batch_first=True)(good.x.mT),
         ValueError,
         r"^x: expected shape \[B, T, 4\] or \[T, 4\], got \[6, 4, 3\]",
-    ),
-    "packed-length-0": (
-        lambda good: good.model(pack_padded_sequence(good.x, [T, 2, 0])),
-        RuntimeError,
-        "Length of all samples has to be greater than 0",
     ),
     "packed-state-rows": (
         lambda good: good.model(pack_padded_sequence(good.x, [T, 2, 1]), [part[:, :2] for part in good.state]),
@@ -267,7 +240,7 @@ TABLES: dict[str, tuple[Rows, Callable[..., object], str]] = {
         for k, (name, F) in enumerate(zip(STATE_NAMES, (H, H, S, S), strict=True))
     },
     **{f"set-{name}": ({"": row}, partial(assign, name), f"^{name}: ") for name, row in ATTRIBUTES.items()},
-    "parameter": (BIASES, with_bias, r"^layers\.1\.bias: "),
+    "parameter": (BIASES, with_bias, r"^layers\.1\.bias: expected \[4, 6\] in float32 on cpu, got "),
     "hook": (HOOKED, hooked, r"^layers\.0\.weight_h: "),
 }
 BAD = OTHERS | {
@@ -288,6 +261,7 @@ def test_raises_before_any_work_and_changes_nothing(
 ) -> None:
     model, sample = model_and_draw("auto", CASE, torch.float32, CPU)
     good = Good(model, sample.x, sample.state or ())
+    model(good.x, good.state)  # a check that only a first call makes would pass
     tensors, about = good.everything()
     monkeypatch.setattr(registry.Impl, "run", property(_no_work))
     with pytest.raises(error, match=message) as raised:
@@ -296,11 +270,3 @@ def test_raises_before_any_work_and_changes_nothing(
     after, about_after = good.everything()
     assert_bitwise_equal(after, tensors)
     assert about_after == about
-
-
-def test_each_call_checks_the_parameters() -> None:
-    model, x = HyperLSTM(I, H, S, Z, L, impl="row_scaled"), torch.zeros(T, B, I)
-    model(x)
-    setattr(model.layers[1], "bias", nn.Parameter(torch.zeros(4, 1)))  # noqa: B010 - a layer to torch is any module
-    with pytest.raises(ValueError, match=r"^layers\.1\.bias: expected \[4, 6\] .*, got \[4, 1\]"):
-        model(x)

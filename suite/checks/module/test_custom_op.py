@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,16 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from impls import HyperLSTM, batched_cpu, deferred, why_unavailable
 from impls.definition import Inputs, LayerParams, LayerState
-from impls.gradient.chunks import bounds, limited
+from impls.gradient.chunks import bounds
 from impls.gradient.operator import Save
 from impls.registry import IMPLS
 from suite.checks.module.test_module import CASE, model_and_input
-from suite.shared.cases import Case
-from suite.shared.compare import compare, implementation
 from suite.shared.files import ROOT
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
-others = pytest.mark.thorough("other lengths of a chunk, and an exported program in another process")
 
 
 @pytest.fixture(params=HAND_WRITTEN)
@@ -45,25 +41,6 @@ def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Te
     leaves = [value.detach().clone().requires_grad_() for value in (x, *state)]
     out, last = model(leaves[0], leaves[1:])
     return list(torch.autograd.grad(out.sum() + sum(part.sin().sum() for part in last), [*leaves, *model.parameters()]))
-
-
-#: How long a chunk may be; an implementation takes 2 to 40 numbers a step.
-chunks = pytest.mark.parametrize("numbers", [*(pytest.param(n, marks=others) for n in (4, 80)), 15, 40, 160])
-
-
-@pytest.mark.parametrize("residuals", [False, True], ids=["recomputed", "kept"])
-@chunks
-@pytest.mark.parametrize("case", [CASE, replace(CASE, lengths=(2, 6, 3))], ids=["batch", "packed"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_chunks_of_any_length_give_the_same(
-    name: str, device: torch.device, dtype: torch.dtype, case: Case, numbers: int, residuals: bool
-) -> None:
-    if reason := why_unavailable(name, device, dtype):
-        pytest.skip(reason)
-    limit = numbers * CASE.B * CASE.H * dtype.itemsize
-    with limited(device.type, forward=limit, backward=limit, residuals=residuals):
-        worst = compare(implementation(name), case, dtype, device)[0]
-    assert worst.ratio <= 1, worst
 
 
 @pytest.mark.parametrize(
@@ -252,7 +229,7 @@ for module in modules:  # each runs its own code, whichever came first
 """
 
 
-@others
+@pytest.mark.thorough("an exported program in another process")
 @pytest.mark.parametrize("packages", [["impls"], ["hyperlstm"], ["hyperlstm", "impls"]], ids="-".join)
 def test_an_exported_program_loads_under_either_name(packages: list[str], tmp_path: Path) -> None:
     model, x, _ = model_and_input("deferred", torch.device("cpu"))
