@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -205,8 +205,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:  # a worker, whose rows are in the reports of the process that started it
         return result
-    rows = rows_of_tests(reporter)
-    tables = {name: pd.DataFrame(lines) for name, lines in rows.items()}
+    tables = rows_of_tests(reporter)
     if "verify" in tables and len(compared := tables["verify"].query("verdict != 'skipped'")):
         columns = ["implementation", "cases", "worst", "dtype", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
@@ -214,7 +213,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     if config.getoption("--thorough"):
         print(f"\nHalf of the random sizes were drawn with --seed {config.option.seed}.")
     try:
-        pages = write(config.getoption("--results"), config.getoption("--device"), rows)
+        pages = write(config.getoption("--results"), config.getoption("--device"), tables)
     except ResultsError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
     for page in pages:
@@ -226,40 +225,36 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     return result
 
 
-def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str, Any]]]:
+def rows_of_tests(reporter: pytest.TerminalReporter) -> dict[str, pd.DataFrame]:
     """Rows that tests of all processes kept, by table."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for one in chain.from_iterable(reporter.stats.values()):
         properties = one.user_properties if getattr(one, "when", None) == "teardown" else ()
         for name, row in (value for key, value in properties if key == ROW):
             rows.setdefault(name, []).append(row)
-    if "verify" in rows:
-        rows["verify"] = worst(rows["verify"])
-    return rows
+    tables = {name: pd.DataFrame(lines) for name, lines in rows.items()}
+    return tables | {name: worst(table) for name, table in tables.items() if name == "verify"}
 
 
-def write(results: Path, device: torch.device, rows: Mapping[str, list[dict[str, Any]]]) -> list[Path]:
-    """Put rows of checks on a device into the tables, and return the pages that were written about them.
+def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Put rows of checks on a device into the results, and return the pages that were written about them.
 
     ResultsError says what could not be read or written.
     """
     folders = dict[Path, None]()
-    for name, lines in rows.items():
+    for name, rows in tables.items():
         ran_on = torch.device("cpu") if name == "faults" else device
         folder = folder_of(results, ran_on)
-        TABLES[name].put(folder, lines, ran_on, {**VALUES, **CHECKED})
+        TABLES[name].put(folder, rows.to_dict("records"), ran_on, {**VALUES, **CHECKED})
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]
 
 
-def worst(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def worst(rows: pd.DataFrame) -> pd.DataFrame:
     """Of the rows of verify.csv with the same key the one that decides: a failure, else the comparison that ran.
 
     A case that only a GPU runs is skipped without one, but may have run in Triton's interpreter.
     """
-
-    def severity(row: dict[str, Any]) -> tuple[int, float]:
-        return ("skipped", "pass", "FAIL").index(row["verdict"]), row.get("ratio") or 0.0
-
-    columns = TABLES["verify"].key
-    return list({tuple(row[column] for column in columns): row for row in sorted(rows, key=severity)}.values())
+    severity = rows["verdict"].map(("skipped", "pass", "FAIL").index)
+    ranked = rows.assign(severity=severity).sort_values(["severity", "ratio"], na_position="first")
+    return ranked.drop_duplicates(list(TABLES["verify"].key), keep="last").drop(columns="severity")

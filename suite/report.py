@@ -8,7 +8,8 @@ from typing import Any
 
 from suite.pages import bench, readme, sweep, verify
 from suite.pages.bench_tables import TITLE, compared, fastest, without_busy
-from suite.pages.page import Page, Part, Sheet, markdown
+from suite.pages.page import Page, Part, Plot, Sheet, markdown
+from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
 from suite.shared.files import RESULTS, ResultsError, write_whole
@@ -65,26 +66,30 @@ def pages_of(folder: Path) -> list[str]:
     return [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
 
 
-def write_machine(folder: Path) -> list[Path]:
-    """Write the pages of one machine from its CSV files, and nothing else; return the files."""
-    return [file for page in PAGES for file in page.write(folder, page.read(folder))]
+def write_machine(folder: Path) -> dict[Path, list[Part]]:
+    """Write the pages and plots of one machine from its CSV files, and nothing else; return the parts by page."""
+    pages = {folder / f"{page.name}.md": parts for page in PAGES if (parts := page.read(folder))}
+    for file, parts in pages.items():
+        write_whole(file, markdown(parts))
+        for plot in parts:
+            if isinstance(plot, Plot) and plot.committed:
+                write_whole(folder / f"{plot.name}.svg", svg(plot.draw()))
+    return pages
 
 
 def write_all(results: Path) -> list[Path]:
-    """Write every page from the CSV files under results/, their index, the report, and README.md; return the files.
+    """Write every page from the CSV files under results/, their index, the report, and README.md; return these files.
 
     A machine without pages whose rows are stale is in the index alone. ResultsError names a damaged file.
     """
-    folders, files, sections = machines(results), list[Path](), dict[Path, list[Part]]()
+    folders, sections = machines(results), dict[Path, list[Part]]()
     for folder in folders:
         if pages_of(folder) or _current(folder):
-            written = {page: parts for page in PAGES if (parts := page.read(folder))}
-            files += [file for page, parts in written.items() for file in page.write(folder, parts)]
-            sections |= {folder / f"{page.name}.md": parts for page, parts in written.items()}
+            sections |= write_machine(folder)
     overview, whole, parts = results / "README.md", results / "report.html", index(folders)
     write_whole(overview, markdown(parts))
     write_whole(whole, report_html(parts, sections))
-    files += [overview, whole]
+    files = [*sections, overview, whole]
     if results == RESULTS:
         readme.write_readme(results)
         files.append(readme.README)

@@ -12,8 +12,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from suite.pages.plots import svg
-from suite.shared.files import write_whole
 from suite.shared.format import NONE, machine, origin
 from suite.shared.tables import STAMP, TABLES
 
@@ -134,13 +132,3 @@ class Page:
         if rows.empty:
             return []
         return self.content(rows, {name: others for name in self.others if len(others := TABLES[name].read(folder))})
-
-    def write(self, folder: Path, parts: Sequence[Part]) -> list[Path]:
-        """Write the Markdown and the committed plots of parts, if there are any, into a folder; return the files."""
-        plots = [part for part in parts if isinstance(part, Plot) and part.committed]
-        texts = {f"{plot.name}.svg": svg(plot.draw()) for plot in plots}
-        if parts:
-            texts[f"{self.name}.md"] = markdown(parts)
-        for name, text in texts.items():
-            write_whole(folder / name, text)
-        return [folder / name for name in texts]

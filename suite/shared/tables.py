@@ -81,25 +81,22 @@ class Table:
         device: torch.device,
         values: Mapping[str, Sequence[str]] = VALUES,
     ) -> None:
-        """Stamp rows that this process or its child made, and `replace`; ValueError names undeclared columns."""
-        copies = [dict(row) for row in rows]
-        if unknown := {column for row in copies for column in row} - {*self.columns}:
-            raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {sorted(unknown)}")
-        stamped = [row | stamp(device, row.get("implementation", "")) for row in copies]
-        self.replace(folder, stamped, values)
+        """Stamp rows that this process or its child made, and `replace`."""
+        self.replace(folder, [{**row, **stamp(device, row.get("implementation", ""))} for row in rows], values)
 
     def replace(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Mapping[str, Sequence[str]] = VALUES
     ) -> None:
         """Put stamped rows into the file, in which they replace the rows of the same part.
 
-        values: see `VALUES`. ValueError if two rows have the same key.
+        values: see `VALUES`. ValueError names undeclared columns, or the key of two rows.
         """
         columns, new, old = [*self.columns, *STAMP], pd.DataFrame(list(rows)), self.read(folder)
         if new.empty:
             return
-        new = new.reindex(columns=columns)
-        key = list(self.key)
+        if unknown := [column for column in new if column not in columns]:
+            raise ValueError(f"{self.name}: expected columns that tables.toml lists, got {', '.join(unknown)}")
+        new, key = new.reindex(columns=columns), list(self.key)
         if len(twice := new[new.duplicated(key)]):
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
         for column in set(values) & set(self.key) if len(old) else ():
