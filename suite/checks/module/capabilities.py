@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.autograd.functional import jacobian
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn import Module
-from torch.nn.utils import prune, remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
+from torch.nn.utils import (
+    parametrizations,
+    parametrize,
+    prune,
+    remove_spectral_norm,
+    remove_weight_norm,
+    spectral_norm,
+    weight_norm,
+)
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.checkpoint import checkpoint
 
@@ -302,6 +310,9 @@ CAPABILITIES = {
     "torch.nn.utils.prune": Capability(partial(hooked, partial(prune.l1_unstructured, amount=0.5), prune.remove)),
     "torch.nn.utils.weight_norm": Capability(partial(hooked, weight_norm, remove_weight_norm)),
     "torch.nn.utils.spectral_norm": Capability(partial(hooked, spectral_norm, remove_spectral_norm)),
+    "torch.nn.utils.parametrizations.weight_norm": Capability(
+        partial(hooked, parametrizations.weight_norm, parametrize.remove_parametrizations)
+    ),
     "CUDA graph capture": Capability(cuda_graph),
     "deepcopy and pickle": Capability(partial(saved.copied, saved.pickled)),
     "torch.load, weights_only": Capability(partial(saved.copied, saved.weights_only)),

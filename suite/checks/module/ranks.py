@@ -14,7 +14,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.multiprocessing.spawn import start_processes
 from torch.nn import Module
@@ -32,37 +31,29 @@ CPU = torch.device("cpu")
 JOINED = replace(CASE, B=CASE.B * WORLD)
 
 
-def data_parallel(name: str, device: torch.device) -> None:
-    """Check that replicas on halves of a batch get the gradients of the whole batch."""
-    model, x, cotangents = _half(name, device)
-    _hold(DistributedDataParallel(model), model, x, cotangents)
-
-
-def sharded(name: str, device: torch.device) -> None:
-    """Check that a model sharded over both ranks gets the gradients of the whole batch."""
+def _sharded(model: HyperLSTM) -> Module:
+    """The model, sharded over both ranks."""
     from torch.distributed.fsdp import fully_shard  # takes a second to import
 
-    model, x, cotangents = _half(name, device)
     # By default torch shards over CUDA devices wherever there is one.
-    mesh = init_device_mesh(device.type, (WORLD,))
+    mesh = init_device_mesh("cpu", (WORLD,))
     for layer in model.layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    _hold(model, model, x, cotangents)
+    return model
 
 
-def _half(name: str, device: torch.device) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
-    """The model, and this rank's rows of the input and of the cotangents."""
-    model, sample = model_and_draw(name, JOINED, torch.float32, device)
-    x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], (sample.x, sample.cotangents))
-    return model, x, cotangents
+#: How a model is called by two ranks, each with half of a batch.
+CHECKS: dict[str, Callable[[HyperLSTM], Module]] = {"data_parallel": DistributedDataParallel, "sharded": _sharded}
 
 
-def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: tuple[Tensor, ...]) -> None:
-    """Run one training step, and compare output and gradients with the oracle's on the whole batch."""
+def _check(check: str, name: str) -> None:
+    """Run one training step on this rank's rows, and compare output and gradients with the oracle's on all rows."""
     from torch.distributed.tensor import DTensor
 
-    out, last = call(x)
+    model, sample = model_and_draw(name, JOINED, torch.float32, CPU)
+    x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], (sample.x, sample.cotangents))
+    out, last = CHECKS[check](model)(x)
     # The mean over ranks is taken of gradients; the whole batch has their sum.
     torch.autograd.backward((out, *last), [WORLD * c for c in cotangents])
     halves = [torch.empty_like(out) for _ in range(WORLD)]
@@ -72,7 +63,7 @@ def _hold(call: Module, model: HyperLSTM, x: Tensor, cotangents: tuple[Tensor, .
         if p.grad is None:
             raise AssertionError(f"grad {key}: expected a gradient, got None")
         results[f"grad {key}"] = p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
-    assert_close({key: value[None] for key, value in results.items()}, JOINED, x.device, 1)
+    assert_close({key: value[None] for key, value in results.items()}, JOINED, CPU, 1)
 
 
 @cache
@@ -88,11 +79,11 @@ def halves(check: str, name: str, device: torch.device) -> None:
         raise AssertionError(error)
 
 
-def _error(check: Callable[[str, torch.device], None], name: str) -> str:
+def _error(check: str, name: str) -> str:
     if why_unavailable(name, CPU) is not None:
         return ""
     try:
-        check(name, CPU)
+        _check(check, name)
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return ""
@@ -104,12 +95,12 @@ def _run(rank: int, path: Path) -> None:
     killed_with(os.getppid())
     store = f"file://{path.with_suffix('.store')}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
-    for check in (data_parallel, sharded):
+    for check in CHECKS:
         for name in checked:
             errors: list[str] = [""] * WORLD
             dist.all_gather_object(errors, _error(check, name))
             if rank == 0:
-                append_row(path, {"check": check.__name__, "implementation": name, "error": " ".join(errors).strip()})
+                append_row(path, {"check": check, "implementation": name, "error": " ".join(errors).strip()})
     dist.barrier()
     dist.destroy_process_group()
     # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.

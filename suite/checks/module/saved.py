@@ -86,11 +86,13 @@ def onnx(name: str, device: torch.device) -> None:
 def traced(name: str, device: torch.device) -> None:
     """Check output and gradients of a model that was traced with another batch size, saved and loaded."""
     model, sample = model_and_draw(name, TRACED, F32, device)
-    file = io.BytesIO()
+    file, before = io.BytesIO(), settings(model)
     with warnings.catch_warnings(action="ignore"):  # torch lists the sizes that a trace takes for constant
         torch.jit.save(torch.jit.trace(model, (torch.cat([sample.x, sample.x], dim=1),)), file)
         file.seek(0)
         loaded = torch.jit.load(file)
+    if changed := altered(model, before):
+        raise AssertionError(f"model: expected no change by torch.jit.trace, got {changed}")
 
     def results(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         loaded.load_state_dict(sample.params)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from impls import HyperLSTM, names, registry, why_unavailable
-from suite.checks.module.test_module import CASE, B, H, I, L, S, T, Z
+from suite.checks.module.test_module import B, H, I, L, S, T, Z
 
 
 def preferred(device: torch.device) -> str:
@@ -47,17 +47,6 @@ def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytes
         model(torch.zeros(T, B, I))
 
 
-def test_a_case_is_skipped_for_a_missing_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = replace(registry.find("batched"), name="no_dropout", options=frozenset({"layer_norm"}))
-    monkeypatch.setattr(registry, "IMPLS", (*registry.IMPLS, row))
-    dropout = replace(CASE, recurrent_dropout=0.5)
-    cases = {"no_dropout": (CASE, dropout), "batched": (dropout,)}
-    reasons = [why_unavailable(name, "cpu", options=case.options) for name in cases for case in cases[name]]
-    assert reasons == [None, "no_dropout does not support recurrent_dropout.", None]
-    with pytest.raises(ValueError, match=f"options: expected some of {', '.join(registry.OPTIONS)}; got proj_size"):
-        why_unavailable("batched", "cpu", options=["proj_size"])
-
-
 def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [replace(row, experimental=row.name != "row_scaled") for row in registry.IMPLS]
     monkeypatch.setattr(registry, "IMPLS", tuple(rows))
@@ -74,6 +63,3 @@ def test_names_are_listed_with_reasons() -> None:
     assert len({row.preference for row in registry.IMPLS}) == len(registry.IMPLS)
     assert all(why_unavailable(row, "cpu") is None for row in ("naive", "row_scaled", "batched"))
     assert why_unavailable("naive", "mps") == "naive runs on cpu and cuda, not on mps."
-    assert "float8_e5m2" in str(why_unavailable("naive", "cpu", torch.float8_e5m2))
-    with pytest.raises(ValueError, match=f"expected 'auto' or one of {', '.join(names())}"):
-        why_unavailable("nothing", "cpu")

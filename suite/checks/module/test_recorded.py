@@ -45,27 +45,6 @@ def test_other_exports_keep_the_operator_that_auto_takes(strict: bool, device: t
         assert operators("auto", device, strict=strict) == {"aten", "hyperlstm"}
 
 
-@pytest.mark.parametrize("name", HAND_WRITTEN)
-@pytest.mark.usefixtures("exporting_onnx")
-def test_what_cannot_be_recorded_names_what_can(name: str, device: torch.device) -> None:
-    able = ", ".join(impl.name for impl in IMPLS if not impl.hand_written)
-    with pytest.raises(
-        RuntimeError, match=f"^impl='{name}' is an operator .*; these can be recorded: {able}, and 'auto'"
-    ):
-        operators(name, device, strict=False)
-
-
-def test_tracing_leaves_the_model_as_it_was(device: torch.device) -> None:
-    model = HyperLSTM(5, 16, 8, 4, 2, device=device)
-    before = repr(model)
-    x = torch.randn(3, 3, 5, device=device)
-    expected = model(x)[0]
-    with warnings.catch_warnings(action="ignore"):
-        torch.jit.trace(model, (x,))
-    assert repr(model) == before
-    assert torch.equal(model(x)[0], expected)
-
-
 @pytest.mark.parametrize("tool", [torch.jit.script, torch.fx.symbolic_trace], ids=["script", "fx"])
 def test_script_and_fx_refuse_in_a_sentence(tool: Callable[[nn.Module], Any]) -> None:
     for model in (HyperLSTM(5, 16, 8, 4, 1), nn.Sequential(HyperLSTM(5, 16, 8, 4, 1))):
