@@ -1,4 +1,4 @@
-"""The oracle and every implementation against numerical derivatives and torch.nn.LSTM."""
+"""The oracles, with which all implementations are compared, against numerical derivatives and torch.nn.LSTM."""
 
 # Attributes of a torch module are "Tensor or Module" to a type checker.
 # mypy: disable-error-code="arg-type, index, operator, union-attr"
@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impls import HyperLSTM, names
+from impls import HyperLSTM
 from impls.registry import ORACLE
 from suite.checks.equality.comparisons import LITERAL
-from suite.conftest import skip_unless_checked
 from suite.shared.cases import AGAINST, Case
 from suite.shared.compare import draw, implementation
 from suite.shared.oracle import Call, arguments, outputs, packed, without_module
@@ -40,10 +39,8 @@ norms = pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm
 
 
 @norms
-@pytest.mark.parametrize("name", names())
-def test_gradient_is_the_numerical_one(name: str, layer_norm: bool, device: torch.device) -> None:
-    skip_unless_checked(name, device, torch.float64)
-    function = Function(name, replace(CHECKED, layer_norm=layer_norm), device)
+def test_gradient_is_the_numerical_one(layer_norm: bool, device: torch.device) -> None:
+    function = Function(ORACLE, replace(CHECKED, layer_norm=layer_norm), device)
     assert torch.autograd.gradcheck(function, function.inputs)
 
 
@@ -62,14 +59,12 @@ def test_second_derivative_is_the_numerical_one(layer_norm: bool, device: torch.
 
 
 @pytest.mark.parametrize("L", [1, 3])
-@pytest.mark.parametrize("name", names())
-def test_with_scales_of_one_it_is_an_lstm(name: str, L: int, device: torch.device) -> None:
+def test_with_scales_of_one_it_is_an_lstm(L: int, device: torch.device) -> None:
     """With z = 1 and the rows of d_weight summing to 1, every scale is 1 and the main LSTM is an LSTM."""
-    skip_unless_checked(name, device, torch.float64)
     T, B, I, H, S, Z = 7, 3, 5, 6, 4, 2
     torch.manual_seed(0)
     lstm = nn.LSTM(I, H, L, dtype=torch.float64, device=device)
-    model = HyperLSTM(I, H, S, Z, L, impl=name, dtype=torch.float64, device=device)
+    model = HyperLSTM(I, H, S, Z, L, impl=ORACLE, dtype=torch.float64, device=device)
     with torch.no_grad():
         for l, layer in enumerate(model.layers):
             w_x, w_h, b_x, b_h = lstm.all_weights[l]
