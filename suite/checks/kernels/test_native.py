@@ -69,8 +69,12 @@ def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch
     assert worst.ratio <= 1, str(worst)
 
 
-@pytest.mark.parametrize(("case", "name"), FULL_PAIRS, ids=[f"{case.id}-{name}" for case, name in FULL_PAIRS])
-def test_full_width_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [pytest.param(*one, id=f"full_width-{one[0].id}-{one[1]}") for one in FULL_PAIRS]
+    + [pytest.param(case, "float32", id=case.id) for case in LONG_NARROW_WIDE],
+)
+def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
     with precision(name):
         worst = compare(implementation(NAME), case, arithmetic.dtype_of(name), gpu, against="deferred", draws=1)[0]
     assert worst.ratio <= 1, str(worst)
@@ -91,12 +95,6 @@ def test_too_many_programs_are_refused(gpu: torch.device) -> None:
 
 def _sizes(case: Case) -> split.Sizes:
     return split.Sizes(case.B, case.H, case.S, case.Z, case.layer_norm, "bfloat16")
-
-
-@pytest.mark.parametrize("case", LONG_NARROW_WIDE, ids=lambda case: case.id)
-def test_long_narrow_and_wide(case: Case, gpu: torch.device) -> None:
-    worst = compare(implementation(NAME), case, torch.float32, gpu, against="deferred", draws=1)[0]
-    assert worst.ratio <= 1, str(worst)
 
 
 bits = pytest.mark.parametrize(
