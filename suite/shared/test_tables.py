@@ -160,13 +160,19 @@ def test_a_damaged_file_is_a_sentence_and_stays(tmp_path: Path, old: bytes, new:
 
 
 def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
-    outcomes = (
-        "T1 skipped, T1 pass 0.3, T1 FAIL 2, T1 skipped, T2 skipped, T3 pass 0.4, T3 pass 0.2, T4 FAIL, T4 pass 0.1"
-    )
-    rows = pd.DataFrame([each.split() for each in outcomes.split(", ")], columns=["case", "verdict", "ratio"])
-    worst = conftest.worst(rows.assign(implementation="batched", dtype="float32", ratio=rows["ratio"].astype(float)))
-    decided = worst.sort_values("case")[["case", "verdict", "ratio"]].fillna(0).to_numpy().tolist()
-    assert decided == [["T1", "FAIL", 2], ["T2", "skipped", 0], ["T3", "pass", 0.4], ["T4", "FAIL", 0]]
+    every = {
+        "T1": ["skipped nan", "pass 0.3", "FAIL 2", "skipped nan"],
+        "T2": ["skipped nan"],
+        "T3": ["pass 0.2", "pass 0.4", "pass 0.3"],
+        "T4": ["FAIL 3", "FAIL nan", "pass 0.1"],
+        "T5": ["FAIL nan", "FAIL 4"],
+        "T6": ["pass 0.5", "pass 0.1"],
+    }
+    lines = [[case, *outcome.split()] for case, outcomes in every.items() for outcome in outcomes]
+    rows = pd.DataFrame(lines, columns=["case", "verdict", "ratio"]).astype({"ratio": float})
+    worst = conftest.worst(rows.assign(implementation="batched", dtype="float32")).sort_values("case")
+    decided = [f"{row['verdict']} {row['ratio']:g}" for _, row in worst.iterrows()]
+    assert decided == ["FAIL 2", "skipped nan", "pass 0.4", "FAIL 3", "FAIL 4", "pass 0.5"]
 
 
 def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
