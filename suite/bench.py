@@ -38,11 +38,10 @@ from suite.measure import choice, hardware
 from suite.measure.choice import MINUTES, by_default, minutes, parent, with_submitted
 from suite.measure.job import WRONG, Job
 from suite.measure.load import warn
-from suite.measure.runner import Side, passes, shown
+from suite.measure.runner import NAME, Side, passes, shown
 from suite.measure.server import Server
 from suite.measure.work import short
 from suite.pages.bench_tables import bench_view, headline, not_run, without_busy
-from suite.pages.page import Sheet
 from suite.shared import provenance, submission
 from suite.shared.cases import WORKLOADS
 from suite.shared.files import make_folder, write_whole
@@ -192,16 +191,10 @@ def conclusion(rows: pd.DataFrame) -> str:
 
 def show_plan(planned: Sequence[Job]) -> None:
     """Print the jobs, and why some would not run."""
-    lines = [
-        {
-            "job": job.label,
-            "layer norm": " and ".join("on" if norm else "off" for norm in job.layer_norms),
-            "note": job.skip_status or ("twice in each pass" if job.headline else ""),
-        }
-        for job in planned
-    ]
-    if planned:
-        Sheet(lines).show("")
+    for job in planned:
+        norms = " and ".join("on" if norm else "off" for norm in job.layer_norms)
+        note = job.skip_status or ("twice in each pass" if job.headline else "")
+        print(f"{job.label:{NAME}} layer norm {norms:10} {note}".rstrip())
     print(f"\n{sum(not job.skip_status for job in planned)} of {len(planned)} jobs would run.")
 
 

@@ -23,7 +23,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ import torch
 from suite.measure import choice, revision
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
-from suite.pages.page import Format, Sheet
+from suite.pages.page import Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError, make_folder
 from suite.shared.format import ENVIRONMENT, ratio_text
@@ -61,10 +61,6 @@ RUN_TO_RUN = 0.2
 #: If the baseline's own times drifted by more than this share, the host was in another state during a whole run: with a
 #: drift of 24 %, ratios of candidates in Python changed by up to 60 %.
 MAX_BASELINE_DRIFT = 0.15
-
-FORMATS: Mapping[str, Format] = dict.fromkeys(("old / LSTM", "new / LSTM"), ratio_text) | dict.fromkeys(
-    ("time", "memory"), "{:+.1%}".format
-)
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -159,9 +155,11 @@ def failed(changes: pd.DataFrame) -> bool:
 
 
 def show(changes: pd.DataFrame) -> None:
+    change = "{:+.1%}".format
+    formats = {"old / LSTM": ratio_text, "new / LSTM": ratio_text, "time": change, "memory": change}
     for _, part in changes.groupby(PLACE, sort=False):
         title = "{workload}, T {T}, B {B}, {dtype}, layer norm {layer_norm}".format_map(part.iloc[0])
-        Sheet(part.drop(columns=PLACE).to_dict("records"), FORMATS).show(title)
+        Sheet(part.drop(columns=PLACE).to_dict("records"), formats).show(title)
     print()
 
 
@@ -193,7 +191,7 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     """Compare a run with earlier rows of the same code, and put the number that differ into the results."""
     if old.empty or not new:
         return
-    rows = pd.DataFrame(new).reindex(columns=[*TABLES["bench"].columns, *STAMP])
+    rows = pd.DataFrame(new, columns=[*TABLES["bench"].columns, *STAMP])
     before = old.reindex(columns=rows.columns)
     if not in_one_state(drift := baseline_drift(before, rows)):
         print(f"\nThe same code before: not compared, as {BASELINE} itself takes {drift:.2f} times as long now.")
@@ -230,8 +228,8 @@ def revisions_compared(options: argparse.Namespace) -> int:
         print("Interrupted before the first row: nothing was compared.")
         return 130
     sides = [pd.DataFrame(with_intervals(row for rows in side.rows.values() for row in rows)) for side in (old, new)]
-    every = [side.reindex(columns=list(TABLES["bench"].columns)) for side in sides]
-    changes = alternated(every[0], every[1], options.threshold / 100)
+    before, after = (side.reindex(columns=[*TABLES["bench"].columns]) for side in sides)
+    changes = alternated(before, after, options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")
     return 130 if interrupted else int(failed(changes))

@@ -78,7 +78,7 @@ def test_the_baseline_is_timed_against_itself_on_every_workload() -> None:
 def test_the_list_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--device", "cpu", "--list", "--results", str(tmp_path)]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "small float32 batched_cpu off and on twice in each pass" in text
+    assert "small float32 batched_cpu layer norm off and on twice in each pass" in text
     assert "off and on not run: batched_cuda" in text
     assert re.search(r" \d+ of \d+ jobs would run\.", text)
     assert not list(tmp_path.iterdir())

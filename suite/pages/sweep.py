@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import Panel, line_plot
 from suite.shared.cases import ALTERNATIVES
-from suite.shared.format import MB, count, label, ratio_text, significant3, sizes, with_interval
+from suite.shared.format import MB, count, ratio_text, significant3, sizes, with_interval
 from suite.shared.statistics import interval
 from suite.shared.tables import BUSY
 
@@ -132,7 +132,7 @@ def plot(rows: pd.DataFrame) -> Figure:
     for (varied,), along in groups(rows, "varied"):
         for unit, (column, size) in FIGURES.items():
             lines = {
-                label(name, norm): own.set_index("n")[column] / size
+                f"{name}, norm" if norm == "on" else name: own.set_index("n")[column] / size
                 for (name, norm), own in groups(along, "implementation", "layer_norm")
             }
             content.append(Panel(lines, varied, f"training step, {unit}"))

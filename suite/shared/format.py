@@ -45,10 +45,6 @@ def with_interval(interval: Interval) -> str:
     return f"{ratio_text(interval.ratio)} ({ratio_text(interval.ratio_low)}-{ratio_text(interval.ratio_high)})"
 
 
-def label(implementation: str, layer_norm: str) -> str:
-    return f"{implementation}, norm" if layer_norm == "on" else implementation
-
-
 def sizes(row: pd.Series, dims: str) -> str:
     """Sizes of a row, such as "T 50, B 32"."""
     return ", ".join(f"{n} {row[n]:.0f}" for n in dims)

@@ -43,7 +43,7 @@ class JaxHyperLSTM(HyperLSTM):
         if torch.is_grad_enabled():
             out, *last = _Differentiable.apply(form, arrays, *inputs, *params)
         else:
-            out, *last = map(_to_torch, _called(_forward, form, arrays))
+            out, *last = map(from_dlpack, _called(_forward, form, arrays))
         return out, tuple(last)
 
     def _as_arrays(self, params: Sequence[Tensor]) -> list[Array]:
@@ -60,20 +60,16 @@ class _Differentiable(torch.autograd.Function):
     def forward(ctx: Any, form: tuple[int, bool], arrays: list[Array], *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.needed = ctx.needs_input_grad[2:]
         results, ctx.vjp = _called(_forward_with_residuals, form, ctx.needed, arrays)
-        return tuple(map(_to_torch, results))
+        return tuple(map(from_dlpack, results))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         results = iter(_called(_gradient, ctx.vjp, tuple(map(_to_jax, gradients))))
-        return None, None, *(_to_torch(next(results)) if needed else None for needed in ctx.needed)
+        return None, None, *(from_dlpack(next(results)) if needed else None for needed in ctx.needed)
 
 
 def _to_jax(value: Tensor) -> Array:
     return jax.dlpack.from_dlpack(value.detach().contiguous())
-
-
-def _to_torch(array: Array) -> Tensor:
-    return from_dlpack(array)
 
 
 def _called(jitted: Any, *arguments: Any) -> Any:

@@ -10,7 +10,6 @@ from suite.shared.examples import HERE
 from suite.shared.format import (
     count,
     dates,
-    label,
     machine,
     origin,
     percent,
@@ -43,7 +42,6 @@ def test_figures(write: Callable[[Any], str], value: Any, text: str) -> None:
 
 
 def test_names() -> None:
-    assert [label("batched", norm) for norm in ("off", "on")] == ["batched", "batched, norm"]
     assert sizes(pd.Series({"T": 50.0, "B": 1, "H": 9}), "TB") == "T 50, B 1"
 
 
