@@ -6,6 +6,7 @@ import time
 import psutil
 import torch
 
+from suite.shared.process import cpu_seconds
 from suite.shared.tables import BUSY
 
 #: Seconds that `warn` looks for other processes.
@@ -30,7 +31,7 @@ class Others:
 def _times() -> tuple[float, float, float]:
     """Seconds of the clock, busy seconds of all processors, and seconds of this process and its ended children."""
     times = psutil.cpu_times()
-    return time.monotonic(), sum(getattr(times, name, 0.0) for name in BUSY_TIMES), sum(os.times()[:4])
+    return time.monotonic(), sum(getattr(times, name, 0.0) for name in BUSY_TIMES), cpu_seconds()
 
 
 def utilization(device: torch.device) -> int:

@@ -99,18 +99,17 @@ def shown(
     console.print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]))
     columns = TextColumn("pass {task.fields[number]}, job"), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
     with Progress(*columns, console=console, transient=True, refresh_per_second=1) as progress:
-        task, number, jobs = progress.add_task("", total=None, number=1, left=""), 1, set[Job]()
+        task, number = progress.add_task("", total=None, number=1, left=""), 1
         for visit in visits:
             seconds = max(0, round(until - time.time()))
             left = f"{seconds // 60}:{seconds % 60:02} left"
             if visit.number > number:
                 console.print(f"pass {visit.number}: {left}")
-            if visit.job not in jobs:
+            if visit.number == 1:
                 figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows[visit.job]}
                 cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
                 console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
             number = visit.number
-            jobs.add(visit.job)
             console.file.flush()
             progress.update(task, completed=visit.place, total=visit.of, number=number, left=left)
             yield visit

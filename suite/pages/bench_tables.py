@@ -96,8 +96,6 @@ def not_run(rows: pd.DataFrame) -> list[str]:
 
 def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows; those measured while other processes used the cores get the status `busy` instead of their figures."""
-    if "taken_cores" not in rows:
-        return rows
     busy = rows["status"].str.match("ok|time-out") & (rows["taken_cores"] > BUSY)
     return rows.assign(status=rows["status"].mask(busy, "busy: other processes took cores"))
 

@@ -146,8 +146,7 @@ def about(row: pd.Series, dims: str) -> str:
 
 def unfinished(rows: pd.DataFrame) -> str:
     """Rows of a study that were slowed by other processes or did not finish, in sentences; empty if there are none."""
-    slowed = rows[rows["taken_cores"] > BUSY] if "taken_cores" in rows else rows[:0]
-    parts = ", ".join(dict.fromkeys(slowed["varied"]))
+    parts = ", ".join(rows["varied"][rows["taken_cores"] > BUSY].unique())
     first = f"Not reliable, because other processes used the cores: {parts}.\n" if parts else ""
     failures = rows[~rows["status"].isin(["ok", "out of memory"])]
     named = map("{varied}, {implementation}, layer norm {layer_norm}: {status}".format_map, failures.to_dict("records"))

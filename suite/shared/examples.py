@@ -33,7 +33,7 @@ def runs(
 
     spread: half of the interval, as a share of the ratio.
     """
-    stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v"}
+    stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "taken_cores": 0.0}
     ratio = seconds / 0.05
     figures = {
         "status": "ok", "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
