@@ -109,10 +109,8 @@ def hardware_table(rows: pd.DataFrame) -> Sheet:
 
 
 def twice_table(rows: pd.DataFrame) -> Sheet:
-    lines = [
-        {"workload": TITLE.format_map(row), "rows": row["rows"], "differ": row["differ"], "largest": row["largest"]}
-        for _, row in rows.iterrows()
-    ]
+    titled = rows.assign(workload=[TITLE.format_map(row) for _, row in rows.iterrows()])
+    lines = titled[["workload", "rows", "differ", "largest"]].to_dict("records")
     return Sheet(lines, {"rows": count, "differ": count, "largest": percent})
 
 

@@ -54,11 +54,9 @@ def size_table(rows: pd.DataFrame, unit: str) -> Sheet:
     """Time or memory against a size, a line for each implementation."""
     (column, size), varied = FIGURES[unit], rows["varied"].iloc[0]
     table = rows.pivot_table(column, ["implementation", "layer_norm"], "n", sort=False) / size
-    lines = [
-        {f"{unit} per training step": name, "layer norm": norm} | {f"{varied} {n:.0f}": row[n] for n in sorted(table)}
-        for (name, norm), (_, row) in zip(table.index.to_list(), table.iterrows(), strict=True)
-    ]
-    return Sheet(lines, {f"{varied} {n:.0f}": significant3 for n in table})
+    table = table[sorted(table)].rename(columns=lambda n: f"{varied} {n:.0f}")
+    lines = table.rename_axis([f"{unit} per training step", "layer norm"]).reset_index().to_dict("records")
+    return Sheet(lines, dict.fromkeys(table, significant3))
 
 
 def length_table(rows: pd.DataFrame) -> Sheet:
