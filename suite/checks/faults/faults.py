@@ -34,8 +34,6 @@ from suite.shared.compare import Build, implementation
 VARIABLE = "HYPERLSTM_FAULT"
 #: The simplest first.
 VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter("layer_norm", "L", "state")))
-#: Suffix of files that are compiled.
-_COMPILED = ".h"
 
 
 class Edit(NamedTuple):
@@ -194,7 +192,7 @@ _ALL_COMPILED = (
 
 def _in_one_copy(faults: Iterable[Edited]) -> Iterator[Edited]:
     """The faults, of which those in C++ replace expressions in a common copy, each where it is the active one."""
-    compiled = [fault for fault in faults if fault.edits[-1].path.suffix == _COMPILED and not fault.stale()]
+    compiled = [fault for fault in faults if fault.edits[-1].path.suffix == ".h" and not fault.stale()]
     all_edits = list(_ALL_COMPILED)
     for number, fault in enumerate(compiled, 1):
         all_edits += [Edit(*edit[:2], f"(fault({number}) ? {edit.new} : {edit.right})") for edit in fault.edits]

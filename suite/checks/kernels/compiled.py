@@ -46,9 +46,7 @@ SIZES: dict[str, Case] = {
 #: By compute capability, ten to the whole number.
 CARDS = {80: A100, 86: A10, 89: L4, 90: H100, 100: B200, 120: RTX_5090}
 #: What a thorough verification compiles for: the card with the least shared memory and fewest multiprocessors.
-SOME_CAPABILITIES = (86,)
-
-
+SMALLEST = 86
 #: (size, arithmetic, layer norm, capability) of each kernel that `nox -s kernels` compiles: every size for every card;
 #: a mask of g in each dtype; and once what other cards or dtypes show too. float16 takes of a card what bfloat16 takes,
 #: and float32's own products use no tensor cores, so the card with the fewest registers to spare shows both.
@@ -95,7 +93,7 @@ class Kernel(NamedTuple):
 
 def chosen(extent: str) -> dict[Kernel, str]:
     """Kernels to compile, each once, with the first size that needs it; extent: "some", "cards" or "all"."""
-    some = [(*what, capability) for what in SOME for capability in (SOME_CAPABILITIES if extent == "some" else CARDS)]
+    some = [(*what, capability) for what in SOME for capability in ((SMALLEST,) if extent == "some" else CARDS)]
     sizes: dict[Kernel, str] = {}
     for size, arithmetic, layer_norm, capability in ALL if extent == "all" else some:
         case = replace(SIZES[size], layer_norm=layer_norm)
@@ -201,7 +199,7 @@ def _resources(cubin: bytes, name: str) -> dict[str, int]:
 
 def pool() -> ProcessPoolExecutor:
     """Processes that compile: one per core that this process may use, at most 16."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     return ProcessPoolExecutor(min(16, cores), get_context("spawn"), killed_with, (os.getpid(),))
 
 
