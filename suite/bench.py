@@ -27,7 +27,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -111,9 +110,8 @@ def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
     """Rows of the benchmark that this code measured in this environment, on any day."""
     if rows.empty:
         return rows
-    current = stamp(device, "")
-    unlike = [rows[name].astype(str) != str(current[name]) for name in ENVIRONMENT]
-    same: pd.DataFrame = rows[~np.logical_or.reduce([*unlike, provenance.stale(rows)])]
+    here = pd.Series(stamp(device, ""))[list(ENVIRONMENT)].astype(str)
+    same: pd.DataFrame = rows[rows[here.index].astype(str).eq(here).all(axis=1) & ~provenance.stale(rows)]
     return same
 
 

@@ -20,11 +20,12 @@ from impls.registry import find
 from suite import report
 from suite.checks.equality.comparisons import every_id
 from suite.checks.faults.faults import FAULTS, REWRITES
-from suite.checks.kernels import ahead
+from suite.checks.kernels import ahead, interpreted
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
+from suite.shared.cases import MULTIPLIED, TRAINING
 from suite.shared.compare import Verdict
 from suite.shared.files import RESULTS, ResultsError
 from suite.shared.tables import TABLES, VALUES, folder_of
@@ -36,7 +37,7 @@ ROW = "row"
 #: Values of the keys of these tables in order, which only the checks know.
 CHECKED = {
     "edit": [edited.name for edited in (*FAULTS, *REWRITES)],
-    "case": [*VALUES["case"], *every_id()],
+    "case": [TRAINING, *MULTIPLIED, *every_id(), *(one.id for one in interpreted.COMPARISONS["all"])],
     "capability": [*CAPABILITIES],
 }
 # It warns where torch sees no GPU but finds a CUDA toolkit.

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from suite.shared import cases, machine, provenance
+from suite.shared import machine, provenance
 from suite.shared.cases import ORDER, WORKLOADS, Case
 from suite.shared.files import ResultsError, write_whole
 
@@ -29,13 +29,11 @@ MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: Columns of hexadecimal digits, which would be read as numbers where all are below ten or one is an e.
 _HASHES = ("commit", "sources", "verify_rows")
 #: By column of a key, its values in order. Rows with other values are about what no longer exists, and are dropped.
-_CASES = (*cases.VERIFY, *cases.RAGGED, *cases.DROPOUT, *cases.VERIFY_TINY, *cases.VERIFY_TILES)
 VALUES: Mapping[str, Sequence[str]] = {
     "implementation": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
     "pass": PASSES,
-    "case": [cases.TRAINING, *cases.MULTIPLIED, *(case.id for case in _CASES)],
     "workload": list(WORKLOADS),
 }
 

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from suite import conftest
+from suite.checks.equality import comparisons
+from suite.checks.kernels import interpreted
 from suite.shared import machine
+from suite.shared.cases import MULTIPLIED, TRAINING
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
@@ -183,3 +186,11 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
     for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
         assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]
     assert pages == [tmp_path / "nvidia-h100" / "verify.md"]
+
+
+def test_rows_of_what_did_not_run_again_stay(tmp_path: Path) -> None:
+    row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
+    cases = [TRAINING, MULTIPLIED[0], comparisons.every_id()[0], interpreted.WIDE[0].id]
+    for case in reversed(cases):
+        conftest.write(tmp_path, CPU, {"verify": pd.DataFrame([row | {"case": case}])})
+    assert list(TABLES["verify"].read(tmp_path / slug(CPU))["case"]) == cases
