@@ -1,4 +1,4 @@
-"""A registered implementation works as ours do: that of impls/README.md, with a gradient by hand, and a plain one."""
+"""A registered implementation works as ours do: that of impls/README.md, with a gradient by hand, and others."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from impls import Impl, names, register, registry, why_unavailable
+from impls import Impl, deferred, names, register, registry, why_unavailable
 from impls.definition import Inputs
+from impls.gradient import HandWritten, as_operator
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.checks.module.runs import CASE
 from suite.conftest import withdraw_with
@@ -20,34 +21,43 @@ CPU = torch.device("cpu")
 F32 = torch.float32
 
 
+def views(*arguments: Any) -> dict[str, torch.Tensor]:
+    """Gradients that are parts of one array."""
+    gradients = deferred.backward(*arguments)
+    parts = torch.cat([d.flatten() for d in gradients.values()]).split([d.numel() for d in gradients.values()])
+    return {name: part.view_as(d) for (name, d), part in zip(gradients.items(), parts, strict=True)}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Register the example of impls/README.md as `mine`, and a plain function as `plain`."""
+    """Register the example of impls/README.md as `mine`, a plain function, and gradients that share memory."""
     with pytest.MonkeyPatch.context() as patch:
         withdraw_with(patch)
         file = tmp_path_factory.mktemp("file") / "mine.py"
         file.write_text((ROOT / "impls" / "README.md").read_text().split("```python\n")[1].split("```")[0])
         submission.load(file)
         register(Impl("plain", options=frozenset()), registry.find("row_scaled").run)
+        shared = HandWritten(deferred.forward, views, residuals=lambda I, H, S: 4 * (H + S))
+        register(Impl("views", hand_written=True), as_operator("views", shared))
         yield
 
 
 def test_says_what_it_can() -> None:
-    assert names()[-2:] == ["mine", "plain"]
+    assert names()[-3:] == ["mine", "plain", "views"]
     assert "impl=mine" in repr(implementation("mine")(CASE, F32, CPU))
     assert why_unavailable("mine", "cpu") is None
     assert why_unavailable("mine", "cpu", torch.bfloat16) == "mine computes in float64, float32, not in bfloat16."
     assert why_unavailable("plain", "cpu", options=["layer_norm"]) == "plain does not support layer_norm."
-    assert registry.resolve("auto", CPU, F32).name not in ("mine", "plain")
+    assert registry.resolve("auto", CPU, F32).name not in ("mine", "plain", "views")
     assert hasattr(torch.ops.hyperlstm_in_mine, "mine")  # a name that no operator of ours can have
 
 
 CAPABLE = ("packed sequences", "recurrent dropout", "torch.compile, fullgraph", "deepcopy and pickle")
 
 
-@pytest.mark.parametrize("capability", CAPABLE)
-def test_has_the_capabilities_of_ours(capability: str) -> None:
-    CAPABILITIES[capability].check("mine", CPU)
+@pytest.mark.parametrize(("name", "capability"), [*(("mine", one) for one in CAPABLE), ("views", CAPABLE[2])])
+def test_has_the_capabilities_of_ours(name: str, capability: str) -> None:
+    CAPABILITIES[capability].check(name, CPU)
 
 
 @pytest.mark.parametrize("capability", ["second derivative", "jacobian, vectorize=True"])
