@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from covertable.main import make
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
@@ -141,11 +142,11 @@ def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sa
 
 
 def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
-    """Call the model on sequences in the form of a row."""
+    """Call the model on sequences in the form of a row; one alone has rows that are longer than its features."""
     alone = row["form"] == "alone"
     turned = row["axes"] == "batch_first" and not (alone or case.lengths)
     if alone:
-        x, state = x[:, 0], state and tuple(part[..., 0, :] for part in state)
+        x, state = pad(x[:, 0], (0, 1))[:, :-1], state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
     out, last = packed(model, case, x, state)

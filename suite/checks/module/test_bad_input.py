@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from impls import HyperLSTM, registry, why_unavailable
@@ -167,6 +167,12 @@ def with_parameter(layer: int, name: str, value: nn.Parameter | None, good: Good
     return model(good.x)
 
 
+def parametrized(good: Good) -> object:
+    model = HyperLSTM(I, H, S, Z, L)
+    parametrize.register_parametrization(model.layers[0], "weight_h", nn.Flatten(), unsafe=True)
+    return model(good.x)
+
+
 def in_float8(good: Good) -> object:
     parameters = {name: value.to(torch.float8_e5m2) for name, value in good.model.state_dict().items()}
     return functional_call(good.model, parameters, (good.x.to(torch.float8_e5m2),))
@@ -207,6 +213,11 @@ OTHERS: dict[str, Bad] = {
         partial(with_parameter, 0, "norm_c_bias", nn.Parameter(torch.zeros(H))),
         ValueError,
         r"^layers\.0\.norm_c_bias: expected None, got \[6\] in float32 on cpu$",
+    ),
+    "parametrized": (
+        parametrized,
+        ValueError,
+        r"^layers\.0\.weight_h: expected \[4, 6, 6\] .*, got \[4, 36\] in float32",
     ),
     "unavailable-dtype": (
         in_float8,

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from impls import Impl, deferred, names, register, registry, why_unavailable
+from impls import Impl, names, register, registry, why_unavailable
 from impls.definition import Inputs
-from impls.gradient import HandWritten, as_operator
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.checks.module.runs import CASE
 from suite.conftest import withdraw_with
@@ -21,11 +20,21 @@ CPU = torch.device("cpu")
 F32 = torch.float32
 
 
-def views(*arguments: Any) -> dict[str, torch.Tensor]:
-    """Gradients that are parts of one array."""
+#: Gradients that are parts of one array.
+VIEWS = """import torch
+from hyperlstm import Impl, deferred
+from hyperlstm.gradient import HandWritten, as_operator
+
+
+def backward(*arguments):
     gradients = deferred.backward(*arguments)
     parts = torch.cat([d.flatten() for d in gradients.values()]).split([d.numel() for d in gradients.values()])
     return {name: part.view_as(d) for (name, d), part in zip(gradients.items(), parts, strict=True)}
+
+
+run = as_operator("views", HandWritten(deferred.forward, backward, residuals=lambda I, H, S: 4 * (H + S)))
+IMPL = Impl("views", hand_written=True)
+"""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -33,17 +42,17 @@ def _registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Register the example of impls/README.md as `mine`, a plain function, and gradients that share memory."""
     with pytest.MonkeyPatch.context() as patch:
         withdraw_with(patch)
-        file = tmp_path_factory.mktemp("file") / "mine.py"
-        file.write_text((ROOT / "impls" / "README.md").read_text().split("```python\n")[1].split("```")[0])
-        submission.load(file)
+        folder = tmp_path_factory.mktemp("files")
+        by_hand = (ROOT / "impls" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        for name, source in (("mine", by_hand), ("views", VIEWS)):
+            (folder / f"{name}.py").write_text(source)
+            submission.load(folder / f"{name}.py")
         register(Impl("plain", options=frozenset()), registry.find("row_scaled").run)
-        shared = HandWritten(deferred.forward, views, residuals=lambda I, H, S: 4 * (H + S))
-        register(Impl("views", hand_written=True), as_operator("views", shared))
         yield
 
 
 def test_says_what_it_can() -> None:
-    assert names()[-3:] == ["mine", "plain", "views"]
+    assert names()[-3:] == ["mine", "views", "plain"]
     assert "impl=mine" in repr(implementation("mine")(CASE, F32, CPU))
     assert why_unavailable("mine", "cpu") is None
     assert why_unavailable("mine", "cpu", torch.bfloat16) == "mine computes in float64, float32, not in bfloat16."
