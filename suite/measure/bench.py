@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 
-import torch
 from torch import nn
 
 from suite.measure import work
@@ -56,8 +55,8 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
             timed.append(row)
         if first and job.device.type == "cuda" and name == last_pass:
             # At the end of a visit, because this profiler stays attached to the GPU and slows later calls.
-            kernels = usage.kernels(partial(step, lstm, x), job.device)
-            timed = [row | {"cudnn": usage.cudnn_of(kernels, torch.backends.cudnn.version())} for row in timed]
+            cudnn = usage.cudnn(partial(step, lstm, x), job.device)
+            timed = [row | {"cudnn": cudnn} for row in timed]
         yield from timed
 
 

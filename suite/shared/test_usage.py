@@ -21,21 +21,17 @@ from suite.shared.examples import CPU
     ],
     ids=["steps", "persistent", "older", "torch's own"],
 )
-def test_kernels_show_whether_cudnn_ran(kernel: str, note: str) -> None:
-    assert usage.cudnn_of(["sgemm_128x64_tn", kernel], 91002) == f"91002, {note}"
-    assert usage.cudnn_of([], None) == "none, no kernel seen"
-
-
-def test_kernels_are_what_ran_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_on_the_gpu_show_whether_cudnn_ran(kernel: str, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
     events = [
         SimpleNamespace(name=partial(str, name), device_type=partial(SimpleNamespace, name=device))
-        for name, device in (("aten::_cudnn_rnn", "CPU"), ("sgemm", "CUDA"))
+        for name, device in (("aten::_cudnn_rnn", "CPU"), ("sgemm_128x64_tn", "CUDA"), (kernel, "CUDA"))
     ]
     results = SimpleNamespace(profiler=SimpleNamespace(kineto_results=SimpleNamespace(events=lambda: events)))
     ran = list[str]()
     monkeypatch.setattr(usage, "profile", lambda activities: nullcontext(results))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: ran.append(f"synchronize {device}"))
-    assert usage.kernels(lambda: ran.append("work"), torch.device("cuda", 1)) == ["sgemm"]
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    assert usage.cudnn(lambda: ran.append("work"), torch.device("cuda", 1)) == f"91002, {note}"
     assert ran == ["work", "synchronize cuda:1"]
 
 

@@ -1,7 +1,7 @@
 """Memory and kernels of a pass, on any device."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 
@@ -14,18 +14,14 @@ NO_KERNEL = "no kernel seen"
 _OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
 
 
-def kernels(work: Callable[[], object], device: torch.device) -> list[str]:
-    """Names of the kernels that run on a GPU."""
+def cudnn(work: Callable[[], object], device: torch.device) -> str:
+    """Version of cuDNN, and whether one of the kernels that the work runs belongs to its recurrent layers."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize(device)
-    return [e.name() for e in profiler.profiler.kineto_results.events() if e.device_type().name == "CUDA"]
-
-
-def cudnn_of(names: Iterable[str], version: int | None) -> str:
-    """Version of cuDNN, and whether one of the kernels belongs to its recurrent layers."""
-    kernel_ran = any(_OF_CUDNN.search(name) for name in names)
-    return f"{version or 'none'}, {'a kernel seen' if kernel_ran else NO_KERNEL}"
+    events = profiler.profiler.kineto_results.events()
+    kernel_ran = any(e.device_type().name == "CUDA" and _OF_CUDNN.search(e.name()) for e in events)
+    return f"{torch.backends.cudnn.version()}, {'a kernel seen' if kernel_ran else NO_KERNEL}"
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
