@@ -42,13 +42,20 @@ Run = Callable[[HyperLSTM, Case, Draw], Results]
 Numbers = Callable[[Draw], Draw]
 
 
-def packed(model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
-    """Call the model once, on a PackedSequence where the case has lengths."""
+def packed(
+    model: nn.Module,
+    case: Case,
+    x: Tensor,
+    state: State | None,
+    of_tokens: Callable[[Tensor], Tensor] = lambda tokens: tokens,
+) -> Output:
+    """Call the model once, on a PackedSequence where the case has lengths; of_tokens: changes its data."""
     if not case.lengths:
         result: Output = model(x, state)
         return result
     in_order = sorted(case.lengths, reverse=True) == list(case.lengths)
-    out, last = model(pack_padded_sequence(x, list(case.lengths), enforce_sorted=in_order), state)
+    sequences = pack_padded_sequence(x, list(case.lengths), enforce_sorted=in_order)
+    out, last = model(sequences._replace(data=of_tokens(sequences.data)), state)
     return pad_packed_sequence(out, total_length=case.T)[0], last
 
 

@@ -4,14 +4,13 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
 
 from impls import HyperLSTM
 from suite.checks.equality.uses import Use, changed, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, bits
-from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, named, packed, plain
+from suite.shared.oracle import OUTPUTS, Draw, Results, named, packed, plain
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
@@ -85,15 +84,14 @@ def _run(
     case: Case,
     sample: Draw,
     *,
-    of_tokens: Layout | None = None,
+    of_tokens: Layout = Tensor.contiguous,
     arriving: Collection[str] = OUTPUTS,
 ) -> Results:
     """A call on numbers in these layouts; of_tokens: that of packed sequences."""
     laid_out, contiguous = _laid_out(layouts, sample), {name: p.data for name, p in model.named_parameters()}
     for name, p in model.named_parameters():
         p.data = laid_out.params[name].data
-    call = partial(_packed, of_tokens) if case.lengths and of_tokens else packed
-    results = plain(model, case, laid_out, arriving=arriving, call=call)
+    results = plain(model, case, laid_out, arriving=arriving, call=partial(packed, of_tokens=of_tokens))
     for name, p in model.named_parameters():
         p.data = contiguous[name]
     after = named(laid_out)
@@ -101,15 +99,8 @@ def _run(
     return results | {f"{MUTATED}{name}": torch.zeros(()) for name in mutated}
 
 
-def _packed(layout: Layout, model: nn.Module, case: Case, x: Tensor, state: State | None) -> Output:
-    """Call the model on packed sequences whose tokens have the layout."""
-    tokens, *order = pack_padded_sequence(x, list(case.lengths), enforce_sorted=False)
-    out, last = model(PackedSequence(layout(tokens), *order), state)
-    return pad_packed_sequence(out, total_length=case.T)[0], last
-
-
 def _use(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(_run, layouts, of_tokens=layouts.get("x")))
+    return Use(name, partial(_run, layouts, of_tokens=layouts.get("x", Tensor.contiguous)))
 
 
 def _use_of_equal(name: str, layouts: Layouts) -> Use:

@@ -106,22 +106,25 @@ def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
     return results | gradients(leaves)
 
 
-def _chunked(numbers: int, residuals: bool) -> Use:
-    """Chunks of so many numbers per number of out, of which an implementation takes 10 to 40 a step."""
+def _in_chunks(numbers: int, residuals: bool = True, of: Run = plain) -> Run:
+    """A run in chunks of so many numbers per number of out; an implementation takes 10 to 40 of them a step."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         limit = numbers * case.B * case.H * sample.x.element_size()
         with limited(sample.x.device.type, forward=limit, backward=limit, residuals=residuals):
-            return plain(model, case, sample)
+            return of(model, case, sample)
 
-    return Use(f"chunks of {numbers} numbers, residuals {residuals}", run)
+    return run
 
 
 GRADIENTS = (
     _scaled(1e4),
     _scaled(1e-4),
     Use("backward twice", _backward_twice, partial(_times, 2)),
-    *(_chunked(numbers, residuals) for numbers, residuals in ((20, True), (40, False), (80, True), (80, False))),
+    *(
+        Use(f"chunks of {numbers} numbers, residuals {residuals}", _in_chunks(numbers, residuals))
+        for numbers, residuals in ((20, True), (40, False), (80, True), (80, False))
+    ),
 )
 
 
@@ -161,17 +164,11 @@ def _without_gradient(mode: Callable[[], AbstractContextManager[object]]) -> Run
     return run
 
 
-def _in_chunks(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-    """Without a gradient, in chunks of two and three steps, the shorter ones first."""
-    three_steps = 3 * NUMBERS * case.B * case.H * sample.x.element_size()
-    with limited(sample.x.device.type, forward=three_steps), torch.no_grad():
-        return outputs(model, case, arguments(model, sample))
-
-
 INFERENCE = (
     Use("no_grad", _without_gradient(torch.no_grad), _outputs),
     Use("inference_mode", _without_gradient(torch.inference_mode), _outputs),
-    Use("no_grad in chunks", _in_chunks, _outputs),
+    # Of two and three steps, the shorter ones first.
+    Use("no_grad in chunks", _in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs),
 )
 CALLS = (Use("in pieces", _in_pieces), Use("after calls of other sizes", _after_other_sizes), *INFERENCE)
 

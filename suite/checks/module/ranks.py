@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -53,7 +55,8 @@ def _check(check: str, name: str) -> None:
 
     model, sample = model_and_draw(name, JOINED, torch.float32, CPU)
     x, cotangents = tree_map(lambda q: q.chunk(WORLD, dim=1)[dist.get_rank()], (sample.x, sample.cotangents))
-    out, last = CHECKS[check](model)(x)
+    wrapped = CHECKS[check](model)  # to live until the backward pass, whose gradients it exchanges
+    out, last = wrapped(x)
     # The mean over ranks is taken of gradients; the whole batch has their sum.
     torch.autograd.backward((out, *last), [WORLD * c for c in cotangents])
     halves = [torch.empty_like(out) for _ in range(WORLD)]
@@ -75,32 +78,27 @@ def _errors() -> pd.Series:
 
 def halves(check: str, name: str, device: torch.device) -> None:
     """Check an implementation in two processes, on the CPU even if the rest runs on a GPU."""
+    if reason := why_unavailable(name, CPU):
+        pytest.skip(reason)
     if error := _errors()[check, name]:
         raise AssertionError(error)
 
 
-def _error(check: str, name: str) -> str:
-    if why_unavailable(name, CPU) is not None:
-        return ""
-    try:
-        _check(check, name)
-    except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return ""
-
-
 def _run(rank: int, path: Path) -> None:
     """Run every check with every implementation, or those of files, over gloo; rank 0 writes the rows."""
-    checked = inherit() or names()
+    checked = [name for name in inherit() or names() if why_unavailable(name, CPU) is None]
     killed_with(os.getppid())
     store = f"file://{path.with_suffix('.store')}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=WORLD, timeout=timedelta(seconds=60))
-    for check in CHECKS:
-        for name in checked:
-            errors: list[str] = [""] * WORLD
-            dist.all_gather_object(errors, _error(check, name))
-            if rank == 0:
-                append_row(path, {"check": check, "implementation": name, "error": " ".join(errors).strip()})
+    for check, name in product(CHECKS, checked):
+        error, errors = "", [""] * WORLD
+        try:
+            _check(check, name)
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
+        dist.all_gather_object(errors, error)
+        if rank == 0:
+            append_row(path, {"check": check, "implementation": name, "error": " ".join(errors).strip()})
     dist.barrier()
     dist.destroy_process_group()
     # Threads of torch may outlive the group; a process that is torn down under them is sometimes aborted.

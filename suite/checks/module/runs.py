@@ -1,9 +1,7 @@
 """Cases at which the module is used in many ways, and how the results are compared."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 
-import pytest
 import torch
 
 from impls import HyperLSTM
@@ -32,9 +30,3 @@ def by_grad(model: HyperLSTM, sample: Draw) -> Results:
     results, leaves = by_name(*model(x)), {"x": x, **dict(model.named_parameters())}
     gradients = torch.autograd.grad(list(results.values()), list(leaves.values()), sample.cotangents)
     return results | {f"grad {name}": gradient for name, gradient in zip(leaves, gradients, strict=True)}
-
-
-def skip_without(*packages: str) -> None:
-    """Skip a test that needs packages which `nox -s verify` does not install."""
-    if missing := [package for package in packages if find_spec(package) is None]:
-        pytest.skip(f"Not installed: {', '.join(missing)}; `nox -s export` has them.")

@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
 from impls import HyperLSTM
 from suite.checks.equality.leftovers import altered, settings
-from suite.checks.module.runs import CASE, F32, KEPT, TRACED, agrees, by_grad, skip_without
+from suite.checks.module.runs import CASE, F32, KEPT, TRACED, agrees, by_grad
 from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, assert_close, draw, implementation, model_and_draw
 from suite.shared.oracle import OUTPUTS, Draw, Results, plain
@@ -65,7 +66,8 @@ def _reloaded(state_dict: Mapping[str, Tensor], model: HyperLSTM) -> HyperLSTM:
 
 def onnx(name: str, device: torch.device) -> None:
     """Check a model exported for any batch size under onnxruntime, on another batch size."""
-    skip_without("onnx", "onnxscript", "onnxruntime")
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"Not installed: {package}; `nox -s export` has it.")
     import onnxruntime
 
     model, sample = model_and_draw(name, KEPT, F32, device)

@@ -4,12 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from functools import partial
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
@@ -18,8 +15,9 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from impls import HyperLSTM, batched_cpu, deferred, why_unavailable
+from impls import HyperLSTM, why_unavailable
 from impls.definition import Inputs, LayerParams, LayerState
+from impls.gradient import operator
 from impls.gradient.chunks import bounds
 from impls.gradient.operator import Save
 from impls.registry import IMPLS
@@ -144,58 +142,26 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
 
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, state = model_and_input(name, device)
-    results: list[Tensor] = []
-    add_product = deferred._add_product
-    products_of_cells = {"weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight"}
+    backward, products = operator._backward, {"aten::mm", "aten::bmm", "aten::empty_like"}  # C++ fills the last
 
-    def counted(total: Tensor, d: Tensor, values: Tensor) -> None:
-        results.append(total)
-        add_product(total, d, values)
+    def cost(*trained: str) -> int:
+        seen = Seen()
 
-    class Counting(batched_cpu._Gradients):
-        """The gradients that the compiled library is to make, counting those that are products."""
+        def watched(*arguments: Any) -> list[Tensor]:
+            with seen:
+                return backward(*arguments)
 
-        def allocate(self) -> Iterable[int]:
-            addresses = super().allocate()
-            results.extend(q for key, q in self.by_name.items() if key in products_of_cells)
-            return addresses
-
-    monkeypatch.setattr(deferred, "_add_product", counted)
-    monkeypatch.setattr(batched_cpu, "_Gradients", Counting)
-    if find_spec("triton") is not None:
-        _count_products_of_batched_cuda(results, monkeypatch)
-
-    def products(model: HyperLSTM) -> int:
-        results.clear()
+        monkeypatch.setattr(operator, "_backward", watched)
+        for key, p in model.named_parameters():
+            p.requires_grad_(key in trained)
         model(x, state)[0].sum().backward()
-        return len(results)
+        return sum(called in products for called in seen.called)
 
-    all_of_them = products(model)
-    model.zero_grad()
-    trained = {"layers.0.bias", "layers.1.weight_h"}
-    for key, p in model.named_parameters():
-        p.requires_grad_(key in trained)
-    # One gradient of the two is a product; layer 1 has the loss of layer 0's bias to pass down.
-    assert products(model) == 1 < all_of_them
-    gradients = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
-    assert gradients.keys() == trained
-
-
-def _count_products_of_batched_cuda(results: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count products over all tokens of a chunk that make gradients."""
-    from impls.batched_cuda import backward
-
-    gradients = backward._gradients
-
-    def counted(product: Callable[..., Tensor], *factors: Tensor) -> Tensor:
-        results.append(product(*factors))
-        return results[-1]
-
-    def counting(*args: Any) -> Any:
-        with mock.patch.multiple(torch, mm=partial(counted, torch.mm), bmm=partial(counted, torch.bmm)):
-            return gradients(*args)
-
-    monkeypatch.setattr(backward, "_gradients", counting)
+    x.requires_grad_()  # so that there is a backward pass if all are frozen
+    frozen = cost()
+    assert cost("layers.1.weight_h") == frozen + 1
+    for weight in ("weight_x", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s", "z_weight", "d_weight"):
+        assert cost(f"layers.1.{weight}") > frozen, weight
 
 
 def test_out_changed_in_place_before_backward_raises(name: str, device: torch.device) -> None:
