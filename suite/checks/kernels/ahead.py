@@ -67,7 +67,8 @@ def of_checks(thorough: bool, seed: int) -> Iterator[Way]:
             yield Way(trained(one.case), dtype_name(one.dtype))
     for one in (*used(NAME), *paired(NAME)):
         arithmetic = "bfloat16" if "autocast" in one.use else dtype_name(one.dtype)
-        yield Way(trained(one.case), arithmetic, "recomputed" not in one.use)
+        residuals = (True, False) if one.use == "gradients" else ("recomputed" not in one.use,)
+        yield from (Way(trained(one.case), arithmetic, saved) for saved in residuals)
         yield Way(trained(replace(one.case, training=False)), arithmetic)
         yield Way(replace(one.case, training=False), arithmetic)
     for case, arithmetics in CALLED:
