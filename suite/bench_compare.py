@@ -79,16 +79,13 @@ def floors(rows: pd.DataFrame) -> pd.Series:
     return floor
 
 
-def baseline_drift(old: pd.DataFrame, new: pd.DataFrame) -> float:
-    """Quotient of the baseline's times in two results, the median over the rows of both; 1 if they share none."""
+def other_state(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """Sentence that says by the baseline's times that the host was in another state; "" if it was not."""
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
-    quotient = float((both["baseline_s"] / both["baseline_s_old"]).median())
-    return quotient if quotient == quotient else 1.0
-
-
-def in_one_state(drift: float) -> bool:
-    """True if the host was in the same state in both results, by the drift of the baseline's times."""
-    return bool(abs(np.log(drift)) <= np.log1p(MAX_BASELINE_DRIFT))
+    drift = float((both["baseline_s"] / both["baseline_s_old"]).median())  # NaN if they share no row
+    if abs(np.log(drift)) > np.log1p(MAX_BASELINE_DRIFT):
+        return f"{BASELINE} itself took {drift:.2f} times as long: the host or its state differs, so no time is judged."
+    return ""
 
 
 def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -104,7 +101,7 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=RUN_TO_RUN)
     beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(floor)
     both = both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"])
-    return judged(both, threshold, times=in_one_state(baseline_drift(old, new)))
+    return judged(both, threshold, times=not other_state(old, new))
 
 
 def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -170,7 +167,7 @@ def verdicts(changes: pd.DataFrame) -> str:
 def results_compared(options: argparse.Namespace) -> int:
     """Show how two results differ; return 1 on a regression, or on a figure that the new one lacks."""
     old, new = load(options.old), load(options.new)
-    key, drift = list(TABLES["bench"].key), baseline_drift(old, new)
+    key = list(TABLES["bench"].key)
     shared = old.merge(new[key], on=key)
     if shared.empty:
         raise ResultsError(f"{options.old} and {options.new} have no row in common.")
@@ -178,11 +175,8 @@ def results_compared(options: argparse.Namespace) -> int:
     show(changes)
     if unlike := [column for column in ENVIRONMENT if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
-    if not in_one_state(drift):
-        print(
-            f"{BASELINE} itself took {drift:.2f} times as long: the host or its state is another, "
-            "so no time is judged. --base REV times both in one run."
-        )
+    if sentence := other_state(old, new):
+        print(f"{sentence} --base REV times both in one run.")
     print(f"{verdicts(changes)}.")
     return int(failed(changes))
 
@@ -193,8 +187,8 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
         return
     rows = pd.DataFrame(new, columns=[*TABLES["bench"].columns, *STAMP])
     before = old.reindex(columns=rows.columns)
-    if not in_one_state(drift := baseline_drift(before, rows)):
-        print(f"\nThe same code before: not compared, as {BASELINE} itself takes {drift:.2f} times as long now.")
+    if sentence := other_state(before, rows):
+        print(f"\nThe same code twice: {sentence}")
         return
     changes = compared(before, rows, threshold=np.inf)
     changes = changes[changes["verdict"].isin(("same", *DIFFERENT))]
