@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
-from torch import nn
 
 from suite import bench
 from suite.checks.kernels.compiled import CARDS, Way
@@ -193,18 +192,10 @@ def test_a_first_visit_has_costs_by_formula(name: str, computed: Case, monkeypat
     assert [row["least_bytes"] for row in rows] == [4 * least for least in numbers]
 
 
-def test_xla_compiles_for_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jax_is_timed_without_a_peak_memory() -> None:
     pytest.importorskip("jax")
-    lengths = set[int]()
-
-    def forward(model: nn.Module, x: Any) -> None:
-        lengths.add(len(x))
-        work.forward(model, x)
-
-    monkeypatch.setitem(work.PASSES, "forward", forward)
-    monkeypatch.setattr(work, "refusal", lambda *_: None)
-    row, _ = visit.rows(job("jax"), True)
-    assert (lengths, row["status"], row["peak_bytes"]) == ({TINY.T}, "ok", None)
+    row, _ = visit.rows(job("jax", verify="verified"), True)
+    assert (row["status"], row["peak_bytes"]) == ("ok", None)
     assert row["library"].startswith("jax ")
 
 
