@@ -91,9 +91,8 @@ def inline_svg(text: str, prefix: str, caption: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
     text = text.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-    drawn = re.search(r'width="([\d.]+pt)"', text)
-    style = f' style="--drawn: {drawn[1]}"' if drawn else ""
-    return f'<span class="plot"{style}>{text}<small>{escape(caption)}</small></span>'
+    drawn = re.findall(r'width="([\d.]+pt)"', text)[0]
+    return f'<span class="plot" style="--drawn: {drawn}">{text}<small>{escape(caption)}</small></span>'
 
 
 def script() -> str:
