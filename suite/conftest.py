@@ -213,16 +213,17 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
         errors.show("Worst error against the equation, as a multiple of what is allowed")
     if config.getoption("--thorough"):
         print(f"\nHalf of the random sizes were drawn with --seed {config.option.seed}.")
+    failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
+    conclusion = re.sub("[*`]", "", verify.conclusion(tables, failed))
     try:
         pages = write(config.getoption("--results"), config.getoption("--device"), tables)
     except ResultsError as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        pytest.exit(f"{error}\n{conclusion}", returncode=pytest.ExitCode.USAGE_ERROR)
     for page in pages:
         if page.stem == verify.PAGE.name:
             print(f"\nPage: {page}")
-    failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
-    if line := verify.conclusion(tables, failed):
-        print(re.sub("[*`]", "", line))
+    if conclusion:
+        print(conclusion)
     return result
 
 
