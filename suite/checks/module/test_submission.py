@@ -53,7 +53,7 @@ def test_a_trial_says_where_it_ended(source: str, message: str, tmp_path: Path) 
     file, ended = tmp_path / "mine.py", rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit"
     file.write_text(source)
     with pytest.raises(submission.SubmissionError, match=ended):
-        submission.load_all([file], CPU, limit=10)
+        submission.load_all([file], CPU, limit=1)
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
