@@ -41,7 +41,7 @@ from suite.measure.runner import NAME, Side, passes, shown
 from suite.measure.server import Server
 from suite.measure.work import short
 from suite.pages.bench_tables import bench_view, headline, not_run, without_busy
-from suite.shared import provenance, submission
+from suite.shared import provenance
 from suite.shared.cases import WORKLOADS
 from suite.shared.files import make_folder, write_whole
 from suite.shared.format import ENVIRONMENT
@@ -78,9 +78,11 @@ def run(options: argparse.Namespace) -> int:
     if refused := {job.verify for job in planned if job.skip_status.startswith("refused")}:
         print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
     skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
-    before = same_code(TABLES["bench"].read(folder), device)
+    last = TABLES["bench"].read(folder)
+    if options.impl and len(last) and provenance.stale(last).any():
+        write_whole(folder / "previous" / "bench.csv", (folder / "bench.csv").read_text(encoding="utf-8"))
+    before = same_code(last, device)
     rows = {job: earlier for job in jobs if (earlier := job.resumed(before))} if options.resume else {}
-    how_to_compare = keep_previous(folder)
     put(folder, {job: job.rows(job.skip_status) for job in skipped}, {})
     interrupted = bool(jobs) and measure(jobs, folder, until, rows)
     if interrupted and not rows:
@@ -91,19 +93,9 @@ def run(options: argparse.Namespace) -> int:
     elif not options.resume:
         same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
     wrong = conclude(folder, [job for job in planned if job.skip_status or job in rows])
-    if how_to_compare:
-        print(how_to_compare)
+    if (previous := folder / "previous").exists():
+        print(f"Compare with the code before: nox -s compare -- {previous} {folder}")
     return 130 if interrupted else int(wrong)
-
-
-def keep_previous(folder: Path) -> str:
-    """Copy the benchmark in a folder if it timed other code of a file; return how to compare the two, or ""."""
-    rows, previous = TABLES["bench"].read(folder), folder / "previous"
-    own = rows[rows["implementation"].isin(list(submission.files()))] if len(rows) else rows
-    if own.empty or not provenance.stale(own).any():
-        return ""
-    write_whole(previous / "bench.csv", (folder / "bench.csv").read_text(encoding="utf-8"))
-    return f"Compare with the code before: nox -s compare -- {previous} {folder}"
 
 
 def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:

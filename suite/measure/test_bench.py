@@ -22,7 +22,7 @@ from suite.measure import work
 from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
 from suite.measure.runner import Visit, shown
-from suite.shared import provenance
+from suite.shared import provenance, submission
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case
 from suite.shared.compare import Verdict
@@ -109,6 +109,22 @@ def test_an_interrupted_run_keeps_its_rows(
         else "Interrupted before the first row: nothing was measured."
     ]
     assert ("No rows" in output, "Tables:" in output) == (False, bool(visits))
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_times_of_a_file_before_its_edit_are_kept_to_be_compared(
+    edited: bool, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / slug(CPU)
+    previous = folder / "previous" / "bench.csv"
+    code = "old" if edited else provenance.sources("batched")
+    TABLES["bench"].replace(folder, [row | {"sources": code} for row in runs("batched", 0.1)])
+    before = (folder / "bench.csv").read_text()
+    monkeypatch.setattr(submission, "load_all", lambda *_: ["batched"])
+    serve(lambda *_: "failed: not tried")
+    benchmark(tmp_path, [BASELINE], "--impl", "mine.py", "--minutes", "0")
+    assert (previous.exists() and previous.read_text() == before) == edited
+    assert (f"nox -s compare -- {previous.parent} {folder}" in capsys.readouterr().out) == edited
 
 
 @pytest.mark.parametrize(

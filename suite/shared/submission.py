@@ -7,7 +7,6 @@ which says what it supports; without it, that is every device, dtype and option.
 import faulthandler
 import os
 import runpy
-import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
@@ -75,9 +74,8 @@ def load_all(paths: Sequence[Path], device: torch.device, limit: float = LIMIT) 
     try:
         process.run(__name__, str(device), str(limit), *map(str, paths), PYTHONFAULTHANDLER="1")
     except RuntimeError as error:
-        output, ended = str(error).partition("\n")[2], error.__cause__
-        status = f"exit status {ended.returncode}" if isinstance(ended, subprocess.CalledProcessError) else str(ended)
-        raise SubmissionError(f"{output}The trial ended with {status}.") from error
+        output, status = str(error).partition("\n")[2], getattr(error.__cause__, "returncode", None)
+        raise SubmissionError(f"{output}The trial ended with exit status {status}.") from error
     return [load(path).name for path in paths]
 
 
@@ -92,17 +90,15 @@ def try_out(impl: Impl, device: torch.device) -> None:
 
 
 def main(device: str, limit: str, *paths: str) -> None:
-    """Try files; name each, print an error with its traceback from the file on, or where a call hangs, and exit 1."""
+    """Try files, and name each before; an error, or a call that takes too long, ends with its traceback."""
     faulthandler.dump_traceback_later(float(limit), exit=True)
     for path in paths:
         print(f"--impl {path}", flush=True)
         try:
             try_out(load(Path(path)), torch.device(device))
-        except Exception as error:
-            frames = error.__traceback__
-            while frames and frames.tb_frame.f_code.co_filename != path:
-                frames = frames.tb_next
-            sys.exit("".join(traceback.format_exception(type(error), error, frames)).rstrip())
+        except Exception:
+            traceback.print_exc(limit=-6)  # without what started this process
+            sys.exit(1)
 
 
 if __name__ == "__main__":
