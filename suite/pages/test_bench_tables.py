@@ -219,7 +219,7 @@ def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
     assert "| float32 | 140 | torch.mm | 2,048 | 50.0 |" in text
 
 
-@pytest.mark.parametrize(("width", "longest"), [(80, 80), (20, 74)])
+@pytest.mark.parametrize(("width", "longest"), [(120, 89), (80, 80), (20, 74)])
 def test_tables_in_a_terminal_cut_no_word(width: int, longest: int) -> None:
     rows = runs("naive", 0, status="out of memory") + runs("row_scaled", 0.51, 1 << 30) + runs("batched_cuda", 0.9)
     console = Console(file=StringIO(), width=width)
@@ -229,3 +229,4 @@ def test_tables_in_a_terminal_cut_no_word(width: int, longest: int) -> None:
     words = {word.rstrip(",:") for line in lines for word in line.split()}
     assert {"small", "implementation", "row_scaled", "batched_cuda", "torch.nn.LSTM", "undecided", "1,074"} <= words
     assert max(map(len, lines)) <= longest
+    assert any("10.2 (10.1-10.3)" in line for line in lines) == (width > longest)  # on a line where there is room

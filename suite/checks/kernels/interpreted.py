@@ -47,6 +47,8 @@ WIDE = [
 #: Sizes that are padded, and some that are not, so that kernels read a caller's own tensors.
 SMALLEST = Case(T=2, B=2, I=3, H=7, S=5, Z=2, layer_norm=True, state="stacked")
 OWN = replace(SMALLEST, H=8, S=8)
+#: Units enough for norms of values that lose digits.
+VALUES = replace(SMALLEST, H=72, S=64)
 
 
 def _two_steps(one: Comparison) -> Comparison:
@@ -54,12 +56,15 @@ def _two_steps(one: Comparison) -> Comparison:
     return one._replace(case=replace(one.case, T=min(one.case.T, 2), lengths=lengths))
 
 
-#: Options in pairs, each gradient of an output alone among them; layouts in memory, addresses that are not aligned.
+#: Options in pairs, each gradient of an output alone among them; layouts in memory, addresses that are not aligned;
+#: values at which a formula loses digits or overflows.
 CALLS = [
     *map(_two_steps, paired(NAME, OF_A_LAYER)),
     Comparison(OWN, F32, "layouts at once", wide=True),
     Comparison(SMALLEST, F32, "gradients", wide=True),
     Comparison(replace(SMALLEST, layer_norm=False), F32, "calls", wide=True),
+    Comparison(VALUES, F32, "means far from 0", wide=True),
+    Comparison(replace(VALUES, layer_norm=False), F32, "saturated", wide=True),
 ]
 _TINY = [Comparison(case, dtype) for case in VERIFY[:2] for dtype in _DTYPES]
 #: Of a default run: the smallest sizes, packed sequences and masks.

@@ -90,6 +90,15 @@ def test_a_dispatch_mode_changes_no_bit(name: str, device: torch.device) -> None
     assert all(map(torch.equal, plain, watched))
 
 
+def test_a_gradient_has_no_derivative_even_of_a_linear_loss(name: str, device: torch.device) -> None:
+    """Its gradient depends on parameters and inputs, although the gradients that arrive do not."""
+    model, x, state = model_and_input(name, device)
+    out, _ = model(x.requires_grad_(), state)
+    (d_x,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match=f"{name} has no second derivative"):
+        (out.sum() + d_x.sum()).backward()
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
 def test_forward_mode_raises_and_loses_no_tangent(name: str, device: torch.device, frozen: bool) -> None:
     model, x, state = model_and_input(name, device)
