@@ -19,9 +19,9 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 #: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
-TESTS: dict[str, tuple[str, ...]] = {one: (one, " ".join({*SELFTEST} - {one})) for one in SELFTEST}
-EQUALITY = "suite/checks/equality"
-TESTS["impls"] = (f"{EQUALITY}/test_uses.py", "suite/checks/module", f"{EQUALITY} suite/checks/definition")
+MODULE, EQUALITY = "suite/checks/module", "suite/checks/equality"
+TESTS = {one: (one, " ".join(sorted({*SELFTEST} - {one})), f"{MODULE}/test_submission.py") for one in SELFTEST}
+TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, f"{EQUALITY} suite/checks/definition")
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.
