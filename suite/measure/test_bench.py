@@ -44,7 +44,7 @@ def benchmark(results: Path, names: Sequence[str], *options: str) -> int:
 def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, page = tmp_path / slug(CPU), tmp_path / slug(CPU) / "bench.md"
     names = ["batched_cpu", BASELINE]
-    assert benchmark(tmp_path, [*names, "batched_cuda"], "--minutes", "0.5") == 0
+    assert benchmark(tmp_path, [*names, "batched_cuda"], "--minutes", "1.2") == 0
     rows = TABLES["bench"].read(folder)
     absent, timed = rows[rows["implementation"] == "batched_cuda"], rows[rows["status"] == "ok"]
     assert list(absent["status"]) == ["not run: batched_cuda runs on cuda, not on cpu."] * 4
@@ -63,7 +63,7 @@ def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.Captu
     assert "\n\nNot timed: batched_cuda runs on cuda, not on cpu.\n\n" in text
     assert ("| batched_cpu |" in text, "| batched_cuda |" in text, "## The hardware" in text) == (True, False, True)
 
-    assert benchmark(tmp_path, names, "--minutes", "0.4") == 0
+    assert benchmark(tmp_path, names, "--minutes", "1.2") == 0
     assert re.search(r"The same code twice: \d of 4 rows differ", capsys.readouterr().out)
     (twice,) = TABLES["twice"].read(folder).to_dict("records")
     assert (twice["workload"], twice["rows"]) == ("small", 4)
