@@ -128,7 +128,7 @@ def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = to
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for: `thorough` tests, or all but those of `--impl`; long files come first."""
+    """Leave out what is not asked for: `thorough` tests, or all tests but `--impl`'s; long files come first."""
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
     thorough, files = config.getoption("--thorough"), {path.stem for path in config.getoption("--impl")}
 

@@ -23,6 +23,6 @@ def streams(classes: int, T: int, B: int, start: int = 0) -> Tensor:
 
     The most common characters have a class each, the others share the last.
     """
-    ids = torch.from_numpy(ranks().clip(max=classes - 1))
+    ids = torch.from_numpy(ranks())
     places = torch.arange(B) * (ids.numel() // B) + start
-    return ids[(places + torch.arange(T).unsqueeze(1)) % ids.numel()]
+    return ids[(places + torch.arange(T).unsqueeze(1)) % ids.numel()].clamp(max=classes - 1)
