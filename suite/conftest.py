@@ -83,7 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if files := [path.resolve() for path in config.getoption("--impl")]:
         try:  # workers get what their parent has tried
             _ = submission.inherit() or submission.load_all(files, config.getoption("--device"))
-        except submission.SubmissionError as error:
+        except SystemExit as error:
             raise pytest.UsageError(str(error)) from error
         if config.option.results == RESULTS:
             config.option.results = submission.results_of(files[0])

@@ -18,8 +18,6 @@ from suite.shared.files import RESULTS
 COMPILED_SOON = {"cpu": ("jax",), "cuda": ()}
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
-#: Minutes that a run with `--impl` may take.
-IMPL_MINUTES = 2.0
 #: By kind of device, the alternatives that were the fastest so far; none was timed on a GPU yet.
 FAST_ALTERNATIVES = {"cpu": ("jax",), "cuda": ("jax", "compiled")}
 
@@ -48,15 +46,15 @@ def fastest(device: torch.device, dtype: str) -> str:
 def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
     """Register the implementations of `--impl`, and return options that time them, by default beside the fastest.
 
-    SubmissionError says what is wrong with a file.
+    SystemExit says what is wrong with a file.
     """
-    files, device = [path.resolve() for path in options.impl], options.device
-    fast = [fastest(device, dtype) for dtype in options.dtype or ["float32"]]
+    files, device, dtypes = [path.resolve() for path in options.impl], options.device, options.dtype or ["float32"]
+    fast = [fastest(device, dtype) for dtype in dtypes]
     beside = options.implementation or [BASELINE, *filter(None, fast), *FAST_ALTERNATIVES[device.type]]
     changed = {
         "implementation": [*dict.fromkeys((*submission.load_all(files, device), *beside))],
-        "dtype": options.dtype or ["float32"],
-        "minutes": IMPL_MINUTES if options.minutes is None else options.minutes,
+        "dtype": dtypes,
+        "minutes": 2.0 if options.minutes is None else options.minutes,
         "results": submission.results_of(files[0]) if options.results == RESULTS else options.results,
     }
     return argparse.Namespace(**vars(options) | changed)

@@ -31,10 +31,6 @@ SMALL = Case(T=3, B=2, I=5, H=7, S=4, Z=2, state="plain")
 VARIABLE = "HYPERLSTM_IMPL"
 
 
-class SubmissionError(SystemExit):
-    """A file cannot be checked or timed as an implementation; a command ends with this sentence."""
-
-
 def load(path: Path) -> Impl:
     """Import a file and register its implementation; raises what the file or `register` raises."""
     # The package by the name that it has once it is installed.
@@ -66,16 +62,16 @@ def results_of(path: Path) -> Path:
     return folder
 
 
-def load_all(paths: Sequence[Path], device: torch.device, limit: float = LIMIT) -> list[str]:
+def load_all(paths: Sequence[Path], device: torch.device) -> list[str]:
     """Register implementations, tried before in a process that may crash or hang, and return their names.
 
-    SubmissionError says what is wrong with a file.
+    SystemExit says what is wrong with a file.
     """
     try:
-        process.run(__name__, str(device), str(limit), *map(str, paths), PYTHONFAULTHANDLER="1")
+        process.run(__name__, str(device), str(LIMIT), *map(str, paths), PYTHONFAULTHANDLER="1")
     except RuntimeError as error:
         output, status = str(error).partition("\n")[2], getattr(error.__cause__, "returncode", None)
-        raise SubmissionError(f"{output}The trial ended with exit status {status}.") from error
+        raise SystemExit(f"{output}The trial ended with exit status {status}.") from error
     return [load(path).name for path in paths]
 
 

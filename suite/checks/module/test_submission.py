@@ -19,9 +19,7 @@ RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n 
 WRONG = {
     "no-file": (None, "No such file or directory"),
     "no-run": ("x = 1", "expected an Impl and a function, got .* and None"),
-    "impl": (f"IMPL = 'mine'\n{EXAMPLE}", "expected an Impl and a function, got 'mine'"),
     "option": (IMPL.format("options={'zoneout'}"), "expected some of layer_norm, .*; got zoneout"),
-    "dtype": (IMPL.format("dtypes=('float32',)"), "expected floating-point dtypes of torch, got 'float32'"),
     "number": (RIGHT + "return out", r"expected \(out, \(h, c, h_hat, c_hat\)\), got tensor"),
     "states": (RIGHT + "return out, last[:2]", r"\(2, 4\), \(2, 4\)\], got \[\(3, 2, 7\), \(2, 7\), \(2, 7\)\]$"),
     "list": (RIGHT + "return out.tolist(), last", r"expected shapes \[\(3, 2, 7\), .*, got \['list', \(2, 7\)"),
@@ -49,11 +47,14 @@ ENDS = {
 
 
 @pytest.mark.parametrize(("source", "message"), ENDS.values(), ids=ENDS)
-def test_a_trial_says_where_it_ended(source: str, message: str, tmp_path: Path) -> None:
+def test_a_trial_says_where_it_ended(
+    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "LIMIT", 1)
     file, ended = tmp_path / "mine.py", rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit"
     file.write_text(source)
-    with pytest.raises(submission.SubmissionError, match=ended):
-        submission.load_all([file], CPU, limit=1)
+    with pytest.raises(SystemExit, match=ended):
+        submission.load_all([file], CPU)
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
@@ -68,17 +69,11 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     (tmp_path / "plain.toml").write_text('"no forget gate" = ["out", "torch.sigmoid(f) * c +", "c +"]')
-    options = [
-        "-rA",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped",
-    ]
+    options = ["-k", "of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped"]
     options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
     files = "equality/test_equality.py", "faults/test_submitted_faults.py", "module/test_dropout.py"
     with pytest.raises(RuntimeError, match="non-zero exit status 1") as failed:
-        process.run("pytest", *options, *(f"suite/checks/{file}" for file in files))
+        process.run("pytest", "-rA", "-p", "no:cacheprovider", *options, *(f"suite/checks/{file}" for file in files))
     output = str(failed.value)
     outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", output, re.MULTILINE)
     assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand"}
