@@ -58,15 +58,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         ignored = shutil.ignore_patterns(".nox", ".*_cache", "__pycache__")
         os.chdir(shutil.copytree(".", Path(scratch) / "copy", symlinks=True, ignore=ignored))
-        limits = dict[str, float]()
+        run, longest = f"{options.pytest} -x --results {scratch}/results", 0.0
         for tests in TESTS[options.place]:
-            command, begin = f"{options.pytest} -x --results {scratch}/results {tests}", time.monotonic()
-            if run_tests(command, None)[0] is not TestOutcome.SURVIVED:
-                raise SystemExit(f"These tests fail without a mutant: {command}")
-            limits[command] = 60 + 2 * (time.monotonic() - begin)
+            begin = time.monotonic()
+            if run_tests(f"{run} {tests}", None)[0] is not TestOutcome.SURVIVED:
+                raise SystemExit(f"These tests fail without a mutant: {tests}")
+            longest = max(longest, time.monotonic() - begin)
         for mutant in chosen:
-            for command, limit in limits.items():
-                result = mutate_and_test([mutant], command, limit)
+            own = mutant.module_path.with_name(f"test_{mutant.module_path.name}")  # fails soonest
+            for tests in (*filter(Path.exists, [own]), *TESTS[options.place]):
+                result = mutate_and_test([mutant], f"{run} {tests}", 60 + 2 * longest)
                 if result.test_outcome is not TestOutcome.SURVIVED:
                     break
             changed = re.findall(r"^([-+]) *([^-+ ].*)", result.diff, re.MULTILINE)
