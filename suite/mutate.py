@@ -51,23 +51,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=40, help="number of mutants, one for a file and kind of edit")
     options = parser.parse_args()
-    files = [file for file in sorted(Path(options.place).rglob("*.py")) if not LEFT_OUT.search(str(file))]
+    files = filter(lambda file: not LEFT_OUT.search(str(file)), sorted(Path(options.place).rglob("*.py")))
     chance, survivors = random.Random(options.seed), []
     every = [chance.choice(of_kind) for file in files for of_kind in mutants(file)]
     chosen = chance.sample(every, min(options.n, len(every)))
     with tempfile.TemporaryDirectory() as scratch:
         ignored = shutil.ignore_patterns(".nox", ".*_cache", "__pycache__")
         os.chdir(shutil.copytree(".", Path(scratch) / "copy", symlinks=True, ignore=ignored))
-        run, longest = f"{options.pytest} -x --results {scratch}/results", 0.0
+        run, begin = f"{options.pytest} -x --results {scratch}/results", time.monotonic()
         for tests in TESTS[options.place]:
-            begin = time.monotonic()
             if run_tests(f"{run} {tests}", None)[0] is not TestOutcome.SURVIVED:
                 raise SystemExit(f"These tests fail without a mutant: {tests}")
-            longest = max(longest, time.monotonic() - begin)
+        limit = time.monotonic() - begin
         for mutant in chosen:
             own = mutant.module_path.with_name(f"test_{mutant.module_path.name}")  # fails soonest
             for tests in (*filter(Path.exists, [own]), *TESTS[options.place]):
-                result = mutate_and_test([mutant], f"{run} {tests}", 60 + 2 * longest)
+                result = mutate_and_test([mutant], f"{run} {tests}", limit)
                 if result.test_outcome is not TestOutcome.SURVIVED:
                     break
             changed = re.findall(r"^([-+]) *([^-+ ].*)", result.diff, re.MULTILINE)
