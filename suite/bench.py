@@ -183,7 +183,8 @@ def show_plan(planned: Sequence[Job]) -> None:
     """Print the jobs, and why some would not run."""
     for job in planned:
         norms = " and ".join("on" if norm else "off" for norm in job.layer_norms)
-        print(f"{job.label:{NAME}} layer norm {norms:10} {job.skip_status}".rstrip())
+        note = job.skip_status or ("twice in each pass" if job.headline else "")
+        print(f"{job.label:{NAME}} layer norm {norms:10} {note}".rstrip())
     print(f"\n{sum(not job.skip_status for job in planned)} of {len(planned)} jobs would run.")
 
 

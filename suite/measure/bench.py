@@ -7,7 +7,7 @@ sizes.
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 from torch import nn
 
@@ -16,7 +16,7 @@ from suite.measure.job import Job
 from suite.measure.timing import Input, Repeats, Turns, stopwatch
 from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
-from suite.shared.cases import BASELINE, Case
+from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.process import Row
 from suite.shared.tables import about_pass
 
@@ -26,14 +26,18 @@ BUDGET = {"cpu": 0.2, "cuda": 0.5}
 
 def rows(job: Job, first: bool) -> Iterator[Row]:
     """Yield a row for each pass and form, as soon as it is measured."""
-    candidate, watch = find(job.candidate), stopwatch(job.device)
+    candidate, watch, example = find(job.candidate), stopwatch(job.device), cache(work.example)
     models = {case: candidate.build(case, job.torch_dtype, job.device) for case in job.cases}
     lstm = LSTM.build(job.case, job.torch_dtype, job.device)
-    x = work.example(job.case, job.torch_dtype, job.device)
+
+    def batch(draw: int) -> Input:
+        return example(drawn(job.case, draw), job.torch_dtype, job.device)
+
     *_, last_pass = work.PASSES
     for name, step in work.PASSES.items():
+        x = batch(0)
         forms = {
-            case: Repeats(watch, partial(step, model, x), candidate.compiles_each_size)
+            case: Repeats(watch, partial(step, model), x, candidate.compiles_each_size)
             for case, model in models.items()
         }
         if first and job.verify != "verified" and name == "forward":  # after the first call, which is timed
@@ -41,13 +45,13 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
             if reason := next(filter(None, reasons), None):
                 yield from job.rows(f"refused: {reason}")
                 return
-        turns = Turns({BASELINE: Repeats(watch, partial(step, lstm, x)), **forms})
+        turns = Turns({BASELINE: Repeats(watch, partial(step, lstm), x), **forms}, batch)
         turns.take(BUDGET[job.device.type])
         gc.collect()
         timed = list[Row]()
         for case, model in models.items():
             row = about_pass(case, candidate.name, job.dtype, name) | {"status": "ok", "first_s": forms[case].first_s}
-            row |= turns.columns(case) | (once_measured(candidate, model, case, name, x) if first else {})
+            row |= turns.columns(case) | (once_measured(candidate, model, case, name, turns) if first else {})
             timed.append(row)
         if first and job.device.type == "cuda" and name == last_pass:
             # At the end of a visit, because this profiler stays attached to the GPU and slows later calls.
@@ -56,9 +60,20 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
         yield from timed
 
 
-def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, x: Input) -> Row:
+def drawn(case: Case, draw: int) -> Case:
+    """A workload; if it is packed, with the lengths of a draw."""
+    return replace(case, lengths=lengths(case.T, case.B, draw)) if draw and case.lengths else case
+
+
+def typical(case: Case, turns: int) -> Case:
+    """A workload with the median number of tokens of these turns, to which the median time belongs."""
+    return sorted((drawn(case, draw + 1) for draw in range(turns)), key=lambda each: each.tokens)[(turns - 1) // 2]
+
+
+def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, turns: Turns) -> Row:
     """Columns that do not vary between visits: memory, and costs by formula."""
-    training, parameters = name == "train", sum(p.numel() for p in model.parameters())
+    x, training = turns.inputs[0], name == "train"
+    case, parameters = typical(case, len(turns.inputs) - 1), sum(p.numel() for p in model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
     return {
         "peak_bytes": work.peak(work.PASSES[name], model, x) if candidate.of_torch else None,

@@ -27,6 +27,7 @@ class Job:
     table: name of the table of its rows: `bench`, `hardware` or `sweep`; `server.MEASURES` has what measures it.
     varied: what a sweep varies.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
+    headline: it is about what `auto` takes or a file outside the project has, and is visited more often.
     verify, verify_rows: its verification, see tables.toml. skip_status: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
@@ -37,6 +38,7 @@ class Job:
     dtype: str
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
+    headline: bool = False
     varied: str = ""
     verify: str = ""
     verify_rows: str = ""

@@ -19,6 +19,8 @@ from suite.shared.statistics import FEWEST, merged
 #: A job whose first visit takes more than this share of the time waits until all others have an interval. First calls
 #: do not count, since later visits reuse what they compile.
 LONG = 1 / 30
+#: Visits in a pass, after the first, of a job that the headline is about.
+HEADLINE_VISITS = 2
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 NAME, FIGURE = 43, 9
@@ -62,7 +64,8 @@ def passes(
     seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
     for number in range(1, most + 1):
         waits = late if number <= FEWEST and len(late) < len(jobs) else set()
-        order = [job for job in jobs if job not in waits]
+        due = [job for job in jobs if job not in waits]
+        order = [job for job in due for _ in range(HEADLINE_VISITS if job.headline and number > 1 else 1)]
         random.shuffle(order)
         for side in sides if number > 1 else ():
             side.server.restart({name for job in order for name in job.candidates})

@@ -122,12 +122,13 @@ def timed(
     x, watch = example(case, job.torch_dtype, job.device), stopwatch(job.device)
     models = {name: find(name).build(case, job.torch_dtype, job.device) for name in names}
     for step in passes if models else ():
-        turns = Turns({name: Repeats(watch, partial(PASSES[step], model, x)) for name, model in models.items()})
+        sides = {name: Repeats(watch, partial(PASSES[step], model), x) for name, model in models.items()}
+        turns = Turns(sides, lambda _: x)
         turns.take(BUDGET)
         for name, model in models.items():
             figures: Row = {"pass": step, "median_s": turns.rounds[name].median, "library": find(name).library}
             figures["multiply_adds"] = find(name).multiply_adds(case)
-            if job.candidate in models and name != job.candidate:
+            if job.candidate in sides and name != job.candidate:
                 figures["ratio"] = ratio(turns.rounds[job.candidate], turns.rounds[name])
             if memory and find(name).of_torch:
                 figures["peak_bytes"] = peak(train, model, x)

@@ -153,13 +153,13 @@ def test_what_is_red_or_stale_is_visited_only_if_asked(
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does checking it."""
+    """Nor does checking it, or the next draw of its lengths."""
     ways, case = list[Way](), WORKLOADS[name]
     monkeypatch.setattr(bench, "precompile", lambda pairs, device: ways.extend(pairs))
     bench.compile_kernels([job("batched", case=case), job("batched_cuda", case=case)], CPU)
     compiled = {kernel for way in ways for kernel in way.kernels(90, CARDS[90])}
     assert len(ways) == 4
-    for called, training in product([case, work.short(case, case.B)], (False, True)):
+    for called, training in product([visit.drawn(case, 1), work.short(case, case.B)], (False, True)):
         assert compiled >= {*Way(replace(called, training=training), "float32").kernels(90, CARDS[90])}
 
 
@@ -196,8 +196,9 @@ def test_a_wrong_candidate_is_refused(name: str, B: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("name", "computed"), [("deferred", RAGGED), (BASELINE, RAGGED), (PADDED, TINY)])
-def test_a_first_visit_has_costs_by_formula(name: str, computed: Case) -> None:
+def test_a_first_visit_has_costs_by_formula(name: str, computed: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     one = find(name)
+    monkeypatch.setattr(visit, "lengths", lambda *_: RAGGED.lengths)
     rows = list(visit.rows(job(name, case=RAGGED, verify="verified"), True))
     parameters = sum(p.numel() for p in one.build(TINY, torch.float32, CPU).parameters())
     adds = one.multiply_adds(computed)

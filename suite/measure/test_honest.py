@@ -102,11 +102,16 @@ def test_forward_has_no_graph_and_training_new_gradients(recorded: Recorded) -> 
     assert model.weight.grad is not None
 
 
-def test_all_models_have_the_same_input(recorded: Recorded) -> None:
-    rows_of()
-    assert {call.name for call in recorded.calls} == set(SECONDS)
-    (x,) = {id(call.x): call.x for call in recorded.calls}.values()
-    assert len(x.data) == PACKED.tokens
+def test_both_sides_of_a_turn_have_inputs_of_their_own_turn(recorded: Recorded) -> None:
+    rows = rows_of()
+    turns = rows[0]["rounds"]
+    for step in ("forward", "train"):
+        inputs = [
+            list(dict.fromkeys(tuple(call.x.batch_sizes.tolist()) for call in recorded.of(name, step)))
+            for name in SECONDS
+        ]
+        assert inputs[0] == inputs[1] == inputs[2]
+        assert len(inputs[0]) == turns + 1  # and the one that it is warmed up with
 
 
 def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,15 +127,16 @@ def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("seconds", "calls", "warms"), [(0.0125, 2, 1), (0.0999, 1, 1), (0.1, 1, 0)])
 def test_only_rounds_count(seconds: float, calls: int, warms: int, recorded: Recorded) -> None:
-    """Before them is an untimed call, unless a call is long."""
+    """Before them is an untimed call, on the input of the turn before, unless a call is long."""
+    before, x = torch.zeros(1), torch.ones(1)
 
-    def call() -> None:
-        recorded.clock += seconds
+    def call(x: Any) -> None:
+        recorded.clock += seconds if x.any() else 5.0
 
-    side = timing.Repeats(timing.Stopwatch(), call)
+    side = timing.Repeats(timing.Stopwatch(), call, x)
     recorded.clock = 0.0
-    assert side.round() == pytest.approx(seconds)
-    assert recorded.clock == pytest.approx((calls + warms) * seconds)
+    assert side.round(x, before) == pytest.approx(seconds)
+    assert recorded.clock == pytest.approx(calls * seconds + warms * 5.0)
 
 
 def test_a_ratio_is_the_median_of_ratios() -> None:

@@ -1,5 +1,6 @@
 """Passes visit every job until the time is up, in an order drawn for each, and keep all rows."""
 
+import re
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from suite import study
-from suite.measure import runner, sweep
+from suite import bench, study
+from suite.measure import choice, runner, sweep
 from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
 from suite.measure.runner import Side, passes
+from suite.shared.candidates import find
+from suite.shared.files import ROOT
 from suite.shared.process import Row
 from suite.shared.tables import TABLES, folder_of
 
@@ -33,7 +36,8 @@ class Clock:
 
     def run(self, seconds: dict[str, float], limit: float, **options: Any) -> tuple[FakeServer, Side]:
         side = Side(server := self.server(seconds), options.pop("rows", {}))
-        list(passes([side], [job(name) for name in seconds], self.now + limit, **options))
+        jobs = [job(name, headline=name == "batched_cpu") for name in seconds]
+        list(passes([side], jobs, self.now + limit, **options))
         return server, side
 
 
@@ -46,9 +50,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return result
 
 
-def test_each_pass_visits_each_job_once_from_a_new_server(clock: Clock) -> None:
-    server, side = clock.run({"batched": 0.5, "deferred": 0.0}, 60, most=4)
-    assert (server.count("batched"), server.count("deferred")) == (4, 4)
+def test_the_headline_is_visited_twice_in_a_pass(clock: Clock) -> None:
+    server, side = clock.run({"batched_cpu": 0.0, "batched": 0.5, "deferred": 0.0}, 60, most=4)
+    assert [server.count(name) for name in ("batched_cpu", "batched", "deferred")] == [7, 4, 4]
     assert server.starts == 4
     assert [name for name, first in server.visits if first].count("batched") == 1
     assert {row["visits"] for row in side.rows[job()]} == {4}
@@ -121,3 +125,36 @@ def test_a_study_keeps_the_rows_of_every_job(tmp_path: Path) -> None:
     assert len(rows) == sum(4 * len(one.candidates) for one in sweep.jobs("threads", options))
     assert set(rows["B"]) == set(sweep.BATCHES)
     assert (rows["visits"] == sweep.VARIED["threads"]).all()
+
+
+#: Assumed seconds of the first visit of a job to a card and of later ones, by whether it compiles. Most of a visit is
+#: the start of CUDA and the loading of libraries; torch.compile and XLA compile in the first. On two cores of a CPU,
+#: visit_s of bench.csv has at most 47 s where something compiles and at most 12.1 s elsewhere, for `naive`.
+ASSUMED = {False: (12.0, 9.0), True: (100.0, 40.0)}
+
+
+def test_readme_gives_a_card_three_visits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every job of the command that README names, in the minutes that it names."""
+    text = " ".join((ROOT / "README.md").read_text().split())
+    (arguments,) = re.findall(r"`nox -s bench -- (--dtype [^`]*)`", text)
+    (minutes,) = re.findall(r"takes about (\d+) minutes on a GPU for each dtype", text)
+    options = bench.parser().parse_args([*arguments.split(), "--device", "cuda:0"])
+    assert choice.minutes(options) == int(minutes) * len(options.dtype)
+    monkeypatch.setattr(choice, "fastest", lambda device, dtype: "deferred")  # which no GPU here tells
+    jobs = [job for job in choice.jobs(options) if job.candidate != "batched_cpu"]
+    assert sum(job.headline for job in jobs) == len({(job.case, job.dtype) for job in jobs})
+
+    def measure(one: Job, rows: list[Row], first: bool) -> str:
+        seconds = ASSUMED[find(one.candidate).compiles_each_size][not first]
+        clock.now += seconds
+        figures = {"median_s": 1.0, "ratio": 1.0, "rounds": 3, "first_s": 0.2 * seconds}
+        rows += [row | figures for row in one.rows("ok")]
+        return "ok"
+
+    def restart(names: object) -> None:
+        clock.now += 5.0
+
+    monkeypatch.setattr(server := FakeServer(measure), "restart", restart)
+    list(passes([side := Side(server)], jobs, 60 * choice.minutes(options)))
+    assert min(row["visits"] for rows in side.rows.values() for row in rows) >= 3
+    assert 60 * choice.minutes(options) - 100 < clock.now < 60 * choice.minutes(options) + 100

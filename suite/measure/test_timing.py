@@ -9,10 +9,10 @@ import pytest
 import torch
 from pytest_benchmark.stats import Stats
 
-from suite.measure import timing
+from suite.measure import bench, timing
 from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
 from suite.shared.candidates import LSTM
-from suite.shared.cases import BASELINE
+from suite.shared.cases import BASELINE, lengths
 from suite.shared.examples import TINY
 
 
@@ -35,7 +35,8 @@ class FakeStopwatch(Stopwatch):
     [(0.001, 2, 7), (0.045, 1, 3), (0.07, 2, 2), (0.08, 2, 1), (0.4, 1, 1)],
 )
 def test_a_visit_has_two_turns_unless_slow(seconds: float, sides: int, rounds: int) -> None:
-    turns = Turns(dict.fromkeys(range(sides), Repeats(FakeStopwatch(), lambda: seconds)))
+    side = Repeats(FakeStopwatch(), lambda x: seconds, torch.zeros(1))
+    turns = Turns(dict.fromkeys(range(sides), side), lambda _: torch.zeros(1))
     turns.take(0.3)
     assert len(turns.rounds[0].data) == rounds
 
@@ -50,8 +51,16 @@ def test_calls_settle_unless_one_is_slow() -> None:
     assert timing.warm_up(on_gpu, lambda: next(calls)) == [0.4, 0.0013, 0.0013]
 
 
+def test_the_typical_draw_has_the_median_number_of_tokens() -> None:
+    case = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
+    tokens = [bench.drawn(case, draw).tokens for draw in (1, 2, 3)]
+    assert len({case.tokens, *tokens}) > 2
+    assert bench.typical(case, 3).tokens == sorted(tokens)[1]
+
+
 def test_a_round_whose_baseline_was_slow_is_marked() -> None:
-    turns = Turns(dict.fromkeys((BASELINE, TINY), Repeats(FakeStopwatch(), print)))
+    side = Repeats(FakeStopwatch(), print, torch.zeros(1))
+    turns = Turns({BASELINE: side, TINY: side}, lambda _: torch.zeros(1))
     turns.rounds = {BASELINE: stats([1, 1, 1, 1.6, 1, 1]), TINY: stats([3.0] * 6)}
     assert turns.columns(TINY)["disturbed"] == 1
 
@@ -89,18 +98,29 @@ def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
 
 
-def test_a_loop_has_more_calls_than_a_round() -> None:
-    """Of the form and of the baseline."""
+def test_a_loop_takes_the_inputs_of_the_turns() -> None:
+    """Its time is the mean of calls that do not wait, for the form and for the baseline."""
+    inputs = list[float]()
 
     class Loop(FakeStopwatch):
         def async_seconds(self, work: Work, calls: int) -> float:
-            return self.seconds(work) * calls
+            for _ in range(calls):
+                work()
+            return float(calls)
 
-    turns = Turns({BASELINE: Repeats(Loop(), lambda: 0.02), TINY: Repeats(Loop(), lambda: 0.01)})
+    def side(seconds: float) -> Repeats:
+        def call(x: Any) -> float:
+            inputs.append(x.item())
+            return seconds
+
+        return Repeats(Loop(), call, torch.tensor(0.0))
+
+    turns = Turns({BASELINE: side(0.02), TINY: side(0.01)}, lambda number: torch.tensor(float(number)))
     turns.take(0.1)
+    inputs.clear()
     columns = turns.columns(TINY)
-    assert columns["loop_s"] == pytest.approx(5 * 0.01)
-    assert columns["loop_ratio"] == pytest.approx(5 * 0.01 / (3 * 0.02))
+    assert (columns["loop_s"], columns["loop_ratio"]) == (5.0, 5 / 3)
+    assert inputs == [1, 2, 1, 2, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize(("device", "dtype", "flattened"), [

@@ -7,6 +7,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -103,44 +105,49 @@ def warm_up(watch: Stopwatch, work: Work, compiles: bool = False) -> list[float]
 
 
 class Repeats:
-    """Rounds of a call, which is warmed up; first_s: seconds of the first call."""
+    """Rounds of one model, which is warmed up with an input; first_s: seconds of the first call."""
 
-    def __init__(self, watch: Stopwatch, work: Work, compiles: bool = False) -> None:
+    def __init__(self, watch: Stopwatch, work: Callable[[Input], object], x: Input, compiles: bool = False) -> None:
         self.watch, self.work = watch, work
-        seconds = warm_up(watch, work, compiles)
+        seconds = warm_up(watch, partial(work, x), compiles)
         self.first_s, once = seconds[0], seconds[-1]
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
         self.round_s = once * (self.calls + self.warms)
 
-    def round(self) -> float:
-        """Time a round; return the mean seconds of a call."""
+    def round(self, x: Input, before: Input) -> float:
+        """Time a round; return the mean seconds of a call. before: input of the untimed call."""
         if self.warms:
-            self.work()
-        return sum(self.watch.seconds(self.work) for _ in range(self.calls)) / self.calls
-
-    def async_seconds(self) -> float | None:
-        """Seconds of a call among others that do not wait for it, see `Stopwatch.async_seconds`."""
-        return self.watch.async_seconds(self.work, 2 * self.calls + 1)
+            self.work(before)
+        return sum(self.watch.seconds(partial(self.work, x)) for _ in range(self.calls)) / self.calls
 
 
 class Turns:
     """Rounds of several models in turns, so that a drift of the machine affects all of them.
 
-    sides: by name or case; `columns` needs one named BASELINE.
+    sides: by name or case; `columns` needs one named BASELINE. inputs: returns the input of a turn, by its number.
     """
 
-    def __init__(self, sides: Mapping[Any, Repeats]) -> None:
-        self.sides = sides
+    def __init__(self, sides: Mapping[Any, Repeats], inputs: Callable[[int], Input]) -> None:
+        self.sides, self.make = sides, inputs
+        self.watch = next(iter(sides.values())).watch
+        self.inputs = [inputs(0)]
         self.rounds = {name: Stats() for name in sides}
 
     def take(self, budget: float) -> None:
         """Take turns for a budget of seconds: at least LEAST, but one if it takes longer than LONG."""
         turn_s = sum(side.round_s for side in self.sides.values())
         for _ in range(1 if turn_s > LONG else max(LEAST, int(budget / turn_s))):
+            self.inputs.append(self.make(len(self.inputs)))
+            before, x = self.inputs[-2:]
             names = list(self.sides)
             for name in names if random.random() < 0.5 else names[::-1]:
-                self.rounds[name].update(self.sides[name].round())
+                self.rounds[name].update(self.sides[name].round(x, before))
+
+    def async_seconds(self, side: Repeats) -> float | None:
+        """Seconds of a call among others that do not wait for it, see `Stopwatch.async_seconds`."""
+        inputs = cycle(self.inputs[1:])
+        return self.watch.async_seconds(lambda: side.work(next(inputs)), 2 * side.calls + 1)
 
     def columns(self, case: Case) -> Row:
         """Columns of times, for a form."""
@@ -148,7 +155,7 @@ class Turns:
         disturbed = sum(seconds > DISTURBED * theirs.median for seconds in theirs.data)
         row = {"median_s": mine.median, "baseline_s": theirs.median, "ratio": ratio(mine, theirs)}
         row |= {"rounds": theirs.rounds, "disturbed": disturbed}
-        loops = self.sides[case].async_seconds(), self.sides[BASELINE].async_seconds()
+        loops = self.async_seconds(self.sides[case]), self.async_seconds(self.sides[BASELINE])
         if loops[0] is not None and loops[1] is not None:
             row |= {"loop_s": loops[0], "loop_ratio": loops[0] / loops[1]}
         return row
