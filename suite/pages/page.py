@@ -62,16 +62,15 @@ class Sheet:
         if title:  # on a separate line, since rich would wrap it to the table's width
             console.print(title, style="italic")
         longest = {c: max(len(word) for line in words for word in f"{c} {line[c]}".split()) for c in words[0]}
-        least = sum(longest.values()) + 2 * len(longest)
+        widths = {c: max(len(cell) for line in words for cell in (c, line[c])) for c in longest}
+        while (total := sum(widths.values()) + 2 * len(widths)) > console.width and widths != longest:
+            widths[max(widths, key=lambda c: widths[c] - longest[c])] -= 1
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-        for column, width in longest.items():
-            most = width if least > console.width else None
-            view.add_column(
-                column, justify="right" if column in self.formats else "left", min_width=width, max_width=most
-            )
+        for column, width in widths.items():
+            view.add_column(column, justify="right" if column in self.formats else "left", width=width)
         for line in words:
             view.add_row(*line.values())
-        console.width = max(console.width, least)
+        console.width = max(console.width, total)
         console.print(view)
 
 
