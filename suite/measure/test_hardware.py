@@ -37,6 +37,12 @@ def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (row["bytes_per_s"], row["copied_bytes"]) == (2 * 1024 / 1.0, 1024)  # read and written
 
 
+@pytest.mark.parametrize(("seconds", "calls"), [(1.0, 3), (0.06, 4)])
+def test_a_rate_is_the_best_of_three_calls_or_more_within_a_fifth_of_a_second(seconds: float, calls: int) -> None:
+    times = iter([0.0, *[seconds] * (calls - 1), seconds / 2, 0.0])  # the first is a warm-up
+    assert hardware.best(FakeStopwatch(), lambda: next(times)) == seconds / 2
+
+
 def test_the_ceiling_multiplies_random_numbers() -> None:
     """A card clocks higher on ones than on data."""
     factors = list[torch.Tensor]()
