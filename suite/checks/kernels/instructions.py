@@ -34,24 +34,27 @@ _ROWS, _COLUMNS = 16, 8
 
 
 class Instruction(NamedTuple):
-    """One instruction, without its predicate, and the functions that it is from: the kernel, then what it calls."""
+    """One instruction, without its predicate, and where it is from: in the kernel, then in each function called."""
 
     text: str
     functions: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
 
 
 def read(cubin: bytes) -> tuple[list[Instruction], dict[str, int]]:
     """Instructions of a cubin in their order, and where each label is among them."""
     instructions, labels = list[Instruction](), dict[str, int]()
-    functions, begins = list[str](), True
+    functions, lines, begins = list[str](), list[int](), True
     for line in tool(cubin, "nvdisasm", "-c", "-gi").splitlines():
         if at := re.search(r'//## File "([^"]+)", line (\d+)', line):
-            functions = [_function(Path(at[1]).name, int(at[2])), *([] if begins else functions)]
-            begins = False
+            if begins:
+                functions, lines, begins = [], [], False
+            functions.insert(0, _function(Path(at[1]).name, int(at[2])))
+            lines.insert(0, int(at[2]))
         elif label := re.match(r"\s*(\.L_x_\d+):", line):
             labels[label[1]] = len(instructions)
         elif match := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", line):
-            instructions.append(Instruction(match[1].strip(), tuple(functions)))
+            instructions.append(Instruction(match[1].strip(), tuple(functions), tuple(lines)))
             begins = True
     return instructions, labels
 
@@ -99,7 +102,7 @@ def barriers(instructions: Sequence[str]) -> int:
 def loops(instructions: Sequence[Instruction], labels: Mapping[str, int]) -> list[range]:
     """Innermost loops that have a matrix instruction."""
     every = list[range]()
-    for n, (text, _) in enumerate(instructions):
+    for n, (text, *_) in enumerate(instructions):
         jump = re.match(r"BRA.*\((\.L_x_\d+)\)", text)
         if jump and labels.get(jump[1], n + 1) <= n:
             every.append(range(labels[jump[1]], n + 1))
@@ -130,7 +133,7 @@ def narrow_loads(
     row = constants["Z"] * size  # of d_weight; others are of a multiple of 16 bytes
     tile = constants["DEPTH"] * min(constants.get(name) or 64 for name in ("COLUMNS", "EXTRA", "SPAN"))
     tile_of_d = constants.get("ZS", constants.get("ZN")) * constants["GATES"] * constants["UNITS"]
-    for text, functions in instructions:
+    for text, functions, _ in instructions:
         if _LOAD.match(text) and functions[-1] in WEIGHTS:
             of_d = functions[-1] in ("d_columns", "turned")
             most = min(16, row & -row, tile_of_d * size // threads) if of_d else min(16, tile * size // threads)
@@ -138,7 +141,7 @@ def narrow_loads(
                 wrong[f"{text.split()[0]} in {functions[-1]}"] += 1
     for loop in loops(instructions, labels):
         inside = [instructions[n] for n in loop]
-        for text, functions in () if _stores(inside) else inside:
+        for text, functions, _ in () if _stores(inside) else inside:
             if text.startswith("LDG.") and _AHEAD & {*functions} and tile * size >= 4 * threads:
                 wrong[f"{text.split()[0]} in a loop of {functions[1]}, which waits for it"] += 1
     return [f"{n} {what}" for what, n in wrong.items()]
@@ -151,7 +154,7 @@ def repeated(
     wrong, depth = list[str](), constants["DEPTH"]
     for loop in loops(instructions, labels):
         inside = [instructions[n] for n in loop]
-        matches = [re.match(r"HMMA\.168(\d+)", text) for text, functions in inside if _SHARED & {*functions}]
+        matches = [re.match(r"HMMA\.168(\d+)", text) for text, functions, _ in inside if _SHARED & {*functions}]
         summed = sum(int(match[1]) for match in matches if match)
         tiles = constants["ROWS"] * (constants["COLUMNS"] + constants.get("EXTRA", 0)) / (_ROWS * _COLUMNS)
         # A loop over tiles has all iterations over H, and over S of one or two products.
@@ -164,7 +167,7 @@ def repeated(
 
 def _stores(loop: Iterable[Instruction]) -> bool:
     """Whether a loop is one over tiles, with the iterations of its products unrolled."""
-    return any(text.startswith("STG") for text, _ in loop)
+    return any(text.startswith("STG") for text, *_ in loop)
 
 
 def operands(ttir: str) -> set[tuple[str, ...]]:
@@ -175,13 +178,17 @@ def operands(ttir: str) -> set[tuple[str, ...]]:
     }
 
 
-def groups(instructions: Sequence[Instruction]) -> dict[str, int]:
-    """Groups of loads of each function that the kernel calls, with a barrier of the program between them."""
-    count, waiting = Counter[str](), set[str]()
-    for text, functions in instructions:
+def groups(instructions: Iterable[Instruction]) -> dict[str, int]:
+    """Groups of loads of each function that the kernel calls, with a barrier of the program between them.
+
+    One that loads only at lines of earlier groups is another iteration of an unrolled loop, and does not count.
+    """
+    count, waiting, seen = Counter[str](), set[str](), set[tuple[int, ...]]()
+    for text, functions, lines in instructions:
         if text.startswith("BAR"):
             waiting = set()
-        elif _LOAD.match(text) and len(functions) > 1 and functions[1] not in waiting:
+        elif _LOAD.match(text) and len(functions) > 1 and lines not in seen:
+            seen.add(lines)
+            count[functions[1]] += functions[1] not in waiting
             waiting.add(functions[1])
-            count[functions[1]] += 1
     return dict(count)

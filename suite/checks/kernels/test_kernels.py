@@ -20,8 +20,7 @@ from impls.batched_cuda.split import H100, Card
 from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
 from suite.checks.faults.test_reach import CONDITIONS
-from suite.checks.kernels import compiled as ahead
-from suite.checks.kernels import instructions, interpreted
+from suite.checks.kernels import compiled, instructions, interpreted
 from suite.checks.kernels.ahead import of_checks
 from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
@@ -115,7 +114,8 @@ def test_narrow_and_waiting_loads_are_found() -> None:
 
     def loop(load: str) -> list[Instruction]:
         texts = [load, "HGMMA.64x32x16", "BAR.SYNC 0x0", load, "BRA `(.L_x_1)"]
-        return [Instruction(text, ("kernel", "sums", "product", "some_columns")) for text in texts]
+        functions = ("kernel", "sums", "product", "some_columns")
+        return [Instruction(text, functions, (line,)) for line, text in enumerate(texts)]
 
     def wrong(load: str) -> list[str]:
         constants = {"DEPTH": 64, "COLUMNS": 64, "SPAN": 64, "Z": 4, "GATES": 4, "UNITS": 16, "ZS": 16}
@@ -126,6 +126,7 @@ def test_narrow_and_waiting_loads_are_found() -> None:
     assert wrong("LDG.E R82, desc[UR16][R26.64]")[0] == "2 LDG.E in some_columns", "the 64 bits are an address"
     assert wrong("LDG.E.U16 R0") == ["2 LDG.E.U16 in some_columns", "2 LDG.E.U16 in a loop of sums, which waits for it"]
     assert instructions.groups(loop("LDG.E.64 R0")) == {"sums": 2}
+    assert instructions.groups([*loop("LDG.E.64 R0"), *loop("LDG.E.64 R0")]) == {"sums": 2}, "two iterations, unrolled"
 
 
 def test_a_product_that_several_warps_repeat_is_found() -> None:
@@ -213,12 +214,12 @@ def test_a_launch_finds_compiled_kernels(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(ahead, "why_unavailable", lambda *what: None)
+    monkeypatch.setattr(compiled, "why_unavailable", lambda *what: None)
     monkeypatch.setattr(Card, "of", lambda device: H100)
-    ahead.precompile([ahead.Way(PRECOMPILED, "float16")], torch.device("cuda"))
+    compiled.precompile([compiled.Way(PRECOMPILED, "float16")], torch.device("cuda"))
     files = set(tmp_path.rglob("*.cubin"))
-    kernels = set(ahead.Way(PRECOMPILED, "float16").kernels(90, H100))
+    kernels = set(compiled.Way(PRECOMPILED, "float16").kernels(90, H100))
     assert len(files) == len(kernels) > 1
     for kernel in kernels:
-        ahead.build(kernel)
+        compiled.build(kernel)
     assert set(tmp_path.rglob("*.cubin")) == files
