@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from impls import HyperLSTM, proof, registry
-from suite.checks.kernels import mark, test_native
+from suite.checks.kernels import test_native
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def on_card(dtype: torch.dtype = torch.float32) -> tuple[str, list[str]]:
 @pytest.mark.usefixtures("card")
 def test_auto_takes_what_this_card_has_verified() -> None:
     assert on_card() == ("deferred", [f"{UNVERIFIED} Until then impl='auto' takes a slower implementation."])
-    mark.record("batched_cuda", CUDA)
+    test_native.mark(CUDA)
     assert on_card() == ("batched_cuda", [])
     assert on_card(torch.bfloat16) == on_card(torch.float16) == ("batched_cuda", [])
     assert on_card(torch.float64) == ("deferred", [])
@@ -59,7 +59,7 @@ def test_repr_says_what_auto_takes_on_a_card_and_why() -> None:
     assert registry.resolve("batched_cuda", CUDA, torch.float32).name == "batched_cuda"
     with pytest.warns(RuntimeWarning, match="Until then"):
         assert HyperLSTM._resolved(model) == f" (deferred; {UNVERIFIED})"
-    mark.record("batched_cuda", CUDA)
+    test_native.mark(CUDA)
     registry.why_unproven.cache_clear()
     assert HyperLSTM._resolved(model) == " (batched_cuda)"
 
@@ -78,46 +78,40 @@ CHANGED: dict[str, Callable[[SimpleNamespace, pytest.MonkeyPatch], object]] = {
 def test_a_mark_of_another_card_or_software_is_none(
     what: str, card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark.record("batched_cuda", CUDA)
+    test_native.mark(CUDA)
     CHANGED[what](card, monkeypatch)
     taken, (warning,) = on_card()
     assert taken == "deferred"
     assert warning.startswith(f"batched_cuda has not been verified with this {what}: run `nox -s cuda`")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"card": 1}', "\0\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"card": 1}', "\0\xff"])
 @pytest.mark.usefixtures("card")
 def test_a_damaged_mark_warns(text: str) -> None:
-    mark.record("batched_cuda", CUDA)
+    test_native.mark(CUDA)
     proof.path("batched_cuda", CUDA).write_bytes(text.encode("latin-1"))
     taken, (warning,) = on_card()
     assert taken == "deferred"
     assert "un `nox -s cuda` in a checkout. Until then" in warning
 
 
-@pytest.mark.usefixtures("card")
-def test_a_mark_that_cannot_be_written_warns(tmp_path: Path) -> None:
-    (tmp_path / "hyperlstm").write_text("a file")
-    with pytest.warns(RuntimeWarning, match="Without this mark 'auto' does not take batched_cuda"):
-        mark.record("batched_cuda", CUDA)
-    assert on_card()[0] == "deferred"
-
-
 #: A test for each word of those that `nox -s cuda` runs.
 TESTS = {f"test_{word}": "passed" for word in test_native.FIRST_TESTS}
-#: Outcomes of the tests, the arguments, and the status of pytest with which the GPU is not marked.
-UNMARKED: dict[str, tuple[dict[str, str], list[str], int]] = {
+#: Outcomes of the tests, the arguments, and the status of pytest; only the first marks the GPU.
+RUNS: dict[str, tuple[dict[str, str], list[str], int]] = {
+    "all pass": (TESTS, [], 0),
     "a failure": (TESTS | {"test_at_once": "failed"}, [], 1),
     "a skipped test": (TESTS | {"test_more": "skipped"}, [], 0),
-    "nothing ran": ({}, [], 5),
     "no side stream": ({test: outcome for test, outcome in TESTS.items() if "side_stream" not in test}, [], 0),
     "chosen tests": (TESTS, ["-k", "host_sync"], 0),
     "an error at the end": (TESTS, [], 3),
 }
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, tests: dict[str, str], arguments: list[str], status: int) -> bool:
-    """Run `nox -s cuda` on a GPU whose tests end in a way; return True if it is marked."""
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize("how", RUNS)
+def test_only_a_run_whose_tests_all_pass_marks_the_card(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests, arguments, status = RUNS[how]
 
     def run(options: list[str], plugins: list[test_native.Outcomes]) -> int:
         reports = [SimpleNamespace(nodeid=test, outcome=outcome) for test, outcome in tests.items()]
@@ -130,16 +124,4 @@ def _run(monkeypatch: pytest.MonkeyPatch, tests: dict[str, str], arguments: list
     monkeypatch.setattr("suite.shared.machine.default_device", lambda: CUDA)
     monkeypatch.setattr(test_native, "precompile", lambda ways, device: None)
     assert test_native.main(arguments) == status
-    return proof.path("batched_cuda", CUDA).exists()
-
-
-@pytest.mark.usefixtures("card")
-def test_a_run_that_passes_marks_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _run(monkeypatch, TESTS, [], 0)
-    assert on_card() == ("batched_cuda", [])
-
-
-@pytest.mark.usefixtures("card")
-@pytest.mark.parametrize("how", UNMARKED)
-def test_any_other_run_does_not(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not _run(monkeypatch, *UNMARKED[how])
+    assert proof.path("batched_cuda", CUDA).exists() == (how == "all pass")

@@ -4,6 +4,7 @@
 minutes, with kernels compiled in parallel; `nox -s verify` takes all. Without a GPU all are skipped.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,12 @@ from unittest import mock
 import pytest
 import torch
 
-from impls import why_unavailable
+from impls import proof, why_unavailable
 from impls.batched_cuda import split
 from impls.definition import dtype_name
 from impls.registry import find
 from suite.checks.equality.comparisons import Comparison
-from suite.checks.kernels import ahead, interpreted, mark
+from suite.checks.kernels import ahead, interpreted
 from suite.checks.kernels.ahead import FIRST, FULL, FULL_PAIRS, LONG_NARROW_WIDE, MODELS, PRECISIONS, ROWS
 from suite.checks.kernels.compiled import precompile
 from suite.checks.kernels.interpreted import CASES, NAME
@@ -31,6 +32,7 @@ from suite.conftest import Keep
 from suite.shared import arithmetic, machine
 from suite.shared.cases import Case
 from suite.shared.compare import assert_bitwise_equal, compare, implementation, model_and_draw, reference
+from suite.shared.files import write_whole
 
 
 @pytest.fixture
@@ -206,6 +208,11 @@ class Outcomes:
         self.complete = not others and all(any(word in test for test in passed) for word in FIRST_TESTS)
 
 
+def mark(device: torch.device) -> None:
+    """Note that the GPU passed all checks, after which `impl="auto"` takes the implementation there."""
+    write_whole(proof.path(NAME, device), json.dumps(proof.conditions(device), indent=1) + "\n")
+
+
 def main(arguments: list[str]) -> int:
     """Run `FIRST_TESTS`, with their kernels compiled first, and mark the GPU if all pass; without one say what it is.
 
@@ -221,7 +228,7 @@ def main(arguments: list[str]) -> int:
     options = ["-p", "no:benchmark", *limited(LIMIT), *words, *arguments]
     status = int(pytest.main([__file__, *options], plugins=[outcomes]))
     if status == 0 and not arguments and outcomes.complete:
-        mark.record(NAME, device)
+        mark(device)
         print(
             f"From now on impl='auto' takes {NAME} on this GPU, as long as its driver, torch and Triton do not change."
         )
