@@ -42,9 +42,9 @@ CHECKED = {
 }
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-#: The longest files, which come first: a run on several cores ends when they do.
+#: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
 FIRST = (
-    *("test_kernels", "test_wide", "test_capabilities", "test_uses", "test_faults", "test_equality"),
+    *("test_edits", "test_kernels", "test_wide", "test_capabilities", "test_uses", "test_faults", "test_equality"),
     *("test_interpreter", "test_properties"),
 )
 Keep = Callable[..., None]

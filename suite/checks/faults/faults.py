@@ -90,13 +90,13 @@ class Edited:
             sources[path] = source.replace(edit.right, edit.new)
         return sources
 
-    def stale(self) -> bool:
-        """Whether an edit does not apply, because the code changed."""
+    def stale(self) -> str:
+        """A sentence if an edit does not apply, because the code changed; "" if all do."""
         try:
             self.sources()
-        except ValueError:
-            return True
-        return False
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def blamed(self, tensor: str) -> bool:
         """True if a tensor of the results, or of a use's, is the damaged one."""
