@@ -1,11 +1,8 @@
-"""Passes of `batched_cuda` in the checks of a GPU, whose kernels are compiled before the first test, on all cores.
-
-Tests of the module call it at a few other sizes, whose kernels are compiled there.
-"""
+"""Passes of `batched_cuda` in the checks of a GPU, whose kernels are compiled before the first test, on all cores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 
 from impls.definition import dtype_name
 from impls.registry import find
@@ -33,6 +30,20 @@ LONG_NARROW_WIDE = (
 MODELS = [
     Case(T=12, B=24, I=10, H=96, S=32, Z=4, L=2, layer_norm=layer_norm, state="stacked") for layer_norm in (False, True)
 ]
+#: Sizes at which the module is called in many ways, and their arithmetics.
+CALLED = [
+    (Case(T=3, B=3, I=5, H=16, S=8, Z=4, layer_norm=True), ("float32",)),
+    (Case(T=6, B=3, I=4, H=6, S=5, Z=2, layer_norm=True), ("float32", "bfloat16", "float16")),
+    *((Case(T=4, B=3, I=4, H=H, S=6, Z=2, layer_norm=True), ("float32",)) for H in (8, 16)),
+    (Case(T=50, B=256, I=4, H=16, S=8, Z=2), ("float32",)),
+]
+#: Sizes at which activations are checked, a model is trained on text, and sums in half precision are checked.
+ACTIVATED = Case(T=1, B=40, I=100, H=100, S=1, Z=1, state="plain")
+TRAINED = Case(T=10, B=4, I=30, H=24, S=8, Z=3, layer_norm=True)
+SUMMED = [
+    Case(T=3, B=1, I=5, H=8, S=8, Z=1),
+    *(Case(T=3, B=1, I=5, H=24, S=16, Z=3, layer_norm=layer_norm) for layer_norm in (False, True)),
+]
 
 
 def of_cuda() -> list[Way]:
@@ -44,7 +55,7 @@ def of_cuda() -> list[Way]:
 
 
 def of_checks(thorough: bool, seed: int) -> Iterator[Way]:
-    """Passes of a verification: of all comparisons, and of the tests that only a GPU runs.
+    """Passes of a verification: of all comparisons, of uses of the module, and of the tests that only a GPU runs.
 
     seed: of half of the cases that a thorough run draws.
     """
@@ -60,11 +71,23 @@ def of_checks(thorough: bool, seed: int) -> Iterator[Way]:
         yield from (Way(trained(one.case), arithmetic, saved) for saved in residuals)
         yield Way(trained(replace(one.case, training=False)), arithmetic)
         yield Way(replace(one.case, training=False), arithmetic)
+    for case, arithmetics in CALLED:
+        yield from (way for arithmetic in arithmetics for way in any_way(case, arithmetic))
+    yield from (Way(ACTIVATED, dtype_name(dtype)) for dtype in find(NAME).dtypes)
+    yield from (Way(case, "bfloat16") for case in SUMMED)
+    yield Way(TRAINED, "float32")
 
 
 def trained(case: Case) -> Case:
     """A case whose pass has a gradient; in evaluation mode it has no masks."""
     return case if case.training else replace(case, training=True, dropout=0.0, recurrent_dropout=0.0)
+
+
+def any_way(case: Case, arithmetic: str) -> Iterator[Way]:
+    """A case with and without a mask, packed or not: with residuals, without them, and without a gradient."""
+    for mask, lengths in product((0.0, 0.5), ((), (case.T,) * case.B)):
+        one = replace(case, recurrent_dropout=mask, lengths=lengths)
+        yield from (Way(one, arithmetic), Way(one, arithmetic, False), Way(replace(one, training=False), arithmetic))
 
 
 def _either(cases: Sequence[Case]) -> list[Way]:

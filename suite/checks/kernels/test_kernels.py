@@ -3,6 +3,8 @@
 `--thorough --kernels=all` interprets every case in every dtype; `nox -s kernels` compiles for every card too.
 """
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +21,14 @@ from impls.definition import dtype_name
 from suite.checks.equality.comparisons import Comparison
 from suite.checks.faults.test_reach import CONDITIONS
 from suite.checks.kernels import compiled, instructions, interpreted
+from suite.checks.kernels.ahead import of_checks
 from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.conftest import Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS
 from suite.shared.compare import Verdict
-from suite.shared.process import rows_of
+from suite.shared.process import rows_of, run
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 for_a_card = pytest.mark.thorough("kernels compiled for a card that is not here, and what would reach it")
@@ -186,6 +189,24 @@ def test_what_a_step_starts(name: str, dtype: torch.dtype, layer_norm: bool) -> 
             assert one.options["launch_cooperative_grid"] == (one.programs > -(-case.B // 16))
         assert len(operators) <= OPERATORS
         assert operators.count(FROM_HOST) == (3 if one_case.lengths else 0), "small arrays of packed sequences"
+
+
+@for_a_card
+def test_every_kernel_of_a_verification_is_compiled_before_it(tmp_path: Path) -> None:
+    """Those that tests of a default run start on an H100, but what only a GPU runs; the plugin starts none."""
+    chosen = ("-k", f"{NAME} and not not_finite", "--device", "cpu", "--results", str(tmp_path / "results"))
+    folders = [f"suite/checks/{name}" for name in ("equality", "module")]
+    plugins = ("-p", "suite.checks.kernels.noted", "-p", "no:benchmark", "-p", "no:cacheprovider")
+    noted = str(tmp_path / "noted")
+    with suppress(RuntimeError):  # tests that compare by themselves fail
+        run(
+            "pytest", *folders, *chosen, *plugins,
+            PYTEST_XDIST_WORKER=None, TRITON_INTERPRET="1", OMP_NUM_THREADS="1", HYPERLSTM_NOTED=noted,
+        )  # fmt: skip
+    started = json.loads(Path(noted).read_text())
+    every = {repr(k._replace(arithmetic="")) for way in of_checks(False, 0) for k in way.kernels(90, H100)}
+    assert len(started) > 400
+    assert not {test for kernel, test in started.items() if kernel not in every}
 
 
 @for_a_card
