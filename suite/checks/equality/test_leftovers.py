@@ -1,4 +1,4 @@
-"""What calls leave behind, beyond what is checked around every comparison: after an exception, and many steps."""
+"""What calls leave behind, beyond what is checked around every comparison: the first, one that fails, and many."""
 
 import gc
 
@@ -11,6 +11,7 @@ from impls.registry import Impl, find
 from suite.checks.equality.comparisons import DROPPED, F32
 from suite.checks.equality.leftovers import settings
 from suite.conftest import skip_unless_checked
+from suite.shared import process
 from suite.shared.compare import assert_bitwise_equal, model_and_draw
 from suite.shared.oracle import Draw, arguments, outputs, plain
 from suite.shared.usage import saved_bytes
@@ -31,6 +32,11 @@ def model_of(name: str, device: torch.device) -> tuple[HyperLSTM, Draw]:
 
 def _fails(*_: object) -> None:
     raise ZeroDivisionError
+
+
+def test_first_calls_change_no_setting(device: torch.device) -> None:
+    """What a first call changes for good is no change around later ones."""
+    process.run("suite.checks.module.first_calls", str(device))
 
 
 def test_an_exception_changes_no_setting(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
