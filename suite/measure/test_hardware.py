@@ -22,6 +22,17 @@ def test_the_share_is_of_the_bound_that_holds() -> None:
     assert hardware.share(row | {"dtype": "tf32"}, ceiling) == {}
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype", "names"),
+    [("cpu", "float32", ["torch.mm", "oneDNN"]), ("cpu", "bfloat16", ["torch.mm"]), ("cuda", "float32", ["torch.mm"])],
+)
+def test_the_product_of_the_lstm_is_tried(
+    device: str, dtype: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert list(hardware.products(torch.device(device), dtype)) == names
+
+
 def test_the_ceiling_is_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
     def takes(*seconds: float) -> hardware.Product:
         times = iter(seconds)

@@ -1,6 +1,7 @@
 """A fork server ends each visit with its rows and a status, and no process outlives it."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from suite.measure import hardware
 from suite.measure import server as server_module
@@ -167,3 +169,15 @@ def test_a_child_starts_without_slow_imports() -> None:
     modules = process.stdout.splitlines()[-1].split()
     assert len(modules) < 20, modules
     assert not {"sympy", "torch._dynamo"} & set(modules)
+
+
+def test_memory_is_limited_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA reserves more addresses than a machine has memory."""
+    limits = list[tuple[int, tuple[int, int]]]()
+    monkeypatch.setattr(resource, "setrlimit", lambda *limit: limits.append(limit))
+    job(device=torch.device("cuda:0")).apply_limits()
+    assert limits == []
+    job(memory_limit=1 << 30).apply_limits()
+    job().apply_limits()
+    share = int(0.6 * psutil.virtual_memory().total)
+    assert limits == [(resource.RLIMIT_DATA, (limit, limit)) for limit in (1 << 30, share)]
