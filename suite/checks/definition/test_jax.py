@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.utils.rnn import pack_sequence
 
-from impls import HyperLSTM
 from suite.shared.candidates import JAX, jax_as_ours
 from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import compare, draw, implementation
@@ -31,24 +29,13 @@ def test_same_output_states_and_every_gradient(case: Case) -> None:
     assert verdicts[0].ratio <= 1, verdicts[0]
 
 
-@pytest.fixture
-def model() -> HyperLSTM:
-    """Give a model in JAX with the weights of a draw."""
-    net = jax_as_ours(CASE, torch.float32, CPU)
-    net.load_state_dict(draw(CASE, 0, torch.float32, CPU).params)
-    return net
-
-
-def test_parameters_are_read_where_they_are(model: HyperLSTM) -> None:
-    x, ours = draw(CASE, 0, torch.float32, CPU).x, implementation("naive")(CASE, torch.float32, CPU)
+def test_parameters_are_read_where_they_are() -> None:
+    model, ours = jax_as_ours(CASE, torch.float32, CPU), implementation("naive")(CASE, torch.float32, CPU)
+    sample = draw(CASE, 0, torch.float32, CPU)
+    model.load_state_dict(sample.params)
     with torch.no_grad():
         for change in (lambda p: p.mul_(1.5), lambda p: p.set_(1.5 * p)):
-            model(x)
+            model(sample.x)
             change(model.layers[0].weight_h)
             ours.load_state_dict(model.state_dict())
-            torch.testing.assert_close(model(x)[0], ours(x)[0])
-
-
-def test_packed_sequences_are_refused(model: HyperLSTM) -> None:
-    with pytest.raises(TypeError, match=r"x: expected a tensor \[T, B, I\], got PackedSequence"):
-        model(pack_sequence([torch.zeros(2, CASE.I)]))
+            torch.testing.assert_close(model(sample.x)[0], ours(sample.x)[0])

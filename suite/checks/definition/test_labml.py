@@ -37,12 +37,11 @@ def labml() -> Module:
 
 
 @pytest.mark.usefixtures("labml")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=dtype_name)
 @pytest.mark.parametrize("state", ["none", "stacked"])
 @pytest.mark.parametrize("L", [1, 2, 3])
-def test_same_output_states_and_every_gradient(L: int, state: str, dtype: torch.dtype) -> None:
+def test_same_output_states_and_every_gradient(L: int, state: str) -> None:
     case = replace(CASE, L=L, state=state)
-    verdicts = compare(labml_as_ours, case, dtype, CPU, draws=1)
+    verdicts = compare(labml_as_ours, case, torch.float64, CPU, draws=1)
     assert {f"grad {name}" for name in params(L)} <= {verdict.tensor for verdict in verdicts}
     assert verdicts[0].ratio <= 1, verdicts[0]
 
@@ -72,12 +71,9 @@ OURS = params(2)
 THEIRS = to_labml(OURS)
 REFUSED = [
     (to_labml, {}, r"layers\.0\.weight_x"),
-    (to_labml, THEIRS, r"layers\.0\.weight_x"),
     (to_labml, without(OURS, "layers.1.norm_bias"), r"layers\.1\.norm_bias: expected \[4, 6\], got nothing"),
-    (to_labml, without(OURS, "layers.1.weight_x"), r"layers\.1\.bias: expected nothing, got \[4, 6\]"),
     (to_labml, OURS | {"layers.0.extra": torch.zeros(1)}, r"layers\.0\.extra: expected nothing, got \[1\]"),
     (to_labml, OURS | {"layers.0.bias": torch.zeros(4, 5)}, r"layers\.0\.bias: expected \[4, 6\], got \[4, 5\]"),
-    (from_labml, OURS, r"cells\.0\.w_x\.0"),
     (from_labml, without(THEIRS, "cells.0.w_h.2"), r"cells\.0\.w_h\.2: expected \[6, 6\], got nothing"),
     (from_labml, THEIRS | {"cells.0.z_h.weight": torch.zeros(7, 5)}, r"z_h\.weight: expected \[8, 5\], got \[7, 5\]"),
 ]
