@@ -194,10 +194,8 @@ def _more_waits(groups: Mapping[str, int], size: int, norm: bool, wide: bool) ->
 def _resources(cubin: bytes, name: str) -> dict[str, int]:
     """Registers and stack of each thread, as Triton's own cuobjdump reads them from a cubin."""
     said = instructions.tool(cubin, "cuobjdump", "-res-usage")
-    line = re.search(rf"Function {re.escape(name)}:\s*(.*)", said)
-    if line is None:
-        raise ValueError(f"cuobjdump -res-usage: expected a line for {name}, got {said!r}")
-    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line[1])}
+    (line,) = re.findall(rf"Function {name}:\s*(.*)", said)
+    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
 
 
 def pool() -> ProcessPoolExecutor:

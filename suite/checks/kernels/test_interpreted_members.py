@@ -76,9 +76,6 @@ def test_a_wrong_barrier_is_found(fault: str) -> None:
         if outcome == "hang":
             with pytest.raises(HangError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
-        elif outcome == "error":
-            with pytest.raises(ValueError, match="expected counters of arrivals at 0, got 1"):
-                compare(build, FAULTY, torch.float32, CPU, draws=1)
         else:
             worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)[0]
             assert outcome in {"wrong" if worst.ratio > 1 else "", *(wrong.split(": ", 1)[1] for wrong in trace.wrong)}
