@@ -56,11 +56,9 @@ def with_parameters_of_supercell(plain: Build) -> Build:
 
 
 #: The edits of a dialect, whether its parameters are changed too, and whether it is the same function: supercell's and
-#: magenta's, either half of it, both halves with our parameters, and a bias that the norm removes.
+#: magenta's, the same with our parameters, and a bias that the norm removes.
 DIALECTS = {
     "supercell": (I_G_F_O + ONE_ADDED_AFTER_THE_NORM, True, True),
-    "its order alone": (I_G_F_O, True, False),
-    "its forget bias alone": (ONE_ADDED_AFTER_THE_NORM, True, False),
     "supercell with our parameters": (I_G_F_O + ONE_ADDED_AFTER_THE_NORM, False, False),
     "jihunchoi's forget bias": (ONE_ADDED_BEFORE_THE_NORM, False, True),
 }

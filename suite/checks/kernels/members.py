@@ -25,15 +25,11 @@ from suite.checks.kernels.traced import Program, Trace, tracing
 LIMIT = 120.0
 
 
-class HangError(RuntimeError):
-    """Programs that wait for one another for longer than a limit."""
-
-
 @contextmanager
 def together(members: int, *, package: str = "impls", rows: int = 16, limit: float = LIMIT) -> Iterator[Trace]:
     """Run and trace launches with group barriers, one process per member, while this is open.
 
-    rows: of a group. package: another one than the project's. limit: seconds, then HangError. The error of the first
+    rows: of a group. package: another one than the project's. limit: seconds, then TimeoutError. The error of the first
     program that fails is raised here.
     """
     launching, cuts = import_module(f"{package}.batched_cuda.launching"), import_module(f"{package}.batched_cuda.split")
@@ -71,7 +67,7 @@ def _run(kernel: Any, programs: int, members: int, arguments: Mapping[str, Any],
                 done.update([ended.next(end - time.monotonic())])
         except context.TimeoutError:
             waiting = f"{programs - len(done)} of {programs} programs still wait"
-            raise HangError(f"{kernel.__name__}: {waiting} after {limit:.0f} s") from None
+            raise TimeoutError(f"{kernel.__name__}: {waiting} after {limit:.0f} s") from None
     return [done[program] for program in range(programs)]
 
 

@@ -11,7 +11,7 @@ import impls
 from impls.definition import dtype_name
 from suite.checks.faults.faults import Edited, edits
 from suite.checks.kernels.interpreted import NAME
-from suite.checks.kernels.members import LIMIT, HangError, together
+from suite.checks.kernels.members import LIMIT, together
 from suite.shared.cases import VERIFY_TILES, Case
 from suite.shared.compare import compare, implementation
 
@@ -74,7 +74,7 @@ def test_a_wrong_barrier_is_found(fault: str) -> None:
     limit = SOON if outcome == "hang" else LIMIT
     with edited.planted() as build, together(2, package=edited.package, limit=limit) as trace:
         if outcome == "hang":
-            with pytest.raises(HangError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
+            with pytest.raises(TimeoutError, match="forward_steps: 2 of 2 programs still wait after 10 s"):
                 compare(build, FAULTY, torch.float32, CPU, draws=1)
         else:
             worst = compare(build, replace(FAULTY, T=3), torch.float32, CPU, draws=1)[0]

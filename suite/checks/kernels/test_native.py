@@ -84,25 +84,20 @@ def test_it_equals_deferred(case: Case, name: str, gpu: torch.device) -> None:
 
 def test_too_many_programs_are_refused(gpu: torch.device) -> None:
     """The driver refuses a cooperative launch that does not fit, and the card is well afterwards."""
-    card = split.Card.of(gpu)
-    large = card._replace(multiprocessors=64 * card.multiprocessors)
-    model, (_, x, *_) = model_and_draw(NAME, FULL[0], torch.bfloat16, gpu)
+    card, case = split.Card.of(gpu), FULL[0]
+    model, (_, x, *_) = model_and_draw(NAME, case, torch.bfloat16, gpu)
     with torch.no_grad():
         expected = model(x)[0]
-        crowd = replace(split.forward(_sizes(FULL[0]), card), members=large.multiprocessors)
+        sizes = split.Sizes(case.B, case.H, case.S, case.Z, case.layer_norm, "bfloat16")
+        crowd = replace(split.forward(sizes, card), members=64 * card.multiprocessors)
         with mock.patch.object(split, "forward", return_value=crowd), pytest.raises(RuntimeError, match="'deferred'"):
             model(x)
         assert torch.equal(model(x)[0], expected)
 
 
-def _sizes(case: Case) -> split.Sizes:
-    return split.Sizes(case.B, case.H, case.S, case.Z, case.layer_norm, "bfloat16")
-
-
 bits = pytest.mark.parametrize(
     ("case", "dtype"),
-    [(case, dtype) for case in MODELS for dtype in find(NAME).dtypes],
-    ids=[f"{case.id}-{dtype_name(dtype)}" for case in MODELS for dtype in find(NAME).dtypes],
+    [pytest.param(case, dtype, id=f"{case.id}-{dtype_name(dtype)}") for case in MODELS for dtype in find(NAME).dtypes],
 )
 
 
