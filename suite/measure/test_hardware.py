@@ -54,6 +54,11 @@ def test_a_rate_is_the_best_of_three_calls_or_more_within_a_fifth_of_a_second(se
     assert hardware.best(FakeStopwatch(), lambda: next(times)) == seconds / 2
 
 
+def test_sides_double_until_the_largest() -> None:
+    rates = hardware.rates(FakeStopwatch(), "fake", lambda a: lambda: 0.01, torch.device("meta"), "float32")
+    assert [rate["side"] for rate in rates] == [512, 1024, 2048, 4096, 8192]
+
+
 def test_the_ceiling_multiplies_random_numbers() -> None:
     """A card clocks higher on ones than on data."""
     factors = list[torch.Tensor]()

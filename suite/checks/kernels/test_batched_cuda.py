@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from impls import HyperLSTM, why_unavailable
+from impls.batched_cuda import split
 from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient.chunks import bounds, limits
 from impls.registry import find, resolve, triton_unavailable
@@ -187,3 +188,10 @@ def test_a_card_that_torch_does_not_see_is_a_failure(
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert test_native.main([]) == status
     assert f"{sentence} Not run: kernels as" in capsys.readouterr().out
+
+
+def test_the_arithmetic_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    for precision, expected in (("tf32", "tf32"), ("ieee", "float32"), ("tf32", "tf32")):
+        monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision=precision))
+        assert split.arithmetic(torch.float32) == expected
+        assert split.arithmetic(torch.bfloat16) == "bfloat16"
