@@ -35,9 +35,9 @@ layer norm: the median of visits to fresh processes, with a 95 % confidence inte
 
 The row of `{BASELINE}` compares the baseline with itself; how far its interval reaches from 1 is the noise floor. A
 verdict is about the training step or, where B is 1, the forward pass. *faster* and *slower* mean that the whole
-interval is beyond the noise floor; otherwise it is *undecided*, as it is with fewer than the three visits that an
-interval takes. Times include the input projection and any per-call packing or allocation, of the baseline too, but not
-building, compiling and loading.
+interval is beyond the noise floor; otherwise it is *undecided*. *few visits* are fewer than the three that an interval
+takes. Times include the input projection and any per-call packing or allocation, of the baseline too, but not building,
+compiling and loading.
 
 *Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. `{PADDED}` runs all steps of all rows, which
 can take less time than `{BASELINE}` on packed ones. *tf32* is float32 with products in TF32; float32 itself is IEEE for

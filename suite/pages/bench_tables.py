@@ -69,12 +69,13 @@ def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
 
 
 def _verdict(row: pd.Series) -> str:
-    """`faster` or `slower` than the baseline if the whole interval is beyond the noise floor.
-
-    It is undecided without an interval or a floor, which are NaN.
-    """
+    """`faster` or `slower` than the baseline if the whole interval is beyond the noise floor."""
     if pd.isna(row["relative"]):
         return NONE
+    if pd.isna(row["relative_low"]):
+        return "few visits"
+    if pd.isna(row["floor"]):
+        return "no A/A run"
     if row["relative_high"] < 1 / (1 + row["floor"]):
         return "faster"
     return "slower" if row["relative_low"] > 1 + row["floor"] else "undecided"

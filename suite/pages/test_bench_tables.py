@@ -102,8 +102,8 @@ def test_tables_have_ratios_or_say_why_not() -> None:
         ((0.8, 0.7, 0.905), (1.0, 0.95, 1.1), "faster"),
         ((0.8, 0.7, 0.915), (1.0, 0.95, 1.1), "undecided"),
         ((0.8, 0.7, 0.905), (1.0, 0.9, 1.01), "undecided"),
-        ((0.8, None, None), (1.0, 0.95, 1.1), "undecided"),
-        ((0.8, 0.7, 0.9), None, "undecided"),
+        ((0.8, None, None), (1.0, 0.95, 1.1), "few visits"),
+        ((0.8, 0.7, 0.9), None, "no A/A run"),
     ],
 )  # fmt: skip
 def test_a_verdict_takes_an_interval_beyond_the_noise(

@@ -7,7 +7,7 @@ import pytest
 
 from suite.pages.page import markdown
 from suite.pages.verify import PAGE, conclusion, reach_table, worst_errors
-from suite.shared.cases import INTERPRETED
+from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.examples import HERE
 
 ON_CUDA = "batched_cuda runs on cuda, not on cpu."
@@ -125,6 +125,15 @@ def test_the_worst_of_several_is_shown() -> None:
     text = markdown(PAGE.content(pd.DataFrame(rows)))
     assert "**Verification failed**: batched in float32, batched_cuda in bfloat16." in text
     assert "## Planted faults" not in text
+
+
+def test_ways_to_multiply_bfloat16_are_those_checked() -> None:
+    rows = [
+        row("batched_cpu", "bfloat16", ratio, case=case)
+        for case, ratio in zip(MULTIPLIED, (0.5, None, 0.25), strict=True)
+    ]
+    assert "bfloat16: float32 0.50, amx 0.25.\n" in markdown(PAGE.content(pd.DataFrame(rows)))
+    assert "multiply bfloat16" not in markdown(PAGE.content(pd.DataFrame(rows[1:2] + RIGHT)))
 
 
 def test_capabilities_number_their_reasons() -> None:

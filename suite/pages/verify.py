@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from suite.pages.page import Others, Page, Part, Sheet
-from suite.shared.cases import INTERPRETED
+from suite.shared.cases import INTERPRETED, MULTIPLIED
 from suite.shared.format import count, ratio_text
 
 #: By what is planted: the verdict that it should get, and what to say of edits that got it.
@@ -19,6 +19,7 @@ with random parameters: output, final states, and the gradients of all parameter
 is the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows; *tensor* names the
 tensor with that error.
 """
+WAYS = "Worst errors of batched_cpu by how it multiplies bfloat16: {}.\n"
 FAULTS = """## Planted faults
 
 A fault is an edit of the code that makes a correct implementation wrong. It is *found* if the comparison rejects the
@@ -131,6 +132,13 @@ def reach_table(rows: pd.DataFrame) -> Sheet:
     return Sheet(cells.reset_index().to_dict("records"))
 
 
+def ways(rows: pd.DataFrame) -> str:
+    """A sentence with the worst error of each way to multiply bfloat16; empty if none was checked."""
+    own = rows[rows["case"].isin(MULTIPLIED) & (rows["verdict"] != "skipped")]
+    figures = (f"{case.split()[-1]} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True))
+    return WAYS.format(", ".join(figures)) if len(own) else ""
+
+
 def matrix(rows: pd.DataFrame) -> list[Part]:
     """Capabilities by implementation, and below them the reasons that the cells number."""
     reasons = list(rows["reason"].dropna().unique())
@@ -145,7 +153,8 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    parts: list[Part] = [conclusion({"verify": rows, **others}), ERRORS, worst_errors(rows), REACH, reach_table(rows)]
+    parts: list[Part] = [conclusion({"verify": rows, **others}), ERRORS, worst_errors(rows), ways(rows)]
+    parts += [REACH, reach_table(rows)]
     if "faults" in others:
         parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]
     if "capabilities" in others:
