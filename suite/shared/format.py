@@ -79,7 +79,7 @@ def origin(rows: pd.DataFrame) -> str:
         lines.append(f"Made on {machine(row)}, {dates(group)}: {versions}, {of}.")
     old = rows[stale(rows)]
     if len(old):
-        names = ", ".join(filter(None, old["implementation"].str.split(",").str[0].unique()))
+        names = ", ".join(filter(None, old["implementation"].unique()))
         which = f" (of {names})" if names else ""
         lines.append(f"**Stale**: {len(old)} of {len(rows)} rows{which} depend on code that has changed since.")
     return "\n".join(lines)

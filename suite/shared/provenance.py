@@ -53,18 +53,16 @@ def _name(path: Path) -> str:
 def source_files(implementation: str) -> list[Path]:
     """Files that rows of an implementation depend on: its own, those that it and the module import, and `RULE`.
 
-    implementation: a name of the registry, or an external name, which depends on `RULE` and `EXTRA_FILES`. More words
-    may follow a comma.
+    implementation: a name of the registry, or an external name, which depends on `RULE` and `EXTRA_FILES`.
     """
-    name, impls = implementation.split(",")[0], ROOT / "impls"
-    files = set[Path]()
-    todo = [impls / "hyperlstm.py", *_own(impls, name)] if name in names() else []
+    files, impls = set[Path](), ROOT / "impls"
+    todo = [impls / "hyperlstm.py", *_own(impls, implementation)] if implementation in names() else []
     while todo:
         if (path := todo.pop()) not in files:
             files.add(path)
             todo += _imported(path) if path.suffix == ".py" else []
     files -= {ROOT / path for path in CHOICE}
-    return [*sorted(files), *(ROOT / path for path in (*EXTRA_FILES.get(name, ()), *RULE))]
+    return [*sorted(files), *(ROOT / path for path in (*EXTRA_FILES.get(implementation, ()), *RULE))]
 
 
 def _own(impls: Path, name: str) -> list[Path]:

@@ -7,7 +7,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from suite.shared.statistics import Interval, between, merged, numbers, pooled_variance, student, with_intervals
+from suite.shared.statistics import between, merged, numbers, pooled_variance, student, with_intervals
 
 
 @pytest.mark.parametrize(("freedom", "coverage", "quantile"), [(2, 0.95, 4.303), (9, 0.95, 2.262), (9, 0.99, 3.250)])
@@ -38,20 +38,6 @@ def test_intervals_cover_the_ratio_with_two_states(visits: int, slow: float) -> 
         intervals = [between(row, pooled) for row in rows]
         covered += [each.ratio_low <= one <= each.ratio_high for each, one in zip(intervals, true, strict=True)]
     assert sum(covered) / len(covered) >= 0.9
-
-
-@pytest.mark.parametrize("visits", [3, 6])
-def test_rows_of_the_same_code_seldom_differ(visits: int) -> None:
-    draw = random.Random(0)
-
-    def run() -> list[Interval]:
-        rows = [[math.exp(draw.gauss(0, 0.05)) for _ in range(visits)] for _ in range(1000)]
-        pooled = pooled_variance(rows)
-        return [between(row, pooled) for row in rows]
-
-    pairs = zip(run(), run(), strict=True)
-    apart = sum(one.ratio_low > other.ratio_high or one.ratio_high < other.ratio_low for one, other in pairs)
-    assert apart / 1000 <= 0.01
 
 
 def test_fewer_than_three_visits_have_no_interval() -> None:
