@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from impls.definition import dtype_name
 from impls.gradient.chunks import NUMBERS, limited
@@ -23,8 +24,9 @@ from impls.registry import find
 from suite.checks.equality.comparisons import Comparison, paired
 from suite.checks.equality.pairs import OF_A_LAYER
 from suite.checks.faults.faults import Edited, edits
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
-from suite.shared.compare import Verdict, implementation
+from suite.shared.cases import AGAINST, DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
+from suite.shared.compare import Verdict, implementation, model_and_draw, relative_error
+from suite.shared.oracle import plain
 from suite.shared.process import append_row
 
 NAME = "batched_cuda"
@@ -141,8 +143,27 @@ def caught(name: str) -> bool:
         )
 
 
+def lost() -> float:
+    """Relative error of the gradient of a bias in bfloat16, to which one chunk adds 1 and each of 8 others 2**-8.5."""
+    case, dtype, cpu = Case(T=9, B=1, I=5, H=8, S=8, Z=1), torch.bfloat16, torch.device("cpu")
+    model, sample = model_and_draw(NAME, case, dtype, cpu)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+        # With a closed forget gate each step is alone.
+        model.get_parameter("layers.0.bias").add_(torch.tensor([1, -20, 1, 1])[:, None])
+    d_out = torch.full_like(sample.cotangents[0], 2**-8.5)
+    d_out[-1] = 1
+    sample = sample._replace(cotangents=(d_out, *map(torch.zeros_like, sample.cotangents[1:])))
+    with limited("cpu", backward=1):
+        found = plain(model, case, sample)["grad layers.0.bias"]
+    model.impl = AGAINST
+    expected = plain(model.double(), case, tree_map_only(Tensor, Tensor.double, sample))["grad layers.0.bias"]
+    return relative_error(found, expected)
+
+
 def main(path: Path, extent: str) -> None:
-    """Append a row for each comparison of an extent, on one draw, and for each fault."""
+    """Append a row for each comparison of an extent, on one draw, for each fault, and for sums over chunks."""
     from suite.checks.kernels.traced import traced
 
     patch_language_once()
@@ -155,6 +176,7 @@ def main(path: Path, extent: str) -> None:
             append_row(path, about | vars(worst) | vars(trace) | {"wrong": wrong})
         for name in FAULTS:
             append_row(path, {"fault": name, "caught": caught(name)})
+        append_row(path, {"lost": lost()})
 
 
 if __name__ == "__main__":
