@@ -1,6 +1,7 @@
 """What calls leave behind, beyond what is checked around every comparison: the first, one that fails, and many."""
 
 import gc
+import weakref
 
 import pytest
 import torch
@@ -69,6 +70,15 @@ def test_many_steps_hold_no_memory(name: str, device: torch.device) -> None:
     train()
     gc.collect()
     assert saved_bytes(train, device) == 0
+
+
+def test_nothing_holds_a_model_after_its_calls(name: str, device: torch.device) -> None:
+    model, sample = model_of(name, device)
+    plain(model, DROPPED, sample)
+    held = weakref.ref(model)
+    del model
+    gc.collect()
+    assert held() is None
 
 
 def test_autograd_grad_changes_no_grad(name: str, device: torch.device) -> None:
