@@ -1,25 +1,17 @@
 """Rounds are as many as they should be, and what is measured beside them is what it says."""
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from pytest_benchmark.stats import Stats
 
 from suite.measure import bench, timing
 from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
 from suite.shared.candidates import LSTM
 from suite.shared.cases import BASELINE, lengths
 from suite.shared.examples import TINY
-
-
-def stats(seconds: Sequence[float]) -> Stats:
-    result = Stats()
-    result.data += seconds
-    return result
 
 
 class FakeStopwatch(Stopwatch):
@@ -61,7 +53,8 @@ def test_the_typical_draw_has_the_median_number_of_tokens() -> None:
 def test_a_round_whose_baseline_was_slow_is_marked() -> None:
     side = Repeats(FakeStopwatch(), print, torch.zeros(1))
     turns = Turns({BASELINE: side, TINY: side}, lambda _: torch.zeros(1))
-    turns.rounds = {BASELINE: stats([1, 1, 1, 1.6, 1, 1]), TINY: stats([3.0] * 6)}
+    for name, seconds in {BASELINE: [1, 1, 1, 1.6, 1, 1], TINY: [3.0] * 6}.items():
+        turns.rounds[name].data += seconds
     assert turns.columns(TINY)["disturbed"] == 1
 
 

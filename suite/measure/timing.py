@@ -130,7 +130,6 @@ class Turns:
 
     def __init__(self, sides: Mapping[Any, Repeats], inputs: Callable[[int], Input]) -> None:
         self.sides, self.make = sides, inputs
-        self.watch = next(iter(sides.values())).watch
         self.inputs = [inputs(0)]
         self.rounds = {name: Stats() for name in sides}
 
@@ -147,7 +146,7 @@ class Turns:
     def async_seconds(self, side: Repeats) -> float | None:
         """Seconds of a call among others that do not wait for it, see `Stopwatch.async_seconds`."""
         inputs = cycle(self.inputs[1:])
-        return self.watch.async_seconds(lambda: side.work(next(inputs)), 2 * side.calls + 1)
+        return side.watch.async_seconds(lambda: side.work(next(inputs)), 2 * side.calls + 1)
 
     def columns(self, case: Case) -> Row:
         """Columns of times, for a form."""

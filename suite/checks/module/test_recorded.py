@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from impls import HyperLSTM, names, why_unavailable
-from impls.registry import IMPLS
+from impls.registry import find
 from suite.checks.module import saved
 from suite.checks.module.runs import KEPT
 from suite.shared.compare import model_and_draw
-
-HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def test_auto_takes_torchs_own_operators_for_onnx(strict: bool, device: torch.de
 def test_other_exports_keep_the_operator_that_auto_takes(strict: bool, device: torch.device) -> None:
     (last, *_) = [name for name in reversed(names()) if why_unavailable(name, device) is None]
     assert operators("auto", device, strict=strict) == operators(last, device, strict=strict)
-    if last in HAND_WRITTEN:
+    if find(last).hand_written:
         assert operators("auto", device, strict=strict) == {"aten", "hyperlstm"}
 
 

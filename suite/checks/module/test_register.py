@@ -87,7 +87,6 @@ def run(p: object, inputs: Inputs) -> Any:
     ("impl", "function", "error", "message"),
     [
         (replace(GOOD, name="batched"), run, ValueError, "^impl.name: expected a name other than .*; got 'batched'"),
-        (replace(GOOD, name="mine"), run, ValueError, "^impl.name: expected a name other than .*; got 'mine'"),
         (replace(GOOD, name="auto"), run, ValueError, "^impl.name: expected a name other than .*; got 'auto'"),
         (replace(GOOD, options=frozenset({"proj"})), run, ValueError, "^impl.options: expected some of .*; got proj"),
         (replace(GOOD, dtypes=(torch.int8,)), run, ValueError, "^impl.dtypes: expected floating.*got torch.int8"),
