@@ -33,6 +33,7 @@ import torch
 from suite.measure import choice, revision
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server
+from suite.pages.bench_tables import HEADING, PLACE
 from suite.pages.page import Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError, make_folder
@@ -51,8 +52,6 @@ from suite.shared.statistics import (
 )
 from suite.shared.tables import BUSY, STAMP, TABLES, folder_of
 
-#: Columns of a heading.
-PLACE = ["workload", "T", "B", "dtype", "layer_norm"]
 #: Verdicts on a time that differs.
 DIFFERENT = ("regression", "slower", "faster")
 #: Ratios of candidates in Python change by up to this share between two runs of the same code on a shared host, whose
@@ -155,8 +154,7 @@ def show(changes: pd.DataFrame) -> None:
     change = "{:+.1%}".format
     formats = {"old / LSTM": ratio_text, "new / LSTM": ratio_text, "time": change, "memory": change}
     for _, part in changes.groupby(PLACE, sort=False):
-        title = "{workload}, T {T}, B {B}, {dtype}, layer norm {layer_norm}".format_map(part.iloc[0])
-        Sheet(part.drop(columns=PLACE).to_dict("records"), formats).show(title)
+        Sheet(part.drop(columns=PLACE).to_dict("records"), formats).show(HEADING.format_map(part.iloc[0]))
     print()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from suite.pages import bench, readme, sweep, verify
-from suite.pages.bench_tables import TITLE, compared, fastest, without_busy
+from suite.pages.bench_tables import TITLE, fastest
 from suite.pages.page import Page, Part, Plot, Sheet, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
@@ -44,7 +44,7 @@ def index(folders: Sequence[Path]) -> list[Part]:
             label = f"{machine(rows.iloc[0])}, {dates(rows)}"
             if label in columns:
                 label += f", {rows['cpu_capability'].iloc[0]}"
-            for _, row in fastest(compared(without_busy(rows))).iterrows():
+            for _, row in fastest(rows).iterrows():
                 if row["layer_norm"] == "off":
                     line = lines.setdefault(TITLE.format_map(row), {"workload": TITLE.format_map(row)})
                     line[label] = row["relative"], row["implementation"]

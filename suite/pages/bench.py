@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from suite.pages.bench_tables import (
+    HEADING,
     NOT_RUN,
     PLACE,
     TITLE,
@@ -115,16 +116,15 @@ def twice_table(rows: pd.DataFrame) -> Sheet:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    every, parts = compared(without_busy(rows)), list[Part]()
-    sentences = headline(without_busy(rows))
-    parts.append("\n\n".join(f"**{each}**" for each in sentences) or "No implementation was timed.")
-    if len(summary := bench_summary(without_busy(rows))):
+    lead = "\n\n".join(f"**{sentence}**" for sentence in headline(rows))
+    parts = list[Part]([lead or "No implementation was timed."])
+    if len(summary := bench_summary(rows)):
         parts += ["## The fastest to train", summary]
     timed = readme_rows(rows).dropna(subset="relative")
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), committed=True))
-    if bars := speed_bars(every):
+    if bars := speed_bars(compared(without_busy(rows))):
         caption = f"Time as a multiple of that of {BASELINE}"
         parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
     parts += not_run(rows)
@@ -156,7 +156,7 @@ def _heading(place: pd.DataFrame) -> str:
     if len(floors):
         each = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]
         sentences.append(f"Noise floor: {', '.join(each)}.")
-    return f"## {TITLE.format_map(row)}, layer norm {row['layer_norm']}\n\n{' '.join(sentences)}"
+    return f"## {HEADING.format_map(row)}\n\n{' '.join(sentences)}"
 
 
 PAGE = Page("bench", "Benchmark", _parts, others=("hardware", "twice"))

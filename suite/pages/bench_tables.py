@@ -13,9 +13,10 @@ from suite.shared.statistics import Interval, interval, noise_floor
 from suite.shared.tables import BUSY, PASSES, STAMP, TABLES
 from suite.shared.usage import NO_KERNEL
 
-#: Columns that make a place, at which candidates are compared; and its title.
+#: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
 TITLE = "{workload}, T {T}, B {B}, {dtype}"
+HEADING = TITLE + ", layer norm {layer_norm}"
 #: How the status of what cannot run on a machine begins; tables leave it out.
 NOT_RUN = "not run: "
 #: Verification statuses that are no reason to doubt a figure.
@@ -82,7 +83,8 @@ def _verdict(row: pd.Series) -> str:
 
 
 def fastest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The training row of our fastest implementation at each place; rows: of `compared`."""
+    """The training row of our fastest implementation at each place, as `compared` gives it; busy rows do not count."""
+    rows = compared(without_busy(rows))
     ours = rows[(rows["pass"] == "train") & rows["implementation"].isin(names()) & rows["relative"].notna()]
     first: pd.DataFrame = ours.loc[ours.groupby(PLACE, sort=False)["relative"].idxmin()]
     return first
@@ -153,7 +155,7 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "/ LSTM": interval(row, "relative"),
             **row.rename({"work": "work / LSTM"})[ratios],
         }
-        for _, row in fastest(compared(rows)).iterrows()
+        for _, row in fastest(rows).iterrows()
     ]
     return Sheet(lines, {"train, ms": significant3, "/ LSTM": with_interval, **dict.fromkeys(ratios, ratio_text)})
 
@@ -163,7 +165,7 @@ def headline(rows: pd.DataFrame) -> list[str]:
 
     Covers `QUOTED` in float32 without layer norm; if none of these was timed, all workloads.
     """
-    ours = fastest(compared(rows))
+    ours = fastest(rows)
     quoted = ours[ours["workload"].isin(QUOTED) & (ours["dtype"] == "float32") & (ours["layer_norm"] == "off")]
     sentences = []
     for _, row in (quoted if len(quoted) else ours).iterrows():
@@ -185,7 +187,7 @@ def bench_view(rows: pd.DataFrame) -> dict[str, Sheet]:
     """Tables of a run with the columns that fit a terminal of 80 columns."""
     columns = ["implementation", "forward{0}, ms", "train{0}, ms", "train{0} / LSTM", "verdict", "MB / LSTM"]
     return {
-        f"{TITLE.format_map(place.iloc[0])}, layer norm {place['layer_norm'].iloc[0]}": time_table(place).only(
+        HEADING.format_map(place.iloc[0]): time_table(place).only(
             [column.format(place["where"].iloc[0]) for column in columns]
         )
         for _, place in compared(rows).groupby(PLACE, sort=False)

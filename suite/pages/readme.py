@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls.registry import IMPLS, Impl
 from suite.pages.bench import WORKLOAD, readme_rows, training_caption
-from suite.pages.bench_tables import headline, without_busy
+from suite.pages.bench_tables import headline
 from suite.pages.page import Part, Sheet, markdown
 from suite.shared.cases import BASELINE
 from suite.shared.files import ROOT, write_whole
@@ -68,7 +68,7 @@ def parts(results: Path) -> dict[str, list[Part]]:
                 f"other machines: [results]({results.name}/README.md)."
             )
             figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"
-            sentences = [f"- {sentence}" for sentence in headline(without_busy(rows))]
+            sentences = [f"- {sentence}" for sentence in headline(rows)]
             return {"figure": [figure, "\n".join(sentences), about], "implementations": [implementations(rows)]}
     return {}
 
