@@ -84,10 +84,8 @@ def test_tables_have_ratios_or_say_why_not() -> None:
     assert text.count("| torch.nn.LSTM | 50.0 | 1.00 (0.99-1.01) | 50.0 | 1.00 (0.99-1.01) | undecided |") == 2
     assert "Shortened: T 3 of 100, B 2 of 8. Noise floor: 1.0% (forward), 1.0% (train)." in text
     assert "`naive` on small: time-out: 9 s" in text
-    assert (
-        "## The fastest to train\n\n| workload | layer norm | fastest | train, ms | / LSTM | work / LSTM | / labml |"
-        in text
-    )
+    heads = "| workload | layer norm | fastest | train, ms | / LSTM | work / LSTM | / labml | MB / LSTM |"
+    assert f"## The fastest to train\n\n{heads}\n|{' --- |' * 3}{' ---: |' * 5}\n" in text
     assert "| small, T 3, B 2, float32 | off | batched | 100 | 2.00 (1.98-2.02) | 1.45 | - | 1.50 |" in text
     assert "| small, T 3, B 2, float32 | on | batched | 300 | 6.00 (5.94-6.06) | 1.45 | 0.50 | 1.50 |" in text
 
@@ -212,6 +210,7 @@ def test_the_same_code_twice_and_the_hardware_are_shown() -> None:
     )
     rates = {"multiply_adds_per_s": 7e10, "bytes_per_s": 5e10, "side": 2048, "product": "torch.mm"}
     text = markdown(PAGE.content(rows, {"twice": twice, "hardware": about[:1].assign(dtype="float32", **rates)}))
+    assert "**Stale**: 5 of 5 rows (of batched) depend" in text
     assert "4 of 30 rows differ" in text
     assert "| medium, T 3, B 2, float32 | 8 | 3 | 20% |" in text
     assert "| float32 | 140 | torch.mm | 2,048 | 50.0 |" in text

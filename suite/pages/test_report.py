@@ -3,17 +3,13 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 
 from suite import report
-from suite.pages.page import Page, Sheet, markdown
 from suite.shared.examples import HERE, runs, verified
 from suite.shared.files import RESULTS, ResultsError
-from suite.shared.format import significant3
 from suite.shared.provenance import sources
 from suite.shared.tables import TABLES
 
@@ -153,30 +149,3 @@ def test_a_run_writes_its_own_folder_alone(tmp_path: Path, capsys: pytest.Captur
     lines = [line.removeprefix("Wrote ") for line in capsys.readouterr().out.splitlines()]
     assert {Path(line).name for line in lines} >= {"README.md", "report.html", "bench.md", "verify.md"}
     assert all(Path(line).resolve().is_relative_to(tmp_path) for line in lines)
-
-
-def test_a_table_shows_figures_reasons_and_dashes() -> None:
-    lines: list[dict[str, Any]] = [
-        {"name": "a", "time": 1234.5, "run": (3, "fine")},
-        {"name": "c", "time": "time-out"},
-        {"name": "d", "run": (None, "lost")},
-    ]
-    sheet = Sheet(
-        [*lines, {"name": "e", "time": float("nan"), "none": None}], {"time": significant3, "run": str, "none": str}
-    )
-    assert sheet.markdown().splitlines() == [
-        "| name | time | run |", "| --- | ---: | ---: |",
-        "| a | 1,234 | (3, 'fine') |", "| c | time-out | - |", "| d | - | - |", "| e | - | - |",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("old", ["bench", "hardware"])
-def test_every_table_of_a_page_may_be_stale(old: str) -> None:
-    rows = {"bench": HERE | {"implementation": "batched"}, "hardware": HERE | {"sources": sources("")}}
-
-    def text(rows: dict[str, dict[str, Any]]) -> str:
-        tables = {name: pd.DataFrame([row]) for name, row in rows.items()}
-        return markdown(Page("bench", "", lambda *_: [""]).content(tables["bench"], {"hardware": tables["hardware"]}))
-
-    assert "**Stale**" not in text(rows)
-    assert "**Stale**: 1 of 2 rows" in text(rows | {old: rows[old] | {"sources": "x"}})

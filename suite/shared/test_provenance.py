@@ -16,15 +16,9 @@ from impls import names
 from impls.registry import IMPLS
 from suite.shared import provenance
 from suite.shared.cases import ORDER, WORKLOADS, Case
-from suite.shared.examples import CPU
+from suite.shared.examples import CPU, verified
 from suite.shared.files import ROOT
 from suite.shared.tables import stamp
-
-
-def verified(**changes: Any) -> dict[str, Any]:
-    row = {"implementation": "batched", "dtype": "float32", "case": "a", "verdict": "pass", "reason": ""} | changes
-    return stamp(CPU, row["implementation"]) | row
-
 
 CHAR_PTB = WORKLOADS["char-ptb"]
 NORM, RAGGED = replace(CHAR_PTB, layer_norm=True), WORKLOADS["char-ptb-ragged"]
@@ -111,15 +105,6 @@ def test_a_comment_makes_only_dependants_stale(path: str, comment: str, resting:
     with (copied / path).open("a") as file:
         file.write(f"\n{comment} A comment.\n")
     assert list(rows["implementation"][provenance.stale(rows)]) == list(resting)
-
-
-def test_a_new_implementation_makes_nothing_stale(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, registry = one_each(), copied / "impls/registry.py"
-    shutil.copy(copied / "impls/naive.py", copied / "impls/added.py")
-    registry.write_text(registry.read_text() + '\nIMPLS = [*IMPLS, Impl("added", "nothing")]\n')
-    monkeypatch.setattr(provenance, "names", lambda: ["added", *names()])
-    assert not provenance.stale(rows).any()
-    assert provenance.sources("added") not in set(rows["sources"])
 
 
 def test_imports_within_functions_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
