@@ -15,6 +15,20 @@ def test_quantiles_are_those_of_students_table(freedom: int, coverage: float, qu
     assert student(freedom, coverage) == pytest.approx(quantile, abs=5e-4)
 
 
+@pytest.mark.parametrize(("pooled", "freedom", "quantile"), [(math.nan, 2, 4.303), (0.04, 6, 2.447)])
+def test_an_interval_is_students_of_the_logarithms(pooled: float, freedom: int, quantile: float) -> None:
+    """Those of 1, 2 and 4 have the mean log 2 and the variance log(2) ** 2; the run's counts as four visits more."""
+    variance = math.log(2) ** 2 if freedom == 2 else (2 * math.log(2) ** 2 + 4 * pooled) / freedom
+    factor = math.exp(quantile * math.sqrt(variance / 3))
+    assert between([1.0, 4.0, 2.0], pooled) == pytest.approx((2, 2 / factor, 2 * factor), rel=1e-3)
+
+
+def test_the_pooled_variance_is_the_median_of_rows_with_an_interval() -> None:
+    rows = [[1.0, 2.0, 4.0], [1.0, 3.0, 9.0], [1.0, 1.1, 1.21], [1.0, 9.0]]
+    assert pooled_variance(rows) == pytest.approx(math.log(2) ** 2 / (1 - 1 / 9) ** 3)
+    assert math.isnan(pooled_variance(rows[3:]))
+
+
 def states(draw: random.Random, slow: float) -> list[bool]:
     """Whether a host is in its slow state, by second: a state lasts 10 to 30 s, and this share of the time is slow."""
     lengths = [draw.uniform(10, 30) * 2 * share for _ in range(40) for share in (slow, 1 - slow)]
