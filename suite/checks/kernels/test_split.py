@@ -123,6 +123,20 @@ def chosen_split(sizes: tuple[int, int, int, int], B: int, threads: int) -> tupl
     return split[0], split[1]
 
 
+def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, cpu = MANY[0], torch.device("cpu")
+
+    def run(split: tuple[int, int] | None) -> dict[str, Tensor]:
+        monkeypatch.setattr(batched_cpu, "SPLIT", split)
+        return evaluate(implementation("batched_cpu"), case, torch.float32, cpu, rounded=torch.float32, draws=1)
+
+    alone, two = run((1, 1)), run(chosen_split((case.H, case.S, case.Z, case.I), case.B, 2))
+    assert not torch.equal(alone["grad layers.0.bias"], two["grad layers.0.bias"])
+    for threads, expected in ((2, two), (1, alone)):
+        torch.set_num_threads(threads)
+        assert_bitwise_equal(run(None), expected)
+
+
 def min_rows_large() -> int:
     rows: int = loading.library(torch.float32).function("min_rows_large", result=ctypes.c_int64)()
     return rows
