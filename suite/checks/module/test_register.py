@@ -39,7 +39,7 @@ IMPL = Impl("views", hand_written=True)
 
 @pytest.fixture(autouse=True, scope="module")
 def _registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Register the example of impls/README.md as `mine`, a plain function, and gradients that share memory."""
+    """Register the example of impls/README.md as `mine`, gradients that share memory, and two plain functions."""
     with pytest.MonkeyPatch.context() as patch:
         withdraw_with(patch)
         folder = tmp_path_factory.mktemp("files")
@@ -48,23 +48,26 @@ def _registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             (folder / f"{name}.py").write_text(source)
             submission.load(folder / f"{name}.py")
         register(Impl("plain", options=frozenset()), registry.find("row_scaled").run)
+        register(Impl("packed", packed=True), registry.find("deferred").run)
         yield
 
 
 def test_says_what_it_can() -> None:
-    assert names()[-3:] == ["mine", "views", "plain"]
+    assert names()[-4:] == ["mine", "views", "plain", "packed"]
     assert "impl=mine" in repr(implementation("mine")(CASE, F32, CPU))
     assert why_unavailable("mine", "cpu") is None
     assert why_unavailable("mine", "cpu", torch.bfloat16) == "mine computes in float64, float32, not in bfloat16."
     assert why_unavailable("plain", "cpu", options=["layer_norm"]) == "plain does not support layer_norm."
-    assert registry.resolve("auto", CPU, F32).name not in ("mine", "plain", "views")
+    assert registry.resolve("auto", CPU, F32).name not in names()[-4:]
     assert hasattr(torch.ops.hyperlstm_in_mine, "mine")  # a name that no operator of ours can have
 
 
 CAPABLE = ("packed sequences", "recurrent dropout", "torch.compile, fullgraph", "deepcopy and pickle")
 
 
-@pytest.mark.parametrize(("name", "capability"), [*(("mine", one) for one in CAPABLE), ("views", CAPABLE[2])])
+@pytest.mark.parametrize(
+    ("name", "capability"), [*(("mine", one) for one in CAPABLE), ("views", CAPABLE[2]), ("packed", CAPABLE[0])]
+)
 def test_has_the_capabilities_of_ours(name: str, capability: str) -> None:
     CAPABILITIES[capability].check(name, CPU)
 
