@@ -26,6 +26,8 @@ MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star w
 LOOKS: dict[str, dict[str, Any]] = {
     name: {"color": colour, "marker": marker} for name, colour, marker in zip(ORDER, COLOURS, MARKERS, strict=False)
 }
+#: Of an implementation in a file outside the project.
+COLOUR_OF_A_FILE = COLOURS[-1]
 #: Labels of bars whose name alone is not clear.
 SHOWN = {"compiled": "compiled (torch.compile)"}
 _STYLE: Any = {
@@ -67,7 +69,8 @@ def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, colu
         lengths = dict(sorted(unordered.items(), key=lambda bar: bar[1]))
         longest = sorted(lengths.values())[-2:]
         end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
-        panel.barh(range(len(lengths)), list(lengths.values()), color=[LOOKS[n]["color"] for n in lengths], height=0.7)
+        colours = [LOOKS[name]["color"] if name in LOOKS else COLOUR_OF_A_FILE for name in lengths]
+        panel.barh(range(len(lengths)), list(lengths.values()), color=colours, height=0.7)
         panel.set_xlim(0, end)
         for at, length in enumerate(lengths.values()):
             text, where = f"{significant3(length)}{unit}", dict[str, Any](xytext=(4, 0), color=INK)

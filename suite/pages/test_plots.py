@@ -28,12 +28,13 @@ def test_training_bars_compare_as_paired_ratios() -> None:
     # The clock was half as fast while `batched` ran, for the baseline beside it too.
     rows = runs("batched", 0.2, ratio=2.0) + runs("deferred", 0.15, ratio=3.0) + runs(BASELINE, 0.05)
     rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
+    rows += runs("mine", 0.2)  # of a file outside the project
     medium = pd.DataFrame([row | {"workload": "medium"} for row in rows] + runs("labml", 0.1))
     figure = training(readme_rows(medium).dropna(subset="relative"))
     widths = lengths(figure.axes[0])
-    assert list(widths) == [BASELINE, "batched", "deferred"]
-    assert [width / widths[BASELINE] for width in widths.values()] == pytest.approx([1, 2, 3])
-    assert [text.get_text() for text in figure.axes[0].texts] == ["50.0 ms", "100 ms", "150 ms"]
+    assert list(widths) == [BASELINE, "batched", "deferred", "mine"]
+    assert [width / widths[BASELINE] for width in widths.values()] == pytest.approx([1, 2, 3, 4])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["50.0 ms", "100 ms", "150 ms", "200 ms"]
 
 
 def test_speed_has_a_panel_for_each_place_and_the_pass_that_counts() -> None:

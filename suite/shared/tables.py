@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from suite.shared import machine, provenance
+from suite.shared import machine, provenance, submission
 from suite.shared.cases import ORDER, WORKLOADS, Case
 from suite.shared.files import ResultsError, write_whole
 
@@ -98,7 +98,8 @@ class Table:
         if len(twice := new[new.duplicated(key)]):
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
         for column in set(values) & set(self.key) if len(old) else ():
-            old = old[old[column].isin(values[column]) | old[column].isna()]  # rows of what did not run may lack it
+            known = [*values[column], *submission.files()]
+            old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
         filled = [each.dropna(axis=1, how="all") for each in (old.assign(new=False), new.assign(new=True))]
         both = pd.concat(filled, ignore_index=True).reindex(columns=[*columns, "new"])
         newest = both["new"].groupby([both[column] for column in self.part or self.key], dropna=False).transform("max")

@@ -11,7 +11,7 @@ import torch
 from suite import conftest
 from suite.checks.equality import comparisons
 from suite.checks.kernels import interpreted
-from suite.shared import machine
+from suite.shared import machine, submission
 from suite.shared.cases import MULTIPLIED, TRAINING
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
@@ -46,6 +46,12 @@ def test_rows_of_a_second_run(
 ) -> None:
     put(tmp_path, first, table)
     assert put(tmp_path, second, table, letters) == expected
+
+
+def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(submission.VARIABLE, "elsewhere/mine.py")
+    put(tmp_path, "mine 1 1, other 1 2")
+    assert put(tmp_path, "mine 2 3") == "mine 1 1, mine 2 3"
 
 
 def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
