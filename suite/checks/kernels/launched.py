@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from importlib import import_module
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -46,8 +45,7 @@ def recorded(
     """Launches of a training step of one layer on a card, forward first, and the torch operators that it calls.
 
     The sequence is not cut into chunks. Without training, the step is forward alone, without gradient. arithmetic: of
-    `split.Sizes`. residuals: whether they are saved. alone: whether groups have one member; the
-    fastest split if None.
+    `split.Sizes`. residuals: whether they are saved. alone: as `either_split`; the fastest if None.
     """
     from impls.batched_cuda import launching, layout, split  # import Triton, which may be missing
 
@@ -72,7 +70,7 @@ def recorded(
         mock.patch.object(layout, "arithmetic", return_value=arithmetic),
         mock.patch.object(operator, "_observed", return_value=False),
         chunks.limited("meta", forward=1 << 62, backward=1 << 62, rows=1 << 62, residuals=residuals),
-        nullcontext() if alone is None else forced_split(lambda one: one.alone == alone),
+        nullcontext() if alone is None else either_split(alone),
         torch.set_grad_enabled(case.training),
         counting,
     ):
@@ -83,23 +81,19 @@ def recorded(
 
 
 @contextmanager
-def forced_split(wanted: Callable[[Any], bool], package: str = "impls") -> Iterator[None]:
-    """Take the fastest split that is wanted, by the model, while open; where a card has none of these, the fastest.
-
-    package: another one than the project's.
-    """
+def either_split(alone: bool) -> Iterator[None]:
+    """Split passes into groups of one member, or of several where the card has so many multiprocessors, while open."""
     from impls.batched_cuda import split
 
     def fastest(step: split.Step) -> Callable[[split.Sizes, split.Card], split.Split]:
         def cut(sizes: split.Sizes, card: split.Card) -> split.Split:
             splits = [step(sizes, card, one) for one in split.candidates(sizes, card, step is split.forward_step)]
-            return min([one for one in splits if wanted(one)] or splits, key=split.cost)
+            return min([one for one in splits if one.alone == alone] or splits, key=split.cost)
 
         return cut
 
-    cuts = import_module(f"{package}.batched_cuda.split")
     with (
-        mock.patch.object(cuts, "forward", fastest(split.forward_step)),
-        mock.patch.object(cuts, "backward", fastest(split.backward_step)),
+        mock.patch.object(split, "forward", fastest(split.forward_step)),
+        mock.patch.object(split, "backward", fastest(split.backward_step)),
     ):
         yield

@@ -31,7 +31,7 @@ RUNS = [
     (3, 16, LONG, torch.float32),
     (2, 16, VERIFY_TILES[4], torch.float16),  # Z of 33
     (3, 16, VERIFY_TILES[6], torch.float32),  # a mask
-    (4, 16, replace(WIDE, B=3, layer_norm=True), torch.float32),
+    (5, 16, replace(WIDE, B=3, layer_norm=True), torch.float32),
     (8, 64, TALL, torch.float32),
     (2, 16, FAULTY, torch.float32),
 ]

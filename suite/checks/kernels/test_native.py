@@ -26,7 +26,7 @@ from suite.checks.kernels import ahead, interpreted
 from suite.checks.kernels.ahead import FIRST, FULL, FULL_PAIRS, LONG_NARROW_WIDE, MODELS, PRECISIONS, ROWS
 from suite.checks.kernels.compiled import precompile
 from suite.checks.kernels.interpreted import CASES, NAME
-from suite.checks.kernels.launched import forced_split
+from suite.checks.kernels.launched import either_split
 from suite.checks.module.runs import by_grad
 from suite.conftest import Keep
 from suite.shared import arithmetic, machine
@@ -63,7 +63,7 @@ def precision(name: str) -> Iterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_native_equals_the_oracle(case: Case, name: str, alone: bool, gpu: torch.device, keep: Keep) -> None:
-    with precision(name), forced_split(lambda one: one.alone == alone):
+    with precision(name), either_split(alone):
         worst = interpreted.judged(Comparison(case, arithmetic.dtype_of(name)), gpu)
     verdict = {"verdict": "pass" if worst.ratio <= 1 else "FAIL", "ratio": worst.ratio, **vars(worst), "reason": ""}
     if not alone:
