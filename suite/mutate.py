@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--n", type=int, default=40, help="number of mutants, one for a file and kind of edit")
     options = parser.parse_args()
-    files = filter(lambda file: not LEFT_OUT.search(str(file)), sorted(Path(options.place).rglob("*.py")))
+    files = [file for file in sorted(Path(options.place).rglob("*.py")) if not LEFT_OUT.search(str(file))]
     chance, survivors = random.Random(options.seed), []
     every = [chance.choice(of_kind) for file in files for of_kind in mutants(file)]
     chosen = chance.sample(every, min(options.n, len(every)))

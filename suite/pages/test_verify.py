@@ -137,11 +137,11 @@ def test_ways_to_multiply_bfloat16_are_those_checked() -> None:
 
 
 def test_capabilities_number_their_reasons() -> None:
-    can = [("vmap", "naive", "pass", None), ("vmap", "batched", "no", "It refuses.")]
-    can += [("export", "naive", "no", "Why."), ("export", "batched", "FAIL", "It refuses.")]
+    can = [("vmap", "naive", "pass", None), ("vmap", "batched", "no", "It *refuses*.")]
+    can += [("export", "naive", "no", "Why."), ("export", "batched", "FAIL", "It *refuses*.")]
     columns = ("capability", "implementation", "outcome", "reason")
     table = pd.DataFrame([HERE | dict(zip(columns, each, strict=True)) for each in can])
     text = markdown(PAGE.content(pd.DataFrame(RIGHT), {"capabilities": table}))
     assert "|  | `naive` | `batched` |" in text
     assert "| vmap | pass | no (1) |\n| export | no (2) | FAIL (1) |" in text
-    assert "1. It refuses.\n2. Why." in text
+    assert "1. It ·refuses·.\n2. Why." in text

@@ -148,7 +148,8 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
         {"": capability} | dict(zip(group["name"], group["cell"], strict=True))
         for capability, group in cells.groupby("capability", sort=False)
     ]
-    return [Sheet(lines), "\n".join(f"{n}. {reason}" for n, reason in enumerate(reasons, 1))]
+    # A star at the start of a line would begin a list.
+    return [Sheet(lines), "\n".join(f"{n}. {reason.replace('*', '·')}" for n, reason in enumerate(reasons, 1))]
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -117,7 +117,9 @@ def compiled_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> Hy
 
 
 def _why_not_compiled(device: torch.device, dtype: torch.dtype) -> str | None:
-    """None if torch.compile can compile, else the reason in a sentence."""
+    """None if torch.compile can compile for the device, else the reason in a sentence."""
+    if device.type == "cuda":
+        return None if find_spec("triton") else "compiled needs Triton on a GPU; it is not installed."
     from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
 
     try:

@@ -17,7 +17,7 @@ def test_quantiles_are_those_of_students_table(freedom: int, coverage: float, qu
 
 @pytest.mark.parametrize(("pooled", "freedom", "quantile"), [(math.nan, 2, 4.303), (0.04, 6, 2.447)])
 def test_an_interval_is_students_of_the_logarithms(pooled: float, freedom: int, quantile: float) -> None:
-    """Those of 1, 2 and 4 have the mean log 2 and the variance log(2) ** 2; the run's counts as four visits more."""
+    """Logarithms of 1, 2 and 4 have mean log 2 and variance log(2) ** 2; the run's variance counts as 4 visits."""
     variance = math.log(2) ** 2 if freedom == 2 else (2 * math.log(2) ** 2 + 4 * pooled) / freedom
     factor = math.exp(quantile * math.sqrt(variance / 3))
     assert between([1.0, 4.0, 2.0], pooled) == pytest.approx((2, 2 / factor, 2 * factor), rel=1e-3)

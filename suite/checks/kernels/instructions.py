@@ -189,6 +189,7 @@ def groups(instructions: Iterable[Instruction]) -> dict[str, int]:
             waiting = set()
         elif _LOAD.match(text) and len(functions) > 1 and lines not in seen:
             seen.add(lines)
-            count[functions[1]] += functions[1] not in waiting
-            waiting.add(functions[1])
+            if functions[1] not in waiting:
+                waiting.add(functions[1])
+                count[functions[1]] += 1
     return dict(count)
