@@ -14,7 +14,7 @@ A run makes passes over all jobs, each visit in a fresh process, until the minut
     batched                 38.7         108   4.96 (4.54-5.31)   slower           1.49
     batched_cpu             7.02        24.8   1.37 (1.33-1.40)   slower           0.60
 
-A ratio is the median over visits, with a 95 % confidence interval. suite/shared/tables.toml describes all columns, and
+A ratio is the median over visits, with a 95 % confidence interval. suite/shared/tables.toml lists all columns, and
 suite/measure/README.md how they are measured. A new workload is a `Case` in suite/shared/cases.py, new external code a
 `Candidate` in suite/shared/candidates.py.
 """
