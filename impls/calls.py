@@ -9,6 +9,7 @@ packed sequences).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -166,10 +167,7 @@ def layout(x: Any, input_size: int, batch_first: bool) -> Layout:
         return _packed(x, batch_sizes(x, input_size))
     x = sequence(x, input_size, "B, T" if batch_first else "T, B")
     if x.dim() == 2:
-
-        def alone(part: Tensor) -> Tensor:
-            return part.squeeze(1)
-
+        alone = partial(torch.squeeze, dim=1)
         return Layout(x.unsqueeze(1), (), start=lambda part: part.unsqueeze(1), last=alone, out=alone)
     if batch_first:
         return Layout(x.transpose(0, 1), (x.shape[0],), out=lambda out: out.transpose(0, 1))

@@ -8,7 +8,6 @@ from torch import Tensor
 from .definition import shapes
 
 _SOURCES = ("h", "x", "b")
-_PARTS = ("weight", "bias")
 
 
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -22,10 +21,7 @@ def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a HyperLSTM with layer_norm=True with the same numbers as labml's: undo `to_labml`.
-
-    ValueError lists entries that are missing, unexpected or misshapen, KeyError names one that tells the sizes.
-    """
+    """The state dict of a HyperLSTM with the same numbers as labml's: the inverse of `to_labml`, with its errors."""
     layers = _empty_layers(state_dict, "cells.", "w_x.0", "hyper.layer_norm_c.weight", "d_h.0.weight")
     cells = _split(state_dict, "cells.", [_theirs(p) for p in layers])
     result: dict[str, Tensor] = {}
@@ -52,7 +48,7 @@ def _theirs(p: Mapping[str, Tensor]) -> dict[str, Tensor]:
             cell[f"d_{source}.{k}.weight"] = p["d_weight"][s, k]
         cell[f"d_b.{k}.bias"] = p["bias"][k]
         cell[f"w_h.{k}"], cell[f"w_x.{k}"] = p["weight_h"][k], p["weight_x"][k]
-    for part in _PARTS:
+    for part in ("weight", "bias"):
         for k in range(4):
             cell[f"layer_norm.{k}.{part}"] = p[f"norm_{part}"][k]
             cell[f"hyper.layer_norm.{k}.{part}"] = p[f"hyper_norm_{part}"][k]

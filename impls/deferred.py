@@ -145,11 +145,9 @@ def backward(
 ) -> dict[str, Tensor]:
     """Run back over a sequence, from the last chunk to the first."""
     cell = saved.states.c.dtype
-    d_state = LayerState(
-        *(
-            torch.zeros_like(q, dtype=like.dtype) if d is None else in_dtype(d, like.dtype)
-            for d, q, like in zip(d_last, inputs.start, saved.states, strict=True)
-        )
+    d_state = LayerState._make(
+        torch.zeros_like(q, dtype=like.dtype) if d is None else in_dtype(d, like.dtype)
+        for d, q, like in zip(d_last, inputs.start, saved.states, strict=True)
     )
     # Contiguous even if the parameter is not, since sums are added to views.
     totals = {

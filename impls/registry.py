@@ -82,7 +82,7 @@ class Impl:
     packed: it runs packed sequences in one call; the others run them segment by segment.
     hand_written: its gradient is hand-written, see `gradient/`; the others call torch's own operators one by one, which
         autograd differentiates any number of times.
-    literal: it is written like the equation and is slow. oracle: all others are checked against it.
+    literal: it is written like the equation and is slow.
     probe: its module has a function `why_unavailable(device, dtype)`, called if devices and dtypes allow a run.
     interpreted_on: further devices on which it runs if TRITON_INTERPRET=1 is set, through Triton's interpreter, so that
         its kernels can be checked without a GPU. Such a run is never chosen by "auto" and never timed.
@@ -99,7 +99,6 @@ class Impl:
     packed: bool = False
     hand_written: bool = False
     literal: bool = False
-    oracle: bool = False
     probe: bool = False
     interpreted_on: tuple[str, ...] = ()
     experimental: bool = False
@@ -141,7 +140,6 @@ IMPLS = [
         "to read the equation as printed, and as the oracle of the checks; far too slow to train with",
         preference=1,
         literal=True,
-        oracle=True,
     ),
     Impl("row_scaled", "to read or change the step itself, in few lines", preference=2, literal=True),
     Impl("batched", "for second derivatives, `torch.func`, and export to ONNX or TorchScript", preference=3),
@@ -180,7 +178,7 @@ _RUNS: dict[str, Run] = {}
 
 
 #: Name of the implementation that all others are checked against.
-ORACLE = next(impl.name for impl in IMPLS if impl.oracle)
+ORACLE = "naive"
 #: Options of the model that an implementation may lack: attributes of `HyperLSTM`, on if they are true.
 OPTIONS = tuple(sorted(frozenset().union(*(impl.options for impl in IMPLS))))
 
@@ -194,7 +192,7 @@ def register(impl: Impl, run: Run) -> None:
         dtype and device.
 
     TypeError if an argument has the wrong type. ValueError if the name exists, if an option, dtype or device does not,
-    or if impl is an oracle, probed or interpreted, as only the project's own implementations can be.
+    or if impl is probed or interpreted, as only the project's own implementations can be.
     """
     if not isinstance(impl, Impl) or not callable(run):
         raise TypeError(f"register: expected an Impl and a function, got {impl!r} and {run!r}")
@@ -208,8 +206,8 @@ def register(impl: Impl, run: Run) -> None:
     for device in impl.devices:
         if torch.device(device).type != device:
             raise ValueError(f"impl.devices: expected types of devices such as 'cuda', got {device!r}")
-    if impl.oracle or impl.probe or impl.interpreted_on:
-        raise ValueError("impl: expected no oracle, probe or interpreted_on, which the project's implementations have")
+    if impl.probe or impl.interpreted_on:
+        raise ValueError("impl: expected no probe or interpreted_on, which the project's implementations have")
     _RUNS[impl.name] = partial(_checked, run)
     IMPLS.append(impl)
 
@@ -290,14 +288,6 @@ def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     return [impl.name for impl in sorted(IMPLS, key=lambda impl: -impl.preference) if takes(impl)]
 
 
-def _differentiated_by_autograd(name: str, rows: list[Impl], error: type[Exception], why: str) -> list[Impl]:
-    """Drop the rows with a hand-written gradient; raise an error, which lists the others, if the named row is one."""
-    rows = [impl for impl in rows if not impl.hand_written]
-    if not rows:
-        raise error(f"impl={name!r} {why}: {differentiated_by_autograd()}, and 'auto', which then takes one of them.")
-    return rows
-
-
 @constant
 @cache
 def _warn_of_fallback(reason: str, chosen: str) -> None:
@@ -314,12 +304,15 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     and lists the rows that support such parameters.
     """
     rows = [find(row) for row in ([name] if name != "auto" else _by_preference(device, dtype))]
-    if _recorded():
-        why = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
-        rows = _differentiated_by_autograd(name, rows, RuntimeError, why)
-    if in_transform():
-        why = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
-        rows = _differentiated_by_autograd(name, rows, NotImplementedError, why)
+    recorded = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
+    transformed = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
+    for active, error, why in (
+        (_recorded(), RuntimeError, recorded),
+        (in_transform(), NotImplementedError, transformed),
+    ):
+        if active and not (rows := [impl for impl in rows if not impl.hand_written]):
+            others = differentiated_by_autograd()
+            raise error(f"impl={name!r} {why}: {others}, and 'auto', which then takes one of them.")
     reasons: list[str] = []
     lost: list[str] = []
     for impl in rows:
@@ -329,13 +322,10 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
                 _warn_of_fallback(lost[0], impl.name)
             return impl
         reasons.append(reason)
-        lost += [reason] * (impl.probe and device.type == "cpu" and dtype in impl.dtypes)
-    able = ", ".join(
-        impl.name
-        for impl in IMPLS
-        if impl.runs_on(device) and dtype in impl.dtypes and impl.options.issuperset(options)
-    )
+        if impl.probe and device.type == "cpu" and dtype in impl.dtypes:
+            lost.append(reason)
+    able = [impl.name for impl in IMPLS if impl.runs_on(device) and dtype in impl.dtypes and impl.options >= {*options}]
     raise RuntimeError(
         f"impl={name!r} is unavailable on {device} in {dtype_name(dtype)}: {' '.join(reasons)} "
-        f"In {dtype_name(dtype)} on {device.type}: {able or 'none'}."
+        f"In {dtype_name(dtype)} on {device.type}: {', '.join(able) or 'none'}."
     )

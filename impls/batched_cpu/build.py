@@ -113,11 +113,6 @@ def compile_library(
     _run([*command, "-shared", *flags, *objects, "-o", str(path)])
     for name in objects:
         Path(name).unlink()
-    write_digest(path)
-
-
-def write_digest(path: Path) -> None:
-    """Write a library's digest to the file next to it."""
     _digest(path).write_text(hashlib.sha256(path.read_bytes()).hexdigest())
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from impls import names
-from impls.registry import find
+from impls.registry import ORACLE, find
 from suite.checks.equality.changes import CHANGES
 from suite.checks.equality.layouts import AT_ONCE, LAID_OUT
 from suite.checks.equality.leftovers import watched
@@ -136,9 +136,9 @@ def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Compar
     Of row_scaled in float64 alone, since it is the oracle: what differs is the module around it. `naive`, whose weight
     tensors would be too large, has one case.
     """
-    impl = find(name)
-    if impl.oracle:
+    if name == ORACLE:
         return [Comparison(LITERAL, F64, wide=True)]
+    impl = find(name)
     # Only what runs on a GPU alone treats float16 in another way than bfloat16.
     always = {F64, F32, BF16} if "cpu" in impl.devices else set(ROUNDED)
     every = [*pairs(), *((case, dtype, False) for n, seed in draws for case in drawn(n, seed) for dtype in ROUNDED)]
@@ -151,15 +151,14 @@ def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Compar
 
 def used(name: str) -> list[Comparison]:
     """Groups of uses of an implementation, at small and at large sizes."""
-    impl = find(name)
-    if impl.oracle:
+    if name == ORACLE:
         return []
     return [
         Comparison(case, dtype, group, wide=True)
         for group, (_, cases) in USED.items()
         for case, dtypes in cases.items()
         for dtype in ((F64,) if name == AGAINST else dtypes)
-        if dtype in impl.dtypes
+        if dtype in find(name).dtypes
     ]
 
 

@@ -12,7 +12,7 @@ from suite.shared.cases import Case
 from suite.shared.compare import MUTATED
 from suite.shared.oracle import Draw, Results, Run
 
-#: Numbers so many that torch's threads share them.
+#: Length of an array that is large enough for all of torch's threads to share.
 _MANY = 1 << 16
 
 

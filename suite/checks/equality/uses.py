@@ -107,7 +107,7 @@ def _backward_twice(model: HyperLSTM, case: Case, sample: Draw) -> Results:
 
 
 def _in_chunks(numbers: int, residuals: bool = True, of: Run = plain) -> Run:
-    """A run in chunks of so many numbers per number of out; an implementation takes 10 to 40 of them a step."""
+    """A run in chunks; numbers: array elements of a chunk per element of out, of which a step takes 10 to 40."""
 
     def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
         limit = numbers * case.B * case.H * sample.x.element_size()
