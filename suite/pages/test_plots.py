@@ -7,13 +7,14 @@ from matplotlib.figure import Figure
 
 from suite.pages.bench import readme_rows, speed_bars, training
 from suite.pages.bench_tables import compared
-from suite.pages.plots import COLOURS, LOOKS, MARKERS, Panel, bar_plot, line_plot, panels, plain, svg
+from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, MARKERS, Panel, bar_plot, line_plot, panels, plain, svg
 from suite.shared.cases import BASELINE, ORDER
 from suite.shared.examples import runs
 
 
 def test_every_name_has_its_own_look() -> None:
     assert set(ORDER) <= set(LOOKS)
+    assert COLOUR_OF_A_FILE not in {look["color"] for look in LOOKS.values()}
     assert len(set(COLOURS)) == len(COLOURS) == len(set(MARKERS)) == len(MARKERS)
 
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_sequence
 
+from impls import batched
 from suite.shared.candidates import candidates, find
 from suite.shared.cases import Case
 from suite.shared.examples import CPU
@@ -18,13 +20,26 @@ def test_a_candidate_is_checked_and_built(name: str) -> None:
     one, case = find(name), Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=name == "labml")
     if reason := one.why_unavailable(CPU, F32):
         pytest.skip(reason)
-    assert all(verdict.ratio <= 1 for verdict in one.check(case, F32, CPU))
+    verdicts = one.check(case, F32, CPU)
+    assert all(verdict.ratio <= 1 for verdict in verdicts)
+    assert all((verdict.allowed > 1e-8) == (name != "naive") for verdict in verdicts), "naive is checked in float64"
     model, again = (one.build(case, F32, CPU) for _ in range(2))
     out: Any = model(torch.ones(3, 2, 5))[0]
     assert out.shape == (3, 2, 9)
     assert out.equal(again(torch.ones(3, 2, 5))[0]) == (name != "torch.nn.LSTM")
     assert (one.library is None) == (name != "labml")
     assert one.multiply_adds(case) >= 6 * 4 * 9 * (9 + 5)
+
+
+def test_compiled_is_right_around_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a thorough run compiles the step."""
+    from suite.shared import compiled_lstm  # takes seconds to import
+
+    monkeypatch.setattr(compiled_lstm, "_run", batched.run)
+    case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, L=2, layer_norm=True, state="stacked")
+    assert all(verdict.ratio <= 1 for verdict in find("compiled").check(case, F32, CPU))
+    with pytest.raises(TypeError, match="x: expected a tensor, got PackedSequence"):
+        find("compiled").build(case, F32, CPU)(pack_sequence([torch.ones(2, 5)]))
 
 
 @pytest.mark.parametrize(

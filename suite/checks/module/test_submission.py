@@ -41,8 +41,9 @@ def test_says_what_is_wrong(source: str | None, message: str, tmp_path: Path) ->
 
 ENDS = {
     "import": ("\nimport nothing_of_that_name", r'Traceback[^$]*mine\.py", line 2[^$]*ModuleNotFoundError'),
+    "call": ("def run(p, inputs): return inputs.y", r'Traceback[^$]*mine\.py", line 1, in run[^$]*AttributeError'),
     "crash": ("import os; os.abort()", r'Fatal Python error: Aborted[^$]*mine\.py", line 1'),
-    "hang": ("import time; time.sleep(60)", r'Timeout [^$]*mine\.py", line 1'),
+    "hang": ("import sys, time; time.sleep(20); sys.exit()", r'Timeout [^$]*mine\.py", line 1'),
 }
 
 
@@ -50,7 +51,7 @@ ENDS = {
 def test_a_trial_says_where_it_ended(
     source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submission, "LIMIT", 1)
+    monkeypatch.setattr(submission, "LIMIT", 1 if "sleep" in source else 60)
     file, ended = tmp_path / "mine.py", rf"^--impl .*mine\.py\n{message}[^$]*\nThe trial ended with exit"
     file.write_text(source)
     with pytest.raises(SystemExit, match=ended):
