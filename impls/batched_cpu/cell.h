@@ -109,14 +109,15 @@ struct Gates {
   }
 };
 
-// The gates from argument(k), the argument of gate k's activation.
+// The gates from argument(k), the argument of gate k's activation. f is a quotient by itself, which is 1 if the gate is
+// open: c, which may be large, multiplies 1 - f.
 template <class A, class Argument>
 ALWAYS_INLINE Gates<A> activated(const Argument& argument) {
   const Vec<A> one(A(1)), two(A(2)), e_g = tanh_expm1<A>(argument(2));
   const Vec<A> below_i = sigmoid_expm1<A>(argument(0)) + two, below_g = e_g + two;
-  const Vec<A> below_f = sigmoid_expm1<A>(argument(1)) + two, below_o = sigmoid_expm1<A>(argument(3)) + two;
-  const Vec<A> inv_ig = one / (below_i * below_g), inv_fo = one / (below_f * below_o);
-  return {inv_ig * below_g, inv_fo * below_o, e_g * (inv_ig * below_i), inv_fo * below_f};
+  const Vec<A> f = one / (sigmoid_expm1<A>(argument(1)) + two), o = one / (sigmoid_expm1<A>(argument(3)) + two);
+  const Vec<A> inv_ig = one / (below_i * below_g);
+  return {inv_ig * below_g, f, e_g * (inv_ig * below_i), o};
 }
 
 // From the gradients of h and c; m: factors of dropout.

@@ -62,7 +62,7 @@ USED: dict[str, tuple[tuple[Use, ...], dict[Case, tuple[torch.dtype, ...]]]] = {
     "layouts": (LAID_OUT, _TRAINED),
     "changes": (CHANGES, {DROPPED: (F64,), WIDER: (F32,)}),
     "means far from 0": ((MEANS_FAR_FROM_0,), {replace(LARGE, S=120): (F32,)}),
-    "saturated": ((SATURATED,), {replace(LARGE, layer_norm=False): (F64, F32)}),
+    "saturated": (SATURATED, {replace(LARGE, layer_norm=False): (F64, F32)}),
     "calls": (CALLS, {SMALL: (F64,), LARGE: (F32,)}),
     "inference": (INFERENCE, dict.fromkeys(LONG, (F32,))),
 }

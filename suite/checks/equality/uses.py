@@ -199,5 +199,19 @@ def _saturated(sample: Draw) -> Draw:
     return changed(sample, change)
 
 
+def _large_cells(sample: Draw) -> Draw:
+    """Without layer norm, cells so large that a difference of two has lost the digits of i g, and open forget gates."""
+
+    def change(name: str, value: Tensor) -> Tensor:
+        if name.endswith((".bias", "hyper_bias")):
+            return value + value.new_tensor([0.0, 100.0, 0.0, 0.0])[:, None]
+        return 1000 * value if name in ("state c", "state c_hat") else value
+
+    return changed(sample, change)
+
+
 MEANS_FAR_FROM_0 = Use("means far from 0", plain, numbers=_shifted)
-SATURATED = Use("saturated", plain, numbers=_saturated)
+SATURATED = (
+    Use("gates and cells overflow", plain, numbers=_saturated),
+    Use("cells stay large", plain, numbers=_large_cells),
+)
