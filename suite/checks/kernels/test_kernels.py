@@ -88,6 +88,8 @@ def test_interpreted_equals_the_oracle_without_a_race(
 
 @pytest.mark.parametrize("fault", interpreted.FAULTS)
 def test_a_fault_of_a_call_is_caught(fault: str, rows: pd.DataFrame) -> None:
+    if reason := interpreted.FAULTS[fault][0].stale():  # which `test_edits.py` reports
+        pytest.skip(reason)
     assert rows.loc[rows["fault"] == fault, "caught"].item()
 
 
