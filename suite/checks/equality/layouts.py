@@ -29,9 +29,10 @@ def _moved(axis: int, to: int, value: Tensor) -> Tensor:
     return value.movedim(axis, to).contiguous().movedim(to, axis)
 
 
-def _unaligned(value: Tensor) -> Tensor:
-    """At an address that is a multiple of the size of one number and of nothing larger."""
-    return value.new_empty(value.numel() + 1)[1:].view(value.shape).copy_(value)
+def _aligned(to: int, value: Tensor) -> Tensor:
+    """At an address that is a multiple of `to` bytes, or of the size of one number, and of nothing larger."""
+    skipped = max(1, to // value.element_size())
+    return value.new_empty(value.numel() + skipped)[skipped:].view(value.shape).copy_(value)
 
 
 def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
@@ -55,7 +56,8 @@ LAYOUTS: dict[str, Layouts] = {
     "every second column": dict.fromkeys(KINDS, partial(_spread, 2)),
     "transposed": dict.fromkeys(KINDS, partial(_moved, 0, -1)),
     "columns first": dict.fromkeys(KINDS, COLUMNS_FIRST),
-    "not aligned": dict.fromkeys(KINDS, _unaligned),
+    "not aligned": dict.fromkeys(KINDS, partial(_aligned, 1)),
+    "aligned to 8 bytes": dict.fromkeys(KINDS, partial(_aligned, 8)),
 }
 #: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
 OVER_BATCH = partial(_expanded, (-2,))

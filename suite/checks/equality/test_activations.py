@@ -12,8 +12,9 @@ from suite.conftest import skip_unless_checked
 from suite.shared.compare import FLOOR, Results, judge
 
 #: Arguments from -MOST to MOST, in parts that are judged by themselves: where a function is nearly 0 its errors would
-#: not show among larger numbers. Each part is a row of a batch of a model of UNITS units.
-MOST, PARTS, UNITS = 100, 40, 100
+#: not show among larger numbers. The last part is from -SMALL to SMALL. Each part is a row of a batch of a model of
+#: UNITS units.
+MOST, SMALL, PARTS, UNITS = 100, 1e-4, 41, 100
 #: The gate that is varied, and what the others are, in the order i, f, g, o: at 100 a sigmoid or tanh is 1.
 GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3}
 
@@ -32,9 +33,11 @@ def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, 
         p.weight_x[gate].fill_diagonal_(1)
         for q in (p.z_bias, p.d_weight):  # the factor of W x
             q[1, gate] = 1
-    x = torch.linspace(-MOST, MOST, PARTS * UNITS, dtype=torch.float64).to(rounded).view(1, PARTS, UNITS)
-    x = x.to(device, dtype).requires_grad_()
+    arguments = ((MOST, PARTS - 1), (SMALL, 1))
+    x = torch.cat([torch.linspace(-most, most, n * UNITS, dtype=torch.float64) for most, n in arguments])
+    x = x.to(rounded).view(1, PARTS, UNITS).to(device, dtype).requires_grad_()
     state = [torch.full((PARTS, F), start, dtype=dtype, device=device) for F, start in ((UNITS, 0), (UNITS, 0.5))]
+    state[1][-1] = 0  # so that what is small is not added to a half
     _, (h, c, *_) = model(x, (*state, *torch.zeros(2, PARTS, 1, dtype=dtype, device=device)))
     # Of c alone, then of h alone: what the cell and what the output makes of the gate.
     derivatives = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in (c, h)]
