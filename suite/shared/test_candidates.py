@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_sequence
 
-from impls import batched
+from impls import registry
 from suite.shared.candidates import candidates, find
 from suite.shared.cases import Case
 from suite.shared.examples import CPU
@@ -35,7 +35,7 @@ def test_compiled_is_right_around_its_step(monkeypatch: pytest.MonkeyPatch) -> N
     """Only a thorough run compiles the step."""
     from suite.shared import compiled_lstm  # takes seconds to import
 
-    monkeypatch.setattr(compiled_lstm, "_run", batched.run)
+    monkeypatch.setattr(compiled_lstm, "_run", registry.find("batched").run)
     case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, L=2, layer_norm=True, state="stacked")
     assert all(verdict.ratio <= 1 for verdict in find("compiled").check(case, F32, CPU))
     with pytest.raises(TypeError, match="x: expected a tensor, got PackedSequence"):
