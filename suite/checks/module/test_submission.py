@@ -1,6 +1,7 @@
 """`--impl FILE` says what is wrong with a file before any work, and checks what is right."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,9 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     options = ["-k", "of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped"]
     options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
     files = "equality/test_equality.py", "faults/test_submitted_faults.py", "module/test_dropout.py"
+    run = partial(process.run, OMP_NUM_THREADS="2", PYTEST_XDIST_WORKER=None)
     with pytest.raises(RuntimeError, match="non-zero exit status 1") as failed:
-        process.run("pytest", "-rA", "-p", "no:cacheprovider", *options, *(f"suite/checks/{file}" for file in files))
+        run("pytest", "-rA", "-n", "2", "-p", "no:cacheprovider", *options, *(f"suite/checks/{file}" for file in files))
     output = str(failed.value)
     outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", output, re.MULTILINE)
     assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand"}
@@ -84,3 +86,5 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     assert "undeclared does not support recurrent_dropout." in output
     assert "Verification failed: maskless in float64" in output.replace("**", "")
     assert (tmp_path / "plain-results" / ".gitignore").read_text() == "*\n"
+    (machine,) = (tmp_path / "plain-results").glob("*/")  # not one for each number of threads
+    assert machine.name.endswith("-2-threads")
