@@ -204,7 +204,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
     """Print below pytest's own last line whether the implementations are right, and write the rows of all tests."""
     result, config = (yield), session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or hasattr(config, "workerinput"):  # whose rows the process has that started it
+    if reporter is None or hasattr(config, "workerinput"):  # a worker, whose rows its parent writes
         return result
     tables = rows_of_tests(reporter)
     if "verify" in tables and len(compared := tables["verify"].query("verdict != 'skipped'")):

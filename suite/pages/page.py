@@ -63,16 +63,16 @@ class Sheet:
             console.print(title, style="italic")
         longest = {c: max(len(word) for line in words for word in f"{c} {line[c]}".split()) for c in words[0]}
         widths = {c: max(len(cell) for line in words for cell in (c, line[c])) for c in longest}
-        over = sum(widths.values()) + 2 * len(widths) - console.width
+        over = max(0, sum(widths.values()) + 2 * len(widths) - console.width)
         for column in sorted(widths, key=lambda c: longest[c] - widths[c]):  # what can give most comes first
-            given = min(max(over, 0), widths[column] - longest[column])
+            given = min(over, widths[column] - longest[column])
             widths[column], over = widths[column] - given, over - given
         view = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for column, width in widths.items():
             view.add_column(column, justify="right" if column in self.formats else "left", width=width)
         for line in words:
             view.add_row(*line.values())
-        console.width += max(over, 0)
+        console.width += over
         console.print(view)
 
 

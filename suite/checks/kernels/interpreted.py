@@ -135,11 +135,10 @@ def patch_language_once() -> None:
     interpreter._patch_lang = once
 
 
-def caught(name: str) -> bool:
-    """True if a call shows a fault by the tensor that it damages, or by a line of the trace."""
+def caught(fault: Edited, word: str) -> bool:
+    """True if a use with this word in its name shows a fault, by the damaged tensor or by a line of the trace."""
     from suite.checks.kernels.traced import traced
 
-    fault, word = FAULTS[name]
     with fault.planted() as build, traced() as trace:
         calls = (one.verdicts(build, torch.device("cpu")) for one in CALLS if word in one.use)
         return any(
@@ -180,8 +179,9 @@ def main(path: Path, extent: str) -> None:
             wrong = ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
             about = {"case": one.id, "dtype": dtype_name(one.dtype)}
             append_row(path, about | vars(worst) | vars(trace) | {"wrong": wrong})
-        for name in (name for name, (fault, _) in FAULTS.items() if not fault.stale()):
-            append_row(path, {"fault": name, "caught": caught(name)})
+        for name, (fault, word) in FAULTS.items():
+            if not fault.stale():
+                append_row(path, {"fault": name, "caught": caught(fault, word)})
         append_row(path, {"lost": lost()})
 
 

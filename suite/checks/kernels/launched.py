@@ -82,7 +82,7 @@ def recorded(
 
 @contextmanager
 def either_split(alone: bool) -> Iterator[None]:
-    """Split passes into groups of one member, or of several where the card has so many multiprocessors, while open."""
+    """Split passes into groups of one member, or of several if the card has room for them, while open."""
     from impls.batched_cuda import split
 
     def fastest(step: split.Step) -> Callable[[split.Sizes, split.Card], split.Split]:

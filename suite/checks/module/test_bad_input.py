@@ -233,7 +233,7 @@ OTHERS: dict[str, Bad] = {
     "ask-option": (
         lambda good: why_unavailable("naive", "cpu", options=["proj_size"]),
         ValueError,
-        "^options: expected some of .*layer_norm.*; got proj_size",
+        f"^options: expected some of {', '.join(registry.OPTIONS)}; got proj_size",
     ),
     "ask-device": (lambda good: why_unavailable("naive", "gpu"), RuntimeError, "device type .*: gpu"),
 }
