@@ -134,16 +134,15 @@ def cuda(session: nox.Session) -> None:
 def kernels(session: nox.Session, triton: str) -> None:
     """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some of them.
 
-    Prints a table of the compiled kernels. Arguments go to pytest: `-- --thorough` takes some kernels and one card.
+    Arguments go to pytest: `-- --thorough` takes some kernels and one card.
     """
     install(session, "suite")
     if triton != "newest":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-    scratch, extent = session.create_tmp(), "all" if triton == "newest" else "cards"
-    rows = str(Path(scratch) / "kernels.jsonl")
-    run(session, "-m", "suite.checks.kernels.compiled", rows, "some" if session.posargs else extent)
+    if not session.posargs:
+        run(session, "-m", "suite.checks.kernels.compiled", *(["--some"] if triton != "newest" else []))
     rounding = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[rounding]"
-    interpret = ("--thorough", *(["--kernels=all"] if triton == "newest" else []), "--results", scratch)
+    interpret = ("--thorough", "--results", session.create_tmp())
     pytest(session, "suite/checks/kernels/test_kernels.py", rounding, *(() if session.posargs else interpret))
 
 
@@ -359,7 +358,7 @@ def aarch64(session: nox.Session, scratch: Path) -> tuple[Path, Path]:
             session.run("dpkg", "-x", str(package), str(root), external=True, silent=True)
         (root / "lib").symlink_to("usr/lib")
     platform = ("--python-platform", "aarch64-unknown-linux-gnu", "--python-version", PYTHON, "--only-binary", ":all:")
-    wheels = [name for name in needed("suite") if not name.startswith(("triton", "playwright", "pytest-benchmark"))]
+    wheels = [name for name in needed("suite") if not name.startswith(("triton", "pytest-benchmark"))]
     session.install("uv")
     run(session, "-m", "uv", "pip", "install", "-q", *platform, "--target", str(site), *wheels)
     return root, site

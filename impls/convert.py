@@ -13,7 +13,7 @@ _SOURCES = ("h", "x", "b")
 def to_labml(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Labml's state dict with the same numbers as that of a HyperLSTM with layer_norm=True.
 
-    ValueError lists entries that are missing, unexpected or misshapen, KeyError names one that tells the sizes.
+    ValueError names entries that are missing, unexpected or misshapen, KeyError one that tells the sizes.
     """
     layers = _empty_layers(state_dict, "layers.", "weight_x", "hyper_norm_c_weight", "d_weight")
     own = _split(state_dict, "layers.", layers)
@@ -83,13 +83,6 @@ def _split(
 ) -> list[dict[str, Tensor]]:
     """Each layer's entries by name; ValueError unless these are the names and shapes of the layers."""
     expected = {f"{prefix}{l}.{name}": value.shape for l, layer in enumerate(layers) for name, value in layer.items()}
-    actual = {key: value.shape for key, value in state_dict.items()}
-    wrong = [
-        f"{key}: expected {list(expected[key]) if key in expected else 'nothing'}, "
-        f"got {list(actual[key]) if key in actual else 'nothing'}"
-        for key in sorted(expected.keys() | actual)
-        if expected.get(key) != actual.get(key)
-    ]
-    if wrong:
-        raise ValueError(f"state_dict: {'; '.join(wrong)}")
+    if wrong := dict(expected.items() ^ {key: value.shape for key, value in state_dict.items()}.items()):
+        raise ValueError(f"state_dict: missing, unexpected or misshapen: {', '.join(sorted(wrong))}")
     return [{name: state_dict[f"{prefix}{l}.{name}"] for name in layer} for l, layer in enumerate(layers)]

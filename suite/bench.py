@@ -38,12 +38,12 @@ from suite.measure.choice import MINUTES, by_default, minutes, parent, with_subm
 from suite.measure.job import WRONG, Job
 from suite.measure.load import warn
 from suite.measure.runner import NAME, Side, passes, shown
-from suite.measure.server import Server
+from suite.measure.server import Server, new_log
 from suite.measure.work import short
-from suite.pages.bench_tables import bench_view, headline, not_run, without_busy
+from suite.pages.bench_tables import bench_view, headline, not_run
 from suite.shared import provenance
 from suite.shared.cases import WORKLOADS
-from suite.shared.files import make_folder, write_whole
+from suite.shared.files import write_whole
 from suite.shared.format import ENVIRONMENT
 from suite.shared.process import Row
 from suite.shared.statistics import with_intervals
@@ -62,7 +62,6 @@ def parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="show what would run, and end")
     add("--resume", action="store_true", help="add passes to the rows of this code and environment")
     add("--impl", type=Path, action="append", default=[], help="time the implementation in a file; may be repeated")
-    add("--unverified", action="store_true", help="time what verify.csv calls red or stale too, and say so in its rows")
     return result
 
 
@@ -71,12 +70,12 @@ def run(options: argparse.Namespace) -> int:
     device, until = options.device, time.time() + 60 * minutes(options)
     folder = folder_of(options.results, device)
     verify = TABLES["verify"].read(folder)
-    planned = [job.planned(verify, unverified=options.unverified) for job in choice.jobs(options)]
+    planned = [job.planned(verify) for job in choice.jobs(options)]
     if options.list:
         show_plan(planned)
         return 0
-    if refused := {job.verify for job in planned if job.skip_status.startswith("refused")}:
-        print(f"Refused, as verify.csv is {' or '.join(sorted(refused))}: run nox -s verify, or give --unverified.\n")
+    for status in sorted({job.skip_status for job in planned if job.skip_status.startswith("refused")}):
+        print(f"{status}: run nox -s verify.\n")
     skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
     last = TABLES["bench"].read(folder)
     if options.impl and len(last) and provenance.stale(last).any():
@@ -84,18 +83,14 @@ def run(options: argparse.Namespace) -> int:
     before = same_code(last, device)
     rows = {job: earlier for job in jobs if (earlier := job.resumed(before))} if options.resume else {}
     put(folder, {job: job.rows(job.skip_status) for job in skipped}, {})
-    interrupted = bool(jobs) and measure(jobs, folder, until, rows)
-    if interrupted and not rows:
-        print("Interrupted before the first row: nothing was measured.")
-        return 130
-    if interrupted:
-        print(f"\nInterrupted: {len(rows)} of {len(jobs)} jobs have rows; --resume adds to them.")
-    elif not options.resume:
+    if jobs:
+        measure(jobs, folder, until, rows)
+    if not options.resume:
         same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
     wrong = conclude(folder, [job for job in planned if job.skip_status or job in rows])
     if (previous := folder / "previous").exists():
         print(f"Compare with the code before: nox -s compare -- {previous} {folder}")
-    return 130 if interrupted else int(wrong)
+    return int(wrong)
 
 
 def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
@@ -107,15 +102,14 @@ def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
     return same
 
 
-def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, list[Row]]) -> bool:
-    """Visit jobs until the time is up, and put their rows into the results; return True if interrupted.
+def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, list[Row]]) -> None:
+    """Visit jobs until the time is up, and put their rows into the results, after an interruption too.
 
     rows: rows of earlier visits by job, to which the new ones are added.
     """
     device, ceilings = jobs[0].device, dict[str, Row]()
     warn(device)
-    log = make_folder(folder / "raw") / "log.txt"
-    log.unlink(missing_ok=True)
+    log = new_log(folder, "log.txt")
     try:
         compile_kernels(jobs, device)
         with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
@@ -127,20 +121,13 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
             for visit in shown(passes([Side(server, rows)], jobs, until), rows, until):
                 if visit.place == visit.of:  # the end of a pass
                     put(folder, rows, ceilings)
-    except KeyboardInterrupt:
-        return True
     finally:
         put(folder, rows, ceilings)
-    return False
 
 
 def put(folder: Path, rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]) -> None:
-    """Put the rows of jobs into the results, with intervals, verification status and share of the roofline."""
-    every = with_intervals(
-        row | {"verify": job.verify, "verify_rows": job.verify_rows} | hardware.share(row, ceilings)
-        for job, own in rows.items()
-        for row in own
-    )
+    """Put the rows of jobs into the results, with intervals and share of the roofline."""
+    every = with_intervals(row | hardware.share(row, ceilings) for job, own in rows.items() for row in own)
     if every:
         TABLES["bench"].put(folder, every, next(iter(rows)).device)
 
@@ -167,15 +154,13 @@ def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
 
 
 def conclusion(rows: pd.DataFrame) -> str:
-    """Last lines of a run: what went wrong, what other processes slowed, and the summary."""
+    """Last lines of a run: what went wrong, and the summary."""
     if rows.empty:
         return "No rows."
-    counted, lines = without_busy(rows), list[str]()
+    lines = []
     if wrong := rows["status"].str.startswith(WRONG).sum():
         lines.append(f"{wrong} of {len(rows)} rows went wrong; bench.md says how.")
-    if slowed := (counted["status"] != rows["status"]).sum():
-        lines.append(f"{slowed} of {len(rows)} rows are marked and in no summary, as other processes took cores.")
-    summary = [sentence.replace("`", "") for sentence in headline(counted)]
+    summary = [sentence.replace("`", "") for sentence in headline(rows)]
     return "\n".join([*lines, *(summary or ["No implementation was timed in training."])])
 
 
@@ -191,7 +176,11 @@ def show_plan(planned: Sequence[Job]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, other than by running out of memory."""
     options = parser().parse_args(arguments)
-    return run(with_submitted(options) if options.impl else options)
+    try:
+        return run(with_submitted(options) if options.impl else options)
+    except KeyboardInterrupt:
+        print("\nInterrupted: the results have the rows of the visits that ended, and --resume adds to them.")
+        return 130
 
 
 if __name__ == "__main__":

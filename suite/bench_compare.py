@@ -1,7 +1,7 @@
 """`nox -s compare`: what is slower or faster, by more than the same code differs from run to run.
 
     nox -s compare -- results/<machine> other/<machine>       two results: folders, or files bench.csv
-    nox -s compare -- OLD NEW --threshold 5 --partial         more than 5 % slower is a regression; NEW may lack rows
+    nox -s compare -- OLD NEW --threshold 5                   more than 5 % slower is a regression
     nox -s compare -- --base REV                              times this code and a revision, in 5 minutes
     nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
 
@@ -14,8 +14,8 @@ It prints a line for each row of OLD:
 20 % and by more than either noise floor. With `--base`, visits of the two revisions alternate, which shows smaller
 changes: the interval of the quotients of neighbouring visits excludes 1, and 1 of 20 comparisons of equal code has such
 a row. *regression*: slower by more than the threshold, or a peak memory that rose by more. *missing*: NEW lacks the
-figure. *not comparable*: the baseline, a row without a figure in OLD, with fewer than three visits or slowed by other
-processes, or any time if `torch.nn.LSTM` itself drifted by more than 15 %.
+figure. *not comparable*: the baseline, a row without a figure in OLD or with fewer than three visits, or any time if
+`torch.nn.LSTM` itself drifted by more than 15 %.
 The command exits 1 on a regression, or if a figure is missing for a reason other than a time-out.
 """
 
@@ -32,11 +32,11 @@ import torch
 
 from suite.measure import choice, revision
 from suite.measure.runner import Side, passes, shown
-from suite.measure.server import Server
+from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import HEADING, PLACE
 from suite.pages.page import Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
-from suite.shared.files import ResultsError, make_folder
+from suite.shared.files import ResultsError
 from suite.shared.format import ENVIRONMENT, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import (
@@ -50,7 +50,7 @@ from suite.shared.statistics import (
     pooled_variance,
     with_intervals,
 )
-from suite.shared.tables import BUSY, STAMP, TABLES, folder_of
+from suite.shared.tables import STAMP, TABLES, folder_of
 
 #: Verdicts on a time that differs.
 DIFFERENT = ("regression", "slower", "faster")
@@ -120,14 +120,11 @@ def alternated(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.Dat
 
 def judged(both: pd.DataFrame, threshold: float, *, times: bool = True) -> pd.DataFrame:
     """Lines of rows of two results. times: judge times, by the columns `differs` and `change` (a quotient)."""
-    busy = (both[["taken_cores", "taken_cores_old"]] > BUSY).any(axis=1)
     both = both.assign(status=both["status"].fillna("absent"))
     had, has = both["status_old"] == "ok", both["status"] == "ok"
     time_ = both["change"].where(had & has)
     memory = (both["peak_bytes"] / both["peak_bytes_old"]).where(had & has & (both["peak_bytes_old"] > 0))
-    judges = (
-        times & ~busy & both[["ratio_low", "ratio_low_old"]].notna().all(axis=1) & (both["implementation"] != BASELINE)
-    )
+    judges = times & both[["ratio_low", "ratio_low_old"]].notna().all(axis=1) & (both["implementation"] != BASELINE)
     differs = judges & both["differs"]
     verdicts = {  # the first that holds
         "missing": had & ~has,
@@ -165,11 +162,7 @@ def verdicts(changes: pd.DataFrame) -> str:
 def results_compared(options: argparse.Namespace) -> int:
     """Show how two results differ; return 1 on a regression, or on a figure that the new one lacks."""
     old, new = load(options.old), load(options.new)
-    key = list(TABLES["bench"].key)
-    shared = old.merge(new[key], on=key)
-    if shared.empty:
-        raise ResultsError(f"{options.old} and {options.new} have no row in common.")
-    changes = compared(shared if options.partial else old, new, options.threshold / 100)
+    changes = compared(old, new, options.threshold / 100)
     show(changes)
     if unlike := [column for column in ENVIRONMENT if {*old[column].astype(str)} != {*new[column].astype(str)}]:
         print(f"The results also differ in {', '.join(unlike)}.")
@@ -204,27 +197,20 @@ def revisions_compared(options: argparse.Namespace) -> int:
     device = options.device
     names = options.implementation or [choice.fastest(device, options.dtype[0])]
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
-    until, interrupted = time.time() + 60 * options.minutes, False
-    log = make_folder(folder_of(options.results, device) / "raw") / "compare.txt"
-    log.unlink(missing_ok=True)
+    until = time.time() + 60 * options.minutes
+    log = new_log(folder_of(options.results, device), "compare.txt")
     with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
         servers = [Server(log, scratch / name, where, device.type) for name, where in (("old", base), ("new", None))]
         old, new = map(Side, servers)
         with servers[0], servers[1]:
-            try:
-                for _ in shown(passes([old, new], jobs, until), new.rows, until):
-                    pass
-            except KeyboardInterrupt:
-                interrupted = True
-    if not old.rows or not new.rows:
-        print("Interrupted before the first row: nothing was compared.")
-        return 130
+            for _ in shown(passes([old, new], jobs, until), new.rows, until):
+                pass
     sides = [pd.DataFrame(with_intervals(row for rows in side.rows.values() for row in rows)) for side in (old, new)]
     before, after = (side.reindex(columns=[*TABLES["bench"].columns]) for side in sides)
     changes = alternated(before, after, options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")
-    return 130 if interrupted else int(failed(changes))
+    return int(failed(changes))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -236,7 +222,6 @@ def parser() -> argparse.ArgumentParser:
     add("old", type=Path, nargs="?", help="bench.csv, or a folder with one")
     add("new", type=Path, nargs="?", help="bench.csv, or a folder with one")
     add("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
-    add("--partial", action="store_true", help="NEW may lack rows that OLD has")
     add("--base", metavar="REV", help="a revision to time in alternation with this checkout, instead of OLD and NEW")
     add("--workload", nargs="+", choices=WORKLOADS, help="of --base; default: those of a benchmark")
     add("--minutes", type=float, default=5, help="of --base; default: 5")

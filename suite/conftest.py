@@ -3,9 +3,9 @@
 import logging
 import os
 import re
-import secrets
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
-from impls import registry, why_unavailable
+from impls import names, registry, why_unavailable
 from impls.definition import dtype_name
 from impls.registry import find
 from suite import report
 from suite.checks.equality.comparisons import every_id
-from suite.checks.faults.faults import FAULTS, REWRITES
+from suite.checks.faults.faults import FAULTS
 from suite.checks.kernels import ahead, interpreted
 from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
@@ -36,8 +36,8 @@ collect_ignore_glob = ["*/test_interpreted_*.py"]
 ROW = "row"
 #: Values of the keys of these tables in order, which only the checks know.
 CHECKED = {
-    "edit": [edited.name for edited in (*FAULTS, *REWRITES)],
-    "case": [TRAINING, *MULTIPLIED, *every_id(), *(one.id for one in interpreted.COMPARISONS["all"])],
+    "edit": [fault.name for fault in FAULTS],
+    "case": [TRAINING, *MULTIPLIED, *every_id(), *(one.id for one in interpreted.SOME)],
     "capability": [*CAPABILITIES],
 }
 # It warns where torch sees no GPU but finds a CUDA toolkit.
@@ -56,29 +56,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--device", type=machine.device_of, default=device, help="device to check on; default: CUDA if there is one")
     add("--results", type=Path, default=RESULTS, help="folder that has a folder of results per machine")
     add("--thorough", action="store_true", help="run what is marked `thorough` too")
-    add("--seed", type=int, help="of half of the cases that a thorough run draws; a new one by default")
     add("--impl", type=Path, action="append", default=[], help="check the implementation in a file, alone")
-    add("--kernels", choices=("all",), help="interpret every case of batched_cuda in every dtype")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of xdist one thread and the seed of the process that started it."""
-    lesser = os.environ.get("ATEN_CPU_CAPABILITY")
-    if lesser and "TORCHINDUCTOR_CACHE_DIR" not in os.environ:  # checked first, because the import sets it
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # takes a second to import
-
-        # Inductor would reuse code made for all of the processor, which does not compile for a lesser one.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{default_cache_dir()}_{lesser}"
+    """Give each worker of xdist one thread."""
     if hasattr(config, "workerinput"):
-        config.option.seed = config.workerinput["seed"]
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for processes that tests start
         os.environ["TORCH_WARM_POOL"] = "0"  # else inductor starts processes in each, for Triton alone
-    else:
-        if config.option.seed is None:
-            config.option.seed = secrets.randbelow(10**6)
-        if config.option.durations is None and config.getoption("--thorough"):
-            config.option.durations = 20
+    elif config.option.durations is None and config.getoption("--thorough"):
+        config.option.durations = 20
     arithmetic.use("float32")  # an environment variable can make TF32 torch's default
     if files := [path.resolve() for path in config.getoption("--impl")]:
         try:  # workers get what their parent has tried
@@ -102,16 +90,12 @@ def _as_in_a_new_process() -> None:
         dynamo.reset()
 
 
-def withdraw_with(patch: pytest.MonkeyPatch) -> None:
-    """Have a patch withdraw, when it ends, the implementations that are registered from now on."""
-    patch.setattr(registry, "IMPLS", [*registry.IMPLS])
-    patch.setattr(registry, "_RUNS", {**registry._RUNS})
-    patch.setenv(submission.VARIABLE, os.environ.get(submission.VARIABLE, ""))
-
-
 @pytest.fixture
 def _withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    withdraw_with(monkeypatch)
+    """Withdraw, when the test ends, the implementations that it registers."""
+    monkeypatch.setattr(registry, "IMPLS", [*registry.IMPLS])
+    monkeypatch.setattr(registry, "_RUNS", {**registry._RUNS})
+    monkeypatch.setenv(submission.VARIABLE, os.environ.get(submission.VARIABLE, ""))
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +111,19 @@ def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = to
         pytest.skip(reason)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `runnable` every implementation, those of `--impl` too, which are unknown while this file is imported."""
+    if "runnable" in metafunc.fixturenames:
+        metafunc.parametrize("runnable", names(), indirect=True)
+
+
+@pytest.fixture
+def runnable(request: pytest.FixtureRequest, device: torch.device) -> str:
+    """Every implementation that runs here in float32."""
+    skip_unless_checked(request.param, device)
+    return str(request.param)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not asked for: `thorough` tests, or all tests but `--impl`'s; long files come first."""
     items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
@@ -140,16 +137,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = filter(asked_for, items)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Generator[None, object, object]:
+@contextmanager
+def skipping_undeclared() -> Iterator[None]:
     """Skip a test of a file outside the project which takes an option that the file does not declare."""
     try:
-        return (yield)
+        yield
     except Exception as error:
         missing = re.search(r"(\w+) does not support (\w+)\.", str(error))
         if missing and missing[1] in submission.files() and missing[2] not in find(missing[1]).options:
             pytest.skip(missing[0])
         raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Skip such a test."""
+    with skipping_undeclared():
+        return (yield)
 
 
 @pytest.fixture
@@ -176,12 +180,6 @@ def record(keep: Keep) -> Record:
     return keep_verdict
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Have all workers of xdist draw the same cases."""
-    node.workerinput["seed"] = node.config.option.seed
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse damaged results at once, and compile once what all workers need."""
     config = session.config
@@ -196,7 +194,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for dtype in find("batched_cpu").dtypes if config.getoption("numprocesses", None) else ():
         why_unavailable("batched_cpu", "cpu", dtype)  # builds it, which each worker would do otherwise
     if not config.option.keyword:  # chosen tests compile what they need
-        precompile(ahead.of_checks(config.getoption("--thorough"), config.option.seed), config.getoption("--device"))
+        precompile(ahead.of_checks(config.getoption("--thorough")), config.getoption("--device"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -211,8 +209,6 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
         columns = ["implementation", "cases", "worst", "dtype", "verdict"]
         errors = verify.worst_errors(compared, by=["implementation"]).only(columns)
         errors.show("Worst error against the equation, as a multiple of what is allowed")
-    if config.getoption("--thorough"):
-        print(f"\nHalf of the random sizes were drawn with --seed {config.option.seed}.")
     failed = sum(len(reporter.stats.get(kind, ())) for kind in ("failed", "error"))
     conclusion = re.sub("[*`]", "", verify.conclusion(tables, failed))
     try:

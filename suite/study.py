@@ -25,10 +25,9 @@ from suite import report
 from suite.measure.choice import parent
 from suite.measure.load import warn
 from suite.measure.runner import Side, passes
-from suite.measure.server import Server
+from suite.measure.server import Server, new_log
 from suite.measure.sweep import VARIED, jobs
 from suite.shared.cases import WORKLOADS
-from suite.shared.files import make_folder
 from suite.shared.statistics import with_intervals
 from suite.shared.tables import TABLES, folder_of
 
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     folder = folder_of(options.results, options.device)
     warn(options.device)
-    log = make_folder(folder / "raw") / "study.txt"
+    log = new_log(folder, "study.txt")
     try:
         with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=options.device.type) as server:
             failed = [varied for varied in options.varied or VARIED if not study(varied, options, server)]

@@ -34,14 +34,3 @@ using namespace hyperlstm;
 EXPORT(const char*, forward)(const int64_t* arguments, double scale) {
   return message_of([&] { forward<HYPERLSTM_DTYPE>(Arguments(arguments), scale); });
 }
-
-// For tests only.
-
-EXPORT(int64_t, min_rows_large)() { return kMinRowsLarge; }
-
-// Writes the groups and members for H, S, Z, I, the number of rows and the number of threads.
-EXPORT(void, choose_split)(const int64_t* of, int64_t* groups_and_members) {
-  const Split split = choose_split({of[0], of[1], of[2], of[3]}, of[4], of[5]);
-  groups_and_members[0] = split.groups;
-  groups_and_members[1] = split.members;
-}

@@ -66,10 +66,10 @@ class Library:
             helps = f"{sets.WAY_VARIABLE}={sets.WAYS[-2]} helps"
             raise sets.WayError(f"batched_cpu: the system does not let this process use AMX. {helps}.")
 
-    def function(self, name: str, *types: Any, result: Any = ctypes.c_char_p) -> Callable[..., Any]:
+    def function(self, name: str, *types: Any) -> Callable[..., Any]:
         """The exported function of that name; types: types of its arguments."""
         function = self._library[f"hyperlstm_{name}_{dtype_name(self.dtype)}_{sets.instruction_set(self.dtype)}"]
-        function.restype, function.argtypes = result, types
+        function.restype, function.argtypes = ctypes.c_char_p, types
         return function
 
 

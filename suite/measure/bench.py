@@ -1,7 +1,6 @@
 """A visit of the benchmark: both passes of a candidate, without layer norm and with it, alternate with the baseline.
 
-The first visit of a job also measures memory, and checks the candidate's results, unless a verification did at these
-sizes.
+The first visit of a job also measures memory, and checks the candidate's results.
 """
 
 import gc
@@ -9,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 
+import torch
 from torch import nn
 
 from suite.measure import work
 from suite.measure.job import Job
 from suite.measure.timing import Input, Repeats, Turns, stopwatch
-from suite.shared import usage
 from suite.shared.candidates import LSTM, Candidate, find
 from suite.shared.cases import BASELINE, Case, lengths
 from suite.shared.process import Row
@@ -33,14 +32,13 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     def batch(draw: int) -> Input:
         return example(drawn(job.case, draw), job.torch_dtype, job.device)
 
-    *_, last_pass = work.PASSES
     for name, step in work.PASSES.items():
         x = batch(0)
         forms = {
             case: Repeats(watch, partial(step, model), x, candidate.compiles_each_size)
             for case, model in models.items()
         }
-        if first and job.verify != "verified" and name == "forward":  # after the first call, which is timed
+        if first and name == "forward":  # after the first call, which is timed
             reasons = [work.refusal(candidate, case, job.torch_dtype, job.device) for case in job.cases]
             if reason := next(filter(None, reasons), None):
                 yield from job.rows(f"refused: {reason}")
@@ -48,16 +46,10 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
         turns = Turns({BASELINE: Repeats(watch, partial(step, lstm), x), **forms}, batch)
         turns.take(BUDGET[job.device.type])
         gc.collect()
-        timed = list[Row]()
         for case, model in models.items():
             row = about_pass(case, candidate.name, job.dtype, name) | {"status": "ok", "first_s": forms[case].first_s}
             row |= turns.columns(case) | (once_measured(candidate, model, case, name, turns) if first else {})
-            timed.append(row)
-        if first and job.device.type == "cuda" and name == last_pass:
-            # At the end of a visit, because this profiler stays attached to the GPU and slows later calls.
-            cudnn = usage.cudnn(partial(step, lstm, x), job.device)
-            timed = [row | {"cudnn": cudnn} for row in timed]
-        yield from timed
+            yield row
 
 
 def drawn(case: Case, draw: int) -> Case:
@@ -78,6 +70,8 @@ def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str,
     return {
         "peak_bytes": work.peak(work.PASSES[name], model, x) if candidate.of_torch else None,
         "library": candidate.library,
+        # torch.nn.LSTM takes cuDNN where this is true.
+        "cudnn": torch.cudnn_is_acceptable(x.data) if x.data.is_cuda else None,
         "multiply_adds": candidate.multiply_adds(computed) * (3 if training else 1),
         "work": candidate.multiply_adds(computed) / LSTM.multiply_adds(case),
         "least_bytes": computed.least_numbers(parameters, candidate.saved(case), training) * x.data.element_size(),

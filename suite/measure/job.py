@@ -28,7 +28,7 @@ class Job:
     varied: what a sweep varies.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
     headline: it is about what `auto` takes or a file outside the project has, and is visited more often.
-    verify, verify_rows: its verification, see tables.toml. skip_status: status of its rows if it does not run.
+    skip_status: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
 
@@ -40,8 +40,6 @@ class Job:
     layer_norms: tuple[bool, ...] = ()
     headline: bool = False
     varied: str = ""
-    verify: str = ""
-    verify_rows: str = ""
     skip_status: str = ""
     memory_limit: int = 0
 
@@ -67,20 +65,16 @@ class Job:
         norm = "norm" if self.case.layer_norm else "plain"
         return f"{self.varied} {self.case.name} B{self.case.B} {norm} {self.dtype}"
 
-    def planned(self, verify: pd.DataFrame, *, unverified: bool = False) -> "Job":
-        """Job of the benchmark with its verification and, if it does not run here, the reason.
-
-        verify: rows of verify.csv of this machine. unverified: run what these call red or stale too.
-        """
-        status, rows = provenance.verification(verify, self.candidate, self.dtype, torch.__version__, self.cases)
+    def planned(self, verify: pd.DataFrame) -> "Job":
+        """Job of the benchmark with the reason if it does not run; verify: rows of verify.csv of this machine."""
         reason = arithmetic.why_not(self.dtype, self.device)
-        reason = reason or find(self.candidate).why_unavailable(self.device, self.torch_dtype)
-        skip = f"not run: {reason}" if reason else ""
-        # A file is edited often; what is stale is then checked in its first visit.
-        refused = ("red",) if self.candidate in submission.files() else ("red", "stale")
-        if not reason and status in refused and not unverified:
-            skip = f"refused: verify.csv is {status} for {self.candidate} in {self.dtype}"
-        return replace(self, verify=status, verify_rows=rows, skip_status=skip)
+        if reason := reason or find(self.candidate).why_unavailable(self.device, self.torch_dtype):
+            return replace(self, skip_status=f"not run: {reason}")
+        status = provenance.refused(verify, self.candidate, self.dtype)
+        # A file is edited often, and checked in its first visit.
+        if not status or (status == "stale" and self.candidate in submission.files()):
+            return self
+        return replace(self, skip_status=f"refused: verify.csv is {status} for {self.candidate} in {self.dtype}")
 
     def rows(self, status: str) -> list[Row]:
         """Rows of the benchmark without figures, in the order that a visit yields them."""

@@ -34,18 +34,14 @@ class Side:
     rows: dict[Job, list[Row]] = field(default_factory=dict)
 
     def visit(self, job: Job) -> None:
-        """Visit a job, and merge its rows with the rows of earlier visits, even if the visit is interrupted."""
+        """Visit a job, and merge its rows with the rows of earlier visits."""
         earlier, new = self.rows.get(job, []), list[Row]()
         measured = [row for row in earlier if "visits" in row or row["status"] == "out of memory"]
-        start, first = time.time(), not earlier or len(measured) < len(earlier)
-        try:
-            ended = self.server.visit(job, new, first=first)
-            new += job.missing(new, ended)
-        finally:
-            if first and job.table == "bench":
-                new = [row | {"visit_s": time.time() - start} for row in new]
-            if new:
-                self.rows[job] = merged(earlier, new)
+        first = not earlier or len(measured) < len(earlier)
+        ended = self.server.visit(job, new, first=first)
+        new += job.missing(new, ended)
+        if new:
+            self.rows[job] = merged(earlier, new)
 
 
 class Visit(NamedTuple):

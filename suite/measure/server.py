@@ -23,12 +23,10 @@ import torch
 
 from suite.measure import bench, hardware, sweep
 from suite.measure.job import Job
-from suite.measure.load import Others
-from suite.shared import corpus, submission
+from suite.shared import submission
 from suite.shared.candidates import BASE, candidates, find
 from suite.shared.files import ROOT
 from suite.shared.process import Row, killed_with
-from suite.shared.tables import TABLES
 
 #: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
 MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {
@@ -38,6 +36,14 @@ MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {
 }
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {"cpu": 900.0, "cuda": 300.0}
+
+
+def new_log(folder: Path, name: str) -> Path:
+    """Path of an empty log in a machine's folder, for what visits print."""
+    log = folder / "raw" / name
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    return log
 
 
 class Server(AbstractContextManager["Server"]):
@@ -148,7 +154,6 @@ def preload(names: Collection[str]) -> None:
     """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
     for name in set(names).difference(submission.files()):  # which may run operators, so only children import them
         find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
-    corpus.ranks()
 
 
 def scattered() -> list[bytearray]:
@@ -165,9 +170,8 @@ def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoRetur
         submission.inherit()
         job.apply_limits()
         gc.disable()  # no round should pay for it
-        others, counts = Others(), "taken_cores" in TABLES[job.table].columns
         for row in MEASURES[job.table](job, first):
-            connection.send(row | ({"taken_cores": others.cores(job.device)} if counts else {}))
+            connection.send(row)
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"

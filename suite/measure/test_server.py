@@ -149,28 +149,6 @@ server._receive()
     assert [lives(one) for one in processes] == [False, False]
 
 
-#: What takes the time of a start is imports; this prints those after the fork.
-START = """
-import sys, torch
-from suite.measure.examples import job
-from suite.measure.server import preload
-from suite.measure import bench
-names = "naive", "batched_cpu", "torch.nn.LSTM"
-preload(names)
-before = set(sys.modules)
-for name in names:
-    list(bench.rows(job(name), False))
-print(*sorted(set(sys.modules) - before))
-"""
-
-
-def test_a_child_starts_without_slow_imports() -> None:
-    process = subprocess.run([sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, check=True)
-    modules = process.stdout.splitlines()[-1].split()
-    assert len(modules) < 20, modules
-    assert not {"sympy", "torch._dynamo"} & set(modules)
-
-
 def test_memory_is_limited_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA reserves more addresses than a machine has memory."""
     limits = list[tuple[int, tuple[int, int]]]()

@@ -50,14 +50,6 @@ def test_the_typical_draw_has_the_median_number_of_tokens() -> None:
     assert bench.typical(case, 3).tokens == sorted(tokens)[1]
 
 
-def test_a_round_whose_baseline_was_slow_is_marked() -> None:
-    side = Repeats(FakeStopwatch(), print, torch.zeros(1))
-    turns = Turns({BASELINE: side, TINY: side}, lambda _: torch.zeros(1))
-    for name, seconds in {BASELINE: [1, 1, 1, 1.6, 1, 1], TINY: [3.0] * 6}.items():
-        turns.rounds[name].data += seconds
-    assert turns.columns(TINY)["disturbed"] == 1
-
-
 class FakeEvent:
     """An event of a device whose clock is the length of the log."""
 

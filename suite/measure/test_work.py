@@ -17,12 +17,6 @@ def test_short_workloads_say_what_was_cut() -> None:
         assert {row["shortened"] for row in job(case=case).rows("ok")} == {cut}
 
 
-def test_all_but_handwriting_is_text() -> None:
-    text = work.example(TINY, torch.float32, CPU).data
-    assert text.shape == (TINY.T, TINY.B, TINY.I)
-    assert torch.equal(text.sum(-1), torch.ones(TINY.T, TINY.B))
-
-
 def test_a_ragged_workload_ends_rows_early() -> None:
     ragged = replace(TINY, lengths=(3, 1))
     x, packed = (work.example(case, torch.float32, CPU) for case in (TINY, ragged))

@@ -33,8 +33,6 @@ AGREE, MOST = 2.0, 12
 BURST, WARM = 0.02, 0.1
 #: Least number of turns in a visit, unless one turn takes more than LONG seconds: then it is the only one.
 LEAST, LONG = 2, 0.3
-#: A round is disturbed if its baseline took this multiple of the median.
-DISTURBED = 1.5
 
 
 class Stopwatch:
@@ -151,9 +149,7 @@ class Turns:
     def columns(self, case: Case) -> Row:
         """Columns of times, for a form."""
         mine, theirs = self.rounds[case], self.rounds[BASELINE]
-        disturbed = sum(seconds > DISTURBED * theirs.median for seconds in theirs.data)
         row = {"median_s": mine.median, "baseline_s": theirs.median, "ratio": ratio(mine, theirs)}
-        row |= {"rounds": theirs.rounds, "disturbed": disturbed}
         loops = self.async_seconds(self.sides[case]), self.async_seconds(self.sides[BASELINE])
         if loops[0] is not None and loops[1] is not None:
             row |= {"loop_s": loops[0], "loop_ratio": loops[0] / loops[1]}

@@ -15,7 +15,6 @@ from suite.pages.bench_tables import (
     headline,
     not_run,
     time_table,
-    without_busy,
 )
 from suite.pages.page import Others, Page, Part, Plot, Sheet
 from suite.pages.plots import bar_plot
@@ -48,9 +47,6 @@ do not wait for one another, as in training. On small, medium and stream the fig
 - *train, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}
 - *refused*: the verification on this machine failed or is stale, or a check at the sizes of the workload failed.
-- *2 disturbed*: in 2 rounds the baseline took 1.5 times its median. *busy machine*: other processes took more than a
-  quarter of a core that the pass needs, so no summary counts the row. *baseline without cuDNN*: a profiled pass of the
-  baseline on a GPU ran no kernel of cuDNN. *unverified*, *stale*, *red*: see the page *verify*.
 
 suite/measure/README.md says how it is measured, suite/shared/tables.toml what further columns bench.csv has.
 """
@@ -70,7 +66,7 @@ of a ratio.
 def readme_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Training rows of `WORKLOAD` in float32 without layer norm, as `compared` gives them."""
     place = {"workload": WORKLOAD, "dtype": "float32", "layer_norm": "off", "pass": "train"}
-    return compared(without_busy(rows)).merge(pd.DataFrame([place]))
+    return compared(rows).merge(pd.DataFrame([place]))
 
 
 def training(rows: pd.DataFrame) -> Figure:
@@ -124,7 +120,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), committed=True))
-    if bars := speed_bars(compared(without_busy(rows))):
+    if bars := speed_bars(compared(rows)):
         caption = f"Time as a multiple of that of {BASELINE}"
         parts.append(Plot("speed", caption, partial(bar_plot, bars, "", f"time / {BASELINE}", columns=2)))
     parts += not_run(rows)
@@ -152,6 +148,8 @@ def _heading(place: pd.DataFrame) -> str:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
     if pd.notna(row["shortened"]) and row["shortened"]:
         sentences.append(f"Shortened: {row['shortened']}.")
+    if place["cudnn"].astype(str).eq("False").any():
+        sentences.append(f"On this GPU, {BASELINE} does not take cuDNN.")
     floors = place.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):
         each = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]

@@ -10,8 +10,7 @@ from suite.pages.page import Format, Sheet
 from suite.shared.cases import ALTERNATIVES, BASELINE, WORKLOADS
 from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
 from suite.shared.statistics import Interval, interval, noise_floor
-from suite.shared.tables import BUSY, PASSES, STAMP, TABLES
-from suite.shared.usage import NO_KERNEL
+from suite.shared.tables import PASSES, STAMP, TABLES
 
 #: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
 PLACE = ["dtype", "workload", "T", "B", "layer_norm"]
@@ -19,8 +18,6 @@ TITLE = "{workload}, T {T}, B {B}, {dtype}"
 HEADING = TITLE + ", layer norm {layer_norm}"
 #: How the status of what cannot run on a machine begins; tables leave it out.
 NOT_RUN = "not run: "
-#: Verification statuses that are no reason to doubt a figure.
-RIGHT = ("verified", "checked", "external")
 #: Workloads that the headline quotes, in float32 without layer norm, and its names for the alternatives.
 QUOTED = ("medium", "char-ptb")
 CALLED = {"compiled": "torch.compile", "labml": "labml", "jax": "JAX"}
@@ -83,8 +80,8 @@ def _verdict(row: pd.Series) -> str:
 
 
 def fastest(rows: pd.DataFrame) -> pd.DataFrame:
-    """The training row of our fastest implementation at each place, as `compared` gives it; busy rows do not count."""
-    rows = compared(without_busy(rows))
+    """The training row of our fastest implementation at each place, as `compared` gives it."""
+    rows = compared(rows)
     ours = rows[(rows["pass"] == "train") & rows["implementation"].isin(names()) & rows["relative"].notna()]
     first: pd.DataFrame = ours.loc[ours.groupby(PLACE, sort=False)["relative"].idxmin()]
     return first
@@ -94,12 +91,6 @@ def not_run(rows: pd.DataFrame) -> list[str]:
     """Why something cannot run here, a sentence for each reason."""
     reasons = rows["status"][rows["status"].str.startswith(NOT_RUN)].unique() if len(rows) else ()
     return [f"Not timed: {each.removeprefix(NOT_RUN)}" for each in reasons]
-
-
-def without_busy(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows; those measured while other processes used the cores get the status `busy` instead of their figures."""
-    busy = rows["status"].str.match("ok|time-out") & (rows["taken_cores"] > BUSY)
-    return rows.assign(status=rows["status"].mask(busy, "busy: other processes took cores"))
 
 
 def time_table(place: pd.DataFrame) -> Sheet:
@@ -117,7 +108,7 @@ def time_table(place: pd.DataFrame) -> Sheet:
         line["verdict"] = rows[lead]["verdict"]
         line |= {"train, MB": rows["train"]["peak_bytes"] / MB, "MB / LSTM": rows["train"]["MB / LSTM"]}
         line["of roofline"] = rows[lead]["share"], rows[lead]["bound"]
-        lines.append(line | {"notes": notes(own)})
+        lines.append(line)
     return Sheet(lines, _FORMATS)
 
 
@@ -128,19 +119,6 @@ _FORMATS: dict[str, Format] = {
     "MB / LSTM": ratio_text,
     "of roofline": lambda value: f"{percent(value[0])} {value[1]}",
 }
-
-
-def notes(own: pd.DataFrame) -> str:
-    """Reasons to doubt the figures of a candidate; own: its rows at one place."""
-    timed = own[own["status"] == "ok"]
-    disturbed = int(timed["disturbed"].sum())
-    marks = {
-        f"{disturbed} disturbed": disturbed > 0,
-        "baseline without cuDNN": timed["cudnn"].astype(str).str.endswith(NO_KERNEL).any(),
-        "busy machine": (timed["taken_cores"] > BUSY).any(),
-        **{str(status): status not in RIGHT for status in timed["verify"]},
-    }
-    return ", ".join(note for note, applies in marks.items() if applies) or NONE
 
 
 def bench_summary(rows: pd.DataFrame) -> Sheet:

@@ -1,6 +1,6 @@
 """The page of sweeps: time, memory and ratios against a size, the threads, or at random sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -13,27 +13,24 @@ from suite.pages.plots import Panel, line_plot
 from suite.shared.cases import ALTERNATIVES
 from suite.shared.format import MB, count, ratio_text, significant3, sizes, with_interval
 from suite.shared.statistics import interval
-from suite.shared.tables import BUSY
 
 PASSES = {"train": "training step", "forward": "forward pass"}
 SIZES = ("T", "B", "H", "S", "Z")
 #: Figures of each point, by their unit: the column, and the size of the unit.
 FIGURES = {"ms": ("median_s", 1e-3), "MB": ("peak_bytes", MB)}
-#: Megabytes that the longest sequence is to fit in.
-LIMIT_MB = 250
+#: Of the sweep over lengths.
+OF_LENGTHS = {"MB": FIGURES["MB"], "MB without residuals": ("recomputed_bytes", MB)}
 
 LEAD = """Time is the median of visits to fresh processes; in each visit, rounds of the implementations alternate.
 Memory is the peak of torch's allocator in a training step, above parameters and input."""
 SIZE = """A training step of {about}, with {varied} varied. Larger sizes are skipped once a step takes half a second."""
-LENGTH = """## The longest sequence that trains in {limit} MB
+LENGTH = """## Long sequences
 
-{about}: a training step at lengths that double. The longest T lies between the last length below {limit} MB and the
-first above it, and is interpolated. *without residuals*: the forward pass saves only states.
+{about}: the memory of a training step at lengths that double. *without residuals*: the forward pass saves only states.
 """
 THREADS = """## Threads
 
-{about}: with 1 thread up to {threads}, the number that torch uses by default. A speedup is the time with one thread
-over that with more.
+{about}: with 1 thread up to {threads}, the number that torch uses by default.
 """
 RANDOM = """## At random sizes
 
@@ -50,46 +47,21 @@ def groups(rows: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...],
         yield cast(tuple[Any, ...], values), own
 
 
-def size_table(rows: pd.DataFrame, unit: str) -> Sheet:
-    """Time or memory against a size, a line for each implementation."""
-    (column, size), varied = FIGURES[unit], rows["varied"].iloc[0]
-    table = rows.pivot_table(column, ["implementation", "layer_norm"], "n", sort=False) / size
+def against(rows: pd.DataFrame, varied: str, title: str, figure: tuple[str, float], *by: str) -> Sheet:
+    """A figure, given as its column and the size of its unit, against what varies; a line for each value of columns.
+
+    title: of the column of implementations. by: the other columns.
+    """
+    column, size = figure
+    table = rows.pivot_table(column, ["implementation", *by], "n", sort=False) / size
     table = table[sorted(table)].rename(columns=lambda n: f"{varied} {n:.0f}")
-    lines = table.rename_axis([f"{unit} per training step", "layer norm"]).reset_index().to_dict("records")
+    lines = table.rename_axis([title, *(name.replace("_", " ") for name in by)]).reset_index().to_dict("records")
     return Sheet(lines, dict.fromkeys(table, significant3))
 
 
-def length_table(rows: pd.DataFrame) -> Sheet:
-    """Longest T that fits, a line for each implementation."""
-    lines = [
-        {
-            "implementation": name,
-            "layer norm": norm,
-            "longest T": longest(own["n"], own["peak_bytes"]),
-            "longest T without residuals": longest(own["n"], own["recomputed_bytes"]),
-        }
-        for (name, norm), own in groups(rows, "implementation", "layer_norm")
-    ]
-    return Sheet(lines, dict.fromkeys(("longest T", "longest T without residuals"), count))
-
-
-def longest(lengths: pd.Series, peaks: pd.Series) -> float:
-    """Length at which the peak reaches the limit, interpolated; NaN if no peak exceeds it."""
-    limit = LIMIT_MB * MB
-    return float(np.interp(limit, peaks, lengths)) if peaks.max() >= limit else float("nan")
-
-
-def threads_table(rows: pd.DataFrame) -> Sheet:
-    """Times and speedups, a line for each pass, B, implementation and number of threads."""
-    lines = []
-    for (step, B, name), own in groups(rows, "pass", "B", "implementation"):
-        one = own.set_index("n")["median_s"].get(1, float("nan"))
-        lines += [
-            {"pass": PASSES[step], "B": B, "implementation": name, "threads": row["n"], "ms": 1e3 * row["median_s"]}
-            | {"speedup": one / row["median_s"]}
-            for _, row in own.sort_values("n").iterrows()
-        ]
-    return Sheet(lines, {"B": count, "threads": count, "ms": significant3, "speedup": ratio_text})
+def per_step(rows: pd.DataFrame, varied: str, figures: Mapping[str, tuple[str, float]]) -> list[Sheet]:
+    """Tables of a training step, one for each figure."""
+    return [against(rows, varied, f"{unit} per training step", each, "layer_norm") for unit, each in figures.items()]
 
 
 def random_table(rows: pd.DataFrame) -> Sheet:
@@ -143,12 +115,10 @@ def about(row: pd.Series, dims: str) -> str:
 
 
 def unfinished(rows: pd.DataFrame) -> str:
-    """Rows of a study that were slowed by other processes or did not finish, in sentences; empty if there are none."""
-    parts = ", ".join(rows["varied"][rows["taken_cores"] > BUSY].unique())
-    first = f"Not reliable, because other processes used the cores: {parts}.\n" if parts else ""
+    """Rows of a study that did not finish, in a sentence; empty if there are none."""
     failures = rows[~rows["status"].isin(["ok", "out of memory"])]
     named = map("{varied}, {implementation}, layer norm {layer_norm}: {status}".format_map, failures.to_dict("records"))
-    return first + (f"Not complete: {'; '.join(named)}.\n" if len(failures) else "")
+    return f"Not complete: {'; '.join(named)}.\n" if len(failures) else ""
 
 
 def _parts(every: pd.DataFrame, others: Others) -> list[Part]:
@@ -164,13 +134,16 @@ def _parts(every: pd.DataFrame, others: Others) -> list[Part]:
     for name in SIZES:
         if name in varied:
             text = SIZE.format(about=about(varied[name].iloc[0], "TBIHSZL".replace(name, "")), varied=name)
-            parts += [f"## Against {name}\n\n{text}", *(size_table(varied[name], unit) for unit in FIGURES)]
+            parts += [f"## Against {name}\n\n{text}", *per_step(varied[name], name, FIGURES)]
     if "length" in varied:
-        text = LENGTH.format(about=about(varied["length"].iloc[0], "BIHSZL"), limit=LIMIT_MB)
-        parts += [text, length_table(varied["length"])]
+        text = LENGTH.format(
+            about=about(varied["length"].iloc[0], "BIHSZL"),
+        )
+        parts += [text, *per_step(varied["length"], "T", OF_LENGTHS)]
     if "threads" in varied:
-        row = varied["threads"].iloc[0]
-        parts += [THREADS.format(about=about(row, "TIHSZL"), threads=row["threads"]), threads_table(varied["threads"])]
+        own = varied["threads"].replace({"pass": PASSES})
+        text = THREADS.format(about=about(own.iloc[0], "TIHSZL"), threads=own["threads"].iloc[0])
+        parts += [text, against(own, "threads", "ms", FIGURES["ms"], "pass", "B")]
     if "random" in varied:
         points = varied["random"].groupby(["n", "Z", "layer_norm"]).ngroups
         compared = varied["random"].dropna(subset="ratio")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from suite.pages.bench import PAGE
-from suite.pages.bench_tables import bench_view, compared, headline, without_busy
+from suite.pages.bench_tables import bench_view, compared, headline
 from suite.pages.page import markdown
 from suite.shared.cases import BASELINE
 from suite.shared.examples import runs
@@ -75,8 +75,8 @@ def test_tables_have_ratios_or_say_why_not() -> None:
         + runs("batched", 0.3, 3_000_000, True) + runs("labml", 0.6, 1_000_000, True)
     )  # fmt: skip
     text = page(rows)
-    figures, roof = "100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower", "25% compute | -"
-    assert "| naive | time-out | - | time-out | - | - | - | - | - | - |" in text
+    figures, roof = "100 | 2.00 (1.98-2.02) | 100 | 2.00 (1.98-2.02) | slower", "25% compute"
+    assert "| naive | time-out | - | time-out | - | - | - | - | - |" in text
     assert f"| batched | {figures} | 3.00 | 1.50 | {roof} |" in text
     assert text.index("| naive | time-out") < text.index("\n| batched | 100 |")
     figures = "600 | 12.0 (11.9-12.1) | 600 | 12.0 (11.9-12.1) | slower"
@@ -147,33 +147,7 @@ def test_figures_in_a_loop_come_first_on_gpu() -> None:
     assert list(view.words()[0])[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
 
 
-@pytest.mark.parametrize(
-    ("forward", "train", "note"),
-    [  # whichever of the two rows of a candidate it is that has it
-        ({}, {}, "-"),
-        ({"disturbed": 1}, {"disturbed": 2}, "3 disturbed"),
-        ({}, {"cudnn": "91002, no kernel seen"}, "baseline without cuDNN"),
-        ({"cudnn": "91002, a kernel seen"}, {}, "-"),
-        ({"taken_cores": 0.26}, {"taken_cores": 0.25}, "busy machine"),
-        ({"taken_cores": 0.25}, {}, "-"),
-        ({"verify": "verified"}, {"verify": "stale"}, "stale"),
-        ({"verify": "external"}, {"verify": "checked"}, "-"),
-        ({"disturbed": 1, "status": "crashed"}, {}, "-"),
-        ({"disturbed": 1}, {"verify": "unverified"}, "1 disturbed, unverified"),
-    ],
-)  # fmt: skip
-def test_notes_say_why_a_figure_is_doubtful(forward: dict[str, Any], train: dict[str, Any], note: str) -> None:
-    first, second = runs("batched", 0.1)
-    lines = page([first | forward, second | train, *LSTM]).splitlines()
-    assert next(line for line in lines if line.startswith("| batched |")).endswith(f"| {note} |")
-
-
-BUSY = [
-    *runs("naive", 0, status="crashed", taken_cores=9.0),
-    *at("medium", runs("batched_cpu", 0.1, taken_cores=0.3)),
-    *at("char-ptb", runs("batched_cpu", 0.2)),
-    *at("stream", runs("batched_cpu", 0, taken_cores=0.3)),
-]
+WITHOUT = [*runs("naive", 0, status="crashed"), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
 FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out"
 ABSENT = runs("batched", 0.1) + runs("jax", 0, status="not run: jax is not installed.")
 
@@ -181,25 +155,22 @@ ABSENT = runs("batched", 0.1) + runs("jax", 0, status="not run: jax is not insta
 @pytest.mark.parametrize(
     ("rows", "shown", "hidden"),
     [  # parts of the page that are shown once, and others that are not
-        (BUSY, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**medium ("]),
+        (WITHOUT, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**stream ("]),
         (ABSENT + at("medium", ABSENT), ["Not timed: jax is not installed."], ["| jax |", "What has no figures"]),
         (runs("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
-        (runs("naive", 0, device="cuda"), ["| naive | time-out |"], []),
+        (runs("naive", 0, device="cuda"), ["| naive | time-out |"], ["take cuDNN"]),
+        (runs("naive", 0, cudnn=True), [], ["take cuDNN"]),
+        (runs("naive", 0, cudnn=False), ["On this GPU, torch.nn.LSTM does not take cuDNN."], []),
         (runs("batched", 0.1) + at("medium", runs("batched", 0.1), tokens=5), ["Packed: 5 tokens instead of 6."], []),
         (NORM + at("medium", LSTM), ["\n## medium"], ["\n## medium, T 3, B 2, float32, layer norm on"]),
     ],
-    ids=["busy", "cannot-run", "no-figures", "no-figures-on-gpu", "packed", "norm-elsewhere"],
+    ids=["failed", "cannot-run", "no-figures", "no-figures-on-gpu", "cudnn", "no-cudnn", "packed", "norm-elsewhere"],
 )  # fmt: skip
 def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str]) -> None:
     text = page(rows)
     assert [text.count(part) for part in shown] == [1] * len(shown)
     assert [part for part in hidden if part in text] == []
     assert all(len(view) for view in bench_view(pd.DataFrame(rows)).values())
-
-
-def test_busy_rows_have_no_figures() -> None:
-    statuses = without_busy(pd.DataFrame(BUSY))["status"].str.split(":").str[0]
-    assert list(statuses.drop_duplicates()) == ["crashed", "busy", "ok"]
 
 
 def test_the_same_code_twice_and_the_hardware_are_shown() -> None:

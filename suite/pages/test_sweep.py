@@ -1,14 +1,12 @@
 """The page of sweeps shows each size, the longest sequence, speedups, and where another is faster."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-import pytest
 
 from suite.pages.page import markdown
-from suite.pages.sweep import PAGE, length_table, longest, plot, random_table, slower, threads_table, unfinished
+from suite.pages.sweep import PAGE, plot, random_table, slower, unfinished
 from suite.shared.examples import HERE, TINY
 from suite.shared.tables import STAMP, TABLES, about
 
@@ -18,7 +16,7 @@ Row = dict[str, Any]
 def row(varied: str, n: int, name: str = "batched", norm: bool = False, **figures: Any) -> Row:
     sizes: Any = {varied: n} if varied in "TBHSZ" else {}
     case = replace(TINY, layer_norm=norm, **sizes)
-    usual = {"varied": varied, "n": n, "status": "ok", "pass": "train", "taken_cores": 0.0}
+    usual = {"varied": varied, "n": n, "status": "ok", "pass": "train"}
     return HERE | about(case, name, "float32") | usual | figures
 
 
@@ -45,31 +43,22 @@ def test_each_size_has_its_times_and_peaks() -> None:
     assert lines == {"batched": [[4, 4], [16, 16]], "jax, norm": [[4, 500]]}
 
 
-@pytest.mark.parametrize(
-    ("peaks", "T"), [([50e6, 200e6, 300e6], 6), ([50e6, 200e6], math.nan), ([50e6, 250e6], 4), ([300e6], 2)], ids=str
-)
-def test_the_longest_sequence_is_between_its_neighbours(peaks: list[float], T: float) -> None:
-    assert longest(pd.Series([2, 4, 8][: len(peaks)]), pd.Series(peaks)) == pytest.approx(T, nan_ok=True)
+def test_lengths_have_the_memory_with_and_without_residuals() -> None:
+    rows = [row("length", n, peak_bytes=n * 100e6, recomputed_bytes=n * 75e6) for n in (4, 2)]
+    text = page([*rows, row("length", 2, "naive", peak_bytes=500e6)])
+    assert "small (B 2, I 32, H 64, S 16, Z 4, L 1), float32: the memory of a training step" in text
+    head = " per training step | layer norm | T 2 | T 4 |\n| --- | --- | ---: | ---: |\n| batched | off | "
+    assert f"| MB{head}200 | 400 |\n| naive | off | 500 | - |" in text
+    assert f"| MB without residuals{head}150 | 300 |" in text
 
 
-def test_lengths_over_the_limit_give_the_longest() -> None:
-    rows = [row("length", n, peak_bytes=n * 100e6, recomputed_bytes=n * 75e6) for n in (1, 2, 4)]
-    rows += [row("length", n, "naive", peak_bytes=n * 500e6) for n in (1, 2)]
-    assert [list(line.values()) for line in length_table(pd.DataFrame(rows)).words()] == [
-        ["batched", "off", "2", "3"], ["naive", "off", "1", "-"],
-    ]  # fmt: skip
-    assert "small (B 2, I 32, H 64, S 16, Z 4, L 1), float32: a training step at lengths that double." in page(rows)
-
-
-def test_a_speedup_is_over_one_thread_of_the_same_pass_and_batch() -> None:
+def test_threads_have_the_times_of_each_pass_and_batch() -> None:
     times = {("train", 1, 2): 0.04, ("train", 1, 1): 0.06, ("train", 4, 1): 0.2, ("forward", 1, 2): 0.01}
-    rows = [row("threads", n, B=B, median_s=s) | {"pass": step} for (step, B, n), s in times.items()]
-    lines = [" | ".join(line.values()) for line in threads_table(pd.DataFrame(rows)).words()]
-    assert lines == [
-        "training step | 1 | batched | 1 | 60.0 | 1.00", "training step | 1 | batched | 2 | 40.0 | 1.50",
-        "training step | 4 | batched | 1 | 200 | 1.00", "forward pass | 1 | batched | 2 | 10.0 | -",
-    ]  # fmt: skip
-    assert f"with 1 thread up to {HERE['threads']}," in page(rows)
+    text = page([row("threads", n, B=B, median_s=s) | {"pass": step} for (step, B, n), s in times.items()])
+    assert "| ms | pass | B | threads 1 | threads 2 |" in text
+    assert "| batched | training step | 1 | 60.0 | 40.0 |\n| batched | training step | 4 | 200 | - |" in text
+    assert "| batched | forward pass | 1 | - | 10.0 |" in text
+    assert f"with 1 thread up to {HERE['threads']}," in text
 
 
 def at_random(*ratios: float) -> list[Row]:
@@ -93,10 +82,8 @@ def test_points_where_another_is_faster_are_named() -> None:
     assert "| jax | training step | 4 | 1 | 0.50 | 1.11 | 2.00 |" in text
 
 
-def test_a_page_says_which_rows_other_processes_slowed() -> None:
-    rows = [row(varied, 1, taken_cores=cores) for varied, cores in (("T", 0.25), ("B", 0.26), ("H", 0.9), ("H", 0.8))]
-    assert unfinished(pd.DataFrame(rows)) == "Not reliable, because other processes used the cores: B, H.\n"
-    assert unfinished(pd.DataFrame(rows[:1])) == ""
+def test_a_page_says_what_did_not_finish() -> None:
+    assert unfinished(pd.DataFrame([row("T", 1)])) == ""
     failed = [
         row("T", 1, status="out of memory"),
         row("T", 2, status="crashed"),

@@ -5,12 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from suite.pages.page import Others, Page, Part, Sheet
-from suite.shared.cases import INTERPRETED, MULTIPLIED
+from suite.shared.cases import INTERPRETED
 from suite.shared.format import count, ratio_text
-
-#: By what is planted: the verdict that it should get, and what to say of edits that got it.
-EXPECTED = {"fault": "rejected", "rewrite": "accepted"}
-FOUND = {"fault": "planted faults were found", "rewrite": "equivalent rewrites passed"}
 
 ERRORS = """## Errors
 
@@ -19,18 +15,16 @@ with random parameters: output, final states, and the gradients of all parameter
 is the largest error as a multiple of what the tolerance rule in `suite/checks/README.md` allows; *tensor* names the
 tensor with that error.
 """
-WAYS = "Worst errors of batched_cpu by how it multiplies bfloat16: {}.\n"
 FAULTS = """## Planted faults
 
 A fault is an edit of the code that makes a correct implementation wrong. It is *found* if the comparison rejects the
-tensor that the fault damages; a fault in a gradient must leave the output passing. A rewrite changes the code, but not
-the function, and must pass.
+tensor that the fault damages; a fault in a gradient must leave the output passing.
 """
 REACH = """## Compared up to
 
 For each size, the largest at which output, states and all gradients were compared; in parentheses, a larger one at
 which only the forward pass was. From H 31 on, the oracle is row_scaled in float64, which itself is compared with the
-naive form and with numerical derivatives at H 128.
+naive form at H 128.
 """
 CAPABILITIES = """## Capabilities
 
@@ -74,32 +68,21 @@ def _some(n: int, what: str) -> str:
 
 
 def faults_found(rows: pd.DataFrame) -> str:
-    """How many of the planted faults were found, and how many of the rewrites passed, in a sentence."""
-    right, parts = _right(rows).groupby([rows["planted"], rows["edit"]]).all(), []
-    for planted, words in FOUND.items():
-        own = right[right.index.get_level_values("planted") == planted]
-        if len(own):
-            parts.append(f"{own.sum()} of {len(own)} {words}")
-    return f"{', '.join(parts)}."
-
-
-def _right(rows: pd.DataFrame) -> pd.Series:
-    """Whether each row of faults.csv has the verdict that it should have."""
-    right: pd.Series = rows["verdict"] == rows["planted"].map(EXPECTED)
-    return right
+    """How many of the planted faults were found, in a sentence."""
+    found = (rows["verdict"] == "rejected").groupby(rows["edit"]).all()
+    return f"{found.sum()} of {len(found)} planted faults were found."
 
 
 def faults_table(rows: pd.DataFrame) -> Sheet:
     """How many faults were planted and found, by kind."""
-    faults = rows[rows["planted"] == "fault"]
-    right = _right(faults).groupby([faults["kind"], faults["edit"]], sort=False).all()
-    counts = right.groupby(level="kind", sort=False).agg(planted="size", found="sum")
+    found = (rows["verdict"] == "rejected").groupby([rows["kind"], rows["edit"]], sort=False).all()
+    counts = found.groupby(level="kind", sort=False).agg(planted="size", found="sum")
     return Sheet(counts.reset_index().to_dict("records"), {"planted": count, "found": count})
 
 
 def missed(rows: pd.DataFrame) -> str:
-    """Faults that survived and rewrites that were rejected, as a list; empty if there are none."""
-    wrong = rows[~_right(rows)]
+    """Faults that survived, as a list; empty if there are none."""
+    wrong = rows[rows["verdict"] != "rejected"]
     return "\n".join("- {edit}, in {implementation}, {dtype}: {verdict}".format_map(row) for _, row in wrong.iterrows())
 
 
@@ -132,13 +115,6 @@ def reach_table(rows: pd.DataFrame) -> Sheet:
     return Sheet(cells.reset_index().to_dict("records"))
 
 
-def ways(rows: pd.DataFrame) -> str:
-    """A sentence with the worst error of each way to multiply bfloat16; empty if none was checked."""
-    own = rows[rows["case"].isin(MULTIPLIED) & (rows["verdict"] != "skipped")]
-    figures = (f"{case.split()[-1]} {ratio:.2f}" for case, ratio in zip(own["case"], own["ratio"], strict=True))
-    return WAYS.format(", ".join(figures)) if len(own) else ""
-
-
 def matrix(rows: pd.DataFrame) -> list[Part]:
     """Capabilities by implementation, and below them the reasons that the cells number."""
     reasons = list(rows["reason"].dropna().unique())
@@ -153,7 +129,7 @@ def matrix(rows: pd.DataFrame) -> list[Part]:
 
 
 def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
-    parts: list[Part] = [conclusion({"verify": rows, **others}), ERRORS, worst_errors(rows), ways(rows)]
+    parts: list[Part] = [conclusion({"verify": rows, **others}), ERRORS, worst_errors(rows)]
     parts += [REACH, reach_table(rows)]
     if "faults" in others:
         parts += [FAULTS, faults_table(others["faults"]), missed(others["faults"])]

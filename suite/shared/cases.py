@@ -51,7 +51,6 @@ class Case:
     time_compiled: bool = False  # by default also what compiles for tens of seconds, without layer norm
     short: tuple[int, ...] = ()  # T and B without a GPU, if they are smaller
     time_async: bool = False  # on a GPU the time in a loop counts: a single call waits for the host
-    text: bool = True  # x is one-hot characters of a text, otherwise random numbers
 
     @property
     def id(self) -> str:
@@ -214,7 +213,7 @@ _WORKLOADS = (
     replace(_CHAR_PTB, name="char-ptb", by_default=BOTH, time_bfloat16=True),
     Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
     Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1), time_async=True),
-    Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32), text=False),
+    Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32)),
     replace(_SMALL, name="small-ragged", lengths=lengths(100, 8), time_async=False),
     replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",), time_async=False),
     replace(_CHAR_PTB, name="char-ptb-ragged", lengths=lengths(100, 128), by_default=("cuda",)),
@@ -223,8 +222,7 @@ WORKLOADS = {case.name: case for case in _WORKLOADS}
 
 #: The oracle of what follows, in float64, since `naive` would build its weight tensors at every step.
 AGAINST = "row_scaled"
-#: Numbers of cases that a default verification and a thorough one draw, and the seed of the former and of half of the
-#: latter.
+#: Numbers of cases that a default verification and a thorough one draw, and the seed of both: the former's come first.
 DRAWN, DRAWN_THOROUGH, SEED = 12, 60, 0
 
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units

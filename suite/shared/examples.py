@@ -33,12 +33,12 @@ def runs(
 
     spread: half of the interval, as a share of the ratio.
     """
-    stamp = HERE | {"commit": "c", "sources": "s", "verify": "verified", "verify_rows": "v", "taken_cores": 0.0}
+    stamp = HERE | {"commit": "c", "sources": "s"}
     ratio = seconds / 0.05
     figures = {
         "status": "ok", "median_s": seconds, "baseline_s": 0.05, "ratio": ratio, "ratio_low": ratio * (1 - spread),
         "ratio_high": ratio * (1 + spread), "first_s": 9.0, "peak_bytes": peak, "work": 1.45,
-        "multiply_adds": 1e6, "least_bytes": 1e5, "share": 0.25, "bound": "compute", "disturbed": 0, "visits": 5,
+        "multiply_adds": 1e6, "least_bytes": 1e5, "share": 0.25, "bound": "compute", "visits": 5,
     }  # fmt: skip
     labelled: dict[str, Any] = {"status": "time-out: 9 s"}
     return [

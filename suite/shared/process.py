@@ -68,11 +68,6 @@ def rows_of(module: str, *arguments: str, **environment: str | None) -> "pd.Data
         return pd.DataFrame(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
 
 
-def cpu_seconds() -> float:
-    """CPU seconds of this process and of the children that it waited for."""
-    return sum(os.times()[:4])
-
-
 def killed_with(parent: int) -> None:
     """Have Linux kill this process when the process that started it ends; does nothing on other systems."""
     if sys.platform == "linux":

@@ -1,18 +1,16 @@
-"""What rows depend on: the sources, their commit, and the verification of these sources."""
+"""What rows depend on: the sources, their commit, and whether a verification of these sources failed."""
 
 import ast
 import hashlib
-import re
 import subprocess
-from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from impls import names
 from suite.shared import submission
-from suite.shared.cases import Case
 from suite.shared.files import ROOT
 
 #: Where it is decided what is compared, and how: the draws, rounding and uses of each case.
@@ -103,38 +101,12 @@ def commit() -> str:
     return f"{head} dirty" if changed else head
 
 
-def verification(
-    verify: pd.DataFrame, implementation: str, dtype: str, torch_version: str, cases: Sequence[Case]
-) -> tuple[str, str]:
-    """Verification status of an implementation in a dtype, on cases, by the rows of verify.csv; and their hash.
-
-    Red: a case failed. Stale: rows are of other sources. Unverified: no case has run with this torch. Verified: a row
-    covers each of the cases, see `covers`. Checked: rows are of other sizes, so a benchmark checks these itself.
-    """
-    if implementation not in names():
-        return "external", ""
-    rows = verify
-    if len(rows):
-        rows = rows[(rows["implementation"] == implementation) & (rows["dtype"] == dtype)]
-        rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch_version)].sort_values("case")
-    if rows.empty:
-        return "unverified", ""
-    digest = _hash(rows.to_csv(index=False))
+def refused(verify: pd.DataFrame, implementation: str, dtype: str) -> str:
+    """Why an implementation is not to be timed in a dtype: "red", a case of verify.csv failed, or "stale"; else ""."""
+    if verify.empty:
+        return ""
+    rows = verify[(verify["implementation"] == implementation) & (verify["dtype"] == dtype)]
+    rows = rows[(rows["verdict"] != "skipped") & (rows["torch"].astype(str) == torch.__version__)]
     if (rows["verdict"] == "FAIL").any():
-        return "red", digest
-    if stale(rows).any():
-        return "stale", digest
-    covered = all(any(covers(row, case) for row in rows["case"]) for case in cases)
-    return "verified" if covered else "checked", digest
-
-
-def covers(verified: str, case: Case) -> bool:
-    """True if the case of that id runs what a workload runs: the same I, H, S, Z, L and form, and its B or more."""
-    (form, B), (other, other_B) = _form(verified), _form(case.id)
-    return form == other and other_B <= B
-
-
-def _form(case: str) -> tuple[str, int]:
-    """Sizes and form of a case by its id, without T, lengths and initial state; and its B."""
-    match = re.fullmatch(r"T\d+-B(\d+)-(.*)", re.sub(r"-(strided|stacked|plain)\b", "", case))
-    return (re.sub(r"lengths[\d.]+", "lengths", match[2]), int(match[1])) if match else (case, 0)
+        return "red"
+    return "stale" if stale(rows).any() else ""

@@ -16,8 +16,6 @@ PRIOR_DOF = 4
 #: Figures of a visit, and the columns with an interval: `ratio` has `ratio_low` and `ratio_high`. The figure of each
 #: visit is in a further column, such as `ratio_visits`.
 FIGURES, INTERVALS = ("median_s", "baseline_s", "ratio", "loop_s", "loop_ratio"), ("ratio", "loop_ratio")
-#: Columns that are added up over visits, and those averaged.
-COUNTS, MEANS = ("rounds", "disturbed"), ("taken_cores",)
 #: Columns that say what a row is about; a visit has one row of each.
 _ABOUT = (*("varied", "workload"), *"TBIHSZL", *("layer_norm", "implementation", "dtype", "pass", "n"))
 
@@ -106,12 +104,6 @@ def _merged(earlier: Mapping[str, Any], new: Row) -> Row:
             visits = [*numbers(earlier.get(f"{name}_visits")), new[name]]
             row[f"{name}_visits"] = " ".join(f"{each:.6g}" for each in visits)
             row[name] = float(np.median(visits))
-    for name in COUNTS:
-        if n and isinstance(new.get(name), int):
-            row[name] = earlier[name] + new[name]
-    for name in MEANS:
-        if n and new.get(name) is not None:
-            row[name] = round((n * earlier[name] + new[name]) / (n + 1), 2)
     return row
 
 

@@ -22,7 +22,7 @@ from impls.registry import find
 from suite.shared import process
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, evaluate, implementation
-from suite.shared.files import make_folder, write_whole
+from suite.shared.files import write_whole
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
@@ -57,7 +57,7 @@ def inherit() -> list[str]:
 
 def results_of(path: Path) -> Path:
     """Folder of an implementation's results, beside its file, which git ignores."""
-    folder = make_folder(path.parent / f"{path.stem}-results")
+    folder = path.parent / f"{path.stem}-results"
     write_whole(folder / ".gitignore", "*\n")
     return folder
 

@@ -1,6 +1,5 @@
 """The tables of a machine's results, as `tables.toml` declares them: CSV files, read and written by pandas."""
 
-import io
 import platform
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,15 +18,13 @@ from suite.shared.files import ResultsError, write_whole
 
 #: Names of what is timed.
 PASSES = ("forward", "train")
-#: Rows made while other processes used more cores than this are marked, and in no summary.
-BUSY = 0.25
 _DECLARED = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 #: Columns that `put` adds to every row: where and when it was made, and with which code.
 STAMP: Sequence[str] = _DECLARED["stamp"]
 #: By column, what a column means whose name does not say it.
 MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: Columns of hexadecimal digits, which would be read as numbers where all are below ten or one is an e.
-_HASHES = ("commit", "sources", "verify_rows")
+_HASHES = ("commit", "sources")
 #: By column of a key, its values in order. Rows with other values are about what no longer exists, and are dropped.
 VALUES: Mapping[str, Sequence[str]] = {
     "implementation": ORDER,
@@ -56,16 +53,12 @@ class Table:
         if not path.exists():
             return pd.DataFrame()
         try:
-            text = path.read_text(encoding="utf-8")
-            rows = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_HASHES, str))
+            rows = pd.read_csv(path, dtype=dict.fromkeys(_HASHES, str))
             columns = [*self.columns, *STAMP]
             if missing := [column for column in (*self.key, *STAMP) if column not in rows]:
                 raise ValueError(f"expected the column {missing[0]}, got {', '.join(rows) or 'none'}")
             if unknown := [column for column in rows if column not in columns]:
                 raise ValueError(f"expected columns that tables.toml lists, got {', '.join(unknown)}")
-            # pandas fills rows that are cut off, and takes a surplus first field of all rows for their names.
-            if rows[STAMP[-1]].isna().any() or not isinstance(rows.index, pd.RangeIndex) or text[-1] != "\n":
-                raise ValueError("expected as many fields in each row as there are columns")
         except (OSError, ValueError) as error:  # errors of decoding and of pandas are ValueErrors
             reason = " ".join(str(error).split()).rstrip(".")
             advice = "it is damaged or of an earlier format, so move it away; nothing was written over it"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from impls.definition import dtype_name
-from suite.shared import arithmetic, cases, corpus
+from suite.shared import arithmetic, cases
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, lengths
 from suite.shared.examples import CPU
@@ -79,17 +79,6 @@ def test_every_workload_is_compared_in_every_dtype() -> None:
     assert {(c.T, len(c.lengths)) for c in cases.TIMED} >= {(3, 0), (4, 32), (4, 64)}
     assert {(c.strided, c.layer_norm) for c in cases.WIDE} == set(product((False, True), repeat=2))
     assert {sorted(c.lengths, reverse=True) == list(c.lengths) for c in cases.WIDE if c.lengths} == {False, True}
-
-
-def test_streams_are_places_in_one_text() -> None:
-    n = len(corpus.ranks())
-    text = corpus.streams(50, n, 1)[:, 0]
-    counts = text.bincount()
-    assert (n > 400_000, int(text.min()), int(text.max())) == (True, 0, 49)
-    assert counts[:40].equal(counts[:40].sort(descending=True).values)
-    streams = corpus.streams(50, 4, 3, start=7)
-    assert streams.tolist() == [[int(text[t + 7 + b * (n // 3)]) for b in range(3)] for t in range(4)]
-    assert corpus.streams(50, 4, 3, start=n + 7).equal(streams)
 
 
 GPU = torch.device("cuda")

@@ -1,27 +1,25 @@
-"""Memory and kernels of a pass, on any device."""
+"""Memory and operators of a pass, on any device."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-
-#: In a row whose baseline ran without cuDNN.
-NO_KERNEL = "no kernel seen"
-#: Kernels of cuDNN's recurrent layers name cuDNN, or their layer in capitals, unlike torch's `lstm_cell_forward`.
-_OF_CUDNN = re.compile("cudnn|RNN|LSTM_")
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
-def cudnn(work: Callable[[], object], device: torch.device) -> str:
-    """Version of cuDNN, and whether one of the kernels that the work runs belongs to its recurrent layers."""
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        work()
-        torch.cuda.synchronize(device)
-    events = profiler.profiler.kineto_results.events()
-    kernel_ran = any(e.device_type().name == "CUDA" and _OF_CUDNN.search(e.name()) for e in events)
-    return f"{torch.backends.cudnn.version()}, {'a kernel seen' if kernel_ran else NO_KERNEL}"
+class Called(TorchDispatchMode):
+    """Names of the torch operators that are called, views included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:

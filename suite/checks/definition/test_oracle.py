@@ -1,9 +1,7 @@
-"""The oracles, with which all implementations are compared, against numerical derivatives and torch.nn.LSTM."""
+"""The oracle, with which all implementations are compared, against numerical derivatives and torch.nn.LSTM."""
 
 # Attributes of a torch module are "Tensor or Module" to a type checker.
 # mypy: disable-error-code="arg-type, index, operator, union-attr"
-
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,51 +9,22 @@ from torch import Tensor, nn
 
 from impls import HyperLSTM
 from impls.registry import ORACLE
-from suite.checks.equality.comparisons import LITERAL
-from suite.shared.cases import AGAINST, Case
-from suite.shared.compare import draw, implementation
-from suite.shared.oracle import Call, arguments, outputs, packed, without_module
-
-CHECKED = Case(T=2, B=1, I=2, H=3, S=3, Z=2, state="stacked")
-#: Few parameters, whose second derivatives are as many as their square; layer norm takes three units.
-CHECKED_TWICE = replace(CHECKED, I=1, Z=1)
+from suite.shared.cases import Case
+from suite.shared.compare import model_and_draw
+from suite.shared.oracle import arguments, outputs
 
 
-class Function:
-    """Outputs in float64 as a function of `inputs`, which are changed in place: x, states and parameters."""
-
-    def __init__(self, name: str, case: Case, device: torch.device, call: Call = packed) -> None:
-        sample = draw(case, 0, torch.float64, device)
-        self.model, self.case, self.call = implementation(name)(case, torch.float64, device), case, call
-        self.model.load_state_dict(sample.params)
-        self.leaves = arguments(self.model, sample)
-        self.inputs = tuple(self.leaves.values())
-
-    def __call__(self, *_: Tensor) -> tuple[Tensor, ...]:
-        return tuple(outputs(self.model, self.case, self.leaves, self.call).values())
-
-
-norms = pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
-
-
-@norms
+@pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
 def test_gradient_is_the_numerical_one(layer_norm: bool, device: torch.device) -> None:
-    function = Function(ORACLE, replace(CHECKED, layer_norm=layer_norm), device)
-    assert torch.autograd.gradcheck(function, function.inputs)
+    """Of x, states and parameters, which are changed in place."""
+    case = Case(T=2, B=1, I=2, H=3, S=3, Z=2, layer_norm=layer_norm, state="stacked")
+    model, sample = model_and_draw(ORACLE, case, torch.float64, device)
+    leaves = arguments(model, sample)
 
+    def results(*_: Tensor) -> tuple[Tensor, ...]:
+        return tuple(outputs(model, case, leaves).values())
 
-def test_the_wide_oracle_has_the_numerical_derivative(device: torch.device) -> None:
-    """Of row_scaled, along random directions, at a wide size; `naive` is compared with it there."""
-    function = Function(AGAINST, LITERAL, device, without_module)
-    assert torch.autograd.gradcheck(function, function.inputs, fast_mode=True)
-
-
-@pytest.mark.thorough("second derivatives, numerically")
-@norms
-def test_second_derivative_is_the_numerical_one(layer_norm: bool, device: torch.device) -> None:
-    """Of the oracle, with which `test_capabilities.py` compares the others."""
-    function = Function(ORACLE, replace(CHECKED_TWICE, layer_norm=layer_norm), device)
-    assert torch.autograd.gradgradcheck(function, function.inputs)
+    assert torch.autograd.gradcheck(results, tuple(leaves.values()))
 
 
 @pytest.mark.parametrize("L", [1, 3])

@@ -20,6 +20,7 @@ from suite.checks.equality.uses import CALLS, FROZEN, GRADIENTS, INFERENCE, MEAN
 from suite.shared.cases import (
     AGAINST,
     DRAWN,
+    DRAWN_THOROUGH,
     DROPOUT,
     RAGGED,
     ROUNDED,
@@ -118,10 +119,6 @@ class Comparison(NamedTuple):
         return 1 if self.use else next((draws[others] for few, draws in NARROW.items() if units < few), 1)
 
 
-#: (draws, seed) of a default run.
-DEFAULT = ((DRAWN, SEED),)
-
-
 def small(name: str) -> list[Comparison]:
     """Cases of an implementation whose oracle is `naive`."""
     every = [(case, dtype) for dtype in FLOOR for case in (*VERIFY, RAGGED[0], DROPOUT[0])]
@@ -130,8 +127,8 @@ def small(name: str) -> list[Comparison]:
     return [Comparison(case, dtype, default=case in VERIFY_FIRST) for case, dtype in every if dtype in impl.dtypes]
 
 
-def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Comparison]:
-    """Cases of an implementation at the sizes that people run; draws: numbers of drawn cases, and their seeds.
+def wide(name: str) -> list[Comparison]:
+    """Cases of an implementation at the sizes that people run.
 
     Of row_scaled in float64 alone, since it is the oracle: what differs is the module around it. `naive`, whose weight
     tensors would be too large, has one case.
@@ -141,9 +138,11 @@ def wide(name: str, draws: tuple[tuple[int, int], ...] = DEFAULT) -> list[Compar
     impl = find(name)
     # Only what runs on a GPU alone treats float16 in another way than bfloat16.
     always = {F64, F32, BF16} if "cpu" in impl.devices else set(ROUNDED)
-    every = [*pairs(), *((case, dtype, False) for n, seed in draws for case in drawn(n, seed) for dtype in ROUNDED)]
+    random = drawn(DRAWN_THOROUGH, SEED)
+    every = [*pairs(), *((case, dtype, False) for case in random for dtype in ROUNDED)]
+    thorough = {*TIMED, *random[DRAWN:]}
     return [
-        Comparison(case, dtype, wide=True, default=default or (case not in TIMED and dtype in always))
+        Comparison(case, dtype, wide=True, default=default or (case not in thorough and dtype in always))
         for case, dtype, default in every
         if dtype in ((F64,) if name == AGAINST else impl.dtypes)
     ]
@@ -174,6 +173,6 @@ def paired(name: str, pairs: Sequence[tuple[Case, Use]] = PAIRS) -> list[Compari
 
 
 def every_id() -> list[str]:
-    """The ids of all cases but those that a thorough run draws."""
+    """The ids of all cases."""
     every = (each.id for name in names() for each in (*small(name), *wide(name), *used(name), *paired(name)))
     return list(dict.fromkeys(every))

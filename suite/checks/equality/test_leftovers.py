@@ -6,27 +6,19 @@ import weakref
 import pytest
 import torch
 
-from impls import HyperLSTM, names
+from impls import HyperLSTM
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.checks.equality.comparisons import DROPPED, F32
 from suite.checks.equality.leftovers import settings
-from suite.conftest import skip_unless_checked
 from suite.shared import process
 from suite.shared.compare import assert_bitwise_equal, model_and_draw
 from suite.shared.oracle import Draw, arguments, outputs, plain
 from suite.shared.usage import saved_bytes
 
 
-@pytest.fixture(params=names())
-def name(request: pytest.FixtureRequest) -> str:
-    """Every implementation."""
-    return str(request.param)
-
-
 def model_of(name: str, device: torch.device) -> tuple[HyperLSTM, Draw]:
     """A model in evaluation mode, with dropout, and numbers for it."""
-    skip_unless_checked(name, device)
     model, sample = model_and_draw(name, DROPPED, F32, device)
     return model.eval(), sample
 
@@ -40,8 +32,8 @@ def test_first_calls_change_no_setting(device: torch.device) -> None:
     process.run("suite.checks.module.first_calls", str(device))
 
 
-def test_an_exception_changes_no_setting(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sample = model_of(name, device)
+def test_an_exception_changes_no_setting(runnable: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sample = model_of(runnable, device)
     before, expected = settings(model), plain(model, DROPPED, sample)
     with pytest.raises(ZeroDivisionError), limited(device.type, forward=8):
         _fails()
@@ -49,7 +41,7 @@ def test_an_exception_changes_no_setting(name: str, device: torch.device, monkey
         changed.setattr(Impl, "run", property(lambda impl: _fails))
         with pytest.raises(ZeroDivisionError):
             model(sample.x, sample.state)
-    if find(name).hand_written:
+    if find(runnable).hand_written:
         out, _ = model(sample.x, sample.state)
         with limited(device.type, backward=None), torch.autocast(device.type, torch.bfloat16), pytest.raises(TypeError):
             out.sum().backward()  # None is no number of bytes
@@ -57,8 +49,8 @@ def test_an_exception_changes_no_setting(name: str, device: torch.device, monkey
     assert_bitwise_equal(plain(model, DROPPED, sample), expected)
 
 
-def test_many_steps_hold_no_memory(name: str, device: torch.device) -> None:
-    model, sample = model_of(name, device)
+def test_many_steps_hold_no_memory(runnable: str, device: torch.device) -> None:
+    model, sample = model_of(runnable, device)
 
     def train() -> None:
         for residuals in (True, True, False):
@@ -73,8 +65,8 @@ def test_many_steps_hold_no_memory(name: str, device: torch.device) -> None:
     assert saved_bytes(train, device) == 0
 
 
-def test_nothing_holds_a_model_after_its_calls(name: str, device: torch.device) -> None:
-    model, sample = model_of(name, device)
+def test_nothing_holds_a_model_after_its_calls(runnable: str, device: torch.device) -> None:
+    model, sample = model_of(runnable, device)
     plain(model, DROPPED, sample)
     held = weakref.ref(model)
     del model
@@ -82,8 +74,8 @@ def test_nothing_holds_a_model_after_its_calls(name: str, device: torch.device) 
     assert held() is None
 
 
-def test_autograd_grad_changes_no_grad(name: str, device: torch.device) -> None:
-    model, sample = model_of(name, device)
+def test_autograd_grad_changes_no_grad(runnable: str, device: torch.device) -> None:
+    model, sample = model_of(runnable, device)
     leaves = arguments(model, sample)
     for before in (None, torch.ones(())):
         for leaf in leaves.values():

@@ -176,42 +176,33 @@ CALLS = (Use("in pieces", _in_pieces), Use("after calls of other sizes", _after_
 # Values at which a formula that is right elsewhere overflows or loses its digits
 
 
-def _shifted(sample: Draw) -> Draw:
+_BIASES, _CELLS = (".bias", "hyper_bias"), ("state c", "state c_hat")
+
+
+def _shifted(name: str, value: Tensor) -> Tensor:
     """Under layer norm, the means of gates and cells are many deviations from 0; an open forget gate keeps them."""
-
-    def change(name: str, value: Tensor) -> Tensor:
-        if name.endswith((".bias", "hyper_bias")):
-            return value + 30
-        if name.endswith(("norm_bias", "hyper_norm_bias")):
-            return value + value.new_tensor([0.0, 10.0, 0.0, 0.0])[:, None]
-        return value + 100 if name in ("state c", "state c_hat") else value
-
-    return changed(sample, change)
+    if name.endswith(_BIASES):
+        return value + 30
+    if name.endswith(("norm_bias", "hyper_norm_bias")):
+        return value + value.new_tensor([0.0, 10.0, 0.0, 0.0])[:, None]
+    return value + 100 if name in _CELLS else value
 
 
-def _saturated(sample: Draw) -> Draw:
+def _saturated(name: str, value: Tensor) -> Tensor:
     """Without layer norm, most of the exponentials of a sigmoid or tanh overflow, even in float64."""
-
-    def change(name: str, value: Tensor) -> Tensor:
-        magnified = name.endswith((".bias", "hyper_bias")) or name in ("state c", "state c_hat")
-        return value.where(value.abs() < 1, 1000 * value) if magnified else value
-
-    return changed(sample, change)
+    magnified = name.endswith(_BIASES) or name in _CELLS
+    return value.where(value.abs() < 1, 1000 * value) if magnified else value
 
 
-def _large_cells(sample: Draw) -> Draw:
+def _large_cells(name: str, value: Tensor) -> Tensor:
     """Without layer norm, cells so large that a difference of two has lost the digits of i g, and open forget gates."""
-
-    def change(name: str, value: Tensor) -> Tensor:
-        if name.endswith((".bias", "hyper_bias")):
-            return value + value.new_tensor([0.0, 100.0, 0.0, 0.0])[:, None]
-        return 1000 * value if name in ("state c", "state c_hat") else value
-
-    return changed(sample, change)
+    if name.endswith(_BIASES):
+        return value + value.new_tensor([0.0, 100.0, 0.0, 0.0])[:, None]
+    return 1000 * value if name in _CELLS else value
 
 
-MEANS_FAR_FROM_0 = Use("means far from 0", plain, numbers=_shifted)
+MEANS_FAR_FROM_0 = Use("means far from 0", plain, numbers=partial(changed, change=_shifted))
 SATURATED = (
-    Use("gates and cells overflow", plain, numbers=_saturated),
-    Use("cells stay large", plain, numbers=_large_cells),
+    Use("gates and cells overflow", plain, numbers=partial(changed, change=_saturated)),
+    Use("cells stay large", plain, numbers=partial(changed, change=_large_cells)),
 )

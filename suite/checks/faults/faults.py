@@ -1,8 +1,8 @@
-"""Edits of correct implementations: faults, which the comparison must reject, and rewrites, which it must accept.
+"""Faults: edits of correct implementations, which the comparison must reject.
 
 An edit changes lines in a copy of the package. A fault in `faults.toml` names the tensor that it damages, without its
 layer: "grad bias" is that of any layer. Faults in C++ share one copy, which is built once; an environment variable
-selects the active one. A rewrite in `rewrites.toml` is the same function, written differently.
+selects the active one.
 """
 
 import os
@@ -27,7 +27,7 @@ from impls import names
 from impls.gradient import chunks
 from impls.registry import find
 from suite.checks.equality.comparisons import USED, Comparison, paired
-from suite.shared.cases import DROPOUT, RAGGED, VERIFY, WIDE, Case
+from suite.shared.cases import DROPOUT, RAGGED, VERIFY
 from suite.shared.compare import Build, implementation
 
 #: The number of the active fault, as the C++ reads it.
@@ -116,7 +116,7 @@ class Edited:
             try:
                 with mock.patch.object(sys, "path", [folder, *sys.path]):
                     import_module(f"{name}.{self.runs}")
-                if (copied := sys.modules.get(f"{name}.gradient.chunks")) and Path("gradient/chunks.py") not in sources:
+                if copied := sys.modules.get(f"{name}.gradient.chunks"):
                     vars(copied)["_LIMITS"] = chunks._LIMITS  # so that `limited` changes them for the copy too
                 with mock.patch.dict(os.environ, {VARIABLE: self.active}):
                     yield implementation(self.runs, sys.modules[name].HyperLSTM)
@@ -125,14 +125,9 @@ class Edited:
                     del sys.modules[module]
 
 
-def supported(runs: str, cases: Iterable[Case]) -> tuple[Case, ...]:
-    """The cases whose options an implementation supports."""
-    return tuple(case for case in cases if find(runs).options.issuperset(case.options))
-
-
-def _listed(file: str) -> Iterator[tuple[str, str, torch.dtype, list[str]]]:
-    """Name, kind, dtype and texts of each edit in a file."""
-    kinds = tomllib.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+def _listed() -> Iterator[tuple[str, str, torch.dtype, list[str]]]:
+    """Name, kind, dtype and texts of each fault."""
+    kinds = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     for kind, by_dtype in kinds.items():
         for dtype, by_name in by_dtype.items():
             yield from ((name, kind, getattr(torch, dtype), texts) for name, texts in by_name.items())
@@ -144,11 +139,6 @@ def _shown_by(file: str) -> str:
     return own if own in names() else "deferred" if own == "gradient" else "row_scaled"
 
 
-REWRITES = tuple(
-    Edited(name, kind, edits(file, *texts), _shown_by(file), dtype)
-    for name, kind, dtype, (file, *texts) in _listed("rewrites.toml")
-)
-
 #: For what is kept from one run, or one layer, to the next.
 _KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
 
@@ -159,20 +149,16 @@ def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[C
         return tuple(one for one in paired(runs) if one.dtype == dtype)
     if kind in USED:  # in float64 too where a verification has them in float32: faults in C++ are built for one dtype
         return tuple(Comparison(case, dtype, kind, wide=True) for case in USED[kind][1])
-    wide, normed = "sizes" in kind, "norm" in f"{kind}, {name}"
-    cases = list(WIDE if wide else RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
-    if wide and "mask" in name:  # a mask has to have more units than a vector
-        cases = [case for case in WIDE if case.recurrent_dropout > 0]
+    normed = "norm" in f"{kind}, {name}"
+    cases = list(RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
     cases.sort(key=lambda case: case.layer_norm != normed)  # the likely ones first
-    return tuple(Comparison(case, dtype, wide=wide) for case in supported(runs, cases))
+    return tuple(Comparison(case, dtype) for case in cases if find(runs).options.issuperset(case.options))
 
 
-def _fault(name: str, kind: str, dtype: torch.dtype, damages: str, where: str, *texts: str) -> Edited:
-    file, *before = where.split(", ")
-    all_edits = [edit for rewrite in REWRITES if rewrite.name in before for edit in rewrite.edits]
-    all_edits += edits(file, *(_KEPT if any("_KEPT" in text for text in texts) else ()), *texts)
+def _fault(name: str, kind: str, dtype: torch.dtype, damages: str, file: str, *texts: str) -> Edited:
+    all_edits = edits(file, *(_KEPT if any("_KEPT" in text for text in texts) else ()), *texts)
     runs = _shown_by(file)
-    return Edited(name, kind, tuple(all_edits), runs, dtype, "", damages, _comparisons(name, kind, runs, dtype))
+    return Edited(name, kind, all_edits, runs, dtype, "", damages, _comparisons(name, kind, runs, dtype))
 
 
 #: Compile quickly, and to the same code on every processor; and a function that is true of the active fault.
@@ -201,4 +187,4 @@ def _in_one_copy(faults: Iterable[Edited]) -> Iterator[Edited]:
         yield replace(fault, edits=tuple(all_edits), active=str(number)) if number else fault
 
 
-FAULTS = tuple(_in_one_copy([_fault(name, kind, dtype, *texts) for name, kind, dtype, texts in _listed("faults.toml")]))
+FAULTS = tuple(_in_one_copy([_fault(name, kind, dtype, *texts) for name, kind, dtype, texts in _listed()]))

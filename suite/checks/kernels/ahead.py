@@ -6,10 +6,10 @@ from itertools import chain, product
 
 from impls.definition import dtype_name
 from impls.registry import find
-from suite.checks.equality.comparisons import DEFAULT, paired, small, used, wide
+from suite.checks.equality.comparisons import paired, small, used, wide
 from suite.checks.kernels.compiled import Way
 from suite.checks.kernels.interpreted import CASES, NAME
-from suite.shared.cases import DRAWN_THOROUGH, SEED, WORKLOADS, Case
+from suite.shared.cases import WORKLOADS, Case
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 #: As large as users run it, where a product is another instruction, tiles have extra columns, and members share rows.
@@ -54,15 +54,10 @@ def of_cuda() -> list[Way]:
     return [*(Way(*pair) for pair in pairs), *_either(FIRST)]
 
 
-def of_checks(thorough: bool, seed: int) -> Iterator[Way]:
-    """Passes of a verification: of all comparisons, of uses of the module, and of the tests that only a GPU runs.
-
-    seed: of half of the cases that a thorough run draws.
-    """
+def of_checks(thorough: bool) -> Iterator[Way]:
+    """Passes of a verification: of all comparisons, of uses of the module, and of the tests that only a GPU runs."""
     yield from chain(of_cuda(), _either(CASES), (Way(case, "float32") for case in LONG_NARROW_WIDE))
-    half = DRAWN_THOROUGH // 2
-    draws = ((half, SEED), (half, seed)) if thorough else DEFAULT
-    for one in (*small(NAME), *wide(NAME, draws)):
+    for one in (*small(NAME), *wide(NAME)):
         if one.default or thorough:
             yield Way(trained(one.case), dtype_name(one.dtype))
     for one in (*used(NAME), *paired(NAME)):

@@ -1,8 +1,8 @@
 """Kernels of `batched_cuda`, compiled ahead of time for GPUs that need not exist here.
 
 They are what a GPU would run, as `launched.py` records it: the same kernels, tiles, warps and argument types. Their
-instructions are read too (`instructions.py`). `python -m suite.checks.kernels.compiled FILE EXTENT` prints a table,
-writes rows to a file, and fails on what does not fit: Triton compiles nothing while its interpreter is on.
+instructions are read too (`instructions.py`). `python -m suite.checks.kernels.compiled` fails on what does not fit:
+Triton compiles nothing while its interpreter is on.
 """
 
 import inspect
@@ -15,14 +15,11 @@ from dataclasses import replace
 from importlib import import_module
 from itertools import product
 from multiprocessing import get_context
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from impls import why_unavailable
 from impls.batched_cuda import split
@@ -31,7 +28,7 @@ from impls.definition import dtype_name
 from suite.checks.kernels import instructions
 from suite.checks.kernels.launched import Launch, recorded
 from suite.shared.cases import WORKLOADS, Case
-from suite.shared.process import append_row, killed_with
+from suite.shared.process import killed_with
 
 _BASE = WORKLOADS["char-ptb"]
 #: The sizes at which kernels are compiled: the workloads, large batches, rows that no vector divides, the ends of Z.
@@ -58,14 +55,14 @@ ALL = (
     *product((_BASE.name, "H 192, S 64, Z 4"), ("tf32",), (True,), (80,)),
     *product((_BASE.name, "H 192, S 64, Z 4"), ("float32",), (False, True), (80,)),
 )
-#: (size, arithmetic, layer norm) that a thorough verification compiles.
+#: Those that a thorough verification compiles.
 SOME = (
-    ("char-ptb", "bfloat16", True),
-    ("char-ptb", "tf32", False),
-    ("B 1024", "bfloat16", False),
-    ("small", "bfloat16", True),
-    ("char-ptb, dropout", "bfloat16", True),
-    ("small, dropout", "bfloat16", False),
+    ("char-ptb", "bfloat16", True, SMALLEST),
+    ("char-ptb", "tf32", False, SMALLEST),
+    ("B 1024", "bfloat16", False, SMALLEST),
+    ("small", "bfloat16", True, SMALLEST),
+    ("char-ptb, dropout", "bfloat16", True, SMALLEST),
+    ("small, dropout", "bfloat16", False, SMALLEST),
 )
 
 #: Most bytes per thread that a kernel may spill.
@@ -75,9 +72,6 @@ BARRIERS = {"forward_steps": (2, 4), "rebuild": (0, 0), "backward_steps": (3, 5)
 #: Groups of loads that the model leaves out, without layer norm and with it, where S has as many units as a program has
 #: threads: each vector of S changes its layout, at a barrier, before the next is loaded.
 NOT_IN_MODEL = {"hyper_cells": (2, 6), "hyper_back": (2, 16)}
-#: What a line of the table that is printed is about, and its columns.
-ABOUT = ("kernel", "arithmetic", "norm")
-COLUMNS = ("registers", "stack", "shared", "barriers")
 
 
 class Kernel(NamedTuple):
@@ -92,11 +86,10 @@ class Kernel(NamedTuple):
     options: tuple[tuple[str, Any], ...]
 
 
-def chosen(extent: str) -> dict[Kernel, str]:
-    """Kernels to compile, each once, with the first size that needs it; extent: "some", "cards" or "all"."""
-    some = [(*what, capability) for what in SOME for capability in ((SMALLEST,) if extent == "some" else CARDS)]
+def chosen(wanted: Iterable[tuple[str, str, bool, int]]) -> dict[Kernel, str]:
+    """Kernels to compile, each once, with the first size that needs it; wanted: `ALL` or `SOME`."""
     sizes: dict[Kernel, str] = {}
-    for size, arithmetic, layer_norm, capability in ALL if extent == "all" else some:
+    for size, arithmetic, layer_norm, capability in wanted:
         case = replace(SIZES[size], layer_norm=layer_norm)
         for kernel in Way(case, arithmetic).kernels(capability, CARDS[capability]):
             sizes.setdefault(kernel, size)
@@ -135,10 +128,20 @@ def build(kernel: Kernel) -> Any:
         return function.warmup(*arguments, grid=(1,), **dict(kernel.constants), **options)
 
 
-def compiled(kernel: Kernel) -> dict[str, Any]:
-    """Compile one kernel and return its row: the resources that it takes, and what is wrong with its instructions."""
+def unfit(sizes: Mapping[Kernel, str]) -> list[str]:
+    """Compile kernels on all cores, and say of each that does not fit its card what is wrong; sizes: see `chosen`."""
+    with pool() as workers:
+        return [
+            f"{kernel.name}, {kernel.arithmetic}, norm {dict(kernel.constants)['NORM']}, at {size} for "
+            f"{kernel.capability}: {wrong}"
+            for (kernel, size), wrong in zip(sizes.items(), workers.map(_wrong, sizes), strict=True)
+            if wrong
+        ]
+
+
+def _wrong(kernel: Kernel) -> str:
+    """Compile one kernel and say what is wrong with the resources that it takes, or with its instructions."""
     binary = build(kernel)
-    usage, ptx = _resources(binary.asm["cubin"], binary.metadata.name), binary.asm["ptx"]
     constants, options = dict(kernel.constants), dict(kernel.options)
     read, labels = instructions.read(binary.asm["cubin"])
     barriers = instructions.barriers([one.text for one in read]) if options["launch_cooperative_grid"] else 0
@@ -147,25 +150,20 @@ def compiled(kernel: Kernel) -> dict[str, Any]:
         "kernel": kernel.name,
         "arithmetic": kernel.arithmetic,
         "norm": constants["NORM"],
-        "capability": kernel.capability,
-        "registers": usage["REG"],
-        "stack": usage["STACK"],
+        "stack": _stack(binary.asm["cubin"], binary.metadata.name),
         "shared": binary.metadata.shared,
         "barriers": barriers,
-        "groups": instructions.groups(read),
     }
-    return row | {
-        "wrong": "; ".join(
-            _complaints(row, CARDS[kernel.capability], instructions.operands(binary.asm["ttir"]), ptx)
-            + _more_waits(row["groups"], size, constants["NORM"], constants.get("WHOLE", 0) >= threads)
-            + instructions.narrow_loads(read, labels, constants, threads, size)
-            + (instructions.repeated(read, labels, constants, options["num_warps"]) if "ROWS" in constants else [])
-        )
-    }
+    return "; ".join(
+        _complaints(row, CARDS[kernel.capability], instructions.operands(binary.asm["ttir"]), binary.asm["ptx"])
+        + _more_waits(instructions.groups(read), size, constants["NORM"], constants.get("WHOLE", 0) >= threads)
+        + instructions.narrow_loads(read, labels, constants, threads, size)
+        + (instructions.repeated(read, labels, constants, options["num_warps"]) if "ROWS" in constants else [])
+    )
 
 
 def _complaints(row: Mapping[str, Any], card: Card, operands: set[tuple[str, ...]], ptx: str) -> list[str]:
-    """What of a kernel's row does not fit a card, or its arithmetic; operands: of its products."""
+    """What a kernel takes that does not fit a card, or its arithmetic; operands: of its products."""
     wrong = []
     if row["stack"] > SPILL:
         wrong.append(f"stack: expected at most {SPILL} bytes a thread, got {row['stack']}")
@@ -191,11 +189,11 @@ def _more_waits(groups: Mapping[str, int], size: int, norm: bool, wide: bool) ->
     return wrong
 
 
-def _resources(cubin: bytes, name: str) -> dict[str, int]:
-    """Registers and stack of each thread, as Triton's own cuobjdump reads them from a cubin."""
+def _stack(cubin: bytes, name: str) -> int:
+    """Bytes of stack of each thread, where registers spill to, as Triton's own cuobjdump reads them from a cubin."""
     said = instructions.tool(cubin, "cuobjdump", "-res-usage")
-    (line,) = re.findall(rf"Function {name}:\s*(.*)", said)
-    return {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
+    (stack,) = re.findall(rf"Function {name}:\s*.*STACK:(\d+)", said)
+    return int(stack)
 
 
 def pool() -> ProcessPoolExecutor:
@@ -228,34 +226,15 @@ def precompile(ways: Iterable[Way], device: torch.device) -> None:
     major, minor = torch.cuda.get_device_capability(device)
     card = Card.of(device)
     builds = dict.fromkeys(kernel for way in ways for kernel in way.kernels(10 * major + minor, card))
-    console = Console()
-    console.print(f"batched_cuda: compiling {len(builds)} kernels for this card; Triton keeps them for later runs.")
+    print(f"batched_cuda: compiling {len(builds)} kernels for this card; Triton keeps them for later runs.", flush=True)
     with pool() as workers:
-        built = workers.map(_build, builds)
-        for _ in track(built, "", len(builds), console=console, transient=True, disable=not console.is_terminal):
-            pass
+        list(workers.map(_build, builds))  # which raises what a build raised
 
 
 def _build(kernel: Kernel) -> None:
     build(kernel)  # which stays in the cache; the pool need not bring it back
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print a table: for each kernel, arithmetic and norm the most that one takes, and its groups of loads."""
-    import pandas as pd  # takes half a second, which processes that compile do without
-
-    table = pd.json_normalize(rows).rename(columns=lambda column: column.removeprefix("groups."))
-    columns = [column for column in (*COLUMNS, *split.GROUPS) if column in table]
-    print(table.groupby(list(ABOUT))[columns].max().round().to_string())
-
-
 if __name__ == "__main__":
-    sizes, rows = chosen(sys.argv[2]), list[dict[str, Any]]()
-    with pool() as workers:
-        for size, row in zip(sizes.values(), workers.map(compiled, sizes), strict=True):
-            rows.append({"size": size, **row})
-            append_row(Path(sys.argv[1]), rows[-1])
-    show(rows)
-    wrong = [f"{[row[key] for key in ABOUT]} at {row['size']} for {row['capability']}: {row['wrong']}"
-             for row in rows if row["wrong"]]  # fmt: skip
-    sys.exit("\n".join(wrong) or None)
+    some = [(*one[:3], capability) for one in SOME for capability in CARDS]
+    sys.exit("\n".join(unfit(chosen(some if "--some" in sys.argv else ALL))) or None)

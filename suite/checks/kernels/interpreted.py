@@ -72,20 +72,10 @@ _TINY = [Comparison(case, dtype) for case in VERIFY[:2] for dtype in _DTYPES]
 #: Of a default run: the smallest sizes, packed sequences and masks.
 FEW = [*_TINY, *(Comparison(case, F32) for case in (RAGGED[0], DROPOUT[0])), *WIDE, *CALLS]
 #: Of a thorough run: each of the other cases in one dtype, and parameters of which one alone is trained.
-SOME = [
-    *FEW,
-    *(Comparison(case, _DTYPES[n % len(_DTYPES)]) for n, case in enumerate(_EDGES)),
-    Comparison(SMALLEST, F32, "frozen", wide=True),
-]
+_MORE = [Comparison(case, _DTYPES[n % len(_DTYPES)]) for n, case in enumerate(_EDGES)]
+SOME = list(dict.fromkeys([*FEW, *_MORE, Comparison(SMALLEST, F32, "frozen", wide=True)]))
 #: By extent of a run.
-COMPARISONS = {
-    extent: list(dict.fromkeys(every))
-    for extent, every in {
-        "few": FEW,
-        "some": SOME,
-        "all": [*SOME, *(Comparison(case, dtype) for case in CASES for dtype in _DTYPES)],
-    }.items()
-}
+COMPARISONS = {"few": FEW, "some": SOME}
 #: Faults that calls show, each with a part of the names of the uses that show it.
 FAULTS = {
     name: (Edited(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=shown_by), word)

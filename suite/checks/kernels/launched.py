@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from impls import HyperLSTM
 from impls.definition import Inputs, LayerParams, LayerState, Mask
@@ -14,6 +13,7 @@ from impls.gradient import chunks, operator
 from impls.registry import find
 from suite.shared.arithmetic import dtype_of
 from suite.shared.cases import Case
+from suite.shared.usage import Called
 
 META = torch.device("meta")
 
@@ -27,18 +27,6 @@ class Launch(NamedTuple):
     options: Mapping[str, Any]
 
 
-class Counting(TorchDispatchMode):
-    """Names of the torch operators that are called, views included."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.called = list[str]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.called.append(func._schema.name.split("::")[1])
-        return func(*args, **(kwargs or {}))
-
-
 def recorded(
     case: Case, card: Any, arithmetic: str, residuals: bool = True, alone: bool | None = None
 ) -> tuple[list[Launch], list[str]]:
@@ -49,7 +37,7 @@ def recorded(
     """
     from impls.batched_cuda import launching, layout, split  # import Triton, which may be missing
 
-    launches, counting = list[Launch](), Counting()
+    launches, operators = list[Launch](), Called()
 
     def start(kernel: Any, programs: int, values: Mapping[str, Any], device: torch.device, **options: Any) -> None:
         launches.append(Launch(kernel, programs, {name: values[name] for name in kernel.arg_names}, options))
@@ -72,12 +60,12 @@ def recorded(
         chunks.limited("meta", forward=1 << 62, backward=1 << 62, rows=1 << 62, residuals=residuals),
         nullcontext() if alone is None else either_split(alone),
         torch.set_grad_enabled(case.training),
-        counting,
+        operators,
     ):
         out, _ = find("batched_cuda").run(p, Inputs(x, s, mask, batch_sizes))
         if case.training:
             torch.autograd.grad(out, p.present(), d_out)
-    return launches, counting.called
+    return launches, operators.names
 
 
 @contextmanager

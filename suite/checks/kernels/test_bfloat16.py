@@ -7,12 +7,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from impls import batched_cpu, why_unavailable
+from impls import why_unavailable
 from impls.batched_cpu import loading, sets
 from suite.checks.equality.comparisons import BF16, Comparison, used, wide
 from suite.checks.equality.conftest import everything, numbers
 from suite.conftest import Record
-from suite.shared.cases import MULTIPLIED, ROWS, SPLIT, VERIFY_FIRST, WIDE, Case
+from suite.shared.cases import MULTIPLIED, ROWS, SPLIT, TIMED, VERIFY_FIRST, WIDE
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
@@ -44,7 +44,8 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
 def compared(thorough: bool) -> list[Comparison]:
     """Small cases, wide ones on both sides of the sizes of tiles, and in a thorough run every use."""
     some = [Comparison(case, BF16) for case in VERIFY_FIRST]
-    every = [one for one in (*wide(NAME), *used(NAME)) if one.dtype == BF16]
+    wanted = [one for one in (*wide(NAME), *used(NAME)) if one.dtype == BF16]
+    every = [one for one in wanted if one.default or one.case in TIMED]
     return some + (every if thorough else [one for one in every if not one.use and one.case in WIDE[::3]])
 
 
@@ -56,20 +57,6 @@ def test_a_way_keeps_the_rule(way: str, request: pytest.FixtureRequest, record: 
         NAME, BF16, dict(zip(sets.WAYS, MULTIPLIED, strict=True))[way], "pass" if worst.ratio <= 1 else "FAIL", worst
     )
     assert worst.ratio <= 1, f"{case}, {worst}"
-
-
-@pytest.mark.parametrize("case", [SPLIT, ROWS], ids=lambda case: case.id)
-def test_no_split_changes_a_bit_of_a_way(case: Case, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of outputs: rows of a group are multiplied as if they were alone."""
-    threads, sample, runs = torch.get_num_threads(), numbers(NAME, BF16, case, CPU), []
-    torch.set_num_threads(2)
-    for split in ((1, 1), (1, 3), (2, 1), (3, 2)):
-        monkeypatch.setattr(batched_cpu, "SPLIT", split)
-        results = everything(NAME, case, sample)
-        runs.append({name: results[name] for name in OUTPUTS})
-    torch.set_num_threads(threads)
-    for run in runs[1:]:
-        assert_bitwise_equal(run, runs[0])
 
 
 def test_nan_stays_in_its_row_of_a_way(way: str) -> None:

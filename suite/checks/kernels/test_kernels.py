@@ -1,6 +1,6 @@
 """The kernels of `batched_cuda` without a GPU: interpreted, every address traced, and compiled for cards not here.
 
-`--thorough --kernels=all` interprets every case in every dtype; `nox -s kernels` compiles for every card too.
+`nox -s kernels` compiles for every card too.
 """
 
 import json
@@ -31,6 +31,7 @@ from suite.shared.compare import Verdict
 from suite.shared.process import rows_of, run
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+more = pytest.mark.thorough("other cases of batched_cuda, interpreted")
 for_a_card = pytest.mark.thorough("kernels compiled for a card that is not here, and what would reach it")
 KERNELS = ["forward_steps", "rebuild", "backward_steps"]
 PRECOMPILED = VERIFY[0]
@@ -38,7 +39,7 @@ PRECOMPILED = VERIFY[0]
 #: four of them to line up the states before the first step; packed sequences and layer norm have up to 15 more.
 OPERATORS = 75
 #: The operator that makes a tensor of what Python has. Those that wait for a GPU raise an error on meta tensors.
-FROM_HOST = "lift_fresh"
+FROM_HOST = "aten::lift_fresh"
 #: A card of `split.py`, and the name and capability by which a device is known for it.
 DEVICES = [
     (split.H100, "NVIDIA H100 80GB HBM3", 9, 0),
@@ -48,30 +49,27 @@ DEVICES = [
 ]
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Choose comparisons; a default run leaves out what is marked."""
-    if "comparison" in metafunc.fixturenames:
-        every = interpreted.COMPARISONS["all" if metafunc.config.getoption("--kernels") else "some"]
-        more = pytest.mark.thorough("other cases of batched_cuda, interpreted")
-        marked = [(one, () if one in interpreted.FEW else more) for one in every]
-        params = [pytest.param(one, marks=marks, id=f"{one.id}-{dtype_name(one.dtype)}") for one, marks in marked]
-        metafunc.parametrize("comparison", params)
-
-
 @pytest.fixture(scope="module")
 def rows(request: pytest.FixtureRequest) -> pd.DataFrame:
     """Verdicts on interpreted comparisons, and what their trace found; and which faults were caught."""
-    thorough = "some" if request.config.getoption("--thorough") else "few"
-    extent = request.config.getoption("--kernels") or thorough
+    extent = "some" if request.config.getoption("--thorough") else "few"
     return rows_of("suite.checks.kernels.interpreted", extent, TRITON_INTERPRET="1")
 
 
 @for_a_card
 def test_compiled_kernels_fit_their_card() -> None:
-    rows = rows_of("suite.checks.kernels.compiled", "some", TRITON_INTERPRET=None)  # which fails on what does not
-    assert set(rows["kernel"]) == {*KERNELS}
+    sizes = compiled.chosen(compiled.SOME)
+    assert {kernel.name for kernel in sizes} == {*KERNELS}
+    assert not (unfit := compiled.unfit(sizes)), "\n".join(unfit)
 
 
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        pytest.param(one, marks=() if one in interpreted.FEW else more, id=f"{one.id}-{dtype_name(one.dtype)}")
+        for one in interpreted.SOME
+    ],
+)
 def test_interpreted_equals_the_oracle_without_a_race(
     comparison: Comparison, rows: pd.DataFrame, device: torch.device, record: Record
 ) -> None:
@@ -216,7 +214,7 @@ def test_every_kernel_of_a_verification_is_compiled_before_it(tmp_path: Path) ->
             PYTEST_XDIST_WORKER=None, TRITON_INTERPRET="1", OMP_NUM_THREADS="1", HYPERLSTM_NOTED=noted,
         )  # fmt: skip
     started = json.loads(Path(noted).read_text())
-    every = {repr(k._replace(arithmetic="")) for way in of_checks(False, 0) for k in way.kernels(90, H100)}
+    every = {repr(k._replace(arithmetic="")) for way in of_checks(False) for k in way.kernels(90, H100)}
     assert len(started) > 400
     assert not {test for kernel, test in started.items() if kernel not in every}
 

@@ -3,6 +3,8 @@
 import copy
 import io
 import math
+import pickle
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,26 +13,21 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.functional import jacobian
+from torch.distributed.device_mesh import init_device_mesh
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn import Module
-from torch.nn.utils import (
-    parametrizations,
-    parametrize,
-    prune,
-    remove_spectral_norm,
-    remove_weight_norm,
-    spectral_norm,
-    weight_norm,
-)
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrizations, parametrize, prune
 from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.checkpoint import checkpoint
 
-from impls import HyperLSTM, registry
+from impls import HyperLSTM, registry, why_unavailable
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
-from suite.checks.module import ranks, saved
+from suite.checks.equality.leftovers import altered, settings
 from suite.checks.module.runs import CASE, DROPPED, F32, KEPT, PACKED, TRACED, agrees, by_grad
 from suite.shared.cases import Case
 from suite.shared.compare import DRAWS, assert_bitwise_equal, assert_close, draw, implementation, model_and_draw
@@ -40,6 +37,9 @@ from suite.shared.usage import peak_bytes
 #: So many rows that chunks are short, so few units that the weights of one step are small compared with all outputs.
 WIDE = Case(T=50, B=256, I=4, H=16, S=8, Z=2)
 STEPS = 100_000
+#: In evaluation mode, with all options.
+COPIED = replace(CASE, dropout=0.25, recurrent_dropout=0.5, training=False)
+CPU = torch.device("cpu")
 #: The parameter that hooks are put on, in every layer.
 HOOKED = "weight_h"
 
@@ -109,14 +109,43 @@ def export(name: str, device: torch.device) -> None:
     agrees(lambda *_: loaded, KEPT, device, results)
 
 
-def functional(name: str, device: torch.device) -> None:
-    """Check grad of a functional_call with parameters that are not the module's own."""
-    other = implementation(name)(CASE, F32, device)
+def onnx(name: str, device: torch.device) -> None:
+    """Check a model exported for any batch size under onnxruntime, on another batch size."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"Not installed: {package}; `nox -s export` has it.")
+    import onnxruntime
+
+    model, sample = model_and_draw(name, KEPT, F32, device)
+    try:
+        program = torch.onnx.export(
+            model, (sample.x,), dynamo=True, verbose=False, dynamic_shapes=({1: torch.export.Dim("batch", min=2)},)
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise (error.__cause__ or error) from None  # torch wraps what an implementation says in advice of its own
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    wider = replace(KEPT, B=24)
+    x = draw(wider, 0, F32, CPU).x  # of the draw with the same parameters, which do not depend on B
+    arrays = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert_close({part: torch.from_numpy(q)[None] for part, q in zip(OUTPUTS, arrays, strict=True)}, wider, CPU, 1)
+
+
+def traced(name: str, device: torch.device) -> None:
+    """Check output and gradients of a model that was traced with another batch size, saved and loaded."""
+    model, sample = model_and_draw(name, TRACED, F32, device)
+    file, before = io.BytesIO(), settings(model)
+    with warnings.catch_warnings(action="ignore"):  # torch lists the sizes that a trace takes for constant
+        torch.jit.save(torch.jit.trace(model, (torch.cat([sample.x, sample.x], dim=1),)), file)
+        file.seek(0)
+        loaded = torch.jit.load(file)
+    if changed := altered(model, before):
+        raise AssertionError(f"model: expected no change by torch.jit.trace, got {changed}")
 
     def results(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-        return _gradients(other, sample.params, sample.x, sample.cotangents)
+        loaded.load_state_dict(sample.params)
+        return by_grad(loaded, sample)
 
-    agrees(implementation(name), CASE, device, results)
+    agrees(implementation(name), TRACED, device, results)
 
 
 def ensemble(name: str, device: torch.device) -> None:
@@ -185,7 +214,6 @@ def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> Non
         put_on(layer, HOOKED)
     plain(model, CASE, sample)
     torch.optim.SGD(model.parameters(), lr=0.01).step()
-    model.eval()  # or each call would change the weight of spectral_norm
     under = plain(model, CASE, sample)
     model.impl = "naive"
     tolerance = torch.finfo(dtype).eps ** 0.5
@@ -200,27 +228,23 @@ def hooked(put_on: Hook, take_off: Hook, name: str, device: torch.device) -> Non
     assert_bitwise_equal({key: under[key] for key in OUTPUTS}, {key: expected[key] for key in OUTPUTS})
 
 
-def cuda_graph(name: str, device: torch.device) -> None:
-    """Check a training step captured once and replayed on another input."""
-    if device.type != "cuda":
-        pytest.skip("No CUDA device here.")
-    case = replace(CASE, T=8)
-    model, sample = model_and_draw(name, case, F32, device)
-    replayed = sample._replace(x=sample.x.clone())
-    side = torch.cuda.Stream(device)
-    side.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(side):
-        for _ in range(3):  # compiles and allocates
-            by_grad(model, replayed)
-    torch.cuda.current_stream(device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = by_grad(model, replayed)
-    for sign in (1, -1):
-        replayed.x.copy_(sign * sample.x)
-        graph.replay()
-        expected = by_grad(model, sample._replace(x=sign * sample.x))
-        assert_bitwise_equal({key: value.clone() for key, value in results.items()}, expected)
+def copied(name: str, device: torch.device) -> None:
+    """Check that a pickled copy has the same options and results, and that it shares no option or parameter."""
+    model, sample = model_and_draw(name, COPIED, F32, device)
+    duplicate, before = pickle.loads(pickle.dumps(copy.deepcopy(model))), settings(model)
+    shared = [name for name, p in model.named_parameters() if p is duplicate.get_parameter(name)]
+    if shared or altered(duplicate, before):
+        raise AssertionError(
+            f"copy: expected its own {shared}, and options as before, got {altered(duplicate, before)}"
+        )
+    results = []
+    for one in (model, duplicate):
+        torch.manual_seed(0)
+        results.append(plain(one.train(), COPIED, sample))
+    assert_bitwise_equal(*results)
+    duplicate.dropout, duplicate.recurrent_dropout, duplicate.batch_first = 0.1, 0.1, True
+    if changed := altered(model.eval(), before):
+        raise AssertionError(f"model: expected no change by its copy, got {changed}")
 
 
 def long_sequence(name: str, device: torch.device) -> None:
@@ -258,18 +282,39 @@ def threads(name: str, device: torch.device) -> None:
                 assert_bitwise_equal(results, reference)
 
 
+def in_a_group(wrap: Callable[[HyperLSTM], Module], name: str, device: torch.device) -> None:
+    """Check a training step in a process group of one, on the CPU even if the rest runs on a GPU."""
+    from torch.distributed.tensor import DTensor
+
+    if reason := why_unavailable(name, CPU):
+        pytest.skip(reason)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    try:
+        model, sample = model_and_draw(name, CASE, F32, CPU)
+        wrapped = wrap(model)  # to live until the backward pass, whose gradients it reduces
+        results = plain(model, CASE, sample, call=lambda model, *arguments: packed(wrapped, *arguments))
+        whole: Results = tree_map_only(DTensor, DTensor.full_tensor, results)
+        assert_close({key: value[None] for key, value in whole.items()}, CASE, CPU, 1)
+    finally:
+        dist.destroy_process_group()
+
+
+def sharded(model: HyperLSTM) -> Module:
+    from torch.distributed.fsdp import fully_shard  # takes a second to import
+
+    mesh = init_device_mesh("cpu", (1,))  # by default torch shards over CUDA devices wherever there is one
+    for layer in model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
 class Capability(NamedTuple):
     """A check, who passes it, and a pattern of the error of the others, in which {able} names those who pass."""
 
     check: Check
     able: Callable[[Impl], bool] = lambda impl: True
     refusal: str = ""
-
-    def marks(self, impl: Impl) -> list[pytest.MarkDecorator]:
-        """What pytest expects of an implementation."""
-        if self.able(impl):
-            return []
-        return [pytest.mark.xfail(raises=pytest.RaisesExc((NotImplementedError, RuntimeError), match=self.pattern))]
 
     @property
     def pattern(self) -> str:
@@ -293,9 +338,8 @@ CAPABILITIES = {
     "second derivative": Capability(second_derivative, _by_autograd, "no second derivative; these have: {able}$"),
     "torch.compile, fullgraph": Capability(compile_fullgraph),
     "torch.export and a reload, any batch": Capability(export),
-    "torch.onnx.export, any batch": Capability(saved.onnx, _by_autograd, _RECORDED),
-    "torch.jit.trace and a reload, any batch": Capability(saved.traced, _by_autograd, _RECORDED),
-    "torch.func.functional_call, grad": Capability(functional, _by_autograd, _IN_FUNC),
+    "torch.onnx.export, any batch": Capability(onnx, _by_autograd, _RECORDED),
+    "torch.jit.trace and a reload, any batch": Capability(traced, _by_autograd, _RECORDED),
     "torch.func.vmap over an ensemble": Capability(ensemble, _by_autograd, _IN_FUNC),
     "torch.func.jacrev": Capability(partial(jacobian_by_x, lambda call, x: jacrev(call)(x)), _by_autograd, _IN_FUNC),
     "jacobian, vectorize=True": Capability(
@@ -308,15 +352,10 @@ CAPABILITIES = {
     ),
     "gradient checkpointing": Capability(checkpointing),
     "torch.nn.utils.prune": Capability(partial(hooked, partial(prune.l1_unstructured, amount=0.5), prune.remove)),
-    "torch.nn.utils.weight_norm": Capability(partial(hooked, weight_norm, remove_weight_norm)),
-    "torch.nn.utils.spectral_norm": Capability(partial(hooked, spectral_norm, remove_spectral_norm)),
     "torch.nn.utils.parametrizations.weight_norm": Capability(
         partial(hooked, parametrizations.weight_norm, parametrize.remove_parametrizations)
     ),
-    "CUDA graph capture": Capability(cuda_graph),
-    "deepcopy and pickle": Capability(partial(saved.copied, saved.pickled)),
-    "torch.load, weights_only": Capability(partial(saved.copied, saved.weights_only)),
-    "safetensors": Capability(partial(saved.copied, saved.safetensors)),
+    "deepcopy and pickle": Capability(copied),
     # For one launch of all steps, what runs on a GPU alone makes the products with x of all of them at once.
     f"T of {STEPS:,}, memory for the output alone": Capability(
         long_sequence,
@@ -324,6 +363,6 @@ CAPABILITIES = {
         r"Per step, the peak holds \d+\.\d times the output",
     ),
     "threads": Capability(threads),
-    "DistributedDataParallel": Capability(partial(ranks.halves, "data_parallel")),
-    "fully_shard": Capability(partial(ranks.halves, "sharded")),
+    "DistributedDataParallel": Capability(partial(in_a_group, DistributedDataParallel)),
+    "fully_shard": Capability(partial(in_a_group, sharded)),
 }

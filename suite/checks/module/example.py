@@ -1,13 +1,9 @@
 """Training on sequences of different lengths, as code to start from: it learns to spell English words.
 
-Run `python -m suite.checks.module.example CHECKPOINT`; run again, it resumes from the checkpoint. In your own project
-import HyperLSTM from `hyperlstm`.
+In your own project import HyperLSTM from `hyperlstm`.
 """
 
-import sys
 from collections.abc import Sequence
-from itertools import count
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import torch
@@ -75,28 +71,3 @@ class Training:
             losses.append(loss.item())
         self.epochs += 1
         return sum(losses) / len(losses)
-
-    def save(self, path: Path) -> None:
-        """Write what another process needs to continue, including the random state of dropout."""
-        random = torch.cuda if self.device.type == "cuda" else torch.random
-        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(parts | {"epochs": self.epochs, "random": random.get_rng_state()}, path.with_suffix(".new"))
-        path.with_suffix(".new").replace(path)  # so that an interruption leaves the old one
-
-    def resume(self, path: Path) -> None:
-        random = torch.cuda if self.device.type == "cuda" else torch.random
-        parts = torch.load(path, map_location="cpu", weights_only=True)
-        self.model.load_state_dict(parts["model"])
-        self.optimizer.load_state_dict(parts["optimizer"])
-        self.epochs = parts["epochs"]
-        random.set_rng_state(parts["random"])
-
-
-if __name__ == "__main__":
-    training, checkpoint = Training(torch.device("cuda" if torch.cuda.is_available() else "cpu")), Path(sys.argv[1])
-    if checkpoint.exists():
-        training.resume(checkpoint)
-    data = words()
-    for epoch in count(training.epochs):
-        print(f"epoch {epoch}: {training.epoch(data):.3f} nats per letter", flush=True)
-        training.save(checkpoint)

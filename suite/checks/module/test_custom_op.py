@@ -1,11 +1,6 @@
 """Implementations with a hand-written gradient behave as torch operators."""
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +8,16 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from impls import HyperLSTM, why_unavailable
+from impls import HyperLSTM
 from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient import operator
 from impls.gradient.chunks import bounds
 from impls.gradient.operator import Save
 from impls.registry import IMPLS
 from suite.checks.module.test_module import CASE, model_and_input
-from suite.shared.files import ROOT
+from suite.conftest import skip_unless_checked
+from suite.shared.usage import Called
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 
@@ -30,8 +25,7 @@ HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
 @pytest.fixture(params=HAND_WRITTEN)
 def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every implementation with a hand-written gradient that runs here in float32."""
-    if reason := why_unavailable(request.param, device):
-        pytest.skip(reason)
+    skip_unless_checked(request.param, device)
     return str(request.param)
 
 
@@ -61,32 +55,20 @@ def test_chunks_are_few_and_equal(
     assert bounds(tokens * 7 * 3 * 4, 7, p, Inputs(x, LayerState(x, x, x, x), None, sizes), *limits) == expected
 
 
-class Seen(TorchDispatchMode):
-    """Records which operators are called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.called: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.called.append(func.name())
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
 def test_packed_sequences_take_one_call_of_the_operator(name: str, device: torch.device) -> None:
     model, x, state = model_and_input(name, device)
-    with Seen() as seen:
+    with Called() as seen:
         model(pack_padded_sequence(x, [6, 4, 1]), state)
-    assert seen.called.count(f"hyperlstm::{name}") == CASE.L
+    assert seen.names.count(f"hyperlstm::{name}") == CASE.L
 
 
 def test_a_dispatch_mode_changes_no_bit(name: str, device: torch.device) -> None:
     arguments = model_and_input(name, device)
     plain = gradients(*arguments)
-    with Seen() as seen:
+    with Called() as seen:
         watched = gradients(*arguments)
-    assert [seen.called.count(f"hyperlstm::{name}{way}") for way in ("", "_backward")] == [CASE.L, CASE.L]
+    assert [seen.names.count(f"hyperlstm::{name}{way}") for way in ("", "_backward")] == [CASE.L, CASE.L]
     assert all(map(torch.equal, plain, watched))
 
 
@@ -154,7 +136,7 @@ def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monk
     backward, products = operator._backward, {"aten::mm", "aten::bmm", "aten::empty_like"}  # C++ fills the last
 
     def cost(*trained: str) -> int:
-        seen = Seen()
+        seen = Called()
 
         def watched(*arguments: Any) -> list[Tensor]:
             with seen:
@@ -164,7 +146,7 @@ def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monk
         for key, p in model.named_parameters():
             p.requires_grad_(key in trained)
         model(x, state)[0].sum().backward()
-        return sum(called in products for called in seen.called)
+        return sum(called in products for called in seen.names)
 
     x.requires_grad_()  # so that there is a backward pass if all are frozen
     frozen = cost()
@@ -189,30 +171,3 @@ def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, devi
     loss = out.sum() + sum(part.sin().sum() for part in last)
     with torch.autocast(device.type, torch.bfloat16):
         assert all(map(torch.equal, torch.autograd.grad(loss, [x, *state, *model.parameters()]), expected))
-
-
-LOADS = """
-import importlib, sys, torch
-program, tensor, *packages = sys.argv[1:]
-modules = [importlib.import_module(f"{package}.deferred") for package in packages]
-x = torch.load(tensor)
-torch.save(torch.export.load(program).module()(x)[0], tensor)
-for module in modules:  # each runs its own code, whichever came first
-    model = sys.modules[module.__package__].HyperLSTM(4, 7, 5, 2, 1, impl="deferred")
-    model.compile(backend="aot_eager", fullgraph=True)
-    model(x)[0].sum().backward()
-"""
-
-
-@pytest.mark.thorough("an exported program in another process")
-@pytest.mark.parametrize("packages", [["impls"], ["hyperlstm"], ["hyperlstm", "impls"]], ids="-".join)
-def test_an_exported_program_loads_under_either_name(packages: list[str], tmp_path: Path) -> None:
-    model, x, _ = model_and_input("deferred", torch.device("cpu"))
-    program, tensor = tmp_path / "program.pt2", tmp_path / "tensor"
-    shutil.copytree(ROOT / "impls", tmp_path / "hyperlstm", ignore=shutil.ignore_patterns("__pycache__"))
-    with torch.no_grad():
-        torch.export.save(torch.export.export(model, (x,)), program)
-        torch.save(x, tensor)
-        command = [sys.executable, "-c", LOADS, str(program), str(tensor), *packages]
-        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
-        assert torch.equal(torch.load(tensor), model(x)[0])

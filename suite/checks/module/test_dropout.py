@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from impls import HyperLSTM, calls, names
+from impls import HyperLSTM, calls
 from impls.registry import IMPLS
 from suite.checks.module.test_module import assert_same, model_and_input
+from suite.conftest import skip_unless_checked
 from suite.shared.cases import Case
 from suite.shared.compare import Results
 from suite.shared.oracle import Output, by_name
@@ -21,20 +22,14 @@ CASE = Case(T=4, B=3, I=4, H=16, S=6, Z=2, L=2, layer_norm=True, state="stacked"
 ONE_STEP = replace(CASE, T=1, L=1, dropout=0.0, state="none")
 
 
-@pytest.fixture(params=names())
-def name(request: pytest.FixtureRequest) -> str:
-    """Every implementation."""
-    return str(request.param)
-
-
 def seeded(model: Callable[..., Output], *args: object) -> Results:
     torch.manual_seed(0)
     return by_name(*model(*args))
 
 
-def test_g_is_dropped_by_the_mask(name: str, device: torch.device) -> None:
+def test_g_is_dropped_by_the_mask(runnable: str, device: torch.device) -> None:
     """From a zero state c is i m g: nothing else reaches it."""
-    model, x, _ = model_and_input(name, device, case=ONE_STEP)
+    model, x, _ = model_and_input(runnable, device, case=ONE_STEP)
     c = seeded(model, x)["c"]
     torch.manual_seed(0)
     mask = calls.draw(P, (1, ONE_STEP.B, ONE_STEP.H), device)
@@ -48,8 +43,8 @@ def test_g_is_dropped_by_the_mask(name: str, device: torch.device) -> None:
     assert_same({"c_hat": seeded(model.train(), x)["c_hat"]}, {"c_hat": plain["c_hat"]})
 
 
-def test_a_probability_of_1_drops_everything(name: str, device: torch.device) -> None:
-    model, x, _ = model_and_input(name, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
+def test_a_probability_of_1_drops_everything(runnable: str, device: torch.device) -> None:
+    model, x, _ = model_and_input(runnable, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
     assert not bool(seeded(model, x)["c"].any())
 
 
@@ -72,6 +67,7 @@ def test_the_share_of_zeros_is_p(p: float, device: torch.device) -> None:
 
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if not impl.hand_written])
 def test_vmap_draws_by_its_own_randomness(name: str, device: torch.device) -> None:
+    skip_unless_checked(name, device)
     model, x, _ = model_and_input(name, device, case=ONE_STEP)
     params = {key: p.detach().expand(2, *p.shape) for key, p in model.named_parameters()}
 

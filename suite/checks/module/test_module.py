@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impls import HyperLSTM, names, registry, why_unavailable
+from impls import HyperLSTM, registry, why_unavailable
 from suite.shared.cases import Case
 from suite.shared.compare import Results, judge, model_and_draw
 
@@ -17,19 +17,9 @@ L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
 CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
 
 
-@pytest.fixture(params=names())
-def name(request: pytest.FixtureRequest) -> str:
-    """Every implementation."""
-    return str(request.param)
-
-
-def model_and_input(
-    name: str, device: torch.device, dtype: torch.dtype = torch.float32, case: Case = CASE
-) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
-    """Draw 0 of a case, without a state an empty one; skips an implementation that does not run here."""
-    if reason := why_unavailable(name, device, dtype, case.options):
-        pytest.skip(reason)
-    model, sample = model_and_draw(name, case, dtype, device)
+def model_and_input(name: str, device: torch.device, case: Case = CASE) -> tuple[HyperLSTM, Tensor, tuple[Tensor, ...]]:
+    """Draw 0 of a case, without a state an empty one."""
+    model, sample = model_and_draw(name, case, torch.float32, device)
     return model, sample.x, sample.state or ()
 
 
@@ -39,9 +29,9 @@ def assert_same(a: Results, b: Results, dtype: torch.dtype = torch.float32) -> N
     assert worst.ratio <= 1, worst
 
 
-def test_habits_of_torchs_lstm_work(name: str, device: torch.device) -> None:
+def test_habits_of_torchs_lstm_work(runnable: str, device: torch.device) -> None:
     """Code written for `torch.nn.LSTM` works, with a packed batch too."""
-    model, x, _ = model_and_input(name, device)
+    model, x, _ = model_and_input(runnable, device)
     model.flatten_parameters()
     packed = nn.utils.rnn.pack_padded_sequence(x, [2, T, 4], enforce_sorted=False)
     out, (h, *_) = model(packed)
@@ -54,11 +44,11 @@ def test_habits_of_torchs_lstm_work(name: str, device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_to_changes_what_is_computed_in(name: str, device: torch.device, dtype: torch.dtype) -> None:
-    model, x, state = model_and_input(name, device)
+def test_to_changes_what_is_computed_in(runnable: str, device: torch.device, dtype: torch.dtype) -> None:
+    model, x, state = model_and_input(runnable, device)
     model = model.to(dtype)
     assert {p.dtype for p in model.parameters()} == {dtype}
-    reason = why_unavailable(name, device, dtype)
+    reason = why_unavailable(runnable, device, dtype)
     if reason is not None:
         with pytest.raises(RuntimeError, match=reason):
             model(x.to(dtype))

@@ -10,7 +10,7 @@ from torch import nn
 
 from impls import HyperLSTM, names, why_unavailable
 from impls.registry import find
-from suite.checks.module import saved
+from suite.checks.module import capabilities
 from suite.checks.module.runs import KEPT
 from suite.shared.compare import model_and_draw
 
@@ -54,8 +54,8 @@ def test_script_and_fx_refuse_in_a_sentence(tool: Callable[[nn.Module], Any]) ->
 
 
 def test_auto_is_traced(device: torch.device) -> None:
-    saved.traced("auto", device)
+    capabilities.traced("auto", device)
 
 
 def test_auto_is_exported_to_onnx(device: torch.device) -> None:
-    saved.onnx("auto", device)
+    capabilities.onnx("auto", device)

@@ -16,6 +16,21 @@ BY_HAND = (ROOT / "impls" / "README.md").read_text(encoding="utf-8").split("```p
 IMPL = "from hyperlstm import Impl\nIMPL = Impl('mine', {})\n" + EXAMPLE
 RIGHT = "from hyperlstm.row_scaled import run as right\n\ndef run(p, inputs):\n    out, last = right(p, inputs)\n    "
 
+#: Gradients that are parts of one array, of packed sequences too.
+VIEWS = """import torch
+from hyperlstm import Impl, deferred
+from hyperlstm.gradient import HandWritten, as_operator
+
+
+def backward(*arguments):
+    gradients = deferred.backward(*arguments)
+    parts = torch.cat([d.flatten() for d in gradients.values()]).split([d.numel() for d in gradients.values()])
+    return {name: part.view_as(d) for (name, d), part in zip(gradients.items(), parts, strict=True)}
+
+
+run = as_operator("views", HandWritten(deferred.forward, backward, residuals=lambda I, H, S: 4 * (H + S)))
+IMPL = Impl("views", packed=True, hand_written=True)
+"""
 #: What is in a file, and what is said about it.
 WRONG = {
     "no-file": (None, "No such file or directory"),
@@ -60,26 +75,30 @@ def test_a_trial_says_where_it_ended(
 
 
 def test_files_are_verified_beside_them(tmp_path: Path) -> None:
-    """The files of both READMEs, one that does not declare an option, and one that ignores the mask or refuses it."""
+    """Of both READMEs, with views for gradients, without an option, and one that ignores the mask or refuses it."""
     refuses = "    if x.shape[2] == 4: raise ValueError('maskless does not support recurrent_dropout.')\n    out = []"
     sources = {
         "plain": EXAMPLE,
         "by_hand": BY_HAND,
+        "views": VIEWS,
         "undeclared": IMPL.format("options={'layer_norm'}"),
         "maskless": EXAMPLE.replace("torch.tanh(g) * m", "torch.tanh(g)").replace("    out = []", refuses),
     }
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     (tmp_path / "plain.toml").write_text('"no forget gate" = ["out", "torch.sigmoid(f) * c +", "c +"]')
-    options = ["-k", "of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped"]
+    capabilities = "(by_hand or views) and (packed-sequences or fullgraph or pickle or second-derivative or jacobian)"
+    options = ["-k", f"of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped or ({capabilities})"]
     options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
-    files = "equality/test_equality.py", "faults/test_submitted_faults.py", "module/test_dropout.py"
+    files = ["equality/test_equality.py", "faults/test_submitted_faults.py"]
+    files += ["module/test_dropout.py", "module/test_capabilities.py"]
     run = partial(process.run, OMP_NUM_THREADS="2", PYTEST_XDIST_WORKER=None)
     with pytest.raises(RuntimeError, match="non-zero exit status 1") as failed:
         run("pytest", "-rA", "-n", "2", "-p", "no:cacheprovider", *options, *(f"suite/checks/{file}" for file in files))
     output = str(failed.value)
     outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", output, re.MULTILINE)
-    assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand"}
+    assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand", "views"}
+    assert {*outcomes} >= {("PASSED", "by_hand", "second-derivative]"), ("PASSED", "views", "packed-sequences]")}
     assert ("PASSED", "plain", "no forget gate]") in [(o, n, what.split("-")[-1]) for o, n, what in outcomes]
     assert {name for outcome, name, _ in outcomes if outcome != "PASSED"} == {"maskless"}
     assert "ValueError: maskless does not support recurrent_dropout." in output
