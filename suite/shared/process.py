@@ -1,36 +1,24 @@
-"""Processes that checks start, whose rows come back as lines of JSON.
+"""Processes that checks start.
 
 `python -m suite.shared.process PARENT MODULE ...` runs a module in a process that Linux kills when its parent ends, so
 that none outlives a run that was killed.
 """
 
 import ctypes
-import json
 import os
 import runpy
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from suite.shared.files import ROOT
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Of Linux' prctl: the signal that a process gets when its parent ends.
 _PR_SET_PDEATHSIG = 1
 
 Row = dict[str, Any]
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a row to a file of rows."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 def run(module: str, *arguments: str, limit: float | None = None, **environment: str | None) -> None:
@@ -55,17 +43,6 @@ def run(module: str, *arguments: str, limit: float | None = None, **environment:
         except subprocess.SubprocessError as error:
             output.seek(0)
             raise RuntimeError(f"{error}\n{output.read()}") from error
-
-
-def rows_of(module: str, *arguments: str, **environment: str | None) -> "pd.DataFrame":
-    """Run `python -m <module> FILE <arguments>`, see `run`, on one thread and return the rows that it appends."""
-    import pandas as pd  # takes half a second, which the processes that append rows do not need
-
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.jsonl"
-        run(module, str(path), *arguments, limit=None, **threads | environment)
-        return pd.DataFrame(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
 
 
 def killed_with(parent: int) -> None:

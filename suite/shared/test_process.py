@@ -1,4 +1,4 @@
-"""A process returns its rows, ends in time, and ends with the process that started it."""
+"""A process ends in time, and with the process that started it."""
 
 import os
 import subprocess
@@ -13,22 +13,11 @@ from suite.shared.files import ROOT
 
 @pytest.fixture
 def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the file of a module `scripted`, for a script that knows the file of its rows by the name `path`."""
+    """Return the file of a module `scripted`, for a script."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     file = tmp_path / "scripted.py"
-    file.write_text(
-        "import os, sys, time\nfrom pathlib import Path\nfrom suite.shared.process import append_row\n"
-        "path = Path(sys.argv[1])\n"
-    )
+    file.write_text("import os, sys, time\n")
     return file
-
-
-def test_rows_come_back_in_order_from_one_thread(scripted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GONE", "no")
-    with scripted.open("a") as file:
-        file.write("for n in (1, 2): append_row(path, {'n': n, **{k: os.environ.get(k) for k in sys.argv[2:]}})\n")
-    rows = process.rows_of("scripted", "OMP_NUM_THREADS", "GONE", GONE=None)
-    assert rows.to_dict("records") == [{"n": n, "OMP_NUM_THREADS": "1", "GONE": None} for n in (1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +32,7 @@ def test_what_did_not_reach_its_end_says_why(scripted: Path, script: str, messag
     with scripted.open("a") as file:
         file.write(script)
     with pytest.raises(RuntimeError, match=message):
-        process.run("scripted", "rows", limit=5)
+        process.run("scripted", limit=5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")

@@ -1,10 +1,9 @@
 """The kernels of `batched_cuda` in Triton's interpreter: the functions that a GPU runs, with one member per group.
 
-Run as `python -m suite.checks.kernels.interpreted FILE EXTENT` with TRITON_INTERPRET=1. Every address is traced.
-`members.py` runs groups of several members. Speed, memory order and streams are not checked here.
+A process runs them that has TRITON_INTERPRET=1. Every address is traced. `members.py` runs groups of several members.
+Speed, memory order and streams are not checked here.
 """
 
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from impls.definition import dtype_name
 from impls.gradient.chunks import NUMBERS, limited
 from impls.registry import find
 from suite.checks.equality.comparisons import Comparison, paired
@@ -27,7 +25,6 @@ from suite.checks.faults.faults import Edited, edits
 from suite.shared.cases import AGAINST, DROPOUT, RAGGED, VERIFY, VERIFY_TILES, Case
 from suite.shared.compare import Verdict, implementation, model_and_draw, relative_error
 from suite.shared.oracle import plain
-from suite.shared.process import append_row
 
 NAME = "batched_cuda"
 F32 = torch.float32
@@ -74,8 +71,6 @@ FEW = [*_TINY, *(Comparison(case, F32) for case in (RAGGED[0], DROPOUT[0])), *WI
 #: Of a thorough run: each of the other cases in one dtype, and parameters of which one alone is trained.
 _MORE = [Comparison(case, _DTYPES[n % len(_DTYPES)]) for n, case in enumerate(_EDGES)]
 SOME = list(dict.fromkeys([*FEW, *_MORE, Comparison(SMALLEST, F32, "frozen", wide=True)]))
-#: By extent of a run.
-COMPARISONS = {"few": FEW, "some": SOME}
 #: Faults that calls show, each with a part of the names of the uses that show it.
 FAULTS = {
     name: (Edited(name, "calls", edits(f"{NAME}/{file}", right, new), NAME, damages=shown_by), word)
@@ -97,6 +92,15 @@ def judged(one: Comparison, device: torch.device) -> Verdict:
         patch.object(backward, "room", _poisoned),
     ):
         return one.worst(implementation(NAME), device)
+
+
+def compared(one: Comparison) -> tuple[Verdict, dict[str, int], int]:
+    """Worst verdict of a comparison on one draw; what was wrong with how many addresses, and how many there were."""
+    from suite.checks.kernels.traced import traced
+
+    with patch.object(Comparison, "_draws", return_value=1), traced() as trace:
+        worst = judged(one, torch.device("cpu"))
+    return worst, dict(trace.wrong), trace.addresses
 
 
 def _poisoned(cut: Any, numbers: int, like: Tensor) -> Tensor:
@@ -125,10 +129,11 @@ def patch_language_once() -> None:
     interpreter._patch_lang = once
 
 
-def caught(fault: Edited, word: str) -> bool:
-    """True if a use with this word in its name shows a fault, by the damaged tensor or by a line of the trace."""
+def caught(name: str) -> bool:
+    """True if one of its uses shows a fault, by the damaged tensor or by a line of the trace."""
     from suite.checks.kernels.traced import traced
 
+    fault, word = FAULTS[name]
     with fault.planted() as build, traced() as trace:
         calls = (one.verdicts(build, torch.device("cpu")) for one in CALLS if word in one.use)
         return any(
@@ -155,25 +160,3 @@ def lost() -> float:
     model.impl = AGAINST
     expected = plain(model.double(), case, tree_map_only(Tensor, Tensor.double, sample))["grad layers.0.bias"]
     return relative_error(found, expected)
-
-
-def main(path: Path, extent: str) -> None:
-    """Append a row for each comparison of an extent, on one draw, for each fault, and for sums over chunks."""
-    from suite.checks.kernels.traced import traced
-
-    patch_language_once()
-    with patch.object(Comparison, "_draws", return_value=1):
-        for one in COMPARISONS[extent]:
-            with traced() as trace:
-                worst = judged(one, torch.device("cpu"))
-            wrong = ", ".join(f"{fault}: {n} times" for fault, n in trace.wrong.items())
-            about = {"case": one.id, "dtype": dtype_name(one.dtype)}
-            append_row(path, about | vars(worst) | vars(trace) | {"wrong": wrong})
-        for name, (fault, word) in FAULTS.items():
-            if not fault.stale():
-                append_row(path, {"fault": name, "caught": caught(fault, word)})
-        append_row(path, {"lost": lost()})
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

@@ -4,13 +4,16 @@
 """
 
 import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 import torch
 
@@ -27,8 +30,7 @@ from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
 from suite.conftest import Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS
-from suite.shared.compare import Verdict
-from suite.shared.process import rows_of, run
+from suite.shared.process import killed_with, run
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 more = pytest.mark.thorough("other cases of batched_cuda, interpreted")
@@ -50,10 +52,14 @@ DEVICES = [
 
 
 @pytest.fixture(scope="module")
-def rows(request: pytest.FixtureRequest) -> pd.DataFrame:
-    """Verdicts on interpreted comparisons, and what their trace found; and which faults were caught."""
-    extent = "some" if request.config.getoption("--thorough") else "few"
-    return rows_of("suite.checks.kernels.interpreted", extent, TRITON_INTERPRET="1")
+def interpreter() -> Iterator[ProcessPoolExecutor]:
+    """A process with Triton's interpreter on, and with one thread."""
+    with ProcessPoolExecutor(1, get_context("spawn"), killed_with, (os.getpid(),)) as pool:
+        with pytest.MonkeyPatch.context() as environment:
+            for variable in ("TRITON_INTERPRET", "OMP_NUM_THREADS"):
+                environment.setenv(variable, "1")
+            pool.submit(interpreted.patch_language_once).result()
+        yield pool
 
 
 @for_a_card
@@ -71,17 +77,16 @@ def test_compiled_kernels_fit_their_card() -> None:
     ],
 )
 def test_interpreted_equals_the_oracle_without_a_race(
-    comparison: Comparison, rows: pd.DataFrame, device: torch.device, record: Record
+    comparison: Comparison, interpreter: ProcessPoolExecutor, device: torch.device, record: Record
 ) -> None:
     case, dtype = comparison.case, comparison.dtype
-    one = rows[(rows["case"] == comparison.id) & (rows["dtype"] == dtype_name(dtype))].iloc[0]
-    worst = Verdict(one["tensor"], float(one["error"]), float(one["allowed"]))
+    worst, wrong, addresses = interpreter.submit(interpreted.compared, comparison).result()
     if not comparison.use and why_unavailable(NAME, device) is not None:  # else the row is that of a run on the card
         record(NAME, dtype, case.id, "pass" if worst.ratio <= 1 else "FAIL", worst, INTERPRETED)
     assert worst.ratio <= 1, str(worst)
-    assert not one["wrong"]
+    assert not wrong
     if case.T and case.B:
-        assert one["addresses"] > 0
+        assert addresses > 0
 
 
 def test_every_fault_of_a_call_applies() -> None:
@@ -90,15 +95,15 @@ def test_every_fault_of_a_call_applies() -> None:
 
 
 @pytest.mark.parametrize("fault", interpreted.FAULTS)
-def test_a_fault_of_a_call_is_caught(fault: str, rows: pd.DataFrame) -> None:
+def test_a_fault_of_a_call_is_caught(fault: str, interpreter: ProcessPoolExecutor) -> None:
     if reason := interpreted.FAULTS[fault][0].stale():
         pytest.skip(reason)
-    assert rows.loc[rows["fault"] == fault, "caught"].item()
+    assert interpreter.submit(interpreted.caught, fault).result()
 
 
-def test_sums_over_chunks_keep_small_parts(rows: pd.DataFrame) -> None:
+def test_sums_over_chunks_keep_small_parts(interpreter: ProcessPoolExecutor) -> None:
     """In bfloat16, where the tolerance rule allows what a sum in bfloat16 loses."""
-    assert rows["lost"].max() < 0.01
+    assert interpreter.submit(interpreted.lost).result() < 0.01
 
 
 def test_an_interpreted_case_meets_each_condition() -> None:
