@@ -44,6 +44,8 @@ LARGE = Case(T=4, B=66, I=100, H=136, S=40, Z=9, layer_norm=True, state="stacked
 PACKED = Case(T=5, B=9, I=97, H=72, S=33, Z=4, L=2, lengths=lengths(5, 9), state="plain", recurrent_dropout=0.3)
 DROPPED = Case(T=3, B=3, I=5, H=8, S=6, Z=2, L=2, layer_norm=True, state="stacked", dropout=0.25, recurrent_dropout=0.4)
 WIDER = Case(T=2, B=9, I=33, H=72, S=33, Z=4, L=2, state="stacked", dropout=0.25, recurrent_dropout=0.3)
+#: So few rows beside so many weights that batched_cpu reads these as they are stored.
+FEW_ROWS = Case(T=5, B=3, I=5, H=512, S=8, Z=2)
 #: Without a gradient.
 LONG = (
     Case(T=1, B=66, I=97, H=72, S=33, Z=4),
@@ -59,7 +61,7 @@ _TRAINED = {SMALL: (F64,), LARGE: (F32,), PACKED: (F64, BF16)}
 #: By group of uses: the uses, and the cases and their dtypes.
 USED: dict[str, tuple[tuple[Use, ...], dict[Case, tuple[torch.dtype, ...]]]] = {
     "frozen": (FROZEN, _TRAINED),
-    "gradients": (GRADIENTS, _TRAINED),
+    "gradients": (GRADIENTS, _TRAINED | {FEW_ROWS: (F32,)}),
     "layouts": (LAID_OUT, _TRAINED),
     "changes": (CHANGES, {DROPPED: (F64,), WIDER: (F32,)}),
     "means far from 0": ((MEANS_FAR_FROM_0,), {replace(LARGE, S=120): (F32,)}),

@@ -127,8 +127,16 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
     params = [p.detach().clone().requires_grad_(requires_grad) for p in model.layers[0].parameters()]
     start = [part[0].clone().requires_grad_(requires_grad) for part in state]
     keep = torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5 if mask else None
-    arguments: tuple[Any, ...] = (x.requires_grad_(requires_grad), start, params, keep, 2.0, [], save.value)
-    torch.library.opcheck(getattr(torch.ops.hyperlstm, name).default, arguments)
+    x = x.mT.contiguous().mT.requires_grad_(requires_grad)
+    layer = x, start, params, keep, 2.0, []
+    operator, gradient = (getattr(torch.ops.hyperlstm, f"{name}{end}").default for end in ("", "_backward"))
+    torch.library.opcheck(operator, (*layer, save.value))
+    if requires_grad:
+        out, last, states, residuals = operator(*layer, save.value)
+        needs = [True] * (1 + len(start) + len(params))
+        with torch.no_grad():
+            arguments = (*layer, [out, *states, *residuals], out, last, needs)
+            torch.library.opcheck(gradient, arguments, test_utils="test_faketensor")
 
 
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
