@@ -25,14 +25,15 @@ def _spread(step: int, value: Tensor) -> Tensor:
     return rows[..., 8:end:step].copy_(value)
 
 
-def _moved(axis: int, to: int, value: Tensor) -> Tensor:
-    return value.movedim(axis, to).contiguous().movedim(to, axis)
-
-
 def _aligned(to: int, value: Tensor) -> Tensor:
     """At an address that is a multiple of `to` bytes, or of the size of one number, and of nothing larger."""
     skipped = max(1, to // value.element_size())
     return value.new_empty(value.numel() + skipped)[skipped:].view(value.shape).copy_(value)
+
+
+def _moved(axis: int, to: int, aligned: int, value: Tensor) -> Tensor:
+    """In memory with an axis elsewhere, at such an address."""
+    return _aligned(aligned, value.movedim(axis, to)).movedim(to, axis)
 
 
 def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
@@ -49,12 +50,12 @@ def _without_memory(value: Tensor) -> Tensor:
 
 
 KINDS = ("x", "state", "layers", "grad")
-PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0)
+PADDED, COLUMNS_FIRST = partial(_spread, 1), partial(_moved, -1, 0, 16)
 #: All tensors in each layout.
 LAYOUTS: dict[str, Layouts] = {
     "padded": dict.fromkeys(KINDS, PADDED),
     "every second column": dict.fromkeys(KINDS, partial(_spread, 2)),
-    "transposed": dict.fromkeys(KINDS, partial(_moved, 0, -1)),
+    "transposed, not aligned": dict.fromkeys(KINDS, partial(_moved, 0, -1, 1)),
     "columns first": dict.fromkeys(KINDS, COLUMNS_FIRST),
     "not aligned": dict.fromkeys(KINDS, partial(_aligned, 1)),
     "aligned to 8 bytes": dict.fromkeys(KINDS, partial(_aligned, 8)),

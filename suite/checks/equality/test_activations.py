@@ -15,8 +15,10 @@ from suite.shared.compare import FLOOR, Results, judge
 #: not show among larger numbers. The last part is from -SMALL to SMALL. Each part is a row of a batch of a model of
 #: UNITS units.
 MOST, SMALL, PARTS, UNITS = 100, 1e-4, 41, 100
-#: The gate that is varied, and what the others are, in the order i, f, g, o: at 100 a sigmoid or tanh is 1.
+#: The gate that is varied, in the order i, f, g, o. The others are at 100, where a sigmoid or tanh is 1, but g at 0
+#: beside f, which multiplies a cell that starts at 0.5 instead of 0.
 GATES = {"sigmoid of i": 0, "sigmoid of f": 1, "tanh of g": 2, "sigmoid of o": 3}
+OF_F = GATES["sigmoid of f"]
 
 
 @lru_cache(3)  # of the oracle, in two dtypes, and of one implementation after another
@@ -30,14 +32,14 @@ def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, 
         for q in model.parameters():
             q.zero_()
         p.bias[torch.arange(4) != gate] = MOST
+        p.bias[2] *= gate != OF_F  # so that what is small is added to nothing
         p.weight_x[gate].fill_diagonal_(1)
         for q in (p.z_bias, p.d_weight):  # the factor of W x
             q[1, gate] = 1
     arguments = ((MOST, PARTS - 1), (SMALL, 1))
     x = torch.cat([torch.linspace(-most, most, n * UNITS, dtype=torch.float64) for most, n in arguments])
     x = x.to(rounded).view(1, PARTS, UNITS).to(device, dtype).requires_grad_()
-    state = [torch.full((PARTS, F), start, dtype=dtype, device=device) for F, start in ((UNITS, 0), (UNITS, 0.5))]
-    state[1][-1] = 0  # so that what is small is not added to a half
+    state = [torch.full((PARTS, UNITS), start, dtype=dtype, device=device) for start in (0.0, 0.5 * (gate == OF_F))]
     _, (h, c, *_) = model(x, (*state, *torch.zeros(2, PARTS, 1, dtype=dtype, device=device)))
     # Of c alone, then of h alone: what the cell and what the output makes of the gate.
     derivatives = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in (c, h)]

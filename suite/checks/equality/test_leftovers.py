@@ -74,6 +74,13 @@ def test_nothing_holds_a_model_after_its_calls(runnable: str, device: torch.devi
     assert held() is None
 
 
+def test_a_call_in_inference_mode_leaves_nothing_to_training(runnable: str, device: torch.device) -> None:
+    model, sample = model_of(runnable, device)
+    with torch.inference_mode():
+        model(sample.x)
+    model(sample.x)[0].sum().backward()
+
+
 def test_autograd_grad_changes_no_grad(runnable: str, device: torch.device) -> None:
     model, sample = model_of(runnable, device)
     leaves = arguments(model, sample)

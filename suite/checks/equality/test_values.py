@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from impls.definition import norm
 from impls.gradient.chunks import limited
 from impls.registry import IMPLS
 from suite.checks.equality.comparisons import BF16, F32, F64, USED
@@ -61,6 +62,16 @@ def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: boo
     for part, value in expected.items():
         if part.startswith("grad layers"):
             assert relative_error(results[part], value) < 0.05, part
+
+
+@pytest.mark.parametrize("dtype", [BF16, torch.float16], ids=str)
+def test_moments_of_a_norm_are_not_in_half_precision(dtype: torch.dtype, device: torch.device) -> None:
+    """Of numbers whose mean needs more digits, and of some whose variance overflows in float16."""
+    numbers = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    y = torch.stack([100 + numbers, 1000 * numbers]).to(device, dtype)
+    one, zero = torch.ones(64, device=device), torch.zeros(64, device=device)
+    normalised, exact = (norm(one.to(q.dtype), zero.to(q.dtype))(q) for q in (y, y.double()))
+    assert relative_error(normalised, exact) < 4 * torch.finfo(dtype).eps
 
 
 def test_a_norm_of_a_mean_far_from_0_loses_few_digits(device: torch.device) -> None:

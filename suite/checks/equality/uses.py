@@ -31,6 +31,7 @@ from suite.shared.oracle import (
     outputs,
     plain,
 )
+from suite.shared.usage import Called
 
 
 class Use(NamedTuple):
@@ -170,7 +171,19 @@ INFERENCE = (
     # Of two and three steps, the shorter ones first.
     Use("no_grad in chunks", _in_chunks(3 * NUMBERS, of=_without_gradient(torch.no_grad)), _outputs),
 )
-CALLS = (Use("in pieces", _in_pieces), Use("after calls of other sizes", _after_other_sizes), *INFERENCE)
+
+
+def _observed(model: HyperLSTM, case: Case, sample: Draw) -> Results:
+    with Called():  # under a dispatch mode, hand-written gradients are operators
+        return plain(model, case, sample)
+
+
+CALLS = (
+    Use("in pieces", _in_pieces),
+    Use("observed", _observed),
+    Use("after calls of other sizes", _after_other_sizes),
+    *INFERENCE,
+)
 
 
 # Values at which a formula that is right elsewhere overflows or loses its digits

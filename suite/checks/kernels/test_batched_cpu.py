@@ -121,6 +121,13 @@ def test_a_damaged_build_is_built_again(cache: Path, damage: str) -> None:
     assert finish(start(AGREES, cache)) == ("agrees\n", "")
 
 
+@pytest.mark.parametrize(("cache", "folder"), [("", ".cache"), ("/elsewhere", "/elsewhere")])
+def test_builds_are_in_the_users_cache(cache: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    assert build.builds() == Path.home() / folder / "torch_extensions"
+
+
 @builds
 @pytest.mark.parametrize(
     ("environment", "words"),

@@ -57,6 +57,13 @@ def test_auto_skips_an_experimental_implementation(monkeypatch: pytest.MonkeyPat
     assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
 
 
+@pytest.mark.filterwarnings("error")
+def test_auto_warns_of_no_dtype_that_a_build_would_not_bring() -> None:
+    registry._warn_of_fallback.cache_clear()
+    model = HyperLSTM(I, H, S, Z, L, dtype=torch.float16)
+    assert model(torch.zeros(T, B, I, dtype=torch.float16))[0].dtype == torch.float16
+
+
 def test_names_are_listed_with_reasons() -> None:
     assert names() == [row.name for row in registry.IMPLS]
     assert len({row.preference for row in registry.IMPLS}) == len(registry.IMPLS)

@@ -1,5 +1,6 @@
 """Every bad call raises an error that names the argument, before any work, and changes nothing."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
@@ -69,6 +70,7 @@ BUILDS: Rows = {
 INPUTS: Rows = {
     "none": (lambda x: None, TypeError, "expected a tensor, got NoneType"),
     "coo": (lambda x: x.to_sparse(), TypeError, "expected a dense tensor, got .* torch.sparse_coo"),
+    "csr": (lambda x: x[0].to_sparse_csr(), TypeError, "expected a dense tensor, got .* torch.sparse_csr"),
     "1d": (lambda x: x[0, 0], ValueError, rf"{SHAPE} \[4\]"),
     "4d": (lambda x: x[None], ValueError, rf"{SHAPE} \[1, 6, 3, 4\]"),
     "features": (lambda x: x[..., :3], ValueError, rf"{SHAPE} \[6, 3, 3\]"),
@@ -160,6 +162,18 @@ def hooked(weight: Tensor | None, good: Good, swapped: Results | None = None) ->
     return functional_call(model, swapped or {}, (good.x,))
 
 
+def changed(change: Callable[[HyperLSTM], object], good: Good) -> object:
+    """Call a copy of a model that was called before, after a change."""
+    model = copy.deepcopy(good.model)
+    change(model)
+    return model(good.x, good.state)
+
+
+def doubles_bias(layer: nn.Module, _: object) -> None:
+    """Pre-hook that leaves the parameter and changes its numbers."""
+    layer.bias.data = layer.bias.data.double()
+
+
 def with_parameter(layer: int, name: str, value: nn.Parameter | None, good: Good) -> object:
     """Call a model without layer norm, of which a layer was given a parameter, or has lost one."""
     model = HyperLSTM(I, H, S, Z, L)
@@ -207,6 +221,16 @@ OTHERS: dict[str, Bad] = {
         lambda good: hooked(None, good, {"layers.1.bias": torch.zeros(H)}),
         ValueError,
         r"^layers\.1\.bias: expected \[4, 6\] .*, got \[6\] in float32",
+    ),
+    "layer-float64": (
+        partial(changed, lambda model: model.layers[1].double()),
+        ValueError,
+        r"^layers\.1\.weight_x: expected .* in float32 on cpu, got .* in float64",
+    ),
+    "hook-on-data": (
+        partial(changed, lambda model: model.layers[0].register_forward_pre_hook(doubles_bias)),
+        ValueError,
+        r"^layers\.0\.bias: expected .* in float32 on cpu, got .* in float64",
     ),
     "parameter-lost": (partial(with_parameter, 1, "bias", None), ValueError, r"^layers\.1\.bias: .*, got None$"),
     "parameter-without-norm": (

@@ -72,6 +72,14 @@ def test_a_dispatch_mode_changes_no_bit(name: str, device: torch.device) -> None
     assert all(map(torch.equal, plain, watched))
 
 
+def test_a_second_backward_raises_what_torch_says(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    out, _ = model(x, state)
+    out.sum().backward()
+    with pytest.raises(RuntimeError, match=r"^Trying to backward through the graph a second time"):
+        out.sum().backward()
+
+
 def test_a_gradient_has_no_derivative_even_of_a_linear_loss(name: str, device: torch.device) -> None:
     """Its gradient depends on parameters and inputs, although the gradients that arrive do not."""
     model, x, state = model_and_input(name, device)
@@ -128,7 +136,7 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
     start = [part[0].clone().requires_grad_(requires_grad) for part in state]
     keep = torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5 if mask else None
     x = x.mT.contiguous().mT.requires_grad_(requires_grad)
-    layer = x, start, params, keep, 2.0, []
+    layer: tuple[Any, ...] = (x, start, params, keep, 2.0, [])
     operator, gradient = (getattr(torch.ops.hyperlstm, f"{name}{end}").default for end in ("", "_backward"))
     torch.library.opcheck(operator, (*layer, save.value))
     if requires_grad:
