@@ -112,7 +112,7 @@ def skip_unless_checked(name: str, device: torch.device, dtype: torch.dtype = to
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `runnable` every implementation, those of `--impl` too, which are unknown while this file is imported."""
+    """Give `runnable` every implementation; `--impl` registers more after this file was imported."""
     if "runnable" in metafunc.fixturenames:
         metafunc.parametrize("runnable", names(), indirect=True)
 
@@ -151,7 +151,7 @@ def skipping_undeclared() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, object, object]:
-    """Skip such a test."""
+    """Skip a test as `skipping_undeclared` says."""
     with skipping_undeclared():
         return (yield)
 

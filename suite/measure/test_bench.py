@@ -63,7 +63,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
     return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
 
 
-def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_keeps_its_rows(
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     remaining = iter(range(1))
 
     def measure(one: Job, rows: list[dict[str, Any]], first: bool) -> str:
@@ -78,6 +80,7 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path: Path, serve: Any, monkeypat
     monkeypatch.setitem(WORKLOADS, "small", TINY)
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
     assert list(TABLES["bench"].read(tmp_path / slug(CPU))["status"]) == ["ok"] * 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted: ")
 
 
 @pytest.mark.parametrize("edited", [False, True])

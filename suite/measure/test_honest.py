@@ -108,7 +108,7 @@ def test_both_sides_of_a_turn_have_inputs_of_their_own_turn(recorded: Recorded) 
             for name in SECONDS
         ]
         assert inputs[0] == inputs[1] == inputs[2]
-        assert len(inputs[0]) > 2  # of two turns or more, and the one that it is warmed up with
+        assert len(inputs[0]) == timing.LEAST + 1  # and the input of the warm-up
 
 
 def test_each_turn_draws_its_order(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ def _heading(place: pd.DataFrame) -> str:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
     if pd.notna(row["shortened"]) and row["shortened"]:
         sentences.append(f"Shortened: {row['shortened']}.")
-    if place["cudnn"].astype(str).eq("False").any():
+    if place["cudnn"].eq(False).any():
         sentences.append(f"On this GPU, {BASELINE} does not take cuDNN.")
     floors = place.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):

@@ -136,9 +136,7 @@ def _parts(every: pd.DataFrame, others: Others) -> list[Part]:
             text = SIZE.format(about=about(varied[name].iloc[0], "TBIHSZL".replace(name, "")), varied=name)
             parts += [f"## Against {name}\n\n{text}", *per_step(varied[name], name, FIGURES)]
     if "length" in varied:
-        text = LENGTH.format(
-            about=about(varied["length"].iloc[0], "BIHSZL"),
-        )
+        text = LENGTH.format(about=about(varied["length"].iloc[0], "BIHSZL"))
         parts += [text, *per_step(varied["length"], "T", OF_LENGTHS)]
     if "threads" in varied:
         own = varied["threads"].replace({"pass": PASSES})

@@ -1,4 +1,4 @@
-"""The page of sweeps shows each size, the longest sequence, speedups, and where another is faster."""
+"""The page of sweeps shows each size, long sequences, threads, and where another is faster."""
 
 from dataclasses import replace
 from typing import Any

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from suite.checks.kernels import interpreted
 from suite.shared import machine, submission
 from suite.shared.cases import MULTIPLIED, TRAINING
 from suite.shared.examples import CPU, HERE, runs, verified
-from suite.shared.files import ResultsError
+from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
 from suite.shared.tables import MEANING, STAMP, TABLES, Table, folder_of, stamp
 
@@ -109,6 +110,19 @@ def test_folder_has_processor_instructions_and_threads(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert slug(CPU) == folder
+
+
+@pytest.mark.parametrize("step", ["write_text", "replace"])
+def test_a_file_is_written_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_whole(path := tmp_path / "table.md", "old")
+    monkeypatch.setattr(Path, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,16 @@ def activations(name: str, gate: int, dtype: torch.dtype, device: torch.device, 
         for q in model.parameters():
             q.zero_()
         p.bias[torch.arange(4) != gate] = MOST
-        p.bias[2] *= gate != OF_F  # so that what is small is added to nothing
+        if gate == OF_F:
+            p.bias[2] = 0  # so that what is small is added to nothing
         p.weight_x[gate].fill_diagonal_(1)
         for q in (p.z_bias, p.d_weight):  # the factor of W x
             q[1, gate] = 1
     arguments = ((MOST, PARTS - 1), (SMALL, 1))
     x = torch.cat([torch.linspace(-most, most, n * UNITS, dtype=torch.float64) for most, n in arguments])
     x = x.to(rounded).view(1, PARTS, UNITS).to(device, dtype).requires_grad_()
-    state = [torch.full((PARTS, UNITS), start, dtype=dtype, device=device) for start in (0.0, 0.5 * (gate == OF_F))]
+    starts = 0.0, 0.5 if gate == OF_F else 0.0
+    state = [torch.full((PARTS, UNITS), start, dtype=dtype, device=device) for start in starts]
     _, (h, c, *_) = model(x, (*state, *torch.zeros(2, PARTS, 1, dtype=dtype, device=device)))
     # Of c alone, then of h alone: what the cell and what the output makes of the gate.
     derivatives = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in (c, h)]

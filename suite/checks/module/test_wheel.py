@@ -12,7 +12,7 @@ from suite.shared.files import ROOT
 
 @pytest.mark.thorough("the wheel")
 def test_ships_impls_alone_under_its_import_name(tmp_path: Path) -> None:
-    """The build tool is the one that is installed here, so that no network is needed."""
+    """Built with the tools installed here, so that no network is needed."""
     missing = [tool for tool in ("pip", "hatchling") if not any(distributions(name=tool))]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not installed here, so no wheel can be built")
