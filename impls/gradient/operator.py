@@ -43,7 +43,8 @@ class Save(IntEnum):
 Forward = Callable[[LayerParams, Inputs, Tensor, Sequence[Tensor], Tensor | None], LayerState]
 #: (parameters, inputs, saved, d_out, d_last, needed) -> gradients by name: at least the needed ones.
 #: d_last: gradients of the final state, None if zero. needed: "x", names in `LayerState` (for the initial state) and
-#: names in `LayerParams`. Gradients are contiguous; their dtype may be wider.
+#: names in `LayerParams`. Gradients are contiguous; their dtype may be wider. Within an operator nothing is
+#: differentiated, so torch's autograd and `torch.func` do not help.
 Backward = Callable[
     [LayerParams, Inputs, Saved, Tensor, Sequence[Tensor | None], Collection[str]], Mapping[str, Tensor]
 ]
@@ -323,8 +324,8 @@ def _gradient_operator(qualified: str, name: str, of: HandWritten) -> Any:
         results, seen = list[Tensor](), set[int]()
         for q in _backward(of, *_layer(*arguments[:6]), *arguments[6:]):
             memory = q.untyped_storage()._cdata
-            # Results of an operator must not share memory, as views of one product do.
-            results.append(q.clone() if memory in seen else q)
+            # Results of an operator must not share memory, as views of one product do, and begin where the fake does.
+            results.append(q.clone() if memory in seen or q.storage_offset() else q)
             seen.add(memory)
         return results
 

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from torch.utils.checkpoint import checkpoint
 
 from impls import HyperLSTM, registry, why_unavailable
+from impls.definition import dtype_name
 from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.checks.equality.leftovers import altered, settings
@@ -331,10 +332,14 @@ _RECORDED = "cannot record; these can be recorded: {able}, and 'auto'"
 CAPABILITIES = {
     "packed sequences": Capability(partial(right, PACKED)),
     "recurrent dropout": Capability(partial(right, DROPPED)),
-    "autocast to bfloat16": Capability(partial(autocast, torch.bfloat16)),
-    "autocast to float16": Capability(
-        partial(autocast, torch.float16), lambda impl: torch.float16 in impl.dtypes, r"computes in .*, not in float16\."
-    ),
+    **{
+        f"autocast to {dtype_name(dtype)}": Capability(
+            partial(autocast, dtype),
+            lambda impl, dtype=dtype: dtype in impl.dtypes,  # type: ignore[misc]
+            rf"computes in .*, not in {dtype_name(dtype)}\.",
+        )
+        for dtype in (torch.bfloat16, torch.float16)
+    },
     "second derivative": Capability(second_derivative, _by_autograd, "no second derivative; these have: {able}$"),
     "torch.compile, fullgraph": Capability(compile_fullgraph),
     "torch.export and a reload, any batch": Capability(export),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -14,9 +15,10 @@ from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient import operator
 from impls.gradient.chunks import bounds
 from impls.gradient.operator import Save
-from impls.registry import IMPLS
+from impls.registry import IMPLS, find
 from suite.checks.module.test_module import CASE, model_and_input
 from suite.conftest import skip_unless_checked
+from suite.shared import submission
 from suite.shared.usage import Called
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
@@ -27,6 +29,15 @@ def name(request: pytest.FixtureRequest, device: torch.device) -> str:
     """Every implementation with a hand-written gradient that runs here in float32."""
     skip_unless_checked(request.param, device)
     return str(request.param)
+
+
+@pytest.fixture
+def operators(name: str) -> list[OpOverload]:
+    """Its operators, of the layer and of the gradient."""
+    run = find(name).run
+    calls = getattr(getattr(run, "args", [run])[0], "__self__", None)  # of a file, behind a check of its results
+    assert calls is not None, "with a hand-written gradient, run should be a result of as_operator"
+    return [calls.operator._opoverload, calls.gradient_operator._opoverload]
 
 
 def gradients(model: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[Tensor]:
@@ -56,19 +67,21 @@ def test_chunks_are_few_and_equal(
 
 
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
-def test_packed_sequences_take_one_call_of_the_operator(name: str, device: torch.device) -> None:
+def test_packed_sequences_take_one_call_of_the_operator(
+    name: str, operators: list[OpOverload], device: torch.device
+) -> None:
     model, x, state = model_and_input(name, device)
     with Called() as seen:
         model(pack_padded_sequence(x, [6, 4, 1]), state)
-    assert seen.names.count(f"hyperlstm::{name}") == CASE.L
+    assert seen.names.count(operators[0]._schema.name) == CASE.L
 
 
-def test_a_dispatch_mode_changes_no_bit(name: str, device: torch.device) -> None:
+def test_a_dispatch_mode_changes_no_bit(name: str, operators: list[OpOverload], device: torch.device) -> None:
     arguments = model_and_input(name, device)
     plain = gradients(*arguments)
     with Called() as seen:
         watched = gradients(*arguments)
-    assert [seen.names.count(f"hyperlstm::{name}{way}") for way in ("", "_backward")] == [CASE.L, CASE.L]
+    assert [seen.names.count(operator._schema.name) for operator in operators] == [CASE.L, CASE.L]
     assert all(map(torch.equal, plain, watched))
 
 
@@ -128,16 +141,17 @@ def test_auto_is_batched_inside_a_transform(
 
 @pytest.mark.parametrize("mask", [False, True], ids=["plain", "dropout"])
 @pytest.mark.parametrize("save", Save, ids=lambda save: save.name.lower())
-def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.device, save: Save, mask: bool) -> None:
+def test_operator_is_registered_as_torch_wants_it(
+    name: str, operators: list[OpOverload], device: torch.device, save: Save, mask: bool
+) -> None:
     model, x, state = model_and_input(name, device)
-    model(x, state)  # registers the operator
     requires_grad = save != Save.NONE
     params = [p.detach().clone().requires_grad_(requires_grad) for p in model.layers[0].parameters()]
     start = [part[0].clone().requires_grad_(requires_grad) for part in state]
     keep = torch.rand(*x.shape[:2], CASE.H, device=device) > 0.5 if mask else None
     x = x.mT.contiguous().mT.requires_grad_(requires_grad)
     layer: tuple[Any, ...] = (x, start, params, keep, 2.0, [])
-    operator, gradient = (getattr(torch.ops.hyperlstm, f"{name}{end}").default for end in ("", "_backward"))
+    operator, gradient = operators
     torch.library.opcheck(operator, (*layer, save.value))
     if requires_grad:
         out, last, states, residuals = operator(*layer, save.value)
@@ -147,6 +161,7 @@ def test_operator_is_registered_as_torch_wants_it(name: str, device: torch.devic
             torch.library.opcheck(gradient, arguments, test_utils="test_faketensor")
 
 
+@pytest.mark.parametrize("name", [name for name in HAND_WRITTEN if name not in submission.files()], indirect=True)
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, state = model_and_input(name, device)
     backward, products = operator._backward, {"aten::mm", "aten::bmm", "aten::empty_like"}  # C++ fills the last
