@@ -1,7 +1,8 @@
 """Layouts in memory of x, states, gradients and parameters, whose numbers stay the same: none changes a result."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from impls import HyperLSTM
 from suite.checks.equality.uses import Use, changed, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, bits
-from suite.shared.oracle import OUTPUTS, Draw, Results, named, packed, plain
+from suite.shared.oracle import Draw, Results, named, packed, plain
 
 #: Function that returns a tensor of the same numbers in another layout.
 Layout = Callable[[Tensor], Tensor]
@@ -81,20 +82,12 @@ def _equal_over_axes(layouts: Layouts, sample: Draw) -> Draw:
     return changed(_laid_out(layouts, sample), lambda _, value: value.clone())
 
 
-def _run(
-    layouts: Layouts,
-    model: HyperLSTM,
-    case: Case,
-    sample: Draw,
-    *,
-    of_tokens: Layout = Tensor.contiguous,
-    arriving: Collection[str] = OUTPUTS,
-) -> Results:
-    """A call on numbers in these layouts; of_tokens: that of packed sequences."""
+def run(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Results:
+    """A call on numbers in these layouts; options: of `plain`."""
     laid_out, contiguous = _laid_out(layouts, sample), {name: p.data for name, p in model.named_parameters()}
     for name, p in model.named_parameters():
         p.data = laid_out.params[name].data
-    results = plain(model, case, laid_out, arriving=arriving, call=partial(packed, of_tokens=of_tokens))
+    results = plain(model, case, laid_out, **options)
     for name, p in model.named_parameters():
         p.data = contiguous[name]
     after = named(laid_out)
@@ -103,11 +96,11 @@ def _run(
 
 
 def _use(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(_run, layouts, of_tokens=layouts.get("x", Tensor.contiguous)))
+    return Use(name, partial(run, layouts, call=partial(packed, of_tokens=layouts.get("x", Tensor.contiguous))))
 
 
 def _use_of_equal(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(_run, layouts), numbers=partial(_equal_over_axes, layouts))
+    return Use(name, partial(run, layouts), numbers=partial(_equal_over_axes, layouts))
 
 
 #: All tensors at once, for an implementation whose calls take long.
@@ -117,7 +110,7 @@ AT_ONCE = (
     # Where a final state has no gradient, zeros like the given state would have its layout.
     Use(
         "states with columns first, gradient of out alone",
-        partial(_run, {"state": COLUMNS_FIRST}, arriving=("out",)),
+        partial(run, {"state": COLUMNS_FIRST}, arriving=("out",)),
         numbers=partial(without_others, arriving=("out",)),
     ),
 )

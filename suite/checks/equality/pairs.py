@@ -11,11 +11,12 @@ from torch.nn.functional import pad
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
+from suite.checks.equality import layouts
 from suite.checks.equality.leftovers import watched
-from suite.checks.equality.uses import Use, of_trained, without_others
+from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Use, of_trained, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED
-from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, inputs, packed, plain
+from suite.shared.oracle import OUTPUTS, Draw, Output, Results, State, inputs, packed
 
 Row = dict[str, Any]
 
@@ -36,6 +37,10 @@ TRAINS: dict[str, Callable[[str], bool]] = {
     "state_h_hat": lambda name: name == "state h_hat",
     "nothing": lambda name: False,
 }
+#: Layouts in memory of all tensors.
+LAYOUTS: dict[str, layouts.Layouts] = {"contiguous": {}, **layouts.LAYOUTS}
+#: Uses whose numbers are far from usual, by whether there is a layer norm.
+EXTREME = {True: MEANS_FAR_FROM_0, False: SATURATED[1]}
 #: Values of each option, the plainest first. "arriving": the outputs that have a gradient.
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "form": ("batch", "alone", *LENGTHS, *EMPTY),
@@ -49,6 +54,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "arriving": ("all", *OUTPUTS),
     "chunks": ("whole", "stepwise"),
     "residuals": ("saved", "recomputed"),
+    "layout": tuple(LAYOUTS),
+    "numbers": ("usual", "extreme"),
 }
 #: The values that one layer sees: the module turns the others into these, and runs what is between layers.
 LAYER_OPTIONS = OPTIONS | {
@@ -59,9 +66,10 @@ LAYER_OPTIONS = OPTIONS | {
     "masks": ("none", "recurrent"),
     "precision": ("exact", "autocast"),
     "trains": ("all", "biases", "state_c", "state_h_hat", "nothing"),
+    "layout": ("contiguous", "padded", "transposed, not aligned"),
 }
 #: Options that a `Case` does not have; of the forms only one.
-_OF_USE = ("axes", "precision", "trains", "arriving", "chunks", "residuals")
+_OF_USE = ("axes", "precision", "trains", "arriving", "chunks", "residuals", "layout", "numbers")
 
 
 def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any, ...]) -> dict[str, Any]:
@@ -73,6 +81,8 @@ def _either(option: str, values: tuple[Any, ...], other: str, others: tuple[Any,
 _CONSTRAINTS = [
     _either("masks", ("none", "recurrent"), "layers", (2,)),  # dropout is between layers
     _either("trains", ("all", "x", "parameters", "biases", "nothing"), "state", ("plain", "stacked")),
+    _either("numbers", ("usual",), "precision", ("exact",)),
+    _either("numbers", ("usual",), "arriving", ("all",)),  # that of h alone is all rounding where tanh(c) is 1
 ]
 
 
@@ -82,22 +92,25 @@ def shows_little(row: Row) -> bool:
 
 
 def array(options: dict[str, tuple[Any, ...]]) -> list[Row]:
-    """Rows that cover all pairs, those that do not need a call which shows little without one."""
+    """Rows that cover all pairs, those that do not need a call which shows little, or extreme numbers, without one."""
     telling = options | {"form": options["form"][: -len(EMPTY)], "trains": options["trains"][:-1]}
-    rows, every = (make(some, salt="0", constraints=_CONSTRAINTS) for some in (telling, options))
-    return [*rows, *filter(shows_little, every)]
+    usual, either, every = (
+        make(some, salt="0", constraints=_CONSTRAINTS) for some in (telling | {"numbers": ("usual",)}, telling, options)
+    )
+    return [*usual, *(row for row in either if row["numbers"] == "extreme"), *filter(shows_little, every)]
 
 
 def case_of(row: Row) -> Case:
     """Sizes of a row, and the options that a case has."""
     form, (dropout, recurrent_dropout) = row["form"], MASKS[row["masks"]]
     one_step = form == "alone" and row["axes"] == "batch_first"  # an axis to lose by mistake
+    H, S = (72, 64) if row["numbers"] == "extreme" else (7, 6)  # the more units, the less a lost digit is chance
     return Case(
         T=0 if form == "no_steps" else 1 if one_step else 3,
         B={"alone": 1, "no_rows": 0}.get(form, 3),
         I=4,
-        H=7,
-        S=6,
+        H=H,
+        S=S,
         Z=2,
         L=row["layers"],
         layer_norm=row["layer_norm"],
@@ -118,8 +131,13 @@ def use_of(row: Row) -> Use:
         "pair-" + "-".join(words),
         partial(_run, row, arriving),
         partial(of_trained, trains),
-        partial(without_others, arriving=arriving),
+        partial(_numbers, row, arriving),
     )
+
+
+def _numbers(row: Row, arriving: tuple[str, ...], sample: Draw) -> Draw:
+    change = EXTREME[row["layer_norm"]].numbers if row["numbers"] == "extreme" else None
+    return without_others(change(sample) if change else sample, arriving)
 
 
 def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
@@ -134,7 +152,8 @@ def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, samp
 
 def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
     select = TRAINS[row["trains"]]
-    results = plain(model, case, sample, select=select, arriving=arriving, call=partial(_call, row))
+    laid_out, call = LAYOUTS[row["layout"]], partial(_call, row)
+    results = layouts.run(laid_out, model, case, sample, select=select, arriving=arriving, call=call)
     # Without steps out is no function of the state.
     trained = any(select(name) for name in (*inputs(sample), *sample.params) if case.T or not name.startswith("state"))
     wrong = {f"{MUTATED}graph of out": torch.zeros(())} if results["out"].requires_grad != trained else {}
@@ -149,7 +168,7 @@ def _call(row: Row, model: nn.Module, case: Case, x: Tensor, state: State | None
         x, state = pad(x[:, 0], (0, 1))[:, :-1], state and tuple(part[..., 0, :] for part in state)
     elif turned:
         x = x.transpose(0, 1).contiguous()
-    out, last = packed(model, case, x, state)
+    out, last = packed(model, case, x, state, LAYOUTS[row["layout"]].get("x", Tensor.contiguous))
     if alone:
         return out.unsqueeze(1), tuple(part.unsqueeze(1) for part in last)
     return out.transpose(0, 1) if turned else out, last

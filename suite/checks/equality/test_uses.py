@@ -18,10 +18,11 @@ def test_equals_the_oracle(name: str, comparison: Comparison, check: Check) -> N
 
 
 Pair = frozenset[tuple[str, object]]
-#: Dropout is between layers, and a state that is not given has no gradient.
+#: Dropout is between layers, a state that is not given has no gradient, and numbers are extreme where they show much.
 IMPOSSIBLE: set[Pair] = {
     *(frozenset({("layers", 1), ("masks", masks)}) for masks, (dropout, _) in MASKS.items() if dropout),
     *(frozenset({("state", "none"), ("trains", trains)}) for trains in TRAINS if trains.startswith("state")),
+    *(frozenset({("numbers", "extreme"), (a, x)}) for a in ("precision", "arriving") for x in OPTIONS[a][1:]),
 }
 
 
