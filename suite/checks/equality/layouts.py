@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.checks.equality.uses import Use, changed, without_others
+from suite.checks.equality.uses import Use, changed, observed, without_others
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, bits
 from suite.shared.oracle import Draw, Results, named, packed, plain
@@ -60,6 +60,7 @@ LAYOUTS: dict[str, Layouts] = {
     "columns first": dict.fromkeys(KINDS, COLUMNS_FIRST),
     "not aligned": dict.fromkeys(KINDS, partial(_aligned, 1)),
     "aligned to 8 bytes": dict.fromkeys(KINDS, partial(_aligned, 8)),
+    "aligned to 16 bytes": dict.fromkeys(KINDS, partial(_aligned, 16)),
 }
 #: Layouts of numbers that are equal over an axis; the gradient of a sum is equal over all.
 OVER_BATCH = partial(_expanded, (-2,))
@@ -107,6 +108,7 @@ def _use_of_equal(name: str, layouts: Layouts) -> Use:
 AT_ONCE = (
     *(_use(name, layouts) for name, layouts in LAYOUTS.items()),
     *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
+    Use("columns first, observed", observed(partial(run, LAYOUTS["columns first"]))),
     # Where a final state has no gradient, zeros like the given state would have its layout.
     Use(
         "states with columns first, gradient of out alone",

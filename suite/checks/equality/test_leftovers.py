@@ -12,10 +12,10 @@ from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.checks.equality.comparisons import DROPPED, F32
 from suite.checks.equality.leftovers import settings
+from suite.checks.module.runs import held
 from suite.shared import process
 from suite.shared.compare import assert_bitwise_equal, model_and_draw
 from suite.shared.oracle import Draw, arguments, outputs, plain
-from suite.shared.usage import saved_bytes
 
 
 def model_of(name: str, device: torch.device) -> tuple[HyperLSTM, Draw]:
@@ -53,19 +53,7 @@ def test_an_exception_changes_no_setting(runnable: str, device: torch.device, mo
 
 
 def test_many_steps_hold_no_memory(runnable: str, device: torch.device) -> None:
-    model, sample = model_of(runnable, device)
-
-    def train() -> None:
-        for residuals in (True, True, False):
-            with limited(device.type, residuals=residuals):
-                plain(model, DROPPED, sample)
-            with torch.no_grad():
-                model(sample.x, sample.state)
-        model.zero_grad(set_to_none=True)
-
-    train()
-    gc.collect()
-    assert saved_bytes(train, device) == 0
+    assert held(runnable, DROPPED, device) == 0
 
 
 def test_nothing_holds_a_model_after_its_calls(runnable: str, device: torch.device) -> None:

@@ -15,6 +15,7 @@ from impls.gradient.chunks import limited
 from impls.registry import IMPLS
 from suite.checks.equality.comparisons import BF16, F32, F64, USED
 from suite.checks.equality.conftest import everything, numbers
+from suite.checks.equality.uses import changed
 from suite.shared.cases import AGAINST, Case
 from suite.shared.compare import Results, reference, relative_error
 from suite.shared.oracle import Draw
@@ -62,6 +63,20 @@ def test_gradients_of_parameters_gather_equal_numbers(name: str, layer_norm: boo
     for part, value in expected.items():
         if part.startswith("grad layers"):
             assert relative_error(results[part], value) < 0.05, part
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_far_from_0_keep_their_digits_before_a_norm(name: str, device: torch.device) -> None:
+    """Near 100, numbers of bfloat16 are half a deviation of the cells apart."""
+    case = replace(CASE, T=3, B=4, H=64, S=48, layer_norm=True)
+
+    def far(name: str, value: Tensor) -> Tensor:
+        if name.endswith(("norm_bias", "hyper_norm_bias")):
+            return value + value.new_tensor([0, 10, 0, 0])[:, None]  # so that the forget gate keeps them
+        return value + 100 if name in ("state c", "state c_hat") else value
+
+    results, expected = both(name, case, changed(numbers(name, BF16, case, device), far), 1)
+    assert relative_error(results["out"], expected["out"]) < 0.05
 
 
 @pytest.mark.parametrize("dtype", [BF16, torch.float16], ids=str)

@@ -61,7 +61,7 @@ CALLS = [
     *map(_two_steps, paired(NAME, OF_A_LAYER)),
     Comparison(OWN, F32, "layouts at once", wide=True),
     Comparison(replace(SMALLEST, Z=17), F32, "gradients", wide=True),  # whose gates have products of their own
-    Comparison(replace(OWN, layer_norm=False), F32, "calls", wide=True),
+    Comparison(replace(SMALLEST, layer_norm=False), F32, "calls", wide=True),
     Comparison(VALUES, F32, "means far from 0", wide=True),
     Comparison(replace(VALUES, layer_norm=False), F32, "saturated", wide=True),
 ]

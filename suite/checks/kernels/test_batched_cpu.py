@@ -10,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from impls import why_unavailable
 from impls.batched_cpu import build, loading
+from suite.shared.cases import VERIFY
+from suite.shared.compare import model_and_draw
 from suite.shared.files import ROOT
 
 builds = pytest.mark.thorough("batched_cpu built in other ways, or not at all")
@@ -79,7 +82,6 @@ def compiler(built: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("CXX", str(path))
 
 
-@builds
 @pytest.mark.usefixtures("compiler")
 def test_concurrent_builds_load_a_complete_library(tmp_path: Path) -> None:
     folder = tmp_path / "extensions"
@@ -198,6 +200,15 @@ def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> b
     function = loading.library(d.dtype).function("add_product", ctypes.c_char_p)
     error: bytes | None = function(struct.pack(f"{len(numbers)}q", *numbers))
     return error
+
+
+@pytest.mark.usefixtures("built")
+def test_an_interrupt_while_gradients_are_allocated_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sample = model_and_draw("batched_cpu", VERIFY[0], torch.float32, torch.device("cpu"))
+    out, _ = model(sample.x)
+    monkeypatch.setattr(torch, "empty_like", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        out.sum().backward()
 
 
 @pytest.mark.usefixtures("built")

@@ -28,6 +28,7 @@ from suite.checks.kernels.ahead import of_checks
 from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
+from suite.checks.module.runs import held
 from suite.conftest import Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS
 from suite.shared.process import killed_with, run
@@ -104,6 +105,10 @@ def test_a_fault_of_a_call_is_caught(fault: str, interpreter: ProcessPoolExecuto
 def test_sums_over_chunks_keep_small_parts(interpreter: ProcessPoolExecutor) -> None:
     """In bfloat16, where the tolerance rule allows what a sum in bfloat16 loses."""
     assert interpreter.submit(interpreted.lost).result() < 0.01
+
+
+def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor) -> None:
+    assert interpreter.submit(held, NAME, interpreted.OWN, torch.device("cpu")).result() == 0
 
 
 def test_an_interpreted_case_meets_each_condition() -> None:

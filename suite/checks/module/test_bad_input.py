@@ -148,9 +148,10 @@ def with_bias(bias: Tensor, good: Good) -> object:
     return functional_call(good.model, {"layers.1.bias": bias}, (good.x,))
 
 
-def under_autocast(good: Good) -> object:
+def under_autocast(name: str, good: Good) -> object:
+    """Call with one parameter in float64."""
     with torch.autocast("cpu", torch.bfloat16):
-        return with_bias(torch.zeros(4, H, dtype=torch.float64), good)
+        return functional_call(good.model, {name: good.model.get_parameter(name).double()}, (good.x,))
 
 
 def hooked(weight: Tensor | None, good: Good, swapped: Results | None = None) -> object:
@@ -216,7 +217,16 @@ OTHERS: dict[str, Bad] = {
         ValueError,
         r"^state \(h\): expected shape \[2, 3, 6\] or \[3, 6\], got \[2, 2, 6\]",
     ),
-    "parameter-float64-under-autocast": (under_autocast, ValueError, r"^layers\.1\.bias: .*, got \[4, 6\] in float64"),
+    "parameter-float64-under-autocast": (
+        partial(under_autocast, "layers.1.bias"),
+        ValueError,
+        r"^layers\.1\.bias: .* in float32 .*, got \[4, 6\] in float64",
+    ),
+    "first-parameter-float64-under-autocast": (
+        partial(under_autocast, "layers.0.weight_x"),
+        ValueError,
+        r"^layers\.0\.weight_h: .* in float64 .*, got .* in float32",
+    ),
     "parameter-beside-a-hook": (
         lambda good: hooked(None, good, {"layers.1.bias": torch.zeros(H)}),
         ValueError,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -89,3 +90,9 @@ def test_dropout_in_one_layer_warns() -> None:
     with pytest.warns(UserWarning, match="dropout=0.5 has no effect with n_layers=1"):
         HyperLSTM(4, 6, 5, 2, 1, dropout=0.5)
     assert "dropout=0.5, recurrent_dropout=0.1" in repr(HyperLSTM(4, 6, 5, 2, 2, dropout=0.5, recurrent_dropout=0.1))
+
+
+def test_an_option_set_later_becomes_a_float() -> None:
+    model = HyperLSTM(4, 6, 5, 2, 2)
+    model.dropout = model.recurrent_dropout = Fraction(1, 2)  # type: ignore[assignment]
+    assert "dropout=0.5, recurrent_dropout=0.5" in repr(model)

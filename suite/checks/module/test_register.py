@@ -27,7 +27,7 @@ def test_says_what_it_can(tmp_path: Path) -> None:
     assert "impl=mine" in repr(implementation("mine")(CASE, F32, CPU))
     assert why_unavailable("mine", "cpu") is None
     assert why_unavailable("mine", "cpu", torch.bfloat16) == "mine computes in float64, float32, not in bfloat16."
-    assert why_unavailable("plain", "cpu", options=["layer_norm"]) == "plain does not support layer_norm."
+    assert why_unavailable("plain", "cpu", options=iter(["layer_norm"])) == "plain does not support layer_norm."
     assert registry.resolve("auto", CPU, F32).name not in names()[-2:]
     assert hasattr(torch.ops.hyperlstm_in_mine, "mine")  # a name that no operator of ours can have
 
