@@ -219,8 +219,14 @@ def _large_cells(name: str, value: Tensor) -> Tensor:
     return 1000 * value if name in _CELLS else value
 
 
+def _near_0(name: str, value: Tensor) -> Tensor:
+    """Without layer norm, gates and cells so small that tanh by a quotient of exponentials has lost most digits."""
+    return 1e-5 * value if name == "x" or name.endswith(_BIASES) or name.startswith("state") else value
+
+
 MEANS_FAR_FROM_0 = Use("means far from 0", plain, numbers=partial(changed, change=_shifted))
 SATURATED = (
     Use("gates and cells overflow", plain, numbers=partial(changed, change=_saturated)),
     Use("cells stay large", plain, numbers=partial(changed, change=_large_cells)),
+    Use("near 0", plain, numbers=partial(changed, change=_near_0)),
 )
