@@ -19,7 +19,8 @@ from impls.gradient.chunks import bounds, limits
 from impls.registry import find, resolve, triton_unavailable
 from suite.checks.kernels import test_native
 from suite.checks.kernels.interpreted import NAME
-from suite.shared.cases import Case
+from suite.shared.cases import VERIFY, Case
+from suite.shared.compare import model_and_draw
 from suite.shared.files import ROOT
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
@@ -195,3 +196,12 @@ def test_the_arithmetic_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision=precision))
         assert split.arithmetic(torch.float32) == expected
         assert split.arithmetic(torch.bfloat16) == "bfloat16"
+
+
+def test_a_nan_of_any_bits_stays_one_when_it_is_rounded_to_tf32() -> None:
+    """A card makes one with all bits set, to which nothing can be added."""
+    layout = pytest.importorskip("impls.batched_cuda.layout")
+    params = model_and_draw("naive", VERIFY[0], torch.float32, CPU)[1].params
+    p = LayerParams(**{name.removeprefix("layers.0."): q for name, q in params.items()})
+    p.weight_h.view(torch.int32).fill_(0x7FFFFFFF)
+    assert bool(layout.rounded(p).weight_h.isnan().all())

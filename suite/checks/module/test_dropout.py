@@ -44,6 +44,13 @@ def test_g_is_dropped_by_the_mask(runnable: str, device: torch.device) -> None:
     assert_same({"c_hat": seeded(model.train(), x)["c_hat"]}, {"c_hat": plain["c_hat"]})
 
 
+def test_what_is_not_a_number_is_not_dropped(runnable: str, device: torch.device) -> None:
+    """As by `torch.nn.functional.dropout`, so that a fault shows."""
+    model, x, _ = model_and_input(runnable, device, case=ONE_STEP)
+    model.get_parameter("layers.0.weight_x").data[2] = torch.nan  # of g
+    assert bool(seeded(model, x)["c"].isnan().all())
+
+
 def test_a_probability_of_1_drops_everything(runnable: str, device: torch.device) -> None:
     model, x, _ = model_and_input(runnable, device, case=replace(ONE_STEP, T=3, recurrent_dropout=1.0))
     assert not bool(seeded(model, x)["c"].any())
