@@ -83,7 +83,7 @@ def _equal_over_axes(layouts: Layouts, sample: Draw) -> Draw:
     return changed(_laid_out(layouts, sample), lambda _, value: value.clone())
 
 
-def run(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Results:
+def in_layouts(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options: Any) -> Results:
     """A call on numbers in these layouts; options: of `plain`."""
     laid_out, contiguous = _laid_out(layouts, sample), {name: p.data for name, p in model.named_parameters()}
     for name, p in model.named_parameters():
@@ -97,22 +97,22 @@ def run(layouts: Layouts, model: HyperLSTM, case: Case, sample: Draw, **options:
 
 
 def _use(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(run, layouts, call=partial(packed, of_tokens=layouts.get("x", Tensor.contiguous))))
+    return Use(name, partial(in_layouts, layouts, call=partial(packed, of_tokens=layouts.get("x", Tensor.contiguous))))
 
 
 def _use_of_equal(name: str, layouts: Layouts) -> Use:
-    return Use(name, partial(run, layouts), numbers=partial(_equal_over_axes, layouts))
+    return Use(name, partial(in_layouts, layouts), numbers=partial(_equal_over_axes, layouts))
 
 
 #: All tensors at once, for an implementation whose calls take long.
 AT_ONCE = (
     *(_use(name, layouts) for name, layouts in LAYOUTS.items()),
     *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
-    Use("columns first, observed", observed(partial(run, LAYOUTS["columns first"]))),
+    Use("columns first, observed", observed(partial(in_layouts, LAYOUTS["columns first"]))),
     # Where a final state has no gradient, zeros like the given state would have its layout.
     Use(
         "states with columns first, gradient of out alone",
-        partial(run, {"state": COLUMNS_FIRST}, arriving=("out",)),
+        partial(in_layouts, {"state": COLUMNS_FIRST}, arriving=("out",)),
         numbers=partial(without_others, arriving=("out",)),
     ),
 )

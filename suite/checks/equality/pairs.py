@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 
 from impls import HyperLSTM
 from impls.gradient.chunks import limited
-from suite.checks.equality import layouts
+from suite.checks.equality.layouts import LAYOUTS as LAID_OUT
+from suite.checks.equality.layouts import Layouts, in_layouts
 from suite.checks.equality.leftovers import watched
 from suite.checks.equality.uses import MEANS_FAR_FROM_0, SATURATED, Use, of_trained, without_others
 from suite.shared.cases import Case
@@ -38,7 +39,7 @@ TRAINS: dict[str, Callable[[str], bool]] = {
     "nothing": lambda name: False,
 }
 #: Layouts in memory of all tensors.
-LAYOUTS: dict[str, layouts.Layouts] = {"contiguous": {}, **layouts.LAYOUTS}
+LAYOUTS: dict[str, Layouts] = {"contiguous": {}, **LAID_OUT}
 #: Uses whose numbers are far from usual, by whether there is a layer norm.
 EXTREME = {True: MEANS_FAR_FROM_0, False: SATURATED[1]}
 #: Values of each option, the plainest first. "arriving": the outputs that have a gradient.
@@ -152,8 +153,8 @@ def _run(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, samp
 
 def _train(row: Row, arriving: tuple[str, ...], model: HyperLSTM, case: Case, sample: Draw) -> Results:
     select = TRAINS[row["trains"]]
-    laid_out, call = LAYOUTS[row["layout"]], partial(_call, row)
-    results = layouts.run(laid_out, model, case, sample, select=select, arriving=arriving, call=call)
+    layouts, call = LAYOUTS[row["layout"]], partial(_call, row)
+    results = in_layouts(layouts, model, case, sample, select=select, arriving=arriving, call=call)
     # Without steps out is no function of the state.
     trained = any(select(name) for name in (*inputs(sample), *sample.params) if case.T or not name.startswith("state"))
     wrong = {f"{MUTATED}graph of out": torch.zeros(())} if results["out"].requires_grad != trained else {}
