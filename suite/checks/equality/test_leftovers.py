@@ -12,10 +12,10 @@ from impls.gradient.chunks import limited
 from impls.registry import Impl, find
 from suite.checks.equality.comparisons import DROPPED, F32
 from suite.checks.equality.leftovers import settings
-from suite.checks.module.runs import held
 from suite.shared import process
 from suite.shared.compare import assert_bitwise_equal, model_and_draw
 from suite.shared.oracle import Draw, arguments, outputs, plain
+from suite.shared.usage import held
 
 
 def model_of(name: str, device: torch.device) -> tuple[HyperLSTM, Draw]:

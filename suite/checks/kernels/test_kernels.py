@@ -28,10 +28,10 @@ from suite.checks.kernels.ahead import of_checks
 from suite.checks.kernels.instructions import Instruction
 from suite.checks.kernels.interpreted import NAME
 from suite.checks.kernels.launched import recorded
-from suite.checks.module.runs import held
 from suite.conftest import Record
 from suite.shared.cases import INTERPRETED, VERIFY, WORKLOADS
 from suite.shared.process import killed_with, run
+from suite.shared.usage import held
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 more = pytest.mark.thorough("other cases of batched_cuda, interpreted")

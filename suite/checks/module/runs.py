@@ -1,19 +1,13 @@
 """Cases at which the module is used in many ways, and how the results are compared."""
 
-import gc
 from dataclasses import replace
-from functools import partial
-from itertools import product
 
 import torch
 
 from impls import HyperLSTM
-from impls.gradient.chunks import limited
-from impls.registry import find
 from suite.shared.cases import TWO_LAYERS, Case
-from suite.shared.compare import DRAWS, Build, assert_close, draw, evaluate, model_and_draw
+from suite.shared.compare import DRAWS, Build, assert_close, evaluate
 from suite.shared.oracle import Draw, Results, Run, by_name, plain
-from suite.shared.usage import saved_bytes
 
 F32 = torch.float32
 CASE = replace(TWO_LAYERS, T=3, layer_norm=True, state="none", strided=False)
@@ -28,27 +22,6 @@ KEPT = replace(DROPPED, training=False)
 def agrees(build: Build, case: Case, device: torch.device, run: Run = plain) -> None:
     """Compare the results of a run in float32 with the oracle by the tolerance rule."""
     assert_close(evaluate(build, case, F32, device, rounded=F32, run=run), case, device, DRAWS)
-
-
-def held(name: str, case: Case, device: torch.device) -> int:
-    """Bytes that calls of a new batch size hold after calls of the size before: steps of training, and inference."""
-    larger = replace(case, B=case.B + 1)
-    model, _ = model_and_draw(name, case, F32, device)
-    samples = {each: draw(each, 0, F32, device) for each in (case, larger)}
-
-    def train(*cases: Case) -> None:
-        for each, residuals in product(cases, (True, True, False)):
-            with limited(device.type, residuals=residuals):
-                plain(model, each, samples[each])
-            with torch.no_grad():
-                model(samples[each].x, samples[each].state)
-        model.zero_grad(set_to_none=True)
-        if find(name).interpreted(device):  # by frames that refer to one another, with the last launch's arguments
-            gc.collect()
-
-    train(larger)
-    gc.collect()
-    return saved_bytes(partial(train, case, larger), device)
 
 
 def by_grad(model: HyperLSTM, sample: Draw) -> Results:
