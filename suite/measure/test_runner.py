@@ -58,6 +58,12 @@ def test_the_headline_is_visited_twice_in_a_pass(clock: Clock) -> None:
     assert {row["visits"] for row in side.rows[job()]} == {4}
 
 
+@pytest.mark.parametrize(("status", "again"), [("out of memory", False), ("failed: killed", True), ("timed out", True)])
+def test_a_visit_after_one_without_figures_is_a_first_one(status: str, again: bool, clock: Clock) -> None:
+    server, _ = clock.run({"batched": 0.0}, 60, most=1, rows={job(): job().rows(status)})
+    assert server.visits == [("batched", again)]
+
+
 @pytest.mark.parametrize(
     ("limit", "visits"), [(0.0, (1, 1)), (5.0, (2, 1)), (7.9, (1, 2)), (8.0, (2, 2)), (9.0, (3, 2))]
 )

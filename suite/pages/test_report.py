@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from suite import report
+from suite.pages.page import Sheet
 from suite.shared.examples import HERE, runs, verified
 from suite.shared.files import RESULTS, ResultsError
 from suite.shared.provenance import sources
@@ -85,6 +86,11 @@ def test_the_report_shows_every_page_and_plot(results: Path, elements: Elements)
     assert sum("--drawn: " in style for style in values(elements, "style")) == len(labels)
     benches = sum(page.stem == "bench" for page in pages)
     assert labels.count("Time as a multiple of that of torch.nn.LSTM") == benches
+
+
+def test_the_first_of_two_numbers_says_whether_there_is_a_figure() -> None:
+    lines: list[dict[str, object]] = [{"share": (None, "memory")}, {"share": (0.5, None)}]
+    assert Sheet(lines, {"share": lambda value: f"{value[0]:.0%}"}).markdown().splitlines()[2:] == ["| - |", "| 50% |"]
 
 
 def test_pages_show_the_plots_that_are_files(results: Path) -> None:
