@@ -252,7 +252,8 @@ def why_unavailable(
     """
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype: expected a torch.dtype, got {dtype!r}")
-    if unknown := sorted({*(options := [*options])} - set(OPTIONS)):
+    options = list(options)
+    if unknown := sorted(set(options) - set(OPTIONS)):
         raise ValueError(f"options: expected some of {', '.join(OPTIONS)}; got {', '.join(unknown)}")
     return find(name).why_unavailable(torch.device(device), dtype, options)
 

@@ -87,9 +87,9 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     (tmp_path / "plain.toml").write_text('"no forget gate" = ["out", "torch.sigmoid(f) * c +", "c +"]')
-    capabilities = "(by_hand or views) and (packed or fullgraph or pickle or second-derivative or jacobian"
-    capabilities += " or bfloat16 or states-plain or dispatch_mode or exception)"
-    options = ["-k", f"of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped or ({capabilities})"]
+    hand_written = "packed or fullgraph or pickle or second-derivative or jacobian or bfloat16 or states-plain"
+    hand_written = f"(by_hand or views) and ({hand_written} or dispatch_mode or exception)"
+    options = ["-k", f"of_a_file or (float64 and recurrent_dropout) or test_g_is_dropped or ({hand_written})"]
     options += [argument for name in sources for argument in ("--impl", str(tmp_path / f"{name}.py"))]
     files = ["equality/test_equality.py", "faults/test_submitted_faults.py"]
     files += ["module/test_dropout.py", "module/test_capabilities.py", "module/test_custom_op.py"]
