@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suite.pages import bench, readme, sweep, verify
+from suite.pages import bench, readme, verify
 from suite.pages.bench_tables import TITLE, fastest
-from suite.pages.page import Page, Part, Plot, Sheet, markdown
+from suite.pages.page import Part, Plot, Sheet, markdown
 from suite.pages.plots import svg
 from suite.pages.webpage import report_html
 from suite.shared.cases import BASELINE
@@ -17,13 +17,11 @@ from suite.shared.format import dates, machine, ratio_text
 from suite.shared.provenance import stale
 from suite.shared.tables import TABLES
 
-PAGES: tuple[Page, ...] = tuple(each.PAGE for each in (bench, verify, sweep))
-
-
+PAGES = (bench.PAGE, verify.PAGE)
 FOOT = (
-    "Each folder has the results of one machine, written by `nox -s verify`, `nox -s bench` and `nox -s study`. "
-    "`nox -s report` writes this page and all others again from the CSV files, and `report.html`: all pages in one, "
-    "with all plots and sortable tables. *stale*: code that some rows depend on has changed since they were made."
+    "Each folder has the results of one machine, written by `nox -s verify` and `nox -s bench`. `nox -s report` "
+    "writes this page and all others again from the CSV files, and `report.html`: all pages in one, with all plots "
+    "and sortable tables. *stale*: code that some rows depend on has changed since they were made."
 )
 
 

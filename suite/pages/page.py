@@ -117,7 +117,7 @@ class Page:
     name: str
     title: str
     parts: Callable[[pd.DataFrame, Others], list[Part]]
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...]
 
     def content(self, rows: pd.DataFrame, others: Others = MappingProxyType({})) -> list[Part]:
         every = {self.name: rows, **others}

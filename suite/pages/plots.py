@@ -1,16 +1,11 @@
 """The style of all plots: SVG without a background, in colours that are legible on light and on dark pages."""
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from suite.shared.cases import ORDER
 from suite.shared.format import significant3
@@ -22,10 +17,7 @@ COLOURS = (
     *("#d55e00", "#e69f00", "#7f9f00", "#009e73", "#3f90da", "#9467bd", "#cc5f9f"),
     *("#8c6d5a", "#6b7f95", "#b39df2", "#a8a89c", "#1f7a1f", "#f58585", "#3a62c4"),
 )
-MARKERS: tuple[Any, ...] = (*"osD^vPXph*<>d", (4, 1, 0))  # the last is a star with four points
-LOOKS: dict[str, dict[str, Any]] = {
-    name: {"color": colour, "marker": marker} for name, colour, marker in zip(ORDER, COLOURS, MARKERS, strict=False)
-}
+LOOKS = dict(zip(ORDER, COLOURS, strict=False))
 #: Of an implementation in a file outside the project.
 COLOUR_OF_A_FILE = COLOURS[-1]
 #: Labels of bars whose name alone is not clear.
@@ -36,8 +28,7 @@ _STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["system-ui", "Helvetica", "Arial", "DejaVu Sans"],
     "font.size": 11,
-    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor"), "none"),
-    "legend.frameon": False,
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -48,15 +39,6 @@ _STYLE: Any = {
 mpl.rcParams.update(_STYLE)
 
 
-def panels(n: int, columns: int, width: float, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
-    """Figure and its n panels in reading order; width of the figure and height of each row, in inches."""
-    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-    axes = list(figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flat)
-    for unused in axes[n:]:
-        unused.set_visible(False)
-    return figure, axes[:n]
-
-
 def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, columns: int = 1) -> Figure:
     """Draw horizontal bars labelled with their lengths, a panel for each title.
 
@@ -64,12 +46,16 @@ def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, colu
     unit: follows each length. axis: label below the panels.
     """
     most = [max(map(len, list(bars.values())[k : k + columns])) for k in range(0, len(bars), columns)]
-    figure, axes = panels(len(bars), columns, 2.4 + 4.0 * columns, [0.9 + 0.34 * n for n in most])
-    for panel, (title, unordered) in zip(axes, bars.items(), strict=True):
+    heights = [0.9 + 0.34 * n for n in most]
+    figure = Figure(figsize=(2.4 + 4.0 * columns, sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flatten()
+    for unused in axes[len(bars) :]:
+        unused.set_visible(False)
+    for panel, (title, unordered) in zip(axes, bars.items(), strict=False):
         lengths = dict(sorted(unordered.items(), key=lambda bar: bar[1]))
         longest = sorted(lengths.values())[-2:]
         end = 1.3 * (longest[0] if longest[-1] > 4 * longest[0] else longest[-1])
-        colours = [LOOKS[name]["color"] if name in LOOKS else COLOUR_OF_A_FILE for name in lengths]
+        colours = [LOOKS.get(name, COLOUR_OF_A_FILE) for name in lengths]
         panel.barh(range(len(lengths)), list(lengths.values()), color=colours, height=0.7)
         panel.set_xlim(0, end)
         for at, length in enumerate(lengths.values()):
@@ -83,44 +69,6 @@ def bar_plot(bars: Mapping[str, Mapping[str, float]], unit: str, axis: str, colu
         panel.set_title(title)
     figure.supxlabel(axis, fontsize=11)
     return figure
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A panel of `line_plot`: lines by name, each a series of y by x; the axes' labels."""
-
-    lines: Mapping[str, pd.Series]
-    x: str
-    y: str
-
-
-def line_plot(content: Sequence[Panel], columns: int = 2) -> Figure:
-    """Draw measured points joined by lines, on logarithmic axes that are labelled at the points.
-
-    A line named "batched, norm" has the colour and marker of "batched", and hollow markers.
-    """
-    figure, axes = panels(len(content), columns, 4.0 * columns, [2.6] * -(-len(content) // columns))
-    for axis, panel in zip(axes, content, strict=True):
-        for name, line in panel.lines.items():
-            style = LOOKS[name.split(",")[0]] | ({"markerfacecolor": "none"} if "," in name else {})
-            axis.plot(line.index, line, label=name, markersize=5, linewidth=1, **style)
-        axis.set(xscale="log", yscale="log", xlabel=panel.x, ylabel=panel.y)
-        ticks = sorted({x for line in panel.lines.values() for x in line.index})
-        axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        axis.minorticks_off()
-        plain(axis.yaxis)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
-    return figure
-
-
-def plain(axis: Axis) -> None:
-    """Label a logarithmic axis at 1, 2, 5, 10, 20 and so on, or like a linear one if fewer than two are visible."""
-    low, high = axis.get_view_interval()
-    decades = LogLocator(subs=(1, 2, 5))
-    count = sum(low <= value <= high for value in decades.tick_values(low, high))
-    axis.set_major_locator(decades if count > 1 else MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-    axis.set_minor_formatter(NullFormatter())
 
 
 def svg(figure: Figure) -> str:

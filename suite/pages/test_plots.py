@@ -1,4 +1,4 @@
-"""In a plot every name has its own look, bars are ratios, and every axis has figures."""
+"""In a plot every name has its own colour, and bars are ratios."""
 
 import pandas as pd
 import pytest
@@ -7,15 +7,15 @@ from matplotlib.figure import Figure
 
 from suite.pages.bench import readme_rows, speed_bars, training
 from suite.pages.bench_tables import compared
-from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, MARKERS, Panel, bar_plot, line_plot, panels, plain, svg
+from suite.pages.plots import COLOUR_OF_A_FILE, COLOURS, LOOKS, bar_plot, svg
 from suite.shared.cases import BASELINE, ORDER
 from suite.shared.examples import runs
 
 
-def test_every_name_has_its_own_look() -> None:
+def test_every_name_has_its_own_colour() -> None:
     assert set(ORDER) <= set(LOOKS)
-    assert COLOUR_OF_A_FILE not in {look["color"] for look in LOOKS.values()}
-    assert len(set(COLOURS)) == len(COLOURS) == len(set(MARKERS)) == len(MARKERS)
+    assert COLOUR_OF_A_FILE not in LOOKS.values()
+    assert len(set(COLOURS)) == len(COLOURS)
 
 
 def lengths(axes: Axes) -> dict[str, float]:
@@ -69,36 +69,6 @@ def test_a_much_longer_bar_is_cut_off(longest: float, end: float) -> None:
     assert axes.get_xlim()[1] == pytest.approx(end)
     text = f"{longest:.3g}{'.0' if longest < 99 else ''} ms{' (cut off)' if end < longest else ''}"
     assert axes.texts[-1].get_text() == text
-
-
-def test_lines_go_through_the_points_in_the_look_of_their_name() -> None:
-    T = pd.Series({4: 1.0, 8: 2.0}), pd.Series({4: 3.0, 16: 9.0})
-    content = [Panel({"batched": T[0], "jax, norm": T[1]}, "T", "ms"), *[Panel({"batched": T[0]}, "B", "MB")] * 2]
-    figure = line_plot(content)
-    first = figure.axes[0]
-    assert [line.get_xydata().tolist() for line in first.lines] == [[[4, 1], [8, 2]], [[4, 3], [16, 9]]]  # type: ignore[union-attr]
-    assert [line.get_color() for line in first.lines] == [LOOKS[name]["color"] for name in ("batched", "jax")]
-    assert [line.get_markerfacecolor() for line in first.lines] == [LOOKS["batched"]["color"], "none"]
-    assert [label.get_text() for label in first.get_xticklabels()] == ["4", "8", "16"]
-    assert first.get_xgridlines()[0].get_visible()
-    assert not figure.legends[0].get_frame_on()
-    assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
-    assert [axes.get_xlabel() + axes.get_ylabel() for axes in figure.axes[:3]] == ["Tms", "BMB", "BMB"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["batched", "jax, norm"]
-
-
-@pytest.mark.parametrize(
-    ("values", "figures"), [((0.98, 1.24), ["1", "1.1", "1.2"]), ((0.8, 30), ["1", "2", "5", "10", "20"])], ids=str
-)
-def test_an_axis_has_figures_however_little_it_spans(values: tuple[float, ...], figures: list[str]) -> None:
-    figure, (axes,) = panels(1, 1, 8.0, [3.2])
-    axes.plot(values, values)
-    axes.set(xscale="log")
-    plain(axes.xaxis)
-    figure.draw_without_rendering()
-    low, high = axes.get_xlim()
-    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
-    assert [label.get_text() for value, label in ticks if low <= value <= high] == figures
 
 
 def test_a_plot_is_the_same_svg_each_time_without_a_background() -> None:

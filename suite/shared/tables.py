@@ -42,7 +42,6 @@ class Table:
     name: str
     key: Sequence[str]
     columns: Sequence[str]
-    part: Sequence[str] = ()
 
     def path(self, folder: Path) -> Path:
         return folder / f"{self.name}.csv"
@@ -78,7 +77,7 @@ class Table:
     def replace(
         self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Mapping[str, Sequence[str]] = VALUES
     ) -> None:
-        """Put stamped rows into the file, in which they replace the rows of the same part.
+        """Put stamped rows into the file, in which they replace the rows of the same key.
 
         values: see `VALUES`. ValueError names undeclared columns, or the key of two rows.
         """
@@ -93,11 +92,9 @@ class Table:
         for column in set(values) & set(self.key) if len(old) else ():
             known = [*values[column], *submission.files()]
             old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
-        filled = [each.dropna(axis=1, how="all") for each in (old.assign(new=False), new.assign(new=True))]
-        both = pd.concat(filled, ignore_index=True).reindex(columns=[*columns, "new"])
-        newest = both["new"].groupby([both[column] for column in self.part or self.key], dropna=False).transform("max")
-        by = ["new", *key] if self.part else key
-        ranked = both[both["new"] == newest].sort_values(by, key=partial(_ranks, values=values), kind="stable")
+        filled = [each.dropna(axis=1, how="all") for each in (old, new)]
+        both = pd.concat(filled, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
+        ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
         written = [column for column in columns if column in self.key or ranked[column].notna().any()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
 
@@ -111,7 +108,7 @@ def _ranks(column: pd.Series, values: Mapping[str, Sequence[str]]) -> pd.Series:
 
 
 def about(case: Case, implementation: str, dtype: str) -> dict[str, Any]:
-    """Columns that describe the case of a row of the benchmark or of a study."""
+    """Columns that describe the case of a row."""
     return {
         "workload": case.name,
         **{n: getattr(case, n) for n in "TBIHSZL"},
@@ -151,5 +148,4 @@ def folder_of(results: Path, device: torch.device) -> Path:
     return folder
 
 
-#: In the order that their pages are listed in.
 TABLES = {name: Table(name, **declared) for name, declared in _DECLARED["tables"].items()}

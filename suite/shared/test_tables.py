@@ -19,33 +19,28 @@ from suite.shared.machine import slug
 from suite.shared.tables import MEANING, STAMP, TABLES, Table, folder_of, stamp
 
 LETTERS = Table("letters", ("name", "n"), ("name", "n", "value"))
-#: A study, which replaces all rows of a name together.
-STUDY = Table("study", ("name", "n"), ("name", "n", "value"), part=("name",))
 
 
-def put(folder: Path, text: str, table: Table = LETTERS, letters: str = "abc") -> str:
-    """Put rows such as "a 1 2, b 1 3" (name, n, value) into a table, and return its contents."""
+def put(folder: Path, text: str, letters: str = "abc") -> str:
+    """Put rows such as "a 1 2, b 1 3" (name, n, value) into the table, and return its contents."""
     rows = [dict(zip(("name", "n", "value"), row.split(), strict=True)) for row in text.split(", ")]
-    table.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU, {"name": list(letters)})
-    lines = table.read(folder)[["name", "n", "value"]].to_numpy().tolist()
+    LETTERS.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU, {"name": list(letters)})
+    lines = LETTERS.read(folder)[["name", "n", "value"]].to_numpy().tolist()
     return ", ".join(" ".join(map(str, line)) for line in lines)
 
 
 @pytest.mark.parametrize(
-    ("table", "first", "second", "letters", "expected"),
+    ("first", "second", "letters", "expected"),
     [
-        (LETTERS, "a 1 1, b 1 2", "b 1 3, b 2 4", "abc", "a 1 1, b 1 3, b 2 4"),
-        (LETTERS, "a 1 1, b 1 2", "c 1 5", "bc", "b 1 2, c 1 5"),
-        (LETTERS, "b 10 0", "b 9 0, a 10 0", "ba", "b 9 0, b 10 0, a 10 0"),
-        (STUDY, "a 2 1, a 3 2, b 9 3", "a 5 4, a 1 5", "abc", "b 9 3, a 1 5, a 5 4"),
+        ("a 1 1, b 1 2", "b 1 3, b 2 4", "abc", "a 1 1, b 1 3, b 2 4"),
+        ("a 1 1, b 1 2", "c 1 5", "bc", "b 1 2, c 1 5"),
+        ("b 10 0", "b 9 0, a 10 0", "ba", "b 9 0, b 10 0, a 10 0"),
     ],
-    ids=["replaces-its-own", "drops-what-is-gone", "sorts", "replaces-a-part"],
+    ids=["replaces-its-own", "drops-what-is-gone", "sorts"],
 )
-def test_rows_of_a_second_run(
-    tmp_path: Path, table: Table, first: str, second: str, letters: str, expected: str
-) -> None:
-    put(tmp_path, first, table)
-    assert put(tmp_path, second, table, letters) == expected
+def test_rows_of_a_second_run(tmp_path: Path, first: str, second: str, letters: str, expected: str) -> None:
+    put(tmp_path, first)
+    assert put(tmp_path, second, letters) == expected
 
 
 def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
