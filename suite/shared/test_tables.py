@@ -16,7 +16,7 @@ from suite.shared.cases import MULTIPLIED, TRAINING
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
-from suite.shared.tables import MEANING, STAMP, TABLES, Table, folder_of, stamp
+from suite.shared.tables import STAMP, TABLES, Table, folder_of, stamp
 
 LETTERS = Table("letters", ("name", "n"), ("name", "n", "value"))
 
@@ -80,10 +80,6 @@ def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
     hashes = {"commit": "0411959", "sources": "12e4567890"}
     LETTERS.replace(tmp_path, [HERE | {"name": "a", "n": 1} | hashes], {})
     assert LETTERS.read(tmp_path)[list(hashes)].iloc[0].to_dict() == hashes
-
-
-def test_only_columns_that_exist_are_explained() -> None:
-    assert set(MEANING) <= {column for table in TABLES.values() for column in (*table.columns, *STAMP)}
 
 
 @pytest.mark.parametrize(
