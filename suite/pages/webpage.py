@@ -12,10 +12,8 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 
 from suite.pages.page import Part, Plot, markdown
-from suite.pages.plots import INK, svg
+from suite.pages.plots import svg
 
-#: Content security policy: the browser loads nothing from outside the file.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' data:"
 STYLE = Path(__file__).with_name("report.css")
 #: Makes tables sortable: columns of figures by number, with cells that have none last.
 CALL = """for (const table of document.querySelectorAll("table")) {
@@ -39,7 +37,6 @@ def report_html(index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> 
 <head>
 <meta charset="utf-8"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/>
-<meta http-equiv="Content-Security-Policy" content="{POLICY}"/>
 <meta name="color-scheme" content="light dark"/>
 <title>HyperLSTM: results</title>
 <style>
@@ -57,7 +54,7 @@ def report_html(index: Sequence[Part], pages: Mapping[Path, Sequence[Part]]) -> 
 
 
 def html(parts: Sequence[Part], folder: Path | None = None) -> str:
-    """HTML of a page: tables in boxes that scroll, plots inline; folder: that of the machine, None for the index."""
+    """HTML of a page: tables in boxes that scroll, plots as images; folder: that of the machine, None for the index."""
     renderer = MarkdownIt("commonmark", renderer_cls=_Renderer).enable("table")
     plots = {f"{part.name}.svg": svg(part.draw()) for part in parts if isinstance(part, Plot)}
     text: str = renderer.render(markdown(parts, every_plot=True), {"plots": plots, "folder": folder})
@@ -68,9 +65,10 @@ class _Renderer(RendererHTML):
     """markdown-it calls the method with the name of each kind of token."""
 
     def image(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
-        name = tokens[at].attrs["src"]
-        prefix = f"{env['folder'].name}-{name.removesuffix('.svg')}"
-        return inline_svg(env["plots"][name], prefix, tokens[at].content)
+        caption = escape(tokens[at].content)
+        data = b64encode(env["plots"][tokens[at].attrs["src"]].encode()).decode()
+        image = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}"/>'
+        return f'<span class="plot">{image}<small>{caption}</small></span>'
 
     def link_open(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         target = tokens[at].attrs["href"]
@@ -84,15 +82,6 @@ class _Renderer(RendererHTML):
 
     def table_close(self, tokens: Sequence[Any], at: int, options: Any, env: Any) -> str:
         return "</table>\n</div>\n"
-
-
-def inline_svg(text: str, prefix: str, caption: str) -> str:
-    """SVG of a plot as part of a page: its grey becomes the page's colour of text, and its ids begin with a prefix."""
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", text)
-    text = text.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-    drawn = re.findall(r'width="([\d.]+pt)"', text)[0]
-    return f'<span class="plot" style="--drawn: {drawn}">{text}<small>{escape(caption)}</small></span>'
 
 
 def script() -> str:
