@@ -34,12 +34,12 @@ from suite.shared.tables import TABLES, VALUES, folder_of
 collect_ignore_glob = ["*/test_interpreted_*.py"]
 #: The name of a row among a test's user properties, which xdist carries to the process that writes results.
 ROW = "row"
-#: Values of the keys of these tables in order, which only the checks know.
-CHECKED = {
-    "edit": [fault.name for fault in FAULTS],
-    "case": [TRAINING, *MULTIPLIED, *every_id(), *(one.id for one in interpreted.SOME)],
-    "capability": [*CAPABILITIES],
-}
+# Values of the keys of these tables in order, which only the checks know.
+VALUES.update(
+    edit=[fault.name for fault in FAULTS],
+    case=[TRAINING, *MULTIPLIED, *every_id(), *(one.id for one in interpreted.SOME)],
+    capability=[*CAPABILITIES],
+)
 # It warns where torch sees no GPU but finds a CUDA toolkit.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 #: Files that come first: stale edits are named at once, and a run on several cores ends when its longest files do.
@@ -243,7 +243,7 @@ def write(results: Path, device: torch.device, tables: Mapping[str, pd.DataFrame
     for name, rows in tables.items():
         ran_on = torch.device("cpu") if name == "faults" else device
         folder = folder_of(results, ran_on)
-        TABLES[name].put(folder, rows.to_dict("records"), ran_on, {**VALUES, **CHECKED})
+        TABLES[name].put(folder, rows.to_dict("records"), ran_on)
         folders[folder] = None
     return [page for folder in folders for page in report.write_machine(folder)]
 

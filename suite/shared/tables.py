@@ -5,7 +5,6 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ MEANING: Mapping[str, str] = _DECLARED["meaning"]
 #: Columns of hexadecimal digits, which would be read as numbers where all are below ten or one is an e.
 _HASHES = ("commit", "sources")
 #: By column of a key, its values in order. Rows with other values are about what no longer exists, and are dropped.
-VALUES: Mapping[str, Sequence[str]] = {
+#: `suite/conftest.py` adds those that only the checks know.
+VALUES: dict[str, Sequence[str]] = {
     "implementation": ORDER,
     "dtype": ("float64", "float32", "tf32", "bfloat16", "float16"),
     "layer_norm": ("off", "on"),
@@ -64,22 +64,14 @@ class Table:
             raise ResultsError(f"{path}, {reason}: {advice}.") from error
         return rows.reindex(columns=columns)
 
-    def put(
-        self,
-        folder: Path,
-        rows: Iterable[Mapping[str, Any]],
-        device: torch.device,
-        values: Mapping[str, Sequence[str]] = VALUES,
-    ) -> None:
+    def put(self, folder: Path, rows: Iterable[Mapping[str, Any]], device: torch.device) -> None:
         """Stamp rows that this process or its child made, and `replace`."""
-        self.replace(folder, [{**row, **stamp(device, row.get("implementation", ""))} for row in rows], values)
+        self.replace(folder, [{**row, **stamp(device, row.get("implementation", ""))} for row in rows])
 
-    def replace(
-        self, folder: Path, rows: Iterable[Mapping[str, Any]], values: Mapping[str, Sequence[str]] = VALUES
-    ) -> None:
+    def replace(self, folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put stamped rows into the file, in which they replace the rows of the same key.
 
-        values: see `VALUES`. ValueError names undeclared columns, or the key of two rows.
+        ValueError names undeclared columns, or the key of two rows.
         """
         columns, new, old = [*self.columns, *STAMP], pd.DataFrame(list(rows)), self.read(folder)
         if new.empty:
@@ -89,21 +81,21 @@ class Table:
         new, key = new.reindex(columns=columns), list(self.key)
         if len(twice := new[new.duplicated(key)]):
             raise ValueError(f"{self.name}: expected one row of each key, got two of {twice[key].iloc[0].to_dict()}")
-        for column in set(values) & set(self.key) if len(old) else ():
-            known = [*values[column], *submission.files()]
+        for column in set(VALUES) & set(self.key) if len(old) else ():
+            known = [*VALUES[column], *submission.files()]
             old = old[old[column].isin(known) | old[column].isna()]  # rows of what did not run may lack it
         filled = [each.dropna(axis=1, how="all") for each in (old, new)]
         both = pd.concat(filled, ignore_index=True).reindex(columns=columns).drop_duplicates(key, keep="last")
-        ranked = both.sort_values(key, key=partial(_ranks, values=values), kind="stable")
+        ranked = both.sort_values(key, key=_ranks, kind="stable")
         written = [column for column in columns if column in self.key or ranked[column].notna().any()]
         write_whole(self.path(folder), ranked.to_csv(columns=written, index=False))
 
 
-def _ranks(column: pd.Series, values: Mapping[str, Sequence[str]]) -> pd.Series:
+def _ranks(column: pd.Series) -> pd.Series:
     """Numbers to sort a column by: its own, or the places of its values, of which those without one come last."""
     if pd.api.types.is_numeric_dtype(column):
         return column
-    order = dict.fromkeys([*values.get(str(column.name), ()), *column])
+    order = dict.fromkeys([*VALUES.get(str(column.name), ()), *column])
     return column.map({value: rank for rank, value in enumerate(order)})
 
 

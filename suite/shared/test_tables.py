@@ -16,15 +16,20 @@ from suite.shared.cases import MULTIPLIED, TRAINING
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
-from suite.shared.tables import STAMP, TABLES, Table, folder_of, stamp
+from suite.shared.tables import STAMP, TABLES, VALUES, Table, folder_of, stamp
 
 LETTERS = Table("letters", ("name", "n"), ("name", "n", "value"))
 
 
-def put(folder: Path, text: str, letters: str = "abc") -> str:
+@pytest.fixture(autouse=True)
+def _names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VALUES, "name", "abc")
+
+
+def put(folder: Path, text: str) -> str:
     """Put rows such as "a 1 2, b 1 3" (name, n, value) into the table, and return its contents."""
     rows = [dict(zip(("name", "n", "value"), row.split(), strict=True)) for row in text.split(", ")]
-    LETTERS.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU, {"name": list(letters)})
+    LETTERS.put(folder, [row | {"n": int(row["n"])} for row in rows], CPU)
     lines = LETTERS.read(folder)[["name", "n", "value"]].to_numpy().tolist()
     return ", ".join(" ".join(map(str, line)) for line in lines)
 
@@ -38,9 +43,12 @@ def put(folder: Path, text: str, letters: str = "abc") -> str:
     ],
     ids=["replaces-its-own", "drops-what-is-gone", "sorts"],
 )
-def test_rows_of_a_second_run(tmp_path: Path, first: str, second: str, letters: str, expected: str) -> None:
+def test_rows_of_a_second_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str, letters: str, expected: str
+) -> None:
     put(tmp_path, first)
-    assert put(tmp_path, second, letters) == expected
+    monkeypatch.setitem(VALUES, "name", letters)
+    assert put(tmp_path, second) == expected
 
 
 def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,10 +57,11 @@ def test_rows_of_a_file_outside_the_project_stay(tmp_path: Path, monkeypatch: py
     assert put(tmp_path, "mine 2 3") == "mine 1 1, mine 2 3"
 
 
-def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path) -> None:
+def test_rows_that_did_not_run_may_lack_a_column_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a 1 1")
+    monkeypatch.setitem(VALUES, "n", [])
     for name in "bc":
-        LETTERS.put(tmp_path, [{"name": name, "value": 2}], CPU, {"n": []})
+        LETTERS.put(tmp_path, [{"name": name, "value": 2}], CPU)
     assert LETTERS.read(tmp_path)[["name", "value"]].to_numpy().tolist() == [["b", 2], ["c", 2]]
 
 
@@ -61,10 +70,10 @@ def test_every_row_has_a_key_of_its_own(tmp_path: Path, name: str) -> None:
     """Else one that replaces, or is dropped as a duplicate, takes others with it."""
     table = TABLES[name]
     rows = [dict.fromkeys(table.key, "a") | {column: "b"} for column in table.key]
-    table.replace(tmp_path, [HERE | row for row in rows], {})
+    table.replace(tmp_path, [HERE | row for row in rows])
     assert len(table.read(tmp_path)) == len(rows)
     with pytest.raises(ValueError, match=rf"{name}: expected one row of each key, got two of .*'b'"):
-        table.replace(tmp_path, [HERE | row for row in (*rows, rows[0])], {})
+        table.replace(tmp_path, [HERE | row for row in (*rows, rows[0])])
     assert len(table.read(tmp_path)) == len(rows)
 
 
@@ -78,7 +87,7 @@ def test_undeclared_columns_are_refused_and_stamps_added(tmp_path: Path) -> None
 
 def test_a_hash_of_decimal_digits_stays_text(tmp_path: Path) -> None:
     hashes = {"commit": "0411959", "sources": "12e4567890"}
-    LETTERS.replace(tmp_path, [HERE | {"name": "a", "n": 1} | hashes], {})
+    LETTERS.replace(tmp_path, [HERE | {"name": "a", "n": 1} | hashes])
     assert LETTERS.read(tmp_path)[list(hashes)].iloc[0].to_dict() == hashes
 
 
@@ -161,7 +170,7 @@ def test_of_several_checks_of_a_case_the_worst_is_its_row() -> None:
 def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
-    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": conftest.CHECKED["edit"][:1]})}
+    rows = {"verify": pd.DataFrame([row]), "faults": pd.DataFrame({"edit": VALUES["edit"][:1]})}
     pages = conftest.write(tmp_path, torch.device("cuda", 0), rows)
     for name, folder, device in (("verify", "nvidia-h100", "cuda"), ("faults", slug(CPU), "cpu")):
         assert list(TABLES[name].read(tmp_path / folder)["device"]) == [device]
