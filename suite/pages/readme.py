@@ -1,5 +1,6 @@
 """The figure and the table of README.md, made of the results of one machine."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,6 @@ def parts(results: Path) -> dict[str, list[Part]]:
 def write_readme(results: Path) -> None:
     """Write each part between the two markers of its name; ValueError unless README.md has each of them once."""
     for name, content in parts(results).items():
-        text = README.read_text(encoding="utf-8")
-        start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        if text.count(start) != 1 or text.count(end) != 1:
-            raise ValueError(f"{README}: expected {start.strip()} and {end} once each")
-        head, rest = text.split(start)
-        write_whole(README, f"{head}{start}\n{markdown(content)}\n{end}{rest.split(end)[1]}")
+        markers = f"(<!-- {name} -->\n|<!-- end of {name} -->)"
+        before, start, _, end, after = re.split(markers, README.read_text(encoding="utf-8"))
+        write_whole(README, f"{before}{start}\n{markdown(content)}\n{end}{after}")

@@ -41,10 +41,6 @@ def test_the_readme_shows_figure_and_implementations(tmp_path: Path, monkeypatch
     assert "](impls/batched_cpu) |" in text
     marked = re.findall(r"\| \[`(\w+)`\]\(\S+\), \*experimental\* \|", text)
     assert marked == [impl.name for impl in IMPLS if "cpu" not in impl.devices]  # until a GPU has verified them
-    for damaged in (text.replace("<!-- figure", ""), text + "<!-- end of figure -->"):
-        file.write_text(damaged)
-        with pytest.raises(ValueError, match="expected <!-- figure --> and <!-- end of figure --> once each"):
-            readme.write_readme(tmp_path)
 
 
 def test_without_the_workload_the_readme_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
