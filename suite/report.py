@@ -51,8 +51,6 @@ def index(folders: Sequence[Path]) -> list[Part]:
                 label += ", **stale**"
         files = [folder / f"{name}.md" for name in pages_of(folder)] or sorted(folder.glob("*.csv"))
         links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
-    if not links:
-        return ["# Results\n\nNone yet.", FOOT]
     lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
     table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{ratio_text(value[0])} {value[1]}"))
     summary: list[Part] = [lead, table] if lines else []

@@ -55,12 +55,11 @@ class Sheet:
         rows = [words[0].keys(), rule, *(line.values() for line in words)]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
-    def show(self, title: str = "", console: Console | None = None) -> None:
+    def show(self, title: str, console: Console | None = None) -> None:
         """Print the table; where its words do not fit, lines are longer than the terminal is wide."""
         console, words = console or Console(), self.words()
         console.print()
-        if title:  # on a separate line, since rich would wrap it to the table's width
-            console.print(title, style="italic")
+        console.print(title, style="italic")  # on a separate line, since rich would wrap it to the table's width
         longest = {c: max(len(word) for line in words for word in f"{c} {line[c]}".split()) for c in words[0]}
         widths = {c: max(len(cell) for line in words for cell in (c, line[c])) for c in longest}
         over = max(0, sum(widths.values()) + 2 * len(widths) - console.width)
