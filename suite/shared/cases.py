@@ -1,6 +1,5 @@
 """The cases of verification and the workloads of the benchmark, as data."""
 
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -222,8 +221,6 @@ WORKLOADS = {case.name: case for case in _WORKLOADS}
 
 #: The oracle of what follows, in float64, since `naive` would build its weight tensors at every step.
 AGAINST = "row_scaled"
-#: Numbers of cases that a default verification and a thorough one draw, and the seed of both: the former's come first.
-DRAWN, DRAWN_THOROUGH, SEED = 12, 60, 0
 
 #: The sizes that people run, on both sides of those at which a code path changes: vectors, panels and tiles of units
 #: (4 to 128), rows of a tile or block (6, 36), batches of few rows (4), the depth of a block (128 and 256), rows of a
@@ -254,6 +251,8 @@ WIDE = (
     Case(T=3, B=20, I=35, H=100, S=36, Z=4, recurrent_dropout=0.4, state="plain"),
     Case(T=3, B=66, I=97, H=72, S=33, Z=5, L=2, layer_norm=True, dropout=0.25, recurrent_dropout=0.4),
     Case(T=3, B=2, I=40, H=600, S=64, Z=4, layer_norm=True, state="stacked", recurrent_dropout=0.2),
+    Case(T=10, B=47, I=13, H=36, S=140, Z=12, state="plain"),
+    Case(T=5, B=103, I=4, H=130, S=117, Z=6, L=2, layer_norm=True, state="stacked", recurrent_dropout=0.3),
 )
 
 #: Checks of bits run on these two, which are compared by value, too.
@@ -267,40 +266,6 @@ TIMED = tuple(
     for T in (4 if short.lengths else 3,)
     for layer_norm in (False, True)
 )
-
-
-def drawn(n: int, seed: int) -> list[Case]:
-    """Cases of random sizes: T to 16, B to 160, I to 200, H of 32 to 600, S of 32 to 160, Z to 17.
-
-    Small ones are as likely. The tolerance rule takes several draws where layers have fewer units: other cases have.
-    """
-    chance = random.Random(seed)
-    return [_drawn(chance) for _ in range(n)]
-
-
-def _drawn(chance: random.Random) -> Case:
-    def size(least: int, most: int) -> int:
-        return round(math.exp(chance.uniform(math.log(least), math.log(most))))
-
-    T, B, L = size(1, 16), size(1, 160), chance.choice((1, 1, 2))
-    # A tenth of a second of one core: 1.5e9 multiply-adds of the forward pass and of the backward pass.
-    H = min(size(32, 600), int(math.sqrt(2.5e8 / (4 * T * B * L))))
-    ends = tuple(chance.randint(1, T) for _ in range(B - 1)) if chance.random() < 0.3 else ()
-    return Case(
-        T=T,
-        B=B,
-        I=size(1, 200),
-        H=max(H, 32),
-        S=size(32, 160),
-        Z=size(2, 17),
-        L=L,
-        layer_norm=chance.random() < 0.5,
-        state=chance.choice(("none", "plain", "stacked")),
-        strided=chance.random() < 0.3,
-        lengths=(T, *ends) if ends else (),
-        recurrent_dropout=chance.choice((0.0, 0.0, 0.3)),
-        dropout=chance.choice((0.0, 0.25)) if L > 1 else 0.0,
-    )
 
 
 def pairs() -> Iterator[tuple[Case, torch.dtype, bool]]:

@@ -51,23 +51,6 @@ def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int
     assert B < 9 or (min(drawn) == T // 4 and drawn != lengths(T, B, draw=1))
 
 
-def test_random_cases_are_the_same_each_time_and_within_their_ranges() -> None:
-    many = cases.drawn(300, 0)
-    assert many[:12] == cases.drawn(12, 0) != cases.drawn(12, 1)
-    ranges = {"T": (1, 16), "B": (1, 160), "I": (1, 200), "H": (32, 600), "S": (32, 160), "Z": (2, 17), "L": (1, 2)}
-    for name, (least, most) in ranges.items():
-        sizes = [getattr(case, name) for case in many]
-        assert least <= min(sizes) <= least + 1
-        assert 0.9 * most <= max(sizes) <= most
-    assert all(4 * c.T * c.B * c.L * c.H**2 <= 5e8 or c.H == 32 for c in many)
-    assert max(c.H for c in many if c.T > 8) > 300
-    assert all((len(c.lengths), max(c.lengths)) == (c.B, c.T) for c in many if c.lengths)
-    assert not any(c.dropout for c in many if c.L == 1)
-    for share, of in ((0.3, "strided"), (0.5, "layer_norm"), (1 / 3, "recurrent_dropout")):
-        assert sum(bool(getattr(case, of)) for case in many) / 300 == pytest.approx(share, abs=0.1)
-    assert {case.state for case in many} == {"none", "plain", "stacked"}
-
-
 def test_every_workload_is_compared_in_every_dtype() -> None:
     pairs, every = list(cases.pairs()), (*cases.TIMED, *cases.WIDE, cases.SPLIT, cases.ROWS)
     assert all({dtype for one, dtype, _ in pairs if one == case} == set(cases.ROUNDED) for case in every)

@@ -19,18 +19,14 @@ from suite.checks.equality.pairs import OF_A_LAYER, PAIRS
 from suite.checks.equality.uses import CALLS, FROZEN, GRADIENTS, INFERENCE, MEANS_FAR_FROM_0, SATURATED, Use
 from suite.shared.cases import (
     AGAINST,
-    DRAWN,
-    DRAWN_THOROUGH,
     DROPOUT,
     RAGGED,
     ROUNDED,
-    SEED,
     TIMED,
     VERIFY,
     VERIFY_FIRST,
     VERIFY_TINY,
     Case,
-    drawn,
     lengths,
     pairs,
 )
@@ -140,12 +136,9 @@ def wide(name: str) -> list[Comparison]:
     impl = find(name)
     # Only what runs on a GPU alone treats float16 in another way than bfloat16.
     always = {F64, F32, BF16} if "cpu" in impl.devices else set(ROUNDED)
-    random = drawn(DRAWN_THOROUGH, SEED)
-    every = [*pairs(), *((case, dtype, False) for case in random for dtype in ROUNDED)]
-    thorough = {*TIMED, *random[DRAWN:]}
     return [
-        Comparison(case, dtype, wide=True, default=default or (case not in thorough and dtype in always))
-        for case, dtype, default in every
+        Comparison(case, dtype, wide=True, default=default or (case not in TIMED and dtype in always))
+        for case, dtype, default in pairs()
         if dtype in ((F64,) if name == AGAINST else impl.dtypes)
     ]
 
