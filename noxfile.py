@@ -80,7 +80,7 @@ def verify(session: nox.Session) -> None:
 
 @shared
 def selftest(session: nox.Session) -> None:
-    """Check the suite's own machinery: timing, studies, results and pages; arguments go to pytest."""
+    """Check the suite's own machinery: timing, results and pages; arguments go to pytest."""
     pytest(session, "suite/shared", "suite/measure", "suite/pages")
 
 
@@ -150,12 +150,6 @@ def kernels(session: nox.Session, triton: str) -> None:
 def bench(session: nox.Session) -> None:
     """Time the implementations; `-- --help` shows what can be chosen."""
     run(session, "-m", "suite.bench", *arguments_of(session))
-
-
-@shared
-def study(session: nox.Session) -> None:
-    """Sweep sizes, lengths and threads, and compare at random sizes: `-- T threads`, say; all by default."""
-    run(session, "-m", "suite.study", *session.posargs)
 
 
 @shared

@@ -85,7 +85,7 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         ours = candidate.name == auto and (options.dtype is not None or dtype == "float32")
         headline = ours or candidate.name in submission.files()
         if norms:
-            todo.append(Job("bench", (candidate.name,), case, dtype, device, norms, headline))
+            todo.append(Job("bench", candidate.name, case, dtype, device, norms, headline))
     return todo
 
 

@@ -12,7 +12,7 @@ from suite.shared.process import Row
 
 def job(candidate: str = "batched", **changes: Any) -> Job:
     """Job of the benchmark on a tiny case, with layer norm off."""
-    return replace(Job("bench", (candidate,), TINY, "float32", CPU, (False,)), **changes)
+    return replace(Job("bench", candidate, TINY, "float32", CPU, (False,)), **changes)
 
 
 class FakeServer(Server):

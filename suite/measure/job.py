@@ -12,7 +12,7 @@ from suite.shared import arithmetic, provenance, submission
 from suite.shared.candidates import find
 from suite.shared.cases import Case
 from suite.shared.process import Row
-from suite.shared.tables import PASSES, TABLES, about, about_pass
+from suite.shared.tables import PASSES, TABLES, about_pass
 
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
@@ -22,10 +22,9 @@ WRONG = ("crashed", "failed", "refused", "time-out")
 
 @dataclass(frozen=True)
 class Job:
-    """A candidate on a workload of the benchmark, or candidates at the sizes of a sweep.
+    """A candidate on a workload of the benchmark.
 
-    table: name of the table of its rows: `bench`, `hardware` or `sweep`; `server.MEASURES` has what measures it.
-    varied: what a sweep varies.
+    table: name of the table of its rows, `bench` or `hardware`; `server.MEASURES` has what measures it.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
     headline: it is about what `auto` takes or a file outside the project has, and is visited more often.
     skip_status: status of its rows if it does not run.
@@ -33,13 +32,12 @@ class Job:
     """
 
     table: str
-    candidates: tuple[str, ...]
+    candidate: str
     case: Case
     dtype: str
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
     headline: bool = False
-    varied: str = ""
     skip_status: str = ""
     memory_limit: int = 0
 
@@ -48,22 +46,14 @@ class Job:
         return arithmetic.dtype_of(self.dtype)
 
     @property
-    def candidate(self) -> str:
-        """The first candidate, which is the only one in the benchmark."""
-        return self.candidates[0]
-
-    @property
     def cases(self) -> list[Case]:
         """The workload once for each of `layer_norms`."""
         return [replace(self.case, layer_norm=layer_norm) for layer_norm in self.layer_norms]
 
     @property
     def label(self) -> str:
-        if self.table == "bench":
-            full = " full" if self.case.short else ""
-            return f"{self.case.name}{full} {self.dtype} {self.candidate}"
-        norm = "norm" if self.case.layer_norm else "plain"
-        return f"{self.varied} {self.case.name} B{self.case.B} {norm} {self.dtype}"
+        full = " full" if self.case.short else ""
+        return f"{self.case.name}{full} {self.dtype} {self.candidate}"
 
     def planned(self, verify: pd.DataFrame) -> "Job":
         """Job of the benchmark with the reason if it does not run; verify: rows of verify.csv of this machine."""
@@ -81,16 +71,9 @@ class Job:
         about_rows = (about_pass(case, self.candidate, self.dtype, name) for name in PASSES for case in self.cases)
         return [row | {"status": status} for row in about_rows]
 
-    def row(self, implementation: str, n: int, case: Case | None = None, **figures: object) -> Row:
-        """Row of a sweep about a candidate at a value of what varies, by default on the job's case."""
-        about_case = about(case or self.case, implementation, self.dtype)
-        return {"varied": self.varied, "n": n} | about_case | {"status": "ok"} | figures
-
     def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
         """Rows that a visit did not reach; ended: the status with which it ended."""
-        if ended == "ok":
-            return []
-        return self.rows(ended)[len(rows) :] if self.table == "bench" else [self.row(self.candidate, 0, status=ended)]
+        return [] if ended == "ok" else self.rows(ended)[len(rows) :]
 
     def earlier_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of the benchmark that this job would replace."""

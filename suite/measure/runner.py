@@ -64,7 +64,7 @@ def passes(
         order = [job for job in due for _ in range(HEADLINE_VISITS if job.headline and number > 1 else 1)]
         random.shuffle(order)
         for side in sides if number > 1 else ():
-            side.server.restart({name for job in order for name in job.candidates})
+            side.server.restart({job.candidate for job in order})
         for side in sides:
             side.server.wait()
         visited = 0

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from suite.measure import bench, hardware, sweep
+from suite.measure import bench, hardware
 from suite.measure.job import Job
 from suite.shared import submission
 from suite.shared.candidates import BASE, candidates, find
@@ -29,11 +29,7 @@ from suite.shared.files import ROOT
 from suite.shared.process import Row, killed_with
 
 #: What measures a job, by the table of its rows: (job, first) -> rows. first: also what does not vary between visits.
-MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {
-    "bench": bench.rows,
-    "hardware": hardware.rows,
-    "sweep": sweep.rows,
-}
+MEASURES: Mapping[str, Callable[[Job, bool], Iterator[Row]]] = {"bench": bench.rows, "hardware": hardware.rows}
 #: By kind of device, seconds after which a visit prints where it is, and ends.
 LIMIT = {"cpu": 900.0, "cuda": 300.0}
 

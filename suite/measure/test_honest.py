@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from suite.measure import bench as visit
-from suite.measure import sweep, timing, work
+from suite.measure import timing, work
 from suite.measure.examples import job
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, Case, lengths
@@ -49,8 +49,7 @@ class Model(nn.Module):
     def forward(self, x: Any) -> tuple[Tensor]:
         step = "train" if torch.is_grad_enabled() else "forward"
         first = not self.recorded.of(self.name, step)
-        clean, threads = self.weight.grad is None, torch.get_num_threads()
-        called = SimpleNamespace(name=self.name, step=step, x=x, clean=clean, threads=threads)
+        called = SimpleNamespace(name=self.name, step=step, x=x, clean=self.weight.grad is None)
         self.recorded.calls.append(called)
         self.recorded.clock += FIRST if first else SECONDS[self.name]
         return ((x.data * self.weight).sum()[None],)
@@ -73,7 +72,6 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
 
     monkeypatch.setattr(visit, "LSTM", recording(BASELINE))
     monkeypatch.setattr(visit, "find", recording)
-    monkeypatch.setattr(sweep, "find", recording)
     return record
 
 
@@ -141,21 +139,6 @@ def test_a_ratio_is_the_median_of_ratios() -> None:
     mine, theirs = Stats(), Stats()
     mine.data, theirs.data = [1.0, 10.0, 6.0], [1.0, 1.0, 3.0]
     assert timing.ratio(mine, theirs) == 2
-
-
-def test_threads_are_set_before_the_rounds(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "refusal", lambda *_: None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        rows = list(sweep.rows(job(table="sweep", varied="threads", candidates=("deferred", BASELINE)), True))
-    finally:
-        torch.set_num_threads(before)
-    threads = [call.threads for call in recorded.calls]
-    assert threads == sorted(threads)
-    assert set(threads) == {1, 2}
-    assert [row["n"] for row in rows] == [1] * 4 + [2] * 4
-    assert [row["ratio"] for row in rows if "ratio" in row] == pytest.approx([3.0] * 4)
 
 
 @pytest.mark.parametrize("L", [1, 2])

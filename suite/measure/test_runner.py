@@ -1,22 +1,19 @@
 """Passes visit every job until the time is up, in an order drawn for each, and keep all rows."""
 
 import re
-from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from suite import bench, study
-from suite.measure import choice, runner, sweep
+from suite import bench
+from suite.measure import choice, runner
 from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
 from suite.measure.runner import Side, passes
 from suite.shared.candidates import find
 from suite.shared.files import ROOT
 from suite.shared.process import Row
-from suite.shared.tables import TABLES, folder_of
 
 
 class Clock:
@@ -105,20 +102,6 @@ def test_a_run_resumes_with_its_rows(clock: Clock) -> None:
     server, second = clock.run({"batched": 0.0}, 60, most=1, rows=side.rows)
     assert server.visits == [("batched", False)]
     assert {row["visits"] for row in second.rows[job()]} == {2}
-
-
-def test_a_study_keeps_the_rows_of_every_job(tmp_path: Path) -> None:
-    def measure(one: Job, rows: list[Row], first: bool) -> str:
-        steps = product(one.candidates, (1, 2), ("forward", "train"))
-        rows += [one.row(name, n) | {"pass": step, "median_s": 0.1} for name, n, step in steps]
-        return "ok"
-
-    options = study.parser().parse_args(["--device", "cpu", "--results", str(tmp_path)])
-    assert study.study("threads", options, FakeServer(measure))
-    rows = TABLES["sweep"].read(folder_of(tmp_path, options.device))
-    assert len(rows) == sum(4 * len(one.candidates) for one in sweep.jobs("threads", options))
-    assert set(rows["B"]) == set(sweep.BATCHES)
-    assert (rows["visits"] == sweep.VARIED["threads"]).all()
 
 
 #: Assumed seconds of the first visit of a job to a card and of later ones, by whether it compiles. Most of a visit is

@@ -48,7 +48,7 @@ class Candidate:
     literal: bool = False
     #: Whether its gradient is written by hand, not recorded by autograd.
     hand_written: bool = True
-    #: Whether torch computes it. Otherwise its memory is not measured, and each number of threads takes a process.
+    #: Whether torch computes it. Otherwise its memory is not measured.
     of_torch: bool = True
     #: Name of the package, if it is external.
     distribution: str | None = None

@@ -17,7 +17,7 @@ PRIOR_DOF = 4
 #: visit is in a further column, such as `ratio_visits`.
 FIGURES, INTERVALS = ("median_s", "baseline_s", "ratio", "loop_s", "loop_ratio"), ("ratio", "loop_ratio")
 #: Columns that say what a row is about; a visit has one row of each.
-_ABOUT = (*("varied", "workload"), *"TBIHSZL", *("layer_norm", "implementation", "dtype", "pass", "n"))
+_ABOUT = ("workload", *"TBIHSZL", "layer_norm", "implementation", "dtype", "pass")
 
 Row = dict[str, Any]
 
