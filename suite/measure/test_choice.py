@@ -22,6 +22,8 @@ def test_a_gpu_runs_whole_workloads() -> None:
     jobs = chosen("--device", "cuda:1")
     assert {job.case for job in jobs} == {case for case in WORKLOADS.values() if "cuda" in case.by_default}
     assert len(jobs) == len({job.label for job in jobs})
+    several = chosen("--device", "cuda:1", "--dtype", "float32", "tf32")
+    assert {job.dtype for job in several if job.candidate in ("batched", "row_scaled")} == {"float32"}
 
 
 def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
@@ -82,6 +84,13 @@ def test_the_list_says_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "off and on not run: batched_cuda" in text
     assert re.search(r" \d+ of \d+ jobs would run\.", text)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "minutes"), [("cpu", 5), ("cpu --minutes 3", 3), ("cuda:0 --dtype float32 tf32", 32)]
+)
+def test_a_run_takes_minutes_for_each_dtype(options: str, minutes: float) -> None:
+    assert choice.minutes(bench.parser().parse_args(["--device", *options.split()])) == minutes
 
 
 def test_a_file_outside_the_project_is_visited_as_often_as_auto(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,14 @@
 """Passes visit every job until the time is up, in an order drawn for each, and keep all rows."""
 
-import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from suite import bench
-from suite.measure import choice, runner
+from suite.measure import runner
 from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
 from suite.measure.runner import Side, passes
-from suite.shared.candidates import find
-from suite.shared.files import ROOT
 from suite.shared.process import Row
 
 
@@ -102,36 +98,3 @@ def test_a_run_resumes_with_its_rows(clock: Clock) -> None:
     server, second = clock.run({"batched": 0.0}, 60, most=1, rows=side.rows)
     assert server.visits == [("batched", False)]
     assert {row["visits"] for row in second.rows[job()]} == {2}
-
-
-#: Assumed seconds of the first visit of a job to a card and of later ones, by whether it compiles. Most of a visit is
-#: the start of CUDA and the loading of libraries; torch.compile and XLA compile in the first. On two cores of a CPU, a
-#: first visit takes at most 47 s where something compiles and at most 12.1 s elsewhere, for `naive`.
-ASSUMED = {False: (12.0, 9.0), True: (100.0, 40.0)}
-
-
-def test_readme_gives_a_card_three_visits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every job of the command that README names, in the minutes that it names."""
-    text = " ".join((ROOT / "README.md").read_text().split())
-    (arguments,) = re.findall(r"`nox -s bench -- (--dtype [^`]*)`", text)
-    (minutes,) = re.findall(r"takes about (\d+) minutes on a GPU for each dtype", text)
-    options = bench.parser().parse_args([*arguments.split(), "--device", "cuda:0"])
-    assert choice.minutes(options) == int(minutes) * len(options.dtype)
-    monkeypatch.setattr(choice, "fastest", lambda device, dtype: "deferred")  # which no GPU here tells
-    jobs = [job for job in choice.jobs(options) if job.candidate != "batched_cpu"]
-    assert sum(job.headline for job in jobs) == len({(job.case, job.dtype) for job in jobs})
-
-    def measure(one: Job, rows: list[Row], first: bool) -> str:
-        seconds = ASSUMED[find(one.candidate).compiles_each_size][not first]
-        clock.now += seconds
-        figures = {"median_s": 1.0, "ratio": 1.0, "first_s": 0.2 * seconds}
-        rows += [row | figures for row in one.rows("ok")]
-        return "ok"
-
-    def restart(names: object) -> None:
-        clock.now += 5.0
-
-    monkeypatch.setattr(server := FakeServer(measure), "restart", restart)
-    list(passes([side := Side(server)], jobs, 60 * choice.minutes(options)))
-    assert min(row["visits"] for rows in side.rows.values() for row in rows) >= 3
-    assert 60 * choice.minutes(options) - 100 < clock.now < 60 * choice.minutes(options) + 100

@@ -1,11 +1,8 @@
-"""A fork server ends each visit with its rows and a status, and no process outlives it."""
+"""A fork server ends each visit with its rows and a status."""
 
 import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,41 +106,6 @@ def test_the_end_of_a_server_shows_its_log(tmp_path: Path, monkeypatch: pytest.M
     message = r"expected a message, got its end; .*log\.txt ends with\n[\s\S]*No module named 'suite'"
     with Server(tmp_path / "log.txt", tmp_path) as server, pytest.raises(RuntimeError, match=message):
         server.wait()
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a visit goes on to its end")
-def test_no_process_outlives_a_killed_run(folder: Path) -> None:
-    script = f"""
-import time
-from pathlib import Path
-import psutil
-from suite.measure.examples import job
-from suite.measure.server import Server
-folder = Path({str(folder)!r})
-server = Server(folder / "log.txt", folder, folder, device="cuda")  # which starts soonest
-server.wait()
-server.connection.send((job("deferred"), True, 60.0))
-while not (children := psutil.Process(server.process.pid).children()):
-    time.sleep(0.05)
-print(server.process.pid, children[0].pid, flush=True)
-server._receive()
-"""
-    (folder / "planted").write_text("import time; time.sleep(60)")
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        parent.send_signal(signal.SIGKILL)
-    until = time.monotonic() + 10
-    while any(map(lives, processes)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert [lives(one) for one in processes] == [False, False]
 
 
 def test_memory_is_limited_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:

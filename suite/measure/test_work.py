@@ -6,15 +6,9 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from suite.measure import work
-from suite.measure.examples import job
 from suite.shared.candidates import find
-from suite.shared.cases import PADDED, WORKLOADS
+from suite.shared.cases import PADDED
 from suite.shared.examples import CPU, TINY
-
-
-def test_short_workloads_say_what_was_cut() -> None:
-    for case, cut in ((WORKLOADS["char-ptb"].shortened, "T 20 of 100, B 64 of 128"), (WORKLOADS["char-ptb"], "")):
-        assert {row["shortened"] for row in job(case=case).rows("ok")} == {cut}
 
 
 def test_a_ragged_workload_ends_rows_early() -> None:

@@ -1,10 +1,7 @@
-"""An interval between visits has the ratio in it, whichever state the host is in."""
+"""Visits of a row are merged, and an interval between them is Student's."""
 
 import math
-import random
-from itertools import accumulate
 
-import numpy as np
 import pytest
 
 from suite.shared.statistics import between, merged, numbers, pooled_variance, student, with_intervals
@@ -27,31 +24,6 @@ def test_the_pooled_variance_is_the_median_of_rows_with_an_interval() -> None:
     rows = [[1.0, 2.0, 4.0], [1.0, 3.0, 9.0], [1.0, 1.1, 1.21], [1.0, 9.0]]
     assert pooled_variance(rows) == pytest.approx(math.log(2) ** 2 / (1 - 1 / 9) ** 3)
     assert math.isnan(pooled_variance(rows[3:]))
-
-
-def states(draw: random.Random, slow: float) -> list[bool]:
-    """Whether a host is in its slow state, by second: a state lasts 10 to 30 s, and this share of the time is slow."""
-    lengths = [draw.uniform(10, 30) * 2 * share for _ in range(40) for share in (slow, 1 - slow)]
-    ends = list(accumulate(lengths))
-    return [bool(np.searchsorted(ends, second) % 2 == 0) for second in range(300)]
-
-
-@pytest.mark.parametrize("visits", [3, 5, 8])
-@pytest.mark.parametrize("slow", [0.2, 0.5])
-def test_intervals_cover_the_ratio_with_two_states(visits: int, slow: float) -> None:
-    """Rows suffer differently from the slow state, as `medium` does, which takes 1.37 or 1.55 of the baseline."""
-    draw, covered = random.Random(visits), list[bool]()
-    for _ in range(20):
-        host, rows, true = states(draw, slow), list[list[float]](), list[float]()
-        for _ in range(20):
-            suffers = draw.uniform(0, 2) * math.log(1.55 / 1.37)
-            seconds = [int((k + draw.random()) * 300 / visits) for k in range(visits)]  # passes, each in a drawn order
-            rows.append([math.exp(draw.gauss(suffers * host[second], 0.03)) for second in seconds])
-            true.append(math.exp(suffers * slow))
-        pooled = pooled_variance(rows)
-        intervals = [between(row, pooled) for row in rows]
-        covered += [each.ratio_low <= one <= each.ratio_high for each, one in zip(intervals, true, strict=True)]
-    assert sum(covered) / len(covered) >= 0.9
 
 
 def test_fewer_than_three_visits_have_no_interval() -> None:
