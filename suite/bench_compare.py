@@ -11,11 +11,11 @@ It prints a line for each row of OLD:
     batched_cpu      train   1.33         1.53         +15.0%   +0.0%    regression
 
 *slower*, *faster*: the intervals of two results do not overlap, and their ratios to `torch.nn.LSTM` differ by more than
-20 % and by more than either noise floor. With `--base`, visits of the two revisions alternate, which shows smaller
-changes: the interval of the quotients of neighbouring visits excludes 1, and 1 of 20 comparisons of equal code has such
-a row. *regression*: slower by more than the threshold, or a peak memory that rose by more. *missing*: NEW lacks the
-figure. *not comparable*: the baseline, a row without a figure in OLD or with fewer than three visits, or any time if
-`torch.nn.LSTM` itself drifted by more than 15 %.
+20 %. With `--base`, visits of the two revisions alternate, which shows smaller changes: the interval of the quotients
+of neighbouring visits excludes 1, and 1 of 20 comparisons of equal code has such a row. *regression*: slower by more
+than the threshold, or a peak memory that rose by more. *missing*: NEW lacks the figure. *not comparable*: the baseline,
+a row without a figure in OLD or with fewer than three visits, or any time if `torch.nn.LSTM` itself drifted by more
+than 15 %.
 The command exits 1 on a regression, or if a figure is missing for a reason other than a time-out.
 """
 
@@ -39,17 +39,7 @@ from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ResultsError
 from suite.shared.format import ENVIRONMENT, ratio_text
 from suite.shared.process import Row
-from suite.shared.statistics import (
-    COVERAGE,
-    FEWEST,
-    Interval,
-    between,
-    interval,
-    noise_floor,
-    numbers,
-    pooled_variance,
-    with_intervals,
-)
+from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance, with_intervals
 from suite.shared.tables import STAMP, TABLES, folder_of
 
 #: Verdicts on a time that differs.
@@ -70,14 +60,6 @@ def load(path: Path) -> pd.DataFrame:
     return rows
 
 
-def floors(rows: pd.DataFrame) -> pd.Series:
-    """Noise floor of each row, from the baseline on its workload; 0 if that was not timed against itself."""
-    where, twins = ["dtype", "workload", "T", "B", "pass"], rows[rows["implementation"] == BASELINE]
-    baselines = twins[where].assign(floor=[noise_floor(interval(row)) for _, row in twins.iterrows()])
-    floor: pd.Series = rows[where].merge(baselines, how="left")["floor"].fillna(0.0).astype(float).set_axis(rows.index)
-    return floor
-
-
 def other_state(old: pd.DataFrame, new: pd.DataFrame) -> str:
     """Sentence that says by the baseline's times that the host was in another state; "" if it was not."""
     both = new.merge(old, on=list(TABLES["bench"].key), suffixes=("", "_old"))
@@ -93,12 +75,9 @@ def compared(old: pd.DataFrame, new: pd.DataFrame, threshold: float) -> pd.DataF
     A change of the peak memory always counts, as it has hardly any noise. Above the threshold, a share, a rise of
     either is a regression.
     """
-    both = new.assign(floor=floors(new)).merge(
-        old.assign(floor=floors(old)), how="right", on=list(TABLES["bench"].key), suffixes=("", "_old")
-    )
+    both = new.merge(old, how="right", on=list(TABLES["bench"].key), suffixes=("", "_old"))
     apart = (both["ratio_low"] > both["ratio_high_old"]) | (both["ratio_high"] < both["ratio_low_old"])
-    floor = both[["floor", "floor_old"]].max(axis=1).clip(lower=RUN_TO_RUN)
-    beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(floor)
+    beyond = np.log(both["ratio"] / both["ratio_old"]).abs() > np.log1p(RUN_TO_RUN)
     both = both.assign(differs=apart & beyond, change=both["ratio"] / both["ratio_old"])
     return judged(both, threshold, times=not other_state(old, new))
 

@@ -58,8 +58,7 @@ whose bytes are read and written; each the best of some rounds.
 TWICE = """## The same code twice
 
 Of two runs of the same code, one after the other, {differ} of {rows} rows differ as `nox -s compare` sees it: their
-intervals do not overlap, and the ratios differ by more than 20 % and the noise floor. *largest* is the largest change
-of a ratio.
+intervals do not overlap, and the ratios differ by more than 20 %. *largest* is the largest change of a ratio.
 """
 
 
