@@ -20,23 +20,25 @@ The command exits 1 on a regression, or if a figure is missing for a reason othe
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from suite.measure import choice, revision
+from suite.measure import choice
 from suite.measure.runner import Side, passes, shown
 from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import HEADING, PLACE
 from suite.pages.page import Sheet
 from suite.shared.cases import BASELINE, WORKLOADS
-from suite.shared.files import ResultsError
+from suite.shared.files import ROOT, ResultsError
 from suite.shared.format import ENVIRONMENT, ratio_text
 from suite.shared.process import Row
 from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance, with_intervals
@@ -171,6 +173,22 @@ def same_twice(folder: Path, old: pd.DataFrame, new: Sequence[Row], device: torc
     print(f"\nThe same code twice: {twice['differ'].sum()} of {len(changes)} rows differ from those of the last run.")
 
 
+@contextmanager
+def checkout(revision: str, scratch: Path) -> Iterator[Path]:
+    """A checkout of a revision in a folder of `scratch`; ResultsError if git does not know it."""
+    tree = scratch / "worktree"
+    worktree = ["git", "-C", str(ROOT), "worktree"]
+    added = subprocess.run(
+        [*worktree, "add", "--detach", str(tree), revision], capture_output=True, text=True, check=False
+    )
+    if added.returncode:
+        raise ResultsError(f"--base: {added.stderr.strip().splitlines()[-1]}")
+    try:
+        yield tree
+    finally:
+        subprocess.run([*worktree, "remove", "--force", str(tree)], capture_output=True, check=False)
+
+
 def revisions_compared(options: argparse.Namespace) -> int:
     """Time a revision and this one in alternating visits, and show how they differ; return 1 on a regression."""
     device = options.device
@@ -178,7 +196,7 @@ def revisions_compared(options: argparse.Namespace) -> int:
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
     until = time.time() + 60 * options.minutes
     log = new_log(folder_of(options.results, device), "compare.txt")
-    with tempfile.TemporaryDirectory() as folder, revision.checkout(options.base, scratch := Path(folder)) as base:
+    with tempfile.TemporaryDirectory() as folder, checkout(options.base, scratch := Path(folder)) as base:
         servers = [Server(log, scratch / name, where, device.type) for name, where in (("old", base), ("new", None))]
         old, new = map(Side, servers)
         with servers[0], servers[1]:

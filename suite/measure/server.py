@@ -112,14 +112,12 @@ class Server(AbstractContextManager["Server"]):
         self.ready = self.ready or self._receive()
 
     def _receive(self) -> Any:
-        """Next message; RuntimeError if the server has ended."""
+        """Next message; SystemExit shows the end of the log if the server has ended, as when an import fails."""
         try:
             return self.connection.recv()
         except EOFError:
             ending = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise RuntimeError(
-                f"the fork server: expected a message, got its end; {self.log} ends with\n{ending}"
-            ) from None
+            raise SystemExit(f"The fork server ended, and its log {self.log} ends with\n{ending}") from None
 
     def end(self) -> None:
         self.process.kill()
@@ -148,6 +146,7 @@ def serve(descriptor: int, parent: int, names: Collection[str]) -> NoReturn:
 
 def preload(names: Collection[str]) -> None:
     """Import what most children need. No torch operator may run: a forked child would wait for its threads forever."""
+    candidates()  # of another revision: an error ends the server
     for name in set(names).difference(submission.files()):  # which may run operators, so only children import them
         find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
 

@@ -10,7 +10,7 @@ import torch
 
 from impls import HyperLSTM
 from suite import bench_compare
-from suite.measure import revision
+from suite.measure.server import Server
 from suite.shared import candidates
 from suite.shared.cases import BASELINE
 from suite.shared.examples import CPU, TINY, runs
@@ -90,13 +90,10 @@ def test_revisions_differ_where_neighbouring_visits_do(changes: Sequence[float],
 
 
 def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
-    with revision.checkout("HEAD", tmp_path) as folder:
+    with bench_compare.checkout("HEAD", tmp_path) as folder:
         assert (folder / "impls" / "naive.py").exists()
     assert not (tmp_path / "worktree").exists()
-    with (
-        pytest.raises(ResultsError, match=r"--base: git worktree add: .*no-such"),
-        revision.checkout("no-such", tmp_path),
-    ):
+    with pytest.raises(ResultsError, match=r"^--base: .*no-such"), bench_compare.checkout("no-such", tmp_path):
         pass
 
 
@@ -112,12 +109,13 @@ def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pyte
     assert candidates.find("batched").check(TINY, torch.float32, CPU)[0].ratio <= 1
 
 
-def test_a_revision_that_cannot_be_imported_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revision, "USED", "from suite.shared.candidates import no_such")
-    message = "--base: its HyperLSTM cannot be imported: ImportError: .*no_such"
-    with pytest.raises(ResultsError, match=message), revision.checkout("HEAD", tmp_path):
-        pass
-    assert not (tmp_path / "worktree").exists()
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_revision_that_cannot_be_imported_ends_the_run(device: str, tmp_path: Path) -> None:
+    (tmp_path / "impls").mkdir()
+    (tmp_path / "impls" / "__init__.py").write_text("raise ImportError('of theirs')")
+    log = tmp_path / "log.txt"
+    with Server(log, tmp_path, tmp_path, device) as server, pytest.raises(SystemExit, match="ImportError: of theirs"):
+        server.wait()
 
 
 @pytest.mark.thorough("a whole benchmark")

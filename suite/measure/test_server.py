@@ -103,8 +103,8 @@ def test_a_server_for_a_gpu_asks_for_no_device(tmp_path: Path, monkeypatch: pyte
 
 def test_the_end_of_a_server_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "ROOT", tmp_path)
-    message = r"expected a message, got its end; .*log\.txt ends with\n[\s\S]*No module named 'suite'"
-    with Server(tmp_path / "log.txt", tmp_path) as server, pytest.raises(RuntimeError, match=message):
+    message = r"^The fork server ended, and its log .*log\.txt ends with\n[\s\S]*No module named 'suite'"
+    with Server(tmp_path / "log.txt", tmp_path) as server, pytest.raises(SystemExit, match=message):
         server.wait()
 
 
