@@ -118,9 +118,8 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
                 server.visit(job, rates)
             TABLES["hardware"].put(folder, rates, device)
             ceilings |= {row["dtype"]: row for row in rates}
-            for visit in shown(passes([Side(server, rows)], jobs, until), rows, until):
-                if visit.place == visit.of:  # the end of a pass
-                    put(folder, rows, ceilings)
+            for _ in shown(passes([Side(server, rows)], jobs, until), rows, until):
+                pass
     finally:
         put(folder, rows, ceilings)
 
@@ -168,8 +167,7 @@ def show_plan(planned: Sequence[Job]) -> None:
     """Print the jobs, and why some would not run."""
     for job in planned:
         norms = " and ".join("on" if norm else "off" for norm in job.layer_norms)
-        note = job.skip_status or ("twice in each pass" if job.headline else "")
-        print(f"{job.label:{NAME}} layer norm {norms:10} {note}".rstrip())
+        print(f"{job.label:{NAME}} layer norm {norms:10} {job.skip_status}".rstrip())
     print(f"\n{sum(not job.skip_status for job in planned)} of {len(planned)} jobs would run.")
 
 

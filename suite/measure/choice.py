@@ -80,12 +80,9 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         cases = [case.shortened for case in cases]
     named, todo = options.implementation or [candidate.name for candidate in candidates()], list[Job]()
     for dtype, case, candidate in product(dtypes, cases, map(find, named)):
-        auto = fastest(device, dtype)
         norms = tuple(norm for norm in candidate.layer_norms if _timed(options, candidate, case, dtype, norm))
-        ours = candidate.name == auto and (options.dtype is not None or dtype == "float32")
-        headline = ours or candidate.name in submission.files()
         if norms:
-            todo.append(Job("bench", candidate.name, case, dtype, device, norms, headline))
+            todo.append(Job("bench", candidate.name, case, dtype, device, norms))
     return todo
 
 

@@ -26,7 +26,6 @@ class Job:
 
     table: name of the table of its rows, `bench` or `hardware`; `server.MEASURES` has what measures it.
     layer_norms: in the benchmark: layer norm off, on, or both in turns.
-    headline: it is about what `auto` takes or a file outside the project has, and is visited more often.
     skip_status: status of its rows if it does not run.
     memory_limit: bytes that its process may take on a CPU; 0 for MEMORY_SHARE of the machine's.
     """
@@ -37,7 +36,6 @@ class Job:
     dtype: str
     device: torch.device
     layer_norms: tuple[bool, ...] = ()
-    headline: bool = False
     skip_status: str = ""
     memory_limit: int = 0
 

@@ -1,26 +1,18 @@
 """Passes: each visits every job, in a random order and with a new fork server."""
 
 import random
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
-
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from suite.measure.job import Job
 from suite.measure.server import Server
 from suite.shared.format import reason, significant3
 from suite.shared.process import Row
-from suite.shared.statistics import FEWEST, merged
+from suite.shared.statistics import merged
 
-#: A job whose first visit takes more than this share of the time waits until all others have an interval. First calls
-#: do not count, since later visits reuse what they compile.
-LONG = 1 / 30
-#: Visits in a pass, after the first, of a job that the headline is about.
-HEADLINE_VISITS = 2
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
 NAME, FIGURE = 43, 9
@@ -45,30 +37,24 @@ class Side:
 
 
 class Visit(NamedTuple):
-    """A visit of every side that has ended: the number of its pass, its place in the pass, visits in the pass."""
+    """A visit of every side that has ended: the number of its pass, and its job."""
 
     number: int
-    place: int
-    of: int
     job: Job
 
 
-def passes(
-    sides: Sequence[Side], jobs: Sequence[Job], until: float = float("inf"), most: int = sys.maxsize
-) -> Iterator[Visit]:
-    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts. most: passes."""
-    seconds, long, late = dict[Job, float](), LONG * (until - time.time()), set[Job]()
-    for number in range(1, most + 1):
-        waits = late if number <= FEWEST and len(late) < len(jobs) else set()
-        due = [job for job in jobs if job not in waits]
-        order = [job for job in due for _ in range(HEADLINE_VISITS if job.headline and number > 1 else 1)]
+def passes(sides: Sequence[Side], jobs: Sequence[Job], until: float) -> Iterator[Visit]:
+    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts."""
+    seconds = dict[Job, float]()
+    for number in count(1):
+        order = list(jobs)
         random.shuffle(order)
         for side in sides if number > 1 else ():
             side.server.restart({job.candidate for job in order})
         for side in sides:
             side.server.wait()
         visited = 0
-        for place, job in enumerate(order, 1):
+        for job in order:
             start = time.time()
             if number > 1 and start + seconds[job] > until:
                 continue
@@ -76,39 +62,27 @@ def passes(
                 side.visit(job)
             seconds[job] = min(time.time() - start, seconds.get(job, float("inf")))
             visited += 1
-            first_calls = sum(row.get("first_s", 0.0) for row in sides[0].rows.get(job, ()))
-            if number == 1 and seconds[job] - first_calls > long:
-                late.add(job)
-            yield Visit(number, place, len(order), job)
+            yield Visit(number, job)
         if not visited:
             return
 
 
-def shown(
-    visits: Iterable[Visit], rows: Mapping[Job, Sequence[Row]], until: float, console: Console | None = None
-) -> Iterator[Visit]:
-    """Yield visits; show the progress, and print the milliseconds of each first visit and the begin of each pass.
+def shown(visits: Iterable[Visit], rows: Mapping[Job, Sequence[Row]], until: float) -> Iterator[Visit]:
+    """Yield visits; print the milliseconds of each first visit and the begin of each pass.
 
-    rows: by job. until: the time at which the run ends, as `time.time` counts.
+    rows: by job. until: see `passes`.
     """
-    console = console or Console(highlight=False)
-    console.print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]))
-    columns = TextColumn("pass {task.fields[number]}, job"), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
-    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as progress:
-        task, number = progress.add_task("", total=None, number=1, left=""), 1
-        for visit in visits:
-            seconds = max(0, round(until - time.time()))
-            left = f"{seconds // 60}:{seconds % 60:02} left"
-            if visit.number > number:
-                console.print(f"pass {visit.number}: {left}")
-            if visit.number == 1:
-                figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows[visit.job]}
-                cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
-                console.print(f"{visit.job.label:{NAME}}{cells}".rstrip())
-            number = visit.number
-            console.file.flush()
-            progress.update(task, completed=visit.place, total=visit.of, number=number, left=left)
-            yield visit
+    print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]), flush=True)
+    number = 1
+    for visit in visits:
+        if visit.number > number:
+            number, seconds = visit.number, max(0, round(until - time.time()))
+            print(f"pass {number}: {seconds // 60}:{seconds % 60:02} left", flush=True)
+        if number == 1:
+            figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows[visit.job]}
+            cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
+            print(f"{visit.job.label:{NAME}}{cells}".rstrip(), flush=True)
+        yield visit
 
 
 def _figure(row: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Passes visit every job until the time is up, in an order drawn for each, and keep all rows."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -27,10 +26,11 @@ class Clock:
 
         return FakeServer(measure)
 
-    def run(self, seconds: dict[str, float], limit: float, **options: Any) -> tuple[FakeServer, Side]:
-        side = Side(server := self.server(seconds), options.pop("rows", {}))
-        jobs = [job(name, headline=name == "batched_cpu") for name in seconds]
-        list(passes([side], jobs, self.now + limit, **options))
+    def run(
+        self, seconds: dict[str, float], limit: float, rows: dict[Job, list[Row]] | None = None
+    ) -> tuple[FakeServer, Side]:
+        side = Side(server := self.server(seconds), rows or {})
+        list(passes([side], [job(name) for name in seconds], self.now + limit))
         return server, side
 
 
@@ -43,17 +43,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return result
 
 
-def test_the_headline_is_visited_twice_in_a_pass(clock: Clock) -> None:
-    server, side = clock.run({"batched_cpu": 0.0, "batched": 0.0, "deferred": 0.0}, 60, most=4)
-    assert [server.count(name) for name in ("batched_cpu", "batched", "deferred")] == [7, 4, 4]
-    assert server.starts == 4
+def test_each_pass_visits_every_job_with_a_new_server(clock: Clock) -> None:
+    server, side = clock.run({"batched_cpu": 1.0, "batched": 1.0, "deferred": 1.0}, 12.0)
+    assert [server.count(name) for name in ("batched_cpu", "batched", "deferred")] == [4, 4, 4]
+    assert server.starts == 5  # the last for a pass without visits
     assert [name for name, first in server.visits if first].count("batched") == 1
     assert {row["visits"] for row in side.rows[job()]} == {4}
 
 
 @pytest.mark.parametrize(("status", "again"), [("out of memory", False), ("failed: killed", True), ("timed out", True)])
 def test_a_visit_after_one_without_figures_is_a_first_one(status: str, again: bool, clock: Clock) -> None:
-    server, _ = clock.run({"batched": 0.0}, 60, most=1, rows={job(): job().rows(status)})
+    server, _ = clock.run({"batched": 1.0}, 0.0, {job(): job().rows(status)})
     assert server.visits == [("batched", again)]
 
 
@@ -65,16 +65,6 @@ def test_the_first_pass_ends_and_others_fill_the_time(limit: float, visits: tupl
     assert (server.count("batched"), server.count("deferred")) == visits
 
 
-@pytest.mark.parametrize(
-    ("seconds", "most", "visits"), [(2.1, 3, 1), (2.1, 4, 2), (1.9, 3, 3)], ids=["waits", "waited", "short"]
-)
-def test_a_long_visit_waits_until_the_others_have_intervals(
-    seconds: float, most: int, visits: int, clock: Clock
-) -> None:
-    server, _ = clock.run({"naive": seconds, "batched": 0.0}, 60, most=most)
-    assert (server.count("naive"), server.count("batched")) == (visits, most)
-
-
 @pytest.mark.parametrize("flip", [False, True])
 def test_each_pass_draws_the_order_of_jobs_and_sides(flip: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = SimpleNamespace(shuffle=list[Job].reverse, random=lambda: 0.5 if flip else 0.49)
@@ -84,17 +74,18 @@ def test_each_pass_draws_the_order_of_jobs_and_sides(flip: bool, clock: Clock, m
     def side(number: int) -> Side:
         def measure(one: Job, rows: list[Row], first: bool) -> str:
             order.append((number, one.candidate))
+            clock.now += 1.0
             return "ok"
 
         return Side(FakeServer(measure))
 
-    list(passes([side(0), side(1)], [job(name) for name in ("naive", "batched", "deferred")], most=2))
+    list(passes([side(0), side(1)], [job(name) for name in ("naive", "batched", "deferred")], 12.0))
     sides = (1, 0) if flip else (0, 1)
     assert order == [(number, name) for name in ("deferred", "batched", "naive") for number in sides] * 2
 
 
 def test_a_run_resumes_with_its_rows(clock: Clock) -> None:
-    _, side = clock.run({"batched": 0.0}, 60, most=1)
-    server, second = clock.run({"batched": 0.0}, 60, most=1, rows=side.rows)
+    _, side = clock.run({"batched": 1.0}, 0.0)
+    server, second = clock.run({"batched": 1.0}, 0.0, side.rows)
     assert server.visits == [("batched", False)]
     assert {row["visits"] for row in second.rows[job()]} == {2}
