@@ -34,10 +34,7 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
 
     for name, step in work.PASSES.items():
         x = batch(0)
-        forms = {
-            case: Repeats(watch, partial(step, model), x, candidate.compiles_each_size)
-            for case, model in models.items()
-        }
+        forms = {case: Repeats(watch, partial(step, model), x) for case, model in models.items()}
         if first and name == "forward":  # after the first call, which is timed
             reasons = [work.refusal(candidate, case, job.torch_dtype, job.device) for case in job.cases]
             if reason := next(filter(None, reasons), None):

@@ -38,9 +38,6 @@ LEAST, LONG = 2, 0.3
 class Stopwatch:
     """Times calls on a CPU, where a call is done when it returns."""
 
-    #: Whether the first call loads libraries, so that its time does not predict the next call's.
-    loads_first = False
-
     def seconds(self, work: Work) -> float:
         """Seconds of a call."""
         start = time.perf_counter()
@@ -54,8 +51,6 @@ class Stopwatch:
 
 class DeviceEvents(Stopwatch):
     """Times calls on a GPU."""
-
-    loads_first = True
 
     def __init__(self, device: torch.device, flush: Tensor | None = None) -> None:
         """flush: the buffer that empties the second-level cache, by default twice as large as it."""
@@ -89,15 +84,10 @@ def stopwatch(device: torch.device) -> Stopwatch:
     return DeviceEvents(device) if device.type == "cuda" else Stopwatch()
 
 
-def warm_up(watch: Stopwatch, work: Work, compiles: bool = False) -> list[float]:
-    """Call until two calls in a row agree, as first calls load and allocate; return the seconds of each call.
-
-    One call is enough if it took longer than WARM, unless the first call compiles or loads libraries.
-    """
-    seconds = [watch.seconds(work)]
-    if seconds[0] > WARM and not (compiles or watch.loads_first):
-        return seconds
-    while len(seconds) < MOST and (len(seconds) < 2 or max(seconds[-2:]) > AGREE * min(seconds[-2:])):
+def warm_up(watch: Stopwatch, work: Work) -> list[float]:
+    """Call until two calls in a row agree, as first calls load and allocate; return the seconds of each call."""
+    seconds = [watch.seconds(work), watch.seconds(work)]
+    while len(seconds) < MOST and max(seconds[-2:]) > AGREE * min(seconds[-2:]):
         seconds.append(watch.seconds(work))
     return seconds
 
@@ -105,9 +95,9 @@ def warm_up(watch: Stopwatch, work: Work, compiles: bool = False) -> list[float]
 class Repeats:
     """Rounds of one model, which is warmed up with an input; first_s: seconds of the first call."""
 
-    def __init__(self, watch: Stopwatch, work: Callable[[Input], object], x: Input, compiles: bool = False) -> None:
+    def __init__(self, watch: Stopwatch, work: Callable[[Input], object], x: Input) -> None:
         self.watch, self.work = watch, work
-        seconds = warm_up(watch, partial(work, x), compiles)
+        seconds = warm_up(watch, partial(work, x))
         self.first_s, once = seconds[0], seconds[-1]
         self.calls = max(1, math.ceil(BURST / once))
         self.warms = once < WARM
