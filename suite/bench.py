@@ -4,7 +4,6 @@
     nox -s bench -- --list                     what would run
     nox -s bench -- --workload medium --implementation batched compiled --dtype float32 bfloat16
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
-    nox -s bench -- --resume                   add passes to the last run, after an interruption too
     nox -s bench -- --impl mine.py             an implementation in a file, for 2 minutes; its results are beside it
 
 A run makes passes over all jobs, each visit in a fresh process, until the minutes are over. It ends with tables such as
@@ -43,11 +42,9 @@ from suite.measure.work import short
 from suite.pages.bench_tables import bench_view, headline, not_run
 from suite.shared import provenance
 from suite.shared.cases import WORKLOADS
-from suite.shared.files import write_whole
-from suite.shared.format import ENVIRONMENT
 from suite.shared.process import Row
 from suite.shared.statistics import with_intervals
-from suite.shared.tables import TABLES, folder_of, stamp
+from suite.shared.tables import TABLES, folder_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,7 +57,6 @@ def parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, help=f"how long the run may take, once every job was visited; {default}")
     add("--full", action="store_true", help="the paper's T and B, which a run without a GPU shortens")
     add("--list", action="store_true", help="show what would run, and end")
-    add("--resume", action="store_true", help="add passes to the rows of this code and environment")
     add("--impl", type=Path, action="append", default=[], help="time the implementation in a file; may be repeated")
     return result
 
@@ -77,35 +73,24 @@ def run(options: argparse.Namespace) -> int:
     if any(job.skip_status.startswith("refused") for job in planned):
         print("Refused, as verify.csv is red or stale: run nox -s verify.\n")
     skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
-    last = TABLES["bench"].read(folder)
-    if options.impl and len(last) and provenance.stale(last).any():
-        write_whole(folder / "previous" / "bench.csv", (folder / "bench.csv").read_text(encoding="utf-8"))
-    before = same_code(last, device)
-    rows = {job: earlier for job in jobs if (earlier := job.resumed(before))} if options.resume else {}
+    before = same_code(TABLES["bench"].read(folder))
+    rows = dict[Job, list[Row]]()
     put(folder, {job: job.rows(job.skip_status) for job in skipped}, {})
     if jobs:
         measure(jobs, folder, until, rows)
-    if not options.resume:
-        same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
-    wrong = conclude(folder, [job for job in planned if job.skip_status or job in rows])
-    if (previous := folder / "previous").exists():
-        print(f"Compare with the code before: nox -s compare -- {previous} {folder}")
-    return int(wrong)
+    same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
+    return int(conclude(folder, [job for job in planned if job.skip_status or job in rows]))
 
 
-def same_code(rows: pd.DataFrame, device: torch.device) -> pd.DataFrame:
-    """Rows of the benchmark that this code measured in this environment, on any day."""
-    if rows.empty:
-        return rows
-    here = pd.Series(stamp(device, ""))[list(ENVIRONMENT)].astype(str)
-    same: pd.DataFrame = rows[rows[here.index].astype(str).eq(here).all(axis=1) & ~provenance.stale(rows)]
-    return same
+def same_code(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the benchmark that this code measured with this torch, on any day."""
+    return rows[~provenance.stale(rows) & (rows["torch"].astype(str) == torch.__version__)] if len(rows) else rows
 
 
 def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, list[Row]]) -> None:
     """Visit jobs until the time is up, and put their rows into the results, after an interruption too.
 
-    rows: rows of earlier visits by job, to which the new ones are added.
+    rows: by job, to which those of the visits are added.
     """
     device, ceilings = jobs[0].device, dict[str, Row]()
     warn(device)
@@ -144,7 +129,8 @@ def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
     """Write the pages and show the tables of these jobs; return True if anything went wrong."""
     report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
-    results = pd.concat([pd.DataFrame(), *(job.earlier_rows(rows) for job in jobs)])
+    key = list(TABLES["bench"].key)
+    results = pd.concat([pd.DataFrame(), *(rows.merge(pd.DataFrame(job.rows(""))[key]) for job in jobs if len(rows))])
     print("".join(f"\n{sentence}\n" for sentence in not_run(results)), end="")
     for title, view in bench_view(results).items():
         view.show(title)
@@ -177,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(with_submitted(options) if options.impl else options)
     except KeyboardInterrupt:
-        print("\nInterrupted: the results have the rows of the visits that ended, and --resume adds to them.")
+        print("\nInterrupted: the results have the rows of the visits that ended.")
         return 130
 
 

@@ -12,7 +12,7 @@ from suite.shared import arithmetic, provenance, submission
 from suite.shared.candidates import find
 from suite.shared.cases import Case
 from suite.shared.process import Row
-from suite.shared.tables import PASSES, TABLES, about_pass
+from suite.shared.tables import PASSES, about_pass
 
 #: Share of the machine's memory that one process may take, so that too little memory ends only that process.
 MEMORY_SHARE = 0.6
@@ -72,18 +72,6 @@ class Job:
     def missing(self, rows: Sequence[Row], ended: str) -> list[Row]:
         """Rows that a visit did not reach; ended: the status with which it ended."""
         return [] if ended == "ok" else self.rows(ended)[len(rows) :]
-
-    def earlier_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows of the benchmark that this job would replace."""
-        return rows.merge(pd.DataFrame(self.rows(""))[list(TABLES["bench"].key)]) if len(rows) else rows
-
-    def resumed(self, rows: pd.DataFrame) -> list[Row]:
-        """Rows that more visits can be added to: none if some are missing, or if a visit went wrong."""
-        earlier = self.earlier_rows(rows)
-        if len(earlier) < len(self.rows("")) or earlier["status"].str.startswith(WRONG).any():
-            return []
-        columns = list(TABLES["bench"].columns)
-        return [row.dropna().to_dict() for _, row in earlier.reindex(columns=columns).iterrows()]
 
     def apply_limits(self) -> None:
         """Limit the memory of this process, on Linux, and set the arithmetic of its products."""

@@ -19,7 +19,6 @@ from suite.measure import work
 from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
 from suite.measure.runner import Visit, shown
-from suite.shared import provenance, submission
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case
 from suite.shared.compare import Verdict
@@ -38,7 +37,7 @@ def benchmark(results: Path, names: Sequence[str], *options: str) -> int:
 
 
 @pytest.mark.thorough("a whole benchmark")
-def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, page = tmp_path / slug(CPU), tmp_path / slug(CPU) / "bench.md"
     names = ["batched_cpu", BASELINE]
     assert benchmark(tmp_path, names, "--minutes", "1.2") == 0
@@ -47,11 +46,6 @@ def test_runs_are_kept_compared_and_resumed(tmp_path: Path, capsys: pytest.Captu
     (twice,) = TABLES["twice"].read(folder).to_dict("records")
     assert (twice["workload"], twice["rows"]) == ("small", 4)
     assert f"one after the other, {twice['differ']} of 4 rows differ" in page.read_text()
-    before = TABLES["bench"].read(folder)
-    assert benchmark(tmp_path, names, "--minutes", "0.1", "--resume") == 0
-    after = TABLES["bench"].read(folder)
-    assert bool((after["visits"] > before["visits"])[after["status"] == "ok"].all())
-    assert before[["peak_bytes", "first_s"]].equals(after[["peak_bytes", "first_s"]])
 
 
 @pytest.fixture
@@ -79,22 +73,6 @@ def test_an_interrupted_run_keeps_its_rows(
     assert benchmark(tmp_path, ["batched", "deferred", BASELINE]) == 130
     assert list(TABLES["bench"].read(tmp_path / slug(CPU))["status"]) == ["ok"] * 2
     assert capsys.readouterr().out.splitlines()[-1].startswith("Interrupted: ")
-
-
-@pytest.mark.parametrize("edited", [False, True])
-def test_times_of_a_file_before_its_edit_are_kept_to_be_compared(
-    edited: bool, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / slug(CPU)
-    previous = folder / "previous" / "bench.csv"
-    code = "old" if edited else provenance.sources("batched")
-    TABLES["bench"].replace(folder, [row | {"sources": code} for row in runs("batched", 0.1)])
-    before = (folder / "bench.csv").read_text()
-    monkeypatch.setattr(submission, "load_all", lambda *_: ["batched"])
-    serve(lambda *_: "failed: not tried")
-    benchmark(tmp_path, [BASELINE], "--impl", "mine.py", "--minutes", "0")
-    assert (previous.exists() and previous.read_text() == before) == edited
-    assert (f"nox -s compare -- {previous.parent} {folder}" in capsys.readouterr().out) == edited
 
 
 def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None:
@@ -127,19 +105,12 @@ def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("changes", "resumes"),
-    [
-        ({}, True),
-        ({"date": "2020-02-29"}, True),
-        ({"sources": "elsewhere"}, False),
-        ({"torch": "1.0"}, False),
-        ({"status": "crashed: signal 11"}, False),
-    ],
+    ("changes", "compared"),
+    [({}, True), ({"date": "2020-02-29"}, True), ({"sources": "elsewhere"}, False), ({"torch": "1.0"}, False)],
 )
-def test_a_run_resumes_with_rows_of_this_code(changes: dict[str, str], resumes: bool, tmp_path: Path) -> None:
+def test_a_run_is_compared_with_rows_of_this_code(changes: dict[str, str], compared: bool, tmp_path: Path) -> None:
     TABLES["bench"].replace(tmp_path, runs("batched", 0.1, **{**stamp(CPU, "batched"), **changes}))
-    rows = bench.same_code(TABLES["bench"].read(tmp_path), CPU)
-    assert bool(job().resumed(rows)) == resumes
+    assert len(bench.same_code(TABLES["bench"].read(tmp_path))) == 2 * compared
 
 
 @pytest.mark.parametrize(("name", "B"), [("batched", 2), ("deferred", 5), ("jax", 5)])

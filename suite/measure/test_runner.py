@@ -82,10 +82,3 @@ def test_each_pass_draws_the_order_of_jobs_and_sides(flip: bool, clock: Clock, m
     list(passes([side(0), side(1)], [job(name) for name in ("naive", "batched", "deferred")], 12.0))
     sides = (1, 0) if flip else (0, 1)
     assert order == [(number, name) for name in ("deferred", "batched", "naive") for number in sides] * 2
-
-
-def test_a_run_resumes_with_its_rows(clock: Clock) -> None:
-    _, side = clock.run({"batched": 1.0}, 0.0)
-    server, second = clock.run({"batched": 1.0}, 0.0, side.rows)
-    assert server.visits == [("batched", False)]
-    assert {row["visits"] for row in second.rows[job()]} == {2}
