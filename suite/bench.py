@@ -35,7 +35,6 @@ from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
 from suite.measure.choice import MINUTES, by_default, minutes, parent, with_submitted
 from suite.measure.job import WRONG, Job
-from suite.measure.load import warn
 from suite.measure.runner import NAME, Side, passes, shown
 from suite.measure.server import Server, new_log
 from suite.measure.work import short
@@ -93,7 +92,6 @@ def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, lis
     rows: by job, to which those of the visits are added.
     """
     device, ceilings = jobs[0].device, dict[str, Row]()
-    warn(device)
     log = new_log(folder, "log.txt")
     try:
         compile_kernels(jobs, device)

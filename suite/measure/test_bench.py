@@ -51,7 +51,6 @@ def test_runs_are_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[[Measure], None]:
     """Return a function that replaces what a visit of a benchmark does."""
-    monkeypatch.setattr(bench, "warn", lambda device: None)
     return lambda measure: monkeypatch.setattr(bench, "Server", lambda *_, **__: FakeServer(measure))
 
 
