@@ -18,8 +18,6 @@ from suite.shared.files import RESULTS
 COMPILED_SOON = {"cpu": ("jax",), "cuda": ()}
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
-#: By kind of device, the alternatives that were the fastest so far; none was timed on a GPU yet.
-FAST_ALTERNATIVES = {"cpu": ("jax",), "cuda": ("jax", "compiled")}
 
 
 def parent() -> argparse.ArgumentParser:
@@ -50,7 +48,7 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
     """
     files, device, dtypes = [path.resolve() for path in options.impl], options.device, options.dtype or ["float32"]
     fast = [fastest(device, dtype) for dtype in dtypes]
-    beside = options.implementation or [BASELINE, *filter(None, fast), *FAST_ALTERNATIVES[device.type]]
+    beside = options.implementation or [BASELINE, *filter(None, fast), "jax"]
     changed = {
         "implementation": [*dict.fromkeys((*submission.load_all(files, device), *beside))],
         "dtype": dtypes,
@@ -98,8 +96,6 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     if candidate.compiles_each_size:
         soon = candidate.name in COMPILED_SOON[device]
         return dtype == "float32" and (soon or (case.time_compiled and not layer_norm))
-    if case.lengths and not candidate.follows_tokens:
-        return False
     if candidate.literal and not options.workload and (device, layer_norm) not in case.time_reference_forms:
         return False
     # A GPU times the forms that autograd differentiates in the first dtype alone.

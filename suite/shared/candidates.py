@@ -37,9 +37,8 @@ class Candidate:
     check: Callable[[Case, torch.dtype, torch.device], list[Verdict]]
     layer_norms: tuple[bool, ...]
     why_unavailable: Callable[[torch.device, torch.dtype], str | None]
-    #: Whether it takes packed sequences, and whether their cost follows the tokens.
+    #: Whether it takes packed sequences.
     takes_packed: bool = True
-    follows_tokens: bool = True
     #: Whether it pads packed sequences, and is timed on these alone.
     pads: bool = False
     #: Whether every new combination of sizes is compiled first, which takes many seconds.
@@ -103,7 +102,6 @@ def _implementation(name: str) -> Candidate:
         check,
         layer_norms=(False, True) if "layer_norm" in impl.options else (False,),
         why_unavailable=why_not,
-        follows_tokens=impl.packed,
         literal=impl.literal,
         hand_written=impl.hand_written,
     )
@@ -151,14 +149,6 @@ def labml_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> Hyper
 
     model.forward = forward  # type: ignore[method-assign, assignment]
     return model
-
-
-def _why_no_labml(device: torch.device, dtype: torch.dtype) -> str | None:
-    try:
-        import labml_nn.hypernetworks.hyper_lstm  # noqa: F401
-    except ImportError as error:
-        return f"labml-nn is not installed ({error})."
-    return None
 
 
 def jax_as_ours(case: Case, dtype: torch.dtype, device: torch.device) -> HyperLSTM:
@@ -226,7 +216,7 @@ def _alternative(name: str, as_ours: Build, **options: Any) -> Candidate:
     """An alternative to ours, for batches of one length; as_ours: builds it with the interface of `HyperLSTM`."""
     checked = partial(compare, as_ours, against=AGAINST, draws=DRAWS)
     usual = {"build": partial(_drawn, as_ours), "check": checked, "layer_norms": (False, True)}
-    return Candidate(name, **{**usual, **options}, takes_packed=False, follows_tokens=False)
+    return Candidate(name, **{**usual, **options}, takes_packed=False)
 
 
 COMPILED = _alternative(
@@ -237,7 +227,7 @@ LABML = _alternative(
     labml_as_ours,
     build=_labml,
     layer_norms=(True,),
-    why_unavailable=_why_no_labml,
+    why_unavailable=lambda *_: None,
     hand_written=False,
     distribution="labml-nn",
 )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from impls.convert import from_labml, to_labml
 from impls.definition import dtype_name
-from suite.shared.candidates import LABML, labml_as_ours
+from suite.shared.candidates import labml_as_ours
 from suite.shared.cases import Case
 from suite.shared.compare import FLOOR, compare, draw, implementation
 
@@ -26,16 +26,13 @@ def params(L: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
 
 @pytest.fixture
 def labml() -> Module:
-    """Labml's module; skips the test where it is not installed."""
-    if reason := LABML.why_unavailable(CPU, torch.float64):
-        pytest.skip(reason)
+    """Labml's module."""
     from labml_nn.hypernetworks import hyper_lstm
 
     module: Module = hyper_lstm.HyperLSTM
     return module
 
 
-@pytest.mark.usefixtures("labml")
 @pytest.mark.parametrize("state", ["none", "stacked"])
 @pytest.mark.parametrize("L", [1, 2, 3])
 def test_same_output_states_and_every_gradient(L: int, state: str) -> None:
