@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 
-import torch
 from torch import nn
 
 from suite.measure import work
@@ -66,9 +65,6 @@ def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str,
     computed = replace(case, lengths=()) if candidate.pads else case
     return {
         "peak_bytes": work.peak(work.PASSES[name], model, x) if candidate.of_torch else None,
-        "library": candidate.library,
-        # torch.nn.LSTM takes cuDNN where this is true.
-        "cudnn": torch.cudnn_is_acceptable(x.data) if x.data.is_cuda else None,
         "multiply_adds": candidate.multiply_adds(computed) * (3 if training else 1),
         "work": candidate.multiply_adds(computed) / LSTM.multiply_adds(case),
         "least_bytes": computed.least_numbers(parameters, candidate.saved(case), training) * x.data.element_size(),

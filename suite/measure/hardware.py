@@ -37,7 +37,7 @@ def rows(job: Job, first: bool) -> Iterator[Row]:
     copy = best(watch, lambda: target.copy_(source))
     reached = [rate for product in products(device, dtype).items() for rate in rates(watch, *product, device, dtype)]
     fastest = max(reached, key=lambda rate: rate["multiply_adds_per_s"])
-    yield {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy, "copied_bytes": COPIED} | fastest
+    yield {"dtype": dtype, "bytes_per_s": 2 * COPIED / copy} | fastest
 
 
 def products(device: torch.device, dtype: str) -> dict[str, Product]:
@@ -77,7 +77,6 @@ def share(row: Mapping[str, Any], ceilings: Mapping[str, Mapping[str, Any]]) -> 
     compute = row["multiply_adds"] / ceiling["multiply_adds_per_s"]
     memory = row["least_bytes"] / ceiling["bytes_per_s"]
     return {
-        "multiply_adds_per_s": row["multiply_adds"] / row["median_s"],
         "bound": "compute" if compute >= memory else "memory",
         "share": max(compute, memory) / row["median_s"],
     }

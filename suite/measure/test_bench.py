@@ -145,7 +145,6 @@ def test_jax_is_timed_without_a_peak_memory() -> None:
     pytest.importorskip("jax")
     row, _ = visit.rows(job("jax"), True)
     assert (row["status"], row["peak_bytes"]) == ("ok", None)
-    assert row["library"].startswith("jax ")
 
 
 @pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])

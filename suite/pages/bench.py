@@ -147,8 +147,6 @@ def _heading(place: pd.DataFrame) -> str:
         sentences.append(f"Packed: {count(row['tokens'])} tokens instead of {count(tokens)}.")
     if pd.notna(row["shortened"]) and row["shortened"]:
         sentences.append(f"Shortened: {row['shortened']}.")
-    if place["cudnn"].eq(False).any():
-        sentences.append(f"On this GPU, {BASELINE} does not take cuDNN.")
     floors = place.dropna(subset="floor").drop_duplicates("pass")
     if len(floors):
         each = [f"{percent(floor)} ({step})" for step, floor in zip(floors["pass"], floors["floor"], strict=True)]

@@ -158,13 +158,10 @@ ABSENT = runs("batched", 0.1) + runs("jax", 0, status="not run: jax is not insta
         (WITHOUT, ["**char-ptb (", "\n| batched_cpu | 100 | 2.00 (1.98-2.02) |", FAILED], ["**stream ("]),
         (ABSENT + at("medium", ABSENT), ["Not timed: jax is not installed."], ["| jax |", "What has no figures"]),
         (runs("naive", 0), ["| naive | time-out |"], ["Noise floor:"]),
-        (runs("naive", 0, device="cuda"), ["| naive | time-out |"], ["take cuDNN"]),
-        (runs("naive", 0, cudnn=True), [], ["take cuDNN"]),
-        (runs("naive", 0, cudnn=False), ["On this GPU, torch.nn.LSTM does not take cuDNN."], []),
         (runs("batched", 0.1) + at("medium", runs("batched", 0.1), tokens=5), ["Packed: 5 tokens instead of 6."], []),
         (NORM + at("medium", LSTM), ["\n## medium"], ["\n## medium, T 3, B 2, float32, layer norm on"]),
     ],
-    ids=["failed", "cannot-run", "no-figures", "no-figures-on-gpu", "cudnn", "no-cudnn", "packed", "norm-elsewhere"],
+    ids=["failed", "cannot-run", "no-figures", "packed", "norm-elsewhere"],
 )  # fmt: skip
 def test_a_page_shows_and_hides(rows: Rows, shown: list[str], hidden: list[str]) -> None:
     text = page(rows)

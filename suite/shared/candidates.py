@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -49,16 +48,9 @@ class Candidate:
     hand_written: bool = True
     #: Whether torch computes it. Otherwise its memory is not measured.
     of_torch: bool = True
-    #: Name of the package, if it is external.
-    distribution: str | None = None
     multiply_adds: Callable[[Case], int] = Case.multiply_adds
     #: Numbers per token and layer that a backward pass needs beside x and h: c, and h and c of the hyper LSTM.
     saved: Callable[[Case], int] = lambda case: case.H + 2 * case.S
-
-    @property
-    def library(self) -> str | None:
-        """Name and version of the package, if it is external."""
-        return self.distribution and f"{self.distribution} {version(self.distribution)}"
 
 
 def _drawn(build: Build, case: Case, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -229,7 +221,6 @@ LABML = _alternative(
     layer_norms=(True,),
     why_unavailable=lambda *_: None,
     hand_written=False,
-    distribution="labml-nn",
 )
 JAX = _alternative(
     "jax",
@@ -237,7 +228,6 @@ JAX = _alternative(
     why_unavailable=_why_no_jax,
     compiles_each_size=True,
     of_torch=False,
-    distribution="jax",
 )
 
 
