@@ -6,16 +6,7 @@
     nox -s bench -- --full --minutes 60        the paper's T and B, which a run without a GPU shortens
     nox -s bench -- --impl mine.py             an implementation in a file, for 2 minutes; its results are beside it
 
-A run makes passes over all jobs, each visit in a fresh process, until the minutes are over. It ends with tables such as
-
-    medium, T 50, B 32, float32, layer norm off
-    implementation   forward, ms   train, ms   train / LSTM       verdict     MB / LSTM
-    batched                 38.7         108   4.96 (4.54-5.31)   slower           1.49
-    batched_cpu             7.02        24.8   1.37 (1.33-1.40)   slower           0.60
-
-A ratio is the median over visits, with a 95 % confidence interval. suite/shared/tables.toml lists all columns, and
-suite/measure/README.md how they are measured. A new workload is a `Case` in suite/shared/cases.py, new external code a
-`Candidate` in suite/shared/candidates.py.
+A run ends with tables and a summary; suite/measure/README.md says how it measures.
 """
 
 import argparse

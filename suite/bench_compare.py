@@ -5,11 +5,6 @@
     nox -s compare -- --base REV                              times this code and a revision, in 5 minutes
     nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
 
-It prints a line for each row of OLD:
-
-    implementation   pass    old / LSTM   new / LSTM   time     memory   verdict
-    batched_cpu      train   1.33         1.53         +15.0%   +0.0%    regression
-
 *slower*, *faster*: the intervals of two results do not overlap, and their ratios to `torch.nn.LSTM` differ by more than
 20 %. With `--base`, visits of the two revisions alternate, which shows smaller changes: the interval of the quotients
 of neighbouring visits excludes 1, and 1 of 20 comparisons of equal code has such a row. *regression*: slower by more
