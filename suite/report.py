@@ -45,7 +45,7 @@ def index(folders: Sequence[Path]) -> list[Part]:
             for _, row in fastest(rows).iterrows():
                 if row["layer_norm"] == "off":
                     line = lines.setdefault(TITLE.format_map(row), {"workload": TITLE.format_map(row)})
-                    line[label] = row["relative"], row["implementation"]
+                    line[label] = row["ratio"], row["implementation"]
             columns.append(label)
             if stale(rows).any():
                 label += ", **stale**"

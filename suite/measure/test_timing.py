@@ -10,14 +10,14 @@ import torch
 from suite.measure import bench, timing
 from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
 from suite.shared.candidates import LSTM
-from suite.shared.cases import BASELINE, lengths
+from suite.shared.cases import lengths
 from suite.shared.examples import TINY
 
 
 class FakeStopwatch(Stopwatch):
     """Believes the seconds that a call returns."""
 
-    def seconds(self, work: Work) -> float:
+    def seconds(self, work: Work, calls: int = 1) -> float:
         seconds = work()
         return seconds if isinstance(seconds, float) else 1.0
 
@@ -71,39 +71,10 @@ def test_a_gpu_is_timed_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("synchronize"))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
-    flush, record = torch.ones(8), "record on stream of cuda:1"
-    watch = DeviceEvents(torch.device("cuda", 1), flush)
-    assert watch.seconds(lambda: log.extend(["work", "work"])) == 3
-    assert log == ["synchronize", record, "work", "work", record, "synchronize"]
-    assert not flush.any()
-    log.clear()
-    assert watch.async_seconds(lambda: log.append("work"), 4) == 5 / 4
+    record = "record on stream of cuda:1"
+    watch = DeviceEvents(torch.device("cuda", 1))
+    assert watch.seconds(lambda: log.append("work"), 4) == 5 / 4
     assert log == ["synchronize", record, *["work"] * 4, record, "synchronize"]
-
-
-def test_a_loop_takes_the_inputs_of_the_turns() -> None:
-    """Its time is the mean of calls that do not wait, for the form and for the baseline."""
-    inputs = list[float]()
-
-    class Loop(FakeStopwatch):
-        def async_seconds(self, work: Work, calls: int) -> float:
-            for _ in range(calls):
-                work()
-            return float(calls)
-
-    def side(seconds: float) -> Repeats:
-        def call(x: Any) -> float:
-            inputs.append(x.item())
-            return seconds
-
-        return Repeats(Loop(), call, torch.tensor(0.0))
-
-    turns = Turns({BASELINE: side(0.02), TINY: side(0.01)}, lambda number: torch.tensor(float(number)))
-    turns.take(0.1)
-    inputs.clear()
-    columns = turns.columns(TINY)
-    assert (columns["loop_s"], columns["loop_ratio"]) == (5.0, 5 / 3)
-    assert inputs == [1, 2, 1, 2, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize(("device", "dtype", "flattened"), [

@@ -1,4 +1,4 @@
-"""Times calls: by the clock on a CPU; on a GPU by events, on an idle device with an empty cache.
+"""Times calls in a row: by the clock on a CPU, by events on a GPU, where no call waits for the one before.
 
 A round is several calls of one model. A turn is a round of each model: the baseline and all forms of a candidate.
 """
@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -38,37 +37,21 @@ LEAST, LONG = 2, 0.3
 class Stopwatch:
     """Times calls on a CPU, where a call is done when it returns."""
 
-    def seconds(self, work: Work) -> float:
-        """Seconds of a call."""
+    def seconds(self, work: Work, calls: int = 1) -> float:
+        """Mean seconds of calls in a row."""
         start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    def async_seconds(self, work: Work, calls: int) -> float | None:
-        """Seconds of a call when the next does not wait for it; None if a call is done when it returns."""
-        return None
+        for _ in range(calls):
+            work()
+        return (time.perf_counter() - start) / calls
 
 
 class DeviceEvents(Stopwatch):
-    """Times calls on a GPU."""
+    """Times calls on a GPU, in a row as in a training loop."""
 
-    def __init__(self, device: torch.device, flush: Tensor | None = None) -> None:
-        """flush: the buffer that empties the second-level cache, by default twice as large as it."""
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        if flush is None:
-            size = 2 * torch.cuda.get_device_properties(device).L2_cache_size
-            flush = torch.empty(size, dtype=torch.uint8, device=device)
-        self.flush = flush
 
-    def seconds(self, work: Work) -> float:
-        self.flush.zero_()
-        return self._between_events(work)
-
-    def async_seconds(self, work: Work, calls: int) -> float:
-        """Mean seconds of calls in a row, none of which waits for the one before, as in a training loop."""
-        return self._between_events(work, calls) / calls
-
-    def _between_events(self, work: Work, calls: int = 1) -> float:
+    def seconds(self, work: Work, calls: int = 1) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         stream = torch.cuda.current_stream(self.device)  # the current device may be another
         torch.cuda.synchronize(self.device)  # otherwise launches would overlap with what was queued before
@@ -77,7 +60,7 @@ class DeviceEvents(Stopwatch):
             work()
         end.record(stream)
         torch.cuda.synchronize(self.device)
-        return float(start.elapsed_time(end)) / 1e3
+        return float(start.elapsed_time(end)) / 1e3 / calls
 
 
 def stopwatch(device: torch.device) -> Stopwatch:
@@ -107,7 +90,7 @@ class Repeats:
         """Time a round; return the mean seconds of a call. before: input of the untimed call."""
         if self.warms:
             self.work(before)
-        return sum(self.watch.seconds(partial(self.work, x)) for _ in range(self.calls)) / self.calls
+        return self.watch.seconds(partial(self.work, x), self.calls)
 
 
 class Turns:
@@ -131,19 +114,10 @@ class Turns:
             for name in names if random.random() < 0.5 else names[::-1]:
                 self.rounds[name].update(self.sides[name].round(x, before))
 
-    def async_seconds(self, side: Repeats) -> float | None:
-        """Seconds of a call among others that do not wait for it, see `Stopwatch.async_seconds`."""
-        inputs = cycle(self.inputs[1:])
-        return side.watch.async_seconds(lambda: side.work(next(inputs)), 2 * side.calls + 1)
-
     def columns(self, case: Case) -> Row:
         """Columns of times, for a form."""
         mine, theirs = self.rounds[case], self.rounds[BASELINE]
-        row = {"median_s": mine.median, "baseline_s": theirs.median, "ratio": ratio(mine, theirs)}
-        loops = self.async_seconds(self.sides[case]), self.async_seconds(self.sides[BASELINE])
-        if loops[0] is not None and loops[1] is not None:
-            row |= {"loop_s": loops[0], "loop_ratio": loops[0] / loops[1]}
-        return row
+        return {"median_s": mine.median, "baseline_s": theirs.median, "ratio": ratio(mine, theirs)}
 
 
 def ratio(mine: Stats, theirs: Stats) -> float:

@@ -41,8 +41,7 @@ compiling and loading.
 
 *Ragged* workloads are packed sequences with lengths uniform in [T/4, T]. `{PADDED}` runs all steps of all rows, which
 can take less time than `{BASELINE}` on packed ones. *tf32* is float32 with products in TF32; float32 itself is IEEE for
-all, cuDNN included. On a GPU, a call starts on an idle device with an empty cache; *in a loop* it is one of many that
-do not wait for one another, as in training. On small, medium and stream the figure in a loop comes first and decides.
+all, cuDNN included. On a GPU, a time is that of calls in a row, none of which waits for the one before, as in training.
 
 - *train, MB*: {MEANING["peak_bytes"]}
 - *of roofline*: {MEANING["share"]}
@@ -73,8 +72,8 @@ def training(rows: pd.DataFrame) -> Figure:
 
     A bar is the ratio times the baseline's median over all rows, so that bars compare as ratios do.
     """
-    ratios = dict(zip(rows["implementation"], rows["relative"], strict=True)) | {BASELINE: 1.0}
-    lstm = 1e3 * (rows["seconds"] / rows["relative"]).median()
+    ratios = dict(zip(rows["implementation"], rows["ratio"], strict=True)) | {BASELINE: 1.0}
+    lstm = 1e3 * (rows["median_s"] / rows["ratio"]).median()
     return bar_plot({"": {name: lstm * ratio for name, ratio in ratios.items()}}, " ms", "ms per training step")
 
 
@@ -87,13 +86,13 @@ def speed_bars(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
 
     Leaves out the reference forms, beside which all other bars would be short.
     """
-    counts = rows[rows["relative"].notna() & ((rows["B"] == 1) == (rows["pass"] == "forward"))]
+    counts = rows[rows["ratio"].notna() & ((rows["B"] == 1) == (rows["pass"] == "forward"))]
     bars = {}
     for _, place in counts[~counts["implementation"].isin(["naive", "row_scaled"])].groupby(PLACE, sort=False):
         row = place.iloc[0]
         norm = ", norm" if row["layer_norm"] == "on" else ""
         title = f"{row['workload']}, {row['dtype']}{norm}, {row['pass']}\n{sizes(row, 'TB')}"
-        bars[title] = dict(zip(place["implementation"], place["relative"], strict=True))
+        bars[title] = dict(zip(place["implementation"], place["ratio"], strict=True))
     return bars
 
 
@@ -115,7 +114,7 @@ def _parts(rows: pd.DataFrame, others: Others) -> list[Part]:
     parts = list[Part]([lead or "No implementation was timed."])
     if len(summary := bench_summary(rows)):
         parts += ["## The fastest to train", summary]
-    timed = readme_rows(rows).dropna(subset="relative")
+    timed = readme_rows(rows).dropna(subset="ratio")
     if len(timed):
         caption = f"{training_caption(timed.iloc[0])}; ratio times the median of {BASELINE}"
         parts.append(Plot(f"training-{WORKLOAD}", caption, partial(training, timed), committed=True))

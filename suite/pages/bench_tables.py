@@ -7,7 +7,7 @@ import pandas as pd
 
 from impls import names
 from suite.pages.page import Format, Sheet
-from suite.shared.cases import ALTERNATIVES, BASELINE, WORKLOADS
+from suite.shared.cases import ALTERNATIVES, BASELINE
 from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
 from suite.shared.statistics import Interval, interval, noise_floor
 from suite.shared.tables import PASSES, STAMP, TABLES
@@ -21,11 +21,7 @@ NOT_RUN = "not run: "
 #: Workloads that the headline quotes, in float32 without layer norm, and its names for the alternatives.
 QUOTED = ("medium", "char-ptb")
 CALLED = {"compiled": "torch.compile", "labml": "labml", "jax": "JAX"}
-_IN_A_LOOP = [name for name, case in WORKLOADS.items() if case.time_async]
-_FIGURES = [
-    *(f"{figure}{end}" for figure in ("ratio", "loop_ratio") for end in ("", "_low", "_high")),
-    *("median_s", "loop_s", "peak_bytes", "share", "work"),
-]
+_FIGURES = ["ratio", "ratio_low", "ratio_high", "median_s", "peak_bytes", "share", "work"]
 
 
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
@@ -33,10 +29,8 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
 
     torch.nn.LSTM, which has no layer norm, is at both places of a workload.
 
-    where: " in a loop" if the figure in a loop is the one that counts. seconds, relative, relative_low, relative_high:
-    the time that counts, its ratio to torch.nn.LSTM and the interval of that. floor: the noise floor, NaN if it was not
-    measured. verdict: whether it is faster or slower than torch.nn.LSTM. "/ NAME": ratios of times to the alternatives.
-    "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
+    floor: the noise floor, NaN if it was not measured. verdict: whether it is faster or slower than torch.nn.LSTM.
+    "/ NAME": ratios of times to the alternatives. "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
     """
     rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
     rows = rows[~rows["status"].astype(str).str.startswith(NOT_RUN)]
@@ -44,16 +38,11 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     baselines = rows[(rows["implementation"] == BASELINE) & has_norm].assign(layer_norm="on")
     rows = pd.concat([rows, baselines], ignore_index=True)
     rows.loc[rows["status"] != "ok", _FIGURES] = np.nan
-    loop = (rows["device"] == "cuda") & rows["workload"].isin(_IN_A_LOOP)
-    rows["where"] = np.where(loop, " in a loop", "")
-    rows["seconds"] = rows["loop_s"].where(loop, rows["median_s"])
-    for end in ("", "_low", "_high"):
-        rows[f"relative{end}"] = rows[f"loop_ratio{end}"].where(loop, rows[f"ratio{end}"])
-    ends = zip(*(_beside(rows, BASELINE, f"relative_{end}") for end in ("low", "high")), strict=True)
+    ends = zip(*(_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high")), strict=True)
     rows["floor"] = [noise_floor(Interval(np.nan, *each)) for each in ends]
     rows["verdict"] = [_verdict(row) for _, row in rows.iterrows()]
     for name in ALTERNATIVES:
-        rows[f"/ {name}"] = rows["relative"] / _beside(rows, name, "relative")
+        rows[f"/ {name}"] = rows["ratio"] / _beside(rows, name, "ratio")
     rows["MB / LSTM"] = rows["peak_bytes"] / _beside(rows, BASELINE, "peak_bytes")
     return rows
 
@@ -68,22 +57,22 @@ def _beside(rows: pd.DataFrame, name: str, column: str) -> pd.Series:
 
 def _verdict(row: pd.Series) -> str:
     """`faster` or `slower` than the baseline if the whole interval is beyond the noise floor."""
-    if pd.isna(row["relative"]):
+    if pd.isna(row["ratio"]):
         return NONE
-    if pd.isna(row["relative_low"]):
+    if pd.isna(row["ratio_low"]):
         return "few visits"
     if pd.isna(row["floor"]):
         return "no A/A run"
-    if row["relative_high"] < 1 / (1 + row["floor"]):
+    if row["ratio_high"] < 1 / (1 + row["floor"]):
         return "faster"
-    return "slower" if row["relative_low"] > 1 + row["floor"] else "undecided"
+    return "slower" if row["ratio_low"] > 1 + row["floor"] else "undecided"
 
 
 def fastest(rows: pd.DataFrame) -> pd.DataFrame:
     """The training row of our fastest implementation at each place, as `compared` gives it."""
     rows = compared(rows)
-    ours = rows[(rows["pass"] == "train") & rows["implementation"].isin(names()) & rows["relative"].notna()]
-    first: pd.DataFrame = ours.loc[ours.groupby(PLACE, sort=False)["relative"].idxmin()]
+    ours = rows[(rows["pass"] == "train") & rows["implementation"].isin(names()) & rows["ratio"].notna()]
+    first: pd.DataFrame = ours.loc[ours.groupby(PLACE, sort=False)["ratio"].idxmin()]
     return first
 
 
@@ -101,10 +90,8 @@ def time_table(place: pd.DataFrame) -> Sheet:
         line: dict[str, Any] = {"implementation": name}
         rows = {row["pass"]: row for _, row in own.iterrows()}
         for step, row in rows.items():
-            for where in dict.fromkeys((row["where"], "")):
-                seconds, ratio = ("loop_s", "loop_ratio") if where else ("median_s", "ratio")
-                line[f"{step}{where}, ms"] = 1e3 * row[seconds] if row["status"] == "ok" else reason(row)
-                line[f"{step}{where} / LSTM"] = interval(row, ratio)
+            line[f"{step}, ms"] = 1e3 * row["median_s"] if row["status"] == "ok" else reason(row)
+            line[f"{step} / LSTM"] = interval(row)
         line["verdict"] = rows[lead]["verdict"]
         line |= {"train, MB": rows["train"]["peak_bytes"] / MB, "MB / LSTM": rows["train"]["MB / LSTM"]}
         line["of roofline"] = rows[lead]["share"], rows[lead]["bound"]
@@ -113,8 +100,8 @@ def time_table(place: pd.DataFrame) -> Sheet:
 
 
 _FORMATS: dict[str, Format] = {
-    **{f"{step}{where}, ms": significant3 for step in PASSES for where in ("", " in a loop")},
-    **{f"{step}{where} / LSTM": with_interval for step in PASSES for where in ("", " in a loop")},
+    **{f"{step}, ms": significant3 for step in PASSES},
+    **{f"{step} / LSTM": with_interval for step in PASSES},
     "train, MB": significant3,
     "MB / LSTM": ratio_text,
     "of roofline": lambda value: f"{percent(value[0])} {value[1]}",
@@ -129,8 +116,8 @@ def bench_summary(rows: pd.DataFrame) -> Sheet:
             "workload": TITLE.format_map(row),
             "layer norm": row["layer_norm"],
             "fastest": row["implementation"],
-            "train, ms": 1e3 * row["seconds"],
-            "/ LSTM": interval(row, "relative"),
+            "train, ms": 1e3 * row["median_s"],
+            "/ LSTM": interval(row),
             **row.rename({"work": "work / LSTM"})[ratios],
         }
         for _, row in fastest(rows).iterrows()
@@ -155,7 +142,7 @@ def headline(rows: pd.DataFrame) -> list[str]:
             speedup = f", and is {fast} times as fast as with {name}, the fastest alternative timed"
         sentences.append(
             f"{row['workload']} (T {row['T']}, B {row['B']}, {row['dtype']}{norm}): a training step of "
-            f"`{row['implementation']}` takes {ratio_text(row['relative'])} times as long as one of `{BASELINE}`"
+            f"`{row['implementation']}` takes {ratio_text(row['ratio'])} times as long as one of `{BASELINE}`"
             f"{speedup}."
         )
     return sentences
@@ -163,10 +150,8 @@ def headline(rows: pd.DataFrame) -> list[str]:
 
 def bench_view(rows: pd.DataFrame) -> dict[str, Sheet]:
     """Tables of a run with the columns that fit a terminal of 80 columns."""
-    columns = ["implementation", "forward{0}, ms", "train{0}, ms", "train{0} / LSTM", "verdict", "MB / LSTM"]
+    columns = ["implementation", "forward, ms", "train, ms", "train / LSTM", "verdict", "MB / LSTM"]
     return {
-        HEADING.format_map(place.iloc[0]): time_table(place).only(
-            [column.format(place["where"].iloc[0]) for column in columns]
-        )
+        HEADING.format_map(place.iloc[0]): time_table(place).only(columns)
         for _, place in compared(rows).groupby(PLACE, sort=False)
     }

@@ -31,7 +31,7 @@ def implementations(rows: pd.DataFrame) -> Sheet:
         line["when to pick it"] = impl.summary
         row = timed.get(impl.name)
         if row is not None and row["status"] == "ok":
-            line |= {TIME: row["relative"], MEMORY: row["MB / LSTM"]}
+            line |= {TIME: row["ratio"], MEMORY: row["MB / LSTM"]}
         else:
             line[TIME] = why_not(impl, row, set(rows["device"]))
         lines.append(line)
@@ -58,14 +58,14 @@ def parts(results: Path) -> dict[str, list[Part]]:
     """Parts of README.md by the name of the markers around them; none if no machine has timed `WORKLOAD`."""
     for folder in sorted((path.parent for path in results.glob("*/bench.csv")), key=precedence):
         rows, where = TABLES["bench"].read(folder), f"{results.name}/{folder.name}"
-        timed = readme_rows(rows).dropna(subset="relative")
+        timed = readme_rows(rows).dropna(subset="ratio")
         if len(timed):
             first = timed.iloc[0]
-            how = "of calls in a loop" if first["where"] else "medians of visits to fresh processes"
             caption = training_caption(first)
             about = (
-                f"{caption}, on {machine(first)}, {dates(timed)}. Ratios to `{BASELINE}` are {how}, and a bar is the "
-                f"ratio times the median of `{BASELINE}`. Intervals and other workloads: [bench]({where}/bench.md); "
+                f"{caption}, on {machine(first)}, {dates(timed)}. Ratios to `{BASELINE}` are medians of visits to "
+                f"fresh processes, and a bar is the ratio times the median of `{BASELINE}`. Intervals and other "
+                f"workloads: [bench]({where}/bench.md); "
                 f"other machines: [results]({results.name}/README.md)."
             )
             figure = f"![{caption}]({where}/training-{WORKLOAD}.svg)"

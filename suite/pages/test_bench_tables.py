@@ -123,30 +123,6 @@ def test_one_sequence_is_judged_by_its_forward_pass(B: int, lead: str) -> None:
     assert "| slower |" in next(line for line in text.splitlines() if line.startswith("| batched |"))
 
 
-def on_a_gpu(name: str, ratio: float, **changes: Any) -> Rows:
-    """Return rows of a GPU whose time in a loop is 5 ms a multiple of the baseline's."""
-    loop = {"loop_ratio": ratio, "loop_ratio_low": 0.95 * ratio, "loop_ratio_high": 1.05 * ratio}
-    return runs(name, 0.1, device="cuda", **(loop | {"loop_s": 0.005 * ratio} | changes))
-
-
-def test_figures_in_a_loop_come_first_on_gpu() -> None:
-    rows = on_a_gpu("batched", 1.3) + on_a_gpu("deferred", 1.2) + on_a_gpu(BASELINE, 1.0)
-    rows += [row | {"ratio": 1.0} for row in on_a_gpu("batched_cuda", 4.0)]
-    elsewhere, cpu = at("char-ptb", rows), [row | {"device": "cpu"} for row in rows]
-    text = page(rows)
-    heads = ["forward in a loop, ms", "forward in a loop / LSTM", "forward, ms", "forward / LSTM"]
-    assert f"| implementation | {' | '.join(heads)} | train in a loop, ms | " in text
-    looped = "6.00 | 1.20 (1.14-1.26) | 100 | 2.00 (1.98-2.02)"
-    assert f"| deferred | {looped} | {looped} | slower |" in text
-    assert "Noise floor: 5.3% (forward), 5.3% (train)." in text
-    assert "`deferred` takes 1.20 times as long" in headline(pd.DataFrame(rows))[0]
-    assert "| off | deferred | 6.00 | 1.20 (1.14-1.26) |" in text
-    assert "forward in a loop" not in page(elsewhere)
-    assert all("`batched_cuda` takes" in headline(pd.DataFrame(other))[0] for other in (elsewhere, cpu))
-    (view,) = bench_view(pd.DataFrame(rows)).values()
-    assert list(view.words()[0])[2:4] == ["train in a loop, ms", "train in a loop / LSTM"]
-
-
 WITHOUT = [*runs("naive", 0, status="crashed"), *at("char-ptb", OURS), *at("stream", runs("batched_cpu", 0))]
 FAILED = "## What has no figures\n\n- `naive` on small: crashed\n- `batched_cpu` on stream: time-out"
 ABSENT = runs("batched", 0.1) + runs("jax", 0, status="not run: jax is not installed.")

@@ -31,7 +31,7 @@ def test_training_bars_compare_as_paired_ratios() -> None:
     rows += runs("compiled", 0.1, layer_norm=True) + runs("naive", 9.0, dtype="bfloat16") + runs("jax", 0)
     rows += runs("mine", 0.2)  # of a file outside the project
     medium = pd.DataFrame([row | {"workload": "medium"} for row in rows] + runs("labml", 0.1))
-    figure = training(readme_rows(medium).dropna(subset="relative"))
+    figure = training(readme_rows(medium).dropna(subset="ratio"))
     widths = lengths(figure.axes[0])
     assert list(widths) == [BASELINE, "batched", "deferred", "mine"]
     assert [width / widths[BASELINE] for width in widths.values()] == pytest.approx([1, 2, 3, 4])

@@ -49,7 +49,6 @@ class Case:
     time_bfloat16: bool = False  # by default also in bfloat16, if the processor multiplies it
     time_compiled: bool = False  # by default also what compiles for tens of seconds, without layer norm
     short: tuple[int, ...] = ()  # T and B without a GPU, if they are smaller
-    time_async: bool = False  # on a GPU the time in a loop counts: a single call waits for the host
 
     @property
     def id(self) -> str:
@@ -193,8 +192,8 @@ def lengths(T: int, B: int, draw: int = 0) -> tuple[int, ...]:
 
 #: Without a GPU, and on one.
 BOTH = ("cpu", "cuda")
-_SMALL = Case(100, 8, 32, 64, 16, 4, time_async=True)
-_MEDIUM = Case(50, 32, 50, 256, 64, 4, time_async=True)
+_SMALL = Case(100, 8, 32, 64, 16, 4)
+_MEDIUM = Case(50, 32, 50, 256, 64, 4)
 _CHAR_PTB = Case(100, 128, 50, 1000, 128, 4, short=(20, 64))
 
 #: The paper's own models, two that fit anywhere, and one sequence alone, as a model serves it: there forward counts.
@@ -211,10 +210,10 @@ _WORKLOADS = (
     ),
     replace(_CHAR_PTB, name="char-ptb", by_default=BOTH, time_bfloat16=True),
     Case(250, 128, 205, 1800, 256, 64, name="enwik8", by_default=("cuda",), short=(5, 16)),
-    Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1), time_async=True),
+    Case(100, 1, 50, 1000, 128, 4, name="stream", by_default=BOTH, short=(20, 1)),
     Case(300, 32, 3, 900, 128, 4, name="handwriting", short=(20, 32)),
-    replace(_SMALL, name="small-ragged", lengths=lengths(100, 8), time_async=False),
-    replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",), time_async=False),
+    replace(_SMALL, name="small-ragged", lengths=lengths(100, 8)),
+    replace(_MEDIUM, name="medium-ragged", lengths=lengths(50, 32), by_default=("cpu",)),
     replace(_CHAR_PTB, name="char-ptb-ragged", lengths=lengths(100, 128), by_default=("cuda",)),
 )
 WORKLOADS = {case.name: case for case in _WORKLOADS}

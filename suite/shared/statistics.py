@@ -13,9 +13,8 @@ import numpy as np
 COVERAGE, FEWEST = 0.95, 3
 #: Degrees of freedom that the pooled variance of a run counts as.
 PRIOR_DOF = 4
-#: Figures of a visit, and the columns with an interval: `ratio` has `ratio_low` and `ratio_high`. The figure of each
-#: visit is in a further column, such as `ratio_visits`.
-FIGURES, INTERVALS = ("median_s", "baseline_s", "ratio", "loop_s", "loop_ratio"), ("ratio", "loop_ratio")
+#: Figures of a visit. Each has a further column with that of every visit, such as `ratio_visits`.
+FIGURES = ("median_s", "baseline_s", "ratio")
 #: Columns that say what a row is about; a visit has one row of each.
 _ABOUT = ("workload", *"TBIHSZL", "layer_norm", "implementation", "dtype", "pass")
 
@@ -30,9 +29,9 @@ class Interval(NamedTuple):
     ratio_high: float
 
 
-def interval(row: Any, name: str = "ratio") -> Interval:
-    """A ratio of a row (a mapping or a series), and its interval, NaN where there were too few visits."""
-    return Interval(*(row.get(column, float("nan")) for column in (name, f"{name}_low", f"{name}_high")))
+def interval(row: Any) -> Interval:
+    """The ratio of a row (a mapping or a series), and its interval, NaN where there were too few visits."""
+    return Interval(*(row.get(column, float("nan")) for column in Interval._fields))
 
 
 def between(ratios: Sequence[float], pooled: float = float("nan"), coverage: float = COVERAGE) -> Interval:
@@ -64,12 +63,11 @@ def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
 def with_intervals(rows: Iterable[Row]) -> list[Row]:
     """Copies of the rows of a run, with the intervals of their ratios."""
     result = [dict(row) for row in rows]
-    for name in INTERVALS:
-        ratios = [numbers(row.get(f"{name}_visits")) for row in result]
-        pooled = pooled_variance(ratios)
-        for row, visits in zip(result, ratios, strict=True):
-            if visits:
-                _, row[f"{name}_low"], row[f"{name}_high"] = between(visits, pooled)
+    ratios = [numbers(row.get("ratio_visits")) for row in result]
+    pooled = pooled_variance(ratios)
+    for row, visits in zip(result, ratios, strict=True):
+        if visits:
+            _, row["ratio_low"], row["ratio_high"] = between(visits, pooled)
     return result
 
 
