@@ -144,7 +144,7 @@ def _wrong(kernel: Kernel) -> str:
     """Compile one kernel and say what is wrong with the resources that it takes, or with its instructions."""
     binary = build(kernel)
     constants, options = dict(kernel.constants), dict(kernel.options)
-    read, labels = instructions.read(binary.asm["cubin"])
+    read = instructions.read(binary.asm["cubin"])
     barriers = instructions.barriers([one.text for one in read]) if options["launch_cooperative_grid"] else 0
     threads, size = split.WARP * options["num_warps"], 2 if "float16" in kernel.arithmetic else 4
     row = {
@@ -156,25 +156,21 @@ def _wrong(kernel: Kernel) -> str:
         "barriers": barriers,
     }
     return "; ".join(
-        _complaints(row, CARDS[kernel.capability], instructions.operands(binary.asm["ttir"]), binary.asm["ptx"])
+        _complaints(row, CARDS[kernel.capability], "tt.dot" in binary.asm["ttir"], binary.asm["ptx"])
         + _more_waits(instructions.groups(read), size, constants["NORM"], constants.get("WHOLE", 0) >= threads)
-        + instructions.narrow_loads(read, labels, constants, threads, size)
-        + (instructions.repeated(read, labels, constants, options["num_warps"]) if "ROWS" in constants else [])
     )
 
 
-def _complaints(row: Mapping[str, Any], card: Card, operands: set[tuple[str, ...]], ptx: str) -> list[str]:
-    """What a kernel takes that does not fit a card, or its arithmetic; operands: of its products."""
+def _complaints(row: Mapping[str, Any], card: Card, multiplies: bool, ptx: str) -> list[str]:
+    """What a kernel takes that does not fit a card, or its arithmetic; multiplies: whether it has products."""
     wrong = []
     if row["stack"] > SPILL:
         wrong.append(f"stack: expected at most {SPILL} bytes a thread, got {row['stack']}")
     if row["shared"] > card.shared:
         wrong.append(f"shared memory: expected at most {card.shared} bytes a block, got {row['shared']}")
     tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)
-    if operands and row["arithmetic"] != "float32" and not tensor_cores:
+    if multiplies and row["arithmetic"] != "float32" and not tensor_cores:
         wrong.append("product: expected a tensor-core instruction in the PTX, got none")
-    if row["arithmetic"] == "tf32" and operands - {("arith.select", "tt.load")}:  # `parts.tf32` ends with a select
-        wrong.append(f"tf32 products: expected rounded left operands and weights as they are loaded, got {operands}")
     if row["barriers"] not in (0, BARRIERS[row["kernel"]][row["norm"]]):
         wrong.append(f"barriers: expected {BARRIERS[row['kernel']][row['norm']]}, got {row['barriers']}")
     return wrong

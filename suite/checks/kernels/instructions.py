@@ -1,19 +1,18 @@
-"""What the instructions of a compiled kernel show: barriers, widths of loads, loads that wait, repeated products.
+"""What the instructions of a compiled kernel show: barriers between programs, and groups of loads that wait.
 
 A load cannot move across a barrier of the program, so loads between two barriers wait together and groups of loads
 wait one after the other. The function that a load belongs to is known from the line numbers of the sources.
 """
 
 import ast
-import math
 import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from impls import batched_cuda
 
@@ -22,15 +21,7 @@ from impls import batched_cuda
 BARRIER = ("BAR.SYNC", "MEMBAR.(ALL|SC).GPU", "RED|ATOM", "LDG.E.STRONG.GPU|ATOM", "CCTL.IVALL", "BAR.SYNC")
 #: What no barrier may contain: a load or store of a phase, or an asynchronous copy.
 _ACCESS = re.compile(r"(LDG(?!\.E\.STRONG)|LDGSTS|LDGDEPBAR|UBLKCP|UTMALDG|STG)")
-_MULTIPLIES = re.compile(r"(HMMA|HGMMA|IMMA|QGMMA|UTC\w*MMA)")
 _LOAD = re.compile(r"(LDG|LDGSTS)\.(?!E\.STRONG)")
-#: Functions that load weights, and those that do so in a loop, ahead of their use.
-WEIGHTS = {"weights", "hyper_weights", "some_columns", "d_columns", "turned"}
-_AHEAD = {"sums", "product"}
-#: The large products, which all warps of a program share.
-_SHARED = {"sums", "products_back"}
-#: Rows and columns of a matrix instruction of one warp, whose name ends with how many numbers it sums over.
-_ROWS, _COLUMNS = 16, 8
 
 
 class Instruction(NamedTuple):
@@ -41,9 +32,9 @@ class Instruction(NamedTuple):
     lines: tuple[int, ...] = ()
 
 
-def read(cubin: bytes) -> tuple[list[Instruction], dict[str, int]]:
-    """Instructions of a cubin in their order, and where each label is among them."""
-    instructions, labels = list[Instruction](), dict[str, int]()
+def read(cubin: bytes) -> list[Instruction]:
+    """Instructions of a cubin in their order."""
+    instructions = list[Instruction]()
     functions, lines, begins = list[str](), list[int](), True
     for line in tool(cubin, "nvdisasm", "-c", "-gi").splitlines():
         if at := re.search(r'//## File "([^"]+)", line (\d+)', line):
@@ -51,12 +42,10 @@ def read(cubin: bytes) -> tuple[list[Instruction], dict[str, int]]:
                 functions, lines, begins = [], [], False
             functions.insert(0, _function(Path(at[1]).name, int(at[2])))
             lines.insert(0, int(at[2]))
-        elif label := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[label[1]] = len(instructions)
         elif match := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*)", line):
             instructions.append(Instruction(match[1].strip(), tuple(functions), tuple(lines)))
             begins = True
-    return instructions, labels
+    return instructions
 
 
 @cache
@@ -97,85 +86,6 @@ def barriers(instructions: Sequence[str]) -> int:
         if between or instructions[start + 1 : at].count(instructions[start]):
             raise ValueError(f"barrier {count}: expected no other load in it, got {between[:3]}")
     return count
-
-
-def loops(instructions: Sequence[Instruction], labels: Mapping[str, int]) -> list[range]:
-    """Innermost loops that have a matrix instruction."""
-    every = list[range]()
-    for n, (text, *_) in enumerate(instructions):
-        jump = re.match(r"BRA.*\((\.L_x_\d+)\)", text)
-        if jump and labels.get(jump[1], n + 1) <= n:
-            every.append(range(labels[jump[1]], n + 1))
-    multiply = [one for one in every if any(_MULTIPLIES.match(instructions[n].text) for n in one)]
-    return [
-        one for one in multiply if not any(other != one and other[0] in one and other[-1] in one for other in multiply)
-    ]
-
-
-def width(text: str) -> int:
-    """Bytes that a load reads for a thread; what follows its name is an address."""
-    bits = re.search(r"\.(U8|S8|U16|S16|64|128)\b", text.split()[0])
-    return 4 if bits is None else int(bits[1].lstrip("US")) // 8
-
-
-def narrow_loads(
-    instructions: Sequence[Instruction],
-    labels: Mapping[str, int],
-    constants: Mapping[str, Any],
-    threads: int,
-    size: int,
-) -> list[str]:
-    """Loads of weights that are narrower than their rows allow, or that a loop of a product waits for.
-
-    A thread loads at most 16 bytes, what divides a row, and its share of a tile.
-    """
-    wrong = Counter[str]()
-    row = constants["Z"] * size  # of d_weight; others are of a multiple of 16 bytes
-    tile = constants["DEPTH"] * min(constants.get(name) or 64 for name in ("COLUMNS", "EXTRA", "SPAN"))
-    tile_of_d = constants.get("ZS", constants.get("ZN")) * constants["GATES"] * constants["UNITS"]
-    for text, functions, _ in instructions:
-        if _LOAD.match(text) and functions[-1] in WEIGHTS:
-            of_d = functions[-1] in ("d_columns", "turned")
-            most = min(16, row & -row, tile_of_d * size // threads) if of_d else min(16, tile * size // threads)
-            if width(text) < most:
-                wrong[f"{text.split()[0]} in {functions[-1]}"] += 1
-    for loop in loops(instructions, labels):
-        inside = [instructions[n] for n in loop]
-        for text, functions, _ in () if _stores(inside) else inside:
-            if text.startswith("LDG.") and _AHEAD & {*functions} and tile * size >= 4 * threads:
-                wrong[f"{text.split()[0]} in a loop of {functions[1]}, which waits for it"] += 1
-    return [f"{n} {what}" for what, n in wrong.items()]
-
-
-def repeated(
-    instructions: Sequence[Instruction], labels: Mapping[str, int], constants: Mapping[str, Any], warps: int
-) -> list[str]:
-    """Loops of a large product in which each warp multiplies more than its share, so that several do the same."""
-    wrong, depth = list[str](), constants["DEPTH"]
-    for loop in loops(instructions, labels):
-        inside = [instructions[n] for n in loop]
-        matches = [re.match(r"HMMA\.168(\d+)", text) for text, functions, _ in inside if _SHARED & {*functions}]
-        summed = sum(int(match[1]) for match in matches if match)
-        tiles = constants["ROWS"] * (constants["COLUMNS"] + constants.get("EXTRA", 0)) / (_ROWS * _COLUMNS)
-        # A loop over tiles has all iterations over H, and over S of one or two products.
-        of_tile = -(-constants["H"] // depth) + 2 * -(-constants["S"] // depth)
-        most = math.ceil(tiles / warps) * depth * (of_tile if _stores(inside) else 1)
-        if summed > most:
-            wrong.append(f"a warp's product: expected sums over at most {most} numbers an iteration, got {summed}")
-    return wrong
-
-
-def _stores(loop: Iterable[Instruction]) -> bool:
-    """Whether a loop is one over tiles, with the iterations of its products unrolled."""
-    return any(text.startswith("STG") for text, *_ in loop)
-
-
-def operands(ttir: str) -> set[tuple[str, ...]]:
-    """The operations that make the left and the right operand of each product, in Triton's intermediate code."""
-    return {
-        tuple(re.findall(rf"{re.escape(name)} = (\S+)", ttir[: product.start()])[-1] for name in product.groups())
-        for product in re.finditer(r"tt\.dot (%\w+), (%\w+),", ttir)
-    }
 
 
 def groups(instructions: Iterable[Instruction]) -> dict[str, int]:

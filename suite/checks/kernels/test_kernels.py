@@ -129,44 +129,11 @@ def test_a_barrier_in_another_order_is_found() -> None:
         instructions.barriers([*right[:5], "LDGSTS.E.BYPASS.128", *right[5:]])
 
 
-def test_narrow_and_waiting_loads_are_found() -> None:
-    """A loop whose weights come two bytes at a time, and which waits for them, and loads with a barrier in between."""
-
-    def loop(load: str) -> list[Instruction]:
-        texts = [load, "HGMMA.64x32x16", "BAR.SYNC 0x0", load, "BRA `(.L_x_1)"]
-        functions = ("kernel", "sums", "product", "some_columns")
-        return [Instruction(text, functions, (line,)) for line, text in enumerate(texts)]
-
-    def wrong(load: str) -> list[str]:
-        constants = {"DEPTH": 64, "COLUMNS": 64, "SPAN": 64, "Z": 4, "GATES": 4, "UNITS": 16, "ZS": 16}
-        return instructions.narrow_loads(loop(load), {".L_x_1": 0}, constants, 256, 2)
-
-    assert wrong("LDGSTS.E.BYPASS.128 [R1]") == []
-    assert wrong("LDGSTS.E.64 [R1]") == ["2 LDGSTS.E.64 in some_columns"]
-    assert wrong("LDG.E R82, desc[UR16][R26.64]")[0] == "2 LDG.E in some_columns", "the 64 bits are an address"
-    assert wrong("LDG.E.U16 R0") == ["2 LDG.E.U16 in some_columns", "2 LDG.E.U16 in a loop of sums, which waits for it"]
-    assert instructions.groups(loop("LDG.E.64 R0")) == {"sums": 2}
-    assert instructions.groups([*loop("LDG.E.64 R0"), *loop("LDG.E.64 R0")]) == {"sums": 2}, "two iterations, unrolled"
-
-
-def test_a_product_that_several_warps_repeat_is_found() -> None:
-    """Two products of 32 rows, 64 and 16 columns and 32 numbers of a sum, TF32 on 8 warps: 10 instructions, not 40."""
-    constants = {"DEPTH": 32, "H": 256, "S": 64, "ROWS": 32, "COLUMNS": 64, "EXTRA": 16}
-
-    def wrong(multiplies: int, *others: str) -> list[str]:
-        texts = ["HMMA.1688.F32.TF32 R4, R8, R12, R4"] * multiplies + [*others, "BRA `(.L_x_1)"]
-        loop = [Instruction(text, ("kernel", "sums", "dot")) for text in texts]
-        return instructions.repeated(loop, {".L_x_1": 0}, constants, 8)
-
-    assert not wrong(12)
-    assert wrong(13) == ["a warp's product: expected sums over at most 96 numbers an iteration, got 104"]
-    assert not wrong(12 * 12, "STG.E.64 R4"), "a loop over tiles, its products unrolled"
-    assert wrong(12 * 12 + 1, "STG.E.64 R4")
-
-
-def test_operands_of_products_are_read_from_the_definition_before() -> None:
-    ttir = "%a = tt.load %p\n%b = arith.andi %a\n%c = tt.dot %b, %a, %z\n%a = arith.select %q\n%d = tt.dot %b, %a, %c\n"
-    assert instructions.operands(ttir) == {("arith.andi", "tt.load"), ("arith.andi", "arith.select")}
+def test_groups_of_loads_are_counted() -> None:
+    """With a barrier in between there are two; another iteration of an unrolled loop does not count."""
+    texts = ["LDG.E.64 R0", "BAR.SYNC 0x0", "LDG.E.64 R0"]
+    loop = [Instruction(text, ("kernel", "sums"), (line,)) for line, text in enumerate(texts)]
+    assert instructions.groups(loop) == instructions.groups([*loop, *loop]) == {"sums": 2}
 
 
 def test_a_card_has_the_rates_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
