@@ -132,15 +132,15 @@ def cuda(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("triton", ["newest", "of-torch-cuda", "lowest-triton"])
 def kernels(session: nox.Session, triton: str) -> None:
-    """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some of them.
+    """Interpret and compile every Triton kernel for six kinds of card; under two older Tritons some, for one.
 
     Arguments go to pytest: `-- --thorough` takes some kernels and one card.
     """
     install(session, "suite")
     if triton != "newest":
         session.install(*nox.project.dependency_groups(PYPROJECT, triton))
-    if not session.posargs:
-        run(session, "-m", "suite.checks.kernels.compiled", *(["--some"] if triton != "newest" else []))
+    elif not session.posargs:
+        run(session, "-m", "suite.checks.kernels.compiled")
     rounding = "suite/checks/kernels/test_interpreter.py::test_with_the_interpreter_on[rounding]"
     interpret = ("--thorough", "--results", session.create_tmp())
     pytest(session, "suite/checks/kernels/test_kernels.py", rounding, *(() if session.posargs else interpret))

@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -68,8 +68,8 @@ SOME = (
 
 #: Most bytes per thread that a kernel may spill.
 SPILL = 128
-#: Group barriers in the instructions of a kernel, without layer norm and with it.
-BARRIERS = {"forward_steps": (2, 4), "rebuild": (0, 0), "backward_steps": (3, 5)}
+#: Group barriers in the instructions of a kernel whose programs wait for one another, without layer norm and with it.
+BARRIERS = {"forward_steps": (2, 4), "backward_steps": (3, 5)}
 #: Groups of loads that the model leaves out, without layer norm and with it, where S has as many units as a program has
 #: threads: each vector of S changes its layout, at a barrier, before the next is loaded.
 NOT_IN_MODEL = {"hyper_cells": (2, 6), "hyper_back": (2, 16)}
@@ -85,16 +85,6 @@ class Kernel(NamedTuple):
     arguments: tuple[tuple[str, str], ...]  # of each the dtype of a tensor, or the type: int, float or NoneType
     constants: tuple[tuple[str, Any], ...]
     options: tuple[tuple[str, Any], ...]
-
-
-def chosen(wanted: Iterable[tuple[str, str, bool, int]]) -> dict[Kernel, str]:
-    """Kernels to compile, each once, with the first size that needs it; wanted: see `ALL`."""
-    sizes: dict[Kernel, str] = {}
-    for size, arithmetic, layer_norm, capability in wanted:
-        case = replace(SIZES[size], layer_norm=layer_norm)
-        for kernel in Way(case, arithmetic).kernels(capability, CARDS[capability]):
-            sizes.setdefault(kernel, size)
-    return sizes
 
 
 def described(launch: Launch, arithmetic: str, capability: int) -> Kernel:
@@ -129,8 +119,13 @@ def build(kernel: Kernel) -> Any:
         return function.warmup(*arguments, grid=(1,), **dict(kernel.constants), **options)
 
 
-def unfit(sizes: Mapping[Kernel, str]) -> list[str]:
-    """Compile kernels on all cores, and say of each that does not fit its card what is wrong; sizes: see `chosen`."""
+def unfit(wanted: Iterable[tuple[str, str, bool, int]]) -> list[str]:
+    """Compile kernels on all cores, and say of each that does not fit its card what is wrong; wanted: see `ALL`."""
+    sizes: dict[Kernel, str] = {}  # each kernel once, with the first size that needs it
+    for size, arithmetic, layer_norm, capability in wanted:
+        case = replace(SIZES[size], layer_norm=layer_norm)
+        for kernel in Way(case, arithmetic).kernels(capability, CARDS[capability]):
+            sizes.setdefault(kernel, size)
     with pool() as workers:
         return [
             f"{kernel.name}, {kernel.arithmetic}, norm {dict(kernel.constants)['NORM']}, at {size} for "
@@ -142,48 +137,27 @@ def unfit(sizes: Mapping[Kernel, str]) -> list[str]:
 
 def _wrong(kernel: Kernel) -> str:
     """Compile one kernel and say what is wrong with the resources that it takes, or with its instructions."""
-    binary = build(kernel)
-    constants, options = dict(kernel.constants), dict(kernel.options)
+    binary, constants, options = build(kernel), dict(kernel.constants), dict(kernel.options)
+    norm, size = constants["NORM"], 2 if "float16" in kernel.arithmetic else 4
+    wide = constants.get("WHOLE", 0) >= split.WARP * options["num_warps"]
     read = instructions.read(binary.asm["cubin"])
-    barriers = instructions.barriers([one.text for one in read]) if options["launch_cooperative_grid"] else 0
-    threads, size = split.WARP * options["num_warps"], 2 if "float16" in kernel.arithmetic else 4
-    row = {
-        "kernel": kernel.name,
-        "arithmetic": kernel.arithmetic,
-        "norm": constants["NORM"],
-        "stack": _stack(binary.asm["cubin"], binary.metadata.name),
-        "shared": binary.metadata.shared,
-        "barriers": barriers,
+    figures = {
+        "bytes of stack a thread": (SPILL, _stack(binary.asm["cubin"], binary.metadata.name)),
+        "bytes of shared memory a block": (CARDS[kernel.capability].shared, binary.metadata.shared),
     }
-    return "; ".join(
-        _complaints(row, CARDS[kernel.capability], "tt.dot" in binary.asm["ttir"], binary.asm["ptx"])
-        + _more_waits(instructions.groups(read), size, constants["NORM"], constants.get("WHOLE", 0) >= threads)
-    )
-
-
-def _complaints(row: Mapping[str, Any], card: Card, multiplies: bool, ptx: str) -> list[str]:
-    """What a kernel takes that does not fit a card, or its arithmetic; multiplies: whether it has products."""
-    wrong = []
-    if row["stack"] > SPILL:
-        wrong.append(f"stack: expected at most {SPILL} bytes a thread, got {row['stack']}")
-    if row["shared"] > card.shared:
-        wrong.append(f"shared memory: expected at most {card.shared} bytes a block, got {row['shared']}")
-    tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx)
-    if multiplies and row["arithmetic"] != "float32" and not tensor_cores:
+    for name, count in instructions.groups(read).items():
+        if name in split.GROUPS:
+            more = NOT_IN_MODEL.get(name, (0, 0))[norm] if wide else 0
+            figures[f"groups of loads in {name}"] = (split.loads(name, size, norm) + more, count)
+    wrong = [f"{what}: expected at most {most}, got {got}" for what, (most, got) in figures.items() if got > most]
+    if options["launch_cooperative_grid"]:
+        expected, barriers = BARRIERS[kernel.name][norm], instructions.barriers([one.text for one in read])
+        if barriers != expected:
+            wrong.append(f"group barriers: expected {expected}, got {barriers}")
+    tensor_cores = re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", binary.asm["ptx"])
+    if "tt.dot" in binary.asm["ttir"] and kernel.arithmetic != "float32" and not tensor_cores:
         wrong.append("product: expected a tensor-core instruction in the PTX, got none")
-    if row["barriers"] not in (0, BARRIERS[row["kernel"]][row["norm"]]):
-        wrong.append(f"barriers: expected {BARRIERS[row['kernel']][row['norm']]}, got {row['barriers']}")
-    return wrong
-
-
-def _more_waits(groups: Mapping[str, int], size: int, norm: bool, wide: bool) -> list[str]:
-    """Functions with more groups of loads than the model has; wide: S has as many units as the program threads."""
-    wrong = []
-    for name in split.GROUPS.keys() & groups.keys():
-        most = split.loads(name, size, norm) + (NOT_IN_MODEL.get(name, (0, 0))[norm] if wide else 0)
-        if groups[name] > most:
-            wrong.append(f"groups of loads in {name}: expected at most {most}, got {groups[name]}")
-    return wrong
+    return "; ".join(wrong)
 
 
 def _stack(cubin: bytes, name: str) -> int:
@@ -235,5 +209,4 @@ def _build(kernel: Kernel) -> None:
 
 
 if __name__ == "__main__":
-    some = [(*what, capability) for what in SOME for capability in CARDS]
-    sys.exit("\n".join(unfit(chosen(some if "--some" in sys.argv else ALL))) or None)
+    sys.exit("\n".join(unfit(ALL)) or None)

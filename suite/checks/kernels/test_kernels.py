@@ -65,9 +65,8 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
 
 @for_a_card
 def test_compiled_kernels_fit_their_card() -> None:
-    sizes = compiled.chosen((*what, compiled.SMALLEST) for what in compiled.SOME)
-    assert {kernel.name for kernel in sizes} == {*KERNELS}
-    assert not (unfit := compiled.unfit(sizes)), "\n".join(unfit)
+    unfit = compiled.unfit((*what, compiled.SMALLEST) for what in compiled.SOME)
+    assert not unfit, "\n".join(unfit)
 
 
 @pytest.mark.parametrize(
