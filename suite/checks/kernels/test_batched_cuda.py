@@ -12,44 +12,23 @@ from unittest import mock
 import pytest
 import torch
 
-from impls import HyperLSTM, why_unavailable
+from impls import why_unavailable
 from impls.batched_cuda import split
-from impls.definition import Inputs, LayerParams, LayerState
-from impls.gradient.chunks import bounds, limits
+from impls.gradient.chunks import limits
 from impls.registry import find, resolve, triton_unavailable
 from suite.checks.kernels import test_native
 from suite.checks.kernels.interpreted import NAME
-from suite.shared.cases import VERIFY, Case
-from suite.shared.compare import model_and_draw
 from suite.shared.files import ROOT
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
 CPU = torch.device("cpu")
-#: Imports what pytest imports to collect the checks of kernels, with an import of Triton that fails.
-IMPORTED = """
-import importlib
-import sys
-from pathlib import Path
-
-sys.modules["triton"] = None
-for path in Path("suite/checks/kernels").glob("test_*.py"):
-    if "interpreted" not in path.name:
-        importlib.import_module(f"suite.checks.kernels.{path.stem}")
-"""
 
 
 def test_chunks_follow_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = Case(T=400, B=128, I=50, H=1000, S=128, Z=4)
-    p = LayerParams(*(torch.empty(4, case.H, device="meta") for _ in LayerParams._fields))
-    x = torch.empty(case.T, case.B, case.I, device="meta")
-    inputs, lengths = Inputs(x, LayerState(x, x, x, x), None), []
     for total in (24 << 30, 80 << 30):
         properties = SimpleNamespace(total_memory=total)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, result=properties: result)
-        most = limits(torch.device("cuda")).backward
-        assert most < total / 100
-        lengths.append(len(bounds(most, 40, p, inputs)))
-    assert lengths[0] > 2 * lengths[1]
+        assert total / 200 < limits(torch.device("cuda")).backward < total / 100
 
 
 def test_a_kernel_starts_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,29 +55,8 @@ def test_a_refused_launch_says_what_to_do() -> None:
         launching.start(refused, 132, {}, CPU)
 
 
-def test_the_first_launch_says_that_it_compiles(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    launching = pytest.importorskip("impls.batched_cuda.launching")
-    monkeypatch.setattr(torch.cuda, "device", mock.MagicMock())
-    launching._announce.cache_clear()
-    for _ in range(2):
-        launching.start(mock.MagicMock(arg_names=()), 1, {}, torch.device("cuda"))
-    said = "batched_cuda: a first call at new sizes compiles for some seconds; Triton keeps kernels.\n"
-    assert capsys.readouterr().err == said
-
-
-@needs_triton
-def test_a_layer_too_wide_is_refused() -> None:
-    from impls.batched_cuda.layout import Dims
-
-    model = HyperLSTM(1, 23_169, 1, 1, 1, device="meta")
-    p = LayerParams._make(getattr(model.layers[0], name) for name in LayerParams._fields)
-    with pytest.raises(ValueError, match="expected at most 23168 hidden and hyper units, got 23169 and 1"):
-        Dims.of(p)
-    assert 4 * 23_168**2 < 2**31 < 4 * (23_168 + 8) ** 2
-
-
-def test_importing_the_package_imports_no_triton() -> None:
-    code = "import sys, impls; impls.names(); sys.exit('triton' in sys.modules)"
+def test_package_and_suite_import_without_triton() -> None:
+    code = "import sys; sys.modules['triton'] = None; import impls, suite.conftest; impls.names()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
@@ -119,14 +77,8 @@ def _no_driver(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("triton.runtime.driver", driver)
 
 
-#: What a driver says of a card, or what is installed; and what of it is why the implementation does not run.
+#: What a driver says of a card, or how it fails to be built; and what of it is why the implementation does not run.
 REASONS: dict[str | None, Callable[[pytest.MonkeyPatch], object]] = {
-    "batched_cuda needs Triton 3.6 or newer, which is not installed.": lambda patch: patch.setattr(
-        "impls.batched_cuda.find_spec", lambda name: None
-    ),
-    "batched_cuda needs Triton 3.6 or newer; 3.5.1 is installed.": lambda patch: patch.setattr(
-        "triton.__version__", "3.5.1"
-    ),
     "batched_cuda needs compute capability 8.0 or higher; this card has 7.5.": lambda patch: patch.setattr(
         torch.cuda, "get_device_capability", lambda device: (7, 5)
     ),
@@ -147,24 +99,6 @@ def test_says_why_a_card_does_not_run_it(reason: str | None, monkeypatch: pytest
         assert why_unavailable(NAME, "cuda") == reason
     finally:
         triton_unavailable.cache_clear()
-
-
-def test_the_checks_of_kernels_are_collected_without_triton() -> None:
-    ended = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-
-
-#: A test that hangs in C, where no exception reaches it.
-HANGS = "import ctypes\ndef test_hangs():\n    ctypes.CDLL(None).pause()\n"
-
-
-def test_a_hang_names_the_test_and_the_line_and_ends(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(HANGS)
-    command = [sys.executable, "-m", "pytest", "-p", "no:benchmark", "test_it.py", *test_native.limited(1)]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 1
-    assert "test_it.py::test_hangs" in ended.stdout
-    assert 'test_it.py", line 3 in test_hangs' in ended.stderr
 
 
 #: What nvidia-smi does where torch sees no GPU; the status of `nox -s cuda`, and what it says.
@@ -196,12 +130,3 @@ def test_the_arithmetic_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(fp32_precision=precision))
         assert split.arithmetic(torch.float32) == expected
         assert split.arithmetic(torch.bfloat16) == "bfloat16"
-
-
-def test_a_nan_of_any_bits_stays_one_when_it_is_rounded_to_tf32() -> None:
-    """A card makes one with all bits set, to which nothing can be added."""
-    layout = pytest.importorskip("impls.batched_cuda.layout")
-    params = model_and_draw("naive", VERIFY[0], torch.float32, CPU)[1].params
-    p = LayerParams(**{name.removeprefix("layers.0."): q for name, q in params.items()})
-    p.weight_h.view(torch.int32).fill_(0x7FFFFFFF)
-    assert bool(layout.rounded(p).weight_h.isnan().all())

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from impls import HyperLSTM, proof, registry
+from impls import proof, registry
 from suite.checks.kernels import test_native
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """Properties of a GPU that batched_cuda runs on, as the driver tells them, and an empty cache of the user."""
+def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A GPU that batched_cuda runs on, by what the driver tells of it, and an empty cache of the user."""
     properties = SimpleNamespace(name="NVIDIA H100 80GB/HBM3", major=9, minor=0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
@@ -25,7 +25,7 @@ def card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleName
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.9.0"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     registry.why_unproven.cache_clear()
-    yield properties
+    yield
     registry.why_unproven.cache_clear()
 
 
@@ -51,35 +51,19 @@ def test_auto_takes_what_this_card_has_verified() -> None:
     assert on_card(torch.float64) == ("deferred", [])
 
 
-@pytest.mark.usefixtures("card")
-def test_repr_says_what_auto_takes_on_a_card_and_why() -> None:
-    weight = SimpleNamespace(device=CUDA, dtype=torch.float32)
-    layers = SimpleNamespace(parameters=lambda: iter([weight]))
-    model: Any = SimpleNamespace(impl="auto", layers=layers, _options=list)
-    assert registry.resolve("batched_cuda", CUDA, torch.float32).name == "batched_cuda"
-    with pytest.warns(RuntimeWarning, match="Until then"):
-        assert HyperLSTM._resolved(model) == f" (deferred; {UNVERIFIED})"
-    test_native.mark(CUDA)
-    registry.why_unproven.cache_clear()
-    assert HyperLSTM._resolved(model) == " (batched_cuda)"
-
-
-CHANGED: dict[str, Callable[[SimpleNamespace, pytest.MonkeyPatch], object]] = {
-    "card": lambda card, patch: setattr(card, "name", "NVIDIA H100 80GB-HBM3"),
-    "capability": lambda card, patch: setattr(card, "minor", 3),
-    "driver": lambda card, patch: patch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13010),
-    "torch": lambda card, patch: patch.setattr(torch, "__version__", "9.9"),
-    "Triton": lambda card, patch: patch.setattr("triton.__version__", "9.9"),
-    "sources": lambda card, patch: patch.setattr(proof, "__file__", str(Path(__file__).parent / "none")),
+CHANGED: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
+    "driver": lambda patch: patch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13010),
+    "torch": lambda patch: patch.setattr(torch, "__version__", "9.9"),
+    "Triton": lambda patch: patch.setattr("triton.__version__", "9.9"),
+    "sources": lambda patch: patch.setattr(proof, "__file__", str(Path(__file__).parent / "none")),
 }
 
 
+@pytest.mark.usefixtures("card")
 @pytest.mark.parametrize("what", CHANGED)
-def test_a_mark_of_another_card_or_software_is_none(
-    what: str, card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mark_of_other_software_is_none(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     test_native.mark(CUDA)
-    CHANGED[what](card, monkeypatch)
+    CHANGED[what](monkeypatch)
     taken, (warning,) = on_card()
     assert taken == "deferred"
     assert warning.startswith(f"batched_cuda has not been verified with this {what}: run `nox -s cuda`")
