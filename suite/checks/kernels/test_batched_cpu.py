@@ -1,7 +1,6 @@
 """The build of batched_cpu on the machine that runs it, and its products."""
 
 import ctypes
-import hashlib
 import os
 import shlex
 import shutil
@@ -108,26 +107,12 @@ def test_a_finished_build_needs_no_tools(cache: Path) -> None:
 
 @builds
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize("damage", ["gone", "cut", "digest"])
-def test_a_damaged_build_is_built_again(cache: Path, damage: str) -> None:
-    library = cache / f"hyperlstm_{build.key(F64)}" / build.LIBRARY
-    if damage == "gone":
-        library.unlink()
-    elif damage == "cut":
-        os.truncate(library, 10_000)
-    else:
-        library.with_name(f"{library.name}.sha256").unlink()
+def test_a_damaged_build_is_built_again(cache: Path) -> None:
+    os.truncate(cache / f"hyperlstm_{build.key(F64)}" / build.LIBRARY, 10_000)
     out, err = finish(start(AGREES, cache))
     assert out == "agrees\n"
     assert err.startswith("batched_cpu: compiling")
     assert finish(start(AGREES, cache)) == ("agrees\n", "")
-
-
-@pytest.mark.parametrize(("cache", "folder"), [("", ".cache"), ("/elsewhere", "/elsewhere")])
-def test_builds_are_in_the_users_cache(cache: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", cache)
-    assert build.builds() == Path.home() / folder / "torch_extensions"
 
 
 @builds
@@ -154,7 +139,7 @@ def test_without_a_build_auto_takes_the_next(tmp_path: Path, environment: dict[s
 
 @builds
 @pytest.mark.usefixtures("built")
-@pytest.mark.parametrize("damage", ["cut", "other sources", "other architecture"])
+@pytest.mark.parametrize("damage", ["cut", "other sources"])
 def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> None:
     package = tmp_path / "impls" / "batched_cpu"
     shutil.copytree(ROOT / "impls", package.parent, ignore=shutil.ignore_patterns("__pycache__"))
@@ -162,13 +147,8 @@ def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> No
         shutil.copy(file, package)
     if damage == "cut":
         os.truncate(package / build.LIBRARY, 10_000)
-    elif damage == "other sources":
-        (package / "cell.h").write_text("")
     else:
-        library = bytearray((package / build.LIBRARY).read_bytes())
-        library[18] ^= 1  # the architecture, in the header of ELF
-        (package / build.LIBRARY).write_bytes(library)
-        (package / f"{build.LIBRARY}.sha256").write_text(hashlib.sha256(library).hexdigest())
+        (package / "cell.h").write_text("")
     out, err = finish(start(FALLS_BACK, tmp_path / "cache", PYTHONPATH=str(tmp_path)))
     assert out.startswith(f"The library of batched_cpu in the wheel, {package / build.LIBRARY}, does not fit: ")
     assert "impl=auto (deferred)" in out

@@ -12,7 +12,7 @@ from impls.batched_cpu import loading, sets
 from suite.checks.equality.comparisons import BF16, Comparison, used, wide
 from suite.checks.equality.conftest import everything, numbers
 from suite.conftest import Record
-from suite.shared.cases import MULTIPLIED, ROWS, SPLIT, TIMED, VERIFY_FIRST, WIDE
+from suite.shared.cases import MULTIPLIED, ROWS, TIMED, VERIFY_FIRST, WIDE
 from suite.shared.compare import OUTPUTS, assert_bitwise_equal, implementation
 
 CPU, NAME = torch.device("cpu"), "batched_cpu"
@@ -78,15 +78,6 @@ def test_ways_differ_in_bits() -> None:
         with multiplied_by(name):
             runs.append(everything(NAME, WIDE[12], numbers(NAME, BF16, WIDE[12], CPU))["grad layers.0.weight_h"])
     assert all(not torch.equal(one, other) for one, other in pairwise(runs))
-
-
-def test_another_dtype_leaves_the_way_as_it_is(way: str) -> None:
-    """A wheel has one library for all dtypes."""
-    sample = numbers(NAME, BF16, SPLIT, CPU)
-    expected = everything(NAME, SPLIT, sample)
-    with pytest.raises(AttributeError):  # that of a build has one dtype
-        loading.Library(loading.library(BF16).path, torch.float32)
-    assert_bitwise_equal(everything(NAME, SPLIT, sample), expected)
 
 
 def test_an_unknown_way_is_refused() -> None:
