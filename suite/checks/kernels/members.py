@@ -6,7 +6,7 @@ a GPU's caches or memory order: `compiled.py` reads those from the instructions 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import context
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from triton.runtime import interpreter
 
-from impls.batched_cuda import split
 from impls.batched_cuda.split import Card, Sizes, Split, Step
 from suite.checks.kernels.traced import Program, Trace, tracing
 
@@ -41,23 +40,15 @@ def together(members: int, *, package: str = "impls", rows: int = 16, limit: flo
         group, arguments = members if cooperative else 1, {name: values[name] for name in kernel.arg_names}
         trace.add(kernel.__name__, _run(kernel, programs, group, arguments, limit), group, arguments)
 
-    def forced(step: Step) -> Callable[[Sizes, Card], Split]:
-        return lambda sizes, card: _forced(sizes, members, rows, step)
+    def fastest(sizes: Sizes, card: Card, step: Step) -> Split:
+        """By the model, with these members and rows."""
+        card = card._replace(multiprocessors=-(-sizes.B // rows) * members)
+        splits = cuts.candidates(sizes, card, step is cuts.forward_step)
+        wanted = (step(sizes, card, one) for one in splits if (one.members, one.rows) == (members, rows))
+        return min(wanted, key=cuts.cost)
 
-    with (
-        mock.patch.object(launching, "start", start),
-        mock.patch.object(cuts, "forward", forced(split.forward_step)),
-        mock.patch.object(cuts, "backward", forced(split.backward_step)),
-    ):
+    with mock.patch.object(launching, "start", start), mock.patch.object(cuts, "_split", fastest):
         yield trace
-
-
-def _forced(sizes: Sizes, members: int, rows: int, step: Step) -> Split:
-    """Fastest split with these members and rows, by the model."""
-    groups = -(-sizes.B // rows)
-    card = split.H100._replace(multiprocessors=groups * members)
-    splits = split.candidates(sizes, card, step is split.forward_step)
-    return min((step(sizes, card, one) for one in splits if (one.members, one.rows) == (members, rows)), key=split.cost)
 
 
 #: The kernel that programs run, the members of a group and the arguments: of a process that was forked for it.
