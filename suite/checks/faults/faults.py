@@ -37,21 +37,20 @@ VERIFIED = tuple(sorted((case for case in VERIFY if case.T > 2), key=attrgetter(
 
 
 class Edit(NamedTuple):
-    """A change of `impls/<file>.py`, or of a file with another suffix that is named with it."""
+    """A change of a file of the package."""
 
-    file: str
+    path: Path
     right: str  # occurs in it once
     new: str
 
-    @property
-    def path(self) -> Path:
-        """The file in the package."""
-        return Path(self.file if Path(self.file).suffix else f"{self.file}.py")
-
 
 def edits(file: str, *texts: str) -> tuple[Edit, ...]:
-    """Edits of one file; texts: alternately a text that occurs in it once, and its replacement."""
-    return tuple(Edit(file, *change) for change in zip(texts[::2], texts[1::2], strict=True))
+    """Edits of `impls/<file>.py`, or of a file with another suffix that is named with it.
+
+    texts: alternately a text that occurs in it once, and its replacement.
+    """
+    path = Path(file if Path(file).suffix else f"{file}.py")
+    return tuple(Edit(path, *change) for change in zip(texts[::2], texts[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,7 @@ class Edited:
         name, sources = self.package, self.sources()
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / name
-            # Packages that do not run need no copy.
-            ignore = shutil.ignore_patterns("__pycache__", *{"batched_cpu", "batched_cuda"} - {self.runs})
-            shutil.copytree(Path(impls.__file__).parent, package, ignore=ignore)
+            shutil.copytree(Path(impls.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
             for path, source in sources.items():
                 (package / path).write_text(source, encoding="utf-8")
             try:
@@ -143,22 +140,20 @@ def _shown_by(file: str) -> str:
 _KEPT = ("import torch\n", "import torch\n_KEPT = {}\n")
 
 
-def _comparisons(name: str, kind: str, runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
+def _comparisons(kind: str, runs: str, dtype: torch.dtype) -> tuple[Comparison, ...]:
     """Comparisons that may show a fault in an implementation, which supports their options."""
     if kind == "pairs":
         return tuple(one for one in paired(runs) if one.dtype == dtype)
     if kind in USED:  # in float64 too where a verification has them in float32: faults in C++ are built for one dtype
         return tuple(Comparison(case, dtype, kind, wide=True) for case in USED[kind][1])
-    normed = "norm" in f"{kind}, {name}"
-    cases = list(RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED)
-    cases.sort(key=lambda case: case.layer_norm != normed)  # the likely ones first
+    cases = RAGGED if "packed" in kind else DROPOUT if "dropout" in kind else VERIFIED
     return tuple(Comparison(case, dtype) for case in cases if find(runs).options.issuperset(case.options))
 
 
 def _fault(name: str, kind: str, dtype: torch.dtype, damages: str, file: str, *texts: str) -> Edited:
     all_edits = edits(file, *(_KEPT if any("_KEPT" in text for text in texts) else ()), *texts)
     runs = _shown_by(file)
-    return Edited(name, kind, all_edits, runs, dtype, "", damages, _comparisons(name, kind, runs, dtype))
+    return Edited(name, kind, all_edits, runs, dtype, "", damages, _comparisons(kind, runs, dtype))
 
 
 #: Compile quickly, and to the same code on every processor; and a function that is true of the active fault.
