@@ -27,11 +27,9 @@ FAULTY = Case(T=2, B=2, I=3, H=40, S=9, Z=2, layer_norm=True)
 RUNS = [
     (2, 16, WIDE, torch.float32),
     (2, 16, replace(WIDE, layer_norm=True), torch.bfloat16),
-    (3, 16, replace(WIDE, T=2, layer_norm=True), torch.float32),
     (3, 16, LONG, torch.float32),
     (2, 16, VERIFY_TILES[4], torch.float16),  # Z of 33
     (3, 16, VERIFY_TILES[6], torch.float32),  # a mask
-    (5, 16, replace(WIDE, B=3, layer_norm=True), torch.float32),
     (8, 64, TALL, torch.float32),
     (2, 16, FAULTY, torch.float32),
 ]
@@ -62,7 +60,6 @@ SOON = 10.0
 def test_several_members_equal_the_oracle(members: int, rows: int, case: Case, dtype: torch.dtype) -> None:
     with together(members, rows=rows) as trace:
         worst = compare(implementation(NAME), case, dtype, CPU, draws=1)[0]
-    assert trace.syncs > case.T * case.L * members
     assert not trace.wrong
     assert worst.ratio <= 1, str(worst)
 

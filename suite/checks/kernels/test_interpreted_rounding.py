@@ -9,7 +9,6 @@ TF32 operands must be rounded to nearest before a product, which a tensor core w
 from unittest import mock
 
 import numpy as np
-import pytest
 import torch
 import triton
 import triton.language as tl
@@ -52,9 +51,8 @@ def test_tf32_operands_are_rounded_to_nearest() -> None:
         assert not bad.any(), f"expected {nearest[bad][:3].tolist()}, got {got[bad][:3].tolist()}"
 
 
-@pytest.mark.parametrize("layer_norm", [False, True], ids=["off", "on"])
-def test_no_operand_has_bits_that_tf32_drops(layer_norm):
-    case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state="plain", layer_norm=layer_norm)
+def test_no_operand_has_bits_that_tf32_drops():
+    case = Case(T=4, B=3, I=5, H=16, S=8, Z=4, state="plain", layer_norm=True)
     before, multiply, operands = torch.backends.cuda.matmul.fp32_precision, InterpreterBuilder.create_dot, []
 
     def noted(self, a, b, *others):

@@ -1,6 +1,7 @@
 """Checks that need Triton's interpreter, each file in a process that has it on.
 
-One file alone: `TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.interpreter_on FILE`.
+One file alone, on one thread, since a process that was forked has no others:
+`OMP_NUM_THREADS=1 TRITON_INTERPRET=1 python -m pytest --noconftest -p suite.checks.kernels.interpreter_on FILE`.
 """
 
 from importlib.util import find_spec

@@ -35,14 +35,12 @@ class Trace:
     """Size of what was traced, and how many addresses were wrong, by kernel and fault."""
 
     addresses: int = 0
-    syncs: int = 0  # of all programs
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, kernel: str, programs: Sequence["Program"], members: int, arguments: Any) -> None:
         """Add what the programs of one launch did; members: of a group. arguments: of the kernel."""
         tensors = [q for q in tree_leaves(arguments) if isinstance(q, Tensor) and q.numel()]
         self.addresses += sum(len(one.accesses) for one in programs)
-        self.syncs += sum(len(one.arrived) for one in programs)
         faults = Counter(between_programs(programs, members))
         for one in programs:
             faults.update(_within_program(one, tensors))
@@ -127,9 +125,6 @@ def _by_another(accesses: pd.DataFrame, who: str, place: list[str]) -> pd.Series
 
 def _early(group: Sequence[Program]) -> int:
     """Number of times that a member left a sync before all had arrived."""
-    counts = {len(one.arrived) for one in group} | {len(one.passed) for one in group}
-    if len(counts) > 1:
-        return max(counts) - min(counts)
     last_arrival = np.max([one.arrived for one in group], axis=0)
     return int(np.count_nonzero([one.passed for one in group] < last_arrival))
 
