@@ -6,7 +6,6 @@ The one of multiprocessing runs the command's own module in every child, and imp
 import faulthandler
 import gc
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -151,16 +150,11 @@ def preload(names: Collection[str]) -> None:
         find(name).why_unavailable(torch.device("cpu"), torch.float32)  # which imports its packages
 
 
-def scattered() -> list[bytearray]:
-    """Blocks of random sizes that move what is allocated after them: forked children would share one layout."""
-    return [bytearray(random.randrange(1, 1 << bits)) for bits in range(8, 22)]
-
-
 def _run(connection: Connection, job: Job, first: bool, limit: float) -> NoReturn:
     """Run a job in this process, which ends: send its rows, and "ok" or why some are missing."""
     # In a thread of the interpreter, because a signal's handler would not run during a wait for a GPU.
     faulthandler.dump_traceback_later(limit, exit=True)
-    status, _blocks = "ok", scattered()
+    status = "ok"
     try:
         submission.inherit()
         job.apply_limits()

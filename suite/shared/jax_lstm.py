@@ -25,7 +25,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # otherwise JAX
 
 
 class JaxHyperLSTM(HyperLSTM):
-    """A HyperLSTM whose layers JAX computes, in float32 and without dropout."""
+    """A HyperLSTM of one layer that JAX computes, in float32, without dropout and from a state of zeros."""
 
     def __init__(self, *sizes: int, **options: Any) -> None:
         super().__init__(*sizes, **options)
@@ -34,16 +34,17 @@ class JaxHyperLSTM(HyperLSTM):
         jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
 
     def forward(self, x: Any, state: Sequence[Tensor] | None = None) -> Any:
-        """Run all layers over all steps, see `HyperLSTM.forward`; TypeError unless x is a tensor [T, B, I]."""
+        """Run over all steps, see `HyperLSTM.forward`; TypeError unless x is a tensor [T, B, I]."""
         if not isinstance(x, Tensor) or x.dim() != 3:
             raise TypeError(f"x: expected a tensor [T, B, I], got {type(x).__name__}")
-        inputs = [x, *(part.expand(self.n_layers, -1, -1) for part in state or ())]
-        params, form = list(self.parameters()), (self.n_layers, state is not None)
-        arrays = [*map(_to_jax, inputs), *self._as_arrays(params)]
+        if self.n_layers > 1 or state is not None:
+            raise NotImplementedError("JAX computes one layer, from a state of zeros")
+        params = list(self.parameters())
+        arrays = [_to_jax(x), *self._as_arrays(params)]
         if torch.is_grad_enabled():
-            out, *last = _Differentiable.apply(form, arrays, *inputs, *params)
+            out, *last = _Differentiable.apply(arrays, x, *params)
         else:
-            out, *last = map(from_dlpack, _called(_forward, form, arrays))
+            out, *last = map(from_dlpack, _called(_forward, arrays))
         return out, tuple(last)
 
     def _as_arrays(self, params: Sequence[Tensor]) -> list[Array]:
@@ -57,15 +58,15 @@ class _Differentiable(torch.autograd.Function):
     """Forward keeps JAX's VJP function with its residuals, and backward calls it."""
 
     @staticmethod
-    def forward(ctx: Any, form: tuple[int, bool], arrays: list[Array], *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.needed = ctx.needs_input_grad[2:]
-        results, ctx.vjp = _called(_forward_with_residuals, form, ctx.needed, arrays)
+    def forward(ctx: Any, arrays: list[Array], *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.needed = ctx.needs_input_grad[1:]
+        results, ctx.vjp = _called(_forward_with_residuals, ctx.needed, arrays)
         return tuple(map(from_dlpack, results))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         results = iter(_called(_gradient, ctx.vjp, tuple(map(_to_jax, gradients))))
-        return None, None, *(from_dlpack(next(results)) if needed else None for needed in ctx.needed)
+        return None, *(from_dlpack(next(results)) if needed else None for needed in ctx.needed)
 
 
 def _to_jax(value: Tensor) -> Array:
@@ -77,26 +78,9 @@ def _called(jitted: Any, *arguments: Any) -> Any:
     return jax.block_until_ready(jitted(*arguments))
 
 
-def apply(form: tuple[int, bool], arrays: Sequence[Array]) -> tuple[Array, ...]:
-    """Out [T, B, H], and the last h, c, h_hat, c_hat [L, B, *].
-
-    form: L, and whether there is an initial state. arrays: x [T, B, I], that state, and the parameters of all layers.
-    """
-    (n_layers, has_state), (x, *rest) = form, arrays
-    state, params = (rest[:4], rest[4:]) if has_state else ((), rest)
-    n = len(params) // n_layers
-    ends = []
-    for l in range(n_layers):
-        p = LayerParams(*params[l * n : (l + 1) * n])
-        H, S = p.bias.shape[1], p.hyper_bias.shape[1]
-        zeros = [jnp.zeros((x.shape[1], F), x.dtype) for F in (H, H, S, S)]
-        x, end = layer(p, x, LayerState(*[part[l] for part in state] or zeros))
-        ends.append(end)
-    return x, *map(jnp.stack, zip(*ends, strict=True))
-
-
-def layer(p: Any, x: Array, start: LayerState) -> tuple[Array, LayerState]:
-    """Run one layer over all steps: x [T, B, I] -> out [T, B, H] and the last state."""
+def apply(arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """Out [T, B, H], and the last h, c, h_hat, c_hat [1, B, *]; arrays: x [T, B, I] and the parameters."""
+    x, p = arrays[0], LayerParams(*arrays[1:])
     B, H, S, Z = x.shape[1], p.bias.shape[1], p.hyper_bias.shape[1], p.d_weight.shape[-1]
     w_x, w_h = _joined(p.weight_x, p.hyper_weight_x), _joined(p.weight_h, p.hyper_weight_h)
     w_h_hat = _joined(p.hyper_weight_s, p.z_weight)
@@ -113,9 +97,10 @@ def layer(p: Any, x: Array, start: LayerState) -> tuple[Array, LayerState]:
         h, c = cell(d_h * u.reshape(B, 4, H) + d_x * v.reshape(B, 4, H) + d_b + p.bias, c)
         return (LayerState(h, c, h_hat, c_hat), a_s), h
 
-    a_s = start.h_hat @ w_h_hat[:, : 4 * S] + bias[: 4 * S]
+    start = LayerState(*(jnp.zeros((B, F), x.dtype) for F in (H, H, S, S)))
+    a_s = jnp.broadcast_to(bias[: 4 * S], (B, 4 * S))
     (last, _), out = jax.lax.scan(step, (start, a_s), x @ w_x)
-    return out, last
+    return out, *(part[None] for part in last)
 
 
 def _joined(*weights: Array) -> Array:
@@ -142,16 +127,16 @@ def _norm(y: Array, weight: Array | None, bias: Array | None) -> Array:
     return y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPS) * weight + bias
 
 
-def _vjp(form: tuple[int, bool], needed: tuple[bool, ...], arrays: Sequence[Array]) -> Any:
+def _vjp(needed: tuple[bool, ...], arrays: Sequence[Array]) -> Any:
     """Results, and the function from their gradients to the gradients of the needed arrays."""
 
     def of_needed(values: Sequence[Array]) -> tuple[Array, ...]:
         varied = iter(values)
-        return apply(form, [next(varied) if need else array for need, array in zip(needed, arrays, strict=True)])
+        return apply([next(varied) if need else array for need, array in zip(needed, arrays, strict=True)])
 
     return jax.vjp(of_needed, [array for need, array in zip(needed, arrays, strict=True) if need])
 
 
-_forward = jax.jit(apply, static_argnums=0)
-_forward_with_residuals = jax.jit(_vjp, static_argnums=(0, 1))
+_forward = jax.jit(apply)
+_forward_with_residuals = jax.jit(_vjp, static_argnums=0)
 _gradient = jax.jit(lambda vjp, gradients: vjp(gradients)[0])

@@ -99,22 +99,20 @@ def _ranks(column: pd.Series) -> pd.Series:
     return column.map({value: rank for rank, value in enumerate(order)})
 
 
-def about(case: Case, implementation: str, dtype: str) -> dict[str, Any]:
-    """Columns that describe the case of a row."""
+def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
+    """Columns that describe a row of the benchmark; name: the pass."""
+    paper = WORKLOADS[case.name]
+    cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
     return {
         "workload": case.name,
         **{n: getattr(case, n) for n in "TBIHSZL"},
         "layer_norm": "on" if case.layer_norm else "off",
         "implementation": implementation,
         "dtype": dtype,
+        "shortened": ", ".join(cut),
+        "tokens": case.tokens,
+        "pass": name,
     }
-
-
-def about_pass(case: Case, implementation: str, dtype: str, name: str) -> dict[str, Any]:
-    """Columns that describe a row of the benchmark; name: the pass."""
-    paper = WORKLOADS[case.name]
-    cut = [f"{n} {getattr(case, n)} of {getattr(paper, n)}" for n in "TB" if getattr(case, n) != getattr(paper, n)]
-    return about(case, implementation, dtype) | {"shortened": ", ".join(cut), "tokens": case.tokens, "pass": name}
 
 
 def stamp(device: torch.device, implementation: str) -> dict[str, Any]:
