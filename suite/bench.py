@@ -13,7 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +26,13 @@ from suite.checks.kernels.compiled import Way, precompile
 from suite.measure import choice, hardware
 from suite.measure.choice import MINUTES, by_default, minutes, parent, with_submitted
 from suite.measure.job import WRONG, Job
-from suite.measure.runner import NAME, Side, passes, shown
+from suite.measure.runner import NAME, Side, run
 from suite.measure.server import Server, new_log
 from suite.measure.work import short
 from suite.pages.bench_tables import bench_view, headline, not_run
 from suite.shared import provenance
 from suite.shared.cases import WORKLOADS
 from suite.shared.process import Row
-from suite.shared.statistics import with_intervals
 from suite.shared.tables import TABLES, folder_of
 
 
@@ -51,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def run(options: argparse.Namespace) -> int:
+def benchmark(options: argparse.Namespace) -> int:
     """Run the benchmark, and put its rows into the results; return the exit status."""
     device, until = options.device, time.time() + 60 * minutes(options)
     folder = folder_of(options.results, device)
@@ -64,12 +63,9 @@ def run(options: argparse.Namespace) -> int:
         print("Refused, as verify.csv is red or stale: run nox -s verify.\n")
     skipped, jobs = [job for job in planned if job.skip_status], [job for job in planned if not job.skip_status]
     before = same_code(TABLES["bench"].read(folder))
-    rows = dict[Job, list[Row]]()
-    put(folder, {job: job.rows(job.skip_status) for job in skipped}, {})
-    if jobs:
-        measure(jobs, folder, until, rows)
-    same_twice(folder, before, with_intervals(row for own in rows.values() for row in own), device)
-    return int(conclude(folder, [job for job in planned if job.skip_status or job in rows]))
+    TABLES["bench"].put(folder, [row for job in skipped for row in job.rows(job.skip_status)], device)
+    same_twice(folder, before, measure(jobs, folder, until) if jobs else [], device)
+    return int(conclude(folder, planned))
 
 
 def same_code(rows: pd.DataFrame) -> pd.DataFrame:
@@ -77,32 +73,21 @@ def same_code(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~provenance.stale(rows) & (rows["torch"].astype(str) == torch.__version__)] if len(rows) else rows
 
 
-def measure(jobs: Sequence[Job], folder: Path, until: float, rows: dict[Job, list[Row]]) -> None:
-    """Visit jobs until the time is up, and put their rows into the results, after an interruption too.
-
-    rows: by job, to which those of the visits are added.
-    """
-    device, ceilings = jobs[0].device, dict[str, Row]()
-    log = new_log(folder, "log.txt")
-    try:
-        compile_kernels(jobs, device)
-        with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
-            rates = list[Row]()
+def measure(jobs: Sequence[Job], folder: Path, until: float) -> list[Row]:
+    """Visit jobs until the time is up, and put their rows into the results, after an interruption too; return them."""
+    device, log = jobs[0].device, new_log(folder, "log.txt")
+    compile_kernels(jobs, device)
+    with tempfile.TemporaryDirectory() as scratch, Server(log, Path(scratch), device=device.type) as server:
+        rates, side = list[Row](), Side(server)
+        try:
             for job in hardware.jobs(device, {job.dtype for job in jobs}):
                 server.visit(job, rates)
             TABLES["hardware"].put(folder, rates, device)
-            ceilings |= {row["dtype"]: row for row in rates}
-            for _ in shown(passes([Side(server, rows)], jobs, until), rows, until):
-                pass
-    finally:
-        put(folder, rows, ceilings)
-
-
-def put(folder: Path, rows: Mapping[Job, list[Row]], ceilings: Mapping[str, Row]) -> None:
-    """Put the rows of jobs into the results, with intervals and share of the roofline."""
-    every = with_intervals(row | hardware.share(row, ceilings) for job, own in rows.items() for row in own)
-    if every:
-        TABLES["bench"].put(folder, every, next(iter(rows)).device)
+            run([side], jobs, until)
+        finally:
+            ceilings, rows = {row["dtype"]: row for row in rates}, side.summary()
+            TABLES["bench"].put(folder, [row | hardware.share(row, ceilings) for row in rows], device)
+    return rows
 
 
 def compile_kernels(jobs: Sequence[Job], device: torch.device) -> None:
@@ -118,13 +103,14 @@ def conclude(folder: Path, jobs: Sequence[Job]) -> bool:
     """Write the pages and show the tables of these jobs; return True if anything went wrong."""
     report.write_machine(folder)
     rows = TABLES["bench"].read(folder)
-    key = list(TABLES["bench"].key)
-    results = pd.concat([pd.DataFrame(), *(rows.merge(pd.DataFrame(job.rows(""))[key]) for job in jobs if len(rows))])
-    print("".join(f"\n{sentence}\n" for sentence in not_run(results)), end="")
-    for title, view in bench_view(results).items():
+    if len(rows):
+        key = list(TABLES["bench"].key)
+        rows = rows.merge(pd.DataFrame([row for job in jobs for row in job.rows("")], columns=key))
+    print("".join(f"\n{sentence}\n" for sentence in not_run(rows)), end="")
+    for title, view in bench_view(rows).items():
         view.show(title)
-    print(f"\nTables: {folder / 'bench.md'}\n{conclusion(results)}")
-    return len(results) > 0 and bool(results["status"].str.startswith(WRONG).any())
+    print(f"\nTables: {folder / 'bench.md'}\n{conclusion(rows)}")
+    return len(rows) > 0 and bool(rows["status"].str.startswith(WRONG).any())
 
 
 def conclusion(rows: pd.DataFrame) -> str:
@@ -150,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 1 if anything was refused or failed, other than by running out of memory."""
     options = parser().parse_args(arguments)
     try:
-        return run(with_submitted(options) if options.impl else options)
+        return benchmark(with_submitted(options) if options.impl else options)
     except KeyboardInterrupt:
         print("\nInterrupted: the results have the rows of the visits that ended.")
         return 130

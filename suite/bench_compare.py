@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 
 from suite.measure import choice
-from suite.measure.runner import Side, passes, shown
+from suite.measure.runner import Side, run
 from suite.measure.server import Server, new_log
 from suite.pages.bench_tables import HEADING, PLACE
 from suite.pages.page import Sheet
@@ -36,7 +36,7 @@ from suite.shared.cases import BASELINE, WORKLOADS
 from suite.shared.files import ROOT, ResultsError
 from suite.shared.format import ENVIRONMENT, ratio_text
 from suite.shared.process import Row
-from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance, with_intervals
+from suite.shared.statistics import COVERAGE, FEWEST, Interval, between, numbers, pooled_variance
 from suite.shared.tables import STAMP, TABLES, folder_of
 
 #: Verdicts on a time that differs.
@@ -195,10 +195,8 @@ def revisions_compared(options: argparse.Namespace) -> int:
         servers = [Server(log, scratch / name, where, device.type) for name, where in (("old", base), ("new", None))]
         old, new = map(Side, servers)
         with servers[0], servers[1]:
-            for _ in shown(passes([old, new], jobs, until), new.rows, until):
-                pass
-    sides = [pd.DataFrame(with_intervals(row for rows in side.rows.values() for row in rows)) for side in (old, new)]
-    before, after = (side.reindex(columns=[*TABLES["bench"].columns]) for side in sides)
+            run([old, new], jobs, until)
+    before, after = (pd.DataFrame(side.summary(), columns=[*TABLES["bench"].columns]) for side in (old, new))
     changes = alternated(before, after, options.threshold / 100)
     show(changes)
     print(f"{options.base} is old, this checkout is new. {verdicts(changes)}.")

@@ -2,16 +2,16 @@
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Any, NamedTuple
+from itertools import chain, count
+from typing import Any
 
 from suite.measure.job import Job
 from suite.measure.server import Server
 from suite.shared.format import reason, significant3
 from suite.shared.process import Row
-from suite.shared.statistics import merged
+from suite.shared.statistics import summarised
 
 #: Titles of the printed columns, by layer norm and pass; widths of a line's name and of a figure.
 COLUMNS = {("off", "forward"): "forward", ("off", "train"): "train", ("on", "forward"): "norm", ("on", "train"): "norm"}
@@ -20,31 +20,28 @@ NAME, FIGURE = 43, 9
 
 @dataclass
 class Side:
-    """A fork server and the rows of its visits so far, by job."""
+    """A fork server and the rows of each of its visits so far, by job."""
 
     server: Server
-    rows: dict[Job, list[Row]] = field(default_factory=dict)
+    visits: dict[Job, list[list[Row]]] = field(default_factory=dict)
 
     def visit(self, job: Job) -> None:
-        """Visit a job, and merge its rows with the rows of earlier visits."""
-        earlier, new = self.rows.get(job, []), list[Row]()
-        measured = [row for row in earlier if "visits" in row or row["status"] == "out of memory"]
-        first = not earlier or len(measured) < len(earlier)
-        ended = self.server.visit(job, new, first=first)
-        new += job.missing(new, ended)
-        if new:
-            self.rows[job] = merged(earlier, new)
+        """Visit a job; the visit is a first one until one before has measured all."""
+        earlier, rows = self.visits.setdefault(job, []), list[Row]()
+        measured = [all(row["status"] in ("ok", "out of memory") for row in visit) for visit in earlier]
+        ended = self.server.visit(job, rows, first=not any(measured))
+        earlier.append([*rows, *job.missing(rows, ended)])
+
+    def summary(self) -> list[Row]:
+        """Rows of all visits, summarised."""
+        return summarised(chain.from_iterable(self.visits.values()))
 
 
-class Visit(NamedTuple):
-    """A visit of every side that has ended: the number of its pass, and its job."""
+def passes(sides: Sequence[Side], jobs: Sequence[Job], until: float) -> Iterator[tuple[int, Job]]:
+    """Visit all sides until the time is up; the first pass always ends. Yields the number of each pass, and the job.
 
-    number: int
-    job: Job
-
-
-def passes(sides: Sequence[Side], jobs: Sequence[Job], until: float) -> Iterator[Visit]:
-    """Yield visits until the time is up; the first pass always ends. until: as `time.time` counts."""
+    until: as `time.time` counts.
+    """
     seconds = dict[Job, float]()
     for number in count(1):
         order = list(jobs)
@@ -62,27 +59,23 @@ def passes(sides: Sequence[Side], jobs: Sequence[Job], until: float) -> Iterator
                 side.visit(job)
             seconds[job] = min(time.time() - start, seconds.get(job, float("inf")))
             visited += 1
-            yield Visit(number, job)
+            yield number, job
         if not visited:
             return
 
 
-def shown(visits: Iterable[Visit], rows: Mapping[Job, Sequence[Row]], until: float) -> Iterator[Visit]:
-    """Yield visits; print the milliseconds of each first visit and the begin of each pass.
-
-    rows: by job. until: see `passes`.
-    """
+def run(sides: Sequence[Side], jobs: Sequence[Job], until: float) -> None:
+    """Make passes; print the milliseconds of each first visit of the last side, and the begin of each further pass."""
     print("".join(["ms".ljust(NAME), *(name.rjust(FIGURE) for name in COLUMNS.values())]), flush=True)
-    number = 1
-    for visit in visits:
-        if visit.number > number:
-            number, seconds = visit.number, max(0, round(until - time.time()))
+    last = 1
+    for number, job in passes(sides, jobs, until):
+        if number > last:
+            last, seconds = number, max(0, round(until - time.time()))
             print(f"pass {number}: {seconds // 60}:{seconds % 60:02} left", flush=True)
         if number == 1:
-            figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in rows[visit.job]}
+            figures = {(row["layer_norm"], row["pass"]): _figure(row) for row in sides[-1].visits[job][0]}
             cells = "".join(figures.get(place, "").rjust(FIGURE) for place in COLUMNS)
-            print(f"{visit.job.label:{NAME}}{cells}".rstrip(), flush=True)
-        yield visit
+            print(f"{job.label:{NAME}}{cells}".rstrip(), flush=True)
 
 
 def _figure(row: Mapping[str, Any]) -> str:

@@ -15,10 +15,10 @@ import torch
 from suite import bench
 from suite.checks.kernels.compiled import CARDS, Way
 from suite.measure import bench as visit
-from suite.measure import work
+from suite.measure import runner, work
 from suite.measure.examples import FakeServer, job
 from suite.measure.job import Job
-from suite.measure.runner import Visit, shown
+from suite.measure.runner import Side
 from suite.shared.candidates import find
 from suite.shared.cases import BASELINE, PADDED, WORKLOADS, Case
 from suite.shared.compare import Verdict
@@ -152,11 +152,12 @@ def test_a_gpu_has_its_number(name: str, device: str) -> None:
     assert bench.parser().parse_args(["--device", name]).device == torch.device(device)
 
 
-def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_shows_a_line_a_job(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job(name, layer_norms=(False, True)) for name in ("naive", "batched")]
     ran = [runs("naive", 0) + runs("naive", 0.1234, layer_norm=True), runs("batched", 2)]
-    visits = [Visit(number, one) for number in (1, 2) for one in jobs]
-    assert list(shown(visits, dict(zip(jobs, ran, strict=True)), time.time() + 125)) == visits
+    monkeypatch.setattr(runner, "passes", lambda *_: product((1, 2), jobs))
+    side = Side(FakeServer(lambda *_: "ok"), {one: [rows] for one, rows in zip(jobs, ran, strict=True)})
+    runner.run([side], jobs, time.time() + 125)
     lines = capsys.readouterr().out.splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "ms forward train norm norm",

@@ -27,9 +27,9 @@ class Clock:
         return FakeServer(measure)
 
     def run(
-        self, seconds: dict[str, float], limit: float, rows: dict[Job, list[Row]] | None = None
+        self, seconds: dict[str, float], limit: float, visits: dict[Job, list[list[Row]]] | None = None
     ) -> tuple[FakeServer, Side]:
-        side = Side(server := self.server(seconds), rows or {})
+        side = Side(server := self.server(seconds), visits or {})
         list(passes([side], [job(name) for name in seconds], self.now + limit))
         return server, side
 
@@ -48,12 +48,12 @@ def test_each_pass_visits_every_job_with_a_new_server(clock: Clock) -> None:
     assert [server.count(name) for name in ("batched_cpu", "batched", "deferred")] == [4, 4, 4]
     assert server.starts == 5  # the last for a pass without visits
     assert [name for name, first in server.visits if first].count("batched") == 1
-    assert {row["visits"] for row in side.rows[job()]} == {4}
+    assert {row["visits"] for row in side.summary()} == {4}
 
 
 @pytest.mark.parametrize(("status", "again"), [("out of memory", False), ("failed: killed", True), ("timed out", True)])
 def test_a_visit_after_one_without_figures_is_a_first_one(status: str, again: bool, clock: Clock) -> None:
-    server, _ = clock.run({"batched": 1.0}, 0.0, {job(): job().rows(status)})
+    server, _ = clock.run({"batched": 1.0}, 0.0, {job(): [job().rows(status)]})
     assert server.visits == [("batched", again)]
 
 

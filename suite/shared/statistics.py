@@ -3,8 +3,10 @@
 A visit times a candidate and its baseline in turns, so that drift affects both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap, defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,15 +62,28 @@ def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
     return float(np.median(variances)) if variances else float("nan")
 
 
-def with_intervals(rows: Iterable[Row]) -> list[Row]:
-    """Copies of the rows of a run, with the intervals of their ratios."""
-    result = [dict(row) for row in rows]
+def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
+    """The rows of a run's visits, one for each thing they are about, with medians, and intervals of the ratios."""
+    groups = defaultdict[tuple[str, ...], list[Row]](list)
+    for row in chain.from_iterable(visits):
+        groups[tuple(str(row.get(column)) for column in _ABOUT)].append(row)
+    result = list(map(_summary, groups.values()))
     ratios = [numbers(row.get("ratio_visits")) for row in result]
     pooled = pooled_variance(ratios)
-    for row, visits in zip(result, ratios, strict=True):
-        if visits:
-            _, row["ratio_low"], row["ratio_high"] = between(visits, pooled)
+    for row, each in zip(result, ratios, strict=True):
+        if each:
+            _, row["ratio_low"], row["ratio_high"] = between(each, pooled)
     return result
+
+
+def _summary(rows: Sequence[Row]) -> Row:
+    """Row with the medians of the visits' figures, the last status, and the first visit's values of other columns."""
+    summary = {**ChainMap(*rows), "status": rows[-1]["status"]}
+    for name in FIGURES:
+        if figures := [row[name] for row in rows if row.get(name) is not None]:
+            summary |= {name: float(np.median(figures)), "visits": len(figures)}
+            summary[f"{name}_visits"] = " ".join(f"{each:.6g}" for each in figures)
+    return summary
 
 
 @cache
@@ -79,30 +94,6 @@ def student(freedom: int, coverage: float) -> float:
     density = np.cos(angles) ** (freedom - 1)
     share = np.cumsum(density) / density.sum()
     return float(np.tan(np.interp(coverage, share, angles)) * freedom**0.5)
-
-
-def merged(earlier: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """Rows of one more visit of a job, merged with the rows of earlier visits."""
-
-    def about(row: Row) -> tuple[str, ...]:
-        return tuple(str(row.get(column)) for column in _ABOUT)
-
-    old = {about(row): row for row in earlier}
-    rows = [_merged(old.pop(about(row), {}), row) for row in new]
-    return [*old.values(), *rows]
-
-
-def _merged(earlier: Mapping[str, Any], new: Row) -> Row:
-    if new["status"] != "ok" or not any(name in new for name in FIGURES):
-        return {**earlier, **new}
-    n = int(earlier.get("visits", 0))
-    row = {**new, **earlier, "status": "ok", "visits": n + 1}
-    for name in FIGURES:
-        if new.get(name) is not None:
-            visits = [*numbers(earlier.get(f"{name}_visits")), new[name]]
-            row[f"{name}_visits"] = " ".join(f"{each:.6g}" for each in visits)
-            row[name] = float(np.median(visits))
-    return row
 
 
 def numbers(visits: object) -> list[float]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from suite.shared.statistics import between, merged, numbers, pooled_variance, student, with_intervals
+from suite.shared.statistics import between, numbers, pooled_variance, student, summarised
 
 
 @pytest.mark.parametrize(("freedom", "coverage", "quantile"), [(2, 0.95, 4.303), (9, 0.95, 2.262), (9, 0.99, 3.250)])
@@ -38,20 +38,17 @@ def row(status: str = "ok", **figures: float | str) -> dict[str, float | str]:
     return {"workload": "small", "pass": "train", "status": status, **figures}
 
 
-def test_visits_of_a_row_are_merged() -> None:
-    first = row(median_s=1.0, ratio=2.0, peak_bytes=7)
-    second = row(median_s=3.0, ratio=2.2)
-    rows = merged([], [first])
-    for _ in range(2):
-        rows = merged(rows, [second])
-    (result,) = with_intervals(rows)
-    assert "ratio_low" not in rows[0]
+def test_visits_of_a_row_are_summarised() -> None:
+    visits = [[row(median_s=1.0, ratio=2.0, peak_bytes=7)], *[[row(median_s=3.0, ratio=2.2, peak_bytes=8)]] * 2]
+    (result,) = summarised(visits)
+    assert math.isnan(summarised(visits[:2])[0]["ratio_low"])
     assert numbers(None) == numbers(math.nan) == []
     assert numbers("2 2.5") == [2.0, 2.5]
     assert result["ratio_visits"] == "2 2.2 2.2"
     assert [result[name] for name in ("visits", "median_s", "ratio", "peak_bytes")] == [3, 3.0, 2.2, 7]
     assert result["ratio_low"] < 2.2 < result["ratio_high"]
     # Visits that agree by chance do not make a row certain: it has the variance of the run, too.
-    assert with_intervals([row(ratio_visits="2.0 2.0 2.0"), *rows, *rows])[0]["ratio_low"] < 1.98
-    (crashed,) = merged(rows, [row("crashed: signal 11")])
+    others = [[row(ratio=ratio) | {"T": T} for T in (1, 2)] for ratio in (2.0, 2.2, 2.2)]
+    assert summarised([*[[row(ratio=2.0)]] * 3, *others])[0]["ratio_low"] < 1.98
+    (crashed,) = summarised([*visits, [row("crashed: signal 11")]])
     assert (crashed["status"], crashed["ratio_visits"]) == ("crashed: signal 11", "2 2.2 2.2")
