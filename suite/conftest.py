@@ -25,7 +25,7 @@ from suite.checks.kernels.compiled import precompile
 from suite.checks.module.capabilities import CAPABILITIES
 from suite.pages import verify
 from suite.shared import arithmetic, machine, submission
-from suite.shared.cases import MULTIPLIED, TRAINING
+from suite.shared.cases import MULTIPLIED
 from suite.shared.compare import Verdict
 from suite.shared.files import RESULTS, ResultsError
 from suite.shared.tables import TABLES, VALUES, folder_of
@@ -37,7 +37,7 @@ ROW = "row"
 # Values of the keys of these tables in order, which only the checks know.
 VALUES.update(
     edit=[fault.name for fault in FAULTS],
-    case=[TRAINING, *MULTIPLIED, *every_id(), *(one.id for one in interpreted.SOME)],
+    case=[*MULTIPLIED, *every_id(), *(one.id for one in interpreted.SOME)],
     capability=[*CAPABILITIES],
 )
 # It warns where torch sees no GPU but finds a CUDA toolkit.

@@ -176,9 +176,7 @@ VERIFY_TILES = (
     Case(T=2, B=17, I=4, H=264, S=24, Z=1, state="stacked"),
 )
 
-#: Name of the training run in the verification table.
-TRAINING = "training"
-#: Names in it of checks of each way to multiply bfloat16, see `test_bfloat16.py`.
+#: Names in the verification table of checks of each way to multiply bfloat16, see `test_bfloat16.py`.
 MULTIPLIED = [f"multiplied by {way}" for way in ("float32", "avx512_bf16", "amx")]
 #: The reason in that table of a run through Triton's interpreter.
 INTERPRETED = "interpreted"

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from suite.shared.cases import WORKLOADS
+from suite.shared.cases import MULTIPLIED, WORKLOADS
 from suite.shared.tables import PASSES, about_pass, stamp
 
 TINY = replace(WORKLOADS["small"], T=3, B=2)
@@ -15,7 +15,7 @@ HERE = stamp(CPU, "batched")
 
 def verified(implementation: str = "batched", ratio: float = 0.5, **changes: Any) -> dict[str, Any]:
     """Row as a verification makes it."""
-    about = {"implementation": implementation, "dtype": "float32", "case": "training", "tensor": "out", "reason": ""}
+    about = {"implementation": implementation, "dtype": "float32", "case": MULTIPLIED[0], "tensor": "out", "reason": ""}
     verdict = "pass" if ratio <= 1 else "FAIL"
     figures = {"verdict": verdict, "ratio": ratio, "error": ratio / 1e6, "allowed": 1e-6}
     return about | figures | stamp(CPU, implementation) | changes

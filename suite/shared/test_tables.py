@@ -12,7 +12,7 @@ from suite import conftest
 from suite.checks.equality import comparisons
 from suite.checks.kernels import interpreted
 from suite.shared import machine, submission
-from suite.shared.cases import MULTIPLIED, TRAINING
+from suite.shared.cases import MULTIPLIED
 from suite.shared.examples import CPU, HERE, runs, verified
 from suite.shared.files import ResultsError, write_whole
 from suite.shared.machine import slug
@@ -179,7 +179,7 @@ def test_checks_on_the_cpu_are_no_gpu_rows(tmp_path: Path, monkeypatch: pytest.M
 
 def test_rows_of_what_did_not_run_again_stay(tmp_path: Path) -> None:
     row = {name: value for name, value in verified("batched", 0.5).items() if name not in STAMP}
-    cases = [TRAINING, MULTIPLIED[0], comparisons.every_id()[0], interpreted.WIDE[0].id]
+    cases = [MULTIPLIED[0], comparisons.every_id()[0], interpreted.WIDE[0].id]
     for case in reversed(cases):
         conftest.write(tmp_path, CPU, {"verify": pd.DataFrame([row | {"case": case}])})
     assert list(TABLES["verify"].read(tmp_path / slug(CPU))["case"]) == cases
