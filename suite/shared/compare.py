@@ -199,8 +199,9 @@ def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype)
     """Apply the tolerance rule to every tensor of the oracle; return the verdicts, worst first.
 
     A tensor is right if its relative L2 error is at most TIMES the naive form's own plus FLOOR eps of dtype, if it is
-    finite, and if it is all zero exactly where the oracle's is. An argument that was changed is wrong. Under TF32 eps
-    is that of TF32, since cuBLAS may compute some of the naive form's products in float32.
+    finite, and if it is all zero exactly where the oracle's is. An output in another dtype than the naive form's is
+    wrong, and so is an argument that was changed. Under TF32 eps is that of TF32, since cuBLAS may compute some of the
+    naive form's products in float32.
     """
     mutated_inputs = [name for name in results if name.startswith(MUTATED)]
     if results.keys() - mutated_inputs != oracle.keys():
@@ -211,7 +212,9 @@ def judge(results: Results, oracle: Results, naive: Results, dtype: torch.dtype)
         own = relative_error(naive[name], oracle[name])
         if math.isinf(own):
             raise ValueError(f"naive form: expected {name} to be finite, and zero where the oracle's is")
-        verdicts.append(Verdict(name, relative_error(results[name], oracle[name]), TIMES * own + floor))
+        other_dtype = name in OUTPUTS and results[name].dtype != naive[name].dtype
+        error = math.inf if other_dtype else relative_error(results[name], oracle[name])
+        verdicts.append(Verdict(name, error, TIMES * own + floor))
     return sorted(verdicts, key=lambda verdict: -verdict.ratio)
 
 

@@ -116,6 +116,11 @@ def test_the_relative_error(value: Tensor, oracle: Tensor, error: float) -> None
     assert relative_error(value, oracle) == pytest.approx(error)
 
 
+def test_an_output_in_another_dtype_is_wrong() -> None:
+    (verdict,) = judge({"out": ORACLE.float()}, ONE, ONE, F32)
+    assert verdict.ratio == math.inf
+
+
 def test_the_worst_verdict_comes_first_and_changed_arguments_are_wrong() -> None:
     oracle = {"a": ORACLE, "b": ORACLE, "c": ORACLE}
     results = {"a": off(1e-7), "input x": ORACLE, "b": off(1e-3), "c": off(1e-9)}

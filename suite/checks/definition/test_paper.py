@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from impls import HyperLSTM
 from impls.definition import LayerParams
@@ -50,12 +50,17 @@ def assert_normal(values: Tensor, std: float) -> None:
     assert abs((values / std).pow(4).mean().item() - 3) < 5 * math.sqrt(96 / n)
 
 
+@pytest.mark.parametrize("reset", [False, True], ids=["new", "reset"])
 @pytest.mark.parametrize("layer_norm", [False, True], ids=["plain", "norm"])
-def test_initial_values_are_the_papers(layer_norm: bool) -> None:
+def test_initial_values_are_the_papers(layer_norm: bool, reset: bool) -> None:
     """A.2.3, of every parameter of every layer."""
     torch.manual_seed(0)
     Z = 6  # not the number of gates
     model = HyperLSTM(6, 24, 16, Z, 2, layer_norm=layer_norm, dtype=torch.float64)
+    if reset:
+        for value in model.parameters():
+            nn.init.constant_(value, math.nan)
+        model.reset_parameters()
     orthogonal = ("weight_x", "weight_h", "hyper_weight_x", "hyper_weight_h", "hyper_weight_s")
     constant = {
         "bias": 0.0, "hyper_bias": 0.0, "z_bias": 1.0,
