@@ -364,7 +364,7 @@ def sanitize(session: nox.Session) -> None:
     equality, operator, kernels = "equality/test_equality.py", "module/test_custom_op.py", "kernels/test_batched_cpu.py"
     ways, split = "kernels/test_bfloat16.py", "kernels/test_split.py"
     files = [f"suite/checks/{file}" for file in (equality, operator, kernels, ways, split)]
-    chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients or changes_no_bit or a_way"
+    chosen = "((test_equality or chunks or no_grad) and batched_cpu) or weight_gradients or each_operator or a_way"
     # Python and torch leave much to the end of the process.
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=all -DHYPERLSTM_POISON"
     options = {"ASAN_OPTIONS": "detect_leaks=0"}

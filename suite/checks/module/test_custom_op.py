@@ -67,22 +67,14 @@ def test_chunks_are_few_and_equal(
 
 
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
-def test_packed_sequences_take_one_call_of_the_operator(
+def test_packed_sequences_take_one_call_of_each_operator(
     name: str, operators: list[OpOverload], device: torch.device
 ) -> None:
     model, x, state = model_and_input(name, device)
     with Called() as seen:
-        model(pack_padded_sequence(x, [6, 4, 1]), state)
-    assert seen.names.count(operators[0]._schema.name) == CASE.L
-
-
-def test_a_dispatch_mode_changes_no_bit(name: str, operators: list[OpOverload], device: torch.device) -> None:
-    arguments = model_and_input(name, device)
-    plain = gradients(*arguments)
-    with Called() as seen:
-        watched = gradients(*arguments)
+        out, _ = model(pack_padded_sequence(x, [6, 4, 1]), state)
+        out.data.sum().backward()
     assert [seen.names.count(operator._schema.name) for operator in operators] == [CASE.L, CASE.L]
-    assert all(map(torch.equal, plain, watched))
 
 
 def test_a_second_backward_raises_what_torch_says(name: str, device: torch.device) -> None:
@@ -91,23 +83,6 @@ def test_a_second_backward_raises_what_torch_says(name: str, device: torch.devic
     out.sum().backward()
     with pytest.raises(RuntimeError, match=r"^Trying to backward through the graph a second time"):
         out.sum().backward()
-
-
-def test_a_gradient_has_no_derivative_even_of_a_linear_loss(name: str, device: torch.device) -> None:
-    """Its gradient depends on parameters and inputs, although the gradients that arrive do not."""
-    model, x, state = model_and_input(name, device)
-    out, _ = model(x.requires_grad_(), state)
-    (d_x,) = torch.autograd.grad(out.sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match=f"{name} has no second derivative"):
-        (out.sum() + d_x.sum()).backward()
-
-
-@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
-def test_forward_mode_raises_and_loses_no_tangent(name: str, device: torch.device, frozen: bool) -> None:
-    model, x, state = model_and_input(name, device)
-    model.requires_grad_(not frozen)
-    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode AD; these do: naive"):
-        model(forward_ad.make_dual(x, torch.ones_like(x)), state)
 
 
 def by_dual_numbers(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -124,19 +99,14 @@ TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]] = 
 }
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_auto_is_batched_inside_a_transform(
-    transform: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor], compiled: bool, device: torch.device
+    transform: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor], device: torch.device
 ) -> None:
     model, x, _ = model_and_input("batched", device)
     expected = transform(lambda y: model(y)[0], x)
     model.impl = "auto"
-    out = transform(lambda y: model(y)[0], x)
-    assert torch.equal(out, expected)
-    if compiled and transform is not by_dual_numbers:  # whose levels torch.compile does not trace
-        traced = torch.compile(lambda y: transform(lambda q: model(q)[0], y), backend="eager", fullgraph=True)
-        torch.testing.assert_close(traced(x), expected)
+    assert torch.equal(transform(lambda y: model(y)[0], x), expected)
 
 
 @pytest.mark.parametrize("mask", [False, True], ids=["plain", "dropout"])
