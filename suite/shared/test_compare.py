@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.shared.cases import DROPOUT, RAGGED, TWO_LAYERS, Case
+from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import (
     FLOOR,
     TIMES,
@@ -23,28 +23,11 @@ from suite.shared.compare import (
     relative_error,
 )
 from suite.shared.examples import CPU
-from suite.shared.oracle import OUTPUTS, Draw, Results, plain, without_module
+from suite.shared.oracle import Draw, Results, plain, without_module
 
 F32, F64 = torch.float32, torch.float64
-CASES = [
-    replace(TWO_LAYERS, T=3, H=7, layer_norm=True),
-    Case(T=0, B=2, I=5, H=6, S=5, Z=2),
-    replace(TWO_LAYERS, T=3, L=3, state="stacked"),
-    RAGGED[0],
-    replace(RAGGED[2], lengths=(6, 4, 1), T=6),
-    DROPOUT[0],
-    replace(DROPOUT[2], lengths=(2, 4, 2)),
-    DROPOUT[4],
-]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_the_module_equals_its_layer_function(case: Case) -> None:
-    """The oracle puts layers, packed sequences, states and masks together by itself."""
-    verdicts = compare(implementation("row_scaled"), case, F64, CPU, against="row_scaled", draws=2)
-    assert verdicts[0].ratio <= 1, str(verdicts[0])
-    assert {verdict.tensor for verdict in verdicts} >= {*OUTPUTS, "grad x", "grad layers.0.weight_x"}
-    assert ("grad state c_hat" in {verdict.tensor for verdict in verdicts}) == (case.state != "none")
+TWO = replace(TWO_LAYERS, T=3, H=7, layer_norm=True)
+THREE = replace(TWO_LAYERS, T=3, L=3, state="stacked")
 
 
 @pytest.mark.parametrize(
@@ -64,21 +47,12 @@ def test_a_fault_is_found_by_the_tensor_that_it_damages(tensor: str) -> None:
         return results
 
     build = implementation("row_scaled")
-    verdicts = compare(build, CASES[2], F64, CPU, against="row_scaled", draws=2, run=run)
+    verdicts = compare(build, THREE, F64, CPU, against="row_scaled", draws=2, run=run)
     assert [verdict.tensor for verdict in verdicts if verdict.ratio > 1] == [tensor]
 
 
-def test_memory_that_is_not_written_shows() -> None:
-    def run(model: HyperLSTM, case: Case, sample: Draw) -> Results:
-        return {"out": torch.empty(3)}
-
-    results = evaluate(implementation("batched"), CASES[0], F32, CPU, rounded=F32, draws=1, run=run)
-    assert bool(results["out"].isnan().all())
-    assert torch.get_deterministic_debug_mode() == 0
-
-
 ORACLE = torch.tensor([3.0, 4.0], dtype=F64)
-ONE, NONE = {"out": ORACLE}, {"out": torch.zeros(2, dtype=F64)}
+ONE, ZERO = {"out": ORACLE}, torch.zeros(2, dtype=F64)
 
 
 def off(share: float) -> Tensor:
@@ -101,15 +75,11 @@ def test_the_rule_at_both_sides_of_its_edge(dtype: torch.dtype, own: float) -> N
     [
         (ORACLE, ORACLE, 0),
         (off(0.25), ORACLE, 0.25),
-        (off(0.25) / 100, ORACLE / 100, 0.25),
-        (NONE["out"], ORACLE, 1),
-        (NONE["out"], NONE["out"], 0),
-        (ORACLE * 1e-30, NONE["out"], math.inf),
+        (ZERO, ZERO, 0),
+        (ORACLE * 1e-30, ZERO, math.inf),
         (ORACLE * math.nan, ORACLE, math.inf),
         (torch.tensor([3.0, math.inf]), ORACLE, math.inf),
         (ORACLE[:1], ORACLE, math.inf),
-        (ORACLE.repeat(2), ORACLE, math.inf),
-        (ORACLE[None], ORACLE, math.inf),
     ],
 )
 def test_the_relative_error(value: Tensor, oracle: Tensor, error: float) -> None:
@@ -132,7 +102,7 @@ def test_the_worst_verdict_comes_first_and_changed_arguments_are_wrong() -> None
 
 
 def test_assertions_name_the_tensor() -> None:
-    case = replace(CASES[0], H=5)
+    case = replace(TWO, H=5)
     every = evaluate(implementation("batched"), case, F32, CPU, rounded=F32, draws=1)
     results = {name: every[name] for name in ("out", "grad x")}
     assert_close(results, case, CPU, 1)
@@ -144,29 +114,16 @@ def test_assertions_name_the_tensor() -> None:
             assert_bitwise_equal({"a": ORACLE}, {"a": other})
 
 
-def test_draws_are_random_the_same_each_time_and_hide_no_fault() -> None:
-    case = replace(CASES[2], H=40, S=30, I=20, Z=6, layer_norm=True, T=4, B=9)
+def test_draws_are_random_and_the_same_each_time() -> None:
+    case = replace(THREE, H=40, S=30, I=20, Z=6, layer_norm=True, T=4, B=9)
     one, again, other = (draw(case, seed, F32, CPU) for seed in (0, 0, 1))
     assert_bitwise_equal({"x": one.x, **one.params}, {"x": again.x, **again.params})
     assert one.x.data_ptr() != again.x.data_ptr()
     assert one.x.shape == (4, 9, 20)
     assert not one.x.is_contiguous()
     for name, p in one.params.items():
-        kind = name.rsplit(".", 1)[1]
         assert not p.equal(other.params[name])
         assert p.unique().numel() > 0.99 * p.numel()
-        mean, deviation = float(p.mean()), float(p.std())
-        if "norm" in kind:
-            assert mean == pytest.approx(float(kind.endswith("weight")), abs=0.15), name
-            assert deviation == pytest.approx(0.3, rel=0.3), name
-        elif kind in ("bias", "hyper_bias"):
-            assert all(gate.min() < -1.2 and gate.max() > 1.2 for gate in p), name
-        elif kind != "z_bias":
-            assert deviation == pytest.approx(0.7 / p.shape[-1] ** 0.5, rel=0.2), name
-    assert one.state is not None
-    assert [part.shape[-1] for part in one.state] == [40, 40, 30, 30]
-    assert float(one.state[0].std()) == pytest.approx(0.7, rel=0.1)
-    assert [tuple(c.shape[:2]) for c in one.cotangents] == [(4, 9), *[(3, 9)] * 4]
 
 
 def test_the_layer_function_is_called_without_the_module() -> None:
@@ -174,5 +131,5 @@ def test_the_layer_function_is_called_without_the_module() -> None:
         forward = None  # type: ignore[assignment]
 
     run = partial(plain, call=without_module)
-    results = evaluate(implementation("row_scaled", Broken), CASES[0], F64, CPU, rounded=F64, draws=1, run=run)
+    results = evaluate(implementation("row_scaled", Broken), TWO, F64, CPU, rounded=F64, draws=1, run=run)
     assert results["out"].shape == (1, 3, 3, 7)
