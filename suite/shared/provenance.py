@@ -1,6 +1,5 @@
 """What rows depend on: the sources, their commit, and whether a verification of these sources failed."""
 
-import ast
 import hashlib
 import subprocess
 from functools import cache, partial
@@ -10,6 +9,7 @@ import pandas as pd
 import torch
 
 from impls import names
+from impls.registry import find
 from suite.shared import submission
 from suite.shared.files import ROOT
 
@@ -29,8 +29,8 @@ EXTRA_FILES = {
     "compiled": ("impls/batched.py", "impls/definition.py", "suite/shared/compiled_lstm.py"),
     "jax": ("suite/shared/jax_lstm.py",),
 }
-#: What chooses an implementation, on which no row depends as it computes nothing.
-CHOICE = ("impls/registry.py", "impls/proof.py")
+#: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
+NOT_RUN = ("__init__", "registry", "proof", "convert")
 
 
 def _hash(text: str) -> str:
@@ -49,37 +49,22 @@ def _name(path: Path) -> str:
 
 
 def source_files(implementation: str) -> list[Path]:
-    """Files that rows of an implementation depend on: its own, those that it and the module import, and `RULE`.
+    """Files that rows of an implementation depend on: its own, those of the module around it, and `RULE`.
 
+    No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may.
     implementation: a name of the registry, or an external name, which depends on `RULE` and `EXTRA_FILES`.
     """
-    files, impls = set[Path](), ROOT / "impls"
-    todo = [impls / "hyperlstm.py", *_own(impls, implementation)] if implementation in names() else []
-    while todo:
-        if (path := todo.pop()) not in files:
-            files.add(path)
-            todo += _imported(path) if path.suffix == ".py" else []
-    files -= {ROOT / path for path in CHOICE}
-    return [*sorted(files), *(ROOT / path for path in (*EXTRA_FILES.get(implementation, ()), *RULE))]
-
-
-def _own(impls: Path, name: str) -> list[Path]:
-    """Files of the implementation `impls/<name>.py`, `impls/<name>/` or of `--impl`."""
-    if name in submission.files():
-        return [submission.files()[name], *(impls / "gradient").glob("*.py")]  # it may import these by another name
-    module = impls / f"{name}.py"
-    return [module] if module.exists() else [p for p in (impls / name).rglob("*") if p.suffix in {".py", ".h", ".cpp"}]
-
-
-def _imported(path: Path) -> list[Path]:
-    """Files that a file of impls/ imports by relative imports, within functions too."""
-    files: list[Path] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            module = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            own = [module.with_suffix(".py"), module / "__init__.py"] if node.module else []
-            files += filter(Path.exists, [*own, *(module / f"{alias.name}.py" for alias in node.names)])
-    return files
+    own, listed = submission.files().get(implementation), (*EXTRA_FILES.get(implementation, ()), *RULE)
+    files = [] if own is None else [own]
+    if implementation in names():
+        others = {*names(), *NOT_RUN} - {implementation, *submission.files()}
+        if own is None and not find(implementation).hand_written:
+            others.add("gradient")
+        for path in sorted((ROOT / "impls").rglob("*")):
+            part = path.relative_to(ROOT / "impls").parts[0].removesuffix(".py")
+            if path.suffix in {".py", ".h", ".cpp"} and part not in others:
+                files.append(path)
+    return [*files, *(ROOT / path for path in listed)]
 
 
 def stale(rows: pd.DataFrame) -> pd.Series:
