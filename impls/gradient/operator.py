@@ -97,17 +97,7 @@ def _layer(
     return LayerParams(*params), Inputs(x, LayerState(*start), mask, batch_sizes)
 
 
-def _in_memory(inputs: Inputs) -> Inputs:
-    """The inputs; copied if one of them is a tensor of zeros without memory, which forward-mode AD creates."""
-    tensors = inputs.x, *inputs.start
-    if not any(map(Tensor._is_zerotensor, tensors)):
-        return inputs
-    x, *start = map(torch.clone, tensors)
-    return inputs._replace(x=x, start=LayerState._make(start))
-
-
 def _forward(of: HandWritten, p: LayerParams, inputs: Inputs, save: int) -> Results:
-    inputs = _in_memory(inputs)
     out, states, residuals = _allocate(of, p, inputs.x, save)
     last = of.forward(p, inputs, out, states, residuals[0] if residuals else None)
     return out, [in_dtype(part, inputs.x.dtype) for part in last], states, residuals
@@ -134,9 +124,7 @@ def _backward(
     saved: the states after each step, out first, and the residuals if they were saved.
     """
     states = LayerState(*saved[:4])
-    inputs = _in_memory(inputs)
-    d_out = torch.zeros_like(states.h) if d_out is None or d_out._is_zerotensor() else d_out
-    d_last = [None if d is None or d._is_zerotensor() else d for d in d_last]
+    d_out = torch.zeros_like(states.h) if d_out is None else d_out
     needed = [name for name, need in zip(NAMES, needs, strict=False) if need]
     past = Saved(states, saved[4] if len(saved) > 4 else None)
     device = inputs.x.device.type

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from impls import HyperLSTM
-from suite.checks.equality.uses import Use, changed, observed, without_others
+from suite.checks.equality.uses import Use, changed, observed
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, bits
 from suite.shared.oracle import Draw, Results, named, packed, plain
@@ -43,11 +43,6 @@ def _expanded(axes: tuple[int, ...], value: Tensor) -> Tensor:
     for axis in axes:
         first = first.narrow(axis, 0, 1)
     return first.clone().expand_as(value)
-
-
-def _without_memory(value: Tensor) -> Tensor:
-    """Zeros at the address null, which forward-mode AD makes."""
-    return torch._efficientzerotensor(value.shape, dtype=value.dtype, device=value.device)
 
 
 KINDS = ("x", "state", "layers", "grad")
@@ -109,19 +104,6 @@ AT_ONCE = (
     *(_use(name, layouts) for name, layouts in LAYOUTS.items()),
     *(_use_of_equal(name, layouts) for name, layouts in EXPANDED.items()),
     Use("columns first, observed", observed(partial(in_layouts, LAYOUTS["columns first"]))),
-    # Where a final state has no gradient, zeros like the given state would have its layout.
-    Use(
-        "states with columns first, gradient of out alone",
-        partial(in_layouts, {"state": COLUMNS_FIRST}, arriving=("out",)),
-        numbers=partial(without_others, arriving=("out",)),
-    ),
 )
 #: And tensors of one kind while the others are contiguous.
-LAID_OUT = (
-    *AT_ONCE,
-    *(_use(f"{kind} padded", {kind: PADDED}) for kind in KINDS),
-    *(
-        _use_of_equal(f"{name} without memory", {name: _without_memory})
-        for name in ("x", "state h", "state c_hat", "grad out", "grad c")
-    ),
-)
+LAID_OUT = (*AT_ONCE, *(_use(f"{kind} padded", {kind: PADDED}) for kind in KINDS))
