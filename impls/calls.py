@@ -60,8 +60,6 @@ def floating(dtype: Any) -> torch.dtype | None:
 def dense(name: str, value: Any) -> Tensor:
     """The value; TypeError unless it is a tensor in the dense layout."""
     if not isinstance(value, Tensor):
-        if isinstance(value, torch.fx.Proxy):
-            raise TypeError(f"{name}: torch.fx.symbolic_trace does not support HyperLSTM: use torch.export")
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
     if value.layout != torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got layout {value.layout}")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,12 +141,6 @@ class HyperLSTM(nn.Module):
             ends.append(end)
         h, c, h_hat, c_hat = (laid_out.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
         return laid_out.out(y), (h, c, h_hat, c_hat)
-
-    def __prepare_scriptable__(self) -> NoReturn:
-        """Refuse `torch.jit.script`, which calls this."""
-        raise NotImplementedError(
-            "torch.jit.script does not support HyperLSTM: use torch.export, torch.compile, or torch.jit.trace"
-        )
 
     def extra_repr(self) -> str:
         """The sizes, the options that are on, and the implementation, with what "auto" chooses now and why."""

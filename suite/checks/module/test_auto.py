@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from impls import HyperLSTM, names, registry, why_unavailable
+from impls import HyperLSTM, registry, why_unavailable
 from suite.checks.module.test_module import B, H, I, L, S, T, Z
 
 
@@ -62,10 +62,3 @@ def test_auto_warns_of_no_dtype_that_a_build_would_not_bring() -> None:
     registry._warn_of_fallback.cache_clear()
     model = HyperLSTM(I, H, S, Z, L, dtype=torch.float16)
     assert model(torch.zeros(T, B, I, dtype=torch.float16))[0].dtype == torch.float16
-
-
-def test_names_are_listed_with_reasons() -> None:
-    assert names() == [row.name for row in registry.IMPLS]
-    assert len({row.preference for row in registry.IMPLS}) == len(registry.IMPLS)
-    assert all(why_unavailable(row, "cpu") is None for row in ("naive", "row_scaled", "batched"))
-    assert why_unavailable("naive", "mps") == "naive runs on cpu and cuda, not on mps."
