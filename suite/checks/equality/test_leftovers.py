@@ -14,7 +14,7 @@ from suite.checks.equality.comparisons import DROPPED, F32
 from suite.checks.equality.leftovers import settings
 from suite.shared import process
 from suite.shared.compare import assert_bitwise_equal, model_and_draw
-from suite.shared.oracle import Draw, arguments, outputs, plain
+from suite.shared.oracle import Draw, plain
 from suite.shared.usage import held
 
 
@@ -63,22 +63,3 @@ def test_nothing_holds_a_model_after_its_calls(runnable: str, device: torch.devi
     del model
     gc.collect()
     assert held() is None
-
-
-def test_a_call_in_inference_mode_leaves_nothing_to_training(runnable: str, device: torch.device) -> None:
-    model, sample = model_of(runnable, device)
-    with torch.inference_mode():
-        model(sample.x)
-    model(sample.x)[0].sum().backward()
-
-
-def test_autograd_grad_changes_no_grad(runnable: str, device: torch.device) -> None:
-    model, sample = model_of(runnable, device)
-    leaves = arguments(model, sample)
-    for before in (None, torch.ones(())):
-        for leaf in leaves.values():
-            leaf.grad = before if before is None else before.expand_as(leaf)
-        results = tuple(outputs(model, DROPPED, leaves).values())
-        torch.autograd.grad(results, list(leaves.values()), sample.cotangents)
-        for leaf in leaves.values():
-            assert leaf.grad is None if before is None else torch.equal(leaf.grad, torch.ones_like(leaf))  # type: ignore[arg-type]
