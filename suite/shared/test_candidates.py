@@ -13,11 +13,14 @@ from suite.shared.examples import CPU
 
 F32 = torch.float32
 TIMED = [one.name for one in candidates() if not one.compiles_each_size and not one.pads and one.name != "batched_cuda"]
+#: Alternatives of packages.
+EXTERNAL = ("labml", "jax")
 
 
-@pytest.mark.parametrize("name", [*TIMED, pytest.param("compiled", marks=pytest.mark.thorough("torch.compile"))])
+@pytest.mark.parametrize("name", [*TIMED, "jax", pytest.param("compiled", marks=pytest.mark.thorough("torch.compile"))])
 def test_a_candidate_is_checked_and_built(name: str) -> None:
-    one, case = find(name), Case(T=3, B=2, I=5, H=9, S=6, Z=2, layer_norm=name == "labml")
+    one, L = find(name), 1 + (name == "jax")
+    case = Case(T=3, B=2, I=5, H=9, S=6, Z=2, L=L, layer_norm=name in EXTERNAL, state="stacked")
     if reason := one.why_unavailable(CPU, F32):
         pytest.skip(reason)
     verdicts = one.check(case, F32, CPU)
