@@ -270,7 +270,7 @@ def emulation(session: nox.Session) -> None:
     if shutil.which(EMULATOR) is None or shutil.which("apt-get") is None:
         session.error(f"aarch64 is not emulated, which takes {EMULATOR} and Debian's apt-get")
     install(session, "suite")
-    session.install("ziglang", "auditwheel", "wheel")
+    session.install(*WHEEL)
     scratch = Path(session.create_tmp()).absolute()
     root, site = aarch64(session, scratch)
     unpacked = unpacked_wheel(session, scratch, "aarch64")
