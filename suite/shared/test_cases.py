@@ -1,12 +1,10 @@
 """Cases cost what their models do, and those that are drawn are the same each time."""
 
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
 
-from impls.definition import dtype_name
 from suite.shared import arithmetic, cases
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, lengths
@@ -49,19 +47,6 @@ def test_lengths_are_sorted_and_at_least_a_quarter_of_the_longest(T: int, B: int
     assert min(drawn) >= T // 4
     assert B < 9 or 0.5 < sum(drawn) / (T * B) < 0.75
     assert B < 9 or (min(drawn) == T // 4 and drawn != lengths(T, B, draw=1))
-
-
-def test_every_workload_is_compared_in_every_dtype() -> None:
-    pairs, every = list(cases.pairs()), (*cases.TIMED, *cases.WIDE, cases.SPLIT, cases.ROWS)
-    assert all({dtype for one, dtype, _ in pairs if one == case} == set(cases.ROUNDED) for case in every)
-    first = [(case, dtype) for case, dtype, default in pairs if default and case in cases.TIMED]
-    by_default = [(case.name, case.layer_norm, dtype_name(dtype)) for case, dtype in first]
-    assert {("medium", True, d) for d in ("float64", "float32", "bfloat16")} <= set(by_default)
-    assert ("medium", False, "bfloat16") not in by_default
-    assert [each for each in by_default if each[0] == "enwik8"] == [("enwik8", True, "float32")]
-    assert {(c.T, len(c.lengths)) for c in cases.TIMED} >= {(3, 0), (4, 32), (4, 64)}
-    assert {(c.strided, c.layer_norm) for c in cases.WIDE} == set(product((False, True), repeat=2))
-    assert {sorted(c.lengths, reverse=True) == list(c.lengths) for c in cases.WIDE if c.lengths} == {False, True}
 
 
 GPU = torch.device("cuda")
