@@ -49,17 +49,12 @@ def index(folders: Sequence[Path]) -> list[Part]:
             columns.append(label)
             if stale(rows).any():
                 label += ", **stale**"
-        files = [folder / f"{name}.md" for name in pages_of(folder)] or sorted(folder.glob("*.csv"))
+        files = sorted(folder.glob("*.md")) or sorted(folder.glob("*.csv"))
         links.append(f"- {label}: {', '.join(f'[{file.stem}]({folder.name}/{file.name})' for file in files)}")
     lead = f"Training time / {BASELINE} of the fastest implementation, without layer norm; below 1 is faster."
     table = Sheet(list(lines.values()), dict.fromkeys(columns, lambda value: f"{ratio_text(value[0])} {value[1]}"))
     summary: list[Part] = [lead, table] if lines else []
     return ["# Results", *summary, "\n".join(links), FOOT]
-
-
-def pages_of(folder: Path) -> list[str]:
-    """Names of the pages that a machine's folder has."""
-    return [page.name for page in PAGES if (folder / f"{page.name}.md").exists()]
 
 
 def write_machine(folder: Path) -> dict[Path, list[Part]]:
@@ -80,7 +75,7 @@ def write_all(results: Path) -> list[Path]:
     """
     folders, sections = machines(results), dict[Path, list[Part]]()
     for folder in folders:
-        if pages_of(folder) or _current(folder):
+        if any(folder.glob("*.md")) or _current(folder):
             sections |= write_machine(folder)
     overview, whole, parts = results / "README.md", results / "report.html", index(folders)
     write_whole(overview, markdown(parts))

@@ -53,15 +53,9 @@ def drawn(case: Case, draw: int) -> Case:
     return replace(case, lengths=lengths(case.T, case.B, draw)) if draw and case.lengths else case
 
 
-def typical(case: Case, turns: int) -> Case:
-    """A workload with the median number of tokens of these turns, to which the median time belongs."""
-    return sorted((drawn(case, draw + 1) for draw in range(turns)), key=lambda each: each.tokens)[(turns - 1) // 2]
-
-
 def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, turns: Turns) -> Row:
-    """Columns that do not vary between visits: memory, and costs by formula."""
-    x, training = turns.inputs[0], name == "train"
-    case, parameters = typical(case, len(turns.inputs) - 1), sum(p.numel() for p in model.parameters())
+    """Columns that do not vary between visits: memory, and costs by formula, of packed sequences those of draw 0."""
+    x, training, parameters = turns.inputs[0], name == "train", sum(p.numel() for p in model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
     return {
         "peak_bytes": work.peak(work.PASSES[name], model, x) if candidate.of_torch else None,

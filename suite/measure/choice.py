@@ -14,8 +14,6 @@ from suite.shared.candidates import Candidate, candidates, find
 from suite.shared.cases import BASELINE, WORKLOADS, Case
 from suite.shared.files import RESULTS
 
-#: By kind of device, what compiles each size within seconds, so that it is timed everywhere, with layer norm too.
-COMPILED_SOON = {"cpu": ("jax",), "cuda": ()}
 #: By kind of device, the default minutes of a run for each dtype asked for.
 MINUTES = {"cpu": 5.0, "cuda": 16.0}
 
@@ -94,7 +92,7 @@ def _timed(options: argparse.Namespace, candidate: Candidate, case: Case, dtype:
     if options.implementation:
         return True
     if candidate.compiles_each_size:
-        soon = candidate.name in COMPILED_SOON[device]
+        soon = candidate.name == "jax" and device == "cpu"  # each size within seconds
         return dtype == "float32" and (soon or (case.time_compiled and not layer_norm))
     if candidate.literal and not options.workload and (device, layer_norm) not in case.time_reference_forms:
         return False

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from suite.measure import bench, timing
+from suite.measure import timing
 from suite.measure.timing import DeviceEvents, Repeats, Stopwatch, Turns, Work
 from suite.shared.candidates import LSTM
-from suite.shared.cases import lengths
 from suite.shared.examples import TINY
 
 
@@ -39,13 +38,6 @@ def test_calls_settle() -> None:
     assert timing.warm_up(FakeStopwatch(), lambda: 3.0) == [3.0, 3.0]
     growing = (float(3**n) for n in range(99))
     assert len(timing.warm_up(FakeStopwatch(), lambda: next(growing))) == timing.MOST
-
-
-def test_the_typical_draw_has_the_median_number_of_tokens() -> None:
-    case = replace(TINY, T=16, B=8, lengths=lengths(16, 8))
-    tokens = [bench.drawn(case, draw).tokens for draw in (1, 2, 3)]
-    assert len({case.tokens, *tokens}) > 2
-    assert bench.typical(case, 3).tokens == sorted(tokens)[1]
 
 
 class FakeEvent:

@@ -9,7 +9,7 @@ from impls import names
 from suite.pages.page import Format, Sheet
 from suite.shared.cases import ALTERNATIVES, BASELINE
 from suite.shared.format import MB, NONE, percent, ratio_text, reason, significant3, with_interval
-from suite.shared.statistics import Interval, interval, noise_floor
+from suite.shared.statistics import interval
 from suite.shared.tables import PASSES, STAMP, TABLES
 
 #: Columns that make a place, at which candidates are compared; and its title, without layer norm and with it.
@@ -29,8 +29,9 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
 
     torch.nn.LSTM, which has no layer norm, is at both places of a workload.
 
-    floor: the noise floor, NaN if it was not measured. verdict: whether it is faster or slower than torch.nn.LSTM.
-    "/ NAME": ratios of times to the alternatives. "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
+    floor: the noise floor, how far the interval of torch.nn.LSTM against itself reaches from 1; NaN without one.
+    verdict: whether it is faster or slower than torch.nn.LSTM. "/ NAME": ratios of times to the alternatives.
+    "MB / LSTM": ratio of the peak memory to that of torch.nn.LSTM.
     """
     rows = rows.reindex(columns=[*TABLES["bench"].columns, *STAMP])
     rows = rows[~rows["status"].astype(str).str.startswith(NOT_RUN)]
@@ -38,8 +39,8 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     baselines = rows[(rows["implementation"] == BASELINE) & has_norm].assign(layer_norm="on")
     rows = pd.concat([rows, baselines], ignore_index=True)
     rows.loc[rows["status"] != "ok", _FIGURES] = np.nan
-    ends = zip(*(_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high")), strict=True)
-    rows["floor"] = [noise_floor(Interval(np.nan, *each)) for each in ends]
+    low, high = (_beside(rows, BASELINE, f"ratio_{end}") for end in ("low", "high"))
+    rows["floor"] = np.maximum(high, 1 / low) - 1
     rows["verdict"] = [_verdict(row) for _, row in rows.iterrows()]
     for name in ALTERNATIVES:
         rows[f"/ {name}"] = rows["ratio"] / _beside(rows, name, "ratio")

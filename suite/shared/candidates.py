@@ -215,20 +215,9 @@ COMPILED = _alternative(
     "compiled", compiled_as_ours, why_unavailable=_why_not_compiled, compiles_each_size=True, hand_written=False
 )
 LABML = _alternative(
-    "labml",
-    labml_as_ours,
-    build=_labml,
-    layer_norms=(True,),
-    why_unavailable=lambda *_: None,
-    hand_written=False,
+    "labml", labml_as_ours, build=_labml, layer_norms=(True,), why_unavailable=lambda *_: None, hand_written=False
 )
-JAX = _alternative(
-    "jax",
-    jax_as_ours,
-    why_unavailable=_why_no_jax,
-    compiles_each_size=True,
-    of_torch=False,
-)
+JAX = _alternative("jax", jax_as_ours, why_unavailable=_why_no_jax, compiles_each_size=True, of_torch=False)
 
 
 def candidates() -> list[Candidate]:

@@ -33,19 +33,12 @@ EXTRA_FILES = {
 NOT_RUN = ("__init__", "registry", "proof", "convert")
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 @cache
 def sources(implementation: str) -> str:
     """Hash of the files that rows of an implementation depend on, see `source_files`."""
     # Reading as text makes line ends, which differ between checkouts, the same.
-    return _hash("\0".join(_name(path) + path.read_text(encoding="utf-8") for path in source_files(implementation)))
-
-
-def _name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    text = "\0".join(path.name + path.read_text(encoding="utf-8") for path in source_files(implementation))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def source_files(implementation: str) -> list[Path]:

@@ -101,8 +101,3 @@ def numbers(visits: object) -> list[float]:
     if visits is None or visits != visits:  # NaN: there is no such column
         return []
     return [float(each) for each in str(visits).split()]
-
-
-def noise_floor(twin: Interval) -> float:
-    """Distance from 1 that a ratio can have by chance, from the baseline against itself (A/A run)."""
-    return max(twin.ratio_high, 1 / twin.ratio_low) - 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from suite.shared import arithmetic, cases
+from suite.shared import arithmetic
 from suite.shared.candidates import LSTM, find
 from suite.shared.cases import DROPOUT, TWO_LAYERS, WORKLOADS, Case, lengths
 from suite.shared.examples import CPU

@@ -1,16 +1,21 @@
-"""What a call must leave as it was: settings of torch and of ours, the random generator, attributes of the model."""
+"""What a call must leave as it was: settings of torch and of ours, the random generator, attributes of the model.
+
+`python -m suite.checks.equality.leftovers DEVICE` fails if a first call in its process changes a setting.
+"""
 
 import os
+import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from impls import HyperLSTM
+from impls import HyperLSTM, names, why_unavailable
 from impls.gradient.chunks import limits
-from suite.shared.cases import Case
-from suite.shared.compare import MUTATED
-from suite.shared.oracle import Draw, Results, Run
+from impls.registry import find
+from suite.shared.cases import TWO_LAYERS, Case
+from suite.shared.compare import MUTATED, model_and_draw
+from suite.shared.oracle import Draw, Results, Run, plain
 
 #: Length of an array that is large enough for all of torch's threads to share.
 _MANY = 1 << 16
@@ -76,3 +81,20 @@ def watched(run: Run) -> Run:
         return results | {MUTATED + name: torch.zeros(()) for name in changed}
 
     return watch
+
+
+def first_calls(device: str) -> None:
+    """Call every implementation; AssertionError names the first that changes a setting."""
+    bystander, _ = model_and_draw("naive", TWO_LAYERS, torch.float32, torch.device(device))
+    before = settings(bystander)
+    for name in names():
+        for dtype in find(name).dtypes:
+            if why_unavailable(name, device, dtype) is None:
+                model, sample = model_and_draw(name, TWO_LAYERS, dtype, torch.device(device))
+                plain(model, TWO_LAYERS, sample)
+                if changed := altered(bystander, before):
+                    raise AssertionError(f"{name}: its first call in {dtype} changed {changed}")
+
+
+if __name__ == "__main__":
+    first_calls(sys.argv[1])

@@ -30,7 +30,7 @@ def _fails(*_: object) -> None:
 
 def test_first_calls_change_no_setting(device: torch.device) -> None:
     """What a first call changes for good is no change around later ones."""
-    process.run("suite.checks.module.first_calls", str(device))
+    process.run("suite.checks.equality.leftovers", str(device))
 
 
 def test_an_exception_changes_no_setting(runnable: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
