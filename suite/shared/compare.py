@@ -250,12 +250,8 @@ def assert_close(results: Results, case: Case, device: torch.device, draws: int)
     """Raise AssertionError unless float32 results, stacked over draws, pass the tolerance rule."""
     dtypes = torch.float64, torch.float32
     oracle, naive = (reference("naive", case, dtype, device, torch.float32, draws) for dtype in dtypes)
-    assert_within_rule(results, {name: value for name, value in oracle.items() if name in results}, naive)
-
-
-def assert_within_rule(results: Results, oracle: Results, naive: Results) -> None:
-    """Raise AssertionError unless float32 results pass the tolerance rule, see `judge`."""
-    worst = judge(results, oracle, naive, torch.float32)[0]
+    of_results = {name: value for name, value in oracle.items() if name in results}
+    worst = judge(results, of_results, naive, torch.float32)[0]
     if worst.ratio > 1:
         raise AssertionError(str(worst))
 
