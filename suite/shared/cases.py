@@ -237,7 +237,7 @@ WIDE = (
     Case(T=2, B=65, I=129, H=160, S=96, Z=6, layer_norm=True),
     Case(T=2, B=128, I=10, H=255, S=127, Z=7, state="stacked"),
     Case(T=2, B=129, I=200, H=257, S=129, Z=4, layer_norm=True, state="stacked"),
-    Case(T=2, B=160, I=20, H=520, S=160, Z=5),
+    Case(T=2, B=260, I=20, H=520, S=160, Z=5),
     Case(T=12, B=32, I=50, H=256, S=64, Z=4),
     Case(T=40, B=1, I=33, H=48, S=24, Z=3, layer_norm=True, state="stacked"),
     Case(T=70, B=8, I=9, H=72, S=36, Z=4),

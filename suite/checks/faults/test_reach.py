@@ -13,6 +13,7 @@ from suite.shared.cases import Case
 #: Sizes and options of a comparison's case.
 CONDITIONS: dict[str, Callable[[Case], bool]] = {
     "B above 64": lambda case: case.B > 64,
+    "B above 256": lambda case: case.B > 256,
     "B not a multiple of 4, above 32": lambda case: case.B > 32 and case.B % 4 > 0,
     "H a multiple of 32": lambda case: case.H % 32 == 0,
     "H of 64 or more": lambda case: case.H >= 64,
