@@ -42,6 +42,7 @@ def test_auto_skips_an_unavailable_implementation(added: str, monkeypatch: pytes
     model = HyperLSTM(I, H, S, Z, L, layer_norm=True)
     assert f"auto ({best})" in repr(model)
     assert model(torch.zeros(T, B, I))[0].shape == (T, B, H)
+    assert why_unavailable(added, "cpu", options=iter(["layer_norm"])) == reason
     model.impl = added
     with pytest.raises(RuntimeError, match=f": {reason} In float32 on cpu: {able}\\.$"):
         model(torch.zeros(T, B, I))

@@ -68,7 +68,7 @@ BUILDS: Rows = {
 #: Functions of x.
 INPUTS: Rows = {
     "none": (lambda x: None, TypeError, "expected a tensor, got NoneType"),
-    "coo": (lambda x: x.to_sparse(), TypeError, "expected a dense tensor, got .* torch.sparse_coo"),
+    "csr": (lambda x: x[0].to_sparse_csr(), TypeError, "expected a dense tensor, got .* torch.sparse_csr"),
     "1d": (lambda x: x[0, 0], ValueError, rf"{SHAPE} \[4\]"),
     "4d": (lambda x: x[None], ValueError, rf"{SHAPE} \[1, 6, 3, 4\]"),
     "features": (lambda x: x[..., :3], ValueError, rf"{SHAPE} \[6, 3, 3\]"),

@@ -1,11 +1,14 @@
-"""Each implementation has a capability, or refuses it with an error of its own."""
+"""Each implementation has a capability, or refuses it; `auto` has those of recorded models."""
 
 import pytest
 import torch
 
 from impls.registry import IMPLS, find
+from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES
+from suite.checks.module.runs import KEPT
 from suite.conftest import Keep, skip_unless_checked, skipping_undeclared
+from suite.shared.compare import model_and_draw
 
 CELLS = [
     pytest.param(title, impl.name, id=f"{impl.name}-{title.replace(' ', '-')}")
@@ -32,3 +35,23 @@ def test_capability(capability: str, implementation: str, device: torch.device, 
         outcome = "no"
     finally:
         keep("capabilities", capability=capability, implementation=implementation, outcome=outcome, reason=reason)
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["traced", "strict"])
+def test_auto_takes_torchs_own_operators_for_onnx(
+    strict: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where torch.export is called as an export to ONNX calls it, which takes onnx."""
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    model, sample = model_and_draw("auto", KEPT, torch.float32, device)
+    graph = torch.export.export(model, (sample.x,), strict=strict).graph
+    targets = {node.target for node in graph.nodes if node.op == "call_function"}
+    assert {target.namespace for target in targets if isinstance(target, torch._ops.OpOverload)} == {"aten"}
+
+
+def test_auto_is_traced(device: torch.device) -> None:
+    capabilities.traced("auto", device)
+
+
+def test_auto_is_exported_to_onnx(device: torch.device) -> None:
+    capabilities.onnx("auto", device)

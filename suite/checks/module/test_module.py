@@ -1,10 +1,11 @@
-"""What code written for `torch.nn.LSTM` does works, and a model and numbers for checks of the module."""
+"""What code written for `torch.nn.LSTM` does works, and the example; a model and numbers for checks of the module."""
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from impls import HyperLSTM
+from suite.checks.module.example import Training, words
 from suite.shared.cases import Case
 from suite.shared.compare import Results, judge, model_and_draw
 
@@ -31,3 +32,9 @@ def test_habits_of_torchs_lstm_work(device: torch.device) -> None:
     packed = pack_padded_sequence(x, [2, T, 4], enforce_sorted=False)
     out, _ = model(packed)
     torch.testing.assert_close(out.sorted_indices, packed.sorted_indices)
+
+
+def test_the_example_learns(device: torch.device) -> None:
+    training, data = Training(device), words(every=20)
+    first = training.epoch(data)
+    assert training.epoch(data) < first
