@@ -157,20 +157,25 @@ def test_a_wheel_that_does_not_fit_is_refused(tmp_path: Path, damage: str) -> No
 
 def test_flags_source_and_cpu_key_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = "AVX512" if torch.backends.cpu.get_cpu_capability() == "AVX2" else "AVX2"
-    copy = Path(shutil.copytree(build.FOLDER, tmp_path / "copy"))
-    (copy / "cell.h").write_text((copy / "cell.h").read_text() + "\n")
+
+    def edited(name: str) -> Callable[[pytest.MonkeyPatch], None]:
+        copy = Path(shutil.copytree(build.FOLDER, tmp_path / name))
+        (copy / name).write_text((copy / name).read_text() + "\n")
+        return lambda to: to.setattr(build, "FOLDER", copy)
+
     changes: list[Callable[[pytest.MonkeyPatch], None]] = [
         lambda to: to.setenv(build.FLAGS_VARIABLE, "-g"),
         lambda to: to.setattr(torch.backends.cpu, "get_cpu_capability", lambda: other),
         lambda to: to.setenv("CXX", "another"),
-        lambda to: to.setattr(build, "FOLDER", copy),
+        edited("cell.h"),
+        edited("forward.cpp"),
     ]
     keys = {build.key(F32)}
     for change in changes:
         with monkeypatch.context() as changed:
             change(changed)
             keys.add(build.key(F32))
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def add_product(total: torch.Tensor, d: torch.Tensor, values: torch.Tensor) -> bytes | None:

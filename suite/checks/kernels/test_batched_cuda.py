@@ -14,7 +14,7 @@ import torch
 
 from impls import why_unavailable
 from impls.batched_cuda import split
-from impls.gradient.chunks import limits
+from impls.gradient.chunks import limited, limits
 from impls.registry import find, resolve, triton_unavailable
 from suite.checks.kernels import test_native
 from suite.checks.kernels.interpreted import NAME
@@ -28,6 +28,8 @@ def test_chunks_follow_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -
     for total in (24 << 30, 80 << 30):
         properties = SimpleNamespace(total_memory=total)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, result=properties: result)
+        with limited("cuda", backward=8):
+            assert limits(torch.device("cuda")).backward == 8
         assert total / 200 < limits(torch.device("cuda")).backward < total / 100
 
 
