@@ -8,11 +8,6 @@ def test_every_edit_applies() -> None:
     assert not stale, "\n".join(stale)
 
 
-def test_every_edit_has_its_own_name() -> None:
-    names = [fault.name for fault in FAULTS]
-    assert len(set(names)) == len(names)
-
-
 def test_a_stale_edit_is_named_with_its_file() -> None:
     stale = Edited("slip", "step", edits("row_scaled", "no such line", ""), "row_scaled").stale()
     assert stale == (

@@ -21,6 +21,7 @@ from impls import why_unavailable
 from impls.batched_cuda import split
 from impls.batched_cuda.split import H100, Card
 from impls.definition import dtype_name
+from suite.checks.equality import test_values
 from suite.checks.equality.comparisons import Comparison
 from suite.checks.faults.test_reach import CONDITIONS
 from suite.checks.kernels import compiled, instructions, interpreted
@@ -101,6 +102,11 @@ def test_a_fault_of_a_call_is_caught(fault: str, interpreter: ProcessPoolExecuto
 def test_sums_over_chunks_keep_small_parts(interpreter: ProcessPoolExecutor) -> None:
     """In bfloat16, where the tolerance rule allows what a sum in bfloat16 loses."""
     assert interpreter.submit(interpreted.lost).result() < 0.01
+
+
+def test_cells_are_not_in_half_precision(interpreter: ProcessPoolExecutor) -> None:
+    cpu = torch.device("cpu")
+    interpreter.submit(test_values.test_cells_far_from_0_keep_their_digits_before_a_norm, NAME, cpu).result()
 
 
 def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor) -> None:

@@ -26,7 +26,6 @@ def assert_same(a: Results, b: Results) -> None:
 
 
 def test_habits_of_torchs_lstm_work(device: torch.device) -> None:
-    """What else packed sequences have is needed to compare them with the oracle."""
     model, x, _ = model_and_input("auto", device)
     model.flatten_parameters()
     packed = pack_padded_sequence(x, [2, T, 4], enforce_sorted=False)
