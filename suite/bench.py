@@ -70,7 +70,10 @@ def benchmark(options: argparse.Namespace) -> int:
 
 def same_code(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the benchmark that this code measured with this torch, on any day."""
-    return rows[~provenance.stale(rows) & (rows["torch"].astype(str) == torch.__version__)] if len(rows) else rows
+    if rows.empty:
+        return rows
+    same: pd.DataFrame = rows[~provenance.stale(rows) & (rows["torch"].astype(str) == torch.__version__)]
+    return same
 
 
 def measure(jobs: Sequence[Job], folder: Path, until: float) -> list[Row]:

@@ -54,7 +54,7 @@ def drawn(case: Case, draw: int) -> Case:
 
 
 def once_measured(candidate: Candidate, model: nn.Module, case: Case, name: str, turns: Turns) -> Row:
-    """Columns that do not vary between visits: memory, and costs by formula, of packed sequences those of draw 0."""
+    """Columns that do not vary between visits: memory, and costs by formula, for packed sequences at draw 0."""
     x, training, parameters = turns.inputs[0], name == "train", sum(p.numel() for p in model.parameters())
     computed = replace(case, lengths=()) if candidate.pads else case
     return {

@@ -30,7 +30,7 @@ EXTRA_FILES = {
     "jax": ("suite/shared/jax_lstm.py",),
 }
 #: Of `impls`, on which no row depends: these choose an implementation or convert parameters, and compute nothing.
-NOT_RUN = ("__init__", "registry", "proof", "convert")
+WITHOUT_RESULTS = ("__init__", "registry", "proof", "convert")
 
 
 @cache
@@ -42,7 +42,7 @@ def sources(implementation: str) -> str:
 
 
 def source_files(implementation: str) -> list[Path]:
-    """Files that rows of an implementation depend on: its own, those of the module around it, and `RULE`.
+    """Files that rows of an implementation depend on: its own, the module around it, and `RULE`.
 
     No implementation imports another, and only hand-written ones use `gradient`, which a file of `--impl` may.
     implementation: a name of the registry, or an external name, which depends on `RULE` and `EXTRA_FILES`.
@@ -50,7 +50,7 @@ def source_files(implementation: str) -> list[Path]:
     own, listed = submission.files().get(implementation), (*EXTRA_FILES.get(implementation, ()), *RULE)
     files = [] if own is None else [own]
     if implementation in names():
-        others = {*names(), *NOT_RUN} - {implementation, *submission.files()}
+        others = {*names(), *WITHOUT_RESULTS} - {implementation, *submission.files()}
         if own is None and not find(implementation).hand_written:
             others.add("gradient")
         for path in sorted((ROOT / "impls").rglob("*")):

@@ -11,16 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from suite.shared.process import Row
+from suite.shared.tables import TABLES
+
 #: Share of runs whose interval has the ratio, and the fewest visits that give an interval.
 COVERAGE, FEWEST = 0.95, 3
 #: Degrees of freedom that the pooled variance of a run counts as.
 PRIOR_DOF = 4
 #: Figures of a visit. Each has a further column with that of every visit, such as `ratio_visits`.
 FIGURES = ("median_s", "baseline_s", "ratio")
-#: Columns that say what a row is about; a visit has one row of each.
-_ABOUT = ("workload", *"TBIHSZL", "layer_norm", "implementation", "dtype", "pass")
-
-Row = dict[str, Any]
 
 
 class Interval(NamedTuple):
@@ -63,10 +62,10 @@ def pooled_variance(rows: Iterable[Sequence[float]]) -> float:
 
 
 def summarised(visits: Iterable[Sequence[Row]]) -> list[Row]:
-    """The rows of a run's visits, one for each thing they are about, with medians, and intervals of the ratios."""
+    """Rows of a run's visits, one for each key of the benchmark, with medians, and intervals of the ratios."""
     groups = defaultdict[tuple[str, ...], list[Row]](list)
     for row in chain.from_iterable(visits):
-        groups[tuple(str(row.get(column)) for column in _ABOUT)].append(row)
+        groups[tuple(str(row.get(column)) for column in TABLES["bench"].key)].append(row)
     result = list(map(_summary, groups.values()))
     ratios = [numbers(row.get("ratio_visits")) for row in result]
     pooled = pooled_variance(ratios)

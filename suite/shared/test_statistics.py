@@ -1,4 +1,4 @@
-"""Visits of a row are merged, and an interval between them is Student's."""
+"""Visits of a row are summarised, and an interval between them is Student's."""
 
 import math
 

@@ -73,7 +73,7 @@ def autocast(dtype: torch.dtype, name: str, device: torch.device) -> None:
 def second_derivative(name: str, device: torch.device) -> None:
     """Check the gradient of the gradient against that of naive, which `test_oracle.py` checks numerically.
 
-    The loss is linear, so that the gradients which arrive depend on nothing, but those of the leaves do.
+    The loss is linear, so the gradient that arrives is constant, and only the leaves are differentiated again.
     """
 
     def twice(name: str, dtype: torch.dtype) -> tuple[Tensor, ...]:

@@ -13,11 +13,9 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence
 
 from impls import HyperLSTM, registry, why_unavailable
-from suite.shared.cases import Case
+from suite.checks.module.test_module import CASE, H, I, L, S, Z
 from suite.shared.compare import STATE_NAMES, Results, assert_bitwise_equal, model_and_draw
 
-L, T, B, I, H, S, Z = 2, 6, 3, 4, 6, 5, 2
-CASE = Case(T=T, B=B, I=I, H=H, S=S, Z=Z, L=L, layer_norm=True, state="stacked")
 CPU = torch.device("cpu")
 SIZES = {"input_size": I, "hidden_size": H, "hyper_size": S, "n_z": Z, "n_layers": L}
 
