@@ -68,3 +68,5 @@ def test_jax_runs_on_the_device_that_it_sees(backend: str, able: bool, monkeypat
     reason = find("jax").why_unavailable(torch.device("cuda"), F32)
     assert reason == (None if able else "jax sees no GPU: it is installed for the CPU alone.")
     assert find("jax").why_unavailable(CPU, F32) is None
+    with pytest.raises(NotImplementedError, match="one layer, from a state of zeros"):
+        find("jax").check(Case(T=2, B=2, I=3, H=8, S=5, Z=2, state="plain"), F32, CPU)
