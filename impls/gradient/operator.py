@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from ..definition import Inputs, LayerParams, LayerState, Mask, Run, cell_dtype
@@ -152,16 +153,19 @@ class _Gradients(torch.autograd.Function):
         _no_second_derivative(ctx.name)
 
 
-def _refuse_batches(name: str, gradients: Sequence[Tensor | None]) -> None:
-    """Raise NotImplementedError if `torch.autograd.grad(..., is_grads_batched=True)` passes batched tensors."""
-    for d in gradients:
+def _refuse_transformed(name: str, gradients: Sequence[Tensor | None]) -> None:
+    """Raise NotImplementedError for gradients with a tangent of forward-mode AD, and for batches of gradients.
+
+    `torch.autograd.grad(..., is_grads_batched=True)` passes the latter.
+    """
+    for d in (d for d in gradients if d is not None):
+        refused = "gradient with a tangent" if forward_ad.unpack_dual(d).tangent is not None else ""
         try:
-            _ = d is None or d.untyped_storage()
-        except NotImplementedError as error:
-            able = differentiated_by_autograd()
-            raise NotImplementedError(
-                f"{name} takes no batch of gradients (is_grads_batched, vectorize=True); these do: {able}"
-            ) from error
+            d.untyped_storage()
+        except NotImplementedError:
+            refused = "batch of gradients (is_grads_batched, vectorize=True)"
+        if refused:
+            raise NotImplementedError(f"{name} takes no {refused}; these do: {differentiated_by_autograd()}")
 
 
 def _saved(ctx: Any, name: str) -> tuple[Tensor, ...]:
@@ -195,7 +199,7 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, *d_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        _refuse_batches(ctx.calls.name, (d_out, *d_last))
+        _refuse_transformed(ctx.calls.name, (d_out, *d_last))
         everything = _saved(ctx, ctx.calls.name)  # read only once, since checkpointing unpacks each tensor once
         tensors, (keep, *saved) = everything[: ctx.n], everything[ctx.n :]
         p, inputs = _layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
