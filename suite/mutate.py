@@ -25,7 +25,7 @@ TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, f"{EQUALITY} suite/checks/
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.
-ONLY_TIME = re.compile(r"timeout|sleep|limit=|seconds? *=|SECONDS|LIMIT", re.IGNORECASE)
+ONLY_TIME = re.compile(r"timeout|sleep|limit=|seconds? *=|SECONDS|LIMIT|BUDGET", re.IGNORECASE)
 
 
 def mutants(file: Path) -> list[list[MutationSpec]]:

@@ -55,7 +55,8 @@ def test_a_visit_yields_every_row_of_its_job(server: Server) -> None:
         ("forward", "off", "ok"), ("forward", "on", "ok"), ("train", "off", "ok"), ("train", "on", "ok"),
     ]  # fmt: skip
     assert all(row["median_s"] > 0 and row["ratio"] > 0 and row["peak_bytes"] > 0 for row in rows)
-    later = visited(server, job(), first=False)
+    later = list[Row]()
+    assert server.visit(job(), later, first=False) == "ok"
     assert all(row["median_s"] > 0 and "peak_bytes" not in row for row in later)
     (rates,) = visited(server, hardware.jobs(CPU, ["float32"])[0])
     assert rates["bytes_per_s"] > 0

@@ -47,10 +47,10 @@ SETTINGS: dict[str, Callable[[], object]] = {
 
 def settings(model: HyperLSTM) -> dict[str, object]:
     """Values that a call must leave as they are, by name."""
-    device = next(model.parameters()).device
+    devices = next(model.parameters()).device, torch.device("meta")
     return {
         **{name: get() for name, get in SETTINGS.items()},
-        "limits of a chunk": limits(device),
+        "limits of a chunk": [*map(limits, devices)],
         "options": model.extra_repr(),
         "training": [module.training for module in model.modules()],
         "names": [list(vars(module)) for module in model.modules()],

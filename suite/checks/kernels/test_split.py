@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -93,6 +95,19 @@ def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPa
     for threads, expected in ((2, two), (1, alone)):
         torch.set_num_threads(threads)
         assert_bitwise_equal(of_split(MANY[0], None), expected)
+
+
+def test_a_call_on_one_thread_starts_no_other() -> None:
+    """Seen from a thread of its own, which has its own team."""
+
+    def started() -> int:
+        torch.set_num_threads(1)
+        before = psutil.Process().num_threads()
+        of_split(MANY[0], None)
+        return psutil.Process().num_threads() - before
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(started).result() == 0
 
 
 SMALLER_TEAM = """

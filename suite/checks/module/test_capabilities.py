@@ -5,7 +5,7 @@ import torch
 
 from impls.registry import IMPLS, find
 from suite.checks.module import capabilities
-from suite.checks.module.capabilities import CAPABILITIES
+from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.runs import KEPT
 from suite.conftest import Keep, skip_unless_checked, skipping_undeclared
 from suite.shared.compare import model_and_draw
@@ -49,9 +49,6 @@ def test_auto_takes_torchs_own_operators_for_onnx(
     assert {target.namespace for target in targets if isinstance(target, torch._ops.OpOverload)} == {"aten"}
 
 
-def test_auto_is_traced(device: torch.device) -> None:
-    capabilities.traced("auto", device)
-
-
-def test_auto_is_exported_to_onnx(device: torch.device) -> None:
-    capabilities.onnx("auto", device)
+@pytest.mark.parametrize("recorded", [capabilities.traced, capabilities.onnx])
+def test_auto_is_recorded(recorded: Check, device: torch.device) -> None:
+    recorded("auto", device)
