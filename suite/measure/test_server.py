@@ -35,7 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    with Server(folder / "log.txt", folder, folder) as running:
+    (folder / "raw").mkdir()  # of a run before
+    with Server(server_module.new_log(folder, "log.txt"), folder, folder) as running:
         yield running
 
 
