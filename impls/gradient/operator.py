@@ -295,6 +295,7 @@ def _operator(qualified: str, name: str, of: HandWritten, gradient: Callable[...
         ctx.save_for_backward(x, *start, *params, keep, out, *states, *residuals)
 
     def derivative(ctx: Any, d_out: Tensor | None, d_last: Sequence[Tensor | None], *_: Any) -> tuple[Any, ...]:
+        _refuse_transformed(name, (d_out, *d_last))
         x, *others = _saved(ctx, name)
         start, params, (keep, *saved) = others[:4], others[4 : 4 + ctx.n], others[4 + ctx.n :]
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]

@@ -98,7 +98,7 @@ def test_the_number_of_threads_is_that_of_each_call(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_call_on_one_thread_starts_no_other() -> None:
-    """Seen from a thread of its own, which has its own team."""
+    """In a new thread of Python, for which OpenMP would start new ones."""
 
     def threads() -> tuple[int, int]:
         torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """Implementations with a hand-written gradient behave as torch operators."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -85,12 +86,17 @@ def test_a_second_backward_raises_what_torch_says(name: str, device: torch.devic
         out.sum().backward()
 
 
-def test_a_tangent_of_a_gradient_is_refused(name: str, device: torch.device) -> None:
+@pytest.mark.parametrize("mode", [nullcontext, Called], ids=["eager", "operator"])
+def test_a_tangent_of_a_gradient_is_refused(
+    mode: Callable[[], AbstractContextManager[object]], name: str, device: torch.device
+) -> None:
     """Where no forward pass refuses it; C++ and kernels would lose it."""
     model, x, _ = model_and_input(name, device)
-    out, _ = model(x)
-    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match=f"^{name} takes no gradient with a tangent"):
-        out.backward(forward_ad.make_dual(torch.zeros_like(out), torch.ones_like(out)))
+    refused = pytest.raises(NotImplementedError, match=f"^{name} takes no gradient with a tangent")
+    with mode():
+        out, _ = model(x)
+        with forward_ad.dual_level(), refused:
+            out.backward(forward_ad.make_dual(torch.zeros_like(out), torch.ones_like(out)))
 
 
 def by_dual_numbers(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
