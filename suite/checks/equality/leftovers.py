@@ -17,13 +17,13 @@ from suite.shared.cases import TWO_LAYERS, Case
 from suite.shared.compare import MUTATED, model_and_draw
 from suite.shared.oracle import Draw, Results, Run, plain
 
-#: Length of an array that is large enough for all of torch's threads to share.
-_MANY = 1 << 16
+#: A few denormals, which are slow, in an array that is large enough for all of torch's threads to share.
+_DENORMALS = torch.zeros(1 << 16, dtype=torch.float64).index_fill_(0, torch.arange(0, 1 << 16, 512), 1e-310)
 
 
 def _denormals() -> int:
     """How many of torch's results are not flushed to zero, in whichever of its threads."""
-    return int((torch.full((_MANY,), 1e-310, dtype=torch.float64) * 1).count_nonzero())
+    return int((_DENORMALS * 1).count_nonzero())
 
 
 #: Of the process, by name.
