@@ -33,7 +33,8 @@ SUBMITTED = ("--dist=worksteal", "-o", "faulthandler_timeout=120", "-o", "faulth
 
 def install(session: nox.Session, group: str, *options: str) -> None:
     """Install what the module and the group need; the project itself runs from the checkout."""
-    session.install(*options, *needed(group))
+    # As pip does and uv does not: else each process compiles torch again where Python keeps no bytecode.
+    session.install(*options, *needed(group), env={"UV_COMPILE_BYTECODE": "1"})
 
 
 def needed(group: str) -> list[str]:
