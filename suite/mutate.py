@@ -52,9 +52,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=40, help="number of mutants, one for a file and kind of edit")
     options = parser.parse_args()
     files = [file for file in sorted(Path(options.place).rglob("*.py")) if not LEFT_OUT.search(str(file))]
-    chance, survivors = random.Random(options.seed), []
+    chance, outcomes = random.Random(options.seed), defaultdict[TestOutcome, list[str]](list)
     every = [chance.choice(of_kind) for file in files for of_kind in mutants(file)]
-    chosen = chance.sample(every, min(options.n, len(every)))
     with tempfile.TemporaryDirectory() as scratch:
         ignored = shutil.ignore_patterns(".nox", ".*_cache", "__pycache__")
         os.chdir(shutil.copytree(".", Path(scratch) / "copy", symlinks=True, ignore=ignored))
@@ -63,17 +62,18 @@ def main() -> None:
             if run_tests(f"{run} {tests}", None)[0] is not TestOutcome.SURVIVED:
                 raise SystemExit(f"These tests fail without a mutant: {tests}")
         limit = 3 * (time.monotonic() - begin)
-        for mutant in chosen:
+        for mutant in chance.sample(every, min(options.n, len(every))):
             own = mutant.module_path.with_name(f"test_{mutant.module_path.name}")  # fails soonest
             for tests in (*filter(Path.exists, [own]), *TESTS[options.place]):
                 result = mutate_and_test([mutant], f"{run} {tests}", limit)
                 if result.test_outcome is not TestOutcome.SURVIVED:
                     break
-            changed = re.findall(r"^([-+]) *([^-+ ].*)", result.diff, re.MULTILINE)
+            changed = re.findall(r"^([-+]) *([^-+ ].*)", result.diff or "", re.MULTILINE)
             edit = f"{mutant.module_path}:{mutant.start_pos[0]}: " + "  ".join(map(" ".join, changed))
             print(result.test_outcome.value, edit, flush=True)
-            survivors += [edit] if result.test_outcome is TestOutcome.SURVIVED else []
-    print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants were killed. Survivors:", *survivors, sep="\n")
+            outcomes[result.test_outcome].append(edit)
+    killed, survivors = (outcomes[kind] for kind in (TestOutcome.KILLED, TestOutcome.SURVIVED))  # some cannot be made
+    print(f"\n{len(killed)} of {len(killed + survivors)} mutants were killed. Survivors:", *survivors, sep="\n")
 
 
 if __name__ == "__main__":
