@@ -1,6 +1,7 @@
 """Memory of a pass is counted."""
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from suite.shared import usage
 from suite.shared.examples import CPU
@@ -14,6 +15,9 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
         b.add_(1)
 
     assert 8_000_000 <= usage.peak_bytes(work, CPU) < 8_100_000
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        torch.ones(1)
+    assert profiler.events(), "later profiles record operators"
 
 
 def test_saved_memory_counts_what_the_result_holds() -> None:
