@@ -62,8 +62,8 @@ def test_commits_and_days_of_rows_are_named() -> None:
     assert both.endswith(", commits `aaaa` and `bbbb`.")
     assert both.count("Made on") == 1
     assert origin(pd.DataFrame([row | {"commit": "a"}] * 2)).endswith(", commit `a`.")
-    lines = origin(pd.DataFrame([row, row | {"threads": 7}])).splitlines()
-    assert [line.startswith("Made on 7 cores of a") for line in lines] == [False, True]
+    lines = origin(pd.DataFrame([row | {"threads": 9}, row | {"threads": 7}])).splitlines()
+    assert [line[:15] for line in lines] == ["Made on 9 cores", "Made on 7 cores"]
     days = pd.DataFrame([row | {"date": f"2026-{day}"} for day in ("11-30", "12-01", "11-29")])
     assert (dates(days[:1]), dates(days)) == ("2026-11-30", "2026-11-29 to 2026-12-01")
     assert f", 2026-11-29 to 2026-12-01: torch {HERE['torch']}, Python {HERE['python']}, CPU inst" in origin(days)
