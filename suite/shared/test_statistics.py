@@ -21,8 +21,8 @@ def test_an_interval_is_students_of_the_logarithms(pooled: float, freedom: int, 
 
 
 def test_the_pooled_variance_is_the_median_of_rows_with_an_interval() -> None:
-    rows = [[1.0, 2.0, 4.0], [1.0, 3.0, 9.0], [1.0, 1.1, 1.21], [1.0, 9.0]]
-    assert pooled_variance(rows) == pytest.approx(math.log(2) ** 2 / (1 - 1 / 9) ** 3)
+    rows = [[1.0, 2.0, 4.0, 8.0], [1.0, 3.0, 9.0], [1.0, 1.1, 1.21], [1.0, 9.0]]
+    assert pooled_variance(rows) == pytest.approx(5 / 3 * math.log(2) ** 2 / (1 - 2 / 27) ** 3)
     assert math.isnan(pooled_variance(rows[3:]))
 
 
