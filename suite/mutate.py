@@ -19,9 +19,9 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 #: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
-MODULE, EQUALITY = "suite/checks/module", "suite/checks/equality"
+MODULE, EQUALITY, CUDA = (f"suite/checks/{one}" for one in ("module", "equality", "kernels/test_batched_cuda.py"))
 TESTS = {one: (one, " ".join(sorted({*SELFTEST} - {one})), f"{MODULE}/test_submission.py") for one in SELFTEST}
-TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, f"{EQUALITY} suite/checks/definition")
+TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, f"{EQUALITY} suite/checks/definition {CUDA}")
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.
