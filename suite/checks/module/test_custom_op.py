@@ -14,15 +14,16 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from impls import HyperLSTM
 from impls.definition import Inputs, LayerParams, LayerState
 from impls.gradient import operator
-from impls.gradient.chunks import bounds
+from impls.gradient.chunks import bounds, limited
 from impls.gradient.operator import Save
 from impls.registry import IMPLS, find
 from suite.checks.module.test_module import CASE, model_and_input
 from suite.conftest import skip_unless_checked
 from suite.shared import submission
-from suite.shared.usage import Called
+from suite.shared.usage import Called, saved_bytes
 
 HAND_WRITTEN = [impl.name for impl in IMPLS if impl.hand_written]
+ours = pytest.mark.parametrize("name", [name for name in HAND_WRITTEN if name not in submission.files()], indirect=True)
 
 
 @pytest.fixture(params=HAND_WRITTEN)
@@ -145,7 +146,15 @@ def test_operator_is_registered_as_torch_wants_it(
             torch.library.opcheck(gradient, arguments, test_utils="test_faketensor")
 
 
-@pytest.mark.parametrize("name", [name for name in HAND_WRITTEN if name not in submission.files()], indirect=True)
+@ours
+def test_residuals_are_saved_by_default(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    saved = saved_bytes(lambda: model(x, state), device)
+    with limited(device.type, residuals=False):
+        assert saved_bytes(lambda: model(x, state), device) < saved
+
+
+@ours
 def test_frozen_parameters_cost_no_product(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, state = model_and_input(name, device)
     backward, products = operator._backward, {"aten::mm", "aten::bmm", "aten::empty_like"}  # C++ fills the last
