@@ -110,7 +110,8 @@ def test_cells_are_not_in_half_precision(interpreter: ProcessPoolExecutor) -> No
 
 
 def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor) -> None:
-    assert interpreter.submit(held, NAME, interpreted.OWN, torch.device("cpu")).result() == 0
+    case = replace(interpreted.OWN, layer_norm=False)
+    assert interpreter.submit(held, NAME, case, torch.device("cpu")).result() == 0
 
 
 def test_an_interpreted_case_meets_each_condition() -> None:

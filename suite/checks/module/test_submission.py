@@ -75,7 +75,7 @@ def test_files_are_verified_beside_them(tmp_path: Path) -> None:
     files += ["equality/test_leftovers.py"]
     run = partial(process.run, OMP_NUM_THREADS="2", PYTEST_XDIST_WORKER=None)
     with pytest.raises(RuntimeError, match="non-zero exit status 1") as failed:
-        run("pytest", "-rA", "-n", "2", "-p", "no:cacheprovider", *options, *(f"suite/checks/{file}" for file in files))
+        run("pytest", "-rA", "-n", "1", "-p", "no:cacheprovider", *options, *(f"suite/checks/{file}" for file in files))
     output = str(failed.value)
     outcomes = re.findall(r"^(PASSED|FAILED|ERROR) .*\[(\w+)[-\]](.*)", output, re.MULTILINE)
     assert {name for outcome, name, _ in outcomes if outcome == "PASSED"} >= {"plain", "by_hand"}
