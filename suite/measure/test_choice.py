@@ -72,8 +72,9 @@ def test_bfloat16_is_timed_where_the_processor_multiplies_it(multiplies: bool, m
     assert {job.dtype for job in chosen("--device", "cpu", "--dtype", "float32")} == {"float32"}
 
 
-def test_the_baseline_is_timed_against_itself_on_every_workload() -> None:
-    jobs = {(job.candidate, job.case, job.dtype) for job in chosen("--device", "cpu")}
+@pytest.mark.parametrize("options", ["cpu", "cuda --dtype float32 bfloat16"])
+def test_the_baseline_is_timed_against_itself_on_every_workload(options: str) -> None:
+    jobs = {(job.candidate, job.case, job.dtype) for job in chosen("--device", *options.split())}
     assert {(BASELINE, case, dtype) for _, case, dtype in jobs} <= jobs
 
 
