@@ -168,7 +168,7 @@ def compare(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and imports between packages."""
-    install(session, "lint")
+    session.install(*needed("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")

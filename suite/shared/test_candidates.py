@@ -70,6 +70,10 @@ def test_jax_runs_on_the_device_that_it_sees(backend: str, able: bool, monkeypat
     assert find("jax").why_unavailable(CPU, F32) is None
     with pytest.raises(NotImplementedError, match="one layer, from a state of zeros"):
         find("jax").check(Case(T=2, B=2, I=3, H=8, S=5, Z=2, state="plain"), F32, CPU)
+
+
+def test_jax_multiplies_as_precisely_as_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax")
     for of_torch, precision in (("high", "tensorfloat32"), ("highest", "highest")):
         monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda precision=of_torch: precision)
         find("jax").build(Case(T=2, B=2, I=3, H=8, S=5, Z=2), F32, CPU)

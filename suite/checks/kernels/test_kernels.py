@@ -110,7 +110,7 @@ def test_cells_are_not_in_half_precision(interpreter: ProcessPoolExecutor) -> No
 
 
 def test_many_interpreted_steps_hold_no_memory(interpreter: ProcessPoolExecutor) -> None:
-    case = replace(interpreted.OWN, layer_norm=False)
+    case = replace(interpreted.OWN, T=1)  # what a launch holds does not depend on it
     assert interpreter.submit(held, NAME, case, torch.device("cpu")).result() == 0
 
 
