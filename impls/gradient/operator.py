@@ -168,8 +168,9 @@ def _refuse_transformed(name: str, gradients: Sequence[Tensor | None]) -> None:
             raise NotImplementedError(f"{name} takes no {refused}; these do: {differentiated_by_autograd()}")
 
 
-def _saved(ctx: Any, name: str) -> tuple[Tensor, ...]:
-    """The saved tensors; if one was changed in place since, the error says what to do."""
+def _saved(ctx: Any, name: str, gradients: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """The tensors that are saved for these gradients; if one was changed in place since, the error says what to do."""
+    _refuse_transformed(name, gradients)
     try:
         saved: tuple[Tensor, ...] = ctx.saved_tensors
     except RuntimeError as error:
@@ -199,8 +200,8 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, *d_last: Tensor | None) -> tuple[Tensor | None, ...]:
-        _refuse_transformed(ctx.calls.name, (d_out, *d_last))
-        everything = _saved(ctx, ctx.calls.name)  # read only once, since checkpointing unpacks each tensor once
+        # Read only once, since checkpointing unpacks each tensor once.
+        everything = _saved(ctx, ctx.calls.name, (d_out, *d_last))
         tensors, (keep, *saved) = everything[: ctx.n], everything[ctx.n :]
         p, inputs = _layer(tensors[0], tensors[1:5], tensors[5:], keep, *ctx.rest)
         needs = ctx.needs_input_grad[4:]
@@ -295,8 +296,7 @@ def _operator(qualified: str, name: str, of: HandWritten, gradient: Callable[...
         ctx.save_for_backward(x, *start, *params, keep, out, *states, *residuals)
 
     def derivative(ctx: Any, d_out: Tensor | None, d_last: Sequence[Tensor | None], *_: Any) -> tuple[Any, ...]:
-        _refuse_transformed(name, (d_out, *d_last))
-        x, *others = _saved(ctx, name)
+        x, *others = _saved(ctx, name, (d_out, *d_last))
         start, params, (keep, *saved) = others[:4], others[4 : 4 + ctx.n], others[4 + ctx.n :]
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
 
