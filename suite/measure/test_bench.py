@@ -91,6 +91,14 @@ def test_what_is_red_or_stale_is_never_timed(tmp_path: Path, serve: Any) -> None
     assert refused == {"deferred", "row_scaled"}
 
 
+@pytest.mark.parametrize(("status", "timed"), [("", True), ("stale", True), ("red", False)])
+def test_a_file_is_timed_unless_red(status: str, timed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stale was edited since; a visit checks it."""
+    monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")})
+    monkeypatch.setattr("suite.shared.provenance.refused", lambda *_: status)
+    assert bool(job("batched").planned(pd.DataFrame()).skip_status) is not timed
+
+
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])
 def test_no_visit_to_a_card_compiles_a_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does checking it, or the next draw of its lengths."""

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from impls import names
 from suite import bench
@@ -32,6 +33,18 @@ def test_without_a_gpu_workloads_are_shortened_unless_asked() -> None:
     assert {job.case for job in chosen("--device", "cpu", "--full", "--workload", "char-ptb")} == {
         WORKLOADS["char-ptb"]
     }
+
+
+def test_files_are_timed_beside_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("suite.shared.submission.load_all", lambda files, device: [file.stem for file in files])
+    files = (f"--impl={tmp_path / name}.py" for name in ("one", "two"))
+    options = choice.with_submitted(bench.parser().parse_args(["--device", "cpu", *files]))
+    assert options.implementation == ["one", "two", BASELINE, fastest(CPU, "float32"), "jax"]
+    assert options.results == tmp_path / "one-results"
+
+
+def test_where_nothing_runs_none_is_the_fastest() -> None:
+    assert fastest(torch.device("mps"), "float32") == ""
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -23,6 +23,8 @@ def test_auto_is_the_preferred_available_one(step: int, device: torch.device, mo
     assert model.impl == "auto"
     model.impl = "naive"
     assert "impl=naive" in repr(model)
+    model.impl = "auto"
+    assert "impl=auto (none available)" in repr(model.to(torch.float8_e4m3fn))
 
 
 #: A row that "auto" would prefer, and what is wrong with it.

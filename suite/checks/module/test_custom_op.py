@@ -68,6 +68,11 @@ def test_chunks_are_few_and_equal(
     assert bounds(tokens * 7 * 3 * 4, 7, p, Inputs(x, LayerState(x, x, x, x), None, sizes), *limits) == expected
 
 
+def test_each_of_the_project_takes_packed_sequences_whole() -> None:
+    """Also those that do not run here; segment by segment is right too, but slow."""
+    assert [name for name in HAND_WRITTEN if not (find(name).packed or name in submission.files())] == []
+
+
 @pytest.mark.parametrize("name", [impl.name for impl in IMPLS if impl.packed], indirect=True)
 def test_packed_sequences_take_one_call_of_each_operator(
     name: str, operators: list[OpOverload], device: torch.device
