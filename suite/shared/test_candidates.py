@@ -70,6 +70,8 @@ def test_jax_runs_on_the_device_that_it_sees(backend: str, able: bool, monkeypat
     assert find("jax").why_unavailable(CPU, F32) is None
     with pytest.raises(NotImplementedError, match="one layer, from a state of zeros"):
         find("jax").check(Case(T=2, B=2, I=3, H=8, S=5, Z=2, state="plain"), F32, CPU)
+    with pytest.raises(TypeError, match=r"^x: expected a tensor \[T, B, I\]"):
+        find("jax").build(Case(T=2, B=2, I=3, H=8, S=5, Z=2), F32, CPU)(torch.zeros(2, 3))
 
 
 def test_jax_multiplies_as_precisely_as_torch(monkeypatch: pytest.MonkeyPatch) -> None:
