@@ -20,7 +20,8 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome
 #: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
 MODULE, EQUALITY, CUDA = (f"suite/checks/{one}" for one in ("module", "equality", "kernels/test_batched_cuda.py"))
-TESTS = {one: (one, " ".join(sorted({*SELFTEST} - {one})), f"{MODULE}/test_submission.py") for one in SELFTEST}
+FURTHER = f"{MODULE}/test_submission.py suite/checks/faults/test_reach.py"
+TESTS = {one: (one, " ".join(sorted({*SELFTEST} - {one})), FURTHER) for one in SELFTEST}
 TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, f"{EQUALITY} suite/checks/definition {CUDA}")
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
@@ -33,10 +34,9 @@ def mutants(file: Path) -> list[list[MutationSpec]]:
     source, kinds = file.read_text(encoding="utf-8"), defaultdict[str, list[MutationSpec]](list)
     nodes = [vars(node).get(name) for node in ast.walk(ast.parse(source)) for name in ("annotation", "returns")]
     spans = [(n.lineno, n.col_offset, n.end_lineno, n.end_col_offset) for n in nodes if isinstance(n, ast.expr)]
-    for name in operator_names():
-        if (operator := get_operator(name)).arguments():  # a variable to replace
-            continue
-        places = [place for node in ast_nodes(get_ast(source)) for place in operator().mutation_positions(node)]
+    for name in (one for one in operator_names() if not get_operator(one).arguments()):  # others replace a variable
+        operator = get_operator(name)()
+        places = [place for node in ast_nodes(get_ast(source)) for place in operator.mutation_positions(node)]
         for n, (begin, end) in enumerate(places):
             only_time = "Number" in name and ONLY_TIME.search(source.splitlines()[begin[0] - 1])
             if not only_time and not any(span[:2] <= begin < span[2:] for span in spans):
