@@ -73,8 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
             _ = submission.inherit() or submission.load_all(files, config.getoption("--device"))
         except SystemExit as error:
             raise pytest.UsageError(str(error)) from error
-        if config.option.results == RESULTS:
-            config.option.results = submission.results_of(files[0])
+        config.option.results = submission.results_of(files, config.option.results)
 
 
 @pytest.hookimpl(optionalhook=True)

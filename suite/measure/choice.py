@@ -51,7 +51,7 @@ def with_submitted(options: argparse.Namespace) -> argparse.Namespace:
         "implementation": [*dict.fromkeys((*submission.load_all(files, device), *beside))],
         "dtype": dtypes,
         "minutes": 2.0 if options.minutes is None else options.minutes,
-        "results": submission.results_of(files[0]) if options.results == RESULTS else options.results,
+        "results": submission.results_of(files, options.results),
     }
     return argparse.Namespace(**vars(options) | changed)
 

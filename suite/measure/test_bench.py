@@ -96,7 +96,7 @@ def test_a_file_is_timed_unless_red(status: str, timed: bool, monkeypatch: pytes
     """What is stale was edited since; a visit checks it."""
     monkeypatch.setattr("suite.shared.submission.files", lambda: {"batched": Path("batched.py")})
     monkeypatch.setattr("suite.shared.provenance.refused", lambda *_: status)
-    assert bool(job("batched").planned(pd.DataFrame()).skip_status) is not timed
+    assert (job("batched").planned(pd.DataFrame()).skip_status == "") is timed
 
 
 @pytest.mark.parametrize("name", ["stream", "char-ptb-ragged"])

@@ -22,7 +22,7 @@ from impls.registry import find
 from suite.shared import process
 from suite.shared.cases import Case
 from suite.shared.compare import MUTATED, evaluate, implementation
-from suite.shared.files import write_whole
+from suite.shared.files import RESULTS, write_whole
 
 #: Seconds that the first calls of all files may take, which may compile them.
 LIMIT = 120.0
@@ -55,9 +55,11 @@ def inherit() -> list[str]:
     return [load(path).name for path in files().values()]
 
 
-def results_of(path: Path) -> Path:
-    """Folder of an implementation's results, beside its file, which git ignores."""
-    folder = path.parent / f"{path.stem}-results"
+def results_of(files: Sequence[Path], asked: Path) -> Path:
+    """Folder of results: the one asked for or, by default, one beside the first file, which git ignores."""
+    if asked != RESULTS:
+        return asked
+    folder = files[0].with_name(f"{files[0].stem}-results")
     write_whole(folder / ".gitignore", "*\n")
     return folder
 

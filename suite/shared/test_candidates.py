@@ -1,5 +1,6 @@
 """What is timed is right, has random weights, and says why it is not timed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch.nn.utils.rnn import pack_sequence
 from impls import registry
 from suite.shared.candidates import candidates, find
 from suite.shared.cases import Case
-from suite.shared.examples import CPU
+from suite.shared.examples import CPU, TINY
 
 F32 = torch.float32
 TIMED = [one.name for one in candidates() if not one.compiles_each_size and not one.pads and one.name != "batched_cuda"]
@@ -69,14 +70,14 @@ def test_jax_runs_on_the_device_that_it_sees(backend: str, able: bool, monkeypat
     assert reason == (None if able else "jax sees no GPU: it is installed for the CPU alone.")
     assert find("jax").why_unavailable(CPU, F32) is None
     with pytest.raises(NotImplementedError, match="one layer, from a state of zeros"):
-        find("jax").check(Case(T=2, B=2, I=3, H=8, S=5, Z=2, state="plain"), F32, CPU)
+        find("jax").check(replace(TINY, state="plain"), F32, CPU)
     with pytest.raises(TypeError, match=r"^x: expected a tensor \[T, B, I\]"):
-        find("jax").build(Case(T=2, B=2, I=3, H=8, S=5, Z=2), F32, CPU)(torch.zeros(2, 3))
+        find("jax").build(TINY, F32, CPU)(torch.zeros(2, 3))
 
 
 def test_jax_multiplies_as_precisely_as_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     jax = pytest.importorskip("jax")
     for of_torch, precision in (("high", "tensorfloat32"), ("highest", "highest")):
         monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda precision=of_torch: precision)
-        find("jax").build(Case(T=2, B=2, I=3, H=8, S=5, Z=2), F32, CPU)
+        find("jax").build(TINY, F32, CPU)
         assert jax.config.jax_default_matmul_precision == precision
