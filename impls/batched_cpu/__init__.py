@@ -2,9 +2,7 @@
 
 import struct
 from collections.abc import Collection, Iterable, Sequence
-from itertools import chain
-from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,9 +17,6 @@ SPLIT: tuple[int, int] | None = None
 
 #: Smallest I for which v = weight_x x is saved for the backward pass.
 KEEPS_V_FROM = 96
-#: Stands for a missing tensor: null pointer, zero bytes.
-_NONE = torch.empty(0)
-_bytes = attrgetter("nbytes")
 
 __all__ = ["run", "why_unavailable"]
 
@@ -30,9 +25,9 @@ def forward(
     p: LayerParams, inputs: Inputs, out: Tensor, states: Sequence[Tensor], residuals: Tensor | None
 ) -> LayerState:
     """Run over a sequence in one call of the library."""
-    arguments, read = _layer(p, inputs)
-    last = LayerState(*map(torch.empty_like, read[-5:-1]))
-    arguments += _addresses((out, *(states or (_NONE,) * 3), *last, _NONE if residuals is None else residuals))
+    layer = _layer(p, inputs)
+    last = LayerState(*map(torch.empty_like, layer.start))
+    arguments = layer.numbers + _addresses((out, *(states or (None,) * 3), *last, residuals))
     _check(library(out.dtype).forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
     return last
 
@@ -47,8 +42,7 @@ def backward(
 ) -> dict[str, Tensor]:
     """Run backward over a sequence, with the arrays of one chunk of steps in memory at a time."""
     most, cell, whole = limits(inputs.x.device), cell_dtype(inputs.x.dtype), torch.contiguous_format
-    residuals = _NONE if saved.residuals is None else saved.residuals
-    chunks = bounds(most.backward, 20 if residuals is _NONE else 10, p, inputs, most.rows)
+    chunks = bounds(most.backward, 20 if saved.residuals is None else 10, p, inputs, most.rows)
     needed = frozenset(needed)
     d_x = torch.empty_like(inputs.x, memory_format=whole) if "x" in needed else None
     d_start = [
@@ -57,11 +51,11 @@ def backward(
         else d.to(cell, copy=True, memory_format=whole)
         for d, q in zip(d_last, inputs.start, strict=True)
     ]
-    arguments, _read = _layer(p, inputs)
-    of_steps = [q.contiguous() for q in (*saved.states, residuals, d_out)]
-    arguments += [name in needed for name in LayerParams._fields]
+    layer = _layer(p, inputs)
+    of_steps = [_contiguous(q) for q in (*saved.states, saved.residuals, d_out)]
+    arguments = layer.numbers + [name in needed for name in LayerParams._fields]
     arguments += (len(chunks) - 1, *chunks)
-    arguments += _addresses((*of_steps, *d_start, _NONE if d_x is None else d_x))
+    arguments += _addresses((*of_steps, *d_start, d_x))
     gradients = _Gradients(p, needed, cell)
     scale = inputs.mask.scale if inputs.mask else 1.0
     error = library(inputs.x.dtype).backward(_packed(arguments), scale, _allocate, gradients)
@@ -85,7 +79,7 @@ class _Gradients:
         for name, q in zip(LayerParams._fields, self.p, strict=True):
             if name in self.needed and q is not None:
                 self.by_name[name] = torch.empty_like(q, dtype=self.dtype, memory_format=torch.contiguous_format)
-        return _addresses([self.by_name.get(name, _NONE) for name in LayerParams._fields])
+        return _addresses([self.by_name.get(name) for name in LayerParams._fields])
 
 
 @ALLOCATE  # type: ignore[untyped-decorator]  # ctypes has no types for it
@@ -97,21 +91,39 @@ def _allocate(gradients: _Gradients, addresses: Any) -> None:
         gradients.error = error
 
 
-def _layer(p: LayerParams, inputs: Inputs) -> tuple[list[int], list[Tensor]]:
-    """The first arguments of both passes, see Layer in layer.h, and the tensors whose addresses they contain."""
-    cell = cell_dtype(dtype := inputs.x.dtype)
-    start = map(in_dtype, inputs.start, (dtype, cell, dtype, cell))
+class _Layer(NamedTuple):
+    """The first arguments of both passes."""
+
+    numbers: list[int]  # in the order of Layer in layer.h
+    start: list[Tensor]  # the initial state, contiguous, in the dtypes of the library
+    read: list[Tensor | None]  # everything that the numbers have an address of, to live until the call ends
+
+
+def _layer(p: LayerParams, inputs: Inputs) -> _Layer:
+    dtype = inputs.x.dtype
+    cell = cell_dtype(dtype)
+    start = [in_dtype(q, like).contiguous() for q, like in zip(inputs.start, (dtype, cell, dtype, cell), strict=True)]
     (_, H, I), S, Z = p.weight_x.shape, p.hyper_bias.shape[1], p.z_bias.shape[2]
-    params, keep = (_NONE if q is None else q for q in p), inputs.mask.kept if inputs.mask else _NONE
-    read = list(map(Tensor.contiguous, (*params, inputs.x, *start, keep)))
+    keep = inputs.mask.kept if inputs.mask else None
+    read = [*map(_contiguous, (*p, inputs.x)), *start, _contiguous(keep)]
     packed = (len(inputs.batch_sizes), -1, *inputs.batch_sizes)
     steps = packed if inputs.batch_sizes else inputs.x.shape[:2]
-    return [H, S, Z, I, *(SPLIT or (0, 0)), *steps, *_addresses(read)], read
+    return _Layer([H, S, Z, I, *(SPLIT or (0, 0)), *steps, *_addresses(read)], start, read)
 
 
-def _addresses(tensors: Sequence[Tensor]) -> Iterable[int]:
-    """Address and bytes of each contiguous tensor."""
-    return chain.from_iterable(zip(map(Tensor.data_ptr, tensors), map(_bytes, tensors), strict=True))
+def _contiguous(q: Tensor | None) -> Tensor | None:
+    return None if q is None else q.contiguous()
+
+
+def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:
+    """Address and bytes of each contiguous tensor: null and zero for None.
+
+    No tensor stands for a missing one: it would be made where this module is imported, which may be a FakeTensorMode.
+    """
+    numbers = list[int]()
+    for q in tensors:
+        numbers += (0, 0) if q is None else (q.data_ptr(), q.nbytes)
+    return numbers
 
 
 def _packed(arguments: Sequence[int]) -> bytes:

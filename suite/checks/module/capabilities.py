@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -314,6 +315,22 @@ class Capability(NamedTuple):
     def pattern(self) -> str:
         """Pattern of the error of those who do not pass it."""
         return self.refusal.format(able=", ".join(each.name for each in registry.IMPLS if self.able(each)))
+
+    def attempt(self, name: str, device: torch.device) -> str:
+        """Run the check: "" if it passes, the error's first line if the implementation refuses as expected.
+
+        Raises what the check raises otherwise, and AssertionError if the implementation should have refused.
+        """
+        able = self.able(find(name))
+        try:
+            self.check(name, device)
+        except (NotImplementedError, RuntimeError) as error:
+            if able or re.search(self.pattern, str(error)) is None:
+                raise
+            return str(error).splitlines()[0]
+        if not able:
+            raise AssertionError("expected a refusal")
+        return ""
 
 
 def _by_autograd(impl: Impl) -> bool:

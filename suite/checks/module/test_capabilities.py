@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from impls.registry import IMPLS, find
+from impls.registry import IMPLS
 from suite.checks.module import capabilities
 from suite.checks.module.capabilities import CAPABILITIES, Check
 from suite.checks.module.runs import KEPT
@@ -20,19 +20,18 @@ CELLS = [
 @pytest.mark.parametrize(("capability", "implementation"), CELLS)
 def test_capability(capability: str, implementation: str, device: torch.device, keep: Keep) -> None:
     """Its row is the cell of a table: pass; no, where it refuses as expected; FAIL; or not run."""
-    one, outcome, reason = CAPABILITIES[capability], "pass", ""
-    able = one.able(find(implementation))
+    outcome, reason = "FAIL", ""
     try:
         with skipping_undeclared():
             skip_unless_checked(implementation, device)
-            one.check(implementation, device)
-        assert able, "expected a refusal"
-    except (Exception, pytest.skip.Exception) as error:
-        outcome = "not run" if isinstance(error, pytest.skip.Exception) else "FAIL"
+            reason = CAPABILITIES[capability].attempt(implementation, device)
+        outcome = "no" if reason else "pass"
+    except pytest.skip.Exception as error:
+        outcome, reason = "not run", str(error)
+        raise
+    except Exception as error:
         reason = "".join(str(error).splitlines()[:1])
-        if able or not pytest.RaisesExc((NotImplementedError, RuntimeError), match=one.pattern).matches(error):
-            raise
-        outcome = "no"
+        raise
     finally:
         keep("capabilities", capability=capability, implementation=implementation, outcome=outcome, reason=reason)
 

@@ -1,0 +1,215 @@
+"""Uses of the module as the first one in a process, which must leave it right for plain training afterwards.
+
+What is made while a module is imported, or kept by a first call, is made inside whatever that call runs under: a
+`FakeTensorMode`, inference mode, a default device. An earlier plain call would hide that, so each use runs in a child,
+forked from a process that has imported the project and called nothing.
+
+`python -m suite.checks.module.first_use DEVICE FILE NAME ...` writes to FILE, as JSON, what each use ended with.
+"""
+
+import json
+import multiprocessing
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch._inductor.compile_fx
+import torch.distributed.fsdp
+import torch.fx.experimental.symbolic_shapes
+from torch._subclasses import FakeTensorMode
+
+from impls import HyperLSTM, why_unavailable
+from suite.checks.module.capabilities import CAPABILITIES, CPU, Check, long_sequence, right
+from suite.checks.module.runs import CASE, F32
+from suite.shared.compare import DRAWS, implementation, model_and_draw, reference
+from suite.shared.files import write_whole
+from suite.shared.oracle import plain
+
+
+def fake(name: str, device: torch.device) -> None:
+    """Call a model that was made under a FakeTensorMode."""
+    with FakeTensorMode():
+        model = implementation(name)(CASE, F32, device)
+        x = torch.randn(CASE.T, CASE.B, CASE.I, device=device)
+        model(x)[0].sum().backward()
+
+
+def faked(name: str, device: torch.device) -> None:
+    """Call a real model under a FakeTensorMode, which makes its arguments fake."""
+    model, sample = model_and_draw(name, CASE, F32, device)
+    mode = FakeTensorMode()
+    with mode:
+        parameters = {key: mode.from_tensor(q) for key, q in model.named_parameters()}
+        torch.func.functional_call(model, parameters, (mode.from_tensor(sample.x),))
+
+
+def inference(name: str, device: torch.device) -> None:
+    model, sample = model_and_draw(name, CASE, F32, device)
+    with torch.inference_mode():
+        model(sample.x)
+
+
+def no_grad(name: str, device: torch.device) -> None:
+    model, sample = model_and_draw(name, CASE, F32, device)
+    with torch.no_grad():
+        model(sample.x)
+
+
+def default_device(name: str, device: torch.device) -> None:
+    """Call a model while new tensors are made on the meta device."""
+    model, sample = model_and_draw(name, CASE, F32, device)
+    with torch.device("meta"):
+        model(sample.x)[0].sum().backward()
+
+
+def default_dtype(name: str, device: torch.device) -> None:
+    model, sample = model_and_draw(name, CASE, F32, device)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model(sample.x)[0].sum().backward()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def anomaly(name: str, device: torch.device) -> None:
+    with torch.autograd.detect_anomaly(check_nan=True):
+        right(CASE, name, device)
+
+
+def printed(name: str, device: torch.device) -> None:
+    repr(implementation(name)(CASE, F32, device))
+
+
+def forked(name: str, device: torch.device) -> None:
+    """Train in a child of this process first."""
+    if device.type != "cpu":
+        return  # CUDA cannot be used on both sides of a fork
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            right(CASE, name, device)
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise RuntimeError(f"the forked child ended with {os.waitstatus_to_exitcode(status)}")
+
+
+def spawned(name: str, device: torch.device) -> None:
+    """Send a model that was never called to a new process, and train there first."""
+    model, _ = model_and_draw(name, CASE, F32, CPU)
+    child = multiprocessing.get_context("spawn").Process(target=_trained, args=(model, name, str(device)))
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f"the spawned child ended with {child.exitcode}")
+
+
+def _trained(model: HyperLSTM, name: str, device: str) -> None:
+    sample = model_and_draw(name, CASE, F32, torch.device(device))[1]
+    plain(model.to(device), CASE, sample)
+    right(CASE, name, torch.device(device))
+
+
+#: Uses that are no capability of the table, by name.
+MODES: dict[str, Check] = {
+    "a model made under FakeTensorMode": fake,
+    "FakeTensorMode": faked,
+    "inference_mode": inference,
+    "no_grad": no_grad,
+    "a default device": default_device,
+    "a default dtype": default_dtype,
+    "detect_anomaly": anomaly,
+    "repr": printed,
+    "fork": forked,
+}
+#: Every use by name; one of 100,000 steps takes too long.
+USES: dict[str, Check] = MODES | {
+    title: capability.attempt for title, capability in CAPABILITIES.items() if capability.check is not long_sequence
+}
+#: Takes seconds, since the new process imports torch: run with "auto" alone.
+SPAWN = "spawn"
+
+
+class Ended(NamedTuple):
+    """How a use, and the plain training after it, ended in their process."""
+
+    use: str
+    implementation: str
+    #: The traceback, or what was said of a crash; empty if all went well.
+    error: str
+    skipped: bool = False
+
+
+def in_child(use: str, name: str, device: torch.device) -> Ended:
+    """Run a use and then a plain training step, in a child of this process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+            json.dump(_tried(use, name, device), pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status:
+        return Ended(use, name, f"the process ended with {os.waitstatus_to_exitcode(status)}")
+    return Ended(*json.loads(said))
+
+
+def runs_here(name: str, device: torch.device) -> bool:
+    """Whether an implementation runs on the device; asked in a child, since the question imports it."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if why_unavailable(name, device) is None else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _tried(use: str, name: str, device: torch.device) -> Ended:
+    try:
+        (spawned if use == SPAWN else USES[use])(name, device)
+    except pytest.skip.Exception as reason:
+        return Ended(use, name, str(reason), skipped=True)
+    except BaseException:
+        return Ended(use, name, f"{use}:\n{traceback.format_exc()}")
+    try:
+        right(CASE, name, device)
+    except BaseException:
+        return Ended(use, name, f"plain training after {use}:\n{traceback.format_exc()}")
+    return Ended(use, name, "")
+
+
+def prepare(device: torch.device) -> None:
+    """Compute what every child compares with, by the layer function of `naive`: the parent's pages are the child's.
+
+    Not beside a GPU: a backward pass would start autograd's thread for it, and no child could use it.
+    """
+    if torch.cuda.is_available():
+        return
+    for dtype in (torch.float64, F32):
+        reference("naive", CASE, dtype, device, F32, DRAWS)
+
+
+def main(device: str, file: str, *names: str) -> None:
+    """Try every use with these implementations, where they run."""
+    place = torch.device(device)
+    # What a compiled operator would do wrong with a fake tensor that was kept.
+    warnings.filterwarnings("error", "Accessing the data pointer of FakeTensor")
+    prepare(place)
+    ended = [in_child(use, name, place) for name in names if runs_here(name, place) for use in USES]
+    ended.append(in_child(SPAWN, "auto", place))
+    write_whole(Path(file), json.dumps(ended))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,57 @@
+"""Whatever a process does first with an implementation, a plain training step is right afterwards."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from impls.registry import IMPLS
+from suite.checks.module.first_use import SPAWN, USES, Ended
+from suite.conftest import skip_unless_checked
+from suite.shared import process
+
+#: Those written like the equation keep nothing between calls; those that autograd differentiates hardly do.
+NAMES = {
+    True: [impl.name for impl in IMPLS if not impl.literal],
+    False: [impl.name for impl in IMPLS if impl.hand_written],
+}
+SLOW = [name for name in NAMES[True] if name not in NAMES[False]]
+PAIRS = [
+    pytest.param(name, use, id=f"{name}-{use.replace(' ', '-')}", marks=pytest.mark.thorough("a first use"))
+    if name in SLOW
+    else pytest.param(name, use, id=f"{name}-{use.replace(' ', '-')}")
+    for name in NAMES[True]
+    for use in USES
+]
+
+
+@pytest.fixture(scope="module")
+def ended(
+    request: pytest.FixtureRequest, device: torch.device, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Ended]:
+    """How each use ended, by implementation and use."""
+    file: Path = tmp_path_factory.mktemp("first") / "ended.json"
+    names = NAMES[request.config.getoption("--thorough")]
+    # A forked child must not need threads of its parent; and the parent may count GPUs, but not start CUDA.
+    environment = {"OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    process.run("suite.checks.module.first_use", str(device), str(file), *names, limit=600, **environment)
+    return {(one.implementation, one.use): one for one in (Ended(*row) for row in json.loads(file.read_text()))}
+
+
+def check(one: Ended) -> None:
+    if one.skipped:
+        pytest.skip(one.error)
+    assert not one.error, one.error
+
+
+@pytest.mark.parametrize(("name", "use"), PAIRS)
+def test_training_is_right_after_any_first_use(
+    name: str, use: str, device: torch.device, ended: dict[tuple[str, str], Ended]
+) -> None:
+    skip_unless_checked(name, device)
+    check(ended[name, use])
+
+
+def test_training_is_right_in_a_spawned_process(ended: dict[tuple[str, str], Ended]) -> None:
+    check(ended["auto", SPAWN])
