@@ -1,14 +1,14 @@
 """The `HyperLSTM` module and its layers, which own the parameters and call an implementation."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from . import calls
-from .calls import Sequences, by_segments, draw, layout, starts
+from .calls import Sequences, by_segments, draw, layout, stacked, starts
 from .definition import Inputs, LayerParams, LayerState, Mask, masked, shapes
 from .registry import IMPLS, OPTIONS, constant, find, resolve, why_unproven
 
@@ -128,18 +128,21 @@ class HyperLSTM(nn.Module):
 
         """
         dtype: torch.dtype | None = None
-        for layer in self.layers:  # before any of them runs
-            dtype = cast(Layer, layer).check(dtype)
+        layers = cast(Iterable[Layer], self.layers)
+        for layer in layers:  # before any of them runs
+            dtype = layer.check(dtype)
         laid_out = layout(x, self.input_size, self.batch_first)
         sizes = (self.hidden_size, self.hidden_size, self.hyper_size, self.hyper_size)
-        between, inside = (p if self.training else 0.0 for p in (self.dropout, self.recurrent_dropout))
-        y, ends, options = laid_out.x, [], self._options()
-        for l, start in enumerate(starts(laid_out, state, self.n_layers, sizes)):
-            y = masked(y, draw(between if l else 0.0, y.shape, y.device))
-            mask = draw(inside, (*y.shape[:-1], self.hidden_size), y.device)
-            y, end = self.layers[l](y, start, self.impl, options, laid_out.batch_sizes, mask)
+        between, inside = (self.dropout, self.recurrent_dropout) if self.training else (0.0, 0.0)
+        y, options = laid_out.x, self._options()
+        ends: list[LayerState] = []
+        for layer, start in zip(layers, starts(laid_out, state, self.n_layers, sizes), strict=True):
+            if between and ends:
+                y = masked(y, draw(between, y.shape, y.device))
+            mask = draw(inside, (*y.shape[:-1], self.hidden_size), y.device) if inside else None
+            y, end = layer(y, start, self.impl, options, laid_out.batch_sizes, mask)
             ends.append(end)
-        h, c, h_hat, c_hat = (laid_out.last(torch.stack(layers)) for layers in zip(*ends, strict=True))
+        h, c, h_hat, c_hat = map(laid_out.last, stacked(ends))
         return laid_out.out(y), (h, c, h_hat, c_hat)
 
     def extra_repr(self) -> str:
@@ -270,7 +273,8 @@ def _run(p: LayerParams, inputs: Inputs, impl: str, options: Sequence[str]) -> t
     if x.shape[0] == 0:
         # An empty result that still depends on x and the parameters, so that backward() works and leaves zeros.
         zero = sum(q.sum() for q in (x, *p.present()))
-        return x.new_empty(0, x.shape[1], weight.shape[1]) * zero, start
+        last = LayerState(*(part.clone() for part in start))  # no memory of the caller's
+        return x.new_empty(0, x.shape[1], weight.shape[1]) * zero, last
     if inputs.batch_sizes and not chosen.packed:
         return by_segments(chosen.run, p, inputs)
     return chosen.run(p, inputs)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import torch
@@ -33,7 +34,8 @@ def constant(function: F) -> F:
 def _imported(name: str) -> str:
     """Import an implementation and return its module's full name; torch.compile does this while it traces."""
     full = f"{__package__}.{name}"
-    import_module(full)
+    if full not in sys.modules:  # each call asks, and to ask `import_module` takes microseconds
+        import_module(full)
     return full
 
 
@@ -278,15 +280,20 @@ def differentiated_by_autograd() -> str:
     return ", ".join(impl.name for impl in IMPLS if not impl.hand_written)
 
 
+_preference = attrgetter("preference")
+
+
 @constant
 def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names that "auto" may take, preferred ones first; strings, since torch.compile cannot treat rows as constants."""
 
-    def takes(impl: Impl) -> bool:
-        proven = not impl.experimental or (impl.runs_on(device) and not why_unproven(impl.name, device, dtype))
-        return proven and not impl.interpreted(device)
-
-    return [impl.name for impl in sorted(IMPLS, key=lambda impl: -impl.preference) if takes(impl)]
+    taken = []
+    for impl in sorted(IMPLS, key=_preference, reverse=True):
+        if impl.experimental and (not impl.runs_on(device) or why_unproven(impl.name, device, dtype)):
+            continue
+        if not impl.interpreted(device):
+            taken.append(impl.name)
+    return taken
 
 
 @constant
@@ -294,6 +301,19 @@ def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
 def _warn_of_fallback(reason: str, chosen: str) -> None:
     """Warn, once a process, that "auto" takes another than the fastest, which could not be built or loaded."""
     warnings.warn(f"{reason} Until then impl='auto' runs {chosen!r}, which is slower.", RuntimeWarning, stacklevel=2)
+
+
+_RECORDED = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
+_TRANSFORMED = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
+
+
+def _by_autograd(rows: list[Impl], name: str, error: type[Exception], why: str) -> list[Impl]:
+    """The rows without a hand-written gradient; raises the error if there is none."""
+    able = [impl for impl in rows if not impl.hand_written]
+    if not able:
+        others = differentiated_by_autograd()
+        raise error(f"impl={name!r} {why}: {others}, and 'auto', which then takes one of them.")
+    return able
 
 
 def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterable[str] = ()) -> Impl:
@@ -305,15 +325,10 @@ def resolve(name: str, device: torch.device, dtype: torch.dtype, options: Iterab
     and lists the rows that support such parameters.
     """
     rows = [find(row) for row in ([name] if name != "auto" else _by_preference(device, dtype))]
-    recorded = "is an operator that torch.onnx.export and torch.jit.trace cannot record; these can be recorded"
-    transformed = "runs neither inside a transform of torch.func nor under forward-mode AD; these do"
-    for active, error, why in (
-        (_recorded(), RuntimeError, recorded),
-        (in_transform(), NotImplementedError, transformed),
-    ):
-        if active and not (rows := [impl for impl in rows if not impl.hand_written]):
-            others = differentiated_by_autograd()
-            raise error(f"impl={name!r} {why}: {others}, and 'auto', which then takes one of them.")
+    if _recorded():
+        rows = _by_autograd(rows, name, RuntimeError, _RECORDED)
+    if in_transform():
+        rows = _by_autograd(rows, name, NotImplementedError, _TRANSFORMED)
     reasons: list[str] = []
     lost: list[str] = []
     for impl in rows:

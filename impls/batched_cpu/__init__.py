@@ -26,7 +26,7 @@ def forward(
 ) -> LayerState:
     """Run over a sequence in one call of the library."""
     layer = _layer(p, inputs)
-    last = LayerState(*map(torch.empty_like, layer.start))
+    last = LayerState(*(q.new_empty(q.shape) for q in layer.start))
     arguments = layer.numbers + _addresses((out, *(states or (None,) * 3), *last, residuals))
     _check(library(out.dtype).forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
     return last
@@ -52,7 +52,8 @@ def backward(
         for d, q in zip(d_last, inputs.start, strict=True)
     ]
     layer = _layer(p, inputs)
-    of_steps = [_contiguous(q) for q in (*saved.states, saved.residuals, d_out)]
+    residuals = None if saved.residuals is None else saved.residuals.contiguous()
+    of_steps = [*map(Tensor.contiguous, saved.states), residuals, d_out.contiguous()]
     arguments = layer.numbers + [name in needed for name in LayerParams._fields]
     arguments += (len(chunks) - 1, *chunks)
     arguments += _addresses((*of_steps, *d_start, d_x))
@@ -105,14 +106,10 @@ def _layer(p: LayerParams, inputs: Inputs) -> _Layer:
     start = [in_dtype(q, like).contiguous() for q, like in zip(inputs.start, (dtype, cell, dtype, cell), strict=True)]
     (_, H, I), S, Z = p.weight_x.shape, p.hyper_bias.shape[1], p.z_bias.shape[2]
     keep = inputs.mask.kept if inputs.mask else None
-    read = [*map(_contiguous, (*p, inputs.x)), *start, _contiguous(keep)]
+    read = [None if q is None else q.contiguous() for q in (*p, inputs.x, *start, keep)]
     packed = (len(inputs.batch_sizes), -1, *inputs.batch_sizes)
     steps = packed if inputs.batch_sizes else inputs.x.shape[:2]
     return _Layer([H, S, Z, I, *(SPLIT or (0, 0)), *steps, *_addresses(read)], start, read)
-
-
-def _contiguous(q: Tensor | None) -> Tensor | None:
-    return None if q is None else q.contiguous()
 
 
 def _addresses(tensors: Iterable[Tensor | None]) -> list[int]:

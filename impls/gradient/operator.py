@@ -255,11 +255,15 @@ class _Calls(NamedTuple):
         return out, LayerState(*last)
 
 
+#: Types of tensors without a __torch_dispatch__ of their own.
+_PLAIN = frozenset((Tensor, Parameter))
+
+
 def _observed(tensors: Sequence[Tensor]) -> bool:
     """True if the call must be an operator: under a dispatch mode, for a tensor subclass, or on the meta device."""
     if torch._C._len_torch_dispatch_stack() > 0 or tensors[0].is_meta:
         return True
-    return any(type(q) not in (Tensor, Parameter) for q in tensors)
+    return not _PLAIN.issuperset(map(type, tensors))
 
 
 def as_operator(module: str, of: HandWritten) -> Run:
