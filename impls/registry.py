@@ -286,7 +286,6 @@ _preference = attrgetter("preference")
 @constant
 def _by_preference(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names that "auto" may take, preferred ones first; strings, since torch.compile cannot treat rows as constants."""
-
     taken = []
     for impl in sorted(IMPLS, key=_preference, reverse=True):
         if impl.experimental and (not impl.runs_on(device) or why_unproven(impl.name, device, dtype)):

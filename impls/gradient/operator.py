@@ -214,6 +214,7 @@ class _Calls(NamedTuple):
 
     name: str
     of: HandWritten
+    function: type[_Eager]  # of the implementation's name, which profilers and graphs show
     operator: Any
     gradient_operator: Any
 
@@ -249,7 +250,7 @@ class _Calls(NamedTuple):
         if torch.compiler.is_compiling() or _observed(tensors):
             out, last, *_ = self.operator(*_flat(p, inputs), save.value)
         elif save:
-            out, *last = _Eager.apply(self, p, inputs, save, *tensors)
+            out, *last = self.function.apply(self, p, inputs, save, *tensors)
         else:
             out, last, *_ = _forward(self.of, p, inputs, save)
         return out, LayerState(*last)
@@ -275,7 +276,8 @@ def as_operator(module: str, of: HandWritten) -> Run:
     package, _, name = module.rpartition(".")
     qualified = f"{_namespace(package, name)}::{name}"
     gradient = _gradient_operator(f"{qualified}_backward", name, of)
-    return _Calls(name, of, _operator(qualified, name, of, gradient), gradient).run
+    function = type(name, (_Eager,), {})
+    return _Calls(name, of, function, _operator(qualified, name, of, gradient), gradient).run
 
 
 def _namespace(package: str, name: str) -> str:

@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ import torch
 import torch._inductor.compile_fx
 import torch.distributed.fsdp
 import torch.fx.experimental.symbolic_shapes
+from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from impls import HyperLSTM, why_unavailable
@@ -44,7 +46,7 @@ def faked(name: str, device: torch.device) -> None:
     model, sample = model_and_draw(name, CASE, F32, device)
     mode = FakeTensorMode()
     with mode:
-        parameters = {key: mode.from_tensor(q) for key, q in model.named_parameters()}
+        parameters: dict[str, Tensor] = {key: mode.from_tensor(q) for key, q in model.named_parameters()}
         torch.func.functional_call(model, parameters, (mode.from_tensor(sample.x),))
 
 
@@ -132,7 +134,7 @@ MODES: dict[str, Check] = {
     "fork": forked,
 }
 #: Every use by name; one of 100,000 steps takes too long.
-USES: dict[str, Check] = MODES | {
+USES: dict[str, Callable[[str, torch.device], object]] = {**MODES} | {
     title: capability.attempt for title, capability in CAPABILITIES.items() if capability.check is not long_sequence
 }
 #: Takes seconds, since the new process imports torch: run with "auto" alone.

@@ -201,3 +201,12 @@ def test_autocast_around_the_backward_pass_alone_changes_nothing(name: str, devi
     loss = out.sum() + sum(part.sin().sum() for part in last)
     with torch.autocast(device.type, torch.bfloat16):
         assert all(map(torch.equal, torch.autograd.grad(loss, [x, *state, *model.parameters()]), expected))
+
+
+def test_a_profile_and_a_graph_show_the_name(name: str, device: torch.device) -> None:
+    model, x, state = model_and_input(name, device)
+    with torch.autograd.profiler.profile() as profile:
+        out, _ = model(x, state)
+    assert name in {event.name for event in profile.function_events or ()}
+    assert out.grad_fn is not None
+    assert out.grad_fn.name() == f"{name}Backward"
