@@ -1,0 +1,85 @@
+"""Sizes that a person names: `parse` reads what `Case.id` prints, such as `T50-B24-I88-H512-S64-Z8-L2-norm`.
+
+Parts stand in any order, with "-" between them. Sizes that are left out are those of the workload *medium*.
+"""
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from suite.shared.cases import Case
+
+#: Sizes that are left out: those of the workload *medium*, which a test compares.
+MEDIUM = Case(T=50, B=32, I=50, H=256, S=64, Z=4)
+SPELLING = "T50-B32-I50-H256-S64-Z4-L1-norm-dropout0.1-recurrent_dropout0.1-lengths50.40.7-strided-stacked-eval"
+
+
+class SizeError(argparse.ArgumentTypeError):
+    """A part of a size is wrong; the sentence names it and shows the spelling."""
+
+    def __init__(self, part: str, expected: str) -> None:
+        super().__init__(f"{part!r}: expected {expected}. A size is spelled as in {SPELLING}; parts may be left out")
+
+
+def parse(text: str) -> Case:
+    """The case of that id; SizeError names the first part that is wrong."""
+    fields: dict[str, Any] = {}
+    for part in text.split("-"):
+        name, value = _field(part)
+        if name in fields:
+            raise SizeError(part, f"{name} once, not twice")
+        fields[name] = value
+    if lengths := fields.get("lengths"):
+        for name, implied in (("T", max(lengths)), ("B", len(lengths))):
+            if fields.setdefault(name, implied) != implied:
+                raise SizeError(f"{name}{fields[name]}", f"{name}{implied}, which the lengths have")
+    return replace(MEDIUM, **fields)
+
+
+def _field(part: str) -> tuple[str, Any]:
+    """Name and value of the field of `Case` that a part stands for."""
+    if part in _WORDS:
+        return _WORDS[part]
+    match = re.fullmatch(r"([A-Za-z_]+)([0-9][0-9.]*)", part)
+    if match is None or match[1] not in _NUMBERS:
+        raise SizeError(part, f"one of {', '.join([*_NUMBERS, *_WORDS])}")
+    return match[1], _NUMBERS[match[1]](part, match[2])
+
+
+def _size(part: str, digits: str) -> int:
+    if not digits.isdigit() or int(digits) < 1:
+        raise SizeError(part, "a whole number of 1 or more")
+    return int(digits)
+
+
+def _probability(part: str, digits: str) -> float:
+    try:
+        value = float(digits)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise SizeError(part, "a probability above 0, at most 1")
+    return value
+
+
+def _lengths(part: str, digits: str) -> tuple[int, ...]:
+    return tuple(_size(part, length) for length in digits.split("."))
+
+
+#: Parts with a number, by the name of their field.
+_NUMBERS: dict[str, Callable[[str, str], Any]] = {
+    **dict.fromkeys("TBIHSZL", _size),
+    "lengths": _lengths,
+    "dropout": _probability,
+    "recurrent_dropout": _probability,
+}
+#: Parts without one: field and value.
+_WORDS: dict[str, tuple[str, Any]] = {
+    "norm": ("layer_norm", True),
+    "eval": ("training", False),
+    "strided": ("strided", True),
+    "stacked": ("state", "stacked"),
+    "plain": ("state", "plain"),
+}

@@ -1,0 +1,68 @@
+"""A size that a person names is that of a case, or an error names the part."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from suite.shared import cases
+from suite.shared.cases import WORKLOADS, Case
+from suite.shared.sizes import MEDIUM, SPELLING, SizeError, parse
+
+TABLES = [
+    *("VERIFY", "RAGGED", "DROPOUT", "VERIFY_FIRST", "VERIFY_TINY", "VERIFY_TILES", "WIDE", "TIMED"),
+]
+EVERY = [*(case for table in TABLES for case in getattr(cases, table)), cases.SPLIT, cases.ROWS, *WORKLOADS.values()]
+#: Fields of a workload that are no size.
+OF_WORKLOADS = ("name", "by_default", "time_reference_forms", "time_bfloat16", "time_compiled", "short")
+
+
+def sizes_of(case: Case) -> Case:
+    """The case without what is a workload's alone."""
+    return replace(case, **{field.name: field.default for field in fields(Case) if field.name in OF_WORKLOADS})
+
+
+def test_every_case_is_what_its_id_says() -> None:
+    assert len(EVERY) > 90
+    for case in EVERY:
+        assert parse(case.id) == sizes_of(case)
+
+
+def test_parts_stand_in_any_order_and_may_be_left_out() -> None:
+    assert sizes_of(WORKLOADS["medium"]) == MEDIUM
+    assert parse("H512") == replace(MEDIUM, H=512)
+    assert parse("norm-L2-B1-recurrent_dropout0.1") == replace(
+        MEDIUM, B=1, L=2, layer_norm=True, recurrent_dropout=0.1
+    )
+    assert parse("lengths3.9.4") == replace(MEDIUM, T=9, B=3, lengths=(3, 9, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "expected"),
+    [
+        ("H512-Q3", "'Q3'", "one of T, B, I, H, S, Z, L, lengths"),
+        ("H", "'H'", "one of T"),
+        ("", "''", "one of T"),
+        ("H0", "'H0'", "a whole number of 1 or more"),
+        ("H2.5", "'H2.5'", "a whole number"),
+        ("H5-S3-H6", "'H6'", "H once, not twice"),
+        ("plain-stacked", "'stacked'", "state once, not twice"),
+        ("proj8", "'proj8'", "one of T"),
+        ("dropout1.5", "'dropout1.5'", "a probability"),
+        ("dropout0", "'dropout0'", "a probability"),
+        ("dropout0.1.2", "'dropout0.1.2'", "a probability"),
+        ("lengths3.0", "'lengths3.0'", "a whole number of 1"),
+        ("B2-lengths3.1.1", "'B2'", "B3, which the lengths have"),
+        ("T9-lengths3.1.1", "'T9'", "T3, which the lengths have"),
+    ],
+)
+def test_a_wrong_part_is_named_beside_the_spelling(text: str, part: str, expected: str) -> None:
+    with pytest.raises(SizeError) as error:
+        parse(text)
+    assert str(error.value).startswith(f"{part}: expected {expected}")
+    assert SPELLING in str(error.value)
+
+
+def test_the_spelling_is_one() -> None:
+    case = parse(SPELLING.replace("T50-B32", "T50-B3"))
+    assert case.lengths == (50, 40, 7)
+    assert case.id.count("-") == SPELLING.count("-")
