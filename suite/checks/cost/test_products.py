@@ -1,0 +1,115 @@
+"""What is computed with torch's operators multiplies as often as its equations do, and calls no more operators.
+
+A slip that computes something twice changes no result, so only a count can find it.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from impls.gradient.chunks import limited
+from impls.registry import IMPLS, ORACLE, find
+from suite.checks.cost.counted import Operators
+from suite.shared import submission
+from suite.shared.cases import Case
+from suite.shared.compare import model_and_draw
+from suite.shared.oracle import arguments, outputs, plain
+
+CPU = torch.device("cpu")
+#: Implementations whose arithmetic is torch's.
+OF_TORCH = [impl.name for impl in IMPLS if not impl.probe and impl.name not in submission.files()]
+_PLAIN = Case(T=3, B=2, I=7, H=11, S=5, Z=3, L=2, state="stacked")
+#: Sizes that no other product has, and the options on which products could depend.
+CASES = (
+    _PLAIN,
+    replace(_PLAIN, layer_norm=True),
+    replace(_PLAIN, dropout=0.5, recurrent_dropout=0.5),
+    replace(_PLAIN, lengths=(3, 2)),
+    replace(_PLAIN, lengths=(1, 3), layer_norm=True, dropout=0.5, recurrent_dropout=0.5),
+)
+
+
+def literally(case: Case) -> int:
+    """Multiply-adds of `naive`: of the main LSTM's weights, Z for each to build it, and one to multiply with it."""
+    H, S, Z = case.H, case.S, case.Z
+    steps = [4 * H * (H + I) * (Z + 1) + 4 * S * (H + I + S) + 12 * Z * S + 4 * H * Z for I in case.inputs]
+    return case.tokens * sum(steps)
+
+
+def recomputed(case: Case, residuals: bool) -> int:
+    """Multiply-adds that a hand-written backward pass recomputes, and with h too if no residuals are saved.
+
+    They are the products with x, z, d, and the hyper LSTM's product with h_hat.
+    """
+    H, S, Z = case.H, case.S, case.Z
+    steps = [4 * (H + S) * I + 12 * Z * (H + S) + 4 * S * S for I in case.inputs]
+    return case.tokens * (sum(steps) + (0 if residuals else case.L * 4 * (H + S) * H))
+
+
+def operators(name: str, case: Case, dtype: torch.dtype = torch.float64) -> tuple[Operators, Operators]:
+    """Those of a forward pass without gradient, and of a training step in which everything has a gradient."""
+    model, sample = model_and_draw(name, case, dtype, CPU)
+    leaves = arguments(model, sample)
+    with torch.no_grad(), Operators() as forward:
+        outputs(model, case, leaves)
+    with Operators() as train:
+        plain(model, case, sample)
+    return forward, train
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    # The reference forms are slow.
+    [(name, case) for name in OF_TORCH for case in (CASES[::4] if find(name).literal else CASES)],
+    ids=lambda value: value.id if isinstance(value, Case) else value,
+)
+def test_each_product_of_the_equations_is_computed_once(name: str, case: Case) -> None:
+    """And twice as many backward, whatever the chunks."""
+    once = literally(case) if name == ORACLE else case.multiply_adds()
+    if not find(name).hand_written:
+        forward, train = operators(name, case)
+        assert (forward.multiply_adds, train.multiply_adds) == (once, 3 * once)
+        return
+    for residuals, rows in ((True, 1 << 62), (False, 4)):
+        with limited("cpu", residuals=residuals, rows=rows):
+            forward, train = operators(name, case)
+        assert (forward.multiply_adds, train.multiply_adds) == (once, 3 * once + recomputed(case, residuals))
+
+
+class Counts(NamedTuple):
+    """What one pass calls, without views."""
+
+    products: int
+    operators: int
+    written: int  # elements
+
+
+#: By implementation and form, the most of a forward pass and of a training step. Where a number falls, lower it here.
+MOST = {
+    ("row_scaled", "plain"): (Counts(704, 1637, 772096), Counts(2112, 6990, 3582064)),
+    ("batched", "plain"): (Counts(66, 463, 817184), Counts(198, 1344, 2142088)),
+    ("batched", "all"): (Counts(66, 625, 1031200), Counts(198, 2106, 2720840)),
+    ("deferred", "plain"): (Counts(65, 376, 794112), Counts(175, 897, 2431408)),
+    ("deferred", "all"): (Counts(65, 538, 1008128), Counts(175, 1295, 3558384)),
+    ("deferred", "packed"): (Counts(65, 381, 397864), Counts(175, 963, 1395342)),
+}
+#: By this factor versions of torch may differ, in all but the products.
+VERSIONS = 1.03
+#: More rows than one product sums over, so that the lengths of chunks count.
+LONG = Case(T=16, B=32, I=8, H=24, S=8, Z=2, state="stacked")
+FORMS = {
+    "plain": LONG,
+    "all": replace(LONG, layer_norm=True, recurrent_dropout=0.5),
+    "packed": replace(LONG, lengths=(16, *[11] * 15, *[5] * 16)),
+}
+
+
+@pytest.mark.parametrize(("name", "form"), MOST)
+def test_a_pass_calls_no_more_operators(name: str, form: str) -> None:
+    for counted, most in zip(operators(name, FORMS[form], torch.float32), MOST[name, form], strict=True):
+        counts = Counts(counted.products, counted.number, counted.written)
+        assert counts.products == most.products
+        assert counts.operators <= VERSIONS * most.operators
+        assert counts.written <= VERSIONS * most.written
