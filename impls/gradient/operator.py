@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 from ..definition import Inputs, LayerParams, LayerState, Mask, Run, cell_dtype
 from ..registry import differentiated_by_autograd
+from . import flops
 from .chunks import limits
 
 #: Namespace of the operators; the name of the package on PyPI.
@@ -230,6 +231,7 @@ class _Calls(NamedTuple):
         """Result of `_backward`, called as an operator if something observes operators; it has no derivative."""
         tensors = inputs.x, *inputs.start, *p.present()
         if _observed(tensors):
+            flops.count(self.gradient_operator, flops.backward)
             grads: list[Tensor] = self.gradient_operator(
                 *_flat(p, inputs), list(saved), d_out, list(d_last), list(needs)
             )
@@ -248,6 +250,7 @@ class _Calls(NamedTuple):
         if torch.is_grad_enabled() and any(q.requires_grad for q in tensors):
             save = Save.STATES_AND_RESIDUALS if limits(inputs.x.device).residuals else Save.STATES
         if torch.compiler.is_compiling() or _observed(tensors):
+            flops.count(self.operator, flops.forward)
             out, last, *_ = self.operator(*_flat(p, inputs), save.value)
         elif save:
             out, *last = self.function.apply(self, p, inputs, save, *tensors)
@@ -306,6 +309,7 @@ def _operator(qualified: str, name: str, of: HandWritten, gradient: Callable[...
         start, params, (keep, *saved) = others[:4], others[4 : 4 + ctx.n], others[4 + ctx.n :]
         needs = [ctx.needs_input_grad[0], *ctx.needs_input_grad[1], *ctx.needs_input_grad[2]]
 
+        flops.count(gradient, flops.backward)
         grads = iter(gradient(x, start, params, keep, *ctx.rest, saved, d_out, list(d_last), needs))
         d_x, *d_others = (next(grads) if need else None for need in needs)
         # An empty list of ints is taken for a list of tensors.
