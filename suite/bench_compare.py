@@ -4,6 +4,7 @@
     nox -s compare -- OLD NEW --threshold 5                   more than 5 % slower is a regression
     nox -s compare -- --base REV                              times this code and a revision, in 5 minutes
     nox -s compare -- --base REV --workload medium --implementation batched deferred --minutes 2
+    nox -s compare -- --base-of-results               the newest revision with figures under results/, as --base
 
 *slower*, *faster*: the intervals of two results do not overlap, and their ratios to `torch.nn.LSTM` differ by more than
 20 %. With `--base`, visits of the two revisions alternate, which shows smaller changes: the interval of the quotients
@@ -184,10 +185,49 @@ def checkout(revision: str, scratch: Path) -> Iterator[Path]:
         subprocess.run([*worktree, "remove", "--force", str(tree)], capture_output=True, check=False)
 
 
+def _git(root: Path, *arguments: str) -> list[str] | None:
+    """Lines that git prints in a checkout; None if it fails, as outside one."""
+    try:
+        ran = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return ran.stdout.splitlines()
+
+
+def base_of_results(names: Sequence[str], root: Path = ROOT) -> tuple[str, str]:
+    """The newest revision with figures of one of these implementations; without one "", and a sentence that says why.
+
+    It is the commit that the rows under results/ name, not the one that added them: only the first was measured. So a
+    slowdown that is meant comes with new results, and what is compared from then on is that code. A commit of other
+    code, such as one with changes that it lacks, is not in the history.
+    """
+    about = ", ".join(names)
+    history = _git(root, "rev-list", "HEAD")
+    if history is None:
+        return "", f"Not compared: {root} is no checkout of git, which has the code of the results."
+    measured = set[str]()
+    for folder in sorted(root.glob("results/*/")):
+        rows = TABLES["bench"].read(folder)
+        if not rows.empty:
+            measured.update(rows.loc[(rows["status"] == "ok") & rows["implementation"].isin(names), "commit"].dropna())
+    base = next((commit[:10] for commit in history if commit.startswith(tuple(measured))), "")
+    if not base:
+        return "", f"Not compared: no figures of {about} under results/ name a commit in the history of this one."
+    if _git(root, "diff", "--quiet", base, "--", "impls") is not None:
+        return "", f"Not compared: impls/ is that of {base}, the newest commit with figures of {about} under results/."
+    return base, ""
+
+
 def revisions_compared(options: argparse.Namespace) -> int:
     """Time a revision and this one in alternating visits, and show how they differ; return 1 on a regression."""
     device = options.device
     names = options.implementation or [choice.fastest(device, options.dtype[0])]
+    if options.base_of_results:
+        options.base, why_none = base_of_results(names)
+        if why_none:
+            print(why_none)
+            return 0
+        print(f"{options.base} is the newest commit with figures of {', '.join(names)} under results/.")
     jobs = choice.jobs(argparse.Namespace(**vars(options) | {"implementation": names}))
     until = time.time() + 60 * options.minutes
     log = new_log(folder_of(options.results, device), "compare.txt")
@@ -213,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
     add("new", type=Path, nargs="?", help="bench.csv, or a folder with one")
     add("--threshold", type=float, default=10, help="per cent that a ratio may rise; default: 10")
     add("--base", metavar="REV", help="a revision to time in alternation with this checkout, instead of OLD and NEW")
+    add("--base-of-results", action="store_true", help="as --base, the newest revision with figures under results/")
     add("--workload", nargs="+", choices=WORKLOADS, help="of --base; default: those of a benchmark")
     add("--minutes", type=float, default=5, help="of --base; default: 5")
     add("--full", action="store_true", help="of --base: the paper's T and B, which a run without a GPU shortens")
@@ -223,9 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison."""
     commands = parser()
     options = commands.parse_args(arguments)
-    if (options.base is None) == (options.new is None):
+    revisions = options.base_of_results or options.base is not None
+    if revisions == (options.new is not None):
         commands.error("expected OLD and NEW, or --base REV")
-    return results_compared(options) if options.base is None else revisions_compared(options)
+    return revisions_compared(options) if revisions else results_compared(options)
 
 
 if __name__ == "__main__":

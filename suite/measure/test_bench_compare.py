@@ -1,5 +1,6 @@
 """Results differ where a change is larger than their intervals, and revisions are compared by visits in turns."""
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,60 @@ def test_a_revision_is_its_implementations_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "worktree").exists()
     with pytest.raises(ResultsError, match=r"^--base: .*no-such"), bench_compare.checkout("no-such", tmp_path):
         pass
+
+
+class History:
+    """A repository in a folder, with commits of impls/ and results of these."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self("init", "--quiet")
+
+    def __call__(self, *arguments: str) -> str:
+        author = ("-c", "user.name=a", "-c", "user.email=a@example")
+        command = ["git", "-C", str(self.folder), *author, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(self, code: str) -> str:
+        (self.folder / "impls").mkdir(exist_ok=True)
+        (self.folder / "impls" / "code.py").write_text(code)
+        self("add", "impls")
+        self("commit", "--quiet", "--allow-empty", "-m", code)
+        return self("rev-parse", "--short=10", "HEAD")
+
+    def results(self, machine: str, commit: str, name: str = "batched", seconds: float = 0.1) -> None:
+        TABLES["bench"].replace(self.folder / "results" / machine, runs(name, seconds, commit=commit))
+
+    def base(self) -> tuple[str, str]:
+        return bench_compare.base_of_results(["batched", "deferred"], self.folder)
+
+
+def test_the_base_is_the_newest_commit_that_was_measured(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    first, second, third = map(history.commit, "abc")
+    other = history("commit-tree", "HEAD^{tree}", "-m", "of another branch")[:10]
+    history.results("machine", first)
+    assert history.base() == (first, "")
+    history.results("another machine", second)
+    history.results("with a change", f"{third} dirty")
+    history.results("without git", "unknown")
+    history.results("another branch", other)
+    history.results("of another implementation", third, "naive")
+    history.results("without a figure", third, seconds=0)
+    assert history.base() == (second, "")
+
+
+def test_why_nothing_is_compared_is_said(tmp_path: Path) -> None:
+    assert "is no checkout of git" in bench_compare.base_of_results(["batched"], tmp_path)[1]
+    history = History(tmp_path)
+    history.commit("a")
+    assert "no figures of batched, deferred under results/ name a commit" in history.base()[1]
+    commit = history.commit("b")
+    history.results("machine", commit)
+    assert history.base() == ("", f"Not compared: impls/ is that of {commit}, the newest commit with figures of "
+                              "batched, deferred under results/.")  # fmt: skip
+    (tmp_path / "impls" / "code.py").write_text("edited")
+    assert history.base() == (commit, "")
 
 
 def test_of_a_revision_only_its_module_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
