@@ -19,10 +19,11 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 #: By place, its tests in a default run, and further tests, which run if a mutant survives those before.
 SELFTEST = ("suite/measure", "suite/pages", "suite/shared")
-MODULE, EQUALITY, CUDA = (f"suite/checks/{one}" for one in ("module", "equality", "kernels/test_batched_cuda.py"))
+CHECKS = ("module", "equality", "cost", "definition", "kernels/test_batched_cuda.py")
+MODULE, EQUALITY, *OTHERS = (f"suite/checks/{one}" for one in CHECKS)
 FURTHER = f"{MODULE}/test_submission.py suite/checks/faults/test_reach.py"
 TESTS = {one: (one, " ".join(sorted({*SELFTEST} - {one})), FURTHER) for one in SELFTEST}
-TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, f"{EQUALITY} suite/checks/definition {CUDA} {' '.join(SELFTEST)}")
+TESTS["impls"] = (f"{EQUALITY}/test_uses.py", MODULE, " ".join([EQUALITY, *OTHERS, *SELFTEST]))
 #: Files that are not mutated: tests, and code that needs a GPU or a build.
 LEFT_OUT = re.compile(r"/(test_\w+|examples|__init__|proof)\.py|batched_c")
 #: Lines whose numbers only change how long something takes.

@@ -3,7 +3,9 @@
 A slip that computes something twice changes no result, so only a count can find it.
 """
 
+import re
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import pytest
@@ -12,6 +14,8 @@ import torch
 from impls.gradient.chunks import limited
 from impls.registry import IMPLS, ORACLE, find
 from suite.checks.cost.counted import Operators
+from suite.checks.kernels.launched import recorded
+from suite.conftest import skip_unless_checked
 from suite.shared import submission
 from suite.shared.cases import Case
 from suite.shared.compare import model_and_draw
@@ -91,12 +95,17 @@ MOST = {
     ("row_scaled", "plain"): (Counts(704, 1637, 772096), Counts(2112, 6990, 3582064)),
     ("batched", "plain"): (Counts(66, 463, 817184), Counts(198, 1344, 2142088)),
     ("batched", "all"): (Counts(66, 625, 1031200), Counts(198, 2106, 2720840)),
+    ("batched", "packed"): (Counts(67, 487, 456856), Counts(201, 1436, 1342384)),
     ("deferred", "plain"): (Counts(65, 376, 794112), Counts(175, 897, 2431408)),
     ("deferred", "all"): (Counts(65, 538, 1008128), Counts(175, 1295, 3558384)),
     ("deferred", "packed"): (Counts(65, 381, 397864), Counts(175, 963, 1395342)),
+    # Around its C++, which computes the products.
+    ("batched_cpu", "plain"): (Counts(0, 9, 16384), Counts(0, 32, 115856)),
+    ("batched_cpu", "all"): (Counts(0, 11, 31744), Counts(0, 42, 131536)),
+    ("batched_cpu", "packed"): (Counts(0, 15, 31048), Counts(0, 73, 208688)),
 }
 #: By this factor versions of torch may differ, in all but the products.
-VERSIONS = 1.03
+VERSIONS = 1.02
 #: More rows than one product sums over, so that the lengths of chunks count.
 LONG = Case(T=16, B=32, I=8, H=24, S=8, Z=2, state="stacked")
 FORMS = {
@@ -108,8 +117,20 @@ FORMS = {
 
 @pytest.mark.parametrize(("name", "form"), MOST)
 def test_a_pass_calls_no_more_operators(name: str, form: str) -> None:
+    skip_unless_checked(name, CPU)  # which imports it: that may call operators
     for counted, most in zip(operators(name, FORMS[form], torch.float32), MOST[name, form], strict=True):
         counts = Counts(counted.products, counted.number, counted.written)
         assert counts.products == most.products
         assert counts.operators <= VERSIONS * most.operators
         assert counts.written <= VERSIONS * most.written
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
+@pytest.mark.parametrize("form", FORMS)
+def test_batched_cuda_recomputes_products_with_h_only_where_they_were_not_saved(form: str) -> None:
+    """At any length of a chunk: those with x forward and back, and five weights' gradients."""
+    from impls.batched_cuda.split import H100
+
+    for residuals, products in ((True, 8), (False, 10)):
+        _, called = recorded(FORMS[form], H100, "bfloat16", residuals=residuals)
+        assert len([name for name in called if re.fullmatch(r"aten::(b|add|baddb)?mm_?", name)]) == products
