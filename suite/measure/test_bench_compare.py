@@ -2,7 +2,9 @@
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -171,6 +173,36 @@ def test_a_revision_that_cannot_be_imported_ends_the_run(device: str, tmp_path: 
     log = tmp_path / "log.txt"
     with Server(log, tmp_path, tmp_path, device) as server, pytest.raises(SystemExit, match="ImportError: of theirs"):
         server.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds", "status", "sentence"),
+    [
+        (["--base-of-results"], [1.0, 1.0, 1.0], 0, "2 same"),
+        (["--base-of-results", "--threshold", "25"], [1.3, 1.31, 1.3], 1, "2 regression"),
+        (["--base-of-results", "--threshold", "35"], [1.3, 1.31, 1.3], 0, "2 slower"),
+        (["--base-of-results"], [1.0, 1.0], 1, "No time was judged, which takes 3 visits"),
+        (["--base", "HEAD"], [1.0, 1.0], 0, "No time was judged, which takes 3 visits"),
+    ],
+)
+def test_what_ends_a_comparison_of_revisions(
+    arguments: list[str],
+    seconds: list[float],
+    status: int,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    old, new = (visits("batched", each).to_dict("records") for each in ([1.0] * len(seconds), seconds))
+    sides = [SimpleNamespace(summary=lambda rows=rows: rows) for rows in (old, new)]
+    monkeypatch.setattr(bench_compare, "Side", lambda server: sides.pop(0))
+    monkeypatch.setattr(bench_compare, "Server", lambda *_: nullcontext())
+    monkeypatch.setattr(bench_compare, "run", lambda *_: None)
+    monkeypatch.setattr(bench_compare, "base_of_results", lambda names: ("HEAD", ""))
+    results = ["--implementation", "batched", "--results", str(tmp_path), "--device", "cpu"]
+    assert bench_compare.main([*arguments, *results]) == status
+    assert sentence in capsys.readouterr().out
 
 
 @pytest.mark.thorough("a whole benchmark")
