@@ -7,11 +7,13 @@ import re
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 import torch
 
-from impls.gradient.chunks import limited
+from impls import batched_cpu
+from impls.gradient.chunks import bounds, limited
 from impls.registry import IMPLS, ORACLE, find
 from suite.checks.cost.counted import Operators
 from suite.checks.kernels.launched import recorded
@@ -123,6 +125,26 @@ def test_a_pass_calls_no_more_operators(name: str, form: str) -> None:
         assert counts.products == most.products
         assert counts.operators <= VERSIONS * most.operators
         assert counts.written <= VERSIONS * most.written
+
+
+@pytest.mark.parametrize(("residuals", "numbers"), [(True, 10), (False, 20)], ids=["saved", "recomputed"])
+def test_a_chunk_of_batched_cpu_is_as_long_as_its_limit_allows(
+    residuals: bool, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arrays have so many elements for each of out; short chunks make short products and many."""
+    skip_unless_checked("batched_cpu", CPU)
+    cut = mock.Mock(wraps=bounds)
+    monkeypatch.setattr(batched_cpu, "bounds", cut)
+    row = numbers * LONG.H * torch.float32.itemsize
+    with limited("cpu", backward=4 * LONG.B * row, residuals=residuals):
+        operators("batched_cpu", LONG, torch.float32)
+    assert [bounds(*call.args) for call in cut.mock_calls] == [[0, 4, 8, 12, 16]]
+
+
+def test_batched_cpu_saves_products_with_many_features() -> None:
+    """From 96 on, to read 4H numbers is faster than to multiply so many features again."""
+    saved = {I: find("batched_cpu").run.__self__.of.residuals(I, 24, 8) for I in (95, 96, 1000)}  # type: ignore[attr-defined]
+    assert saved == {95: 4 * (24 + 8), 96: 4 * (24 + 8) + 4 * 24, 1000: 4 * (24 + 8) + 4 * 24}
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed.")
