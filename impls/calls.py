@@ -202,8 +202,8 @@ def starts(layout: Layout, state: Sequence[Tensor] | None, L: int, sizes: tuple[
 def stacked(ends: Sequence[LayerState]) -> LayerState:
     """The final states of all layers, [L, B, *] each."""
     if len(ends) == 1:  # a view takes a third of the time of a copy
-        return LayerState(*(part.unsqueeze(0) for part in ends[0]))
-    return LayerState(*(torch.stack(parts) for parts in zip(*ends, strict=True)))
+        return LayerState(*[part.unsqueeze(0) for part in ends[0]])
+    return LayerState(*[torch.stack(parts) for parts in zip(*ends, strict=True)])
 
 
 def by_segments(run: Run, p: LayerParams, inputs: Inputs) -> tuple[Tensor, LayerState]:

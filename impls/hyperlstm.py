@@ -219,7 +219,8 @@ class Layer(nn.Module):
         if not values:
             return dtype
         dtype, device = dtype or values[0].dtype, values[0].device
-        if [q.shape for q in values] != self._shapes or any(q.dtype != dtype or q.device != device for q in values):
+        shapes, dtypes, devices = [q.shape for q in values], {q.dtype for q in values}, {q.device for q in values}
+        if shapes != self._shapes or dtypes != {dtype} or devices != {device}:
             own = {name: q for name, q in params.items() if name in LayerParams._fields}
             calls.parameters(own, self.shapes, self.prefix, dtype, device, autocasts=_autocasts(device.type))
         return dtype

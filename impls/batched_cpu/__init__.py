@@ -26,7 +26,7 @@ def forward(
 ) -> LayerState:
     """Run over a sequence in one call of the library."""
     layer = _layer(p, inputs)
-    last = LayerState(*(q.new_empty(q.shape) for q in layer.start))
+    last = LayerState(*[q.new_empty(q.shape) for q in layer.start])
     arguments = layer.numbers + _addresses((out, *(states or (None,) * 3), *last, residuals))
     _check(library(out.dtype).forward(_packed(arguments), inputs.mask.scale if inputs.mask else 1.0))
     return last
