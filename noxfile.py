@@ -27,8 +27,16 @@ shared = nox.session(venv_backend="none", requires=["environment"])
 #: Options of pytest: one process per core, and the tests of a file in one, which share what it makes.
 WORKERS = ("-q", "--numprocesses=auto", "--dist=loadscope", "--no-loadscope-reorder", "-p", "no:benchmark")
 
-#: With `--impl`: tests of one file share nothing, so each process takes the next; one whose test hangs is ended.
-SUBMITTED = ("--dist=worksteal", "-o", "faulthandler_timeout=120", "-o", "faulthandler_exit_on_timeout=true")
+
+def ended_after(seconds: int) -> tuple[str, ...]:
+    """Options of pytest: print where a test is that takes more than so many seconds, and end its process."""
+    return ("-o", f"faulthandler_timeout={seconds}", "-o", "faulthandler_exit_on_timeout=true")
+
+
+#: More than any test takes that ends.
+HANGS = ended_after(1000)
+#: With `--impl`: tests of one file share nothing, so each process takes the next, and none takes long.
+SUBMITTED = ("--dist=worksteal", *ended_after(120))
 
 
 def install(session: nox.Session, group: str, *options: str) -> None:
@@ -121,7 +129,7 @@ def pytest(session: nox.Session, *arguments: str, start: Sequence[str] = ("-m", 
         arguments = tuple(argument for argument in arguments if not argument.startswith("suite"))
     # Where processes share cores, a thread that waits should not keep a core from them.
     env = {"OMP_WAIT_POLICY": "passive", **CUBLAS, **env}
-    run(session, *start, *WORKERS, *arguments_of(session), *arguments, **env)
+    run(session, *start, *WORKERS, *HANGS, *arguments_of(session), *arguments, **env)
 
 
 @shared

@@ -28,6 +28,7 @@ from suite.shared import arithmetic, machine, submission
 from suite.shared.cases import MULTIPLIED
 from suite.shared.compare import Verdict
 from suite.shared.files import RESULTS, ResultsError
+from suite.shared.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from suite.shared.tables import TABLES, VALUES, folder_of
 
 #: `test_interpreter.py` runs these in a process with Triton's interpreter on.
